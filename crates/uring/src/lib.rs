@@ -1,1 +1,73 @@
-//! (to come)
+//! An io_uring for any glommio executor.
+//!
+//! glommio drives its own rings and gives no way to submit an op of one's own. This crate sets
+//! one more io_uring up beside them, the *op ring*, whose ops any task of that executor can await:
+//! multishot accept, multishot recv into a ring of provided buffers, send, sendmsg, splice, poll,
+//! openat2, statx, read, fadvise, close, pipe and cancel.
+//!
+//! ```text
+//!  tasks          push an entry, await the op                 wake
+//!    |                                                          ^
+//!    v                                                          |
+//!  submission queue --(one io_uring_enter for the batch)--> completion queue
+//!                      the driver task, one for each ring
+//!                                  |  nothing left to do
+//!                                  v
+//!              eventfd read on glommio's ring: the executor sleeps in one place
+//! ```
+//!
+//! # Contract
+//!
+//! * A [`Ring`] belongs to the executor (and thread) that [`Ring::start`]ed it; it is neither
+//!   `Send` nor `Sync`. Cloning it is cheap.
+//! * An op is queued when its method is called and reaches the kernel with the batch of the
+//!   executor's current round. Ops that were queued first are submitted first.
+//! * An op owns its buffers and keeps its file descriptors open until its last completion, whether
+//!   its future is still there or not. **Dropping a future cancels its op**; what the op still
+//!   produces (an accepted connection, an opened file, a filled buffer) is released.
+//! * A cancelled op may have had its effect: bytes sent or spliced by then stay sent.
+//! * The ring ends with its last clone and last op.
+//!
+//! # Example
+//!
+//! ```
+//! use glommio::{LocalExecutorBuilder, Placement};
+//! use tidegate_uring::{Config, Fd, Ring};
+//!
+//! LocalExecutorBuilder::new(Placement::Unbound)
+//!     .make()
+//!     .unwrap()
+//!     .run(async {
+//!         let ring = Ring::start(&Config::default()).unwrap();
+//!         let (reader, writer) = ring.pipe().await.unwrap();
+//!         rustix::io::write(&writer, b"hello").unwrap();
+//!         let (count, bytes) = ring.read(&Fd::from(reader), Vec::with_capacity(16), None).await;
+//!         assert_eq!(count.unwrap(), 5);
+//!         assert_eq!(bytes, b"hello");
+//!     });
+//! ```
+//!
+//! # Kernel
+//!
+//! Linux 6.1 or newer ([`probe`] says so in words where it is not there). What newer kernels add
+//! ([`Abilities`]) is used where it is there and replaced where it is not.
+
+mod buffers;
+mod core;
+mod driver;
+mod error;
+mod fd;
+mod held;
+mod op;
+mod probe;
+mod ring;
+mod slot;
+
+pub use buffers::RecvBuf;
+pub use error::Error;
+pub use fd::Fd;
+pub use op::accept::Accept;
+pub use op::recv::{Received, Recv};
+pub use op::{Op, accept, advise, cancel, close, open, pipe, poll, read, recv, send, splice, stat};
+pub use probe::{Abilities, probe};
+pub use ring::{Config, Ring};

@@ -1,0 +1,402 @@
+//! Submission, completion and the ops in between.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::mem::{self, ManuallyDrop};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use slab::Slab;
+
+use crate::buffers::Buffers;
+use crate::error::Error;
+use crate::held::Held;
+use crate::probe::Abilities;
+use crate::slot::{Completion, Item, Key, Slot, State, Yields, release};
+
+/// How long a ring that ends waits for ops that the kernel cannot cancel at once, such as a read
+/// from a disk that does not answer. Past it their memory is leaked, never freed under the kernel.
+const END_WAIT: Duration = Duration::from_secs(1);
+
+/// Filled buffers that a stream may queue for a reader that is behind before it is paused.
+const STREAM_QUEUE_MAX: usize = 4;
+
+/// One ring, as the tasks of its executor share it.
+pub(crate) struct Shared {
+    core: RefCell<Core>,
+    pub(crate) buffers: Rc<Buffers>,
+    pub(crate) abilities: Abilities,
+    /// The driver, while it sleeps.
+    driver: Cell<Option<Waker>>,
+}
+
+struct Core {
+    io: ManuallyDrop<IoUring>,
+    slots: ManuallyDrop<Slab<Slot>>,
+    /// Entries that found the submission queue full, in order.
+    backlog: VecDeque<squeue::Entry>,
+    generation: u32,
+    buffers: Rc<Buffers>,
+    reaped: Reaped,
+}
+
+/// What a turn takes out of the ring, woken and dropped once the ring is no longer borrowed,
+/// since either may come back to it.
+#[derive(Default)]
+struct Reaped {
+    wakers: Vec<Waker>,
+    released: Vec<Held>,
+    /// Streams whose readers are behind.
+    overfull: Vec<Key>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        io: IoUring,
+        abilities: Abilities,
+        provide: impl FnOnce(&IoUring) -> Result<Buffers, Error>,
+    ) -> Result<Self, Error> {
+        let buffers = Rc::new(provide(&io)?);
+        Ok(Self {
+            core: RefCell::new(Core {
+                io: ManuallyDrop::new(io),
+                slots: ManuallyDrop::default(),
+                backlog: VecDeque::new(),
+                generation: 0,
+                buffers: Rc::clone(&buffers),
+                reaped: Reaped::default(),
+            }),
+            buffers,
+            abilities,
+            driver: Cell::new(None),
+        })
+    }
+
+    /// Queues an op: `entry` with the memory that it points to.
+    ///
+    /// # Safety
+    ///
+    /// Every address in `entry` must lie in `held`, or in memory that lives as long as the ring,
+    /// and every descriptor must be one of `held`.
+    pub(crate) unsafe fn submit(
+        &self,
+        entry: squeue::Entry,
+        held: Held,
+        yields: Yields,
+        state: State,
+    ) -> Key {
+        let key = self.core.borrow_mut().insert(entry, held, yields, state);
+        self.wake_driver();
+        key
+    }
+
+    /// Asks the kernel to stop the op of `key`; its last completion comes all the same.
+    fn cancel(&self, key: Key) {
+        self.core.borrow_mut().push(cancellation(key));
+        self.wake_driver();
+    }
+
+    /// Runs `inspect` on the slot of `key`, which must be live.
+    pub(crate) fn with_slot<T>(&self, key: Key, inspect: impl FnOnce(&mut Slot) -> T) -> T {
+        inspect(self.core.borrow_mut().slot(key).expect("a live op"))
+    }
+
+    /// Frees the slot of an op that is complete.
+    pub(crate) fn take(&self, key: Key) -> Slot {
+        self.core.borrow_mut().slots.remove(key.index as usize)
+    }
+
+    /// Gives up an op whose future is dropped: frees its slot if it is complete, else leaves the
+    /// slot to its last completion, which `cancel` brings about.
+    pub(crate) fn abandon(&self, key: Key, cancel: bool) {
+        let mut core = self.core.borrow_mut();
+        let Some(slot) = core.slot(key) else { return };
+        let (complete, queue) = match mem::replace(&mut slot.state, State::Orphaned) {
+            State::Waiting(_) | State::Orphaned => (false, VecDeque::new()),
+            State::Done(completion) => (true, [Item::Completion(completion)].into()),
+            State::Stream(stream) => (stream.ended, stream.queue),
+        };
+        for item in queue {
+            if let Item::Completion(completion) = item {
+                release(slot.yields, completion, &slot.held, &self.buffers);
+            }
+        }
+        if complete {
+            let slot = core.slots.remove(key.index as usize);
+            drop(core);
+            drop(slot);
+        } else if cancel {
+            drop(core);
+            self.cancel(key);
+        }
+    }
+
+    /// One turn: submits what was queued, reaps what is complete and wakes who waits for it.
+    /// False if there was nothing to do.
+    pub(crate) fn turn(&self) -> bool {
+        let mut core = self.core.borrow_mut();
+        let busy = core
+            .turn()
+            .unwrap_or_else(|error| panic!("io_uring_enter on the op ring: {error}"));
+        let mut reaped = mem::take(&mut core.reaped);
+        drop(core);
+        reaped.wakers.drain(..).for_each(Waker::wake);
+        reaped.released.clear();
+        // The vectors go back, for their capacity.
+        self.core.borrow_mut().reaped = reaped;
+        busy
+    }
+
+    /// Whether a turn would find something to do; if not, `driver` is woken when it would.
+    /// Completions are told by the eventfd.
+    pub(crate) fn has_work(&self, driver: &Waker) -> bool {
+        let busy = self.core.borrow_mut().has_work();
+        if !busy {
+            self.driver.set(Some(driver.clone()));
+        }
+        busy
+    }
+
+    /// Moves the bytes that streams have queued out of their provided buffers; false if there
+    /// were none.
+    pub(crate) fn spill(&self) -> bool {
+        self.core.borrow_mut().spill()
+    }
+
+    pub(crate) fn wake_driver(&self) {
+        if let Some(waker) = self.driver.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.wake_driver();
+    }
+}
+
+impl Core {
+    fn insert(&mut self, entry: squeue::Entry, held: Held, yields: Yields, state: State) -> Key {
+        let generation = self.generation;
+        self.generation = generation.wrapping_add(1);
+        let index = self.slots.insert(Slot {
+            generation,
+            yields,
+            state,
+            held,
+        });
+        let key = Key {
+            index: u32::try_from(index).expect("fewer than 2^32 ops in flight"),
+            generation,
+        };
+        self.push(entry.user_data(key.user_data()));
+        key
+    }
+
+    fn slot(&mut self, key: Key) -> Option<&mut Slot> {
+        self.slots
+            .get_mut(key.index as usize)
+            .filter(|slot| slot.generation == key.generation)
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        // SAFETY: what the entry points to is owned by its slot until its last completion, as
+        // `Shared::submit` demands; a cancellation points to nothing.
+        if !self.backlog.is_empty() || unsafe { self.io.submission().push(&entry) }.is_err() {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    fn refill(&mut self) {
+        let mut queue = self.io.submission();
+        while let Some(entry) = self.backlog.front() {
+            // SAFETY: as in `push`.
+            if unsafe { queue.push(entry) }.is_err() {
+                break;
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    fn has_work(&mut self) -> bool {
+        if !self.backlog.is_empty() || !self.io.completion().is_empty() {
+            return true;
+        }
+        let queue = self.io.submission();
+        !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
+    }
+
+    fn turn(&mut self) -> io::Result<bool> {
+        let busy = self.has_work();
+        if busy {
+            self.enter()?;
+            self.reap();
+        }
+        while !self.backlog.is_empty() {
+            self.refill();
+            self.enter()?;
+            self.reap();
+        }
+        Ok(busy)
+    }
+
+    fn enter(&mut self) -> io::Result<()> {
+        match self.io.submit() {
+            Ok(_) => Ok(()),
+            // A signal; the completion queue must be reaped first; or no memory for requests just
+            // now. What was not submitted stays queued for the next turn.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                ) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn reap(&mut self) {
+        let Self {
+            io,
+            slots,
+            buffers,
+            reaped,
+            ..
+        } = self;
+        for entry in io.completion() {
+            if entry.user_data() != Key::IGNORED {
+                let key = Key::from_user_data(entry.user_data());
+                let completion = Completion {
+                    result: entry.result(),
+                    flags: entry.flags(),
+                };
+                settle(slots, key, completion, buffers, reaped);
+            }
+        }
+        for key in mem::take(&mut reaped.overfull) {
+            self.push(cancellation(key));
+        }
+    }
+
+    fn spill(&mut self) -> bool {
+        let mut any = false;
+        for (_, slot) in self.slots.iter_mut() {
+            if let (State::Stream(stream), Yields::Buffer) = (&mut slot.state, slot.yields) {
+                for item in &mut stream.queue {
+                    any |= spill_item(item, &self.buffers);
+                }
+            }
+        }
+        any
+    }
+
+    /// Cancels all and reaps until nothing is in flight or the wait is over.
+    fn end(&mut self) {
+        let deadline = Instant::now() + END_WAIT;
+        let step = Timespec::from(Duration::from_millis(10));
+        self.push(
+            opcode::AsyncCancel2::new(CancelBuilder::any().all())
+                .build()
+                .user_data(Key::IGNORED),
+        );
+        while !self.slots.is_empty() && Instant::now() < deadline {
+            self.refill();
+            // A timeout is an answer too, and any other error shows as slots that stay.
+            let _ = self
+                .io
+                .submitter()
+                .submit_with_args(1, &SubmitArgs::new().timespec(&step));
+            self.reap();
+        }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        // Every future holds the ring, so only orphans can be left.
+        self.end();
+        let ended = self.slots.is_empty();
+        // SAFETY: dropped once, here, and not used after.
+        unsafe { ManuallyDrop::drop(&mut self.io) };
+        if ended {
+            // SAFETY: dropped once, here, and not used after; no op is left, so the kernel knows
+            // none of the memory.
+            unsafe { ManuallyDrop::drop(&mut self.slots) };
+        } else {
+            // The kernel may still write to what the slots hold, and to the provided buffers.
+            mem::forget(Rc::clone(&self.buffers));
+        }
+    }
+}
+
+fn cancellation(key: Key) -> squeue::Entry {
+    opcode::AsyncCancel::new(key.user_data())
+        .build()
+        .flags(squeue::Flags::SKIP_SUCCESS)
+        .user_data(Key::IGNORED)
+}
+
+/// Brings a completion to its op.
+fn settle(
+    slots: &mut Slab<Slot>,
+    key: Key,
+    completion: Completion,
+    buffers: &Buffers,
+    reaped: &mut Reaped,
+) {
+    let Some(slot) = slots
+        .get_mut(key.index as usize)
+        .filter(|slot| slot.generation == key.generation)
+    else {
+        debug_assert!(false, "a completion without an op");
+        return;
+    };
+    if cqueue::buffer_select(completion.flags).is_some() {
+        buffers.filled();
+    }
+    match &mut slot.state {
+        State::Waiting(waker) => {
+            reaped.wakers.extend(waker.take());
+            slot.state = State::Done(completion);
+        }
+        State::Stream(stream) => {
+            stream.ended = !completion.more();
+            stream.queue.push_back(Item::Completion(completion));
+            reaped.wakers.extend(stream.waker.take());
+            if slot.yields == Yields::Buffer
+                && stream.queue.len() >= STREAM_QUEUE_MAX
+                && !mem::replace(&mut stream.paused, true)
+            {
+                reaped.overfull.push(key);
+            }
+        }
+        State::Orphaned => {
+            release(slot.yields, completion, &slot.held, buffers);
+            if !completion.more() {
+                let slot = slots.remove(key.index as usize);
+                reaped.released.push(slot.held);
+            }
+        }
+        State::Done(_) => debug_assert!(false, "a second completion of a single op"),
+    }
+}
+
+fn spill_item(item: &mut Item, buffers: &Buffers) -> bool {
+    let Item::Completion(completion) = *item else {
+        return false;
+    };
+    let Some(id) = cqueue::buffer_select(completion.flags) else {
+        return false;
+    };
+    let bytes = buffers.bytes(id, completion.result.max(0) as usize);
+    *item = Item::Spilled(bytes.to_vec());
+    buffers.publish(id);
+    true
+}

@@ -1,0 +1,73 @@
+//! The task that turns the ring, and sleeps where its executor sleeps.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+
+use futures_lite::future::yield_now;
+use glommio::io::BufferedFile;
+
+use crate::core::Shared;
+
+/// Drives the ring until its last clone is gone.
+///
+/// While there is work it takes a turn, then lets the tasks that it woke run (what they queue
+/// goes out in one batch with its next turn). When there is none it waits for an op to be queued
+/// or for the eventfd, which the kernel signals with each batch of completions.
+pub(crate) async fn drive(ring: Weak<Shared>, event: BufferedFile) {
+    let event = Rc::new(event);
+    let mut signal: Option<Signal> = None;
+    while let Some(shared) = ring.upgrade() {
+        let busy = shared.turn();
+        drop(shared);
+        if busy {
+            yield_now().await;
+        } else {
+            let signal = signal.get_or_insert_with(|| Signal::new(&event));
+            poll_fn(|context| poll_work(&ring, signal, context)).await;
+        }
+        // One that was taken is read anew when the next sleep begins.
+        if signal.as_ref().is_some_and(|signal| signal.taken) {
+            signal = None;
+        }
+    }
+}
+
+fn poll_work(ring: &Weak<Shared>, signal: &mut Signal, context: &mut Context<'_>) -> Poll<()> {
+    let Some(shared) = ring.upgrade() else {
+        return Poll::Ready(());
+    };
+    if signal.poll(context).is_ready() || shared.has_work(context.waker()) {
+        Poll::Ready(())
+    } else {
+        Poll::Pending
+    }
+}
+
+/// A read of the eventfd on the executor's own ring. It outlives the turns that a queued op
+/// causes meanwhile, since to cancel and repeat it would cost more than the turn.
+struct Signal {
+    read: Pin<Box<dyn Future<Output = ()>>>,
+    taken: bool,
+}
+
+impl Signal {
+    fn new(event: &Rc<BufferedFile>) -> Self {
+        let event = Rc::clone(event);
+        Self {
+            read: Box::pin(async move {
+                // The count does not matter. Were the read to fail, the executor would spin and
+                // show it; there is no error of an open eventfd to handle.
+                let _ = event.read_at(0, 8).await;
+            }),
+            taken: false,
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let polled = self.read.as_mut().poll(context);
+        self.taken = polled.is_ready();
+        polled
+    }
+}

@@ -1,0 +1,61 @@
+//! Why there is no ring, and what to do about it.
+
+use std::io;
+
+/// Why a ring could not be had on this host.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kernel was built without io_uring.
+    #[error(
+        "this kernel has no io_uring (io_uring_setup: {0}): use Linux 6.1 or newer, built with CONFIG_IO_URING"
+    )]
+    Missing(io::Error),
+    /// `kernel.io_uring_disabled` forbids it.
+    #[error(
+        "io_uring is switched off on this host (kernel.io_uring_disabled = {value}): set it to 0 with sysctl, or to 1 and put this user into the group of kernel.io_uring_group"
+    )]
+    SwitchedOff {
+        /// 1: for all but a group; 2: for everybody.
+        value: u8,
+    },
+    /// A filter (as containers have it) refuses the call.
+    #[error(
+        "io_uring is forbidden here (io_uring_setup: {0}): the seccomp profile of this container or service does not allow io_uring_setup, io_uring_enter and io_uring_register; allow the three in it"
+    )]
+    Forbidden(io::Error),
+    /// Too little memory may be locked.
+    #[error(
+        "RLIMIT_MEMLOCK is too small for io_uring: {limit} bytes, and each executor needs {needed}: raise it with `ulimit -l`, LimitMEMLOCK= or --ulimit memlock="
+    )]
+    LockedMemory {
+        /// The limit in force, in bytes.
+        limit: u64,
+        /// What one executor needs, in bytes.
+        needed: u64,
+    },
+    /// An ability of Linux 6.1 is not there.
+    #[error(
+        "this kernel ({release}) is too old: {missing} is not there; Linux 6.1 is the oldest that will do"
+    )]
+    TooOld {
+        /// The running kernel, as `uname -r` has it.
+        release: String,
+        /// What was looked for.
+        missing: &'static str,
+    },
+    /// Setting a part of the ring up failed for another reason.
+    #[error("{operation}: {source}")]
+    Setup {
+        /// The call that failed.
+        operation: &'static str,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn setup(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Setup { operation, source }
+    }
+}

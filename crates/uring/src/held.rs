@@ -1,0 +1,102 @@
+//! What an op holds while the kernel may touch it.
+
+use std::ffi::CString;
+use std::ptr::NonNull;
+
+use bytes::Bytes;
+use io_uring::types::OpenHow;
+use rustix::fs::Statx;
+
+use crate::fd::Fd;
+
+/// Descriptors and memory of one op; lives in the op's slot, not in its future.
+#[derive(Default)]
+pub(crate) struct Held {
+    /// Only kept, so that the numbers in the entry stay those of these files.
+    _fds: [Option<Fd>; 2],
+    pub(crate) memory: Memory,
+}
+
+impl Held {
+    pub(crate) fn new(fd: &Fd, memory: Memory) -> Self {
+        Self {
+            _fds: [Some(fd.clone()), None],
+            memory,
+        }
+    }
+
+    pub(crate) fn pair(from: &Fd, to: &Fd) -> Self {
+        Self {
+            _fds: [Some(from.clone()), Some(to.clone())],
+            memory: Memory::None,
+        }
+    }
+
+    pub(crate) fn memory(memory: Memory) -> Self {
+        Self {
+            _fds: [None, None],
+            memory,
+        }
+    }
+}
+
+/// Memory that the kernel reads or writes for an op. All of it is on the heap: moving the value
+/// does not move what the kernel was given the address of.
+#[derive(Default)]
+#[expect(dead_code, reason = "some is held for the kernel alone")]
+pub(crate) enum Memory {
+    #[default]
+    None,
+    /// Read by the kernel.
+    Bytes(Bytes),
+    /// Its spare capacity is written by the kernel.
+    Buffer(Vec<u8>),
+    /// Read by the kernel.
+    Open(Stable<(CString, OpenHow)>),
+    /// The path is read, the answer written by the kernel.
+    Stat(Stable<(CString, Statx)>),
+    /// Written by the kernel: the read and the write end.
+    Pipe(Stable<[i32; 2]>),
+    /// Read by the kernel.
+    Message(Stable<Message>),
+}
+
+/// A `msghdr` with all it points to.
+pub(crate) struct Message {
+    pub(crate) _header: libc::msghdr,
+    pub(crate) _parts: Vec<libc::iovec>,
+    pub(crate) _data: Vec<Bytes>,
+}
+
+/// A boxed value whose address the kernel holds.
+///
+/// A plain `Box` asserts when it is moved that nobody else reaches its value; this one does not.
+pub(crate) struct Stable<T>(NonNull<T>);
+
+impl<T> Stable<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(NonNull::from(Box::leak(Box::new(value))))
+    }
+
+    /// For the submission entry and for setting the value up.
+    pub(crate) fn as_ptr(&self) -> *mut T {
+        self.0.as_ptr()
+    }
+
+    /// The value, once the kernel is done with it.
+    pub(crate) fn into_inner(self) -> T {
+        let pointer = self.0.as_ptr();
+        std::mem::forget(self);
+        // SAFETY: the pointer came from `Box::leak` in `new` and `self`, its only owner, was
+        // forgotten, so nothing frees it a second time.
+        *unsafe { Box::from_raw(pointer) }
+    }
+}
+
+impl<T> Drop for Stable<T> {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from `Box::leak` in `new`, and `into_inner`, the only other
+        // place that frees it, forgets `self`.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}

@@ -1,0 +1,71 @@
+//! Multishot accept(2).
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll};
+
+use io_uring::{opcode, types};
+use rustix::net::SocketFlags;
+
+use crate::fd::Fd;
+use crate::held::{Held, Memory};
+use crate::op::stream::Multishot;
+use crate::ring::Ring;
+use crate::slot::{Item, Yields, owned};
+
+/// The connections of a listener, as they come.
+///
+/// Dropped: no further ones are accepted, and those that were and nobody took are closed.
+pub struct Accept {
+    ring: Ring,
+    listener: Fd,
+    multishot: Option<Multishot>,
+}
+
+impl Ring {
+    /// Accepts connections until the stream is dropped. Each carries `O_NONBLOCK`, without which
+    /// splice(2) to it blocks, and `O_CLOEXEC`.
+    pub fn accept(&self, listener: &Fd) -> Accept {
+        Accept {
+            ring: self.clone(),
+            listener: listener.clone(),
+            multishot: None,
+        }
+    }
+}
+
+impl Accept {
+    /// The next connection. After an error (such as `EMFILE`) the next call accepts anew; when
+    /// that makes sense is for the caller to know.
+    ///
+    /// Dropped: nothing is lost, the connection is the next call's.
+    pub async fn next(&mut self) -> io::Result<OwnedFd> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<OwnedFd>> {
+        loop {
+            let multishot = self
+                .multishot
+                .get_or_insert_with(|| arm(&self.ring, &self.listener));
+            match multishot.poll_next(context) {
+                Poll::Ready(Some(Item::Completion(completion))) => {
+                    return Poll::Ready(completion.outcome().map(|fd| owned(fd as i32)));
+                }
+                // The kernel ended it, after an error or of its own accord.
+                Poll::Ready(_) => self.multishot = None,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+fn arm(ring: &Ring, listener: &Fd) -> Multishot {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let entry = opcode::AcceptMulti::new(types::Fd(listener.raw()))
+        .flags(flags.bits() as i32)
+        .build();
+    // SAFETY: the entry holds no address, and the listener is held.
+    unsafe { Multishot::submit(ring, entry, Held::new(listener, Memory::None), Yields::Fd) }
+}

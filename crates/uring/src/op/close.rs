@@ -1,0 +1,33 @@
+//! close(2), where closing may take a while.
+
+use std::io;
+use std::os::fd::{IntoRawFd, OwnedFd};
+
+use io_uring::{opcode, types};
+
+use crate::held::{Held, Memory};
+use crate::op::{Done, Kind, Op};
+use crate::ring::Ring;
+use crate::slot::Yields;
+
+/// Yields nothing: the descriptor is closed.
+pub struct Close;
+
+impl Kind for Close {
+    type Output = io::Result<()>;
+
+    const CANCELS: bool = false;
+
+    fn finish(done: Done) -> Self::Output {
+        done.outcome.map(drop)
+    }
+}
+
+impl Ring {
+    /// Closes `fd`. Dropped: it is closed all the same, unless the ring ends first.
+    pub fn close(&self, fd: OwnedFd) -> Op<Close> {
+        let entry = opcode::Close::new(types::Fd(fd.into_raw_fd())).build();
+        // SAFETY: the entry holds no address, and the descriptor has no owner left but the op.
+        unsafe { self.op(entry, Held::memory(Memory::None), Yields::Count) }
+    }
+}

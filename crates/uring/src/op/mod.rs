@@ -1,0 +1,115 @@
+//! The ops: what each is given, what it holds and what it yields.
+
+pub mod accept;
+pub mod advise;
+pub mod cancel;
+pub mod close;
+pub mod open;
+pub mod pipe;
+pub mod poll;
+pub mod read;
+pub mod recv;
+pub mod send;
+pub mod splice;
+pub mod stat;
+mod stream;
+
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use io_uring::squeue::Entry;
+
+use crate::core::Shared;
+use crate::held::Held;
+use crate::ring::Ring;
+use crate::slot::{Key, State, Yields};
+
+/// How the completion of an op becomes the output of its future.
+pub trait Kind {
+    /// What the future yields.
+    type Output;
+
+    /// Whether a dropped future cancels the op.
+    #[doc(hidden)]
+    const CANCELS: bool = true;
+
+    #[doc(hidden)]
+    fn finish(done: Done) -> Self::Output;
+}
+
+/// A completion with what its op held.
+#[doc(hidden)]
+pub struct Done {
+    pub(crate) outcome: io::Result<u32>,
+    pub(crate) held: Held,
+}
+
+/// An op with one completion.
+///
+/// It is queued already. Dropping it before it is ready cancels it; the kernel keeps what it was
+/// given until the cancellation took effect.
+#[must_use = "dropping an op cancels it"]
+pub struct Op<K: Kind> {
+    ring: Rc<Shared>,
+    /// `None` once the output was taken.
+    key: Option<Key>,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl Ring {
+    /// # Safety
+    ///
+    /// As for [`Shared::submit`].
+    pub(crate) unsafe fn op<K: Kind>(&self, entry: Entry, held: Held, yields: Yields) -> Op<K> {
+        // SAFETY: the caller's promise is the callee's.
+        let key = unsafe {
+            self.shared
+                .submit(entry, held, yields, State::Waiting(None))
+        };
+        Op {
+            ring: Rc::clone(&self.shared),
+            key: Some(key),
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<K: Kind> Future for Op<K> {
+    type Output = K::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let key = self.key.expect("an op is not polled after its output");
+        let done = self.ring.with_slot(key, |slot| match &mut slot.state {
+            State::Waiting(waker) => {
+                match waker {
+                    Some(waker) => waker.clone_from(context.waker()),
+                    None => *waker = Some(context.waker().clone()),
+                }
+                None
+            }
+            State::Done(completion) => Some(*completion),
+            State::Stream(_) | State::Orphaned => unreachable!("a single op with its future"),
+        });
+        let Some(completion) = done else {
+            return Poll::Pending;
+        };
+        self.key = None;
+        let held = self.ring.take(key).held;
+        Poll::Ready(K::finish(Done {
+            outcome: completion.outcome(),
+            held,
+        }))
+    }
+}
+
+impl<K: Kind> Drop for Op<K> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.ring.abandon(key, K::CANCELS);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! read(2) and pread(2).
+
+use std::io;
+
+use io_uring::{opcode, types};
+
+use crate::fd::Fd;
+use crate::held::{Held, Memory};
+use crate::op::{Done, Kind, Op};
+use crate::ring::Ring;
+use crate::slot::Yields;
+
+/// Yields how many bytes were appended to the buffer, and the buffer.
+pub struct Read;
+
+impl Kind for Read {
+    type Output = (io::Result<usize>, Vec<u8>);
+
+    fn finish(done: Done) -> Self::Output {
+        let Memory::Buffer(mut buffer) = done.held.memory else {
+            unreachable!("a read holds its buffer");
+        };
+        if let Ok(count) = done.outcome {
+            let len = buffer.len() + count as usize;
+            assert!(len <= buffer.capacity(), "the kernel read past the buffer");
+            // SAFETY: within the capacity, and the kernel wrote the bytes behind the old length.
+            unsafe { buffer.set_len(len) };
+        }
+        (done.outcome.map(|count| count as usize), buffer)
+    }
+}
+
+impl Ring {
+    /// Reads into the spare capacity of `buffer`: at `offset`, or at the file's own position.
+    /// 0 bytes are the end of the file.
+    pub fn read(&self, fd: &Fd, mut buffer: Vec<u8>, offset: Option<u64>) -> Op<Read> {
+        let spare = buffer.spare_capacity_mut();
+        let len = u32::try_from(spare.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Read::new(types::Fd(fd.raw()), spare.as_mut_ptr().cast(), len)
+            .offset(offset.unwrap_or(u64::MAX))
+            .build();
+        // SAFETY: the entry points to the spare capacity of the held buffer, which does not grow
+        // while it is held.
+        unsafe { self.op(entry, Held::new(fd, Memory::Buffer(buffer)), Yields::Count) }
+    }
+}

@@ -1,0 +1,134 @@
+//! Multishot recv(2) into the ring of provided buffers.
+
+use std::future::poll_fn;
+use std::io;
+use std::ops::Deref;
+use std::task::{Context, Poll};
+
+use io_uring::{cqueue, opcode, types};
+
+use crate::buffers::{Buffers, RecvBuf};
+use crate::fd::Fd;
+use crate::held::{Held, Memory};
+use crate::op::stream::Multishot;
+use crate::ring::Ring;
+use crate::slot::{Completion, Item, Yields};
+
+/// What a socket receives, as it comes.
+///
+/// While nothing comes it holds no buffer. A peer that sends while nobody reads fills a handful
+/// of buffers, then the op is paused until they are read; if others need those buffers meanwhile
+/// the bytes are moved out of them. So no peer can take the buffers from the rest.
+///
+/// Dropped: the op is cancelled and bytes that came and were not taken are lost.
+pub struct Recv {
+    ring: Ring,
+    socket: Fd,
+    multishot: Option<Multishot>,
+}
+
+/// Bytes that were received: in a provided buffer, or moved out of it.
+pub enum Received {
+    /// In a provided buffer.
+    Buffer(RecvBuf),
+    /// Moved out of it, when buffers ran dry.
+    Spilled(Vec<u8>),
+}
+
+impl Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Buffer(buffer) => buffer,
+            Self::Spilled(bytes) => bytes,
+        }
+    }
+}
+
+impl Ring {
+    /// Receives from `socket` until the stream is dropped.
+    pub fn recv(&self, socket: &Fd) -> Recv {
+        Recv {
+            ring: self.clone(),
+            socket: socket.clone(),
+            multishot: None,
+        }
+    }
+}
+
+impl Recv {
+    /// The next bytes; `None` when the peer will send no more.
+    ///
+    /// Dropped: nothing is lost, the bytes are the next call's.
+    pub async fn next(&mut self) -> io::Result<Option<Received>> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// As [`Recv::next`], for a future of one's own.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Received>>> {
+        loop {
+            let multishot = self
+                .multishot
+                .get_or_insert_with(|| arm(&self.ring, &self.socket));
+            match multishot.poll_next(context) {
+                Poll::Ready(Some(Item::Spilled(bytes))) => {
+                    return Poll::Ready(Ok(Some(Received::Spilled(bytes))));
+                }
+                Poll::Ready(Some(Item::Completion(completion))) => {
+                    let paused = multishot.paused();
+                    match self.answer(completion, paused, context) {
+                        Answer::Give(answer) => return Poll::Ready(answer),
+                        Answer::Rearm => {}
+                        Answer::Wait => {
+                            self.multishot = None;
+                            return Poll::Pending;
+                        }
+                    }
+                }
+                // The kernel ended it: paused, dry, or of its own accord.
+                Poll::Ready(None) => self.multishot = None,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn answer(&self, completion: Completion, paused: bool, context: &mut Context<'_>) -> Answer {
+        let buffers = &self.ring.shared.buffers;
+        match completion.outcome() {
+            Ok(count) => Answer::Give(Ok(cqueue::buffer_select(completion.flags)
+                .map(|id| Received::Buffer(RecvBuf::new(buffers, id, count as usize))))),
+            Err(error) => match error.raw_os_error() {
+                // The end of a paused op.
+                Some(libc::ECANCELED) if paused => Answer::Rearm,
+                Some(libc::ENOBUFS) => self.find_buffers(context),
+                _ => Answer::Give(Err(error)),
+            },
+        }
+    }
+
+    /// Buffers ran dry: see whether some came back, publish unused ones, take those that wait for
+    /// slow readers, or wait.
+    fn find_buffers(&self, context: &mut Context<'_>) -> Answer {
+        let shared = &self.ring.shared;
+        if shared.buffers.available() || shared.buffers.grow() || shared.spill() {
+            Answer::Rearm
+        } else {
+            shared.buffers.wait(context.waker().clone());
+            Answer::Wait
+        }
+    }
+}
+
+enum Answer {
+    Give(io::Result<Option<Received>>),
+    Rearm,
+    Wait,
+}
+
+fn arm(ring: &Ring, socket: &Fd) -> Multishot {
+    let entry = opcode::RecvMulti::new(types::Fd(socket.raw()), Buffers::GROUP).build();
+    // SAFETY: the entry holds no address: the kernel picks provided buffers, which live as long
+    // as the ring; the socket is held.
+    unsafe { Multishot::submit(ring, entry, Held::new(socket, Memory::None), Yields::Buffer) }
+}

@@ -1,0 +1,80 @@
+//! send(2) and sendmsg(2).
+
+use std::io;
+
+use bytes::Bytes;
+use io_uring::{opcode, types};
+use rustix::net::SendFlags;
+
+use crate::fd::Fd;
+use crate::held::{Held, Memory, Message, Stable};
+use crate::op::{Done, Kind, Op};
+use crate::ring::Ring;
+use crate::slot::Yields;
+
+/// Yields how many bytes the socket took, which may be fewer than were given.
+pub struct Send;
+
+impl Kind for Send {
+    type Output = io::Result<usize>;
+
+    fn finish(done: Done) -> Self::Output {
+        done.outcome.map(|count| count as usize)
+    }
+}
+
+impl Ring {
+    /// Sends `data`, waiting until the socket takes at least a part of it, whether it carries
+    /// `O_NONBLOCK` or not. A peer that is gone is an error (`EPIPE`), never a signal.
+    ///
+    /// Dropped: bytes that the socket took by then are sent.
+    pub fn send(&self, socket: &Fd, data: Bytes, flags: SendFlags) -> Op<Send> {
+        let entry = opcode::Send::new(types::Fd(socket.raw()), data.as_ptr(), length(data.len()))
+            .flags((flags | SendFlags::NOSIGNAL).bits() as i32)
+            .build();
+        // SAFETY: the held bytes are what the entry points to; `Bytes` keep their heap or static
+        // memory in place when moved.
+        unsafe { self.op(entry, Held::new(socket, Memory::Bytes(data)), Yields::Count) }
+    }
+
+    /// Sends several pieces as one, with [`Ring::send`]'s conditions.
+    pub fn sendmsg(&self, socket: &Fd, data: Vec<Bytes>, flags: SendFlags) -> Op<Send> {
+        let message = message(data);
+        let entry = opcode::SendMsg::new(types::Fd(socket.raw()), message.as_ptr().cast())
+            .flags((flags | SendFlags::NOSIGNAL).bits())
+            .build();
+        // SAFETY: the entry points to the header, first in the held message, which points to the
+        // held parts, which point to the held bytes.
+        unsafe {
+            self.op(
+                entry,
+                Held::new(socket, Memory::Message(message)),
+                Yields::Count,
+            )
+        }
+    }
+}
+
+/// The most that one call moves; the kernel's own bound is a page less than 2 GiB.
+fn length(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+fn message(data: Vec<Bytes>) -> Stable<Message> {
+    let mut parts: Vec<libc::iovec> = data
+        .iter()
+        .map(|bytes| libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        })
+        .collect();
+    // SAFETY: all zero is a msghdr without name, parts and control data.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = parts.as_mut_ptr();
+    header.msg_iovlen = parts.len();
+    Stable::new(Message {
+        _header: header,
+        _parts: parts,
+        _data: data,
+    })
+}

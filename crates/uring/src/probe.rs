@@ -1,0 +1,122 @@
+//! What this host's io_uring can do, asked once, before the first executor is made.
+
+use std::io;
+
+use io_uring::{IoUring, Probe, opcode};
+use rustix::process::{Resource, getrlimit};
+
+use crate::buffers::Buffers;
+use crate::error::Error;
+use crate::ring::setup;
+
+/// What glommio 0.9 asks RLIMIT_MEMLOCK for before it makes an executor.
+const LOCKED_BYTES_MIN: u64 = 512 * 1024;
+
+/// What newer kernels add to Linux 6.1.
+///
+/// Fields may be set to false to force the fall-back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Abilities {
+    /// `IORING_OP_PIPE` (Linux 6.16); without it [`Ring::pipe`](crate::Ring::pipe) calls pipe2(2).
+    pub pipe: bool,
+}
+
+/// Asks the kernel for all that a [`Ring`](crate::Ring) needs.
+///
+/// Call it before the first glommio executor is made: glommio panics or ends the process where
+/// io_uring is missing.
+pub fn probe() -> Result<Abilities, Error> {
+    check_locked_memory()?;
+    let ring = setup(8, 16).map_err(explain_setup)?;
+    check_buffers(&ring)?;
+    let mut supported = Probe::new();
+    ring.submitter()
+        .register_probe(&mut supported)
+        .map_err(Error::setup("io_uring_register(PROBE)"))?;
+    match REQUIRED
+        .iter()
+        .find(|(code, _)| !supported.is_supported(*code))
+    {
+        Some((_, missing)) => Err(too_old(missing)),
+        None => Ok(Abilities {
+            pipe: supported.is_supported(opcode::Pipe::CODE),
+        }),
+    }
+}
+
+/// Every op of this crate that has no fall-back. `SendZc` is not used: it marks Linux 6.0, with
+/// which multishot recv came.
+const REQUIRED: [(u8, &str); 11] = [
+    (opcode::AcceptMulti::CODE, "accept on io_uring"),
+    (opcode::RecvMulti::CODE, "recv on io_uring"),
+    (opcode::Send::CODE, "send on io_uring"),
+    (opcode::SendMsg::CODE, "sendmsg on io_uring"),
+    (opcode::Splice::CODE, "splice on io_uring"),
+    (opcode::PollAdd::CODE, "poll on io_uring"),
+    (opcode::OpenAt2::CODE, "openat2 on io_uring"),
+    (opcode::Statx::CODE, "statx on io_uring"),
+    (opcode::Fadvise::CODE, "fadvise on io_uring"),
+    (opcode::AsyncCancel::CODE, "cancel on io_uring"),
+    (opcode::SendZc::CODE, "multishot recv on io_uring"),
+];
+
+fn check_locked_memory() -> Result<(), Error> {
+    match getrlimit(Resource::Memlock).current {
+        Some(limit) if limit < LOCKED_BYTES_MIN => Err(Error::LockedMemory {
+            limit,
+            needed: LOCKED_BYTES_MIN,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_buffers(ring: &IoUring) -> Result<(), Error> {
+    let buffers = Buffers::new(8, 512).map_err(Error::setup("mmap"))?;
+    let (address, entries) = buffers.registration();
+    // SAFETY: the memory is a mapping of that many entries, unregistered below before it goes.
+    let registered = unsafe {
+        ring.submitter()
+            .register_buf_ring_with_flags(address, entries, Buffers::GROUP, 0)
+    };
+    registered.map_err(|_| too_old("a ring of provided buffers"))?;
+    ring.submitter()
+        .unregister_buf_ring(Buffers::GROUP)
+        .map_err(Error::setup("io_uring_register(UNREGISTER_PBUF_RING)"))
+}
+
+/// Turns what io_uring_setup(2) answered into a cause and a remedy.
+pub(crate) fn explain_setup(error: io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => Error::Missing(error),
+        Some(libc::EPERM | libc::EACCES) => match switched_off() {
+            Some(value) => Error::SwitchedOff { value },
+            None => Error::Forbidden(error),
+        },
+        Some(libc::EINVAL) => too_old("IORING_SETUP_DEFER_TASKRUN"),
+        Some(libc::ENOMEM) => match getrlimit(Resource::Memlock).current {
+            Some(limit) => Error::LockedMemory {
+                limit,
+                needed: LOCKED_BYTES_MIN,
+            },
+            None => Error::setup("io_uring_setup")(error),
+        },
+        _ => Error::setup("io_uring_setup")(error),
+    }
+}
+
+/// `kernel.io_uring_disabled`, where it forbids something.
+fn switched_off() -> Option<u8> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
+    text.trim().parse().ok().filter(|value| *value > 0)
+}
+
+fn too_old(missing: &'static str) -> Error {
+    Error::TooOld {
+        release: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+        missing,
+    }
+}

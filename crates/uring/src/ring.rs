@@ -1,0 +1,150 @@
+//! The ring as its users see it, and its set-up.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::rc::Rc;
+
+use glommio::io::BufferedFile;
+use io_uring::IoUring;
+use rustix::event::EventfdFlags;
+
+use crate::buffers::Buffers;
+use crate::core::Shared;
+use crate::driver;
+use crate::error::Error;
+use crate::probe::{Abilities, explain_setup, probe};
+
+/// How a [`Ring`] is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Entries of the submission queue: a power of two. More ops than that may be queued; they
+    /// are submitted in several turns.
+    pub entries: u32,
+    /// Entries of the completion queue: a power of two, at least `entries`. More completions than
+    /// that may wait; the kernel keeps them.
+    pub completions: u32,
+    /// How many provided buffers there are for recv at the most: a power of two, at most 32,768.
+    pub recv_buffers: u16,
+    /// Bytes of each of them.
+    pub recv_buffer_bytes: usize,
+    /// The most worker threads (io-wq) the kernel may run for ops that block, such as splice.
+    pub workers: u32,
+    /// The processors those workers may run on; empty: those of the executor's thread.
+    pub worker_cpus: Vec<usize>,
+    /// What to use of the kernel; `None`: all that [`probe`] finds.
+    pub abilities: Option<Abilities>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            entries: 1024,
+            completions: 16 * 1024,
+            recv_buffers: 1024,
+            recv_buffer_bytes: 4096,
+            workers: 16,
+            worker_cpus: Vec::new(),
+            abilities: None,
+        }
+    }
+}
+
+/// The op ring of an executor. Its methods queue ops; see the crate's documentation.
+#[derive(Clone)]
+pub struct Ring {
+    pub(crate) shared: Rc<Shared>,
+}
+
+impl Ring {
+    /// Sets a ring up for the executor that runs the caller, and spawns its driver task there.
+    ///
+    /// # Panics
+    ///
+    /// Outside a glommio executor.
+    pub fn start(config: &Config) -> Result<Self, Error> {
+        let abilities = match config.abilities {
+            Some(abilities) => abilities,
+            None => probe()?,
+        };
+        let io = setup(config.entries, config.completions).map_err(explain_setup)?;
+        limit_workers(&io, config)?;
+        let event = register_event(&io)?;
+        let shared = Rc::new(Shared::new(io, abilities, |io| {
+            provide_buffers(io, config)
+        })?);
+        glommio::spawn_local(driver::drive(Rc::downgrade(&shared), event)).detach();
+        Ok(Self { shared })
+    }
+
+    /// Lets the ring take a turn and other tasks run.
+    ///
+    /// A task that computes for long, or that yields in a loop, calls this rather than a bare
+    /// yield: while it keeps the executor from sleeping, completions would wait for the executor's
+    /// next look at its own ring.
+    pub async fn yield_now(&self) {
+        self.shared.wake_driver();
+        futures_lite::future::yield_now().await;
+    }
+
+    /// What this ring uses beyond Linux 6.1.
+    pub fn abilities(&self) -> Abilities {
+        self.shared.abilities
+    }
+}
+
+/// The ring itself: one thread submits and reaps, completions wait until it asks for them.
+pub(crate) fn setup(entries: u32, completions: u32) -> io::Result<IoUring> {
+    IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_cqsize(completions)
+        .dontfork()
+        .build(entries)
+}
+
+fn limit_workers(io: &IoUring, config: &Config) -> Result<(), Error> {
+    io.submitter()
+        .register_iowq_max_workers(&mut [config.workers, config.workers])
+        .map_err(Error::setup("io_uring_register(IOWQ_MAX_WORKERS)"))?;
+    if config.worker_cpus.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: a cpu_set_t is a plain array of bits; all zero is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for cpu in &config.worker_cpus {
+        // SAFETY: CPU_SET ignores numbers that lie outside the set.
+        unsafe { libc::CPU_SET(*cpu, &mut set) };
+    }
+    io.submitter()
+        .register_iowq_aff(&set)
+        .map_err(Error::setup("io_uring_register(IOWQ_AFF)"))
+}
+
+fn provide_buffers(io: &IoUring, config: &Config) -> Result<Buffers, Error> {
+    let buffers = Buffers::new(config.recv_buffers, config.recv_buffer_bytes)
+        .map_err(Error::setup("mmap of the recv buffers"))?;
+    let (address, entries) = buffers.registration();
+    // SAFETY: `address` is a mapping of that many entries, and the ring's `Shared` keeps it until
+    // the ring has ended, or for ever if it does not end in time.
+    unsafe {
+        io.submitter()
+            .register_buf_ring_with_flags(address, entries, Buffers::GROUP, 0)
+    }
+    .map_err(Error::setup("io_uring_register(PBUF_RING)"))?;
+    Ok(buffers)
+}
+
+/// An eventfd that counts completions, as a file of the executor.
+fn register_event(io: &IoUring) -> Result<BufferedFile, Error> {
+    // Blocking: a read on the executor's ring must wait for it, not fail with EAGAIN.
+    let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)
+        .map_err(io::Error::from)
+        .map_err(Error::setup("eventfd"))?;
+    io.submitter()
+        .register_eventfd(event.as_raw_fd())
+        .map_err(Error::setup("io_uring_register(EVENTFD)"))?;
+    // SAFETY: the descriptor is open and its only owner gives it up here.
+    Ok(unsafe { BufferedFile::from_raw_fd(event.into_raw_fd()) })
+}
