@@ -1,1 +1,39 @@
-//! (to come)
+//! tidegate's configuration: from TOML text to [`Settings`] every part can rely on.
+//!
+//! The text takes four steps, each with its own file:
+//!
+//! 1. `document` parses it and compares its shape with the known keys;
+//! 2. `raw` holds the values as typed, each with its place in the text;
+//! 3. `check` turns them into [`Settings`], with the rules of `rules`;
+//! 4. `error` says what is wrong as `FILE:LINE: KEY: REASON`.
+//!
+//! `units` reads and writes durations, sizes and core lists. Apart from
+//! [`Source::read`] nothing here touches the system: a [`Settings`] is a plain
+//! value, and whether its root exists is for others to find out.
+//!
+//! ```
+//! use std::path::Path;
+//! use tidegate_config::{Error, Settings};
+//!
+//! let text = "[[site]]\nroot = 'www'\n\n[limits]\nheader-byte = '16k'\n";
+//! let error = Settings::parse(text, Path::new("/etc/tidegate.toml")).unwrap_err();
+//! assert_eq!(
+//!     error.to_string(),
+//!     "/etc/tidegate.toml:5: limits.header-byte: \
+//!      unknown key; did you mean `limits.header-bytes`?"
+//! );
+//! ```
+
+mod check;
+mod document;
+mod error;
+mod raw;
+mod rules;
+mod settings;
+mod source;
+mod units;
+
+pub use error::{Error, Problem, ValueError};
+pub use settings::{Cache, Io, Limits, Listen, Server, Settings, Site, Timeouts};
+pub use source::Source;
+pub use units::Cores;

@@ -1,2 +1,77 @@
-//! The tidegate binary.
-fn main() {}
+//! The tidegate binary: the command line, and the exit status it ends with.
+//!
+//! 0: a clean stop, or nothing wrong; 1: refused to start, or something is
+//! wrong; 2: wrong usage (clap's own).
+
+mod check;
+mod cli;
+mod log;
+mod serve;
+mod show;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::iter;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => status(serve::directory(args)),
+        Command::Run(args) => status(serve::from_file(args)),
+        Command::Check(args) => check::check(&args.config),
+        Command::Config(args) => status(show::effective(args)),
+    }
+}
+
+/// Says on standard error what went wrong, if anything did.
+fn status(result: Result<(), Box<dyn Error>>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    for line in chain(error.as_ref()).lines() {
+        // Where standard error is gone the exit status still tells.
+        let _ = writeln!(io::stderr(), "tidegate: {line}");
+    }
+    ExitCode::FAILURE
+}
+
+/// The error and its causes, outermost first: `CONTEXT: CAUSE`.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let errors = iter::successors(Some(error), |&error| error.source());
+    let levels: Vec<String> = errors.map(ToString::to_string).collect();
+    levels.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Level(&'static str, Option<Box<Level>>);
+
+    impl fmt::Display for Level {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Level {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_deref().map(|level| level as _)
+        }
+    }
+
+    #[test]
+    fn each_level_of_an_error_is_said_once() {
+        let cause = Box::new(Level("permission denied", None));
+        assert_eq!(chain(cause.as_ref()), "permission denied");
+        let error = Level("cannot listen on port 80", Some(cause));
+        assert_eq!(chain(&error), "cannot listen on port 80: permission denied");
+    }
+}

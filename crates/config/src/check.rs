@@ -1,0 +1,639 @@
+//! From values as typed to [`Settings`]: defaults filled in, ranges checked.
+//!
+//! A value that is refused goes on as its default, so that one run reports
+//! everything that is wrong.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use crate::document::Document;
+use crate::raw::{self, Field};
+use crate::rules::{self, DAY, count, duration, power_of_two, size};
+use crate::{
+    Cache, Error, Io, Limits, Listen, Problem, Server, Settings, Site, Timeouts, ValueError,
+};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Checks all of `document`.
+pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
+    let raw = document.typed()?;
+    let mut report = Report {
+        document,
+        problems: Vec::new(),
+    };
+    let settings = Settings {
+        server: server(raw.server, &mut report),
+        listen: listen(raw.listen, &mut report),
+        timeouts: timeouts(raw.timeouts, &mut report),
+        limits: limits(raw.limits, &mut report),
+        io: io(raw.io, &mut report),
+        cache: cache(raw.cache, &mut report),
+        site: only_site(raw.site, &mut report),
+    };
+    Error::refuse_any(report.problems)?;
+    Ok(settings)
+}
+
+/// What is wrong so far.
+struct Report<'d> {
+    document: &'d Document<'d>,
+    problems: Vec<Problem>,
+}
+
+impl Report<'_> {
+    /// The value `rule` makes of what was typed; `default` where nothing was, or it is refused.
+    fn checked<T, N>(
+        &mut self,
+        typed: Field<T>,
+        default: N,
+        rule: impl FnOnce(T) -> Result<N, ValueError>,
+    ) -> N {
+        let Some(typed) = typed else { return default };
+        self.required(typed, rule).unwrap_or(default)
+    }
+
+    /// The value `rule` makes of what was typed, unless it is refused.
+    fn required<T, N>(
+        &mut self,
+        typed: Spanned<T>,
+        rule: impl FnOnce(T) -> Result<N, ValueError>,
+    ) -> Option<N> {
+        let span = typed.span();
+        match rule(typed.into_inner()) {
+            Ok(value) => Some(value),
+            Err(reason) => {
+                let problem = self.document.problem_at(&span, &reason.to_string());
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    /// Refuses a key that is missing in the table at `offset`.
+    fn missing(&mut self, offset: usize, key: &str, reason: &str) {
+        let problem = self.document.problem(offset, key.to_owned(), reason);
+        self.problems.push(problem);
+    }
+}
+
+fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
+    let default = Server::default();
+    Server {
+        cores: report.checked(raw.cores, default.cores, Ok),
+        graceful_timeout: report.checked(
+            raw.graceful_timeout,
+            default.graceful_timeout,
+            duration(Duration::ZERO..=DAY, "a stop that waits longer is no stop"),
+        ),
+    }
+}
+
+fn listen(raw: Vec<raw::Listen>, report: &mut Report<'_>) -> Vec<Listen> {
+    if raw.is_empty() {
+        return vec![Listen::default()];
+    }
+    let mut seen = BTreeMap::new();
+    raw.into_iter()
+        .map(|entry| listen_one(entry, &mut seen, report))
+        .collect()
+}
+
+fn listen_one(
+    raw: raw::Listen,
+    seen: &mut BTreeMap<String, usize>,
+    report: &mut Report<'_>,
+) -> Listen {
+    let default = Listen::default();
+    let offset = raw.address.as_ref().map(|typed| typed.span().start);
+    let line = report.document.line(offset.unwrap_or_default());
+    Listen {
+        address: report.checked(raw.address, default.address, |text| {
+            let address = rules::address(text)?;
+            rules::not_seen(seen, &address, line)?;
+            Ok(address)
+        }),
+        backlog: report.checked(
+            raw.backlog,
+            default.backlog,
+            count(1..=65_535, "the kernel needs a queue to accept from"),
+        ),
+    }
+}
+
+fn timeouts(raw: raw::Timeouts, report: &mut Report<'_>) -> Timeouts {
+    let default = Timeouts::default();
+    Timeouts {
+        header: report.checked(
+            raw.header,
+            default.header,
+            duration(MILLISECOND..=DAY, "no head can arrive in no time"),
+        ),
+        keep_alive: report.checked(
+            raw.keep_alive,
+            default.keep_alive,
+            duration(
+                MILLISECOND..=DAY,
+                "to close after each response set limits.requests-per-connection = 1",
+            ),
+        ),
+        send_stall: report.checked(
+            raw.send_stall,
+            default.send_stall,
+            duration(MILLISECOND..=DAY, "every response waits for its client"),
+        ),
+        linger: report.checked(
+            raw.linger,
+            default.linger,
+            duration(
+                Duration::ZERO..=DAY,
+                "a lingering connection holds its place",
+            ),
+        ),
+    }
+}
+
+fn limits(raw: raw::Limits, report: &mut Report<'_>) -> Limits {
+    let default = Limits::default();
+    Limits {
+        connections_per_core: report.checked(
+            raw.connections_per_core,
+            default.connections_per_core,
+            count(1..=1_048_576, "a core holds at least one, and at most 2^20"),
+        ),
+        requests_per_connection: report.checked(
+            raw.requests_per_connection,
+            default.requests_per_connection,
+            count(1..=i64::from(u32::MAX), "a connection serves at least one"),
+        ),
+        header_bytes: report.checked(
+            raw.header_bytes,
+            default.header_bytes,
+            size(
+                KIB..=MIB,
+                "smaller refuses browsers, larger only feeds attacks",
+            ),
+        ),
+        headers: report.checked(
+            raw.headers,
+            default.headers,
+            count(1..=100, "the parser has room for 100 fields"),
+        ),
+        body_discard: report.checked(
+            raw.body_discard,
+            default.body_discard,
+            size(0..=GIB, "closing the connection is cheaper"),
+        ),
+    }
+}
+
+fn io(raw: raw::Io, report: &mut Report<'_>) -> Io {
+    let default = Io::default();
+    Io {
+        inline_max: report.checked(
+            raw.inline_max,
+            default.inline_max,
+            size(0..=MIB, "larger bodies are cheaper to splice than to copy"),
+        ),
+        pipe_size: report.checked(
+            raw.pipe_size,
+            default.pipe_size,
+            power_of_two(
+                size(
+                    4 * KIB..=MIB,
+                    "a pipe holds at least one page, and 1m is the default of fs.pipe-max-size",
+                ),
+                "the kernel rounds a pipe up to one",
+            ),
+        ),
+        pipes_per_core: report.checked(
+            raw.pipes_per_core,
+            default.pipes_per_core,
+            count(1..=65_536, "files above io.inline-max move through a pipe"),
+        ),
+        recv_buffers: report.checked(
+            raw.recv_buffers,
+            default.recv_buffers,
+            power_of_two(
+                count(
+                    1..=32_768,
+                    "this is what a ring of provided buffers can hold",
+                ),
+                "a ring of provided buffers is indexed by a mask",
+            ),
+        ),
+        recv_buffer_size: report.checked(
+            raw.recv_buffer_size,
+            default.recv_buffer_size,
+            size(
+                512..=64 * KIB,
+                "smaller splits every head, larger is never filled",
+            ),
+        ),
+        cold_workers: report.checked(
+            raw.cold_workers,
+            default.cold_workers,
+            count(
+                1..=1024,
+                "files that are not in memory are read by a worker",
+            ),
+        ),
+    }
+}
+
+fn cache(raw: raw::Cache, report: &mut Report<'_>) -> Cache {
+    let default = Cache::default();
+    Cache {
+        hot_bytes_per_core: report.checked(
+            raw.hot_bytes_per_core,
+            default.hot_bytes_per_core,
+            size(0..=1024 * GIB, "no host has that much memory for each core"),
+        ),
+        open_files_per_core: report.checked(
+            raw.open_files_per_core,
+            default.open_files_per_core,
+            count(
+                1..=1_048_576,
+                "to look at files anew each time set cache.valid = \"0s\"",
+            ),
+        ),
+        valid: report.checked(
+            raw.valid,
+            default.valid,
+            duration(Duration::ZERO..=DAY, "a changed file would never be seen"),
+        ),
+    }
+}
+
+fn only_site(raw: Vec<Spanned<raw::Site>>, report: &mut Report<'_>) -> Site {
+    let mut sites = raw.into_iter();
+    let Some(first) = sites.next() else {
+        report.missing(
+            0,
+            "site.root",
+            "required: write [[site]] and the directory to serve",
+        );
+        return Site::default();
+    };
+    if let Some(second) = sites.next() {
+        let reason = "a second site: one [[site]] is all this version can serve";
+        report.missing(second.span().start, "site", reason);
+    }
+    site(first, report)
+}
+
+fn site(raw: Spanned<raw::Site>, report: &mut Report<'_>) -> Site {
+    let default = Site::default();
+    if raw.get_ref().root.is_none() {
+        let reason = "required: the directory to serve";
+        report.missing(raw.span().start, "site.root", reason);
+    }
+    let raw = raw.into_inner();
+    let directory = report.document.directory();
+    Site {
+        root: report.checked(raw.root, default.root, |path| {
+            Ok(directory.join(rules::root(path)?))
+        }),
+        index: match raw.index {
+            None => default.index,
+            Some(names) => names
+                .into_iter()
+                .filter_map(|name| report.required(name, rules::index))
+                .collect(),
+        },
+        hidden_files: report.checked(raw.hidden_files, default.hidden_files, Ok),
+        charset: report.checked(raw.charset, default.charset, rules::charset),
+        default_type: report.checked(raw.default_type, default.default_type, rules::mime_type),
+        mime_types: raw
+            .mime_types
+            .into_iter()
+            .filter_map(|entry| mime_type(entry, report))
+            .collect(),
+    }
+}
+
+fn mime_type(
+    (extension, value): (String, Spanned<String>),
+    report: &mut Report<'_>,
+) -> Option<(String, String)> {
+    let value = report.required(value, |text| {
+        rules::extension(&extension)?;
+        rules::mime_type(text)
+    })?;
+    Some((extension, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Cores;
+
+    /// A site, so that nothing else is missing. It comes last: lines count from the row's own text.
+    const SITE: &str = "\n[[site]]\nroot = 'www'\n";
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        Settings::parse(text, Path::new("etc/t.toml")).map_err(|error| error.to_string())
+    }
+
+    /// One row: text, `LINE: KEY: REASON` or the start of it.
+    fn refused(rows: &[(&str, &str)]) {
+        for (text, expected) in rows {
+            let error = parse(text).expect_err(text);
+            let line = format!("etc/t.toml:{expected}");
+            assert!(
+                error.starts_with(&line),
+                "{text}\n   got {error}\nwanted {line}"
+            );
+            assert_eq!(error.lines().count(), 1, "{text}\n{error}");
+        }
+    }
+
+    /// Rows of text before [`SITE`].
+    fn refused_beside_a_site(rows: &[(&str, &str)]) {
+        for (text, expected) in rows {
+            refused(&[(&format!("{text}{SITE}"), expected)]);
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn not_toml() {
+        refused(&[
+            ("a = ", "1: "),
+            ("[server]\ncores = 'auto\n", "2: "),
+            ("[server]\n[server]\n", "2: duplicate key"),
+            ("[limits]\nheaders = 1\nheaders = 2\n", "3: duplicate key"),
+            ("[server\n", "1: "),
+            ("\n\n=\n", "3: "),
+            ("[site]\nroot = 'x'\u{0}\n", "2: "),
+        ]);
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn unknown_keys() {
+        refused_beside_a_site(&[
+            ("[limits]\nheader-byte = '1k'", "2: limits.header-byte: unknown key; did you mean `limits.header-bytes`?"),
+            ("[limits]\nheader_bytes = '1k'", "2: limits.header_bytes: unknown key; did you mean `limits.header-bytes`?"),
+            ("[server]\nkeep-alive = '1s'", "2: server.keep-alive: unknown key; did you mean `timeouts.keep-alive`?"),
+            ("backlog = 1", "1: backlog: unknown key; did you mean `listen.backlog`?"),
+            ("\n[timeout]\nheader = '1s'", "2: timeout: unknown key; did you mean `timeouts`?"),
+            ("[[listen]]\naddress = 'a:1'\n[[listen]]\nadress = 'b:1'", "4: listen.adress: unknown key; did you mean `listen.address`?"),
+            ("[[listen]]\nproxy-protocol = 'off'", "2: listen.proxy-protocol: unknown key; the nearest known key is `"),
+            ("[[listen]]\ntls = false", "2: listen.tls: unknown key; the nearest known key is `"),
+            ("[server]\nuser = ''", "2: server.user: unknown key; the nearest known key is `"),
+            ("[limits]\nconnections-per-ip = 0", "2: limits.connections-per-ip: unknown key; the nearest known key is `limits.connections-per-core`"),
+            ("[limits]\nranges = 16", "2: limits.ranges: unknown key; "),
+            ("[admin]\nlisten = ''", "1: admin: unknown key; "),
+            ("[access-log]\npath = ''", "1: access-log: unknown key; "),
+            ("[tls]\nktls = 'auto'", "1: tls: unknown key; "),
+        ]);
+        refused(&[
+            ("[[site]]\nroot = 'x'\nnames = []", "3: site.names: unknown key; "),
+            ("[[site]]\nroot = 'x'\nsymlinks = 'never'", "3: site.symlinks: unknown key; "),
+            ("[[site]]\nroot = 'x'\nprecompressed = []", "3: site.precompressed: unknown key; "),
+            ("[[site]]\nroot = 'x'\ntry-files = []", "3: site.try-files: unknown key; "),
+            ("[[site]]\nroot = 'x'\n[site.cors]\norigins = []", "3: site.cors: unknown key; "),
+            ("[[site]]\nroot = 'x'\n[[site.headers]]\nmatch = '*'", "3: site.headers: unknown key; "),
+        ]);
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn wrong_types() {
+        refused_beside_a_site(&[
+            ("server = 1", "1: server: invalid type: integer `1`, expected "),
+            ("listen = '127.0.0.1:80'", "1: listen: invalid type: string \"127.0.0.1:80\", expected a sequence"),
+            ("[listen]\naddress = '127.0.0.1:80'", "1: listen: write [[listen]], with two brackets"),
+            ("listen = [1]", "1: listen: invalid type: integer `1`, expected "),
+            ("[server]\ncores = true", "2: server.cores: invalid type: boolean `true`, expected \"auto\", a count or a list"),
+            ("[server]\ncores = 1.5", "2: server.cores: invalid type: floating point `1.5`, expected \"auto\""),
+            ("[server]\ncores = [0, 1]", "2: server.cores: invalid type: sequence, expected \"auto\""),
+            ("[timeouts]\nheader = 10", "2: timeouts.header: invalid type: integer `10`, expected a duration with its unit, such as \"75s\""),
+            ("[limits]\nheaders = '100'", "2: limits.headers: invalid type: string \"100\", expected a whole number"),
+            ("[limits]\nheader-bytes = 16.0", "2: limits.header-bytes: invalid type: floating point `16.0`, expected a size such as \"16k\""),
+            ("[limits]\nheaders = 99999999999999999999", "2: limits.headers: "),
+        ]);
+        refused(&[
+            ("[site]\nroot = 'x'", "1: site: write [[site]], with two brackets"),
+            ("[[site]]\nroot = 1", "2: site.root: invalid type: integer `1`, expected a string"),
+            ("[[site]]\nroot = 'x'\nindex = 'index.html'", "3: site.index: invalid type: string \"index.html\", expected a sequence"),
+            ("[[site]]\nroot = 'x'\nindex = [1]", "3: site.index: invalid type: integer `1`, expected a string"),
+            ("[[site]]\nroot = 'x'\nhidden-files = 'no'", "3: site.hidden-files: invalid type: string \"no\", expected a boolean"),
+            ("[[site]]\nroot = 'x'\nmime-types = []", "3: site.mime-types: invalid type: sequence, expected a map"),
+            ("[[site]]\nroot = 'x'\nmime-types = { a = 1 }", "3: site.mime-types.a: invalid type: integer `1`, expected a string"),
+        ]);
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn impossible_values() {
+        refused_beside_a_site(&[
+            ("[server]\ncores = 0", "2: server.cores: 0 is outside 1 to 8191: "),
+            ("[server]\ncores = -1", "2: server.cores: a count of cores is 1 or more"),
+            ("[server]\ncores = ''", "2: server.cores: `` is not a core"),
+            ("[server]\ncores = '0,0'", "2: server.cores: core 0 is named twice"),
+            ("[server]\ncores = '3-1'", "2: server.cores: the range 3-1 is inverted"),
+            ("[server]\ngraceful-timeout = '25h'", "2: server.graceful-timeout: 25h is outside 0s to 24h: "),
+            ("[server]\ngraceful-timeout = 'soon'", "2: server.graceful-timeout: `soon` is not a duration: "),
+            ("[[listen]]\nbacklog = 0", "2: listen.backlog: 0 is outside 1 to 65535: "),
+            ("[[listen]]\nbacklog = 65536", "2: listen.backlog: 65536 is outside 1 to 65535: "),
+            ("[[listen]]\naddress = ''", "2: listen.address: `` has no port: "),
+            ("[[listen]]\naddress = 'localhost'", "2: listen.address: `localhost` has no port: write HOST:PORT"),
+            ("[[listen]]\naddress = ':80'", "2: listen.address: `` is not a host name"),
+            ("[[listen]]\naddress = 'a:'", "2: listen.address: `` is not a port"),
+            ("[[listen]]\naddress = 'a:+1'", "2: listen.address: `+1` is not a port"),
+            ("[[listen]]\naddress = 'a:65536'", "2: listen.address: `65536` is not a port: write 0 to 65535"),
+            ("[[listen]]\naddress = '::1:80'", "2: listen.address: `::1:80` is ambiguous"),
+            ("[[listen]]\naddress = '[::1]'", "2: listen.address: `[::1]` has no port"),
+            ("[[listen]]\naddress = '[::g]:80'", "2: listen.address: `[::g]` is not a host name"),
+            ("[[listen]]\naddress = '1.2.3:80'", "2: listen.address: `1.2.3` is not a host name"),
+            ("[[listen]]\naddress = 'a b:80'", "2: listen.address: `a b` is not a host name"),
+            ("[[listen]]\naddress = 'http://a:80'", "2: listen.address: `http://a:80` is ambiguous"),
+            ("[[listen]]\naddress = 'a:1'\n[[listen]]\naddress = 'a:1'", "4: listen.address: a:1 is listened on already, by line 2"),
+            ("[timeouts]\nheader = '0s'", "2: timeouts.header: 0s is outside 1ms to 24h: "),
+            ("[timeouts]\nkeep-alive = '0s'", "2: timeouts.keep-alive: 0s is outside 1ms to 24h: "),
+            ("[timeouts]\nsend-stall = '0ms'", "2: timeouts.send-stall: 0s is outside 1ms to 24h: "),
+            ("[timeouts]\nlinger = '1441m'", "2: timeouts.linger: 86460s is outside 0s to 24h: "),
+            ("[limits]\nconnections-per-core = 0", "2: limits.connections-per-core: 0 is outside 1 to 1048576: "),
+            ("[limits]\nrequests-per-connection = 0", "2: limits.requests-per-connection: 0 is outside 1 to 4294967295: "),
+            ("[limits]\nheader-bytes = 1023", "2: limits.header-bytes: 1023 is outside 1k to 1m: "),
+            ("[limits]\nheader-bytes = '2m'", "2: limits.header-bytes: 2m is outside 1k to 1m: "),
+            ("[limits]\nheader-bytes = -1", "2: limits.header-bytes: -1 is not a size"),
+            ("[limits]\nheaders = 0", "2: limits.headers: 0 is outside 1 to 100: "),
+            ("[limits]\nheaders = 101", "2: limits.headers: 101 is outside 1 to 100: "),
+            ("[limits]\nbody-discard = '2g'", "2: limits.body-discard: 2g is outside 0 to 1g: "),
+            ("[io]\ninline-max = '2m'", "2: io.inline-max: 2m is outside 0 to 1m: "),
+            ("[io]\npipe-size = '2k'", "2: io.pipe-size: 2k is outside 4k to 1m: "),
+            ("[io]\npipe-size = '2m'", "2: io.pipe-size: 2m is outside 4k to 1m: "),
+            ("[io]\npipe-size = '100k'", "2: io.pipe-size: 100k is not a power of two: "),
+            ("[io]\npipes-per-core = 0", "2: io.pipes-per-core: 0 is outside 1 to 65536: "),
+            ("[io]\nrecv-buffers = 0", "2: io.recv-buffers: 0 is outside 1 to 32768: "),
+            ("[io]\nrecv-buffers = 1000", "2: io.recv-buffers: 1000 is not a power of two: "),
+            ("[io]\nrecv-buffers = 65536", "2: io.recv-buffers: 65536 is outside 1 to 32768: "),
+            ("[io]\nrecv-buffer-size = 511", "2: io.recv-buffer-size: 511 is outside 512 to 64k: "),
+            ("[io]\nrecv-buffer-size = '65k'", "2: io.recv-buffer-size: 65k is outside 512 to 64k: "),
+            ("[io]\ncold-workers = 0", "2: io.cold-workers: 0 is outside 1 to 1024: "),
+            ("[cache]\nhot-bytes-per-core = '1025g'", "2: cache.hot-bytes-per-core: 1025g is outside 0 to 1024g: "),
+            ("[cache]\nopen-files-per-core = 0", "2: cache.open-files-per-core: 0 is outside 1 to 1048576: "),
+            ("[cache]\nvalid = '48h'", "2: cache.valid: 48h is outside 0s to 24h: "),
+        ]);
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn impossible_sites() {
+        refused(&[
+            ("", "1: site.root: required: write [[site]]"),
+            ("# nothing\n[server]\n", "1: site.root: required: write [[site]]"),
+            ("\n[[site]]\nindex = []", "2: site.root: required: the directory to serve"),
+            ("[[site]]\nroot = 'a'\n[[site]]\nroot = 'b'", "3: site: a second site: "),
+            ("[[site]]\nroot = ''", "2: site.root: empty: "),
+            ("[[site]]\nroot = \"a\\u0000\"", "2: site.root: a path cannot hold a NUL byte"),
+            ("[[site]]\nroot = 'x'\nindex = ['']", "3: site.index: `` is not a file name"),
+            ("[[site]]\nroot = 'x'\nindex = ['..']", "3: site.index: `..` is not a file name"),
+            ("[[site]]\nroot = 'x'\nindex = [\n'a',\n'b/c']", "5: site.index: `b/c` is not a plain file name"),
+            ("[[site]]\nroot = 'x'\ncharset = 'utf 8'", "3: site.charset: `utf 8` is not a charset name"),
+            ("[[site]]\nroot = 'x'\ndefault-type = ''", "3: site.default-type: `` is not a MIME type"),
+            ("[[site]]\nroot = 'x'\ndefault-type = 'text'", "3: site.default-type: `text` is not a MIME type"),
+            ("[[site]]\nroot = 'x'\ndefault-type = 'text/'", "3: site.default-type: `text/` is not a MIME type"),
+            ("[[site]]\nroot = 'x'\ndefault-type = \"a/b\\r\\nX: y\"", "3: site.default-type: `a/b\\r\\nX: y` is not a MIME type"),
+            ("[[site]]\nroot = 'x'\ndefault-type = \"a/b; c=\\n\"", "3: site.default-type: `a/b; c=\\n` is not a MIME type"),
+            ("[[site]]\nroot = 'x'\nmime-types = { wasm = 'wasm' }", "3: site.mime-types.wasm: `wasm` is not a MIME type"),
+            ("[[site]]\nroot = 'x'\n[site.mime-types]\nWasm = 'a/b'", "4: site.mime-types.Wasm: `Wasm` is not an extension: "),
+            ("[[site]]\nroot = 'x'\n[site.mime-types]\n'.wasm' = 'a/b'", "4: site.mime-types..wasm: `.wasm` is not an extension: "),
+        ]);
+    }
+
+    #[test]
+    fn every_problem_with_a_value_is_reported_in_order() {
+        let error = parse("[[site]]\nindex = ['/']\n[limits]\nheaders = 0\n[io]\npipe-size = 1\n");
+        let error = error.unwrap_err();
+        let starts: Vec<&str> = error
+            .lines()
+            .filter_map(|line| line.split(": ").nth(1))
+            .collect();
+        assert_eq!(
+            starts,
+            ["site.root", "site.index", "limits.headers", "io.pipe-size"]
+        );
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let mut expected = Settings::for_directory(PathBuf::from("etc/www"));
+        assert_eq!(parse(SITE), Ok(expected.clone()));
+        expected.limits.headers = 7;
+        assert_eq!(parse(&format!("[limits]\nheaders = 7{SITE}")), Ok(expected));
+    }
+
+    #[test]
+    fn values_are_taken() {
+        let settings = parse(
+            "[server]\ncores = '0-1,4'\ngraceful-timeout = '0s'\n\
+             [[listen]]\naddress = 'localhost:0'\n[[listen]]\naddress = '[::1]:443'\nbacklog = 1\n\
+             [timeouts]\nheader = '500ms'\n[limits]\nbody-discard = 0\nheader-bytes = 2000\n\
+             [cache]\nhot-bytes-per-core = '1g'\n\
+             [[site]]\nroot = '/srv'\nindex = []\nhidden-files = true\ncharset = ''\n\
+             default-type = 'text/plain; charset=utf-8'\nmime-types = { wasm = 'application/wasm' }\n",
+        );
+        let settings = settings.unwrap();
+        assert_eq!(settings.server.cores, Cores::List(vec![0, 1, 4]));
+        assert_eq!(settings.server.graceful_timeout, Duration::ZERO);
+        assert_eq!(settings.listen[0].address, "localhost:0");
+        assert_eq!(settings.listen[1].address, "[::1]:443");
+        assert_eq!(settings.listen[1].backlog, 1);
+        assert_eq!(settings.timeouts.header, Duration::from_millis(500));
+        assert_eq!(settings.limits.header_bytes, 2000);
+        assert_eq!(settings.limits.body_discard, 0);
+        assert_eq!(settings.cache.hot_bytes_per_core, 1 << 30);
+        assert_eq!(settings.site.root, Path::new("/srv"));
+        assert!(settings.site.index.is_empty() && settings.site.hidden_files);
+        assert_eq!(settings.site.mime_types["wasm"], "application/wasm");
+    }
+
+    #[test]
+    fn a_relative_root_starts_at_the_file() {
+        let rows = [
+            ("t.toml", "www", "www"),
+            ("etc/t.toml", "www", "etc/www"),
+            ("/etc/t.toml", "../srv", "/etc/../srv"),
+            ("/etc/t.toml", "/srv", "/srv"),
+        ];
+        for (file, root, expected) in rows {
+            let text = format!("[[site]]\nroot = '{root}'");
+            let settings = Settings::parse(&text, Path::new(file)).unwrap();
+            assert_eq!(settings.site.root, Path::new(expected), "{file} {root}");
+        }
+    }
+
+    #[test]
+    fn shipped_files_load_and_hold_the_defaults() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+        let mut expected = Settings::for_directory(PathBuf::from("/srv/www"));
+        expected.listen[0].address = "0.0.0.0:8080".to_owned();
+        for name in ["tidegate.toml", "minimal.toml"] {
+            let settings = Settings::load(&directory.join(name));
+            assert_eq!(settings.unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_effective_config_comes_back() {
+        let defaults = Settings::for_directory(PathBuf::from("."));
+        let mut changed = Settings::for_directory(PathBuf::from("/a \"b\"\\\u{e9}"));
+        changed.server.cores = Cores::List(vec![4]);
+        changed.listen.push("[::1]:0".parse().unwrap());
+        changed.timeouts.linger = Duration::from_millis(1);
+        changed.site.index.clear();
+        changed
+            .site
+            .mime_types
+            .insert("a b\"".to_owned(), "a/b".to_owned());
+        for settings in [defaults, changed] {
+            let text = settings.to_toml();
+            let again = Settings::parse(&text, Path::new("t.toml"));
+            assert_eq!(again.unwrap(), settings, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn sizes_and_counts_come_back(
+            cores in prop_oneof![Just(Cores::Auto), (1..8192_usize).prop_map(Cores::Count)],
+            keep_alive in 1..86_400_000_u64,
+            header_bytes in 1024..1_048_577_usize,
+            buffers in 0..16_u32,
+            hot in 0..1_u64 << 40,
+        ) {
+            let mut settings = Settings::for_directory(PathBuf::from("/srv"));
+            settings.server.cores = cores;
+            settings.timeouts.keep_alive = Duration::from_millis(keep_alive);
+            settings.limits.header_bytes = header_bytes;
+            settings.io.recv_buffers = 1 << buffers;
+            settings.cache.hot_bytes_per_core = hot;
+            prop_assert_eq!(parse(&settings.to_toml()), Ok(settings));
+        }
+
+        #[test]
+        fn a_file_cut_anywhere_is_an_error_with_a_line_or_a_config(cut in 0..4096_usize) {
+            let text = Settings::for_directory(PathBuf::from("/srv")).to_toml();
+            let cut = cut.min(text.len());
+            if let Err(error) = parse(&text[..cut]) {
+                for line in error.lines() {
+                    let number = line.strip_prefix("etc/t.toml:").and_then(|rest| rest.split_once(": "));
+                    prop_assert!(number.is_some_and(|(number, _)| number.parse::<usize>().is_ok()), "{}", line);
+                }
+            }
+        }
+    }
+}

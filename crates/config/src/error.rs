@@ -1,0 +1,89 @@
+//! What is wrong with a configuration, and where.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a configuration was refused.
+///
+/// `Display` gives one line for each problem, without a newline at the end.
+/// There is no `source`: the text is complete.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be read: `FILE: REASON`.
+    #[error("{}: {reason}", file.display())]
+    Read {
+        /// The file, as it was named.
+        file: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The text is refused; at least one problem, in the order of lines.
+    #[error("{}", lines(.0))]
+    Invalid(Vec<Problem>),
+}
+
+/// One thing that is wrong: `FILE:LINE: KEY: REASON`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The dotted key, for example `limits.header-bytes`. Empty where the text
+    /// is not TOML; then the key is left out of the message.
+    pub key: String,
+    /// What is wrong with it, in one line.
+    pub reason: String,
+}
+
+/// Why a single value was refused, wherever it came from: a file, a flag or the environment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ValueError(String);
+
+impl Error {
+    /// Fails if there are problems.
+    pub(crate) fn refuse_any(mut problems: Vec<Problem>) -> Result<(), Self> {
+        if problems.is_empty() {
+            return Ok(());
+        }
+        problems.sort_by_key(|problem| problem.line);
+        Err(Self::Invalid(problems))
+    }
+}
+
+impl Problem {
+    pub(crate) fn new(file: &Path, line: usize, key: String, reason: &str) -> Self {
+        // The parser's own messages may span lines; a report is one line each.
+        let reason = reason.trim_end().replace('\n', ", ");
+        Self {
+            file: file.to_owned(),
+            line,
+            key,
+            reason,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.file.display(), self.line)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+impl ValueError {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    lines.join("\n")
+}

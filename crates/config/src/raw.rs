@@ -1,0 +1,90 @@
+//! The configuration as typed: every key optional, every value with its place in the text.
+//!
+//! Nothing is checked here beyond types; `check` turns these into settings.
+//! `document` has refused unknown keys before this runs, with a better message
+//! than serde has; `deny_unknown_fields` keeps the two from drifting apart.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::units::{Cores, Count, Period, Size};
+
+/// A value that may be left out.
+pub(crate) type Field<T> = Option<Spanned<T>>;
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) server: Server,
+    pub(crate) listen: Vec<Listen>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) limits: Limits,
+    pub(crate) io: Io,
+    pub(crate) cache: Cache,
+    pub(crate) site: Vec<Spanned<Site>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Server {
+    pub(crate) cores: Field<Cores>,
+    pub(crate) graceful_timeout: Field<Period>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Listen {
+    pub(crate) address: Field<String>,
+    pub(crate) backlog: Field<Count>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Timeouts {
+    pub(crate) header: Field<Period>,
+    pub(crate) keep_alive: Field<Period>,
+    pub(crate) send_stall: Field<Period>,
+    pub(crate) linger: Field<Period>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Limits {
+    pub(crate) connections_per_core: Field<Count>,
+    pub(crate) requests_per_connection: Field<Count>,
+    pub(crate) header_bytes: Field<Size>,
+    pub(crate) headers: Field<Count>,
+    pub(crate) body_discard: Field<Size>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Io {
+    pub(crate) inline_max: Field<Size>,
+    pub(crate) pipe_size: Field<Size>,
+    pub(crate) pipes_per_core: Field<Count>,
+    pub(crate) recv_buffers: Field<Count>,
+    pub(crate) recv_buffer_size: Field<Size>,
+    pub(crate) cold_workers: Field<Count>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Cache {
+    pub(crate) hot_bytes_per_core: Field<Size>,
+    pub(crate) open_files_per_core: Field<Count>,
+    pub(crate) valid: Field<Period>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Site {
+    pub(crate) root: Field<String>,
+    pub(crate) index: Option<Vec<Spanned<String>>>,
+    pub(crate) hidden_files: Field<bool>,
+    pub(crate) charset: Field<String>,
+    pub(crate) default_type: Field<String>,
+    pub(crate) mime_types: BTreeMap<String, Spanned<String>>,
+}

@@ -1,0 +1,234 @@
+//! What a single value must be like. Each rule gives the value back, in the
+//! type the settings hold, or says why not.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV6};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::ValueError;
+use crate::units::{Count, Period, Size, format_duration, format_size};
+
+/// No timer runs longer; a connection that does nothing for a day is lost.
+pub(crate) const DAY: Duration = Duration::from_hours(24);
+
+type Checked<T> = Result<T, ValueError>;
+
+/// A number within `allowed`; `why` completes "... is outside A to B: ".
+pub(crate) fn count<N: TryFrom<i64>>(
+    allowed: RangeInclusive<i64>,
+    why: &'static str,
+) -> impl FnOnce(Count) -> Checked<N> {
+    move |Count(value)| within(value, allowed, i64::to_string, why)
+}
+
+/// A number of bytes within `allowed`.
+pub(crate) fn size<N: TryFrom<u64>>(
+    allowed: RangeInclusive<u64>,
+    why: &'static str,
+) -> impl FnOnce(Size) -> Checked<N> {
+    move |Size(bytes)| within(bytes, allowed, |bytes| format_size(*bytes), why)
+}
+
+/// A duration within `allowed`.
+pub(crate) fn duration(
+    allowed: RangeInclusive<Duration>,
+    why: &'static str,
+) -> impl FnOnce(Period) -> Checked<Duration> {
+    move |Period(value)| within(value, allowed, |value| format_duration(*value), why)
+}
+
+/// A power of two that `rule` takes.
+pub(crate) fn power_of_two<T: AsNumber, N>(
+    rule: impl FnOnce(T) -> Checked<N>,
+    why: &'static str,
+) -> impl FnOnce(T) -> Checked<N> {
+    move |value| {
+        let (number, text) = (value.number(), value.text());
+        let taken = rule(value)?;
+        if !number.is_some_and(u64::is_power_of_two) {
+            return refuse(format!("{text} is not a power of two: {why}"));
+        }
+        Ok(taken)
+    }
+}
+
+/// A value whose number and notation `power_of_two` needs.
+pub(crate) trait AsNumber {
+    fn number(&self) -> Option<u64>;
+    fn text(&self) -> String;
+}
+
+impl AsNumber for Count {
+    fn number(&self) -> Option<u64> {
+        u64::try_from(self.0).ok()
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl AsNumber for Size {
+    fn number(&self) -> Option<u64> {
+        Some(self.0)
+    }
+
+    fn text(&self) -> String {
+        format_size(self.0)
+    }
+}
+
+/// `HOST:PORT`: a host name, an IPv4 address or an IPv6 address in brackets,
+/// and a port from 0 to 65535. Host names are not looked up.
+pub(crate) fn address(text: String) -> Checked<String> {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return refuse(format!(
+            "`{text}` has no port: write HOST:PORT, such as 127.0.0.1:8080"
+        ));
+    };
+    if host.contains(':') && !host.starts_with('[') {
+        return refuse(format!(
+            "`{text}` is ambiguous: write an IPv6 address in brackets, such as [::1]:8080"
+        ));
+    }
+    if host.starts_with('[') && text.ends_with(']') {
+        return refuse(format!(
+            "`{text}` has no port: write HOST:PORT, such as [::1]:8080"
+        ));
+    }
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits || port.parse::<u16>().is_err() {
+        return refuse(format!("`{port}` is not a port: write 0 to 65535"));
+    }
+    if !is_host(host, &text) {
+        return refuse(format!("`{host}` is not a host name or an IP address"));
+    }
+    Ok(text)
+}
+
+/// A directory's path: not empty, without NUL.
+pub(crate) fn root(path: String) -> Checked<String> {
+    match path.as_str() {
+        "" => refuse("empty: name the directory to serve"),
+        path if path.contains('\0') => refuse("a path cannot hold a NUL byte"),
+        _ => Ok(path),
+    }
+}
+
+/// The name of a file that may stand for its directory.
+pub(crate) fn index(name: String) -> Checked<String> {
+    match name.as_str() {
+        "" | "." | ".." => refuse(format!(
+            "`{name}` is not a file name: write a name such as \"index.html\""
+        )),
+        name if name.contains(['/', '\0']) => refuse(format!(
+            "`{}` is not a plain file name: it is looked for in the directory asked for, so it has no slash",
+            name.escape_default()
+        )),
+        _ => Ok(name),
+    }
+}
+
+/// A charset name, or empty.
+pub(crate) fn charset(name: String) -> Checked<String> {
+    if !name.bytes().all(is_token) {
+        return refuse(format!(
+            "`{}` is not a charset name such as \"utf-8\"",
+            name.escape_default()
+        ));
+    }
+    Ok(name)
+}
+
+/// A MIME type, `TYPE/SUBTYPE`, with parameters or without. It becomes a header
+/// value as it is, so nothing outside visible ASCII and spaces is let in.
+pub(crate) fn mime_type(text: String) -> Checked<String> {
+    let visible = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let essence = text.split(';').next().unwrap_or_default().trim_end();
+    let named = essence.split_once('/').is_some_and(|(kind, subtype)| {
+        !kind.is_empty() && !subtype.is_empty() && kind.bytes().chain(subtype.bytes()).all(is_token)
+    });
+    if !(visible && named) {
+        return refuse(format!(
+            "`{}` is not a MIME type: write TYPE/SUBTYPE, such as \"text/html\"",
+            text.escape_default()
+        ));
+    }
+    Ok(text)
+}
+
+/// The extension a MIME type is given for.
+pub(crate) fn extension(name: &str) -> Checked<()> {
+    let reason = match name {
+        "" => "it is empty",
+        name if name.contains('.') => "write what follows the last dot, without the dot",
+        name if name.contains(['/', '\0']) => "a file name cannot hold it",
+        name if name.to_lowercase() != name => "extensions are compared in lower case",
+        _ => return Ok(()),
+    };
+    refuse(format!(
+        "`{}` is not an extension: {reason}",
+        name.escape_default()
+    ))
+}
+
+/// Takes a new `address` down in `seen` with its place; refuses one that is there already.
+/// Port 0 may repeat: each time another port is picked.
+pub(crate) fn not_seen(
+    seen: &mut BTreeMap<String, usize>,
+    address: &str,
+    line: usize,
+) -> Checked<()> {
+    if address.ends_with(":0") {
+        return Ok(());
+    }
+    match seen.insert(address.to_owned(), line) {
+        None => Ok(()),
+        Some(first) => refuse(format!("{address} is listened on already, by line {first}")),
+    }
+}
+
+fn within<V: PartialOrd, N: TryFrom<V>>(
+    value: V,
+    allowed: RangeInclusive<V>,
+    format: impl Fn(&V) -> String,
+    why: &str,
+) -> Checked<N> {
+    let text = format(&value);
+    let converted = allowed.contains(&value).then(|| N::try_from(value).ok());
+    converted.flatten().ok_or_else(|| {
+        let (least, most) = (format(allowed.start()), format(allowed.end()));
+        ValueError::new(format!("{text} is outside {least} to {most}: {why}"))
+    })
+}
+
+fn refuse<T>(reason: impl Into<String>) -> Checked<T> {
+    Err(ValueError::new(reason))
+}
+
+/// `text` is the whole address, which the standard library parses for IPv6.
+fn is_host(host: &str, text: &str) -> bool {
+    if host.starts_with('[') {
+        return text.parse::<SocketAddrV6>().is_ok();
+    }
+    if host
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
+        return host.parse::<Ipv4Addr>().is_ok();
+    }
+    host.split('.').all(is_label)
+}
+
+fn is_label(label: &str) -> bool {
+    let named = label
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    named && !label.is_empty() && !label.starts_with('-')
+}
+
+/// RFC 9110, section 5.6.2: `tchar`.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}

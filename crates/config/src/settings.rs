@@ -1,0 +1,286 @@
+//! The checked configuration, with every default filled in.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::ser::{Serialize, Serializer};
+
+use crate::units::{self, Cores};
+use crate::{Error, Source, ValueError, rules};
+
+/// A configuration that has passed every check of this crate.
+///
+/// The fields are public and plain: whoever changes one answers for its range.
+/// `Serialize` writes the notation of the file.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Settings {
+    /// `[server]`: the process.
+    pub server: Server,
+    /// `[[listen]]`: the addresses; at least one.
+    pub listen: Vec<Listen>,
+    /// `[timeouts]`: how long a connection may take.
+    pub timeouts: Timeouts,
+    /// `[limits]`: how much a client may use.
+    pub limits: Limits,
+    /// `[io]`: how bytes move.
+    pub io: Io,
+    /// `[cache]`: what is kept of files.
+    pub cache: Cache,
+    /// `[[site]]`: what is served.
+    #[serde(serialize_with = "one_of_an_array")]
+    pub site: Site,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Server {
+    /// The cores to run on.
+    pub cores: Cores,
+    /// How long a graceful stop waits for responses under way; zero cuts them off.
+    #[serde(serialize_with = "units::duration")]
+    pub graceful_timeout: Duration,
+}
+
+/// `[[listen]]`
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Listen {
+    /// `HOST:PORT`, an IPv6 address in brackets; port 0 lets the system pick one.
+    /// A host name is not looked up yet.
+    pub address: String,
+    /// Connections the kernel queues until they are accepted, 1 to 65535.
+    pub backlog: u32,
+}
+
+/// `[timeouts]`
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Timeouts {
+    /// From the first byte of a request to the end of its head; not zero.
+    #[serde(serialize_with = "units::duration")]
+    pub header: Duration,
+    /// From the end of a response to the first byte of the next request; not zero.
+    #[serde(serialize_with = "units::duration")]
+    pub keep_alive: Duration,
+    /// How long a response may make no progress; not zero.
+    #[serde(serialize_with = "units::duration")]
+    pub send_stall: Duration,
+    /// How long to read on from a client after the last response; zero closes at once.
+    #[serde(serialize_with = "units::duration")]
+    pub linger: Duration,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Limits {
+    /// Open connections on each core, at least 1.
+    pub connections_per_core: usize,
+    /// Requests on a connection before it is closed, at least 1.
+    pub requests_per_connection: u32,
+    /// Bytes of a request head, 1 KiB to 1 MiB.
+    #[serde(serialize_with = "units::size")]
+    pub header_bytes: usize,
+    /// Header fields of a request, 1 to 100.
+    pub headers: usize,
+    /// Bytes of a request body read and dropped to keep the connection; zero drops none.
+    #[serde(serialize_with = "units::size")]
+    pub body_discard: u64,
+}
+
+/// `[io]`
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Io {
+    /// Bodies up to and including this many bytes are sent from memory, 0 to 1 MiB.
+    #[serde(serialize_with = "units::size")]
+    pub inline_max: usize,
+    /// Bytes of each pipe, a power of two from 4 KiB to 1 MiB.
+    #[serde(serialize_with = "units::size")]
+    pub pipe_size: usize,
+    /// Pipes on each core, at least 1.
+    pub pipes_per_core: usize,
+    /// Receive buffers on each core, a power of two from 1 to 32768.
+    pub recv_buffers: u16,
+    /// Bytes of each receive buffer, 512 to 64 KiB.
+    #[serde(serialize_with = "units::size")]
+    pub recv_buffer_size: usize,
+    /// Kernel threads on each core for reads that have to wait for a disk, at least 1.
+    pub cold_workers: u32,
+}
+
+/// `[cache]`
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Cache {
+    /// Bytes of small files kept in memory on each core; zero keeps none.
+    #[serde(serialize_with = "units::size")]
+    pub hot_bytes_per_core: u64,
+    /// Files kept open on each core, at least 1.
+    pub open_files_per_core: usize,
+    /// How long a looked-up file is trusted; zero looks again for each request.
+    #[serde(serialize_with = "units::duration")]
+    pub valid: Duration,
+}
+
+/// `[[site]]`
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Site {
+    /// The directory that is served. Not empty; whether it exists is not checked here.
+    #[serde(serialize_with = "lossy_path")]
+    pub root: PathBuf,
+    /// File names tried, in this order, where a directory is asked for.
+    pub index: Vec<String>,
+    /// Whether names that begin with a dot are served.
+    pub hidden_files: bool,
+    /// The charset added to text types; empty adds none.
+    pub charset: String,
+    /// The MIME type of files whose extension says nothing.
+    pub default_type: String,
+    /// MIME types by extension (lower case, without a dot), before the built-in ones.
+    pub mime_types: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// Reads and checks `file`. Blocking. A relative root is taken relative to
+    /// the directory of `file`.
+    pub fn load(file: &Path) -> Result<Self, Error> {
+        Source::read(file)?.settings()
+    }
+
+    /// Checks `text` as if it had been read from `name`.
+    pub fn parse(text: &str, name: &Path) -> Result<Self, Error> {
+        Source::new(name, text).settings()
+    }
+
+    /// The defaults, serving `root`.
+    #[must_use]
+    pub fn for_directory(root: PathBuf) -> Self {
+        Self {
+            server: Server::default(),
+            listen: vec![Listen::default()],
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            io: Io::default(),
+            cache: Cache::default(),
+            site: Site {
+                root,
+                ..Site::default()
+            },
+        }
+    }
+
+    /// The effective configuration as a file: every key, in the order of the
+    /// sections above. It parses back to the same settings, but for a root that
+    /// is not UTF-8, which TOML cannot say, and a relative root, which means
+    /// another directory in a file elsewhere.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        // Only maps with keys that are no strings and values TOML has no type
+        // for can fail; settings hold none.
+        toml::to_string(self).expect("settings are plain tables")
+    }
+}
+
+impl FromStr for Listen {
+    type Err = ValueError;
+
+    /// An address of a flag or the environment, with the default backlog.
+    fn from_str(address: &str) -> Result<Self, ValueError> {
+        Ok(Self {
+            address: rules::address(address.to_owned())?,
+            ..Self::default()
+        })
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            cores: Cores::Auto,
+            graceful_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            address: "127.0.0.1:8080".to_owned(),
+            backlog: 4096,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            send_stall: Duration::from_mins(1),
+            linger: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_core: 65_536,
+            requests_per_connection: 10_000,
+            header_bytes: 16 << 10,
+            headers: 100,
+            body_discard: 64 << 10,
+        }
+    }
+}
+
+impl Default for Io {
+    fn default() -> Self {
+        Self {
+            inline_max: 16 << 10,
+            pipe_size: 256 << 10,
+            pipes_per_core: 128,
+            recv_buffers: 1024,
+            recv_buffer_size: 4 << 10,
+            cold_workers: 16,
+        }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            hot_bytes_per_core: 64 << 20,
+            open_files_per_core: 8192,
+            valid: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Default for Site {
+    /// Serves the working directory.
+    fn default() -> Self {
+        Self {
+            root: PathBuf::from("."),
+            index: vec!["index.html".to_owned()],
+            hidden_files: false,
+            charset: "utf-8".to_owned(),
+            default_type: "application/octet-stream".to_owned(),
+            mime_types: BTreeMap::new(),
+        }
+    }
+}
+
+fn one_of_an_array<S: Serializer>(site: &Site, to: S) -> Result<S::Ok, S::Error> {
+    [site].serialize(to)
+}
+
+fn lossy_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
+}

@@ -1,0 +1,84 @@
+//! `tidegate check`: is this configuration right, here and now?
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use tidegate_config::{Error, Source};
+
+/// Says `FILE: ok` on standard output, or each problem on standard error.
+///
+/// Problems are printed as they are, without the program's name before them,
+/// so that editors can jump to `FILE:LINE`. The exit status is the answer even
+/// where nobody reads the text, so a failed write is no error.
+pub(crate) fn check(file: &Path) -> ExitCode {
+    match problems(file) {
+        Ok(()) => {
+            let _ = writeln!(io::stdout(), "{}: ok", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Checks the file, then what it names on this host.
+fn problems(file: &Path) -> Result<(), Error> {
+    let source = Source::read(file)?;
+    let settings = source.settings()?;
+    let root = &settings.site.root;
+    readable(root).map_err(|error| {
+        let reason = format!("cannot serve {}: {error}", root.display());
+        source.refuse("site.root", &reason)
+    })
+}
+
+/// A directory can be served if it can be listed and the files in it reached,
+/// which are two permissions.
+fn readable(directory: &Path) -> io::Result<()> {
+    fs::read_dir(directory)?;
+    fs::metadata(directory.join("."))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn config(directory: &Path, root: &str) -> PathBuf {
+        let file = directory.join("t.toml");
+        fs::write(&file, format!("[[site]]\nroot = '{root}'\n")).unwrap();
+        file
+    }
+
+    #[test]
+    fn the_root_must_be_a_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path();
+        fs::create_dir(place.join("www")).unwrap();
+        fs::write(place.join("file"), "").unwrap();
+        assert!(problems(&config(place, "www")).is_ok());
+        let rows = [
+            ("none", "No such file or directory (os error 2)"),
+            ("file", "Not a directory (os error 20)"),
+        ];
+        for (root, reason) in rows {
+            let file = config(place, root);
+            let error = problems(&file).unwrap_err().to_string();
+            let root = place.join(root);
+            assert_eq!(
+                error,
+                format!(
+                    "{}:2: site.root: cannot serve {}: {reason}",
+                    file.display(),
+                    root.display()
+                )
+            );
+        }
+    }
+}

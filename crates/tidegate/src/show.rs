@@ -1,0 +1,30 @@
+//! `tidegate config`: the effective configuration.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::{self, Path, PathBuf};
+
+use tidegate_config::Settings;
+
+use crate::cli::ConfigArgs;
+
+/// Prints the settings that `run` with the same flags and environment has.
+pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
+    let mut settings = match args.config {
+        Some(file) => load(&file)?,
+        None => Settings::for_directory(PathBuf::from(".")),
+    };
+    args.overrides.apply(&mut settings);
+    io::stdout()
+        .write_all(settings.to_toml().as_bytes())
+        .map_err(|error| format!("cannot write to standard output: {error}"))?;
+    Ok(())
+}
+
+/// Loads a file with its root made absolute: what is printed may be kept in
+/// another directory, and a relative root would start there.
+fn load(file: &Path) -> Result<Settings, Box<dyn Error>> {
+    let mut settings = Settings::load(file)?;
+    settings.site.root = path::absolute(&settings.site.root)?;
+    Ok(settings)
+}
