@@ -1,1 +1,28 @@
-//! (to come)
+//! The server: one shard for each core, nothing shared between them on the way of a request.
+//!
+//! ```text
+//!  run (main thread)      binds every address once for each core, starts the shards, waits for
+//!    |                    signals and for shards that end
+//!    +-- shard, core 0 -- executor, op ring, pipes, caches, deadlines
+//!    |     +-- listener   accepts, within the limits
+//!    |     +-- connection one task each: requests in, responses out
+//!    |     |     +-- respond   a response from memory or by sendfile
+//!    |     +-- deadlines  ends connections that are over their time
+//!    +-- shard, core 1 ...
+//! ```
+
+mod clock;
+mod connection;
+mod cores;
+mod deadlines;
+mod error;
+mod input;
+mod limits;
+mod listener;
+mod respond;
+mod run;
+mod shard;
+mod signals;
+
+pub use error::Error;
+pub use run::run;

@@ -1,0 +1,39 @@
+//! The time, for one core.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant, SystemTime};
+
+use tidegate_http::HttpDate;
+
+/// The date of responses, formatted once a second.
+pub(crate) struct Clock {
+    formatted: Cell<(Instant, HttpDate)>,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self {
+            formatted: Cell::new(format()),
+        }
+    }
+
+    /// The date at `now`, at most a second old.
+    pub(crate) fn date(&self, now: Instant) -> HttpDate {
+        let (until, date) = self.formatted.get();
+        if now < until {
+            return date;
+        }
+        self.formatted.set(format());
+        self.formatted.get().1
+    }
+}
+
+/// The date, and when the next second begins.
+fn format() -> (Instant, HttpDate) {
+    let date = SystemTime::now();
+    let past = date
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_nanos());
+    let left = Duration::from_secs(1) - Duration::from_nanos(u64::from(past));
+    (Instant::now() + left, HttpDate::new(date))
+}

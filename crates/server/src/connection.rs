@@ -1,0 +1,388 @@
+//! One connection: requests in, responses out, until one side ends it.
+//!
+//! What is in memory is answered on the spot: all requests that came in one piece are parsed,
+//! their responses built in the shard's scratch buffer and sent by one call. Only what must wait
+//! (a lookup, a transfer, a client that is slow to take a response) is a future of its own, boxed,
+//! so that the task of an idle connection stays small.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rustix::net::{SendFlags, Shutdown, shutdown};
+use tidegate_http::{Discard, Framing, Head, Method, Status, Version, parse, write_error};
+use tidegate_site::Content;
+use tidegate_uring::{Fd, Recv};
+
+use crate::deadlines::{Key, Phase};
+use crate::respond::{Reply, Wanted, from_memory, respond, send_all, send_now};
+use crate::shard::{Scratch, Shard};
+
+/// Responses are sent when this many bytes of them are waiting.
+const OUT_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes read from a client that goes on sending after its last response.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// A connection that is served.
+pub(crate) struct Connection {
+    pub(crate) shard: Rc<Shard>,
+    pub(crate) socket: Fd,
+    key: Key,
+    requests: u32,
+    /// A request has begun and not all of it is here.
+    midway: bool,
+    /// The rest of a request body that nobody wants.
+    discard: Option<Box<Discard>>,
+}
+
+/// The connection is over; all that was to be said was said.
+pub(crate) struct Closed;
+
+/// What is left to do once the requests at hand were answered from memory.
+struct Todo {
+    /// Responses that the socket did not take at once.
+    unsent: Option<Bytes>,
+    next: Next,
+}
+
+enum Next {
+    /// Receive more.
+    Receive,
+    /// Go on with what is at hand: enough responses are waiting.
+    Continue,
+    /// Answer this request, which takes waiting.
+    Respond(Box<Wanted>),
+    /// Close.
+    Close,
+    /// Close, and read what the client is still sending: to close with bytes unread would reset
+    /// the connection, and the response with it (RFC 9112, section 9.6).
+    Linger,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(shard: Rc<Shard>, socket: Fd) {
+    let mut recv = shard.ring.recv(&socket);
+    let mut connection = Connection::new(shard, socket);
+    let Closed = connection.run(&mut recv).await;
+}
+
+impl Connection {
+    fn new(shard: Rc<Shard>, socket: Fd) -> Self {
+        let count = &shard.counters.connections;
+        count.set(count.get() + 1);
+        let time = shard.settings.timeouts.header;
+        let key = shard
+            .deadlines
+            .join(&socket, Phase::Idle, time, Instant::now());
+        Self {
+            shard,
+            socket,
+            key,
+            requests: 0,
+            midway: false,
+            discard: None,
+        }
+    }
+
+    async fn run(&mut self, recv: &mut Recv) -> Closed {
+        // What was received of a request that is not complete.
+        let mut input = Vec::new();
+        loop {
+            let todo = match recv.next().await {
+                Ok(Some(received)) => self.take(&received, &mut input),
+                Ok(None) => return self.end_of_input(&input),
+                Err(_) => return Closed,
+            };
+            if let Some(todo) = todo
+                && let Err(closed) = Box::pin(self.carry_on(todo, &mut input, recv)).await
+            {
+                return closed;
+            }
+        }
+    }
+
+    /// Marks what the connection is about to do, and how long that may take.
+    pub(crate) fn enter(&self, phase: Phase) {
+        let timeouts = &self.shard.settings.timeouts;
+        let time = match phase {
+            Phase::Idle => timeouts.keep_alive,
+            Phase::Request => timeouts.header,
+            Phase::Send | Phase::Transfer => timeouts.send_stall,
+            Phase::Linger => timeouts.linger,
+        };
+        self.shard
+            .deadlines
+            .enter(self.key, phase, time, Instant::now());
+    }
+
+    /// Answers what was received, with what of a request was there before.
+    fn take(&mut self, received: &[u8], input: &mut Vec<u8>) -> Option<Todo> {
+        if input.is_empty() {
+            let (used, todo) = self.answer(received);
+            input.extend_from_slice(&received[used..]);
+            todo
+        } else {
+            input.extend_from_slice(received);
+            self.take_input(input)
+        }
+    }
+
+    fn take_input(&mut self, input: &mut Vec<u8>) -> Option<Todo> {
+        let (used, todo) = self.answer(input);
+        if used == input.len() {
+            // An idle connection holds no buffer.
+            *input = Vec::new();
+        } else {
+            input.drain(..used);
+        }
+        todo
+    }
+
+    /// Answers the requests in `data` without waiting: how many bytes that took, and what is left
+    /// to do, if not just to receive more.
+    fn answer(&mut self, data: &[u8]) -> (usize, Option<Todo>) {
+        let shard = Rc::clone(&self.shard);
+        let mut scratch = shard.scratch.borrow_mut();
+        scratch.out.clear();
+        let heads = self.requests;
+        let (used, next) = self.answer_each(data, &mut scratch);
+        let unsent = match send_now(&self.socket, &scratch.out, SendFlags::empty()) {
+            Ok(sent) if sent == scratch.out.len() => None,
+            Ok(sent) => Some(Bytes::copy_from_slice(&scratch.out[sent..])),
+            Err(_) => return (used, Some(Todo::close())),
+        };
+        let next = match next {
+            Next::Close if used < data.len() => Next::Linger,
+            Next::Receive if used == data.len() && self.discard.is_none() && shard.stopping() => {
+                Next::Close
+            }
+            next => next,
+        };
+        if unsent.is_none() && matches!(next, Next::Receive) {
+            self.wait_for_more(used < data.len(), self.requests > heads);
+            return (used, None);
+        }
+        (used, Some(Todo { unsent, next }))
+    }
+
+    fn answer_each(&mut self, data: &[u8], scratch: &mut Scratch) -> (usize, Next) {
+        let now = Instant::now();
+        let mut used = 0;
+        loop {
+            if scratch.out.len() >= OUT_BYTES_MAX {
+                return (used, Next::Continue);
+            }
+            match self.discard_body(&data[used..]) {
+                Ok((count, done)) => {
+                    used += count;
+                    if !done {
+                        return (used, Next::Receive);
+                    }
+                }
+                Err(linger) => return (used, linger),
+            }
+            if used == data.len() {
+                return (used, Next::Receive);
+            }
+            match parse(&data[used..], &self.shard.http) {
+                Ok(None) => return (used, Next::Receive),
+                Ok(Some(head)) => {
+                    used += head.len;
+                    if let Some(next) = self.answer_one(&head, now, scratch) {
+                        return (used, next);
+                    }
+                }
+                Err(error) => {
+                    self.refuse(error.status(), now, &mut scratch.out);
+                    return (used, Next::Linger);
+                }
+            }
+        }
+    }
+
+    /// Passes over a request body: how many bytes, and whether that was all of it.
+    fn discard_body(&mut self, data: &[u8]) -> Result<(usize, bool), Next> {
+        let Some(discard) = &mut self.discard else {
+            return Ok((0, true));
+        };
+        let discarded = discard.feed(data).map_err(|_| Next::Linger)?;
+        if discarded.done {
+            self.discard = None;
+        }
+        Ok((discarded.consumed, discarded.done))
+    }
+
+    /// Answers a request that cannot be understood, as the last of its connection.
+    fn refuse(&self, status: Status, now: Instant, out: &mut Vec<u8>) {
+        let date = self.shard.clock.date(now);
+        write_error(out, status, &date, Version::Http11, false, true);
+    }
+
+    /// Answers a request from memory, or tells what to do instead or after it.
+    fn answer_one(&mut self, head: &Head<'_>, now: Instant, scratch: &mut Scratch) -> Option<Next> {
+        self.requests += 1;
+        let count = &self.shard.counters.requests;
+        count.set(count.get() + 1);
+        let reply = Reply {
+            version: head.version,
+            persistent: self.persists(head),
+            with_body: head.method != Method::Head,
+        };
+        if !matches!(head.framing, Framing::None | Framing::Length(0)) {
+            let limit = self.shard.http.body_discard;
+            self.discard = Some(Box::new(Discard::new(head.framing, limit)));
+        }
+        if let Some(wanted) = self.answer_from_memory(head, reply, now, scratch) {
+            return Some(Next::Respond(Box::new(wanted)));
+        }
+        (!reply.persistent).then(|| self.farewell())
+    }
+
+    fn answer_from_memory(
+        &self,
+        head: &Head<'_>,
+        reply: Reply,
+        now: Instant,
+        scratch: &mut Scratch,
+    ) -> Option<Wanted> {
+        let Scratch { out, path } = scratch;
+        let date = self.shard.clock.date(now);
+        let refusal = match head.method {
+            Method::Get | Method::Head => match head.target.decode_path(path) {
+                Ok(()) => None,
+                Err(error) => Some(error.status()),
+            },
+            Method::Known => Some(Status::METHOD_NOT_ALLOWED),
+            Method::Unknown => Some(Status::NOT_IMPLEMENTED),
+        };
+        if let Some(status) = refusal {
+            reply.error(out, status, &date);
+            return None;
+        }
+        let file = self.shard.site.cached(path, now);
+        match file.as_deref().map(|file| (file, &file.content)) {
+            Some((file, Content::Memory(bytes))) => {
+                from_memory(out, file, bytes, reply, &date);
+                None
+            }
+            _ => Some(Wanted {
+                path: path.clone(),
+                query: head.target.query().map(str::to_owned),
+                file,
+                reply,
+            }),
+        }
+    }
+
+    /// Whether the connection goes on after this request.
+    fn persists(&self, head: &Head<'_>) -> bool {
+        let body_fits = match head.framing {
+            Framing::Length(length) => length <= self.shard.http.body_discard,
+            Framing::None | Framing::Chunked => true,
+        };
+        head.persistent
+            && body_fits
+            // The client may send its body or not, now that it has an answer (RFC 9110, 10.1.1).
+            && !head.expect_continue
+            && self.requests < self.shard.settings.limits.requests_per_connection
+            && !self.shard.stopping()
+    }
+
+    fn farewell(&self) -> Next {
+        match self.discard {
+            Some(_) => Next::Linger,
+            None => Next::Close,
+        }
+    }
+
+    /// Notes that more is expected: the next request, or the rest of one that has begun.
+    fn wait_for_more(&mut self, partial: bool, answered: bool) {
+        let midway = partial || self.discard.is_some();
+        if !midway {
+            self.enter(Phase::Idle);
+        } else if !self.midway || answered {
+            self.enter(Phase::Request);
+        }
+        self.midway = midway;
+    }
+
+    /// Does what takes waiting, then answers what came meanwhile, until there is only to receive.
+    async fn carry_on(
+        &mut self,
+        mut todo: Todo,
+        input: &mut Vec<u8>,
+        recv: &mut Recv,
+    ) -> Result<(), Closed> {
+        loop {
+            if let Some(unsent) = todo.unsent {
+                send_all(self, unsent, SendFlags::empty()).await?;
+            }
+            let next = match todo.next {
+                Next::Respond(wanted) => {
+                    let persistent = wanted.reply.persistent;
+                    respond(self, *wanted).await?;
+                    match self.farewell() {
+                        _ if persistent => Next::Continue,
+                        Next::Close if input.is_empty() => Next::Close,
+                        _ => Next::Linger,
+                    }
+                }
+                next => next,
+            };
+            match next {
+                Next::Close => return Err(Closed),
+                Next::Linger => return Err(self.linger(recv).await),
+                Next::Receive | Next::Continue | Next::Respond(_) => {}
+            }
+            // Whatever was under way has had its time; the next request gets a time of its own.
+            self.midway = false;
+            match self.take_input(input) {
+                Some(more) => todo = more,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The client sends no more, or was too slow to.
+    fn end_of_input(&self, input: &[u8]) -> Closed {
+        if !input.is_empty() && self.shard.deadlines.expired(self.key) {
+            let mut out = Vec::new();
+            self.refuse(Status::REQUEST_TIMEOUT, Instant::now(), &mut out);
+            // Courtesy: a client that takes no more is not waited for.
+            let _ = send_now(&self.socket, &out, SendFlags::empty());
+        }
+        Closed
+    }
+
+    /// Tells the client that nothing follows, and reads what it is still sending.
+    async fn linger(&self, recv: &mut Recv) -> Closed {
+        self.enter(Phase::Linger);
+        if shutdown(&self.socket, Shutdown::Write).is_err() {
+            return Closed;
+        }
+        let mut count = 0;
+        while count < LINGER_BYTES_MAX {
+            match recv.next().await {
+                Ok(Some(received)) => count += received.len(),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Closed
+    }
+}
+
+impl Todo {
+    fn close() -> Self {
+        Self {
+            unsent: None,
+            next: Next::Close,
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shard.deadlines.leave(self.key);
+    }
+}

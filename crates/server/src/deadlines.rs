@@ -1,0 +1,254 @@
+//! The connections of a shard and until when each may take its time.
+//!
+//! A connection notes its deadline with one store; the calendar that finds those that are over
+//! holds one note for each connection, which is moved only when it comes up. So a request costs
+//! no timer, and an idle connection is looked at once in a keep-alive time.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use glommio::timer::Timer;
+use rustix::net::{Shutdown, shutdown, sockopt};
+use slab::Slab;
+use tidegate_uring::Fd;
+
+/// Deadlines are rounded up to this.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// A request; nothing of it came yet.
+    Idle,
+    /// The rest of a request's head or body.
+    Request,
+    /// The client, to take more of a response.
+    Send,
+    /// A transfer that watches over its own time.
+    Transfer,
+    /// The end of a connection that is closed.
+    Linger,
+}
+
+/// A registered connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    index: usize,
+    generation: u32,
+}
+
+struct Member {
+    socket: Fd,
+    generation: u32,
+    phase: Phase,
+    /// In ticks; past it the connection is over.
+    deadline: u32,
+    /// The tick of this connection's note in the calendar.
+    noted: u32,
+    expired: bool,
+}
+
+pub(crate) struct Deadlines {
+    epoch: Instant,
+    inner: RefCell<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    members: Slab<Member>,
+    calendar: BTreeMap<u32, Vec<Key>>,
+    generation: u32,
+    /// The calendar's task, and the tick until which it sleeps.
+    sleeper: Option<(u32, Waker)>,
+    /// Who waits for a member to leave.
+    leaving: Vec<Waker>,
+}
+
+impl Deadlines {
+    pub(crate) fn new() -> Self {
+        Self {
+            epoch: Instant::now(),
+            inner: RefCell::default(),
+        }
+    }
+
+    /// Registers a connection that is in `phase` for at most `time`.
+    pub(crate) fn join(&self, socket: &Fd, phase: Phase, time: Duration, now: Instant) -> Key {
+        let deadline = self.tick(now + time);
+        let mut inner = self.inner.borrow_mut();
+        let generation = inner.generation;
+        inner.generation = generation.wrapping_add(1);
+        let index = inner.members.insert(Member {
+            socket: socket.clone(),
+            generation,
+            phase,
+            deadline,
+            noted: deadline,
+            expired: false,
+        });
+        let key = Key { index, generation };
+        inner.note(deadline, key);
+        key
+    }
+
+    pub(crate) fn leave(&self, key: Key) {
+        let mut inner = self.inner.borrow_mut();
+        inner.members.remove(key.index);
+        let leaving = std::mem::take(&mut inner.leaving);
+        drop(inner);
+        leaving.into_iter().for_each(Waker::wake);
+    }
+
+    /// The connection is in `phase` from `now` on, for at most `time`.
+    pub(crate) fn enter(&self, key: Key, phase: Phase, time: Duration, now: Instant) {
+        let deadline = self.tick(now + time);
+        let mut inner = self.inner.borrow_mut();
+        let member = &mut inner.members[key.index];
+        member.phase = phase;
+        member.deadline = deadline;
+        if deadline < member.noted {
+            member.noted = deadline;
+            inner.note(deadline, key);
+        }
+    }
+
+    /// Whether the connection was over its time.
+    pub(crate) fn expired(&self, key: Key) -> bool {
+        self.inner.borrow().members[key.index].expired
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.inner.borrow().members.len()
+    }
+
+    /// Waits until fewer than `count` connections are left.
+    pub(crate) async fn fewer_than(&self, count: usize) {
+        poll_fn(|context| {
+            if self.len() < count {
+                return Poll::Ready(());
+            }
+            let waker = context.waker().clone();
+            self.inner.borrow_mut().leaving.push(waker);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Ends the connections that wait for a request: the server stops.
+    pub(crate) fn end_idle(&self) {
+        let mut inner = self.inner.borrow_mut();
+        for (_, member) in &mut inner.members {
+            if member.phase == Phase::Idle {
+                member.expire();
+            }
+        }
+    }
+
+    /// Ends all connections, at once.
+    pub(crate) fn end_all(&self) {
+        let mut inner = self.inner.borrow_mut();
+        for (_, member) in &mut inner.members {
+            member.phase = Phase::Send;
+            member.expire();
+        }
+    }
+
+    /// Ends connections that are over their time, for as long as it is polled.
+    pub(crate) async fn watch(self: Rc<Self>) {
+        loop {
+            let next = self.sweep();
+            let at = self.epoch + TICK * next.unwrap_or(u32::MAX / 2);
+            let sleep = Timer::new(at.saturating_duration_since(Instant::now()));
+            futures_lite::future::or(async { drop(sleep.await) }, self.earlier(next)).await;
+        }
+    }
+
+    /// Ready when a note was made for a tick before `next`.
+    async fn earlier(&self, next: Option<u32>) {
+        let next = next.unwrap_or(u32::MAX);
+        poll_fn(|context| {
+            let mut inner = self.inner.borrow_mut();
+            if inner.calendar.keys().next().is_some_and(|tick| *tick < next) {
+                return Poll::Ready(());
+            }
+            inner.sleeper = Some((next, context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Looks at all whose note is due, and yields the tick of the next note.
+    fn sweep(&self) -> Option<u32> {
+        // Rounded down: a tick is over when all of it is.
+        let now = self.ticks_until(Instant::now());
+        let mut inner = self.inner.borrow_mut();
+        while let Some(entry) = inner.calendar.first_entry() {
+            if *entry.key() > now {
+                return Some(*entry.key());
+            }
+            let (tick, keys) = entry.remove_entry();
+            for key in keys {
+                inner.look_at(key, tick, now);
+            }
+        }
+        None
+    }
+
+    fn tick(&self, at: Instant) -> u32 {
+        self.ticks_until(at).saturating_add(1)
+    }
+
+    fn ticks_until(&self, at: Instant) -> u32 {
+        let ticks = at.saturating_duration_since(self.epoch).as_millis() / TICK.as_millis();
+        u32::try_from(ticks).unwrap_or(u32::MAX / 2)
+    }
+}
+
+impl Inner {
+    fn note(&mut self, tick: u32, key: Key) {
+        self.calendar.entry(tick).or_default().push(key);
+        if self.sleeper.as_ref().is_some_and(|(until, _)| tick < *until)
+            && let Some((_, waker)) = self.sleeper.take()
+        {
+            waker.wake();
+        }
+    }
+
+    fn look_at(&mut self, key: Key, tick: u32, now: u32) {
+        let Some(member) = self.members.get_mut(key.index) else {
+            return;
+        };
+        // A member that left, or one that has an earlier note since.
+        if member.generation != key.generation || member.noted != tick {
+            return;
+        }
+        if member.deadline <= now && member.phase != Phase::Transfer {
+            member.expire();
+            // A connection ends by itself now; should its task not come to it, it is looked at
+            // again.
+            member.deadline = now + 100;
+        }
+        member.noted = member.deadline.max(now + 1);
+        let tick = member.noted;
+        self.note(tick, key);
+    }
+}
+
+impl Member {
+    /// Makes the connection's task see the end: of its input, or of a response that is stuck.
+    fn expire(&mut self) {
+        self.expired = true;
+        // Errors mean that the connection is over already, which is what is wanted.
+        let _ = match self.phase {
+            Phase::Idle | Phase::Request | Phase::Linger => shutdown(&self.socket, Shutdown::Read),
+            Phase::Send | Phase::Transfer => {
+                let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
+                shutdown(&self.socket, Shutdown::Both)
+            }
+        };
+    }
+}

@@ -1,0 +1,83 @@
+//! Why the server does not start, or ends.
+
+use std::io;
+
+/// Why the server refused to start, or ended other than by a signal.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No io_uring, or not what is needed of it.
+    #[error("io_uring cannot be used")]
+    Uring(#[source] tidegate_uring::Error),
+    /// A core of the list is not this process's to use.
+    #[error("core {core} is not available: this process may run on {available}")]
+    Core {
+        /// As configured.
+        core: usize,
+        /// The cores of the process, as a list.
+        available: String,
+    },
+    /// More cores were asked for than there are.
+    #[error("{count} cores are configured, and this process may run on {available} only")]
+    CoreCount {
+        /// As configured.
+        count: usize,
+        /// How many there are.
+        available: usize,
+    },
+    /// The cores of the process could not be told.
+    #[error("cannot tell which cores this process may run on (sched_getaffinity)")]
+    NoCores,
+    /// A host name or address means nothing.
+    #[error("cannot resolve {address}")]
+    Resolve {
+        /// As configured.
+        address: String,
+        /// What the resolver answered.
+        source: io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}{}", remedy(.source))]
+    Listen {
+        /// As configured.
+        address: String,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The directory cannot be served.
+    #[error(transparent)]
+    Root(#[from] tidegate_site::RootError),
+    /// A part of a shard could not be set up.
+    #[error("shard {shard}: cannot {operation}")]
+    Shard {
+        /// The shard's number, from 0.
+        shard: usize,
+        /// What failed.
+        operation: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A shard ended by a fault of its own.
+    #[error("shard {shard} died: {reason}; no part of the server goes on without it")]
+    ShardDied {
+        /// The shard's number, from 0.
+        shard: usize,
+        /// The message of its panic, or what ended it.
+        reason: String,
+    },
+    /// Signals cannot be received.
+    #[error("cannot set up signal handling")]
+    Signals(#[source] io::Error),
+}
+
+/// What to do about an address that cannot be listened on.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => " (another process has it: stop that one or choose another port)",
+        io::ErrorKind::PermissionDenied => {
+            " (a port below net.ipv4.ip_unprivileged_port_start needs root or CAP_NET_BIND_SERVICE)"
+        }
+        io::ErrorKind::AddrNotAvailable => " (no interface of this host has it)",
+        _ => "",
+    }
+}

@@ -1,0 +1,92 @@
+//! What the process may use, and each shard's share of it.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tidegate_config::Settings;
+
+/// Descriptors that belong to no connection: rings, eventfds, listeners, logs, the root, and some
+/// to answer with when all the rest are gone.
+const RESERVED_PER_SHARD: usize = 24;
+
+/// Descriptors of a pipe.
+const PIPE_FDS: usize = 2;
+
+/// A shard's share of the process's descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) connections: usize,
+    pub(crate) open_files: usize,
+    pub(crate) pipes: usize,
+}
+
+/// Raises the soft limits that the server lives by to the hard ones. Where that fails the soft
+/// one stays, and what it is too small for says so.
+pub(crate) fn raise() {
+    for resource in [Resource::Nofile, Resource::Memlock] {
+        let Rlimit { maximum, .. } = getrlimit(resource);
+        let raised = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        if let Err(error) = setrlimit(resource, raised) {
+            tracing::debug!(?resource, %error, "the soft limit stays as it is");
+        }
+    }
+}
+
+/// Each shard's share for `settings`, lowered to fit RLIMIT_NOFILE.
+pub(crate) fn share(settings: &Settings, shards: usize) -> Share {
+    let descriptors = getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let share = divide(settings, descriptors / shards);
+    if share.connections < settings.limits.connections_per_core {
+        tracing::info!(
+            connections_per_core = share.connections,
+            open_files_per_core = share.open_files,
+            "lowered to fit RLIMIT_NOFILE ({descriptors})"
+        );
+    }
+    share
+}
+
+/// Pipes get at most an eighth of the descriptors, cached files a quarter, connections the rest.
+fn divide(settings: &Settings, descriptors: usize) -> Share {
+    let free = descriptors.saturating_sub(RESERVED_PER_SHARD);
+    let pipes = settings.io.pipes_per_core.min(free / 8 / PIPE_FDS).max(1);
+    let open_files = settings.cache.open_files_per_core.min(free / 4);
+    let rest = free.saturating_sub(pipes * PIPE_FDS + open_files);
+    Share {
+        connections: settings.limits.connections_per_core.min(rest).max(1),
+        open_files,
+        pipes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn a_share_fits_the_descriptors() {
+        let settings = Settings::for_directory(PathBuf::from("."));
+        for descriptors in [32, 64, 100, 1024, 20_000, 1 << 20] {
+            let share = divide(&settings, descriptors);
+            let used = share.connections + share.open_files + share.pipes * PIPE_FDS;
+            assert!(used + RESERVED_PER_SHARD <= descriptors.max(28), "{share:?}");
+            assert!(share.connections > 0 && share.pipes > 0, "{share:?}");
+        }
+    }
+
+    #[test]
+    fn plenty_of_descriptors_leave_the_configured_limits() {
+        let settings = Settings::for_directory(PathBuf::from("."));
+        let expected = Share {
+            connections: settings.limits.connections_per_core,
+            open_files: settings.cache.open_files_per_core,
+            pipes: settings.io.pipes_per_core,
+        };
+        assert_eq!(divide(&settings, 1 << 20), expected);
+    }
+}

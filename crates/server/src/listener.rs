@@ -1,0 +1,147 @@
+//! Listening sockets, and accepting from them within the limits.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use glommio::timer::Timer;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, accept_with, bind, getsockname, listen, socket_with,
+    sockopt,
+};
+use tidegate_config::Listen;
+use tidegate_uring::{Accept, Fd};
+
+use crate::connection;
+use crate::error::Error;
+use crate::shard::Shard;
+
+/// How long accepting rests when the system has no descriptor or memory for a connection.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// An address, and a socket that listens on it for each shard.
+pub(crate) struct Bound {
+    pub(crate) address: SocketAddr,
+    pub(crate) sockets: Vec<OwnedFd>,
+}
+
+/// Listens on an address `shards` times over (`SO_REUSEPORT`): the kernel spreads connections.
+pub(crate) fn listen_on(configured: &Listen, shards: usize) -> Result<Bound, Error> {
+    let wanted = resolve(&configured.address)?;
+    bind_all(wanted, configured.backlog, shards).map_err(|source| Error::Listen {
+        address: configured.address.clone(),
+        source,
+    })
+}
+
+fn resolve(address: &str) -> Result<SocketAddr, Error> {
+    let found = address.to_socket_addrs().and_then(|mut all| {
+        all.next()
+            .ok_or_else(|| io::Error::other("the name has no address"))
+    });
+    found.map_err(|source| Error::Resolve {
+        address: address.to_owned(),
+        source,
+    })
+}
+
+fn bind_all(wanted: SocketAddr, backlog: u32, shards: usize) -> io::Result<Bound> {
+    // With SO_REUSEPORT a second server of the same user would get the port too, and half the
+    // connections. Without it the port is refused where anybody listens.
+    if wanted.port() != 0 {
+        drop(bound_socket(wanted, false)?);
+    }
+    let first = bound_socket(wanted, true)?;
+    let address = SocketAddr::try_from(getsockname(&first)?)?;
+    let mut sockets = vec![first];
+    for _ in 1..shards {
+        sockets.push(bound_socket(address, true)?);
+    }
+    for socket in &sockets {
+        listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    }
+    Ok(Bound { address, sockets })
+}
+
+fn bound_socket(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, shared)?;
+    if address.is_ipv6() {
+        // "[::]:80" beside "0.0.0.0:80" works, whatever net.ipv6.bindv6only says.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    // Accepted sockets inherit it: a response must not wait for the acknowledgement of another.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// Accepts connections until the shard stops, then those that wait already.
+pub(crate) async fn accept(shard: Rc<Shard>, listener: Fd) {
+    let mut accept = shard.ring.accept(&listener);
+    while !shard.stopping() {
+        if shard.is_full() {
+            pause(&shard, &listener, &mut accept).await;
+        }
+        match accept.next().await {
+            Ok(socket) => start(&shard, socket),
+            Err(error) => rest(&shard, &error).await,
+        }
+    }
+    drain(&shard, &listener, &mut accept).await;
+}
+
+/// At the limit of connections: stops accepting until one is gone. New ones wait in the backlog.
+async fn pause(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
+    drain_accepted(shard, listener, accept).await;
+    shard.wait_for_room().await;
+}
+
+/// Serves what the kernel accepted before it was told to stop.
+async fn drain_accepted(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
+    if shard.ring.cancel(listener).await.is_ok_and(|count| count == 0) {
+        return;
+    }
+    while let Ok(socket) = accept.next().await {
+        start(shard, socket);
+    }
+}
+
+/// Serves all that have connected: to close a listener resets those in its backlog.
+async fn drain(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
+    drain_accepted(shard, listener, accept).await;
+    if rustix::io::ioctl_fionbio(listener, true).is_err() {
+        return;
+    }
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    while let Ok(socket) = accept_with(listener, flags) {
+        start(shard, socket);
+    }
+}
+
+fn start(shard: &Rc<Shard>, socket: OwnedFd) {
+    let connection = connection::serve(Rc::clone(shard), Fd::from(socket));
+    glommio::spawn_local(connection).detach();
+}
+
+/// What to do after accept(2) failed: nothing if only that connection did, else rest, so that a
+/// lack of descriptors or memory does not become a busy loop.
+async fn rest(shard: &Shard, error: &io::Error) {
+    match Errno::from_io_error(error) {
+        // The accept was cancelled: the shard stops.
+        Some(Errno::CANCELED) => {}
+        Some(Errno::CONNABORTED | Errno::PROTO | Errno::AGAIN | Errno::INTR) => {}
+        _ => {
+            shard.warn_of_accept(error);
+            Timer::new(ACCEPT_REST).await;
+        }
+    }
+}

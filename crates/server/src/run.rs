@@ -1,0 +1,184 @@
+//! Start, wait, stop: the main thread.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use glommio::{LocalExecutorBuilder, Placement};
+use rustix::event::{EventfdFlags, eventfd};
+use tidegate_config::Settings;
+
+use crate::error::Error;
+use crate::limits;
+use crate::listener::{Bound, listen_on};
+use crate::shard::{self, Seed};
+use crate::{cores, signals};
+
+/// Bytes that glommio registers with each executor's rings for direct I/O, which is not used here.
+const EXECUTOR_IO_BYTES: usize = 64 * 1024;
+
+/// What the main thread waits for.
+pub(crate) enum Event {
+    /// A signal to stop.
+    Stop,
+    /// A shard serves.
+    Ready,
+    /// A shard ended, as it should or not.
+    Ended { shard: usize, how: Result<(), Error> },
+}
+
+/// Serves as `settings` say until a signal stops it, all shards on threads of their own.
+///
+/// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let
+/// responses finish within the graceful timeout; a second signal ends them at once.
+pub fn run(settings: Settings, on_ready: impl FnOnce(&[SocketAddr])) -> Result<(), Error> {
+    limits::raise();
+    let abilities = tidegate_uring::probe().map_err(Error::Uring)?;
+    let cores = cores::choose(&settings.server.cores)?;
+    let share = limits::share(&settings, cores.len());
+    let bound = settings
+        .listen
+        .iter()
+        .map(|listen| listen_on(listen, cores.len()))
+        .collect::<Result<Vec<Bound>, Error>>()?;
+    let addresses: Vec<SocketAddr> = bound.iter().map(|bound| bound.address).collect();
+    let mut listeners = by_shard(bound, cores.len());
+
+    let (sender, events) = channel();
+    signals::forward(sender.clone())?;
+    let settings = Arc::new(settings);
+    let mut controls = Vec::new();
+    for (number, core) in cores.iter().enumerate() {
+        let (control, shard_control) = control_pair().map_err(|source| Error::Shard {
+            shard: number,
+            operation: "make its control eventfd",
+            source: source.into(),
+        })?;
+        controls.push(control);
+        let seed = Seed {
+            number,
+            shards: cores.len(),
+            core: *core,
+            settings: Arc::clone(&settings),
+            share,
+            abilities,
+            listeners: std::mem::take(&mut listeners[number]),
+            control: shard_control,
+        };
+        spawn(seed, sender.clone())?;
+    }
+    drop(sender);
+    supervise(&events, &controls, || on_ready(&addresses))
+}
+
+/// The n-th socket of every address, for the n-th shard.
+fn by_shard(bound: Vec<Bound>, shards: usize) -> Vec<Vec<OwnedFd>> {
+    let mut listeners: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
+    for bound in bound {
+        for (shard, socket) in listeners.iter_mut().zip(bound.sockets) {
+            shard.push(socket);
+        }
+    }
+    listeners
+}
+
+/// An eventfd, for the main thread and for a shard.
+fn control_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let control = eventfd(0, EventfdFlags::CLOEXEC)?;
+    let shard_control = rustix::io::fcntl_dupfd_cloexec(&control, 0)?;
+    Ok((control, shard_control))
+}
+
+/// Starts a shard's thread, which reports its end whatever ends it.
+fn spawn(seed: Seed, events: Sender<Event>) -> Result<(), Error> {
+    let shard = seed.number;
+    std::thread::Builder::new()
+        .name(format!("shard-{shard}"))
+        .spawn(move || {
+            let outcome = catch_unwind(AssertUnwindSafe(|| execute(seed, &events)));
+            let how = outcome.unwrap_or_else(|panic| {
+                Err(Error::ShardDied {
+                    shard,
+                    reason: message(&*panic),
+                })
+            });
+            // The main thread only stops to listen when it ends the process.
+            let _ = events.send(Event::Ended { shard, how });
+        })
+        .map(drop)
+        .map_err(|source| Error::Shard {
+            shard,
+            operation: "start its thread",
+            source: source.into(),
+        })
+}
+
+fn execute(seed: Seed, events: &Sender<Event>) -> Result<(), Error> {
+    let shard = seed.number;
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(seed.core))
+        .name(&format!("shard-{shard}"))
+        .io_memory(EXECUTOR_IO_BYTES)
+        .make()
+        .map_err(|error| Error::Shard {
+            shard,
+            operation: "make its executor",
+            source: error.to_string().into(),
+        })?;
+    executor.run(shard::run(seed, || {
+        let _ = events.send(Event::Ready);
+    }))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panic without a message")
+        .to_owned()
+}
+
+/// Passes signals on to the shards until all of them have ended. One that ends by itself ends
+/// the server.
+fn supervise(
+    events: &Receiver<Event>,
+    controls: &[OwnedFd],
+    on_ready: impl FnOnce(),
+) -> Result<(), Error> {
+    let mut on_ready = Some(on_ready);
+    let mut starting = controls.len();
+    let mut running = controls.len();
+    let mut stopping = false;
+    while running > 0 {
+        // The senders live as long as their threads, and the signals' never ends.
+        match events.recv().expect("the thread of signals does not end") {
+            Event::Ready => {
+                starting -= 1;
+                if starting == 0 && let Some(on_ready) = on_ready.take() {
+                    on_ready();
+                }
+            }
+            Event::Stop => {
+                tracing::info!("{}", if stopping { "stopping now" } else { "stopping" });
+                stopping = true;
+                controls.iter().for_each(notify);
+            }
+            Event::Ended { how, shard } => {
+                how?;
+                if !stopping {
+                    let reason = "it stopped without being told to".to_owned();
+                    return Err(Error::ShardDied { shard, reason });
+                }
+                running -= 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn notify(control: &OwnedFd) {
+    if let Err(error) = rustix::io::write(control, &1u64.to_ne_bytes()) {
+        tracing::error!(%error, "cannot tell a shard to stop");
+    }
+}
