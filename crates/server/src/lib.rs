@@ -16,7 +16,6 @@ mod connection;
 mod cores;
 mod deadlines;
 mod error;
-mod input;
 mod limits;
 mod listener;
 mod respond;

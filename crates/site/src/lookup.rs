@@ -116,7 +116,7 @@ impl Site {
     async fn look_up(&self, path: &[u8]) -> Result<Found, Error> {
         let mut absent = Error::NotFound;
         for name in self.names(path) {
-            match self.open(&name).await {
+            match self.open_file(&name).await {
                 Err(Error::NotFound) => {}
                 Err(error) => absent = error,
                 // An index that is a directory.
@@ -140,7 +140,7 @@ impl Site {
         names.into_iter().flat_map(CString::new).collect()
     }
 
-    async fn open(&self, name: &CString) -> Result<Found, Error> {
+    async fn open_file(&self, name: &CString) -> Result<Found, Error> {
         let fd = self.root.file(&self.ring, name).await?;
         let seen = stat(&self.ring, &fd).await?;
         match file_type(&seen) {
