@@ -1,2 +1,51 @@
-//! Load generator.
-fn main() {}
+//! The load generator of `scripts/bench/compare.sh`.
+//!
+//! One thread drives every connection with nonblocking sockets and epoll, so
+//! that the client fits on one core and is not the bottleneck of a server that
+//! fits on another. Each command prints one JSON object on standard output.
+//!
+//! `get` measures small or large requests in a closed loop, with bulk readers
+//! or readers of cold files beside them if wished; `idle` measures what a
+//! keep-alive connection costs while nothing happens; `check` compares a
+//! response with the file it should be; `evict` drops a file from the page
+//! cache.
+
+mod check;
+mod cli;
+mod connection;
+mod error;
+mod evict;
+mod get;
+mod idle;
+mod output;
+mod pacer;
+mod poller;
+mod response;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use error::Result;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate-load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let report = match cli.command {
+        Command::Get(options) => get::run(&options)?,
+        Command::Idle(options) => idle::run(&options)?,
+        Command::Check(options) => check::run(&options)?,
+        Command::Evict(options) => evict::run(&options)?,
+    };
+    output::print(&cli.labels, report)
+}

@@ -1,0 +1,95 @@
+# shellcheck shell=bash disable=SC2034  # one script in parts: names are used in others
+# The cases: what is measured of one server in one round. Each starts the
+# server afresh, so no sample depends on the one before, and appends its JSON
+# lines to raw.jsonl.
+
+ALL_CASES=(1k 16k 64k 1m 100m slow bulk idle)
+
+SLOW_BYTES_PER_SECOND=20000000
+SLOW_CONNECTIONS=64
+BULK_READERS=12
+BULK_BYTES_PER_SECOND=40000000
+BULK_CONNECTIONS=16
+IDLE_CONNECTIONS=5000
+
+# The load generator, on its own core, in the namespace.
+load() {
+    in_netns taskset -c "$CLIENT_CPU" "$LOAD" "$@"
+}
+
+# measure CASE SERVER ROUND PHASE COMMAND ARGS...: runs the load generator and
+# keeps what it prints.
+measure() {
+    local case=$1 server=$2 round=$3 phase=$4 command=$5
+    shift 5
+    load "$command" --label "case=$case" --label "server=$server" --label "round=$round" \
+        --label "phase=$phase" --server "127.0.0.1:${PORTS[$server]}" "$@" >>"$OUT/raw.jsonl"
+}
+
+# Whether a case can be run here; says why not.
+case_available() {
+    [[ $1 != slow ]] || find_tree_device || {
+        warn "slow: reads from the disk of $TREE cannot be throttled here (blkio or io cgroup); skipped"
+        return 1
+    }
+}
+
+run_case() {
+    case $1 in
+        1k) measure_size "$@" 64 1024 ;;
+        16k) measure_size "$@" 64 16384 ;;
+        64k) measure_size "$@" 64 65536 ;;
+        1m) measure_size "$@" 16 1048576 ;;
+        # A client that copied 100 MiB bodies would be slower than the server.
+        100m) measure_size "$@" 16 104857600 --discard ;;
+        slow) measure_slow "$@" ;;
+        bulk) measure_bulk "$@" ;;
+        idle) measure_idle "$@" ;;
+    esac
+}
+
+measure_size() {
+    local case=$1 server=$2 round=$3 connections=$4 length=$5
+    shift 5
+    measure "$case" "$server" "$round" alone get --path "/$case.bin" --length "$length" \
+        --connections "$connections" --seconds "$SECONDS_EACH" --cpu "$CGROUP_CPU" "$@"
+}
+
+# Small requests alone, then while two evicted files are read from a disk that
+# is slowed for this server.
+measure_slow() {
+    local case=$1 server=$2 round=$3
+    local small=(--path /1k.bin --length 1024 --connections "$SLOW_CONNECTIONS" --cpu "$CGROUP_CPU")
+    measure "$case" "$server" "$round" alone get "${small[@]}" --seconds "$SECONDS_EACH"
+    "$LOAD" evict "$TREE/cold-1.bin" "$TREE/cold-2.bin" >/dev/null
+    throttle_reads "$SLOW_BYTES_PER_SECOND"
+    measure "$case" "$server" "$round" beside get "${small[@]}" --seconds "$((2 * SECONDS_EACH))" \
+        --beside /cold-1.bin --beside /cold-2.bin
+}
+
+# Small requests beside rate-limited readers of a hot file.
+measure_bulk() {
+    local case=$1 server=$2 round=$3
+    measure "$case" "$server" "$round" beside get --path /1k.bin --length 1024 \
+        --connections "$BULK_CONNECTIONS" --seconds "$SECONDS_EACH" --warmup 1 --cpu "$CGROUP_CPU" \
+        --bulk-path /100m.bin --bulk-readers "$BULK_READERS" --bulk-rate "$BULK_BYTES_PER_SECOND"
+}
+
+measure_idle() {
+    local case=$1 server=$2 round=$3
+    measure "$case" "$server" "$round" alone idle --path /1k.bin --connections "$IDLE_CONNECTIONS" \
+        --seconds "$IDLE_SECONDS" --cpu "$CGROUP_CPU" --processes "${CGROUP_DIRS[0]}/cgroup.procs"
+}
+
+# Compares what a server sends with the files, all of them, before anything is
+# measured. This also brings the files into the page cache.
+verify_server() {
+    local server=$1 file status=0
+    start_server "$server" || return 1
+    for file in 1k 16k 64k 1m 100m cold-1 cold-2; do
+        load check --server "127.0.0.1:${PORTS[$server]}" --path "/$file.bin" \
+            --file "$TREE/$file.bin" >/dev/null || status=1
+    done
+    stop_server
+    return "$status"
+}

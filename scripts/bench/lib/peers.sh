@@ -1,0 +1,115 @@
+# shellcheck shell=bash disable=SC2034  # one script in parts: names are used in others
+# The servers: which there are, how each is started on one core, and how it is
+# stopped. One runs at a time.
+
+ALL_SERVERS=(tidegate nginx nginx-nosendfile nginx-aio lighttpd h2o caddy static-web-server)
+# Not in a default run, but known to --servers.
+EXTRA_SERVERS=(nginx-filecache)
+
+declare -A PORTS=(
+    [tidegate]=8001 [nginx]=8002 [nginx-nosendfile]=8003 [nginx-aio]=8004
+    [lighttpd]=8005 [h2o]=8006 [caddy]=8007 [static-web-server]=8008 [nginx-filecache]=8009
+)
+
+# What the variants of nginx differ in.
+declare -A NGINX_IO=(
+    [nginx]="sendfile on;"
+    [nginx-nosendfile]="sendfile off;"
+    [nginx-aio]="sendfile on; aio threads;"
+    [nginx-filecache]="sendfile on; open_file_cache max=10000; open_file_cache_valid 1s;"
+)
+
+SERVER_PID=""
+
+# Prints the path of a server's program, or nothing.
+server_program() {
+    case $1 in
+        tidegate) [[ ! -x $BUILT/tidegate ]] || echo "$BUILT/tidegate" ;;
+        nginx*) find_program nginx ;;
+        static-web-server) find_program static-web-server "$SWS_ROOT/bin" ;;
+        *) find_program "$1" ;;
+    esac
+}
+
+# Debian keeps some daemons in /usr/sbin, which need not be in PATH.
+find_program() {
+    PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin${2:+:$2}" type -P "$1" || true
+}
+
+server_version() {
+    local program
+    program=$(server_program "$1")
+    case $1 in
+        nginx*) "$program" -v 2>&1 | sed 's/^nginx version: //' ;;
+        lighttpd | h2o) "$program" -v 2>&1 | sed -n 1p ;;
+        caddy) "$program" version | sed 's/^/caddy /' ;;
+        static-web-server) "$program" --version | sed -n 's/^Version: */static-web-server /p' ;;
+        *) "$program" --version | sed -n 1p ;;
+    esac
+}
+
+# Fills in a template of peers/ for a server; prints the path of the result.
+write_config() {
+    local server=$1 template=$2 config="$OUT/config/$1.${2##*.}"
+    sed -e "s|@PORT@|${PORTS[$server]}|g" -e "s|@TREE@|$TREE|g" -e "s|@RUN@|$RUN|g" \
+        -e "s|@IO@|${NGINX_IO[$server]:-}|g" "$BENCH/peers/$template" >"$config"
+    echo "$config"
+}
+
+# Sets COMMAND to how a server is started in the foreground.
+server_command() {
+    local server=$1 program config
+    program=$(server_program "$server")
+    case $server in
+        tidegate)
+            COMMAND=("$program" serve "$TREE" --listen "127.0.0.1:${PORTS[tidegate]}" --cores "$SERVER_CPU")
+            return
+            ;;
+        nginx*) config=$(write_config "$server" nginx.conf) ;;
+        static-web-server) config=$(write_config "$server" static-web-server.toml) ;;
+        *) config=$(write_config "$server" "$server.conf") ;;
+    esac
+    case $server in
+        nginx*) COMMAND=("$program" -p "$RUN" -c "$config") ;;
+        lighttpd) COMMAND=("$program" -D -f "$config") ;;
+        h2o) COMMAND=("$program" -c "$config") ;;
+        caddy) COMMAND=(env GOMAXPROCS=1 "HOME=$RUN" "$program" run --adapter caddyfile --config "$config") ;;
+        static-web-server) COMMAND=("$program" --config-file "$config") ;;
+    esac
+}
+
+# Starts a server pinned to its core, in cgroups made anew so that its counters
+# begin at zero, and waits until it answers.
+start_server() {
+    local server=$1
+    server_command "$server"
+    make_cgroups
+    (
+        enter_cgroups
+        exec nsenter --net="/run/netns/$NETNS" -- taskset -c "$SERVER_CPU" "${COMMAND[@]}"
+    ) >>"$OUT/log/$server.log" 2>&1 &
+    SERVER_PID=$!
+    if ! load check --wait 10 --server "127.0.0.1:${PORTS[$server]}" --path /1k.bin \
+        --file "$TREE/1k.bin" >/dev/null; then
+        tail -n 5 "$OUT/log/$server.log" >&2
+        stop_server
+        return 1
+    fi
+}
+
+# Ends the server: TERM, and after three seconds KILL for what is left of it.
+stop_server() {
+    local pid attempt
+    [[ -n $SERVER_PID ]] || return 0
+    kill -TERM "$SERVER_PID" 2>/dev/null || true
+    for attempt in {1..60}; do
+        [[ -n $(cgroup_processes) ]] || break
+        if [[ $attempt == 60 ]]; then
+            for pid in $(cgroup_processes); do kill -KILL "$pid" 2>/dev/null || true; done
+        fi
+        sleep 0.05
+    done
+    wait "$SERVER_PID" 2>/dev/null || true
+    SERVER_PID=""
+    remove_cgroups
+}

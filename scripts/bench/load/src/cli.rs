@@ -1,0 +1,154 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Drives an HTTP/1.1 server and prints one JSON object of what it saw.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-load", version)]
+pub(crate) struct Cli {
+    /// A field to add to the JSON object, as NAME=VALUE.
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label, global = true)]
+    pub(crate) labels: Vec<(String, String)>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measures requests in a closed loop on keep-alive connections.
+    Get(GetOptions),
+    /// Measures memory and CPU time of idle keep-alive connections.
+    Idle(IdleOptions),
+    /// Compares a response, byte for byte, with the file it should be.
+    Check(CheckOptions),
+    /// Drops files from the page cache.
+    Evict(EvictOptions),
+}
+
+/// Where the server is and what is asked of it.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// The server's address.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) server: SocketAddr,
+
+    /// The request target.
+    #[arg(long, value_name = "/PATH")]
+    pub(crate) path: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetOptions {
+    #[command(flatten)]
+    pub(crate) target: Target,
+
+    /// Connections of the closed loop.
+    #[arg(long, value_name = "N")]
+    pub(crate) connections: usize,
+
+    /// The Content-Length that every measured response must have.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) length: u64,
+
+    /// Seconds to run before the measurement.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
+    pub(crate) warmup: f64,
+
+    /// Seconds to measure.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    pub(crate) seconds: f64,
+
+    /// Let the kernel drop bodies (`MSG_TRUNC`) instead of copying them.
+    #[arg(long)]
+    pub(crate) discard: bool,
+
+    /// The server's CPU counter: cpuacct.usage (v1) or cpu.stat (v2).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cpu: Option<PathBuf>,
+
+    /// A path that a further connection reads without pause; repeatable.
+    #[arg(long, value_name = "/PATH")]
+    pub(crate) beside: Vec<String>,
+
+    /// The path that rate-limited readers read.
+    #[arg(long, value_name = "/PATH", default_value = "/")]
+    pub(crate) bulk_path: String,
+
+    /// Rate-limited readers beside the closed loop.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) bulk_readers: usize,
+
+    /// Bytes per second that each of them reads.
+    #[arg(long, value_name = "BYTES", default_value_t = 40_000_000)]
+    pub(crate) bulk_rate: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdleOptions {
+    #[command(flatten)]
+    pub(crate) target: Target,
+
+    /// Connections to hold open.
+    #[arg(long, value_name = "N")]
+    pub(crate) connections: usize,
+
+    /// Idle seconds to measure.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    pub(crate) seconds: f64,
+
+    /// The server's CPU counter: cpuacct.usage (v1) or cpu.stat (v2).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cpu: PathBuf,
+
+    /// The cgroup.procs file that lists the server's processes.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) processes: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckOptions {
+    #[command(flatten)]
+    pub(crate) target: Target,
+
+    /// The file that the body must equal.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Seconds to keep trying to connect.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    pub(crate) wait: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvictOptions {
+    /// The files; what is dirty in them is written first.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| format!("{text:?} is not NAME=VALUE"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn labels_split_at_the_first_equals_sign() {
+        assert_eq!(parse_label("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(parse_label("a").is_err());
+    }
+}

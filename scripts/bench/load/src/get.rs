@@ -1,0 +1,502 @@
+//! Requests in a closed loop: a connection sends its next request as soon as
+//! it has the whole response to the one before.
+//!
+//! Readers that only make work for the server run beside them in the same
+//! loop: a client of their own would compete for the core and its scheduling
+//! would show up in the latencies. Bulk readers are paced by time and read
+//! without waiting for readiness; readers of cold files take what comes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde_json::{Map, Value, json};
+
+use crate::cli::GetOptions;
+use crate::connection::{BodyMode, Broken, Buffer, Connection, request, target_request};
+use crate::error::{Error, Result};
+use crate::output::fields;
+use crate::pacer::Pacer;
+use crate::poller::Poller;
+use crate::response::Progress;
+use crate::usage::{cpu_ns, machine_ns, own_ns};
+
+/// Latencies are recorded from 1 us to 5 minutes with three digits.
+const LATENCY_NS_MIN: u64 = 1_000;
+const LATENCY_NS_MAX: u64 = 300_000_000_000;
+const LATENCY_DIGITS: u8 = 3;
+/// A server that fails more often than this is not measured, it is broken.
+const FAILURES_MAX: u64 = 1_000;
+
+pub(crate) fn run(options: &GetOptions) -> Result<Map<String, Value>> {
+    let mut load = Load::new(options)?;
+    load.run_for(Duration::from_secs_f64(options.warmup))?;
+    load.tally = Tally::new();
+    let before = CpuTimes::now(options)?;
+    let start = Instant::now();
+    load.run_for(Duration::from_secs_f64(options.seconds))?;
+    let elapsed = start.elapsed();
+    let cpu = CpuTimes::now(options)?.since(&before);
+    Ok(load.report(elapsed, &cpu))
+}
+
+/// CPU times in nanoseconds.
+struct CpuTimes {
+    /// `None` if the server's counter was not given.
+    server: Option<u64>,
+    client: u64,
+    machine: u64,
+}
+
+/// What a connection is there for.
+enum Role {
+    /// One of the closed loop; its responses have this Content-Length.
+    Measured { length: u64 },
+    /// Reads without pause.
+    Beside,
+    /// Reads at a fixed rate; `bytes` so far in this measurement.
+    Bulk { pacer: Pacer, bytes: u64 },
+}
+
+struct Client {
+    connection: Connection,
+    request: Vec<u8>,
+    mode: BodyMode,
+    role: Role,
+    sent: Instant,
+}
+
+/// What was seen since the measurement began.
+struct Tally {
+    requests: u64,
+    bytes: u64,
+    beside_bytes: u64,
+    latency_ns: Histogram<u64>,
+    failures: u64,
+    reconnects: u64,
+}
+
+struct Load {
+    server: SocketAddr,
+    clients: Vec<Client>,
+    /// Clients from here on are bulk readers, which are not polled.
+    bulk_start: usize,
+    poller: Poller,
+    buffer: Buffer,
+    tally: Tally,
+}
+
+impl CpuTimes {
+    fn now(options: &GetOptions) -> Result<Self> {
+        Ok(Self {
+            server: options.cpu.as_deref().map(cpu_ns).transpose()?,
+            client: own_ns()?,
+            machine: machine_ns()?,
+        })
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            server: self
+                .server
+                .zip(before.server)
+                .map(|(after, before)| after - before),
+            client: self.client - before.client,
+            machine: self.machine - before.machine,
+        }
+    }
+
+    /// What neither server nor client used.
+    fn other(&self) -> Option<u64> {
+        Some(self.machine.saturating_sub(self.client + self.server?))
+    }
+}
+
+impl Load {
+    fn new(options: &GetOptions) -> Result<Self> {
+        let mut load = Self {
+            server: options.target.server,
+            clients: Vec::new(),
+            bulk_start: options.connections + options.beside.len(),
+            poller: Poller::new()?,
+            buffer: Buffer::default(),
+            tally: Tally::new(),
+        };
+        load.add_measured(options)?;
+        for path in &options.beside {
+            load.add(&request(load.server, path), BodyMode::Discard, Role::Beside)?;
+        }
+        load.add_bulk(options)?;
+        Ok(load)
+    }
+
+    fn add_measured(&mut self, options: &GetOptions) -> Result<()> {
+        let mode = if options.discard {
+            BodyMode::Discard
+        } else {
+            BodyMode::Read
+        };
+        let request = target_request(&options.target);
+        for _ in 0..options.connections {
+            self.add(
+                &request,
+                mode,
+                Role::Measured {
+                    length: options.length,
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    fn add_bulk(&mut self, options: &GetOptions) -> Result<()> {
+        let request = request(self.server, &options.bulk_path);
+        let count = options.bulk_readers;
+        let now = Instant::now();
+        for index in 0..count {
+            let pacer = Pacer::new(options.bulk_rate, index, count, now);
+            self.add(&request, BodyMode::Discard, Role::Bulk { pacer, bytes: 0 })?;
+        }
+        Ok(())
+    }
+
+    /// Connects and sends the first request.
+    fn add(&mut self, request: &[u8], mode: BodyMode, role: Role) -> Result<()> {
+        let connection = Connection::open(self.server, mode).map_err(Error::io("connect"))?;
+        if !matches!(role, Role::Bulk { .. }) {
+            self.poller.add(&connection, self.clients.len())?;
+        }
+        let mut client = Client {
+            connection,
+            request: request.to_vec(),
+            mode,
+            role,
+            sent: Instant::now(),
+        };
+        client.send().map_err(|broken| too_many(1, &broken))?;
+        self.clients.push(client);
+        Ok(())
+    }
+
+    fn run_for(&mut self, duration: Duration) -> Result<()> {
+        let end = Instant::now() + duration;
+        self.restart_bulk_count();
+        loop {
+            let now = Instant::now();
+            if now >= end {
+                return Ok(());
+            }
+            let wake = self.read_bulk(now)?.unwrap_or(end).min(end);
+            let ready = self.poller.wait(wake.saturating_duration_since(now))?;
+            for n in 0..ready {
+                self.read(self.poller.index(n))?;
+            }
+        }
+    }
+
+    fn restart_bulk_count(&mut self) {
+        for client in &mut self.clients[self.bulk_start..] {
+            if let Role::Bulk { bytes, .. } = &mut client.role {
+                *bytes = 0;
+            }
+        }
+    }
+
+    /// Takes one piece from a client that is readable.
+    fn read(&mut self, index: usize) -> Result<()> {
+        let client = &mut self.clients[index];
+        match client.read(&mut self.buffer, &mut self.tally) {
+            Ok(()) => Ok(()),
+            Err(broken) => self.reconnect(index, &broken),
+        }
+    }
+
+    /// Lets the bulk readers that are due read; when the next one is.
+    fn read_bulk(&mut self, now: Instant) -> Result<Option<Instant>> {
+        let mut next = None;
+        for index in self.bulk_start..self.clients.len() {
+            let client = &mut self.clients[index];
+            let read = client.read_share(now, &mut self.buffer);
+            if let Role::Bulk { pacer, .. } = &client.role {
+                next = Some(next.map_or(pacer.next(), |next: Instant| next.min(pacer.next())));
+            }
+            if let Err(broken) = read {
+                self.reconnect(index, &broken)?;
+            }
+        }
+        Ok(next)
+    }
+
+    /// Replaces a connection. That a server ends one between two responses
+    /// (after so many requests, say) is its right; all else is a failure.
+    fn reconnect(&mut self, index: usize, broken: &Broken) -> Result<()> {
+        match broken {
+            Broken::ClosedBetween => self.tally.reconnects += 1,
+            _ => self.tally.failures += 1,
+        }
+        let count = self.tally.failures + self.tally.reconnects;
+        if count > FAILURES_MAX + self.tally.requests {
+            return Err(too_many(count, broken));
+        }
+        let client = &mut self.clients[index];
+        client.connection =
+            Connection::open(self.server, client.mode).map_err(Error::io("connect"))?;
+        if !matches!(client.role, Role::Bulk { .. }) {
+            self.poller.add(&client.connection, index)?;
+        }
+        client.send().map_err(|broken| too_many(count, &broken))
+    }
+
+    fn report(&self, elapsed: Duration, cpu: &CpuTimes) -> Map<String, Value> {
+        let seconds = elapsed.as_secs_f64();
+        let bulk = self.bulk_bytes();
+        let mut report = self.tally.report(seconds);
+        report.insert("seconds".into(), seconds.into());
+        report.insert("oldest_us".into(), self.oldest_us().into());
+        report.insert("bulk_readers".into(), bulk.len().into());
+        report.insert("bulk_bytes".into(), bulk.iter().sum::<u64>().into());
+        report.insert("bulk_bytes_least".into(), bulk.iter().min().copied().into());
+        report.insert("cpu_ns".into(), cpu.server.into());
+        report.insert("client_cpu_ns".into(), cpu.client.into());
+        report.insert("other_cpu_ns".into(), cpu.other().into());
+        report
+    }
+
+    fn bulk_bytes(&self) -> Vec<u64> {
+        let bytes = |client: &Client| match client.role {
+            Role::Bulk { bytes, .. } => Some(bytes),
+            _ => None,
+        };
+        self.clients.iter().filter_map(bytes).collect()
+    }
+
+    /// How long the oldest request without its response has been waiting: a
+    /// server that stands still shows here, not in the percentiles.
+    fn oldest_us(&self) -> f64 {
+        let measured = |client: &&Client| matches!(client.role, Role::Measured { .. });
+        let waiting = self
+            .clients
+            .iter()
+            .filter(measured)
+            .map(|client| client.sent.elapsed());
+        microseconds(waiting.max().unwrap_or_default().as_nanos() as u64)
+    }
+}
+
+impl Client {
+    fn send(&mut self) -> std::result::Result<(), Broken> {
+        self.sent = Instant::now();
+        self.connection.send(&self.request)
+    }
+
+    fn read(&mut self, buffer: &mut Buffer, tally: &mut Tally) -> std::result::Result<(), Broken> {
+        let Some(progress) = self.connection.receive(buffer, usize::MAX)? else {
+            return Ok(());
+        };
+        self.count(&progress, tally)?;
+        if progress.complete {
+            self.next_request()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn count(&self, progress: &Progress, tally: &mut Tally) -> std::result::Result<(), Broken> {
+        match self.role {
+            Role::Measured { length } => {
+                tally.bytes += progress.body_bytes;
+                if progress.complete && self.connection.length() != length {
+                    return Err(wrong_length(self.connection.length(), length));
+                }
+                if progress.complete {
+                    tally.record(self.sent.elapsed());
+                }
+            }
+            Role::Beside | Role::Bulk { .. } => tally.beside_bytes += progress.body_bytes,
+        }
+        Ok(())
+    }
+
+    fn next_request(&mut self) -> std::result::Result<(), Broken> {
+        if self.connection.close_announced() {
+            return Err(Broken::ClosedBetween);
+        }
+        self.send()
+    }
+
+    /// Reads what the pacer allows, as far as it has come.
+    fn read_share(&mut self, now: Instant, buffer: &mut Buffer) -> std::result::Result<(), Broken> {
+        let Role::Bulk { pacer, bytes } = &mut self.role else {
+            return Ok(());
+        };
+        if !pacer.advance(now) {
+            return Ok(());
+        }
+        while pacer.allowance() > 0 {
+            let Some(progress) = self.connection.receive(buffer, pacer.allowance())? else {
+                break;
+            };
+            pacer.spend(progress.body_bytes);
+            *bytes += progress.body_bytes;
+            if progress.complete {
+                return self.next_request();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tally {
+    fn new() -> Self {
+        let latency_ns = Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, LATENCY_DIGITS)
+            .expect("the constant bounds are valid");
+        Self {
+            requests: 0,
+            bytes: 0,
+            beside_bytes: 0,
+            latency_ns,
+            failures: 0,
+            reconnects: 0,
+        }
+    }
+
+    fn record(&mut self, latency: Duration) {
+        self.requests += 1;
+        self.latency_ns.saturating_record(latency.as_nanos() as u64);
+    }
+
+    fn report(&self, seconds: f64) -> Map<String, Value> {
+        fields(json!({
+            "requests": self.requests,
+            "requests_per_second": self.requests as f64 / seconds,
+            "bytes": self.bytes,
+            "p50_us": self.percentile_us(0.50),
+            "p99_us": self.percentile_us(0.99),
+            "max_us": self.percentile_us(1.0),
+            "beside_bytes": self.beside_bytes,
+            "errors": self.failures,
+            "reconnects": self.reconnects,
+        }))
+    }
+
+    /// `None` if nothing was answered.
+    fn percentile_us(&self, quantile: f64) -> Option<f64> {
+        (self.requests > 0).then(|| microseconds(self.latency_ns.value_at_quantile(quantile)))
+    }
+}
+
+/// Microseconds with one digit.
+fn microseconds(nanoseconds: u64) -> f64 {
+    (nanoseconds as f64 / 100.0).round() / 10.0
+}
+
+fn wrong_length(found: u64, wanted: u64) -> Broken {
+    let message = format!("Content-Length {found} where {wanted} was due");
+    Broken::Socket(io::Error::other(message))
+}
+
+fn too_many(count: u64, last: &Broken) -> Error {
+    Error::TooManyFailures {
+        count,
+        last: last.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use super::*;
+    use crate::cli::Target;
+
+    /// A server on a port of its own that sends `response` for every request,
+    /// and closes after each if that is what it says.
+    fn serve(response: String) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let response = response.clone();
+                thread::spawn(move || answer(stream.unwrap(), &response));
+            }
+        });
+        address
+    }
+
+    fn answer(mut stream: TcpStream, response: &str) {
+        let mut request = [0; 512];
+        while stream.read(&mut request).is_ok_and(|count| count > 0) {
+            if stream.write_all(response.as_bytes()).is_err() || response.contains("close") {
+                return;
+            }
+        }
+    }
+
+    fn options(server: SocketAddr, length: u64) -> GetOptions {
+        GetOptions {
+            target: Target {
+                server,
+                path: "/".into(),
+            },
+            connections: 2,
+            length,
+            warmup: 0.02,
+            seconds: 0.1,
+            discard: false,
+            cpu: None,
+            beside: vec!["/beside".into()],
+            bulk_path: "/bulk".into(),
+            bulk_readers: 1,
+            bulk_rate: 1_000_000,
+        }
+    }
+
+    fn number(report: &Map<String, Value>, name: &str) -> u64 {
+        report[name].as_u64().unwrap()
+    }
+
+    #[test]
+    fn counts_requests_and_bytes_of_each_role() {
+        let body = "x".repeat(1000);
+        let server = serve(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{body}"
+        ));
+        for discard in [false, true] {
+            let report = run(&GetOptions {
+                discard,
+                ..options(server, 1000)
+            })
+            .unwrap();
+            assert!(number(&report, "requests") > 0);
+            assert_eq!(number(&report, "errors"), 0);
+            assert_eq!(number(&report, "reconnects"), 0);
+            assert_eq!(number(&report, "bytes"), 1000 * number(&report, "requests"));
+            assert!(number(&report, "beside_bytes") > 0);
+            assert!(number(&report, "bulk_bytes") > 0);
+            assert!(report["p99_us"].as_f64() >= report["p50_us"].as_f64());
+        }
+    }
+
+    #[test]
+    fn a_server_that_closes_is_connected_to_again() {
+        let server =
+            serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok".into());
+        let report = run(&options(server, 2)).unwrap();
+        assert!(number(&report, "reconnects") > 0);
+        assert_eq!(number(&report, "errors"), 0);
+    }
+
+    #[test]
+    fn a_server_that_is_always_wrong_ends_the_run() {
+        let server = serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".into());
+        let error = run(&GetOptions {
+            seconds: 60.0,
+            ..options(server, 3)
+        })
+        .unwrap_err();
+        assert!(error.to_string().contains("Content-Length 2"), "{error}");
+    }
+}

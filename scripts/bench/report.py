@@ -1,0 +1,438 @@
+#!/usr/bin/env python3
+"""Turns the raw results of compare.sh into a table and a plot.
+
+    report.py report DIR        reads DIR/raw.jsonl, writes DIR/table.md and
+                                DIR/plot.svg, prints the table
+    report.py run-line V...     prints the first line of raw.jsonl from the
+                                environment; V is SERVER=VERSION
+
+raw.jsonl has one JSON object a line: first the run, then one for each
+measurement, as the load generator printed it. Only the standard library is
+used.
+"""
+
+import json
+import os
+import sys
+from collections import defaultdict
+from html import escape
+from math import ceil, floor, log10
+from statistics import median
+
+BASE = "nginx"
+NAMES = {
+    "tidegate": "tidegate",
+    "nginx": "nginx, sendfile on",
+    "nginx-nosendfile": "nginx, sendfile off",
+    "nginx-aio": "nginx, aio threads",
+    "nginx-filecache": "nginx, open_file_cache",
+    "lighttpd": "lighttpd",
+    "h2o": "H2O",
+    "caddy": "Caddy",
+    "static-web-server": "static-web-server",
+}
+# Told apart also by those who see fewer colours (after Okabe and Ito).
+COLOURS = {
+    "tidegate": "#d55e00",
+    "nginx": "#0072b2",
+    "nginx-nosendfile": "#56b4e9",
+    "nginx-aio": "#7f9fd6",
+    "nginx-filecache": "#3b5b92",
+    "lighttpd": "#009e73",
+    "h2o": "#cc79a7",
+    "caddy": "#c9a800",
+    "static-web-server": "#8c8c8c",
+}
+SIZES = {
+    "1k": "1 KiB, 64 connections",
+    "16k": "16 KiB, 64 connections",
+    "64k": "64 KiB, 64 connections",
+    "1m": "1 MiB, 16 connections",
+    "100m": "100 MiB, 16 connections, bodies dropped in the client's kernel",
+}
+
+# Ticks of 10 ms make some hundredths of a core of error in a second.
+OTHER_CORES_MOST = 0.1
+
+
+# --- reading -----------------------------------------------------------------
+
+
+def read(path):
+    """The run line and the measurements of a raw.jsonl."""
+    with open(path, encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file if line.strip()]
+    return lines[0], lines[1:]
+
+
+def series(samples, case, phase, value):
+    """For each server the list of value(sample) over the rounds."""
+    found = defaultdict(list)
+    for sample in samples:
+        if sample["case"] == case and sample["phase"] == phase:
+            number = value(sample)
+            if number is not None:
+                found[sample["server"]].append(number)
+    return found
+
+
+def per(numerator, denominator, scale=1.0):
+    """A function of a sample: scale * numerator / denominator, if there is one."""
+
+    def value(sample):
+        if not sample.get(denominator) or sample.get(numerator) is None:
+            return None
+        return scale * sample[numerator] / sample[denominator]
+
+    return value
+
+
+def field(name, scale=1.0):
+    """A function of a sample: scale * the field, if it is there."""
+
+    def value(sample):
+        return None if sample.get(name) is None else scale * sample[name]
+
+    return value
+
+
+def p99_ms(sample):
+    """The p99; of a server that answered nothing the age of the oldest waiting
+    request, for there is no better bound of what its clients see."""
+    return (sample["p99_us"] or sample["oldest_us"]) / 1e3
+
+
+def longest_ms(sample):
+    """The longest latency, of answered requests or of waiting ones."""
+    return max(sample["max_us"] or 0, sample["oldest_us"]) / 1e3
+
+
+def cpu_beside_to_alone(samples):
+    """CPU time per hot request with cold readers, relative to without, by round."""
+    cpu = per("cpu_ns", "requests")
+    alone = {}
+    for sample in samples:
+        if sample["case"] == "slow" and sample["phase"] == "alone":
+            alone[sample["server"], sample["round"]] = cpu(sample)
+
+    def value(sample):
+        before, beside = alone.get((sample["server"], sample["round"])), cpu(sample)
+        return beside / before if before and beside else None
+
+    return value
+
+
+# --- table -------------------------------------------------------------------
+
+
+def number(value):
+    """At least three digits."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - floor(log10(abs(value))))
+    return spaced(f"{value:,.{digits}f}")
+
+
+def spaced(text):
+    """Thousands set apart by a space that does not break."""
+    return text.replace(",", "\u00a0")
+
+
+def spread(values):
+    """Median, least and most."""
+    if not values:
+        return "-"
+    return f"{number(median(values))} ({number(min(values))} - {number(max(values))})"
+
+
+def ratio(values, base):
+    """The median relative to the base's median."""
+    if not values or not base or median(base) == 0:
+        return "-"
+    return f"{median(values) / median(base):.2f}"
+
+
+def table(samples, servers, case, phase, columns):
+    """A Markdown table. A column is (title, value) or (title, value, ratio's
+    title) for one more column with the ratio to nginx."""
+    titles, cells = ["server"], {server: [NAMES[server]] for server in servers}
+    for title, value, *ratio_title in columns:
+        found = series(samples, case, phase, value)
+        titles += [title, *ratio_title]
+        for server in servers:
+            cells[server].append(spread(found.get(server)))
+            if ratio_title:
+                cells[server].append(ratio(found.get(server), found.get(BASE)))
+    rows = [titles, ["---"] + ["---:"] * (len(titles) - 1)]
+    rows += [cells[server] for server in servers]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def size_columns(case):
+    columns = [("CPU per request, us", per("cpu_ns", "requests", 1e-3), "ratio to nginx")]
+    if case != "1k":
+        columns.append(("CPU per GB, s", per("cpu_ns", "bytes"), "ratio to nginx"))
+    if case == "100m":
+        # Few such requests end within a measurement: bytes are the measure.
+        columns = columns[1:]
+        columns.append(("GB/s", per("bytes", "seconds", 1e-9)))
+        return columns
+    return columns + [
+        ("requests/s", field("requests_per_second")),
+        ("p50, us", field("p50_us")),
+        ("p99, us", field("p99_us")),
+    ]
+
+
+def slow_columns(samples):
+    return [
+        ("requests/s", field("requests_per_second"), "ratio to nginx"),
+        ("p50, ms", field("p50_us", 1e-3)),
+        ("p99, ms", p99_ms, "ratio to nginx"),
+        ("longest, ms", longest_ms),
+        ("CPU per request, us", per("cpu_ns", "requests", 1e-3)),
+        ("the same, to without cold readers", cpu_beside_to_alone(samples)),
+        ("cold MB/s", per("beside_bytes", "seconds", 1e-6)),
+    ]
+
+
+BULK_COLUMNS = [
+    ("requests/s", field("requests_per_second"), "ratio to nginx"),
+    ("p50, ms", field("p50_us", 1e-3)),
+    ("p99, ms", p99_ms, "ratio to nginx"),
+    ("bulk MB/s", per("bulk_bytes", "seconds", 1e-6)),
+    ("slowest bulk reader, MB/s", per("bulk_bytes_least", "seconds", 1e-6)),
+]
+IDLE_COLUMNS = [
+    ("resident bytes per connection", field("bytes_per_connection"), "ratio to nginx"),
+    ("resident in all, MB", field("resident_after", 1e-6)),
+    ("CPU while idle, ms per second", per("idle_cpu_ns", "seconds", 1e-6)),
+]
+
+
+def sections(samples):
+    """(title, case, phase, columns) of every table."""
+    for case, title in SIZES.items():
+        yield title, case, "alone", size_columns(case)
+    slow = "1 KiB, 64 connections, while two evicted files are read from a disk slowed to 20 MB/s"
+    yield slow, "slow", "beside", slow_columns(samples)
+    yield "1 KiB, 16 connections, beside 12 bulk readers at 40 MB/s each", "bulk", "beside", BULK_COLUMNS
+    yield "5 000 idle keep-alive connections", "idle", "alone", IDLE_COLUMNS
+
+
+def disturbed(sample):
+    """Whether something else used a noticeable part of a core meanwhile."""
+    other = per("other_cpu_ns", "seconds", 1e-9)(sample)
+    return other is not None and other > OTHER_CORES_MOST
+
+
+def troubles(samples):
+    """What makes measurements doubtful: other work on the machine, failed
+    requests, lost idle connections."""
+    count = sum(map(disturbed, samples))
+    if count:
+        yield (
+            f"- {count} of {len(samples)} measurements were disturbed: other processes used more than "
+            f"{OTHER_CORES_MOST} of a core meanwhile"
+        )
+    for sample in samples:
+        where = f"{sample['server']}, {sample['case']}, round {sample['round']}"
+        if sample.get("errors"):
+            yield f"- {where}: {sample['errors']} failed requests"
+        lost = sample.get("connections", 0) - sample.get("still_open", 0)
+        if lost > 0:
+            yield f"- {where}: {lost} idle connections closed by the server"
+
+
+def markdown(run, samples, servers):
+    present = {sample["case"] for sample in samples}
+    parts = [
+        f"`{run['command']}`, {run['date']}, Linux {run['kernel']}, {run['cpu']}, revision "
+        f"{run['revision']}. Medians of {run['rounds']} interleaved rounds (least - most); one core "
+        "for the server, one for the client; CPU is the server's, user and system.",
+        "Versions: " + "; ".join(f"{NAMES[server]}: {run['versions'][server]}" for server in servers) + ".",
+    ]
+    for title, case, phase, columns in sections(samples):
+        if case in present:
+            parts += [f"## {title}", table(samples, servers, case, phase, columns)]
+    found = list(troubles(samples))
+    if found:
+        parts += ["## Troubles", "\n".join(found)]
+    return "\n\n".join(parts) + "\n"
+
+
+# --- plot --------------------------------------------------------------------
+
+STYLE = """
+  .card { fill: #ffffff; } .text { fill: #1f2328; } .quiet { fill: #59636e; }
+  .grid { stroke: #d1d9e0; stroke-width: 1; } .base { stroke: #59636e; stroke-dasharray: 4 3; }
+  text { font: 12px system-ui, sans-serif; } .title { font-weight: 600; font-size: 14px; }
+  @media (prefers-color-scheme: dark) {
+    .card { fill: #0d1117; } .text { fill: #f0f6fc; } .quiet { fill: #9198a1; }
+    .grid { stroke: #3d444d; } .base { stroke: #9198a1; }
+  }
+"""
+WIDTH, LEFT, RIGHT = 960, 64, 24
+# Longer bars end here, with an arrow: the differences that matter are below.
+LINEAR_MOST = 2.5
+PANEL_HEIGHT, PANEL_TOP, PANEL_BOTTOM = 250, 44, 30
+
+
+def medians(samples, case, phase, value):
+    return {server: median(values) for server, values in series(samples, case, phase, value).items()}
+
+
+def relative_cpu(samples):
+    """Groups of the first panel: CPU relative to nginx, by file size."""
+    for case in SIZES:
+        unit = "bytes" if case == "100m" else "requests"
+        found = medians(samples, case, "alone", per("cpu_ns", unit))
+        if found.get(BASE):
+            yield SIZES[case].split(",")[0], {server: cpu / found[BASE] for server, cpu in found.items()}
+
+
+def panels(samples):
+    """(title, groups, logarithmic) of every panel with something in it."""
+    tails = [
+        ("disk slowed to 20 MB/s", medians(samples, "slow", "beside", p99_ms)),
+        ("12 bulk readers", medians(samples, "bulk", "beside", p99_ms)),
+    ]
+    idle = [("5 000 connections", medians(samples, "idle", "alone", field("bytes_per_connection")))]
+    for title, groups, logarithmic in [
+        ("CPU time per request (100 MiB: per byte), nginx with sendfile = 1; less is better", list(relative_cpu(samples)), False),
+        ("p99 of small requests in ms, logarithmic; less is better", tails, True),
+        ("Resident bytes per idle connection, logarithmic; less is better", idle, True),
+    ]:
+        groups = [(name, {s: v for s, v in values.items() if v > 0}) for name, values in groups]
+        groups = [(name, values) for name, values in groups if values]
+        if groups:
+            yield title, groups, logarithmic
+
+
+class Scale:
+    """From a value to a height between 0 and 1, with the values of the grid."""
+
+    def __init__(self, values, logarithmic):
+        self.logarithmic = logarithmic
+        if logarithmic:
+            self.low, self.high = floor(log10(min(values))), ceil(log10(max(values)))
+            self.high = max(self.high, self.low + 1)
+            self.ticks = [10.0**exponent for exponent in range(self.low, self.high + 1)]
+        else:
+            self.low, self.high = 0, min(max(values) * 1.05, LINEAR_MOST)
+            step = 0.25 if self.high < 1.6 else 0.5
+            self.ticks = [step * i for i in range(int(self.high / step) + 1)]
+
+    def label(self, value):
+        """What is written over a bar."""
+        text = number(value) if self.logarithmic else f"{value:.2f}"
+        return text if self.logarithmic or value <= self.high else text + "\u2191"
+
+    def __call__(self, value):
+        value = log10(value) if self.logarithmic else value
+        return min(max((value - self.low) / (self.high - self.low), 0.004), 1.0)
+
+
+def panel(top, title, groups, logarithmic, servers):
+    """The SVG elements of one panel of grouped bars."""
+    scale = Scale([value for _, values in groups for value in values.values()], logarithmic)
+    height, floor_y = PANEL_HEIGHT - PANEL_TOP - PANEL_BOTTOM, top + PANEL_HEIGHT - PANEL_BOTTOM
+    yield f'<text class="text title" x="{LEFT}" y="{top + 20}">{escape(title)}</text>'
+    for tick in scale.ticks:
+        y = floor_y - height * (0 if tick == 0 else scale(tick))
+        yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        yield f'<text class="quiet" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{spaced(f"{tick:,g}")}</text>'
+    group_width = (WIDTH - LEFT - RIGHT) / len(groups)
+    bar = min(group_width * 0.9 / len(servers), 34)
+    for index, (name, values) in enumerate(groups):
+        middle = LEFT + group_width * (index + 0.5)
+        yield f'<text class="text" x="{middle:.1f}" y="{floor_y + 18}" text-anchor="middle">{escape(name)}</text>'
+        for position, server in enumerate(servers):
+            if server in values:
+                x = middle + (position - len(servers) / 2) * bar
+                value = values[server]
+                yield from one_bar(x, floor_y, bar, height * scale(value), server, scale.label(value))
+
+
+def one_bar(x, floor_y, width, height, server, label):
+    yield (
+        f'<rect x="{x + 1:.1f}" y="{floor_y - height:.1f}" width="{width - 2:.1f}" height="{height:.1f}" '
+        f'fill="{COLOURS[server]}"><title>{escape(NAMES[server])}: {label}</title></rect>'
+    )
+    size = 8 if width < 22 else 9 if width < 30 else 11
+    yield (
+        f'<text class="quiet" x="{x + width / 2:.1f}" y="{floor_y - height - 3:.1f}" text-anchor="middle" '
+        f'style="font-size:{size}px">{label}</text>'
+    )
+
+
+def legend(top, servers):
+    x = LEFT
+    for server in servers:
+        if x + 30 + 6.3 * len(NAMES[server]) > WIDTH:
+            x, top = LEFT, top + 18
+        yield f'<rect x="{x}" y="{top}" width="12" height="12" fill="{COLOURS[server]}"/>'
+        yield f'<text class="text" x="{x + 17}" y="{top + 10}">{escape(NAMES[server])}</text>'
+        x += 30 + round(6.3 * len(NAMES[server]))
+
+
+def plot(run, samples, servers):
+    drawn = list(panels(samples))
+    height = 90 + PANEL_HEIGHT * len(drawn)
+    note = f"Medians of {run['rounds']} rounds, {run['date'][:10]}, Linux {run['kernel']}, {run['cpu']}; one core for each server"
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">',
+        f"<title>tidegate and its peers</title><style>{STYLE}</style>",
+        f'<rect class="card" width="{WIDTH}" height="{height}" rx="8"/>',
+        *legend(20, servers),
+    ]
+    for index, (title, groups, logarithmic) in enumerate(drawn):
+        parts += panel(58 + PANEL_HEIGHT * index, title, groups, logarithmic, servers)
+    parts.append(f'<text class="quiet" x="{LEFT}" y="{height - 12}">{escape(note)}</text></svg>')
+    return "\n".join(parts) + "\n"
+
+
+# --- commands ----------------------------------------------------------------
+
+
+def report(directory):
+    run, samples = read(os.path.join(directory, "raw.jsonl"))
+    servers = [server for server in NAMES if server in run["versions"]]
+    text = markdown(run, samples, servers)
+    with open(os.path.join(directory, "table.md"), "w", encoding="utf-8") as file:
+        file.write(text)
+    with open(os.path.join(directory, "plot.svg"), "w", encoding="utf-8") as file:
+        file.write(plot(run, samples, servers))
+    print(text)
+    print(f"Results: {directory}")
+
+
+def run_line(versions):
+    environment = os.environ
+    line = {
+        "date": environment["DATE"],
+        "command": environment["COMMAND_LINE"],
+        "revision": environment["REVISION"],
+        "kernel": environment["KERNEL"],
+        "cpu": environment["CPU"],
+        "cpu_counter": environment["CPU_COUNTER"],
+        "load_average": float(environment["LOAD_AVERAGE"]),
+        "rounds": int(environment["ROUNDS"]),
+        "seconds": int(environment["SECONDS_EACH"]),
+        "versions": dict(version.split("=", 1) for version in versions),
+    }
+    print(json.dumps(line))
+
+
+def main(arguments):
+    match arguments:
+        case ["report", directory]:
+            report(directory)
+        case ["run-line", *versions]:
+            run_line(versions)
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
