@@ -1,1 +1,79 @@
-//! (to come)
+//! Sans-io HTTP/1.1 for a file server (RFC 9110, RFC 9112).
+//!
+//! Bytes, limits and `now` go in; decisions and bytes come out. Nothing here
+//! knows a socket, a file or a clock, so every rule is tested with plain byte
+//! strings.
+//!
+//! # The order of calls
+//!
+//! ```text
+//!   bytes received                                             bytes to send
+//!        |                                                           ^
+//!        v                                                           |
+//!   parse(buf, limits)                                               |
+//!        |-- Ok(None) ------> receive more, call it again            |
+//!        |-- Err(error) ----> write_error(error.status()), close ----|
+//!        `-- Ok(Some(head))                                          |
+//!              |                                                     |
+//!              |-- head.method is Known or Unknown                   |
+//!              |        `---> write_error(405 or 501) ---------------|
+//!              |-- head.target.decode_path(out)                      |
+//!              |        |---- Err(error) ---> write_error -----------|
+//!              |        `---- Ok: look the file up                   |
+//!              |                 |---- not there ---> write_error ---|
+//!              |                 |---- a directory -> write_redirect |
+//!              |                 `---- there -------> ResponseHead --'
+//!              v
+//!         Discard::new(head.framing, limits.body_discard).feed(bytes)
+//!              |-- Err(error) ----> the answer is out: close
+//!              |-- done: false ---> receive more, feed it
+//!              `-- done: true ----> head.persistent ? parse the next : close
+//! ```
+//!
+//! A request is `head.len` bytes of `buf`, then its body if `head.framing` says
+//! that one follows. No resource of a file server takes a body, so it is read
+//! only to find the next request behind it.
+//!
+//! ```
+//! use tidegate_http::{Discard, Limits, Method, parse};
+//!
+//! let limits = Limits::default();
+//! let received = b"GET /a%20b/../c HTTP/1.1\r\nHost: example.org\r\n\r\nGET /next";
+//!
+//! let head = parse(received, &limits)?.expect("a complete head");
+//! assert_eq!(head.method, Method::Get);
+//! assert_eq!(head.host, Some("example.org"));
+//! assert!(head.persistent);
+//!
+//! let mut path = Vec::new();
+//! head.target.decode_path(&mut path)?;
+//! assert_eq!(path, b"/c");
+//!
+//! let behind = &received[head.len..];
+//! let body = Discard::new(head.framing, limits.body_discard).feed(behind)?;
+//! assert!(body.done);
+//! assert_eq!(&behind[body.consumed..], b"GET /next");
+//! # Ok::<(), tidegate_http::Error>(())
+//! ```
+
+mod date;
+mod error;
+mod etag;
+mod framing;
+mod head;
+mod limits;
+mod method;
+mod response;
+mod status;
+mod target;
+
+pub use date::HttpDate;
+pub use error::Error;
+pub use etag::ETag;
+pub use framing::{Discard, Discarded, Framing};
+pub use head::{Head, Version, parse};
+pub use limits::Limits;
+pub use method::Method;
+pub use response::{ResponseHead, representation_fields, write_error, write_redirect};
+pub use status::Status;
+pub use target::{Target, encode_path};

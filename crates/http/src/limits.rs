@@ -1,0 +1,30 @@
+//! How much of a client's request is read.
+
+/// Bounds on one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the request line and the fields, inclusive, with their line
+    /// ends and any empty lines before them. A buffer of this size holds every
+    /// head that is accepted.
+    pub header_bytes: usize,
+    /// Field lines of a head, inclusive. More than [`Limits::HEADERS_MAX`] counts as that.
+    pub headers: usize,
+    /// Bytes of a body that are read and dropped to keep the connection,
+    /// inclusive; for a chunked body its framing counts too.
+    pub body_discard: u64,
+}
+
+impl Limits {
+    /// The most field lines that can be allowed: they are kept on the stack.
+    pub const HEADERS_MAX: usize = 100;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 16 << 10,
+            headers: Self::HEADERS_MAX,
+            body_discard: 64 << 10,
+        }
+    }
+}

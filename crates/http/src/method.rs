@@ -1,0 +1,52 @@
+//! Which method a request has, as far as a file server cares.
+
+/// A request method (RFC 9110, section 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET.
+    Get,
+    /// HEAD: the response of GET without its content.
+    Head,
+    /// A standard method that no file allows: answer 405.
+    Known,
+    /// A method this server has never heard of: answer 501.
+    Unknown,
+}
+
+impl Method {
+    /// Method names are case-sensitive (RFC 9110, section 9.1).
+    pub(crate) fn of(token: &str) -> Self {
+        match token {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH" => Self::Known,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_told_apart() {
+        let cases = [
+            ("GET", Method::Get),
+            ("HEAD", Method::Head),
+            ("POST", Method::Known),
+            ("PUT", Method::Known),
+            ("DELETE", Method::Known),
+            ("CONNECT", Method::Known),
+            ("OPTIONS", Method::Known),
+            ("TRACE", Method::Known),
+            ("PATCH", Method::Known), // RFC 5789
+            ("get", Method::Unknown), // case-sensitive: RFC 9110, 9.1
+            ("GETT", Method::Unknown),
+            ("BREW", Method::Unknown),
+        ];
+        for (token, expected) in cases {
+            assert_eq!(Method::of(token), expected, "{token}");
+        }
+    }
+}

@@ -1,0 +1,556 @@
+//! Request targets: their forms, and the path of a file in one (RFC 9112,
+//! section 3.2; RFC 3986).
+//!
+//! A path is decoded exactly once and leaves here without dot segments, empty
+//! segments or NUL, so what looks a file up never sees a `..`, in whatever
+//! encoding it came.
+
+use crate::Error;
+
+/// The target of a request, still percent-encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'b> {
+    /// Starts with `/`, or is `*` (asterisk form), or empty (authority form).
+    path: &'b str,
+    query: Option<&'b str>,
+}
+
+impl<'b> Target<'b> {
+    /// Reads the target of a method other than CONNECT, and the authority if it
+    /// has the absolute form.
+    pub(crate) fn parse(raw: &'b str) -> Result<(Self, Option<&'b str>), Error> {
+        if raw.starts_with('/') {
+            return Ok((Self::split(raw)?, None));
+        }
+        if raw == "*" {
+            let target = Self {
+                path: raw,
+                query: None,
+            };
+            return Ok((target, None));
+        }
+        Self::absolute(raw)
+    }
+
+    /// Reads `host:port`, the only form CONNECT has (RFC 9112, section 3.2.3).
+    pub(crate) fn connect(raw: &'b str) -> Result<Self, Error> {
+        match split_authority(raw) {
+            Some((_, Some(port))) if !port.is_empty() => Ok(Self {
+                path: "",
+                query: None,
+            }),
+            _ => Err(Error::Target),
+        }
+    }
+
+    /// `http://authority/path?query`; an empty path means `/` (RFC 9110, section 4.2.3).
+    fn absolute(raw: &'b str) -> Result<(Self, Option<&'b str>), Error> {
+        let rest = strip_scheme(raw).ok_or(Error::Target)?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        // An http URI must name a host (RFC 9110, section 4.2.1).
+        match split_authority(authority) {
+            Some((host, _)) if !host.is_empty() => {}
+            _ => return Err(Error::Target),
+        }
+        let mut target = Self::split(rest)?;
+        if target.path.is_empty() {
+            target.path = "/";
+        }
+        Ok((target, Some(authority)))
+    }
+
+    /// Splits at the first `?`. No fragment and nothing but ASCII is sent in a target.
+    fn split(raw: &'b str) -> Result<Self, Error> {
+        if !raw.is_ascii() {
+            return Err(Error::Target);
+        }
+        match memchr::memchr2(b'?', b'#', raw.as_bytes()) {
+            None => Ok(Self {
+                path: raw,
+                query: None,
+            }),
+            Some(at) if raw.as_bytes()[at..].contains(&b'#') => Err(Error::Target),
+            Some(at) => Ok(Self {
+                path: &raw[..at],
+                query: Some(&raw[at + 1..]),
+            }),
+        }
+    }
+
+    /// The path as it was sent: from its `/`, without the query. `*` for the
+    /// asterisk form, empty for the authority form.
+    pub fn path(&self) -> &'b str {
+        self.path
+    }
+
+    /// What follows the first `?`; `None` without one.
+    pub fn query(&self) -> Option<&'b str> {
+        self.query
+    }
+
+    /// Puts the decoded path into `out`, in place of what was there.
+    ///
+    /// Percent-encodings are decoded once. Dot segments, plain or encoded, are
+    /// removed (RFC 3986, section 5.2.4). Empty segments collapse, `//` to `/`,
+    /// as they do in the file system. A slash at the end stays one. The result
+    /// starts with `/` and may hold any byte but NUL.
+    ///
+    /// Fails with a status of 400 for a malformed encoding, an encoded NUL or
+    /// slash, a path that climbs above the root, and a target without a path;
+    /// what `out` holds then has no meaning.
+    pub fn decode_path(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let path = self.path.as_bytes();
+        out.clear();
+        if path.first() != Some(&b'/') {
+            return Err(Error::NoPath);
+        }
+        if is_plain(path) {
+            out.extend_from_slice(path);
+            return Ok(());
+        }
+        decode_segments(&path[1..], out)
+    }
+}
+
+/// Appends `path`, as [`Target::decode_path`] gives it, percent-encoded as the
+/// path of a URI reference, for a Location.
+///
+/// What it appends starts with exactly one `/`, whatever `path` starts with:
+/// `//host` would send the client to another host.
+pub fn encode_path(path: &[u8], out: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let slashes = path.iter().take_while(|&&byte| byte == b'/').count();
+    out.reserve(path.len() + 1);
+    out.push('/');
+    for &byte in &path[slashes..] {
+        if byte == b'/' || is_pchar(byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+}
+
+/// Whether `value` is `uri-host [":" port]` (RFC 9110, section 7.2), the host maybe empty.
+pub(crate) fn is_authority(value: &str) -> bool {
+    split_authority(value).is_some()
+}
+
+/// Splits a valid authority into host and port.
+///
+/// A percent-encoding in the host is refused although RFC 3986 has them: no DNS
+/// name needs one, and it would give a site's name a second spelling. So is
+/// userinfo (RFC 9110, section 4.2.4).
+fn split_authority(value: &str) -> Option<(&str, Option<&str>)> {
+    let (host, rest) = value.split_at_checked(host_len(value.as_bytes()))?;
+    match rest.as_bytes() {
+        [] => Some((host, None)),
+        [b':', port @ ..] if port.iter().all(u8::is_ascii_digit) => Some((host, Some(&rest[1..]))),
+        _ => None,
+    }
+}
+
+/// Bytes of the host at the start of an authority: a registered name, an IPv4
+/// address, or an address in brackets. 0 if brackets hold no address.
+fn host_len(value: &[u8]) -> usize {
+    let is_host_byte = |byte: &u8| HOST_BYTES[usize::from(*byte)];
+    let Some(inner) = value.strip_prefix(b"[") else {
+        return value.iter().take_while(|byte| is_host_byte(byte)).count();
+    };
+    let is_inner_byte = |byte: &u8| *byte == b':' || is_host_byte(byte);
+    let len = inner.iter().take_while(|byte| is_inner_byte(byte)).count();
+    match inner.get(len) {
+        Some(b']') if len > 0 => len + 2,
+        _ => 0,
+    }
+}
+
+/// Which bytes a host may have. A table, for every request has a Host.
+static HOST_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = is_unreserved(byte as u8) || is_sub_delim(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
+fn is_pchar(byte: u8) -> bool {
+    is_unreserved(byte) || is_sub_delim(byte) || matches!(byte, b':' | b'@')
+}
+
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+const fn is_sub_delim(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+    )
+}
+
+fn strip_scheme(raw: &str) -> Option<&str> {
+    ["http://", "https://"].iter().find_map(|scheme| {
+        let (start, rest) = raw.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    })
+}
+
+/// Whether `path` is decoded as it stands: no `%`, `//` or `/.` in it.
+///
+/// It looks at every byte with the next one, without a branch or an early exit,
+/// so that it compiles to SIMD: 15 ns for 72 bytes, where a loop that stops at
+/// the first hit takes 78.
+fn is_plain(path: &[u8]) -> bool {
+    let nexts = path.get(1..).unwrap_or_default();
+    let special = path.iter().zip(nexts).fold(0, |special, (byte, next)| {
+        let is_escape = u8::from(*byte == b'%');
+        let is_slash = u8::from(*byte == b'/');
+        let is_slash_or_dot = u8::from(*next == b'/') | u8::from(*next == b'.');
+        special | is_escape | (is_slash & is_slash_or_dot)
+    });
+    special == 0 && path.last() != Some(&b'%')
+}
+
+/// Decodes what follows the first `/` of a path. Before and after each segment
+/// `out` starts and ends with `/`.
+fn decode_segments(path: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    out.push(b'/');
+    let mut ends_in_name = false;
+    for segment in path.split(|&byte| byte == b'/') {
+        let start = out.len();
+        decode_segment(segment, out)?;
+        ends_in_name = false;
+        match &out[start..] {
+            b"" => {}
+            b"." => out.truncate(start),
+            b".." => {
+                out.truncate(start);
+                remove_last_segment(out)?;
+            }
+            _ => {
+                out.push(b'/');
+                ends_in_name = true;
+            }
+        }
+    }
+    if ends_in_name {
+        out.pop();
+    }
+    Ok(())
+}
+
+fn decode_segment(segment: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    let mut rest = segment;
+    while let Some(at) = memchr::memchr(b'%', rest) {
+        let byte = match rest[at + 1..] {
+            [high, low, ..] => hex_pair(high, low).ok_or(Error::PercentEncoding)?,
+            _ => return Err(Error::PercentEncoding),
+        };
+        match byte {
+            0 => return Err(Error::NulInPath),
+            b'/' => return Err(Error::EncodedSlash),
+            _ => {}
+        }
+        out.extend_from_slice(&rest[..at]);
+        out.push(byte);
+        rest = &rest[at + 3..];
+    }
+    out.extend_from_slice(rest);
+    Ok(())
+}
+
+fn hex_pair(high: u8, low: u8) -> Option<u8> {
+    let high = char::from(high).to_digit(16)?;
+    let low = char::from(low).to_digit(16)?;
+    Some((high << 4 | low) as u8)
+}
+
+/// `/a/b/` becomes `/a/`; `/` has nothing to remove.
+fn remove_last_segment(out: &mut Vec<u8>) -> Result<(), Error> {
+    let name = out.strip_suffix(b"/").unwrap_or(out);
+    let slash = memchr::memrchr(b'/', name).ok_or(Error::AboveRoot)?;
+    out.truncate(slash + 1);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decode(raw: &str) -> Result<Vec<u8>, Error> {
+        let mut out = b"left from the last request".to_vec();
+        let (target, _) = Target::parse(raw)?;
+        target.decode_path(&mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn forms_are_told_apart() {
+        #[rustfmt::skip] // one row a line
+        let cases = [
+            ("/", "/", None, None, "origin form: RFC 9112, 3.2.1"),
+            ("/a%20b?c=d", "/a%20b", Some("c=d"), None, "the query is split off"),
+            ("/?", "/", Some(""), None, "an empty query is one"),
+            ("/a?b?c/d", "/a", Some("b?c/d"), None, "a query may have ? and /: RFC 3986, 3.4"),
+            ("//a/b", "//a/b", None, None, "an empty first segment is no authority"),
+            ("*", "*", None, None, "asterisk form: RFC 9112, 3.2.4"),
+            ("http://a", "/", None, Some("a"), "empty path is /: RFC 9110, 4.2.3"),
+            ("http://a/b", "/b", None, Some("a"), "absolute form: RFC 9112, 3.2.2"),
+            ("HTTPS://a:1/b?c", "/b", Some("c"), Some("a:1"), "a scheme in capitals: RFC 3986, 3.1"),
+            ("http://a?b", "/", Some("b"), Some("a"), "a query and no path"),
+            ("http://[::1]:80/", "/", None, Some("[::1]:80"), "an IPv6 address: RFC 3986, 3.2.2"),
+            ("http://a//b", "//b", None, Some("a"), "the path starts behind the authority"),
+        ];
+        for (raw, path, query, authority, why) in cases {
+            let expected = Ok((Target { path, query }, authority));
+            assert_eq!(Target::parse(raw), expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn malformed_targets_are_refused() {
+        let cases = [
+            ("", "empty"),
+            ("a", "a relative path"),
+            ("**", "* only by itself"),
+            ("*?a", "* has no query"),
+            ("/a#b", "a fragment is never sent: RFC 9112, 3.2"),
+            ("/a?b#c", "a fragment behind a query"),
+            ("/\u{e4}", "not ASCII"),
+            ("/?\u{e4}", "not ASCII in the query"),
+            ("host:80", "authority form is for CONNECT: RFC 9112, 3.2.3"),
+            ("ftp://a/b", "a scheme that is not served"),
+            ("http:/a", "no authority"),
+            ("http:///a", "an empty host: RFC 9110, 4.2.1"),
+            ("http://:80/a", "an empty host with a port"),
+            ("http://", "an empty host and no path"),
+            ("http://u@a/", "userinfo: RFC 9110, 4.2.4"),
+            ("http://a:b/", "a port that is no number"),
+            ("http://a#b", "a fragment behind the authority"),
+            ("http://a\\b/", "a backslash in the authority"),
+            ("htt\u{20ac}://", "a scheme cut within a character"),
+        ];
+        for (raw, why) in cases {
+            assert_eq!(Target::parse(raw), Err(Error::Target), "{why}");
+        }
+    }
+
+    #[test]
+    fn connect_has_the_authority_form() {
+        let target = Target::connect("host:443").unwrap();
+        assert_eq!(target.path(), "");
+        assert_eq!(target.decode_path(&mut Vec::new()), Err(Error::NoPath));
+        for raw in ["host", "host:", "/", "*", "http://host:80/"] {
+            assert_eq!(Target::connect(raw), Err(Error::Target), "{raw}");
+        }
+    }
+
+    #[test]
+    fn authorities_are_checked() {
+        let valid = [
+            "", // sent where the target has no authority: RFC 9112, 3.2
+            "example.org",
+            "example.org:8080",
+            "example.org:", // an empty port: RFC 3986, 3.2.3
+            "127.0.0.1:80",
+            "[::1]",
+            "[::ffff:127.0.0.1]:80",
+            "[v1.a:b]", // IPvFuture
+            "a_b",      // no DNS name, but a registered one
+            "a,b",      // a comma is a sub-delim: RFC 3986, 3.2.2
+        ];
+        for value in valid {
+            assert!(is_authority(value), "{value}");
+        }
+        let invalid = [
+            "a b", "a/b", "a?b", "a#b", "a@b", "a:b", "a:1:2", "::1", "[::1", "[]", "[::1]a",
+            "[::1]80", "a[", "a%41", "a\\b", "\u{e4}", "a\tb",
+        ];
+        for value in invalid {
+            assert!(!is_authority(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn paths_are_decoded() {
+        #[rustfmt::skip] // one row a line
+        let cases: &[(&str, &[u8], &str)] = &[
+            ("/", b"/", "the root"),
+            ("/a/b.txt", b"/a/b.txt", "nothing to decode"),
+            ("/a/?q=%zz", b"/a/", "a slash at the end stays; the query is not looked at"),
+            ("/a%20b%25", b"/a b%", "decoded"),
+            ("/%2541", b"/%41", "decoded once only"),
+            ("/%c3%A4%ff", b"/\xc3\xa4\xff", "both cases of digits, any byte"),
+            ("/a+b", b"/a+b", "a plus is a plus in a path"),
+            ("/a\\b", b"/a\\b", "a backslash is a byte like others"),
+            ("/.hidden", b"/.hidden", "a dot in front makes no dot segment"),
+            ("/...", b"/...", "nor do three"),
+            ("/.%2e.", b"/...", "in whatever encoding"),
+            ("/a..", b"/a..", "nor dots behind a name"),
+            ("/.", b"/", "RFC 3986, 5.2.4: /. is /"),
+            ("/./a", b"/a", "a dot segment in front"),
+            ("/a/.", b"/a/", "RFC 3986, 5.2.4: the slash stays"),
+            ("/a/..", b"/", "RFC 3986, 5.2.4"),
+            ("/a/b/..", b"/a/", "RFC 3986, 5.2.4"),
+            ("/a/b/../", b"/a/", "with a slash"),
+            ("/a/b/c/./../../g", b"/a/g", "the example of RFC 3986, 5.2.4"),
+            ("/a/%2e%2E/b", b"/b", "encoded dots are dots: RFC 3986, 6.2.2.3"),
+            ("/a/.%2e/b", b"/b", "half encoded"),
+            ("//", b"/", "empty segments collapse"),
+            ("//a///b//", b"/a/b/", "everywhere"),
+            ("/a//..", b"/", "an empty segment is no level"),
+            ("http://h", b"/", "absolute form without a path"),
+            ("http://h/a%20b", b"/a b", "absolute form"),
+        ];
+        for (raw, expected, why) in cases {
+            assert_eq!(decode(raw).as_deref(), Ok(*expected), "{why}");
+        }
+    }
+
+    #[test]
+    fn bad_paths_are_refused() {
+        #[rustfmt::skip] // one row a line
+        let cases = [
+            ("/%", Error::PercentEncoding, "no digits"),
+            ("/%4", Error::PercentEncoding, "one digit"),
+            ("/%/4", Error::PercentEncoding, "digits do not cross a slash"),
+            ("/%4/1", Error::PercentEncoding, "nor does the second"),
+            ("/%4g", Error::PercentEncoding, "no hexadecimal digit"),
+            ("/%+4", Error::PercentEncoding, "a sign is no digit"),
+            ("/a%", Error::PercentEncoding, "at the end"),
+            ("/a%00", Error::NulInPath, "NUL"),
+            ("/a%2fb", Error::EncodedSlash, "a slash within a segment"),
+            ("/..%2F..%2Fetc/passwd", Error::EncodedSlash, "traversal by encoded slashes"),
+            ("/..", Error::AboveRoot, "above the root"),
+            ("/../a", Error::AboveRoot, "and down again"),
+            ("/a/../..", Error::AboveRoot, "later"),
+            ("/a/../../a/", Error::AboveRoot, "and down again"),
+            ("/%2e%2e/a", Error::AboveRoot, "encoded"),
+            ("/.%2E", Error::AboveRoot, "half encoded"),
+            ("//..", Error::AboveRoot, "an empty segment is no level"),
+            ("/./..", Error::AboveRoot, "nor is a dot"),
+            ("*", Error::NoPath, "asterisk form"),
+        ];
+        for (raw, expected, why) in cases {
+            assert_eq!(decode(raw), Err(expected), "{raw}: {why}");
+        }
+    }
+
+    /// A path cut short by any number of bytes is decoded or refused, and keeps the invariants.
+    #[test]
+    fn a_path_cut_anywhere_keeps_the_invariants() {
+        let path = "/a%20b/./c/../%2e%2E//d%c3%a4/.e/%2e/f%25/../..";
+        for at in 1..=path.len() {
+            if let Ok(decoded) = decode(&path[..at]) {
+                assert_clean(&decoded);
+            }
+        }
+    }
+
+    #[test]
+    fn paths_are_encoded() {
+        #[rustfmt::skip] // one row a line
+        let cases: &[(&[u8], &str, &str)] = &[
+            (b"/", "/", "the root"),
+            (b"/a/b/", "/a/b/", "slashes stay"),
+            (b"/a b%?#", "/a%20b%25%3F%23", "what would end the path is encoded"),
+            (b"/:@!$&'()*+,;=-._~", "/:@!$&'()*+,;=-._~", "pchar: RFC 3986, 3.3"),
+            (b"/\xc3\xa4\r\n\x7f", "/%C3%A4%0D%0A%7F", "no byte of another line"),
+            (b"//evil.example", "/evil.example", "no authority"),
+            (b"///evil.example", "/evil.example", "however many slashes"),
+            (b"/\\evil.example", "/%5Cevil.example", "browsers take a backslash for a slash"),
+            (b"", "/", "no path is the root"),
+            (b"a", "/a", "never relative"),
+        ];
+        for (path, expected, why) in cases {
+            let mut out = String::new();
+            encode_path(path, &mut out);
+            assert_eq!(out, *expected, "{why}");
+        }
+    }
+
+    #[track_caller]
+    fn assert_clean(decoded: &[u8]) {
+        assert_eq!(decoded.first(), Some(&b'/'), "starts with a slash");
+        assert!(!decoded.contains(&0), "no NUL");
+        let segments: Vec<_> = decoded[1..].split(|byte| *byte == b'/').collect();
+        let (last, parents) = segments.split_last().unwrap();
+        assert!(parents.iter().all(|segment| !segment.is_empty()));
+        for segment in parents.iter().chain([last]) {
+            assert!(*segment != b"." && *segment != b"..", "no dot segment");
+        }
+    }
+
+    /// Paths made of what matters to decoding.
+    fn tricky_path() -> impl Strategy<Value = String> {
+        let part = prop::sample::select(vec![
+            "/", "/", ".", "..", "%2e", "%2E", "a", "b.c", "%20", "%25", "%", "%2", "%2f", "%00",
+            "%ff", "//", "/.", "/..", "+", "\\",
+        ]);
+        prop::collection::vec(part, 0..12).prop_map(|parts| format!("/{}", parts.concat()))
+    }
+
+    /// Paths as decoding gives them.
+    fn decoded_path() -> impl Strategy<Value = Vec<u8>> {
+        let byte = any::<u8>().prop_filter("no NUL, no slash", |byte| !matches!(byte, 0 | b'/'));
+        let segment = prop::collection::vec(byte, 1..6)
+            .prop_filter("no dot segment", |name| name != b"." && name != b"..");
+        (prop::collection::vec(segment, 0..5), any::<bool>()).prop_map(|(segments, slash)| {
+            let mut path = [b"/".as_slice(), &segments.join(&b'/')].concat();
+            if slash && !segments.is_empty() {
+                path.push(b'/');
+            }
+            path
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_target_is_read_or_refused(raw in any::<String>()) {
+            if let Ok(decoded) = decode(&raw) {
+                assert_clean(&decoded);
+            }
+        }
+
+        #[test]
+        fn decoded_paths_are_clean(path in tricky_path()) {
+            if let Ok(decoded) = decode(&path) {
+                assert_clean(&decoded);
+            }
+        }
+
+        #[test]
+        fn the_fast_path_gives_what_the_slow_one_gives(path in "/[a-c./%]{0,12}") {
+            let bytes = path.as_bytes();
+            if is_plain(bytes) {
+                let mut slow = Vec::new();
+                decode_segments(&bytes[1..], &mut slow).unwrap();
+                prop_assert_eq!(slow, bytes);
+            }
+        }
+
+        #[test]
+        fn decoding_undoes_encoding(path in decoded_path()) {
+            let mut encoded = String::new();
+            encode_path(&path, &mut encoded);
+            prop_assert!(!encoded.starts_with("//"));
+            prop_assert_eq!(decode(&encoded), Ok(path));
+        }
+
+        #[test]
+        fn what_is_encoded_never_names_a_host(path in any::<Vec<u8>>()) {
+            let mut encoded = String::new();
+            encode_path(&path, &mut encoded);
+            prop_assert!(encoded.starts_with('/') && !encoded.starts_with("//"));
+            prop_assert!(encoded.bytes().all(|byte| byte.is_ascii_graphic()));
+        }
+    }
+}
