@@ -1,1 +1,139 @@
-//! (to come)
+//! An asynchronous sendfile for glommio: file to pipe to socket by splice(2), without the bytes
+//! ever being in user space, and without a slow disk or a slow peer ever holding the core.
+//!
+//! ```text
+//!                    in memory: splice(2) on the core, nonblocking
+//!   file (a chunk) --------------------------------------------------> pipe -----> socket
+//!      |             else: splice on a worker of the op ring             |  splice(2) on the core,
+//!      +--------------------------------------------------------------->+  nonblocking; when the
+//!        and the chunk after it is read ahead                              socket is full, poll
+//! ```
+//!
+//! A chunk is what one pipe holds. Whether it is in memory is probed (`preadv2` with `RWF_NOWAIT`)
+//! before it is spliced, since `SPLICE_F_NONBLOCK` does not keep splice(2) from waiting for the
+//! disk. The ring's splice always runs on a worker thread, which makes it right for the disk and
+//! a detour for memory. The probes look at a byte for every 64 KiB: a hole between two of them, or
+//! a page evicted in the instant after, makes the core wait for one read of the disk.
+//!
+//! Between chunks a transfer gives way to the other tasks of its executor, so many of them share
+//! the core evenly. One that ends within a single chunk may complete without giving way at all.
+//!
+//! Pipes come from a [`Pool`] for each executor. A pipe that still holds bytes when its transfer
+//! ends is closed, never reused.
+//!
+//! # Conditions
+//!
+//! * The socket carries `O_NONBLOCK`. Without it splice(2) waits for the peer, whatever its flags
+//!   say, and the core with it.
+//! * `SIGPIPE` is ignored, as it is in every Rust program that does not change it: splice(2) has
+//!   no `MSG_NOSIGNAL`.
+//! * Nobody else writes to the socket meanwhile. A head sent before may carry `MSG_MORE`.
+//!
+//! # Example
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::os::fd::OwnedFd;
+//! use std::os::unix::net::UnixStream;
+//! use std::time::Duration;
+//!
+//! use glommio::{LocalExecutorBuilder, Placement};
+//! use tidegate_sendfile::{Options, Pool, PoolConfig, sendfile};
+//! use tidegate_uring::{Config, Fd, Ring};
+//!
+//! LocalExecutorBuilder::new(Placement::Unbound)
+//!     .make()
+//!     .unwrap()
+//!     .run(async {
+//!         let ring = Ring::start(&Config::default()).unwrap();
+//!         let config = PoolConfig {
+//!             pipe_bytes: 256 * 1024,
+//!             pipes_max: 128,
+//!             pages_max: tidegate_sendfile::pages_of_user(1),
+//!             cold_max: 16,
+//!         };
+//!         let pool = Pool::new(&ring, config).await.unwrap();
+//!
+//!         let mut file = tempfile::tempfile().unwrap();
+//!         file.write_all(b"hello, world").unwrap();
+//!         let (mut peer, socket) = UnixStream::pair().unwrap();
+//!         socket.set_nonblocking(true).unwrap();
+//!
+//!         let (socket, file) = (OwnedFd::from(socket), OwnedFd::from(file));
+//!         let options = Options { stall: Duration::from_secs(60) };
+//!         sendfile(&ring, &pool, &Fd::from(socket), &Fd::from(file), 7..12, &options)
+//!             .await
+//!             .unwrap();
+//!
+//!         let mut received = String::new();
+//!         peer.read_to_string(&mut received).unwrap();
+//!         assert_eq!(received, "world");
+//!     });
+//! ```
+
+mod budget;
+mod error;
+mod pipe;
+mod pool;
+mod queue;
+mod residency;
+mod sending;
+mod stall;
+mod transfer;
+
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tidegate_uring::{Fd, Ring};
+
+pub use budget::pages_of_user;
+pub use error::{Error, ErrorKind};
+pub use pool::{Pool, PoolConfig, PoolStats};
+
+use crate::sending::Sending;
+
+/// How a transfer is carried out.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long the socket may take nothing before the transfer ends as
+    /// [`ErrorKind::Stalled`]. Waits for the disk or for a pipe are not the peer's fault and do
+    /// not start this time.
+    pub stall: Duration,
+}
+
+/// Sends the bytes of `file` from `range.start` to `range.end` (exclusive) to `socket`.
+///
+/// The file's own position is neither used nor moved. The last bytes are sent without
+/// `SPLICE_F_MORE`, those before them with it. An empty range sends nothing and succeeds.
+///
+/// # Errors
+///
+/// [`Error::sent`] says how many bytes the socket took before, [`Error::kind`] what happened then.
+///
+/// # Cancel safety
+///
+/// Dropped: bytes that the socket took are sent, how many is not told. A pipe with bytes in it is
+/// closed and the pool may make another at once, even if a worker of the ring is still reading
+/// into the old one: until the disk answers there may be as many pipes too many as the ring has
+/// workers.
+pub async fn sendfile(
+    ring: &Ring,
+    pool: &Rc<Pool>,
+    socket: &Fd,
+    file: &Fd,
+    range: Range<u64>,
+    options: &Options,
+) -> Result<(), Error> {
+    debug_assert!(is_nonblocking(socket), "the socket carries O_NONBLOCK");
+    let mut sending = Sending::new(ring, pool, socket, file, range, options.stall);
+    let result = sending.run().await;
+    result.map_err(|kind| Error {
+        sent: sending.sent(),
+        kind,
+    })
+}
+
+fn is_nonblocking(socket: &Fd) -> bool {
+    rustix::fs::fcntl_getfl(socket).is_ok_and(|flags| flags.contains(rustix::fs::OFlags::NONBLOCK))
+}

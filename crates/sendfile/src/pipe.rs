@@ -1,0 +1,96 @@
+//! A pipe, and the two splices that it is for.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, splice};
+use tidegate_uring::splice::Splice;
+use tidegate_uring::{Fd, Op, Ring};
+
+/// Both ends of a pipe.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    reader: Fd,
+    writer: Fd,
+    capacity: usize,
+}
+
+impl Pipe {
+    /// Sizes a new pipe to `bytes`, a power of two of at least a page. A kernel that grants less
+    /// (`EPERM`: past `fs.pipe-max-size` or the user's pages) has the last word.
+    pub(crate) fn new((reader, writer): (OwnedFd, OwnedFd), bytes: usize) -> io::Result<Self> {
+        let capacity = match fcntl_setpipe_size(&writer, bytes) {
+            Ok(capacity) => capacity,
+            Err(Errno::PERM) => fcntl_getpipe_size(&writer)?,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self {
+            reader: Fd::from(reader),
+            writer: Fd::from(writer),
+            capacity,
+        })
+    }
+
+    /// Bytes it holds, if they fill their pages.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Moves `range` of `file` into this pipe, or the first part of it; 0 is the end of the file.
+    /// For pages that are in memory: with others it waits for the disk.
+    pub(crate) fn fill(&self, file: &Fd, range: &Range<u64>) -> Result<usize, Errno> {
+        let mut offset = range.start;
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        rustix::io::retry_on_intr(|| {
+            splice(
+                file,
+                Some(&mut offset),
+                &self.writer,
+                None,
+                length(range),
+                flags,
+            )
+        })
+    }
+
+    /// [`Pipe::fill`] on a worker of the ring, which may wait for the disk.
+    pub(crate) fn fill_cold(&self, ring: &Ring, file: &Fd, range: &Range<u64>) -> Op<Splice> {
+        ring.splice(
+            file,
+            Some(range.start),
+            &self.writer,
+            None,
+            length(range) as u32,
+            SpliceFlags::MOVE,
+        )
+    }
+
+    /// Moves up to `len` bytes into a socket that carries `O_NONBLOCK`. `more`: other bytes follow
+    /// soon, so the last segment may wait for them.
+    pub(crate) fn drain(&self, socket: &Fd, len: u64, more: bool) -> Result<usize, Errno> {
+        let mut flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        flags.set(SpliceFlags::MORE, more);
+        rustix::io::retry_on_intr(|| splice(&self.reader, None, socket, None, len as usize, flags))
+    }
+}
+
+/// At most a pipe's capacity, which the kernel bounds by 2 GiB.
+fn length(range: &Range<u64>) -> usize {
+    (range.end - range.start) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_has_the_size_asked_for() {
+        let page = rustix::param::page_size();
+        for pages in [1, 2, 16, 64] {
+            let pipe = Pipe::new(rustix::pipe::pipe().unwrap(), pages * page).unwrap();
+            assert_eq!(pipe.capacity(), pages * page);
+        }
+    }
+}

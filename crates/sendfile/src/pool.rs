@@ -1,0 +1,423 @@
+//! The pipes of one core.
+//!
+//! ```text
+//!            take                     socket is full
+//!   idle ------------> Lease --------------------------> parked
+//!    ^                 |  ^                              |    |
+//!    |  empty, dropped |  |  writable again              |    |  somebody needs it: closed,
+//!    +-----------------+  +------------------------------+    |  and a new one made in its place
+//!                      |                                      v
+//!                      |  dropped with bytes in it          Place ----> Lease
+//!                      +----------------------------> closed
+//! ```
+//!
+//! There are at most `pipes_max` of them, and their pages fit the budget. Who finds none waits in
+//! line. A transfer whose peer does not read *parks* its pipe: it is asked for nothing, but the
+//! pipe that was parked first is taken from it as soon as somebody else needs one (what it held is
+//! still in the file). So pipes are held only by transfers that move, and by those that wait for
+//! the disk, which are bounded apart: peers that do not read cannot starve those that do.
+//!
+//! Nothing here is borrowed while a waker runs or while a task waits.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+
+use rustix::io::Errno;
+use rustix::param::page_size;
+use tidegate_uring::Ring;
+
+use crate::budget::pipe_pages;
+use crate::pipe::Pipe;
+use crate::queue::Queue;
+
+/// The bounds of a [`Pool`].
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    /// Bytes that a pipe is to hold: a power of two of at least a page, else the next lower one.
+    pub pipe_bytes: usize,
+    /// The most pipes there may be; at least 1.
+    pub pipes_max: usize,
+    /// The most pages of memory that all pipes together may hold, see
+    /// [`pages_of_user`](crate::pages_of_user); `None`: no limit. The first pipe is made in any
+    /// case.
+    pub pages_max: Option<usize>,
+    /// The most transfers that may wait for the disk at once, each with a pipe. At most half of
+    /// `pipes_max` do; at least 1.
+    pub cold_max: usize,
+}
+
+/// What a [`Pool`] holds and what it did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Pipes there are.
+    pub pipes: usize,
+    /// Those that nobody uses.
+    pub idle: usize,
+    /// Those that hold bytes for peers that do not read just now.
+    pub parked: usize,
+    /// Pages that the pipes may hold.
+    pub pages: usize,
+    /// Transfers that wait for a pipe.
+    pub waiting: usize,
+    /// Transfers that read from the disk.
+    pub cold: usize,
+    /// Transfers that wait until fewer read from the disk.
+    pub cold_waiting: usize,
+    /// Pipes made so far.
+    pub pipes_made: u64,
+    /// Parked pipes that were taken from their transfers so far.
+    pub pipes_taken: u64,
+    /// Chunks that were spliced from memory, on the core, so far.
+    pub chunks_inline: u64,
+    /// Chunks that were spliced from the disk, on a worker of the ring, so far.
+    pub chunks_cold: u64,
+}
+
+/// The pipes of one executor, for its transfers to share.
+pub struct Pool {
+    config: PoolConfig,
+    state: RefCell<State>,
+    waiters: Queue<Grant>,
+    cold: Cell<usize>,
+    cold_waiters: Queue<Permit>,
+    chunks_inline: Cell<u64>,
+    chunks_cold: Cell<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The last one used, whose memory the processor still knows, comes last.
+    idle: Vec<Pipe>,
+    /// By the time since when, the ids ascend.
+    parked: VecDeque<(u64, Pipe)>,
+    parked_next: u64,
+    /// Pipes there are, idle, leased and parked.
+    pipes: usize,
+    /// Places of pipes that are being made.
+    making: usize,
+    /// Of both.
+    pages: usize,
+    /// The process has no descriptors for more, as of the last try.
+    fds_short: bool,
+    pipes_made: u64,
+    pipes_taken: u64,
+}
+
+impl Pool {
+    /// Makes a pool with one pipe in it, so that there is one however short things become.
+    ///
+    /// # Errors
+    ///
+    /// The first pipe cannot be made: the process has no descriptors left.
+    pub async fn new(ring: &Ring, config: PoolConfig) -> io::Result<Rc<Self>> {
+        let pool = Rc::new(Self {
+            config,
+            state: RefCell::default(),
+            waiters: Queue::new(),
+            cold: Cell::new(0),
+            cold_waiters: Queue::new(),
+            chunks_inline: Cell::new(0),
+            chunks_cold: Cell::new(0),
+        });
+        pool.take(ring).await?;
+        Ok(pool)
+    }
+
+    /// What it holds at this moment.
+    pub fn stats(&self) -> PoolStats {
+        let state = self.state.borrow();
+        PoolStats {
+            pipes: state.pipes,
+            idle: state.idle.len(),
+            parked: state.parked.len(),
+            pages: state.pages,
+            waiting: self.waiters.len(),
+            cold: self.cold.get(),
+            cold_waiting: self.cold_waiters.len(),
+            pipes_made: state.pipes_made,
+            pipes_taken: state.pipes_taken,
+            chunks_inline: self.chunks_inline.get(),
+            chunks_cold: self.chunks_cold.get(),
+        }
+    }
+
+    /// An empty pipe: an idle one, a new one, or what becomes of a parked one; else waits in line.
+    pub(crate) async fn take(self: &Rc<Self>, ring: &Ring) -> io::Result<Lease> {
+        let mut first = self.waiters.is_empty();
+        loop {
+            let grant = if first { self.next_grant() } else { None };
+            let grant = match grant {
+                Some(grant) => grant,
+                None => self.waiters.wait(first).await,
+            };
+            let place = match grant {
+                Grant::Pipe(lease) => return Ok(lease),
+                Grant::Place(place) => place,
+            };
+            match place.make(ring).await {
+                Ok(lease) => return Ok(lease),
+                // It was served already: the next pipe is its.
+                Err(failure) if failure.others => first = true,
+                Err(failure) => return Err(failure.error),
+            }
+        }
+    }
+
+    /// Leave to wait for the disk with a pipe, if it can be had at once.
+    pub(crate) fn try_cold(self: &Rc<Self>) -> Option<Permit> {
+        let cold_max = self.config.cold_max.min(self.config.pipes_max / 2).max(1);
+        let free = self.cold.get() < cold_max && self.cold_waiters.is_empty();
+        free.then(|| self.permit())
+    }
+
+    /// Leave to wait for the disk with a pipe. Not to be awaited with a pipe in hand.
+    pub(crate) async fn cold(self: &Rc<Self>) -> Permit {
+        match self.try_cold() {
+            Some(permit) => permit,
+            None => self.cold_waiters.wait(false).await,
+        }
+    }
+
+    pub(crate) fn count_inline(&self) {
+        self.chunks_inline.set(self.chunks_inline.get() + 1);
+    }
+
+    pub(crate) fn count_cold(&self) {
+        self.chunks_cold.set(self.chunks_cold.get() + 1);
+    }
+
+    fn permit(self: &Rc<Self>) -> Permit {
+        self.cold.set(self.cold.get() + 1);
+        Permit(Rc::clone(self))
+    }
+
+    /// What the next one in need of a pipe can have now.
+    fn next_grant(self: &Rc<Self>) -> Option<Grant> {
+        let mut state = self.state.borrow_mut();
+        if let Some(pipe) = state.idle.pop() {
+            return Some(Grant::Pipe(Lease::new(self, pipe, true)));
+        }
+        if !state.may_make(&self.config) {
+            let (_, pipe) = state.parked.pop_front()?;
+            state.pipes_taken += 1;
+            state.close(pipe);
+        }
+        let pages = state.reserve(&self.config);
+        let pool = Rc::clone(self);
+        Some(Grant::Place(Place { pool, pages }))
+    }
+
+    /// Serves those who wait, as far as it goes. Called after each change for the better.
+    fn serve(self: &Rc<Self>) {
+        while !self.waiters.is_empty() {
+            let Some(grant) = self.next_grant() else {
+                return;
+            };
+            self.waiters.give(grant);
+        }
+    }
+
+    /// Takes the parked pipe `id` back, if it is still there.
+    fn unpark(&self, id: u64) -> Option<Pipe> {
+        let mut state = self.state.borrow_mut();
+        let index = state.parked.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        state.parked.remove(index).map(|(_, pipe)| pipe)
+    }
+}
+
+impl State {
+    fn may_make(&self, config: &PoolConfig) -> bool {
+        let count = self.pipes + self.making;
+        let left = config.pages_max.is_none_or(|max| self.pages < max);
+        count == 0 || (count < config.pipes_max && left && !self.fds_short)
+    }
+
+    /// Makes room for one pipe in the counts; its pages.
+    fn reserve(&mut self, config: &PoolConfig) -> usize {
+        let left = config
+            .pages_max
+            .map_or(usize::MAX, |max| max.saturating_sub(self.pages));
+        let pages = pipe_pages(config.pipe_bytes, left);
+        self.making += 1;
+        self.pages += pages;
+        pages
+    }
+
+    fn close(&mut self, pipe: Pipe) {
+        self.pipes -= 1;
+        self.pages -= pipe.capacity() / page_size();
+        self.fds_short = false;
+        drop(pipe);
+    }
+}
+
+/// What one who waits for a pipe is given.
+enum Grant {
+    Pipe(Lease),
+    Place(Place),
+}
+
+/// Room in the pool's counts for a pipe that is to be made. Dropped: the room is given back.
+struct Place {
+    pool: Rc<Pool>,
+    /// Set to 0 when the room is taken.
+    pages: usize,
+}
+
+struct Failure {
+    error: io::Error,
+    /// Descriptors or memory ran out, and there are other pipes to wait for.
+    others: bool,
+}
+
+impl Place {
+    async fn make(self, ring: &Ring) -> Result<Lease, Failure> {
+        // The kernel gives a new pipe 16 pages before it is sized, so the budget may be passed for
+        // a moment.
+        let made = ring.pipe().await;
+        match made.and_then(|ends| Pipe::new(ends, self.pages * page_size())) {
+            Ok(pipe) => Ok(self.taken_by(pipe)),
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    fn taken_by(mut self, pipe: Pipe) -> Lease {
+        let mut state = self.pool.state.borrow_mut();
+        state.making -= 1;
+        state.pipes += 1;
+        state.pipes_made += 1;
+        state.pages = state.pages - self.pages + pipe.capacity() / page_size();
+        drop(state);
+        self.pages = 0;
+        // Room that was reserved and not used may serve another.
+        self.pool.serve();
+        Lease::new(&self.pool, pipe, true)
+    }
+
+    fn fail(self, error: io::Error) -> Failure {
+        let mut state = self.pool.state.borrow_mut();
+        let short = matches!(
+            Errno::from_io_error(&error),
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+        );
+        state.fds_short |= short;
+        // Told before the room is given back, to others in the same need.
+        let others = short && state.pipes + state.making > 1;
+        drop(state);
+        Failure { error, others }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.pages == 0 {
+            return;
+        }
+        let mut state = self.pool.state.borrow_mut();
+        state.making -= 1;
+        state.pages -= self.pages;
+        drop(state);
+        self.pool.serve();
+    }
+}
+
+/// A pipe in use. Dropped: goes back to the pool if it is empty, is closed if it is not.
+pub(crate) struct Lease {
+    pool: Rc<Pool>,
+    /// `None` once it was parked.
+    pipe: Option<Pipe>,
+    empty: bool,
+}
+
+impl Lease {
+    fn new(pool: &Rc<Pool>, pipe: Pipe, empty: bool) -> Self {
+        Self {
+            pool: Rc::clone(pool),
+            pipe: Some(pipe),
+            empty,
+        }
+    }
+
+    /// The pipe, to look at or to drain.
+    pub(crate) fn pipe(&self) -> &Pipe {
+        self.pipe.as_ref().expect("only parking takes it, by value")
+    }
+
+    /// The pipe, to be filled: from now on it counts as holding bytes.
+    pub(crate) fn fill(&mut self) -> &Pipe {
+        self.empty = false;
+        self.pipe()
+    }
+
+    /// All that was put in came out again.
+    pub(crate) fn emptied(&mut self) {
+        self.empty = true;
+    }
+
+    /// Leaves the pipe with its bytes in the pool, which may give it away.
+    pub(crate) fn park(mut self) -> Parked {
+        let pool = Rc::clone(&self.pool);
+        let pipe = self.pipe.take().expect("only parking takes it, by value");
+        let mut state = pool.state.borrow_mut();
+        let id = state.parked_next;
+        state.parked_next += 1;
+        state.parked.push_back((id, pipe));
+        drop(state);
+        pool.serve();
+        Parked { pool, id }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(pipe) = self.pipe.take() else { return };
+        let mut state = self.pool.state.borrow_mut();
+        if self.empty {
+            state.fds_short = false;
+            state.idle.push(pipe);
+        } else {
+            state.close(pipe);
+        }
+        drop(state);
+        self.pool.serve();
+    }
+}
+
+/// A claim to a parked pipe. Dropped: the pipe is closed.
+pub(crate) struct Parked {
+    pool: Rc<Pool>,
+    id: u64,
+}
+
+impl Parked {
+    /// The pipe with its bytes, unless it was given to somebody else, and the bytes are lost.
+    pub(crate) fn reclaim(self) -> Option<Lease> {
+        let pipe = self.pool.unpark(self.id)?;
+        Some(Lease::new(&self.pool, pipe, false))
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        // Not there after `reclaim`.
+        if let Some(pipe) = self.pool.unpark(self.id) {
+            drop(Lease::new(&self.pool, pipe, false));
+        }
+    }
+}
+
+/// Leave to wait for the disk with a pipe. Dropped: the next in line has it.
+pub(crate) struct Permit(Rc<Pool>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.cold.set(self.0.cold.get() - 1);
+        if !self.0.cold_waiters.is_empty() {
+            let permit = self.0.permit();
+            self.0.cold_waiters.give(permit);
+        }
+    }
+}

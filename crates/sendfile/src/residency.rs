@@ -1,0 +1,151 @@
+//! Whether a chunk of a file can be spliced without waiting for the disk.
+//!
+//! splice(2) has no way to ask: with a page that is not in memory it waits for the disk, whatever
+//! `SPLICE_F_NONBLOCK` says, and a core that runs everything waits with it. So single bytes are
+//! read with `RWF_NOWAIT`, which fails with `EAGAIN` for a page that is not there and for one that
+//! is there but whose read is still under way. (cachestat(2) counts the latter as cached.)
+//!
+//! A probe that finds no page starts to read some there, at least on Linux 6.18; it does not wait
+//! for them. (It would wait for the file system to learn where they are, if that is on the disk
+//! as well, and for room in the disk's queue.) So the first miss ends the probing of a chunk.
+//!
+//! What the probes cannot see: a hole between two of them, and a page that is evicted between
+//! probe and splice. Either makes the core wait for one read of the disk. Read-ahead and eviction
+//! work in longer runs than [`STRIDE`], so such holes are rare.
+
+use std::io::IoSliceMut;
+use std::ops::Range;
+
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use tidegate_uring::Fd;
+
+/// Bytes between probes, beside those of the first and of the last byte. A probe costs a quarter
+/// of a microsecond; splicing this many bytes to a socket costs about five.
+const STRIDE: u64 = 64 * 1024;
+
+/// What the probes found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Residency {
+    /// In memory, as far as can be seen.
+    Resident,
+    /// A part must come from the disk, or the file system does not say.
+    Absent,
+    /// The file ends at or before the first byte.
+    Ended,
+}
+
+/// Probes one file. File systems that cannot tell are asked once.
+#[derive(Debug, Default)]
+pub(crate) struct Prober {
+    unsupported: bool,
+}
+
+impl Prober {
+    /// Looks at `range`, which must not be empty.
+    pub(crate) fn probe(&mut self, file: &Fd, range: &Range<u64>) -> Residency {
+        if self.unsupported {
+            return Residency::Absent;
+        }
+        for offset in offsets(range) {
+            match read_byte(file, offset) {
+                Ok(0) if offset == range.start => return Residency::Ended,
+                // The file ends within the range: what is before the end was probed.
+                Ok(0) => return Residency::Resident,
+                Ok(_) => {}
+                Err(error) => {
+                    self.unsupported = error == Errno::OPNOTSUPP;
+                    // Any other error than EAGAIN is told by the splice on the ring.
+                    return Residency::Absent;
+                }
+            }
+        }
+        Residency::Resident
+    }
+}
+
+/// The first byte, those at multiples of the stride, the last one.
+fn offsets(range: &Range<u64>) -> impl Iterator<Item = u64> + use<> {
+    let (first, last) = (range.start, range.end - 1);
+    let between = (first / STRIDE + 1)..=(last.saturating_sub(1) / STRIDE);
+    std::iter::once(first)
+        .chain(between.map(|index| index * STRIDE))
+        .chain((last > first).then_some(last))
+}
+
+fn read_byte(file: &Fd, offset: u64) -> Result<usize, Errno> {
+    let mut byte = [0];
+    let mut buffers = [IoSliceMut::new(&mut byte)];
+    preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+
+    use rustix::fs::{Advice, fadvise};
+
+    use super::*;
+
+    fn file_of(len: usize) -> Fd {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![1; len]).unwrap();
+        file.sync_all().unwrap();
+        Fd::from(OwnedFd::from(file))
+    }
+
+    #[test]
+    fn the_ends_and_every_stride_between_are_probed() {
+        let offsets = |range| offsets(&range).collect::<Vec<_>>();
+        assert_eq!(offsets(5..6), [5]);
+        assert_eq!(offsets(5..7), [5, 6]);
+        assert_eq!(offsets(0..STRIDE), [0, STRIDE - 1]);
+        assert_eq!(offsets(0..STRIDE + 1), [0, STRIDE]);
+        assert_eq!(offsets(0..STRIDE + 2), [0, STRIDE, STRIDE + 1]);
+        assert_eq!(
+            offsets(1..3 * STRIDE),
+            [1, STRIDE, 2 * STRIDE, 3 * STRIDE - 1]
+        );
+        assert_eq!(offsets(STRIDE..STRIDE + 1), [STRIDE]);
+    }
+
+    #[test]
+    fn a_file_just_written_is_resident_and_an_evicted_one_is_not() {
+        let file = file_of(300_000);
+        let mut prober = Prober::default();
+        assert_eq!(prober.probe(&file, &(0..300_000)), Residency::Resident);
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        assert_eq!(prober.probe(&file, &(0..300_000)), Residency::Absent);
+    }
+
+    #[test]
+    fn a_part_that_is_absent_is_seen_in_the_middle() {
+        let file = file_of(300_000);
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        // Each read brings its page alone.
+        fadvise(&file, 0, None, Advice::Random).unwrap();
+        let read = |offset| rustix::io::pread(&file, &mut [0], offset).unwrap();
+        let mut prober = Prober::default();
+        for offset in offsets(&(0..300_000)).filter(|offset| *offset != 2 * STRIDE) {
+            read(offset);
+        }
+        assert_eq!(prober.probe(&file, &(0..300_000)), Residency::Absent);
+        read(2 * STRIDE);
+        assert_eq!(prober.probe(&file, &(0..300_000)), Residency::Resident);
+    }
+
+    #[test]
+    fn the_end_of_the_file_is_told_only_at_the_first_byte() {
+        let file = file_of(10);
+        let mut prober = Prober::default();
+        assert_eq!(prober.probe(&file, &(0..100)), Residency::Resident);
+        assert_eq!(prober.probe(&file, &(10..11)), Residency::Ended);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_probed_counts_as_absent() {
+        let (reader, _writer) = rustix::pipe::pipe().unwrap();
+        let mut prober = Prober::default();
+        assert_eq!(prober.probe(&Fd::from(reader), &(0..1)), Residency::Absent);
+    }
+}

@@ -1,0 +1,237 @@
+//! The course of one transfer: fill a pipe, drain it, give way.
+
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use glommio::timer::sleep;
+use rustix::event::PollFlags;
+use rustix::fs::Advice;
+use rustix::io::Errno;
+use rustix::param::page_size;
+use tidegate_uring::advise::Advise;
+use tidegate_uring::{Fd, Op, Ring};
+
+use crate::error::ErrorKind;
+use crate::pool::{Lease, Permit, Pool};
+use crate::residency::{Prober, Residency};
+use crate::stall::Stall;
+use crate::transfer::Transfer;
+
+/// How long to wait when a socket is said to be writable and takes nothing all the same, as the
+/// kernel has it when memory for sockets is short.
+const VAIN_WAIT: Duration = Duration::from_millis(1);
+
+pub(crate) struct Sending<'a> {
+    ring: &'a Ring,
+    pool: &'a Rc<Pool>,
+    socket: &'a Fd,
+    file: &'a Fd,
+    bytes: Transfer,
+    prober: Prober,
+    stall: Stall,
+    /// What the last wait for the socket told, if nothing was sent since.
+    woken_by: Option<PollFlags>,
+    /// A chunk came from the disk, so those that follow it may need to as well.
+    met_disk: bool,
+    /// The last one started. Not awaited: what counts is that it runs. It is cancelled, if it has
+    /// not started, when the next one replaces it or the transfer ends.
+    read_ahead: Option<Op<Advise>>,
+}
+
+impl<'a> Sending<'a> {
+    pub(crate) fn new(
+        ring: &'a Ring,
+        pool: &'a Rc<Pool>,
+        socket: &'a Fd,
+        file: &'a Fd,
+        range: Range<u64>,
+        stall: Duration,
+    ) -> Self {
+        Self {
+            ring,
+            pool,
+            socket,
+            file,
+            bytes: Transfer::new(range),
+            prober: Prober::default(),
+            stall: Stall::new(stall),
+            woken_by: None,
+            met_disk: false,
+            read_ahead: None,
+        }
+    }
+
+    pub(crate) fn sent(&self) -> u64 {
+        self.bytes.sent()
+    }
+
+    pub(crate) async fn run(&mut self) -> Result<(), ErrorKind> {
+        while !self.bytes.is_complete() {
+            let lease = self.fill().await?;
+            self.drain(lease).await?;
+            if !self.bytes.is_complete() {
+                self.ring.yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A pipe with the next chunk in it.
+    async fn fill(&mut self) -> Result<Lease, ErrorKind> {
+        let mut lease = self.take().await?;
+        let chunk = self.chunk(&lease);
+        match self.prober.probe(self.file, &chunk) {
+            Residency::Ended => return Err(ErrorKind::Truncated),
+            Residency::Resident => {
+                // Nothing is awaited between probe and splice.
+                if self.fill_inline(&mut lease, &chunk)? {
+                    return Ok(lease);
+                }
+            }
+            Residency::Absent => {}
+        }
+        let (mut lease, permit) = self.cold_lease(lease).await?;
+        self.fill_cold(&mut lease, permit).await?;
+        Ok(lease)
+    }
+
+    /// False if the file system would not do it without waiting.
+    fn fill_inline(&mut self, lease: &mut Lease, chunk: &Range<u64>) -> Result<bool, ErrorKind> {
+        match lease.fill().fill(self.file, chunk) {
+            Ok(count) => self.filled(count)?,
+            Err(Errno::AGAIN) => {
+                lease.emptied();
+                return Ok(false);
+            }
+            Err(error) => return Err(ErrorKind::File(error.into())),
+        }
+        self.pool.count_inline();
+        if self.met_disk {
+            self.read_ahead(chunk, lease);
+        }
+        Ok(true)
+    }
+
+    async fn fill_cold(&mut self, lease: &mut Lease, permit: Permit) -> Result<(), ErrorKind> {
+        let chunk = self.chunk(lease);
+        let splice = lease.fill().fill_cold(self.ring, self.file, &chunk);
+        self.met_disk = true;
+        self.read_ahead(&chunk, lease);
+        let count = splice.await.map_err(ErrorKind::File)?;
+        drop(permit);
+        self.filled(count)?;
+        self.pool.count_cold();
+        Ok(())
+    }
+
+    fn filled(&mut self, count: usize) -> Result<(), ErrorKind> {
+        self.bytes.filled(count);
+        if count == 0 {
+            Err(ErrorKind::Truncated)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Has the chunk after this one read from the disk, if it must be.
+    fn read_ahead(&mut self, chunk: &Range<u64>, lease: &Lease) {
+        let capacity = lease.pipe().capacity();
+        let after = self.bytes.chunk_after(chunk, capacity, page_size());
+        if after.is_empty() || self.prober.probe(self.file, &after) != Residency::Absent {
+            return;
+        }
+        let len = (after.end - after.start) as u32;
+        let advise = self
+            .ring
+            .fadvise(self.file, after.start, len, Advice::WillNeed);
+        self.read_ahead = Some(advise);
+    }
+
+    /// Leave to read from the disk, and a pipe for it; the one at hand if there is no wait.
+    async fn cold_lease(&mut self, lease: Lease) -> Result<(Lease, Permit), ErrorKind> {
+        if let Some(permit) = self.pool.try_cold() {
+            return Ok((lease, permit));
+        }
+        drop(lease);
+        let permit = self.pool.cold().await;
+        Ok((self.take().await?, permit))
+    }
+
+    async fn take(&self) -> Result<Lease, ErrorKind> {
+        self.pool.take(self.ring).await.map_err(ErrorKind::Pipe)
+    }
+
+    fn chunk(&self, lease: &Lease) -> Range<u64> {
+        self.bytes.chunk(lease.pipe().capacity(), page_size())
+    }
+
+    /// Sends what the pipe holds, or as much as it can before the pipe is given to another; the
+    /// account is rewound then.
+    async fn drain(&mut self, mut lease: Lease) -> Result<(), ErrorKind> {
+        loop {
+            self.send(&lease)?;
+            if self.bytes.in_pipe() == 0 {
+                lease.emptied();
+                return Ok(());
+            }
+            let parked = lease.park();
+            self.wait_writable().await?;
+            let Some(reclaimed) = parked.reclaim() else {
+                self.bytes.rewind();
+                return Ok(());
+            };
+            lease = reclaimed;
+        }
+    }
+
+    /// One splice to the socket. What it leaves in the pipe found the socket full.
+    fn send(&mut self, lease: &Lease) -> Result<(), ErrorKind> {
+        let more = self.bytes.more_follows();
+        match lease.pipe().drain(self.socket, self.bytes.in_pipe(), more) {
+            Ok(0) => Err(ErrorKind::Socket(io::ErrorKind::WriteZero.into())),
+            Ok(count) => {
+                self.bytes.drained(count);
+                self.stall.progress();
+                self.woken_by = None;
+                Ok(())
+            }
+            Err(Errno::AGAIN) if self.hung_up() => Err(ErrorKind::Socket(self.socket_error())),
+            Err(Errno::AGAIN) => Ok(()),
+            Err(error) => Err(ErrorKind::Socket(error.into())),
+        }
+    }
+
+    async fn wait_writable(&mut self) -> Result<(), ErrorKind> {
+        let vain = self.woken_by.is_some();
+        let writable = async {
+            if vain {
+                sleep(VAIN_WAIT).await;
+            }
+            Some(self.ring.poll(self.socket, PollFlags::OUT).await)
+        };
+        let stalled = async {
+            self.stall.expired().await;
+            None
+        };
+        let events = or(writable, stalled).await.ok_or(ErrorKind::Stalled)?;
+        self.woken_by = Some(events.map_err(ErrorKind::Socket)?);
+        Ok(())
+    }
+
+    /// Whether waiting for the socket again would be answered at once, for ever.
+    fn hung_up(&self) -> bool {
+        self.woken_by
+            .is_some_and(|events| events.intersects(PollFlags::ERR | PollFlags::HUP))
+    }
+
+    /// The error of a socket that hung up and told no error by its splice.
+    fn socket_error(&self) -> io::Error {
+        match rustix::net::sockopt::socket_error(self.socket) {
+            Ok(Err(error)) | Err(error) => error.into(),
+            Ok(Ok(())) => io::ErrorKind::BrokenPipe.into(),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Where the bytes of a transfer are: in the file, in the pipe, in the socket.
+
+use std::ops::Range;
+
+/// The account of one transfer. It does no I/O: what was moved is told to it.
+///
+/// ```text
+///   start              start + sent                  next            end
+///     |-- in the socket --|-- in the pipe (in_pipe) --|-- in the file --|
+/// ```
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    /// The next byte of the file to go into a pipe.
+    next: u64,
+    /// The end of the range, exclusive.
+    end: u64,
+    in_pipe: u64,
+    sent: u64,
+}
+
+impl Transfer {
+    /// A range that ends before it starts is empty.
+    pub(crate) fn new(range: Range<u64>) -> Self {
+        Self {
+            next: range.start,
+            end: range.end.max(range.start),
+            in_pipe: 0,
+            sent: 0,
+        }
+    }
+
+    /// Whether the socket took the whole range.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.next == self.end && self.in_pipe == 0
+    }
+
+    /// Bytes in the pipe.
+    pub(crate) fn in_pipe(&self) -> u64 {
+        self.in_pipe
+    }
+
+    /// Bytes that the socket took.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether more of the range follows what is in the pipe.
+    pub(crate) fn more_follows(&self) -> bool {
+        self.next < self.end
+    }
+
+    /// The bytes that come next, at most as many as an empty pipe of `capacity` bytes holds.
+    pub(crate) fn chunk(&self, capacity: usize, page: usize) -> Range<u64> {
+        self.next..self.chunk_end(self.next, capacity, page)
+    }
+
+    /// The chunk after the next one.
+    pub(crate) fn chunk_after(
+        &self,
+        chunk: &Range<u64>,
+        capacity: usize,
+        page: usize,
+    ) -> Range<u64> {
+        chunk.end..self.chunk_end(chunk.end, capacity, page)
+    }
+
+    /// A pipe holds so many pages of a file, however few bytes of its first one are asked for: a
+    /// chunk ends where a page does, and those that follow it begin there.
+    fn chunk_end(&self, start: u64, capacity: usize, page: usize) -> u64 {
+        let in_first = start % page as u64;
+        self.end
+            .min(start.saturating_add(capacity as u64 - in_first))
+    }
+
+    /// `count` bytes went from the file into the pipe.
+    pub(crate) fn filled(&mut self, count: usize) {
+        self.next += count as u64;
+        self.in_pipe += count as u64;
+        debug_assert!(self.next <= self.end, "no more than was asked for");
+    }
+
+    /// `count` bytes went from the pipe into the socket.
+    pub(crate) fn drained(&mut self, count: usize) {
+        debug_assert!(count as u64 <= self.in_pipe, "no more than was there");
+        self.in_pipe -= count as u64;
+        self.sent += count as u64;
+    }
+
+    /// The pipe is gone with what it held, which is still in the file.
+    pub(crate) fn rewind(&mut self) {
+        self.next -= self.in_pipe;
+        self.in_pipe = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: usize = 4096;
+
+    #[test]
+    fn an_empty_or_reversed_range_is_complete() {
+        assert!(Transfer::new(0..0).is_complete());
+        assert!(Transfer::new(7..7).is_complete());
+        #[expect(clippy::reversed_empty_ranges, reason = "that is the case")]
+        let reversed = Transfer::new(9..7);
+        assert!(reversed.is_complete());
+    }
+
+    #[test]
+    fn bytes_are_accounted_for_through_short_moves_and_a_rewind() {
+        let mut bytes = Transfer::new(100..10_000);
+        bytes.filled(8000);
+        assert!(bytes.more_follows());
+        bytes.drained(3000);
+        assert_eq!(
+            (bytes.next, bytes.in_pipe(), bytes.sent()),
+            (8100, 5000, 3000)
+        );
+        bytes.rewind();
+        assert_eq!((bytes.next, bytes.in_pipe(), bytes.sent()), (3100, 0, 3000));
+        bytes.filled(6900);
+        assert!(!bytes.more_follows() && !bytes.is_complete());
+        bytes.drained(6900);
+        assert!(bytes.is_complete());
+        assert_eq!(bytes.sent(), 9900);
+    }
+
+    #[test]
+    fn chunks_fit_the_pages_of_a_pipe() {
+        // start, end, capacity; end of the chunk
+        let cases = [
+            (0, 1, PAGE, 1),
+            (0, 10_000, PAGE, 4096),
+            (1, 10_000, PAGE, 4096),
+            (4095, 10_000, PAGE, 4096),
+            (4096, 10_000, 2 * PAGE, 10_000),
+            (5000, 1 << 40, 64 * PAGE, 65 * 4096),
+            (u64::MAX - 9, u64::MAX, PAGE, u64::MAX),
+        ];
+        for (start, end, capacity, expected) in cases {
+            let bytes = Transfer::new(start..end);
+            assert_eq!(
+                bytes.chunk(capacity, PAGE),
+                start..expected,
+                "{start}..{end}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_chunk_after_begins_where_the_next_one_ends() {
+        let bytes = Transfer::new(1..9000);
+        let chunk = bytes.chunk(PAGE, PAGE);
+        assert_eq!(bytes.chunk_after(&chunk, PAGE, PAGE), 4096..8192);
+        let last = bytes.chunk(4 * PAGE, PAGE);
+        assert!(bytes.chunk_after(&last, 4 * PAGE, PAGE).is_empty());
+    }
+}

@@ -1,0 +1,260 @@
+//! Peers and files that fail, and futures that are dropped: the account is exact, and the pool is
+//! as good as before.
+
+mod support;
+
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use futures_lite::future::poll_once;
+use rustix::net::sockopt;
+use support::{
+    Bench, HASTY, PATIENT, PIPE, connect, connect_narrow, evicted_file_of, file_of, joined,
+    pattern, poll_until, pool_of, read_all, run, until_true,
+};
+use tidegate_sendfile::{Error, ErrorKind};
+use tidegate_uring::Fd;
+
+const LEN: usize = 8 << 20;
+
+/// Closes with a reset instead of an end.
+fn reset(peer: TcpStream) {
+    sockopt::set_socket_linger(peer.as_fd(), Some(Duration::ZERO)).unwrap();
+    drop(peer);
+}
+
+#[test]
+fn a_reader_that_stalls_ends_the_transfer() {
+    run(async {
+        let bench = Bench::new().await;
+        let data = pattern(LEN);
+        let file = file_of(&data);
+        let (socket, peer) = connect_narrow();
+        let error = bench
+            .send(&socket, &file, 0..LEN as u64, &HASTY)
+            .await
+            .unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Stalled), "{error}");
+        assert!(error.sent > 0 && error.sent < LEN as u64);
+        drop(socket);
+        let received = joined(read_all(peer)).await;
+        assert_eq!(received.len() as u64, error.sent, "all it took arrives");
+        assert!(received == data[..received.len()]);
+        bench.check_exact().await;
+    });
+}
+
+#[test]
+fn a_reader_that_is_slow_but_moves_does_not_stall() {
+    run(async {
+        let bench = Bench::new().await;
+        let data = pattern(400_000);
+        let file = file_of(&data);
+        let (socket, peer) = connect_narrow();
+        let reader = support::read_by(peer, |_| std::thread::sleep(Duration::from_millis(8)));
+        let options = tidegate_sendfile::Options {
+            stall: Duration::from_millis(400),
+        };
+        bench
+            .send(&socket, &file, 0..400_000, &options)
+            .await
+            .unwrap();
+        drop(socket);
+        assert!(joined(reader).await == data);
+    });
+}
+
+async fn truncated(bench: &Bench, file: &Fd, promised: u64) -> (Error, Vec<u8>) {
+    let (socket, peer) = connect();
+    let reader = read_all(peer);
+    let error = bench
+        .send(&socket, file, 0..promised, &PATIENT)
+        .await
+        .unwrap_err();
+    drop(socket);
+    (error, joined(reader).await)
+}
+
+#[test]
+fn a_file_shorter_than_its_range_is_told_with_what_it_held() {
+    run(async {
+        let bench = Bench::new().await;
+        for len in [0, 1, 4096, 5000, PIPE, PIPE + 1, 3 * PIPE - 7] {
+            let data = pattern(len);
+            for file in [file_of(&data), evicted_file_of(&data)] {
+                let (error, received) = truncated(&bench, &file, len as u64 + PIPE as u64).await;
+                assert!(matches!(error.kind, ErrorKind::Truncated), "{len}: {error}");
+                assert_eq!(error.sent, len as u64);
+                assert!(received == data, "{len}");
+                bench.check_rest();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_file_that_shrinks_meanwhile_is_told() {
+    run(async {
+        let bench = Bench::new().await;
+        let data = pattern(LEN);
+        let file = file_of(&data);
+        let (socket, peer) = connect_narrow();
+        let shrink = async {
+            until_true(|| bench.pool.stats().parked == 1).await;
+            rustix::fs::ftruncate(&file, 100_000).unwrap();
+            joined(read_all(peer)).await
+        };
+        let send = async {
+            let error = bench.send(&socket, &file, 0..LEN as u64, &PATIENT).await;
+            rustix::net::shutdown(&socket, rustix::net::Shutdown::Write).unwrap();
+            error.unwrap_err()
+        };
+        let (received, error) = futures_lite::future::zip(shrink, send).await;
+        assert!(matches!(error.kind, ErrorKind::Truncated), "{error}");
+        assert_eq!(error.sent, received.len() as u64);
+        bench.check_exact().await;
+    });
+}
+
+#[test]
+fn a_reset_is_an_error_and_its_pipe_is_not_used_again() {
+    run(async {
+        let bench = Bench::with(pool_of(1)).await;
+        let file = file_of(&pattern(LEN));
+        let (socket, peer) = connect_narrow();
+        let break_off = async {
+            until_true(|| bench.pool.stats().parked == 1).await;
+            reset(peer);
+        };
+        let send = bench.send(&socket, &file, 0..LEN as u64, &PATIENT);
+        let ((), result) = futures_lite::future::zip(break_off, send).await;
+        let error = result.unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Socket(_)), "{error}");
+        assert_eq!(bench.pool.stats().pipes, 0, "it held bytes");
+        bench.check_exact().await;
+    });
+}
+
+#[test]
+fn a_socket_that_was_shut_down_is_an_error() {
+    run(async {
+        let bench = Bench::new().await;
+        let file = file_of(&pattern(1000));
+        let (socket, _peer) = connect();
+        rustix::net::shutdown(&socket, rustix::net::Shutdown::Write).unwrap();
+        let error = bench
+            .send(&socket, &file, 0..1000, &PATIENT)
+            .await
+            .unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Socket(_)), "{error}");
+        assert_eq!(error.sent, 0);
+        bench.check_exact().await;
+    });
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error() {
+    run(async {
+        let bench = Bench::new().await;
+        let directory = Fd::from(std::os::fd::OwnedFd::from(
+            std::fs::File::open("/").unwrap(),
+        ));
+        let (socket, _peer) = connect();
+        let error = bench
+            .send(&socket, &directory, 0..10, &PATIENT)
+            .await
+            .unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::File(_)), "{error}");
+        assert_eq!(error.sent, 0);
+        bench.check_exact().await;
+    });
+}
+
+#[test]
+fn dropped_while_it_waits_for_the_socket() {
+    run(async {
+        let bench = Bench::with(pool_of(1)).await;
+        let file = file_of(&pattern(LEN));
+        let (socket, _peer) = connect_narrow();
+        let mut send = Box::pin(bench.send(&socket, &file, 0..LEN as u64, &PATIENT));
+        assert!(poll_once(&mut send).await.is_none());
+        assert_eq!(bench.pool.stats().parked, 1);
+        drop(send);
+        let stats = bench.pool.stats();
+        assert_eq!((stats.pipes, stats.pages, stats.parked), (0, 0, 0));
+        bench.check_exact().await;
+    });
+}
+
+#[test]
+fn dropped_while_it_waits_for_the_disk() {
+    run(async {
+        let bench = Bench::with(pool_of(1)).await;
+        let (socket, peer) = connect();
+        for _ in 0..5 {
+            let file = evicted_file_of(&pattern(2 * PIPE));
+            let mut send = Box::pin(bench.send(&socket, &file, 0..2 * PIPE as u64, &PATIENT));
+            poll_until(&mut send, || bench.pool.stats().cold > 0).await;
+            drop(send);
+            let stats = bench.pool.stats();
+            assert_eq!((stats.pipes, stats.pages, stats.cold), (0, 0, 0));
+            bench.check_exact().await;
+        }
+        drop(socket);
+        assert_eq!(joined(read_all(peer)).await, b"", "nothing was sent");
+    });
+}
+
+#[test]
+fn dropped_while_it_waits_for_a_pipe_or_with_one_just_given() {
+    run(async {
+        let bench = Bench::with(pool_of(1)).await;
+        let cold = evicted_file_of(&pattern(LEN));
+        let hot = file_of(&pattern(LEN));
+        let (socket, _peer) = connect();
+        let mut reading = Box::pin(bench.send(&socket, &cold, 0..LEN as u64, &PATIENT));
+        poll_until(&mut reading, || bench.pool.stats().cold > 0).await;
+        let (sockets, _peers): (Vec<_>, Vec<_>) = (0..3).map(|_| connect_narrow()).unzip();
+        let mut waiting: Vec<_> = sockets
+            .iter()
+            .map(|socket| Box::pin(bench.send(socket, &hot, 0..LEN as u64, &PATIENT)))
+            .collect();
+        for waiter in &mut waiting {
+            assert!(poll_once(waiter).await.is_none());
+        }
+        assert_eq!(bench.pool.stats().waiting, 3);
+        drop(waiting.remove(1));
+        assert_eq!(bench.pool.stats().waiting, 2);
+        // The first is given the place of the pipe that goes; it never looks.
+        drop(reading);
+        assert_eq!(bench.pool.stats().waiting, 1);
+        drop(waiting.remove(0));
+        assert_eq!(bench.pool.stats().waiting, 0);
+        assert!(poll_once(&mut waiting[0]).await.is_none());
+        until_true(|| bench.pool.stats().pipes == 0).await;
+        drop(waiting);
+        bench.check_exact().await;
+    });
+}
+
+#[test]
+fn dropped_while_it_waits_for_leave_to_read() {
+    run(async {
+        let bench = Bench::with(pool_of(2)).await;
+        let file = evicted_file_of(&pattern(LEN));
+        let (socket, _peer) = connect();
+        let (other, _other_peer) = connect();
+        let mut reading = Box::pin(bench.send(&socket, &file, 0..LEN as u64, &PATIENT));
+        poll_until(&mut reading, || bench.pool.stats().cold > 0).await;
+        // Past what the first one reads ahead.
+        let far = (LEN / 2) as u64..LEN as u64;
+        let mut waiting = Box::pin(bench.send(&other, &file, far, &PATIENT));
+        poll_until(&mut waiting, || bench.pool.stats().cold_waiting > 0).await;
+        drop(reading);
+        assert_eq!(bench.pool.stats().cold, 1, "the leave was handed on");
+        drop(waiting);
+        bench.check_rest();
+        bench.check_exact().await;
+    });
+}

@@ -1,0 +1,126 @@
+//! Many transfers, few pipes.
+
+mod support;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use support::{
+    Bench, PATIENT, connect, connect_narrow, evicted_file_of, file_of, joined, pattern, pool_of,
+    read_all, run, until_true,
+};
+
+const LEN: u64 = 3_000_001;
+
+#[test]
+fn stalled_readers_do_not_starve_good_ones() {
+    for pipes_max in [1, 2] {
+        run(async {
+            let bench = Bench::with(pool_of(pipes_max)).await;
+            let data = pattern(LEN as usize);
+            let file = file_of(&data);
+            let mut stalled = Vec::new();
+            for _ in 0..20 {
+                let (socket, peer) = connect_narrow();
+                let (bench, file) = (bench.clone(), file.clone());
+                let sending = glommio::spawn_local(async move {
+                    let result = bench.send(&socket, &file, 0..LEN, &PATIENT).await;
+                    drop(socket);
+                    result
+                });
+                stalled.push((sending, peer));
+            }
+            until_true(|| bench.pool.stats().pipes_taken >= 20 - pipes_max as u64).await;
+            let good: Vec<_> = (0..5)
+                .map(|_| {
+                    let (bench, file) = (bench.clone(), file.clone());
+                    let data = data.clone();
+                    glommio::spawn_local(async move {
+                        let (socket, peer) = connect();
+                        let reader = read_all(peer);
+                        bench.send(&socket, &file, 0..LEN, &PATIENT).await.unwrap();
+                        drop(socket);
+                        assert!(joined(reader).await == data);
+                    })
+                })
+                .collect();
+            for transfer in good {
+                transfer.await;
+            }
+            assert!(bench.pool.stats().pipes <= pipes_max);
+            // Those whose pipes were taken lost nothing by it.
+            let readers: Vec<_> = stalled
+                .into_iter()
+                .map(|(sending, peer)| (sending, read_all(peer)))
+                .collect();
+            for (sending, reader) in readers {
+                sending.await.unwrap();
+                assert!(joined(reader).await == data);
+            }
+            bench.check_rest();
+        });
+    }
+}
+
+#[test]
+fn transfers_that_read_from_the_disk_leave_pipes_to_others() {
+    run(async {
+        let bench = Bench::with(pool_of(4)).await;
+        let data = pattern(LEN as usize);
+        let mut transfers = Vec::new();
+        for _ in 0..8 {
+            let file = evicted_file_of(&data);
+            let (bench, data) = (bench.clone(), data.clone());
+            transfers.push(glommio::spawn_local(async move {
+                let (socket, peer) = connect();
+                let reader = read_all(peer);
+                bench.send(&socket, &file, 1..LEN, &PATIENT).await.unwrap();
+                assert!(bench.pool.stats().cold <= 2, "half of four");
+                drop(socket);
+                assert!(joined(reader).await == data[1..]);
+            }));
+        }
+        for transfer in transfers {
+            transfer.await;
+        }
+        assert!(
+            bench.pool.stats().chunks_cold >= 8,
+            "{:?}",
+            bench.pool.stats()
+        );
+        bench.check_rest();
+    });
+}
+
+/// To sockets that take everything at once the transfers never wait, so only their giving way
+/// lets another have a turn.
+#[test]
+fn transfers_that_never_wait_take_turns() {
+    run(async {
+        const TRANSFERS: usize = 4;
+        const CHUNKS: u64 = 8;
+        let bench = Bench::new().await;
+        let len = CHUNKS * support::PIPE as u64;
+        let file = file_of(&pattern(len as usize));
+        let ends: Rc<RefCell<Vec<u64>>> = Rc::default();
+        let transfers: Vec<_> = (0..TRANSFERS)
+            .map(|_| {
+                let (bench, file, ends) = (bench.clone(), file.clone(), Rc::clone(&ends));
+                glommio::spawn_local(async move {
+                    let (socket, peer) = connect();
+                    let reader = read_all(peer);
+                    bench.send(&socket, &file, 0..len, &PATIENT).await.unwrap();
+                    let chunks = bench.pool.stats().chunks_inline;
+                    ends.borrow_mut().push(chunks);
+                    drop(socket);
+                    joined(reader).await
+                })
+            })
+            .collect();
+        for transfer in transfers {
+            assert_eq!(transfer.await.len() as u64, len);
+        }
+        // One after the other, the first would end when only its own chunks were spliced.
+        assert!(ends.borrow()[0] > CHUNKS, "{ends:?}");
+    });
+}
