@@ -5,6 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tidegate_http::HttpDate;
 
+const NANOS_PER_SECOND: u32 = 1_000_000_000;
+
 /// The date of responses, formatted once a second.
 pub(crate) struct Clock {
     formatted: Cell<(Instant, HttpDate)>,
@@ -34,6 +36,6 @@ fn format() -> (Instant, HttpDate) {
     let past = date
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.subsec_nanos());
-    let left = Duration::from_secs(1) - Duration::from_nanos(u64::from(past));
+    let left = Duration::from_nanos(u64::from(NANOS_PER_SECOND - past));
     (Instant::now() + left, HttpDate::new(date))
 }

@@ -61,10 +61,14 @@ enum Next {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(shard: Rc<Shard>, socket: Fd) {
+pub(crate) fn serve(shard: Rc<Shard>, socket: Fd) -> impl Future<Output = ()> {
+    // Not an async fn: that would keep its arguments beside what is made of them, and there are
+    // as many of these futures as there are connections.
     let mut recv = shard.ring.recv(&socket);
     let mut connection = Connection::new(shard, socket);
-    let Closed = connection.run(&mut recv).await;
+    async move {
+        let Closed = connection.run(&mut recv).await;
+    }
 }
 
 impl Connection {

@@ -19,6 +19,9 @@ use tidegate_uring::Fd;
 /// Deadlines are rounded up to this.
 const TICK: Duration = Duration::from_millis(100);
 
+/// When a connection that is past its deadline and still there is looked at again.
+const LOOK_AGAIN_TICKS: u32 = 100;
+
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -37,7 +40,7 @@ pub(crate) enum Phase {
 /// A registered connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
-    index: usize,
+    index: u32,
     generation: u32,
 }
 
@@ -90,14 +93,17 @@ impl Deadlines {
             noted: deadline,
             expired: false,
         });
-        let key = Key { index, generation };
+        let key = Key {
+            index: u32::try_from(index).expect("fewer than 2^32 connections"),
+            generation,
+        };
         inner.note(deadline, key);
         key
     }
 
     pub(crate) fn leave(&self, key: Key) {
         let mut inner = self.inner.borrow_mut();
-        inner.members.remove(key.index);
+        inner.members.remove(key.index as usize);
         let leaving = std::mem::take(&mut inner.leaving);
         drop(inner);
         leaving.into_iter().for_each(Waker::wake);
@@ -107,7 +113,7 @@ impl Deadlines {
     pub(crate) fn enter(&self, key: Key, phase: Phase, time: Duration, now: Instant) {
         let deadline = self.tick(now + time);
         let mut inner = self.inner.borrow_mut();
-        let member = &mut inner.members[key.index];
+        let member = &mut inner.members[key.index as usize];
         member.phase = phase;
         member.deadline = deadline;
         if deadline < member.noted {
@@ -118,7 +124,7 @@ impl Deadlines {
 
     /// Whether the connection was over its time.
     pub(crate) fn expired(&self, key: Key) -> bool {
-        self.inner.borrow().members[key.index].expired
+        self.inner.borrow().members[key.index as usize].expired
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -163,7 +169,13 @@ impl Deadlines {
             let next = self.sweep();
             let at = self.epoch + TICK * next.unwrap_or(u32::MAX / 2);
             let sleep = Timer::new(at.saturating_duration_since(Instant::now()));
-            futures_lite::future::or(async { drop(sleep.await) }, self.earlier(next)).await;
+            futures_lite::future::or(
+                async {
+                    let _ = sleep.await;
+                },
+                self.earlier(next),
+            )
+            .await;
         }
     }
 
@@ -172,7 +184,12 @@ impl Deadlines {
         let next = next.unwrap_or(u32::MAX);
         poll_fn(|context| {
             let mut inner = self.inner.borrow_mut();
-            if inner.calendar.keys().next().is_some_and(|tick| *tick < next) {
+            if inner
+                .calendar
+                .keys()
+                .next()
+                .is_some_and(|tick| *tick < next)
+            {
                 return Poll::Ready(());
             }
             inner.sleeper = Some((next, context.waker().clone()));
@@ -211,7 +228,10 @@ impl Deadlines {
 impl Inner {
     fn note(&mut self, tick: u32, key: Key) {
         self.calendar.entry(tick).or_default().push(key);
-        if self.sleeper.as_ref().is_some_and(|(until, _)| tick < *until)
+        if self
+            .sleeper
+            .as_ref()
+            .is_some_and(|(until, _)| tick < *until)
             && let Some((_, waker)) = self.sleeper.take()
         {
             waker.wake();
@@ -219,18 +239,20 @@ impl Inner {
     }
 
     fn look_at(&mut self, key: Key, tick: u32, now: u32) {
-        let Some(member) = self.members.get_mut(key.index) else {
+        let Some(member) = self.members.get_mut(key.index as usize) else {
             return;
         };
         // A member that left, or one that has an earlier note since.
         if member.generation != key.generation || member.noted != tick {
             return;
         }
-        if member.deadline <= now && member.phase != Phase::Transfer {
-            member.expire();
-            // A connection ends by itself now; should its task not come to it, it is looked at
-            // again.
-            member.deadline = now + 100;
+        if member.deadline <= now {
+            if member.phase != Phase::Transfer {
+                member.expire();
+            }
+            // A transfer watches its own time. Any other task sees its end now; should it not
+            // come to it, it is reminded.
+            member.deadline = now + LOOK_AGAIN_TICKS;
         }
         member.noted = member.deadline.max(now + 1);
         let tick = member.noted;
@@ -250,5 +272,119 @@ impl Member {
                 shutdown(&self.socket, Shutdown::Both)
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use glommio::LocalExecutor;
+
+    use super::*;
+
+    /// Registered, and the other end to see what becomes of it.
+    fn member(deadlines: &Deadlines, phase: Phase, time: Duration) -> (Key, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let key = deadlines.join(
+            &Fd::from(std::os::fd::OwnedFd::from(ours)),
+            phase,
+            time,
+            now(),
+        );
+        (key, theirs)
+    }
+
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    const LONG: Duration = Duration::from_hours(1);
+    const SHORT: Duration = Duration::from_millis(1);
+
+    /// Lets the calendar run until `done`.
+    fn watch_until(deadlines: Rc<Deadlines>, done: impl Fn(&Deadlines) -> bool) {
+        LocalExecutor::default().run(async move {
+            let watching = glommio::spawn_local(Rc::clone(&deadlines).watch());
+            while !done(&deadlines) {
+                Timer::new(Duration::from_millis(5)).await;
+            }
+            watching.cancel().await;
+        });
+    }
+
+    #[test]
+    fn only_those_over_their_time_are_ended() {
+        let deadlines = Rc::new(Deadlines::new());
+        let (late, _peer) = member(&deadlines, Phase::Idle, SHORT);
+        let (early, _other) = member(&deadlines, Phase::Idle, LONG);
+        watch_until(Rc::clone(&deadlines), |all| all.expired(late));
+        assert!(!deadlines.expired(early));
+    }
+
+    #[test]
+    fn an_earlier_deadline_is_seen_though_a_later_one_was_noted() {
+        let deadlines = Rc::new(Deadlines::new());
+        let (key, _peer) = member(&deadlines, Phase::Idle, LONG);
+        deadlines.enter(key, Phase::Request, SHORT, now());
+        watch_until(Rc::clone(&deadlines), |all| all.expired(key));
+    }
+
+    #[test]
+    fn an_earlier_note_wakes_a_calendar_that_sleeps() {
+        let deadlines = Rc::new(Deadlines::new());
+        let (key, _peer) = member(&deadlines, Phase::Idle, LONG);
+        let again = Rc::clone(&deadlines);
+        LocalExecutor::default().run(async move {
+            let watching = glommio::spawn_local(Rc::clone(&again).watch());
+            Timer::new(Duration::from_millis(20)).await;
+            again.enter(key, Phase::Send, SHORT, now());
+            while !again.expired(key) {
+                Timer::new(Duration::from_millis(5)).await;
+            }
+            watching.cancel().await;
+        });
+    }
+
+    #[test]
+    fn a_deadline_that_was_moved_on_ends_nobody() {
+        let deadlines = Rc::new(Deadlines::new());
+        let (moved, _peer) = member(&deadlines, Phase::Idle, SHORT);
+        deadlines.enter(moved, Phase::Idle, LONG, now());
+        let (late, _other) = member(&deadlines, Phase::Idle, SHORT * 200);
+        watch_until(Rc::clone(&deadlines), |all| all.expired(late));
+        assert!(!deadlines.expired(moved));
+    }
+
+    #[test]
+    fn a_transfer_watches_over_itself() {
+        let deadlines = Rc::new(Deadlines::new());
+        let (transfer, _peer) = member(&deadlines, Phase::Transfer, SHORT);
+        let (late, _other) = member(&deadlines, Phase::Idle, SHORT * 200);
+        watch_until(Rc::clone(&deadlines), |all| all.expired(late));
+        assert!(!deadlines.expired(transfer));
+    }
+
+    #[test]
+    fn a_note_of_a_member_that_left_is_not_its_successors() {
+        let deadlines = Rc::new(Deadlines::new());
+        let (gone, _peer) = member(&deadlines, Phase::Idle, SHORT);
+        deadlines.leave(gone);
+        let (successor, _next) = member(&deadlines, Phase::Idle, LONG);
+        assert_eq!(successor.index, gone.index);
+        let (late, _other) = member(&deadlines, Phase::Idle, SHORT * 200);
+        watch_until(Rc::clone(&deadlines), |all| all.expired(late));
+        assert!(!deadlines.expired(successor));
+    }
+
+    #[test]
+    fn stopping_ends_those_that_wait_for_a_request() {
+        let deadlines = Deadlines::new();
+        let (idle, _a) = member(&deadlines, Phase::Idle, LONG);
+        let (busy, _b) = member(&deadlines, Phase::Request, LONG);
+        deadlines.end_idle();
+        assert!(deadlines.expired(idle) && !deadlines.expired(busy));
+        deadlines.end_all();
+        assert!(deadlines.expired(busy));
     }
 }

@@ -73,7 +73,9 @@ pub enum Error {
 /// What to do about an address that cannot be listened on.
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => " (another process has it: stop that one or choose another port)",
+        io::ErrorKind::AddrInUse => {
+            " (another process has it: stop that one or choose another port)"
+        }
         io::ErrorKind::PermissionDenied => {
             " (a port below net.ipv4.ip_unprivileged_port_start needs root or CAP_NET_BIND_SERVICE)"
         }

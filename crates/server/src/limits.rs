@@ -37,7 +37,9 @@ pub(crate) fn raise() {
 pub(crate) fn share(settings: &Settings, shards: usize) -> Share {
     let descriptors = getrlimit(Resource::Nofile)
         .current
-        .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        .map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        });
     let share = divide(settings, descriptors / shards);
     if share.connections < settings.limits.connections_per_core {
         tracing::info!(
@@ -74,7 +76,10 @@ mod tests {
         for descriptors in [32, 64, 100, 1024, 20_000, 1 << 20] {
             let share = divide(&settings, descriptors);
             let used = share.connections + share.open_files + share.pipes * PIPE_FDS;
-            assert!(used + RESERVED_PER_SHARD <= descriptors.max(28), "{share:?}");
+            assert!(
+                used + RESERVED_PER_SHARD <= descriptors.max(28),
+                "{share:?}"
+            );
             assert!(share.connections > 0 && share.pipes > 0, "{share:?}");
         }
     }

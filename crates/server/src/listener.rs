@@ -107,7 +107,12 @@ async fn pause(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
 
 /// Serves what the kernel accepted before it was told to stop.
 async fn drain_accepted(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
-    if shard.ring.cancel(listener).await.is_ok_and(|count| count == 0) {
+    if shard
+        .ring
+        .cancel(listener)
+        .await
+        .is_ok_and(|count| count == 0)
+    {
         return;
     }
     while let Ok(socket) = accept.next().await {
@@ -136,9 +141,8 @@ fn start(shard: &Rc<Shard>, socket: OwnedFd) {
 /// lack of descriptors or memory does not become a busy loop.
 async fn rest(shard: &Shard, error: &io::Error) {
     match Errno::from_io_error(error) {
-        // The accept was cancelled: the shard stops.
-        Some(Errno::CANCELED) => {}
-        Some(Errno::CONNABORTED | Errno::PROTO | Errno::AGAIN | Errno::INTR) => {}
+        // Cancelled: the shard stops. The others befell that one connection.
+        Some(Errno::CANCELED | Errno::CONNABORTED | Errno::PROTO | Errno::AGAIN | Errno::INTR) => {}
         _ => {
             shard.warn_of_accept(error);
             Timer::new(ACCEPT_REST).await;

@@ -177,7 +177,11 @@ pub(crate) fn send_now(socket: &Fd, bytes: &[u8], flags: SendFlags) -> io::Resul
         return Ok(0);
     }
     loop {
-        match send(socket, bytes, flags | SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        match send(
+            socket,
+            bytes,
+            flags | SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        ) {
             Ok(count) => return Ok(count),
             Err(Errno::AGAIN) => return Ok(0),
             Err(Errno::INTR) => {}

@@ -27,7 +27,10 @@ pub(crate) enum Event {
     /// A shard serves.
     Ready,
     /// A shard ended, as it should or not.
-    Ended { shard: usize, how: Result<(), Error> },
+    Ended {
+        shard: usize,
+        how: Result<(), Error>,
+    },
 }
 
 /// Serves as `settings` say until a signal stops it, all shards on threads of their own.
@@ -155,7 +158,9 @@ fn supervise(
         match events.recv().expect("the thread of signals does not end") {
             Event::Ready => {
                 starting -= 1;
-                if starting == 0 && let Some(on_ready) = on_ready.take() {
+                if starting == 0
+                    && let Some(on_ready) = on_ready.take()
+                {
                     on_ready();
                 }
             }

@@ -85,9 +85,7 @@ pub(crate) async fn run(seed: Seed, ready: impl FnOnce()) -> Result<(), Error> {
     glommio::spawn_local(Rc::clone(&shard.deadlines).watch()).detach();
     let accepting: Vec<_> = listeners
         .iter()
-        .map(|listener| {
-            glommio::spawn_local(listener::accept(Rc::clone(&shard), listener.clone()))
-        })
+        .map(|listener| glommio::spawn_local(listener::accept(Rc::clone(&shard), listener.clone())))
         .collect();
     ready();
     control_signal(&shard.ring, &control).await;
@@ -203,7 +201,9 @@ impl Shard {
         self.deadlines.end_idle();
         let timeout = self.settings.server.graceful_timeout;
         let impatience = or(
-            async { drop(Timer::new(timeout).await) },
+            async {
+                let _ = Timer::new(timeout).await;
+            },
             control_signal(&self.ring, control),
         );
         or(self.deadlines.fewer_than(1), impatience).await;

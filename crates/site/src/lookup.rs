@@ -132,7 +132,9 @@ impl Site {
         let relative = path.strip_prefix(b"/").unwrap_or(path);
         let names: Vec<Vec<u8>> = if relative.is_empty() || relative.ends_with(b"/") {
             let index = self.config.index.iter();
-            index.map(|name| [relative, name.as_bytes()].concat()).collect()
+            index
+                .map(|name| [relative, name.as_bytes()].concat())
+                .collect()
         } else {
             vec![relative.to_vec()]
         };
