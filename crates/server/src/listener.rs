@@ -140,12 +140,17 @@ fn start(shard: &Rc<Shard>, socket: OwnedFd) {
 /// What to do after accept(2) failed: nothing if only that connection did, else rest, so that a
 /// lack of descriptors or memory does not become a busy loop.
 async fn rest(shard: &Shard, error: &io::Error) {
-    match Errno::from_io_error(error) {
-        // Cancelled: the shard stops. The others befell that one connection.
-        Some(Errno::CANCELED | Errno::CONNABORTED | Errno::PROTO | Errno::AGAIN | Errno::INTR) => {}
-        _ => {
-            shard.warn_of_accept(error);
-            Timer::new(ACCEPT_REST).await;
-        }
+    // Cancelled: the shard stops. The others befell that one connection.
+    let passing = [
+        Errno::CANCELED,
+        Errno::CONNABORTED,
+        Errno::PROTO,
+        Errno::AGAIN,
+        Errno::INTR,
+    ];
+    if Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno)) {
+        return;
     }
+    shard.warn_of_accept(error);
+    Timer::new(ACCEPT_REST).await;
 }

@@ -23,6 +23,8 @@ impl Types {
             return media_type.clone();
         }
         match mime_guess::from_ext(&extension).first_raw() {
+            // Obsolete (RFC 9239, section 6).
+            Some("application/javascript") => self.with_charset("text/javascript"),
             Some(media_type) => self.with_charset(media_type),
             None => self.default.clone(),
         }
@@ -48,7 +50,7 @@ fn extension(name: &[u8]) -> Option<String> {
 fn is_text(media_type: &str) -> bool {
     media_type.starts_with("text/")
         || media_type.ends_with("+xml")
-        || matches!(media_type, "application/javascript" | "application/xml")
+        || media_type == "application/xml"
 }
 
 #[cfg(test)]
