@@ -67,11 +67,17 @@ impl Buffers {
     /// The group id that recv ops name.
     pub(crate) const GROUP: u16 = 0;
 
-    /// `capacity` must be a power of two of at most 32,768.
+    /// `capacity` must be a power of two of at most 32,768; `buffer_bytes` between 1 and 2^31 - 1.
     pub(crate) fn new(capacity: u16, buffer_bytes: usize) -> io::Result<Self> {
+        if !capacity.is_power_of_two() || !(1..=i32::MAX as usize).contains(&buffer_bytes) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let memory_bytes = usize::from(capacity)
+            .checked_mul(buffer_bytes)
+            .ok_or(io::ErrorKind::InvalidInput)?;
         let buffers = Self {
             entries: Mapping::new(usize::from(capacity) * size_of::<BufRingEntry>())?,
-            memory: Mapping::new(usize::from(capacity) * buffer_bytes)?,
+            memory: Mapping::new(memory_bytes)?,
             buffer_bytes,
             capacity,
             grown: Cell::new(0),
@@ -96,10 +102,12 @@ impl Buffers {
             .min(first.saturating_mul(2).max(PUBLISHED_FIRST));
         self.grown.set(end);
         (first..end).for_each(|id| self.publish(id));
+        self.wake_waiting();
         first < end
     }
 
-    /// Gives buffer `id` to the kernel, and the streams that wait for buffers another try.
+    /// Gives buffer `id` to the kernel. Streams may wait for it: [`Buffers::wake_waiting`] is to be
+    /// called when the ring is not borrowed.
     pub(crate) fn publish(&self, id: u16) {
         assert!(
             id < self.grown.get(),
@@ -117,14 +125,21 @@ impl Buffers {
         entry.set_bid(id);
         self.tail.set(tail.wrapping_add(1));
         self.available.set(self.available.get() + 1);
-        // SAFETY: the tail lives in the reserved bytes of the first entry, inside the mapping.
+        // SAFETY: the tail lives in the reserved bytes of the first entry, inside the mapping, and
+        // no reference to that entry is used from here on.
         let shared_tail = unsafe { BufRingEntry::tail(base.as_ptr()) }.cast::<AtomicU16>();
         // SAFETY: it is aligned (offset 14 of a page) and both sides use it as an atomic; the
         // release makes the entry visible before the tail that covers it.
         unsafe { &*shared_tail }.store(self.tail.get(), Ordering::Release);
-        // All of them: one that is gone by now would swallow the only wake-up.
-        let waiting = self.dry.take();
-        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Gives the streams that wait for buffers another try, if there are any now.
+    pub(crate) fn wake_waiting(&self) {
+        if self.available() {
+            // All of them: one that is gone by now would swallow the only wake-up.
+            let waiting = self.dry.take();
+            waiting.into_iter().for_each(Waker::wake);
+        }
     }
 
     /// Notes that the kernel filled a buffer.
@@ -192,5 +207,88 @@ impl Deref for RecvBuf {
 impl Drop for RecvBuf {
     fn drop(&mut self) {
         self.buffers.publish(self.id);
+        self.buffers.wake_waiting();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Buffers {
+        /// The tail as the kernel sees it, and the buffer that is published at `index`.
+        fn shared(&self, index: usize) -> (u16, u16) {
+            let base = self.entries.start.cast::<BufRingEntry>().as_ptr();
+            // SAFETY: inside the mapping; nothing else refers to it now.
+            let entry = unsafe { &*base.add(index) };
+            // SAFETY: as in `publish`.
+            (unsafe { *BufRingEntry::tail(base) }, entry.bid())
+        }
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused() {
+        for (capacity, bytes) in [
+            (0, 1),
+            (3, 1),
+            (32_769, 1),
+            (8, 0),
+            (8, 1 << 31),
+            (8, usize::MAX),
+            (2, usize::MAX / 2 + 1),
+        ] {
+            assert!(Buffers::new(capacity, bytes).is_err(), "{capacity} {bytes}");
+        }
+    }
+
+    #[test]
+    fn buffers_in_use_double_up_to_the_capacity() {
+        let buffers = Buffers::new(256, 16).unwrap();
+        let mut grown = vec![buffers.available.get()];
+        while buffers.grow() {
+            grown.push(buffers.available.get());
+        }
+        assert_eq!(grown, [64, 128, 256]);
+    }
+
+    #[test]
+    fn the_tail_wraps_and_entry_zero_keeps_it() {
+        let buffers = Buffers::new(8, 16).unwrap();
+        assert_eq!(buffers.shared(0), (8, 0));
+        for turn in 8..=u32::from(u16::MAX) + 20 {
+            let index = (turn % 8) as usize;
+            let id = (turn % 3) as u16;
+            buffers.filled();
+            buffers.publish(id);
+            assert_eq!(buffers.shared(index), ((turn + 1) as u16, id));
+        }
+    }
+
+    #[test]
+    fn who_waits_is_woken_once_there_is_a_buffer() {
+        let buffers = Rc::new(Buffers::new(1, 16).unwrap());
+        buffers.filled();
+        let count = Arc::new(Count::default());
+        buffers.wait(Arc::clone(&count).into());
+        buffers.wait(Arc::clone(&count).into());
+        buffers.wake_waiting();
+        assert_eq!(count.0.load(Ordering::Relaxed), 0, "there is none");
+        drop(RecvBuf::new(&buffers, 0, 1));
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        buffers.wake_waiting();
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
     }
 }

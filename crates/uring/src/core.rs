@@ -4,26 +4,30 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::mem::{self, ManuallyDrop};
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{IoUring, opcode, squeue};
 use slab::Slab;
 
 use crate::buffers::Buffers;
 use crate::error::Error;
 use crate::held::Held;
 use crate::probe::Abilities;
-use crate::slot::{Completion, Item, Key, Slot, State, Yields, release};
+use crate::slot::{Completion, Item, Key, Slot, State, Stream, Yields, release};
 
 /// How long a ring that ends waits for ops that the kernel cannot cancel at once, such as a read
 /// from a disk that does not answer. Past it their memory is leaked, never freed under the kernel.
 const END_WAIT: Duration = Duration::from_secs(1);
 
 /// Filled buffers that a stream may queue for a reader that is behind before it is paused.
-const STREAM_QUEUE_MAX: usize = 4;
+const BUFFER_QUEUE_MAX: usize = 4;
+
+/// Descriptors (accepted connections) that it may.
+const FD_QUEUE_MAX: usize = 256;
 
 /// One ring, as the tasks of its executor share it.
 pub(crate) struct Shared {
@@ -115,23 +119,34 @@ impl Shared {
     pub(crate) fn abandon(&self, key: Key, cancel: bool) {
         let mut core = self.core.borrow_mut();
         let Some(slot) = core.slot(key) else { return };
-        let (complete, queue) = match mem::replace(&mut slot.state, State::Orphaned) {
-            State::Waiting(_) | State::Orphaned => (false, VecDeque::new()),
-            State::Done(completion) => (true, [Item::Completion(completion)].into()),
-            State::Stream(stream) => (stream.ended, stream.queue),
-        };
-        for item in queue {
-            if let Item::Completion(completion) = item {
-                release(slot.yields, completion, &slot.held, &self.buffers);
+        let state = mem::replace(&mut slot.state, State::Orphaned);
+        let complete = match &state {
+            State::Waiting(_) | State::Orphaned => false,
+            State::Done(completion) => {
+                release(slot.yields, *completion, &slot.held, &self.buffers);
+                true
             }
-        }
-        if complete {
-            let slot = core.slots.remove(key.index as usize);
-            drop(core);
-            drop(slot);
-        } else if cancel {
-            drop(core);
+            State::Stream(stream) => {
+                release_queue(stream, slot, &self.buffers);
+                stream.ended
+            }
+        };
+        let slot = complete.then(|| core.slots.remove(key.index as usize));
+        drop(core);
+        // Only now: a waker or a buffer's owner may come back to the ring when it is dropped.
+        drop((state, slot));
+        self.buffers.wake_waiting();
+        if !complete && cancel {
             self.cancel(key);
+        }
+    }
+
+    /// Notes of every stream on `fd` that its user cancels it, which a pause must not hide.
+    pub(crate) fn mark_cancelled(&self, fd: RawFd) {
+        for (_, slot) in self.core.borrow_mut().slots.iter_mut() {
+            if let State::Stream(stream) = &mut slot.state {
+                stream.cancelled |= slot.held.has_fd(fd);
+            }
         }
     }
 
@@ -146,6 +161,7 @@ impl Shared {
         drop(core);
         reaped.wakers.drain(..).for_each(Waker::wake);
         reaped.released.clear();
+        self.buffers.wake_waiting();
         // The vectors go back, for their capacity.
         self.core.borrow_mut().reaped = reaped;
         busy
@@ -164,7 +180,9 @@ impl Shared {
     /// Moves the bytes that streams have queued out of their provided buffers; false if there
     /// were none.
     pub(crate) fn spill(&self) -> bool {
-        self.core.borrow_mut().spill()
+        let any = self.core.borrow_mut().spill();
+        self.buffers.wake_waiting();
+        any
     }
 
     pub(crate) fn wake_driver(&self) {
@@ -237,17 +255,19 @@ impl Core {
             self.enter()?;
             self.reap();
         }
-        while !self.backlog.is_empty() {
+        let mut accepted = true;
+        while accepted && !self.backlog.is_empty() {
             self.refill();
-            self.enter()?;
+            accepted = self.enter()?;
             self.reap();
         }
         Ok(busy)
     }
 
-    fn enter(&mut self) -> io::Result<()> {
+    /// Submits what is queued; false if the kernel takes nothing now.
+    fn enter(&mut self) -> io::Result<bool> {
         match self.io.submit() {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             // A signal; the completion queue must be reaped first; or no memory for requests just
             // now. What was not submitted stays queued for the next turn.
             Err(error)
@@ -256,7 +276,7 @@ impl Core {
                     Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
                 ) =>
             {
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(error),
         }
@@ -273,10 +293,7 @@ impl Core {
         for entry in io.completion() {
             if entry.user_data() != Key::IGNORED {
                 let key = Key::from_user_data(entry.user_data());
-                let completion = Completion {
-                    result: entry.result(),
-                    flags: entry.flags(),
-                };
+                let completion = note_buffer(Completion::new(&entry), buffers);
                 settle(slots, key, completion, buffers, reaped);
             }
         }
@@ -297,15 +314,20 @@ impl Core {
         any
     }
 
-    /// Cancels all and reaps until nothing is in flight or the wait is over.
+    /// Drops what the kernel has not seen, cancels the rest and reaps until nothing is in flight
+    /// or the wait is over.
     fn end(&mut self) {
         let deadline = Instant::now() + END_WAIT;
         let step = Timespec::from(Duration::from_millis(10));
-        self.push(
-            opcode::AsyncCancel2::new(CancelBuilder::any().all())
-                .build()
-                .user_data(Key::IGNORED),
-        );
+        for entry in mem::take(&mut self.backlog) {
+            if entry.get_user_data() != Key::IGNORED {
+                let key = Key::from_user_data(entry.get_user_data());
+                drop(self.slots.remove(key.index as usize));
+            }
+        }
+        for key in self.cancellable() {
+            self.push(cancellation(key));
+        }
         while !self.slots.is_empty() && Instant::now() < deadline {
             self.refill();
             // A timeout is an answer too, and any other error shows as slots that stay.
@@ -315,6 +337,19 @@ impl Core {
                 .submit_with_args(1, &SubmitArgs::new().timespec(&step));
             self.reap();
         }
+    }
+
+    /// All ops but those that close something: of an op that was cancelled nobody could tell
+    /// whether it did.
+    fn cancellable(&self) -> Vec<Key> {
+        self.slots
+            .iter()
+            .filter(|(_, slot)| slot.yields != Yields::Closed)
+            .map(|(index, slot)| Key {
+                index: index as u32,
+                generation: slot.generation,
+            })
+            .collect()
     }
 }
 
@@ -343,6 +378,40 @@ fn cancellation(key: Key) -> squeue::Entry {
         .user_data(Key::IGNORED)
 }
 
+/// Takes note of the buffer that `completion` names. One without bytes (the end of a connection,
+/// an error) goes straight back: nobody would read it.
+fn note_buffer(completion: Completion, buffers: &Buffers) -> Completion {
+    let Some(id) = completion.buffer else {
+        return completion;
+    };
+    buffers.filled();
+    if completion.result > 0 {
+        return completion;
+    }
+    buffers.publish(id);
+    Completion {
+        buffer: None,
+        ..completion
+    }
+}
+
+/// Completions that a stream may queue for a reader that is behind before it is paused.
+fn queue_max(yields: Yields) -> usize {
+    match yields {
+        Yields::Buffer => BUFFER_QUEUE_MAX,
+        _ => FD_QUEUE_MAX,
+    }
+}
+
+/// Releases what `stream` queued and nobody took.
+fn release_queue(stream: &Stream, slot: &Slot, buffers: &Buffers) {
+    for item in &stream.queue {
+        if let Item::Completion(completion) = item {
+            release(slot.yields, *completion, &slot.held, buffers);
+        }
+    }
+}
+
 /// Brings a completion to its op.
 fn settle(
     slots: &mut Slab<Slot>,
@@ -358,8 +427,8 @@ fn settle(
         debug_assert!(false, "a completion without an op");
         return;
     };
-    if cqueue::buffer_select(completion.flags).is_some() {
-        buffers.filled();
+    if slot.yields == Yields::Closed {
+        slot.held.closed();
     }
     match &mut slot.state {
         State::Waiting(waker) => {
@@ -367,11 +436,11 @@ fn settle(
             slot.state = State::Done(completion);
         }
         State::Stream(stream) => {
-            stream.ended = !completion.more();
+            stream.ended = !completion.more;
             stream.queue.push_back(Item::Completion(completion));
             reaped.wakers.extend(stream.waker.take());
-            if slot.yields == Yields::Buffer
-                && stream.queue.len() >= STREAM_QUEUE_MAX
+            if completion.more
+                && stream.queue.len() >= queue_max(slot.yields)
                 && !mem::replace(&mut stream.paused, true)
             {
                 reaped.overfull.push(key);
@@ -379,7 +448,7 @@ fn settle(
         }
         State::Orphaned => {
             release(slot.yields, completion, &slot.held, buffers);
-            if !completion.more() {
+            if !completion.more {
                 let slot = slots.remove(key.index as usize);
                 reaped.released.push(slot.held);
             }
@@ -392,7 +461,7 @@ fn spill_item(item: &mut Item, buffers: &Buffers) -> bool {
     let Item::Completion(completion) = *item else {
         return false;
     };
-    let Some(id) = cqueue::buffer_select(completion.flags) else {
+    let Some(id) = completion.buffer else {
         return false;
     };
     let bytes = buffers.bytes(id, completion.result.max(0) as usize);

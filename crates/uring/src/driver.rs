@@ -1,6 +1,8 @@
 //! The task that turns the ring, and sleeps where its executor sleeps.
 
 use std::future::{Future, poll_fn};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
@@ -15,7 +17,7 @@ use crate::core::Shared;
 /// While there is work it takes a turn, then lets the tasks that it woke run (what they queue
 /// goes out in one batch with its next turn). When there is none it waits for an op to be queued
 /// or for the eventfd, which the kernel signals with each batch of completions.
-pub(crate) async fn drive(ring: Weak<Shared>, event: BufferedFile) {
+pub(crate) async fn drive(ring: Weak<Shared>, event: Event) {
     let event = Rc::new(event);
     let mut signal: Option<Signal> = None;
     while let Some(shared) = ring.upgrade() {
@@ -45,6 +47,37 @@ fn poll_work(ring: &Weak<Shared>, signal: &mut Signal, context: &mut Context<'_>
     }
 }
 
+/// The eventfd that the kernel signals, as a file of the executor.
+pub(crate) struct Event {
+    /// Never dropped: glommio would leave the descriptor open where its executor ends before its
+    /// next look at its ring. It owns nothing else that matters.
+    file: ManuallyDrop<BufferedFile>,
+    _fd: OwnedFd,
+}
+
+impl Event {
+    /// # Panics
+    ///
+    /// Outside a glommio executor.
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        // SAFETY: the descriptor is open, and stays so until both are dropped; the file, which is
+        // never dropped itself, does not close it.
+        let file = unsafe { BufferedFile::from_raw_fd(fd.as_raw_fd()) };
+        Self {
+            file: ManuallyDrop::new(file),
+            _fd: fd,
+        }
+    }
+
+    /// Waits until it is signalled. Dropped: nothing is lost, the count is the next call's unless
+    /// the read had it already.
+    async fn wait(&self) {
+        // The count does not matter. Were the read to fail, the executor would spin and show it;
+        // there is no error of an open eventfd to handle.
+        let _ = self.file.read_at(0, 8).await;
+    }
+}
+
 /// A read of the eventfd on the executor's own ring. It outlives the turns that a queued op
 /// causes meanwhile, since to cancel and repeat it would cost more than the turn.
 struct Signal {
@@ -53,14 +86,10 @@ struct Signal {
 }
 
 impl Signal {
-    fn new(event: &Rc<BufferedFile>) -> Self {
+    fn new(event: &Rc<Event>) -> Self {
         let event = Rc::clone(event);
         Self {
-            read: Box::pin(async move {
-                // The count does not matter. Were the read to fail, the executor would spin and
-                // show it; there is no error of an open eventfd to handle.
-                let _ = event.read_at(0, 8).await;
-            }),
+            read: Box::pin(async move { event.wait().await }),
             taken: false,
         }
     }

@@ -6,9 +6,9 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The kernel was built without io_uring.
+    /// The kernel was built without io_uring, or a filter says so.
     #[error(
-        "this kernel has no io_uring (io_uring_setup: {0}): use Linux 6.1 or newer, built with CONFIG_IO_URING"
+        "this kernel has no io_uring (io_uring_setup: {0}): use Linux 6.1 or newer, built with CONFIG_IO_URING; in a container, see that its seccomp profile allows io_uring"
     )]
     Missing(io::Error),
     /// `kernel.io_uring_disabled` forbids it.

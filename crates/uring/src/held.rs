@@ -1,6 +1,8 @@
 //! What an op holds while the kernel may touch it.
 
 use std::ffi::CString;
+use std::mem;
+use std::os::fd::{OwnedFd, RawFd};
 use std::ptr::NonNull;
 
 use bytes::Bytes;
@@ -12,30 +14,42 @@ use crate::fd::Fd;
 /// Descriptors and memory of one op; lives in the op's slot, not in its future.
 #[derive(Default)]
 pub(crate) struct Held {
-    /// Only kept, so that the numbers in the entry stay those of these files.
-    _fds: [Option<Fd>; 2],
+    /// Kept so that the numbers in the entry stay those of these files.
+    fds: [Option<Fd>; 2],
     pub(crate) memory: Memory,
 }
 
 impl Held {
     pub(crate) fn new(fd: &Fd, memory: Memory) -> Self {
         Self {
-            _fds: [Some(fd.clone()), None],
+            fds: [Some(fd.clone()), None],
             memory,
         }
     }
 
     pub(crate) fn pair(from: &Fd, to: &Fd) -> Self {
         Self {
-            _fds: [Some(from.clone()), Some(to.clone())],
+            fds: [Some(from.clone()), Some(to.clone())],
             memory: Memory::None,
         }
     }
 
     pub(crate) fn memory(memory: Memory) -> Self {
         Self {
-            _fds: [None, None],
+            fds: [None, None],
             memory,
+        }
+    }
+
+    /// Whether the op works on the descriptor numbered `fd`.
+    pub(crate) fn has_fd(&self, fd: RawFd) -> bool {
+        self.fds.iter().flatten().any(|held| held.raw() == fd)
+    }
+
+    /// Lets go of the descriptor that a close op has closed.
+    pub(crate) fn closed(&mut self) {
+        if let Memory::Closing(fd) = mem::take(&mut self.memory) {
+            mem::forget(fd);
         }
     }
 }
@@ -59,11 +73,13 @@ pub(crate) enum Memory {
     Pipe(Stable<[i32; 2]>),
     /// Read by the kernel.
     Message(Stable<Message>),
+    /// The descriptor of a close op: an unsubmitted op closes it by being dropped.
+    Closing(OwnedFd),
 }
 
 /// A `msghdr` with all it points to.
 pub(crate) struct Message {
-    pub(crate) _header: libc::msghdr,
+    pub(crate) header: libc::msghdr,
     pub(crate) _parts: Vec<libc::iovec>,
     pub(crate) _data: Vec<Bytes>,
 }
@@ -86,7 +102,7 @@ impl<T> Stable<T> {
     /// The value, once the kernel is done with it.
     pub(crate) fn into_inner(self) -> T {
         let pointer = self.0.as_ptr();
-        std::mem::forget(self);
+        mem::forget(self);
         // SAFETY: the pointer came from `Box::leak` in `new` and `self`, its only owner, was
         // forgotten, so nothing frees it a second time.
         *unsafe { Box::from_raw(pointer) }

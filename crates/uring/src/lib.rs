@@ -20,7 +20,7 @@
 //!
 //! * A [`Ring`] belongs to the executor (and thread) that [`Ring::start`]ed it; it is neither
 //!   `Send` nor `Sync`. Cloning it is cheap.
-//! * An op is queued when its method is called and reaches the kernel with the batch of the
+//! * An op is queued when its method is called (streams and pipe: when first polled) and reaches the kernel with the batch of the
 //!   executor's current round. Ops that were queued first are submitted first.
 //! * An op owns its buffers and keeps its file descriptors open until its last completion, whether
 //!   its future is still there or not. **Dropping a future cancels its op**; what the op still
@@ -49,8 +49,13 @@
 //!
 //! # Kernel
 //!
-//! Linux 6.1 or newer ([`probe`] says so in words where it is not there). What newer kernels add
+//! Linux 6.1 or newer ([`probe()`] says so in words where it is not there). What newer kernels add
 //! ([`Abilities`]) is used where it is there and replaced where it is not.
+
+/// The README's example, kept compiling.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 mod buffers;
 mod core;

@@ -47,7 +47,7 @@ pub fn probe() -> Result<Abilities, Error> {
 
 /// Every op of this crate that has no fall-back. `SendZc` is not used: it marks Linux 6.0, with
 /// which multishot recv came.
-const REQUIRED: [(u8, &str); 11] = [
+const REQUIRED: [(u8, &str); 13] = [
     (opcode::AcceptMulti::CODE, "accept on io_uring"),
     (opcode::RecvMulti::CODE, "recv on io_uring"),
     (opcode::Send::CODE, "send on io_uring"),
@@ -56,6 +56,8 @@ const REQUIRED: [(u8, &str); 11] = [
     (opcode::PollAdd::CODE, "poll on io_uring"),
     (opcode::OpenAt2::CODE, "openat2 on io_uring"),
     (opcode::Statx::CODE, "statx on io_uring"),
+    (opcode::Read::CODE, "read on io_uring"),
+    (opcode::Close::CODE, "close on io_uring"),
     (opcode::Fadvise::CODE, "fadvise on io_uring"),
     (opcode::AsyncCancel::CODE, "cancel on io_uring"),
     (opcode::SendZc::CODE, "multishot recv on io_uring"),
@@ -85,7 +87,7 @@ fn check_buffers(ring: &IoUring) -> Result<(), Error> {
         .map_err(Error::setup("io_uring_register(UNREGISTER_PBUF_RING)"))
 }
 
-/// Turns what io_uring_setup(2) answered into a cause and a remedy.
+/// Turns what `io_uring_setup(2)` answered into a cause and a remedy.
 pub(crate) fn explain_setup(error: io::Error) -> Error {
     match error.raw_os_error() {
         Some(libc::ENOSYS) => Error::Missing(error),

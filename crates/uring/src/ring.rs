@@ -1,37 +1,41 @@
 //! The ring as its users see it, and its set-up.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use glommio::io::BufferedFile;
 use io_uring::IoUring;
 use rustix::event::EventfdFlags;
 
 use crate::buffers::Buffers;
 use crate::core::Shared;
-use crate::driver;
+use crate::driver::{Event, drive};
 use crate::error::Error;
 use crate::probe::{Abilities, explain_setup, probe};
+
+/// The kernel's own bound.
+const ENTRIES_MAX: u32 = 32 * 1024;
 
 /// How a [`Ring`] is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Entries of the submission queue: a power of two. More ops than that may be queued; they
+    /// Entries of the submission queue: a power of two of at most 32,768. More ops than that may be queued; they
     /// are submitted in several turns.
     pub entries: u32,
-    /// Entries of the completion queue: a power of two, at least `entries`. More completions than
-    /// that may wait; the kernel keeps them.
+    /// Entries of the completion queue: a power of two, at least `entries` and at most 65,536.
+    /// More completions than that may wait; the kernel keeps them.
     pub completions: u32,
     /// How many provided buffers there are for recv at the most: a power of two, at most 32,768.
     pub recv_buffers: u16,
     /// Bytes of each of them.
     pub recv_buffer_bytes: usize,
-    /// The most worker threads (io-wq) the kernel may run for ops that block, such as splice.
+    /// The most worker threads (io-wq) the kernel may run for ops that block, such as splice; 0
+    /// leaves the kernel's own bound. They are the thread's: what is set here holds for the
+    /// executor's other rings too, and the ring that was started last wins.
     pub workers: u32,
     /// The processors those workers may run on; empty: those of the executor's thread.
     pub worker_cpus: Vec<usize>,
-    /// What to use of the kernel; `None`: all that [`probe`] finds.
+    /// What to use of the kernel; `None`: all that [`probe()`] finds.
     pub abilities: Option<Abilities>,
 }
 
@@ -66,13 +70,15 @@ impl Ring {
             Some(abilities) => abilities,
             None => probe()?,
         };
+        check_queues(config)?;
         let io = setup(config.entries, config.completions).map_err(explain_setup)?;
         limit_workers(&io, config)?;
         let event = register_event(&io)?;
         let shared = Rc::new(Shared::new(io, abilities, |io| {
             provide_buffers(io, config)
         })?);
-        glommio::spawn_local(driver::drive(Rc::downgrade(&shared), event)).detach();
+        let event = Event::new(event);
+        glommio::spawn_local(drive(Rc::downgrade(&shared), event)).detach();
         Ok(Self { shared })
     }
 
@@ -104,22 +110,50 @@ pub(crate) fn setup(entries: u32, completions: u32) -> io::Result<IoUring> {
         .build(entries)
 }
 
+/// The kernel says EINVAL to these as it does to flags that it does not know.
+fn check_queues(config: &Config) -> Result<(), Error> {
+    let entries = config.entries.is_power_of_two() && config.entries <= ENTRIES_MAX;
+    let completions = config.completions.is_power_of_two()
+        && (config.entries..=2 * ENTRIES_MAX).contains(&config.completions);
+    if entries && completions {
+        Ok(())
+    } else {
+        let source = io::ErrorKind::InvalidInput.into();
+        Err(Error::setup("entries or completions of the ring")(source))
+    }
+}
+
 fn limit_workers(io: &IoUring, config: &Config) -> Result<(), Error> {
     io.submitter()
         .register_iowq_max_workers(&mut [config.workers, config.workers])
         .map_err(Error::setup("io_uring_register(IOWQ_MAX_WORKERS)"))?;
-    if config.worker_cpus.is_empty() {
-        return Ok(());
-    }
-    // SAFETY: a cpu_set_t is a plain array of bits; all zero is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    for cpu in &config.worker_cpus {
-        // SAFETY: CPU_SET ignores numbers that lie outside the set.
-        unsafe { libc::CPU_SET(*cpu, &mut set) };
-    }
+    let set = cpu_set(config).map_err(Error::setup("worker_cpus"))?;
     io.submitter()
         .register_iowq_aff(&set)
         .map_err(Error::setup("io_uring_register(IOWQ_AFF)"))
+}
+
+/// The processors for the workers, which do not inherit those of their thread by themselves.
+fn cpu_set(config: &Config) -> io::Result<libc::cpu_set_t> {
+    // SAFETY: a cpu_set_t is a plain array of bits; all zero is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    if config.worker_cpus.is_empty() {
+        // SAFETY: the set is as large as is said; 0 is the calling thread.
+        let answer = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
+        return if answer == 0 {
+            Ok(set)
+        } else {
+            Err(io::Error::last_os_error())
+        };
+    }
+    for cpu in &config.worker_cpus {
+        if *cpu >= libc::CPU_SETSIZE as usize {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: the number lies inside the set.
+        unsafe { libc::CPU_SET(*cpu, &mut set) };
+    }
+    Ok(set)
 }
 
 fn provide_buffers(io: &IoUring, config: &Config) -> Result<Buffers, Error> {
@@ -136,8 +170,8 @@ fn provide_buffers(io: &IoUring, config: &Config) -> Result<Buffers, Error> {
     Ok(buffers)
 }
 
-/// An eventfd that counts completions, as a file of the executor.
-fn register_event(io: &IoUring) -> Result<BufferedFile, Error> {
+/// An eventfd that counts completions.
+fn register_event(io: &IoUring) -> Result<OwnedFd, Error> {
     // Blocking: a read on the executor's ring must wait for it, not fail with EAGAIN.
     let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)
         .map_err(io::Error::from)
@@ -145,6 +179,5 @@ fn register_event(io: &IoUring) -> Result<BufferedFile, Error> {
     io.submitter()
         .register_eventfd(event.as_raw_fd())
         .map_err(Error::setup("io_uring_register(EVENTFD)"))?;
-    // SAFETY: the descriptor is open and its only owner gives it up here.
-    Ok(unsafe { BufferedFile::from_raw_fd(event.into_raw_fd()) })
+    Ok(event)
 }

@@ -11,8 +11,9 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::mem;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
 use io_uring::cqueue;
 
@@ -51,22 +52,37 @@ pub(crate) enum Yields {
     Fd,
     /// Two of them, in [`Memory::Pipe`].
     PipeFds,
-    /// A provided buffer, named by the flags.
+    /// A provided buffer.
     Buffer,
+    /// The end of the descriptor in [`Memory::Closing`].
+    Closed,
 }
 
 /// A completion.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Completion {
     pub(crate) result: i32,
-    pub(crate) flags: u32,
+    /// Whether more completions of the same op follow.
+    pub(crate) more: bool,
+    /// The provided buffer that holds `result` bytes.
+    pub(crate) buffer: Option<u16>,
 }
 
 impl Completion {
-    /// Whether more completions of the same op follow.
-    pub(crate) fn more(self) -> bool {
-        cqueue::more(self.flags)
+    pub(crate) fn new(entry: &cqueue::Entry) -> Self {
+        Self {
+            result: entry.result(),
+            more: cqueue::more(entry.flags()),
+            buffer: cqueue::buffer_select(entry.flags()),
+        }
     }
+
+    /// The last word of an op that was cancelled.
+    pub(crate) const CANCELLED: Self = Self {
+        result: -libc::ECANCELED,
+        more: false,
+        buffer: None,
+    };
 
     /// Count, or the error that the kernel answered.
     pub(crate) fn outcome(self) -> std::io::Result<u32> {
@@ -100,6 +116,43 @@ pub(crate) struct Stream {
     pub(crate) ended: bool,
     /// The reader is behind and the op was asked to stop.
     pub(crate) paused: bool,
+    /// The user asked the op to stop, and the reader has yet to be told.
+    pub(crate) cancelled: bool,
+}
+
+impl Stream {
+    /// The next item; `Ready(None)` after the last. `ECANCELED` is kept from the reader where it
+    /// only ends a pause, and told it where the stream was cancelled, even if it was paused then.
+    pub(crate) fn take(&mut self) -> Poll<Option<Item>> {
+        while let Some(item) = self.queue.pop_front() {
+            if !(item.is_cancellation() && (self.paused || self.cancelled)) {
+                return Poll::Ready(Some(item));
+            }
+        }
+        if !self.ended {
+            Poll::Pending
+        } else if mem::take(&mut self.cancelled) {
+            Poll::Ready(Some(Item::Completion(Completion::CANCELLED)))
+        } else {
+            Poll::Ready(None)
+        }
+    }
+}
+
+impl Item {
+    fn is_cancellation(&self) -> bool {
+        matches!(self, Self::Completion(completion) if completion.result == -libc::ECANCELED)
+    }
+}
+
+/// Puts the waker of `context` into `place`. The one that was there is handed back, to be dropped
+/// when the ring is no longer borrowed: that may drop a task, whose ops come back to the ring.
+#[must_use]
+pub(crate) fn register(place: &mut Option<Waker>, context: &Context<'_>) -> Option<Waker> {
+    match place {
+        Some(waker) if waker.will_wake(context.waker()) => None,
+        _ => place.replace(context.waker().clone()),
+    }
 }
 
 pub(crate) struct Slot {
@@ -115,11 +168,12 @@ pub(crate) fn release(yields: Yields, completion: Completion, held: &Held, buffe
         return;
     }
     match yields {
-        Yields::Count => {}
+        // What a close op closed was let go of when it completed.
+        Yields::Count | Yields::Closed => {}
         Yields::Fd => drop(owned(completion.result)),
         Yields::PipeFds => drop(pipe_fds(held)),
         Yields::Buffer => {
-            if let Some(id) = cqueue::buffer_select(completion.flags) {
+            if let Some(id) = completion.buffer {
                 buffers.publish(id);
             }
         }
@@ -142,4 +196,80 @@ pub(crate) fn pipe_fds(held: &Held) -> Option<(OwnedFd, OwnedFd)> {
     // the start and lives as long as `held`.
     let [reader, writer] = unsafe { *fds.as_ptr() };
     Some((owned(reader), owned(writer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(result: i32, more: bool) -> Item {
+        Item::Completion(Completion {
+            result,
+            more,
+            buffer: None,
+        })
+    }
+
+    /// The results that a reader gets, and whether the stream is at its end.
+    fn read(mut stream: Stream) -> (Vec<i32>, bool) {
+        let mut results = Vec::new();
+        loop {
+            match stream.take() {
+                Poll::Ready(Some(Item::Completion(completion))) => results.push(completion.result),
+                Poll::Ready(Some(Item::Spilled(_))) => unreachable!("nothing was spilled"),
+                Poll::Ready(None) => return (results, true),
+                Poll::Pending => return (results, false),
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_comes_back_from_its_user_data() {
+        for (index, generation) in [
+            (0, 0),
+            (1, 0),
+            (0, 1),
+            (u32::MAX - 1, u32::MAX),
+            (7, 1 << 31),
+        ] {
+            let key = Key { index, generation };
+            assert_eq!(Key::from_user_data(key.user_data()), key);
+            assert_ne!(key.user_data(), Key::IGNORED);
+        }
+    }
+
+    #[test]
+    fn a_stream_tells_of_a_cancellation_only_to_who_asked_for_it() {
+        const CANCELED: i32 = -libc::ECANCELED;
+        // Paused, cancelled, the last result, what the reader gets.
+        let cases: [(bool, bool, i32, &[i32]); 7] = [
+            (false, false, 2, &[1, 2]),
+            (false, false, CANCELED, &[1, CANCELED]),
+            (true, false, CANCELED, &[1]),
+            (true, false, 2, &[1, 2]),
+            (false, true, CANCELED, &[1, CANCELED]),
+            (true, true, CANCELED, &[1, CANCELED]),
+            (true, true, 2, &[1, 2, CANCELED]),
+        ];
+        for (paused, cancelled, last, expected) in cases {
+            let stream = Stream {
+                queue: [count(1, true), count(last, false)].into(),
+                waker: None,
+                ended: true,
+                paused,
+                cancelled,
+            };
+            assert_eq!(
+                read(stream),
+                (expected.to_vec(), true),
+                "{paused} {cancelled}"
+            );
+        }
+        let going_on = Stream {
+            queue: [count(1, true)].into(),
+            cancelled: true,
+            ..Stream::default()
+        };
+        assert_eq!(read(going_on), (vec![1], false));
+    }
 }

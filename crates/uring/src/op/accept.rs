@@ -16,6 +16,9 @@ use crate::slot::{Item, Yields, owned};
 
 /// The connections of a listener, as they come.
 ///
+/// When a few hundred wait that nobody took, the op is paused until they are taken; the rest wait
+/// in the listener's backlog.
+///
 /// Dropped: no further ones are accepted, and those that were and nobody took are closed.
 pub struct Accept {
     ring: Ring,

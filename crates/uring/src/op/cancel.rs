@@ -25,7 +25,10 @@ impl Kind for Cancel {
 impl Ring {
     /// Cancels every op on `fd` that was queued before: they yield `ECANCELED`, or their result
     /// if they were complete by then.
+    ///
+    /// A splice is on the file that it writes to; openat2 and statx are on none.
     pub fn cancel(&self, fd: &Fd) -> Op<Cancel> {
+        self.shared.mark_cancelled(fd.raw());
         let entry = opcode::AsyncCancel2::new(CancelBuilder::fd(types::Fd(fd.raw())).all()).build();
         // SAFETY: the entry holds no address, and the descriptor is held.
         unsafe { self.op(entry, Held::new(fd, Memory::None), Yields::Count) }

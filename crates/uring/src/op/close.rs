@@ -1,7 +1,7 @@
 //! close(2), where closing may take a while.
 
 use std::io;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use io_uring::{opcode, types};
 
@@ -24,10 +24,14 @@ impl Kind for Close {
 }
 
 impl Ring {
-    /// Closes `fd`. Dropped: it is closed all the same, unless the ring ends first.
+    /// Closes `fd`. Dropped: it is closed all the same.
+    ///
+    /// An error tells of the file (such as bytes that could not be written), not of the
+    /// descriptor, which is closed in any case.
     pub fn close(&self, fd: OwnedFd) -> Op<Close> {
-        let entry = opcode::Close::new(types::Fd(fd.into_raw_fd())).build();
-        // SAFETY: the entry holds no address, and the descriptor has no owner left but the op.
-        unsafe { self.op(entry, Held::memory(Memory::None), Yields::Count) }
+        let entry = opcode::Close::new(types::Fd(fd.as_raw_fd())).build();
+        // SAFETY: the entry holds no address, and the descriptor has no owner but the op, which
+        // lets go of it when the kernel has closed it.
+        unsafe { self.op(entry, Held::memory(Memory::Closing(fd)), Yields::Closed) }
     }
 }

@@ -26,7 +26,7 @@ use io_uring::squeue::Entry;
 use crate::core::Shared;
 use crate::held::Held;
 use crate::ring::Ring;
-use crate::slot::{Key, State, Yields};
+use crate::slot::{Key, State, Yields, register};
 
 /// How the completion of an op becomes the output of its future.
 pub trait Kind {
@@ -83,17 +83,12 @@ impl<K: Kind> Future for Op<K> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let key = self.key.expect("an op is not polled after its output");
-        let done = self.ring.with_slot(key, |slot| match &mut slot.state {
-            State::Waiting(waker) => {
-                match waker {
-                    Some(waker) => waker.clone_from(context.waker()),
-                    None => *waker = Some(context.waker().clone()),
-                }
-                None
-            }
-            State::Done(completion) => Some(*completion),
+        let (done, replaced) = self.ring.with_slot(key, |slot| match &mut slot.state {
+            State::Waiting(waker) => (None, register(waker, context)),
+            State::Done(completion) => (Some(*completion), None),
             State::Stream(_) | State::Orphaned => unreachable!("a single op with its future"),
         });
+        drop(replaced);
         let Some(completion) = done else {
             return Poll::Pending;
         };

@@ -25,8 +25,8 @@ impl Kind for Open {
 }
 
 impl Ring {
-    /// Opens `path` as seen from the directory `dir`. `O_CLOEXEC` is added to `flags`; files are
-    /// not created.
+    /// Opens `path` as seen from the directory `dir`. `O_CLOEXEC` is added to `flags`. It is for
+    /// files that exist: one that `flags` created would have no permissions.
     ///
     /// Answered at once where the names on the way are cached, else on a worker thread. Dropped:
     /// a file that was opened is closed.

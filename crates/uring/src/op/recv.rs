@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Deref;
 use std::task::{Context, Poll};
 
-use io_uring::{cqueue, opcode, types};
+use io_uring::{opcode, types};
 
 use crate::buffers::{Buffers, RecvBuf};
 use crate::fd::Fd;
@@ -76,8 +76,7 @@ impl Recv {
                     return Poll::Ready(Ok(Some(Received::Spilled(bytes))));
                 }
                 Poll::Ready(Some(Item::Completion(completion))) => {
-                    let paused = multishot.paused();
-                    match self.answer(completion, paused, context) {
+                    match self.answer(completion, context) {
                         Answer::Give(answer) => return Poll::Ready(answer),
                         Answer::Rearm => {}
                         Answer::Wait => {
@@ -93,17 +92,14 @@ impl Recv {
         }
     }
 
-    fn answer(&self, completion: Completion, paused: bool, context: &mut Context<'_>) -> Answer {
+    fn answer(&self, completion: Completion, context: &mut Context<'_>) -> Answer {
         let buffers = &self.ring.shared.buffers;
         match completion.outcome() {
-            Ok(count) => Answer::Give(Ok(cqueue::buffer_select(completion.flags)
+            Ok(count) => Answer::Give(Ok(completion
+                .buffer
                 .map(|id| Received::Buffer(RecvBuf::new(buffers, id, count as usize))))),
-            Err(error) => match error.raw_os_error() {
-                // The end of a paused op.
-                Some(libc::ECANCELED) if paused => Answer::Rearm,
-                Some(libc::ENOBUFS) => self.find_buffers(context),
-                _ => Answer::Give(Err(error)),
-            },
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.find_buffers(context),
+            Err(error) => Answer::Give(Err(error)),
         }
     }
 

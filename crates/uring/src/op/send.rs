@@ -40,11 +40,13 @@ impl Ring {
     /// Sends several pieces as one, with [`Ring::send`]'s conditions.
     pub fn sendmsg(&self, socket: &Fd, data: Vec<Bytes>, flags: SendFlags) -> Op<Send> {
         let message = message(data);
-        let entry = opcode::SendMsg::new(types::Fd(socket.raw()), message.as_ptr().cast())
+        // SAFETY: the pointer is valid; only an address is taken.
+        let header = unsafe { &raw const (*message.as_ptr()).header };
+        let entry = opcode::SendMsg::new(types::Fd(socket.raw()), header.cast())
             .flags((flags | SendFlags::NOSIGNAL).bits())
             .build();
-        // SAFETY: the entry points to the header, first in the held message, which points to the
-        // held parts, which point to the held bytes.
+        // SAFETY: the entry points to the header of the held message, which points to the held
+        // parts, which point to the held bytes.
         unsafe {
             self.op(
                 entry,
@@ -73,7 +75,7 @@ fn message(data: Vec<Bytes>) -> Stable<Message> {
     header.msg_iov = parts.as_mut_ptr();
     header.msg_iovlen = parts.len();
     Stable::new(Message {
-        _header: header,
+        header,
         _parts: parts,
         _data: data,
     })

@@ -8,7 +8,7 @@ use io_uring::squeue::Entry;
 use crate::core::Shared;
 use crate::held::Held;
 use crate::ring::Ring;
-use crate::slot::{Item, Key, State, Stream, Yields};
+use crate::slot::{Item, Key, State, Stream, Yields, register};
 
 /// The completions of one multishot submission. Dropped: the op is cancelled, and what it had
 /// handed over is released.
@@ -35,32 +35,19 @@ impl Multishot {
 
     /// The next completion; `None` after the last.
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Item>> {
-        self.ring.with_slot(self.key, |slot| {
+        let (taken, replaced) = self.ring.with_slot(self.key, |slot| {
             let State::Stream(stream) = &mut slot.state else {
                 unreachable!("a stream with its reader");
             };
-            if let Some(item) = stream.queue.pop_front() {
-                return Poll::Ready(Some(item));
-            }
-            if stream.ended {
-                return Poll::Ready(None);
-            }
-            match &mut stream.waker {
-                Some(waker) => waker.clone_from(context.waker()),
-                None => stream.waker = Some(context.waker().clone()),
-            }
-            Poll::Pending
-        })
-    }
-}
-
-impl Multishot {
-    /// Whether it was cancelled because its reader was behind.
-    pub(crate) fn paused(&self) -> bool {
-        self.ring.with_slot(
-            self.key,
-            |slot| matches!(&slot.state, State::Stream(stream) if stream.paused),
-        )
+            let taken = stream.take();
+            let replaced = match taken {
+                Poll::Ready(_) => None,
+                Poll::Pending => register(&mut stream.waker, context),
+            };
+            (taken, replaced)
+        });
+        drop(replaced);
+        taken
     }
 }
 
