@@ -306,7 +306,7 @@ impl Core {
         let mut any = false;
         for (_, slot) in self.slots.iter_mut() {
             if let (State::Stream(stream), Yields::Buffer) = (&mut slot.state, slot.yields) {
-                for item in &mut stream.queue {
+                for item in stream.queue.iter_mut() {
                     any |= spill_item(item, &self.buffers);
                 }
             }
@@ -405,7 +405,7 @@ fn queue_max(yields: Yields) -> usize {
 
 /// Releases what `stream` queued and nobody took.
 fn release_queue(stream: &Stream, slot: &Slot, buffers: &Buffers) {
-    for item in &stream.queue {
+    for item in stream.queue.iter() {
         if let Item::Completion(completion) = item {
             release(slot.yields, *completion, &slot.held, buffers);
         }
@@ -437,7 +437,7 @@ fn settle(
         }
         State::Stream(stream) => {
             stream.ended = !completion.more;
-            stream.queue.push_back(Item::Completion(completion));
+            stream.queue.push(Item::Completion(completion));
             reaped.wakers.extend(stream.waker.take());
             if completion.more
                 && stream.queue.len() >= queue_max(slot.yields)
@@ -465,7 +465,7 @@ fn spill_item(item: &mut Item, buffers: &Buffers) -> bool {
         return false;
     };
     let bytes = buffers.bytes(id, completion.result.max(0) as usize);
-    *item = Item::Spilled(bytes.to_vec());
+    *item = Item::Spilled(Box::new(bytes.to_vec()));
     buffers.publish(id);
     true
 }

@@ -61,8 +61,8 @@ impl Held {
 pub(crate) enum Memory {
     #[default]
     None,
-    /// Read by the kernel.
-    Bytes(Bytes),
+    /// Read by the kernel. Boxed for the sake of the many slots that hold none.
+    Bytes(Box<Bytes>),
     /// Its spare capacity is written by the kernel.
     Buffer(Vec<u8>),
     /// Read by the kernel.

@@ -65,6 +65,7 @@ mod fd;
 mod held;
 mod op;
 mod probe;
+mod queue;
 mod ring;
 mod slot;
 

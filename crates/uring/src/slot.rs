@@ -10,7 +10,6 @@
 //!  Stream: queues completions until one comes without the "more" flag
 //! ```
 
-use std::collections::VecDeque;
 use std::mem;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::task::{Context, Poll, Waker};
@@ -19,6 +18,7 @@ use io_uring::cqueue;
 
 use crate::buffers::Buffers;
 use crate::held::{Held, Memory};
+use crate::queue::Queue;
 
 /// Names a slot. The generation makes a key of a freed slot miss its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,8 @@ impl Completion {
 /// A completion of a stream, or its bytes once they were moved out of the provided buffer.
 pub(crate) enum Item {
     Completion(Completion),
-    Spilled(Vec<u8>),
+    #[expect(clippy::box_collection, reason = "it is rare, and a slot has room for one item")]
+    Spilled(Box<Vec<u8>>),
 }
 
 pub(crate) enum State {
@@ -110,7 +111,7 @@ pub(crate) enum State {
 /// The completions of a multishot op that its reader has not taken yet.
 #[derive(Default)]
 pub(crate) struct Stream {
-    pub(crate) queue: VecDeque<Item>,
+    pub(crate) queue: Queue<Item>,
     pub(crate) waker: Option<Waker>,
     /// The last completion came; the kernel has forgotten the op.
     pub(crate) ended: bool,
@@ -124,7 +125,7 @@ impl Stream {
     /// The next item; `Ready(None)` after the last. `ECANCELED` is kept from the reader where it
     /// only ends a pause, and told it where the stream was cancelled, even if it was paused then.
     pub(crate) fn take(&mut self) -> Poll<Option<Item>> {
-        while let Some(item) = self.queue.pop_front() {
+        while let Some(item) = self.queue.pop() {
             if !(item.is_cancellation() && (self.paused || self.cancelled)) {
                 return Poll::Ready(Some(item));
             }
@@ -161,6 +162,9 @@ pub(crate) struct Slot {
     pub(crate) state: State,
     pub(crate) held: Held,
 }
+
+// One for each idle connection.
+const _: () = assert!(size_of::<Slot>() <= 96);
 
 /// Releases what `completion` handed over and nobody took.
 pub(crate) fn release(yields: Yields, completion: Completion, held: &Held, buffers: &Buffers) {
@@ -253,7 +257,7 @@ mod tests {
         ];
         for (paused, cancelled, last, expected) in cases {
             let stream = Stream {
-                queue: [count(1, true), count(last, false)].into(),
+                queue: [count(1, true), count(last, false)].into_iter().collect(),
                 waker: None,
                 ended: true,
                 paused,
@@ -266,7 +270,7 @@ mod tests {
             );
         }
         let going_on = Stream {
-            queue: [count(1, true)].into(),
+            queue: [count(1, true)].into_iter().collect(),
             cancelled: true,
             ..Stream::default()
         };

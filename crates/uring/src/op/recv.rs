@@ -73,7 +73,7 @@ impl Recv {
                 .get_or_insert_with(|| arm(&self.ring, &self.socket));
             match multishot.poll_next(context) {
                 Poll::Ready(Some(Item::Spilled(bytes))) => {
-                    return Poll::Ready(Ok(Some(Received::Spilled(bytes))));
+                    return Poll::Ready(Ok(Some(Received::Spilled(*bytes))));
                 }
                 Poll::Ready(Some(Item::Completion(completion))) => {
                     match self.answer(completion, context) {

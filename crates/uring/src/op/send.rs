@@ -34,7 +34,13 @@ impl Ring {
             .build();
         // SAFETY: the held bytes are what the entry points to; `Bytes` keep their heap or static
         // memory in place when moved.
-        unsafe { self.op(entry, Held::new(socket, Memory::Bytes(data)), Yields::Count) }
+        unsafe {
+            self.op(
+                entry,
+                Held::new(socket, Memory::Bytes(Box::new(data))),
+                Yields::Count,
+            )
+        }
     }
 
     /// Sends several pieces as one, with [`Ring::send`]'s conditions.
