@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# All of CI in one command, for a developer's machine too. Every step runs even when an earlier one
+# failed; the exit status is 1 if any did. What is not installed is skipped with a line that says so.
+#
+#   scripts/check.sh              everything
+#   SKIP_VM=1 scripts/check.sh    without the virtual machine
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+# The one command that README.md gives for the tests; `readme` fails when the README says another.
+readonly TEST_COMMAND='cargo test --workspace'
+# What a step exits with when it could not run here.
+readonly SKIPPED=77
+
+failed=()
+skipped=()
+
+# step NAME COMMAND...: runs the command, tells how long it took, keeps score.
+step() {
+  local name=$1 begin=$SECONDS status=0
+  shift
+  printf '\n== %s\n' "$name"
+  "$@" || status=$?
+  case $status in
+    0) printf '== %s: ok, %d s\n' "$name" $((SECONDS - begin)) ;;
+    "$SKIPPED")
+      printf '== %s: skipped\n' "$name"
+      skipped+=("$name")
+      ;;
+    *)
+      printf '== %s: FAILED with status %d, %d s\n' "$name" "$status" $((SECONDS - begin))
+      failed+=("$name")
+      ;;
+  esac
+}
+
+readme() {
+  grep -qF -- "$TEST_COMMAND" README.md || {
+    echo "README.md does not give the test command: $TEST_COMMAND"
+    return 1
+  }
+}
+
+# Every shell script in the repository, found by its first line, whatever its name.
+shell_scripts() {
+  git ls-files -z --cached --others --exclude-standard \
+    | xargs -0 grep -lIE '^#!.*[/ ](ba|da)?sh$' -- 2>/dev/null
+}
+
+syntax() {
+  local script status=0
+  while read -r script; do
+    bash -n "$script" || status=1
+  done < <(shell_scripts)
+  return $status
+}
+
+lint_shell() {
+  command -v shellcheck >/dev/null || {
+    echo 'shellcheck is not installed'
+    return $SKIPPED
+  }
+  shell_scripts | xargs -d '\n' shellcheck
+}
+
+docs() {
+  RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
+}
+
+dependencies() {
+  cargo deny --version >/dev/null 2>&1 || {
+    echo 'cargo-deny is not installed: cargo install --locked cargo-deny'
+    return $SKIPPED
+  }
+  cargo deny --workspace check
+}
+
+smoke() {
+  [[ -z ${SKIP_VM:-} ]] || {
+    echo 'SKIP_VM is set'
+    return $SKIPPED
+  }
+  scripts/vm/smoke.sh
+}
+
+step format cargo fmt --all --check
+step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+step docs docs
+step readme readme
+# Word splitting is meant: the command stands in the README as it is run here.
+# shellcheck disable=SC2086
+step tests $TEST_COMMAND
+step 'shell syntax' syntax
+step shellcheck lint_shell
+step dependencies dependencies
+step 'least kernel' smoke
+
+printf '\n%d s in all' "$SECONDS"
+((${#skipped[@]} == 0)) || printf '; skipped: %s' "$(IFS=,; echo "${skipped[*]}")"
+((${#failed[@]} == 0)) || {
+  printf '; FAILED: %s\n' "$(IFS=,; echo "${failed[*]}")"
+  exit 1
+}
+printf '; all that ran passed\n'

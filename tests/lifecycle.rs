@@ -1,0 +1,233 @@
+//! From the start on several cores to the stop in the middle of downloads.
+
+use std::fs;
+use std::net::TcpStream;
+use std::thread;
+
+use rustix::process::Signal;
+use rustix::thread::sched_getaffinity;
+
+use crate::support::{Client, Launch, Server, Tree, eventually, get, noise};
+
+/// More than the sockets between server and client hold.
+const LENGTH: usize = 32 * 1024 * 1024;
+
+#[test]
+fn a_stop_lets_downloads_finish() {
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
+        let tree = Tree::with("big", &noise(LENGTH, 1));
+        let mut server = Launch::run(&tree, "graceful-timeout = \"1h\"", "").start();
+        let mut idle = server.connect();
+        idle.get("/none");
+        let mut fresh = server.connect();
+        let mut clients: Vec<_> = (0..3).map(|_| in_the_middle(&server)).collect();
+        server.signal(signal);
+        idle.ends();
+        fresh.ends();
+        refuses_connections(&server);
+        for client in &mut clients {
+            assert!(client.body(LENGTH - 1000) == noise(LENGTH, 1)[1000..]);
+            client.ends();
+        }
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_stop_of_an_idle_server_is_clean() {
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
+        let tree = Tree::new();
+        let mut server = Server::serve(&tree);
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0), "{signal:?}");
+        assert!(!server.log().contains("panicked"));
+    }
+}
+
+#[test]
+fn a_stop_waits_no_longer_than_it_may() {
+    let tree = Tree::with("big", &noise(LENGTH, 1));
+    let mut server = Launch::run(&tree, &patient("1s"), "").start();
+    let mut stalled = in_the_middle(&server);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(stalled.rest().len() < LENGTH - 1000);
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    for (first, second) in [
+        (Signal::TERM, Signal::TERM),
+        (Signal::INT, Signal::INT),
+        (Signal::TERM, Signal::INT),
+    ] {
+        let tree = Tree::with("big", &noise(LENGTH, 1));
+        let mut server = Launch::run(&tree, &patient("1h"), "").start();
+        let mut idle = server.connect();
+        idle.get("/none");
+        let mut stalled = in_the_middle(&server);
+        server.signal(first);
+        // Once this is over the first signal was seen, so that the second is not merged with it.
+        idle.ends();
+        server.signal(second);
+        assert_eq!(server.wait().code(), Some(0));
+        assert!(stalled.rest().len() < LENGTH - 1000);
+    }
+}
+
+#[test]
+fn every_core_listens_and_every_connection_is_served() {
+    let Some([first, second]) = two_cores() else {
+        return;
+    };
+    let content = noise(100_000, 2);
+    let tree = Tree::with("file", &content);
+    for cores in ["2".to_owned(), format!("{first},{second}")] {
+        let server = Launch::serve_on(&cores, tree.root()).start();
+        assert_eq!(listeners(server.address.port()), 2, "--cores {cores}");
+        let serve = || {
+            let connect = |_| Client::connect(server.address);
+            let mut clients: Vec<_> = (0..50).map(connect).collect();
+            for _ in 0..5 {
+                for client in &mut clients {
+                    client.send(get("/file"));
+                }
+                for client in &mut clients {
+                    assert!(client.response().body == content);
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(serve);
+            }
+        });
+        server.stop();
+    }
+}
+
+#[test]
+fn a_stop_reaches_every_core() {
+    if two_cores().is_none() {
+        return;
+    }
+    let tree = Tree::with("big", &noise(LENGTH, 3));
+    let mut server = Launch::serve_on("2", tree.root()).start();
+    let mut clients: Vec<_> = (0..8).map(|_| in_the_middle(&server)).collect();
+    let mut idle: Vec<_> = (0..30).map(|_| server.connect()).collect();
+    for client in &mut idle {
+        client.get("/none");
+    }
+    server.signal(Signal::TERM);
+    for client in &mut idle {
+        client.ends();
+    }
+    refuses_connections(&server);
+    for client in &mut clients {
+        assert!(client.body(LENGTH - 1000) == noise(LENGTH, 3)[1000..]);
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn several_addresses_are_served_and_printed() {
+    let tree = Tree::with("file", b"content");
+    let mut server = Launch::serve(tree.root())
+        .arguments(["--listen", "127.0.0.2:0"])
+        .start();
+    let second = server.next_address();
+    assert_ne!(server.address, second);
+    for address in [server.address, second] {
+        assert_eq!(
+            Client::connect(address).get("/file").body,
+            b"content",
+            "{address}"
+        );
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_user_who_is_not_root_serves_every_file() {
+    let tree = Tree::new();
+    let sizes = [0, 1, 16_384, 16_385, 262_144, 262_145, 5_000_000];
+    for size in sizes {
+        tree.write(&size.to_string(), &noise(size, 4));
+    }
+    let server = Launch::serve(tree.root()).unprivileged(&tree).start();
+    let serve = || {
+        let mut client = Client::connect(server.address);
+        for size in sizes {
+            assert!(
+                client.get(&format!("/{size}")).body == noise(size, 4),
+                "{size}"
+            );
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(serve);
+        }
+    });
+    server.stop();
+}
+
+#[test]
+fn nothing_is_logged_for_requests() {
+    let tree = Tree::with("file", b"content");
+    let server = Server::serve(&tree);
+    let mut client = server.connect();
+    client.get("/file");
+    let before = server.log();
+    for _ in 0..50 {
+        client.get("/file");
+        client.get("/none");
+    }
+    assert_eq!(server.log(), before);
+}
+
+/// A config that leaves stalled clients to the end of the server, which may take `graceful_timeout`.
+fn patient(graceful_timeout: &str) -> String {
+    format!("graceful-timeout = \"{graceful_timeout}\"\n[timeouts]\nsend-stall = \"1h\"")
+}
+
+/// A client that has read the head of `/big` and the first 1000 bytes of its body.
+fn in_the_middle(server: &Server) -> Client {
+    let mut client = Client::connect_narrow(server.address);
+    client.send(get("/big"));
+    assert_eq!(client.head().content_length(), LENGTH);
+    client.body(1000);
+    client
+}
+
+/// Waits until nobody listens at the server's address.
+#[track_caller]
+fn refuses_connections(server: &Server) {
+    eventually("connections are refused", || {
+        TcpStream::connect(server.address).is_err()
+    });
+}
+
+/// Two cores that this process may use; says so when there is only one, since a test is then skipped.
+fn two_cores() -> Option<[usize; 2]> {
+    let allowed = sched_getaffinity(None).expect("the cores this process may use");
+    let mut cores = (0..1024).filter(|&core| allowed.is_set(core));
+    let pair = cores.next().zip(cores.next());
+    if pair.is_none() {
+        println!("skipped: one core only");
+    }
+    pair.map(Into::into)
+}
+
+/// How many sockets listen at `port` of 127.0.0.1.
+fn listeners(port: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").expect("the table of sockets");
+    let local = format!("0100007F:{port:04X}");
+    // The columns are: number, local address, remote address, state; 0A is LISTEN.
+    let listens = |line: &&str| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        columns[1] == local && columns[3] == "0A"
+    };
+    table.lines().filter(listens).count()
+}

@@ -1,0 +1,239 @@
+//! Time limits, full tables, and clients that leave without a word: what they held comes back.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{Client, Launch, Server, Tree, eventually, get, noise};
+
+/// More than the sockets between server and client hold.
+const LENGTH: usize = 16 * 1024 * 1024;
+
+#[test]
+fn an_idle_connection_is_ended() {
+    let tree = Tree::with("file", b"content");
+    let server = Launch::run(&tree, "[timeouts]\nkeep-alive = \"1s\"", "").start();
+    let mut client = server.connect();
+    client.get("/file");
+    let idle_since = Instant::now();
+    client.ends();
+    assert!(
+        idle_since.elapsed() > Duration::from_millis(500),
+        "cut too early"
+    );
+}
+
+#[test]
+fn a_connection_in_use_is_not_idle() {
+    let tree = Tree::with("file", b"content");
+    let server = Launch::run(&tree, "[timeouts]\nkeep-alive = \"3s\"", "").start();
+    let mut client = server.connect();
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(5) {
+        assert_eq!(client.get("/file").body, b"content");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_head_that_does_not_end_is_cut() {
+    let tree = Tree::with("file", b"content");
+    let server = Launch::run(&tree, "[timeouts]\nheader = \"1s\"\nlinger = \"1s\"", "").start();
+    // As a first request, as a later one, and dripping.
+    let mut client = server.connect();
+    client.send("GET /file HTTP/1.1\r\nHo");
+    too_slow(&mut client);
+    let mut client = server.connect();
+    client.get("/file");
+    client.send("GET /file HTTP/1.1\r\nHo");
+    too_slow(&mut client);
+    let mut client = server.connect();
+    let head = format!("GET /file HTTP/1.1\r\nHost: {}", "x".repeat(600));
+    let drip = |byte| {
+        thread::sleep(Duration::from_millis(100));
+        client.try_send([byte])
+    };
+    assert!(
+        head.bytes().map(drip).any(|sent| sent.is_err()),
+        "a minute of dripping"
+    );
+}
+
+#[test]
+fn a_connection_without_a_request_is_ended() {
+    let tree = Tree::with("file", b"content");
+    let timeouts = "[timeouts]\nheader = \"1s\"\nkeep-alive = \"1s\"\nlinger = \"1s\"";
+    let server = Launch::run(&tree, timeouts, "").start();
+    too_slow(&mut server.connect());
+}
+
+#[test]
+fn a_reader_that_stalls_is_cut() {
+    let tree = Tree::with("big", &noise(LENGTH, 1));
+    let timeouts = "[timeouts]\nsend-stall = \"1s\"\nlinger = \"1s\"";
+    let server = Launch::run(&tree, timeouts, "").start();
+    let idle = server.sockets();
+    let mut clients: Vec<_> = (0..5).map(|_| stalled(&server)).collect();
+    server.wait_for_sockets(idle);
+    for client in &mut clients {
+        let rest = client.rest();
+        assert!(rest.len() < LENGTH, "all of it was sent");
+        assert!(noise(LENGTH, 1).starts_with(&rest));
+    }
+    assert_eq!(server.get("/big").body.len(), LENGTH);
+}
+
+#[test]
+fn a_reader_that_is_slow_is_not_cut() {
+    let tree = Tree::with("big", &noise(LENGTH, 1));
+    let server = Launch::run(&tree, "[timeouts]\nsend-stall = \"3s\"", "").start();
+    let mut client = Client::connect_narrow(server.address);
+    client.send(get("/big"));
+    assert_eq!(client.head().content_length(), LENGTH);
+    // Longer than the limit in all, with progress far more often.
+    let pieces = 50;
+    for piece in noise(LENGTH, 1).chunks(LENGTH.div_ceil(pieces)) {
+        assert!(client.body(piece.len()) == piece);
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn aborted_downloads_leave_nothing_open() {
+    let tree = Tree::new();
+    for number in 0..3 {
+        tree.write(&number.to_string(), &noise(LENGTH, number));
+    }
+    let pipes = 4;
+    let config = format!("[io]\npipes-per-core = {pipes}");
+    let server = Launch::run(&tree, &config, "").start();
+    let sockets = server.sockets();
+    let pipe_ends = server.open_files("pipe:");
+    for round in 0..4 {
+        let mut clients: Vec<_> = (0..30)
+            .map(|number| {
+                let mut client = Client::connect_narrow(server.address);
+                client.send(get(&format!("/{}", number % 3)));
+                client
+            })
+            .collect();
+        for client in clients.iter_mut().take(20) {
+            let length = client.head().content_length();
+            client.body((length / 1000 * round).max(1));
+        }
+        // Half of them orderly, half with a reset; some before they have read a byte.
+        for (number, client) in clients.into_iter().enumerate() {
+            if number % 2 == 0 {
+                client.reset();
+            }
+        }
+        server.wait_for_sockets(sockets);
+    }
+    // What a cache or a pool may keep is bounded: a descriptor for each file, two for each pipe.
+    let root = tree.root();
+    let root = root.to_str().expect("a temporary directory in UTF-8");
+    eventually("no more files than there are, and the root", || {
+        server.open_files(root) <= 4
+    });
+    eventually("no more pipes than the pool has", || {
+        server.open_files("pipe:") <= pipe_ends + 2 * pipes
+    });
+    assert!(server.get("/1").body == noise(LENGTH, 1));
+}
+
+#[test]
+fn more_downloads_than_pipes() {
+    let content = noise(LENGTH / 2, 1);
+    let tree = Tree::with("big", &content);
+    let server = Launch::run(&tree, "[io]\npipes-per-core = 2", "").start();
+    at_the_same_time(&server, 20, &content);
+}
+
+#[test]
+fn more_downloads_than_a_users_pipe_pages() {
+    let content = noise(LENGTH / 2, 2);
+    let tree = Tree::with("big", &content);
+    // 90 pipes of 1 MiB; an unprivileged user has 64 MiB.
+    let io = "[io]\npipe-size = \"1m\"\npipes-per-core = 90";
+    let launch = Launch::run(&tree, io, "").unprivileged(&tree);
+    let server = launch.start();
+    at_the_same_time(&server, 80, &content);
+    at_the_same_time(&server, 80, &content);
+}
+
+#[test]
+fn out_of_descriptors_it_serves_some_and_recovers() {
+    let content = noise(300_000, 3);
+    let tree = Tree::with("big", &content);
+    let server = Launch::serve(tree.root()).limited("-n 48").start();
+    let idle = server.sockets();
+    for _ in 0..3 {
+        // More than it can have; those it has no room for wait in the backlog or are turned away.
+        let mut clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
+        let first = clients.first_mut().expect("a hundred of them");
+        assert!(first.get("/big").body == content);
+        drop(clients);
+        server.wait_for_sockets(idle);
+        assert!(server.get("/big").body == content);
+        server.wait_for_sockets(idle);
+    }
+    server.stop();
+}
+
+#[test]
+fn a_full_core_takes_new_connections_once_others_leave() {
+    let tree = Tree::with("file", b"content");
+    let limits = "[limits]\nconnections-per-core = 5";
+    let server = Launch::run(&tree, limits, "").start();
+    let idle = server.sockets();
+    for _ in 0..3 {
+        let mut clients: Vec<_> = (0..5).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            assert_eq!(client.get("/file").body, b"content");
+        }
+        let beyond: Vec<_> = (0..20).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            assert_eq!(client.get("/file").body, b"content");
+        }
+        assert!(server.sockets() <= idle + 6, "{} sockets", server.sockets());
+        drop(clients);
+        drop(beyond);
+        server.wait_for_sockets(idle);
+    }
+    assert_eq!(server.get("/file").body, b"content");
+}
+
+/// Checks that a client was answered 408 or nothing, and that the connection has ended.
+#[track_caller]
+fn too_slow(client: &mut Client) {
+    if let Some(response) = client.response_or_end() {
+        assert_eq!(response.status, 408);
+        client.ends();
+    }
+}
+
+/// A client that asks for `/big`, reads the head, and then nothing more.
+fn stalled(server: &Server) -> Client {
+    let mut client = Client::connect_narrow(server.address);
+    client.send(get("/big"));
+    assert_eq!(client.head().content_length(), LENGTH);
+    client
+}
+
+/// Downloads `/big`, which is `content`, `count` times side by side: every client has its head before any
+/// reads on, then all read a piece in turn.
+fn at_the_same_time(server: &Server, count: usize, content: &[u8]) {
+    let mut clients: Vec<_> = (0..count)
+        .map(|_| Client::connect_narrow(server.address))
+        .collect();
+    for client in &mut clients {
+        client.send(get("/big"));
+    }
+    for client in &mut clients {
+        assert_eq!(client.head().content_length(), content.len());
+    }
+    for piece in content.chunks(content.len().div_ceil(4)) {
+        for client in &mut clients {
+            assert!(client.body(piece.len()) == piece);
+        }
+    }
+}

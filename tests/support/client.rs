@@ -1,0 +1,231 @@
+//! A client on a raw socket. It reads exactly what a response's head promises and keeps what follows,
+//! so that a response that is a byte too long or too short breaks the next one.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::WATCHDOG;
+
+/// The largest head that a server has a reason to send.
+const HEAD_BYTES_MAX: usize = 8192;
+
+/// A request without a body, with the headers that every test needs.
+pub(crate) fn request(method: &str, target: &str) -> String {
+    format!("{method} {target} HTTP/1.1\r\nHost: test\r\n\r\n")
+}
+
+/// A GET request for `target`.
+pub(crate) fn get(target: &str) -> String {
+    request("GET", target)
+}
+
+/// One response, read to its end.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    /// In the order they came in, names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    /// The value of the header `name` (in lower case), which must not be there twice.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(key, _)| key == name);
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert!(values.next().is_none(), "{name} is there twice: {self:?}");
+        value
+    }
+
+    /// Whether the head says that the connection ends here.
+    pub(crate) fn closes(&self) -> bool {
+        self.header("connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("close"))
+    }
+
+    /// The bytes of the body that the head promises.
+    pub(crate) fn content_length(&self) -> usize {
+        let value = self.header("content-length").expect("Content-Length");
+        value.parse().expect("a number in Content-Length")
+    }
+
+    /// The headers but `Date`, which differs from one second to the next.
+    pub(crate) fn steady_headers(&self) -> Vec<&(String, String)> {
+        let steady = |header: &&(String, String)| header.0 != "date";
+        self.headers.iter().filter(steady).collect()
+    }
+}
+
+/// A connection to a server.
+pub(crate) struct Client {
+    stream: TcpStream,
+    /// What was received and not asked for yet.
+    received: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).expect("a connection"))
+    }
+
+    /// A client with a small receive buffer: the server's sends come to a halt soon after this side stops
+    /// reading, once the server's own send buffer, which may grow to 4 MiB, is full too.
+    pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
+        let family = AddressFamily::INET;
+        // A server that another test starts must not inherit it.
+        let socket =
+            rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                .expect("a socket");
+        sockopt::set_socket_recv_buffer_size(&socket, 16 * 1024).expect("a small buffer");
+        rustix::net::connect(&socket, &address).expect("a connection");
+        Self::over(TcpStream::from(socket))
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        let watchdog = Some(WATCHDOG);
+        stream.set_read_timeout(watchdog).expect("a read timeout");
+        stream.set_write_timeout(watchdog).expect("a write timeout");
+        stream.set_nodelay(true).expect("no delay");
+        let received = Vec::new();
+        Self { stream, received }
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).expect("a request to be sent");
+    }
+
+    /// Sends to a server that may have closed the connection.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Asks for `target` and reads the response.
+    pub(crate) fn get(&mut self, target: &str) -> Response {
+        self.send(get(target));
+        self.response()
+    }
+
+    /// Reads the response to a request that was not HEAD.
+    #[track_caller]
+    pub(crate) fn response(&mut self) -> Response {
+        let mut response = self.head();
+        response.body = self.body(response.content_length());
+        response
+    }
+
+    /// Reads the response to a request that was not HEAD; `None` when the connection ends before it does.
+    #[track_caller]
+    pub(crate) fn response_or_end(&mut self) -> Option<Response> {
+        let mut response = self.head_or_end()?;
+        response.body = self.body_or_end(response.content_length())?;
+        Some(response)
+    }
+
+    /// Reads the head of a response and leaves its body unread.
+    #[track_caller]
+    pub(crate) fn head(&mut self) -> Response {
+        let head = self.head_or_end();
+        let so_far = String::from_utf8_lossy(&self.received);
+        head.unwrap_or_else(|| panic!("closed before the end of a head: {so_far:?}"))
+    }
+
+    /// Reads the next `length` bytes.
+    #[track_caller]
+    pub(crate) fn body(&mut self, length: usize) -> Vec<u8> {
+        let body = self.body_or_end(length);
+        let so_far = self.received.len();
+        body.unwrap_or_else(|| panic!("closed after {so_far} of {length} bytes"))
+    }
+
+    #[track_caller]
+    fn head_or_end(&mut self) -> Option<Response> {
+        loop {
+            if let Some(response) = self.parsed() {
+                return Some(response);
+            }
+            assert!(self.received.len() < HEAD_BYTES_MAX, "a head without end");
+            if self.receive(4096) == 0 {
+                return None;
+            }
+        }
+    }
+
+    #[track_caller]
+    fn body_or_end(&mut self, length: usize) -> Option<Vec<u8>> {
+        while self.received.len() < length {
+            let missing = length - self.received.len();
+            if self.receive(missing) == 0 {
+                return None;
+            }
+        }
+        let rest = self.received.split_off(length);
+        Some(std::mem::replace(&mut self.received, rest))
+    }
+
+    /// Reads until the server ends the connection, orderly or with a reset.
+    #[track_caller]
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        while self.receive(1 << 16) > 0 {}
+        std::mem::take(&mut self.received)
+    }
+
+    /// Checks that the server ends the connection without another byte.
+    #[track_caller]
+    pub(crate) fn ends(&mut self) {
+        let rest = self.rest();
+        assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
+    }
+
+    /// Ends this side's sending; the server may still answer.
+    pub(crate) fn finish_sending(&mut self) {
+        // It may have closed already.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(self) {
+        sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).expect("no linger");
+    }
+
+    /// Receives what is there, at least one byte but for the end, and at most `length` bytes; returns how many
+    /// they were: none once the server has ended the connection, orderly or with a reset.
+    #[track_caller]
+    fn receive(&mut self, length: usize) -> usize {
+        let mut buffer = [0; 1 << 14];
+        let length = length.min(buffer.len());
+        let count = match self.stream.read(&mut buffer[..length]) {
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            Err(error) => panic!("neither a byte nor the connection's end: {error}"),
+        };
+        self.received.extend_from_slice(&buffer[..count]);
+        count
+    }
+
+    /// Takes a complete head off what was received.
+    fn parsed(&mut self) -> Option<Response> {
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut head = httparse::Response::new(&mut headers);
+        let parsed = head.parse(&self.received);
+        let so_far = String::from_utf8_lossy(&self.received);
+        let parsed = parsed.unwrap_or_else(|error| panic!("{error}: {so_far:?}"));
+        let httparse::Status::Complete(length) = parsed else {
+            return None;
+        };
+        let response = Response {
+            status: head.code.expect("a complete head has a status"),
+            headers: head.headers.iter().map(owned).collect(),
+            body: Vec::new(),
+        };
+        self.received.drain(..length);
+        Some(response)
+    }
+}
+
+fn owned(header: &httparse::Header<'_>) -> (String, String) {
+    let value = std::str::from_utf8(header.value).expect("a header in UTF-8");
+    (header.name.to_ascii_lowercase(), value.to_owned())
+}

@@ -1,0 +1,34 @@
+//! What the tests share: a directory tree, a server that serves it, and a client that trusts nothing.
+
+mod client;
+mod server;
+mod tree;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use client::{Client, Response, get, request};
+pub(crate) use server::{Launch, Server, is_root};
+pub(crate) use tree::{SECRET, Tree, noise};
+
+/// How long anything may take before the test calls it stuck.
+pub(crate) const WATCHDOG: Duration = Duration::from_mins(1);
+
+/// Waits until `condition` holds, and panics with `what` when it never does.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + WATCHDOG;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether the program `name` can be run here; says so when it can't, since a test is then skipped.
+pub(crate) fn installed(name: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()));
+    if !found {
+        println!("skipped: {name} is not installed");
+    }
+    found
+}

@@ -1,0 +1,408 @@
+//! Starts the real binary, and makes sure that it ends with the test.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use super::{Client, Response, Tree, WATCHDOG, eventually};
+
+/// How many servers may run at the same time. Each locks some memory, and an unprivileged user has 8 MiB
+/// for all of them.
+const SERVERS_MAX: usize = 4;
+
+/// The user that tests run as root use when they need one who is not.
+const NOBODY: &str = "65534";
+
+static SERVERS: Mutex<usize> = Mutex::new(0);
+static SERVER_ENDED: Condvar = Condvar::new();
+
+/// Whether the tests run as root.
+pub(crate) fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// A command line of tidegate that is about to be run.
+pub(crate) struct Launch {
+    /// Programs that change what they are given (limits, user) and then run the rest of the line.
+    wrappers: Vec<OsString>,
+    binary: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl Launch {
+    /// tidegate with `arguments` as they stand.
+    pub(crate) fn with<S: Into<OsString>>(arguments: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            wrappers: Vec::new(),
+            binary: PathBuf::from(env!("CARGO_BIN_EXE_tidegate")),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    /// `tidegate serve` on one core and a free port.
+    pub(crate) fn serve(root: impl AsRef<Path>) -> Self {
+        Self::serve_on("1", root)
+    }
+
+    /// `tidegate serve` on `cores` and a free port.
+    pub(crate) fn serve_on(cores: &str, root: impl AsRef<Path>) -> Self {
+        Self::with(["serve", "--listen", "127.0.0.1:0", "--cores", cores]).argument(root.as_ref())
+    }
+
+    /// `tidegate run` with a config file for `tree`: one core and a free port, then `config`, which starts
+    /// in the `[server]` table, then a site to which `site` adds keys.
+    pub(crate) fn run(tree: &Tree, config: &str, site: &str) -> Self {
+        let root = tree.root();
+        let root = root.display();
+        let text = format!(
+            "[server]\ncores = 1\n{config}\n\n\
+             [[listen]]\naddress = \"127.0.0.1:0\"\n\n\
+             [[site]]\nroot = \"{root}\"\n{site}\n"
+        );
+        let path = tree.base().join("tidegate.toml");
+        fs::write(&path, text).expect("a config file");
+        Self::with(["run", "--config"]).argument(path)
+    }
+
+    pub(crate) fn argument(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    pub(crate) fn arguments<S: Into<OsString>>(
+        mut self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Runs the line through `wrapper`, a command that ends by running what follows it.
+    pub(crate) fn through<S: Into<OsString>>(
+        mut self,
+        wrapper: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.wrappers.extend(wrapper.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a limit with the shell's `ulimit`, in its units.
+    pub(crate) fn limited(self, limit: &str) -> Self {
+        let script = format!("ulimit {limit} && exec \"$@\"");
+        self.through(["sh", "-c", &script, "sh"])
+    }
+
+    /// Runs as a user who is not root, from a copy of the binary that this user can reach: as nobody when
+    /// the tests run as root, else as the user they run as. To be called after [`Launch::limited`].
+    pub(crate) fn unprivileged(mut self, tree: &Tree) -> Self {
+        if !is_root() {
+            return self;
+        }
+        let copy = tree.base().join("tidegate");
+        // By a program of its own: a file that this process had open for writing might be inherited by
+        // another test's child at that moment, and could not be run then.
+        let copied = Command::new("cp").arg(&self.binary).arg(&copy).status();
+        assert!(copied.expect("cp").success(), "a copy of the binary");
+        self.binary = copy;
+        let user = format!("--reuid={NOBODY}");
+        let group = format!("--regid={NOBODY}");
+        self.through(["setpriv", &user, &group, "--clear-groups"])
+    }
+
+    /// Starts a server and waits until it serves.
+    #[track_caller]
+    pub(crate) fn start(self) -> Server {
+        match self.start_or_refusal() {
+            Ok(server) => server,
+            Err(output) => panic!("the server does not serve: {output:?}"),
+        }
+    }
+
+    /// Starts a server; what it left when it ended without serving.
+    #[track_caller]
+    pub(crate) fn start_or_refusal(self) -> Result<Server, Output> {
+        let process = self.spawn();
+        match process.line() {
+            Some(line) => Ok(Server {
+                address: address(&line),
+                process,
+            }),
+            None => Err(process.output(String::new())),
+        }
+    }
+
+    /// Runs a command that ends by itself.
+    #[track_caller]
+    pub(crate) fn output(self) -> Output {
+        let process = self.spawn();
+        let mut stdout = String::new();
+        while let Some(line) = process.line() {
+            stdout.push_str(&line);
+            stdout.push('\n');
+        }
+        process.output(stdout)
+    }
+
+    /// Starts the process, once there is room for it.
+    fn spawn(self) -> Process {
+        let room = Room::take();
+        let mut line = self.wrappers;
+        line.push(self.binary.into());
+        line.extend(self.arguments);
+        let mut child = Command::new(&line[0])
+            .args(&line[1..])
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", line[0].display()));
+        let stdout = child.stdout.take().expect("standard output is piped");
+        let stderr = child.stderr.take().expect("standard error is piped");
+        let text = Arc::new(Mutex::new(Vec::new()));
+        Process {
+            child,
+            lines: lines(stdout),
+            reader: Some(collect(stderr, Arc::clone(&text))),
+            stderr: text,
+            _room: room,
+        }
+    }
+}
+
+/// What a command that ended by itself left.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// Checks that the command ended well and said nothing on standard error; returns what it printed.
+    #[track_caller]
+    pub(crate) fn success(self) -> String {
+        assert_eq!(self.status.code(), Some(0), "{self:?}");
+        assert_eq!(self.stderr, "", "{self:?}");
+        self.stdout
+    }
+
+    /// Checks that the command refused with exit status `code`, printed nothing on standard output, and
+    /// named every one of `words` (whatever their case) on standard error, without a panic.
+    #[track_caller]
+    pub(crate) fn refusal(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.status.code(), Some(code), "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        let message = self.stderr.to_lowercase();
+        assert!(!message.contains("panicked"), "{self:?}");
+        for word in words {
+            assert!(
+                message.contains(&word.to_lowercase()),
+                "no {word} in {self:?}"
+            );
+        }
+    }
+}
+
+/// A server that serves. Dropping it kills it, and shows its log when the test has failed.
+pub(crate) struct Server {
+    process: Process,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Serves `tree` with `tidegate serve`.
+    #[track_caller]
+    pub(crate) fn serve(tree: &Tree) -> Self {
+        Launch::serve(tree.root()).start()
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Asks for `target` on a connection of its own.
+    #[track_caller]
+    pub(crate) fn get(&self, target: &str) -> Response {
+        self.connect().get(target)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.process.pid(), signal).expect("a signal to the server");
+    }
+
+    /// Waits for the server's end.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+
+    /// Stops the server with TERM and checks that it ends well.
+    #[track_caller]
+    pub(crate) fn stop(mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{status}");
+    }
+
+    /// What the server wrote to standard error so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// The next address that the server says it listens on.
+    #[track_caller]
+    pub(crate) fn next_address(&self) -> SocketAddr {
+        address(&self.process.line().expect("another line"))
+    }
+
+    /// How many sockets the server has open.
+    pub(crate) fn sockets(&self) -> usize {
+        self.open_files("socket:")
+    }
+
+    /// How many files the server has open that start with `prefix`: a path, `socket:` or `pipe:`.
+    pub(crate) fn open_files(&self, prefix: &str) -> usize {
+        let directory = format!("/proc/{}/fd", self.process.child.id());
+        let links = fs::read_dir(directory).expect("the server's open files");
+        links
+            .filter_map(|link| fs::read_link(link.ok()?.path()).ok())
+            .filter(|path| path.to_string_lossy().starts_with(prefix))
+            .count()
+    }
+
+    /// Waits until the server has exactly `count` sockets open.
+    #[track_caller]
+    pub(crate) fn wait_for_sockets(&self, count: usize) {
+        eventually(&format!("{count} sockets"), || self.sockets() == count);
+    }
+}
+
+/// A running child.
+struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+    _room: Room,
+}
+
+impl Process {
+    /// The next line of standard output; `None` at its end.
+    #[track_caller]
+    fn line(&self) -> Option<String> {
+        match self.lines.recv_timeout(WATCHDOG) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no line from the child"),
+        }
+    }
+
+    #[track_caller]
+    fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the child's end", || {
+            status = self.child.try_wait().expect("the child's status");
+            status.is_some()
+        });
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the rest of standard error");
+        }
+        status.expect("the wait is over")
+    }
+
+    /// What the child left, once it has ended; `stdout` is what it printed.
+    #[track_caller]
+    fn output(mut self, stdout: String) -> Output {
+        Output {
+            status: self.wait(),
+            stdout,
+            stderr: self.stderr(),
+        }
+    }
+
+    fn stderr(&self) -> String {
+        let text = self.stderr.lock().expect("standard error");
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only when the child has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            println!("standard error of the child:\n{}", self.stderr());
+        }
+    }
+}
+
+/// The address in the line of a server that listens.
+#[track_caller]
+fn address(line: &str) -> SocketAddr {
+    let address = line.strip_prefix("listening on http://");
+    let address = address.and_then(|address| address.parse().ok());
+    address.unwrap_or_else(|| panic!("not the line of a server that listens: {line}"))
+}
+
+/// Sends on what a child prints, line by line.
+fn lines(stdout: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        // The receiver is gone once the test is over.
+        lines
+            .into_iter()
+            .try_for_each(|line| sender.send(line))
+            .ok();
+    });
+    receiver
+}
+
+/// Gathers what a child says, so that it never waits for a reader.
+fn collect(mut stderr: ChildStderr, text: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stderr.read(&mut buffer) {
+            text.lock()
+                .expect("standard error")
+                .extend(&buffer[..count]);
+        }
+    })
+}
+
+/// One of the [`SERVERS_MAX`] places.
+struct Room;
+
+impl Room {
+    fn take() -> Self {
+        let taken = SERVERS.lock().expect("the count of servers");
+        let mut taken = SERVER_ENDED
+            .wait_while(taken, |taken| *taken >= SERVERS_MAX)
+            .expect("the count of servers");
+        *taken += 1;
+        Self
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Ok(mut taken) = SERVERS.lock() {
+            *taken -= 1;
+        }
+        SERVER_ENDED.notify_one();
+    }
+}

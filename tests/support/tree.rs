@@ -1,0 +1,76 @@
+//! A fresh directory tree: a root to be served, and a secret beside it that must never be.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// What the file outside of the root holds.
+pub(crate) const SECRET: &str = "this byte string is outside of the root";
+
+/// A temporary directory that holds `www`, the root, and `secret`, outside of it. Any user can read it.
+pub(crate) struct Tree {
+    base: TempDir,
+}
+
+impl Tree {
+    pub(crate) fn new() -> Self {
+        let base = TempDir::with_prefix("tidegate-").expect("a temporary directory");
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(base.path(), open).expect("permissions of a temporary directory");
+        fs::create_dir(base.path().join("www")).expect("a root");
+        fs::write(base.path().join("secret"), SECRET).expect("a secret");
+        Self { base }
+    }
+
+    /// A tree of which the root holds the one file `path`.
+    pub(crate) fn with(path: &str, content: &[u8]) -> Self {
+        let tree = Self::new();
+        tree.write(path, content);
+        tree
+    }
+
+    /// The directory that the root stands in.
+    pub(crate) fn base(&self) -> &Path {
+        self.base.path()
+    }
+
+    /// The directory to be served.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.base().join("www")
+    }
+
+    /// Where `path`, relative to the root, is on disk.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.root().join(path)
+    }
+
+    /// Makes the file `path` and the directories above it.
+    pub(crate) fn write(&self, path: &str, content: &[u8]) {
+        let path = self.path(path);
+        let parent = path.parent().expect("a file is in a directory");
+        fs::create_dir_all(parent).expect("directories for a file");
+        fs::write(path, content).expect("a file");
+    }
+
+    /// Makes a symbolic link at `path` that points to `target`.
+    pub(crate) fn link(&self, path: &str, target: &str) {
+        std::os::unix::fs::symlink(target, self.path(path)).expect("a symbolic link");
+    }
+}
+
+/// `length` bytes that look random, always the same for a `seed`: no two blocks of them are alike, so a
+/// block that is repeated, left out or out of place shows.
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
