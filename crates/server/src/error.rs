@@ -25,6 +25,16 @@ pub enum Error {
         /// How many there are.
         available: usize,
     },
+    /// Too few descriptors to run at all.
+    #[error(
+        "RLIMIT_NOFILE is too small: {limit} descriptors, and {needed} are needed for this many cores: raise it with `ulimit -n` or LimitNOFILE=, or use fewer cores"
+    )]
+    Descriptors {
+        /// The limit in force.
+        limit: usize,
+        /// The fewest for the configured cores.
+        needed: usize,
+    },
     /// The cores of the process could not be told.
     #[error("cannot tell which cores this process may run on (sched_getaffinity)")]
     NoCores,

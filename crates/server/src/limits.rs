@@ -3,12 +3,17 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate_config::Settings;
 
+use crate::error::Error;
+
 /// Descriptors that belong to no connection: rings, eventfds, listeners, logs, the root, and some
 /// to answer with when all the rest are gone.
 const RESERVED_PER_SHARD: usize = 24;
 
 /// Descriptors of a pipe.
 const PIPE_FDS: usize = 2;
+
+/// The fewest a shard runs with: a pipe and a connection with its file.
+const SHARD_MIN: usize = RESERVED_PER_SHARD + PIPE_FDS + 2;
 
 /// A shard's share of the process's descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +39,19 @@ pub(crate) fn raise() {
 }
 
 /// Each shard's share for `settings`, lowered to fit RLIMIT_NOFILE.
-pub(crate) fn share(settings: &Settings, shards: usize) -> Share {
+pub(crate) fn share(settings: &Settings, shards: usize) -> Result<Share, Error> {
     let descriptors = getrlimit(Resource::Nofile)
         .current
         .map_or(usize::MAX, |limit| {
             usize::try_from(limit).unwrap_or(usize::MAX)
         });
+    let needed = SHARD_MIN * shards;
+    if descriptors < needed {
+        return Err(Error::Descriptors {
+            limit: descriptors,
+            needed,
+        });
+    }
     let share = divide(settings, descriptors / shards);
     if share.connections < settings.limits.connections_per_core {
         tracing::info!(
@@ -48,7 +60,7 @@ pub(crate) fn share(settings: &Settings, shards: usize) -> Share {
             "lowered to fit RLIMIT_NOFILE ({descriptors})"
         );
     }
-    share
+    Ok(share)
 }
 
 /// Pipes get at most an eighth of the descriptors, cached files a quarter, connections the rest.

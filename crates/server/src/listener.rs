@@ -22,10 +22,17 @@ use crate::shard::Shard;
 /// How long accepting rests when the system has no descriptor or memory for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// An address, and a socket that listens on it for each shard.
+/// An address, and a listener on it for each shard.
 pub(crate) struct Bound {
     pub(crate) address: SocketAddr,
-    pub(crate) sockets: Vec<OwnedFd>,
+    pub(crate) listeners: Vec<Listener>,
+}
+
+/// A listening socket.
+pub(crate) struct Listener {
+    pub(crate) socket: OwnedFd,
+    /// How many connections may wait in it.
+    pub(crate) backlog: usize,
 }
 
 /// Listens on an address `shards` times over (`SO_REUSEPORT`): the kernel spreads connections.
@@ -63,7 +70,14 @@ fn bind_all(wanted: SocketAddr, backlog: u32, shards: usize) -> io::Result<Bound
     for socket in &sockets {
         listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
     }
-    Ok(Bound { address, sockets })
+    let listeners = sockets.into_iter().map(|socket| Listener {
+        socket,
+        backlog: backlog as usize,
+    });
+    Ok(Bound {
+        address,
+        listeners: listeners.collect(),
+    })
 }
 
 fn bound_socket(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
@@ -85,13 +99,24 @@ fn bound_socket(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
 }
 
 /// Accepts connections until the shard stops, then those that wait already.
-pub(crate) async fn accept(shard: Rc<Shard>, listener: Fd) {
+///
+/// A multishot accept takes all that wait at once, so it is used while all that can wait fit.
+/// Nearer to the limit they are accepted one by one, and at it they wait in the backlog.
+pub(crate) async fn accept(shard: Rc<Shard>, listener: Fd, backlog: usize) {
     let mut accept = shard.ring.accept(&listener);
     while !shard.stopping() {
-        if shard.is_full() {
-            pause(&shard, &listener, &mut accept).await;
+        let room = shard.room();
+        if room == 0 {
+            shard.wait_for_room().await;
+            continue;
         }
-        match accept.next().await {
+        let accepted = if room > backlog {
+            accept.next().await
+        } else {
+            disarm(&shard, &listener, &mut accept).await;
+            shard.ring.accept_one(&listener).await
+        };
+        match accepted {
             Ok(socket) => start(&shard, socket),
             Err(error) => rest(&shard, &error).await,
         }
@@ -99,30 +124,27 @@ pub(crate) async fn accept(shard: Rc<Shard>, listener: Fd) {
     drain(&shard, &listener, &mut accept).await;
 }
 
-/// At the limit of connections: stops accepting until one is gone. New ones wait in the backlog.
-async fn pause(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
-    drain_accepted(shard, listener, accept).await;
-    shard.wait_for_room().await;
-}
-
-/// Serves what the kernel accepted before it was told to stop.
-async fn drain_accepted(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
+/// Ends a multishot accept, and serves what it had accepted by then.
+async fn disarm(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
+    if !accept.is_armed() {
+        return;
+    }
     if shard
         .ring
         .cancel(listener)
         .await
-        .is_ok_and(|count| count == 0)
+        .is_ok_and(|count| count > 0)
     {
-        return;
+        while let Ok(socket) = accept.next().await {
+            start(shard, socket);
+        }
     }
-    while let Ok(socket) = accept.next().await {
-        start(shard, socket);
-    }
+    *accept = shard.ring.accept(listener);
 }
 
 /// Serves all that have connected: to close a listener resets those in its backlog.
 async fn drain(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
-    drain_accepted(shard, listener, accept).await;
+    disarm(shard, listener, accept).await;
     if rustix::io::ioctl_fionbio(listener, true).is_err() {
         return;
     }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use glommio::{LocalExecutorBuilder, Placement};
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::pipe::{PipeFlags, pipe_with};
 use tidegate_config::Settings;
 
 use crate::error::Error;
 use crate::limits;
-use crate::listener::{Bound, listen_on};
+use crate::listener::{Bound, Listener, listen_on};
 use crate::shard::{self, Seed};
 use crate::{cores, signals};
 
@@ -41,7 +41,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&[SocketAddr])) -> Result<(
     limits::raise();
     let abilities = tidegate_uring::probe().map_err(Error::Uring)?;
     let cores = cores::choose(&settings.server.cores)?;
-    let share = limits::share(&settings, cores.len());
+    let share = limits::share(&settings, cores.len())?;
     let bound = settings
         .listen
         .iter()
@@ -55,11 +55,14 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&[SocketAddr])) -> Result<(
     let settings = Arc::new(settings);
     let mut controls = Vec::new();
     for (number, core) in cores.iter().enumerate() {
-        let (control, shard_control) = control_pair().map_err(|source| Error::Shard {
-            shard: number,
-            operation: "make its control eventfd",
-            source: source.into(),
-        })?;
+        // Not an eventfd: Linux 6.18 tells a ring that has an eventfd of its own only once of an
+        // eventfd that it waits for.
+        let (shard_control, control) =
+            pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Error::Shard {
+                shard: number,
+                operation: "make its control pipe",
+                source: Box::new(std::io::Error::from(errno)),
+            })?;
         controls.push(control);
         let seed = Seed {
             number,
@@ -77,22 +80,15 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&[SocketAddr])) -> Result<(
     supervise(&events, &controls, || on_ready(&addresses))
 }
 
-/// The n-th socket of every address, for the n-th shard.
-fn by_shard(bound: Vec<Bound>, shards: usize) -> Vec<Vec<OwnedFd>> {
-    let mut listeners: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
+/// The n-th listener of every address, for the n-th shard.
+fn by_shard(bound: Vec<Bound>, shards: usize) -> Vec<Vec<Listener>> {
+    let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
     for bound in bound {
-        for (shard, socket) in listeners.iter_mut().zip(bound.sockets) {
-            shard.push(socket);
+        for (shard, listener) in listeners.iter_mut().zip(bound.listeners) {
+            shard.push(listener);
         }
     }
     listeners
-}
-
-/// An eventfd, for the main thread and for a shard.
-fn control_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
-    let control = eventfd(0, EventfdFlags::CLOEXEC)?;
-    let shard_control = rustix::io::fcntl_dupfd_cloexec(&control, 0)?;
-    Ok((control, shard_control))
 }
 
 /// Starts a shard's thread, which reports its end whatever ends it.
@@ -183,7 +179,7 @@ fn supervise(
 }
 
 fn notify(control: &OwnedFd) {
-    if let Err(error) = rustix::io::write(control, &1u64.to_ne_bytes()) {
+    if let Err(error) = rustix::io::write(control, b".") {
         tracing::error!(%error, "cannot tell a shard to stop");
     }
 }

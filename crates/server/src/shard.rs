@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::deadlines::Deadlines;
 use crate::error::Error;
 use crate::limits::Share;
-use crate::listener;
+use crate::listener::{self, Listener};
 
 /// At most one warning of a failing accept in this time.
 const WARN_EVERY: Duration = Duration::from_secs(10);
@@ -31,8 +31,8 @@ pub(crate) struct Seed {
     pub(crate) settings: Arc<Settings>,
     pub(crate) share: Share,
     pub(crate) abilities: Abilities,
-    pub(crate) listeners: Vec<OwnedFd>,
-    /// An eventfd, written once for each signal to stop.
+    pub(crate) listeners: Vec<Listener>,
+    /// The read end of a pipe, with a byte for each signal to stop.
     pub(crate) control: OwnedFd,
 }
 
@@ -71,7 +71,11 @@ pub(crate) struct Counters {
 /// Serves on one core until told to stop. `ready` is called once it serves.
 pub(crate) async fn run(seed: Seed, ready: impl FnOnce()) -> Result<(), Error> {
     let number = seed.number;
-    let listeners: Vec<Fd> = seed.listeners.into_iter().map(Fd::from).collect();
+    let listeners: Vec<(Fd, usize)> = seed
+        .listeners
+        .into_iter()
+        .map(|listener| (Fd::from(listener.socket), listener.backlog))
+        .collect();
     let control = Fd::from(seed.control);
     let shard = Shard::new(
         seed.number,
@@ -85,12 +89,15 @@ pub(crate) async fn run(seed: Seed, ready: impl FnOnce()) -> Result<(), Error> {
     glommio::spawn_local(Rc::clone(&shard.deadlines).watch()).detach();
     let accepting: Vec<_> = listeners
         .iter()
-        .map(|listener| glommio::spawn_local(listener::accept(Rc::clone(&shard), listener.clone())))
+        .map(|(socket, backlog)| {
+            let accepting = listener::accept(Rc::clone(&shard), socket.clone(), *backlog);
+            glommio::spawn_local(accepting)
+        })
         .collect();
     ready();
     control_signal(&shard.ring, &control).await;
     shard.stopping.set(true);
-    for listener in &listeners {
+    for (listener, _) in &listeners {
         // The accepting tasks see it, take what is left and end.
         let _ = shard.ring.cancel(listener).await;
     }
@@ -110,9 +117,9 @@ pub(crate) async fn run(seed: Seed, ready: impl FnOnce()) -> Result<(), Error> {
 
 /// Waits for the main thread's word.
 async fn control_signal(ring: &Ring, control: &Fd) {
-    let (count, _) = ring.read(control, Vec::with_capacity(8), None).await;
+    let (count, _) = ring.read(control, Vec::with_capacity(1), None).await;
     if let Err(error) = count {
-        panic!("reading the shard's control eventfd: {error}");
+        panic!("reading the shard's control pipe: {error}");
     }
 }
 
@@ -172,8 +179,9 @@ impl Shard {
         self.stopping.get()
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.deadlines.len() >= self.connections_max
+    /// How many more connections are allowed.
+    pub(crate) fn room(&self) -> usize {
+        self.connections_max.saturating_sub(self.deadlines.len())
     }
 
     pub(crate) async fn wait_for_room(&self) {

@@ -97,7 +97,10 @@ impl Completion {
 /// A completion of a stream, or its bytes once they were moved out of the provided buffer.
 pub(crate) enum Item {
     Completion(Completion),
-    #[expect(clippy::box_collection, reason = "it is rare, and a slot has room for one item")]
+    #[expect(
+        clippy::box_collection,
+        reason = "it is rare, and a slot has room for one item"
+    )]
     Spilled(Box<Vec<u8>>),
 }
 

@@ -62,7 +62,7 @@ server_command() {
     program=$(server_program "$server")
     case $server in
         tidegate)
-            COMMAND=("$program" serve "$TREE" --listen "127.0.0.1:${PORTS[tidegate]}" --cores "$SERVER_CPU")
+            COMMAND=("$program" serve "$TREE" --listen "127.0.0.1:${PORTS[tidegate]}" --cores "$SERVER_CPU-$SERVER_CPU")
             return
             ;;
         nginx*) config=$(write_config "$server" nginx.conf) ;;

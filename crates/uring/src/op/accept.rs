@@ -1,8 +1,9 @@
-//! Multishot accept(2).
+//! accept(2): of all connections as they come, or of one.
 
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::ptr;
 use std::task::{Context, Poll};
 
 use io_uring::{opcode, types};
@@ -11,8 +12,20 @@ use rustix::net::SocketFlags;
 use crate::fd::Fd;
 use crate::held::{Held, Memory};
 use crate::op::stream::Multishot;
+use crate::op::{Done, Kind, Op};
 use crate::ring::Ring;
 use crate::slot::{Item, Yields, owned};
+
+/// Yields one connection.
+pub struct AcceptOne;
+
+impl Kind for AcceptOne {
+    type Output = io::Result<OwnedFd>;
+
+    fn finish(done: Done) -> Self::Output {
+        done.outcome.map(|fd| owned(fd as i32))
+    }
+}
 
 /// The connections of a listener, as they come.
 ///
@@ -38,7 +51,25 @@ impl Ring {
     }
 }
 
+impl Ring {
+    /// Accepts one connection, with the flags of [`Ring::accept`], and leaves the next in the
+    /// listener's backlog: for a program near the number of connections that it can take.
+    pub fn accept_one(&self, listener: &Fd) -> Op<AcceptOne> {
+        let entry =
+            opcode::Accept::new(types::Fd(listener.raw()), ptr::null_mut(), ptr::null_mut())
+                .flags(flags())
+                .build();
+        // SAFETY: the entry holds no address, and the listener is held.
+        unsafe { self.op(entry, Held::new(listener, Memory::None), Yields::Fd) }
+    }
+}
+
 impl Accept {
+    /// Whether connections are being accepted: from the first poll of [`Accept::next`] on.
+    pub fn is_armed(&self) -> bool {
+        self.multishot.is_some()
+    }
+
     /// The next connection. After an error (such as `EMFILE`) the next call accepts anew; when
     /// that makes sense is for the caller to know.
     ///
@@ -65,10 +96,13 @@ impl Accept {
 }
 
 fn arm(ring: &Ring, listener: &Fd) -> Multishot {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let entry = opcode::AcceptMulti::new(types::Fd(listener.raw()))
-        .flags(flags.bits() as i32)
+        .flags(flags())
         .build();
     // SAFETY: the entry holds no address, and the listener is held.
     unsafe { Multishot::submit(ring, entry, Held::new(listener, Memory::None), Yields::Fd) }
+}
+
+fn flags() -> i32 {
+    (SocketFlags::NONBLOCK | SocketFlags::CLOEXEC).bits() as i32
 }

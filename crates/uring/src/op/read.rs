@@ -33,6 +33,9 @@ impl Kind for Read {
 impl Ring {
     /// Reads into the spare capacity of `buffer`: at `offset`, or at the file's own position.
     /// 0 bytes are the end of the file.
+    ///
+    /// An eventfd that is written elsewhere is not to be waited for: Linux 6.18 passes the news of
+    /// it on to this ring's own eventfd only once, and the reader sleeps on. A pipe serves.
     pub fn read(&self, fd: &Fd, mut buffer: Vec<u8>, offset: Option<u64>) -> Op<Read> {
         let spare = buffer.spare_capacity_mut();
         let len = u32::try_from(spare.len()).unwrap_or(u32::MAX);
