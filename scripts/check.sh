@@ -60,7 +60,7 @@ lint_shell() {
     echo 'shellcheck is not installed'
     return $SKIPPED
   }
-  shell_scripts | xargs -d '\n' shellcheck
+  shell_scripts | xargs -d '\n' shellcheck --external-sources
 }
 
 docs() {
