@@ -72,6 +72,7 @@
 //! ```
 
 mod budget;
+mod cork;
 mod error;
 mod pipe;
 mod pool;

@@ -9,9 +9,13 @@
 //! for them. (It would wait for the file system to learn where they are, if that is on the disk
 //! as well, and for room in the disk's queue.) So the first miss ends the probing of a chunk.
 //!
+//! How closely it is looked: at both ends of the chunk and every [`STRIDE`] between, until a whole
+//! chunk was found in memory; then at the ends alone, until one is not, which makes the rest of the
+//! file suspect. On a hot 100 MiB file the closer look at each chunk cost 10 % of all.
+//!
 //! What the probes cannot see: a hole between two of them, and a page that is evicted between
 //! probe and splice. Either makes the core wait for one read of the disk. Read-ahead and eviction
-//! work in longer runs than [`STRIDE`], so such holes are rare.
+//! work in longer runs than that, so such holes are rare.
 
 use std::io::IoSliceMut;
 use std::ops::Range;
@@ -19,8 +23,8 @@ use std::ops::Range;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tidegate_uring::Fd;
 
-/// Bytes between probes, beside those of the first and of the last byte. A probe costs a quarter
-/// of a microsecond; splicing this many bytes to a socket costs about five.
+/// Bytes between the probes of a close look, beside those of the first and of the last byte. A
+/// probe costs a quarter of a microsecond; splicing this many bytes to a socket about five.
 const STRIDE: u64 = 64 * 1024;
 
 /// What the probes found.
@@ -38,6 +42,18 @@ pub(crate) enum Residency {
 #[derive(Debug, Default)]
 pub(crate) struct Prober {
     unsupported: bool,
+    trust: Trust,
+}
+
+/// What was found of the file so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Trust {
+    #[default]
+    Unknown,
+    /// Every chunk was in memory.
+    Hot,
+    /// One was not.
+    Suspect,
 }
 
 impl Prober {
@@ -46,7 +62,16 @@ impl Prober {
         if self.unsupported {
             return Residency::Absent;
         }
-        for offset in offsets(range) {
+        let found = self.look(file, range);
+        self.trust = match (self.trust, found) {
+            (Trust::Unknown | Trust::Hot, Residency::Resident) => Trust::Hot,
+            _ => Trust::Suspect,
+        };
+        found
+    }
+
+    fn look(&mut self, file: &Fd, range: &Range<u64>) -> Residency {
+        for offset in offsets(range, self.trust != Trust::Hot) {
             match read_byte(file, offset) {
                 Ok(0) if offset == range.start => return Residency::Ended,
                 // The file ends within the range: what is before the end was probed.
@@ -63,10 +88,15 @@ impl Prober {
     }
 }
 
-/// The first byte, those at multiples of the stride, the last one.
-fn offsets(range: &Range<u64>) -> impl Iterator<Item = u64> + use<> {
+/// The first byte, in a close look those at multiples of the stride, the last one.
+fn offsets(range: &Range<u64>, close: bool) -> impl Iterator<Item = u64> + use<> {
     let (first, last) = (range.start, range.end - 1);
-    let between = (first / STRIDE + 1)..=(last.saturating_sub(1) / STRIDE);
+    let until = if close {
+        last.saturating_sub(1) / STRIDE
+    } else {
+        0
+    };
+    let between = (first / STRIDE + 1)..=until;
     std::iter::once(first)
         .chain(between.map(|index| index * STRIDE))
         .chain((last > first).then_some(last))
@@ -96,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_ends_and_every_stride_between_are_probed() {
-        let offsets = |range| offsets(&range).collect::<Vec<_>>();
+        let offsets = |range| offsets(&range, true).collect::<Vec<_>>();
         assert_eq!(offsets(5..6), [5]);
         assert_eq!(offsets(5..7), [5, 6]);
         assert_eq!(offsets(0..STRIDE), [0, STRIDE - 1]);
@@ -107,6 +137,31 @@ mod tests {
             [1, STRIDE, 2 * STRIDE, 3 * STRIDE - 1]
         );
         assert_eq!(offsets(STRIDE..STRIDE + 1), [STRIDE]);
+    }
+
+    #[test]
+    fn only_the_ends_are_probed_while_all_is_hot() {
+        let offsets = |range| offsets(&range, false).collect::<Vec<_>>();
+        assert_eq!(offsets(0..4 * STRIDE), [0, 4 * STRIDE - 1]);
+        assert_eq!(offsets(5..6), [5]);
+        assert_eq!(
+            offsets(4 * STRIDE..9 * STRIDE),
+            [4 * STRIDE, 9 * STRIDE - 1]
+        );
+    }
+
+    #[test]
+    fn one_absent_chunk_makes_the_rest_suspect() {
+        let hot = file_of(1000);
+        let mut prober = Prober::default();
+        prober.probe(&hot, &(0..1000));
+        assert_eq!(prober.trust, Trust::Hot);
+        fadvise(&hot, 0, None, Advice::DontNeed).unwrap();
+        prober.probe(&hot, &(0..1000));
+        assert_eq!(prober.trust, Trust::Suspect);
+        rustix::io::pread(&hot, &mut [0], 0).unwrap();
+        assert_eq!(prober.probe(&hot, &(0..1000)), Residency::Resident);
+        assert_eq!(prober.trust, Trust::Suspect);
     }
 
     #[test]
@@ -126,7 +181,7 @@ mod tests {
         fadvise(&file, 0, None, Advice::Random).unwrap();
         let read = |offset| rustix::io::pread(&file, &mut [0], offset).unwrap();
         let mut prober = Prober::default();
-        for offset in offsets(&(0..300_000)).filter(|offset| *offset != 2 * STRIDE) {
+        for offset in offsets(&(0..300_000), true).filter(|offset| *offset != 2 * STRIDE) {
             read(offset);
         }
         assert_eq!(prober.probe(&file, &(0..300_000)), Residency::Absent);

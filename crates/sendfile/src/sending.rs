@@ -14,6 +14,7 @@ use rustix::param::page_size;
 use tidegate_uring::advise::Advise;
 use tidegate_uring::{Fd, Op, Ring};
 
+use crate::cork::Cork;
 use crate::error::ErrorKind;
 use crate::pool::{Lease, Permit, Pool};
 use crate::residency::{Prober, Residency};
@@ -22,6 +23,12 @@ use crate::transfer::Transfer;
 
 /// How long to wait when a socket is said to be writable and takes nothing all the same, as the
 /// kernel has it when memory for sockets is short.
+/// The most that a transfer sends before others run, though none of them asks for it.
+const QUANTUM: u64 = 2 * 1024 * 1024;
+
+/// Shorter transfers are not corked: they have few chunks to keep together.
+const CORK_BYTES_MIN: u64 = 512 * 1024;
+
 const VAIN_WAIT: Duration = Duration::from_millis(1);
 
 pub(crate) struct Sending<'a> {
@@ -30,6 +37,8 @@ pub(crate) struct Sending<'a> {
     socket: &'a Fd,
     file: &'a Fd,
     bytes: Transfer,
+    /// Worth a cork.
+    long: bool,
     prober: Prober,
     stall: Stall,
     /// What the last wait for the socket told, if nothing was sent since.
@@ -55,6 +64,7 @@ impl<'a> Sending<'a> {
             pool,
             socket,
             file,
+            long: range.end - range.start >= CORK_BYTES_MIN,
             bytes: Transfer::new(range),
             prober: Prober::default(),
             stall: Stall::new(stall),
@@ -69,10 +79,14 @@ impl<'a> Sending<'a> {
     }
 
     pub(crate) async fn run(&mut self) -> Result<(), ErrorKind> {
+        let _cork = self.long.then(|| Cork::new(self.socket));
+        let mut turn = 0;
         while !self.bytes.is_complete() {
             let lease = self.fill().await?;
             self.drain(lease).await?;
-            if !self.bytes.is_complete() {
+            let sent = self.bytes.sent();
+            if !self.bytes.is_complete() && (sent - turn >= QUANTUM || self.ring.has_work()) {
+                turn = sent;
                 self.ring.yield_now().await;
             }
         }

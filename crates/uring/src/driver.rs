@@ -40,7 +40,7 @@ fn poll_work(ring: &Weak<Shared>, signal: &mut Signal, context: &mut Context<'_>
     let Some(shared) = ring.upgrade() else {
         return Poll::Ready(());
     };
-    if signal.poll(context).is_ready() || shared.has_work(context.waker()) {
+    if signal.poll(context).is_ready() || shared.has_work_or_wakes(context.waker()) {
         Poll::Ready(())
     } else {
         Poll::Pending
