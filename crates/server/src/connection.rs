@@ -21,9 +21,6 @@ use crate::shard::{Scratch, Shard};
 /// Responses are sent when this many bytes of them are waiting.
 const OUT_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes read from a client that goes on sending after its last response.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
-
 /// A connection that is served.
 pub(crate) struct Connection {
     pub(crate) shard: Rc<Shard>,
@@ -75,6 +72,7 @@ impl Connection {
     fn new(shard: Rc<Shard>, socket: Fd) -> Self {
         let count = &shard.counters.connections;
         count.set(count.get() + 1);
+        // Not the keep-alive time: who connects has something to ask.
         let time = shard.settings.timeouts.header;
         let key = shard
             .deadlines
@@ -233,7 +231,7 @@ impl Connection {
             persistent: self.persists(head),
             with_body: head.method != Method::Head,
         };
-        if !matches!(head.framing, Framing::None | Framing::Length(0)) {
+        if head.framing != Framing::None {
             let limit = self.shard.http.body_discard;
             self.discard = Some(Box::new(Discard::new(head.framing, limit)));
         }
@@ -361,17 +359,12 @@ impl Connection {
 
     /// Tells the client that nothing follows, and reads what it is still sending.
     async fn linger(&self, recv: &mut Recv) -> Closed {
-        self.enter(Phase::Linger);
-        if shutdown(&self.socket, Shutdown::Write).is_err() {
+        let time = self.shard.settings.timeouts.linger;
+        if time.is_zero() || shutdown(&self.socket, Shutdown::Write).is_err() {
             return Closed;
         }
-        let mut count = 0;
-        while count < LINGER_BYTES_MAX {
-            match recv.next().await {
-                Ok(Some(received)) => count += received.len(),
-                Ok(None) | Err(_) => break,
-            }
-        }
+        self.enter(Phase::Linger);
+        while let Ok(Some(_)) = recv.next().await {}
         Closed
     }
 }

@@ -67,8 +67,8 @@ struct Inner {
     generation: u32,
     /// The calendar's task, and the tick until which it sleeps.
     sleeper: Option<(u32, Waker)>,
-    /// Who waits for a member to leave.
-    leaving: Vec<Waker>,
+    /// Who waits for members to leave.
+    waiting: Vec<Waker>,
 }
 
 impl Deadlines {
@@ -104,9 +104,8 @@ impl Deadlines {
     pub(crate) fn leave(&self, key: Key) {
         let mut inner = self.inner.borrow_mut();
         inner.members.remove(key.index as usize);
-        let leaving = std::mem::take(&mut inner.leaving);
         drop(inner);
-        leaving.into_iter().for_each(Waker::wake);
+        self.wake_waiting();
     }
 
     /// The connection is in `phase` from `now` on, for at most `time`.
@@ -131,17 +130,42 @@ impl Deadlines {
         self.inner.borrow().members.len()
     }
 
-    /// Waits until fewer than `count` connections are left.
-    pub(crate) async fn fewer_than(&self, count: usize) {
+    /// Waits until `ready`, which is asked whenever a connection has left.
+    pub(crate) async fn until(&self, ready: impl Fn() -> bool) {
         poll_fn(|context| {
-            if self.len() < count {
+            if ready() {
                 return Poll::Ready(());
             }
             let waker = context.waker().clone();
-            self.inner.borrow_mut().leaving.push(waker);
+            self.inner.borrow_mut().waiting.push(waker);
             Poll::Pending
         })
         .await;
+    }
+
+    /// Has all who wait in [`Deadlines::until`] ask again.
+    pub(crate) fn wake_waiting(&self) {
+        let waiting = std::mem::take(&mut self.inner.borrow_mut().waiting);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ends up to `count` of the connections that wait for a request: those whose time is over
+    /// soonest.
+    pub(crate) fn end_longest_idle(&self, count: usize) {
+        let mut inner = self.inner.borrow_mut();
+        let mut idle: Vec<(u32, usize)> = inner
+            .members
+            .iter()
+            .filter(|(_, member)| member.phase == Phase::Idle && !member.expired)
+            .map(|(index, member)| (member.deadline, index))
+            .collect();
+        if idle.len() > count {
+            idle.select_nth_unstable(count);
+            idle.truncate(count);
+        }
+        for (_, index) in idle {
+            inner.members[index].expire();
+        }
     }
 
     /// Ends the connections that wait for a request: the server stops.
@@ -375,6 +399,19 @@ mod tests {
         let (late, _other) = member(&deadlines, Phase::Idle, SHORT * 200);
         watch_until(Rc::clone(&deadlines), |all| all.expired(late));
         assert!(!deadlines.expired(successor));
+    }
+
+    #[test]
+    fn those_idle_for_longest_make_room() {
+        let deadlines = Deadlines::new();
+        let (later, _a) = member(&deadlines, Phase::Idle, LONG * 2);
+        let (soon, _b) = member(&deadlines, Phase::Idle, LONG);
+        let (busy, _c) = member(&deadlines, Phase::Request, SHORT);
+        deadlines.end_longest_idle(1);
+        assert!(deadlines.expired(soon));
+        assert!(!deadlines.expired(later) && !deadlines.expired(busy));
+        deadlines.end_longest_idle(5);
+        assert!(deadlines.expired(later) && !deadlines.expired(busy));
     }
 
     #[test]

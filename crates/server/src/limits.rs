@@ -64,6 +64,9 @@ pub(crate) fn share(settings: &Settings, shards: usize) -> Result<Share, Error> 
 }
 
 /// Pipes get at most an eighth of the descriptors, cached files a quarter, connections the rest.
+///
+/// A response holds its file open though the cache has let it go, so many different large files
+/// at once can take more than that: then lookups are answered with 503 and accepting rests.
 fn divide(settings: &Settings, descriptors: usize) -> Share {
     let free = descriptors.saturating_sub(RESERVED_PER_SHARD);
     let pipes = settings.io.pipes_per_core.min(free / 8 / PIPE_FDS).max(1);

@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_lite::future::or;
 use glommio::timer::Timer;
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, accept_with, bind, getsockname, listen, socket_with,
@@ -21,6 +23,9 @@ use crate::shard::Shard;
 
 /// How long accepting rests when the system has no descriptor or memory for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// How many idle connections are ended when others wait to be accepted.
+const IDLE_ENDED: usize = 16;
 
 /// An address, and a listener on it for each shard.
 pub(crate) struct Bound {
@@ -102,19 +107,25 @@ fn bound_socket(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
 ///
 /// A multishot accept takes all that wait at once, so it is used while all that can wait fit.
 /// Nearer to the limit they are accepted one by one, and at it they wait in the backlog.
-pub(crate) async fn accept(shard: Rc<Shard>, listener: Fd, backlog: usize) {
+pub(crate) async fn accept(shard: Rc<Shard>, listener: Fd) {
     let mut accept = shard.ring.accept(&listener);
-    while !shard.stopping() {
-        let room = shard.room();
-        if room == 0 {
-            shard.wait_for_room().await;
-            continue;
-        }
-        let accepted = if room > backlog {
-            accept.next().await
-        } else {
+    loop {
+        let many = shard.has_room_for_all(accept.is_armed());
+        if !many {
             disarm(&shard, &listener, &mut accept).await;
+        }
+        // From here to the accept nothing is awaited, so one that is queued is cancelled by the
+        // stop.
+        if shard.stopping() {
+            break;
+        }
+        let accepted = if many {
+            accept.next().await
+        } else if shard.room() > 0 {
             shard.ring.accept_one(&listener).await
+        } else {
+            make_room(&shard, &listener).await;
+            continue;
         };
         match accepted {
             Ok(socket) => start(&shard, socket),
@@ -124,22 +135,33 @@ pub(crate) async fn accept(shard: Rc<Shard>, listener: Fd, backlog: usize) {
     drain(&shard, &listener, &mut accept).await;
 }
 
-/// Ends a multishot accept, and serves what it had accepted by then.
+/// Ends a multishot accept, and serves what it had accepted by then. So do the other listeners of
+/// the shard: they share its room.
 async fn disarm(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
     if !accept.is_armed() {
         return;
     }
-    if shard
-        .ring
-        .cancel(listener)
-        .await
-        .is_ok_and(|count| count > 0)
-    {
-        while let Ok(socket) = accept.next().await {
-            start(shard, socket);
-        }
+    for each in &shard.listeners {
+        // What was not armed has nothing to cancel.
+        let _ = shard.ring.cancel(each).await;
+    }
+    // Ends with ECANCELED, also if the accept had ended by itself.
+    while let Ok(socket) = accept.next().await {
+        start(shard, socket);
     }
     *accept = shard.ring.accept(listener);
+}
+
+/// At the limit: once somebody waits to be accepted, connections that are idle make room.
+async fn make_room(shard: &Shard, listener: &Fd) {
+    let asked = async {
+        let _ = shard.ring.poll(listener, PollFlags::IN).await;
+    };
+    or(shard.room_or_stop(), asked).await;
+    if shard.room() == 0 {
+        shard.deadlines.end_longest_idle(IDLE_ENDED);
+        shard.room_or_stop().await;
+    }
 }
 
 /// Serves all that have connected: to close a listener resets those in its backlog.

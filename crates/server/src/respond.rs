@@ -11,7 +11,7 @@ use tidegate_http::{
     HttpDate, ResponseHead, Status, Version, encode_path, write_error, write_redirect,
 };
 use tidegate_sendfile::{Error as TransferError, ErrorKind, Options, sendfile};
-use tidegate_site::{Content, File, Found};
+use tidegate_site::{Content, Error as SiteError, File, Found};
 use tidegate_uring::Fd;
 
 use crate::connection::{Closed, Connection};
@@ -88,7 +88,7 @@ pub(crate) async fn respond(connection: &Connection, wanted: Wanted) -> Result<(
         Some(file) => Ok(Found::File(file)),
         None => shard.site.find(&wanted.path, now).await,
     };
-    let date = shard.clock.date(now);
+    let date = shard.clock.date(Instant::now());
     let reply = wanted.reply;
     let mut out = Vec::with_capacity(512);
     match found {
@@ -106,7 +106,8 @@ pub(crate) async fn respond(connection: &Connection, wanted: Wanted) -> Result<(
             );
         }
         Err(error) => {
-            if error.status() == Status::INTERNAL_SERVER_ERROR {
+            let fault = matches!(error, SiteError::Busy(_) | SiteError::Failed(_));
+            if fault && shard.file_warnings.is_due() {
                 tracing::warn!(path = %wanted.path.escape_ascii(), %error, "cannot look up");
             }
             reply.error(&mut out, error.status(), &date);
@@ -154,19 +155,22 @@ async fn send_file(
     };
     let socket = &connection.socket;
     let sent = sendfile(&shard.ring, &shard.pipes, socket, fd, 0..file.len, &options).await;
-    sent.map_err(|error| give_up(socket, file.len, &error))
+    sent.map_err(|error| give_up(connection, file.len, &error))
 }
 
 /// A response that cannot be completed: only closing tells the client.
-fn give_up(socket: &Fd, len: u64, error: &TransferError) -> Closed {
+fn give_up(connection: &Connection, len: u64, error: &TransferError) -> Closed {
     match error.kind {
         ErrorKind::Socket(_) => tracing::debug!(sent = error.sent, len, %error, "client gone"),
         ErrorKind::Stalled => {
             tracing::debug!(sent = error.sent, len, "client takes no more");
             // What the kernel still holds for it is of no use; closing drops it.
-            let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+            let _ = sockopt::set_socket_linger(&connection.socket, Some(Duration::ZERO));
         }
-        _ => tracing::warn!(sent = error.sent, len, %error, "response cut short"),
+        _ if connection.shard.file_warnings.is_due() => {
+            tracing::warn!(sent = error.sent, len, %error, "response cut short");
+        }
+        _ => {}
     }
     Closed
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use glommio::{LocalExecutorBuilder, Placement};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tidegate_config::Settings;
 
@@ -72,9 +73,8 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&[SocketAddr])) -> Result<(
             share,
             abilities,
             listeners: std::mem::take(&mut listeners[number]),
-            control: shard_control,
         };
-        spawn(seed, sender.clone())?;
+        spawn(seed, shard_control, sender.clone())?;
     }
     drop(sender);
     supervise(&events, &controls, || on_ready(&addresses))
@@ -92,12 +92,12 @@ fn by_shard(bound: Vec<Bound>, shards: usize) -> Vec<Vec<Listener>> {
 }
 
 /// Starts a shard's thread, which reports its end whatever ends it.
-fn spawn(seed: Seed, events: Sender<Event>) -> Result<(), Error> {
+fn spawn(seed: Seed, control: OwnedFd, events: Sender<Event>) -> Result<(), Error> {
     let shard = seed.number;
     std::thread::Builder::new()
         .name(format!("shard-{shard}"))
         .spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| execute(seed, &events)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| execute(seed, control, &events)));
             let how = outcome.unwrap_or_else(|panic| {
                 Err(Error::ShardDied {
                     shard,
@@ -115,7 +115,7 @@ fn spawn(seed: Seed, events: Sender<Event>) -> Result<(), Error> {
         })
 }
 
-fn execute(seed: Seed, events: &Sender<Event>) -> Result<(), Error> {
+fn execute(seed: Seed, control: OwnedFd, events: &Sender<Event>) -> Result<(), Error> {
     let shard = seed.number;
     let executor = LocalExecutorBuilder::new(Placement::Fixed(seed.core))
         .name(&format!("shard-{shard}"))
@@ -126,7 +126,7 @@ fn execute(seed: Seed, events: &Sender<Event>) -> Result<(), Error> {
             operation: "make its executor",
             source: error.to_string().into(),
         })?;
-    executor.run(shard::run(seed, || {
+    executor.run(shard::run(seed, control, || {
         let _ = events.send(Event::Ready);
     }))
 }
@@ -179,7 +179,9 @@ fn supervise(
 }
 
 fn notify(control: &OwnedFd) {
-    if let Err(error) = rustix::io::write(control, b".") {
-        tracing::error!(%error, "cannot tell a shard to stop");
+    match rustix::io::write(control, b".") {
+        // One that has ended needs no telling.
+        Ok(_) | Err(Errno::PIPE) => {}
+        Err(error) => tracing::error!(%error, "cannot tell a shard to stop"),
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
+use glommio::Task;
 use glommio::timer::Timer;
 use tidegate_config::Settings;
 use tidegate_sendfile::{Pool, PoolConfig, pages_of_user};
@@ -20,7 +21,7 @@ use crate::error::Error;
 use crate::limits::Share;
 use crate::listener::{self, Listener};
 
-/// At most one warning of a failing accept in this time.
+/// At most one warning of a kind in this time.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// What the main thread gives a shard.
@@ -32,8 +33,6 @@ pub(crate) struct Seed {
     pub(crate) share: Share,
     pub(crate) abilities: Abilities,
     pub(crate) listeners: Vec<Listener>,
-    /// The read end of a pipe, with a byte for each signal to stop.
-    pub(crate) control: OwnedFd,
 }
 
 /// What the connections of one core share.
@@ -47,9 +46,13 @@ pub(crate) struct Shard {
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) counters: Counters,
+    pub(crate) listeners: Vec<Fd>,
+    /// How many connections may wait in the listeners.
+    burst: usize,
     connections_max: usize,
     stopping: Cell<bool>,
-    warned: Cell<Option<Instant>>,
+    accept_warnings: Throttle,
+    pub(crate) file_warnings: Throttle,
 }
 
 /// Buffers for what is built and sent without waiting in between.
@@ -69,43 +72,19 @@ pub(crate) struct Counters {
 }
 
 /// Serves on one core until told to stop. `ready` is called once it serves.
-pub(crate) async fn run(seed: Seed, ready: impl FnOnce()) -> Result<(), Error> {
+pub(crate) async fn run(seed: Seed, control: OwnedFd, ready: impl FnOnce()) -> Result<(), Error> {
     let number = seed.number;
-    let listeners: Vec<(Fd, usize)> = seed
-        .listeners
-        .into_iter()
-        .map(|listener| (Fd::from(listener.socket), listener.backlog))
-        .collect();
-    let control = Fd::from(seed.control);
-    let shard = Shard::new(
-        seed.number,
-        seed.shards,
-        seed.core,
-        seed.settings,
-        seed.share,
-        seed.abilities,
-    )
-    .await?;
+    let control = Fd::from(control);
+    let shard = Shard::new(seed).await?;
     glommio::spawn_local(Rc::clone(&shard.deadlines).watch()).detach();
-    let accepting: Vec<_> = listeners
+    let accepting: Vec<_> = shard
+        .listeners
         .iter()
-        .map(|(socket, backlog)| {
-            let accepting = listener::accept(Rc::clone(&shard), socket.clone(), *backlog);
-            glommio::spawn_local(accepting)
-        })
+        .map(|socket| glommio::spawn_local(listener::accept(Rc::clone(&shard), socket.clone())))
         .collect();
     ready();
     control_signal(&shard.ring, &control).await;
-    shard.stopping.set(true);
-    for (listener, _) in &listeners {
-        // The accepting tasks see it, take what is left and end.
-        let _ = shard.ring.cancel(listener).await;
-    }
-    drop(listeners);
-    for task in accepting {
-        task.await;
-    }
-    shard.finish(&control).await;
+    shard.stop(accepting, &control).await;
     tracing::debug!(
         shard = number,
         connections = shard.counters.connections.get(),
@@ -124,14 +103,16 @@ async fn control_signal(ring: &Ring, control: &Fd) {
 }
 
 impl Shard {
-    async fn new(
-        number: usize,
-        shards: usize,
-        core: usize,
-        settings: Arc<Settings>,
-        share: Share,
-        abilities: Abilities,
-    ) -> Result<Rc<Self>, Error> {
+    async fn new(seed: Seed) -> Result<Rc<Self>, Error> {
+        let Seed {
+            number,
+            shards,
+            core,
+            settings,
+            share,
+            abilities,
+            listeners,
+        } = seed;
         let ring = Ring::start(&Config {
             recv_buffers: settings.io.recv_buffers,
             recv_buffer_bytes: settings.io.recv_buffer_size,
@@ -161,6 +142,11 @@ impl Shard {
                 body_discard: settings.limits.body_discard,
             },
             site: Site::open(site_config(&settings, share), &ring)?,
+            burst: listeners.iter().map(|listener| listener.backlog).sum(),
+            listeners: listeners
+                .into_iter()
+                .map(|listener| Fd::from(listener.socket))
+                .collect(),
             settings,
             ring,
             pipes,
@@ -170,7 +156,8 @@ impl Shard {
             counters: Counters::default(),
             connections_max: share.connections,
             stopping: Cell::new(false),
-            warned: Cell::new(None),
+            accept_warnings: Throttle::default(),
+            file_warnings: Throttle::default(),
         }))
     }
 
@@ -184,18 +171,22 @@ impl Shard {
         self.connections_max.saturating_sub(self.deadlines.len())
     }
 
-    pub(crate) async fn wait_for_room(&self) {
-        self.deadlines.fewer_than(self.connections_max).await;
+    /// Whether there is room for all that may wait to be accepted. A listener that does not take
+    /// them all at once (`armed`) begins to only when there is room twice over.
+    pub(crate) fn has_room_for_all(&self, armed: bool) -> bool {
+        let wanted = if armed { self.burst } else { self.burst * 2 };
+        self.room() > wanted
+    }
+
+    /// Waits until a connection may be accepted, or none ever will.
+    pub(crate) async fn room_or_stop(&self) {
+        self.deadlines
+            .until(|| self.room() > 0 || self.stopping())
+            .await;
     }
 
     pub(crate) fn warn_of_accept(&self, error: &std::io::Error) {
-        let now = Instant::now();
-        let silent = self
-            .warned
-            .get()
-            .is_some_and(|warned| now < warned + WARN_EVERY);
-        if !silent {
-            self.warned.set(Some(now));
+        if self.accept_warnings.is_due() {
             tracing::warn!(
                 %error,
                 connections = self.deadlines.len(),
@@ -204,22 +195,52 @@ impl Shard {
         }
     }
 
-    /// Waits for the responses under way: until the graceful time is over, or the next signal.
-    async fn finish(&self, control: &Fd) {
-        self.deadlines.end_idle();
+    /// Ends the accepting tasks and the idle connections, and waits for the responses under way:
+    /// until the graceful time is over, or the next signal.
+    async fn stop(&self, accepting: Vec<Task<()>>, control: &Fd) {
+        self.stopping.set(true);
+        self.deadlines.wake_waiting();
+        let drained = async {
+            for listener in &self.listeners {
+                // The accepting tasks see it, take what is left and end.
+                let _ = self.ring.cancel(listener).await;
+            }
+            for task in accepting {
+                task.await;
+            }
+            self.deadlines.end_idle();
+            self.deadlines.until(|| self.deadlines.len() == 0).await;
+        };
         let timeout = self.settings.server.graceful_timeout;
-        let impatience = or(
-            async {
-                let _ = Timer::new(timeout).await;
-            },
-            control_signal(&self.ring, control),
-        );
-        or(self.deadlines.fewer_than(1), impatience).await;
+        let time_is_over = async {
+            let _ = Timer::new(timeout).await;
+        };
+        or(
+            drained,
+            or(time_is_over, control_signal(&self.ring, control)),
+        )
+        .await;
         let cut = self.deadlines.len();
         if cut > 0 {
             tracing::warn!(connections = cut, "cut off to stop");
             self.deadlines.end_all();
         }
+    }
+}
+
+/// Lets a warning through now and then.
+#[derive(Default)]
+pub(crate) struct Throttle(Cell<Option<Instant>>);
+
+impl Throttle {
+    /// Whether the last one is long enough ago; if so, this is the last one.
+    pub(crate) fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let due = self.0.get().is_none_or(|last| now >= last + WARN_EVERY);
+        if due {
+            self.0.set(Some(now));
+        }
+        due
     }
 }
 

@@ -16,6 +16,8 @@ pub struct File {
     /// Where its bytes are.
     pub content: Content,
     pub(crate) identity: Identity,
+    /// Whether a change after it was looked at shows in its identity.
+    pub(crate) settled: bool,
 }
 
 /// Where a file's bytes are.
@@ -46,6 +48,17 @@ impl Identity {
             changed: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
         }
     }
+}
+
+/// Two changes within this time may leave the same modification time: the kernel's clock for it
+/// ticks every 1 to 10 ms, and before Linux 6.13 nothing finer is to be had.
+const CLOCK_TICK: Duration = Duration::from_millis(20);
+
+/// Whether the file has not been changed just before `now`.
+pub(crate) fn is_settled(stat: &Statx, now: SystemTime) -> bool {
+    let changed = modified(stat).unwrap_or(SystemTime::UNIX_EPOCH);
+    now.duration_since(changed)
+        .is_ok_and(|age| age > CLOCK_TICK)
 }
 
 /// The fields of a representation of type `content_type`.

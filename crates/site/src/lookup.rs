@@ -4,14 +4,14 @@ use std::cell::RefCell;
 use std::ffi::CString;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FileType, Statx};
 use tidegate_uring::{Fd, Ring};
 
 use crate::cache::{Cache, Entry};
 use crate::error::{Error, RootError};
-use crate::file::{Content, File, Identity, fields, file_type};
+use crate::file::{Content, File, Identity, fields, file_type, is_settled};
 use crate::mime::Types;
 use crate::root::{Root, allow_waiting, stat};
 
@@ -104,6 +104,9 @@ impl Site {
     /// Looks at a file again whose time is over. Meanwhile it is trusted for another period, so
     /// that one request looks and the others are not kept waiting.
     async fn is_unchanged(&self, path: &[u8], entry: &Entry, now: Instant) -> bool {
+        if !entry.file.settled {
+            return false;
+        }
         self.cache.borrow_mut().insert(path, &entry.file, now);
         for name in self.names(path) {
             if let Ok(seen) = self.root.stat(&self.ring, &name).await {
@@ -156,6 +159,7 @@ impl Site {
             len: seen.stx_size,
             fields: fields(&seen, &content_type),
             identity: Identity::of(&seen),
+            settled: is_settled(&seen, SystemTime::now()),
             content: self.content(fd, &seen).await?,
         })))
     }
