@@ -244,6 +244,24 @@ fn a_body_too_large_to_pass_over_ends_the_connection() {
 }
 
 #[test]
+fn an_answer_waits_for_a_client_that_sends_all_of_a_large_body_first() {
+    const LENGTH: usize = 10_000_000;
+    let tree = mixed();
+    let server = Server::serve(&tree);
+    let body = noise(LENGTH, 9);
+    for (method, status) in [("POST", 405), ("PUT", 405), ("GET", 200)] {
+        let mut client = server.connect();
+        let head = format!("Host: test\r\nContent-Length: {LENGTH}\r\n\r\n");
+        client.send(format!("{method} /small HTTP/1.1\r\n{head}"));
+        client.send(&body);
+        let response = client.response();
+        assert_eq!(response.status, status, "{method}");
+        assert!(response.closes(), "{method}");
+        client.ends();
+    }
+}
+
+#[test]
 fn a_chunked_body_without_end_ends_the_connection() {
     let tree = mixed();
     let server = Server::serve(&tree);

@@ -12,6 +12,15 @@ use crate::support::{Client, Launch, Server, Tree, eventually, get, noise};
 /// More than the sockets between server and client hold.
 const LENGTH: usize = 32 * 1024 * 1024;
 
+/// The connections that the one core of a server with the config [`full`] has room for.
+const FULL: usize = 5;
+
+/// Requests that stop in the middle: of a head, and of a body.
+const HALVES: [&str; 2] = [
+    "GET /file HTTP/1.1\r\nHo",
+    "GET /file HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n12345",
+];
+
 #[test]
 fn a_stop_lets_downloads_finish() {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
@@ -73,6 +82,108 @@ fn a_second_signal_stops_at_once() {
         assert_eq!(server.wait().code(), Some(0));
         assert!(stalled.rest().len() < LENGTH - 1000);
     }
+}
+
+#[test]
+fn a_full_core_stops_when_its_time_is_over() {
+    let tree = Tree::with("big", &noise(LENGTH, 1));
+    let mut server = Launch::run(&tree, &full("1s"), "").start();
+    let mut stalled: Vec<_> = (0..FULL).map(|_| in_the_middle(&server)).collect();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    for client in &mut stalled {
+        assert!(client.rest().len() < LENGTH - 1000);
+    }
+}
+
+#[test]
+fn a_full_core_stops_at_a_second_signal() {
+    let tree = Tree::with("big", &noise(LENGTH, 1));
+    let mut server = Launch::run(&tree, &full("1h"), "").start();
+    let mut stalled: Vec<_> = (0..FULL).map(|_| in_the_middle(&server)).collect();
+    // There is no room for these, before the stop or after it.
+    let waiting: Vec<_> = (0..FULL).map(|_| server.connect()).collect();
+    server.signal(Signal::TERM);
+    // No connection shows that the first signal was seen.
+    eventually("the first signal is seen", || {
+        server.log().contains("stopping")
+    });
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    for client in &mut stalled {
+        assert!(client.rest().len() < LENGTH - 1000);
+    }
+    drop(waiting);
+}
+
+#[test]
+fn a_core_full_of_idle_connections_stops_at_once() {
+    let tree = Tree::with("file", b"content");
+    let mut server = Launch::run(&tree, &full("1h"), "").start();
+    let mut idle: Vec<_> = (0..FULL).map(|_| server.connect()).collect();
+    for client in &mut idle {
+        assert_eq!(client.get("/file").body, b"content");
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    for client in &mut idle {
+        client.ends();
+    }
+}
+
+#[test]
+fn a_stop_waits_for_half_a_request_no_longer_than_it_may() {
+    let tree = Tree::with("file", b"content");
+    for half in HALVES {
+        let config = "graceful-timeout = \"1s\"\n[timeouts]\nheader = \"1h\"";
+        let mut server = Launch::run(&tree, config, "").start();
+        let mut client = halfway(&server, half);
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().code(), Some(0), "{half}");
+        client.ends();
+    }
+}
+
+#[test]
+fn half_a_request_may_become_whole_during_a_stop() {
+    let tree = Tree::with("file", b"content");
+    let mut server = Launch::run(&tree, "graceful-timeout = \"1h\"", "").start();
+    let mut idle = server.connect();
+    idle.get("/none");
+    let mut client = halfway(&server, HALVES[0]);
+    server.signal(Signal::TERM);
+    idle.ends();
+    client.send("st: test\r\n\r\n");
+    let response = client.response();
+    assert_eq!(response.body, b"content");
+    assert!(response.closes());
+    client.ends();
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_stop_lets_a_download_finish_that_others_wait_behind() {
+    let tree = Tree::with("big", &noise(LENGTH, 1));
+    tree.write("file", b"content");
+    let mut server = Launch::run(&tree, "graceful-timeout = \"1h\"", "").start();
+    let mut idle = server.connect();
+    idle.get("/none");
+    let mut client = Client::connect_narrow(server.address);
+    client.send(get("/big") + &get("/file").repeat(3));
+    assert_eq!(client.head().content_length(), LENGTH);
+    server.signal(Signal::TERM);
+    idle.ends();
+    assert!(client.body(LENGTH) == noise(LENGTH, 1));
+    // Those behind it are answered or not, and never in part.
+    let mut answered = 0;
+    while let Some(response) = client.response_or_end() {
+        assert_eq!(response.body, b"content");
+        answered += 1;
+    }
+    assert!(answered <= 3);
+    client.ends();
+    drop(client);
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]
@@ -190,6 +301,24 @@ fn nothing_is_logged_for_requests() {
 /// A config that leaves stalled clients to the end of the server, which may take `graceful_timeout`.
 fn patient(graceful_timeout: &str) -> String {
     format!("graceful-timeout = \"{graceful_timeout}\"\n[timeouts]\nsend-stall = \"1h\"")
+}
+
+/// The config [`patient`] with room for [`FULL`] connections.
+fn full(graceful_timeout: &str) -> String {
+    let patient = patient(graceful_timeout);
+    format!("{patient}\n[limits]\nconnections-per-core = {FULL}")
+}
+
+/// A client from which the server has received a request, which was answered, and `half` of another one.
+fn halfway(server: &Server, half: &str) -> Client {
+    let mut client = server.connect();
+    // In one segment, so that the answer tells that the half is there too.
+    client.send(get("/file") + half);
+    assert_eq!(client.response().body, b"content");
+    if half.contains("\r\n\r\n") {
+        assert_eq!(client.response().body, b"content");
+    }
+    client
 }
 
 /// A client that has read the head of `/big` and the first 1000 bytes of its body.

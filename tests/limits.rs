@@ -1,9 +1,11 @@
 //! Time limits, full tables, and clients that leave without a word: what they held comes back.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Launch, Server, Tree, eventually, get, noise};
+use crate::support::{Client, Launch, Server, Tree, WATCHDOG, eventually, get, noise};
 
 /// More than the sockets between server and client hold.
 const LENGTH: usize = 16 * 1024 * 1024;
@@ -180,7 +182,7 @@ fn out_of_descriptors_it_serves_some_and_recovers() {
 }
 
 #[test]
-fn a_full_core_takes_new_connections_once_others_leave() {
+fn a_full_core_makes_room_from_idle_connections() {
     let tree = Tree::with("file", b"content");
     let limits = "[limits]\nconnections-per-core = 5";
     let server = Launch::run(&tree, limits, "").start();
@@ -190,16 +192,57 @@ fn a_full_core_takes_new_connections_once_others_leave() {
         for client in &mut clients {
             assert_eq!(client.get("/file").body, b"content");
         }
-        let beyond: Vec<_> = (0..20).map(|_| server.connect()).collect();
-        for client in &mut clients {
+        let mut beyond: Vec<_> = (0..20).map(|_| server.connect()).collect();
+        for client in &mut beyond {
             assert_eq!(client.get("/file").body, b"content");
+            assert!(server.sockets() <= idle + 6, "{} sockets", server.sockets());
         }
-        assert!(server.sockets() <= idle + 6, "{} sockets", server.sockets());
         drop(clients);
         drop(beyond);
         server.wait_for_sockets(idle);
     }
     assert_eq!(server.get("/file").body, b"content");
+}
+
+#[test]
+fn a_core_full_of_downloads_ends_none_for_a_newcomer() {
+    let tree = Tree::with("big", &noise(LENGTH, 1));
+    let limits = "[limits]\nconnections-per-core = 3";
+    let server = Launch::run(&tree, limits, "").start();
+    let mut downloads: Vec<_> = (0..3).map(|_| stalled(&server)).collect();
+    let mut newcomer = server.connect();
+    newcomer.send(get("/none"));
+    for client in &mut downloads {
+        assert!(client.body(LENGTH) == noise(LENGTH, 1));
+    }
+    assert_eq!(newcomer.response().status, 404);
+}
+
+#[test]
+fn the_listeners_of_a_full_core_share_its_room() {
+    const ROOM: usize = 5;
+    let content = noise(1_000_000, 4);
+    let tree = Tree::with("file", &content);
+    let config =
+        format!("[limits]\nconnections-per-core = {ROOM}\n[[listen]]\naddress = \"127.0.0.1:0\"");
+    let server = Launch::run(&tree, &config, "").start();
+    let addresses = [server.address, server.next_address()];
+    let idle = server.sockets();
+    let expected = &content;
+    thread::scope(|scope| {
+        let start = |number: usize| {
+            let address = addresses[number % 2];
+            scope.spawn(move || only_answer(address, expected))
+        };
+        let clients: Vec<_> = (0..40).map(start).collect();
+        while clients.iter().any(|client| !client.is_finished()) {
+            // Some are about to be closed while others are taken in their place.
+            let sockets = server.sockets();
+            assert!(sockets <= idle + 2 * ROOM, "{sockets} sockets");
+        }
+    });
+    server.wait_for_sockets(idle);
+    server.stop();
 }
 
 /// Checks that a client was answered 408 or nothing, and that the connection has ended.
@@ -209,6 +252,24 @@ fn too_slow(client: &mut Client) {
         assert_eq!(response.status, 408);
         client.ends();
     }
+}
+
+/// Asks for `/file` as the only request of a connection and reads on to its end, which must be an orderly one.
+fn only_answer(address: SocketAddr, content: &[u8]) {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(WATCHDOG)).expect("a watchdog");
+    stream
+        .write_all(b"GET /file HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        .expect("a request to be sent");
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    assert!(read.is_ok(), "{read:?} after {} bytes", answer.len());
+    assert!(
+        answer.starts_with(b"HTTP/1.1 200 "),
+        "{} bytes",
+        answer.len()
+    );
+    assert!(answer.ends_with(content), "{} bytes", answer.len());
 }
 
 /// A client that asks for `/big`, reads the head, and then nothing more.

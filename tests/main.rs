@@ -14,3 +14,4 @@ mod lifecycle;
 mod limits;
 mod refusals;
 mod support;
+mod zeros;

@@ -235,6 +235,11 @@ impl Server {
         self.connect().get(target)
     }
 
+    /// The server's process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.process.pid(), signal).expect("a signal to the server");
     }
@@ -271,7 +276,7 @@ impl Server {
 
     /// How many files the server has open that start with `prefix`: a path, `socket:` or `pipe:`.
     pub(crate) fn open_files(&self, prefix: &str) -> usize {
-        let directory = format!("/proc/{}/fd", self.process.child.id());
+        let directory = format!("/proc/{}/fd", self.id());
         let links = fs::read_dir(directory).expect("the server's open files");
         links
             .filter_map(|link| fs::read_link(link.ok()?.path()).ok())

@@ -21,6 +21,9 @@ use crate::shard::{Scratch, Shard};
 /// Responses are sent when this many bytes of them are waiting.
 const OUT_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes read from a client that goes on sending after its last response.
+const LINGER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// A connection that is served.
 pub(crate) struct Connection {
     pub(crate) shard: Rc<Shard>,
@@ -72,11 +75,10 @@ impl Connection {
     fn new(shard: Rc<Shard>, socket: Fd) -> Self {
         let count = &shard.counters.connections;
         count.set(count.get() + 1);
-        // Not the keep-alive time: who connects has something to ask.
         let time = shard.settings.timeouts.header;
         let key = shard
             .deadlines
-            .join(&socket, Phase::Idle, time, Instant::now());
+            .join(&socket, Phase::Fresh, time, Instant::now());
         Self {
             shard,
             socket,
@@ -109,7 +111,7 @@ impl Connection {
         let timeouts = &self.shard.settings.timeouts;
         let time = match phase {
             Phase::Idle => timeouts.keep_alive,
-            Phase::Request => timeouts.header,
+            Phase::Fresh | Phase::Request => timeouts.header,
             Phase::Send | Phase::Transfer => timeouts.send_stall,
             Phase::Linger => timeouts.linger,
         };
@@ -156,7 +158,7 @@ impl Connection {
         };
         let next = match next {
             Next::Close if used < data.len() => Next::Linger,
-            Next::Receive if used == data.len() && self.discard.is_none() && shard.stopping() => {
+            Next::Receive if used == data.len() && self.discard.is_none() && shard.keeps_none() => {
                 Next::Close
             }
             next => next,
@@ -288,7 +290,7 @@ impl Connection {
             // The client may send its body or not, now that it has an answer (RFC 9110, 10.1.1).
             && !head.expect_continue
             && self.requests < self.shard.settings.limits.requests_per_connection
-            && !self.shard.stopping()
+            && !self.shard.keeps_none()
     }
 
     fn farewell(&self) -> Next {
@@ -364,7 +366,13 @@ impl Connection {
             return Closed;
         }
         self.enter(Phase::Linger);
-        while let Ok(Some(_)) = recv.next().await {}
+        let mut count = 0;
+        while count < LINGER_BYTES_MAX {
+            match recv.next().await {
+                Ok(Some(received)) => count += received.len(),
+                Ok(None) | Err(_) => break,
+            }
+        }
         Closed
     }
 }

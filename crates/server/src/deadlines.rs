@@ -22,10 +22,15 @@ const TICK: Duration = Duration::from_millis(100);
 /// When a connection that is past its deadline and still there is looked at again.
 const LOOK_AGAIN_TICKS: u32 = 100;
 
+/// One of this many connections is ended when others wait for their places.
+const MEMBERS_PER_IDLE_ENDED: usize = 64;
+
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// A request; nothing of it came yet.
+    /// Its first request; nothing of it came yet.
+    Fresh,
+    /// Another request; nothing of it came yet.
     Idle,
     /// The rest of a request's head or body.
     Request,
@@ -149,10 +154,11 @@ impl Deadlines {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Ends up to `count` of the connections that wait for a request: those whose time is over
+    /// Ends some of the connections that wait for another request: those whose time is over
     /// soonest.
-    pub(crate) fn end_longest_idle(&self, count: usize) {
+    pub(crate) fn end_longest_idle(&self) {
         let mut inner = self.inner.borrow_mut();
+        let count = inner.members.len().div_ceil(MEMBERS_PER_IDLE_ENDED);
         let mut idle: Vec<(u32, usize)> = inner
             .members
             .iter()
@@ -172,7 +178,7 @@ impl Deadlines {
     pub(crate) fn end_idle(&self) {
         let mut inner = self.inner.borrow_mut();
         for (_, member) in &mut inner.members {
-            if member.phase == Phase::Idle {
+            if matches!(member.phase, Phase::Fresh | Phase::Idle) {
                 member.expire();
             }
         }
@@ -290,7 +296,9 @@ impl Member {
         self.expired = true;
         // Errors mean that the connection is over already, which is what is wanted.
         let _ = match self.phase {
-            Phase::Idle | Phase::Request | Phase::Linger => shutdown(&self.socket, Shutdown::Read),
+            Phase::Fresh | Phase::Idle | Phase::Request | Phase::Linger => {
+                shutdown(&self.socket, Shutdown::Read)
+            }
             Phase::Send | Phase::Transfer => {
                 let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
                 shutdown(&self.socket, Shutdown::Both)
@@ -407,10 +415,10 @@ mod tests {
         let (later, _a) = member(&deadlines, Phase::Idle, LONG * 2);
         let (soon, _b) = member(&deadlines, Phase::Idle, LONG);
         let (busy, _c) = member(&deadlines, Phase::Request, SHORT);
-        deadlines.end_longest_idle(1);
+        deadlines.end_longest_idle();
         assert!(deadlines.expired(soon));
         assert!(!deadlines.expired(later) && !deadlines.expired(busy));
-        deadlines.end_longest_idle(5);
+        deadlines.end_longest_idle();
         assert!(deadlines.expired(later) && !deadlines.expired(busy));
     }
 

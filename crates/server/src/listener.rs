@@ -24,9 +24,6 @@ use crate::shard::Shard;
 /// How long accepting rests when the system has no descriptor or memory for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// How many idle connections are ended when others wait to be accepted.
-const IDLE_ENDED: usize = 16;
-
 /// An address, and a listener on it for each shard.
 pub(crate) struct Bound {
     pub(crate) address: SocketAddr,
@@ -124,7 +121,7 @@ pub(crate) async fn accept(shard: Rc<Shard>, listener: Fd) {
         } else if shard.room() > 0 {
             shard.ring.accept_one(&listener).await
         } else {
-            make_room(&shard, &listener).await;
+            wait_for_room(&shard, &listener).await;
             continue;
         };
         match accepted {
@@ -141,10 +138,7 @@ async fn disarm(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
     if !accept.is_armed() {
         return;
     }
-    for each in &shard.listeners {
-        // What was not armed has nothing to cancel.
-        let _ = shard.ring.cancel(each).await;
-    }
+    shard.cancel_accepts().await;
     // Ends with ECANCELED, also if the accept had ended by itself.
     while let Ok(socket) = accept.next().await {
         start(shard, socket);
@@ -152,15 +146,14 @@ async fn disarm(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
     *accept = shard.ring.accept(listener);
 }
 
-/// At the limit: once somebody waits to be accepted, connections that are idle make room.
-async fn make_room(shard: &Shard, listener: &Fd) {
+/// At the limit: once somebody waits to be accepted, others make room.
+async fn wait_for_room(shard: &Shard, listener: &Fd) {
     let asked = async {
         let _ = shard.ring.poll(listener, PollFlags::IN).await;
     };
     or(shard.room_or_stop(), asked).await;
-    if shard.room() == 0 {
-        shard.deadlines.end_longest_idle(IDLE_ENDED);
-        shard.room_or_stop().await;
+    if shard.room() == 0 && !shard.stopping() {
+        shard.make_room().await;
     }
 }
 

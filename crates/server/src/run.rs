@@ -185,3 +185,119 @@ fn notify(control: &OwnedFd) {
         Err(error) => tracing::error!(%error, "cannot tell a shard to stop"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::read;
+
+    use super::*;
+
+    /// What came of a run of [`supervise`].
+    struct Outcome {
+        result: Result<(), Error>,
+        /// How often all were reported to be ready.
+        ready: usize,
+        /// How often each shard was told to stop.
+        told: Vec<usize>,
+    }
+
+    /// Supervises `shards` shards that cause `events`.
+    fn outcome(shards: usize, events: impl IntoIterator<Item = Event>) -> Outcome {
+        let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+        let pipes = (0..shards).map(|_| pipe_with(flags).unwrap());
+        let (readers, controls): (Vec<_>, Vec<_>) = pipes.unzip();
+        let (sender, receiver) = channel();
+        for event in events {
+            sender.send(event).unwrap();
+        }
+        let mut ready = 0;
+        let result = supervise(&receiver, &controls, || ready += 1);
+        let told = readers.iter().map(told).collect();
+        Outcome {
+            result,
+            ready,
+            told,
+        }
+    }
+
+    fn told(reader: &OwnedFd) -> usize {
+        let mut buffer = [0; 64];
+        match read(reader, &mut buffer) {
+            Ok(count) => count,
+            Err(error) => {
+                assert_eq!(error, Errno::AGAIN);
+                0
+            }
+        }
+    }
+
+    fn ended(shard: usize) -> Event {
+        Event::Ended { shard, how: Ok(()) }
+    }
+
+    fn failed(shard: usize) -> Event {
+        let how = Err(Error::NoCores);
+        Event::Ended { shard, how }
+    }
+
+    #[test]
+    fn the_error_of_a_shard_ends_it() {
+        for before in [vec![], vec![Event::Ready, Event::Ready], vec![Event::Stop]] {
+            let outcome = outcome(2, before.into_iter().chain([failed(1)]));
+            assert!(matches!(outcome.result, Err(Error::NoCores)));
+        }
+    }
+
+    #[test]
+    fn an_error_after_others_have_stopped_is_not_lost() {
+        let outcome = outcome(2, [Event::Stop, ended(0), failed(1)]);
+        assert!(matches!(outcome.result, Err(Error::NoCores)));
+    }
+
+    #[test]
+    fn a_shard_that_ends_untold_has_died() {
+        let outcome = outcome(2, [Event::Ready, Event::Ready, ended(1)]);
+        assert!(matches!(
+            outcome.result,
+            Err(Error::ShardDied { shard: 1, .. })
+        ));
+        assert_eq!(outcome.told, [0, 0]);
+    }
+
+    #[test]
+    fn a_stop_before_all_are_ready_reaches_every_shard() {
+        for ready in 0..3 {
+            let before = (0..ready).map(|_| Event::Ready);
+            let after = (ready..3).map(|_| Event::Ready);
+            let ends = (0..3).map(ended);
+            let events = before.chain([Event::Stop]).chain(after).chain(ends);
+            let outcome = outcome(3, events);
+            assert!(outcome.result.is_ok());
+            assert_eq!(outcome.told, [1, 1, 1]);
+        }
+    }
+
+    #[test]
+    fn every_stop_is_passed_on() {
+        let events = [Event::Ready, Event::Stop, Event::Stop, ended(0)];
+        let outcome = outcome(1, events);
+        assert!(outcome.result.is_ok());
+        assert_eq!(outcome.told, [2]);
+    }
+
+    #[test]
+    fn it_is_ready_once_and_when_all_are() {
+        for ready in 0..=3 {
+            let events = (0..ready).map(|_| Event::Ready);
+            let outcome = outcome(3, events.chain([failed(0)]));
+            assert_eq!(outcome.ready, usize::from(ready == 3), "{ready} of 3");
+        }
+    }
+
+    #[test]
+    fn a_shard_that_has_ended_needs_no_telling() {
+        let (reader, control) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        drop(reader);
+        notify(&control);
+    }
+}

@@ -46,11 +46,14 @@ pub(crate) struct Shard {
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) counters: Counters,
-    pub(crate) listeners: Vec<Fd>,
+    /// Empty once the shard has stopped accepting: that closes them.
+    pub(crate) listeners: RefCell<Vec<Fd>>,
     /// How many connections may wait in the listeners.
     burst: usize,
     connections_max: usize,
     stopping: Cell<bool>,
+    /// Listeners at which somebody waits for room.
+    crowded: Cell<usize>,
     accept_warnings: Throttle,
     pub(crate) file_warnings: Throttle,
 }
@@ -79,6 +82,7 @@ pub(crate) async fn run(seed: Seed, control: OwnedFd, ready: impl FnOnce()) -> R
     glommio::spawn_local(Rc::clone(&shard.deadlines).watch()).detach();
     let accepting: Vec<_> = shard
         .listeners
+        .borrow()
         .iter()
         .map(|socket| glommio::spawn_local(listener::accept(Rc::clone(&shard), socket.clone())))
         .collect();
@@ -143,10 +147,12 @@ impl Shard {
             },
             site: Site::open(site_config(&settings, share), &ring)?,
             burst: listeners.iter().map(|listener| listener.backlog).sum(),
-            listeners: listeners
-                .into_iter()
-                .map(|listener| Fd::from(listener.socket))
-                .collect(),
+            listeners: RefCell::new(
+                listeners
+                    .into_iter()
+                    .map(|listener| Fd::from(listener.socket))
+                    .collect(),
+            ),
             settings,
             ring,
             pipes,
@@ -156,14 +162,21 @@ impl Shard {
             counters: Counters::default(),
             connections_max: share.connections,
             stopping: Cell::new(false),
+            crowded: Cell::new(0),
             accept_warnings: Throttle::default(),
             file_warnings: Throttle::default(),
         }))
     }
 
-    /// Whether the server is about to end: responses close their connections.
+    /// Whether the server is about to end.
     pub(crate) fn stopping(&self) -> bool {
         self.stopping.get()
+    }
+
+    /// Whether connections end with the response at hand: the server stops, or others wait for
+    /// their places.
+    pub(crate) fn keeps_none(&self) -> bool {
+        self.stopping() || self.crowded.get() > 0
     }
 
     /// How many more connections are allowed.
@@ -178,11 +191,28 @@ impl Shard {
         self.room() > wanted
     }
 
+    /// Waits for room for a connection that waits: idle ones are ended, others when they become so.
+    pub(crate) async fn make_room(&self) {
+        self.crowded.set(self.crowded.get() + 1);
+        self.deadlines.end_longest_idle();
+        self.room_or_stop().await;
+        self.crowded.set(self.crowded.get() - 1);
+    }
+
     /// Waits until a connection may be accepted, or none ever will.
     pub(crate) async fn room_or_stop(&self) {
         self.deadlines
             .until(|| self.room() > 0 || self.stopping())
             .await;
+    }
+
+    /// Has every accepting task look again at how it is to accept.
+    pub(crate) async fn cancel_accepts(&self) {
+        let listeners = self.listeners.borrow().clone();
+        for listener in &listeners {
+            // A listener that accepts nothing has nothing to cancel.
+            let _ = self.ring.cancel(listener).await;
+        }
     }
 
     pub(crate) fn warn_of_accept(&self, error: &std::io::Error) {
@@ -201,13 +231,12 @@ impl Shard {
         self.stopping.set(true);
         self.deadlines.wake_waiting();
         let drained = async {
-            for listener in &self.listeners {
-                // The accepting tasks see it, take what is left and end.
-                let _ = self.ring.cancel(listener).await;
-            }
+            // The accepting tasks see it, take what is left and end.
+            self.cancel_accepts().await;
             for task in accepting {
                 task.await;
             }
+            self.listeners.take();
             self.deadlines.end_idle();
             self.deadlines.until(|| self.deadlines.len() == 0).await;
         };
