@@ -6,11 +6,19 @@
 
 use rustix::param::page_size;
 
+use crate::pool::PoolConfig;
+
 /// What the kernel sets where the file that says so cannot be read.
 const PAGES_DEFAULT: usize = 16 * 1024;
 
 /// `CAP_SYS_ADMIN` and `CAP_SYS_RESOURCE`, either of which exempts.
 const CAPABILITIES: u64 = 1 << 21 | 1 << 24;
+
+/// So many pipes let some wait for the disk while others move.
+const PIPES_WANTED: usize = 8;
+
+/// What the kernel gives a new pipe. Smaller ones cost more calls than sharing them is worth.
+const PAGES_WANTED: usize = 16;
 
 /// The share of the user's pages for pipes that each of `shards` pools may have; `None`: there is
 /// no limit.
@@ -24,11 +32,41 @@ pub fn pages_of_user(shards: usize) -> Option<usize> {
     share(&limit, exempt, shards)
 }
 
-/// The pages of the largest pipe of at most `bytes` that fits into `left` pages: a power of two,
-/// at least 1.
-pub(crate) fn pipe_pages(bytes: usize, left: usize) -> usize {
-    let pages = (bytes / page_size()).min(left).max(1);
-    1 << pages.ilog2()
+/// The bounds of a pool, with its pages shared out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// Pages of each pipe: a power of two.
+    pub(crate) pipe_pages: usize,
+    /// The most pipes; together they fit the pages.
+    pub(crate) pipes_max: usize,
+    /// The most transfers that may wait for the disk with a pipe, which leaves one to the others
+    /// unless there is only one.
+    pub(crate) cold_max: usize,
+}
+
+impl Bounds {
+    /// Where pages are few, pipes are made smaller so that [`PIPES_WANTED`] fit, but not smaller
+    /// than [`PAGES_WANTED`] unless that is what it takes for two to fit.
+    pub(crate) fn new(config: &PoolConfig) -> Self {
+        let pipes_max = config.pipes_max.max(1);
+        let two = pipes_max.min(2);
+        let pages_max = config.pages_max.unwrap_or(usize::MAX).max(two);
+        let several = power_of_two(pages_max / pipes_max.min(PIPES_WANTED));
+        let pipe_pages = power_of_two(config.pipe_bytes / page_size())
+            .min(several.max(PAGES_WANTED))
+            .min(power_of_two(pages_max / two));
+        let pipes_max = pipes_max.min(pages_max / pipe_pages);
+        Self {
+            pipe_pages,
+            pipes_max,
+            cold_max: config.cold_max.min(pipes_max / 2).max(1),
+        }
+    }
+}
+
+/// The largest one up to `count`; at least 1.
+fn power_of_two(count: usize) -> usize {
+    1 << count.max(1).ilog2()
 }
 
 fn read(path: &str) -> String {
@@ -80,21 +118,67 @@ mod tests {
         assert!(!exempt("", MAP_FIRST));
     }
 
+    fn bounds(
+        pipe_pages: usize,
+        pipes_max: usize,
+        pages_max: Option<usize>,
+        cold_max: usize,
+    ) -> (usize, usize, usize) {
+        let bounds = Bounds::new(&PoolConfig {
+            pipe_bytes: pipe_pages * page_size(),
+            pipes_max,
+            pages_max,
+            cold_max,
+        });
+        (bounds.pipe_pages, bounds.pipes_max, bounds.cold_max)
+    }
+
     #[test]
-    fn a_pipe_takes_what_is_left() {
-        let page = page_size();
-        // bytes, left; pages
+    fn pages_are_shared_out() {
+        // pages_max; pages of a pipe of at most 64, pipes of at most 128, cold of at most 16
         let cases = [
-            (64 * page, usize::MAX, 64),
-            (64 * page, 64, 64),
-            (64 * page, 63, 32),
-            (64 * page, 1, 1),
-            (64 * page, 0, 1),
-            (100 * page, 1000, 64),
-            (1, 1000, 1),
+            (None, (64, 128, 16)),
+            (Some(14336), (64, 128, 16)),
+            (Some(1024), (64, 16, 8)),
+            (Some(512), (64, 8, 4)),
+            (Some(511), (32, 15, 7)),
+            (Some(256), (32, 8, 4)),
+            (Some(224), (16, 14, 7)),
+            (Some(128), (16, 8, 4)),
+            (Some(64), (16, 4, 2)),
+            (Some(32), (16, 2, 1)),
+            (Some(31), (8, 3, 1)),
+            (Some(3), (1, 3, 1)),
+            (Some(2), (1, 2, 1)),
+            (Some(0), (1, 2, 1)),
         ];
-        for (bytes, left, pages) in cases {
-            assert_eq!(pipe_pages(bytes, left), pages, "{bytes} bytes, {left} left");
+        for (pages_max, expected) in cases {
+            assert_eq!(bounds(64, 128, pages_max, 16), expected, "{pages_max:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_is_not_passed() {
+        // No more room is made than the pipes asked for can use.
+        assert_eq!(bounds(64, 2, Some(128), 16), (64, 2, 1));
+        assert_eq!(bounds(64, 1, Some(64), 16), (64, 1, 1));
+        assert_eq!(bounds(64, 0, Some(0), 0), (1, 1, 1));
+        assert_eq!(bounds(100, 8, None, 16), (64, 8, 4));
+        assert_eq!(bounds(0, 8, None, 3), (1, 8, 3));
+        assert_eq!(bounds(4, 8, Some(8), 3), (4, 2, 1));
+    }
+
+    #[test]
+    fn one_pipe_is_always_left_to_transfers_from_memory() {
+        for pages_max in 0..2000 {
+            for pipes_max in [2, 3, 7, 8, 100] {
+                let (pages, pipes, cold) = bounds(64, pipes_max, Some(pages_max), 1000);
+                assert!(
+                    cold < pipes && pipes <= pipes_max,
+                    "{pages_max} {pipes_max}"
+                );
+                assert!(pages * pipes <= pages_max.max(2), "{pages_max} {pipes_max}");
+            }
         }
     }
 }

@@ -97,9 +97,12 @@ use crate::sending::Sending;
 /// How a transfer is carried out.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long the socket may take nothing before the transfer ends as
-    /// [`ErrorKind::Stalled`]. Waits for the disk or for a pipe are not the peer's fault and do
-    /// not start this time.
+    /// How long the peer may take nothing before the transfer ends as [`ErrorKind::Stalled`],
+    /// which it does at most a quarter of this time later.
+    ///
+    /// Of a TCP socket that is full, what its peer acknowledges counts as taken, long before
+    /// there is room for more. Waits for the disk or for a pipe are not the peer's fault and do not
+    /// start this time.
     pub stall: Duration,
 }
 

@@ -11,11 +11,12 @@
 //!                      +----------------------------> closed
 //! ```
 //!
-//! There are at most `pipes_max` of them, and their pages fit the budget. Who finds none waits in
-//! line. A transfer whose peer does not read *parks* its pipe: it is asked for nothing, but the
+//! All are of one size, and there are at most as many as their budget of pages allows ([`Bounds`]).
+//! Who finds none waits in line. A transfer whose peer does not read *parks* its pipe: it is asked for nothing, but the
 //! pipe that was parked first is taken from it as soon as somebody else needs one (what it held is
 //! still in the file). So pipes are held only by transfers that move, and by those that wait for
-//! the disk, which are bounded apart: peers that do not read cannot starve those that do.
+//! the disk, which are at most half: neither peers that do not read nor a disk that does not answer
+//! can starve the others.
 //!
 //! Nothing here is borrowed while a waker runs or while a task waits.
 
@@ -28,7 +29,7 @@ use rustix::io::Errno;
 use rustix::param::page_size;
 use tidegate_uring::Ring;
 
-use crate::budget::pipe_pages;
+use crate::budget::Bounds;
 use crate::pipe::Pipe;
 use crate::queue::Queue;
 
@@ -36,15 +37,18 @@ use crate::queue::Queue;
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
     /// Bytes that a pipe is to hold: a power of two of at least a page, else the next lower one.
+    /// Where `pages_max` allows fewer than eight of them, pipes are smaller, down to 16 pages; and
+    /// smaller than that where not even two would fit.
     pub pipe_bytes: usize,
-    /// The most pipes there may be; at least 1.
+    /// The most pipes there may be; at least 1. With only one, a transfer that waits for the disk
+    /// keeps it from all others.
     pub pipes_max: usize,
     /// The most pages of memory that all pipes together may hold, see
-    /// [`pages_of_user`](crate::pages_of_user); `None`: no limit. The first pipe is made in any
-    /// case.
+    /// [`pages_of_user`](crate::pages_of_user); `None`: no limit. Two pipes of a page each are
+    /// allowed in any case.
     pub pages_max: Option<usize>,
-    /// The most transfers that may wait for the disk at once, each with a pipe. At most half of
-    /// `pipes_max` do; at least 1.
+    /// The most transfers that may wait for the disk at once, each with a pipe; at least 1. They
+    /// have at most half of the pipes that `pipes_max` and `pages_max` allow.
     pub cold_max: usize,
 }
 
@@ -78,7 +82,7 @@ pub struct PoolStats {
 
 /// The pipes of one executor, for its transfers to share.
 pub struct Pool {
-    config: PoolConfig,
+    bounds: Bounds,
     state: RefCell<State>,
     waiters: Queue<Grant>,
     cold: Cell<usize>,
@@ -114,7 +118,7 @@ impl Pool {
     /// The first pipe cannot be made: the process has no descriptors left.
     pub async fn new(ring: &Ring, config: PoolConfig) -> io::Result<Rc<Self>> {
         let pool = Rc::new(Self {
-            config,
+            bounds: Bounds::new(&config),
             state: RefCell::default(),
             waiters: Queue::new(),
             cold: Cell::new(0),
@@ -168,8 +172,7 @@ impl Pool {
 
     /// Leave to wait for the disk with a pipe, if it can be had at once.
     pub(crate) fn try_cold(self: &Rc<Self>) -> Option<Permit> {
-        let cold_max = self.config.cold_max.min(self.config.pipes_max / 2).max(1);
-        let free = self.cold.get() < cold_max && self.cold_waiters.is_empty();
+        let free = self.cold.get() < self.bounds.cold_max && self.cold_waiters.is_empty();
         free.then(|| self.permit())
     }
 
@@ -200,12 +203,14 @@ impl Pool {
         if let Some(pipe) = state.idle.pop() {
             return Some(Grant::Pipe(Lease::new(self, pipe, true)));
         }
-        if !state.may_make(&self.config) {
+        if !state.may_make(&self.bounds) {
             let (_, pipe) = state.parked.pop_front()?;
             state.pipes_taken += 1;
             state.close(pipe);
         }
-        let pages = state.reserve(&self.config);
+        let pages = self.bounds.pipe_pages;
+        state.making += 1;
+        state.pages += pages;
         let pool = Rc::clone(self);
         Some(Grant::Place(Place { pool, pages }))
     }
@@ -229,21 +234,9 @@ impl Pool {
 }
 
 impl State {
-    fn may_make(&self, config: &PoolConfig) -> bool {
+    fn may_make(&self, bounds: &Bounds) -> bool {
         let count = self.pipes + self.making;
-        let left = config.pages_max.is_none_or(|max| self.pages < max);
-        count == 0 || (count < config.pipes_max && left && !self.fds_short)
-    }
-
-    /// Makes room for one pipe in the counts; its pages.
-    fn reserve(&mut self, config: &PoolConfig) -> usize {
-        let left = config
-            .pages_max
-            .map_or(usize::MAX, |max| max.saturating_sub(self.pages));
-        let pages = pipe_pages(config.pipe_bytes, left);
-        self.making += 1;
-        self.pages += pages;
-        pages
+        count == 0 || (count < bounds.pipes_max && !self.fds_short)
     }
 
     fn close(&mut self, pipe: Pipe) {
@@ -292,8 +285,6 @@ impl Place {
         state.pages = state.pages - self.pages + pipe.capacity() / page_size();
         drop(state);
         self.pages = 0;
-        // Room that was reserved and not used may serve another.
-        self.pool.serve();
         Lease::new(&self.pool, pipe, true)
     }
 

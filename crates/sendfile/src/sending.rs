@@ -12,7 +12,7 @@ use rustix::fs::Advice;
 use rustix::io::Errno;
 use rustix::param::page_size;
 use tidegate_uring::advise::Advise;
-use tidegate_uring::{Fd, Op, Ring};
+use tidegate_uring::{Fd, Op, Ring, unacknowledged};
 
 use crate::cork::Cork;
 use crate::error::ErrorKind;
@@ -227,7 +227,9 @@ impl<'a> Sending<'a> {
             Some(self.ring.poll(self.socket, PollFlags::OUT).await)
         };
         let stalled = async {
-            self.stall.expired().await;
+            // A socket that cannot tell counts as one whose peer takes nothing.
+            let unacknowledged = || unacknowledged(self.socket).unwrap_or(0);
+            self.stall.expired(unacknowledged).await;
             None
         };
         let events = or(writable, stalled).await.ok_or(ErrorKind::Stalled)?;

@@ -150,7 +150,7 @@ fn pipes_of_a_page_do() {
         }
         bench.check_rest();
         assert_eq!(bench.pool.stats().pages, 3);
-        assert_eq!(bench.pool.stats().pipes, 2, "of two pages and of one");
+        assert_eq!(bench.pool.stats().pipes, 3, "of a page each");
     });
 }
 

@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::io::Read;
 use std::net::TcpStream;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use futures_lite::future::poll_once;
@@ -13,7 +15,7 @@ use support::{
     Bench, HASTY, PATIENT, PIPE, connect, connect_narrow, evicted_file_of, file_of, joined,
     pattern, poll_until, pool_of, read_all, run, until_true,
 };
-use tidegate_sendfile::{Error, ErrorKind};
+use tidegate_sendfile::{Error, ErrorKind, Options};
 use tidegate_uring::Fd;
 
 const LEN: usize = 8 << 20;
@@ -53,7 +55,7 @@ fn a_reader_that_is_slow_but_moves_does_not_stall() {
         let file = file_of(&data);
         let (socket, peer) = connect_narrow();
         let reader = support::read_by(peer, |_| std::thread::sleep(Duration::from_millis(8)));
-        let options = tidegate_sendfile::Options {
+        let options = Options {
             stall: Duration::from_millis(400),
         };
         bench
@@ -62,6 +64,72 @@ fn a_reader_that_is_slow_but_moves_does_not_stall() {
             .unwrap();
         drop(socket);
         assert!(joined(reader).await == data);
+    });
+}
+
+/// The socket's buffer grows to megabytes on loopback: it has no room again before a third of that
+/// was taken, for which this reader needs many times the stall time.
+#[test]
+fn a_reader_that_takes_little_of_a_large_buffer_does_not_stall() {
+    run(async {
+        let bench = Bench::new().await;
+        let data = pattern(LEN);
+        let file = file_of(&data);
+        let (socket, mut peer) = connect();
+        sockopt::set_socket_recv_buffer_size(peer.as_fd(), 16 * 1024).unwrap();
+        let options = Options {
+            stall: Duration::from_millis(600),
+        };
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            let mut piece = [0; 4096];
+            for _ in 0..75 {
+                let count = peer.read(&mut piece).unwrap();
+                all.extend_from_slice(&piece[..count]);
+                std::thread::sleep(Duration::from_millis(40));
+            }
+            (all, peer)
+        });
+        let mut send = Box::pin(bench.send(&socket, &file, 0..LEN as u64, &options));
+        poll_until(&mut send, || reader.is_finished()).await;
+        let (mut all, peer) = reader.join().unwrap();
+        let rest = read_all(peer);
+        send.await.unwrap();
+        drop(socket);
+        all.extend(joined(rest).await);
+        assert!(all == data);
+    });
+}
+
+#[test]
+fn a_reader_that_takes_nothing_of_a_large_buffer_stalls() {
+    run(async {
+        let bench = Bench::new().await;
+        let file = file_of(&pattern(4 * LEN));
+        let (socket, _peer) = connect();
+        let error = bench
+            .send(&socket, &file, 0..4 * LEN as u64, &HASTY)
+            .await
+            .unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Stalled), "{error}");
+        bench.check_exact().await;
+    });
+}
+
+#[test]
+fn a_socket_that_is_not_of_tcp_stalls_too() {
+    run(async {
+        let bench = Bench::new().await;
+        let file = file_of(&pattern(LEN));
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let socket = Fd::from(OwnedFd::from(socket));
+        let error = bench
+            .send(&socket, &file, 0..LEN as u64, &HASTY)
+            .await
+            .unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Stalled), "{error}");
+        bench.check_exact().await;
     });
 }
 
@@ -157,9 +225,7 @@ fn a_socket_that_was_shut_down_is_an_error() {
 fn a_file_that_cannot_be_read_is_an_error() {
     run(async {
         let bench = Bench::new().await;
-        let directory = Fd::from(std::os::fd::OwnedFd::from(
-            std::fs::File::open("/").unwrap(),
-        ));
+        let directory = Fd::from(OwnedFd::from(std::fs::File::open("/").unwrap()));
         let (socket, _peer) = connect();
         let error = bench
             .send(&socket, &directory, 0..10, &PATIENT)

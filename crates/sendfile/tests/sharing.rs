@@ -6,90 +6,142 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use support::{
-    Bench, PATIENT, connect, connect_narrow, evicted_file_of, file_of, joined, pattern, pool_of,
-    read_all, run, until_true,
+    Bench, PATIENT, connect, connect_narrow, evicted_file_of, file_of, joined, pattern, pipe_pages,
+    poll_until, pool_of, read_all, run, until_true,
 };
+use tidegate_sendfile::PoolConfig;
 
 const LEN: u64 = 3_000_001;
 
 #[test]
 fn stalled_readers_do_not_starve_good_ones() {
-    for pipes_max in [1, 2] {
-        run(async {
-            let bench = Bench::with(pool_of(pipes_max)).await;
-            let data = pattern(LEN as usize);
-            let file = file_of(&data);
-            let mut stalled = Vec::new();
-            for _ in 0..20 {
-                let (socket, peer) = connect_narrow();
-                let (bench, file) = (bench.clone(), file.clone());
-                let sending = glommio::spawn_local(async move {
-                    let result = bench.send(&socket, &file, 0..LEN, &PATIENT).await;
-                    drop(socket);
-                    result
-                });
-                stalled.push((sending, peer));
-            }
-            until_true(|| bench.pool.stats().pipes_taken >= 20 - pipes_max as u64).await;
-            let good: Vec<_> = (0..5)
-                .map(|_| {
-                    let (bench, file) = (bench.clone(), file.clone());
-                    let data = data.clone();
-                    glommio::spawn_local(async move {
-                        let (socket, peer) = connect();
-                        let reader = read_all(peer);
-                        bench.send(&socket, &file, 0..LEN, &PATIENT).await.unwrap();
-                        drop(socket);
-                        assert!(joined(reader).await == data);
-                    })
-                })
-                .collect();
-            for transfer in good {
-                transfer.await;
-            }
-            assert!(bench.pool.stats().pipes <= pipes_max);
-            // Those whose pipes were taken lost nothing by it.
-            let readers: Vec<_> = stalled
-                .into_iter()
-                .map(|(sending, peer)| (sending, read_all(peer)))
-                .collect();
-            for (sending, reader) in readers {
-                sending.await.unwrap();
-                assert!(joined(reader).await == data);
-            }
-            bench.check_rest();
-        });
+    for (pipes_max, pages_max) in [(1, None), (2, None), (2, Some(0)), (2, Some(pipe_pages()))] {
+        run(stalled_readers_and_good_ones(PoolConfig {
+            pages_max,
+            ..pool_of(pipes_max)
+        }));
     }
+}
+
+async fn stalled_readers_and_good_ones(config: PoolConfig) {
+    let pipes_max = config.pipes_max;
+    let bench = Bench::with(config).await;
+    let data = pattern(LEN as usize);
+    let file = file_of(&data);
+    let mut stalled = Vec::new();
+    for _ in 0..20 {
+        let (socket, peer) = connect_narrow();
+        let (bench, file) = (bench.clone(), file.clone());
+        let sending = glommio::spawn_local(async move {
+            let result = bench.send(&socket, &file, 0..LEN, &PATIENT).await;
+            drop(socket);
+            result
+        });
+        stalled.push((sending, peer));
+    }
+    until_true(|| bench.pool.stats().pipes_taken >= 20 - pipes_max as u64).await;
+    let good: Vec<_> = (0..5)
+        .map(|_| {
+            let (bench, file) = (bench.clone(), file.clone());
+            let data = data.clone();
+            glommio::spawn_local(async move {
+                let (socket, peer) = connect();
+                let reader = read_all(peer);
+                bench.send(&socket, &file, 0..LEN, &PATIENT).await.unwrap();
+                drop(socket);
+                assert!(joined(reader).await == data);
+            })
+        })
+        .collect();
+    for transfer in good {
+        transfer.await;
+    }
+    assert!(bench.pool.stats().pipes <= pipes_max);
+    // Those whose pipes were taken lost nothing by it.
+    let readers: Vec<_> = stalled
+        .into_iter()
+        .map(|(sending, peer)| (sending, read_all(peer)))
+        .collect();
+    for (sending, reader) in readers {
+        sending.await.unwrap();
+        assert!(joined(reader).await == data);
+    }
+    bench.check_rest();
 }
 
 #[test]
 fn transfers_that_read_from_the_disk_leave_pipes_to_others() {
-    run(async {
-        let bench = Bench::with(pool_of(4)).await;
-        let data = pattern(LEN as usize);
-        let mut transfers = Vec::new();
-        for _ in 0..8 {
-            let file = evicted_file_of(&data);
-            let (bench, data) = (bench.clone(), data.clone());
-            transfers.push(glommio::spawn_local(async move {
-                let (socket, peer) = connect();
-                let reader = read_all(peer);
-                bench.send(&socket, &file, 1..LEN, &PATIENT).await.unwrap();
-                assert!(bench.pool.stats().cold <= 2, "half of four");
-                drop(socket);
-                assert!(joined(reader).await == data[1..]);
-            }));
-        }
-        for transfer in transfers {
-            transfer.await;
-        }
-        assert!(
-            bench.pool.stats().chunks_cold >= 8,
-            "{:?}",
-            bench.pool.stats()
-        );
-        bench.check_rest();
-    });
+    // pages_max; half of the pipes that fit
+    for (pages_max, cold_max) in [(None, 2), (Some(2 * pipe_pages()), 2), (Some(3), 1)] {
+        let config = PoolConfig {
+            pages_max,
+            ..pool_of(4)
+        };
+        run(read_from_the_disk(config, cold_max));
+    }
+}
+
+async fn read_from_the_disk(config: PoolConfig, cold_max: usize) {
+    let bench = Bench::with(config).await;
+    let data = pattern(LEN as usize);
+    let mut transfers = Vec::new();
+    for _ in 0..8 {
+        let file = evicted_file_of(&data);
+        let (bench, data) = (bench.clone(), data.clone());
+        transfers.push(glommio::spawn_local(async move {
+            let (socket, peer) = connect();
+            let reader = read_all(peer);
+            bench.send(&socket, &file, 1..LEN, &PATIENT).await.unwrap();
+            assert!(bench.pool.stats().cold <= cold_max);
+            drop(socket);
+            assert!(joined(reader).await == data[1..]);
+        }));
+    }
+    for transfer in transfers {
+        transfer.await;
+    }
+    let stats = bench.pool.stats();
+    assert!(stats.chunks_cold >= 8, "{stats:?}");
+    bench.check_rest();
+}
+
+/// A transfer that is not polled is as good as one whose disk does not answer: it keeps its pipe.
+#[test]
+fn a_disk_that_does_not_answer_leaves_a_pipe_to_files_in_memory() {
+    for pages_max in [0, 1, 2, 3, 16, pipe_pages(), 2 * pipe_pages()] {
+        run(async {
+            let config = PoolConfig {
+                pages_max: Some(pages_max),
+                ..pool_of(32)
+            };
+            let bench = Bench::with(config).await;
+            let data = pattern(LEN as usize);
+            let cold: Vec<_> = (0..10)
+                .map(|_| (evicted_file_of(&data), connect()))
+                .collect();
+            let mut hanging = Vec::new();
+            for (file, (socket, _peer)) in &cold {
+                let mut send = Box::pin(bench.send(socket, file, 0..LEN, &PATIENT));
+                let before = hanging.len();
+                poll_until(&mut send, || {
+                    let stats = bench.pool.stats();
+                    stats.cold + stats.cold_waiting > before
+                })
+                .await;
+                hanging.push(send);
+            }
+            assert!(bench.pool.stats().cold_waiting > 0, "all leave is given");
+
+            let (socket, peer) = connect();
+            let reader = read_all(peer);
+            let file = file_of(&data);
+            bench.send(&socket, &file, 0..LEN, &PATIENT).await.unwrap();
+            drop(socket);
+            assert!(joined(reader).await == data);
+            drop(hanging);
+            bench.check_exact().await;
+        });
+    }
 }
 
 /// To sockets that take everything at once the transfers never wait, so only their giving way

@@ -104,6 +104,11 @@ pub(crate) fn pool_of(pipes_max: usize) -> PoolConfig {
     }
 }
 
+/// Pages that one pipe of `PIPE` bytes has.
+pub(crate) fn pipe_pages() -> usize {
+    PIPE / rustix::param::page_size()
+}
+
 /// Bytes that do not repeat at any power of two.
 pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len)
@@ -121,7 +126,11 @@ pub(crate) fn file_of(data: &[u8]) -> Fd {
 pub(crate) fn evicted_file_of(data: &[u8]) -> Fd {
     let file = file_of(data);
     rustix::fs::fsync(&file).unwrap();
-    rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    // Pages that another processor has in hand just then stay: on a busy machine once is not enough.
+    for _ in 0..3 {
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     file
 }
 
