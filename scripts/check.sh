@@ -35,6 +35,10 @@ step() {
 }
 
 readme() {
+  if grep -nE '@[A-Z]+@' README.md; then
+    echo 'README.md has a placeholder'
+    return 1
+  fi
   grep -qF -- "$TEST_COMMAND" README.md || {
     echo "README.md does not give the test command: $TEST_COMMAND"
     return 1

@@ -21,14 +21,14 @@ use crate::residency::{Prober, Residency};
 use crate::stall::Stall;
 use crate::transfer::Transfer;
 
-/// How long to wait when a socket is said to be writable and takes nothing all the same, as the
-/// kernel has it when memory for sockets is short.
 /// The most that a transfer sends before others run, though none of them asks for it.
 const QUANTUM: u64 = 2 * 1024 * 1024;
 
 /// Shorter transfers are not corked: they have few chunks to keep together.
 const CORK_BYTES_MIN: u64 = 512 * 1024;
 
+/// How long to wait when a socket is said to be writable and takes nothing all the same, as the
+/// kernel has it when memory for sockets is short.
 const VAIN_WAIT: Duration = Duration::from_millis(1);
 
 pub(crate) struct Sending<'a> {
@@ -64,7 +64,7 @@ impl<'a> Sending<'a> {
             pool,
             socket,
             file,
-            long: range.end - range.start >= CORK_BYTES_MIN,
+            long: range.end.saturating_sub(range.start) >= CORK_BYTES_MIN,
             bytes: Transfer::new(range),
             prober: Prober::default(),
             stall: Stall::new(stall),
