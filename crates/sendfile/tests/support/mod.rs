@@ -127,7 +127,7 @@ pub(crate) fn evicted_file_of(data: &[u8]) -> Fd {
     let file = file_of(data);
     rustix::fs::fsync(&file).unwrap();
     // Pages that another processor has in hand just then stay: on a busy machine once is not enough.
-    for _ in 0..3 {
+    for _ in 0..5 {
         rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
