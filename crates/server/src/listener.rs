@@ -148,11 +148,13 @@ async fn disarm(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
 
 /// At the limit: once somebody waits to be accepted, others make room.
 async fn wait_for_room(shard: &Shard, listener: &Fd) {
-    let asked = async {
-        let _ = shard.ring.poll(listener, PollFlags::IN).await;
+    let room = async {
+        shard.room_or_stop().await;
+        false
     };
-    or(shard.room_or_stop(), asked).await;
-    if shard.room() == 0 && !shard.stopping() {
+    // An error is a cancellation on behalf of another listener, and nobody waiting here.
+    let asked = async { shard.ring.poll(listener, PollFlags::IN).await.is_ok() };
+    if or(room, asked).await {
         shard.make_room().await;
     }
 }
