@@ -21,7 +21,8 @@ use crate::residency::{Prober, Residency};
 use crate::stall::Stall;
 use crate::transfer::Transfer;
 
-/// The most that a transfer sends before others run, though none of them asks for it.
+/// The most that a transfer sends before others run. Less is dearer: what the socket takes in one go
+/// is sent on by acknowledgements.
 const QUANTUM: u64 = 2 * 1024 * 1024;
 
 /// Shorter transfers are not corked: they have few chunks to keep together.
@@ -85,7 +86,7 @@ impl<'a> Sending<'a> {
             let lease = self.fill().await?;
             self.drain(lease).await?;
             let sent = self.bytes.sent();
-            if !self.bytes.is_complete() && (sent - turn >= QUANTUM || self.ring.has_work()) {
+            if !self.bytes.is_complete() && sent - turn >= QUANTUM {
                 turn = sent;
                 self.ring.yield_now().await;
             }

@@ -167,15 +167,10 @@ impl Shared {
         busy
     }
 
-    /// Whether a turn would find something to do.
-    pub(crate) fn has_work(&self) -> bool {
-        self.core.borrow_mut().has_work()
-    }
-
-    /// As [`Shared::has_work`]; if not, `driver` is woken when an op is queued. Completions are
-    /// told by the eventfd.
+    /// Whether a turn would find something to do; if not, `driver` is woken when an op is queued.
+    /// Completions are told by the eventfd.
     pub(crate) fn has_work_or_wakes(&self, driver: &Waker) -> bool {
-        let busy = self.has_work();
+        let busy = self.core.borrow_mut().has_work();
         if !busy {
             self.driver.set(Some(driver.clone()));
         }

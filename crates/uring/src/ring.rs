@@ -92,12 +92,6 @@ impl Ring {
         futures_lite::future::yield_now().await;
     }
 
-    /// Whether ops wait to be submitted or completions to be reaped. It costs no syscall, so a task
-    /// that could go on for long asks it often, and gives way with [`Ring::yield_now`].
-    pub fn has_work(&self) -> bool {
-        self.shared.has_work()
-    }
-
     /// What this ring uses beyond Linux 6.1.
     pub fn abilities(&self) -> Abilities {
         self.shared.abilities
