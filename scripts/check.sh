@@ -71,12 +71,25 @@ docs() {
   RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 }
 
-dependencies() {
+has_deny() {
   cargo deny --version >/dev/null 2>&1 || {
     echo 'cargo-deny is not installed: cargo install --locked cargo-deny'
+    return 1
+  }
+}
+
+dependencies() {
+  has_deny || return $SKIPPED
+  cargo deny --workspace check bans licenses sources
+}
+
+advisories() {
+  has_deny || return $SKIPPED
+  cargo deny --workspace fetch db 2>/dev/null || {
+    echo 'the advisory database cannot be fetched from here'
     return $SKIPPED
   }
-  cargo deny --workspace check
+  cargo deny --workspace check advisories
 }
 
 smoke() {
@@ -97,6 +110,7 @@ step tests $TEST_COMMAND
 step 'shell syntax' syntax
 step shellcheck lint_shell
 step dependencies dependencies
+step advisories advisories
 step 'least kernel' smoke
 
 printf '\n%d s in all' "$SECONDS"
