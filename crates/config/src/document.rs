@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 use toml::value::{Table, Value};
 
-use crate::{Error, Problem, Settings, raw};
+use crate::{Error, Glob, HeaderRule, Problem, Redirect, Settings, raw};
 
 /// How far an unknown key may be from a known one to be taken for a typo of it.
 const TYPO_DISTANCE_MAX: usize = 2;
@@ -66,10 +66,11 @@ impl<'text> Document<'text> {
         self.problem(span.start, key, reason)
     }
 
-    /// A problem with the dotted `key`: at the line that sets it, or at line 1.
-    pub(crate) fn problem_with(&self, key: &str, reason: &str) -> Problem {
-        let offset = offset_of(&self.root, key).unwrap_or_default();
-        self.problem(offset, key.to_owned(), reason)
+    /// A problem with the dotted `key` of the site with this number, from 0: at
+    /// the line that sets it, or else that begins the site, or else at line 1.
+    pub(crate) fn problem_of_site(&self, number: usize, key: &str, reason: &str) -> Problem {
+        let offset = site_offset(&self.root, number, key).unwrap_or_default();
+        self.problem(offset, format!("site.{key}"), reason)
     }
 
     /// A problem with `key` at `offset`, for keys that are missing there.
@@ -102,6 +103,10 @@ impl<'text> Document<'text> {
                     let reason = format!("write [[{dotted}]], with two brackets");
                     problems.push(self.problem(key.span().start, dotted, &reason));
                 }
+                (DeValue::Array(values), Some(Value::Table(_))) if holds_tables(values) => {
+                    let reason = format!("there is one: write [{dotted}], with one bracket");
+                    problems.push(self.problem(key.span().start, dotted, &reason));
+                }
                 (value, Some(known)) => self.descend(value, known, &dotted, problems),
             }
         }
@@ -123,12 +128,28 @@ impl<'text> Document<'text> {
     }
 }
 
-/// Every known key, as a file that sets each to its default. An array of
-/// tables has one element.
+/// Every known key, as a file that sets each to its default, or to an example
+/// where there is none by default. An array of tables has one element.
 fn known() -> Table {
-    let settings = Settings::for_directory(PathBuf::from("."));
+    let mut settings = Settings::for_directory(PathBuf::from("."));
+    for site in &mut settings.sites {
+        site.headers.push(HeaderRule {
+            pattern: any_path(),
+            cache: None,
+            set: Vec::new(),
+        });
+        site.redirects.push(Redirect {
+            from: any_path(),
+            to: "/".to_owned(),
+            status: 301,
+        });
+    }
     // See `Settings::to_toml`.
     Table::try_from(settings).expect("settings are plain tables")
+}
+
+fn any_path() -> Glob {
+    "/**".parse().expect("a pattern")
 }
 
 /// The dotted names of all known keys and tables.
@@ -178,6 +199,10 @@ fn is_tables(values: &[Value]) -> bool {
     values.first().is_some_and(Value::is_table)
 }
 
+fn holds_tables(values: &DeArray<'_>) -> bool {
+    values.iter().any(|value| value.get_ref().is_table())
+}
+
 fn join(path: &str, key: &str) -> String {
     match path {
         "" => key.to_owned(),
@@ -202,19 +227,14 @@ fn key_in(value: &Spanned<DeValue<'_>>, path: &str, offset: usize) -> Option<Str
     below.or_else(|| value.span().contains(&offset).then(|| path.to_owned()))
 }
 
-/// Where the dotted `key` is set; in an array of tables, the first time.
-fn offset_of(table: &DeTable<'_>, key: &str) -> Option<usize> {
-    let (name, rest) = key.split_once('.').unwrap_or((key, ""));
-    let (name, value) = table.iter().find(|(key, _)| key.get_ref() == name)?;
-    match (value.get_ref(), rest) {
-        (_, "") => Some(name.span().start),
-        (DeValue::Table(table), rest) => offset_of(table, rest),
-        (DeValue::Array(values), rest) => values
-            .iter()
-            .filter_map(|value| value.get_ref().as_table())
-            .find_map(|table| offset_of(table, rest)),
-        _ => None,
-    }
+/// Where the site with this number sets `key`, or else begins.
+fn site_offset(root: &DeTable<'_>, number: usize, key: &str) -> Option<usize> {
+    let sites = root.get("site")?.get_ref().as_array()?;
+    let site = sites.get(number)?;
+    let keys = site.get_ref().as_table()?.iter();
+    let mut set = keys.filter(|(name, _)| name.get_ref() == key);
+    let key = set.next().map(|(name, _)| name.span().start);
+    key.or(Some(site.span().start))
 }
 
 #[cfg(test)]
@@ -224,17 +244,39 @@ mod tests {
     /// The shipped file that documents every key.
     const DOCUMENTED: &str = include_str!("../../../config/tidegate.toml");
 
+    /// That file with its examples, which stand behind a `#` without a space, put in effect.
+    fn with_examples() -> String {
+        let lines = DOCUMENTED.lines().map(|line| match line.strip_prefix('#') {
+            Some(example) if !example.is_empty() && !example.starts_with(' ') => example,
+            _ => line,
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     #[test]
-    fn the_shipped_file_sets_every_known_key() {
-        let file: Table = DOCUMENTED.parse().unwrap();
-        let mut set = Vec::new();
-        collect_keys(&file, "", &mut set);
-        assert_eq!(set, known_keys());
+    fn the_shipped_file_names_every_known_key() {
+        let file: Table = with_examples().parse().unwrap();
+        let mut named = Vec::new();
+        collect_keys(&file, "", &mut named);
+        let any = ["site.headers.set.", "site.error-pages.", "site.mime-types."];
+        named.retain(|key| !any.iter().any(|table| key.starts_with(table)));
+        named.sort_unstable();
+        let mut known = known_keys();
+        known.sort_unstable();
+        assert_eq!(named, known);
+    }
+
+    #[test]
+    fn the_examples_of_the_shipped_file_are_right() {
+        let settings = Settings::parse(&with_examples(), Path::new("t.toml"));
+        let site = settings.unwrap().sites.remove(0);
+        assert_eq!((site.headers.len(), site.redirects.len()), (1, 1));
     }
 
     #[test]
     fn the_shipped_file_explains_every_key() {
-        let lines: Vec<&str> = DOCUMENTED.lines().collect();
+        let text = with_examples();
+        let lines: Vec<&str> = text.lines().collect();
         for (at, line) in lines.iter().enumerate() {
             let is_key = line.contains(" = ") && !line.starts_with('#');
             assert!(!is_key || lines[at - 1].starts_with("# "), "{line}");

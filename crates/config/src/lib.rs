@@ -7,9 +7,10 @@
 //! 3. `check` turns them into [`Settings`], with the rules of `rules`;
 //! 4. `error` says what is wrong as `FILE:LINE: KEY: REASON`.
 //!
-//! `units` reads and writes durations, sizes and core lists. Apart from
-//! [`Source::read`] nothing here touches the system: a [`Settings`] is a plain
-//! value, and whether its root exists is for others to find out.
+//! `units` reads and writes durations, sizes and core lists, `glob` patterns for
+//! paths, `target` where redirects lead. Apart from [`Source::read`] nothing
+//! here touches the system: a [`Settings`] is a plain value, and whether its
+//! roots exist is for others to find out.
 //!
 //! ```
 //! use std::path::Path;
@@ -27,13 +28,18 @@
 mod check;
 mod document;
 mod error;
+mod glob;
 mod raw;
 mod rules;
 mod settings;
+mod site;
 mod source;
+mod target;
 mod units;
 
 pub use error::{Error, Problem, ValueError};
-pub use settings::{Cache, Io, Limits, Listen, Server, Settings, Site, Timeouts};
+pub use glob::Glob;
+pub use settings::{Cache, Io, Limits, Listen, Server, Settings, Timeouts};
+pub use site::{CachePreset, Coding, Cors, HeaderRule, Redirect, Site, Symlinks};
 pub use source::Source;
 pub use units::Cores;

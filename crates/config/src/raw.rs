@@ -13,6 +13,10 @@ use crate::units::{Cores, Count, Period, Size};
 
 /// A value that may be left out.
 pub(crate) type Field<T> = Option<Spanned<T>>;
+/// A list of texts that may be left out.
+pub(crate) type List = Field<Vec<Spanned<String>>>;
+/// A table with keys of the user's own.
+pub(crate) type Map = BTreeMap<String, Spanned<String>>;
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
@@ -57,6 +61,7 @@ pub(crate) struct Limits {
     pub(crate) header_bytes: Field<Size>,
     pub(crate) headers: Field<Count>,
     pub(crate) body_discard: Field<Size>,
+    pub(crate) ranges: Field<Count>,
 }
 
 #[derive(Default, Deserialize)]
@@ -81,10 +86,44 @@ pub(crate) struct Cache {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Site {
+    pub(crate) names: List,
     pub(crate) root: Field<String>,
-    pub(crate) index: Option<Vec<Spanned<String>>>,
+    pub(crate) index: List,
+    pub(crate) directory_listing: Field<bool>,
     pub(crate) hidden_files: Field<bool>,
+    pub(crate) symlinks: Field<String>,
+    pub(crate) precompressed: List,
+    pub(crate) try_files: List,
+    pub(crate) spa_fallback: Field<String>,
     pub(crate) charset: Field<String>,
     pub(crate) default_type: Field<String>,
-    pub(crate) mime_types: BTreeMap<String, Spanned<String>>,
+    pub(crate) error_pages: Map,
+    pub(crate) mime_types: Map,
+    pub(crate) headers: Vec<Spanned<HeaderRule>>,
+    pub(crate) redirects: Vec<Spanned<Redirect>>,
+    pub(crate) cors: Cors,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct HeaderRule {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) cache: Field<String>,
+    pub(crate) set: Map,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Redirect {
+    pub(crate) from: Field<String>,
+    pub(crate) to: Field<String>,
+    pub(crate) status: Field<Count>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Cors {
+    pub(crate) origins: List,
+    pub(crate) max_age: Field<Period>,
 }

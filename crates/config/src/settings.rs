@@ -1,14 +1,11 @@
 //! The checked configuration, with every default filled in.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::ser::{Serialize, Serializer};
-
 use crate::units::{self, Cores};
-use crate::{Error, Source, ValueError, rules};
+use crate::{Error, Site, Source, ValueError, rules};
 
 /// A configuration that has passed every check of this crate.
 ///
@@ -29,9 +26,9 @@ pub struct Settings {
     pub io: Io,
     /// `[cache]`: what is kept of files.
     pub cache: Cache,
-    /// `[[site]]`: what is served.
-    #[serde(serialize_with = "one_of_an_array")]
-    pub site: Site,
+    /// `[[site]]`: what is served; at least one.
+    #[serde(rename = "site")]
+    pub sites: Vec<Site>,
 }
 
 /// `[server]`
@@ -90,6 +87,8 @@ pub struct Limits {
     /// Bytes of a request body read and dropped to keep the connection; zero drops none.
     #[serde(serialize_with = "units::size")]
     pub body_discard: u64,
+    /// Ranges of a request, 1 to 1024; more are answered with the whole file.
+    pub ranges: usize,
 }
 
 /// `[io]`
@@ -127,25 +126,6 @@ pub struct Cache {
     pub valid: Duration,
 }
 
-/// `[[site]]`
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Site {
-    /// The directory that is served. Not empty; whether it exists is not checked here.
-    #[serde(serialize_with = "lossy_path")]
-    pub root: PathBuf,
-    /// File names tried, in this order, where a directory is asked for.
-    pub index: Vec<String>,
-    /// Whether names that begin with a dot are served.
-    pub hidden_files: bool,
-    /// The charset added to text types; empty adds none.
-    pub charset: String,
-    /// The MIME type of files whose extension says nothing.
-    pub default_type: String,
-    /// MIME types by extension (lower case, without a dot), before the built-in ones.
-    pub mime_types: BTreeMap<String, String>,
-}
-
 impl Settings {
     /// Reads and checks `file`. Blocking. A relative root is taken relative to
     /// the directory of `file`.
@@ -168,10 +148,10 @@ impl Settings {
             limits: Limits::default(),
             io: Io::default(),
             cache: Cache::default(),
-            site: Site {
+            sites: vec![Site {
                 root,
                 ..Site::default()
-            },
+            }],
         }
     }
 
@@ -236,6 +216,7 @@ impl Default for Limits {
             header_bytes: 16 << 10,
             headers: 100,
             body_discard: 64 << 10,
+            ranges: 16,
         }
     }
 }
@@ -261,26 +242,4 @@ impl Default for Cache {
             valid: Duration::from_secs(1),
         }
     }
-}
-
-impl Default for Site {
-    /// Serves the working directory.
-    fn default() -> Self {
-        Self {
-            root: PathBuf::from("."),
-            index: vec!["index.html".to_owned()],
-            hidden_files: false,
-            charset: "utf-8".to_owned(),
-            default_type: "application/octet-stream".to_owned(),
-            mime_types: BTreeMap::new(),
-        }
-    }
-}
-
-fn one_of_an_array<S: Serializer>(site: &Site, to: S) -> Result<S::Ok, S::Error> {
-    [site].serialize(to)
-}
-
-fn lossy_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&path.to_string_lossy())
 }

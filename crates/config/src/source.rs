@@ -10,7 +10,7 @@ use crate::{Error, Settings};
 /// The text of a configuration and the name it is reported under.
 ///
 /// Keep it where a problem may show up after the checks of this crate, such as
-/// a root that does not exist: [`Source::refuse`] reports it with its line.
+/// a root that does not exist: [`Source::refuse_sites`] reports it with its line.
 #[derive(Clone, Debug)]
 pub struct Source {
     file: PathBuf,
@@ -37,18 +37,27 @@ impl Source {
         }
     }
 
-    /// Checks the text; a relative `site.root` is taken relative to the file's directory.
+    /// Checks the text; a relative root of a site is taken relative to the file's directory.
     pub fn settings(&self) -> Result<Settings, Error> {
         let document = Document::parse(&self.text, &self.file)?;
         check::settings(&document)
     }
 
-    /// The error that says `reason` about the dotted `key`, at the line where
-    /// the file sets it, or at line 1 if it does not.
+    /// The error that gives a reason for each of some sites, by number from 0,
+    /// about its `key`: at the line that sets it.
     #[must_use]
-    pub fn refuse(&self, key: &str, reason: &str) -> Error {
+    pub fn refuse_sites(
+        &self,
+        key: &str,
+        reasons: impl IntoIterator<Item = (usize, String)>,
+    ) -> Error {
         match Document::parse(&self.text, &self.file) {
-            Ok(document) => Error::Invalid(vec![document.problem_with(key, reason)]),
+            Ok(document) => {
+                let reasons = reasons.into_iter();
+                let problems =
+                    reasons.map(|(number, reason)| document.problem_of_site(number, key, &reason));
+                Error::Invalid(problems.collect())
+            }
             Err(error) => error,
         }
     }
@@ -79,11 +88,22 @@ mod tests {
     }
 
     #[test]
-    fn a_late_problem_has_the_line_of_its_key() {
-        let source = Source::new("t.toml", "[server]\n\n[[site]]\nindex = []\nroot = 'x'\n");
-        let error = source.refuse("site.root", "no such directory");
-        assert_eq!(error.to_string(), "t.toml:5: site.root: no such directory");
-        let error = source.refuse("server.cores", "not here");
-        assert_eq!(error.to_string(), "t.toml:1: server.cores: not here");
+    fn late_problems_have_the_lines_of_their_keys() {
+        let text = "[[site]]\nindex = []\nroot = 'x'\n\n[[site]]\nnames = ['a']\nroot = 'y'\n";
+        let source = Source::new("t.toml", text);
+        let gone = |number| (number, "gone".to_owned());
+        let rows = [
+            (vec![gone(0)], "root", "t.toml:3: site.root: gone"),
+            (
+                vec![gone(0), gone(1)],
+                "root",
+                "t.toml:3: site.root: gone\nt.toml:7: site.root: gone",
+            ),
+            (vec![gone(1)], "charset", "t.toml:5: site.charset: gone"),
+            (vec![gone(2)], "root", "t.toml:1: site.root: gone"),
+        ];
+        for (reasons, key, expected) in rows {
+            assert_eq!(source.refuse_sites(key, reasons).to_string(), expected);
+        }
     }
 }

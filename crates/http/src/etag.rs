@@ -1,19 +1,23 @@
-//! Entity tags made of what the file system says about a file.
+//! Entity tags, made of what the file system says about a file, or of its content.
 
 use std::fmt;
 use std::io::Write;
 use std::time::SystemTime;
 
-/// Two quotes, a dash and two numbers of 16 hexadecimal digits.
-const BYTES_MAX: usize = 35;
+use crate::Coding;
 
-/// A strong entity tag, `"<modification time>-<length>"` (RFC 9110, section 8.8.3).
+/// Two quotes, three numbers of 16 hexadecimal digits, two dashes and `-zst`.
+const BYTES_MAX: usize = 56;
+
+/// A strong entity tag (RFC 9110, section 8.8.3).
 ///
-/// The time is in nanoseconds since 1970, both numbers are hexadecimal. A file
-/// that is written again within the resolution of the file system's clock and
-/// keeps its length keeps its tag.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Of a file it is `"<modification time>-<length>"`: the time is in nanoseconds since 1970, both
+/// numbers are hexadecimal. A file that is written again within the resolution of the file system's
+/// clock and keeps its length keeps its tag; [`ETag::with_generation`] tells such files apart where
+/// the file system can. Every content coding has a tag of its own ([`ETag::with_coding`]).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ETag {
+    /// Zeros behind the tag.
     bytes: [u8; BYTES_MAX],
     len: usize,
 }
@@ -21,17 +25,46 @@ pub struct ETag {
 impl ETag {
     /// The tag of a file last modified at `modified`, of `size` bytes.
     pub fn new(modified: SystemTime, size: u64) -> Self {
-        let mut bytes = [0; BYTES_MAX];
-        let mut rest = &mut bytes[..];
-        let written = write!(rest, "\"{:x}-{size:x}\"", nanoseconds(modified));
-        debug_assert!(written.is_ok(), "two numbers of 64 bits fit");
-        let len = BYTES_MAX - rest.len();
-        Self { bytes, len }
+        Self::of(format_args!("\"{:x}-{size:x}\"", nanoseconds(modified)))
+    }
+
+    /// The tag of a content by a hash of it, `"<hash>"`: the same on every host and at any time.
+    pub fn of_content(hash: [u8; 16]) -> Self {
+        Self::of(format_args!("\"{:032x}\"", u128::from_be_bytes(hash)))
+    }
+
+    /// This tag with `-<generation>` at its end: the number of a file's inode or of its generation,
+    /// for files whose modification time says too little. It comes before [`ETag::with_coding`].
+    #[must_use]
+    pub fn with_generation(self, generation: u64) -> Self {
+        self.with(format_args!("-{generation:x}"))
+    }
+
+    /// This tag with `-br`, `-zst` or `-gz` at its end: the tag of a variant must differ from the
+    /// original's (RFC 9110, section 8.8.3.3). A tag has one coding only.
+    #[must_use]
+    pub fn with_coding(self, coding: Coding) -> Self {
+        self.with(format_args!("-{}", coding.extension()))
     }
 
     /// The tag with its quotes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
+    }
+
+    fn of(tag: fmt::Arguments<'_>) -> Self {
+        let mut bytes = [0; BYTES_MAX];
+        let mut rest = &mut bytes[..];
+        let written = rest.write_fmt(tag);
+        debug_assert!(written.is_ok(), "all that a tag is made of fits");
+        let len = BYTES_MAX - rest.len();
+        Self { bytes, len }
+    }
+
+    fn with(self, more: fmt::Arguments<'_>) -> Self {
+        let text = str::from_utf8(self.as_bytes()).unwrap_or_default();
+        let start = text.strip_suffix('"').unwrap_or(text);
+        Self::of(format_args!("{start}{more}\""))
     }
 }
 
@@ -75,6 +108,39 @@ mod tests {
             let tag = ETag::new(modified, size);
             assert_eq!(tag.to_string(), expected);
             assert_eq!(tag.as_bytes(), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_tag_tells_generation_and_coding() {
+        let latest = SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::MAX);
+        let longest = ETag::new(latest, u64::MAX).with_generation(u64::MAX);
+        let content = ETag::of_content([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255]);
+        #[rustfmt::skip] // one row a line
+        let cases = [
+            (ETag::new(SystemTime::UNIX_EPOCH, 1).with_generation(26), "\"0-1-1a\""),
+            (ETag::new(SystemTime::UNIX_EPOCH, 1).with_coding(Coding::Gzip), "\"0-1-gz\""),
+            (content, "\"000102030405060708090a0b0c0d0eff\""),
+            (content.with_coding(Coding::Brotli), "\"000102030405060708090a0b0c0d0eff-br\""),
+            (
+                longest.with_coding(Coding::Zstd),
+                "\"ffffffffffffffff-ffffffffffffffff-ffffffffffffffff-zst\"",
+            ),
+        ];
+        for (tag, expected) in cases {
+            assert_eq!(tag.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn each_coding_has_a_tag_of_its_own() {
+        let tag = ETag::new(SystemTime::UNIX_EPOCH, 1);
+        let mut tags = vec![tag];
+        tags.extend(Coding::ALL.map(|coding| tag.with_coding(coding)));
+        for (index, one) in tags.iter().enumerate() {
+            for other in &tags[index + 1..] {
+                assert_ne!(one, other, "RFC 9110, 8.8.3.3");
+            }
         }
     }
 }

@@ -92,7 +92,7 @@ pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Without spaces and tabs at either end: no other whitespace means anything in a field.
-fn trim_whitespace(mut bytes: &[u8]) -> &[u8] {
+pub(crate) fn trim_whitespace(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
         bytes = rest;
     }
@@ -153,10 +153,24 @@ enum State {
     Start,
     /// Behind a digit of a size.
     Size,
-    /// In the whitespace between a size and its extension.
+    /// In the whitespace in front of the `;` of an extension.
     Space,
-    /// In an extension.
+    /// Behind that `;`.
     Extension,
+    /// In the name of an extension.
+    ExtensionName,
+    /// In the whitespace behind the name.
+    ExtensionSpace,
+    /// Behind the `=` of an extension.
+    ExtensionEquals,
+    /// In its value, a token.
+    ExtensionValue,
+    /// In its value, a quoted string.
+    Quoted,
+    /// Behind a backslash in a quoted string.
+    QuotedPair,
+    /// Behind a quoted string.
+    QuotedEnd,
     /// Behind the CR of a size line.
     SizeLf,
     /// In the data, or at its end.
@@ -281,10 +295,9 @@ impl Chunks {
                 self.chunk = append_hex(self.chunk, byte)?;
                 State::Size
             }
-            (State::Size | State::Space, b' ' | b'\t') => State::Space,
+            (State::Size, b' ' | b'\t') => State::Space,
             (State::Size | State::Space, b';') => State::Extension,
-            (State::Size | State::Extension, b'\r') => State::SizeLf,
-            (State::Extension, _) if is_text(byte) => State::Extension,
+            (State::Size, b'\r') => State::SizeLf,
             (State::SizeLf, b'\n') if self.chunk == 0 => State::Trailer,
             (State::SizeLf, b'\n') => State::Data,
             (State::Data, b'\r') => State::DataLf,
@@ -296,9 +309,37 @@ impl Chunks {
             (State::TrailerValue, _) if is_text(byte) => State::TrailerValue,
             (State::TrailerLf, b'\n') => State::Trailer,
             (State::EndLf, b'\n') => State::End,
-            _ => return None,
+            (state, _) => return state.in_extension(byte),
         };
         Some(state)
+    }
+}
+
+impl State {
+    /// The state behind `byte` in the extensions of a chunk (RFC 9112, section 7.1.1).
+    ///
+    /// None means anything here, but they are read strictly: where one party takes a quote for the
+    /// beginning of a string and another does not, they disagree on where the line ends.
+    fn in_extension(self, byte: u8) -> Option<Self> {
+        use State::{
+            Extension, ExtensionEquals, ExtensionName, ExtensionSpace, ExtensionValue, Quoted,
+            QuotedEnd, QuotedPair, SizeLf, Space,
+        };
+        match (self, byte) {
+            (Space | Extension | ExtensionSpace | ExtensionEquals, b' ' | b'\t') => Some(self),
+            (Extension | ExtensionName, _) if is_token(byte) => Some(ExtensionName),
+            (ExtensionName, b' ' | b'\t') => Some(ExtensionSpace),
+            (ExtensionName | ExtensionSpace, b'=') => Some(ExtensionEquals),
+            (ExtensionEquals, b'"') => Some(Quoted),
+            (ExtensionEquals | ExtensionValue, _) if is_token(byte) => Some(ExtensionValue),
+            (Quoted, b'"') => Some(QuotedEnd),
+            (Quoted, b'\\') => Some(QuotedPair),
+            (Quoted | QuotedPair, _) if is_text(byte) => Some(Quoted),
+            (ExtensionValue | QuotedEnd, b' ' | b'\t') => Some(Space),
+            (ExtensionName | ExtensionSpace | ExtensionValue | QuotedEnd, b';') => Some(Extension),
+            (ExtensionName | ExtensionValue | QuotedEnd, b'\r') => Some(SizeLf),
+            _ => None,
+        }
     }
 }
 
@@ -314,7 +355,7 @@ fn is_text(byte: u8) -> bool {
 }
 
 /// A byte of a token (RFC 9110, section 5.6.2).
-fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
@@ -431,6 +472,8 @@ mod tests {
             (b"2\r\n\r\n\r\n0\r\n\r\n", 12, "data that looks like a line end"),
             (b"1;a=b;c=\"d\"\r\nx\r\n0;e\r\n\r\n", 23, "extensions are ignored: 7.1.1"),
             (b"1 \t; a\r\nx\r\n0\r\n\r\n", 16, "whitespace before an extension: 7.1.1"),
+            (b"1;a = b ;c\t=\t\"d\" ; e;f\r\nx\r\n0\r\n\r\n", 32, "and within: 7.1.1"),
+            (b"1;a=\"b;\\\"\\c =\xff\"\r\nx\r\n0\r\n\r\n", 25, "a quoted string: RFC 9110, 5.6.4"),
             (b"0\r\nA: b\r\nC:\r\n\r\n", 15, "a trailer section is dropped: 7.1.2"),
         ];
         for (input, consumed, why) in cases {
@@ -454,6 +497,31 @@ mod tests {
             (b"5g\r\n", "no hexadecimal digit"),
             (b"10000000000000000\r\n", "a size of 2^64"),
             (b"5;a\nhello", "bare LF behind an extension"),
+            (b"5;a=\"\nhello", "bare LF within a quoted string"),
+            (b"5;a\rhello", "bare CR behind an extension"),
+            (b"5\r\r;hello", "a second CR"),
+            (b"5;\r\n", "no extension: 7.1.1"),
+            (b"5;a;\r\n", "no second extension"),
+            (b"5;a=\r\n", "no value"),
+            (b"5;=b\r\n", "no name"),
+            (b"5;a b\r\n", "two names"),
+            (b"5;a=b c\r\n", "two values"),
+            (b"5;a=\"b\"c\r\n", "something behind a quoted string"),
+            (b"5;a=b\"c\"\r\n", "a quote within a token"),
+            (b"5;a=\"b\r\n", "a quoted string that is not closed"),
+            (b"5;a=\"b\\\r\n", "a quoted line end"),
+            (b"5;a=\"b\x7f\"\r\n", "a control in a quoted string"),
+            (b"5;\"a\"\r\n", "a quoted name"),
+            (b"5;a \r\n", "whitespace behind a name"),
+            (b"5;a=b \r\n", "whitespace behind a value"),
+            (b"5;a\xff\r\n", "not ASCII"),
+            (b"5,a\r\n", "an extension behind a comma"),
+            (b"5 a\r\n", "an extension behind a space"),
+            (b"+5\r\n", "a plus"),
+            (b"5_0\r\n", "a separator of digits"),
+            (b"5h\r\n", "another letter"),
+            (b"5\r\nhello5\r\n", "no line end behind the data"),
+            (b"5\r\nhello\r\n\r\n", "an empty line for the next size"),
             (b"5;a\0\r\n", "a control in an extension"),
             (b"5\r\nhello!\r\n", "more data than the size says"),
             (b"5\r\nhello\n", "bare LF behind the data"),

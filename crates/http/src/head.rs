@@ -10,8 +10,8 @@ use std::mem::MaybeUninit;
 use httparse::{EMPTY_HEADER, Header};
 
 use crate::framing::{BodyFields, list};
-use crate::target::is_authority;
-use crate::{Error, Framing, Limits, Method, Target};
+use crate::target::is_host;
+use crate::{Error, Fields, Framing, Limits, Method, Target};
 
 /// Empty lines before a request line that are skipped, inclusive. RFC 9112,
 /// section 2.2 asks for one: old clients send it behind a body.
@@ -47,6 +47,8 @@ pub struct Head<'b> {
     /// Whether a body follows that the client may hold back until it is sent
     /// `100 Continue` or the response (RFC 9110, section 10.1.1).
     pub expect_continue: bool,
+    /// The fields that decide what of the target is sent, and how.
+    pub fields: Fields<'b>,
 }
 
 /// Parses the head at the start of `buf`; `None` when it is not yet complete.
@@ -132,15 +134,16 @@ fn parse_later_version<'b>(
     let rest = &buf[start..];
     let fits =
         |(byte, shape): (&u8, &u8)| byte == shape || (*shape == b'0' && byte.is_ascii_digit());
+    // The major version alone tells: how a line of it goes on is not known here.
+    if let Some([b'0' | b'2'..=b'9', ..]) = rest.strip_prefix(b"HTTP/") {
+        return Err(Error::Version);
+    }
     if !rest.iter().zip(SHAPE).all(fits) {
         return Err(Error::RequestLine);
     }
-    let Some((version, lines)) = rest.split_first_chunk::<10>() else {
+    let Some(lines) = rest.get(SHAPE.len()..) else {
         return Ok(None);
     };
-    if version[5] != b'1' {
-        return Err(Error::Version);
-    }
     let mut fields = [EMPTY_HEADER; Limits::HEADERS_MAX];
     match httparse::parse_headers(lines, &mut fields[..headers_max])? {
         httparse::Status::Partial => Ok(None),
@@ -169,7 +172,13 @@ fn decide<'b>(
         "CONNECT" => (Target::connect(target)?, None),
         _ => Target::parse(target)?,
     };
-    let mut seen = Fields::default();
+    let method = Method::of(method);
+    // Only OPTIONS asks about the server as a whole (RFC 9112, section 3.2.4), and maybe a method
+    // that is not known here.
+    if target.is_asterisk() && !matches!(method, Method::Options | Method::Unknown) {
+        return Err(Error::Target);
+    }
+    let mut seen = Seen::new(head);
     for field in fields {
         seen.add(field)?;
     }
@@ -177,19 +186,20 @@ fn decide<'b>(
     let host = seen.host(version)?;
     Ok(Head {
         len: head.len(),
-        method: Method::of(method),
+        method,
         target,
         version,
         host: authority.or(host),
         framing,
         persistent: seen.persistent(version),
         expect_continue: seen.expects_continue(version)? && framing != Framing::None,
+        fields: seen.fields,
     })
 }
 
 /// The fields that matter, as they are met.
-#[derive(Default)]
-struct Fields<'b> {
+struct Seen<'b> {
+    fields: Fields<'b>,
     host: Option<&'b str>,
     body: BodyFields,
     close: bool,
@@ -198,15 +208,25 @@ struct Fields<'b> {
 }
 
 /// What the Expect fields ask for.
-#[derive(Clone, Copy, Default, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Expectation {
-    #[default]
     Nothing,
     Continue,
     Other,
 }
 
-impl<'b> Fields<'b> {
+impl<'b> Seen<'b> {
+    fn new(head: &'b [u8]) -> Self {
+        Self {
+            fields: Fields::new(head),
+            host: None,
+            body: BodyFields::default(),
+            close: false,
+            keep_alive: false,
+            expectation: Expectation::Nothing,
+        }
+    }
+
     /// The length of its name rules nearly every other field out.
     fn add(&mut self, field: &Header<'b>) -> Result<(), Error> {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
@@ -216,7 +236,7 @@ impl<'b> Fields<'b> {
             10 if is("connection") => self.add_connection(field.value),
             14 if is("content-length") => self.body.content_length(field.value)?,
             17 if is("transfer-encoding") => self.body.transfer_encoding(field.value),
-            _ => {}
+            _ => self.fields.note(field.name),
         }
         Ok(())
     }
@@ -224,7 +244,7 @@ impl<'b> Fields<'b> {
     /// A second Host is an error whatever it says (RFC 9112, section 3.2).
     fn add_host(&mut self, value: &'b [u8]) -> Result<(), Error> {
         let value = str::from_utf8(value).map_err(|_| Error::Host)?;
-        if self.host.replace(value).is_some() || !is_authority(value) {
+        if self.host.replace(value).is_some() || !is_host(value) {
             return Err(Error::Host);
         }
         Ok(())
@@ -328,13 +348,14 @@ mod tests {
             framing: Framing::None,
             persistent: true,
             expect_continue: false,
+            fields: valid(raw, "a plain request").fields,
         };
         assert_eq!(valid(raw, "a plain request"), expected);
     }
 
     #[test]
     fn request_lines() {
-        use Method::{Get, Head, Known, Unknown};
+        use Method::{Get, Head, Known, Options, Unknown};
         use Version::{Http10, Http11};
         #[rustfmt::skip] // one row a line
         let cases = [
@@ -343,7 +364,8 @@ mod tests {
             ("GET / HTTP/1.2\r\n", Get, Http11, "/", "a later minor version: RFC 9110, 2.5"),
             ("GET / HTTP/1.9\r\n", Get, Http11, "/", "the last minor version"),
             ("POST /a HTTP/1.1\r\n", Known, Http11, "/a", "405"),
-            ("OPTIONS * HTTP/1.1\r\n", Known, Http11, "*", "asterisk form: RFC 9112, 3.2.4"),
+            ("M-SEARCH * HTTP/1.1\r\n", Unknown, Http11, "*", "a method that is not known here: 501"),
+            ("OPTIONS * HTTP/1.1\r\n", Options, Http11, "*", "asterisk form: RFC 9112, 3.2.4"),
             ("CONNECT a:443 HTTP/1.1\r\n", Known, Http11, "", "authority form: RFC 9112, 3.2.3"),
             ("BREW /a HTTP/1.1\r\n", Unknown, Http11, "/a", "501"),
             ("get / HTTP/1.1\r\n", Unknown, Http11, "/", "case-sensitive: RFC 9110, 9.1"),
@@ -368,6 +390,8 @@ mod tests {
             ("GET / HTTP/2.0", Error::Version, "another major version: RFC 9110, 15.6.6"),
             ("GET / HTTP/0.9", Error::Version, "another major version"),
             ("PRI * HTTP/2.0", Error::Version, "the preface of HTTP/2"),
+            ("GET / HTTP/9.9", Error::Version, "another major version"),
+            ("GET / HTTP/2", Error::Version, "however its line goes on"),
             ("GET /", Error::RequestLine, "HTTP/0.9 has no version: RFC 9112, 3"),
             ("GET / HTTP/1.10", Error::LineEnding, "two digits: RFC 9112, 2.3"),
             ("GET / HTTP/1.20", Error::RequestLine, "two digits of a later version"),
@@ -386,6 +410,14 @@ mod tests {
             ("GET /\u{e4} HTTP/1.1", Error::Target, "not ASCII: RFC 3986, 2"),
             ("GET /a#b HTTP/1.1", Error::Target, "a fragment: RFC 9112, 3.2"),
             ("GET a HTTP/1.1", Error::Target, "a relative path"),
+            ("GET * HTTP/1.1", Error::Target, "asterisk form is for OPTIONS: RFC 9112, 3.2.4"),
+            ("TRACE * HTTP/1.1", Error::Target, "and for no other method"),
+            ("OPTIONS a:80 HTTP/1.1", Error::Target, "OPTIONS has no authority form"),
+            ("GET / ", Error::RequestLine, "a space for the version"),
+            ("GET / ICE/1.0", Error::RequestLine, "another protocol"),
+            ("GET / IHTTP/1.0", Error::RequestLine, "nearly this one"),
+            ("GET / HTTP/1.1.1", Error::LineEnding, "three numbers"),
+            ("GET / HTTP/1.\u{661}", Error::RequestLine, "a digit that is not ASCII"),
             ("GET a:80 HTTP/1.1", Error::Target, "authority form is for CONNECT"),
             ("CONNECT / HTTP/1.1", Error::Target, "CONNECT has no other form"),
             ("G(T / HTTP/1.1", Error::RequestLine, "a delimiter in the method"),
@@ -433,8 +465,12 @@ mod tests {
     #[test]
     fn malformed_hosts() {
         #[rustfmt::skip] // one row a line
-        let cases: [(&[u8], &str); 8] = [
+        let cases: [(&[u8], &str); 12] = [
             (b"GET / HTTP/1.1\r\n\r\n", "none: RFC 9112, 3.2"),
+            (b"OPTIONS * HTTP/1.1\r\n\r\n", "none, and no path"),
+            (b"GET / HTTP/1.1\r\nHost: :80\r\n\r\n", "a port and no host: RFC 9110, 4.2.1"),
+            (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "two words"),
+            (b"GET / HTTP/1.1\r\nHost: http://a/\r\n\r\n", "a URI"),
             (b"GET / HTTP/1.2\r\n\r\n", "none, and a later minor version"),
             (b"GET http://b/ HTTP/1.1\r\n\r\n", "none beside the absolute form"),
             (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "two: RFC 9112, 3.2"),
@@ -458,6 +494,14 @@ mod tests {
             ("A: b\r\n\tc\r\n", Error::FieldName, "folded by a tab"),
             ("A: \r\n b\r\n", Error::FieldName, "folded at once"),
             ("A\r\n", Error::FieldName, "no colon"),
+            ("A\r\n : b\r\n", Error::FieldName, "a name and its colon in two lines"),
+            ("A B: c\r\n", Error::FieldName, "a space within the name"),
+            ("A[]: b\r\n", Error::FieldName, "brackets in the name"),
+            ("A\u{1}: b\r\n", Error::FieldName, "a control in the name"),
+            ("A\r\u{1b}: b\r\n", Error::FieldName, "a bare CR in the name"),
+            ("A: b\r\n\rC: d\r\n", Error::LineEnding, "a bare CR in front of the name"),
+            ("A:\rB: c\r\n", Error::FieldValue, "a bare CR as an empty value"),
+            ("A: b\u{7}\r\n", Error::FieldValue, "a control: RFC 9110, 5.5"),
             (": b\r\n", Error::FieldName, "no name: RFC 9110, 5.1"),
             ("A(: b\r\n", Error::FieldName, "a delimiter in the name"),
             ("\u{c4}: b\r\n", Error::FieldName, "a name that is not ASCII"),
@@ -471,6 +515,14 @@ mod tests {
         ];
         for (fields, error, why) in cases {
             invalid(&with_fields("1.1", fields), error, why);
+        }
+    }
+
+    #[test]
+    fn whitespace_between_request_line_and_fields() {
+        for line in [" Host: a", "\tHost: a", " ", " \r\nHost: a"] {
+            let raw = format!("GET / HTTP/1.1\r\n{line}\r\n\r\n");
+            invalid(raw.as_bytes(), Error::FieldName, "RFC 9112, 2.2");
         }
     }
 
@@ -548,6 +600,19 @@ mod tests {
             ("Transfer-Encoding: \u{b}chunked\r\n", Error::FieldValue, "a control in front"),
             ("Transfer-Encoding: chunked;a=b\r\n", coding, "chunked has no parameters: RFC 9112, 7.1"),
             ("Transfer-Encoding: \"chunked\"\r\n", coding, "a quoted string is no token"),
+            ("Transfer-Encoding: chunked, identity\r\n", coding, "identity is not last either"),
+            ("Transfer-Encoding: pigeons\r\n", coding, "no coding: RFC 9112, 6.3, 4"),
+            ("Transfer-Encoding: chunkedchunked\r\n", coding, "two words in one"),
+            ("Transfer-Encoding: chunked abc\r\n", coding, "two words"),
+            ("Transfer-Encoding: chunk\u{e9}d\r\n", coding, "not ASCII"),
+            ("Transfer-Encoding : chunked\r\n", Error::FieldName, "whitespace before the colon"),
+            ("Transfer-Encoding:\r\n chunked\r\n", Error::FieldName, "in a folded line"),
+            ("A: b\nTransfer-Encoding: chunked\r\n", Error::LineEnding, "behind a bare LF"),
+            ("A: b\rTransfer-Encoding: chunked\r\n", Error::FieldValue, "behind a bare CR"),
+            ("Content-Length : 5\r\n", Error::FieldName, "whitespace before the colon"),
+            (" Content-Length: 5\r\n", Error::FieldName, "whitespace in front: a folded Host"),
+            ("Content-Length: 5,\r\n", length, "a list of one"),
+            ("Content-Length: \u{661}\r\n", length, "a digit that is not ASCII"),
             ("Transfer-Encoding: gzip, chunked\r\n", Error::UnknownCoding, "501: RFC 9112, 6.1"),
             ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", Error::UnknownCoding, "in two lines"),
         ];

@@ -7,28 +7,47 @@
 //! # The order of calls
 //!
 //! ```text
-//!   bytes received                                             bytes to send
-//!        |                                                           ^
-//!        v                                                           |
-//!   parse(buf, limits)                                               |
-//!        |-- Ok(None) ------> receive more, call it again            |
-//!        |-- Err(error) ----> write_error(error.status()), close ----|
-//!        `-- Ok(Some(head))                                          |
-//!              |                                                     |
-//!              |-- head.method is Known or Unknown                   |
-//!              |        `---> write_error(405 or 501) ---------------|
-//!              |-- head.target.decode_path(out)                      |
-//!              |        |---- Err(error) ---> write_error -----------|
-//!              |        `---- Ok: look the file up                   |
-//!              |                 |---- not there ---> write_error ---|
-//!              |                 |---- a directory -> write_redirect |
-//!              |                 `---- there -------> ResponseHead --'
+//!   bytes received                                                   bytes to send
+//!        |                                                                 ^
+//!        v                                                                 |
+//!   parse(buf, limits)                                                     |
+//!        |-- Ok(None) ------> receive more, call it again                  |
+//!        |-- Err(error) ----> write_error(error.status()), close ----------|
+//!        `-- Ok(Some(head))                                                |
+//!              |                                                           |
+//!              |-- head.method is Options                                  |
+//!              |        `---> cors.write_preflight, write_options ---------|
+//!              |-- head.method is Known or Unknown                         |
+//!              |        `---> write_error(405 or 501) ---------------------|
+//!              |-- head.target.decode_path(out)                            |
+//!              |        |---- Err(error) ---> write_error -----------------|
+//!              |        `---- Ok: look the file up, for site_name(host)    |
+//!              |                 |---- not there ---> write_error ---------|
+//!              |                 |---- a directory -> write_redirect ------|
+//!              |                 |---- a listing ---> 200, Streamed -------|
+//!              |                 `---- there: the variant that             |
+//!              |                       Accepted::of(head).choose(..) says  |
+//!              |                          |                                |
+//!              |                       evaluate(head, validators)          |
+//!              |                          |-- NotModified -> 304 ----------|
+//!              |                          |-- Failed ------> 412 ----------|
+//!              |                          `-- Met                          |
+//!              |                               |                           |
+//!              |                       ranges(head, validators, len, ..)   |
+//!              |                          |-- Whole -------> 200 ----------|
+//!              |                          |-- One ---------> 206 ----------|
+//!              |                          |-- Many: Multipart > 206 -------|
+//!              |                          `-- Unsatisfiable -> 416 --------'
 //!              v
 //!         Discard::new(head.framing, limits.body_discard).feed(bytes)
 //!              |-- Err(error) ----> the answer is out: close
 //!              |-- done: false ---> receive more, feed it
 //!              `-- done: true ----> head.persistent ? parse the next : close
 //! ```
+//!
+//! The head of each of these answers is a [`ResponseHead`] with the lines of a
+//! [`Representation`], or a [`TextResponse`]; where the site has [`Cors`], its lines are on all of
+//! them.
 //!
 //! A request is `head.len` bytes of `buf`, then its body if `head.framing` says
 //! that one follows. No resource of a file server takes a body, so it is read
@@ -56,24 +75,44 @@
 //! # Ok::<(), tidegate_http::Error>(())
 //! ```
 
+mod conditional;
+mod cors;
 mod date;
 mod error;
 mod etag;
+mod fields;
 mod framing;
 mod head;
 mod limits;
 mod method;
+mod multipart;
+mod negotiate;
+mod range;
+mod representation;
 mod response;
 mod status;
+mod stream;
 mod target;
+#[cfg(test)]
+mod testing;
 
+pub use conditional::{Precondition, Validators, evaluate};
+pub use cors::Cors;
 pub use date::HttpDate;
 pub use error::Error;
 pub use etag::ETag;
+pub use fields::{Field, Fields};
 pub use framing::{Discard, Discarded, Framing};
 pub use head::{Head, Version, parse};
 pub use limits::Limits;
 pub use method::Method;
-pub use response::{ResponseHead, representation_fields, write_error, write_redirect};
+pub use multipart::{Multipart, Part};
+pub use negotiate::{Accepted, Choice, Coding, navigates, prefers_json};
+pub use range::{Ranges, ranges, write_content_range, write_unsatisfied_range};
+pub use representation::{Representation, RepresentationFields};
+pub use response::{
+    ALLOW, ResponseHead, TextResponse, write_error, write_field, write_options, write_redirect,
+};
 pub use status::Status;
-pub use target::{Target, encode_path};
+pub use stream::Streamed;
+pub use target::{Target, encode_path, site_name};

@@ -7,6 +7,8 @@ pub enum Method {
     Get,
     /// HEAD: the response of GET without its content.
     Head,
+    /// OPTIONS: what may be done with the target, or a CORS preflight.
+    Options,
     /// A standard method that no file allows: answer 405.
     Known,
     /// A method this server has never heard of: answer 501.
@@ -19,9 +21,15 @@ impl Method {
         match token {
             "GET" => Self::Get,
             "HEAD" => Self::Head,
-            "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH" => Self::Known,
+            "OPTIONS" => Self::Options,
+            "POST" | "PUT" | "DELETE" | "CONNECT" | "TRACE" | "PATCH" => Self::Known,
             _ => Self::Unknown,
         }
+    }
+
+    /// Whether it is GET or HEAD, which want the file.
+    pub fn is_read(self) -> bool {
+        matches!(self, Self::Get | Self::Head)
     }
 }
 
@@ -38,7 +46,7 @@ mod tests {
             ("PUT", Method::Known),
             ("DELETE", Method::Known),
             ("CONNECT", Method::Known),
-            ("OPTIONS", Method::Known),
+            ("OPTIONS", Method::Options),
             ("TRACE", Method::Known),
             ("PATCH", Method::Known), // RFC 5789
             ("get", Method::Unknown), // case-sensitive: RFC 9110, 9.1

@@ -2,16 +2,15 @@
 //!
 //! Bytes are appended to a buffer the caller keeps; nothing is formatted but
 //! Content-Length. The fields that describe a file are built once, when it is
-//! opened.
+//! looked up ([`Representation`](crate::Representation)).
 
-use crate::{ETag, HttpDate, Status, Version};
+use crate::{HttpDate, Status, Version};
 
 /// Bytes of a head without its prebuilt fields, at most.
 const START_BYTES_MAX: usize = 192;
 
-const TEXT: &[u8] = b"Content-Type: text/plain; charset=utf-8\r\n";
-/// 405 must say what is allowed (RFC 9110, section 15.5.6).
-const TEXT_AND_ALLOW: &[u8] = b"Content-Type: text/plain; charset=utf-8\r\nAllow: GET, HEAD\r\n";
+/// What is allowed on every target, for Allow.
+pub const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 /// What the head of a response says.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +37,8 @@ impl ResponseHead<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Everything but the blank line.
-    fn write_start(&self, out: &mut Vec<u8>) {
+    /// Appends the head without the blank line at its end: more field lines may follow, then CRLF.
+    pub fn write_start(&self, out: &mut Vec<u8>) {
         out.reserve(START_BYTES_MAX + self.fields.len());
         write_status(out, self.status);
         out.extend_from_slice(b"\r\nDate: ");
@@ -57,31 +56,52 @@ impl ResponseHead<'_> {
     }
 }
 
-/// The field lines that describe a file: Content-Type, Last-Modified and [`ETag`], each ended by CRLF.
-///
-/// `last_modified` is `None` for a file whose time cannot be told in an HTTP date.
-pub fn representation_fields(
-    content_type: &str,
-    last_modified: Option<&HttpDate>,
-    etag: &ETag,
-) -> Vec<u8> {
-    let mut fields = Vec::with_capacity(160);
-    write_field(&mut fields, b"Content-Type: ", content_type);
-    if let Some(date) = last_modified {
-        fields.extend_from_slice(b"Last-Modified: ");
-        fields.extend_from_slice(date.as_bytes());
-        fields.extend_from_slice(b"\r\n");
+/// A complete response that says its status in plain text.
+#[derive(Clone, Copy, Debug)]
+pub struct TextResponse<'a> {
+    /// The status.
+    pub status: Status,
+    /// Now.
+    pub date: &'a HttpDate,
+    /// The version of the request.
+    pub version: Version,
+    /// Whether the connection is kept behind this response.
+    pub persistent: bool,
+    /// False for HEAD: the head is the same, Content-Length too (RFC 9110, section 8.6).
+    pub with_body: bool,
+    /// Further field lines, each ended by CRLF.
+    pub fields: &'a [u8],
+}
+
+impl TextResponse<'_> {
+    /// Appends the response. A 405 says what is allowed (RFC 9110, section 15.5.6).
+    pub fn write(&self, out: &mut Vec<u8>) {
+        // "404 Not Found\n"
+        let length = 3 + 1 + self.status.reason().len() + 1;
+        let head = ResponseHead {
+            status: self.status,
+            date: self.date,
+            persistent: self.persistent,
+            version: self.version,
+            content_length: Some(length as u64),
+            fields: self.fields,
+        };
+        head.write_start(out);
+        write_field(out, "Content-Type", "text/plain; charset=utf-8");
+        if self.status == Status::METHOD_NOT_ALLOWED {
+            write_field(out, "Allow", ALLOW);
+        }
+        out.extend_from_slice(b"\r\n");
+        if self.with_body {
+            write_code_and_reason(out, self.status);
+            out.push(b'\n');
+        }
     }
-    fields.extend_from_slice(b"ETag: ");
-    fields.extend_from_slice(etag.as_bytes());
-    fields.extend_from_slice(b"\r\n");
-    fields
 }
 
 /// Appends a complete response that says `status` in plain text.
 ///
-/// `version` and `persistent` are as in [`ResponseHead`]. `with_body` is false for HEAD: the head
-/// is the same, Content-Length too (RFC 9110, section 8.6). A 405 says `Allow: GET, HEAD`.
+/// The arguments are as in [`TextResponse`].
 pub fn write_error(
     out: &mut Vec<u8>,
     status: Status,
@@ -90,21 +110,22 @@ pub fn write_error(
     persistent: bool,
     with_body: bool,
 ) {
-    let fields = match status {
-        Status::METHOD_NOT_ALLOWED => TEXT_AND_ALLOW,
-        _ => TEXT,
+    let response = TextResponse {
+        status,
+        date,
+        version,
+        persistent,
+        with_body,
+        fields: b"",
     };
-    text_head(status, date, version, persistent, fields).write(out);
-    if with_body {
-        write_text(out, status);
-    }
+    response.write(out);
 }
 
 /// Appends a complete response that sends the client to `location`, a URI reference in which
 /// everything is encoded that must be ([`encode_path`](crate::encode_path)).
 ///
-/// A control character in `location` is an error of the caller; it is left out, so that no second
-/// field can be made of it. The other arguments are those of [`write_error`].
+/// A control character in `location` is left out, as [`write_field`] does. The other arguments are
+/// as in [`TextResponse`], which with a Location among its fields is this response.
 pub fn write_redirect(
     out: &mut Vec<u8>,
     status: Status,
@@ -114,37 +135,53 @@ pub fn write_redirect(
     persistent: bool,
     with_body: bool,
 ) {
-    text_head(status, date, version, persistent, TEXT).write_start(out);
-    write_field(out, b"Location: ", location);
-    out.extend_from_slice(b"\r\n");
-    if with_body {
-        write_text(out, status);
-    }
+    let mut fields = Vec::with_capacity(location.len() + 16);
+    write_field(&mut fields, "Location", location);
+    let response = TextResponse {
+        status,
+        date,
+        version,
+        persistent,
+        with_body,
+        fields: &fields,
+    };
+    response.write(out);
 }
 
-/// The head of a response whose body is [`write_text`].
-fn text_head<'a>(
-    status: Status,
-    date: &'a HttpDate,
+/// Appends a complete response to OPTIONS: 204 with what is allowed (RFC 9110, section 9.3.7).
+///
+/// `fields` are further field lines, each ended by CRLF, as [`Cors`](crate::Cors) has them for a
+/// preflight. A 204 has neither a body nor a Content-Length (section 8.6).
+pub fn write_options(
+    out: &mut Vec<u8>,
+    date: &HttpDate,
     version: Version,
     persistent: bool,
-    fields: &'a [u8],
-) -> ResponseHead<'a> {
-    // "404 Not Found\n"
-    let length = 3 + 1 + status.reason().len() + 1;
-    ResponseHead {
-        status,
+    fields: &[u8],
+) {
+    let head = ResponseHead {
+        status: Status::NO_CONTENT,
         date,
         persistent,
         version,
-        content_length: Some(length as u64),
+        content_length: None,
         fields,
-    }
+    };
+    head.write_start(out);
+    write_field(out, "Allow", ALLOW);
+    out.extend_from_slice(b"\r\n");
 }
 
-fn write_text(out: &mut Vec<u8>, status: Status) {
-    write_code_and_reason(out, status);
-    out.push(b'\n');
+/// Appends a field line.
+///
+/// A control character in `value` is an error of the caller; it is left out, so that no second
+/// field can be made of it.
+pub fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
+    debug_assert!(!value.contains(|c: char| c.is_ascii_control()), "{value:?}");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend(value.bytes().filter(|byte| !byte.is_ascii_control()));
+    out.extend_from_slice(b"\r\n");
 }
 
 fn write_status(out: &mut Vec<u8>, status: Status) {
@@ -158,30 +195,15 @@ fn write_code_and_reason(out: &mut Vec<u8>, status: Status) {
     out.extend_from_slice(status.reason().as_bytes());
 }
 
-/// Appends a field line, controls in its value left out.
-fn write_field(out: &mut Vec<u8>, name: &[u8], value: &str) {
-    debug_assert!(!value.contains(|c: char| c.is_ascii_control()), "{value:?}");
-    out.extend_from_slice(name);
-    out.extend(value.bytes().filter(|byte| !byte.is_ascii_control()));
-    out.extend_from_slice(b"\r\n");
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::testing::written;
 
     fn date() -> HttpDate {
         HttpDate::new(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777))
-    }
-
-    /// What `write` appends behind bytes that are already there, as text.
-    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
-        let mut out = b"before".to_vec();
-        write(&mut out);
-        let text = String::from_utf8(out).unwrap();
-        text.strip_prefix("before").unwrap().to_owned()
     }
 
     #[test]
@@ -253,7 +275,9 @@ mod tests {
             format!("{head}404 Not Found\n")
         );
         assert_eq!(write(Status::NOT_FOUND, false), head);
-        assert!(write(Status::METHOD_NOT_ALLOWED, true).contains("\r\nAllow: GET, HEAD\r\n"));
+        assert!(
+            write(Status::METHOD_NOT_ALLOWED, true).contains("\r\nAllow: GET, HEAD, OPTIONS\r\n")
+        );
     }
 
     #[test]
@@ -283,7 +307,7 @@ mod tests {
         };
         let head = "HTTP/1.1 301 Moved Permanently\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
                     Content-Length: 22\r\nConnection: keep-alive\r\n\
-                    Content-Type: text/plain; charset=utf-8\r\nLocation: /a%20b/?c\r\n\r\n";
+                    Location: /a%20b/?c\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n";
         assert_eq!(write(true), format!("{head}301 Moved Permanently\n"));
         assert_eq!(write(false), head);
     }
@@ -300,21 +324,52 @@ mod tests {
     }
 
     #[test]
-    fn fields_describe_a_file() {
-        let etag = ETag::new(SystemTime::UNIX_EPOCH, 16);
-        let fields = |modified: Option<HttpDate>| {
-            let content_type = "text/html; charset=utf-8";
-            let fields = representation_fields(content_type, modified.as_ref(), &etag);
-            String::from_utf8(fields).unwrap()
+    fn a_text_has_further_fields() {
+        let response = written(|out| {
+            TextResponse {
+                status: Status::RANGE_NOT_SATISFIABLE,
+                date: &date(),
+                version: Version::Http11,
+                persistent: true,
+                with_body: true,
+                fields: b"Content-Range: bytes */5\r\n",
+            }
+            .write(out);
+        });
+        assert_eq!(
+            response,
+            "HTTP/1.1 416 Range Not Satisfiable\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             Content-Length: 26\r\nContent-Range: bytes */5\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\r\n416 Range Not Satisfiable\n"
+        );
+    }
+
+    /// RFC 9110, 9.3.7 and 15.3.5: a 204 has neither content nor Content-Length.
+    #[test]
+    fn options_are_answered_without_content() {
+        let response = written(|out| {
+            write_options(out, &date(), Version::Http11, false, b"A: b\r\n");
+        });
+        assert_eq!(
+            response,
+            "HTTP/1.1 204 No Content\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             Connection: close\r\nA: b\r\nAllow: GET, HEAD, OPTIONS\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn lines_may_follow_a_start() {
+        let head = ResponseHead {
+            status: Status::NOT_MODIFIED,
+            date: &date(),
+            persistent: true,
+            version: Version::Http11,
+            content_length: None,
+            fields: b"A: b\r\n",
         };
-        assert_eq!(
-            fields(Some(date())),
-            "Content-Type: text/html; charset=utf-8\r\n\
-             Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nETag: \"0-10\"\r\n"
-        );
-        assert_eq!(
-            fields(None),
-            "Content-Type: text/html; charset=utf-8\r\nETag: \"0-10\"\r\n"
-        );
+        let whole = written(|out| head.write(out));
+        let start = written(|out| head.write_start(out));
+        assert_eq!(whole, format!("{start}\r\n"));
+        assert!(start.ends_with("\r\nA: b\r\n"));
     }
 }

@@ -19,15 +19,26 @@ macro_rules! statuses {
                     _ => "",
                 }
             }
+
+            /// The status with this code, if it is one that this server sends.
+            pub fn of_code(code: u16) -> Option<Self> {
+                match code {
+                    $($code => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
         }
     };
 }
 
 statuses! {
     OK = 200 "OK";
+    NO_CONTENT = 204 "No Content";
+    PARTIAL_CONTENT = 206 "Partial Content";
     MOVED_PERMANENTLY = 301 "Moved Permanently";
     FOUND = 302 "Found";
     SEE_OTHER = 303 "See Other";
+    NOT_MODIFIED = 304 "Not Modified";
     TEMPORARY_REDIRECT = 307 "Temporary Redirect";
     PERMANENT_REDIRECT = 308 "Permanent Redirect";
     BAD_REQUEST = 400 "Bad Request";
@@ -35,8 +46,10 @@ statuses! {
     NOT_FOUND = 404 "Not Found";
     METHOD_NOT_ALLOWED = 405 "Method Not Allowed";
     REQUEST_TIMEOUT = 408 "Request Timeout";
+    PRECONDITION_FAILED = 412 "Precondition Failed";
     CONTENT_TOO_LARGE = 413 "Content Too Large";
     URI_TOO_LONG = 414 "URI Too Long";
+    RANGE_NOT_SATISFIABLE = 416 "Range Not Satisfiable";
     EXPECTATION_FAILED = 417 "Expectation Failed";
     REQUEST_HEADER_FIELDS_TOO_LARGE = 431 "Request Header Fields Too Large";
     INTERNAL_SERVER_ERROR = 500 "Internal Server Error";
@@ -65,5 +78,15 @@ mod tests {
             Status::REQUEST_HEADER_FIELDS_TOO_LARGE.reason(),
             "Request Header Fields Too Large"
         );
+    }
+
+    #[test]
+    fn a_status_is_found_by_its_code() {
+        for status in [Status::OK, Status::NOT_MODIFIED, Status::NOT_IMPLEMENTED] {
+            assert_eq!(Status::of_code(status.code()), Some(status));
+        }
+        for code in [0, 100, 299, 418, u16::MAX] {
+            assert_eq!(Status::of_code(code), None, "{code}");
+        }
     }
 }

@@ -5,6 +5,8 @@
 //! segments or NUL, so what looks a file up never sees a `..`, in whatever
 //! encoding it came.
 
+use std::borrow::Cow;
+
 use crate::Error;
 
 /// The target of a request, still percent-encoded.
@@ -84,6 +86,11 @@ impl<'b> Target<'b> {
         self.path
     }
 
+    /// Whether it is `*`, which asks about the server as a whole (RFC 9110, section 9.3.7).
+    pub fn is_asterisk(&self) -> bool {
+        self.path == "*"
+    }
+
     /// What follows the first `?`; `None` without one.
     pub fn query(&self) -> Option<&'b str> {
         self.query
@@ -134,9 +141,28 @@ pub fn encode_path(path: &[u8], out: &mut String) {
     }
 }
 
-/// Whether `value` is `uri-host [":" port]` (RFC 9110, section 7.2), the host maybe empty.
-pub(crate) fn is_authority(value: &str) -> bool {
-    split_authority(value).is_some()
+/// The name of the site that a Host means: without its port and a final dot, in lower case.
+///
+/// Names are compared without regard to case (RFC 9110, section 4.2.3), and a name with a final dot
+/// is the same absolute name (RFC 1034, section 3.1). Nothing is allocated for one that has no
+/// capital, as clients send it.
+pub fn site_name(host: &str) -> Cow<'_, str> {
+    let name = split_authority(host).map_or(host, |(name, _)| name);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+/// Whether `value` is what a Host may be: `uri-host [":" port]` (RFC 9110, section 7.2), or empty
+/// where the target has no authority. A port alone is no host (RFC 9110, section 4.2.1).
+pub(crate) fn is_host(value: &str) -> bool {
+    match split_authority(value) {
+        Some((host, port)) => !host.is_empty() || port.is_none(),
+        None => false,
+    }
 }
 
 /// Splits a valid authority into host and port.
@@ -288,6 +314,7 @@ mod tests {
     fn decode(raw: &str) -> Result<Vec<u8>, Error> {
         let mut out = b"left from the last request".to_vec();
         let (target, _) = Target::parse(raw)?;
+        assert_eq!(target.is_asterisk(), raw == "*", "{raw}");
         target.decode_path(&mut out)?;
         Ok(out)
     }
@@ -354,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn authorities_are_checked() {
+    fn hosts_are_checked() {
         let valid = [
             "", // sent where the target has no authority: RFC 9112, 3.2
             "example.org",
@@ -368,14 +395,43 @@ mod tests {
             "a,b",      // a comma is a sub-delim: RFC 3986, 3.2.2
         ];
         for value in valid {
-            assert!(is_authority(value), "{value}");
+            assert!(is_host(value), "{value}");
         }
         let invalid = [
-            "a b", "a/b", "a?b", "a#b", "a@b", "a:b", "a:1:2", "::1", "[::1", "[]", "[::1]a",
-            "[::1]80", "a[", "a%41", "a\\b", "\u{e4}", "a\tb",
+            ":80", ":", "a b", "a/b", "a?b", "a#b", "a@b", "a:b", "a:1:2", "::1", "[::1", "[]",
+            "[::1]a", "[::1]80", "a[", "a%41", "a\\b", "\u{e4}", "a\tb",
         ];
         for value in invalid {
-            assert!(!is_authority(value), "{value}");
+            assert!(!is_host(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn sites_are_named() {
+        #[rustfmt::skip] // one row a line
+        let cases = [
+            ("example.org", "example.org", "as it is"),
+            ("Example.ORG", "example.org", "any case: RFC 9110, 4.2.3"),
+            ("example.org:8080", "example.org", "without the port: RFC 9110, 7.2"),
+            ("example.org:", "example.org", "an empty port"),
+            ("example.org.", "example.org", "an absolute name: RFC 1034, 3.1"),
+            ("EXAMPLE.org.:80", "example.org", "all of it"),
+            ("example.org..", "example.org.", "one dot only"),
+            (".", "", "the root has no name"),
+            ("127.0.0.1:80", "127.0.0.1", "an IPv4 address"),
+            ("[::1]:80", "[::1]", "an IPv6 address keeps its brackets"),
+            ("[2001:DB8::1]", "[2001:db8::1]", "in lower case"),
+            ("", "", "empty"),
+        ];
+        for (host, expected, why) in cases {
+            let name = site_name(host);
+            assert_eq!(name, expected, "{host:?}: {why}");
+            let has_capital = host.bytes().any(|byte| byte.is_ascii_uppercase());
+            assert_eq!(
+                matches!(name, Cow::Owned(_)),
+                has_capital,
+                "{host:?}: allocated"
+            );
         }
     }
 

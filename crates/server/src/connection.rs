@@ -10,12 +10,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use rustix::net::{SendFlags, Shutdown, shutdown};
-use tidegate_http::{Discard, Framing, Head, Method, Status, Version, parse, write_error};
-use tidegate_site::Content;
+use tidegate_http::{
+    Accepted, Discard, Framing, Head, HttpDate, Method, Status, Version, parse, write_error,
+};
+use tidegate_site::{Cached, Site};
 use tidegate_uring::{Fd, Recv};
 
+use crate::answer::{Answer, Body, Reply};
 use crate::deadlines::{Key, Phase};
-use crate::respond::{Reply, Wanted, from_memory, respond, send_all, send_now};
+use crate::look_up::{Wanted, look_up};
+use crate::send::{send_all, send_body, send_now};
 use crate::shard::{Scratch, Shard};
 
 /// Responses are sent when this many bytes of them are waiting.
@@ -51,13 +55,31 @@ enum Next {
     Receive,
     /// Go on with what is at hand: enough responses are waiting.
     Continue,
-    /// Answer this request, which takes waiting.
-    Respond(Box<Wanted>),
+    /// Look up what this request asks for.
+    LookUp(Box<Wanted>),
+    /// Send what follows the bytes at hand.
+    Send(Box<Rest>),
     /// Close.
     Close,
     /// Close, and read what the client is still sending: to close with bytes unread would reset
     /// the connection, and the response with it (RFC 9112, section 9.6).
     Linger,
+}
+
+/// How far a request was answered without waiting.
+enum Answered {
+    /// It must be looked up; if it is refused with a status, just the page for that.
+    No(Option<Status>),
+    /// All but what follows.
+    Begun(Body),
+    Whole,
+}
+
+/// The rest of a response.
+struct Rest {
+    body: Body,
+    /// Whether the connection goes on after it.
+    persistent: bool,
 }
 
 /// Serves a connection to its end.
@@ -151,7 +173,7 @@ impl Connection {
         scratch.out.clear();
         let heads = self.requests;
         let (used, next) = self.answer_each(data, &mut scratch);
-        let unsent = match send_now(&self.socket, &scratch.out, SendFlags::empty()) {
+        let unsent = match send_now(&self.socket, &scratch.out, next.flags()) {
             Ok(sent) if sent == scratch.out.len() => None,
             Ok(sent) => Some(Bytes::copy_from_slice(&scratch.out[sent..])),
             Err(_) => return (used, Some(Todo::close())),
@@ -192,8 +214,9 @@ impl Connection {
             match parse(&data[used..], &self.shard.http) {
                 Ok(None) => return (used, Next::Receive),
                 Ok(Some(head)) => {
+                    let bytes = &data[used..used + head.len];
                     used += head.len;
-                    if let Some(next) = self.answer_one(&head, now, scratch) {
+                    if let Some(next) = self.answer_one(&head, bytes, now, scratch) {
                         return (used, next);
                     }
                 }
@@ -223,8 +246,14 @@ impl Connection {
         write_error(out, status, &date, Version::Http11, false, true);
     }
 
-    /// Answers a request from memory, or tells what to do instead or after it.
-    fn answer_one(&mut self, head: &Head<'_>, now: Instant, scratch: &mut Scratch) -> Option<Next> {
+    /// Answers a request from what is in memory, or tells what to do instead or after it.
+    fn answer_one(
+        &mut self,
+        head: &Head<'_>,
+        bytes: &[u8],
+        now: Instant,
+        scratch: &mut Scratch,
+    ) -> Option<Next> {
         self.requests += 1;
         let count = &self.shard.counters.requests;
         count.set(count.get() + 1);
@@ -237,45 +266,68 @@ impl Connection {
             let limit = self.shard.http.body_discard;
             self.discard = Some(Box::new(Discard::new(head.framing, limit)));
         }
-        if let Some(wanted) = self.answer_from_memory(head, reply, now, scratch) {
-            return Some(Next::Respond(Box::new(wanted)));
+        match self.answer_at_once(head, reply, now, scratch) {
+            Answered::Whole => (!reply.persistent).then(|| self.farewell()),
+            Answered::Begun(body) => Some(Next::send(body, reply.persistent)),
+            // The buffer that it was received into is given back meanwhile.
+            Answered::No(refusal) => Some(Next::LookUp(Box::new(Wanted {
+                head: bytes.into(),
+                reply,
+                refusal,
+            }))),
         }
-        (!reply.persistent).then(|| self.farewell())
     }
 
-    fn answer_from_memory(
+    fn answer_at_once(
         &self,
         head: &Head<'_>,
         reply: Reply,
         now: Instant,
         scratch: &mut Scratch,
-    ) -> Option<Wanted> {
+    ) -> Answered {
         let Scratch { out, path } = scratch;
-        let date = self.shard.clock.date(now);
-        let refusal = match head.method {
-            Method::Get | Method::Head => match head.target.decode_path(path) {
-                Ok(()) => None,
-                Err(error) => Some(error.status()),
-            },
-            Method::Known => Some(Status::METHOD_NOT_ALLOWED),
-            Method::Unknown => Some(Status::NOT_IMPLEMENTED),
-        };
-        if let Some(status) = refusal {
-            reply.error(out, status, &date);
-            return None;
-        }
-        let file = self.shard.site.cached(path, now);
-        match file.as_deref().map(|file| (file, &file.content)) {
-            Some((file, Content::Memory(bytes))) => {
-                from_memory(out, file, bytes, reply, &date);
-                None
+        let shard = &self.shard;
+        let decoded = head.target.decode_path(path);
+        let site = shard.sites.of(head.host);
+        let date = shard.clock.date(now);
+        let answer = self.answer_to(head, path, site, reply, &date);
+        let refusal = match (head.method, decoded) {
+            (Method::Get | Method::Head, Ok(())) => None,
+            (Method::Get | Method::Head, Err(error)) => Some(error.status()),
+            (Method::Options, _) => {
+                answer.options(out);
+                return Answered::Whole;
             }
-            _ => Some(Wanted {
-                path: path.clone(),
-                query: head.target.query().map(str::to_owned),
-                file,
-                reply,
-            }),
+            (Method::Known, _) => Some(Status::METHOD_NOT_ALLOWED),
+            (Method::Unknown, _) => Some(Status::NOT_IMPLEMENTED),
+        };
+        let body = match refusal {
+            None => match site.cached(path, Accepted::of(head), now) {
+                Cached::File(file) => answer.file(&file, out),
+                Cached::Absent { page } => answer.refuse(Status::NOT_FOUND, page.as_ref(), out),
+                Cached::Unknown => return Answered::No(None),
+            },
+            Some(status) if site.names_error_page(status) => return Answered::No(Some(status)),
+            Some(status) => answer.refuse(status, None, out),
+        };
+        body.map_or(Answered::Whole, Answered::Begun)
+    }
+
+    pub(crate) fn answer_to<'a>(
+        &self,
+        head: &'a Head<'a>,
+        path: &'a [u8],
+        site: &'a Site,
+        reply: Reply,
+        date: &'a HttpDate,
+    ) -> Answer<'a> {
+        Answer {
+            head,
+            path,
+            site,
+            reply,
+            date,
+            ranges_max: self.shard.settings.limits.ranges,
         }
     }
 
@@ -291,6 +343,15 @@ impl Connection {
             && !head.expect_continue
             && self.requests < self.shard.settings.limits.requests_per_connection
             && !self.shard.keeps_none()
+    }
+
+    /// What is left to do after a response that took waiting.
+    fn after(&self, persistent: bool, input: &[u8]) -> Next {
+        match self.farewell() {
+            _ if persistent => Next::Continue,
+            Next::Close if input.is_empty() => Next::Close,
+            _ => Next::Linger,
+        }
     }
 
     fn farewell(&self) -> Next {
@@ -320,24 +381,23 @@ impl Connection {
     ) -> Result<(), Closed> {
         loop {
             if let Some(unsent) = todo.unsent {
-                send_all(self, unsent, SendFlags::empty()).await?;
+                send_all(self, unsent, todo.next.flags()).await?;
             }
             let next = match todo.next {
-                Next::Respond(wanted) => {
-                    let persistent = wanted.reply.persistent;
-                    respond(self, *wanted).await?;
-                    match self.farewell() {
-                        _ if persistent => Next::Continue,
-                        Next::Close if input.is_empty() => Next::Close,
-                        _ => Next::Linger,
-                    }
+                Next::LookUp(wanted) => {
+                    let persistent = look_up(self, *wanted).await?;
+                    self.after(persistent, input)
+                }
+                Next::Send(rest) => {
+                    send_body(self, rest.body).await?;
+                    self.after(rest.persistent, input)
                 }
                 next => next,
             };
             match next {
                 Next::Close => return Err(Closed),
                 Next::Linger => return Err(self.linger(recv).await),
-                Next::Receive | Next::Continue | Next::Respond(_) => {}
+                Next::Receive | Next::Continue | Next::LookUp(_) | Next::Send(_) => {}
             }
             // Whatever was under way has had its time; the next request gets a time of its own.
             self.midway = false;
@@ -374,6 +434,21 @@ impl Connection {
             }
         }
         Closed
+    }
+}
+
+impl Next {
+    fn send(body: Body, persistent: bool) -> Self {
+        Self::Send(Box::new(Rest { body, persistent }))
+    }
+
+    /// How the bytes before it are sent: those of a head wait for the first of the body, which
+    /// surely follow.
+    fn flags(&self) -> SendFlags {
+        match self {
+            Self::Send(_) => SendFlags::MORE,
+            _ => SendFlags::empty(),
+        }
     }
 }
 

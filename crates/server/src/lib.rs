@@ -6,11 +6,14 @@
 //!    +-- shard, core 0 -- executor, op ring, pipes, caches, deadlines
 //!    |     +-- listener   accepts, within the limits
 //!    |     +-- connection one task each: requests in, responses out
-//!    |     |     +-- respond   a response from memory or by sendfile
+//!    |     |     +-- answer    head and file to the bytes of a response, without waiting
+//!    |     |     +-- look_up   what is not known yet, then the answer
+//!    |     |     +-- send      bytes from memory, files by sendfile, listings
 //!    |     +-- deadlines  ends connections that are over their time
 //!    +-- shard, core 1 ...
 //! ```
 
+mod answer;
 mod clock;
 mod connection;
 mod cores;
@@ -18,10 +21,12 @@ mod deadlines;
 mod error;
 mod limits;
 mod listener;
-mod respond;
+mod look_up;
 mod run;
+mod send;
 mod shard;
 mod signals;
+mod sites;
 
 pub use error::Error;
 pub use run::run;

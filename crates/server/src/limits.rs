@@ -5,15 +5,18 @@ use tidegate_config::Settings;
 
 use crate::error::Error;
 
-/// Descriptors that belong to no connection: rings, eventfds, listeners, logs, the root, and some
-/// to answer with when all the rest are gone.
+/// Descriptors that belong to no connection: rings, eventfds, listeners, logs, and some to answer
+/// with when all the rest are gone.
 const RESERVED_PER_SHARD: usize = 24;
+
+/// Descriptors of a site: its root, and the one that takes its place when it was swapped.
+const SITE_FDS: usize = 2;
 
 /// Descriptors of a pipe.
 const PIPE_FDS: usize = 2;
 
-/// The fewest a shard runs with: a pipe and a connection with its file.
-const SHARD_MIN: usize = RESERVED_PER_SHARD + PIPE_FDS + 2;
+/// The fewest a shard runs with beside those reserved: a pipe and a connection with its file.
+const SHARD_MIN: usize = PIPE_FDS + 2;
 
 /// A shard's share of the process's descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub(crate) fn share(settings: &Settings, shards: usize) -> Result<Share, Error> 
         .map_or(usize::MAX, |limit| {
             usize::try_from(limit).unwrap_or(usize::MAX)
         });
-    let needed = SHARD_MIN * shards;
+    let needed = (reserved(settings) + SHARD_MIN) * shards;
     if descriptors < needed {
         return Err(Error::Descriptors {
             limit: descriptors,
@@ -68,7 +71,7 @@ pub(crate) fn share(settings: &Settings, shards: usize) -> Result<Share, Error> 
 /// A response holds its file open though the cache has let it go, so many different large files
 /// at once can take more than that: then lookups are answered with 503 and accepting rests.
 fn divide(settings: &Settings, descriptors: usize) -> Share {
-    let free = descriptors.saturating_sub(RESERVED_PER_SHARD);
+    let free = descriptors.saturating_sub(reserved(settings));
     let pipes = settings.io.pipes_per_core.min(free / 8 / PIPE_FDS).max(1);
     let open_files = settings.cache.open_files_per_core.min(free / 4);
     let rest = free.saturating_sub(pipes * PIPE_FDS + open_files);
@@ -77,6 +80,11 @@ fn divide(settings: &Settings, descriptors: usize) -> Share {
         open_files,
         pipes,
     }
+}
+
+/// Each shard's descriptors that are for no connection.
+fn reserved(settings: &Settings) -> usize {
+    RESERVED_PER_SHARD + SITE_FDS * settings.sites.len()
 }
 
 #[cfg(test)]
@@ -92,7 +100,7 @@ mod tests {
             let share = divide(&settings, descriptors);
             let used = share.connections + share.open_files + share.pipes * PIPE_FDS;
             assert!(
-                used + RESERVED_PER_SHARD <= descriptors.max(28),
+                used + reserved(&settings) <= descriptors.max(reserved(&settings) + SHARD_MIN),
                 "{share:?}"
             );
             assert!(share.connections > 0 && share.pipes > 0, "{share:?}");

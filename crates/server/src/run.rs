@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tidegate_config::Settings;
@@ -120,6 +120,8 @@ fn execute(seed: Seed, control: OwnedFd, events: &Sender<Event>) -> Result<(), E
     let executor = LocalExecutorBuilder::new(Placement::Fixed(seed.core))
         .name(&format!("shard-{shard}"))
         .io_memory(EXECUTOR_IO_BYTES)
+        // Directories are read by this thread: on any core, not on this one before all others.
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .make()
         .map_err(|error| Error::Shard {
             shard,

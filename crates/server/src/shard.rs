@@ -12,7 +12,7 @@ use glommio::Task;
 use glommio::timer::Timer;
 use tidegate_config::Settings;
 use tidegate_sendfile::{Pool, PoolConfig, pages_of_user};
-use tidegate_site::{Site, Types};
+use tidegate_site::Sites;
 use tidegate_uring::{Abilities, Config, Fd, Ring};
 
 use crate::clock::Clock;
@@ -20,6 +20,7 @@ use crate::deadlines::Deadlines;
 use crate::error::Error;
 use crate::limits::Share;
 use crate::listener::{self, Listener};
+use crate::sites::{cache_config, site_config};
 
 /// At most one warning of a kind in this time.
 const WARN_EVERY: Duration = Duration::from_secs(10);
@@ -41,7 +42,7 @@ pub(crate) struct Shard {
     pub(crate) http: tidegate_http::Limits,
     pub(crate) ring: Ring,
     pub(crate) pipes: Rc<Pool>,
-    pub(crate) site: Site,
+    pub(crate) sites: Sites,
     pub(crate) clock: Clock,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) scratch: RefCell<Scratch>,
@@ -145,7 +146,11 @@ impl Shard {
                 headers: settings.limits.headers,
                 body_discard: settings.limits.body_discard,
             },
-            site: Site::open(site_config(&settings, share), &ring)?,
+            sites: Sites::open(
+                settings.sites.iter().map(site_config).collect(),
+                cache_config(&settings, share),
+                &ring,
+            )?,
             burst: listeners.iter().map(|listener| listener.backlog).sum(),
             listeners: RefCell::new(
                 listeners
@@ -281,23 +286,5 @@ where
         shard,
         operation,
         source: source.into(),
-    }
-}
-
-fn site_config(settings: &Settings, share: Share) -> tidegate_site::Config {
-    let site = &settings.site;
-    tidegate_site::Config {
-        root: site.root.clone(),
-        index: site.index.clone(),
-        hidden_files: site.hidden_files,
-        types: Types {
-            charset: site.charset.clone(),
-            default: site.default_type.clone(),
-            overrides: site.mime_types.clone(),
-        },
-        inline_max: settings.io.inline_max,
-        hot_bytes: settings.cache.hot_bytes_per_core,
-        open_files: share.open_files,
-        valid: settings.cache.valid,
     }
 }

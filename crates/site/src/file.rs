@@ -4,20 +4,22 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustix::fs::{FileType, Statx};
-use tidegate_http::{ETag, HttpDate, representation_fields};
+use tidegate_http::{Coding, RepresentationFields, Validators};
 use tidegate_uring::Fd;
 
-/// A file, with all that its responses need.
+/// A file, or a precompressed variant of one, with all that its responses need.
 pub struct File {
     /// Bytes, as they were when the file was looked at.
     pub len: u64,
-    /// The header fields that describe it, each ended by CRLF.
-    pub fields: Vec<u8>,
     /// Where its bytes are.
     pub content: Content,
-    pub(crate) identity: Identity,
-    /// Whether a change after it was looked at shows in its identity.
-    pub(crate) settled: bool,
+    /// What requests with conditions are compared with.
+    pub validators: Validators,
+    /// The value of Content-Type.
+    pub content_type: String,
+    /// The coding of a variant.
+    pub coding: Option<Coding>,
+    pub(crate) fields: RepresentationFields,
 }
 
 /// Where a file's bytes are.
@@ -28,8 +30,43 @@ pub enum Content {
     File(Fd),
 }
 
+impl File {
+    /// The field lines of a 200 or 206, Content-Type first, each ended by CRLF.
+    pub fn fields(&self) -> &[u8] {
+        self.fields.all()
+    }
+
+    /// The same without Content-Type, for a 206 of several parts.
+    pub fn fields_without_type(&self) -> &[u8] {
+        self.fields.without_type()
+    }
+
+    /// The field lines of a 304 (RFC 9110, section 15.4.5), each ended by CRLF.
+    pub fn not_modified_fields(&self) -> &[u8] {
+        self.fields.not_modified()
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn memory(&self) -> u64 {
+        let content = match &self.content {
+            Content::Memory(bytes) => bytes.len(),
+            Content::File(_) => 0,
+        };
+        let fields = self.fields.all().len() + self.fields.not_modified().len();
+        (size_of::<Self>() + content + fields + self.content_type.len()) as u64
+    }
+
+    /// Descriptors that it keeps open.
+    pub(crate) fn descriptors(&self) -> u64 {
+        match self.content {
+            Content::Memory(_) => 0,
+            Content::File(_) => 1,
+        }
+    }
+}
+
 /// What changes when a file is changed or replaced.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     device: (u32, u32),
     inode: u64,
@@ -54,23 +91,16 @@ impl Identity {
 /// ticks every 1 to 10 ms, and before Linux 6.13 nothing finer is to be had.
 const CLOCK_TICK: Duration = Duration::from_millis(20);
 
-/// Whether the file has not been changed just before `now`.
+/// Whether the file has not been changed just before `now`, so that a change after it was looked
+/// at shows in its identity.
 pub(crate) fn is_settled(stat: &Statx, now: SystemTime) -> bool {
     let changed = modified(stat).unwrap_or(SystemTime::UNIX_EPOCH);
     now.duration_since(changed)
         .is_ok_and(|age| age > CLOCK_TICK)
 }
 
-/// The fields of a representation of type `content_type`.
-pub(crate) fn fields(stat: &Statx, content_type: &str) -> Vec<u8> {
-    let modified = modified(stat);
-    let date = modified.map(HttpDate::new);
-    let etag = ETag::new(modified.unwrap_or(SystemTime::UNIX_EPOCH), stat.stx_size);
-    representation_fields(content_type, date.as_ref(), &etag)
-}
-
 /// When the file was modified; `None` before 1970.
-fn modified(stat: &Statx) -> Option<SystemTime> {
+pub(crate) fn modified(stat: &Statx) -> Option<SystemTime> {
     let seconds = u64::try_from(stat.stx_mtime.tv_sec).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, stat.stx_mtime.tv_nsec))
 }

@@ -1,22 +1,55 @@
-//! What a URL means on disk: from a decoded path to a file that can be sent.
+//! What a URL means on disk: from a Host and a decoded path to what is to be sent.
 //!
 //! ```text
-//!  decoded path --> cache ----------------------------> File
-//!                     | unknown, or trusted too long       ^
-//!                     v                                    |
-//!                  lookup: hidden? index? --> root: openat2 beneath, statx, read (on the op ring)
+//!  Host --> Sites --> Site
+//!                      |
+//!  decoded path -------+--> cached: the root and the entry are trusted ------> File
+//!                      |      | unknown, or trusted too long                     ^
+//!                      |      v                                                  |
+//!                      |    redirect: rules ----> elsewhere                      |
+//!                      |      |                                                  |
+//!                      |      v                                                  |
+//!                      `--> find: is the root still the root?                    |
+//!                             | one statx for each name that was seen: unchanged-+
+//!                             | changed, or not seen yet                         |
+//!                             v                                                  |
+//!                           lookup: try-files, index --> variants, type, rules --+
+//!                             |                              (on the op ring)
+//!                             `--> directory, listing, fallback, error page
 //! ```
 //!
-//! Nothing here blocks the executor: every call that may wait for a disk is an op of the ring.
+//! A [`Sites`] belongs to one core. Nothing here blocks its executor: every call that may wait for
+//! a disk is an op of the ring, or done on another thread (listings, hashes of large files).
+//!
+//! # Order of calls
+//!
+//! [`Site::cached`] first; what it knows is final. Then [`Site::redirect`], and [`Site::find`] only
+//! for paths it has nothing for: so no path that a redirect catches ever gets into the cache.
 
 mod cache;
+mod candidates;
+mod config;
+mod content_tag;
+mod describe;
 mod error;
 mod file;
+mod listing;
 mod lookup;
 mod mime;
+mod names;
+mod redirects;
+mod release;
+mod resource;
 mod root;
+mod rules;
+mod site;
+mod sites;
+mod variants;
 
+pub use config::{CacheConfig, HeaderRule, Redirect, SiteConfig, Symlinks};
 pub use error::{Error, RootError};
 pub use file::{Content, File};
-pub use lookup::{Config, Found, Site};
+pub use listing::Listing;
 pub use mime::Types;
+pub use site::{Cached, Found, Site, Wanted};
+pub use sites::Sites;

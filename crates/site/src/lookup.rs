@@ -1,215 +1,312 @@
-//! From a decoded path to what it leads to.
+//! From a path to what is on the disk: what is tried, in order, and what was seen on the way.
+//!
+//! The first candidate that exists wins, even if it cannot be read.
 
-use std::cell::RefCell;
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
+use futures_lite::future::zip;
 use rustix::fs::{FileType, Statx};
-use tidegate_uring::{Fd, Ring};
+use tidegate_http::Coding;
+use tidegate_uring::Fd;
 
-use crate::cache::{Cache, Entry};
-use crate::error::{Error, RootError};
-use crate::file::{Content, File, Identity, fields, file_type, is_settled};
-use crate::mime::Types;
-use crate::root::{Root, allow_waiting, stat};
+use crate::candidates::{Candidate, candidates};
+use crate::config::SiteConfig;
+use crate::describe::{Common, Purpose, validators};
+use crate::error::Error;
+use crate::file::{Content, File, Identity, file_type, is_settled};
+use crate::names::{parent, relative};
+use crate::resource::{Resource, Seen};
+use crate::root::{Tree, allow_waiting};
+use crate::rules::{self, Set};
+use crate::variants::{self, Sought};
 
-/// The one hidden name that is public by its nature (RFC 8615).
-const WELL_KNOWN: &[u8] = b".well-known";
-
-/// How a site is served.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The directory.
-    pub root: PathBuf,
-    /// File names tried in order for a path that ends in a slash.
-    pub index: Vec<String>,
-    /// Whether names that begin with a dot are served.
-    pub hidden_files: bool,
-    /// Media types.
-    pub types: Types,
-    /// Files of at most this many bytes are kept in memory.
-    pub inline_max: usize,
-    /// Bytes of such files for each core.
-    pub hot_bytes: u64,
-    /// Descriptors of larger files kept open for each core.
-    pub open_files: usize,
-    /// How long a looked-up file is trusted before it is looked at again.
-    pub valid: Duration,
-}
-
-/// What a path leads to.
-pub enum Found {
-    /// A file to send.
-    File(Rc<File>),
+/// What a lookup came to.
+pub(crate) enum Outcome {
+    /// A file.
+    Resource(Resource),
     /// A directory, by a path without its final slash.
-    Directory,
+    Slash,
+    /// A directory to be listed.
+    Directory(Directory),
+    /// Nothing.
+    Absent,
 }
 
-/// One site, as one core serves it.
-pub struct Site {
-    config: Config,
-    ring: Ring,
-    root: Root,
-    cache: RefCell<Cache>,
+/// An open directory.
+pub(crate) struct Directory {
+    pub(crate) file: Fd,
+    pub(crate) name: CString,
 }
 
-impl Site {
-    /// Opens the root. Called once for each core, while starting.
-    pub fn open(config: Config, ring: &Ring) -> Result<Self, RootError> {
-        Ok(Self {
-            root: Root::open(&config.root)?,
-            cache: RefCell::new(Cache::new(
-                config.hot_bytes,
-                config.open_files,
-                config.valid,
-            )),
-            ring: ring.clone(),
-            config,
+/// One lookup.
+pub(crate) struct Lookup<'a> {
+    pub(crate) tree: &'a Tree,
+    pub(crate) config: &'a SiteConfig,
+    pub(crate) inline_max: usize,
+    pub(crate) purpose: Purpose,
+    pub(crate) path: &'a [u8],
+    pub(crate) seen: Vec<Seen>,
+}
+
+/// An open file of which is known what it is.
+struct Opened {
+    file: Fd,
+    stat: Statx,
+}
+
+impl<'a> Lookup<'a> {
+    /// Looks the path up. Dropped: nothing of it stays.
+    pub(crate) async fn run(mut self) -> Result<Outcome, Error> {
+        let mut absent: Option<Candidate> = None;
+        for candidate in self.candidates() {
+            let outcome = match candidate.strip_suffix(b"/") {
+                // What is not there is no directory either.
+                Some(name) if absent.as_deref() == Some(name) => None,
+                Some(_) => self.directory(&candidate).await?,
+                None => self.file(&candidate).await?,
+            };
+            if let Some(outcome) = outcome {
+                return Ok(outcome);
+            }
+            if self.seen.last().is_some_and(|seen| seen.identity.is_none()) {
+                absent = Some(candidate);
+            }
+        }
+        Ok(Outcome::Absent)
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        match self.purpose {
+            Purpose::Itself => {
+                candidates(&self.config.try_files, self.path, self.config.hidden_files)
+            }
+            Purpose::Fallback | Purpose::ErrorPage => vec![self.path.to_vec()],
+        }
+    }
+
+    async fn file(&mut self, path: &[u8]) -> Result<Option<Outcome>, Error> {
+        let Some(name) = relative(path) else {
+            return Ok(None);
+        };
+        match self.open(&name).await? {
+            Some(opened) => Ok(Some(Outcome::Resource(self.resource(name, opened).await?))),
+            None => Ok(None),
+        }
+    }
+
+    /// `path` ends in a slash.
+    async fn directory(&mut self, path: &[u8]) -> Result<Option<Outcome>, Error> {
+        let config = self.config;
+        for index in &config.index {
+            let Some(name) = relative(&[path, index.as_bytes()].concat()) else {
+                continue;
+            };
+            if let Some(opened) = self.open(&name).await? {
+                if self.is_redirected(path) {
+                    return Ok(Some(Outcome::Slash));
+                }
+                return Ok(Some(Outcome::Resource(self.resource(name, opened).await?)));
+            }
+        }
+        if config.directory_listing && self.purpose == Purpose::Itself {
+            self.listed(path).await
+        } else {
+            Ok(None)
+        }
+    }
+
+    async fn listed(&self, path: &[u8]) -> Result<Option<Outcome>, Error> {
+        let Some(name) = relative(path) else {
+            return Ok(None);
+        };
+        match self.tree.open_directory(&name).await.map_err(Error::from) {
+            Ok(_) if self.is_redirected(path) => Ok(Some(Outcome::Slash)),
+            Ok(file) => Ok(Some(Outcome::Directory(Directory { file, name }))),
+            Err(Error::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the directory is what the path names, but for its slash: what is in it is meant
+    /// relative to the path with one.
+    fn is_redirected(&self, directory: &[u8]) -> bool {
+        directory.strip_suffix(b"/") == Some(self.path)
+    }
+
+    /// Opens the regular file `name`; anything else is noted as seen.
+    async fn open(&mut self, name: &CString) -> Result<Option<Opened>, Error> {
+        let file = match self.tree.open(name).await.map_err(Error::from) {
+            Ok(file) => file,
+            Err(Error::NotFound) => {
+                self.note(name, None);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let stat = self.tree.stat_open(&file).await?;
+        self.note(name, Some(&stat));
+        if file_type(&stat) == FileType::RegularFile {
+            Ok(Some(Opened { file, stat }))
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn note(&mut self, name: &CString, stat: Option<&Statx>) {
+        self.seen.push(Seen {
+            name: name.clone(),
+            identity: stat.map(Identity::of),
+        });
+    }
+
+    async fn resource(&mut self, name: CString, opened: Opened) -> Result<Resource, Error> {
+        let now = SystemTime::now();
+        let Opened { file, stat } = opened;
+        let codings = &self.config.precompressed;
+        let beside = parent(&name);
+        let (beside_stat, sought) = zip(
+            self.tree.stat(&beside),
+            variants::seek(self.tree, codings, &name, &stat),
+        )
+        .await;
+        let sought = sought?;
+        let content_type = self.config.types.of(name.as_bytes());
+        let has_variants = sought.iter().any(|sought| sought.fresh);
+        let common = Common::new(self.purpose, &content_type, has_variants, self.rules());
+        let mut making = Making {
+            inline_max: self.inline_max,
+            tree: self.tree,
+            common: &common,
+            now,
+            settled: is_settled(&stat, now),
+            untagged: Vec::new(),
+        };
+        let original = making.file(file, &stat, None).await?;
+        self.note_variants(&sought, &beside, beside_stat.ok().as_ref(), now);
+        let mut files = Vec::new();
+        for variant in sought {
+            files.extend(making.variant(variant).await?);
+        }
+        Ok(Resource {
+            file: original,
+            variants: files,
+            seen: std::mem::take(&mut self.seen),
+            settled: making.settled,
+            untagged: making.untagged,
         })
     }
 
-    /// What `path` is known to lead to, without waiting; `None`: ask [`Site::find`].
-    pub fn cached(&self, path: &[u8], now: Instant) -> Option<Rc<File>> {
-        let entry = self.cache.borrow().get(path)?;
-        (now < entry.trusted_until).then_some(entry.file)
+    /// The rules for the path that the file is sent for. An error page is sent for many, and gets
+    /// theirs when it is sent.
+    fn rules(&self) -> Set<'a> {
+        match self.purpose {
+            Purpose::Itself | Purpose::Fallback => rules::apply(&self.config.headers, self.path),
+            Purpose::ErrorPage => Set::default(),
+        }
     }
 
-    /// What `path` leads to: decoded, beginning with a slash, without dot segments.
-    ///
-    /// Dropped: the lookup is cancelled, and nothing of it stays.
-    pub async fn find(&self, path: &[u8], now: Instant) -> Result<Found, Error> {
-        if !self.config.hidden_files && is_hidden(path) {
-            return Err(Error::NotFound);
-        }
-        let known = self.cache.borrow().get(path);
-        if let Some(entry) = known {
-            if now < entry.trusted_until || self.is_unchanged(path, &entry, now).await {
-                return Ok(Found::File(entry.file));
-            }
-            self.cache.borrow_mut().remove(path);
-        }
-        let mut found = self.look_up(path).await;
-        if let Err(Error::Busy(_)) = found {
-            self.cache.borrow_mut().close_files();
-            found = self.look_up(path).await;
-        }
-        if let Ok(Found::File(file)) = &found {
-            self.cache.borrow_mut().insert(path, file, now);
-        }
-        found
-    }
-
-    /// Looks at a file again whose time is over. Meanwhile it is trusted for another period, so
-    /// that one request looks and the others are not kept waiting.
-    async fn is_unchanged(&self, path: &[u8], entry: &Entry, now: Instant) -> bool {
-        if !entry.file.settled {
-            return false;
-        }
-        self.cache.borrow_mut().insert(path, &entry.file, now);
-        for name in self.names(path) {
-            if let Ok(seen) = self.root.stat(&self.ring, &name).await {
-                return Identity::of(&seen) == entry.file.identity;
+    /// Notes which variants are there. That the others are not is seen by their directory, unless
+    /// it has changed so lately that one more change may not show.
+    fn note_variants(
+        &mut self,
+        sought: &[Sought],
+        beside: &CString,
+        stat: Option<&Statx>,
+        now: SystemTime,
+    ) {
+        let directory = stat.filter(|stat| is_settled(stat, now));
+        for variant in sought {
+            match &variant.found {
+                Some((_, stat)) => self.note(&variant.name, Some(stat)),
+                None if directory.is_none() => self.note(&variant.name, None),
+                None => {}
             }
         }
-        false
-    }
-
-    async fn look_up(&self, path: &[u8]) -> Result<Found, Error> {
-        let mut absent = Error::NotFound;
-        for name in self.names(path) {
-            match self.open_file(&name).await {
-                Err(Error::NotFound) => {}
-                Err(error) => absent = error,
-                // An index that is a directory.
-                Ok(Found::Directory) if path.ends_with(b"/") => {}
-                Ok(found) => return Ok(found),
-            }
+        if sought.iter().any(|variant| variant.found.is_none())
+            && let Some(stat) = directory
+        {
+            self.note(beside, Some(stat));
         }
-        Err(absent)
+    }
+}
+
+/// Makes files of open ones.
+struct Making<'a> {
+    inline_max: usize,
+    tree: &'a Tree,
+    common: &'a Common<'a>,
+    now: SystemTime,
+    settled: bool,
+    untagged: Vec<Identity>,
+}
+
+impl Making<'_> {
+    async fn variant(&mut self, sought: Sought) -> Result<Option<Rc<File>>, Error> {
+        match sought.found {
+            Some((file, stat)) if sought.fresh => {
+                self.settled &= is_settled(&stat, self.now);
+                Ok(Some(self.file(file, &stat, Some(sought.coding)).await?))
+            }
+            _ => Ok(None),
+        }
     }
 
-    /// The names below the root that `path` may mean, in order.
-    fn names(&self, path: &[u8]) -> Vec<CString> {
-        let relative = path.strip_prefix(b"/").unwrap_or(path);
-        let names: Vec<Vec<u8>> = if relative.is_empty() || relative.ends_with(b"/") {
-            let index = self.config.index.iter();
-            index
-                .map(|name| [relative, name.as_bytes()].concat())
-                .collect()
-        } else {
-            vec![relative.to_vec()]
+    async fn file(
+        &mut self,
+        file: Fd,
+        stat: &Statx,
+        coding: Option<Coding>,
+    ) -> Result<Rc<File>, Error> {
+        allow_waiting(&file)?;
+        let content = self.content(file, stat).await?;
+        let validators = match self.common.purpose {
+            Purpose::Itself | Purpose::Fallback => validators(stat, &content, coding, self.now),
+            // It is no representation of what was asked for.
+            Purpose::ErrorPage => tidegate_http::Validators::default(),
         };
-        // A name with a NUL byte names nothing.
-        names.into_iter().flat_map(CString::new).collect()
-    }
-
-    async fn open_file(&self, name: &CString) -> Result<Found, Error> {
-        let fd = self.root.file(&self.ring, name).await?;
-        let seen = stat(&self.ring, &fd).await?;
-        match file_type(&seen) {
-            FileType::RegularFile => {}
-            FileType::Directory => return Ok(Found::Directory),
-            _ => return Err(Error::NotFound),
+        if validators.etag.is_none() && self.common.purpose != Purpose::ErrorPage {
+            self.untagged.push(Identity::of(stat));
         }
-        allow_waiting(&fd)?;
-        let content_type = self.config.types.of(name.as_bytes());
-        Ok(Found::File(Rc::new(File {
-            len: seen.stx_size,
-            fields: fields(&seen, &content_type),
-            identity: Identity::of(&seen),
-            settled: is_settled(&seen, SystemTime::now()),
-            content: self.content(fd, &seen).await?,
-        })))
+        Ok(Rc::new(File {
+            len: stat.stx_size,
+            fields: self.common.fields(coding, validators),
+            validators,
+            content_type: self.common.content_type.to_owned(),
+            coding,
+            content,
+        }))
     }
 
     /// The bytes of a small file; a larger one stays where it is.
-    async fn content(&self, fd: Fd, seen: &Statx) -> Result<Content, Error> {
-        let len = match usize::try_from(seen.stx_size) {
-            Ok(len) if len <= self.config.inline_max => len,
-            _ => return Ok(Content::File(fd)),
+    async fn content(&mut self, file: Fd, stat: &Statx) -> Result<Content, Error> {
+        let len = match usize::try_from(stat.stx_size) {
+            Ok(len) if len <= self.inline_max => len,
+            _ => return Ok(Content::File(file)),
         };
-        let mut bytes = Vec::with_capacity(len);
+        let bytes = self.read(&file, len).await?;
+        if bytes.len() == len {
+            return Ok(Content::Memory(bytes.into()));
+        }
+        // Its length has changed since it was looked at. What is sent from the file itself will be
+        // as long as was said, or come out short and end the connection.
+        self.settled = false;
+        Ok(Content::File(file))
+    }
+
+    /// Reads `len` bytes, and one more if the file has grown.
+    async fn read(&self, file: &Fd, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(len + 1);
         while bytes.len() < len {
             let offset = bytes.len() as u64;
-            let (count, buffer) = self.ring.read(&fd, bytes, Some(offset)).await;
+            let (count, buffer) = self.tree.ring.read(file, bytes, Some(offset)).await;
             bytes = buffer;
             if count? == 0 {
-                // It shrank since it was looked at: what is sent from the file itself will come
-                // out short and end the connection.
-                return Ok(Content::File(fd));
+                break;
             }
         }
-        bytes.truncate(len);
-        Ok(Content::Memory(bytes.into()))
-    }
-}
-
-fn is_hidden(path: &[u8]) -> bool {
-    path.split(|byte| *byte == b'/')
-        .any(|segment| segment.starts_with(b".") && segment != WELL_KNOWN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_begin_with_a_dot_are_hidden() {
-        let table: [(&[u8], bool); 9] = [
-            (b"/", false),
-            (b"/a", false),
-            (b"/a.b/c.d", false),
-            (b"/.a", true),
-            (b"/a/.b", true),
-            (b"/.git/config", true),
-            (b"/a/.b/c", true),
-            (b"/.well-known/security.txt", false),
-            (b"/.well-known/.secret", true),
-        ];
-        for (path, hidden) in table {
-            assert_eq!(is_hidden(path), hidden, "{}", path.escape_ascii());
-        }
+        Ok(bytes)
     }
 }

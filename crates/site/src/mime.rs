@@ -13,6 +13,16 @@ pub struct Types {
     pub overrides: BTreeMap<String, String>,
 }
 
+impl Default for Types {
+    fn default() -> Self {
+        Self {
+            charset: "utf-8".to_owned(),
+            default: "application/octet-stream".to_owned(),
+            overrides: BTreeMap::new(),
+        }
+    }
+}
+
 impl Types {
     /// The value of Content-Type for a file named `name`.
     pub(crate) fn of(&self, name: &[u8]) -> String {

@@ -1,40 +1,56 @@
-//! The directory that is served. Whatever a path says, it cannot be left.
+//! A directory that is served. Whatever a path says, it cannot be left but by links that the
+//! site follows.
 
 use std::ffi::CString;
 use std::io;
-use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, fcntl_setfl, open};
-use tidegate_uring::{Fd, Ring};
+use rustix::fs::{AtFlags, OFlags, ResolveFlags, Statx, StatxFlags, fcntl_setfl};
+use tidegate_uring::{Fd, Op, Ring, stat::Stat};
 
-use crate::error::RootError;
+use crate::config::Symlinks;
 
 /// How often a lookup is tried again that met a rename (`EAGAIN`, openat2(2)).
 const RENAME_RETRIES: u32 = 8;
 
-pub(crate) struct Root(Fd);
+/// The fields of statx(2) that are asked for.
+pub(crate) const FIELDS: StatxFlags = StatxFlags::TYPE
+    .union(StatxFlags::MODE)
+    .union(StatxFlags::INO)
+    .union(StatxFlags::SIZE)
+    .union(StatxFlags::MTIME)
+    .union(StatxFlags::CTIME);
 
-impl Root {
-    /// Opens the directory. Called once, while starting.
-    pub(crate) fn open(path: &Path) -> Result<Self, RootError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match open(path, flags, Mode::empty()) {
-            Ok(fd) => Ok(Self(Fd::from(fd))),
-            Err(errno) => Err(RootError {
-                path: path.to_owned(),
-                source: errno.into(),
-            }),
-        }
+/// A root as it was when a lookup began: all of that lookup sees the same tree.
+#[derive(Clone)]
+pub(crate) struct Tree {
+    pub(crate) ring: Ring,
+    pub(crate) root: Fd,
+    pub(crate) resolve: ResolveFlags,
+    /// Names this root among all that were ever opened by this core; never 0.
+    pub(crate) number: u32,
+}
+
+impl Tree {
+    /// Opens the file or directory `name`, relative to the root.
+    pub(crate) async fn open(&self, name: &CString) -> io::Result<Fd> {
+        self.open_with(name, OFlags::empty()).await
     }
 
-    /// Opens `path`, relative to the root, wherever its symbolic links lead below the root.
-    pub(crate) async fn file(&self, ring: &Ring, path: &CString) -> io::Result<Fd> {
+    /// Opens the directory `name`, relative to the root.
+    pub(crate) async fn open_directory(&self, name: &CString) -> io::Result<Fd> {
+        self.open_with(name, OFlags::DIRECTORY).await
+    }
+
+    async fn open_with(&self, name: &CString, more: OFlags) -> io::Result<Fd> {
         // O_NONBLOCK: to open a fifo must not wait for its writer.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | more;
         let mut tries = 0;
         loop {
-            match ring.openat2(&self.0, path.clone(), flags, resolve).await {
+            let opened = self
+                .ring
+                .openat2(&self.root, name.clone(), flags, self.resolve)
+                .await;
+            match opened {
                 Err(error)
                     if error.kind() == io::ErrorKind::WouldBlock && tries < RENAME_RETRIES =>
                 {
@@ -45,17 +61,22 @@ impl Root {
         }
     }
 
-    /// What `path`, relative to the root, is now. It tells whether a file that was opened beneath
-    /// the root is still the one, and nothing else: unlike [`Root::file`] it may look outside.
-    pub(crate) async fn stat(&self, ring: &Ring, path: &CString) -> io::Result<Statx> {
-        ring.statx(&self.0, path.clone(), AtFlags::empty(), fields())
-            .await
+    /// What `name`, relative to the root, is now. It tells whether a file that was opened is still
+    /// the one, and nothing else: unlike an opened file it may lie outside.
+    pub(crate) fn stat(&self, name: &CString) -> Op<Stat> {
+        self.ring
+            .statx(&self.root, name.clone(), AtFlags::empty(), FIELDS)
+    }
+
+    /// What the open file is.
+    pub(crate) async fn stat_open(&self, file: &Fd) -> io::Result<Statx> {
+        stat_open(&self.ring, file).await
     }
 }
 
 /// What the open file is.
-pub(crate) async fn stat(ring: &Ring, file: &Fd) -> io::Result<Statx> {
-    ring.statx(file, CString::default(), AtFlags::EMPTY_PATH, fields())
+pub(crate) async fn stat_open(ring: &Ring, file: &Fd) -> io::Result<Statx> {
+    ring.statx(file, CString::default(), AtFlags::EMPTY_PATH, FIELDS)
         .await
 }
 
@@ -64,11 +85,14 @@ pub(crate) fn allow_waiting(file: &Fd) -> io::Result<()> {
     Ok(fcntl_setfl(file, OFlags::empty())?)
 }
 
-fn fields() -> StatxFlags {
-    StatxFlags::TYPE
-        | StatxFlags::MODE
-        | StatxFlags::INO
-        | StatxFlags::SIZE
-        | StatxFlags::MTIME
-        | StatxFlags::CTIME
+/// How names are resolved below a root.
+pub(crate) fn resolve_flags(symlinks: Symlinks) -> ResolveFlags {
+    match symlinks {
+        Symlinks::Beneath => ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+        Symlinks::Never => {
+            ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS
+        }
+        // No path that is looked up has dot segments, so a root is left by links only.
+        Symlinks::Follow => ResolveFlags::NO_MAGICLINKS,
+    }
 }

@@ -29,11 +29,20 @@ pub(crate) fn check(file: &Path) -> ExitCode {
 fn problems(file: &Path) -> Result<(), Error> {
     let source = Source::read(file)?;
     let settings = source.settings()?;
-    let root = &settings.site.root;
-    readable(root).map_err(|error| {
-        let reason = format!("cannot serve {}: {error}", root.display());
-        source.refuse("site.root", &reason)
-    })
+    let sites = settings.sites.iter().enumerate();
+    let unreadable: Vec<_> = sites
+        .filter_map(|(number, site)| Some((number, unreadable(&site.root)?)))
+        .collect();
+    if unreadable.is_empty() {
+        return Ok(());
+    }
+    Err(source.refuse_sites("root", unreadable))
+}
+
+/// Why `root` cannot be served, if so.
+fn unreadable(root: &Path) -> Option<String> {
+    let error = readable(root).err()?;
+    Some(format!("cannot serve {}: {error}", root.display()))
 }
 
 /// A directory can be served if it can be listed and the files in it reached,
@@ -80,5 +89,22 @@ mod tests {
                 )
             );
         }
+    }
+
+    #[test]
+    fn every_root_is_looked_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("t.toml");
+        let site =
+            |name: &str, root: &str| format!("[[site]]\nnames = ['{name}']\nroot = '{root}'\n");
+        let text = site("a", "none") + &site("b", ".") + &site("c", "neither");
+        fs::write(&file, text).unwrap();
+        let error = problems(&file).unwrap_err().to_string();
+        let lines: Vec<&str> = error
+            .lines()
+            .filter_map(|line| line.split(": ").next())
+            .collect();
+        let place = |line| format!("{}:{line}", file.display());
+        assert_eq!(lines, [place(3), place(9)]);
     }
 }

@@ -6,12 +6,18 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use tidegate_config::{Cores, Listen, Settings};
 
+use crate::compress::CompressArgs;
+
+/// What `--spa` answers navigations with.
+const SPA_PAGE: &str = "/index.html";
+
 const EXAMPLES: &str = "\
 Examples:
   tidegate serve                               the working directory on http://127.0.0.1:8080
   tidegate serve /srv/www --listen 0.0.0.0:80  a directory for everybody
   tidegate run --config tidegate.toml          as a file says
   tidegate check --config tidegate.toml        is that file right?
+  tidegate compress /srv/www                   variants for clients that take them
 
 Logs go to standard error; RUST_LOG chooses them (default \"info\").
 Exit status: 0 clean stop, 1 refused to start, 2 wrong usage.";
@@ -20,6 +26,8 @@ const SERVE_EXAMPLES: &str = "\
 Examples:
   tidegate serve
   tidegate serve public --listen 127.0.0.1:0   a port that is free, printed at the start
+  tidegate serve ~/Downloads --directory-listing
+  tidegate serve dist --spa                    an application with routes of its own
   tidegate serve /srv/www --listen 0.0.0.0:8080 --listen '[::]:8080' --cores 0-3";
 
 const RUN_EXAMPLES: &str = "\
@@ -59,6 +67,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Print the effective configuration, every default filled in
     Config(ConfigArgs),
+    /// Write the precompressed variants of a directory's files
+    Compress(CompressArgs),
 }
 
 #[derive(Debug, Args)]
@@ -66,9 +76,16 @@ pub(crate) enum Command {
 pub(crate) struct ServeArgs {
     /// The directory to serve
     #[arg(value_name = "DIR", default_value = ".")]
-    pub(crate) directory: PathBuf,
+    directory: PathBuf,
+    /// List directories that have no index.html, as pages or as JSON
+    #[arg(long)]
+    directory_listing: bool,
+    /// Answer navigations to what is not there with /index.html, for an
+    /// application with routes of its own; a missing script stays 404
+    #[arg(long)]
+    spa: bool,
     #[command(flatten)]
-    pub(crate) overrides: Overrides,
+    overrides: Overrides,
 }
 
 #[derive(Debug, Args)]
@@ -115,6 +132,19 @@ pub(crate) struct Overrides {
     /// [default: auto]
     #[arg(long, value_name = "SPEC", env = "TIDEGATE_CORES")]
     cores: Option<Cores>,
+}
+
+impl ServeArgs {
+    /// The defaults with what was given.
+    pub(crate) fn settings(self) -> Settings {
+        let mut settings = Settings::for_directory(self.directory);
+        for site in &mut settings.sites {
+            site.directory_listing = self.directory_listing;
+            site.spa_fallback = self.spa.then(|| SPA_PAGE.to_owned());
+        }
+        self.overrides.apply(&mut settings);
+        settings
+    }
 }
 
 impl Overrides {
@@ -166,6 +196,28 @@ mod tests {
         assert_eq!(settings, before);
     }
 
+    /// What `serve` with these arguments comes to.
+    fn served(args: &[&str]) -> Settings {
+        let line = ["tidegate", "serve"].iter().chain(args);
+        match Cli::try_parse_from(line).unwrap().command {
+            Command::Serve(args) => args.settings(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn serve_has_flags_for_what_a_directory_is() {
+        let plain = Settings::for_directory(PathBuf::from("."));
+        assert_eq!(served(&[]), plain);
+        let mut listed = Settings::for_directory(PathBuf::from("d"));
+        listed.sites[0].directory_listing = true;
+        assert_eq!(served(&["d", "--directory-listing"]), listed);
+        let mut application = plain;
+        application.sites[0].spa_fallback = Some("/index.html".to_owned());
+        application.server.cores = Cores::Count(1);
+        assert_eq!(served(&["--spa", "--cores", "1"]), application);
+    }
+
     #[test]
     fn wrong_usage_is_refused() {
         let rows: &[&[&str]] = &[
@@ -178,6 +230,11 @@ mod tests {
             &["tidegate", "serve", "--cores", "3-1"],
             &["tidegate", "serve", "--config", "x"],
             &["tidegate", "check", "--cores", "1"],
+            &["tidegate", "compress"],
+            &["tidegate", "compress", ".", "--codings", "br,xz"],
+            &["tidegate", "compress", ".", "--codings", ""],
+            &["tidegate", "compress", ".", "--level", "11"],
+            &["tidegate", "compress", ".", "--jobs", "0"],
         ];
         for row in rows {
             let error = Cli::try_parse_from(*row).expect_err(&row.join(" "));

@@ -5,6 +5,7 @@
 
 mod check;
 mod cli;
+mod compress;
 mod log;
 mod serve;
 mod show;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Run(args) => status(serve::from_file(args)),
         Command::Check(args) => check::check(&args.config),
         Command::Config(args) => status(show::effective(args)),
+        Command::Compress(args) => status(compress::directory(&args)),
     }
 }
 

@@ -11,9 +11,7 @@ use crate::log;
 
 /// Serves a directory with the defaults.
 pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
-    let mut settings = Settings::for_directory(args.directory);
-    args.overrides.apply(&mut settings);
-    serve(settings)
+    serve(args.settings())
 }
 
 /// Serves as a configuration file says.

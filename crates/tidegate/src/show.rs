@@ -21,10 +21,12 @@ pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Loads a file with its root made absolute: what is printed may be kept in
+/// Loads a file with its roots made absolute: what is printed may be kept in
 /// another directory, and a relative root would start there.
 fn load(file: &Path) -> Result<Settings, Box<dyn Error>> {
     let mut settings = Settings::load(file)?;
-    settings.site.root = path::absolute(&settings.site.root)?;
+    for site in &mut settings.sites {
+        site.root = path::absolute(&site.root)?;
+    }
     Ok(settings)
 }

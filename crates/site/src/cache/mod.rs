@@ -1,67 +1,235 @@
-//! What was looked up lately, for one core.
+//! What was looked up lately, for all sites of one core.
 //!
-//! Small files are kept whole, bounded by their bytes (`hot`); of larger ones the descriptor is
-//! kept, bounded by their number (`files`). Both evict by S3-FIFO, which one scan over a large
+//! Files whose bytes are in memory are bounded by their bytes (`hot`), those with open descriptors
+//! by the number of these (`files`; what such a file has in memory beside them, such as a small
+//! variant, counts as descriptors too), and paths that lead to no file by their bytes (`absent`), so
+//! that no flood of one kind drives out another. All evict by S3-FIFO, which one scan over a large
 //! tree does not empty.
+//!
+//! A path is hashed once for all three, and a lookup allocates nothing.
 
-mod files;
-mod hot;
+mod key;
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::file::{Content, File};
+use quick_cache::unsync::DefaultLifecycle;
+use quick_cache::{Weighter, unsync};
 
-pub(crate) use files::Files;
-pub(crate) use hot::Hot;
+use crate::config::CacheConfig;
+use crate::resource::Resource;
 
-/// A file, and until when it is trusted to be what its path leads to.
+pub(crate) use key::{Hasher, Key, Name};
+
+/// What an entry takes beside its path and its files.
+const ENTRY_BYTES: u64 = 192;
+
+/// Bytes of an entry that `hot` is sized for, to choose the size of its tables.
+const TYPICAL_BYTES: u64 = 4096;
+
+/// Bytes beside the descriptors of an entry in `files` that count as one more.
+const DESCRIPTOR_BYTES: u64 = 8 * 1024;
+
+/// Bytes of all paths that lead to no file.
+const ABSENT_BYTES: u64 = 1024 * 1024;
+
+/// What a path leads to, whoever asks.
+#[derive(Clone)]
+pub(crate) enum Known {
+    /// A file, maybe with variants.
+    Resource(Rc<Resource>),
+    /// A directory, by a path without its final slash.
+    Slash,
+    /// Nothing.
+    Absent,
+}
+
+/// What is known, and until when it is trusted.
 #[derive(Clone)]
 pub(crate) struct Entry {
-    pub(crate) file: Rc<File>,
+    pub(crate) known: Known,
     pub(crate) trusted_until: Instant,
 }
 
-/// Both caches behind one question.
+type Table<W> = unsync::Cache<Key, Entry, W, key::Prehashed, DefaultLifecycle<Key, Entry>>;
+
+/// The three caches behind one question.
 pub(crate) struct Cache {
-    hot: Hot,
-    files: Files,
-    valid: Duration,
+    hot: Table<Bytes>,
+    files: Table<Descriptors>,
+    absent: Table<Bytes>,
 }
 
 impl Cache {
-    /// `hot_bytes` of small files, `open_files` descriptors, each trusted for `valid`.
-    pub(crate) fn new(hot_bytes: u64, open_files: usize, valid: Duration) -> Self {
+    pub(crate) fn new(config: &CacheConfig) -> Self {
         Self {
-            hot: Hot::new(hot_bytes),
-            files: Files::new(open_files),
-            valid,
+            hot: bytes_table(config.hot_bytes, TYPICAL_BYTES),
+            files: table(config.open_files, config.open_files as u64, Descriptors),
+            absent: bytes_table(ABSENT_BYTES, ENTRY_BYTES),
         }
     }
 
-    /// What `path` led to when it was last looked at.
-    pub(crate) fn get(&self, path: &[u8]) -> Option<Entry> {
-        self.hot.get(path).or_else(|| self.files.get(path))
+    pub(crate) fn get(&self, name: Name<'_>) -> Option<&Entry> {
+        self.hot
+            .get(&name)
+            .or_else(|| self.files.get(&name))
+            .or_else(|| self.absent.get(&name))
     }
 
-    pub(crate) fn insert(&mut self, path: &[u8], file: &Rc<File>, now: Instant) {
-        let entry = Entry {
-            file: Rc::clone(file),
-            trusted_until: now + self.valid,
-        };
-        match file.content {
-            Content::Memory(_) => self.hot.insert(path, entry),
-            Content::File(_) => self.files.insert(path, entry),
+    /// Puts an entry in place of any that is there.
+    pub(crate) fn insert(&mut self, name: Name<'_>, entry: Entry) {
+        self.remove(name);
+        match &entry.known {
+            Known::Resource(resource) if resource.descriptors() > 0 => {
+                self.files.insert(name.to_key(), entry);
+            }
+            Known::Resource(_) => self.hot.insert(name.to_key(), entry),
+            Known::Slash | Known::Absent => self.absent.insert(name.to_key(), entry),
         }
     }
 
-    pub(crate) fn remove(&mut self, path: &[u8]) {
-        self.hot.remove(path);
-        self.files.remove(path);
+    /// Sets until when what is known of a path is trusted.
+    pub(crate) fn trust(&mut self, name: Name<'_>, until: Instant) {
+        trust_in(&mut self.hot, name, until);
+        trust_in(&mut self.files, name, until);
+        trust_in(&mut self.absent, name, until);
+    }
+
+    pub(crate) fn remove(&mut self, name: Name<'_>) {
+        self.hot.remove(&name);
+        self.files.remove(&name);
+        self.absent.remove(&name);
     }
 
     /// Closes the files that are only cached: the process is out of descriptors.
     pub(crate) fn close_files(&mut self) {
         self.files.clear();
+    }
+
+    /// Drops all that was looked up in one root.
+    pub(crate) fn forget(&mut self, root: u32) {
+        self.hot.retain(|key, _| key.root() != root);
+        self.files.retain(|key, _| key.root() != root);
+        self.absent.retain(|key, _| key.root() != root);
+    }
+}
+
+fn bytes_table(bytes_max: u64, typical: u64) -> Table<Bytes> {
+    let count = usize::try_from(bytes_max / typical).unwrap_or(usize::MAX);
+    table(count, bytes_max, Bytes)
+}
+
+fn table<W: Weighter<Key, Entry> + Clone>(count: usize, weight_max: u64, weighter: W) -> Table<W> {
+    let hasher = key::Prehashed::default();
+    unsync::Cache::with(
+        count,
+        weight_max,
+        weighter,
+        hasher,
+        DefaultLifecycle::default(),
+    )
+}
+
+fn trust_in<W: Weighter<Key, Entry>>(table: &mut Table<W>, name: Name<'_>, until: Instant) {
+    if let Some(mut entry) = table.peek_mut(&name) {
+        entry.trusted_until = until;
+    }
+}
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<Key, Entry> for Bytes {
+    fn weight(&self, key: &Key, entry: &Entry) -> u64 {
+        let content = match &entry.known {
+            Known::Resource(resource) => resource.memory(),
+            Known::Slash | Known::Absent => 0,
+        };
+        ENTRY_BYTES + key.path_bytes() + content
+    }
+}
+
+#[derive(Clone)]
+struct Descriptors;
+
+impl Weighter<Key, Entry> for Descriptors {
+    fn weight(&self, _: &Key, entry: &Entry) -> u64 {
+        match &entry.known {
+            Known::Resource(resource) => {
+                resource.descriptors() + resource.memory() / DESCRIPTOR_BYTES
+            }
+            Known::Slash | Known::Absent => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn cache() -> Cache {
+        Cache::new(&CacheConfig {
+            inline_max: 1,
+            hot_bytes: 1 << 20,
+            open_files: 4,
+            valid: Duration::from_secs(1),
+        })
+    }
+
+    fn entry(known: Known, trusted_until: Instant) -> Entry {
+        Entry {
+            known,
+            trusted_until,
+        }
+    }
+
+    #[test]
+    fn an_entry_is_found_by_root_kind_and_path() {
+        let (mut cache, hasher, now) = (cache(), Hasher::default(), Instant::now());
+        let name = hasher.name(1, 0, b"/a");
+        cache.insert(name, entry(Known::Absent, now));
+        assert!(matches!(
+            cache.get(name).map(|entry| &entry.known),
+            Some(Known::Absent)
+        ));
+        assert!(cache.get(hasher.name(2, 0, b"/a")).is_none());
+        assert!(cache.get(hasher.name(1, 1, b"/a")).is_none());
+        assert!(cache.get(hasher.name(1, 0, b"/b")).is_none());
+    }
+
+    #[test]
+    fn a_root_is_forgotten_with_all_its_kinds() {
+        let (mut cache, hasher, now) = (cache(), Hasher::default(), Instant::now());
+        for (root, kind) in [(1, 0), (1, 1), (2, 0)] {
+            cache.insert(hasher.name(root, kind, b"/a"), entry(Known::Slash, now));
+        }
+        cache.forget(1);
+        assert!(cache.get(hasher.name(1, 0, b"/a")).is_none());
+        assert!(cache.get(hasher.name(1, 1, b"/a")).is_none());
+        assert!(cache.get(hasher.name(2, 0, b"/a")).is_some());
+    }
+
+    #[test]
+    fn trust_is_given_and_taken() {
+        let (mut cache, hasher, now) = (cache(), Hasher::default(), Instant::now());
+        let name = hasher.name(1, 0, b"/a");
+        cache.insert(name, entry(Known::Absent, now));
+        let later = now + Duration::from_secs(1);
+        cache.trust(name, later);
+        assert_eq!(cache.get(name).unwrap().trusted_until, later);
+    }
+
+    #[test]
+    fn a_flood_of_absent_paths_is_bounded() {
+        let (mut cache, hasher, now) = (cache(), Hasher::default(), Instant::now());
+        for number in 0..20_000 {
+            let path = format!("/{number}");
+            let name = hasher.name(1, 0, path.as_bytes());
+            cache.insert(name, entry(Known::Absent, now));
+        }
+        assert!(cache.absent.weight() <= ABSENT_BYTES);
+        assert!(cache.absent.len() > 1000);
     }
 }

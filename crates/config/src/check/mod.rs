@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use toml::Spanned;
-
 use crate::document::Document;
-use crate::raw::{self, Field};
+use crate::raw;
 use crate::rules::{self, DAY, count, duration, power_of_two, size};
-use crate::{
-    Cache, Error, Io, Limits, Listen, Problem, Server, Settings, Site, Timeouts, ValueError,
-};
+use crate::{Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts};
+
+mod report;
+mod sites;
+
+use report::Report;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const KIB: u64 = 1 << 10;
@@ -23,10 +24,7 @@ const GIB: u64 = 1 << 30;
 /// Checks all of `document`.
 pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
     let raw = document.typed()?;
-    let mut report = Report {
-        document,
-        problems: Vec::new(),
-    };
+    let mut report = Report::new(document);
     let settings = Settings {
         server: server(raw.server, &mut report),
         listen: listen(raw.listen, &mut report),
@@ -34,52 +32,10 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
         limits: limits(raw.limits, &mut report),
         io: io(raw.io, &mut report),
         cache: cache(raw.cache, &mut report),
-        site: only_site(raw.site, &mut report),
+        sites: sites::sites(raw.site, &mut report),
     };
-    Error::refuse_any(report.problems)?;
+    report.end()?;
     Ok(settings)
-}
-
-/// What is wrong so far.
-struct Report<'d> {
-    document: &'d Document<'d>,
-    problems: Vec<Problem>,
-}
-
-impl Report<'_> {
-    /// The value `rule` makes of what was typed; `default` where nothing was, or it is refused.
-    fn checked<T, N>(
-        &mut self,
-        typed: Field<T>,
-        default: N,
-        rule: impl FnOnce(T) -> Result<N, ValueError>,
-    ) -> N {
-        let Some(typed) = typed else { return default };
-        self.required(typed, rule).unwrap_or(default)
-    }
-
-    /// The value `rule` makes of what was typed, unless it is refused.
-    fn required<T, N>(
-        &mut self,
-        typed: Spanned<T>,
-        rule: impl FnOnce(T) -> Result<N, ValueError>,
-    ) -> Option<N> {
-        let span = typed.span();
-        match rule(typed.into_inner()) {
-            Ok(value) => Some(value),
-            Err(reason) => {
-                let problem = self.document.problem_at(&span, &reason.to_string());
-                self.problems.push(problem);
-                None
-            }
-        }
-    }
-
-    /// Refuses a key that is missing in the table at `offset`.
-    fn missing(&mut self, offset: usize, key: &str, reason: &str) {
-        let problem = self.document.problem(offset, key.to_owned(), reason);
-        self.problems.push(problem);
-    }
 }
 
 fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
@@ -111,7 +67,7 @@ fn listen_one(
 ) -> Listen {
     let default = Listen::default();
     let offset = raw.address.as_ref().map(|typed| typed.span().start);
-    let line = report.document.line(offset.unwrap_or_default());
+    let line = report.line(offset.unwrap_or_default());
     Listen {
         address: report.checked(raw.address, default.address, |text| {
             let address = rules::address(text)?;
@@ -188,6 +144,14 @@ fn limits(raw: raw::Limits, report: &mut Report<'_>) -> Limits {
             raw.body_discard,
             default.body_discard,
             size(0..=GIB, "closing the connection is cheaper"),
+        ),
+        ranges: report.checked(
+            raw.ranges,
+            default.ranges,
+            count(
+                1..=1024,
+                "a request for more is answered with the whole file",
+            ),
         ),
     }
 }
@@ -270,64 +234,6 @@ fn cache(raw: raw::Cache, report: &mut Report<'_>) -> Cache {
     }
 }
 
-fn only_site(raw: Vec<Spanned<raw::Site>>, report: &mut Report<'_>) -> Site {
-    let mut sites = raw.into_iter();
-    let Some(first) = sites.next() else {
-        report.missing(
-            0,
-            "site.root",
-            "required: write [[site]] and the directory to serve",
-        );
-        return Site::default();
-    };
-    if let Some(second) = sites.next() {
-        let reason = "a second site: one [[site]] is all this version can serve";
-        report.missing(second.span().start, "site", reason);
-    }
-    site(first, report)
-}
-
-fn site(raw: Spanned<raw::Site>, report: &mut Report<'_>) -> Site {
-    let default = Site::default();
-    if raw.get_ref().root.is_none() {
-        let reason = "required: the directory to serve";
-        report.missing(raw.span().start, "site.root", reason);
-    }
-    let raw = raw.into_inner();
-    let directory = report.document.directory();
-    Site {
-        root: report.checked(raw.root, default.root, |path| {
-            Ok(directory.join(rules::root(path)?))
-        }),
-        index: match raw.index {
-            None => default.index,
-            Some(names) => names
-                .into_iter()
-                .filter_map(|name| report.required(name, rules::index))
-                .collect(),
-        },
-        hidden_files: report.checked(raw.hidden_files, default.hidden_files, Ok),
-        charset: report.checked(raw.charset, default.charset, rules::charset),
-        default_type: report.checked(raw.default_type, default.default_type, rules::mime_type),
-        mime_types: raw
-            .mime_types
-            .into_iter()
-            .filter_map(|entry| mime_type(entry, report))
-            .collect(),
-    }
-}
-
-fn mime_type(
-    (extension, value): (String, Spanned<String>),
-    report: &mut Report<'_>,
-) -> Option<(String, String)> {
-    let value = report.required(value, |text| {
-        rules::extension(&extension)?;
-        rules::mime_type(text)
-    })?;
-    Some((extension, value))
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::{Path, PathBuf};
@@ -335,17 +241,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Cores;
+    use crate::{CachePreset, Cores};
 
     /// A site, so that nothing else is missing. It comes last: lines count from the row's own text.
     const SITE: &str = "\n[[site]]\nroot = 'www'\n";
 
-    fn parse(text: &str) -> Result<Settings, String> {
+    pub(super) fn parse(text: &str) -> Result<Settings, String> {
         Settings::parse(text, Path::new("etc/t.toml")).map_err(|error| error.to_string())
     }
 
     /// One row: text, `LINE: KEY: REASON` or the start of it.
-    fn refused(rows: &[(&str, &str)]) {
+    pub(super) fn refused(rows: &[(&str, &str)]) {
         for (text, expected) in rows {
             let error = parse(text).expect_err(text);
             let line = format!("etc/t.toml:{expected}");
@@ -392,18 +298,16 @@ mod tests {
             ("[[listen]]\ntls = false", "2: listen.tls: unknown key; the nearest known key is `"),
             ("[server]\nuser = ''", "2: server.user: unknown key; the nearest known key is `"),
             ("[limits]\nconnections-per-ip = 0", "2: limits.connections-per-ip: unknown key; the nearest known key is `limits.connections-per-core`"),
-            ("[limits]\nranges = 16", "2: limits.ranges: unknown key; "),
             ("[admin]\nlisten = ''", "1: admin: unknown key; "),
             ("[access-log]\npath = ''", "1: access-log: unknown key; "),
             ("[tls]\nktls = 'auto'", "1: tls: unknown key; "),
         ]);
         refused(&[
-            ("[[site]]\nroot = 'x'\nnames = []", "3: site.names: unknown key; "),
-            ("[[site]]\nroot = 'x'\nsymlinks = 'never'", "3: site.symlinks: unknown key; "),
-            ("[[site]]\nroot = 'x'\nprecompressed = []", "3: site.precompressed: unknown key; "),
-            ("[[site]]\nroot = 'x'\ntry-files = []", "3: site.try-files: unknown key; "),
-            ("[[site]]\nroot = 'x'\n[site.cors]\norigins = []", "3: site.cors: unknown key; "),
-            ("[[site]]\nroot = 'x'\n[[site.headers]]\nmatch = '*'", "3: site.headers: unknown key; "),
+            ("[[site]]\nroot = 'x'\nname = []", "3: site.name: unknown key; did you mean `site.names`?"),
+            ("[[site]]\nroot = 'x'\ntryfiles = []", "3: site.tryfiles: unknown key; did you mean `site.try-files`?"),
+            ("[[site]]\nroot = 'x'\n[site.cors]\norigin = []", "4: site.cors.origin: unknown key; did you mean `site.cors.origins`?"),
+            ("[[site]]\nroot = 'x'\n[[site.headers]]\nmatch = '/'\n[[site.headers]]\npath = '/'", "6: site.headers.path: unknown key; did you mean `site.headers.match`?"),
+            ("[[site]]\nroot = 'x'\n[[site.redirects]]\nfrom = '/a'\nto = '/b'\ncode = 301", "6: site.redirects.code: unknown key; "),
         ]);
     }
 
@@ -414,6 +318,7 @@ mod tests {
             ("server = 1", "1: server: invalid type: integer `1`, expected "),
             ("listen = '127.0.0.1:80'", "1: listen: invalid type: string \"127.0.0.1:80\", expected a sequence"),
             ("[listen]\naddress = '127.0.0.1:80'", "1: listen: write [[listen]], with two brackets"),
+            ("[[limits]]\nheaders = 1", "1: limits: there is one: write [limits], with one bracket"),
             ("listen = [1]", "1: listen: invalid type: integer `1`, expected "),
             ("[server]\ncores = true", "2: server.cores: invalid type: boolean `true`, expected \"auto\", a count or a list"),
             ("[server]\ncores = 1.5", "2: server.cores: invalid type: floating point `1.5`, expected \"auto\""),
@@ -430,6 +335,18 @@ mod tests {
             ("[[site]]\nroot = 'x'\nindex = [1]", "3: site.index: invalid type: integer `1`, expected a string"),
             ("[[site]]\nroot = 'x'\nhidden-files = 'no'", "3: site.hidden-files: invalid type: string \"no\", expected a boolean"),
             ("[[site]]\nroot = 'x'\nmime-types = []", "3: site.mime-types: invalid type: sequence, expected a map"),
+            ("[[site]]\nroot = 'x'\nnames = 'a'", "3: site.names: invalid type: string \"a\", expected a sequence"),
+            ("[[site]]\nroot = 'x'\nsymlinks = false", "3: site.symlinks: invalid type: boolean `false`, expected a string"),
+            ("[[site]]\nroot = 'x'\nprecompressed = true", "3: site.precompressed: invalid type: boolean `true`, expected a sequence"),
+            ("[[site]]\nroot = 'x'\nspa-fallback = true", "3: site.spa-fallback: invalid type: boolean `true`, expected a string"),
+            ("[[site]]\nroot = 'x'\nerror-pages = ['/404.html']", "3: site.error-pages: invalid type: sequence, expected a map"),
+            ("[[site]]\nroot = 'x'\nerror-pages = { 404 = 404 }", "3: site.error-pages.404: invalid type: integer `404`, expected a string"),
+            ("[[site]]\nroot = 'x'\n[site.headers]\nmatch = '/'", "3: site.headers: write [[site.headers]], with two brackets"),
+            ("[[site]]\nroot = 'x'\n[site.redirects]\nfrom = '/'", "3: site.redirects: write [[site.redirects]], with two brackets"),
+            ("[[site]]\nroot = 'x'\n[[site.headers]]\nmatch = '/'\nset = { age = 1 }", "5: site.headers.set.age: invalid type: integer `1`, expected a string"),
+            ("[[site]]\nroot = 'x'\n[[site.headers]]\nmatch = '/'\nset = 'age: 1'", "5: site.headers.set: invalid type: string \"age: 1\", expected a map"),
+            ("[[site]]\nroot = 'x'\n[[site.redirects]]\nfrom = '/a'\nto = '/b'\nstatus = '301'", "6: site.redirects.status: invalid type: string \"301\", expected a whole number"),
+            ("[[site]]\nroot = 'x'\n[[site.cors]]\norigins = []", "3: site.cors: there is one: write [site.cors], with one bracket"),
             ("[[site]]\nroot = 'x'\nmime-types = { a = 1 }", "3: site.mime-types.a: invalid type: integer `1`, expected a string"),
         ]);
     }
@@ -485,32 +402,9 @@ mod tests {
             ("[io]\ncold-workers = 0", "2: io.cold-workers: 0 is outside 1 to 1024: "),
             ("[cache]\nhot-bytes-per-core = '1025g'", "2: cache.hot-bytes-per-core: 1025g is outside 0 to 1024g: "),
             ("[cache]\nopen-files-per-core = 0", "2: cache.open-files-per-core: 0 is outside 1 to 1048576: "),
+            ("[limits]\nranges = 0", "2: limits.ranges: 0 is outside 1 to 1024: "),
+            ("[limits]\nranges = 1025", "2: limits.ranges: 1025 is outside 1 to 1024: "),
             ("[cache]\nvalid = '48h'", "2: cache.valid: 48h is outside 0s to 24h: "),
-        ]);
-    }
-
-    #[test]
-    #[rustfmt::skip] // a row a line
-    fn impossible_sites() {
-        refused(&[
-            ("", "1: site.root: required: write [[site]]"),
-            ("# nothing\n[server]\n", "1: site.root: required: write [[site]]"),
-            ("\n[[site]]\nindex = []", "2: site.root: required: the directory to serve"),
-            ("[[site]]\nroot = 'a'\n[[site]]\nroot = 'b'", "3: site: a second site: "),
-            ("[[site]]\nroot = ''", "2: site.root: empty: "),
-            ("[[site]]\nroot = \"a\\u0000\"", "2: site.root: a path cannot hold a NUL byte"),
-            ("[[site]]\nroot = 'x'\nindex = ['']", "3: site.index: `` is not a file name"),
-            ("[[site]]\nroot = 'x'\nindex = ['..']", "3: site.index: `..` is not a file name"),
-            ("[[site]]\nroot = 'x'\nindex = [\n'a',\n'b/c']", "5: site.index: `b/c` is not a plain file name"),
-            ("[[site]]\nroot = 'x'\ncharset = 'utf 8'", "3: site.charset: `utf 8` is not a charset name"),
-            ("[[site]]\nroot = 'x'\ndefault-type = ''", "3: site.default-type: `` is not a MIME type"),
-            ("[[site]]\nroot = 'x'\ndefault-type = 'text'", "3: site.default-type: `text` is not a MIME type"),
-            ("[[site]]\nroot = 'x'\ndefault-type = 'text/'", "3: site.default-type: `text/` is not a MIME type"),
-            ("[[site]]\nroot = 'x'\ndefault-type = \"a/b\\r\\nX: y\"", "3: site.default-type: `a/b\\r\\nX: y` is not a MIME type"),
-            ("[[site]]\nroot = 'x'\ndefault-type = \"a/b; c=\\n\"", "3: site.default-type: `a/b; c=\\n` is not a MIME type"),
-            ("[[site]]\nroot = 'x'\nmime-types = { wasm = 'wasm' }", "3: site.mime-types.wasm: `wasm` is not a MIME type"),
-            ("[[site]]\nroot = 'x'\n[site.mime-types]\nWasm = 'a/b'", "4: site.mime-types.Wasm: `Wasm` is not an extension: "),
-            ("[[site]]\nroot = 'x'\n[site.mime-types]\n'.wasm' = 'a/b'", "4: site.mime-types..wasm: `.wasm` is not an extension: "),
         ]);
     }
 
@@ -556,9 +450,9 @@ mod tests {
         assert_eq!(settings.limits.header_bytes, 2000);
         assert_eq!(settings.limits.body_discard, 0);
         assert_eq!(settings.cache.hot_bytes_per_core, 1 << 30);
-        assert_eq!(settings.site.root, Path::new("/srv"));
-        assert!(settings.site.index.is_empty() && settings.site.hidden_files);
-        assert_eq!(settings.site.mime_types["wasm"], "application/wasm");
+        assert_eq!(settings.sites[0].root, Path::new("/srv"));
+        assert!(settings.sites[0].index.is_empty() && settings.sites[0].hidden_files);
+        assert_eq!(settings.sites[0].mime_types["wasm"], "application/wasm");
     }
 
     #[test]
@@ -572,7 +466,7 @@ mod tests {
         for (file, root, expected) in rows {
             let text = format!("[[site]]\nroot = '{root}'");
             let settings = Settings::parse(&text, Path::new(file)).unwrap();
-            assert_eq!(settings.site.root, Path::new(expected), "{file} {root}");
+            assert_eq!(settings.sites[0].root, Path::new(expected), "{file} {root}");
         }
     }
 
@@ -588,15 +482,31 @@ mod tests {
     }
 
     #[test]
+    fn the_example_for_a_cdn_loads() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+        let settings = Settings::load(&directory.join("cdn.toml")).unwrap();
+        let cached = |path: &str| {
+            let rules = settings.sites[0].headers.iter();
+            let mut matching = rules.filter(|rule| rule.pattern.regex().is_match(path.as_bytes()));
+            matching.next_back().and_then(|rule| rule.cache)
+        };
+        assert_eq!(
+            cached("/assets/app-3f9ac1d2.js"),
+            Some(CachePreset::Immutable)
+        );
+        assert_eq!(cached("/index.html"), Some(CachePreset::Revalidate));
+        assert_eq!(parse(&settings.to_toml()), Ok(settings));
+    }
+
+    #[test]
     fn the_effective_config_comes_back() {
         let defaults = Settings::for_directory(PathBuf::from("."));
         let mut changed = Settings::for_directory(PathBuf::from("/a \"b\"\\\u{e9}"));
         changed.server.cores = Cores::List(vec![4]);
         changed.listen.push("[::1]:0".parse().unwrap());
         changed.timeouts.linger = Duration::from_millis(1);
-        changed.site.index.clear();
-        changed
-            .site
+        changed.sites[0].index.clear();
+        changed.sites[0]
             .mime_types
             .insert("a b\"".to_owned(), "a/b".to_owned());
         for settings in [defaults, changed] {

@@ -1,5 +1,11 @@
 //! What a single value must be like. Each rule gives the value back, in the
 //! type the settings hold, or says why not.
+//!
+//! Numbers and addresses are here, what a site has below.
+
+pub(crate) mod header;
+pub(crate) mod path;
+pub(crate) mod web;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV6};
@@ -107,72 +113,6 @@ pub(crate) fn address(text: String) -> Checked<String> {
     Ok(text)
 }
 
-/// A directory's path: not empty, without NUL.
-pub(crate) fn root(path: String) -> Checked<String> {
-    match path.as_str() {
-        "" => refuse("empty: name the directory to serve"),
-        path if path.contains('\0') => refuse("a path cannot hold a NUL byte"),
-        _ => Ok(path),
-    }
-}
-
-/// The name of a file that may stand for its directory.
-pub(crate) fn index(name: String) -> Checked<String> {
-    match name.as_str() {
-        "" | "." | ".." => refuse(format!(
-            "`{name}` is not a file name: write a name such as \"index.html\""
-        )),
-        name if name.contains(['/', '\0']) => refuse(format!(
-            "`{}` is not a plain file name: it is looked for in the directory asked for, so it has no slash",
-            name.escape_default()
-        )),
-        _ => Ok(name),
-    }
-}
-
-/// A charset name, or empty.
-pub(crate) fn charset(name: String) -> Checked<String> {
-    if !name.bytes().all(is_token) {
-        return refuse(format!(
-            "`{}` is not a charset name such as \"utf-8\"",
-            name.escape_default()
-        ));
-    }
-    Ok(name)
-}
-
-/// A MIME type, `TYPE/SUBTYPE`, with parameters or without. It becomes a header
-/// value as it is, so nothing outside visible ASCII and spaces is let in.
-pub(crate) fn mime_type(text: String) -> Checked<String> {
-    let visible = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    let essence = text.split(';').next().unwrap_or_default().trim_end();
-    let named = essence.split_once('/').is_some_and(|(kind, subtype)| {
-        !kind.is_empty() && !subtype.is_empty() && kind.bytes().chain(subtype.bytes()).all(is_token)
-    });
-    if !(visible && named) {
-        return refuse(format!(
-            "`{}` is not a MIME type: write TYPE/SUBTYPE, such as \"text/html\"",
-            text.escape_default()
-        ));
-    }
-    Ok(text)
-}
-
-/// The extension a MIME type is given for.
-pub(crate) fn extension(name: &str) -> Checked<()> {
-    let reason = match name {
-        "" => "it is empty",
-        name if name.contains('.') => "write what follows the last dot, without the dot",
-        name if name.contains(['/', '\0']) => "a file name cannot hold it",
-        name if name.to_lowercase() != name => "extensions are compared in lower case",
-        _ => return Ok(()),
-    };
-    refuse(format!(
-        "`{}` is not an extension: {reason}",
-        name.escape_default()
-    ))
-}
-
 /// Takes a new `address` down in `seen` with its place; refuses one that is there already.
 /// Port 0 may repeat: each time another port is picked.
 pub(crate) fn not_seen(
@@ -187,6 +127,16 @@ pub(crate) fn not_seen(
         None => Ok(()),
         Some(first) => refuse(format!("{address} is listened on already, by line {first}")),
     }
+}
+
+/// The value that is called `name` in `all`.
+pub(crate) fn one_of<T: Copy>(name: &str, all: &[(&str, T)]) -> Checked<T> {
+    if let Some((_, value)) = all.iter().find(|(known, _)| *known == name) {
+        return Ok(*value);
+    }
+    let known: Vec<String> = all.iter().map(|(known, _)| format!("{known:?}")).collect();
+    let name = name.escape_debug();
+    refuse(format!("`{name}` is none of {}", known.join(", ")))
 }
 
 fn within<V: PartialOrd, N: TryFrom<V>>(
@@ -212,6 +162,11 @@ fn is_host(host: &str, text: &str) -> bool {
     if host.starts_with('[') {
         return text.parse::<SocketAddrV6>().is_ok();
     }
+    is_host_name(host)
+}
+
+/// Labels with dots between and none at the end, or an IPv4 address.
+fn is_host_name(host: &str) -> bool {
     if host
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'.')
@@ -226,9 +181,4 @@ fn is_label(label: &str) -> bool {
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     named && !label.is_empty() && !label.starts_with('-')
-}
-
-/// RFC 9110, section 5.6.2: `tchar`.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,0 +1,72 @@
+//! Precompressed variants of static files, made ahead of time.
+//!
+//! Beside each file of a tree that is worth it, [`compress`] writes `name.br`, `name.zst` and `name.gz`.
+//! The server sends them in place of the file to clients that accept the coding, so that no request waits
+//! for a compressor.
+//!
+//! 1. The tree is walked, and each file is held against its variants (`plan`). What is not to be
+//!    compressed is counted by its reason ([`Skipped`]).
+//! 2. What remains is sorted, the costliest first, and compressed by all threads (`variant`, `encode`).
+//!    Every file is streamed, so memory does not depend on its size: a thread takes about 100 MiB at most.
+//!
+//! A variant is written under a name that is hidden (`draft`), gets the time, mode and owner of its
+//! original, and only then its own name. So nobody ever sees a part of one, and a variant is fresh exactly
+//! as long as its original is not touched: the server asks for the same thing, a variant that is not older.
+
+mod draft;
+mod encode;
+mod error;
+mod kinds;
+mod options;
+mod plan;
+mod root;
+mod run;
+mod summary;
+mod variant;
+mod walk;
+
+use std::path::Path;
+
+use rayon::ThreadPoolBuilder;
+
+pub use error::{Action, Error, FileError};
+pub use options::{Level, Options};
+pub use summary::{Skipped, Summary, Tally};
+pub use tidegate_http::Coding;
+
+use crate::root::Root;
+use crate::run::Run;
+
+/// Who is told how far the work is, and may end it. Called from all threads.
+pub trait Observer: Sync {
+    /// The tree is walked: `work` lies ahead, in a unit of its own that is proportional to time.
+    fn planned(&self, work: u64);
+    /// So much more of the work is done.
+    fn advanced(&self, work: u64);
+    /// The variant `path` with this coding is in place, or would be but for a dry run.
+    fn written(&self, path: &Path, before_bytes: u64, after_bytes: u64);
+    /// A file or directory could not be dealt with; the others are.
+    fn failed(&self, error: &FileError);
+    /// Whether to end early. Asked often; once true it has to stay so.
+    fn is_stopping(&self) -> bool;
+}
+
+/// Makes the variants of the files in `directory`, and of those in the directories below it.
+///
+/// Blocks until all is done, or until the observer stops it; what was not finished then has left nothing
+/// behind. What goes wrong with one file is told to the observer and counted in [`Summary::failed`].
+///
+/// # Errors
+///
+/// When there is no directory to read or no thread to work with.
+pub fn compress(
+    directory: &Path,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Summary, Error> {
+    let root = Root::open(directory)?;
+    let pool = ThreadPoolBuilder::new().num_threads(options.jobs.get());
+    let pool = pool.build().map_err(Error::Threads)?;
+    let run = Run::new(&root, options, observer);
+    Ok(pool.install(|| run.summary()))
+}

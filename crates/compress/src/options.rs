@@ -1,0 +1,47 @@
+//! What to make, and how.
+
+use std::num::NonZeroUsize;
+use std::thread;
+
+use tidegate_http::Coding;
+
+/// How hard to try.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// Small: brotli 11, zstd 19, gzip 9. For what is compressed once and sent often.
+    #[default]
+    Best,
+    /// Soon: brotli 5, zstd 9, gzip 6. Some twenty times as fast.
+    Fast,
+}
+
+/// What to make, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The variants to make.
+    pub codings: Vec<Coding>,
+    /// How hard to try.
+    pub level: Level,
+    /// Threads that work.
+    pub jobs: NonZeroUsize,
+    /// Files of fewer bytes have no variants: they fit into a packet or two as they are.
+    pub size_min: u64,
+    /// Make variants that are fresh once more, say with another level.
+    pub force: bool,
+    /// Compress and count, and change no file.
+    pub dry_run: bool,
+}
+
+impl Default for Options {
+    /// All codings as small as they get, on all cores.
+    fn default() -> Self {
+        Self {
+            codings: Coding::ALL.to_vec(),
+            level: Level::default(),
+            jobs: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            size_min: 256,
+            force: false,
+            dry_run: false,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The directory, and what is reached beneath it.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+
+use crate::error::{Action, Error, FileError};
+
+/// The directory whose files get variants. Paths handed in are relative to it.
+pub(crate) struct Root {
+    directory: OwnedFd,
+    /// Without symbolic links, so that a release that is switched meanwhile does not mix two of them.
+    real: PathBuf,
+    /// As it was given, for messages.
+    given: PathBuf,
+}
+
+impl Root {
+    pub(crate) fn open(given: &Path) -> Result<Self, Error> {
+        Self::try_open(given).map_err(|source| Error::Root {
+            directory: given.to_owned(),
+            source,
+        })
+    }
+
+    fn try_open(given: &Path) -> io::Result<Self> {
+        let real = fs::canonicalize(given)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = open(&real, flags, Mode::empty())?;
+        let given = given.to_owned();
+        Ok(Self {
+            directory,
+            real,
+            given,
+        })
+    }
+
+    /// Opens a file as the server does: not by a link that leads out.
+    pub(crate) fn file(&self, path: &Path) -> io::Result<File> {
+        // A pipe without a writer would otherwise be waited for.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let file = openat2(&self.directory, path, flags, Mode::empty(), resolve)?;
+        Ok(File::from(file))
+    }
+
+    /// Where a path is on disk.
+    pub(crate) fn real(&self, path: &Path) -> PathBuf {
+        self.real.join(path)
+    }
+
+    /// What a path is called in messages.
+    pub(crate) fn given(&self, path: &Path) -> PathBuf {
+        self.given.join(path)
+    }
+
+    /// The inverse of [`Root::real`]; what is not below the root stays as it is.
+    pub(crate) fn relative<'p>(&self, real: &'p Path) -> &'p Path {
+        real.strip_prefix(&self.real).unwrap_or(real)
+    }
+
+    pub(crate) fn error(&self, path: &Path, action: Action, source: io::Error) -> FileError {
+        FileError {
+            path: self.given(path),
+            action,
+            source,
+        }
+    }
+}

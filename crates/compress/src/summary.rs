@@ -1,0 +1,103 @@
+//! What was done, counted.
+
+use std::ops::AddAssign;
+
+use tidegate_http::Coding;
+
+/// What was done and what was not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    tallies: [Tally; Coding::ALL.len()],
+    /// Why files have no variants at all.
+    pub skipped: Skipped,
+    /// Files and directories that could not be dealt with; the observer was told of each.
+    pub failed: u64,
+    /// Unfinished files of runs that were killed, now removed.
+    pub cleaned: u64,
+    /// Whether the observer ended it before all was done.
+    pub stopped: bool,
+}
+
+/// The variants of one coding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Variants written, or that would be but for a dry run.
+    pub written: u64,
+    /// Bytes of the originals of those written.
+    pub before_bytes: u64,
+    /// Bytes of those written.
+    pub after_bytes: u64,
+    /// Variants left alone, since they are not older than their originals.
+    pub fresh: u64,
+    /// Variants not kept, since they were hardly smaller than their originals.
+    pub no_gain: u64,
+    /// Those of `no_gain` of which an older one was there, which was removed.
+    pub removed: u64,
+}
+
+/// How many files have no variants, by the reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Of a type that is compressed already, or unknown.
+    pub kind: u64,
+    /// Smaller than the least size.
+    pub small: u64,
+    /// Variants themselves, by their names.
+    pub variants: u64,
+    /// Hidden; a directory counts once.
+    pub hidden: u64,
+    /// Symbolic links that do not lead to a file beneath the root.
+    pub links: u64,
+}
+
+impl Summary {
+    /// What was done with one coding.
+    pub fn tally(&self, coding: Coding) -> &Tally {
+        &self.tallies[index(coding)]
+    }
+
+    pub(crate) fn tally_mut(&mut self, coding: Coding) -> &mut Tally {
+        &mut self.tallies[index(coding)]
+    }
+
+    /// Both together.
+    pub(crate) fn plus(mut self, other: &Self) -> Self {
+        for (tally, more) in self.tallies.iter_mut().zip(other.tallies) {
+            *tally += more;
+        }
+        self.skipped += other.skipped;
+        self.failed += other.failed;
+        self.cleaned += other.cleaned;
+        self.stopped |= other.stopped;
+        self
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.written += other.written;
+        self.before_bytes += other.before_bytes;
+        self.after_bytes += other.after_bytes;
+        self.fresh += other.fresh;
+        self.no_gain += other.no_gain;
+        self.removed += other.removed;
+    }
+}
+
+impl AddAssign for Skipped {
+    fn add_assign(&mut self, other: Self) {
+        self.kind += other.kind;
+        self.small += other.small;
+        self.variants += other.variants;
+        self.hidden += other.hidden;
+        self.links += other.links;
+    }
+}
+
+fn index(coding: Coding) -> usize {
+    match coding {
+        Coding::Brotli => 0,
+        Coding::Zstd => 1,
+        Coding::Gzip => 2,
+    }
+}

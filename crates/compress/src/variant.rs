@@ -1,0 +1,168 @@
+//! One variant, from its original to its place.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::Observer;
+use crate::draft::Draft;
+use crate::encode::{cost, encode};
+use crate::options::Options;
+use crate::plan::{Job, variant};
+use crate::root::Root;
+
+/// Bytes read at once; between two reads it is asked whether to stop.
+const READ_BYTES: usize = 64 << 10;
+
+/// What is left of a file when a variant is worth its place, in hundredths.
+const WORTH_PERCENT: u64 = 95;
+
+/// What came of a job.
+pub(crate) enum Made {
+    /// The variant is in place, with so many bytes.
+    Written { before: u64, after: u64 },
+    /// It was hardly smaller; an older one is gone, if there was one.
+    NoGain,
+}
+
+/// Makes a variant, or finds out that it is not worth it.
+///
+/// Leaves nothing behind when it fails. A file that was written to meanwhile fails.
+pub(crate) fn make(
+    root: &Root,
+    job: &Job,
+    options: &Options,
+    observer: &dyn Observer,
+) -> io::Result<Made> {
+    let file = root.file(&job.path)?;
+    let original = file.metadata()?;
+    let place = root.real(&variant(&job.path, job.coding));
+    let directory = place.parent().unwrap_or(&place);
+    let draft = (!options.dry_run).then(|| Draft::new(directory));
+    let draft = draft.transpose()?;
+    let source = Source {
+        file,
+        cost: cost(job.coding, options.level),
+        observer,
+    };
+    let mut sink = Counted::new(draft.as_ref());
+    let encoded = compress(job, options, &original, source, &mut sink);
+    // Before any other error: a compressor may fail only because of it.
+    is_unchanged(&original, &root.real(&job.path))?;
+    encoded?;
+    let (before, after) = (original.len(), sink.finish()?);
+    if !is_worth_it(before, after) {
+        if job.replaces && !options.dry_run {
+            fs::remove_file(&place)?;
+        }
+        return Ok(Made::NoGain);
+    }
+    if let Some(draft) = draft {
+        draft.publish(&original, &place)?;
+    }
+    Ok(Made::Written { before, after })
+}
+
+fn compress(
+    job: &Job,
+    options: &Options,
+    original: &Metadata,
+    source: Source<'_>,
+    sink: &mut Counted<'_>,
+) -> io::Result<()> {
+    let len = original.len();
+    let mut source = BufReader::with_capacity(READ_BYTES, source.take(len));
+    encode(job.coding, options.level, len, &mut source, sink)
+}
+
+fn is_worth_it(before: u64, after: u64) -> bool {
+    u128::from(after) * 100 <= u128::from(before) * u128::from(WORTH_PERCENT)
+}
+
+/// Fails when what is at `path` is no more what was opened: its variant would be of neither.
+fn is_unchanged(opened: &Metadata, path: &Path) -> io::Result<()> {
+    let identity = |file: &Metadata| {
+        let time = (file.mtime(), file.mtime_nsec());
+        (file.dev(), file.ino(), file.len(), time)
+    };
+    if identity(&fs::metadata(path)?) == identity(opened) {
+        Ok(())
+    } else {
+        Err(io::Error::other("it was changed meanwhile; run this again"))
+    }
+}
+
+/// The original, read with an eye on the observer.
+struct Source<'o> {
+    file: File,
+    /// Of a byte.
+    cost: u64,
+    observer: &'o dyn Observer,
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.observer.is_stopping() {
+            return Err(io::Error::other("stopped"));
+        }
+        let count = self.file.read(buffer)?;
+        self.observer.advanced(count as u64 * self.cost);
+        Ok(count)
+    }
+}
+
+/// Writes into a draft, or nowhere, and counts.
+struct Counted<'d> {
+    draft: Option<BufWriter<&'d File>>,
+    bytes: u64,
+}
+
+impl<'d> Counted<'d> {
+    fn new(draft: Option<&'d Draft>) -> Self {
+        let draft = draft.map(|draft| BufWriter::new(draft.file()));
+        Self { draft, bytes: 0 }
+    }
+
+    /// The number of bytes, all written.
+    fn finish(mut self) -> io::Result<u64> {
+        self.flush()?;
+        Ok(self.bytes)
+    }
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(draft) = &mut self.draft {
+            draft.write_all(bytes)?;
+        }
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.draft.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_has_to_save_a_twentieth() {
+        let rows = [
+            (100, 95, true),
+            (100, 96, false),
+            (0, 0, true),
+            (0, 1, false),
+            (256, 243, true),
+            (256, 244, false),
+            (u64::MAX, u64::MAX, false),
+            (u64::MAX, u64::MAX / 2, true),
+        ];
+        for (before, after, expected) in rows {
+            assert_eq!(is_worth_it(before, after), expected, "{before} {after}");
+        }
+    }
+}

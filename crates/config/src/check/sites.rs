@@ -1,0 +1,563 @@
+//! `[[site]]`, with all that is below it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::report::Report;
+use crate::raw::{self, List};
+use crate::rules::{DAY, duration, header, path, web};
+use crate::{Coding, Cors, Glob, HeaderRule, Redirect, Site, ValueError, target};
+
+/// What a redirect says unless it is told otherwise.
+const MOVED_PERMANENTLY: u16 = 301;
+
+pub(super) fn sites(raw: Vec<Spanned<raw::Site>>, report: &mut Report<'_>) -> Vec<Site> {
+    if raw.is_empty() {
+        report.missing(
+            0,
+            "site.root",
+            "required: write [[site]] and the directory to serve",
+        );
+    }
+    let mut seen = Seen::default();
+    raw.into_iter()
+        .map(|entry| site(entry, &mut seen, report))
+        .collect()
+}
+
+/// The sites so far, each by the line that names it.
+#[derive(Default)]
+struct Seen {
+    names: BTreeMap<String, usize>,
+    default: Option<usize>,
+}
+
+fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Site {
+    let default = Site::default();
+    let offset = raw.span().start;
+    let raw = raw.into_inner();
+    if raw.root.is_none() {
+        report.missing(offset, "site.root", "required: the directory to serve");
+    }
+    let directory = report.document().directory();
+    let cors = cors(raw.cors, report);
+    Site {
+        names: names(raw.names, offset, seen, report),
+        root: report.checked(raw.root, default.root, |root| {
+            Ok(directory.join(path::root(root)?))
+        }),
+        index: report.list(raw.index, default.index, |name, _| path::index(name)),
+        directory_listing: report.checked(raw.directory_listing, default.directory_listing, Ok),
+        hidden_files: report.checked(raw.hidden_files, default.hidden_files, Ok),
+        symlinks: report.checked(raw.symlinks, default.symlinks, |name| web::symlinks(&name)),
+        precompressed: precompressed(raw.precompressed, default.precompressed, report),
+        try_files: try_files(raw.try_files, default.try_files, report),
+        spa_fallback: report.checked(raw.spa_fallback, default.spa_fallback, path::file_or_empty),
+        charset: report.checked(raw.charset, default.charset, web::charset),
+        default_type: report.checked(raw.default_type, default.default_type, web::mime_type),
+        error_pages: report.map(raw.error_pages, |status, page| {
+            Ok((web::error_status(status)?, path::file(page)?))
+        }),
+        mime_types: report.map(raw.mime_types, |extension, text| {
+            web::extension(extension)?;
+            Ok((extension.to_owned(), web::mime_type(text)?))
+        }),
+        headers: every(raw.headers, |rule| {
+            header_rule(rule, !cors.origins.is_empty(), report)
+        }),
+        redirects: every(raw.redirects, |rule| redirect(rule, report)),
+        cors,
+    }
+}
+
+/// The names of the site at `offset`: none that another has, and only one site without any.
+fn names(raw: List, offset: usize, seen: &mut Seen, report: &mut Report<'_>) -> Vec<String> {
+    let named = raw.as_ref().is_some_and(|list| !list.get_ref().is_empty());
+    if !named {
+        let offset = raw.map_or(offset, |list| list.span().start);
+        only_default(offset, seen, report);
+        return Vec::new();
+    }
+    report.list(raw, Vec::new(), |name, line| {
+        let name = web::site_name(&name)?;
+        match seen.names.insert(name.clone(), line) {
+            None => Ok(name),
+            Some(first) => Err(ValueError::new(format!(
+                "`{name}` names a site already, by line {first}"
+            ))),
+        }
+    })
+}
+
+fn only_default(offset: usize, seen: &mut Seen, report: &mut Report<'_>) {
+    let line = report.line(offset);
+    if let Some(first) = seen.default.replace(line) {
+        let reason =
+            format!("a second site without names: the one of line {first} answers for all others");
+        report.missing(offset, "site.names", &reason);
+    }
+}
+
+fn precompressed(raw: List, default: Vec<Coding>, report: &mut Report<'_>) -> Vec<Coding> {
+    let mut seen = Vec::new();
+    report.list(raw, default, |name, _| {
+        let coding = web::coding(&name)?;
+        if seen.contains(&coding) {
+            return Err(ValueError::new(format!("`{name}` is named twice")));
+        }
+        seen.push(coding);
+        Ok(coding)
+    })
+}
+
+fn try_files(raw: List, default: Vec<String>, report: &mut Report<'_>) -> Vec<String> {
+    if let Some(list) = raw.as_ref().filter(|list| list.get_ref().is_empty()) {
+        let reason = "empty: nothing would ever be found; the default is [\"$path\", \"$path/\"]";
+        report.missing(list.span().start, "site.try-files", reason);
+    }
+    report.list(raw, default, |item, _| path::try_file(item))
+}
+
+fn cors(raw: raw::Cors, report: &mut Report<'_>) -> Cors {
+    let default = Cors::default();
+    let several = raw
+        .origins
+        .as_ref()
+        .is_some_and(|list| list.get_ref().len() > 1);
+    Cors {
+        origins: report.list(raw.origins, default.origins, |text, _| {
+            if text == "*" && several {
+                return Err(ValueError::new("`*` is every origin: write it alone"));
+            }
+            web::origin(text)
+        }),
+        max_age: report.checked(
+            raw.max_age,
+            default.max_age,
+            duration(Duration::ZERO..=DAY, "no browser remembers for longer"),
+        ),
+    }
+}
+
+/// The rule at its place, unless it has no pattern; `with_cors` as [`header::name`] takes it.
+fn header_rule(
+    raw: Spanned<raw::HeaderRule>,
+    with_cors: bool,
+    report: &mut Report<'_>,
+) -> Option<HeaderRule> {
+    let offset = raw.span().start;
+    let raw = raw.into_inner();
+    let preset = raw
+        .cache
+        .as_ref()
+        .is_some_and(|name| !name.get_ref().is_empty());
+    if !preset && raw.set.is_empty() {
+        let reason = "nothing is set: write fields and values, or cache = \"immutable\"";
+        report.missing(offset, "site.headers.set", reason);
+    }
+    let reason = "required: the paths, such as \"/assets/**\"";
+    let pattern = glob(raw.pattern, (offset, "site.headers.match", reason), report);
+    let cache = report.checked(raw.cache, None, |name| web::cache_preset(&name));
+    let mut seen = Vec::new();
+    let set = report.map(raw.set, |name, text| {
+        header::name(name, with_cors)?;
+        not_set(name, preset, &mut seen)?;
+        Ok((name.to_owned(), header::value(&text)?))
+    });
+    Some(HeaderRule {
+        pattern: pattern?,
+        cache,
+        set,
+    })
+}
+
+/// Takes the name down in `seen`; refuses one that is there, or that the preset sets.
+fn not_set(name: &str, preset: bool, seen: &mut Vec<String>) -> Result<(), ValueError> {
+    let lower = name.to_ascii_lowercase();
+    if preset && lower == "cache-control" {
+        let reason = "`cache` of this rule says what it is: keep one of the two";
+        return Err(ValueError::new(reason));
+    }
+    if seen.contains(&lower) {
+        let reason = format!("{name} is set twice by this rule; names differ by more than case");
+        return Err(ValueError::new(reason));
+    }
+    seen.push(lower);
+    Ok(())
+}
+
+fn redirect(raw: Spanned<raw::Redirect>, report: &mut Report<'_>) -> Option<Redirect> {
+    let offset = raw.span().start;
+    let raw = raw.into_inner();
+    let reason = "required: the paths that moved, such as \"/old/*\"";
+    let from = glob(raw.from, (offset, "site.redirects.from", reason), report);
+    if raw.to.is_none() {
+        let reason = "required: where they are now, such as \"/new/$1\"";
+        report.missing(offset, "site.redirects.to", reason);
+    }
+    let status = report.checked(raw.status, MOVED_PERMANENTLY, web::redirect_status);
+    let from = from?;
+    let to = report.required(raw.to?, |to| target::target(to, &from))?;
+    Some(Redirect { from, to, status })
+}
+
+/// The pattern, unless it is refused or `missing`, which is refused too.
+fn glob(
+    typed: raw::Field<String>,
+    missing: (usize, &str, &str),
+    report: &mut Report<'_>,
+) -> Option<Glob> {
+    let Some(typed) = typed else {
+        let (offset, key, reason) = missing;
+        report.missing(offset, key, reason);
+        return None;
+    };
+    report.required(typed, |text| text.parse())
+}
+
+/// What `check` makes of each, but for those that it refuses.
+fn every<T, N>(raw: Vec<T>, check: impl FnMut(T) -> Option<N>) -> Vec<N> {
+    raw.into_iter().filter_map(check).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::check::tests::{parse, refused};
+    use crate::{CachePreset, Settings, Symlinks};
+
+    /// Rows of text after a site's root, which is line 2.
+    fn refused_in_a_site(rows: &[(&str, &str)]) {
+        for (text, expected) in rows {
+            refused(&[(&format!("[[site]]\nroot = 'x'\n{text}"), expected)]);
+        }
+    }
+
+    fn site(text: &str) -> Site {
+        let settings = parse(&format!("[[site]]\nroot = '/x'\n{text}"));
+        settings.expect(text).sites.remove(0)
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn impossible_sites() {
+        refused(&[
+            ("", "1: site.root: required: write [[site]]"),
+            ("# nothing\n[server]\n", "1: site.root: required: write [[site]]"),
+            ("\n[[site]]\nindex = []", "2: site.root: required: the directory to serve"),
+            ("[[site]]\nroot = ''", "2: site.root: empty: "),
+            ("[[site]]\nroot = \"a\\u0000\"", "2: site.root: a path cannot hold a NUL byte"),
+            ("[[site]]\nroot = 'x'\nindex = ['']", "3: site.index: `` is not a file name"),
+            ("[[site]]\nroot = 'x'\nindex = ['..']", "3: site.index: `..` is not a file name"),
+            ("[[site]]\nroot = 'x'\nindex = [\n'a',\n'b/c']", "5: site.index: `b/c` is not a plain file name"),
+            ("[[site]]\nroot = 'x'\ncharset = 'utf 8'", "3: site.charset: `utf 8` is not a charset name"),
+            ("[[site]]\nroot = 'x'\ndefault-type = ''", "3: site.default-type: `` is not a MIME type"),
+            ("[[site]]\nroot = 'x'\ndefault-type = 'text'", "3: site.default-type: `text` is not a MIME type"),
+            ("[[site]]\nroot = 'x'\ndefault-type = 'text/'", "3: site.default-type: `text/` is not a MIME type"),
+            ("[[site]]\nroot = 'x'\ndefault-type = \"a/b\\r\\nX: y\"", "3: site.default-type: `a/b\\r\\nX: y` is not a MIME type"),
+            ("[[site]]\nroot = 'x'\ndefault-type = \"a/b; c=\\n\"", "3: site.default-type: `a/b; c=\\n` is not a MIME type"),
+            ("[[site]]\nroot = 'x'\nmime-types = { wasm = 'wasm' }", "3: site.mime-types.wasm: `wasm` is not a MIME type"),
+            ("[[site]]\nroot = 'x'\n[site.mime-types]\nWasm = 'a/b'", "4: site.mime-types.Wasm: `Wasm` is not an extension: "),
+            ("[[site]]\nroot = 'x'\n[site.mime-types]\n'.wasm' = 'a/b'", "4: site.mime-types..wasm: `.wasm` is not an extension: "),
+        ]);
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn impossible_names() {
+        refused(&[
+            ("[[site]]\nroot = 'a'\n[[site]]\nroot = 'b'", "3: site.names: a second site without names: the one of line 1 answers for all others"),
+            ("[[site]]\nroot = 'a'\n[[site]]\nroot = 'b'\nnames = []", "5: site.names: a second site without names: the one of line 1"),
+            ("[[site]]\nroot = 'a'\nnames = ['a']\n[[site]]\nroot = 'b'\nnames = ['b', 'A.']", "6: site.names: `a` names a site already, by line 3"),
+            ("[[site]]\nroot = 'a'\nnames = [\n'*.a',\n'b',\n'*.a']", "6: site.names: `*.a` names a site already, by line 4"),
+        ]);
+        refused_in_a_site(&[
+            ("names = ['']", "3: site.names: `` is not the name of a host: write a name such as"),
+            ("names = ['*']", "3: site.names: `*` is not the name of a host: the site without names answers"),
+            ("names = ['*.']", "3: site.names: `*.` is not the name of a host"),
+            ("names = ['a.*']", "3: site.names: `a.*` is not the name of a host: a `*` is for the first label"),
+            ("names = ['*.*.a']", "3: site.names: `*.*.a` is not the name of a host: a `*` is"),
+            ("names = ['*a.b']", "3: site.names: `*a.b` is not the name of a host: a `*` is"),
+            ("names = ['a..b']", "3: site.names: `a..b` is not the name of a host"),
+            ("names = ['-a']", "3: site.names: `-a` is not the name of a host"),
+            ("names = ['a:80']", "3: site.names: `a:80` is not the name of a host: it has no scheme, no port"),
+            ("names = ['http://a']", "3: site.names: `http://a` is not the name of a host: it has no scheme"),
+            ("names = ['::1']", "3: site.names: `::1` is not the name of a host: it has no scheme, no port, and IPv6"),
+            ("names = ['[::g]']", "3: site.names: `[::g]` is not the name of a host"),
+            ("names = ['1.2.3.4.5']", "3: site.names: `1.2.3.4.5` is not the name of a host"),
+            ("names = ['bücher.example']", "3: site.names: `bücher.example` is not the name of a host: write it as it is in DNS"),
+            ("names = ['a/b']", "3: site.names: `a/b` is not the name of a host"),
+            ("names = [\"a\\n\"]", "3: site.names: `a\\n` is not the name of a host"),
+        ]);
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn impossible_files() {
+        refused_in_a_site(&[
+            ("symlinks = 'yes'", "3: site.symlinks: `yes` is none of \"beneath\", \"never\", \"follow\""),
+            ("symlinks = ''", "3: site.symlinks: `` is none of"),
+            ("precompressed = ['br', 'deflate']", "3: site.precompressed: `deflate` is none of \"br\", \"zstd\", \"gzip\""),
+            ("precompressed = ['br', 'gzip', 'br']", "3: site.precompressed: `br` is named twice"),
+            ("try-files = []", "3: site.try-files: empty: nothing would ever be found"),
+            ("try-files = ['']", "3: site.try-files: `` begins with neither `$path` nor `/`"),
+            ("try-files = ['index.html']", "3: site.try-files: `index.html` begins with neither"),
+            ("try-files = [\n'$path',\n'$uri']", "5: site.try-files: `$uri` begins with neither"),
+            ("try-files = ['$path', '=404']", "3: site.try-files: `=404`: what is not found is answered with 404 by itself"),
+            ("try-files = ['/$path']", "3: site.try-files: `/$path`: `$path` has a leading slash already"),
+            ("try-files = ['$path$x']", "3: site.try-files: `$path$x`: `$path` is all that can follow a `$`"),
+            ("try-files = ['$path/../a']", "3: site.try-files: `/path/../a` has a segment `.` or `..`"),
+            ("try-files = ['/a//b']", "3: site.try-files: `/a//b` has two slashes in a row"),
+            ("try-files = [\"/a\\u0000\"]", "3: site.try-files: a path cannot hold a NUL byte"),
+            ("spa-fallback = 'index.html'", "3: site.spa-fallback: `index.html` is not the path of a file from the root"),
+            ("spa-fallback = '/'", "3: site.spa-fallback: `/` is a directory: name a file"),
+            ("spa-fallback = '/../index.html'", "3: site.spa-fallback: `/../index.html` has a segment"),
+            ("error-pages = { 404 = '404.html' }", "3: site.error-pages.404: `404.html` is not the path of a file"),
+            ("error-pages = { 404 = '' }", "3: site.error-pages.404: `` is not the path of a file"),
+            ("error-pages = { 404 = '/errors/' }", "3: site.error-pages.404: `/errors/` is a directory"),
+            ("error-pages = { 200 = '/a' }", "3: site.error-pages.200: `200` is none of the errors that are answered with: 400, 403"),
+            ("[site.error-pages]\n404 = '/a'\n418 = '/b'", "5: site.error-pages.418: `418` is none of the errors"),
+            ("error-pages = { 4xx = '/a' }", "3: site.error-pages.4xx: `4xx` is none of the errors"),
+            ("error-pages = { '+404' = '/a' }", "3: site.error-pages.+404: `+404` is none of"),
+            ("error-pages = { 0404 = '/a' }", "3: site.error-pages.0404: `0404` is none of"),
+        ]);
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn impossible_headers() {
+        refused_in_a_site(&[
+            ("[[site.headers]]\nset = { a = 'b' }", "3: site.headers.match: required: the paths, such as"),
+            ("[[site.headers]]\nmatch = '/'", "3: site.headers.set: nothing is set: "),
+            ("[[site.headers]]\nmatch = '/'\nset = {}\ncache = ''", "3: site.headers.set: nothing is set: "),
+            ("[[site.headers]]\nset = { a = 'b' }\nmatch = '/[a'", "5: site.headers.match: `/[a` is not a pattern for paths: a `[` without its `]`"),
+            ("[[site.headers]]\ncache = 'none'\nmatch = '*.js'", "5: site.headers.match: `*.js` is not a pattern for paths: every path begins with `/`"),
+            ("[[site.headers]]\nmatch = '/'\ncache = '1h'", "5: site.headers.cache: `1h` is none of \"\", \"immutable\", \"revalidate\", \"none\""),
+            ("[[site.headers]]\nmatch = '/'\ncache = 'none'\nset = { Cache-Control = 'private' }", "6: site.headers.set.Cache-Control: `cache` of this rule says what it is"),
+            ("[[site.headers]]\nmatch = '/'\nset = { Age = '1', age = '2' }", "5: site.headers.set.age: age is set twice by this rule"),
+            ("[[site.headers]]\nmatch = '/'\nset = { '' = '1' }", "5: site.headers.set.: `` is not the name of a header field"),
+            ("[[site.headers]]\nmatch = '/'\nset = { 'a b' = '1' }", "5: site.headers.set.a b: `a b` is not the name of a header field"),
+            ("[[site.headers]]\nmatch = '/'\nset = { 'a:' = '1' }", "5: site.headers.set.a:: `a:` is not the name of a header field"),
+            ("[[site.headers]]\nmatch = '/'\nset = { a = 'é' }", "5: site.headers.set.a: a header field cannot hold `é`"),
+            ("[[site.headers]]\nmatch = '/'\n[site.headers.set]\na = \"b\\r\\nc: d\"", "6: site.headers.set.a: a header field cannot hold `\\r`"),
+            ("[[site.headers]]\nmatch = '/'\nset = { a = \"\\u0000\" }", "5: site.headers.set.a: a header field cannot hold `\\0`"),
+            ("[[site.headers]]\nmatch = '/'\nset = { a = \"\\u007f\" }", "5: site.headers.set.a: a header field cannot hold `\\u{7f}`"),
+        ]);
+        let owned = [
+            "Accept-Ranges", "Connection", "content-encoding", "CONTENT-LENGTH", "Content-Range", "Date", "ETag", "Keep-Alive",
+            "Last-Modified", "Location", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
+        ];
+        for name in owned {
+            let text = format!("[[site.headers]]\nmatch = '/'\nset = {{ {name} = '' }}");
+            refused_in_a_site(&[(&text, &format!("5: site.headers.set.{name}: the server sets {name} itself: "))]);
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn impossible_redirects() {
+        refused_in_a_site(&[
+            ("[[site.redirects]]\nto = '/b'", "3: site.redirects.from: required: the paths that moved"),
+            ("[[site.redirects]]\nfrom = '/a'", "3: site.redirects.to: required: where they are now"),
+            ("[[site.redirects]]\nfrom = 'a'\nto = '/b'", "4: site.redirects.from: `a` is not a pattern for paths: every path begins"),
+            ("[[site.redirects]]\nfrom = '/a/*'\nto = '/b/$2'", "5: site.redirects.to: `$2` captures nothing: `/a/*` has one wildcard"),
+            ("[[site.redirects]]\nfrom = '/a/*'\nto = '//b/$1'", "5: site.redirects.to: `//b/$1` is another host"),
+            ("[[site.redirects]]\nfrom = '/**'\nto = '/b/$1'", "5: site.redirects.to: without end: "),
+            ("[[site.redirects]]\nfrom = '/a'\nto = '/b'\nstatus = 200", "6: site.redirects.status: 200 is none of 301, 302, 303, 307, 308"),
+            ("[[site.redirects]]\nfrom = '/a'\nto = '/b'\nstatus = 304", "6: site.redirects.status: 304 is none of"),
+            ("[[site.redirects]]\nfrom = '/a'\nto = '/b'\nstatus = -1", "6: site.redirects.status: -1 is none of"),
+        ]);
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn impossible_cors() {
+        refused_in_a_site(&[
+            ("cors = { origins = ['*', 'https://a'] }", "3: site.cors.origins: `*` is every origin: write it alone"),
+            ("[site.cors]\norigins = ['null']", "4: site.cors.origins: `null` is not an origin"),
+            ("[site.cors]\norigins = ['']", "4: site.cors.origins: `` is not an origin"),
+            ("[site.cors]\norigins = ['example.org']", "4: site.cors.origins: `example.org` is not an origin: write it as browsers do"),
+            ("[site.cors]\norigins = ['https://']", "4: site.cors.origins: `https://` is not an origin"),
+            ("[site.cors]\norigins = ['https://a/']", "4: site.cors.origins: `https://a/` is not an origin"),
+            ("[site.cors]\norigins = ['https://A']", "4: site.cors.origins: `https://A` is not an origin"),
+            ("[site.cors]\norigins = ['HTTPS://a']", "4: site.cors.origins: `HTTPS://a` is not an origin"),
+            ("[site.cors]\norigins = ['https://*.a']", "4: site.cors.origins: `https://*.a` is not an origin"),
+            ("[site.cors]\norigins = ['https://a:443']", "4: site.cors.origins: `https://a:443` is not an origin"),
+            ("[site.cors]\norigins = ['https://a:+1']", "4: site.cors.origins: `https://a:+1` is not an origin"),
+            ("[site.cors]\nmax-age = '25h'", "4: site.cors.max-age: 25h is outside 0s to 24h: "),
+            ("[site.cors]\norigins = ['*']\n[[site.headers]]\nmatch = '/'\nset = { access-control-allow-origin = '*' }",
+             "7: site.headers.set.access-control-allow-origin: site.cors sets access-control-allow-origin itself: "),
+        ]);
+    }
+
+    #[test]
+    fn names_are_taken() {
+        let names = "names = ['Example.ORG.', '*.example.org', 'localhost', 'a_b', '127.0.0.1', '[::1]', 'xn--bcher-kva.example']";
+        let settings = parse(&format!(
+            "[[site]]\nroot = 'a'\n{names}\n[[site]]\nroot = 'b'\n"
+        ));
+        let sites = settings.unwrap().sites;
+        let expected = [
+            "example.org",
+            "*.example.org",
+            "localhost",
+            "a_b",
+            "127.0.0.1",
+            "[::1]",
+            "xn--bcher-kva.example",
+        ];
+        assert_eq!(sites[0].names, expected);
+        assert_eq!(sites[0].root, Path::new("etc/a"));
+        assert!(sites[1].names.is_empty());
+        assert_eq!(sites[1].root, Path::new("etc/b"));
+    }
+
+    #[test]
+    fn every_key_of_a_site_is_taken() {
+        let site = site(
+            "directory-listing = true\nsymlinks = 'follow'\nprecompressed = ['gzip', 'br']\n\
+             try-files = ['$path', '$path.html', '/en$path/', '/fallback.html']\nspa-fallback = '/app.html'\n\
+             error-pages = { 404 = '/404.html', 503 = '/e/busy page.html' }\n\
+             [[site.headers]]\nmatch = '/a/**'\ncache = 'immutable'\nset = { X-A = ' b\tc ', X-B = '' }\n\
+             [[site.headers]]\nmatch = '**.{js,css}'\nset = { cache-control = 'private' }\n\
+             [[site.redirects]]\nfrom = '/old/*'\nto = '/new/$1'\n\
+             [[site.redirects]]\nfrom = '/b'\nto = 'https://example.org'\nstatus = 307\n\
+             [site.cors]\norigins = ['https://a.example', 'http://localhost:3000', 'http://[::1]']\nmax-age = '0s'\n",
+        );
+        assert!(site.directory_listing);
+        assert_eq!(site.symlinks, Symlinks::Follow);
+        assert_eq!(site.precompressed, [Coding::Gzip, Coding::Brotli]);
+        assert_eq!(site.try_files[2], "/en$path/");
+        assert_eq!(site.spa_fallback.as_deref(), Some("/app.html"));
+        assert_eq!(site.error_pages[&503], "/e/busy page.html");
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            site.headers[0].fields(),
+            [
+                pair("Cache-Control", "public, max-age=31536000, immutable"),
+                pair("X-A", "b\tc"),
+                pair("X-B", ""),
+            ]
+        );
+        assert_eq!(site.headers[1].fields(), [pair("cache-control", "private")]);
+        assert!(site.headers[1].pattern.regex().is_match(b"/x/y.css"));
+        let statuses: Vec<u16> = site.redirects.iter().map(|rule| rule.status).collect();
+        assert_eq!(statuses, [301, 307]);
+        assert_eq!(site.cors.origins.len(), 3);
+        assert_eq!(site.cors.max_age, Duration::ZERO);
+    }
+
+    #[test]
+    fn presets_say_what_they_are_called() {
+        let rows = [
+            ("immutable", "public, max-age=31536000, immutable"),
+            ("revalidate", "no-cache"),
+            ("none", "no-store"),
+        ];
+        for (name, value) in rows {
+            let site = site(&format!("[[site.headers]]\nmatch = '/'\ncache = '{name}'"));
+            let expected = [("Cache-Control".to_owned(), value.to_owned())];
+            assert_eq!(site.headers[0].fields(), expected);
+        }
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_a_site_is_reported() {
+        let text = "[[site]]\nsymlinks = 'x'\ntry-files = ['', '=404']\n\
+                    [[site.headers]]\nset = { Date = '', 'b ' = '' }\n[[site.redirects]]\nfrom = '/['\n";
+        let error = parse(text).unwrap_err();
+        let places: Vec<&str> = error
+            .lines()
+            .filter_map(|line| line.strip_prefix("etc/t.toml:")?.split(": ").next())
+            .collect();
+        assert_eq!(
+            places,
+            ["1", "2", "3", "3", "4", "5", "5", "6", "7"],
+            "{error}"
+        );
+    }
+
+    fn any_site() -> impl Strategy<Value = Site> {
+        let text = "[ -~\u{e9}\n]{0,8}";
+        let file = "(/[a-z é\"\\\\]{1,4}){1,2}";
+        let codings = vec![Coding::Brotli, Coding::Zstd, Coding::Gzip];
+        let patterns = prop_oneof![
+            Just("/**"),
+            Just("/[a\"\\\\]"),
+            Just("{/é,/'}"),
+            Just("**.js")
+        ];
+        let rule = (
+            patterns.clone(),
+            any::<bool>(),
+            "x-[a-z]{0,4}",
+            "[!-~]{0,4}",
+        );
+        let fallback = proptest::option::of(file);
+        let pages = proptest::collection::btree_map(Just(404_u16), file, 0..2);
+        let symlinks = prop_oneof![Just(Symlinks::Never), Just(Symlinks::Follow)];
+        (
+            (text, any::<bool>(), symlinks, fallback, pages),
+            proptest::sample::subsequence(codings, 0..=3).prop_shuffle(),
+            proptest::collection::vec(rule, 0..3),
+            proptest::collection::vec(patterns, 0..3),
+            0..86_400_000_u64,
+        )
+            .prop_map(
+                |((root, listing, symlinks, fallback, pages), codings, rules, from, age)| Site {
+                    root: PathBuf::from(format!("/{root}")),
+                    directory_listing: listing,
+                    symlinks,
+                    precompressed: codings,
+                    spa_fallback: fallback,
+                    error_pages: pages,
+                    headers: rules
+                        .into_iter()
+                        .map(|(pattern, preset, name, value)| HeaderRule {
+                            pattern: pattern.parse().unwrap(),
+                            cache: preset.then_some(CachePreset::None),
+                            set: vec![(name, value)],
+                        })
+                        .collect(),
+                    redirects: from
+                        .into_iter()
+                        .map(|from| Redirect {
+                            from: from.parse().unwrap(),
+                            to: "https://a/%24?b".to_owned(),
+                            status: 308,
+                        })
+                        .collect(),
+                    cors: Cors {
+                        origins: vec!["*".to_owned()],
+                        max_age: Duration::from_millis(age),
+                    },
+                    ..Site::default()
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn sites_come_back(first in any_site(), second in any_site()) {
+            let mut settings = Settings::for_directory(PathBuf::from("/srv"));
+            settings.sites = vec![first, second];
+            settings.sites[0].names = vec!["a".to_owned(), "*.b".to_owned()];
+            let text = settings.to_toml();
+            prop_assert_eq!(parse(&text), Ok(settings), "{}", text);
+        }
+
+        #[test]
+        fn names_come_back_as_they_are(name in "(\\*\\.)?[A-Za-z0-9._\\[\\]:-]{0,12}\\.?") {
+            if let Ok(once) = web::site_name(&name) {
+                prop_assert!(!once.ends_with('.'), "{}", once);
+                prop_assert_eq!(web::site_name(&once), Ok(once));
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Header fields that a site sets: names and values.
+
+use super::{Checked, refuse};
+
+/// What the server says itself, and why a site cannot.
+const OWNED: &[(&str, &str)] = &[
+    ("accept-ranges", FRAMING),
+    ("connection", CONNECTION),
+    ("content-encoding", FRAMING),
+    ("content-length", FRAMING),
+    ("content-range", FRAMING),
+    ("date", FRAMING),
+    ("etag", "it is made from the file, for each variant of it"),
+    ("keep-alive", CONNECTION),
+    ("last-modified", "it is the file's own time of change"),
+    ("location", "[[site.redirects]] is for that"),
+    ("proxy-connection", CONNECTION),
+    ("te", CONNECTION),
+    ("trailer", CONNECTION),
+    ("transfer-encoding", FRAMING),
+    ("upgrade", CONNECTION),
+];
+
+const FRAMING: &str = "it must fit the bytes that are sent";
+const CONNECTION: &str = "it is about the connection, not about the file";
+
+/// The name of a header field that a site may set; `with_cors` where it has
+/// origins in `site.cors`, which then speaks for CORS alone.
+pub(crate) fn name(name: &str, with_cors: bool) -> Checked<()> {
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return refuse(format!(
+            "`{}` is not the name of a header field (RFC 9110, section 5.1)",
+            name.escape_debug()
+        ));
+    }
+    let lower = name.to_ascii_lowercase();
+    if let Some((_, reason)) = OWNED.iter().find(|(owned, _)| *owned == lower) {
+        return refuse(format!("the server sets {name} itself: {reason}"));
+    }
+    if with_cors && lower.starts_with("access-control-") {
+        return refuse(format!(
+            "site.cors sets {name} itself: leave its origins empty, or this field out"
+        ));
+    }
+    Ok(())
+}
+
+/// The value of a header field, or empty. Whatever else is in it, no line ends there.
+pub(crate) fn value(text: &str) -> Checked<String> {
+    let other = |char: &char| !matches!(char, '\t' | ' '..='~');
+    if let Some(char) = text.chars().find(other) {
+        return refuse(format!(
+            "a header field cannot hold `{}`: write printable ASCII",
+            char.escape_debug()
+        ));
+    }
+    Ok(text.trim().to_owned())
+}
+
+/// RFC 9110, section 5.6.2: `tchar`.
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}

@@ -1,0 +1,98 @@
+//! Paths: of directories on disk, and of files within a site.
+
+use super::{Checked, refuse};
+
+/// What stands for the path asked for, in `try-files`.
+const PATH: &str = "$path";
+
+/// A directory's path: not empty, without NUL.
+pub(crate) fn root(path: String) -> Checked<String> {
+    match path.as_str() {
+        "" => refuse("empty: name the directory to serve"),
+        path if path.contains('\0') => refuse("a path cannot hold a NUL byte"),
+        _ => Ok(path),
+    }
+}
+
+/// The name of a file that may stand for its directory.
+pub(crate) fn index(name: String) -> Checked<String> {
+    match name.as_str() {
+        "" | "." | ".." => refuse(format!(
+            "`{name}` is not a file name: write a name such as \"index.html\""
+        )),
+        name if name.contains(['/', '\0']) => refuse(format!(
+            "`{}` is not a plain file name: it is looked for in the directory asked for, so it has no slash",
+            name.escape_default()
+        )),
+        _ => Ok(name),
+    }
+}
+
+/// A file of the site, such as "/404.html": from the root, not percent-encoded.
+pub(crate) fn file(path: String) -> Checked<String> {
+    if !path.starts_with('/') {
+        return refuse(format!(
+            "`{}` is not the path of a file from the root: write it with a leading slash, such as \"/404.html\"",
+            path.escape_debug()
+        ));
+    }
+    if path.ends_with('/') {
+        return refuse(format!(
+            "`{}` is a directory: name a file",
+            path.escape_debug()
+        ));
+    }
+    refuse_odd_segments(&path)?;
+    Ok(path)
+}
+
+/// A file of the site, or none if it is empty.
+pub(crate) fn file_or_empty(path: String) -> Checked<Option<String>> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    file(path).map(Some)
+}
+
+/// Something to look for: `$path`, or a path from the root, with more after
+/// it or `$path` in it; it names a directory if it ends with a slash.
+pub(crate) fn try_file(item: String) -> Checked<String> {
+    let shown = item.escape_debug();
+    if item.starts_with('=') {
+        return refuse(format!(
+            "`{shown}`: what is not found is answered with 404 by itself; error-pages gives it a page"
+        ));
+    }
+    if !item.starts_with('/') && !item.starts_with(PATH) {
+        return refuse(format!(
+            "`{shown}` begins with neither `$path` nor `/`: write \"$path.html\" or \"/fallback.html\""
+        ));
+    }
+    // The path asked for has a slash at its start, so two meet where there is one before it.
+    if item.contains("/$path") {
+        return refuse(format!("`{shown}`: `$path` has a leading slash already"));
+    }
+    let fixed = item.replace(PATH, "/path");
+    if fixed.contains('$') {
+        return refuse(format!("`{shown}`: `$path` is all that can follow a `$`"));
+    }
+    refuse_odd_segments(&fixed)?;
+    Ok(item)
+}
+
+/// Refuses what no request path can have either: it would never be found.
+fn refuse_odd_segments(path: &str) -> Checked<()> {
+    let shown = path.escape_debug();
+    if path.contains('\0') {
+        return refuse("a path cannot hold a NUL byte");
+    }
+    if path.contains("//") {
+        return refuse(format!("`{shown}` has two slashes in a row"));
+    }
+    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return refuse(format!(
+            "`{shown}` has a segment `.` or `..`: write where it leads"
+        ));
+    }
+    Ok(())
+}

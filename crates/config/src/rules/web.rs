@@ -1,0 +1,178 @@
+//! What browsers and other clients see: host names, media types, origins, statuses.
+
+use std::net::Ipv6Addr;
+
+use super::header::is_token;
+use super::{Checked, is_host_name, one_of, refuse};
+use crate::units::Count;
+use crate::{CachePreset, Coding, Symlinks};
+
+/// The longest host name (RFC 1035, section 2.3.4).
+const HOST_BYTES_MAX: usize = 253;
+
+/// The errors that the server answers with.
+const ERRORS: &[u16] = &[
+    400, 403, 404, 405, 408, 412, 413, 414, 416, 417, 431, 500, 501, 503, 505,
+];
+
+/// The redirects there are (RFC 9110, section 15.4).
+const REDIRECTS: &[u16] = &[301, 302, 303, 307, 308];
+
+/// The name of a site, in lower case and without a final dot: a host name, an
+/// IP address (IPv6 in brackets), or `*.` and a host name for all below it.
+pub(crate) fn site_name(text: &str) -> Checked<String> {
+    let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let host = lower.strip_prefix("*.").unwrap_or(&lower);
+    let address = lower
+        .strip_prefix('[')
+        .and_then(|inner| inner.strip_suffix(']'));
+    if address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
+        return Ok(lower);
+    }
+    if is_host_name(host) && lower.len() <= HOST_BYTES_MAX {
+        return Ok(lower);
+    }
+    let hint = match host {
+        "*" => "the site without names answers for all that no other has",
+        host if host.contains(':') => "it has no scheme, no port, and IPv6 addresses in brackets",
+        host if host.contains('*') => "a `*` is for the first label, as in \"*.example.org\"",
+        host if !host.is_ascii() => "write it as it is in DNS, beginning with xn--",
+        _ => "write a name such as \"example.org\"",
+    };
+    refuse(format!(
+        "`{}` is not the name of a host: {hint}",
+        text.escape_debug()
+    ))
+}
+
+/// An origin as browsers write it (RFC 6454, section 6.2), or `*`.
+pub(crate) fn origin(text: String) -> Checked<String> {
+    if text == "*" {
+        return Ok(text);
+    }
+    if text.split_once("://").is_some_and(is_origin) {
+        return Ok(text);
+    }
+    refuse(format!(
+        "`{}` is not an origin: write it as browsers do, such as \"https://example.org\", in lower case and without a path",
+        text.escape_debug()
+    ))
+}
+
+/// A status that has a page of its own: one of the errors.
+pub(crate) fn error_status(text: &str) -> Checked<u16> {
+    match text.parse() {
+        Ok(status) if text.len() == 3 && ERRORS.contains(&status) => Ok(status),
+        _ => refuse(format!(
+            "`{}` is none of the errors that are answered with: {}",
+            text.escape_debug(),
+            list(ERRORS)
+        )),
+    }
+}
+
+/// The status of a redirect.
+pub(crate) fn redirect_status(Count(status): Count) -> Checked<u16> {
+    match u16::try_from(status) {
+        Ok(status) if REDIRECTS.contains(&status) => Ok(status),
+        _ => refuse(format!("{status} is none of {}", list(REDIRECTS))),
+    }
+}
+
+pub(crate) fn symlinks(name: &str) -> Checked<Symlinks> {
+    let all = [
+        ("beneath", Symlinks::Beneath),
+        ("never", Symlinks::Never),
+        ("follow", Symlinks::Follow),
+    ];
+    one_of(name, &all)
+}
+
+pub(crate) fn coding(name: &str) -> Checked<Coding> {
+    let all = [
+        ("br", Coding::Brotli),
+        ("zstd", Coding::Zstd),
+        ("gzip", Coding::Gzip),
+    ];
+    one_of(name, &all)
+}
+
+/// A cache preset; empty leaves Cache-Control alone.
+pub(crate) fn cache_preset(name: &str) -> Checked<Option<CachePreset>> {
+    let all = [
+        ("", None),
+        ("immutable", Some(CachePreset::Immutable)),
+        ("revalidate", Some(CachePreset::Revalidate)),
+        ("none", Some(CachePreset::None)),
+    ];
+    one_of(name, &all)
+}
+
+/// A charset name, or empty.
+pub(crate) fn charset(name: String) -> Checked<String> {
+    if !name.bytes().all(is_token) {
+        return refuse(format!(
+            "`{}` is not a charset name such as \"utf-8\"",
+            name.escape_default()
+        ));
+    }
+    Ok(name)
+}
+
+/// A MIME type, `TYPE/SUBTYPE`, with parameters or without. It becomes a header
+/// value as it is, so nothing outside visible ASCII and spaces is let in.
+pub(crate) fn mime_type(text: String) -> Checked<String> {
+    let visible = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let essence = text.split(';').next().unwrap_or_default().trim_end();
+    let named = essence.split_once('/').is_some_and(|(kind, subtype)| {
+        !kind.is_empty() && !subtype.is_empty() && kind.bytes().chain(subtype.bytes()).all(is_token)
+    });
+    if !(visible && named) {
+        return refuse(format!(
+            "`{}` is not a MIME type: write TYPE/SUBTYPE, such as \"text/html\"",
+            text.escape_default()
+        ));
+    }
+    Ok(text)
+}
+
+/// The extension a MIME type is given for.
+pub(crate) fn extension(name: &str) -> Checked<()> {
+    let reason = match name {
+        "" => "it is empty",
+        name if name.contains('.') => "write what follows the last dot, without the dot",
+        name if name.contains(['/', '\0']) => "a file name cannot hold it",
+        name if name.to_lowercase() != name => "extensions are compared in lower case",
+        _ => return Ok(()),
+    };
+    refuse(format!(
+        "`{}` is not an extension: {reason}",
+        name.escape_default()
+    ))
+}
+
+fn is_origin((scheme, host): (&str, &str)) -> bool {
+    let scheme_is_lower = scheme
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let is_name = site_name(name).is_ok_and(|same| same == name);
+    let is_port = port.is_none_or(|port| is_port_of(scheme, port));
+    scheme_is_lower && !scheme.is_empty() && is_name && !name.starts_with('*') && is_port
+}
+
+/// The port that a scheme has anyway is not written.
+fn is_port_of(scheme: &str, port: &str) -> bool {
+    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+    digits
+        && port.parse::<u16>().is_ok()
+        && !matches!((scheme, port), ("http", "80") | ("https", "443"))
+}
+
+fn list(statuses: &[u16]) -> String {
+    let statuses: Vec<String> = statuses.iter().map(u16::to_string).collect();
+    statuses.join(", ")
+}

@@ -1,0 +1,214 @@
+//! The checked configuration of a site, with every default filled in.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::ser::{Serialize, Serializer};
+
+use crate::{Glob, units};
+
+/// `[[site]]`
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Site {
+    /// The hosts it answers for, in lower case, without port and final dot: exact
+    /// ones, `*.example.org` for all below it, IPv6 addresses in brackets. No two
+    /// sites have the same. The one site that may have none is the default.
+    pub names: Vec<String>,
+    /// The directory that is served. Not empty; whether it exists is not checked here.
+    #[serde(serialize_with = "lossy_path")]
+    pub root: PathBuf,
+    /// File names tried, in this order, where a directory is asked for.
+    pub index: Vec<String>,
+    /// Whether a directory without an index file is listed.
+    pub directory_listing: bool,
+    /// Whether names that begin with a dot are served.
+    pub hidden_files: bool,
+    /// Which symbolic links are followed.
+    pub symlinks: Symlinks,
+    /// The precompressed variants that are looked for, the preferred one first; none twice.
+    pub precompressed: Vec<Coding>,
+    /// What is looked for, in this order; at least one. Each begins with `$path`,
+    /// the path asked for, or with `/`. One that ends in `/` names a directory.
+    pub try_files: Vec<String>,
+    /// The file that answers navigations where nothing was found; begins with `/`.
+    #[serde(serialize_with = "empty_if_none")]
+    pub spa_fallback: Option<String>,
+    /// The charset added to text types; empty adds none.
+    pub charset: String,
+    /// The MIME type of files whose extension says nothing.
+    pub default_type: String,
+    /// The files that are sent with an error, by status, 400 to 599; each begins with `/`.
+    #[serde(serialize_with = "text_keys")]
+    pub error_pages: BTreeMap<u16, String>,
+    /// MIME types by extension (lower case, without a dot), before the built-in ones.
+    pub mime_types: BTreeMap<String, String>,
+    /// `[[site.headers]]`: all that match apply, later ones win.
+    pub headers: Vec<HeaderRule>,
+    /// `[[site.redirects]]`: the first that matches applies.
+    pub redirects: Vec<Redirect>,
+    /// `[site.cors]`: other origins whose scripts may read this site.
+    pub cors: Cors,
+}
+
+/// Which symbolic links are followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Symlinks {
+    /// Those that lead to a place below the root.
+    #[default]
+    Beneath,
+    /// None.
+    Never,
+    /// All, wherever they lead.
+    Follow,
+}
+
+/// A content coding with files of its own (RFC 9110, section 8.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub enum Coding {
+    /// `.br` files.
+    #[serde(rename = "br")]
+    Brotli,
+    /// `.zst` files.
+    #[serde(rename = "zstd")]
+    Zstd,
+    /// `.gz` files.
+    #[serde(rename = "gzip")]
+    Gzip,
+}
+
+/// `[[site.headers]]`: header fields for some paths.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HeaderRule {
+    /// The paths.
+    #[serde(rename = "match")]
+    pub pattern: Glob,
+    /// What Cache-Control says, in one word. Then `set` has no Cache-Control.
+    #[serde(serialize_with = "empty_if_none")]
+    pub cache: Option<CachePreset>,
+    /// Names as typed and values; an empty value takes away what an earlier rule
+    /// set. No name twice, and none that belongs to the server, such as Date.
+    #[serde(serialize_with = "pairs")]
+    pub set: Vec<(String, String)>,
+}
+
+/// How long caches may keep what they got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CachePreset {
+    /// For a year, without asking: for names that change with the contents.
+    Immutable,
+    /// Asking each time whether it changed.
+    Revalidate,
+    /// Not at all.
+    None,
+}
+
+/// `[[site.redirects]]`: some paths moved.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Redirect {
+    /// The paths.
+    pub from: Glob,
+    /// A path, or an http(s) URL, percent-encoded. `$1` to `$9`, by one digit, are
+    /// captures that `from` has; no other `$` is in it. They come after the host.
+    pub to: String,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+/// `[site.cors]`
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Cors {
+    /// The origins, as browsers write them, or `*` alone; none turns CORS off.
+    pub origins: Vec<String>,
+    /// How long a browser may remember the answer to a preflight; zero: not at all.
+    #[serde(serialize_with = "units::duration")]
+    pub max_age: Duration,
+}
+
+impl HeaderRule {
+    /// All fields of the rule: what `cache` comes to, then `set`.
+    pub fn fields(&self) -> Vec<(String, String)> {
+        let preset = self
+            .cache
+            .map(|preset| ("Cache-Control".to_owned(), preset.value().to_owned()));
+        preset.into_iter().chain(self.set.clone()).collect()
+    }
+}
+
+impl CachePreset {
+    /// The value of Cache-Control (RFC 9111, section 5.2.2; RFC 8246).
+    pub fn value(self) -> &'static str {
+        match self {
+            Self::Immutable => "public, max-age=31536000, immutable",
+            Self::Revalidate => "no-cache",
+            Self::None => "no-store",
+        }
+    }
+}
+
+impl Default for Site {
+    /// Serves the working directory.
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            root: PathBuf::from("."),
+            index: vec!["index.html".to_owned()],
+            directory_listing: false,
+            hidden_files: false,
+            symlinks: Symlinks::default(),
+            precompressed: vec![Coding::Brotli, Coding::Zstd, Coding::Gzip],
+            try_files: vec!["$path".to_owned(), "$path/".to_owned()],
+            spa_fallback: None,
+            charset: "utf-8".to_owned(),
+            default_type: "application/octet-stream".to_owned(),
+            error_pages: BTreeMap::new(),
+            mime_types: BTreeMap::new(),
+            headers: Vec::new(),
+            redirects: Vec::new(),
+            cors: Cors::default(),
+        }
+    }
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        Self {
+            origins: Vec::new(),
+            max_age: Duration::from_hours(1),
+        }
+    }
+}
+
+fn lossy_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
+}
+
+#[expect(
+    clippy::ref_option,
+    reason = "serde calls it with a reference to the field"
+)]
+fn empty_if_none<T: Serialize, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => value.serialize(to),
+        None => to.serialize_str(""),
+    }
+}
+
+/// TOML has no other keys than texts.
+fn text_keys<S: Serializer>(pages: &BTreeMap<u16, String>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(
+        pages
+            .iter()
+            .map(|(status, page)| (status.to_string(), page)),
+    )
+}
+
+fn pairs<S: Serializer>(pairs: &[(String, String)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(pairs.iter().map(|(name, value)| (name, value)))
+}

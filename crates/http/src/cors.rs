@@ -1,0 +1,201 @@
+//! Which other origins may read a site's files (the CORS protocol of the Fetch standard).
+//!
+//! A file is the same for everybody and nothing is done with credentials, so one list of origins
+//! decides. Without a list nothing is said, and browsers keep other origins out.
+
+use crate::framing::{is_token, list};
+use crate::response::{ALLOW, write_field};
+use crate::{Field, Head};
+
+/// Fields beyond the few that scripts may always read: what reading a file in ranges takes.
+const EXPOSED: &str = "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag";
+
+/// The origins that may read a site's files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    origins: Vec<String>,
+    any: bool,
+    max_age_seconds: u64,
+}
+
+impl Cors {
+    /// Lets these origins in, each as browsers write it (`https://example.org`), or any of them
+    /// where one is `*`; none if the list is empty. A browser may remember for `max_age_seconds`
+    /// what a preflight said.
+    pub fn new(origins: Vec<String>, max_age_seconds: u64) -> Self {
+        Self {
+            any: origins.iter().any(|origin| origin == "*"),
+            origins,
+            max_age_seconds,
+        }
+    }
+
+    /// Whether there is nothing to say.
+    pub fn is_off(&self) -> bool {
+        self.origins.is_empty()
+    }
+
+    /// Appends the lines of an answer to anything but OPTIONS, errors and 304 included.
+    ///
+    /// Where a list decides, caches are told that the answer depends on the origin, be there one or
+    /// not. Where all may come in, all are told, so that what a cache keeps serves everybody.
+    pub fn write_fields(&self, head: &Head<'_>, out: &mut Vec<u8>) {
+        self.write_vary(out);
+        if let Some(origin) = self.admits(head) {
+            write_field(out, "Access-Control-Allow-Origin", origin);
+            write_field(out, "Access-Control-Expose-Headers", EXPOSED);
+        }
+    }
+
+    /// Appends the lines of an answer to OPTIONS. If that is the preflight of an origin that may
+    /// come in, they say what it may ask: the methods there are, with any header it likes, for none
+    /// does any harm here.
+    pub fn write_preflight(&self, head: &Head<'_>, out: &mut Vec<u8>) {
+        self.write_vary(out);
+        let Some(origin) = self.admits(head) else {
+            return;
+        };
+        write_field(out, "Access-Control-Allow-Origin", origin);
+        if !head.fields.has(Field::Origin) || !head.fields.has(Field::AccessControlRequestMethod) {
+            return;
+        }
+        write_field(out, "Access-Control-Allow-Methods", ALLOW);
+        if let Some(names) = requested_headers(head) {
+            write_field(out, "Access-Control-Allow-Headers", names);
+        }
+        let seconds = itoa::Buffer::new().format(self.max_age_seconds).to_owned();
+        write_field(out, "Access-Control-Max-Age", &seconds);
+    }
+
+    fn write_vary(&self, out: &mut Vec<u8>) {
+        if !self.any && !self.is_off() {
+            write_field(out, "Vary", "Origin");
+        }
+    }
+
+    /// What to let in: the origin of the request if it is in the list.
+    fn admits(&self, head: &Head<'_>) -> Option<&str> {
+        if self.any {
+            return Some("*");
+        }
+        if self.is_off() {
+            return None;
+        }
+        let origin = head.fields.only(Field::Origin)?;
+        let admitted = self.origins.iter().find(|one| one.as_bytes() == origin);
+        admitted.map(String::as_str)
+    }
+}
+
+/// The names of the header fields that a preflight asks for, if they are names.
+fn requested_headers<'b>(head: &Head<'b>) -> Option<&'b str> {
+    let value = head.fields.only(Field::AccessControlRequestHeaders)?;
+    let mut names = list(value).peekable();
+    names.peek()?;
+    if !names.all(|name| name.iter().all(|byte| is_token(*byte))) {
+        return None;
+    }
+    str::from_utf8(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{with_get, with_request, written};
+
+    const VARY: &str = "Vary: Origin\r\n";
+    const EXPOSE: &str = "Access-Control-Expose-Headers: Accept-Ranges, Content-Encoding, \
+                          Content-Length, Content-Range, ETag\r\n";
+
+    fn cors(origins: &[&str]) -> Cors {
+        Cors::new(origins.iter().map(|one| (*one).to_owned()).collect(), 600)
+    }
+
+    fn fields(cors: &Cors, lines: &str) -> String {
+        with_get(lines, |head| written(|out| cors.write_fields(head, out)))
+    }
+
+    fn preflight(cors: &Cors, lines: &str) -> String {
+        with_request("OPTIONS", lines, |head| {
+            written(|out| cors.write_preflight(head, out))
+        })
+    }
+
+    #[test]
+    fn without_origins_nothing_is_said() {
+        let off = cors(&[]);
+        assert!(off.is_off());
+        assert!(Cors::default().is_off());
+        let lines = "Origin: https://a\r\nAccess-Control-Request-Method: GET\r\n";
+        assert_eq!(fields(&off, lines), "");
+        assert_eq!(preflight(&off, lines), "");
+    }
+
+    #[test]
+    fn origins_of_a_list_are_let_in() {
+        let listed = cors(&["https://a", "http://b:81"]);
+        assert!(!listed.is_off());
+        let allow =
+            |origin: &str| format!("{VARY}Access-Control-Allow-Origin: {origin}\r\n{EXPOSE}");
+        #[rustfmt::skip] // one row a line
+        let cases = [
+            ("Origin: https://a\r\n", allow("https://a"), "the first"),
+            ("Origin: http://b:81\r\n", allow("http://b:81"), "the second"),
+            ("Origin: https://c\r\n", VARY.to_owned(), "another"),
+            ("Origin: http://a\r\n", VARY.to_owned(), "another scheme"),
+            ("Origin: https://a:81\r\n", VARY.to_owned(), "another port"),
+            ("Origin: https://a.evil\r\n", VARY.to_owned(), "a longer name"),
+            ("Origin: https://A\r\n", VARY.to_owned(), "browsers send lower case"),
+            ("Origin: null\r\n", VARY.to_owned(), "a sandbox"),
+            ("Origin: *\r\n", VARY.to_owned(), "no origin"),
+            ("Origin:\r\n", VARY.to_owned(), "empty"),
+            ("Origin: https://a\r\nOrigin: https://a\r\n", VARY.to_owned(), "twice"),
+            ("", VARY.to_owned(), "none: caches must know that it decides"),
+        ];
+        for (lines, expected, why) in cases {
+            assert_eq!(fields(&listed, lines), expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn any_origin_is_let_in() {
+        let any = cors(&["https://a", "*"]);
+        let allow = format!("Access-Control-Allow-Origin: *\r\n{EXPOSE}");
+        for lines in ["", "Origin: https://c\r\n", "Origin: null\r\n"] {
+            assert_eq!(fields(&any, lines), allow, "{lines:?}: for all the same");
+        }
+    }
+
+    #[test]
+    fn preflights_are_answered() {
+        let listed = cors(&["https://a"]);
+        let allow = "Access-Control-Allow-Origin: https://a\r\n";
+        let methods = "Access-Control-Allow-Methods: GET, HEAD, OPTIONS\r\n";
+        let age = "Access-Control-Max-Age: 600\r\n";
+        let asks = "Origin: https://a\r\nAccess-Control-Request-Method: GET\r\n";
+        let with = |names: &str| format!("{asks}Access-Control-Request-Headers: {names}\r\n");
+        let names = |names: &str| {
+            format!("{VARY}{allow}{methods}Access-Control-Allow-Headers: {names}\r\n{age}")
+        };
+        let nameless = format!("{VARY}{allow}{methods}{age}");
+        #[rustfmt::skip] // one row a line
+        let cases = [
+            (asks.to_owned(), nameless.clone(), "a method"),
+            (with("range"), names("range"), "and a header"),
+            (with("range,if-match"), names("range,if-match"), "two headers"),
+            (with(""), nameless.clone(), "no headers"),
+            (with("a b"), nameless.clone(), "no names"),
+            (with("a\u{e4}"), nameless, "not ASCII"),
+            ("Origin: https://a\r\n".to_owned(), format!("{VARY}{allow}"), "no preflight"),
+            (asks.replace("//a", "//b"), VARY.to_owned(), "another origin"),
+            ("Access-Control-Request-Method: GET\r\n".to_owned(), VARY.to_owned(), "no origin"),
+            (String::new(), VARY.to_owned(), "plain OPTIONS"),
+        ];
+        for (lines, expected, why) in cases {
+            assert_eq!(preflight(&listed, &lines), expected, "{why}");
+        }
+        let any = cors(&["*"]);
+        let expected = format!("Access-Control-Allow-Origin: *\r\n{methods}{age}");
+        assert_eq!(preflight(&any, asks), expected, "any origin");
+    }
+}

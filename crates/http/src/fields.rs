@@ -1,0 +1,260 @@
+//! The fields of a request that later decisions need, found again in its head.
+//!
+//! While a head is parsed only the place of a line is noted. It is read when it is asked for, so
+//! that a request without any of them costs next to nothing more.
+
+use std::fmt;
+
+use crate::framing::trim_whitespace;
+
+/// Declares [`Field`] with the names that go with it.
+macro_rules! fields {
+    ($($variant:ident = $name:literal;)*) => {
+        /// A request field that some decision looks at.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Field {
+            $(
+                #[doc = concat!("`", $name, "`")]
+                $variant,
+            )*
+        }
+
+        impl Field {
+            const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The name in lower case.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+fields! {
+    Accept = "accept";
+    AcceptEncoding = "accept-encoding";
+    AccessControlRequestHeaders = "access-control-request-headers";
+    AccessControlRequestMethod = "access-control-request-method";
+    IfMatch = "if-match";
+    IfModifiedSince = "if-modified-since";
+    IfNoneMatch = "if-none-match";
+    IfRange = "if-range";
+    IfUnmodifiedSince = "if-unmodified-since";
+    Origin = "origin";
+    Range = "range";
+    SecFetchMode = "sec-fetch-mode";
+}
+
+/// Bytes of the longest name.
+const NAME_BYTES_MAX: usize = 30;
+
+const _: () = assert!(Field::ALL.len() <= u16::BITS as usize, "a bit for each");
+
+/// The names of each length as a bit set of [`Field`]s, so that most names are ruled out at once.
+static BY_LENGTH: [u16; NAME_BYTES_MAX + 1] = {
+    let mut table = [0; NAME_BYTES_MAX + 1];
+    let mut index = 0;
+    while index < Field::ALL.len() {
+        let field = Field::ALL[index];
+        table[field.name().len()] |= field.bit();
+        index += 1;
+    }
+    table
+};
+
+impl Field {
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+
+    /// The field with this name, in any case.
+    fn of(name: &str) -> Option<Self> {
+        let mut candidates = *BY_LENGTH.get(name.len())?;
+        let last = name.as_bytes().last()?.to_ascii_lowercase();
+        while candidates != 0 {
+            let field = Self::ALL[candidates.trailing_zeros() as usize];
+            // Names of one length seldom have the same last letter.
+            if field.name().as_bytes().last() == Some(&last)
+                && name.eq_ignore_ascii_case(field.name())
+            {
+                return Some(field);
+            }
+            candidates &= candidates - 1;
+        }
+        None
+    }
+}
+
+/// The fields of a request that later decisions need.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fields<'b> {
+    /// The head from its request line to its blank line.
+    head: &'b [u8],
+    /// Where in `head` the first line of each field starts; 0, where the request line is: nowhere.
+    lines: [u32; Field::ALL.len()],
+    /// The fields that have more than one line.
+    repeated: u16,
+}
+
+impl<'b> Fields<'b> {
+    /// No fields of `head`, a head that begins with its request line, as long as none is noted.
+    pub(crate) fn new(head: &'b [u8]) -> Self {
+        Self {
+            head,
+            lines: [0; Field::ALL.len()],
+            repeated: 0,
+        }
+    }
+
+    /// Notes a field line by its name, which is a part of the head.
+    pub(crate) fn note(&mut self, name: &'b str) {
+        let Some(field) = Field::of(name) else {
+            return;
+        };
+        let line = &mut self.lines[field as usize];
+        let start = name.as_ptr().addr() - self.head.as_ptr().addr();
+        if *line == 0 {
+            // A head of 4 GiB would lose a field at its end; no limit lets one pass.
+            *line = u32::try_from(start).unwrap_or(0);
+        } else {
+            self.repeated |= field.bit();
+        }
+    }
+
+    /// Whether there is such a field, be it empty.
+    pub fn has(self, field: Field) -> bool {
+        self.lines[field as usize] != 0
+    }
+
+    /// The values of all lines of this field, in order, without whitespace at their ends.
+    pub fn all(self, field: Field) -> impl Iterator<Item = &'b [u8]> {
+        let first = self.lines[field as usize] as usize;
+        let count = match (first, self.repeated & field.bit()) {
+            (0, _) => 0,
+            (_, 0) => 1,
+            _ => usize::MAX,
+        };
+        Lines(&self.head[first..])
+            .filter_map(move |line| value_of(line, field.name().as_bytes()))
+            .take(count)
+    }
+
+    /// The value of a field that no request may have twice; `None` without it, and where it is
+    /// there twice: which of both is meant, nobody knows.
+    pub fn only(self, field: Field) -> Option<&'b [u8]> {
+        if self.repeated & field.bit() != 0 {
+            return None;
+        }
+        self.all(field).next()
+    }
+}
+
+impl fmt::Debug for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let present = Field::ALL.iter().filter(|field| self.has(**field));
+        f.debug_list().entries(present).finish()
+    }
+}
+
+/// The lines of a head, without their ends.
+struct Lines<'b>(&'b [u8]);
+
+impl<'b> Iterator for Lines<'b> {
+    type Item = &'b [u8];
+
+    fn next(&mut self) -> Option<&'b [u8]> {
+        let end = memchr::memchr(b'\n', self.0)?;
+        let line = &self.0[..end];
+        self.0 = &self.0[end + 1..];
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+}
+
+/// The value of a line whose name is `name`, in any case.
+fn value_of<'b>(line: &'b [u8], name: &[u8]) -> Option<&'b [u8]> {
+    if line.get(name.len()) != Some(&b':') || !line[..name.len()].eq_ignore_ascii_case(name) {
+        return None;
+    }
+    Some(trim_whitespace(&line[name.len() + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::with_get;
+
+    /// The values of a field in a request with these lines.
+    fn all(lines: &str, field: Field) -> Vec<Vec<u8>> {
+        with_get(lines, |head| {
+            let values: Vec<_> = head.fields.all(field).map(<[u8]>::to_vec).collect();
+            assert_eq!(head.fields.has(field), !values.is_empty(), "{lines:?}");
+            values
+        })
+    }
+
+    #[test]
+    fn fields_are_found_again() {
+        #[rustfmt::skip] // one row a line
+        let cases: &[(&str, Field, &[&[u8]], &str)] = &[
+            ("", Field::Range, &[], "absent"),
+            ("Range: a\r\n", Field::Range, &[b"a"], "present"),
+            ("rANGE:a\r\n", Field::Range, &[b"a"], "any case: RFC 9110, 5.1"),
+            ("Range: \t a b\t \r\n", Field::Range, &[b"a b"], "whitespace around it: RFC 9112, 5.1"),
+            ("Range:\r\n", Field::Range, &[b""], "empty, but there"),
+            ("Range: a\r\nA: b\r\nRange: c\r\n", Field::Range, &[b"a", b"c"], "two lines: RFC 9110, 5.2"),
+            ("If-Range: a\r\n", Field::Range, &[], "a name that ends in the same way"),
+            ("Range-X: a\r\n", Field::Range, &[], "a name that begins in the same way"),
+            ("X: Range: a\r\n", Field::Range, &[], "a name within a value"),
+            ("Rangf: a\r\n", Field::Range, &[], "another name of the same length"),
+            ("Origin: a\r\nAccept: b\r\n", Field::Accept, &[b"b"], "two names of the same length"),
+            ("Accept: \u{e4}\r\n", Field::Accept, &[b"\xc3\xa4"], "any byte but controls: RFC 9110, 5.5"),
+        ];
+        for (lines, field, expected, why) in cases {
+            assert_eq!(all(lines, *field), *expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn every_field_is_noted() {
+        for field in Field::ALL {
+            let line = format!("{}: a\r\n", field.name().to_uppercase());
+            for other in Field::ALL {
+                let expected: &[&[u8]] = if field == other { &[b"a"] } else { &[] };
+                assert_eq!(all(&line, *other), expected, "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_that_no_request_may_have_twice() {
+        let only = |lines| {
+            with_get(lines, |head| {
+                head.fields.only(Field::Range).map(<[u8]>::to_vec)
+            })
+        };
+        assert_eq!(only(""), None);
+        assert_eq!(only("Range: a\r\n"), Some(b"a".to_vec()));
+        assert_eq!(only("Range: a\r\nRange: a\r\n"), None);
+    }
+
+    /// The fields of a request are its own, not those of the next one or of lines before it.
+    #[test]
+    fn fields_end_with_their_head() {
+        let raw = b"\r\nGET / HTTP/1.2\r\nHost: a\r\nRange: a\r\n\r\nRange: b\r\n\r\n";
+        let head = crate::parse(raw, &crate::Limits::default())
+            .unwrap()
+            .unwrap();
+        let values: Vec<_> = head.fields.all(Field::Range).collect();
+        assert_eq!(values, [b"a"]);
+    }
+
+    #[test]
+    fn fields_are_shown_by_name() {
+        let shown = with_get("Range: a\r\nOrigin: b\r\n", |head| {
+            format!("{:?}", head.fields)
+        });
+        assert_eq!(shown, "[Origin, Range]");
+    }
+}

@@ -1,0 +1,419 @@
+//! Range requests (RFC 9110, section 14).
+//!
+//! A Range may always be ignored, and it is whenever it is in doubt: the client then gets the whole
+//! file with a 200, which is never wrong.
+
+use std::ops::Range;
+
+use crate::conditional::range_still_applies;
+use crate::framing::{list, trim_whitespace};
+use crate::{Field, Head, Method, Validators};
+
+/// What of a file a request asks for. Ranges are never empty, and their ends are exclusive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ranges {
+    /// All of it: answer 200.
+    Whole,
+    /// One range: answer 206 with [`write_content_range`].
+    One(Range<u64>),
+    /// At least two that do not overlap, in the order they were asked for: answer 206 with a
+    /// [`Multipart`](crate::Multipart).
+    Many(Vec<Range<u64>>),
+    /// Nothing that the file has: answer 416 with [`write_unsatisfied_range`].
+    Unsatisfiable,
+}
+
+/// The ranges a request asks for of a representation of `len` bytes, once
+/// [`evaluate`](crate::evaluate) has said that it is to be sent.
+///
+/// It is [`Ranges::Whole`] for a method other than GET (section 14.2), a unit other than bytes, what
+/// is malformed, an If-Range that does not hold, more than `ranges_max` ranges, ranges that are
+/// longer in all than the file, and an empty file, of which there is no range. Ranges that overlap
+/// are made one (section 15.3.7.2). Numbers beyond 64 bits are as good as the largest.
+pub fn ranges(head: &Head<'_>, validators: &Validators, len: u64, ranges_max: usize) -> Ranges {
+    if !head.fields.has(Field::Range)
+        || head.method != Method::Get
+        || len == 0
+        || !range_still_applies(head.fields, validators)
+    {
+        return Ranges::Whole;
+    }
+    let wanted = head.fields.only(Field::Range).and_then(bytes_of);
+    match wanted.and_then(|set| satisfiable(set, len, ranges_max)) {
+        None => Ranges::Whole,
+        Some(ranges) => one_or_many(coalesce(ranges)),
+    }
+}
+
+/// Appends the Content-Range line of a 206 with one range of a representation of `len` bytes (RFC
+/// 9110, section 14.4). The range must not be empty.
+pub fn write_content_range(out: &mut Vec<u8>, range: &Range<u64>, len: u64) {
+    debug_assert!(range.start < range.end && range.end <= len, "{range:?}");
+    let mut digits = itoa::Buffer::new();
+    out.extend_from_slice(b"Content-Range: bytes ");
+    out.extend_from_slice(digits.format(range.start).as_bytes());
+    out.push(b'-');
+    out.extend_from_slice(digits.format(range.end - 1).as_bytes());
+    out.push(b'/');
+    out.extend_from_slice(digits.format(len).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the Content-Range line of a 416: how long the representation is (RFC 9110, section 15.5.17).
+pub fn write_unsatisfied_range(out: &mut Vec<u8>, len: u64) {
+    out.extend_from_slice(b"Content-Range: bytes */");
+    out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The range set of a Range in bytes. Units are compared without regard to case (section 14.1).
+fn bytes_of(value: &[u8]) -> Option<&[u8]> {
+    let equals = memchr::memchr(b'=', value)?;
+    let is_bytes = value[..equals].eq_ignore_ascii_case(b"bytes");
+    is_bytes.then_some(&value[equals + 1..])
+}
+
+/// The ranges of a set that the file has something of; `None` if the set is to be ignored.
+fn satisfiable(set: &[u8], len: u64, ranges_max: usize) -> Option<Vec<Range<u64>>> {
+    let mut ranges = Vec::new();
+    let mut count = 0;
+    let mut bytes = 0_u64;
+    for spec in list(set) {
+        count += 1;
+        if count > ranges_max {
+            return None;
+        }
+        if let Some(range) = Spec::parse(spec)?.within(len) {
+            bytes = bytes.checked_add(range.end - range.start)?;
+            ranges.push(range);
+        }
+    }
+    (count > 0 && bytes <= len).then_some(ranges)
+}
+
+/// One element of a range set (RFC 9110, section 14.1.2).
+enum Spec {
+    /// From the first to the last byte, inclusive.
+    Between(u64, u64),
+    /// This many bytes at the end.
+    Suffix(u64),
+}
+
+impl Spec {
+    /// Whitespace around the numbers is let pass, as others do: it leaves no doubt.
+    fn parse(spec: &[u8]) -> Option<Self> {
+        let dash = memchr::memchr(b'-', spec)?;
+        let first = trim_whitespace(&spec[..dash]);
+        let last = trim_whitespace(&spec[dash + 1..]);
+        match (first, last) {
+            (b"", last) => Some(Self::Suffix(number(last)?)),
+            (first, b"") => Some(Self::Between(number(first)?, u64::MAX)),
+            (first, last) => {
+                let (first, last) = (number(first)?, number(last)?);
+                (first <= last).then_some(Self::Between(first, last))
+            }
+        }
+    }
+
+    /// The range of a file of `len` bytes, if it has any of it.
+    fn within(self, len: u64) -> Option<Range<u64>> {
+        let range = match self {
+            Self::Between(first, last) => first..last.saturating_add(1).min(len),
+            Self::Suffix(count) => len.saturating_sub(count)..len,
+        };
+        (range.start < range.end).then_some(range)
+    }
+}
+
+/// Digits only; a number beyond 64 bits is the largest of them.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(digits.iter().fold(0_u64, |number, digit| {
+        number
+            .saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    }))
+}
+
+/// Makes ranges that overlap one, at the place of the first of them.
+fn coalesce(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    let mut placed: Vec<_> = ranges.into_iter().enumerate().collect();
+    placed.sort_by_key(|(_, range)| range.start);
+    placed.dedup_by(|(place, range), (first_place, first)| {
+        let overlaps = range.start < first.end;
+        if overlaps {
+            first.end = first.end.max(range.end);
+            *first_place = *place.min(first_place);
+        }
+        overlaps
+    });
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, range)| range).collect()
+}
+
+fn one_or_many(mut ranges: Vec<Range<u64>>) -> Ranges {
+    match ranges.len() {
+        0 => Ranges::Unsatisfiable,
+        1 => Ranges::One(ranges.swap_remove(0)),
+        _ => Ranges::Many(ranges),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{example, with_get, with_request, written};
+
+    fn of(value: &str, len: u64) -> Ranges {
+        with_get(&format!("Range: {value}\r\n"), |head| {
+            ranges(head, &example(), len, 16)
+        })
+    }
+
+    #[test]
+    fn satisfiable_ranges() {
+        use Ranges::{Many, One};
+        let max = "18446744073709551615";
+        #[rustfmt::skip] // one row a line
+        let cases = [
+            ("bytes=0-4", One(0..5), "14.1.2: both ends are inclusive"),
+            ("bytes=2-", One(2..11), "14.1.2: to the end"),
+            ("bytes=-5", One(6..11), "14.1.2: the last bytes"),
+            ("bytes=3-7", One(3..8), "14.1.2: in the middle"),
+            ("bytes=5-5", One(5..6), "14.1.2: one byte"),
+            ("bytes=0-10", One(0..11), "14.1.2: all of it"),
+            ("bytes=0-", One(0..11), "14.1.2: all of it, as players ask"),
+            ("bytes=0-11", One(0..11), "14.1.2: a last position behind the end"),
+            ("bytes=5-1000", One(5..11), "14.1.2: far behind the end"),
+            ("bytes=10-11", One(10..11), "14.1.2: across the end"),
+            ("bytes=-1000", One(0..11), "14.1.2: a suffix longer than the file"),
+            ("BYTES=0-4", One(0..5), "14.1: a unit in capitals"),
+            ("bytes=000-004", One(0..5), "14.1.1: leading zeros"),
+            (&format!("bytes=1-{max}"), One(1..11), "14.1.2: the largest number of 64 bits"),
+            (&format!("bytes=1-{max}9"), One(1..11), "14.1.2: a larger one"),
+            (&format!("bytes=-{max}9"), One(0..11), "14.1.2: a suffix that large"),
+            ("bytes=0-1,5-8", Many(vec![0..2, 5..9]), "14.1.2: two"),
+            ("bytes=0-0,-2", Many(vec![0..1, 9..11]), "14.1.2: the first and the last bytes"),
+            ("bytes=0-1,5-", Many(vec![0..2, 5..11]), "14.1.2: the second to the end"),
+            ("bytes=5-8,0-1", Many(vec![5..9, 0..2]), "15.3.7.2: in the order they were asked for"),
+            ("bytes=0-1,2-3", Many(vec![0..2, 2..4]), "15.3.7.2: side by side is no overlap"),
+            ("bytes= 0-1 ,\t5-8,,", Many(vec![0..2, 5..9]), "5.6.1: whitespace and empty elements"),
+            ("bytes=   1 -2   ,  4- 5, 7 - 8 , ,,", Many(vec![1..3, 4..6, 7..9]), "let pass, as by others"),
+            ("bytes=0-4,90-99", One(0..5), "15.3.7: what is not there is left out"),
+            ("bytes=15-,0-5", One(0..6), "15.3.7: wherever it stands"),
+            ("bytes=0-4,3-6", One(0..7), "15.3.7.2: an overlap"),
+            ("bytes=3-6,0-4", One(0..7), "15.3.7.2: in any order"),
+            ("bytes=0-6,2-3", One(0..7), "15.3.7.2: one within another"),
+            ("bytes=0-2,0-2", One(0..3), "15.3.7.2: twice the same"),
+            ("bytes=8-9,0-1,9-10", Many(vec![8..11, 0..2]), "15.3.7.2: at the place of the first"),
+            ("bytes=0-1,4-5,1-4", One(0..6), "15.3.7.2: one that joins two others"),
+        ];
+        for (value, expected, why) in cases {
+            assert_eq!(of(value, 11), expected, "{value:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn unsatisfiable_ranges() {
+        #[rustfmt::skip] // one row a line
+        let cases = [
+            ("bytes=11-", "14.1.2: from behind the end"),
+            ("bytes=11-12", "14.1.2: behind the end"),
+            ("bytes=100-1000", "14.1.2: far behind it"),
+            ("bytes=18446744073709551616-", "14.1.2: beyond 64 bits"),
+            ("bytes=99999999999999999999999-99999999999999999999999", "14.1.2: both beyond 64 bits"),
+            ("bytes=-0", "14.1.2: no bytes at the end"),
+            ("bytes=11-,20-30,-0", "14.1.2: all of several"),
+        ];
+        for (value, why) in cases {
+            assert_eq!(of(value, 11), Ranges::Unsatisfiable, "{value:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn ignored_ranges() {
+        #[rustfmt::skip] // one row a line
+        let cases = [
+            ("", "14.2: empty"),
+            ("bytes", "14.1.1: no ="),
+            ("bytes=", "14.1.1: no range"),
+            ("bytes=,", "14.1.1: no range but empty elements"),
+            ("bytes= , ,", "14.1.1: and whitespace"),
+            ("bytes=-", "14.1.1: no number"),
+            ("bytes=7", "14.1.1: no dash"),
+            ("bytes=5-4", "14.1.1: the last before the first"),
+            ("bytes=0-2,5-4", "14.1.1: a part of it is malformed"),
+            ("bytes=5-4,0-2", "14.1.1: the first part is"),
+            ("bytes=--5", "14.1.1: two dashes"),
+            ("bytes=1-2-3", "14.1.1: two dashes"),
+            ("bytes=A-", "14.1.1: no digits"),
+            ("bytes=5-Z", "14.1.1: no digits"),
+            ("bytes=0x01-0x02", "14.1.1: hexadecimal"),
+            ("bytes=+1-2", "14.1.1: a sign"),
+            ("bytes=1.0-2", "14.1.1: a fraction"),
+            ("bytes=1 1-12", "14.1.1: a space within a number"),
+            ("bytes=\u{661}-", "14.1.1: a digit that is not ASCII"),
+            ("bytes =0-4", "14.1.1: whitespace before ="),
+            ("bytes:0-4", "14.1.1: another delimiter"),
+            ("0-4", "14.1.1: no unit"),
+            ("=0-4", "14.1.1: an empty unit"),
+            ("items=0-4", "14.2: another unit"),
+            ("bytesx=0-4", "14.2: another unit"),
+            ("bytes=0-,1-,2-,3-,4-", "14.2: longer in all than the file"),
+            ("bytes=0-10,0-0", "14.2: by a byte"),
+            ("bytes=0-4\r\nRange: bytes=5-6", "5.3: two lines"),
+            ("bytes=0-4\r\nIf-Range: \"x\"", "13.1.5: the client has another version"),
+        ];
+        for (value, why) in cases {
+            assert_eq!(of(value, 11), Ranges::Whole, "{value:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn requests_that_have_no_ranges() {
+        let with = |method: &str, fields: &str, len| {
+            with_request(method, fields, |head| ranges(head, &example(), len, 16))
+        };
+        assert_eq!(with("GET", "", 11), Ranges::Whole, "no Range");
+        let range = "Range: bytes=0-4\r\n";
+        assert_eq!(
+            with("HEAD", range, 11),
+            Ranges::Whole,
+            "14.2: for GET alone"
+        );
+        for range in [range, "Range: bytes=-5\r\n", "Range: bytes=7-\r\n"] {
+            assert_eq!(
+                with("GET", range, 0),
+                Ranges::Whole,
+                "an empty file has none"
+            );
+        }
+    }
+
+    #[test]
+    fn ranges_are_bounded() {
+        let count = |count: usize| {
+            let specs: Vec<_> = (0..count)
+                .map(|at| format!("{}-{}", at * 2, at * 2))
+                .collect();
+            format!("Range: bytes={}\r\n", specs.join(","))
+        };
+        #[rustfmt::skip] // one row a line
+        let cases = [
+            (16, 16, true, "exactly the most"),
+            (17, 16, false, "one more"),
+            (500, 16, false, "a bomb"),
+            (1, 1, true, "one is the most"),
+            (2, 1, false, "and these are two"),
+            (1, 0, false, "no ranges at all"),
+        ];
+        for (ranges_wanted, ranges_max, is_answered, why) in cases {
+            let ranges = with_get(&count(ranges_wanted), |head| {
+                ranges(head, &example(), 1_000_000, ranges_max)
+            });
+            assert_eq!(ranges != Ranges::Whole, is_answered, "{why}");
+        }
+        let unsatisfiable = format!("bytes={}", vec!["99-"; 17].join(","));
+        assert_eq!(
+            of(&unsatisfiable, 11),
+            Ranges::Whole,
+            "those that are not there count too"
+        );
+    }
+
+    #[test]
+    fn the_largest_file() {
+        let len = u64::MAX;
+        let cases = [
+            ("bytes=0-", Ranges::One(0..len)),
+            ("bytes=-1", Ranges::One(len - 1..len)),
+            ("bytes=18446744073709551614-", Ranges::One(len - 1..len)),
+            ("bytes=18446744073709551615-", Ranges::Unsatisfiable),
+            ("bytes=0-,1-", Ranges::Whole), // the sum is beyond 64 bits
+        ];
+        for (value, expected) in cases {
+            assert_eq!(of(value, len), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn content_range_lines() {
+        let cases = [
+            (0..5, 11, "Content-Range: bytes 0-4/11\r\n"), // 14.4
+            (10..11, 11, "Content-Range: bytes 10-10/11\r\n"),
+            (
+                0..u64::MAX,
+                u64::MAX,
+                "Content-Range: bytes 0-18446744073709551614/18446744073709551615\r\n",
+            ),
+        ];
+        for (range, len, expected) in cases {
+            assert_eq!(
+                written(|out| write_content_range(out, &range, len)),
+                expected
+            );
+        }
+        let unsatisfied = written(|out| write_unsatisfied_range(out, 11));
+        assert_eq!(unsatisfied, "Content-Range: bytes */11\r\n"); // 15.5.17
+    }
+
+    fn tricky_ranges() -> impl Strategy<Value = String> {
+        let part = prop::sample::select(vec![
+            "bytes=",
+            "0-4",
+            "-2",
+            "5-",
+            "7-9",
+            ",",
+            ",",
+            "-",
+            "0",
+            "9",
+            "18446744073709551616",
+            " ",
+            "=",
+            "x",
+        ]);
+        prop::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+    }
+
+    /// The bytes that are in any of the ranges.
+    fn covered(ranges: &[Range<u64>], len: u64) -> Vec<bool> {
+        let is_in = |at: u64| ranges.iter().any(|range| range.contains(&at));
+        (0..len).map(is_in).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_keep_their_promise(value in tricky_ranges(), len in 0..30_u64) {
+            match of(&value, len) {
+                Ranges::Whole | Ranges::Unsatisfiable => {}
+                Ranges::One(range) => prop_assert!(range.start < range.end && range.end <= len),
+                Ranges::Many(ranges) => {
+                    prop_assert!(ranges.len() > 1);
+                    let count = covered(&ranges, len).iter().filter(|is_in| **is_in).count();
+                    let sum: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+                    prop_assert_eq!(count as u64, sum, "no byte twice");
+                    prop_assert!(ranges.iter().all(|range| !range.is_empty() && range.end <= len));
+                }
+            }
+        }
+
+        #[test]
+        fn coalescing_keeps_the_bytes(
+            starts in prop::collection::vec((0..40_u64, 1..9_u64), 0..12),
+        ) {
+            let ranges: Vec<_> = starts.iter().map(|(start, len)| *start..start + len).collect();
+            let apart = coalesce(ranges.clone());
+            prop_assert_eq!(covered(&apart, 50), covered(&ranges, 50));
+            for (index, range) in apart.iter().enumerate() {
+                let others = &apart[index + 1..];
+                prop_assert!(others.iter().all(|other| other.start >= range.end || other.end <= range.start));
+            }
+        }
+    }
+}

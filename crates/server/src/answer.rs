@@ -1,0 +1,259 @@
+//! What a request is answered: from its head and what its path leads to, to the bytes of the
+//! response and what is to follow them. Nothing here waits or sends.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use tidegate_http::{
+    Head, HttpDate, Multipart, Precondition, Ranges, ResponseHead, Status, Streamed, TextResponse,
+    Version, evaluate, ranges, write_content_range, write_field, write_options,
+    write_unsatisfied_range,
+};
+use tidegate_site::{Content, File, Found, Listing, Site};
+
+/// How a response is written, whatever it says.
+#[derive(Clone, Copy)]
+pub(crate) struct Reply {
+    /// Of the request.
+    pub(crate) version: Version,
+    /// Whether the connection goes on after it.
+    pub(crate) persistent: bool,
+    /// Not for HEAD.
+    pub(crate) with_body: bool,
+}
+
+/// What follows the bytes of a response that were built in memory.
+pub(crate) enum Body {
+    /// Bytes of a file, to be spliced.
+    Range(Rc<File>, Range<u64>),
+    /// Ranges of a file, to be spliced, each behind a head of its own.
+    Parts(Rc<File>, Multipart),
+    /// A listing, piece by piece.
+    Listing(Box<Listing>, Streamed),
+}
+
+/// A request that is answered.
+pub(crate) struct Answer<'a> {
+    pub(crate) head: &'a Head<'a>,
+    /// Decoded.
+    pub(crate) path: &'a [u8],
+    pub(crate) site: &'a Site,
+    pub(crate) reply: Reply,
+    pub(crate) date: &'a HttpDate,
+    /// More ranges than this are answered with all of the file.
+    pub(crate) ranges_max: usize,
+}
+
+impl Reply {
+    /// How a response is written whose body ends as `streamed` says.
+    fn streamed(self, streamed: Streamed) -> Self {
+        Self {
+            persistent: streamed.persists(self.persistent),
+            ..self
+        }
+    }
+}
+
+impl Answer<'_> {
+    /// What was looked up: what follows, and whether the connection goes on after it.
+    pub(crate) fn found(&self, found: Found, out: &mut Vec<u8>) -> (Option<Body>, bool) {
+        let body = match found {
+            Found::File(file) | Found::Fallback(file) => self.file(&file, out),
+            Found::Redirect { status, location } => {
+                self.redirect(status, &self.with_query(location), out)
+            }
+            Found::Refused { status, page, .. } => self.refuse(status, page.as_ref(), out),
+            Found::Listing(listing) => return self.list(listing, out),
+        };
+        (body, self.reply.persistent)
+    }
+
+    /// The file that the path leads to, or as much of it as is asked for (RFC 9110, section 13.2.2).
+    pub(crate) fn file(&self, file: &Rc<File>, out: &mut Vec<u8>) -> Option<Body> {
+        match evaluate(self.head, &file.validators) {
+            Precondition::Met => self.select(file, out),
+            Precondition::NotModified => {
+                let fields = file.not_modified_fields();
+                self.start(Status::NOT_MODIFIED, None, fields, out);
+                out.extend_from_slice(b"\r\n");
+                None
+            }
+            Precondition::Failed => self.text(Status::PRECONDITION_FAILED, Vec::new(), out),
+        }
+    }
+
+    fn select(&self, file: &Rc<File>, out: &mut Vec<u8>) -> Option<Body> {
+        match ranges(self.head, &file.validators, file.len, self.ranges_max) {
+            Ranges::Whole => self.whole(file, Status::OK, &[], out),
+            Ranges::One(range) => self.part(file, range, out),
+            Ranges::Many(ranges) => self.parts(file, &ranges, out),
+            Ranges::Unsatisfiable => {
+                let mut fields = Vec::new();
+                write_unsatisfied_range(&mut fields, file.len);
+                self.text(Status::RANGE_NOT_SATISFIABLE, fields, out)
+            }
+        }
+    }
+
+    /// All of `file`, with further field lines.
+    fn whole(
+        &self,
+        file: &Rc<File>,
+        status: Status,
+        lines: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<Body> {
+        self.start(status, Some(file.len), file.fields(), out);
+        out.extend_from_slice(lines);
+        out.extend_from_slice(b"\r\n");
+        self.bytes(file, 0..file.len, out)
+    }
+
+    fn part(&self, file: &Rc<File>, range: Range<u64>, out: &mut Vec<u8>) -> Option<Body> {
+        let len = range.end - range.start;
+        self.start(Status::PARTIAL_CONTENT, Some(len), file.fields(), out);
+        write_content_range(out, &range, file.len);
+        out.extend_from_slice(b"\r\n");
+        self.bytes(file, range, out)
+    }
+
+    fn parts(&self, file: &Rc<File>, ranges: &[Range<u64>], out: &mut Vec<u8>) -> Option<Body> {
+        let parts = Multipart::new(ranges, file.len, &file.content_type, fastrand::u64(..));
+        let len = Some(parts.content_length());
+        self.start(
+            Status::PARTIAL_CONTENT,
+            len,
+            file.fields_without_type(),
+            out,
+        );
+        parts.write_content_type(out);
+        out.extend_from_slice(b"\r\n");
+        match &file.content {
+            _ if !self.reply.with_body => None,
+            Content::Memory(bytes) => {
+                for part in parts.parts() {
+                    out.extend_from_slice(part.head);
+                    out.extend_from_slice(slice(bytes, &part.range));
+                }
+                out.extend_from_slice(parts.end());
+                None
+            }
+            Content::File(_) => Some(Body::Parts(Rc::clone(file), parts)),
+        }
+    }
+
+    /// The bytes of a range: at once where they are in memory, else they follow.
+    fn bytes(&self, file: &Rc<File>, range: Range<u64>, out: &mut Vec<u8>) -> Option<Body> {
+        match &file.content {
+            _ if !self.reply.with_body || range.is_empty() => None,
+            Content::Memory(bytes) => {
+                out.extend_from_slice(slice(bytes, &range));
+                None
+            }
+            Content::File(_) => Some(Body::Range(Rc::clone(file), range)),
+        }
+    }
+
+    fn list(&self, listing: Listing, out: &mut Vec<u8>) -> (Option<Body>, bool) {
+        let streamed = Streamed::to(self.reply.version);
+        let reply = self.reply.streamed(streamed);
+        let listed = Answer { reply, ..*self };
+        let mut lines = self.lines(Status::OK);
+        lines.extend_from_slice(streamed.fields());
+        listed.start(Status::OK, None, listing.fields(), out);
+        out.extend_from_slice(&lines);
+        out.extend_from_slice(b"\r\n");
+        let body = Body::Listing(Box::new(listing), streamed);
+        (reply.with_body.then_some(body), reply.persistent)
+    }
+
+    /// Refuses the request, with an error page if there is one.
+    pub(crate) fn refuse(
+        &self,
+        status: Status,
+        page: Option<&Rc<File>>,
+        out: &mut Vec<u8>,
+    ) -> Option<Body> {
+        if let Some(page) = page {
+            let mut lines = self.lines(status);
+            if status == Status::METHOD_NOT_ALLOWED {
+                write_field(&mut lines, "Allow", tidegate_http::ALLOW);
+            }
+            return self.whole(page, status, &lines, out);
+        }
+        self.text(status, Vec::new(), out)
+    }
+
+    /// Sends the client to `location`, in which everything is encoded that must be.
+    pub(crate) fn redirect(
+        &self,
+        status: Status,
+        location: &str,
+        out: &mut Vec<u8>,
+    ) -> Option<Body> {
+        let mut fields = Vec::new();
+        write_field(&mut fields, "Location", location);
+        self.text(status, fields, out)
+    }
+
+    /// Tells what may be asked of the path (RFC 9110, section 9.3.7).
+    pub(crate) fn options(&self, out: &mut Vec<u8>) {
+        let mut fields = self.site.fields_for(self.path, Status::NO_CONTENT);
+        self.site.cors().write_preflight(self.head, &mut fields);
+        let Reply {
+            version,
+            persistent,
+            ..
+        } = self.reply;
+        write_options(out, self.date, version, persistent, &fields);
+    }
+
+    /// A response that says `status` and nothing else, with further field lines.
+    fn text(&self, status: Status, mut fields: Vec<u8>, out: &mut Vec<u8>) -> Option<Body> {
+        fields.extend_from_slice(&self.lines(status));
+        self.site.cors().write_fields(self.head, &mut fields);
+        TextResponse {
+            status,
+            date: self.date,
+            version: self.reply.version,
+            persistent: self.reply.persistent,
+            with_body: self.reply.with_body,
+            fields: &fields,
+        }
+        .write(out);
+        None
+    }
+
+    /// The head of a response but for its last lines.
+    fn start(&self, status: Status, length: Option<u64>, fields: &[u8], out: &mut Vec<u8>) {
+        ResponseHead {
+            status,
+            date: self.date,
+            persistent: self.reply.persistent,
+            version: self.reply.version,
+            content_length: length,
+            fields,
+        }
+        .write_start(out);
+        self.site.cors().write_fields(self.head, out);
+    }
+
+    /// What the site's rules add to answers other than files.
+    fn lines(&self, status: Status) -> Vec<u8> {
+        self.site.fields_for(self.path, status)
+    }
+
+    fn with_query(&self, mut location: String) -> String {
+        if let Some(query) = self.head.target.query() {
+            location.push('?');
+            location.push_str(query);
+        }
+        location
+    }
+}
+
+/// The bytes of `range`, which lies within the file.
+fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> &'a [u8] {
+    // A file in memory is no longer than its bytes, which fit a usize.
+    &bytes[range.start as usize..range.end as usize]
+}

@@ -1,0 +1,112 @@
+//! Requests whose answer is not known yet: look it up, then answer.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use rustix::net::SendFlags;
+use tidegate_http::{Accepted, Head, Status, navigates, parse, prefers_json};
+use tidegate_site::{Error as SiteError, File, Found, Site, Wanted as Lookup};
+
+use crate::answer::{Body, Reply};
+use crate::connection::{Closed, Connection};
+use crate::deadlines::Phase;
+use crate::send::{send_all, send_body};
+
+/// A request that is to be looked up.
+pub(crate) struct Wanted {
+    /// Its head as it was received: the buffer it was received into is given back meanwhile.
+    pub(crate) head: Box<[u8]>,
+    pub(crate) reply: Reply,
+    /// It is refused with this, and only the page for it is to be looked up.
+    pub(crate) refusal: Option<Status>,
+}
+
+/// What the request comes to.
+enum Outcome {
+    Found(Found),
+    /// By a rule of the site, to this location.
+    Moved(Status, String),
+    /// With the site's page for it, if there is one.
+    Refused(Status, Option<Rc<File>>),
+}
+
+/// Looks up what is wanted and sends the answer: whether the connection goes on after it.
+pub(crate) async fn look_up(connection: &Connection, wanted: Wanted) -> Result<bool, Closed> {
+    // Neither a disk nor a transfer is hurried by the connection's deadline.
+    connection.enter(Phase::Transfer);
+    let mut out = Vec::with_capacity(512);
+    let (body, persistent) = answer(connection, &wanted, &mut out).await?;
+    let flags = match body {
+        Some(_) => SendFlags::MORE,
+        None => SendFlags::empty(),
+    };
+    send_all(connection, out.into(), flags).await?;
+    if let Some(body) = body {
+        send_body(connection, body).await?;
+    }
+    Ok(persistent)
+}
+
+async fn answer(
+    connection: &Connection,
+    wanted: &Wanted,
+    out: &mut Vec<u8>,
+) -> Result<(Option<Body>, bool), Closed> {
+    let shard = &connection.shard;
+    // It was parsed before, when it came in.
+    let Ok(Some(head)) = parse(&wanted.head, &shard.http) else {
+        return Err(Closed);
+    };
+    let mut path = Vec::new();
+    if head.target.decode_path(&mut path).is_err() {
+        path.clear();
+    }
+    let site = shard.sites.of(head.host);
+    let outcome = outcome(connection, site, &head, &path, wanted.refusal).await;
+    let date = shard.clock.date(Instant::now());
+    let answer = connection.answer_to(&head, &path, site, wanted.reply, &date);
+    let persistent = wanted.reply.persistent;
+    Ok(match outcome {
+        Outcome::Found(found) => answer.found(found, out),
+        Outcome::Moved(status, location) => (answer.redirect(status, &location, out), persistent),
+        Outcome::Refused(status, page) => (answer.refuse(status, page.as_ref(), out), persistent),
+    })
+}
+
+async fn outcome(
+    connection: &Connection,
+    site: &Site,
+    head: &Head<'_>,
+    path: &[u8],
+    refusal: Option<Status>,
+) -> Outcome {
+    if let Some(status) = refusal {
+        let page = site.error_page(status, Accepted::of(head), Instant::now());
+        return Outcome::Refused(status, page.await);
+    }
+    match site.redirect(path, head.target.query()) {
+        Some((status, location)) => Outcome::Moved(status, location),
+        None => Outcome::Found(find(connection, site, head, path).await),
+    }
+}
+
+async fn find(connection: &Connection, site: &Site, head: &Head<'_>, path: &[u8]) -> Found {
+    let lookup = Lookup {
+        path,
+        accepted: Accepted::of(head),
+        navigates: navigates(head),
+        wants_json: prefers_json(head),
+    };
+    let found = site.find(&lookup, Instant::now()).await;
+    if let Found::Refused { error, .. } = &found {
+        warn_of(connection, path, error);
+    }
+    found
+}
+
+fn warn_of(connection: &Connection, path: &[u8], error: &SiteError) {
+    let fault = matches!(error, SiteError::Busy(_) | SiteError::Failed(_));
+    if fault && connection.shard.file_warnings.is_due() {
+        tracing::warn!(path = %path.escape_ascii(), %error, "cannot look up");
+    }
+}

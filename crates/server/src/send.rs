@@ -1,0 +1,132 @@
+//! Sending: bytes from memory, and the bodies that follow them.
+
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send, sockopt};
+use tidegate_http::{Multipart, Streamed};
+use tidegate_sendfile::{Error as TransferError, ErrorKind, Options, sendfile};
+use tidegate_site::{Content, File, Listing};
+use tidegate_uring::Fd;
+
+use crate::answer::Body;
+use crate::connection::{Closed, Connection};
+use crate::deadlines::Phase;
+
+/// Sends what follows the head of a response.
+pub(crate) async fn send_body(connection: &Connection, body: Body) -> Result<(), Closed> {
+    match body {
+        Body::Range(file, range) => send_range(connection, &file, range).await,
+        Body::Parts(file, parts) => send_parts(connection, &file, &parts).await,
+        Body::Listing(listing, streamed) => send_listing(connection, *listing, streamed).await,
+    }
+}
+
+async fn send_range(connection: &Connection, file: &File, range: Range<u64>) -> Result<(), Closed> {
+    let fd = match &file.content {
+        Content::File(fd) => fd,
+        // What is in memory was sent with its head.
+        Content::Memory(_) => return Ok(()),
+    };
+    connection.enter(Phase::Transfer);
+    let shard = &connection.shard;
+    let options = Options {
+        stall: shard.settings.timeouts.send_stall,
+    };
+    let len = range.end - range.start;
+    let sent = sendfile(
+        &shard.ring,
+        &shard.pipes,
+        &connection.socket,
+        fd,
+        range,
+        &options,
+    )
+    .await;
+    sent.map_err(|error| give_up(connection, len, &error))
+}
+
+async fn send_parts(connection: &Connection, file: &File, parts: &Multipart) -> Result<(), Closed> {
+    for part in parts.parts() {
+        let head = Bytes::copy_from_slice(part.head);
+        send_all(connection, head, SendFlags::MORE).await?;
+        send_range(connection, file, part.range).await?;
+    }
+    let end = Bytes::copy_from_slice(parts.end());
+    send_all(connection, end, SendFlags::empty()).await
+}
+
+async fn send_listing(
+    connection: &Connection,
+    mut listing: Listing,
+    streamed: Streamed,
+) -> Result<(), Closed> {
+    while let Some(piece) = listing.next_piece() {
+        let mut out = Vec::with_capacity(piece.len() + 32);
+        streamed.write_piece(&piece, &mut out);
+        send_all(connection, out.into(), SendFlags::MORE).await?;
+        // To write a piece takes a moment of the core.
+        connection.shard.ring.yield_now().await;
+    }
+    let mut end = Vec::new();
+    streamed.write_end(&mut end);
+    send_all(connection, end.into(), SendFlags::empty()).await
+}
+
+/// A response that cannot be completed: only closing tells the client.
+fn give_up(connection: &Connection, len: u64, error: &TransferError) -> Closed {
+    match error.kind {
+        ErrorKind::Socket(_) => tracing::debug!(sent = error.sent, len, %error, "client gone"),
+        ErrorKind::Stalled => {
+            tracing::debug!(sent = error.sent, len, "client takes no more");
+            // What the kernel still holds for it is of no use; closing drops it.
+            let _ = sockopt::set_socket_linger(&connection.socket, Some(Duration::ZERO));
+        }
+        _ if connection.shard.file_warnings.is_due() => {
+            tracing::warn!(sent = error.sent, len, %error, "response cut short");
+        }
+        _ => {}
+    }
+    Closed
+}
+
+/// Sends what the socket takes at once: how many bytes.
+pub(crate) fn send_now(socket: &Fd, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+    if bytes.is_empty() {
+        return Ok(0);
+    }
+    loop {
+        match send(
+            socket,
+            bytes,
+            flags | SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        ) {
+            Ok(count) => return Ok(count),
+            Err(Errno::AGAIN) => return Ok(0),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Sends all of `bytes`, for as long as the client takes some within the send-stall time.
+pub(crate) async fn send_all(
+    connection: &Connection,
+    mut bytes: Bytes,
+    flags: SendFlags,
+) -> Result<(), Closed> {
+    let sent = send_now(&connection.socket, &bytes, flags).map_err(|_| Closed)?;
+    let mut bytes = bytes.split_off(sent);
+    while !bytes.is_empty() {
+        connection.enter(Phase::Send);
+        let ring = &connection.shard.ring;
+        match ring.send(&connection.socket, bytes.clone(), flags).await {
+            Ok(count) => drop(bytes.split_to(count)),
+            Err(_) => return Err(Closed),
+        }
+    }
+    Ok(())
+}

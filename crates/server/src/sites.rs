@@ -1,0 +1,72 @@
+//! The sites of the configuration, as `tidegate_site` has them.
+
+use tidegate_config::{self as config, Settings};
+use tidegate_http::{Coding, Cors, Status};
+use tidegate_site::{CacheConfig, HeaderRule, Redirect, SiteConfig, Symlinks, Types};
+
+use crate::limits::Share;
+
+/// What the sites of a shard keep in memory and open.
+pub(crate) fn cache_config(settings: &Settings, share: Share) -> CacheConfig {
+    CacheConfig {
+        inline_max: settings.io.inline_max,
+        hot_bytes: settings.cache.hot_bytes_per_core,
+        open_files: share.open_files,
+        valid: settings.cache.valid,
+    }
+}
+
+/// One site.
+pub(crate) fn site_config(site: &config::Site) -> SiteConfig {
+    SiteConfig {
+        names: site.names.clone(),
+        root: site.root.clone(),
+        index: site.index.clone(),
+        directory_listing: site.directory_listing,
+        hidden_files: site.hidden_files,
+        symlinks: symlinks(site.symlinks),
+        precompressed: site.precompressed.iter().copied().map(coding).collect(),
+        try_files: site.try_files.clone(),
+        spa_fallback: site.spa_fallback.clone(),
+        types: Types {
+            charset: site.charset.clone(),
+            default: site.default_type.clone(),
+            overrides: site.mime_types.clone(),
+        },
+        error_pages: site.error_pages.clone(),
+        headers: site.headers.iter().map(header_rule).collect(),
+        redirects: site.redirects.iter().map(redirect).collect(),
+        cors: Cors::new(site.cors.origins.clone(), site.cors.max_age.as_secs()),
+    }
+}
+
+fn symlinks(symlinks: config::Symlinks) -> Symlinks {
+    match symlinks {
+        config::Symlinks::Beneath => Symlinks::Beneath,
+        config::Symlinks::Never => Symlinks::Never,
+        config::Symlinks::Follow => Symlinks::Follow,
+    }
+}
+
+fn coding(coding: config::Coding) -> Coding {
+    match coding {
+        config::Coding::Brotli => Coding::Brotli,
+        config::Coding::Zstd => Coding::Zstd,
+        config::Coding::Gzip => Coding::Gzip,
+    }
+}
+
+fn header_rule(rule: &config::HeaderRule) -> HeaderRule {
+    HeaderRule {
+        pattern: rule.pattern.regex().clone(),
+        set: rule.fields(),
+    }
+}
+
+fn redirect(redirect: &config::Redirect) -> Redirect {
+    Redirect {
+        from: redirect.from.regex().clone(),
+        to: redirect.to.clone(),
+        status: Status::of_code(redirect.status).expect("the configuration was checked"),
+    }
+}

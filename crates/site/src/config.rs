@@ -1,0 +1,111 @@
+//! How sites are served, as plain values: whoever reads a configuration makes these of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use regex::bytes::Regex;
+use tidegate_http::{Coding, Cors, Status};
+
+use crate::mime::Types;
+
+/// One site.
+#[derive(Clone, Debug)]
+pub struct SiteConfig {
+    /// Host names in lower case, without port: exact, or `*.suffix` for any name below a suffix.
+    /// Empty: the default site.
+    pub names: Vec<String>,
+    /// The directory. It may be a symbolic link that is changed while it is served.
+    pub root: PathBuf,
+    /// File names tried in order for a directory.
+    pub index: Vec<String>,
+    /// Whether a directory without an index is listed.
+    pub directory_listing: bool,
+    /// Whether names that begin with a dot are served.
+    pub hidden_files: bool,
+    /// Which symbolic links are followed.
+    pub symlinks: Symlinks,
+    /// Codings whose variants are looked for beside a file, the preferred first.
+    pub precompressed: Vec<Coding>,
+    /// What is tried for a path, in order: `$path` stands for the path, a slash at the end for a
+    /// directory.
+    pub try_files: Vec<String>,
+    /// The path of the file that answers navigations to paths that lead to nothing.
+    pub spa_fallback: Option<String>,
+    /// Media types.
+    pub types: Types,
+    /// Paths of the files that are sent with a status.
+    pub error_pages: BTreeMap<u16, String>,
+    /// All whose pattern matches apply, in order.
+    pub headers: Vec<HeaderRule>,
+    /// The first whose pattern matches applies.
+    pub redirects: Vec<Redirect>,
+    /// Which other origins may read this site.
+    pub cors: Cors,
+}
+
+impl SiteConfig {
+    /// The default site: `root` with all defaults.
+    pub fn of(root: PathBuf) -> Self {
+        Self {
+            names: Vec::new(),
+            root,
+            index: vec!["index.html".to_owned()],
+            directory_listing: false,
+            hidden_files: false,
+            symlinks: Symlinks::Beneath,
+            precompressed: Coding::ALL.to_vec(),
+            try_files: vec!["$path".to_owned(), "$path/".to_owned()],
+            spa_fallback: None,
+            types: Types::default(),
+            error_pages: BTreeMap::new(),
+            headers: Vec::new(),
+            redirects: Vec::new(),
+            cors: Cors::default(),
+        }
+    }
+}
+
+/// Which symbolic links below a root are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Symlinks {
+    /// Those that stay below the root.
+    Beneath,
+    /// None.
+    Never,
+    /// All, wherever they lead.
+    Follow,
+}
+
+/// Header fields for the paths that a pattern matches.
+#[derive(Clone, Debug)]
+pub struct HeaderRule {
+    /// Of the decoded path; anchored at both ends.
+    pub pattern: Regex,
+    /// Name and value; an empty value takes back what a rule before it has set.
+    pub set: Vec<(String, String)>,
+}
+
+/// Sends clients elsewhere.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// Of the decoded path; anchored at both ends.
+    pub from: Regex,
+    /// A path or an absolute URI, in which `$1` to `$9` stand for what the groups of `from` captured.
+    pub to: String,
+    /// One of the 3xx that have a Location.
+    pub status: Status,
+}
+
+/// What one core keeps of what it looked up, for all its sites.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheConfig {
+    /// Files of at most this many bytes are kept in memory.
+    pub inline_max: usize,
+    /// Bytes of such files.
+    pub hot_bytes: u64,
+    /// Descriptors of larger files.
+    pub open_files: usize,
+    /// How long what was looked up is trusted before it is looked at again.
+    pub valid: Duration,
+}

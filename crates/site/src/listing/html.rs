@@ -1,0 +1,235 @@
+//! A listing for people: one page that needs nothing else, for any screen, by day and night.
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+use crate::listing::{Entries, Item, timestamp};
+
+/// The page runs nothing and loads nothing, whatever names its entries have.
+pub(crate) const FIELDS: &[u8] = b"Content-Type: text/html; charset=utf-8\r\n\
+    Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n\
+    Vary: Accept\r\n";
+
+const STYLE: &str = include_str!("style.css");
+
+/// In a link all is encoded but what no part of a URI or of HTML gives a meaning to. A colon has
+/// none behind "./".
+const IN_LINK: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b':')
+    .remove(b'@');
+
+/// More directories than this above the listed one are not links: each needs one more `../`.
+const LINKS_MAX: usize = 32;
+
+pub(crate) struct Html {
+    /// The decoded path, with its final slash.
+    path: Box<[u8]>,
+}
+
+impl Html {
+    pub(crate) fn new(path: &[u8]) -> Self {
+        Self { path: path.into() }
+    }
+
+    pub(crate) fn start(&self, out: &mut Vec<u8>, entries: &Entries) {
+        let shown = String::from_utf8_lossy(&self.path);
+        let title = escape(&shown);
+        put(
+            out,
+            format_args!(
+                "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+                 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+                 <meta name=\"color-scheme\" content=\"light dark\">\n\
+                 <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>"
+            ),
+        );
+        self.links_above(out);
+        let (directories, files) = counts(entries);
+        put(
+            out,
+            format_args!("</h1>\n<p>{directories}, {files}</p>\n<table>\n{HEADINGS}<tbody>\n"),
+        );
+        if self.path.len() > 1 {
+            out.extend_from_slice(UP.as_bytes());
+        }
+    }
+
+    /// The path, each directory of it a link.
+    fn links_above(&self, out: &mut Vec<u8>) {
+        let names: Vec<&[u8]> = self
+            .path
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
+            .collect();
+        let depth = names.len();
+        link_above(out, depth, "/");
+        for (index, name) in names.iter().enumerate() {
+            let shown = String::from_utf8_lossy(name);
+            link_above(out, depth - index - 1, &escape(&shown));
+            out.extend_from_slice(b"<wbr>/");
+        }
+    }
+}
+
+pub(crate) fn item(out: &mut Vec<u8>, item: &Item) {
+    let slash = if item.is_directory { "/" } else { "" };
+    let class = if item.is_directory {
+        " class=\"d\""
+    } else {
+        ""
+    };
+    let href = percent_encode(&item.name, IN_LINK);
+    let shown = String::from_utf8_lossy(&item.name);
+    let name = escape(&shown);
+    put(
+        out,
+        format_args!("<tr{class}><td><a href=\"./{href}{slash}\">{name}</a></td>"),
+    );
+    if item.is_directory {
+        out.extend_from_slice(b"<td></td>");
+    } else {
+        let (bytes, size) = (item.len, size(item.len));
+        put(out, format_args!("<td title=\"{bytes} bytes\">{size}</td>"));
+    }
+    let time = timestamp(item.modified);
+    let (date, clock) = (&time[..10], &time[11..16]);
+    put(
+        out,
+        format_args!(
+            "<td><time datetime=\"{time}\" title=\"{time}\">{date} <span>{clock}</span></time></td></tr>\n"
+        ),
+    );
+}
+
+pub(crate) fn end(out: &mut Vec<u8>, entries: &Entries) {
+    out.extend_from_slice(b"</tbody>\n</table>\n");
+    if entries.truncated {
+        let count = entries.items.len();
+        put(
+            out,
+            format_args!(
+                "<p class=\"more\">This directory has more than {count} entries; the others are not listed.</p>\n"
+            ),
+        );
+    }
+    out.extend_from_slice(b"</main>\n</body>\n</html>\n");
+}
+
+const HEADINGS: &str = "<thead><tr><th scope=\"col\">Name</th><th scope=\"col\">Size</th>\
+    <th scope=\"col\">Modified (UTC)</th></tr></thead>\n";
+
+const UP: &str = "<tr class=\"d\"><td><a href=\"../\">..</a></td><td></td><td></td></tr>\n";
+
+/// Appends a link to the directory `levels` above this one.
+fn link_above(out: &mut Vec<u8>, levels: usize, shown: &str) {
+    match levels {
+        0 => put(out, format_args!("<span>{shown}</span>")),
+        1..=LINKS_MAX => {
+            let href = "../".repeat(levels);
+            put(out, format_args!("<a href=\"{href}\">{shown}</a>"));
+        }
+        _ => out.extend_from_slice(shown.as_bytes()),
+    }
+}
+
+fn counts(entries: &Entries) -> (String, String) {
+    let directories = entries.items.iter().take_while(|item| item.is_directory);
+    let directories = directories.count();
+    let files = entries.items.len() - directories;
+    (
+        count(directories, "directory", "directories"),
+        count(files, "file", "files"),
+    )
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// As people read sizes: three digits at the most before the unit.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// Makes text of HTML's own characters, for content and for quoted attributes.
+fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(['&', '<', '>', '"', '\'']) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing to a Vec does not fail.
+    let written = out.write_fmt(text);
+    debug_assert!(written.is_ok());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_readable() {
+        let table = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1_048_575, "1.0 MiB"),
+            (10 * 1024 * 1024, "10.0 MiB"),
+            (u64::MAX, "16.0 EiB"),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn the_path_leads_up() {
+        let html = |path: &[u8]| {
+            let mut out = Vec::new();
+            Html::new(path).start(&mut out, &Entries::default());
+            String::from_utf8(out).unwrap()
+        };
+        let page = html(b"/a/b&c/");
+        assert!(
+            page.contains("<a href=\"../../\">/</a><a href=\"../\">a</a>"),
+            "{page}"
+        );
+        assert!(page.contains("<span>b&amp;c</span>"), "{page}");
+        assert!(page.contains("href=\"../\">..</a>"), "{page}");
+        assert!(!html(b"/").contains("href=\"../\""));
+    }
+}

@@ -1,0 +1,46 @@
+//! A listing for programs: an array of objects.
+
+use serde::Serialize;
+
+use crate::listing::{Item, timestamp};
+
+pub(crate) const FIELDS: &[u8] = b"Content-Type: application/json\r\nVary: Accept\r\n";
+
+/// An array has no place to say that it is not all.
+pub(crate) const FIELDS_TRUNCATED: &[u8] =
+    b"Content-Type: application/json\r\nVary: Accept\r\nX-Listing-Truncated: true\r\n";
+
+/// A name that is not UTF-8 has the replacement character where it is not.
+#[derive(Serialize)]
+struct Object<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    mtime: String,
+    /// Bytes of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+}
+
+pub(crate) fn start(out: &mut Vec<u8>) {
+    out.push(b'[');
+}
+pub(crate) fn item(out: &mut Vec<u8>, item: &Item, index: usize) {
+    out.extend_from_slice(if index == 0 { b"\n" } else { b",\n" });
+    let object = Object {
+        name: &String::from_utf8_lossy(&item.name),
+        kind: if item.is_directory {
+            "directory"
+        } else {
+            "file"
+        },
+        mtime: timestamp(item.modified),
+        size: (!item.is_directory).then_some(item.len),
+    };
+    // Neither a Vec nor an object of strings and numbers fails.
+    let written = serde_json::to_writer(out, &object);
+    debug_assert!(written.is_ok());
+}
+pub(crate) fn end(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"]\n");
+}

@@ -1,0 +1,283 @@
+//! Listings of directories, as HTML or JSON.
+//!
+//! A directory is read and sorted on another thread, at most [`ENTRIES_MAX`] entries of it; what
+//! is sent is made of them piece by piece, so that no listing takes much memory or holds the core.
+
+mod html;
+mod json;
+mod order;
+mod read;
+mod readers;
+
+use bytes::Bytes;
+
+use html::Html;
+
+pub(crate) use read::Config;
+pub(crate) use readers::Readers;
+
+/// Entries of a listing, at most; one that has more says so.
+pub(crate) const ENTRIES_MAX: usize = 100_000;
+
+/// Bytes of a piece, at most.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes that one entry takes, at most: its name has 255 bytes, each becomes at most three in the
+/// link and six in the text.
+const ENTRY_BYTES_MAX: usize = 3 * 1024;
+
+/// An entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) name: Box<[u8]>,
+    pub(crate) is_directory: bool,
+    /// Bytes.
+    pub(crate) len: u64,
+    /// Seconds since 1970.
+    pub(crate) modified: i64,
+}
+
+/// What was read of a directory, sorted.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    pub(crate) items: Vec<Item>,
+    /// Whether there are more.
+    pub(crate) truncated: bool,
+}
+
+/// How a listing is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Html,
+    Json,
+}
+
+impl Format {
+    pub(crate) fn of(wants_json: bool) -> Self {
+        if wants_json { Self::Json } else { Self::Html }
+    }
+}
+
+/// A listing that is being sent.
+pub struct Listing {
+    entries: Entries,
+    writer: Writer,
+    /// Entries that were written.
+    count: usize,
+    state: State,
+}
+
+enum Writer {
+    Html(Html),
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Start,
+    Middle,
+    Done,
+}
+
+impl Listing {
+    /// `path` is the decoded path of the directory, with its final slash.
+    pub(crate) fn new(path: &[u8], entries: Entries, format: Format) -> Self {
+        Self {
+            writer: match format {
+                Format::Html => Writer::Html(Html::new(path)),
+                Format::Json => Writer::Json,
+            },
+            entries,
+            count: 0,
+            state: State::Start,
+        }
+    }
+
+    /// The field lines of the response, each ended by CRLF; how long it is is not known before it
+    /// is sent.
+    pub fn fields(&self) -> &'static [u8] {
+        match (&self.writer, self.entries.truncated) {
+            (Writer::Html(_), _) => html::FIELDS,
+            (Writer::Json, false) => json::FIELDS,
+            (Writer::Json, true) => json::FIELDS_TRUNCATED,
+        }
+    }
+
+    /// Whether the directory has more entries than are listed.
+    pub fn is_truncated(&self) -> bool {
+        self.entries.truncated
+    }
+
+    /// The next bytes of the body, at most 64 KiB; `None`: that was all.
+    pub fn next_piece(&mut self) -> Option<Bytes> {
+        if self.state == State::Done {
+            return None;
+        }
+        let mut piece = Vec::with_capacity(PIECE_BYTES_MAX);
+        if self.state == State::Start {
+            self.writer.start(&mut piece, &self.entries);
+            self.state = State::Middle;
+        }
+        for item in &self.entries.items[self.count..] {
+            if piece.len() + ENTRY_BYTES_MAX > PIECE_BYTES_MAX {
+                return Some(piece.into());
+            }
+            self.writer.item(&mut piece, item, self.count);
+            self.count += 1;
+        }
+        self.writer.end(&mut piece, &self.entries);
+        self.state = State::Done;
+        Some(piece.into())
+    }
+}
+
+impl Writer {
+    fn start(&self, out: &mut Vec<u8>, entries: &Entries) {
+        match self {
+            Self::Html(html) => html.start(out, entries),
+            Self::Json => json::start(out),
+        }
+    }
+
+    fn item(&self, out: &mut Vec<u8>, item: &Item, index: usize) {
+        match self {
+            Self::Html(_) => html::item(out, item),
+            Self::Json => json::item(out, item, index),
+        }
+    }
+
+    fn end(&self, out: &mut Vec<u8>, entries: &Entries) {
+        match self {
+            Self::Html(_) => html::end(out, entries),
+            Self::Json => json::end(out),
+        }
+    }
+}
+
+/// A time in seconds since 1970 as `2026-11-22T17:00:00Z` (RFC 3339); what that cannot tell becomes
+/// the nearest time that it can.
+fn timestamp(seconds: i64) -> String {
+    use std::time::{Duration, SystemTime};
+    /// The end of the year 9999.
+    const SECONDS_MAX: u64 = 253_402_300_799;
+    let seconds = u64::try_from(seconds).unwrap_or(0).min(SECONDS_MAX);
+    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(name: &[u8], is_directory: bool) -> Item {
+        Item {
+            name: name.into(),
+            is_directory,
+            len: 1536,
+            modified: 784_111_777,
+        }
+    }
+
+    fn text(items: Vec<Item>, truncated: bool, format: Format) -> String {
+        let mut listing = Listing::new(b"/a <b>/", Entries { items, truncated }, format);
+        let mut text = Vec::new();
+        while let Some(piece) = listing.next_piece() {
+            assert!(piece.len() <= PIECE_BYTES_MAX);
+            text.extend_from_slice(&piece);
+        }
+        assert!(listing.next_piece().is_none());
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn names_are_escaped_and_links_lead_to_them() {
+        let table: [(&[u8], &str, &str); 7] = [
+            (b"a.txt", "./a.txt", "a.txt"),
+            // RFC 3986, section 4.2: without the dot "a" were a scheme.
+            (b"a:b", "./a:b", "a:b"),
+            (b"//", "./%2F%2F", "//"),
+            (b"a b?#%", "./a%20b%3F%23%25", "a b?#%"),
+            (
+                b"<script>\"'&",
+                "./%3Cscript%3E%22%27%26",
+                "&lt;script&gt;&quot;&#39;&amp;",
+            ),
+            (b"\xff\xc3\xa4", "./%FF%C3%A4", "\u{fffd}\u{e4}"),
+            (b"a\nb", "./a%0Ab", "a\nb"),
+        ];
+        for (name, href, shown) in table {
+            let html = text(vec![item(name, false)], false, Format::Html);
+            assert!(html.contains(&format!("href=\"{href}\"")), "{html}");
+            assert!(html.contains(&format!(">{shown}</a>")), "{html}");
+        }
+    }
+
+    #[test]
+    fn the_path_is_escaped() {
+        let html = text(Vec::new(), false, Format::Html);
+        assert!(html.contains("<title>/a &lt;b&gt;/</title>"), "{html}");
+        assert!(!html.contains("<b>"), "{html}");
+    }
+
+    #[test]
+    fn a_directory_has_a_slash_and_a_file_a_size() {
+        let html = text(
+            vec![item(b"d", true), item(b"f", false)],
+            false,
+            Format::Html,
+        );
+        assert!(html.contains("href=\"./d/\""), "{html}");
+        assert!(html.contains("title=\"1536 bytes\">1.5 KiB<"), "{html}");
+        assert!(html.contains("datetime=\"1994-11-06T08:49:37Z\""), "{html}");
+    }
+
+    #[test]
+    fn json_is_an_array_of_entries() {
+        let items = vec![item(b"d", true), item(b"a\"\\\n\xff", false)];
+        let json: serde_json::Value =
+            serde_json::from_str(&text(items, false, Format::Json)).unwrap();
+        let expected = serde_json::json!([
+            {"name": "d", "type": "directory", "mtime": "1994-11-06T08:49:37Z"},
+            {"name": "a\"\\\n\u{fffd}", "type": "file", "mtime": "1994-11-06T08:49:37Z", "size": 1536},
+        ]);
+        assert_eq!(json, expected);
+        assert_eq!(text(Vec::new(), false, Format::Json), "[]\n");
+    }
+
+    #[test]
+    fn a_truncated_listing_says_so() {
+        assert!(text(vec![item(b"a", false)], true, Format::Html).contains("more than 1 "));
+        assert!(!text(vec![item(b"a", false)], false, Format::Html).contains("more than"));
+        let entries = Entries {
+            items: Vec::new(),
+            truncated: true,
+        };
+        let json = Listing::new(b"/", entries, Format::Json);
+        assert!(json.is_truncated());
+        assert!(json.fields().starts_with(json::FIELDS));
+        assert_ne!(json.fields(), json::FIELDS);
+    }
+
+    #[test]
+    fn the_longest_names_fit_their_pieces() {
+        for byte in [b'"', b'\'', b'&', 0xff, 1] {
+            let items = vec![item(&[byte; 255], false); 100];
+            for format in [Format::Html, Format::Json] {
+                text(items.clone(), false, format);
+            }
+        }
+        // The longest path that can be opened.
+        let path = [b"/".as_slice(), &[b'"'; 4093], b"/"].concat();
+        let mut listing = Listing::new(&path, Entries::default(), Format::Html);
+        assert!(listing.next_piece().unwrap().len() <= PIECE_BYTES_MAX);
+        let path = b"/a".repeat(2047);
+        let mut listing = Listing::new(&path, Entries::default(), Format::Html);
+        assert!(listing.next_piece().unwrap().len() <= PIECE_BYTES_MAX);
+    }
+
+    #[test]
+    fn times_that_cannot_be_told_are_the_nearest() {
+        assert_eq!(timestamp(-1), "1970-01-01T00:00:00Z");
+        assert_eq!(timestamp(i64::MAX), "9999-12-31T23:59:59Z");
+    }
+}

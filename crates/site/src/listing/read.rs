@@ -1,0 +1,143 @@
+//! Reads a directory; this waits for the disk, on a thread where that does no harm.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{
+    AtFlags, Dir, DirEntry, FileType, Mode, OFlags, ResolveFlags, Statx, openat2, statx,
+};
+
+use crate::config::Symlinks;
+use crate::file::file_type;
+use crate::listing::{Entries, Item, order};
+use crate::names::is_hidden;
+use crate::root::{FIELDS, resolve_flags};
+
+/// Which entries are listed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    pub(crate) hidden_files: bool,
+    pub(crate) symlinks: Symlinks,
+    pub(crate) entries_max: usize,
+}
+
+/// A directory to read.
+pub(crate) struct Reading {
+    pub(crate) directory: OwnedFd,
+    pub(crate) root: OwnedFd,
+    /// Of the directory, relative to the root.
+    pub(crate) name: CString,
+    pub(crate) config: Config,
+}
+
+impl Reading {
+    /// Reads and sorts the entries that are served: regular files and directories, and links to
+    /// them that are followed. It ends early, with what it has, once it is `cancelled`.
+    pub(crate) fn run(self, cancelled: &AtomicBool) -> io::Result<Entries> {
+        let mut entries = Entries::default();
+        let names = Dir::new(self.directory.try_clone()?)?;
+        for entry in names {
+            if cancelled.load(Ordering::Relaxed) {
+                break;
+            }
+            let Some(item) = self.item(&entry?) else {
+                continue;
+            };
+            if entries.items.len() == self.config.entries_max {
+                entries.truncated = true;
+                break;
+            }
+            entries.items.push(item);
+        }
+        entries.items.sort_unstable_by(order::compare);
+        Ok(entries)
+    }
+
+    /// `None`: it is not served, or gone already.
+    fn item(&self, entry: &DirEntry) -> Option<Item> {
+        let name = entry.file_name();
+        let bytes = name.to_bytes();
+        if matches!(bytes, b"." | b"..") || (!self.config.hidden_files && is_hidden(bytes)) {
+            return None;
+        }
+        let stat = self.stat(name)?;
+        let file_type = file_type(&stat);
+        let is_directory = file_type == FileType::Directory;
+        (is_directory || file_type == FileType::RegularFile).then(|| Item {
+            name: bytes.into(),
+            is_directory,
+            len: stat.stx_size,
+            modified: stat.stx_mtime.tv_sec,
+        })
+    }
+
+    /// What an entry is, or what it leads to.
+    fn stat(&self, name: &CStr) -> Option<Statx> {
+        let stat = statx(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW, FIELDS).ok()?;
+        match (file_type(&stat), self.config.symlinks) {
+            (FileType::Symlink, Symlinks::Never) => None,
+            (FileType::Symlink, symlinks) => self.follow(name, resolve_flags(symlinks)),
+            _ => Some(stat),
+        }
+    }
+
+    /// What a link leads to, if it is followed there.
+    fn follow(&self, name: &CStr, resolve: ResolveFlags) -> Option<Statx> {
+        let name = [self.name.to_bytes(), b"/", name.to_bytes()].concat();
+        let target = openat2(
+            &self.root,
+            name.as_slice(),
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        );
+        statx(target.ok()?, c"", AtFlags::EMPTY_PATH, FIELDS).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::Path;
+
+    use super::*;
+
+    fn reading(directory: &Path, entries_max: usize) -> Reading {
+        let open = || OwnedFd::from(File::open(directory).unwrap());
+        Reading {
+            directory: open(),
+            root: open(),
+            name: c".".to_owned(),
+            config: Config {
+                hidden_files: false,
+                symlinks: Symlinks::Beneath,
+                entries_max,
+            },
+        }
+    }
+
+    #[test]
+    fn a_reading_is_bounded_and_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["a", "b", ".hidden"] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        for (entries_max, count, truncated) in [(1, 1, true), (2, 2, false), (3, 2, false)] {
+            let reading = reading(directory.path(), entries_max);
+            let entries = reading.run(&AtomicBool::new(false)).unwrap();
+            assert_eq!(entries.items.len(), count);
+            assert_eq!(entries.truncated, truncated);
+        }
+    }
+
+    #[test]
+    fn a_reading_that_nobody_waits_for_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("a"), "").unwrap();
+        let reading = reading(directory.path(), 1);
+        let entries = reading.run(&AtomicBool::new(true)).unwrap();
+        assert!(entries.items.is_empty());
+    }
+}

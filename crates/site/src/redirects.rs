@@ -1,0 +1,214 @@
+//! Where a site's rules send clients, and the redirect of a directory to its slash.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use regex::bytes::Captures;
+use tidegate_http::{Status, encode_path};
+
+use crate::config::Redirect;
+
+/// All but what RFC 3986, section 3.3, lets a path have.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+/// What the first rule that matches says.
+pub(crate) fn apply(
+    rules: &[Redirect],
+    path: &[u8],
+    query: Option<&str>,
+) -> Option<(Status, String)> {
+    rules.iter().find_map(|rule| {
+        let captures = rule.from.captures(path)?;
+        let location = expand(&rule.to, &captures);
+        Some((rule.status, with_query(location, query)))
+    })
+}
+
+/// `path` with its final slash, encoded.
+pub(crate) fn with_slash(path: &[u8]) -> String {
+    let mut location = String::new();
+    encode_path(path, &mut location);
+    location.push('/');
+    location
+}
+
+/// Puts what was captured, encoded, in the place of `$1` to `$9`.
+fn expand(to: &str, captures: &Captures<'_>) -> String {
+    let mut location = String::with_capacity(to.len() + captures[0].len());
+    let mut parts = to.split('$');
+    location.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        if let Some(digit @ b'1'..=b'9') = part.bytes().next() {
+            let group = captures.get(usize::from(digit - b'0'));
+            put(&mut location, group.map_or(b"", |group| group.as_bytes()));
+            location.push_str(&part[1..]);
+        } else {
+            location.push('$');
+            location.push_str(part);
+        }
+    }
+    on_this_host(location)
+}
+
+/// Appends what was captured; behind a host it becomes a path, never a part of the host.
+fn put(location: &mut String, captured: &[u8]) {
+    let captured = if ends_in_host(location) {
+        location.push('/');
+        let slashes = captured.iter().take_while(|byte| **byte == b'/').count();
+        &captured[slashes..]
+    } else {
+        captured
+    };
+    location.extend(percent_encode(captured, IN_PATH));
+}
+
+/// Whether `location` is a scheme and a host, to which a capture would add: `https://host` plus
+/// `@elsewhere` is another host.
+fn ends_in_host(location: &str) -> bool {
+    let authority = location.split_once("://").map(|(_, rest)| rest);
+    authority.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#']))
+}
+
+/// A location on this host begins with exactly one slash: `//elsewhere` is another host.
+fn on_this_host(location: String) -> String {
+    let slashes = location.bytes().take_while(|byte| *byte == b'/').count();
+    if slashes > 1 {
+        location[slashes - 1..].to_owned()
+    } else {
+        location
+    }
+}
+
+/// Adds the request's query, unless the rule has one of its own.
+fn with_query(mut location: String, query: Option<&str>) -> String {
+    let Some(query) = query else { return location };
+    let end = location.find('#').unwrap_or(location.len());
+    if !location[..end].contains('?') {
+        location.insert_str(end, query);
+        location.insert(end, '?');
+    }
+    location
+}
+
+#[cfg(test)]
+mod tests {
+    use regex::bytes::Regex;
+
+    use super::*;
+
+    /// From, to, path, query, location.
+    type Case = (
+        &'static str,
+        &'static str,
+        &'static [u8],
+        Option<&'static str>,
+        Option<&'static str>,
+    );
+
+    #[test]
+    fn rules_send_elsewhere() {
+        let table: [Case; 16] = [
+            ("^/old/([^/]*)$", "/new/$1", b"/old/a", None, Some("/new/a")),
+            ("^/old/([^/]*)$", "/new/$1", b"/old/a/b", None, None),
+            (
+                "^/old/([^/]*)$",
+                "/new/$1",
+                b"/old/a",
+                Some("b=c"),
+                Some("/new/a?b=c"),
+            ),
+            ("^/a$", "/b?own=1", b"/a", Some("b=c"), Some("/b?own=1")),
+            ("^/a$", "/b#part", b"/a", Some("c"), Some("/b?c#part")),
+            ("^/a$", "/b#is?it", b"/a", Some("c"), Some("/b?c#is?it")),
+            ("^/a$", "/b", b"/a", Some(""), Some("/b?")),
+            ("^/(.*)-(.*)$", "/$2/$1", b"/a-b", None, Some("/b/a")),
+            (
+                "^/(.*)$",
+                "https://example.org/$1",
+                b"/a b%\xff?",
+                None,
+                Some("https://example.org/a%20b%25%FF%3F"),
+            ),
+            // RFC 3986, section 3.2: what follows is no part of the host.
+            (
+                "^/x(.*)$",
+                "https://example.org$1",
+                b"/x@evil.org",
+                None,
+                Some("https://example.org/@evil.org"),
+            ),
+            (
+                "^/x(.*)$",
+                "https://example.org$1",
+                b"/x/a",
+                None,
+                Some("https://example.org/a"),
+            ),
+            // RFC 3986, section 4.2: two slashes begin a host.
+            ("^/x(.*)$", "/$1", b"/x/evil.org", None, Some("/evil.org")),
+            (
+                "^/x(.*)$",
+                "/$1",
+                b"/x\\evil.org",
+                None,
+                Some("/%5Cevil.org"),
+            ),
+            ("^/x(.*)$", "$1", b"/x/evil.org", None, Some("/evil.org")),
+            ("^/a$", "/costs$", b"/a", None, Some("/costs$")),
+            ("^/(a)$", "/$1$9!", b"/a", None, Some("/a!")),
+        ];
+        for (from, to, path, query, expected) in table {
+            let rule = Redirect {
+                from: Regex::new(&format!("(?s-u){from}")).unwrap(),
+                to: to.to_owned(),
+                status: Status::FOUND,
+            };
+            let location = apply(&[rule], path, query).map(|(_, location)| location);
+            assert_eq!(location.as_deref(), expected, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_applies() {
+        let rule = |from: &str, status| Redirect {
+            from: Regex::new(from).unwrap(),
+            to: "/b".to_owned(),
+            status,
+        };
+        let rules = [
+            rule("^/c$", Status::FOUND),
+            rule("^/a$", Status::SEE_OTHER),
+            rule("^/a$", Status::FOUND),
+        ];
+        let status = apply(&rules, b"/a", None).map(|(status, _)| status);
+        assert_eq!(status, Some(Status::SEE_OTHER));
+    }
+
+    #[test]
+    fn a_directory_is_never_another_host() {
+        let table: [(&[u8], &str); 3] = [
+            (b"/a b", "/a%20b/"),
+            (b"//evil.org", "/evil.org/"),
+            (b"/\\evil.org", "/%5Cevil.org/"),
+        ];
+        for (path, expected) in table {
+            assert_eq!(with_slash(path), expected);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A file with its variants, and whether it still is what its path leads to.
+
+use std::ffi::CString;
+use std::rc::Rc;
+
+use tidegate_http::{Accepted, Choice};
+
+use crate::content_tag;
+use crate::file::{File, Identity};
+use crate::root::Tree;
+
+/// What a path leads to.
+pub(crate) struct Resource {
+    pub(crate) file: Rc<File>,
+    /// The preferred first.
+    pub(crate) variants: Vec<Rc<File>>,
+    /// All that was seen on the way: while nothing of it changes, the path leads here.
+    pub(crate) seen: Vec<Seen>,
+    /// Whether a change after the look would show in what was seen.
+    pub(crate) settled: bool,
+    /// A content whose hash was not known yet.
+    pub(crate) untagged: Vec<Identity>,
+}
+
+/// A name, and what was there; `None`: nothing.
+pub(crate) struct Seen {
+    pub(crate) name: CString,
+    pub(crate) identity: Option<Identity>,
+}
+
+impl Resource {
+    /// What serves a client best that accepts `accepted`.
+    pub(crate) fn choose(&self, accepted: Accepted) -> &Rc<File> {
+        if self.variants.is_empty() {
+            return &self.file;
+        }
+        let codings = self.variants.iter().filter_map(|file| file.coding);
+        match accepted.choose(codings) {
+            Choice::Coded(coding) => self
+                .variants
+                .iter()
+                .find(|file| file.coding == Some(coding))
+                .unwrap_or(&self.file),
+            // Not acceptable, and better than nothing (RFC 9110, section 12.5.3).
+            Choice::Identity | Choice::None => &self.file,
+        }
+    }
+
+    /// Looks again: whether everything is as it was seen.
+    pub(crate) async fn is_unchanged(&self, tree: &Tree) -> bool {
+        if !self.settled || self.untagged.iter().any(content_tag::is_known) {
+            return false;
+        }
+        // All are queued before the first is waited for.
+        let looks: Vec<_> = self.seen.iter().map(|seen| tree.stat(&seen.name)).collect();
+        for (look, seen) in looks.into_iter().zip(&self.seen) {
+            let now = look.await.ok().map(|stat| Identity::of(&stat));
+            if now != seen.identity {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn memory(&self) -> u64 {
+        let files: u64 = self.files().map(|file| file.memory()).sum();
+        let names = self.seen.iter().map(|seen| seen.name.as_bytes().len());
+        let seen = names.sum::<usize>() + self.seen.len() * size_of::<Seen>();
+        files + (seen + size_of::<Self>()) as u64
+    }
+
+    /// Descriptors that it keeps open.
+    pub(crate) fn descriptors(&self) -> u64 {
+        self.files().map(|file| file.descriptors()).sum()
+    }
+
+    fn files(&self) -> impl Iterator<Item = &Rc<File>> {
+        self.variants.iter().chain([&self.file])
+    }
+}

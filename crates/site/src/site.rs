@@ -1,0 +1,460 @@
+//! One site: what its paths lead to, from what is known or from the disk.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use tidegate_http::{Accepted, Cors, Status, write_field};
+use tidegate_uring::Ring;
+
+use crate::cache::{Cache, Entry, Hasher, Known, Name};
+use crate::config::{CacheConfig, SiteConfig};
+use crate::describe::{FALLBACK_VARY, Purpose};
+use crate::error::{Error, RootError};
+use crate::file::File;
+use crate::listing::{self, Listing, Readers};
+use crate::lookup::{Directory, Lookup, Outcome};
+use crate::names::{is_hidden, last_segment};
+use crate::release::{Numbers, Release, ReleaseConfig};
+use crate::resource::Resource;
+use crate::root::{Tree, resolve_flags};
+use crate::{redirects, rules};
+
+/// What a request wants, as far as it decides what a path leads to.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Decoded: it begins with a slash and has no dot segments.
+    pub path: &'a [u8],
+    /// The content codings that may be sent.
+    pub accepted: Accepted,
+    /// Whether a browser opens it as a page.
+    pub navigates: bool,
+    /// Whether a listing is wanted as JSON.
+    pub wants_json: bool,
+}
+
+/// What is known of a path, without waiting.
+pub enum Cached {
+    /// A file to send.
+    File(Rc<File>),
+    /// Nothing is there: 404.
+    Absent {
+        /// The error page.
+        page: Option<Rc<File>>,
+    },
+    /// Ask [`Site::redirect`], then [`Site::find`].
+    Unknown,
+}
+
+/// What a path leads to.
+pub enum Found {
+    /// A file to send.
+    File(Rc<File>),
+    /// The file that the site's own scripts make of this path what it is: to be sent with 200.
+    Fallback(Rc<File>),
+    /// A directory, by a path without its final slash.
+    Redirect {
+        /// 301.
+        status: Status,
+        /// The path with its slash, encoded; without a query.
+        location: String,
+    },
+    /// A directory to list.
+    Listing(Listing),
+    /// Nothing to send.
+    Refused {
+        /// What to say.
+        status: Status,
+        /// The error page.
+        page: Option<Rc<File>>,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// What the sites of one core share.
+pub(crate) struct Shared {
+    pub(crate) cache: RefCell<Cache>,
+    pub(crate) hasher: Hasher,
+    pub(crate) numbers: Numbers,
+    pub(crate) readers: Readers,
+    pub(crate) config: CacheConfig,
+}
+
+/// One site, as one core serves it.
+pub struct Site {
+    number: usize,
+    config: SiteConfig,
+    release: Release,
+    shared: Rc<Shared>,
+}
+
+/// What a lookup yields, whoever asks.
+enum Answer {
+    Known(Known),
+    Directory(Directory),
+}
+
+impl Site {
+    pub(crate) fn open(
+        number: usize,
+        config: SiteConfig,
+        shared: &Rc<Shared>,
+        ring: &Ring,
+    ) -> Result<Self, RootError> {
+        let release = Release::open(
+            ring,
+            &ReleaseConfig {
+                path: &config.root,
+                resolve: resolve_flags(config.symlinks),
+                valid: shared.config.valid,
+                numbers: &shared.numbers,
+            },
+        )?;
+        Ok(Self {
+            number,
+            config,
+            release,
+            shared: Rc::clone(shared),
+        })
+    }
+
+    /// Its place among the sites that were opened.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Which other origins may read it.
+    pub fn cors(&self) -> &Cors {
+        &self.config.cors
+    }
+
+    /// What `path` is known to lead to. Free of syscalls and allocation.
+    ///
+    /// A path that [`Site::redirect`] catches is never known here.
+    pub fn cached(&self, path: &[u8], accepted: Accepted, now: Instant) -> Cached {
+        let root = self.release.trusted(now);
+        if root == 0 {
+            return Cached::Unknown;
+        }
+        let cache = self.shared.cache.borrow();
+        match trusted(&cache, self.name(root, Purpose::Itself, path), now) {
+            Some(Known::Resource(resource)) => Cached::File(Rc::clone(resource.choose(accepted))),
+            Some(Known::Absent) if !self.may_fall_back(path) => {
+                self.cached_page(&cache, root, accepted, now)
+            }
+            Some(Known::Slash | Known::Absent) | None => Cached::Unknown,
+        }
+    }
+
+    /// Where the site's rules send whoever asks for `path`: the location with the `query`, unless
+    /// the rule has one of its own.
+    pub fn redirect(&self, path: &[u8], query: Option<&str>) -> Option<(Status, String)> {
+        redirects::apply(&self.config.redirects, path, query)
+    }
+
+    /// What a path leads to that [`Site::redirect`] says nothing of.
+    ///
+    /// Dropped: the lookup is cancelled, and nothing of it stays.
+    pub async fn find(&self, wanted: &Wanted<'_>, now: Instant) -> Found {
+        match self.locate(wanted, now).await {
+            Ok(found) => found,
+            Err(error) => {
+                let status = error.status();
+                Found::Refused {
+                    status,
+                    page: self.error_page(status, wanted.accepted, now).await,
+                    error,
+                }
+            }
+        }
+    }
+
+    /// Whether the site names a page for a status: ask [`Site::error_page`] for it.
+    pub fn names_error_page(&self, status: Status) -> bool {
+        self.config.error_pages.contains_key(&status.code())
+    }
+
+    /// The site's page for a status, if it has one.
+    ///
+    /// Dropped: the lookup is cancelled, and nothing of it stays.
+    pub async fn error_page(
+        &self,
+        status: Status,
+        accepted: Accepted,
+        now: Instant,
+    ) -> Option<Rc<File>> {
+        let path = self.config.error_pages.get(&status.code())?;
+        let tree = self.release.current().ok()?;
+        let resource = self
+            .internal(&tree, Purpose::ErrorPage, path, now)
+            .await
+            .ok()??;
+        Some(Rc::clone(resource.choose(accepted)))
+    }
+
+    /// The field lines that the site's rules set on an answer to `path` that comes with none of
+    /// its files: errors (with or without a page), redirects, listings.
+    pub fn fields_for(&self, path: &[u8], status: Status) -> Vec<u8> {
+        let mut lines = rules::apply(&self.config.headers, path).lines(status);
+        if status == Status::NOT_FOUND && self.may_fall_back(path) {
+            write_field(&mut lines, "Vary", FALLBACK_VARY);
+        }
+        lines
+    }
+
+    async fn locate(&self, wanted: &Wanted<'_>, now: Instant) -> Result<Found, Error> {
+        let tree = self.tree(now).await?;
+        if !self.config.hidden_files && is_hidden(wanted.path) {
+            return Err(Error::NotFound);
+        }
+        match self.known(&tree, Purpose::Itself, wanted.path, now).await? {
+            Answer::Known(Known::Resource(resource)) => {
+                Ok(Found::File(Rc::clone(resource.choose(wanted.accepted))))
+            }
+            Answer::Known(Known::Slash) => Ok(Found::Redirect {
+                status: Status::MOVED_PERMANENTLY,
+                location: redirects::with_slash(wanted.path),
+            }),
+            Answer::Known(Known::Absent) => self.fall_back(&tree, wanted, now).await,
+            Answer::Directory(directory) => self.list(&tree, directory, wanted).await,
+        }
+    }
+
+    /// The root. What was looked up in one that is no longer it is dropped at once.
+    async fn tree(&self, now: Instant) -> Result<Tree, Error> {
+        let before = self.release.number();
+        let mut looked = self.release.look(now, &self.shared.numbers).await;
+        if let Err(Error::Busy(_)) = looked {
+            self.shared.cache.borrow_mut().close_files();
+            looked = self.release.look(now, &self.shared.numbers).await;
+        }
+        if before != 0 && before != self.release.number() {
+            self.shared.cache.borrow_mut().forget(before);
+        }
+        looked
+    }
+
+    async fn fall_back(
+        &self,
+        tree: &Tree,
+        wanted: &Wanted<'_>,
+        now: Instant,
+    ) -> Result<Found, Error> {
+        let path = match &self.config.spa_fallback {
+            Some(path) if wanted.navigates && self.may_fall_back(wanted.path) => path,
+            _ => return Err(Error::NotFound),
+        };
+        let resource = self.internal(tree, Purpose::Fallback, path, now).await?;
+        let resource = resource.ok_or(Error::NotFound)?;
+        Ok(Found::Fallback(Rc::clone(resource.choose(wanted.accepted))))
+    }
+
+    /// Whether `path` may be a page that the site's scripts make: a missing script or image must
+    /// stay missing.
+    fn may_fall_back(&self, path: &[u8]) -> bool {
+        self.config.spa_fallback.is_some() && is_page_name(last_segment(path))
+    }
+
+    async fn list(
+        &self,
+        tree: &Tree,
+        directory: Directory,
+        wanted: &Wanted<'_>,
+    ) -> Result<Found, Error> {
+        let config = listing::Config {
+            hidden_files: self.config.hidden_files,
+            symlinks: self.config.symlinks,
+            entries_max: listing::ENTRIES_MAX,
+        };
+        let entries = self.shared.readers.read(tree, directory, config).await?;
+        let format = listing::Format::of(wanted.wants_json);
+        Ok(Found::Listing(Listing::new(wanted.path, entries, format)))
+    }
+
+    /// A file that the site names itself.
+    async fn internal(
+        &self,
+        tree: &Tree,
+        purpose: Purpose,
+        path: &str,
+        now: Instant,
+    ) -> Result<Option<Rc<Resource>>, Error> {
+        match self.known(tree, purpose, path.as_bytes(), now).await? {
+            Answer::Known(Known::Resource(resource)) => Ok(Some(resource)),
+            Answer::Known(Known::Slash | Known::Absent) | Answer::Directory(_) => Ok(None),
+        }
+    }
+
+    /// What is known of a path, looked at again if its time is over.
+    async fn known(
+        &self,
+        tree: &Tree,
+        purpose: Purpose,
+        path: &[u8],
+        now: Instant,
+    ) -> Result<Answer, Error> {
+        let name = self.name(tree.number, purpose, path);
+        let entry = self.shared.cache.borrow().get(name).cloned();
+        let Some(entry) = entry else {
+            return self.look_up(tree, purpose, path, now).await;
+        };
+        if now < entry.trusted_until {
+            return Ok(Answer::Known(entry.known));
+        }
+        let looking = Looking::begin(&self.shared, name, now);
+        let answer = match &entry.known {
+            Known::Resource(resource) if resource.is_unchanged(tree).await => {
+                Ok(Answer::Known(entry.known))
+            }
+            _ => self.look_up(tree, purpose, path, now).await,
+        };
+        looking.done();
+        answer
+    }
+
+    /// Looks a path up on the disk, and notes what it leads to.
+    async fn look_up(
+        &self,
+        tree: &Tree,
+        purpose: Purpose,
+        path: &[u8],
+        now: Instant,
+    ) -> Result<Answer, Error> {
+        let mut outcome = self.lookup(tree, purpose, path).run().await;
+        if let Err(Error::Busy(_)) = outcome {
+            self.shared.cache.borrow_mut().close_files();
+            outcome = self.lookup(tree, purpose, path).run().await;
+        }
+        let name = self.name(tree.number, purpose, path);
+        let known = match outcome {
+            Ok(Outcome::Resource(resource)) => Known::Resource(Rc::new(resource)),
+            Ok(Outcome::Slash) => Known::Slash,
+            Ok(Outcome::Absent) => Known::Absent,
+            Ok(Outcome::Directory(directory)) => {
+                self.shared.cache.borrow_mut().remove(name);
+                return Ok(Answer::Directory(directory));
+            }
+            Err(error) => {
+                self.shared.cache.borrow_mut().remove(name);
+                return Err(error);
+            }
+        };
+        self.note(tree, name, &known, now);
+        Ok(Answer::Known(known))
+    }
+
+    fn lookup<'a>(&'a self, tree: &'a Tree, purpose: Purpose, path: &'a [u8]) -> Lookup<'a> {
+        Lookup {
+            tree,
+            config: &self.config,
+            inline_max: self.shared.config.inline_max,
+            purpose,
+            path,
+            seen: Vec::new(),
+        }
+    }
+
+    fn note(&self, tree: &Tree, name: Name<'_>, known: &Known, now: Instant) {
+        // A root that was replaced meanwhile has been forgotten.
+        if tree.number == self.release.number() {
+            let entry = Entry {
+                known: known.clone(),
+                trusted_until: now + self.shared.config.valid,
+            };
+            self.shared.cache.borrow_mut().insert(name, entry);
+        }
+    }
+
+    fn cached_page(&self, cache: &Cache, root: u32, accepted: Accepted, now: Instant) -> Cached {
+        let code = Status::NOT_FOUND.code();
+        let Some(path) = self.config.error_pages.get(&code) else {
+            return Cached::Absent { page: None };
+        };
+        let name = self.name(root, Purpose::ErrorPage, path.as_bytes());
+        match trusted(cache, name, now) {
+            Some(Known::Resource(resource)) => Cached::Absent {
+                page: Some(Rc::clone(resource.choose(accepted))),
+            },
+            Some(Known::Slash | Known::Absent) => Cached::Absent { page: None },
+            None => Cached::Unknown,
+        }
+    }
+
+    fn name<'a>(&self, root: u32, purpose: Purpose, path: &'a [u8]) -> Name<'a> {
+        self.shared.hasher.name(root, purpose as u32, path)
+    }
+}
+
+fn trusted<'a>(cache: &'a Cache, name: Name<'_>, now: Instant) -> Option<&'a Known> {
+    let entry = cache.get(name)?;
+    (now < entry.trusted_until).then_some(&entry.known)
+}
+
+/// A name without an extension, or a page's.
+fn is_page_name(name: &[u8]) -> bool {
+    match name.rsplit(|byte| *byte == b'.').next() {
+        Some(extension) if extension.len() < name.len() => extension.eq_ignore_ascii_case(b"html"),
+        _ => true,
+    }
+}
+
+/// One request looks at an entry again whose time is over. Meanwhile it is trusted for another
+/// period, so that the others are not kept waiting; if the look does not come to its end, the
+/// next request looks.
+struct Looking<'a> {
+    shared: &'a Shared,
+    name: Name<'a>,
+    expired: Instant,
+    done: bool,
+}
+
+impl<'a> Looking<'a> {
+    fn begin(shared: &'a Shared, name: Name<'a>, now: Instant) -> Self {
+        let until = now + shared.config.valid;
+        shared.cache.borrow_mut().trust(name, until);
+        Self {
+            shared,
+            name,
+            expired: now,
+            done: false,
+        }
+    }
+
+    fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.shared
+                .cache
+                .borrow_mut()
+                .trust(self.name, self.expired);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_pages_fall_back() {
+        let table: [(&[u8], bool); 8] = [
+            (b"", true),
+            (b"users", true),
+            (b"page.html", true),
+            (b"page.HTML", true),
+            (b"app.js", false),
+            (b"v1.2", false),
+            (b"a.html.map", false),
+            (b"a.", false),
+        ];
+        for (name, expected) in table {
+            assert_eq!(is_page_name(name), expected, "{}", name.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Precompressed variants beside a file: `app.js.br` is `app.js` in Brotli.
+//!
+//! A variant counts if it is a regular file below the root and not older than its original. Which
+//! are there is known as long as the original is: that none was added is seen by the directory's
+//! identity, one statx for all that are not there.
+
+use std::ffi::CString;
+
+use futures_util::future::join_all;
+use rustix::fs::{FileType, Statx};
+use tidegate_http::Coding;
+use tidegate_uring::Fd;
+
+use crate::error::Error;
+use crate::file::file_type;
+use crate::names::with_extension;
+use crate::root::Tree;
+
+/// A variant that was looked for.
+pub(crate) struct Sought {
+    pub(crate) coding: Coding,
+    pub(crate) name: CString,
+    /// `None`: there is none.
+    pub(crate) found: Option<(Fd, Statx)>,
+    /// It is there and counts.
+    pub(crate) fresh: bool,
+}
+
+/// Looks for the variants of the file `name`, all at once.
+pub(crate) async fn seek(
+    tree: &Tree,
+    codings: &[Coding],
+    name: &CString,
+    original: &Statx,
+) -> Result<Vec<Sought>, Error> {
+    if is_compressed(name) {
+        return Ok(Vec::new());
+    }
+    let sought = codings
+        .iter()
+        .map(|coding| seek_one(tree, *coding, name, original));
+    join_all(sought).await.into_iter().collect()
+}
+
+async fn seek_one(
+    tree: &Tree,
+    coding: Coding,
+    original_name: &CString,
+    original: &Statx,
+) -> Result<Sought, Error> {
+    let name = with_extension(original_name, coding.extension());
+    let found = match open(tree, &name).await {
+        Ok(found) => Some(found),
+        // A variant that cannot be read is none; without descriptors nobody can tell.
+        Err(Error::Busy(error)) => return Err(Error::Busy(error)),
+        Err(_) => None,
+    };
+    let fresh = found.as_ref().is_some_and(|(_, stat)| {
+        file_type(stat) == FileType::RegularFile && !is_older(stat, original)
+    });
+    Ok(Sought {
+        coding,
+        name,
+        found,
+        fresh,
+    })
+}
+
+async fn open(tree: &Tree, name: &CString) -> Result<(Fd, Statx), Error> {
+    let file = tree.open(name).await?;
+    let stat = tree.stat_open(&file).await?;
+    Ok((file, stat))
+}
+
+/// Whether a variant was made before its original was last changed. A tool that keeps times
+/// without fractions of a second makes a variant that only looks older.
+fn is_older(variant: &Statx, original: &Statx) -> bool {
+    let (variant, original) = (&variant.stx_mtime, &original.stx_mtime);
+    let fraction = if variant.tv_nsec == 0 {
+        0
+    } else {
+        original.tv_nsec
+    };
+    (variant.tv_sec, variant.tv_nsec) < (original.tv_sec, fraction)
+}
+
+/// Whether a file is a variant itself.
+fn is_compressed(name: &CString) -> bool {
+    let name = name.as_bytes();
+    Coding::ALL.iter().any(|coding| {
+        name.strip_suffix(coding.extension().as_bytes())
+            .is_some_and(|stem| stem.ends_with(b"."))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_has_no_variants() {
+        for (name, expected) in [
+            (c"a.js", false),
+            (c"a.js.br", true),
+            (c"a.tar.gz", true),
+            (c"a.zst", true),
+            (c"gz", false),
+            (c"br/a", false),
+        ] {
+            assert_eq!(is_compressed(&name.to_owned()), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn older_is_told_by_the_precision_of_the_variant() {
+        let file = tempfile::tempfile().unwrap();
+        let flags = rustix::fs::AtFlags::EMPTY_PATH;
+        let at = |tv_sec, tv_nsec| {
+            let mut stat = rustix::fs::statx(&file, c"", flags, crate::root::FIELDS).unwrap();
+            stat.stx_mtime.tv_sec = tv_sec;
+            stat.stx_mtime.tv_nsec = tv_nsec;
+            stat
+        };
+        // variant, original, is the variant older
+        for (variant, original, expected) in [
+            ((5, 5), (5, 5), false),
+            ((5, 4), (5, 5), true),
+            ((5, 0), (5, 5), false),
+            ((4, 9), (5, 0), true),
+            ((6, 0), (5, 9), false),
+        ] {
+            let older = is_older(&at(variant.0, variant.1), &at(original.0, original.1));
+            assert_eq!(older, expected, "{variant:?} {original:?}");
+        }
+    }
+}

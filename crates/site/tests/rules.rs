@@ -1,0 +1,108 @@
+//! Header rules and redirects of a site.
+
+mod support;
+
+use regex::bytes::Regex;
+use support::{Bench, Tree, fields, file, run};
+use tidegate_http::Status;
+use tidegate_site::{Found, HeaderRule, Redirect};
+
+fn rule(pattern: &str, set: &[(&str, &str)]) -> HeaderRule {
+    HeaderRule {
+        pattern: Regex::new(pattern).unwrap(),
+        set: set
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+    }
+}
+
+#[test]
+fn rules_are_in_the_fields_of_files() {
+    let tree = Tree::new(&[
+        ("assets/a.js", "a"),
+        ("assets/a.js.br", "b"),
+        ("app.html", "app"),
+    ]);
+    run(async {
+        let bench = Bench::with(&tree, |config| {
+            config.spa_fallback = Some("/app.html".to_owned());
+            config.headers = vec![
+                rule(
+                    "^.*$",
+                    &[
+                        ("X-All", "yes"),
+                        ("Cache-Control", "no-cache"),
+                        ("Vary", "Cookie"),
+                    ],
+                ),
+                rule(
+                    "^/assets/.*$",
+                    &[("cache-control", "public, max-age=31536000, immutable")],
+                ),
+                rule("^/assets/a\\.js$", &[("Content-Type", "text/x-own")]),
+            ];
+        });
+        let asset = file(bench.find("/assets/a.js").await);
+        let lines = fields(&asset);
+        assert!(lines.starts_with("Content-Type: text/x-own\r\n"), "{lines}");
+        assert!(lines.contains("\r\nX-All: yes\r\n"), "{lines}");
+        assert!(
+            lines.contains("immutable\r\n") && !lines.contains("no-cache"),
+            "{lines}"
+        );
+        assert!(
+            lines.contains("\r\nVary: Cookie, Accept-Encoding\r\n"),
+            "{lines}"
+        );
+        assert_eq!(lines.matches("Content-Type").count(), 1);
+        assert_eq!(asset.content_type, "text/x-own");
+        // RFC 9110, section 15.4.5.
+        let not_modified = String::from_utf8(asset.not_modified_fields().to_vec()).unwrap();
+        assert!(not_modified.contains("immutable\r\n"), "{not_modified}");
+        // The rules of the fallback are those of its own path, whatever path it is sent for.
+        let Found::Fallback(app) = bench.navigate("/assets/none").await else {
+            panic!("no fallback");
+        };
+        assert!(fields(&app).contains("\r\nCache-Control: no-cache\r\n"));
+    });
+}
+
+#[test]
+fn answers_without_a_file_have_lines_of_their_own() {
+    let tree = Tree::new(&[]);
+    run(async {
+        let bench = Bench::with(&tree, |config| {
+            config.headers = vec![rule(
+                "^/a/.*$",
+                &[("X-A", "1"), ("Expires", "0"), ("Cache-Control", "b")],
+            )];
+        });
+        let lines = |path: &[u8], status| bench.site.fields_for(path, status);
+        assert_eq!(lines(b"/a/x", Status::NOT_FOUND), b"X-A: 1\r\n");
+        assert_eq!(
+            lines(b"/a/x", Status::FOUND),
+            b"X-A: 1\r\nExpires: 0\r\nCache-Control: b\r\n"
+        );
+        assert_eq!(lines(b"/b", Status::NOT_FOUND), b"");
+    });
+}
+
+#[test]
+fn redirects_keep_the_query() {
+    let tree = Tree::new(&[("index.html", "")]);
+    run(async {
+        let bench = Bench::with(&tree, |config| {
+            config.redirects = vec![Redirect {
+                from: Regex::new("(?s-u)^/old/(.*)$").unwrap(),
+                to: "/new/$1".to_owned(),
+                status: Status::PERMANENT_REDIRECT,
+            }];
+        });
+        assert_eq!(
+            bench.site.redirect(b"/old/a b", Some("c=d")),
+            Some((Status::PERMANENT_REDIRECT, "/new/a%20b?c=d".to_owned()))
+        );
+        assert_eq!(bench.site.redirect(b"/new/a", None), None);
+    });
+}

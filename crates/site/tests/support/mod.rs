@@ -1,0 +1,239 @@
+//! What the tests share: a tree on the disk, and sites of it on an executor of their own.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use glommio::{LocalExecutorBuilder, Placement};
+use tempfile::TempDir;
+use tidegate_http::{Accepted, Limits, parse};
+use tidegate_site::{CacheConfig, Cached, Content, File, Found, Site, SiteConfig, Sites, Wanted};
+use tidegate_uring::{Config, Ring};
+
+/// How long lookups are trusted in the tests.
+pub(crate) const VALID: Duration = Duration::from_secs(1);
+
+/// Larger files are not kept in memory in the tests.
+pub(crate) const INLINE_MAX: usize = 1024;
+
+/// A directory to be served.
+pub(crate) struct Tree(TempDir);
+
+impl Tree {
+    /// Files of these names and contents, a minute old.
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+        let tree = Self(tempfile::tempdir().unwrap());
+        for (name, content) in files {
+            tree.write(name, content.as_bytes());
+        }
+        age_all(tree.0.path());
+        tree
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.0.path().to_owned()
+    }
+
+    /// Writes a file, with the directories it needs; it is a minute old.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        set_modified(&path, minutes_ago(1));
+    }
+
+    pub(crate) fn link(&self, target: impl AsRef<Path>, name: &str) {
+        std::os::unix::fs::symlink(target, self.path(name)).unwrap();
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        fs::remove_file(self.path(name)).unwrap();
+    }
+
+    pub(crate) fn set_modified(&self, name: &str, time: SystemTime) {
+        set_modified(&self.path(name), time);
+    }
+}
+
+fn age_all(directory: &Path) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            age_all(&entry.path());
+        }
+    }
+    set_modified(directory, minutes_ago(1));
+}
+
+pub(crate) fn set_modified(path: &Path, time: SystemTime) {
+    let file = fs::File::open(path).unwrap();
+    file.set_modified(time).unwrap();
+}
+
+pub(crate) fn minutes_ago(minutes: u64) -> SystemTime {
+    SystemTime::now() - Duration::from_secs(60 * minutes)
+}
+
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
+    LocalExecutorBuilder::new(Placement::Unbound)
+        .make()
+        .unwrap()
+        .run(future)
+}
+
+pub(crate) fn cache() -> CacheConfig {
+    CacheConfig {
+        inline_max: INLINE_MAX,
+        hot_bytes: 1 << 20,
+        open_files: 64,
+        valid: VALID,
+    }
+}
+
+/// One site, and a clock that the test turns.
+pub(crate) struct Bench {
+    pub(crate) site: Rc<Site>,
+    pub(crate) now: Instant,
+}
+
+impl Bench {
+    pub(crate) fn new(tree: &Tree) -> Self {
+        Self::with(tree, |_| ())
+    }
+
+    pub(crate) fn with(tree: &Tree, change: impl FnOnce(&mut SiteConfig)) -> Self {
+        let mut config = SiteConfig::of(tree.root());
+        change(&mut config);
+        Self::of(config, cache())
+    }
+
+    pub(crate) fn of(config: SiteConfig, cache: CacheConfig) -> Self {
+        let ring = Ring::start(&Config::default()).unwrap();
+        let sites = Sites::open(vec![config], cache, &ring).unwrap();
+        Self {
+            site: Rc::clone(sites.of(None)),
+            now: Instant::now(),
+        }
+    }
+
+    /// Lets what was looked up lose its trust.
+    pub(crate) fn wait(&mut self) {
+        self.now += VALID + Duration::from_millis(1);
+    }
+
+    pub(crate) async fn find(&self, path: &str) -> Found {
+        self.find_wanted(&wanted(path)).await
+    }
+
+    pub(crate) async fn find_wanted(&self, wanted: &Wanted<'_>) -> Found {
+        self.site.find(wanted, self.now).await
+    }
+
+    /// A browser opens the path.
+    pub(crate) async fn navigate(&self, path: &str) -> Found {
+        let wanted = Wanted {
+            navigates: true,
+            ..wanted(path)
+        };
+        self.find_wanted(&wanted).await
+    }
+
+    pub(crate) async fn accepting(&self, path: &str, codings: &str) -> Rc<File> {
+        let wanted = Wanted {
+            accepted: accepted(codings),
+            ..wanted(path)
+        };
+        file(self.find_wanted(&wanted).await)
+    }
+
+    pub(crate) async fn text_accepting(&self, path: &str, codings: &str) -> String {
+        let file = self.accepting(path, codings).await;
+        text(&file)
+    }
+
+    /// The text of the file that the path leads to; `None`: it leads to none.
+    pub(crate) async fn text(&self, path: &str) -> Option<String> {
+        match self.find(path).await {
+            Found::File(file) => Some(text(&file)),
+            _ => None,
+        }
+    }
+
+    /// The text of the file that is known for the path, without waiting.
+    pub(crate) fn cached_text(&self, path: &str) -> Option<String> {
+        match self.cached(path) {
+            Cached::File(file) => Some(text(&file)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn cached(&self, path: &str) -> Cached {
+        self.site
+            .cached(path.as_bytes(), Accepted::IDENTITY, self.now)
+    }
+}
+
+pub(crate) fn wanted(path: &str) -> Wanted<'_> {
+    Wanted {
+        path: path.as_bytes(),
+        accepted: Accepted::IDENTITY,
+        navigates: false,
+        wants_json: false,
+    }
+}
+
+/// What a request with this Accept-Encoding accepts.
+pub(crate) fn accepted(codings: &str) -> Accepted {
+    let request = format!("GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {codings}\r\n\r\n");
+    let head = parse(request.as_bytes(), &Limits::default()).unwrap();
+    Accepted::of(&head.unwrap())
+}
+
+pub(crate) fn file(found: Found) -> Rc<File> {
+    match found {
+        Found::File(file) => file,
+        other => panic!("no file: {}", kind(&other)),
+    }
+}
+
+pub(crate) fn kind(found: &Found) -> String {
+    match found {
+        Found::File(file) => format!("file {}", text(file)),
+        Found::Fallback(file) => format!("fallback {}", text(file)),
+        Found::Redirect { status, location } => format!("{} {location}", status.code()),
+        Found::Listing(_) => "listing".to_owned(),
+        Found::Refused { status, page, .. } => match page {
+            Some(page) => format!("{} {}", status.code(), text(page)),
+            None => status.code().to_string(),
+        },
+    }
+}
+
+pub(crate) fn text(file: &File) -> String {
+    let bytes = match &file.content {
+        Content::Memory(bytes) => bytes.to_vec(),
+        Content::File(fd) => {
+            let mut bytes = vec![0; usize::try_from(file.len).unwrap()];
+            let count = rustix::io::pread(fd, &mut bytes, 0).unwrap();
+            bytes.truncate(count);
+            bytes
+        }
+    };
+    String::from_utf8(bytes).unwrap()
+}
+
+/// The field lines of a file.
+pub(crate) fn fields(file: &File) -> String {
+    String::from_utf8(file.fields().to_vec()).unwrap()
+}
+
+pub(crate) fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
