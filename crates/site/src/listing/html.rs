@@ -7,9 +7,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use crate::listing::{Entries, Item, timestamp};
 
-/// The page runs nothing and loads nothing, whatever names its entries have.
+/// The page runs nothing and loads nothing, whatever names its entries have; of styles it has those
+/// alone whose hash is told here.
 pub(crate) const FIELDS: &[u8] = b"Content-Type: text/html; charset=utf-8\r\n\
-    Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n\
+    Content-Security-Policy: default-src 'none'; \
+    style-src 'sha256-ug7ONds8i7Taip3HwP2Xhc+ZD3dRJd3xlvVD0TqsLns='\r\n\
     Vary: Accept\r\n";
 
 const STYLE: &str = include_str!("style.css");
@@ -173,7 +175,8 @@ fn size(bytes: u64) -> String {
 
 /// Makes text of HTML's own characters, for content and for quoted attributes.
 fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(['&', '<', '>', '"', '\'']) {
+    let is_plain = |c: char| !c.is_control() && !matches!(c, '&' | '<' | '>' | '"' | '\'');
+    if text.chars().all(is_plain) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
@@ -184,6 +187,8 @@ fn escape(text: &str) -> Cow<'_, str> {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
+            // A terminal that shows the page would obey them.
+            control if control.is_control() => escaped.push(char::REPLACEMENT_CHARACTER),
             other => escaped.push(other),
         }
     }
@@ -198,7 +203,19 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+    use sha2::{Digest, Sha256};
+
     use super::*;
+
+    #[test]
+    fn the_policy_lets_the_style_of_the_page_through() {
+        let hash = BASE64_STANDARD.encode(Sha256::digest(format!("\n{STYLE}")));
+        let fields = str::from_utf8(FIELDS).unwrap();
+        let allowed = format!("style-src 'sha256-{hash}'");
+        assert!(fields.contains(&allowed), "{allowed}");
+    }
 
     #[test]
     fn sizes_are_readable() {

@@ -203,7 +203,7 @@ mod tests {
                 "&lt;script&gt;&quot;&#39;&amp;",
             ),
             (b"\xff\xc3\xa4", "./%FF%C3%A4", "\u{fffd}\u{e4}"),
-            (b"a\nb", "./a%0Ab", "a\nb"),
+            (b"a\nb", "./a%0Ab", "a\u{fffd}b"),
         ];
         for (name, href, shown) in table {
             let html = text(vec![item(name, false)], false, Format::Html);
