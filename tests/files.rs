@@ -1,16 +1,17 @@
 //! Every kind of file, byte for byte, and what its head says.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::support::{Client, Launch, Server, Tree, eventually, get, installed, noise, request};
+use crate::support::{
+    Client, Launch, Server, Strace, Tree, eventually, get, installed, noise, request,
+};
 
 /// Sizes around every boundary that a file's way to the socket changes at: nothing, one byte, the largest
 /// body sent from memory, a pipe's page, a pipe, and several pipes.
@@ -137,8 +138,7 @@ fn no_byte_of_a_large_file_passes_through_the_process() {
     let piece = noise(LENGTH / 100, 1);
     let tree = Tree::with("large", &piece.repeat(100));
     let server = Server::serve(&tree);
-    let log = tree.base().join("strace");
-    let Some(mut strace) = Strace::attach(&server, &log) else {
+    let Some(strace) = Strace::attach(&server, &tree) else {
         return;
     };
     let mut client = server.connect();
@@ -147,16 +147,9 @@ fn no_byte_of_a_large_file_passes_through_the_process() {
     for _ in 0..100 {
         assert!(client.body(piece.len()) == piece);
     }
-    server.stop();
-    strace.wait();
-    let log = fs::read_to_string(log).expect("the calls");
-    let (spliced, copied): (Vec<_>, Vec<_>) = log
-        .lines()
-        .filter_map(moved)
-        .partition(|(call, _)| *call == "splice");
-    let sum = |calls: &[(&str, usize)]| calls.iter().map(|(_, bytes)| bytes).sum::<usize>();
-    assert!(sum(&spliced) >= LENGTH, "{} spliced", sum(&spliced));
-    assert!(sum(&copied) < COPIED_MAX, "{copied:?}");
+    let moved = strace.stop(server);
+    assert!(moved.spliced >= LENGTH, "{moved:?}");
+    assert!(moved.copied < COPIED_MAX, "{moved:?}");
 }
 
 #[test]
@@ -437,59 +430,4 @@ fn same_as_file(client: &mut Client, tree: &Tree, name: &str) {
         assert!(client.body(count) == expected[..count], "from {at} on");
         at += count;
     }
-}
-
-/// A strace that writes down the calls of a server that move bytes.
-struct Strace(Child);
-
-impl Strace {
-    /// Attaches to `server`; `None`, and says so, where that is not permitted.
-    fn attach(server: &Server, log: &Path) -> Option<Self> {
-        let calls = "trace=read,pread64,readv,preadv,preadv2,write,pwrite64,writev,pwritev,pwritev2,\
-                     sendto,sendmsg,sendmmsg,splice";
-        let child = Command::new("strace")
-            .args(["-f", "-s", "0", "-e", calls, "-p", &server.id().to_string()])
-            .arg("-o")
-            .arg(log)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("strace");
-        let mut strace = Self(child);
-        let stderr = strace.0.stderr.take().expect("standard error is piped");
-        let mut line = String::new();
-        // Its first line; it says no more than a pipe holds.
-        let read = BufReader::new(stderr).read_line(&mut line);
-        read.expect("a line of strace");
-        if line.contains("not permitted") {
-            println!("skipped: {line}");
-            return None;
-        }
-        assert!(line.contains("attached"), "{line}");
-        Some(strace)
-    }
-
-    /// Waits for its end, which is that of the server.
-    fn wait(&mut self) {
-        eventually("the end of strace", || {
-            self.0.try_wait().expect("a status").is_some()
-        });
-    }
-}
-
-impl Drop for Strace {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The call in a line of strace, and the bytes that it moved; `None` where it did not end or failed.
-fn moved(line: &str) -> Option<(&str, usize)> {
-    let (left, result) = line.rsplit_once(" = ")?;
-    let (_thread, call) = left.split_once(' ')?;
-    let call = call.trim_start();
-    let call = call.strip_prefix("<... ").unwrap_or(call);
-    let name = call.split(['(', ' ']).next()?;
-    Some((name, result.trim().parse().ok()?))
 }

@@ -17,6 +17,21 @@ pub(crate) fn request(method: &str, target: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nHost: test\r\n\r\n")
 }
 
+/// The same with further header fields, each without its line end. A Host among them takes the place of the
+/// usual one.
+pub(crate) fn request_with(method: &str, target: &str, fields: &[&str]) -> String {
+    let is_host = |field: &&str| field.to_ascii_lowercase().starts_with("host:");
+    let mut text = format!("{method} {target} HTTP/1.1\r\n");
+    if !fields.iter().any(is_host) {
+        text += "Host: test\r\n";
+    }
+    for field in fields {
+        text += field;
+        text += "\r\n";
+    }
+    text + "\r\n"
+}
+
 /// A GET request for `target`.
 pub(crate) fn get(target: &str) -> String {
     request("GET", target)
@@ -38,6 +53,50 @@ impl Response {
         let value = values.next().map(|(_, value)| value.as_str());
         assert!(values.next().is_none(), "{name} is there twice: {self:?}");
         value
+    }
+
+    /// The members of the list that is the header `name` (in lower case), in however many lines it came, in
+    /// lower case and sorted.
+    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+        let lines = self.headers.iter().filter(|(key, _)| key == name);
+        let members = lines.flat_map(|(_, value)| value.split(','));
+        let mut members: Vec<_> = members
+            .map(|member| member.trim().to_ascii_lowercase())
+            .collect();
+        members.sort();
+        members
+    }
+
+    /// Whether the header `name` (in lower case) is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.headers.iter().any(|(key, _)| key == name)
+    }
+
+    /// The entity tag, which must be a strong one.
+    #[track_caller]
+    pub(crate) fn etag(&self) -> &str {
+        let etag = self.header("etag").expect("ETag");
+        assert!(
+            etag.len() > 2 && etag.starts_with('"') && etag.ends_with('"'),
+            "{etag}"
+        );
+        etag
+    }
+
+    /// The body, which must be text.
+    #[track_caller]
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a body in UTF-8")
+    }
+
+    /// Whether the connection goes on although the length of the body is not told.
+    fn is_chunked(&self) -> bool {
+        self.header("transfer-encoding") == Some("chunked")
+    }
+
+    /// Whether such a response has no body whatever its head says (RFC 9112, section 6.3).
+    fn has_no_body(&self) -> bool {
+        matches!(self.status, 100..=199 | 204 | 304)
     }
 
     /// Whether the head says that the connection ends here.
@@ -108,12 +167,61 @@ impl Client {
         self.response()
     }
 
+    /// Sends a request with `fields`, each without its line end, and reads the response.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, method: &str, target: &str, fields: &[&str]) -> Response {
+        self.send(request_with(method, target, fields));
+        match method {
+            "HEAD" => self.head(),
+            _ => self.response(),
+        }
+    }
+
+    /// Asks for `target` with `fields`, each without its line end, and reads the response.
+    #[track_caller]
+    pub(crate) fn get_with(&mut self, target: &str, fields: &[&str]) -> Response {
+        self.ask("GET", target, fields)
+    }
+
     /// Reads the response to a request that was not HEAD.
     #[track_caller]
     pub(crate) fn response(&mut self) -> Response {
         let mut response = self.head();
-        response.body = self.body(response.content_length());
+        response.body = match () {
+            () if response.has_no_body() => Vec::new(),
+            () if response.is_chunked() => self.chunked_body(),
+            () => self.body(response.content_length()),
+        };
         response
+    }
+
+    /// Reads a chunked body to its end (RFC 9112, section 7.1).
+    #[track_caller]
+    pub(crate) fn chunked_body(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.line();
+            let length = usize::from_str_radix(&line, 16);
+            let length = length.unwrap_or_else(|_| panic!("not the length of a chunk: {line:?}"));
+            body.extend(self.body(length));
+            // Trailers are not for a static server to send.
+            assert_eq!(self.body(2), b"\r\n", "behind a chunk of {length}");
+            if length == 0 {
+                return body;
+            }
+        }
+    }
+
+    /// Reads a line and leaves out its end.
+    #[track_caller]
+    fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            assert!(line.len() < 100, "a line without end");
+            line.extend(self.body(1));
+        }
+        line.truncate(line.len() - 2);
+        String::from_utf8(line).expect("a line in UTF-8")
     }
 
     /// Reads the response to a request that was not HEAD; `None` when the connection ends before it does.
@@ -196,7 +304,14 @@ impl Client {
     fn receive(&mut self, length: usize) -> usize {
         let mut buffer = [0; 1 << 14];
         let length = length.min(buffer.len());
-        let count = match self.stream.read(&mut buffer[..length]) {
+        let count = loop {
+            match self.stream.read(&mut buffer[..length]) {
+                // A machine that was halted meanwhile wakes it up.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        let count = match count {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
             Err(error) => panic!("neither a byte nor the connection's end: {error}"),

@@ -1,13 +1,17 @@
 //! What the tests share: a directory tree, a server that serves it, and a client that trusts nothing.
 
 mod client;
+mod multipart;
 mod server;
+mod strace;
 mod tree;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use client::{Client, Response, get, request};
+pub(crate) use client::{Client, Response, get, request, request_with};
+pub(crate) use multipart::content_range;
 pub(crate) use server::{Launch, Server, is_root};
+pub(crate) use strace::Strace;
 pub(crate) use tree::{SECRET, Tree, noise};
 
 /// How long anything may take before the test calls it stuck.

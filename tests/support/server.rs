@@ -62,10 +62,19 @@ impl Launch {
     pub(crate) fn run(tree: &Tree, config: &str, site: &str) -> Self {
         let root = tree.root();
         let root = root.display();
+        Self::run_sites(
+            tree,
+            config,
+            &format!("[[site]]\nroot = \"{root}\"\n{site}"),
+        )
+    }
+
+    /// `tidegate run` as in [`Launch::run`], with `sites` as they stand.
+    pub(crate) fn run_sites(tree: &Tree, config: &str, sites: &str) -> Self {
         let text = format!(
             "[server]\ncores = 1\n{config}\n\n\
              [[listen]]\naddress = \"127.0.0.1:0\"\n\n\
-             [[site]]\nroot = \"{root}\"\n{site}\n"
+             {sites}\n"
         );
         let path = tree.base().join("tidegate.toml");
         fs::write(&path, text).expect("a config file");
@@ -267,6 +276,21 @@ impl Server {
     #[track_caller]
     pub(crate) fn next_address(&self) -> SocketAddr {
         address(&self.process.line().expect("another line"))
+    }
+
+    /// Asks for `target` with `fields`, each without its line end, on a connection of its own.
+    #[track_caller]
+    pub(crate) fn get_with(&self, target: &str, fields: &[&str]) -> Response {
+        self.connect().get_with(target, fields)
+    }
+
+    /// The most memory that the server has had at one time, in KiB.
+    pub(crate) fn memory_peak_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.id());
+        let status = fs::read_to_string(path).expect("the server's status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse().ok()).expect("VmHWM")
     }
 
     /// How many sockets the server has open.

@@ -1,8 +1,9 @@
 //! A fresh directory tree: a root to be served, and a secret beside it that must never be.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
@@ -52,6 +53,19 @@ impl Tree {
         let parent = path.parent().expect("a file is in a directory");
         fs::create_dir_all(parent).expect("directories for a file");
         fs::write(path, content).expect("a file");
+    }
+
+    /// Makes the file `path` as [`Tree::write`] does, last modified `seconds` after 1970.
+    pub(crate) fn write_at(&self, path: &str, content: &[u8], seconds: u64) {
+        self.write(path, content);
+        self.modified(path, SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+    }
+
+    /// Sets when the file `path` was last modified.
+    pub(crate) fn modified(&self, path: &str, time: SystemTime) {
+        let file = File::options().write(true).open(self.path(path));
+        let file = file.expect("a file");
+        file.set_modified(time).expect("a time of modification");
     }
 
     /// Makes a symbolic link at `path` that points to `target`.

@@ -1,0 +1,190 @@
+//! `tidegate compress`: the command, from its flags to its exit status. What it writes into a tree is tested
+//! where that is decided, in crates/compress.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{Tree, eventually, noise};
+
+/// Something that compresses well.
+fn text(bytes: usize) -> Vec<u8> {
+    let lines = (0_u32..).map(|n| format!("{n:x}: {:x}\n", n.wrapping_mul(2_654_435_761)));
+    lines.flat_map(String::into_bytes).take(bytes).collect()
+}
+
+fn command(root: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.arg("compress").arg(root).args(args).env_clear();
+    command
+}
+
+fn compress(root: &Path, args: &[&str]) -> Output {
+    command(root, args).output().unwrap()
+}
+
+/// The lines printed, their columns set off by one space.
+fn lines(bytes: &[u8]) -> Vec<String> {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let line = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.lines().map(line).collect()
+}
+
+fn variants(root: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let extension = path.extension().and_then(OsStr::to_str);
+            extension.is_some_and(|extension| ["br", "gz", "zst"].contains(&extension))
+        })
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn drafts(root: &Path) -> usize {
+    let entries = fs::read_dir(root).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name());
+    let drafts = names.filter(|name| name.as_encoded_bytes().starts_with(b".tidegate-compress-"));
+    drafts.count()
+}
+
+#[test]
+fn it_tells_what_was_saved_and_what_was_left_out() {
+    let tree = Tree::with("page.html", &text(4096));
+    tree.write("photo.jpg", &text(4096));
+    tree.write("small.css", b"a{}");
+    tree.write("noise.txt", &noise(4096, 1));
+    let args = ["--codings", "gzip,br", "--level", "fast"];
+    let output = compress(&tree.root(), &args);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        lines(&output.stderr),
+        [""; 0],
+        "no bar where there is no terminal"
+    );
+    let [br, gz] = ["page.html.br", "page.html.gz"].map(|name| tree.path(name));
+    assert_eq!(variants(&tree.root()), [br.clone(), gz.clone()]);
+    let row = |token: &str, path: &Path| {
+        let after = fs::metadata(path).unwrap().len();
+        let saved = 100.0 * (1.0 - after as f64 / 4096.0);
+        let after = format!("{:.2} KiB", after as f64 / 1024.0);
+        format!("{token} 1 4.00 KiB {after} {saved:.1} % 0 1 0")
+    };
+    let head = "coding written before after saved fresh no gain removed";
+    let left_out = "left out: 1 of a type that does not compress, 1 smaller than 256 bytes";
+    let expected = [head, &row("br", &br), &row("gzip", &gz), left_out];
+    assert_eq!(lines(&output.stdout), expected);
+    let again = lines(&compress(&tree.root(), &args).stdout);
+    assert_eq!(again[1], "br 0 0 B 0 B - 1 1 0");
+}
+
+#[test]
+fn a_dry_run_names_what_it_would_write() {
+    let tree = Tree::with("page.html", &text(4096));
+    let output = compress(&tree.root(), &["--codings", "zstd", "--dry-run"]);
+    assert_eq!(output.status.code(), Some(0));
+    let line = &lines(&output.stdout)[0];
+    let expected = format!(
+        "would write {}: 4096 bytes become ",
+        tree.path("page.html.zst").display()
+    );
+    assert!(line.starts_with(&expected), "{line}");
+    assert_eq!(variants(&tree.root()).len(), 0);
+}
+
+#[test]
+fn what_fails_is_named_and_the_rest_goes_on() {
+    let tree = Tree::with("a.css", &text(4096));
+    tree.write("b.css", &text(4096));
+    fs::create_dir(tree.path("a.css.br")).unwrap();
+    let output = compress(&tree.root(), &["--codings", "br", "--level", "fast"]);
+    assert_eq!(output.status.code(), Some(1));
+    let path = tree.path("a.css");
+    let expected = format!(
+        "tidegate: {}: cannot make its .br variant: what is in its place is no regular file",
+        path.display()
+    );
+    assert_eq!(
+        lines(&output.stderr),
+        [expected.as_str(), "tidegate: 1 failure"]
+    );
+    assert!(tree.path("b.css.br").is_file());
+}
+
+#[test]
+fn a_failure_comes_with_its_cause() {
+    let tree = Tree::new();
+    let name = format!("{}.css", "n".repeat(251));
+    tree.write(&name, &text(4096));
+    let output = compress(&tree.root(), &["--codings", "br"]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!(
+        "tidegate: {}: cannot make its .br variant: File name too long (os error 36)",
+        tree.path(&name).display()
+    );
+    assert_eq!(lines(&output.stderr)[0], expected);
+}
+
+#[test]
+fn without_a_directory_it_says_so() {
+    let tree = Tree::new();
+    let output = compress(&tree.path("none"), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!(
+        "tidegate: cannot compress the files in {}: No such file or directory (os error 2)",
+        tree.path("none").display()
+    );
+    assert_eq!(lines(&output.stderr), [expected]);
+}
+
+/// A run that has begun to write a variant, and will be at it for long.
+fn busy(tree: &Tree) -> Child {
+    tree.write("long.txt", &text(16 << 20));
+    let mut command = command(&tree.root(), &["--codings", "zstd", "--jobs", "1"]);
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("a variant to be begun", || drafts(&tree.root()) == 1);
+    child
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+#[test]
+fn a_signal_stops_it_and_nothing_is_left() {
+    for stop in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let tree = Tree::new();
+        let child = busy(&tree);
+        signal(&child, stop);
+        let output = child.wait_with_output().unwrap();
+        let expected = "tidegate: stopped by a signal; what is written is whole";
+        assert_eq!(lines(&output.stderr), [expected]);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(drafts(&tree.root()), 0);
+        assert_eq!(variants(&tree.root()).len(), 0);
+    }
+}
+
+#[test]
+fn what_a_kill_leaves_is_hidden_and_goes_with_the_next_run() {
+    let tree = Tree::new();
+    let child = busy(&tree);
+    signal(&child, Signal::KILL);
+    child.wait_with_output().unwrap();
+    assert_eq!((drafts(&tree.root()), variants(&tree.root()).len()), (1, 0));
+    fs::remove_file(tree.path("long.txt")).unwrap();
+    let output = compress(&tree.root(), &[]);
+    let last = lines(&output.stdout).pop();
+    let expected = "removed: 1 left by runs that were killed";
+    assert_eq!(last.as_deref(), Some(expected));
+    assert_eq!(drafts(&tree.root()), 0);
+}

@@ -1,0 +1,180 @@
+//! The validators of files whose time tells nothing: reproducible builds set it to the start of 1970.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use crate::support::{Launch, Server, Tree, eventually, noise};
+
+/// Bytes of files, sent from memory and spliced.
+const SIZES: [usize; 4] = [0, 10, 10_000, 3_000_000];
+
+#[test]
+fn a_file_of_1970_has_a_tag_of_its_content() {
+    let tree = Tree::new();
+    for (at, size) in SIZES.into_iter().enumerate() {
+        let other = [1, 2][at % 2];
+        tree.write_at(&format!("{size}"), &noise(size, 1), at as u64 % 2);
+        tree.write_at(&format!("same-{size}"), &noise(size, 1), other % 2);
+        tree.write_at(&format!("other-{size}"), &noise(size, 2), 0);
+    }
+    let server = Server::serve(&tree);
+    for size in SIZES {
+        let tag = tag(&server, &format!("/{size}"));
+        assert_eq!(self::tag(&server, &format!("/same-{size}")), tag, "{size}");
+        if size > 0 {
+            assert_ne!(self::tag(&server, &format!("/other-{size}")), tag, "{size}");
+        }
+    }
+    // It lasts: another server, with another cache, has the same.
+    let tags = SIZES.map(|size| tag(&server, &format!("/{size}")));
+    let another = Server::serve(&tree);
+    assert_eq!(SIZES.map(|size| tag(&another, &format!("/{size}"))), tags);
+}
+
+#[test]
+fn a_file_of_1970_has_no_date() {
+    let tree = Tree::new();
+    tree.write_at("zero", b"content", 0);
+    tree.write_at("one", b"content", 1);
+    tree.write_at("two", b"content", 2);
+    let server = Server::serve(&tree);
+    let mut client = server.connect();
+    for target in ["/zero", "/one"] {
+        assert!(!client.get(target).has("last-modified"), "{target}");
+        // RFC 9110, section 13.1.3: ignored where there is no date to compare with.
+        for date in [
+            "Thu, 01 Jan 1970 00:00:00 GMT",
+            "Fri, 31 Dec 9999 23:59:59 GMT",
+        ] {
+            for condition in ["If-Modified-Since", "If-Unmodified-Since"] {
+                let response = client.get_with(target, &[&format!("{condition}: {date}")]);
+                assert_eq!(response.status, 200, "{target} {condition}: {date}");
+            }
+            let fields = ["Range: bytes=0-1", &format!("If-Range: {date}")];
+            assert_eq!(client.get_with(target, &fields).status, 200, "{target}");
+        }
+    }
+    let response = client.get("/two");
+    assert_eq!(
+        response.header("last-modified"),
+        Some("Thu, 01 Jan 1970 00:00:02 GMT")
+    );
+}
+
+#[test]
+fn a_tag_of_content_serves_as_any_other() {
+    let tree = Tree::new();
+    for size in SIZES {
+        tree.write_at(&format!("{size}"), &noise(size, 1), 1);
+    }
+    let server = Server::serve(&tree);
+    let mut client = server.connect();
+    for size in SIZES {
+        let target = format!("/{size}");
+        let tag = tag(&server, &target);
+        for (condition, status) in [
+            (format!("If-None-Match: {tag}"), 304),
+            (format!("If-None-Match: W/{tag}"), 304),
+            (format!("If-Match: {tag}"), 200),
+            ("If-Match: \"other\"".to_owned(), 412),
+        ] {
+            let response = client.get_with(&target, &[&condition]);
+            assert_eq!(response.status, status, "{target} {condition}");
+        }
+        if size > 0 {
+            let fields = ["Range: bytes=0-4", &format!("If-Range: {tag}")];
+            let response = client.get_with(&target, &fields);
+            assert_eq!(response.status, 206, "{target}");
+            assert_eq!(response.etag(), tag, "{target}");
+        }
+    }
+}
+
+#[test]
+fn a_change_that_leaves_time_and_length_shows_in_the_tag() {
+    for size in SIZES.into_iter().filter(|size| *size > 0) {
+        let tree = Tree::new();
+        tree.write_at("file", &noise(size, 1), 1);
+        let server = Server::serve(&tree);
+        let first = tag(&server, "/file");
+        // Not written in place: what is open and trusted would change beneath its tag.
+        tree.write_at("new", &noise(size, 2), 1);
+        fs::rename(tree.path("new"), tree.path("file")).unwrap();
+        eventually("the new content, with a tag of its own", || {
+            let response = server.get("/file");
+            assert!(
+                response.header("etag") != Some(&first) || response.body == noise(size, 1),
+                "the new content with the tag of the old"
+            );
+            response.has("etag") && response.body == noise(size, 2)
+        });
+        assert_ne!(tag(&server, "/file"), first, "{size}");
+    }
+}
+
+#[test]
+fn a_change_in_place_shows_in_the_tag() {
+    for size in SIZES.into_iter().filter(|size| *size > 0) {
+        let tree = Tree::new();
+        tree.write_at("file", &noise(size, 1), 1);
+        let server = Server::serve(&tree);
+        let first = tag(&server, "/file");
+        tree.write_at("file", &noise(size, 2), 1);
+        eventually("another tag", || tag(&server, "/file") != first);
+        assert!(server.get("/file").body == noise(size, 2), "{size}");
+    }
+}
+
+#[test]
+fn variants_of_1970_have_tags_of_their_own() {
+    let tree = Tree::new();
+    tree.write_at("file", &noise(1000, 1), 1);
+    tree.write_at("file.br", &noise(500, 2), 1);
+    tree.write_at("file.gz", &noise(500, 2), 1);
+    let server = Server::serve(&tree);
+    let tags = ["identity", "br", "gzip"].map(|coding| {
+        let accept = format!("Accept-Encoding: {coding}");
+        let mut tag = String::new();
+        eventually("a tag", || {
+            let response = server.get_with("/file", &[&accept]);
+            tag = response.header("etag").unwrap_or_default().to_owned();
+            !tag.is_empty()
+        });
+        tag
+    });
+    assert!(
+        tags[0] != tags[1] && tags[1] != tags[2] && tags[0] != tags[2],
+        "{tags:?}"
+    );
+}
+
+#[test]
+fn a_file_of_the_future_has_a_tag_but_no_date() {
+    let tree = Tree::with("file", b"content");
+    let future = SystemTime::now() + Duration::from_hours(24);
+    tree.modified("file", future);
+    let server = Launch::serve(tree.root()).start();
+    let response = server.get("/file");
+    // RFC 9110, section 8.8.2.1.
+    assert!(!response.has("last-modified"), "{response:?}");
+    let known = format!("If-None-Match: {}", response.etag());
+    assert_eq!(server.get_with("/file", &[&known]).status, 304);
+    let since = format!("If-Modified-Since: {}", httpdate::fmt_http_date(future));
+    assert_eq!(server.get_with("/file", &[&since]).status, 200);
+}
+
+/// The tag of `target`. That of a large file takes a while, in which it is sent without.
+fn tag(server: &Server, target: &str) -> String {
+    let mut tag = String::new();
+    eventually(&format!("a tag of {target}"), || {
+        let response = server.get(target);
+        assert_eq!(response.status, 200, "{target}");
+        assert!(!response.has("last-modified"), "{target}: {response:?}");
+        let found = response.has("etag");
+        if found {
+            response.etag().clone_into(&mut tag);
+        }
+        found
+    });
+    tag
+}
