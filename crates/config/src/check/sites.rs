@@ -321,7 +321,7 @@ mod tests {
             ("error-pages = { 404 = '404.html' }", "3: site.error-pages.404: `404.html` is not the path of a file"),
             ("error-pages = { 404 = '' }", "3: site.error-pages.404: `` is not the path of a file"),
             ("error-pages = { 404 = '/errors/' }", "3: site.error-pages.404: `/errors/` is a directory"),
-            ("error-pages = { 200 = '/a' }", "3: site.error-pages.200: `200` is none of the errors that are answered with: 400, 403"),
+            ("error-pages = { 200 = '/a' }", "3: site.error-pages.200: `200` is none of the errors that can have a page: 400, 403"),
             ("[site.error-pages]\n404 = '/a'\n418 = '/b'", "5: site.error-pages.418: `418` is none of the errors"),
             ("error-pages = { 4xx = '/a' }", "3: site.error-pages.4xx: `4xx` is none of the errors"),
             ("error-pages = { '+404' = '/a' }", "3: site.error-pages.+404: `+404` is none of"),

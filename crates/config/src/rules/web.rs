@@ -10,10 +10,9 @@ use crate::{CachePreset, Coding, Symlinks};
 /// The longest host name (RFC 1035, section 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
 
-/// The errors that the server answers with.
-const ERRORS: &[u16] = &[
-    400, 403, 404, 405, 408, 412, 413, 414, 416, 417, 431, 500, 501, 503, 505,
-];
+/// The errors that a site may have a page for. Of the others 412 and 416 are for programs, and the rest
+/// are answered before it is known which site is meant.
+const ERRORS: &[u16] = &[400, 403, 404, 405, 500, 501, 503];
 
 /// The redirects there are (RFC 9110, section 15.4).
 const REDIRECTS: &[u16] = &[301, 302, 303, 307, 308];
@@ -64,7 +63,7 @@ pub(crate) fn error_status(text: &str) -> Checked<u16> {
     match text.parse() {
         Ok(status) if text.len() == 3 && ERRORS.contains(&status) => Ok(status),
         _ => refuse(format!(
-            "`{}` is none of the errors that are answered with: {}",
+            "`{}` is none of the errors that can have a page: {}",
             text.escape_debug(),
             list(ERRORS)
         )),
