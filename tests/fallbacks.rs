@@ -211,12 +211,11 @@ fn every_error_has_its_page() {
     tree.write("private", b"private");
     let private = std::fs::Permissions::from_mode(0o000);
     std::fs::set_permissions(tree.path("private"), private).unwrap();
-    let mut pages = String::new();
-    for status in [400, 403, 404, 405, 501] {
+    let pages = [400, 403, 404, 405, 501].map(|status| {
         tree.write(&format!("errors/{status}.html"), &noise(30_000, status));
-        pages += &format!("{status} = \"/errors/{status}.html\", ");
-    }
-    let site = format!("error-pages = {{ {} }}", pages.trim_end_matches(", "));
+        format!("{status} = \"/errors/{status}.html\"")
+    });
+    let site = format!("error-pages = {{ {} }}", pages.join(", "));
     let server = Launch::run(&tree, "", &site).unprivileged(&tree).start();
     let mut client = server.connect();
     // Twice: the second time from what is kept.

@@ -1,8 +1,6 @@
 //! Answers of several pieces, multipart bodies and listings, on connections that stall, break off or are
 //! stopped.
 
-use std::fs;
-
 use rustix::process::Signal;
 
 use crate::support::{
@@ -13,11 +11,9 @@ use crate::support::{
 const LENGTH: usize = 24 * 1024 * 1024;
 
 /// Enough for a listing that is more than that, too.
-const FILES: usize = 25_000;
+const FILES: usize = 14_000;
 
 const RANGES: &str = "Range: bytes=1-12000000,12000002-12000005,12000007-";
-
-const JSON: &str = "Accept: application/json";
 
 const SITE: &str = "directory-listing = true";
 
@@ -52,7 +48,7 @@ fn readers_that_leave_leave_nothing_open() {
     let tree = tree();
     let server = serve(&tree, "");
     let idle = server.sockets();
-    for round in 0..10 {
+    for round in 0..4 {
         let clients = [begun(&server, "/big"), begun(&server, "/dir/")];
         for (at, (client, _)) in clients.into_iter().enumerate() {
             if (round + at) % 2 == 0 {
@@ -94,7 +90,7 @@ fn they_may_be_the_last_of_a_connection() {
     for target in ["/big", "/dir/"] {
         for (server, field) in [(&last, "X: y"), (&usual, "Connection: close")] {
             let mut client = server.connect();
-            let fields = [RANGES, JSON, field];
+            let fields = [RANGES, field];
             client.send(request_with("GET", target, &fields));
             let response = client.head();
             assert!(response.closes(), "{target} {field}");
@@ -164,11 +160,10 @@ fn files_with_variants_keep_no_more_open_than_they_may() {
 fn tree() -> Tree {
     let tree = Tree::with("big", &noise(LENGTH, 1));
     tree.write("small", b"small");
-    fs::create_dir(tree.path("dir")).expect("a directory");
-    for number in 0..FILES {
-        let name = tree.path(&format!("dir/{number:0200}"));
-        fs::File::create(name).expect("a file");
-    }
+    tree.fill(
+        "dir",
+        (0..FILES).map(|number| format!("{number:06}{:x<114}", "")),
+    );
     tree
 }
 
@@ -177,7 +172,7 @@ fn serve(tree: &Tree, config: &str) -> Server {
 }
 
 fn request(target: &str) -> String {
-    request_with("GET", target, &[RANGES, JSON])
+    request_with("GET", target, &[RANGES])
 }
 
 /// A client that has read the head of the answer for `target` and nothing more.
@@ -208,7 +203,8 @@ fn finish(client: &mut Client, head: &Response) {
         }
     } else {
         let body = client.chunked_body();
-        let entries: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
-        assert_eq!(entries.as_array().map(Vec::len), Some(FILES));
+        let page = String::from_utf8(body).expect("a page in UTF-8");
+        assert_eq!(page.matches("href=\"./").count(), FILES);
+        assert!(page.trim_end().ends_with("</html>"));
     }
 }

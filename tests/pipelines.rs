@@ -195,8 +195,6 @@ fn mixed() -> Tree {
     tree.write("empty", b"");
     tree.write("app.html", b"the application");
     tree.write("404.html", b"nothing here");
-    for number in 0..300 {
-        tree.write(&format!("dir/{number}"), b"");
-    }
+    tree.fill("dir", (0..300).map(|number| number.to_string()));
     tree
 }

@@ -236,3 +236,19 @@ fn a_directory_is_redirected_to_its_slash() {
         assert!(leads_nowhere, "{target}: {response:?}");
     }
 }
+
+/// 307 and 308 are there for them: an interface that has moved (RFC 9110, sections 15.4.8 and 15.4.9).
+#[test]
+fn other_methods_are_redirected_too() {
+    let tree = Tree::new();
+    let server = Launch::run(&tree, "", RULES).start();
+    let mut client = server.connect();
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        let response = client.ask(method, "/query", &["Content-Length: 0"]);
+        assert_eq!(response.status, 308, "{method}");
+        let location = response.header("location");
+        assert_eq!(location, Some("/target?fixed=1"), "{method}");
+    }
+    let response = client.ask("POST", "/none", &["Content-Length: 0"]);
+    assert_eq!(response.status, 405);
+}

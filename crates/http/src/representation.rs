@@ -23,10 +23,12 @@ pub struct Representation<'a> {
 /// Field lines, each ended by CRLF, for each kind of response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RepresentationFields {
-    /// Content-Type comes first.
+    /// Content-Type comes first, then Vary.
     all: Vec<u8>,
     /// Bytes of the Content-Type line.
     type_len: usize,
+    /// Where the Vary line ends.
+    vary_end: usize,
     not_modified: Vec<u8>,
 }
 
@@ -38,12 +40,15 @@ impl Representation<'_> {
             write_field(&mut all, "Content-Type", self.content_type);
         }
         let type_len = all.len();
+        self.write_vary(&mut all);
+        let vary_end = all.len();
         self.write_rest(&mut all);
         let mut not_modified = Vec::with_capacity(128);
         self.write_not_modified(&mut not_modified);
         RepresentationFields {
             all,
             type_len,
+            vary_end,
             not_modified,
         }
     }
@@ -57,7 +62,6 @@ impl Representation<'_> {
         if self.accept_ranges {
             write_field(out, "Accept-Ranges", "bytes");
         }
-        self.write_vary(out);
         for (name, value) in self.others {
             write_field(out, name, value);
         }
@@ -112,6 +116,11 @@ impl RepresentationFields {
         &self.all[self.type_len..]
     }
 
+    /// The Vary line, if there is one: for a 412 or 416, which tells of one representation of several.
+    pub fn vary(&self) -> &[u8] {
+        &self.all[self.type_len..self.vary_end]
+    }
+
     /// For a 304.
     pub fn not_modified(&self) -> &[u8] {
         &self.not_modified
@@ -161,12 +170,14 @@ mod tests {
             ..PLAIN
         }
         .fields();
-        let rest = "Content-Encoding: br\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+        let rest = "Vary: Accept-Encoding\r\nContent-Encoding: br\r\n\
+                    Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
                     ETag: \"ae1b981bc490a00-b-br\"\r\nAccept-Ranges: bytes\r\n\
-                    Vary: Accept-Encoding\r\nCache-Control: no-cache\r\nX-A: b\r\n";
+                    Cache-Control: no-cache\r\nX-A: b\r\n";
         let all = format!("Content-Type: text/html; charset=utf-8\r\n{rest}");
         assert_eq!(text(fields.all()), all);
         assert_eq!(text(fields.without_type()), rest);
+        assert_eq!(text(fields.vary()), "Vary: Accept-Encoding\r\n");
         assert_eq!(
             text(fields.not_modified()),
             "ETag: \"ae1b981bc490a00-b-br\"\r\nVary: Accept-Encoding\r\n\
@@ -181,6 +192,7 @@ mod tests {
         assert_eq!(text(fields.all()), content_type);
         assert_eq!(text(fields.without_type()), "");
         assert_eq!(text(fields.not_modified()), "");
+        assert_eq!(text(fields.vary()), "");
         let no_type = Representation {
             content_type: "",
             ..PLAIN

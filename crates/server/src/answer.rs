@@ -78,7 +78,10 @@ impl Answer<'_> {
                 out.extend_from_slice(b"\r\n");
                 None
             }
-            Precondition::Failed => self.text(Status::PRECONDITION_FAILED, Vec::new(), out),
+            Precondition::Failed => {
+                let fields = file.vary_field().to_vec();
+                self.text(Status::PRECONDITION_FAILED, fields, out)
+            }
         }
     }
 
@@ -88,7 +91,7 @@ impl Answer<'_> {
             Ranges::One(range) => self.part(file, range, out),
             Ranges::Many(ranges) => self.parts(file, &ranges, out),
             Ranges::Unsatisfiable => {
-                let mut fields = Vec::new();
+                let mut fields = file.vary_field().to_vec();
                 write_unsatisfied_range(&mut fields, file.len);
                 self.text(Status::RANGE_NOT_SATISFIABLE, fields, out)
             }
@@ -197,7 +200,7 @@ impl Answer<'_> {
     }
 
     /// Tells what may be asked of the path (RFC 9110, section 9.3.7).
-    pub(crate) fn options(&self, out: &mut Vec<u8>) {
+    pub(crate) fn options(&self, out: &mut Vec<u8>) -> Option<Body> {
         let mut fields = self.site.fields_for(self.path, Status::NO_CONTENT);
         self.site.cors().write_preflight(self.head, &mut fields);
         let Reply {
@@ -206,6 +209,7 @@ impl Answer<'_> {
             ..
         } = self.reply;
         write_options(out, self.date, version, persistent, &fields);
+        None
     }
 
     /// A response that says `status` and nothing else, with further field lines.

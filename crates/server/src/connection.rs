@@ -75,6 +75,13 @@ enum Answered {
     Whole,
 }
 
+impl Answered {
+    /// The response was begun, and this follows.
+    fn of(body: Option<Body>) -> Self {
+        body.map_or(Self::Whole, Self::Begun)
+    }
+}
+
 /// The rest of a response.
 struct Rest {
     body: Body,
@@ -291,26 +298,32 @@ impl Connection {
         let site = shard.sites.of(head.host);
         let date = shard.clock.date(now);
         let answer = self.answer_to(head, path, site, reply, &date);
-        let refusal = match (head.method, decoded) {
-            (Method::Get | Method::Head, Ok(())) => None,
-            (Method::Get | Method::Head, Err(error)) => Some(error.status()),
-            (Method::Options, _) => {
-                answer.options(out);
-                return Answered::Whole;
+        let refuse = |status, out| {
+            if site.names_error_page(status) {
+                Answered::No(Some(status))
+            } else {
+                Answered::of(answer.refuse(status, None, out))
             }
-            (Method::Known, _) => Some(Status::METHOD_NOT_ALLOWED),
-            (Method::Unknown, _) => Some(Status::NOT_IMPLEMENTED),
         };
-        let body = match refusal {
-            None => match site.cached(path, Accepted::of(head), now) {
-                Cached::File(file) => answer.file(&file, out),
-                Cached::Absent { page } => answer.refuse(Status::NOT_FOUND, page.as_ref(), out),
-                Cached::Unknown => return Answered::No(None),
+        match (head.method, decoded) {
+            (Method::Get | Method::Head, Ok(())) => {
+                match site.cached(path, Accepted::of(head), now) {
+                    Cached::File(file) => Answered::of(answer.file(&file, out)),
+                    Cached::Absent { page } => {
+                        Answered::of(answer.refuse(Status::NOT_FOUND, page.as_ref(), out))
+                    }
+                    Cached::Unknown => Answered::No(None),
+                }
+            }
+            (Method::Get | Method::Head, Err(error)) => refuse(error.status(), out),
+            (Method::Options, _) => Answered::of(answer.options(out)),
+            (Method::Known, Ok(())) => match site.redirect(path, head.target.query()) {
+                Some((status, location)) => Answered::of(answer.redirect(status, &location, out)),
+                None => refuse(Status::METHOD_NOT_ALLOWED, out),
             },
-            Some(status) if site.names_error_page(status) => return Answered::No(Some(status)),
-            Some(status) => answer.refuse(status, None, out),
-        };
-        body.map_or(Answered::Whole, Answered::Begun)
+            (Method::Known, Err(_)) => refuse(Status::METHOD_NOT_ALLOWED, out),
+            (Method::Unknown, _) => refuse(Status::NOT_IMPLEMENTED, out),
+        }
     }
 
     pub(crate) fn answer_to<'a>(

@@ -46,6 +46,11 @@ impl File {
         self.fields.not_modified()
     }
 
+    /// The Vary line, if there is one: for a 412 or 416.
+    pub fn vary_field(&self) -> &[u8] {
+        self.fields.vary()
+    }
+
     /// Bytes of memory that it takes.
     pub(crate) fn memory(&self) -> u64 {
         let content = match &self.content {
