@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Real clients against the real binary: headless Chromium, curl, wget, ffprobe and nginx as a
+# proxy in front. Prints a table; the exit status is 1 if a check failed. A tool that is not
+# installed is skipped with a line that says so. All is on the loopback, in a temporary directory.
+#
+#   scripts/clients/run.sh [--server PROGRAM] [--only PART,..] [--tree DIR] [--screenshots docs]
+#
+#   --server PROGRAM   the binary to test (target/release/tidegate). Caddy serves too, to see
+#                      what another server makes of the same checks: --server caddy
+#   --only PART,..     of curl, wget, ffmpeg, nginx and chromium
+#   --tree DIR         the files to compare byte for byte; without it the documentation of Rust's
+#                      standard library, or /usr/share/doc, or a tree made for the purpose
+#   --screenshots DIR  puts pictures of the directory listing there
+#
+# On Debian: apt-get install python3 curl wget ffmpeg nginx chromium zstd brotli
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+
+# No __pycache__ in the tree.
+exec python3 -B "$root/scripts/clients" \
+  --server "${CARGO_TARGET_DIR:-$root/target}/release/tidegate" "$@"

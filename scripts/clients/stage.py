@@ -1,0 +1,71 @@
+"""What every check is given: the server that runs, and its files."""
+
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from outcome import Failed
+
+COMMAND_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The server is on `port` of the loopback and serves `root`; `work` is to write in."""
+
+    port: int
+    root: Path
+    work: Path
+    screenshots: Path | None
+
+    def url(self, path, port=None):
+        return f"http://127.0.0.1:{port or self.port}{path}"
+
+    def room(self):
+        """A new, empty directory; it goes away with `work`."""
+        return Path(tempfile.mkdtemp(dir=self.work))
+
+
+def run(*command, cwd=None, statuses=(0,)):
+    """Runs a program to its end; gives what it wrote, or fails with another exit status."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        capture_output=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        timeout=COMMAND_SECONDS,
+    )
+    if done.returncode not in statuses:
+        said = done.stderr.decode(errors="replace").strip()[-500:]
+        raise Failed(f"{command[0]} ended with {done.returncode}: {said}")
+    return done
+
+
+def files_beneath(root):
+    """The regular files, as paths relative to `root`."""
+    found = []
+    for directory, _, names in os.walk(root):
+        found += [Path(directory, name).relative_to(root) for name in names]
+    return sorted(found)
+
+
+def compare_trees(original, copy):
+    """Fails unless both have the same files with the same bytes; gives what was compared."""
+    wanted, found = files_beneath(original), files_beneath(copy)
+    if wanted != found:
+        missing, extra = set(wanted) - set(found), set(found) - set(wanted)
+        raise Failed(f"{len(missing)} missing {some(missing)}, {len(extra)} too many {some(extra)}")
+    size = 0
+    for path in wanted:
+        content = (original / path).read_bytes()
+        size += len(content)
+        if content != (copy / path).read_bytes():
+            raise Failed(f"{path} differs")
+    return f"{len(wanted)} files, {size >> 20} MiB, byte for byte"
+
+
+def some(paths):
+    return [str(path) for path in sorted(paths)[:3]]

@@ -1,0 +1,88 @@
+"""nginx as a reverse proxy with keep-alive in front: the tree through it, by curl."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import with_curl
+from outcome import expect, require
+from servers import proxying
+from stage import compare_trees, files_beneath, run
+
+TOOLS = ("nginx", "curl")
+TIME_WAIT = "06"
+
+
+@contextmanager
+def session(stage):
+    """The stage as it is seen through the proxy, and the port behind it."""
+    with proxying(stage.port, stage.work) as port, with_curl.session(stage):
+        yield replace(stage, port=port), stage.port
+
+
+def whole_tree(subject):
+    """The whole tree through the proxy, compared, on few connections."""
+    stage, backend = subject
+    tree, room = stage.root / "main/tree", stage.room()
+    list_file = stage.work / "downloads"
+    list_file.write_text("".join(downloads(stage, tree)), encoding="utf-8")
+    before = closed_connections(backend)
+    options = ("--silent", "--show-error", "--fail", "--create-dirs")
+    run("curl", *options, "--config", list_file, cwd=room)
+    remark = compare_trees(tree, room)
+    # The side that closes keeps the connection in TIME_WAIT for a minute.
+    closed = closed_connections(backend) - before
+    count = len(files_beneath(tree))
+    require(closed <= count / 50, f"{closed} connections for {count} requests")
+    return remark
+
+
+def downloads(stage, tree):
+    for path in files_beneath(tree):
+        name = str(path).replace("\\", "\\\\").replace('"', '\\"')
+        yield f'url = "{stage.url("/tree/" + quote(str(path)))}"\noutput = "{name}"\n'
+
+
+def closed_connections(port):
+    """How many connections with this port on one side are in TIME_WAIT."""
+    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    sockets = (line.split()[1:4] for line in lines)
+    end = f":{port:04X}"
+    return sum(state == TIME_WAIT and end in (a[-5:], b[-5:]) for a, b, state in sockets)
+
+
+def through(check):
+    """A check of curl, made through the proxy."""
+
+    def made(subject):
+        return check(subject[0])
+
+    made.__doc__ = f"curl through the proxy: {check.__doc__}"
+    return made
+
+
+def listing(subject):
+    """A listing, whose length is not known before, through the proxy."""
+    stage, backend = subject
+    direct = with_curl.Answer(replace(stage, port=backend), "/odd/")
+    proxied = with_curl.Answer(stage, "/odd/")
+    expect("the status", proxied.status, 200)
+    require(proxied.body == direct.body, "the bytes differ")
+
+
+CHECKS = (
+    whole_tree,
+    listing,
+    *map(
+        through,
+        (
+            with_curl.head,
+            with_curl.compressed,
+            with_curl.resume,
+            with_curl.modified_since,
+            with_curl.etags,
+            with_curl.error_page,
+        ),
+    ),
+)
