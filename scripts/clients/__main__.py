@@ -45,7 +45,7 @@ def main():
         work = Path(directory)
         # The workers of nginx may be another user.
         work.chmod(0o755)
-        outcomes = run(arguments, str(Path(program).absolute()), work)
+        outcomes = list(run(arguments, str(Path(program).absolute()), work))
     print(report(outcomes))
     return 1 if any(outcome.result == "FAILED" for outcome in outcomes) else 0
 
@@ -68,13 +68,18 @@ def parts(text):
 
 
 def run(arguments, program, work):
+    """What everything comes to, a server that does not start or does not last among it."""
     root = site_tree.make(work / "www", arguments.tree)
-    with serving(program, root, work) as port:
-        stage = Stage(port, root, work, arguments.screenshots)
-        return [outcome for name in arguments.only for outcome in outcomes(name, stage)]
+    try:
+        with serving(program, root, work) as port:
+            stage = Stage(port, root, work, arguments.screenshots)
+            for name in arguments.only:
+                yield from outcomes_of_part(name, stage)
+    except Failed as failure:
+        yield told(Outcome("server", "starts and lasts", "FAILED", complaint(failure)))
 
 
-def outcomes(name, stage):
+def outcomes_of_part(name, stage):
     """What the checks of a part come to, one after the other."""
     part = PARTS[name]
     missing = [tool for tool in part.TOOLS if not shutil.which(tool)]

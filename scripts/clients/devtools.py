@@ -30,6 +30,8 @@ OPTIONS = (
     "--lang=en",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE *.localhost",
 )
+# Not the browser's own pages, such as what pops up below its address bar.
+ATTACHED = [{"type": "page"}, {"type": "service_worker"}]
 # What a tab or a worker is told when it begins.
 DOMAINS = ("Runtime", "Network", "Log")
 
@@ -50,7 +52,8 @@ def browser(program, profile, log):
     os.close(theirs_out)
     made = Browser(ours_in, ours_out)
     try:
-        made.command("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
+        attach = {"autoAttach": True, "waitForDebuggerOnStart": False, "flatten": True}
+        made.command("Target.setAutoAttach", filter=ATTACHED, **attach)
         yield made
         made.command("Browser.close")
     finally:

@@ -144,7 +144,6 @@ def worker(subject):
 def quiet(subject):
     """No error and no warning in the console, nothing that did not load."""
     expect("what is in the console", list(subject.tab.problems()), [])
-    import collections; print(collections.Counter((e["response"]["url"], e["type"], e["response"]["status"]) for e in subject.tab.events('Network.responseReceived')).most_common(20))
     return f"{len(subject.tab.events('Network.responseReceived'))} answers"
 
 
