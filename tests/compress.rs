@@ -2,9 +2,10 @@
 //! where that is decided, in crates/compress.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -172,6 +173,60 @@ fn a_signal_stops_it_and_nothing_is_left() {
         assert_eq!(drafts(&tree.root()), 0);
         assert_eq!(variants(&tree.root()).len(), 0);
     }
+}
+
+/// As nohup has it.
+#[test]
+fn a_signal_that_is_ignored_at_the_start_stops_nothing() {
+    let tree = Tree::new();
+    tree.write("long.txt", &text(4 << 20));
+    let mut shell = Command::new("/bin/sh");
+    let script = "trap '' HUP; exec \"$0\" compress \"$1\" --codings zstd --jobs 1";
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_tidegate")]);
+    shell.arg(tree.root()).stdout(Stdio::null());
+    let mut child = shell.spawn().unwrap();
+    eventually("a variant to be begun", || drafts(&tree.root()) == 1);
+    signal(&child, Signal::HUP);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(variants(&tree.root()), [tree.path("long.txt.zst")]);
+}
+
+/// From the files to what a client gets: a release, and back to the one before it.
+#[test]
+fn after_a_roll_back_variants_are_of_what_is_there() {
+    let tree = Tree::new();
+    let release = |bytes: usize, seconds| {
+        tree.write("a.css", &text(bytes));
+        let file = File::options().write(true).open(tree.path("a.css"));
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        file.unwrap().set_modified(time).unwrap();
+    };
+    release(8192, 2_000_000);
+    assert_eq!(compress(&tree.root(), &[]).status.code(), Some(0));
+    release(4096, 1_000_000);
+    let output = compress(&tree.root(), &["--codings", "gzip"]);
+    assert!(lines(&output.stdout)[1].starts_with("gzip 1 4.00 KiB"));
+    let unpacked = Command::new("gzip")
+        .args(["-dc", "a.css.gz"])
+        .current_dir(tree.root())
+        .output();
+    assert_eq!(unpacked.unwrap().stdout, text(4096));
+}
+
+#[test]
+fn two_runs_at_once_do_not_get_in_each_others_way() {
+    let tree = Tree::new();
+    for number in 0..100 {
+        tree.write(&format!("{number}.css"), &text(2048));
+    }
+    let args = ["--level", "fast", "--force", "--jobs", "2"];
+    for _ in 0..3 {
+        let run = || command(&tree.root(), &args).stdout(Stdio::null()).spawn();
+        let mut runs = [run().unwrap(), run().unwrap()];
+        let codes = runs.each_mut().map(|run| run.wait().unwrap().code());
+        assert_eq!(codes, [Some(0), Some(0)]);
+    }
+    assert_eq!(variants(&tree.root()).len(), 300);
 }
 
 #[test]

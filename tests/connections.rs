@@ -308,6 +308,23 @@ fn a_connection_has_a_last_request() {
     client.ends();
 }
 
+/// RFC 9112, section 9.6: to close with bytes unread, or before they come, would reset the connection
+/// and take from the client what it has not read of its response.
+#[test]
+fn the_last_response_survives_requests_that_come_behind_it() {
+    let content = noise(500_000, 1);
+    let tree = Tree::with("file", &content);
+    let server = Launch::run(&tree, "[limits]\nrequests-per-connection = 1", "").start();
+    let mut client = Client::connect_narrow(server.address);
+    client.send(get("/file"));
+    // Time for the server to have sent all and to be done with it.
+    thread::sleep(Duration::from_millis(300));
+    client.send(get("/file"));
+    let response = client.response();
+    assert!(response.closes() && response.body == content);
+    client.ends();
+}
+
 /// Checks the response to `target` of the tree [`mixed`].
 #[track_caller]
 fn check(target: &str, status: u16, body: &[u8]) {

@@ -140,6 +140,27 @@ fn variants_come_and_go() {
     });
 }
 
+/// Each round is one look that all share, whoever comes first.
+#[test]
+fn a_crowd_after_a_quiet_time_sees_what_is_there_now() {
+    const CLIENTS: usize = 40;
+    let tree = Tree::with("file", b"round 0");
+    let server = Launch::run(&tree, "[cache]\nvalid = \"50ms\"", "").start();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
+    for round in 1..6 {
+        let expected = format!("round {round}");
+        tree.write("new", expected.as_bytes());
+        fs::rename(tree.path("new"), tree.path("file")).unwrap();
+        thread::sleep(Duration::from_millis(200));
+        for client in &mut clients {
+            client.send(get("/file"));
+        }
+        for client in &mut clients {
+            assert_eq!(client.response().text(), expected);
+        }
+    }
+}
+
 #[test]
 fn a_swapped_release_shows_as_a_whole() {
     let tree = Tree::new();

@@ -114,6 +114,7 @@ fn errors_have_the_rules_fields_but_are_not_to_be_kept() {
     }
 }
 
+/// But for Cache-Control, which is meant for the files.
 #[test]
 fn redirects_and_listings_have_the_rules_fields() {
     let tree = files();
@@ -122,23 +123,37 @@ fn redirects_and_listings_have_the_rules_fields() {
         (
             "/assets/old/a.css",
             302,
-            [("x-all", "1"), ("cache-control", IMMUTABLE)],
+            [("x-all", "1"), ("cache-control", "")],
         ),
-        (
-            "/assets",
-            301,
-            [("x-all", "1"), ("cache-control", "max-age=60")],
-        ),
+        ("/assets", 301, [("x-all", "1"), ("cache-control", "")]),
         (
             "/listed/",
             200,
-            [("x-listed", "yes"), ("cache-control", "max-age=60")],
+            [("x-listed", "yes"), ("cache-control", "no-cache")],
         ),
     ] {
         let response = server.get(target);
         assert_eq!(response.status, status, "{target}");
         check(&response, &fields, target);
     }
+}
+
+/// A page in place of a missing script is not the script, and must not be kept for ever like it.
+#[test]
+fn a_fixed_item_of_try_files_has_the_fields_of_its_own_path() {
+    let tree = Tree::new();
+    tree.write("index.html", b"page");
+    let rules = r#"
+try-files = ["$path", "/index.html"]
+
+[[site.headers]]
+match = "/assets/**"
+cache = "immutable"
+"#;
+    let server = Launch::run(&tree, "", rules).start();
+    let response = server.get("/assets/missing.js");
+    assert_eq!((response.status, response.text()), (200, "page"));
+    assert_eq!(response.header("cache-control"), None);
 }
 
 #[test]

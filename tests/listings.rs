@@ -303,6 +303,22 @@ fn a_listing_shows_what_changed() {
 }
 
 #[test]
+fn a_directory_is_read_once_in_the_time_that_it_is_trusted() {
+    let tree = Tree::with("dir/one", b"");
+    let server = Launch::run(&tree, "[cache]\nvalid = \"24h\"", LISTED).start();
+    // All on one connection, so on one core.
+    let mut client = server.connect();
+    assert_eq!(names(&client.get_with("/dir/", &[JSON])), ["one"]);
+    tree.write("dir/two", b"");
+    for _ in 0..3 {
+        assert_eq!(names(&client.get_with("/dir/", &[JSON])), ["one"]);
+        let page = client.get("/dir/");
+        assert!(hrefs(page.text()).all(|href| href != "./two"));
+        assert_eq!(page.header("cache-control"), Some("no-cache"));
+    }
+}
+
+#[test]
 fn a_directory_that_may_not_be_read_is_403() {
     let tree = Tree::with("closed/file", b"content");
     tree.write("no-search/file", b"content");

@@ -11,6 +11,7 @@ const TABLE: &[(&str, usize, &[&str])] = &[
     ("names = [\"*\"]", 10, &["names", "*"]),
     ("names = [\"a.*.org\"]", 10, &["names", "a.*.org"]),
     ("names = [\"https://a.example\"]", 10, &["names"]),
+    ("names = [\"*.127.0.0.1\"]", 10, &["names", "*.127.0.0.1"]),
     ("names = \"a.example\"", 10, &["names"]),
     ("directory-listing = \"yes\"", 10, &["directory-listing"]),
     ("directory-listings = true", 10, &["directory-listings", "directory-listing"]),
@@ -33,6 +34,8 @@ const TABLE: &[(&str, usize, &[&str])] = &[
     ("[[site.headers]]\nmatch = \"/*\"\nset = { content-length = \"5\" }", 12, &["content-length"]),
     ("[[site.headers]]\nmatch = \"/*\"\nset = { ETag = \"5\" }", 12, &["etag"]),
     ("[[site.headers]]\nmatch = \"/*\"\nset = { transfer-encoding = \"chunked\" }", 12, &["transfer-encoding"]),
+    ("[[site.headers]]\nmatch = \"/*\"\nset = { Allow = \"PUT\" }", 12, &["allow"]),
+    ("[[site.headers]]\nmatch = \"/*\"\nset = { Content-Type = \"garbage\" }", 12, &["content-type", "garbage"]),
     ("[[site.headers]]\nmatch = \"/*\"\nset = { \"a b\" = \"y\" }", 12, &["a b"]),
     ("[[site.headers]]\nmatch = \"/*\"\nset = { \"x:\" = \"y\" }", 12, &["x:"]),
     ("[[site.headers]]\nmatch = \"/*\"\nset = { x = \"a\\r\\nb: c\" }", 12, &["x"]),
@@ -46,11 +49,21 @@ const TABLE: &[(&str, usize, &[&str])] = &[
     ("[[site.redirects]]\nfrom = \"/a/*\"\nto = \"/b\\r\\nx: y\"", 12, &["to"]),
     ("[[site.redirects]]\nfrom = \"/a/*\"\nto = \"/b\"\nstatus = 200", 13, &["status", "200", "301"]),
     ("[[site.redirects]]\nfrom = \"/a/**\"\nto = \"/a/x/$1\"", 12, &["to", "without end"]),
+    ("[[site.redirects]]\nfrom = \"/a\"\nto = \"/b%zz\"", 12, &["to", "%zz"]),
+    ("[[site.redirects]]\nfrom = \"/a\"\nto = \"https://ex[ample/\"", 12, &["to", "https://ex[ample/"]),
+    ("[[site.redirects]]\nfrom = \"/a\"\nto = \"https://a:99999/\"", 12, &["to", "https://a:99999/"]),
+    ("[[site.redirects]]\nfrom = \"/a%20b\"\nto = \"/b\"", 11, &["from", "/a%20b", "decoded"]),
+    ("[[site.redirects]]\nfrom = \"/a.php?id=*\"\nto = \"/b\"", 11, &["from", "/a.php?id=*", "query"]),
+    ("[[site.redirects]]\nfrom = \"/café\"\nto = \"/caf%C3%A9\"", 12, &["to", "without end"]),
+    ("[[site.redirects]]\nfrom = \"/**/\"\nto = \"/$1\"", 12, &["to", "without end"]),
+    ("[[site.redirects]]\nfrom = \"/a\"\nto = \"/b\"\n[[site.redirects]]\nfrom = \"/b\"\nto = \"/a\"", 12, &["to", "without end", "/b"]),
     ("[[site.redirects]]\nto = \"/b\"", 10, &["from"]),
     ("[[site.redirects]]\nfrom = \"/a\"", 10, &["to"]),
     ("[[site.redirects]]\nfrom = \"/a\"\nto = \"/b\"\nstatuses = 301", 13, &["statuses", "status"]),
     ("[site.cors]\norigins = [\"example.org\"]", 11, &["origins", "example.org"]),
     ("[site.cors]\norigins = [\"https://a.example/\"]", 11, &["origins", "https://a.example/"]),
+    ("[site.cors]\norigins = [\"https://a.example:0443\"]", 11, &["origins", "https://a.example:0443"]),
+    ("[site.cors]\norigins = [\"https://[0:0::1]\"]", 11, &["origins", "https://[0:0::1]"]),
     ("[site.cors]\norigins = [\"*\", \"https://a.example\"]", 11, &["origins", "*"]),
     ("[site.cors]\norigin = [\"*\"]", 11, &["origin", "origins"]),
     ("[site.cors]\nmax-age = \"soon\"", 11, &["max-age", "soon"]),
@@ -101,6 +114,40 @@ fn two_sites_of_one_name_are_refused() {
             || output.stderr.matches("tidegate.toml:").count() > 1
             || output.stderr.contains(":10");
         assert!(first_place, "{first:?} {second:?}: {output:?}");
+    }
+}
+
+#[test]
+fn one_address_has_one_spelling() {
+    let tree = Tree::new();
+    let address = tree.base().join("address");
+    fs::create_dir(&address).unwrap();
+    fs::write(address.join("a.txt"), "by its address").unwrap();
+    let sites = format!(
+        "[[site]]\nroot = {:?}\n[[site]]\nnames = [\"[0:0:0:0:0:0:0:1]\"]\nroot = {address:?}\n",
+        tree.root()
+    );
+    let server = Launch::run_sites(&tree, "", &sites).start();
+    for host in ["[::1]", "[0::1]:8080", "[::0:1]"] {
+        let response = server.get_with("/a.txt", &[&format!("Host: {host}")]);
+        assert_eq!(response.text(), "by its address", "{host}");
+    }
+}
+
+/// `log = "text/plain"` is the example of the documentation.
+#[test]
+fn the_charset_is_added_to_types_of_ones_own() {
+    let tree = Tree::with("a.log", b"content");
+    tree.write("README", b"content");
+    let site =
+        "mime-types = { log = \"text/plain\" }\ndefault-type = \"text/x-none; charset=latin1\"";
+    let server = Launch::run(&tree, "", site).start();
+    for (path, expected) in [
+        ("/a.log", "text/plain; charset=utf-8"),
+        ("/README", "text/x-none; charset=latin1"),
+    ] {
+        let response = server.get(path);
+        assert_eq!(response.header("content-type"), Some(expected), "{path}");
     }
 }
 

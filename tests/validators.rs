@@ -1,4 +1,5 @@
-//! The validators of files whose time tells nothing: reproducible builds set it to the start of 1970.
+//! The validators of files whose time tells nothing: reproducible builds set it to the start of 1970,
+//! zip to 1980, npm to 1985.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -32,14 +33,15 @@ fn a_file_of_1970_has_a_tag_of_its_content() {
 }
 
 #[test]
-fn a_file_of_1970_has_no_date() {
+fn a_file_with_a_made_up_time_has_no_date() {
     let tree = Tree::new();
     tree.write_at("zero", b"content", 0);
     tree.write_at("one", b"content", 1);
-    tree.write_at("two", b"content", 2);
+    tree.write_at("npm", b"content", 499_162_500);
+    tree.write_at("1990", b"content", 631_152_001);
     let server = Server::serve(&tree);
     let mut client = server.connect();
-    for target in ["/zero", "/one"] {
+    for target in ["/zero", "/one", "/npm"] {
         assert!(!client.get(target).has("last-modified"), "{target}");
         // RFC 9110, section 13.1.3: ignored where there is no date to compare with.
         for date in [
@@ -54,10 +56,10 @@ fn a_file_of_1970_has_no_date() {
             assert_eq!(client.get_with(target, &fields).status, 200, "{target}");
         }
     }
-    let response = client.get("/two");
+    let response = client.get("/1990");
     assert_eq!(
         response.header("last-modified"),
-        Some("Thu, 01 Jan 1970 00:00:02 GMT")
+        Some("Mon, 01 Jan 1990 00:00:01 GMT")
     );
 }
 

@@ -4,47 +4,99 @@
 //! long as its writer lives, and a later run removes those that are not.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata, Permissions, TryLockError};
+use std::fs::{File, Metadata, Permissions, TryLockError};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
-use std::path::Path;
 
-use tempfile::{Builder, NamedTempFile};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 
 const PREFIX: &str = ".tidegate-compress-";
 const SUFFIX: &str = ".tmp";
+
+/// How often a draft is begun anew when another run takes it for one that was left.
+const TRIES_MAX: usize = 16;
 
 /// The bits of a mode that say who may read and write.
 const PERMISSIONS: u32 = 0o777;
 
 /// A variant that is not finished.
-pub(crate) struct Draft(NamedTempFile);
+///
+/// It is made and moved by the descriptor of its directory: in a tree that others may write to, a path could
+/// lead elsewhere by then.
+pub(crate) struct Draft<'d> {
+    directory: &'d OwnedFd,
+    /// `None`: it has its own name by now.
+    name: Option<String>,
+    file: File,
+}
 
-impl Draft {
+impl<'d> Draft<'d> {
     /// An empty draft in `directory`.
-    pub(crate) fn new(directory: &Path) -> io::Result<Self> {
-        let mut name = Builder::new();
-        let file = name.prefix(PREFIX).suffix(SUFFIX).tempfile_in(directory)?;
-        // Where files can't be locked nobody removes what is left, and nothing else is different.
-        let _ = file.as_file().try_lock();
-        Ok(Self(file))
+    pub(crate) fn new(directory: &'d OwnedFd) -> io::Result<Self> {
+        for _ in 0..TRIES_MAX {
+            match Self::begin(directory) {
+                Ok(draft) if is_ours(&draft.file)? => return Ok(draft),
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Err(io::Error::other(
+            "another run takes each file that is begun",
+        ))
+    }
+
+    fn begin(directory: &'d OwnedFd) -> io::Result<Self> {
+        // The keys of a new hasher are random: no other run takes the same name.
+        let number = RandomState::new().build_hasher().finish();
+        let name = format!("{PREFIX}{number:016x}{SUFFIX}");
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = openat(directory, &name, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(Self {
+            directory,
+            name: Some(name),
+            file: File::from(file),
+        })
     }
 
     pub(crate) fn file(&self) -> &File {
-        self.0.as_file()
+        &self.file
     }
 
-    /// Puts the draft, which is all written, in its place, with the time, mode and owner of its original.
-    pub(crate) fn publish(self, original: &Metadata, variant: &Path) -> io::Result<()> {
-        let file = self.file();
-        give(file, original)?;
+    /// Puts the draft, which is all written, in its place in its directory, with the time, mode and owner
+    /// of its original.
+    pub(crate) fn publish(mut self, original: &Metadata, variant: &OsStr) -> io::Result<()> {
+        give(&self.file, original)?;
         let mode = original.mode() & PERMISSIONS;
-        file.set_permissions(Permissions::from_mode(mode))?;
-        file.set_modified(original.modified()?)?;
+        self.file.set_permissions(Permissions::from_mode(mode))?;
+        self.file.set_modified(original.modified()?)?;
         // Or a power cut could leave a file that has its name and time and not its content: fresh for ever.
-        file.sync_data()?;
-        self.0.persist(variant).map_err(|error| error.error)?;
+        self.file.sync_data()?;
+        if let Some(name) = &self.name {
+            renameat(self.directory, name, self.directory, variant)?;
+        }
+        self.name = None;
         Ok(())
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // What stays is hidden, and a later run removes it.
+            let _ = unlinkat(self.directory, name, AtFlags::empty());
+        }
+    }
+}
+
+/// Locks a new draft. Another run may have found it before, and taken it for one that was left.
+fn is_ours(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(file.metadata()?.nlink() > 0),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        // Where files can't be locked nobody removes what is left, and nothing else is different.
+        Err(TryLockError::Error(_)) => Ok(true),
     }
 }
 
@@ -54,10 +106,21 @@ pub(crate) fn is_name(name: &OsStr) -> bool {
     name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
 }
 
-/// Removes a draft whose writer is gone; returns whether it was.
-pub(crate) fn clean(path: &Path) -> io::Result<bool> {
-    match File::open(path)?.try_lock() {
-        Ok(()) => fs::remove_file(path).map(|()| true),
+/// Removes a draft whose writer is gone; returns whether it was. One that another run finished or removed
+/// meanwhile was not.
+pub(crate) fn clean(directory: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    match try_clean(directory, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        cleaned => cleaned,
+    }
+}
+
+fn try_clean(directory: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    // To its end, or the lock would be given up before the file is gone.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(openat(directory, name, flags, Mode::empty())?);
+    match file.try_lock() {
+        Ok(()) => Ok(unlinkat(directory, name, AtFlags::empty()).map(|()| true)?),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }
@@ -73,4 +136,52 @@ fn give(file: &File, original: &Metadata) -> io::Result<()> {
             .or_else(|_| fchown(file, None, Some(original.gid())));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const NAME: &str = "draft";
+
+    /// What another run, which is looking for what was left, may do between the two steps of a new draft.
+    #[test]
+    fn a_draft_that_another_run_took_is_not_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(NAME);
+        let fd = OwnedFd::from(File::open(directory.path()).unwrap());
+        let ours = File::create(&path).unwrap();
+        let other = File::open(&path).unwrap();
+        other.try_lock().unwrap();
+        assert!(!is_ours(&ours).unwrap(), "locked");
+        fs::remove_file(&path).unwrap();
+        drop(other);
+        assert!(!is_ours(&ours).unwrap(), "removed");
+        let ours = File::create(&path).unwrap();
+        assert!(is_ours(&ours).unwrap());
+        assert!(!clean(&fd, NAME.as_ref()).unwrap());
+        drop(ours);
+        assert!(clean(&fd, NAME.as_ref()).unwrap());
+        assert!(!clean(&fd, NAME.as_ref()).unwrap(), "it is gone");
+    }
+
+    #[test]
+    fn a_draft_goes_away_or_takes_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let fd = OwnedFd::from(File::open(directory.path()).unwrap());
+        let names = || -> Vec<_> {
+            let entries = fs::read_dir(directory.path()).unwrap();
+            entries.map(|entry| entry.unwrap().file_name()).collect()
+        };
+        let draft = Draft::new(&fd).unwrap();
+        assert!(is_name(&names()[0]));
+        drop(draft);
+        assert!(names().is_empty());
+        let metadata = File::open(directory.path()).unwrap().metadata().unwrap();
+        let draft = Draft::new(&fd).unwrap();
+        draft.publish(&metadata, "a.br".as_ref()).unwrap();
+        assert_eq!(names(), ["a.br"]);
+    }
 }

@@ -24,7 +24,8 @@ pub struct Options {
     pub level: Level,
     /// Threads that work.
     pub jobs: NonZeroUsize,
-    /// Files of fewer bytes have no variants: they fit into a packet or two as they are.
+    /// Files of fewer bytes get no variants: they fit into a packet or two as they are. One that is there
+    /// and stale is made again nevertheless, for the server would send it.
     pub size_min: u64,
     /// Make variants that are fresh once more, say with another level.
     pub force: bool,

@@ -1,15 +1,21 @@
 //! What is to be made, found by holding each file against its variants.
 
+use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidegate_http::Coding;
 
+use crate::Observer;
+use crate::compare::holds;
 use crate::kinds;
+use crate::root::Root;
 use crate::summary::Summary;
+use crate::variant::Source;
 
 /// A variant to be made.
 #[derive(Clone, Debug)]
@@ -52,22 +58,73 @@ pub(crate) enum State {
     Missing,
     Stale,
     Fresh,
+    /// A symbolic link, which nothing is ever written to or put in the place of: who made it keeps it.
+    Linked {
+        /// Whether it leads to a fresh variant beneath the root.
+        fresh: bool,
+    },
 }
 
-impl State {
-    /// The state of the variant at `variant`, for an original with `metadata`.
-    pub(crate) fn of(variant: &Path, original: &Metadata) -> io::Result<Self> {
-        let found = match fs::symlink_metadata(variant) {
+/// A file that may have variants.
+pub(crate) struct Original<'a> {
+    pub(crate) root: &'a Root,
+    /// Relative to the root.
+    pub(crate) path: &'a Path,
+    pub(crate) metadata: &'a Metadata,
+    pub(crate) observer: &'a dyn Observer,
+}
+
+impl Original<'_> {
+    /// The state of its variant.
+    pub(crate) fn state(&self, coding: Coding) -> io::Result<State> {
+        let name = variant(self.path, coding);
+        let found = match fs::symlink_metadata(self.root.real(&name)) {
             Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Missing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::Missing),
             Err(error) => return Err(error),
         };
+        if found.is_symlink() {
+            let fresh = self.link_is_fresh(&name, coding).unwrap_or(false);
+            return Ok(State::Linked { fresh });
+        }
         if !found.is_file() {
             return Err(io::Error::other("what is in its place is no regular file"));
         }
-        let fresh = found.modified()? >= original.modified()?;
-        Ok(if fresh { Self::Fresh } else { Self::Stale })
+        let fresh = self.is_fresh(&name, coding, &found)?;
+        Ok(if fresh { State::Fresh } else { State::Stale })
     }
+
+    fn link_is_fresh(&self, name: &Path, coding: Coding) -> io::Result<bool> {
+        let found = self.root.file(name)?.metadata()?;
+        Ok(found.is_file() && self.is_fresh(name, coding, &found)?)
+    }
+
+    /// Whether the variant is of what the original holds now. What is written here has the very time of
+    /// its original. One that is newer is by somebody else, or its original was put back to what it was
+    /// before; which of them, only its content tells.
+    fn is_fresh(&self, name: &Path, coding: Coding, variant: &Metadata) -> io::Result<bool> {
+        match variant.modified()?.cmp(&self.metadata.modified()?) {
+            Ordering::Less => Ok(false),
+            Ordering::Equal if time_tells(self.metadata) => Ok(true),
+            // What cannot be compared is made again; that tells what is wrong with the original.
+            _ => Ok(self.is_held_by(name, coding).unwrap_or(false)),
+        }
+    }
+
+    fn is_held_by(&self, name: &Path, coding: Coding) -> io::Result<bool> {
+        let source = Source {
+            file: self.root.file(self.path)?,
+            cost: 0,
+            observer: self.observer,
+        };
+        holds(coding, self.root.file(name)?, source)
+    }
+}
+
+/// Whether the time of a file is that of a change: reproducible builds and content-addressed stores put the
+/// first or the second second of 1970 in its place, whatever the content is.
+fn time_tells(file: &Metadata) -> bool {
+    !matches!(file.mtime(), 0 | 1)
 }
 
 /// The path of a variant.
@@ -92,31 +149,111 @@ pub(crate) fn is_wanted(path: &Path, summary: &mut Summary) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::os::unix::fs::symlink;
     use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::encode::encode;
+    use crate::error::FileError;
+    use crate::options::Level;
+
+    const TEXT: &[u8] = b"a file";
+
+    struct Silent;
+
+    impl Observer for Silent {
+        fn planned(&self, _: u64) {}
+        fn advanced(&self, _: u64) {}
+        fn written(&self, _: &Path, _: u64, _: u64) {}
+        fn failed(&self, _: &FileError) {}
+        fn is_stopping(&self) -> bool {
+            false
+        }
+    }
+
+    /// The state of `a.gz` beside `a`.
+    fn state(root: &Path) -> io::Result<State> {
+        let root = Root::open(root).unwrap();
+        let metadata = root.real("a".as_ref()).metadata().unwrap();
+        let original = Original {
+            root: &root,
+            path: "a".as_ref(),
+            metadata: &metadata,
+            observer: &Silent,
+        };
+        original.state(Coding::Gzip)
+    }
+
+    fn write(path: &Path, content: &[u8], modified: SystemTime) {
+        fs::write(path, content).unwrap();
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(modified).unwrap();
+    }
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut gzip = Vec::new();
+        let len = content.len() as u64;
+        encode(Coding::Gzip, Level::Fast, len, &mut &content[..], &mut gzip).unwrap();
+        gzip
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
 
     #[test]
-    fn a_variant_is_fresh_when_it_is_not_older() {
+    fn a_variant_is_fresh_by_its_time_and_where_that_does_not_tell_by_its_content() {
         let directory = tempfile::tempdir().unwrap();
-        let [original, variant] = ["a", "a.br"].map(|name| directory.path().join(name));
-        let made = File::create(&original).unwrap();
-        let noon = SystemTime::UNIX_EPOCH + Duration::from_hours(400_000);
-        made.set_modified(noon).unwrap();
-        let metadata = made.metadata().unwrap();
-        assert_eq!(State::of(&variant, &metadata).unwrap(), State::Missing);
-        let variant_file = File::create(&variant).unwrap();
-        let tick = Duration::from_nanos(1);
-        let rows = [
-            (noon, State::Fresh),
-            (noon + tick, State::Fresh),
-            (noon - tick, State::Stale),
+        let [original, variant] = ["a", "a.gz"].map(|name| directory.path().join(name));
+        let (same, other) = (gzip(TEXT), gzip(b"b file"));
+        let (noon, tick) = (at(1_000_000_000), Duration::from_nanos(1));
+        write(&original, TEXT, noon);
+        assert_eq!(state(directory.path()).unwrap(), State::Missing);
+        #[rustfmt::skip] // a row a line
+        let rows: [(SystemTime, SystemTime, &[u8], State); 11] = [
+            (noon, noon, &other, State::Fresh),
+            (noon, noon - tick, &same, State::Stale),
+            (noon, noon + tick, &same, State::Fresh),
+            (noon, noon + tick, &other, State::Stale),
+            (noon, noon + tick, b"no gzip", State::Stale),
+            (at(0), at(0), &same, State::Fresh),
+            (at(0), at(0), &other, State::Stale),
+            (at(1), at(1), &same, State::Fresh),
+            (at(1), at(1), &other, State::Stale),
+            (at(1), at(0), &same, State::Stale),
+            (at(2), at(2), &other, State::Fresh),
         ];
-        for (modified, expected) in rows {
-            variant_file.set_modified(modified).unwrap();
-            assert_eq!(State::of(&variant, &metadata).unwrap(), expected);
+        for (number, (modified, time, content, expected)) in rows.into_iter().enumerate() {
+            write(&original, TEXT, modified);
+            write(&variant, content, time);
+            assert_eq!(state(directory.path()).unwrap(), expected, "row {number}");
         }
-        State::of(directory.path(), &metadata).unwrap_err();
+    }
+
+    #[test]
+    fn a_link_is_fresh_where_it_leads_to_a_fresh_one_beneath() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let noon = at(1_000_000_000);
+        write(&root.join("a"), TEXT, noon);
+        for (path, time) in [("root/fresh", noon), ("root/old", at(5)), ("outside", noon)] {
+            write(&directory.path().join(path), &gzip(TEXT), time);
+        }
+        for (target, fresh) in [
+            ("fresh", true),
+            ("old", false),
+            ("../outside", false),
+            ("nothing", false),
+            ("a.gz", false),
+            (".", false),
+        ] {
+            symlink(target, root.join("a.gz")).unwrap();
+            assert_eq!(state(&root).unwrap(), State::Linked { fresh }, "{target}");
+            fs::remove_file(root.join("a.gz")).unwrap();
+        }
+        fs::create_dir(root.join("a.gz")).unwrap();
+        state(&root).unwrap_err();
     }
 
     #[test]

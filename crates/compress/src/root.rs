@@ -47,6 +47,18 @@ impl Root {
         Ok(File::from(file))
     }
 
+    /// Opens the directory that `path` is in, in the same way.
+    pub(crate) fn parent(&self, path: &Path) -> io::Result<OwnedFd> {
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(".".as_ref());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let parent = openat2(&self.directory, parent, flags, Mode::empty(), resolve)?;
+        Ok(parent)
+    }
+
     /// Where a path is on disk.
     pub(crate) fn real(&self, path: &Path) -> PathBuf {
         self.real.join(path)

@@ -15,7 +15,7 @@ use crate::draft;
 use crate::encode::cost;
 use crate::error::{Action, FileError};
 use crate::options::Options;
-use crate::plan::{Job, Plan, State, is_wanted, variant};
+use crate::plan::{Job, Original, Plan, State, is_wanted, variant};
 use crate::root::Root;
 use crate::summary::Summary;
 use crate::variant::{Made, make};
@@ -108,25 +108,29 @@ impl<'a> Run<'a> {
                 return self.fail(&error, &mut plan.summary);
             }
         };
-        if metadata.len() < self.options.size_min {
-            plan.summary.skipped.small += 1;
-            return;
-        }
+        plan.summary.skipped.small += u64::from(self.is_small(&metadata));
         let path = Arc::from(path);
         for &coding in &self.codings {
             self.add_variant(&path, coding, &metadata, plan);
         }
     }
 
-    fn add_variant(&self, path: &Arc<Path>, coding: Coding, original: &Metadata, plan: &mut Plan) {
-        match State::of(&self.root.real(&variant(path, coding)), original) {
-            Ok(State::Fresh) if !self.options.force => {
-                plan.summary.tally_mut(coding).fresh += 1;
-            }
+    fn add_variant(&self, path: &Arc<Path>, coding: Coding, metadata: &Metadata, plan: &mut Plan) {
+        let original = Original {
+            root: self.root,
+            path,
+            metadata,
+            observer: self.observer,
+        };
+        match original.state(coding) {
+            Ok(State::Linked { fresh: false }) => plan.summary.skipped.linked += 1,
+            Ok(State::Linked { fresh: true }) => plan.summary.tally_mut(coding).fresh += 1,
+            Ok(State::Fresh) if !self.options.force => plan.summary.tally_mut(coding).fresh += 1,
+            Ok(State::Missing) if self.is_small(metadata) => {}
             Ok(state) => plan.jobs.push(Job {
                 path: Arc::clone(path),
                 coding,
-                len: original.len(),
+                len: metadata.len(),
                 replaces: state != State::Missing,
             }),
             Err(error) => {
@@ -136,11 +140,17 @@ impl<'a> Run<'a> {
         }
     }
 
+    fn is_small(&self, file: &Metadata) -> bool {
+        file.len() < self.options.size_min
+    }
+
     fn clean(&self, path: &Path, summary: &mut Summary) {
         if self.options.dry_run {
             return;
         }
-        match draft::clean(&self.root.real(path)) {
+        let name = path.file_name().unwrap_or_default();
+        let directory = self.root.parent(path);
+        match directory.and_then(|directory| draft::clean(&directory, name)) {
             Ok(cleaned) => summary.cleaned += u64::from(cleaned),
             Err(error) => self.fail(&self.root.error(path, Action::Clean, error), summary),
         }

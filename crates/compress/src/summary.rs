@@ -27,11 +27,11 @@ pub struct Tally {
     pub before_bytes: u64,
     /// Bytes of those written.
     pub after_bytes: u64,
-    /// Variants left alone, since they are not older than their originals.
+    /// Variants left alone, since they hold their originals as these are now.
     pub fresh: u64,
     /// Variants not kept, since they were hardly smaller than their originals.
     pub no_gain: u64,
-    /// Those of `no_gain` of which an older one was there, which was removed.
+    /// Those of `no_gain` of which a stale one was there, which was removed, or would be but for a dry run.
     pub removed: u64,
 }
 
@@ -48,6 +48,8 @@ pub struct Skipped {
     pub hidden: u64,
     /// Symbolic links that do not lead to a file beneath the root.
     pub links: u64,
+    /// Symbolic links in the place of variants that do not lead to fresh ones beneath the root.
+    pub linked: u64,
 }
 
 impl Summary {
@@ -91,6 +93,7 @@ impl AddAssign for Skipped {
         self.variants += other.variants;
         self.hidden += other.hidden;
         self.links += other.links;
+        self.linked += other.linked;
     }
 }
 

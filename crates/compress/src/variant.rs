@@ -5,6 +5,8 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::fs::{AtFlags, unlinkat};
+
 use crate::Observer;
 use crate::draft::Draft;
 use crate::encode::{cost, encode};
@@ -37,9 +39,11 @@ pub(crate) fn make(
 ) -> io::Result<Made> {
     let file = root.file(&job.path)?;
     let original = file.metadata()?;
-    let place = root.real(&variant(&job.path, job.coding));
-    let directory = place.parent().unwrap_or(&place);
-    let draft = (!options.dry_run).then(|| Draft::new(directory));
+    let directory = root.parent(&job.path)?;
+    let place = variant(&job.path, job.coding);
+    // The path of a file has a name at its end.
+    let name = place.file_name().unwrap_or_default();
+    let draft = (!options.dry_run).then(|| Draft::new(&directory));
     let draft = draft.transpose()?;
     let source = Source {
         file,
@@ -54,12 +58,12 @@ pub(crate) fn make(
     let (before, after) = (original.len(), sink.finish()?);
     if !is_worth_it(before, after) {
         if job.replaces && !options.dry_run {
-            fs::remove_file(&place)?;
+            unlinkat(&directory, name, AtFlags::empty())?;
         }
         return Ok(Made::NoGain);
     }
     if let Some(draft) = draft {
-        draft.publish(&original, &place)?;
+        draft.publish(&original, name)?;
     }
     Ok(Made::Written { before, after })
 }
@@ -93,12 +97,12 @@ fn is_unchanged(opened: &Metadata, path: &Path) -> io::Result<()> {
     }
 }
 
-/// The original, read with an eye on the observer.
-struct Source<'o> {
-    file: File,
-    /// Of a byte.
-    cost: u64,
-    observer: &'o dyn Observer,
+/// An original, read with an eye on the observer.
+pub(crate) struct Source<'o> {
+    pub(crate) file: File,
+    /// Of a byte, as the observer is told.
+    pub(crate) cost: u64,
+    pub(crate) observer: &'o dyn Observer,
 }
 
 impl Read for Source<'_> {
@@ -119,7 +123,7 @@ struct Counted<'d> {
 }
 
 impl<'d> Counted<'d> {
-    fn new(draft: Option<&'d Draft>) -> Self {
+    fn new(draft: Option<&'d Draft<'_>>) -> Self {
         let draft = draft.map(|draft| BufWriter::new(draft.file()));
         Self { draft, bytes: 0 }
     }

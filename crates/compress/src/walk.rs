@@ -15,8 +15,8 @@ const WELL_KNOWN: &str = ".well-known";
 pub(crate) enum Entry {
     /// A regular file.
     File(PathBuf),
-    /// A symbolic link, wherever it leads. To walk into one that leads to a directory is of no use: either
-    /// the directory is walked by its own path, or it is outside of the root.
+    /// A symbolic link, wherever it leads. One that leads to a directory is not walked into: either that is
+    /// walked by its own path, or it is outside of the root, or hidden, and then it can be named itself.
     Link(PathBuf),
     /// What a run that was killed left.
     Draft(PathBuf),

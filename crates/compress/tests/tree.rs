@@ -196,6 +196,126 @@ fn only_what_is_stale_is_made_again() {
     assert_eq!(modified(&directory.path().join("a.css.br")), later);
 }
 
+/// `cp -p`, `rsync -t` and `tar x` put a file back with its older time: its variants are newer than it.
+#[test]
+fn what_is_put_back_to_an_older_one_gets_its_variants_anew() {
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let (old, small) = (text(), b"short now".to_vec());
+    let directory = tree(&[("a.js", &[text(), text()].concat()), ("b.js", &text())]);
+    let put = |name: &str, content: &[u8], seconds| {
+        write(directory.path(), name, content);
+        set_modified(&directory.path().join(name), at(seconds));
+    };
+    let files = ["a.js", "b.js"].map(|name| directory.path().join(name));
+    for file in files {
+        set_modified(&file, at(2000));
+    }
+    run(&directory, &options());
+    put("a.js", &old, 1000);
+    put("b.js", &small, 1000);
+    let summary = run(&directory, &options());
+    assert_eq!(summary.skipped.small, 1);
+    for coding in Coding::ALL {
+        let tally = summary.tally(coding);
+        assert_eq!((tally.written + tally.no_gain, tally.fresh), (2, 0));
+        for (name, content) in [("a.js", &old), ("b.js", &small)] {
+            let variant = format!("{name}.{}", coding.extension());
+            let variant = directory.path().join(variant);
+            // Of a few bytes there is no variant any more.
+            if name == "a.js" || variant.exists() {
+                assert_eq!(decoded(&variant), **content, "{coding:?}");
+                assert_eq!(modified(&variant), at(1000), "{coding:?}");
+            }
+        }
+    }
+    let summary = run(&directory, &options());
+    assert_eq!(summary.tally(Coding::Brotli).written, 0);
+}
+
+/// Reproducible builds and content-addressed stores give every file the time 0 or 1.
+#[test]
+fn files_without_a_time_go_by_their_content() {
+    for epoch in [0, 1] {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(epoch);
+        let directory = tree(&[("a.js", &text()), ("b.js", &text())]);
+        let put = |name: &str, content: &[u8]| {
+            write(directory.path(), name, content);
+            set_modified(&directory.path().join(name), time);
+        };
+        put("a.js", &text());
+        put("b.js", &text());
+        run(&directory, &options());
+        let other = [text(), b"and no play\n".to_vec()].concat();
+        put("a.js", &other);
+        let summary = run(&directory, &options());
+        for coding in Coding::ALL {
+            let tally = summary.tally(coding);
+            assert_eq!((tally.written, tally.fresh), (1, 1), "{coding:?}");
+            let variant = format!("a.js.{}", coding.extension());
+            assert_eq!(decoded(&directory.path().join(variant)), other);
+        }
+    }
+}
+
+/// Bundlers write variants themselves, a moment after the file.
+#[test]
+fn a_newer_variant_by_somebody_else_is_kept_if_it_holds_the_file() {
+    let directory = tree(&[("a.js", &text())]);
+    let options = Options {
+        codings: vec![Coding::Gzip],
+        ..options()
+    };
+    run(&directory, &options);
+    let variant = directory.path().join("a.js.gz");
+    let later = modified(&variant) + Duration::from_secs(3);
+    set_modified(&variant, later);
+    let summary = run(&directory, &options);
+    let tally = summary.tally(Coding::Gzip);
+    assert_eq!((tally.written, tally.fresh), (0, 1));
+    assert_eq!(modified(&variant), later);
+}
+
+#[test]
+fn links_among_variants_are_left_alone() {
+    let directory = tree(&[("store/a.js", &text()), ("store/old.gz", b"old")]);
+    let gzip = Options {
+        codings: vec![Coding::Gzip],
+        ..options()
+    };
+    run(&directory, &gzip);
+    let links = [
+        ("store/a.js", "a.js"),
+        ("store/a.js.gz", "a.js.gz"),
+        ("store/a.js", "b.js"),
+        ("store/old.gz", "b.js.gz"),
+        ("store/a.js", "c.js"),
+        ("nothing", "c.js.gz"),
+    ];
+    for (target, name) in links {
+        symlink(target, directory.path().join(name)).unwrap();
+    }
+    let time = SystemTime::UNIX_EPOCH;
+    set_modified(&directory.path().join("store/old.gz"), time);
+    let before = files(&directory);
+    for force in [false, true] {
+        let options = Options {
+            force,
+            ..gzip.clone()
+        };
+        let summary = run(&directory, &options);
+        assert_eq!(summary.skipped.linked, 2, "{force}");
+        let tally = summary.tally(Coding::Gzip);
+        // The one of the file itself, and the link to it.
+        let expected = if force { (1, 1) } else { (0, 2) };
+        assert_eq!((tally.written, tally.fresh), expected, "{force}");
+    }
+    assert_eq!(files(&directory), before);
+    for (target, name) in links {
+        let link = fs::read_link(directory.path().join(name)).unwrap();
+        assert_eq!(link, Path::new(target), "{name}");
+    }
+}
+
 #[test]
 fn force_makes_fresh_ones_again() {
     let directory = tree(&[("a.css", &text())]);
@@ -238,6 +358,7 @@ fn what_is_not_served_or_not_worth_it_is_skipped() {
         variants: 1,
         hidden: 2,
         links: 0,
+        linked: 0,
     };
     assert_eq!(summary.skipped, skipped);
     let tally = summary.tally(Coding::Zstd);
@@ -252,7 +373,10 @@ fn a_stale_variant_of_what_is_not_worth_it_is_removed() {
         ("a.txt.br", b"old"),
         ("a.txt.gz", b"new"),
     ]);
+    // One older than its original, one of the same time.
     set_modified(&directory.path().join("a.txt.br"), SystemTime::UNIX_EPOCH);
+    let time = modified(&directory.path().join("a.txt"));
+    set_modified(&directory.path().join("a.txt.gz"), time);
     let dry = Options {
         dry_run: true,
         ..options()
@@ -411,6 +535,52 @@ fn a_file_that_changes_meanwhile_has_no_variant() {
         );
     }
     assert_eq!(files(&directory), ["a.js"]);
+}
+
+/// In a tree that others may write to: what is written stays in the directory where its original was found.
+#[test]
+fn a_directory_that_is_swapped_for_a_link_leads_nothing_out() {
+    struct Swapper {
+        directory: PathBuf,
+        outside: PathBuf,
+        notes: Notes,
+    }
+    impl Observer for Swapper {
+        fn planned(&self, work: u64) {
+            self.notes.planned(work);
+        }
+        fn advanced(&self, _: u64) {
+            let [inside, moved] = ["a", "moved"].map(|name| self.directory.join(name));
+            if !moved.exists() {
+                fs::rename(&inside, &moved).unwrap();
+                fs::hard_link(moved.join("a.js"), self.outside.join("a.js")).unwrap();
+                symlink(&self.outside, &inside).unwrap();
+            }
+        }
+        fn written(&self, path: &Path, before: u64, after: u64) {
+            self.notes.written(path, before, after);
+        }
+        fn failed(&self, error: &tidegate_compress::FileError) {
+            self.notes.failed(error);
+        }
+        fn is_stopping(&self) -> bool {
+            false
+        }
+    }
+    let (directory, outside) = (tree(&[("a/a.js", &text())]), tree(&[]));
+    let swapper = Swapper {
+        directory: directory.path().to_owned(),
+        outside: outside.path().to_owned(),
+        notes: Notes::default(),
+    };
+    let options = Options {
+        codings: vec![Coding::Gzip],
+        ..options()
+    };
+    compress(directory.path(), &options, &swapper).unwrap();
+    assert_eq!(swapper.notes.failed.into_inner().unwrap(), [""; 0]);
+    assert_eq!(files(&outside), ["a.js"]);
+    assert_eq!(files(&directory), ["a", "moved/a.js", "moved/a.js.gz"]);
 }
 
 #[test]

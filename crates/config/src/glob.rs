@@ -79,7 +79,8 @@ impl FromStr for Glob {
             )));
         }
         let source = Translation::new(text).run().map_err(refuse)?;
-        let regex = Regex::new(&source).map_err(|_| refuse("it is too large".to_owned()))?;
+        let regex = Regex::new(&source)
+            .map_err(|_| refuse("it is too large, or braces nest too deep".to_owned()))?;
         let text = text.to_owned();
         Ok(Self { text, regex })
     }
@@ -151,7 +152,7 @@ impl<'t> Translation<'t> {
         match char {
             '/' => self.slash(),
             '*' => self.stars()?,
-            '?' => self.regex.push_str(CHARACTER),
+            '?' => self.character()?,
             '[' => self.class()?,
             '{' => self.open(at_start),
             ',' if !self.braces.is_empty() => self.alternative(),
@@ -160,6 +161,7 @@ impl<'t> Translation<'t> {
                 let char = self.escaped()?;
                 self.literal(char);
             }
+            '%' => self.percent()?,
             char => self.literal(char),
         }
         Ok(())
@@ -172,6 +174,11 @@ impl<'t> Translation<'t> {
             return Ok(());
         }
         let text = self.text.escape_debug();
+        if text.to_string().contains("://") {
+            return Err(
+                "it has no host: site.names says which hosts a site answers for".to_owned(),
+            );
+        }
         Err(format!(
             "every path begins with `/`; write `/{text}`, or `**/{text}` for any directory"
         ))
@@ -212,6 +219,33 @@ impl<'t> Translation<'t> {
         brace
             .map(drop)
             .ok_or_else(|| r"a `}` without its `{`; a brace itself is `\}`".to_owned())
+    }
+
+    /// One character. What looks like a query is refused: it is no part of a path.
+    fn character(&mut self) -> Step {
+        let other = |char: char| !(char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.'));
+        let name = self.rest.find(other);
+        if name.is_some_and(|end| end > 0 && self.rest[end..].starts_with('=')) {
+            return Err(
+                r"a query is no part of a path, and a `?` is any character; a `=` in a name is `\=`"
+                    .to_owned(),
+            );
+        }
+        self.regex.push_str(CHARACTER);
+        Ok(())
+    }
+
+    /// A percent sign, which is one: an escape would never match a path, which is decoded.
+    fn percent(&mut self) -> Step {
+        let digits = self.rest.as_bytes().get(..2);
+        if let Some(digits) = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
+            let escape = digits.escape_ascii();
+            return Err(format!(
+                r"paths are compared decoded: write the character that `%{escape}` stands for, or `\%{escape}` for these three"
+            ));
+        }
+        self.literal('%');
+        Ok(())
     }
 
     /// What follows `[`, to its `]`.
@@ -379,6 +413,11 @@ mod tests {
             ("/a|b", "/a", None),
             ("/(a)+", "/(a)+", Some(&[])),
             ("/^$ #", "/^$ #", Some(&[])),
+            ("/a?=*", "/ab=c", Some(&["b", "c"])),
+            (r"/a?b\=*", "/a?b=c", Some(&["?", "c"])),
+            ("/100%", "/100%", Some(&[])),
+            ("/100%-2%0", "/100%-2%0", Some(&[])),
+            (r"/a\%20b", "/a%20b", Some(&[])),
         ];
         for (text, path, expected) in rows {
             let found = captures(text, path.as_bytes());
@@ -441,6 +480,11 @@ mod tests {
             ("/{a", "a `{` without its `}`"),
             ("/{a,{b}", "a `{` without its `}`"),
             ("/a}", "a `}` without its `{`"),
+            ("/old.php?id=*", "a query is no part of a path"),
+            ("/**?utm_source=a", "a query is no part of a path"),
+            ("https://a.example/**", "it has no host: site.names says"),
+            ("/a%20b", r"paths are compared decoded: write the character that `%20` stands for, or `\%20` for these three"),
+            ("/caf%C3%a9", "the character that `%C3` stands for"),
             (r"/a\", r"nothing follows the last `\`"),
             (&long, "1024 is the most"),
         ];

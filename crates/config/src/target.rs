@@ -3,14 +3,36 @@
 //! `$1` to `$9` stand for captures, by one digit, so that `$10` is the first one
 //! and a zero. A dollar itself is percent-encoded.
 
+use std::collections::BTreeSet;
+
+use percent_encoding::percent_decode_str;
 use regex::bytes::Captures;
 
-use crate::{Glob, ValueError};
+use crate::rules::web;
+use crate::{Glob, Redirect, ValueError};
 
-/// Stands for any capture where a rule is tried out.
-const SAMPLE: &[u8] = b"x";
+/// Captures have one digit in a target.
+const CAPTURES_MAX: usize = 9;
 
 type Checked<T> = Result<T, ValueError>;
+
+/// How often a client is sent on before it gives up: browsers take 20 (Fetch standard, HTTP-redirect fetch).
+const HOPS_MAX: usize = 20;
+
+/// A path that grows beyond this when rules are tried out grows without end.
+const PATH_BYTES_MAX: usize = 4096;
+
+/// Longer targets are mistakes; and the product with the above is what trying out may take.
+const BYTES_MAX: usize = 4096;
+
+/// Where rules led in more steps than a client takes.
+#[derive(Default)]
+struct Walk {
+    /// The rules that applied.
+    rules: BTreeSet<usize>,
+    /// The paths they were applied to, in their order, and the last one.
+    paths: Vec<Vec<u8>>,
+}
 
 /// A part of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +46,52 @@ enum Part<'t> {
 /// after its host has captures, all of them of `from`. It becomes a header value
 /// as it is, so nothing that a URI cannot hold is let in (RFC 3986, section 2).
 pub(crate) fn target(to: String, from: &Glob) -> Checked<String> {
+    if to.len() > BYTES_MAX {
+        return refuse(format!("{} bytes: {BYTES_MAX} are the most", to.len()));
+    }
     refuse_other_characters(&to)?;
+    refuse_broken_escapes(&to)?;
     let path = path_of(&to)?;
+    refuse_brackets(path)?;
     let parts = parts(path)?;
     refuse_missing_captures(&parts, from)?;
-    if path == to {
-        refuse_endless(&parts, from)?;
-    }
     Ok(to)
+}
+
+/// The rules of a site that send a client on and on, each with the reason. Of several that do so together
+/// it is one.
+///
+/// They are tried out with paths in which captures are a short text or empty: a circle that takes
+/// others is not found. One that is found is true: a client may ask for any path of it.
+pub(crate) fn endless(rules: &[Redirect]) -> Vec<(usize, ValueError)> {
+    let mut told = BTreeSet::new();
+    let mut found = Vec::new();
+    for start in 0..rules.len() {
+        let walks = (0..=samples(&rules[start])).filter_map(|sample| walk(rules, start, sample));
+        // One that only leads into a circle of others is not at fault.
+        let circle = walks
+            .into_iter()
+            .find(|walk| walk.rules.contains(&start) && walk.rules.is_disjoint(&told));
+        if let Some(walk) = circle {
+            found.push((start, walk.reason()));
+            told.extend(walk.rules);
+        }
+    }
+    found
+}
+
+/// The number of the last sample: 0 has no capture empty, each up to the captures there are that one, and
+/// one more has all of them empty.
+fn samples(rule: &Redirect) -> usize {
+    match rule.from.captures() {
+        0 => 0,
+        count => count.min(CAPTURES_MAX) + 1,
+    }
+}
+
+fn sample(rule: &Redirect, number: usize, capture: usize) -> &'static [u8] {
+    let is_empty = capture == number || number > rule.from.captures().min(CAPTURES_MAX);
+    if is_empty { b"" } else { b"x" }
 }
 
 fn refuse_other_characters(to: &str) -> Checked<()> {
@@ -44,6 +104,36 @@ fn refuse_other_characters(to: &str) -> Checked<()> {
         Some(char) => refuse(format!(
             "`{}` cannot be in a URL: write it percent-encoded",
             char.escape_debug()
+        )),
+    }
+}
+
+/// RFC 3986, section 2.1.
+fn refuse_broken_escapes(to: &str) -> Checked<()> {
+    let escapes = to.match_indices('%').map(|(start, _)| &to[start..]);
+    let is_broken = |escape: &&str| {
+        let digits = escape.as_bytes().get(1..3);
+        !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    match escapes.into_iter().find(is_broken) {
+        None => Ok(()),
+        Some(escape) => refuse(format!(
+            "`{}`: after `%` come two hexadecimal digits; a percent sign itself is %25",
+            escape.get(..3).unwrap_or(escape)
+        )),
+    }
+}
+
+/// Behind the host there are no brackets, and one fragment (RFC 3986, appendix A).
+fn refuse_brackets(path: &str) -> Checked<()> {
+    let fragment = path.find('#').map_or(path.len(), |start| start + 1);
+    let brackets = path.find(['[', ']']);
+    let second = path[fragment..].find('#').map(|at| fragment + at);
+    match brackets.or(second) {
+        None => Ok(()),
+        Some(at) => refuse(format!(
+            "`{}` cannot be there in a URL: write it percent-encoded",
+            &path[at..=at]
         )),
     }
 }
@@ -64,13 +154,23 @@ fn path_of(to: &str) -> Checked<&str> {
             "`{to}` is neither a path such as \"/new/$1\" nor a URL such as \"https://example.org/$1\""
         ));
     };
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    if host.is_empty() || host.contains(['$', '@', '?', '#']) {
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if !is_authority(authority) {
         return refuse(format!(
-            "`{to}`: after the scheme come a host and `/`; captures of a request's path cannot name a host"
+            "`{to}`: after the scheme come a host, a port if it needs one, and `/`; \
+             captures of a request's path cannot name a host"
         ));
     }
     Ok(path)
+}
+
+/// `HOST` or `HOST:PORT`, with a host that there can be.
+fn is_authority(authority: &str) -> bool {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    !host.starts_with('*') && web::site_name(host).is_ok() && port.is_none_or(web::is_port)
 }
 
 /// Takes `path` apart.
@@ -105,39 +205,56 @@ fn refuse_missing_captures(parts: &[Part<'_>], from: &Glob) -> Checked<()> {
     ))
 }
 
-/// Refuses a rule that sends a path to one that the rule sends on, and so on.
-fn refuse_endless(parts: &[Part<'_>], from: &Glob) -> Checked<()> {
-    let sample = path(parts, |_| SAMPLE);
-    let Some(captures) = from.regex().captures(&sample) else {
-        return Ok(());
-    };
-    let next = path(parts, |number| capture(&captures, number));
-    if !from.regex().is_match(&next) {
-        return Ok(());
+/// Follows the rules from where `start` leads with that sample, as a client would; the first that
+/// matches applies. `None`: it comes to an end.
+fn walk(rules: &[Redirect], start: usize, number: usize) -> Option<Walk> {
+    let rule = &rules[start];
+    let mut path = landing(&rule.to, |capture| sample(rule, number, capture))?;
+    let mut walk = Walk::default();
+    while walk.paths.len() < HOPS_MAX && path.len() <= PATH_BYTES_MAX {
+        let number = rules
+            .iter()
+            .position(|rule| rule.from.regex().is_match(&path))?;
+        let rule = &rules[number];
+        let captures = rule.from.regex().captures(&path)?;
+        let next = landing(&rule.to, |number| capture(&captures, number))?;
+        walk.rules.insert(number);
+        walk.paths.push(std::mem::replace(&mut path, next));
     }
-    let (sample, next) = (sample.escape_ascii(), next.escape_ascii());
-    refuse(format!(
-        "without end: `{from}` matches `{sample}` too, which would lead to `{next}`, and so on"
-    ))
+    walk.paths.push(path);
+    Some(walk)
 }
 
-/// The path of a target, without query and fragment. Escapes stay as they are:
-/// a rule with escapes that never ends is not found out.
-fn path<'c>(parts: &[Part<'c>], capture: impl Fn(usize) -> &'c [u8]) -> Vec<u8> {
+impl Walk {
+    fn reason(&self) -> ValueError {
+        let mut paths = self.paths.iter().map(|path| path.escape_ascii());
+        let first = paths.next().map(|path| path.to_string());
+        let mut text = format!("without end: `{}` is sent on", first.unwrap_or_default());
+        // Two rules that send to each other are seen with their paths, and so is one that adds to a path.
+        let shown: Vec<String> = paths.take(2).map(|path| format!(" to `{path}`")).collect();
+        text.push_str(&shown.join(", that"));
+        text.push_str(", and so on");
+        ValueError::new(text)
+    }
+}
+
+/// The path of a target on this host as the server then has it: decoded, without query and fragment, and
+/// with one slash where there are several.
+/// `None`: it is on another host.
+fn landing<'c>(to: &'c str, capture: impl Fn(usize) -> &'c [u8]) -> Option<Vec<u8>> {
+    if !to.starts_with('/') {
+        return None;
+    }
+    let end = to.find(['?', '#']).unwrap_or(to.len());
     let mut path = Vec::new();
-    for part in parts {
+    for part in parts(&to[..end]).ok()? {
         match part {
-            Part::Capture(number) => path.extend_from_slice(capture(*number)),
-            Part::Text(text) => {
-                let end = text.find(['?', '#']);
-                path.extend_from_slice(&text.as_bytes()[..end.unwrap_or(text.len())]);
-                if end.is_some() {
-                    break;
-                }
-            }
+            Part::Capture(number) => path.extend_from_slice(capture(number)),
+            Part::Text(text) => path.extend(percent_decode_str(text)),
         }
     }
-    path
+    path.dedup_by(|next, last| (*next, *last) == (b'/', b'/'));
+    Some(path)
 }
 
 fn capture<'c>(captures: &Captures<'c>, number: usize) -> &'c [u8] {
@@ -175,10 +292,7 @@ mod tests {
             ("/**", "https://example.org/$1"),
             ("/**", "http://[::1]:8080/a$1"),
             ("/**", "https://example.org"),
-            // One turn, then it is over.
-            ("/*", "/$1/"),
-            ("/a", "/a/"),
-            ("/*.htm", "/$1.html"),
+            ("/**", "https://EXAMPLE.org.:8443/%c3%A9?a=%5Bb"),
         ];
         for (from, to) in rows {
             assert_eq!(check(from, to), Ok(to.to_owned()), "{from}");
@@ -214,10 +328,23 @@ mod tests {
             ("/a/*", "/b/$2", "`$2` captures nothing: `/a/*` has one wildcard"),
             ("/a/*", "/b/$20", "`$2` captures nothing"),
             ("/*/*", "/b/$1/$3", "`$3` captures nothing: `/*/*` has 2 wildcards"),
-            ("/**", "/sorry.html", "without end: `/**` matches `/sorry.html` too"),
-            ("/**", "/new/$1", "without end: `/**` matches `/new/x` too, which would lead to `/new/new/x`"),
-            ("/a", "/a?b=c", "without end: `/a` matches `/a` too"),
-            ("/a/**", "/a/$1/", "without end: "),
+            ("/a", "/b%zz", "`%zz`: after `%` come two hexadecimal digits"),
+            ("/a", "/b%2", "`%2`: after `%` come"),
+            ("/a", "/b?100%", "`%`: after `%` come"),
+            ("/*", "/b%$1", "`%$1`: after `%` come"),
+            ("/a", "https://:80/", "`https://:80/`: after the scheme come a host"),
+            ("/a", "https://ex[ample/", "`https://ex[ample/`: after the scheme"),
+            ("/a", "https://ex%7Aample:99999/", "`https://ex%7Aample:99999/`: after the scheme"),
+            ("/a", "https://a:99999/", "`https://a:99999/`: after the scheme"),
+            ("/a", "https://a:/", "`https://a:/`: after the scheme"),
+            ("/a", "https://a:0/", "`https://a:0/`: after the scheme"),
+            ("/a", "https://a:8x/", "`https://a:8x/`: after the scheme"),
+            ("/a", "https://[::g]/", "`https://[::g]/`: after the scheme"),
+            ("/a", "https://*.a/", "`https://*.a/`: after the scheme"),
+            ("/a", "https://a..b/", "`https://a..b/`: after the scheme"),
+            ("/a", "/b[1]", "`[` cannot be there in a URL: write it percent-encoded"),
+            ("/a", "https://[::1]/?a]", "`]` cannot be there in a URL"),
+            ("/a", "/b#c#d", "`#` cannot be there in a URL"),
         ];
         for (from, to, reason) in rows {
             let error = check(from, to).expect_err(to);
@@ -238,10 +365,83 @@ mod tests {
         assert_eq!(found, expected);
     }
 
+    /// From and to.
+    type Rules<'r> = &'r [(&'r str, &'r str)];
+
+    /// The rules at fault and the reasons.
+    fn found(rules: Rules<'_>) -> Vec<(usize, String)> {
+        let rule = |(from, to): &(&str, &str)| Redirect {
+            from: from.parse().expect(from),
+            to: (*to).to_owned(),
+            status: 301,
+        };
+        let rules: Vec<Redirect> = rules.iter().map(rule).collect();
+        let found = endless(&rules).into_iter();
+        found
+            .map(|(number, reason)| (number, reason.to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn rules_that_come_to_an_end() {
+        let rows: &[Rules<'_>] = &[
+            // One turn, then it is over.
+            &[("/?", "/$1/")],
+            &[("/a/*", "/b/$1/")],
+            &[("/**/?", "/$1")],
+            &[("/a", "/a/")],
+            &[("/*.htm", "/$1.html")],
+            &[("/a", "/b"), ("/b", "/c"), ("/c", "/d")],
+            // The first that matches applies.
+            &[("/en/**", "https://en.example.org/$1"), ("/**", "/en/$1")],
+            &[("/a", "https://a/a"), ("/**", "http://b/$1")],
+            // Names with an escape in them: paths are compared decoded, once.
+            &[(r"/\%61", "/a")],
+        ];
+        for rules in rows {
+            assert_eq!(found(rules), [], "{rules:?}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn rules_without_end() {
+        let rows: &[(Rules<'_>, usize, &str)] = &[
+            (&[("/**", "/sorry.html")], 0, "`/sorry.html` is sent on to `/sorry.html`, that to `/sorry.html`, and"),
+            (&[("/**", "/new/$1")], 0, "`/new/x` is sent on to `/new/new/x`, that to `/new/new/new/x`, and so on"),
+            (&[("/a", "/a?b=c")], 0, "`/a` is sent on to `/a`"),
+            (&[("/a/**", "/a/$1/")], 0, ""),
+            (&[("/**", "/$1$1$1$1$1$1$1$1$1$1")], 0, ""),
+            (&[("/a", "//a")], 0, "`/a` is sent on"),
+            // Only what is empty comes back.
+            (&[("/**/", "/$1")], 0, "`/` is sent on to `/`"),
+            (&[("/*", "/$1/")], 0, "`/` is sent on to `/`"),
+            (&[("/a/*/*", "/a/$1/$2/")], 0, "`/a/x/` is sent on to `/a/x/`"),
+            (&[("/a", "/b"), ("/b", "/a")], 0, "`/b` is sent on to `/a`, that to `/b`, and so on"),
+            (&[("/a/index", "/b/index"), ("/b/*", "/a/$1")], 0, "`/b/index` is sent on to `/a/index`"),
+            (&[("/c", "/a"), ("/a", "/b"), ("/b", "/a")], 1, "`/b` is sent on"),
+            (&[("/**", "/en/$1"), ("/en/**", "https://en.example.org/$1")], 0, ""),
+            (&[("/café", "/caf%C3%A9")], 0, r"`/caf\xc3\xa9` is sent on"),
+            (&[("/a b", "/%61%20b#c")], 0, "`/a b` is sent on"),
+        ];
+        for (rules, number, reason) in rows {
+            let found = found(rules);
+            assert_eq!(found.len(), 1, "{rules:?}: {found:?}");
+            assert_eq!(found[0].0, *number, "{rules:?}");
+            let expected = format!("without end: {reason}");
+            assert!(found[0].1.starts_with(&expected), "{rules:?}: {}", found[0].1);
+        }
+        let twice = [("/a", "/b"), ("/c", "/d"), ("/b", "/a"), ("/d", "/c")];
+        let numbers: Vec<usize> = found(&twice).iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [0, 1]);
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(to in "(https?://|/)?[a/$%0-9?#]{0,8}|\\PC{0,8}") {
-            let _ = check("/*/**", &to);
+            if check("/*/**", &to).is_ok() {
+                let _ = found(&[("/*/**", &to)]);
+            }
         }
     }
 }

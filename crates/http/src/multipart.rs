@@ -9,6 +9,7 @@
 
 use std::ops::Range;
 
+use crate::Coding;
 use crate::range::write_content_range;
 use crate::response::write_field;
 
@@ -36,12 +37,19 @@ pub struct Part<'a> {
 }
 
 impl Multipart {
-    /// The body for `ranges`, none of them empty, of a representation of `len` bytes and type
-    /// `content_type`.
+    /// The body for `ranges`, none of them empty, of a representation of `len` bytes, type
+    /// `content_type` and `coding`, which each part says: it is the representation that is of this
+    /// type and coded, not the body of this response (RFC 9110, section 15.3.7.2).
     ///
     /// `boundary` is random, so that nobody can put the delimiter that is made of it into a file
     /// beforehand.
-    pub fn new(ranges: &[Range<u64>], len: u64, content_type: &str, boundary: u64) -> Self {
+    pub fn new(
+        ranges: &[Range<u64>],
+        len: u64,
+        content_type: &str,
+        coding: Option<Coding>,
+        boundary: u64,
+    ) -> Self {
         let boundary = format!("{boundary:016x}");
         let mut text = Vec::with_capacity((HEAD_BYTES + content_type.len()) * (ranges.len() + 1));
         let mut parts = Vec::with_capacity(ranges.len());
@@ -49,6 +57,9 @@ impl Multipart {
             write_delimiter(&mut text, &boundary);
             text.extend_from_slice(b"\r\n");
             write_field(&mut text, "Content-Type", content_type);
+            if let Some(coding) = coding {
+                write_field(&mut text, "Content-Encoding", coding.token());
+            }
             write_content_range(&mut text, range, len);
             text.extend_from_slice(b"\r\n");
             parts.push((text.len(), range.clone()));
@@ -136,7 +147,7 @@ mod tests {
     #[test]
     fn a_multipart_has_a_head_for_each_range() {
         let content = b"0123456789\n";
-        let multipart = Multipart::new(&[0..2, 9..11], 11, "text/plain", 0x00c0_ffee);
+        let multipart = Multipart::new(&[0..2, 9..11], 11, "text/plain", None, 0x00c0_ffee);
         let body = sent(&multipart, content);
         assert_eq!(
             body,
@@ -156,7 +167,7 @@ mod tests {
         let content = [b'x'; 300];
         for count in 1..=16 {
             let ranges: Vec<_> = (0..count).map(|at| at * 17..at * 18 + 1).collect();
-            let multipart = Multipart::new(&ranges, 300, "a/b", u64::MAX);
+            let multipart = Multipart::new(&ranges, 300, "a/b", None, u64::MAX);
             let body = sent(&multipart, &content);
             assert_eq!(
                 multipart.content_length(),
@@ -170,13 +181,13 @@ mod tests {
     #[test]
     fn the_length_of_large_ranges_is_not_cut() {
         let len = 1 << 62;
-        let multipart = Multipart::new(&[0..1 << 61, 1 << 61..len], len, "a/b", 1);
+        let multipart = Multipart::new(&[0..1 << 61, 1 << 61..len], len, "a/b", None, 1);
         assert!(multipart.content_length() > len);
     }
 
     #[test]
     fn parts_are_found_by_number() {
-        let multipart = Multipart::new(&[5..6, 0..2], 11, "a/b", 1);
+        let multipart = Multipart::new(&[5..6, 0..2], 11, "a/b", None, 1);
         let parts: Vec<_> = multipart.parts().collect();
         assert_eq!(multipart.part(0).as_ref(), Some(&parts[0]));
         assert_eq!(multipart.part(1).as_ref(), Some(&parts[1]));
@@ -187,5 +198,15 @@ mod tests {
             "nothing before the first delimiter"
         );
         assert!(parts[1].head.starts_with(b"\r\n--"), "RFC 2046, 5.1.1");
+    }
+
+    /// RFC 9110, 15.3.7.2: it is the representation that is coded.
+    #[test]
+    fn each_part_says_how_it_is_coded() {
+        let multipart = Multipart::new(&[0..1, 2..3], 11, "a/b", Some(Coding::Gzip), 1);
+        for part in multipart.parts() {
+            let head = str::from_utf8(part.head).unwrap();
+            assert!(head.contains("\r\nContent-Encoding: gzip\r\n"), "{head}");
+        }
     }
 }

@@ -23,9 +23,9 @@ pub struct Representation<'a> {
 /// Field lines, each ended by CRLF, for each kind of response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RepresentationFields {
-    /// Content-Type comes first, then Vary.
+    /// Content-Type and Content-Encoding come first, then Vary.
     all: Vec<u8>,
-    /// Bytes of the Content-Type line.
+    /// Bytes of the lines of type and coding.
     type_len: usize,
     /// Where the Vary line ends.
     vary_end: usize,
@@ -38,6 +38,9 @@ impl Representation<'_> {
         let mut all = Vec::with_capacity(256);
         if !self.content_type.is_empty() {
             write_field(&mut all, "Content-Type", self.content_type);
+        }
+        if let Some(coding) = self.coding {
+            write_field(&mut all, "Content-Encoding", coding.token());
         }
         let type_len = all.len();
         self.write_vary(&mut all);
@@ -54,9 +57,6 @@ impl Representation<'_> {
     }
 
     fn write_rest(&self, out: &mut Vec<u8>) {
-        if let Some(coding) = self.coding {
-            write_field(out, "Content-Encoding", coding.token());
-        }
         self.write_last_modified(out);
         self.write_etag(out);
         if self.accept_ranges {
@@ -111,7 +111,8 @@ impl RepresentationFields {
         &self.all
     }
 
-    /// For a 206 with several ranges, whose type is that of the [`Multipart`](crate::Multipart).
+    /// For a 206 with several ranges, whose type is that of the [`Multipart`](crate::Multipart) and
+    /// which is not coded: its parts are.
     pub fn without_type(&self) -> &[u8] {
         &self.all[self.type_len..]
     }
@@ -170,11 +171,12 @@ mod tests {
             ..PLAIN
         }
         .fields();
-        let rest = "Vary: Accept-Encoding\r\nContent-Encoding: br\r\n\
+        let rest = "Vary: Accept-Encoding\r\n\
                     Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
                     ETag: \"ae1b981bc490a00-b-br\"\r\nAccept-Ranges: bytes\r\n\
                     Cache-Control: no-cache\r\nX-A: b\r\n";
-        let all = format!("Content-Type: text/html; charset=utf-8\r\n{rest}");
+        let coded = "Content-Type: text/html; charset=utf-8\r\nContent-Encoding: br\r\n";
+        let all = format!("{coded}{rest}");
         assert_eq!(text(fields.all()), all);
         assert_eq!(text(fields.without_type()), rest);
         assert_eq!(text(fields.vary()), "Vary: Accept-Encoding\r\n");

@@ -6,6 +6,7 @@
 //! encoding it came.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 use crate::Error;
 
@@ -144,16 +145,24 @@ pub fn encode_path(path: &[u8], out: &mut String) {
 /// The name of the site that a Host means: without its port and a final dot, in lower case.
 ///
 /// Names are compared without regard to case (RFC 9110, section 4.2.3), and a name with a final dot
-/// is the same absolute name (RFC 1034, section 3.1). Nothing is allocated for one that has no
-/// capital, as clients send it.
+/// is the same absolute name (RFC 1034, section 3.1). An IPv6 address has the one spelling of
+/// RFC 5952. Nothing is allocated for a name that has no capital, as clients send it.
 pub fn site_name(host: &str) -> Cow<'_, str> {
     let name = split_authority(host).map_or(host, |(name, _)| name);
+    if let Some(address) = ipv6_address(name) {
+        return Cow::Owned(format!("[{address}]"));
+    }
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(name.to_ascii_lowercase())
     } else {
         Cow::Borrowed(name)
     }
+}
+
+fn ipv6_address(host: &str) -> Option<Ipv6Addr> {
+    let inner = host.strip_prefix('[')?.strip_suffix(']')?;
+    inner.parse().ok()
 }
 
 /// Whether `value` is what a Host may be: `uri-host [":" port]` (RFC 9110, section 7.2), or empty
@@ -421,15 +430,20 @@ mod tests {
             ("127.0.0.1:80", "127.0.0.1", "an IPv4 address"),
             ("[::1]:80", "[::1]", "an IPv6 address keeps its brackets"),
             ("[2001:DB8::1]", "[2001:db8::1]", "in lower case"),
+            ("[0:0:0:0:0:0:0:1]:80", "[::1]", "in one spelling: RFC 5952"),
+            ("[::ffff:7f00:1]", "[::ffff:127.0.0.1]", "in one spelling: RFC 5952, 5"),
+            ("[v1.A]", "[v1.a]", "an address of the future"),
             ("", "", "empty"),
         ];
         for (host, expected, why) in cases {
             let name = site_name(host);
             assert_eq!(name, expected, "{host:?}: {why}");
-            let has_capital = host.bytes().any(|byte| byte.is_ascii_uppercase());
+            let is_owned = host
+                .bytes()
+                .any(|byte| byte.is_ascii_uppercase() || byte == b'[');
             assert_eq!(
                 matches!(name, Cow::Owned(_)),
-                has_capital,
+                is_owned,
                 "{host:?}: allocated"
             );
         }

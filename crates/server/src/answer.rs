@@ -121,7 +121,13 @@ impl Answer<'_> {
     }
 
     fn parts(&self, file: &Rc<File>, ranges: &[Range<u64>], out: &mut Vec<u8>) -> Option<Body> {
-        let parts = Multipart::new(ranges, file.len, &file.content_type, fastrand::u64(..));
+        let parts = Multipart::new(
+            ranges,
+            file.len,
+            &file.content_type,
+            file.coding,
+            fastrand::u64(..),
+        );
         let len = Some(parts.content_length());
         self.start(
             Status::PARTIAL_CONTENT,

@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     requests: u32,
     /// A request has begun and not all of it is here.
     midway: bool,
+    /// The client takes the connection to be kept, and may send more at any time.
+    expects_more: bool,
     /// The rest of a request body that nobody wants.
     discard: Option<Box<Discard>>,
 }
@@ -114,6 +116,7 @@ impl Connection {
             key,
             requests: 0,
             midway: false,
+            expects_more: false,
             discard: None,
         }
     }
@@ -188,7 +191,7 @@ impl Connection {
         let next = match next {
             Next::Close if used < data.len() => Next::Linger,
             Next::Receive if used == data.len() && self.discard.is_none() && shard.keeps_none() => {
-                Next::Close
+                self.farewell()
             }
             next => next,
         };
@@ -262,6 +265,7 @@ impl Connection {
         scratch: &mut Scratch,
     ) -> Option<Next> {
         self.requests += 1;
+        self.expects_more = head.persistent;
         let count = &self.shard.counters.requests;
         count.set(count.get() + 1);
         let reply = Reply {
@@ -295,6 +299,10 @@ impl Connection {
         let Scratch { out, path } = scratch;
         let shard = &self.shard;
         let decoded = head.target.decode_path(path);
+        if decoded.is_err() {
+            // Half a path means nothing, to the site's rules neither.
+            path.clear();
+        }
         let site = shard.sites.of(head.host);
         let date = shard.clock.date(now);
         let answer = self.answer_to(head, path, site, reply, &date);
@@ -315,8 +323,13 @@ impl Connection {
                     Cached::Unknown => Answered::No(None),
                 }
             }
-            (Method::Get | Method::Head, Err(error)) => refuse(error.status(), out),
-            (Method::Options, _) => Answered::of(answer.options(out)),
+            (Method::Options, Ok(())) => Answered::of(answer.options(out)),
+            (Method::Options, Err(_)) if head.target.is_asterisk() => {
+                Answered::of(answer.options(out))
+            }
+            (Method::Get | Method::Head | Method::Options, Err(error)) => {
+                refuse(error.status(), out)
+            }
             (Method::Known, Ok(())) => match site.redirect(path, head.target.query()) {
                 Some((status, location)) => Answered::of(answer.redirect(status, &location, out)),
                 None => refuse(Status::METHOD_NOT_ALLOWED, out),
@@ -367,10 +380,12 @@ impl Connection {
         }
     }
 
+    /// How the connection is ended behind a response.
     fn farewell(&self) -> Next {
-        match self.discard {
-            Some(_) => Next::Linger,
-            None => Next::Close,
+        if self.expects_more || self.discard.is_some() {
+            Next::Linger
+        } else {
+            Next::Close
         }
     }
 

@@ -104,8 +104,9 @@ async fn find(connection: &Connection, site: &Site, head: &Head<'_>, path: &[u8]
     found
 }
 
+/// Tells the site's owner of what is not the client's fault.
 fn warn_of(connection: &Connection, path: &[u8], error: &SiteError) {
-    let fault = matches!(error, SiteError::Busy(_) | SiteError::Failed(_));
+    let fault = !matches!(error, SiteError::NotFound);
     if fault && connection.shard.file_warnings.is_due() {
         tracing::warn!(path = %path.escape_ascii(), %error, "cannot look up");
     }

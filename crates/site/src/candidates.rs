@@ -5,17 +5,26 @@ use crate::names::is_hidden;
 /// What stands for the path in an item.
 const PLACE: &str = "$path";
 
-/// A path that is tried; with a slash at its end it names a directory.
-pub(crate) type Candidate = Vec<u8>;
+/// What is tried for a path.
+pub(crate) struct Candidate {
+    /// With a slash at its end it names a directory.
+    pub(crate) path: Vec<u8>,
+    /// It is the same whatever is asked for.
+    pub(crate) is_fixed: bool,
+}
 
 /// What `items` name for `path`, in order, none twice in a row. What is hidden is left out, but for
 /// items that name it themselves.
 pub(crate) fn candidates(items: &[String], path: &[u8], hidden_files: bool) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::with_capacity(items.len());
     for item in items {
-        let candidate = expand(item, path);
-        let repeated = candidates.last() == Some(&candidate);
-        let hidden = !hidden_files && item.contains(PLACE) && is_hidden(&candidate);
+        let candidate = Candidate {
+            path: expand(item, path),
+            is_fixed: !item.contains(PLACE),
+        };
+        let before = candidates.last();
+        let repeated = before.is_some_and(|before| before.path == candidate.path);
+        let hidden = !hidden_files && !candidate.is_fixed && is_hidden(&candidate.path);
         if !repeated && !hidden {
             candidates.push(candidate);
         }
@@ -25,7 +34,7 @@ pub(crate) fn candidates(items: &[String], path: &[u8], hidden_files: bool) -> V
 
 /// The path that `item` means for `path`: it begins with a slash, and no two slashes follow each
 /// other.
-fn expand(item: &str, path: &[u8]) -> Candidate {
+fn expand(item: &str, path: &[u8]) -> Vec<u8> {
     let mut expanded = vec![b'/'];
     for (index, part) in item.split(PLACE).enumerate() {
         if index > 0 {
@@ -59,6 +68,7 @@ mod tests {
             let items: Vec<String> = items.iter().map(ToString::to_string).collect();
             let expanded = candidates(&items, path.as_bytes(), false);
             let expected: Vec<&[u8]> = expected.iter().map(|path| path.as_bytes()).collect();
+            let expanded: Vec<_> = expanded.iter().map(|tried| &tried.path[..]).collect();
             assert_eq!(expanded, expected, "{items:?} {path}");
         }
     }

@@ -75,9 +75,9 @@ pub(crate) fn of_file(identity: &Identity, file: &Fd) -> Option<Hash> {
     known
 }
 
-/// Whether the hash of a file is known.
-pub(crate) fn is_known(identity: &Identity) -> bool {
-    tags().known.get(identity).is_some()
+/// Whether the hash of a file is on its way. If not, it is known, or has to be asked for again.
+pub(crate) fn is_waiting(identity: &Identity) -> bool {
+    tags().waiting.contains(identity)
 }
 
 impl Tags {

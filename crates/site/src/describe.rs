@@ -9,8 +9,9 @@ use crate::content_tag;
 use crate::file::{Content, Identity, modified};
 use crate::rules::Set;
 
-/// Reproducible builds set modification times of at most so many seconds after 1970.
-const EPOCH_SECONDS: u64 = 1;
+/// Modification times up to this one, the first second of 1990, are made up: reproducible builds and
+/// archives set 0 or 1, zip 1980, npm 1985, the same for every content.
+const MADE_UP_SECONDS: u64 = 631_152_000;
 
 /// What a file is sent for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub(crate) fn validators(
     coding: Option<Coding>,
     now: SystemTime,
 ) -> Validators {
-    let modified = modified(stat).filter(|time| seconds(*time) > EPOCH_SECONDS);
+    let modified = modified(stat).filter(|time| seconds(*time) > MADE_UP_SECONDS);
     let etag = match modified {
         Some(time) => Some(ETag::new(time, stat.stx_size)),
         None => content_tag(stat, content).map(ETag::of_content),
@@ -130,7 +131,7 @@ mod tests {
     }
 
     fn now() -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1000)
+        SystemTime::UNIX_EPOCH + Duration::from_secs(MADE_UP_SECONDS + 1000)
     }
 
     fn of(seconds: i64, content: &'static [u8], coding: Option<Coding>) -> Validators {
@@ -141,13 +142,17 @@ mod tests {
     #[test]
     fn times_that_tell_nothing_are_not_told() {
         // RFC 9110, section 8.8.2.1: no time in the future.
+        let real = MADE_UP_SECONDS as i64;
         let table = [
             (-5, None),
             (0, None),
             (1, None),
-            (2, Some(2)),
-            (1000, Some(1000)),
-            (1001, None),
+            (315_532_800, None), // zip: 1980
+            (499_162_500, None), // npm: 1985
+            (real, None),
+            (real + 1, Some(MADE_UP_SECONDS + 1)),
+            (real + 1000, Some(MADE_UP_SECONDS + 1000)),
+            (real + 1001, None),
         ];
         for (seconds, expected) in table {
             assert_eq!(of(seconds, b"", None).modified, expected, "{seconds}");
@@ -156,17 +161,18 @@ mod tests {
 
     #[test]
     fn without_a_time_the_content_is_the_tag() {
-        for seconds in [-5, 0, 1] {
+        for seconds in [-5, 0, 1, 499_162_500] {
             assert_eq!(of(seconds, b"a", None).etag, of(0, b"a", None).etag);
             assert_ne!(of(seconds, b"a", None).etag, of(seconds, b"b", None).etag);
         }
-        assert_eq!(of(5, b"a", None).etag, of(5, b"b", None).etag);
-        assert_ne!(of(5, b"a", None).etag, of(6, b"a", None).etag);
+        let real = MADE_UP_SECONDS as i64 + 5;
+        assert_eq!(of(real, b"a", None).etag, of(real, b"b", None).etag);
+        assert_ne!(of(real, b"a", None).etag, of(real + 1, b"a", None).etag);
     }
 
     #[test]
     fn each_coding_has_a_tag_of_its_own() {
-        for seconds in [0, 5] {
+        for seconds in [0, MADE_UP_SECONDS as i64 + 5] {
             let plain = of(seconds, b"a", None).etag;
             let coded = of(seconds, b"a", Some(Coding::Gzip)).etag;
             assert_ne!(plain, coded); // RFC 9110, section 8.8.3.3

@@ -35,6 +35,17 @@ impl Error {
     }
 }
 
+impl Clone for Error {
+    fn clone(&self) -> Self {
+        match self {
+            Self::NotFound => Self::NotFound,
+            Self::Forbidden => Self::Forbidden,
+            Self::Busy(error) => Self::Busy(copy(error)),
+            Self::Failed(error) => Self::Failed(copy(error)),
+        }
+    }
+}
+
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
@@ -54,6 +65,14 @@ impl From<io::Error> for Error {
             Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Self::Busy(error),
             _ => Self::Failed(error),
         }
+    }
+}
+
+/// An error that says the same.
+fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 

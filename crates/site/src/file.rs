@@ -1,11 +1,12 @@
 //! A file as it is served.
 
+use std::mem;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use rustix::fs::{FileType, Statx};
+use rustix::fs::{FileType, Statx, fstat};
 use tidegate_http::{Coding, RepresentationFields, Validators};
-use tidegate_uring::Fd;
+use tidegate_uring::{Fd, Ring};
 
 /// A file, or a precompressed variant of one, with all that its responses need.
 pub struct File {
@@ -20,6 +21,8 @@ pub struct File {
     /// The coding of a variant.
     pub coding: Option<Coding>,
     pub(crate) fields: RepresentationFields,
+    /// Closes it.
+    pub(crate) ring: Ring,
 }
 
 /// Where a file's bytes are.
@@ -36,7 +39,7 @@ impl File {
         self.fields.all()
     }
 
-    /// The same without Content-Type, for a 206 of several parts.
+    /// The same without Content-Type and Content-Encoding, which the parts of a 206 of several say.
     pub fn fields_without_type(&self) -> &[u8] {
         self.fields.without_type()
     }
@@ -68,6 +71,32 @@ impl File {
             Content::File(_) => 1,
         }
     }
+}
+
+impl Drop for File {
+    /// A file that was deleted is closed by a worker of the ring: with its last descriptor goes its
+    /// content, which for a large one keeps a core for half a second.
+    fn drop(&mut self) {
+        let Content::File(fd) = &self.content else {
+            return;
+        };
+        if !is_deleted(fd) {
+            return;
+        }
+        let Content::File(fd) = mem::replace(&mut self.content, Content::Memory(Bytes::new()))
+        else {
+            return;
+        };
+        if let Ok(fd) = fd.try_unwrap() {
+            // Dropped, it goes on.
+            drop(self.ring.close(fd));
+        }
+    }
+}
+
+/// Looks at the open file only: no disk is waited for.
+fn is_deleted(fd: &Fd) -> bool {
+    fstat(fd).is_ok_and(|stat| stat.st_nlink == 0)
 }
 
 /// What changes when a file is changed or replaced.

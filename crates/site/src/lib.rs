@@ -21,6 +21,9 @@
 //! A [`Sites`] belongs to one core. Nothing here blocks its executor: every call that may wait for
 //! a disk is an op of the ring, or done on another thread (listings, hashes of large files).
 //!
+//! Nothing is answered with what was seen longer than the cache's time ago: who comes while another
+//! request looks at the same name, or at the root, waits for that look.
+//!
 //! # Order of calls
 //!
 //! [`Site::cached`] first; what it knows is final. Then [`Site::redirect`], and [`Site::find`] only
@@ -34,6 +37,7 @@ mod describe;
 mod error;
 mod file;
 mod listing;
+mod looks;
 mod lookup;
 mod mime;
 mod names;

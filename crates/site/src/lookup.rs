@@ -36,6 +36,7 @@ pub(crate) enum Outcome {
 }
 
 /// An open directory.
+#[derive(Clone)]
 pub(crate) struct Directory {
     pub(crate) file: Fd,
     pub(crate) name: CString,
@@ -49,6 +50,9 @@ pub(crate) struct Lookup<'a> {
     pub(crate) purpose: Purpose,
     pub(crate) path: &'a [u8],
     pub(crate) seen: Vec<Seen>,
+    /// The path whose header rules apply, if not the one asked for: what is sent in place of a missing
+    /// `/assets/a.js` must not be kept for ever like a script.
+    pub(crate) ruled_by: Option<Vec<u8>>,
 }
 
 /// An open file of which is known what it is.
@@ -60,19 +64,22 @@ struct Opened {
 impl<'a> Lookup<'a> {
     /// Looks the path up. Dropped: nothing of it stays.
     pub(crate) async fn run(mut self) -> Result<Outcome, Error> {
-        let mut absent: Option<Candidate> = None;
-        for candidate in self.candidates() {
-            let outcome = match candidate.strip_suffix(b"/") {
+        let mut absent: Option<Vec<u8>> = None;
+        for Candidate { path, is_fixed } in self.candidates() {
+            if is_fixed {
+                self.ruled_by = Some(path.clone());
+            }
+            let outcome = match path.strip_suffix(b"/") {
                 // What is not there is no directory either.
                 Some(name) if absent.as_deref() == Some(name) => None,
-                Some(_) => self.directory(&candidate).await?,
-                None => self.file(&candidate).await?,
+                Some(_) => self.directory(&path).await?,
+                None => self.file(&path).await?,
             };
             if let Some(outcome) = outcome {
                 return Ok(outcome);
             }
             if self.seen.last().is_some_and(|seen| seen.identity.is_none()) {
-                absent = Some(candidate);
+                absent = Some(path);
             }
         }
         Ok(Outcome::Absent)
@@ -83,7 +90,10 @@ impl<'a> Lookup<'a> {
             Purpose::Itself => {
                 candidates(&self.config.try_files, self.path, self.config.hidden_files)
             }
-            Purpose::Fallback | Purpose::ErrorPage => vec![self.path.to_vec()],
+            Purpose::Fallback | Purpose::ErrorPage => vec![Candidate {
+                path: self.path.to_vec(),
+                is_fixed: true,
+            }],
         }
     }
 
@@ -203,7 +213,10 @@ impl<'a> Lookup<'a> {
     /// theirs when it is sent.
     fn rules(&self) -> Set<'a> {
         match self.purpose {
-            Purpose::Itself | Purpose::Fallback => rules::apply(&self.config.headers, self.path),
+            Purpose::Itself | Purpose::Fallback => {
+                let path = self.ruled_by.as_deref().unwrap_or(self.path);
+                rules::apply(&self.config.headers, path)
+            }
             Purpose::ErrorPage => Set::default(),
         }
     }
@@ -277,6 +290,7 @@ impl Making<'_> {
             content_type: self.common.content_type.to_owned(),
             coding,
             content,
+            ring: self.tree.ring.clone(),
         }))
     }
 

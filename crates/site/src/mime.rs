@@ -27,19 +27,20 @@ impl Types {
     /// The value of Content-Type for a file named `name`.
     pub(crate) fn of(&self, name: &[u8]) -> String {
         let Some(extension) = extension(name) else {
-            return self.default.clone();
+            return self.with_charset(&self.default);
         };
         if let Some(media_type) = self.overrides.get(&extension) {
-            return media_type.clone();
+            return self.with_charset(media_type);
         }
         match mime_guess::from_ext(&extension).first_raw() {
             // Obsolete (RFC 9239, section 6).
             Some("application/javascript") => self.with_charset("text/javascript"),
             Some(media_type) => self.with_charset(media_type),
-            None => self.default.clone(),
+            None => self.with_charset(&self.default),
         }
     }
 
+    /// The charset is for text that says nothing of itself: parameters are left as they were written.
     fn with_charset(&self, media_type: &str) -> String {
         if self.charset.is_empty() || !is_text(media_type) {
             media_type.to_owned()
@@ -56,11 +57,14 @@ fn extension(name: &[u8]) -> Option<String> {
     (!stem.is_empty() && !extension.is_empty()).then(|| extension.to_ascii_lowercase())
 }
 
-/// Whether a type has a charset parameter that browsers heed. JSON has none (RFC 8259, section 11).
+/// Whether a type without parameters has a charset that browsers heed. JSON has none (RFC 8259,
+/// section 11). Types are compared without regard to case (RFC 9110, section 8.3.1).
 fn is_text(media_type: &str) -> bool {
-    media_type.starts_with("text/")
-        || media_type.ends_with("+xml")
-        || media_type == "application/xml"
+    let media_type = media_type.to_ascii_lowercase();
+    !media_type.contains(';')
+        && (media_type.starts_with("text/")
+            || media_type.ends_with("+xml")
+            || media_type == "application/xml")
 }
 
 #[cfg(test)]
@@ -91,7 +95,7 @@ mod tests {
             ("a.woff2", "font/woff2"),
             ("a.mp4", "video/mp4"),
             ("a.tar.gz", "application/gzip"),
-            ("a.foo", "text/x-foo"),
+            ("a.foo", "text/x-foo; charset=utf-8"),
             ("a.unknown-extension", "application/octet-stream"),
             ("no-extension", "application/octet-stream"),
             ("dir.html/none", "application/octet-stream"),
@@ -100,6 +104,35 @@ mod tests {
         ];
         for (name, expected) in table {
             assert_eq!(types().of(name.as_bytes()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_charset_is_added_to_types_of_the_configuration_too() {
+        let of = |media_type: &str| {
+            let types = Types {
+                default: media_type.to_owned(),
+                overrides: [("log".to_owned(), media_type.to_owned())].into(),
+                ..types()
+            };
+            let found = types.of(b"a.log");
+            assert_eq!(types.of(b"a.unknown-extension"), found);
+            assert_eq!(types.of(b"README"), found);
+            found
+        };
+        for (media_type, expected) in [
+            ("text/plain", "text/plain; charset=utf-8"),
+            ("Text/Plain", "Text/Plain; charset=utf-8"),
+            (
+                "application/atom+xml",
+                "application/atom+xml; charset=utf-8",
+            ),
+            ("text/plain; charset=latin1", "text/plain; charset=latin1"),
+            ("text/plain;format=flowed", "text/plain;format=flowed"),
+            ("application/octet-stream", "application/octet-stream"),
+            ("application/json", "application/json"),
+        ] {
+            assert_eq!(of(media_type), expected);
         }
     }
 

@@ -27,6 +27,15 @@ const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'@');
 
+/// All but what means nothing in a query, whoever takes it apart: neither ends a parameter, nor is
+/// it a space.
+const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
 /// What the first rule that matches says.
 pub(crate) fn apply(
     rules: &[Redirect],
@@ -66,7 +75,8 @@ fn expand(to: &str, captures: &Captures<'_>) -> String {
     on_this_host(location)
 }
 
-/// Appends what was captured; behind a host it becomes a path, never a part of the host.
+/// Appends what was captured; behind a host it becomes a path, never a part of the host, and in a
+/// query it stays within its parameter.
 fn put(location: &mut String, captured: &[u8]) {
     let captured = if ends_in_host(location) {
         location.push('/');
@@ -75,7 +85,17 @@ fn put(location: &mut String, captured: &[u8]) {
     } else {
         captured
     };
-    location.extend(percent_encode(captured, IN_PATH));
+    let encoded = if ends_in_query(location) {
+        IN_QUERY
+    } else {
+        IN_PATH
+    };
+    location.extend(percent_encode(captured, encoded));
+}
+
+/// Whether what is appended to `location` becomes a part of its query.
+fn ends_in_query(location: &str) -> bool {
+    location.contains('?') && !location.contains('#')
 }
 
 /// Whether `location` is a scheme and a host, to which a capture would add: `https://host` plus
@@ -123,7 +143,7 @@ mod tests {
 
     #[test]
     fn rules_send_elsewhere() {
-        let table: [Case; 16] = [
+        let table: [Case; 19] = [
             ("^/old/([^/]*)$", "/new/$1", b"/old/a", None, Some("/new/a")),
             ("^/old/([^/]*)$", "/new/$1", b"/old/a/b", None, None),
             (
@@ -170,6 +190,28 @@ mod tests {
                 Some("/%5Cevil.org"),
             ),
             ("^/x(.*)$", "$1", b"/x/evil.org", None, Some("/evil.org")),
+            // What is captured adds no parameter, and a plus is no space.
+            (
+                "^/q/(.*)$",
+                "/search?q=$1",
+                b"/q/a/b&admin=1+2;c#d%\xff",
+                None,
+                Some("/search?q=a/b%26admin%3D1%2B2%3Bc%23d%25%FF"),
+            ),
+            (
+                "^/(.*)-(.*)$",
+                "/$1?$2#$1",
+                b"/a=&-b=&",
+                None,
+                Some("/a=&?b%3D%26#a=&"),
+            ),
+            (
+                "^/(.*)$",
+                "https://example.org?$1",
+                b"/a&",
+                None,
+                Some("https://example.org?a%26"),
+            ),
             ("^/a$", "/costs$", b"/a", None, Some("/costs$")),
             ("^/(a)$", "/$1$9!", b"/a", None, Some("/a!")),
         ];

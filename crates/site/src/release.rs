@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, open, statx};
 use tidegate_uring::{Fd, Ring};
 
 use crate::error::{Error, RootError};
+use crate::looks::Looks;
 use crate::root::{FIELDS, Tree, stat_open};
 
 /// Numbers of roots: no two that one core opens have the same.
@@ -32,6 +33,7 @@ pub(crate) struct Release {
     /// The number of `current`; 0: none.
     number: Cell<u32>,
     trusted_until: Cell<Instant>,
+    looks: Looks<(), Result<(), Error>>,
 }
 
 struct Current {
@@ -69,6 +71,7 @@ impl Release {
             current: RefCell::new(None),
             number: Cell::new(0),
             trusted_until: Cell::new(Instant::now() + config.valid),
+            looks: Looks::new(config.valid),
         };
         release.install(root, &seen, config.numbers);
         Ok(release)
@@ -97,17 +100,15 @@ impl Release {
 
     /// The root, looked at again if its time is over.
     ///
-    /// One request looks; others meanwhile trust what was seen before. Dropped: the next looks.
+    /// One request looks, and the others wait for it. Dropped: the next looks.
     pub(crate) async fn look(&self, now: Instant, numbers: &Numbers) -> Result<Tree, Error> {
         if now >= self.trusted_until.get() {
-            self.trusted_until.set(now + self.valid);
-            let looking = Looking {
-                release: self,
-                expired: now,
-                done: false,
+            let look = async {
+                self.look_again(numbers).await?;
+                self.trusted_until.set(now + self.valid);
+                Ok(())
             };
-            self.look_again(numbers).await?;
-            looking.done();
+            self.looks.share((), now, look).await?;
         }
         self.current()
     }
@@ -144,10 +145,6 @@ impl Release {
             .openat2(&self.base, self.name(), flags, ResolveFlags::empty());
         let root = Fd::from(opened.await?);
         let seen = stat_open(&self.ring, &root).await?;
-        if self.is_current(&seen) {
-            // Another request was first.
-            return Ok(());
-        }
         let path = self.path.display();
         if self.number.get() != 0 {
             tracing::debug!(%path, "the root is another directory now");
@@ -189,27 +186,6 @@ impl Release {
 fn missing() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     static MISSING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     MISSING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Takes the trust back if the look at the root does not come to its end.
-struct Looking<'a> {
-    release: &'a Release,
-    expired: Instant,
-    done: bool,
-}
-
-impl Looking<'_> {
-    fn done(mut self) {
-        self.done = true;
-    }
-}
-
-impl Drop for Looking<'_> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.release.trusted_until.set(self.expired);
-        }
-    }
 }
 
 fn identity(seen: &Statx) -> (u32, u32, u64) {

@@ -48,7 +48,7 @@ impl Resource {
 
     /// Looks again: whether everything is as it was seen.
     pub(crate) async fn is_unchanged(&self, tree: &Tree) -> bool {
-        if !self.settled || self.untagged.iter().any(content_tag::is_known) {
+        if !self.settled || !self.untagged.iter().all(content_tag::is_waiting) {
             return false;
         }
         // All are queued before the first is waited for.

@@ -1,11 +1,8 @@
 //! Header fields that a site's rules set for a path.
 
-use tidegate_http::{Status, write_field};
+use tidegate_http::write_field;
 
 use crate::config::HeaderRule;
-
-/// The lowest status of an error.
-const ERROR: u16 = 400;
 
 /// What the rules set for one path: name and value of each field once.
 #[derive(Default)]
@@ -45,19 +42,30 @@ impl<'a> Set<'a> {
     }
 
     /// The lines for an answer that comes with no file of the path. What the rules say of
-    /// caching is meant for the file, not for its absence.
-    pub(crate) fn lines(mut self, status: Status) -> Vec<u8> {
-        self.take("content-type");
-        if status.code() >= ERROR {
-            self.take("cache-control");
-            self.take("expires");
-        }
+    /// caching is meant for the file: neither for its absence, nor for where it went, nor for a
+    /// list of what is there now.
+    pub(crate) fn lines(self) -> Vec<u8> {
         let mut lines = Vec::new();
         for (name, value) in self.fields {
-            write_field(&mut lines, name, value);
+            if !is_of_file(name) {
+                write_field(&mut lines, name, value);
+            }
         }
         lines
     }
+}
+
+/// Whether a field tells of a file what it is, or how long it may be kept: Cache-Control, and what
+/// tells it to some caches only (RFC 9213, such as CDN-Cache-Control).
+fn is_of_file(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let fields = [
+        "content-type",
+        "cache-control",
+        "expires",
+        "surrogate-control",
+    ];
+    fields.contains(&name.as_str()) || name.ends_with("-cache-control")
 }
 
 #[cfg(test)]
@@ -119,13 +127,22 @@ mod tests {
     }
 
     #[test]
-    fn errors_carry_no_caching_and_nothing_carries_a_type() {
-        let rules = rules();
-        let lines = |status| String::from_utf8(apply(&rules, b"/assets/a").lines(status)).unwrap();
-        assert_eq!(lines(Status::NOT_FOUND), "X-Frame-Options: DENY\r\n");
+    fn only_files_carry_caching_and_a_type() {
+        let mut rules = rules();
+        rules.push(rule(
+            "^.*$",
+            &[
+                ("Expires", "0"),
+                ("CDN-Cache-Control", "max-age=9"),
+                ("cloudflare-cdn-cache-control", "max-age=9"),
+                ("Surrogate-Control", "max-age=9"),
+                ("X-Cache-Control-Of", "me"),
+            ],
+        ));
+        let lines = apply(&rules, b"/assets/a").lines();
         assert_eq!(
-            lines(Status::FOUND),
-            "X-Frame-Options: DENY\r\nCache-Control: max-age=1\r\n"
+            lines,
+            b"X-Frame-Options: DENY\r\nX-Cache-Control-Of: me\r\n"
         );
     }
 }

@@ -1,18 +1,19 @@
 //! One site: what its paths lead to, from what is known or from the disk.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
 use tidegate_http::{Accepted, Cors, Status, write_field};
 use tidegate_uring::Ring;
 
-use crate::cache::{Cache, Entry, Hasher, Known, Name};
+use crate::cache::{Cache, Entry, Hasher, Key, Known, Name};
 use crate::config::{CacheConfig, SiteConfig};
 use crate::describe::{FALLBACK_VARY, Purpose};
 use crate::error::{Error, RootError};
 use crate::file::File;
 use crate::listing::{self, Listing, Readers};
+use crate::looks::Looks;
 use crate::lookup::{Directory, Lookup, Outcome};
 use crate::names::{is_hidden, last_segment};
 use crate::release::{Numbers, Release, ReleaseConfig};
@@ -76,6 +77,7 @@ pub enum Found {
 pub(crate) struct Shared {
     pub(crate) cache: RefCell<Cache>,
     pub(crate) hasher: Hasher,
+    pub(crate) looks: Looks<Key, Result<Answer, Error>>,
     pub(crate) numbers: Numbers,
     pub(crate) readers: Readers,
     pub(crate) config: CacheConfig,
@@ -86,11 +88,14 @@ pub struct Site {
     number: usize,
     config: SiteConfig,
     release: Release,
+    /// The number of the root in which all was looked up that is cached; 0: nothing is.
+    cached_root: Cell<u32>,
     shared: Rc<Shared>,
 }
 
 /// What a lookup yields, whoever asks.
-enum Answer {
+#[derive(Clone)]
+pub(crate) enum Answer {
     Known(Known),
     Directory(Directory),
 }
@@ -114,6 +119,7 @@ impl Site {
         Ok(Self {
             number,
             config,
+            cached_root: Cell::new(release.number()),
             release,
             shared: Rc::clone(shared),
         })
@@ -157,13 +163,18 @@ impl Site {
     ///
     /// Dropped: the lookup is cancelled, and nothing of it stays.
     pub async fn find(&self, wanted: &Wanted<'_>, now: Instant) -> Found {
-        match self.locate(wanted, now).await {
+        let tree = self.tree(now).await;
+        let found = match &tree {
+            Ok(tree) => self.locate(tree, wanted, now).await,
+            Err(error) => Err(error.clone()),
+        };
+        match found {
             Ok(found) => found,
             Err(error) => {
                 let status = error.status();
                 Found::Refused {
                     status,
-                    page: self.error_page(status, wanted.accepted, now).await,
+                    page: self.page(tree, status, wanted.accepted, now).await,
                     error,
                 }
             }
@@ -184,8 +195,24 @@ impl Site {
         accepted: Accepted,
         now: Instant,
     ) -> Option<Rc<File>> {
+        if !self.names_error_page(status) {
+            return None;
+        }
+        let tree = self.tree(now).await;
+        self.page(tree, status, accepted, now).await
+    }
+
+    /// The page for a status in `tree`; in the root as it was last seen, if it could not be looked
+    /// at.
+    async fn page(
+        &self,
+        tree: Result<Tree, Error>,
+        status: Status,
+        accepted: Accepted,
+        now: Instant,
+    ) -> Option<Rc<File>> {
         let path = self.config.error_pages.get(&status.code())?;
-        let tree = self.release.current().ok()?;
+        let tree = tree.or_else(|_| self.release.current()).ok()?;
         let resource = self
             .internal(&tree, Purpose::ErrorPage, path, now)
             .await
@@ -194,21 +221,21 @@ impl Site {
     }
 
     /// The field lines that the site's rules set on an answer to `path` that comes with none of
-    /// its files: errors (with or without a page), redirects, listings.
+    /// its files: errors (with or without a page), redirects, listings, what may be asked of it.
+    /// None of them is about caching.
     pub fn fields_for(&self, path: &[u8], status: Status) -> Vec<u8> {
-        let mut lines = rules::apply(&self.config.headers, path).lines(status);
+        let mut lines = rules::apply(&self.config.headers, path).lines();
         if status == Status::NOT_FOUND && self.may_fall_back(path) {
             write_field(&mut lines, "Vary", FALLBACK_VARY);
         }
         lines
     }
 
-    async fn locate(&self, wanted: &Wanted<'_>, now: Instant) -> Result<Found, Error> {
-        let tree = self.tree(now).await?;
+    async fn locate(&self, tree: &Tree, wanted: &Wanted<'_>, now: Instant) -> Result<Found, Error> {
         if !self.config.hidden_files && is_hidden(wanted.path) {
             return Err(Error::NotFound);
         }
-        match self.known(&tree, Purpose::Itself, wanted.path, now).await? {
+        match self.known(tree, Purpose::Itself, wanted.path, now).await? {
             Answer::Known(Known::Resource(resource)) => {
                 Ok(Found::File(Rc::clone(resource.choose(wanted.accepted))))
             }
@@ -216,21 +243,23 @@ impl Site {
                 status: Status::MOVED_PERMANENTLY,
                 location: redirects::with_slash(wanted.path),
             }),
-            Answer::Known(Known::Absent) => self.fall_back(&tree, wanted, now).await,
-            Answer::Directory(directory) => self.list(&tree, directory, wanted).await,
+            Answer::Known(Known::Absent) => self.fall_back(tree, wanted, now).await,
+            Answer::Directory(directory) => self.list(tree, &directory, wanted, now).await,
         }
     }
 
     /// The root. What was looked up in one that is no longer it is dropped at once.
     async fn tree(&self, now: Instant) -> Result<Tree, Error> {
-        let before = self.release.number();
         let mut looked = self.release.look(now, &self.shared.numbers).await;
         if let Err(Error::Busy(_)) = looked {
             self.shared.cache.borrow_mut().close_files();
             looked = self.release.look(now, &self.shared.numbers).await;
         }
-        if before != 0 && before != self.release.number() {
+        let number = self.release.number();
+        let before = self.cached_root.replace(number);
+        if before != 0 && before != number {
             self.shared.cache.borrow_mut().forget(before);
+            self.shared.readers.forget(before);
         }
         looked
     }
@@ -259,15 +288,20 @@ impl Site {
     async fn list(
         &self,
         tree: &Tree,
-        directory: Directory,
+        directory: &Directory,
         wanted: &Wanted<'_>,
+        now: Instant,
     ) -> Result<Found, Error> {
         let config = listing::Config {
             hidden_files: self.config.hidden_files,
             symlinks: self.config.symlinks,
             entries_max: listing::ENTRIES_MAX,
         };
-        let entries = self.shared.readers.read(tree, directory, config).await?;
+        let kind = listing::KEY_KIND;
+        let name = directory.name.as_bytes();
+        let key = self.shared.hasher.name(tree.number, kind, name).to_key();
+        let readers = &self.shared.readers;
+        let entries = readers.read(key, tree, directory, config, now).await?;
         let format = listing::Format::of(wanted.wants_json);
         Ok(Found::Listing(Listing::new(wanted.path, entries, format)))
     }
@@ -286,7 +320,8 @@ impl Site {
         }
     }
 
-    /// What is known of a path, looked at again if its time is over.
+    /// What is known of a path, looked at again if its time is over: by one request, for which the
+    /// others wait.
     async fn known(
         &self,
         tree: &Tree,
@@ -295,22 +330,32 @@ impl Site {
         now: Instant,
     ) -> Result<Answer, Error> {
         let name = self.name(tree.number, purpose, path);
-        let entry = self.shared.cache.borrow().get(name).cloned();
-        let Some(entry) = entry else {
-            return self.look_up(tree, purpose, path, now).await;
-        };
-        if now < entry.trusted_until {
-            return Ok(Answer::Known(entry.known));
+        if let Some(known) = trusted(&self.shared.cache.borrow(), name, now) {
+            return Ok(Answer::Known(known.clone()));
         }
-        let looking = Looking::begin(&self.shared, name, now);
-        let answer = match &entry.known {
-            Known::Resource(resource) if resource.is_unchanged(tree).await => {
-                Ok(Answer::Known(entry.known))
-            }
-            _ => self.look_up(tree, purpose, path, now).await,
-        };
-        looking.done();
-        answer
+        let look = self.look(tree, purpose, path, now);
+        self.shared.looks.share(name.to_key(), now, look).await
+    }
+
+    /// Looks whether all is as it was seen, and if not, looks the path up.
+    async fn look(
+        &self,
+        tree: &Tree,
+        purpose: Purpose,
+        path: &[u8],
+        now: Instant,
+    ) -> Result<Answer, Error> {
+        let name = self.name(tree.number, purpose, path);
+        let entry = self.shared.cache.borrow().get(name).cloned();
+        if let Some(Known::Resource(resource)) = entry.map(|entry| entry.known)
+            && resource.is_unchanged(tree).await
+        {
+            let until = now + self.shared.config.valid;
+            let cache = &mut self.shared.cache.borrow_mut();
+            cache.trust(name, &resource, until);
+            return Ok(Answer::Known(Known::Resource(resource)));
+        }
+        self.look_up(tree, purpose, path, now).await
     }
 
     /// Looks a path up on the disk, and notes what it leads to.
@@ -352,6 +397,7 @@ impl Site {
             purpose,
             path,
             seen: Vec::new(),
+            ruled_by: None,
         }
     }
 
@@ -396,44 +442,6 @@ fn is_page_name(name: &[u8]) -> bool {
     match name.rsplit(|byte| *byte == b'.').next() {
         Some(extension) if extension.len() < name.len() => extension.eq_ignore_ascii_case(b"html"),
         _ => true,
-    }
-}
-
-/// One request looks at an entry again whose time is over. Meanwhile it is trusted for another
-/// period, so that the others are not kept waiting; if the look does not come to its end, the
-/// next request looks.
-struct Looking<'a> {
-    shared: &'a Shared,
-    name: Name<'a>,
-    expired: Instant,
-    done: bool,
-}
-
-impl<'a> Looking<'a> {
-    fn begin(shared: &'a Shared, name: Name<'a>, now: Instant) -> Self {
-        let until = now + shared.config.valid;
-        shared.cache.borrow_mut().trust(name, until);
-        Self {
-            shared,
-            name,
-            expired: now,
-            done: false,
-        }
-    }
-
-    fn done(mut self) {
-        self.done = true;
-    }
-}
-
-impl Drop for Looking<'_> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.shared
-                .cache
-                .borrow_mut()
-                .trust(self.name, self.expired);
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::cache::{Cache, Hasher};
 use crate::config::{CacheConfig, SiteConfig};
 use crate::error::RootError;
 use crate::listing::Readers;
+use crate::looks::Looks;
 use crate::site::{Shared, Site};
 
 /// The sites of one core, with what they looked up.
@@ -40,7 +41,8 @@ impl Sites {
             cache: RefCell::new(Cache::new(&cache)),
             hasher: Hasher::default(),
             numbers: Cell::new(0),
-            readers: Readers::default(),
+            looks: Looks::new(cache.valid),
+            readers: Readers::new(cache.valid),
             config: cache,
         });
         let (exact, wildcards) = names(&sites);

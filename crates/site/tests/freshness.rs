@@ -3,13 +3,14 @@
 mod support;
 
 use std::fs;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use futures_lite::future::poll_once;
-use support::{Bench, Tree, file, kind, minutes_ago, run, text, wanted};
+use support::{Bench, Tree, VALID, file, kind, minutes_ago, run, text, wanted};
 use tidegate_site::{CacheConfig, Cached, Content, SiteConfig};
 
 #[test]
@@ -36,7 +37,7 @@ fn a_file_that_did_not_change_is_kept() {
         let before = file(bench.find("/a").await);
         bench.wait();
         let after = file(bench.find("/a").await);
-        assert!(std::rc::Rc::ptr_eq(&before, &after));
+        assert!(Rc::ptr_eq(&before, &after));
     });
 }
 
@@ -188,19 +189,153 @@ fn a_look_that_is_dropped_is_made_by_the_next() {
 }
 
 #[test]
-fn one_request_looks_again_and_the_others_are_not_kept_waiting() {
+fn nobody_is_answered_with_what_another_is_looking_at_again() {
     let tree = Tree::new(&[("a", "one")]);
     run(async {
         let mut bench = Bench::new(&tree);
         assert_eq!(bench.text("/a").await.unwrap(), "one");
+        tree.write("a", b"two");
+        // A night without requests.
+        bench.now += VALID * 10_000;
+        let asked = wanted("/a");
+        let mut looks: Vec<_> = (0..40)
+            .map(|_| Box::pin(bench.find_wanted(&asked)))
+            .collect();
+        let mut found = Vec::new();
+        for look in &mut looks {
+            assert!(poll_once(look).await.is_none());
+            assert!(matches!(bench.cached("/a"), Cached::Unknown));
+        }
+        for look in looks {
+            found.push(file(look.await));
+            assert_eq!(bench.cached_text("/a").unwrap(), "two");
+        }
+        for other in &found {
+            assert_eq!(text(other), "two");
+            assert!(Rc::ptr_eq(other, &found[0]), "more than one look");
+        }
+    });
+}
+
+#[test]
+fn nobody_is_answered_with_the_release_before() {
+    let releases = Tree::new(&[
+        ("one/a", "a1"),
+        ("one/b", "b1"),
+        ("two/a", "a2"),
+        ("two/b", "b2"),
+    ]);
+    releases.link("one", "current");
+    run(async {
+        let config = SiteConfig::of(releases.path("current"));
+        let mut bench = Bench::of(config, support::cache());
+        for path in ["/a", "/b"] {
+            assert!(bench.text(path).await.unwrap().ends_with('1'));
+        }
+        releases.link("two", "next");
+        fs::rename(releases.path("next"), releases.path("current")).unwrap();
         bench.wait();
-        // The root is looked at by whoever comes first: let that be done.
-        assert_eq!(kind(&bench.find("/none").await), "404");
+        let (page, script) = (wanted("/a"), wanted("/b"));
+        let mut page = Box::pin(bench.find_wanted(&page));
+        let mut script = Box::pin(bench.find_wanted(&script));
+        assert!(poll_once(&mut page).await.is_none());
+        assert!(poll_once(&mut script).await.is_none());
+        let (script, page) = futures_lite::future::zip(script, page).await;
+        assert_eq!(kind(&script), "file b2");
+        assert_eq!(kind(&page), "file a2");
+    });
+}
+
+#[test]
+fn an_error_page_alone_shows_the_next_release() {
+    let releases = Tree::new(&[("one/405", "405 of one"), ("two/405", "405 of two")]);
+    releases.link("one", "current");
+    let config = SiteConfig {
+        error_pages: [(405, "/405".to_owned())].into(),
+        ..SiteConfig::of(releases.path("current"))
+    };
+    run(async {
+        let mut bench = Bench::of(config, support::cache());
+        for release in ["one", "two"] {
+            releases.link(release, "next");
+            fs::rename(releases.path("next"), releases.path("current")).unwrap();
+            bench.wait();
+            let status = tidegate_http::Status::METHOD_NOT_ALLOWED;
+            let accepted = tidegate_http::Accepted::IDENTITY;
+            let page = bench.site.error_page(status, accepted, bench.now).await;
+            assert_eq!(text(&page.unwrap()), format!("405 of {release}"));
+        }
+    });
+}
+
+#[test]
+fn those_that_wait_for_a_look_that_is_dropped_look_themselves() {
+    let tree = Tree::new(&[("a", "one"), ("b", "one")]);
+    run(async {
+        let mut bench = Bench::new(&tree);
+        for path in ["/a", "/none"] {
+            bench.find("/b").await;
+            tree.write("a", b"two");
+            bench.wait();
+            // Whether the first looks at the root or at the name.
+            for polls in 1..6 {
+                let asked = wanted(path);
+                let mut first = Box::pin(bench.find_wanted(&asked));
+                let mut others: Vec<_> = (0..3)
+                    .map(|_| Box::pin(bench.find_wanted(&asked)))
+                    .collect();
+                for _ in 0..polls {
+                    if poll_once(&mut first).await.is_some() {
+                        break;
+                    }
+                    for other in &mut others {
+                        // Whoever is done already needs no waking.
+                        let _ = poll_once(other).await;
+                    }
+                    glommio::timer::sleep(Duration::from_micros(200)).await;
+                }
+                drop(first);
+                others.clear();
+                let expected = if path == "/a" { "file two" } else { "404" };
+                assert_eq!(kind(&bench.find(path).await), expected);
+            }
+        }
+        bench.wait();
         let asked = wanted("/a");
         let mut first = Box::pin(bench.find_wanted(&asked));
+        let mut second = Box::pin(bench.find_wanted(&asked));
         assert!(poll_once(&mut first).await.is_none());
-        assert_eq!(bench.cached_text("/a").unwrap(), "one");
-        assert_eq!(kind(&first.await), "file one");
+        assert!(poll_once(&mut second).await.is_none());
+        drop(first);
+        assert_eq!(kind(&second.await), "file two");
+    });
+}
+
+#[test]
+fn without_trust_a_look_that_began_before_a_request_is_none_of_its() {
+    let tree = Tree::new(&[("a", "one")]);
+    let cache = CacheConfig {
+        valid: Duration::ZERO,
+        ..support::cache()
+    };
+    run(async {
+        let bench = Bench::of(SiteConfig::of(tree.root()), cache);
+        let asked = wanted("/a");
+        let mut first = Box::pin(bench.find_wanted(&asked));
+        // The look at the root, and then most of that at the name.
+        for _ in 0..10 {
+            if poll_once(&mut first).await.is_some() {
+                break;
+            }
+            glommio::timer::sleep(Duration::from_micros(50)).await;
+            tree.write("a", b"two");
+            let fresh = Box::pin(bench.find_wanted(&asked));
+            let (found, seen) = futures_lite::future::zip(fresh, &mut first).await;
+            assert_eq!(kind(&found), "file two");
+            drop(seen);
+            first = Box::pin(bench.find_wanted(&asked));
+            tree.write("a", b"one");
+        }
     });
 }
 

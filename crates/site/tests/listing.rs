@@ -67,13 +67,37 @@ fn a_directory_without_an_index_is_listed() {
 }
 
 #[test]
-fn what_is_added_is_listed_at_once() {
+fn what_is_added_is_listed_in_time() {
+    let tree = Tree::new(&[("d/a", "")]);
+    run(async {
+        let mut bench = listed(&tree);
+        assert_eq!(names(&bench, "/d/").await, ["a"]);
+        tree.write("d/b", b"");
+        assert_eq!(names(&bench, "/d/").await, ["a"]);
+        bench.wait();
+        assert_eq!(names(&bench, "/d/").await, ["a", "b"]);
+    });
+}
+
+#[test]
+fn a_listing_is_to_be_asked_for_each_time() {
     let tree = Tree::new(&[("d/a", "")]);
     run(async {
         let bench = listed(&tree);
-        assert_eq!(names(&bench, "/d/").await, ["a"]);
-        tree.write("d/b", b"");
-        assert_eq!(names(&bench, "/d/").await, ["a", "b"]);
+        for wants_json in [false, true] {
+            let asked = Wanted {
+                wants_json,
+                ..wanted("/d/")
+            };
+            let Found::Listing(listing) = bench.find_wanted(&asked).await else {
+                panic!("no listing");
+            };
+            let fields = str::from_utf8(listing.fields()).unwrap();
+            assert!(
+                fields.contains("\r\nCache-Control: no-cache\r\n"),
+                "{fields}"
+            );
+        }
     });
 }
 

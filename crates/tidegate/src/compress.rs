@@ -1,10 +1,11 @@
 //! `tidegate compress`: options, a progress bar, and what was saved.
 //!
 //! The bar is drawn on standard error if that is a terminal. The first INT, TERM or HUP ends the work in
-//! order; a second one ends the process.
+//! order; a second one ends the process. One that is ignored at the start stays so, as nohup wants it.
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -22,9 +23,16 @@ use crate::chain;
 
 const EXAMPLES: &str = "\
 Beside each file that is worth it come NAME.br, NAME.zst and NAME.gz, with the
-time and mode of NAME. What is there and not older than NAME is left alone, so
-run this again whenever files have changed. Left out are hidden files, types
-that are compressed already, and links that lead out of DIR.
+time and mode of NAME. Left out are hidden files, types that are compressed
+already, and links that lead out of DIR or to directories: DIR itself may be one.
+
+What is there and has the very time of NAME is left alone, and so is what is
+newer and holds just what NAME holds. Anything else is made again, so run this
+whenever files have changed, and after going back to older ones, too: the server
+sends what is not older than NAME. Where the time of NAME is that of no change,
+0 or 1 second after 1970 began, contents alone are compared. One thing is not
+seen: a file that changed and kept any other time; --force makes all again. A
+link in the place of a variant stays what it is.
 
 Examples:
   tidegate compress /srv/www
@@ -35,6 +43,9 @@ Exit status: 0 all done, 1 something failed or was stopped, 2 wrong usage.";
 
 /// The signals that end the work.
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+
+/// Where the kernel tells which signals this process ignores (proc(5)).
+const STATUS: &str = "/proc/self/status";
 
 /// How often the bar is drawn anew, even when nothing got on.
 const TICK: Duration = Duration::from_millis(200);
@@ -122,7 +133,11 @@ struct Reporter {
 impl Reporter {
     fn new(dry_run: bool) -> io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
-        for signal in SIGNALS {
+        let ignored = ignored_signals(&fs::read_to_string(STATUS).unwrap_or_default());
+        let heeded = SIGNALS
+            .into_iter()
+            .filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        for signal in heeded {
             // In this order: the first one finds the flag down and only raises it.
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&stopping))?;
             signal_hook::flag::register(signal, Arc::clone(&stopping))?;
@@ -174,6 +189,14 @@ impl Observer for Reporter {
     }
 }
 
+/// The signals that a process ignores, the first one as the lowest bit; none where `status` does not tell.
+fn ignored_signals(status: &str) -> u64 {
+    let mut lines = status.lines();
+    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or_default()
+}
+
 fn coding_parser() -> ValueParser {
     let names = PossibleValuesParser::new(Coding::ALL.map(Coding::token));
     let coding = |name: String| {
@@ -188,10 +211,14 @@ fn coding_parser() -> ValueParser {
 
 /// The table of codings, then why files were left out.
 fn text(args: &CompressArgs, summary: &Summary) -> String {
-    let written = if args.dry_run { "to write" } else { "written" };
+    let [written, removed] = if args.dry_run {
+        ["to write", "to remove"]
+    } else {
+        ["written", "removed"]
+    };
     let mut text = format!(
-        "coding {written:>9} {:>12} {:>12} {:>8} {:>8} {:>8} {:>8}\n",
-        "before", "after", "saved", "fresh", "no gain", "removed"
+        "coding {written:>9} {:>12} {:>12} {:>8} {:>8} {:>8} {removed:>9}\n",
+        "before", "after", "saved", "fresh", "no gain"
     );
     for coding in Coding::ALL {
         if args.codings.contains(&coding) {
@@ -219,7 +246,7 @@ fn row(coding: Coding, summary: &Summary) -> String {
     };
     let [before, after] = [before, after].map(|bytes| BinaryBytes(bytes).to_string());
     format!(
-        "{:<6} {:>9} {before:>12} {after:>12} {saved:>8} {:>8} {:>8} {:>8}\n",
+        "{:<6} {:>9} {before:>12} {after:>12} {saved:>8} {:>8} {:>8} {:>9}\n",
         coding.token(),
         tally.written,
         tally.fresh,
@@ -236,6 +263,10 @@ fn left_out(skipped: &Skipped, size_min: u64) -> String {
         (skipped.variants, "variants themselves"),
         (skipped.hidden, "hidden"),
         (skipped.links, "links that lead to no file in there"),
+        (
+            skipped.linked,
+            "variants that are links to none that is fresh",
+        ),
     ];
     let reasons = reasons.iter().filter(|(count, _)| *count > 0);
     let reasons: Vec<String> = reasons
@@ -282,6 +313,14 @@ mod tests {
             dry_run: true,
         };
         assert_eq!(options(line), expected);
+    }
+
+    #[test]
+    fn ignored_signals_are_read() {
+        let status = "Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000001001\n";
+        assert_eq!(ignored_signals(status), 0x1001);
+        assert_eq!(ignored_signals(""), 0);
+        assert_eq!(ignored_signals("SigIgn:\tx"), 0);
     }
 
     #[test]

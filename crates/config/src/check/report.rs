@@ -1,5 +1,7 @@
 //! What was typed becomes what is meant, and what is wrong is noted with its place.
 
+use std::ops::Range;
+
 use toml::Spanned;
 
 use crate::document::Document;
@@ -55,8 +57,7 @@ impl<'d> Report<'d> {
         match rule(typed.into_inner()) {
             Ok(value) => Some(value),
             Err(reason) => {
-                let problem = self.document.problem_at(&span, &reason.to_string());
-                self.problems.push(problem);
+                self.refuse(&span, &reason);
                 None
             }
         }
@@ -89,6 +90,12 @@ impl<'d> Report<'d> {
         let checked =
             entries.filter_map(|(key, item)| self.required(item, |text| rule(&key, text)));
         checked.collect()
+    }
+
+    /// Refuses what was typed at `span`, which was taken before.
+    pub(super) fn refuse(&mut self, span: &Range<usize>, reason: &ValueError) {
+        let problem = self.document.problem_at(span, &reason.to_string());
+        self.problems.push(problem);
     }
 
     /// Refuses a key that is missing in the table at `offset`.

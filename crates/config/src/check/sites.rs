@@ -1,6 +1,7 @@
 //! `[[site]]`, with all that is below it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -67,7 +68,7 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
         headers: every(raw.headers, |rule| {
             header_rule(rule, !cors.origins.is_empty(), report)
         }),
-        redirects: every(raw.redirects, |rule| redirect(rule, report)),
+        redirects: redirects(raw.redirects, report),
         cors,
     }
 }
@@ -164,7 +165,7 @@ fn header_rule(
     let set = report.map(raw.set, |name, text| {
         header::name(name, with_cors)?;
         not_set(name, preset, &mut seen)?;
-        Ok((name.to_owned(), header::value(&text)?))
+        Ok((name.to_owned(), header::value(name, &text)?))
     });
     Some(HeaderRule {
         pattern: pattern?,
@@ -188,7 +189,20 @@ fn not_set(name: &str, preset: bool, seen: &mut Vec<String>) -> Result<(), Value
     Ok(())
 }
 
-fn redirect(raw: Spanned<raw::Redirect>, report: &mut Report<'_>) -> Option<Redirect> {
+fn redirects(raw: Vec<Spanned<raw::Redirect>>, report: &mut Report<'_>) -> Vec<Redirect> {
+    let rules = every(raw, |rule| redirect(rule, report));
+    let (rules, places): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
+    for (number, reason) in target::endless(&rules) {
+        report.refuse(&places[number], &reason);
+    }
+    rules
+}
+
+/// The rule and the place of its target.
+fn redirect(
+    raw: Spanned<raw::Redirect>,
+    report: &mut Report<'_>,
+) -> Option<(Redirect, Range<usize>)> {
     let offset = raw.span().start;
     let raw = raw.into_inner();
     let reason = "required: the paths that moved, such as \"/old/*\"";
@@ -199,8 +213,10 @@ fn redirect(raw: Spanned<raw::Redirect>, report: &mut Report<'_>) -> Option<Redi
     }
     let status = report.checked(raw.status, MOVED_PERMANENTLY, web::redirect_status);
     let from = from?;
-    let to = report.required(raw.to?, |to| target::target(to, &from))?;
-    Some(Redirect { from, to, status })
+    let to = raw.to?;
+    let place = to.span();
+    let to = report.required(to, |to| target::target(to, &from))?;
+    Some((Redirect { from, to, status }, place))
 }
 
 /// The pattern, unless it is refused or `missing`, which is refused too.
@@ -292,6 +308,8 @@ mod tests {
             ("names = ['[::g]']", "3: site.names: `[::g]` is not the name of a host"),
             ("names = ['1.2.3.4.5']", "3: site.names: `1.2.3.4.5` is not the name of a host"),
             ("names = ['bücher.example']", "3: site.names: `bücher.example` is not the name of a host: write it as it is in DNS"),
+            ("names = ['*.127.0.0.1']", "3: site.names: `*.127.0.0.1` is not the name of a host: an address has no names below it"),
+            ("names = ['*.[::1]']", "3: site.names: `*.[::1]` is not the name of a host: an address has no names below it"),
             ("names = ['a/b']", "3: site.names: `a/b` is not the name of a host"),
             ("names = [\"a\\n\"]", "3: site.names: `a\\n` is not the name of a host"),
         ]);
@@ -340,17 +358,19 @@ mod tests {
             ("[[site.headers]]\ncache = 'none'\nmatch = '*.js'", "5: site.headers.match: `*.js` is not a pattern for paths: every path begins with `/`"),
             ("[[site.headers]]\nmatch = '/'\ncache = '1h'", "5: site.headers.cache: `1h` is none of \"\", \"immutable\", \"revalidate\", \"none\""),
             ("[[site.headers]]\nmatch = '/'\ncache = 'none'\nset = { Cache-Control = 'private' }", "6: site.headers.set.Cache-Control: `cache` of this rule says what it is"),
-            ("[[site.headers]]\nmatch = '/'\nset = { Age = '1', age = '2' }", "5: site.headers.set.age: age is set twice by this rule"),
+            ("[[site.headers]]\nmatch = '/'\nset = { X-A = '1', x-a = '2' }", "5: site.headers.set.x-a: x-a is set twice by this rule"),
             ("[[site.headers]]\nmatch = '/'\nset = { '' = '1' }", "5: site.headers.set.: `` is not the name of a header field"),
             ("[[site.headers]]\nmatch = '/'\nset = { 'a b' = '1' }", "5: site.headers.set.a b: `a b` is not the name of a header field"),
             ("[[site.headers]]\nmatch = '/'\nset = { 'a:' = '1' }", "5: site.headers.set.a:: `a:` is not the name of a header field"),
+            ("[[site.headers]]\nmatch = '/'\nset = { Content-Type = 'garbage' }", "5: site.headers.set.Content-Type: `garbage` is not a MIME type"),
+            ("[[site.headers]]\nmatch = '/'\nset = { vary = 'a, *' }", "5: site.headers.set.vary: `*` cannot be beside the names"),
             ("[[site.headers]]\nmatch = '/'\nset = { a = 'é' }", "5: site.headers.set.a: a header field cannot hold `é`"),
             ("[[site.headers]]\nmatch = '/'\n[site.headers.set]\na = \"b\\r\\nc: d\"", "6: site.headers.set.a: a header field cannot hold `\\r`"),
             ("[[site.headers]]\nmatch = '/'\nset = { a = \"\\u0000\" }", "5: site.headers.set.a: a header field cannot hold `\\0`"),
             ("[[site.headers]]\nmatch = '/'\nset = { a = \"\\u007f\" }", "5: site.headers.set.a: a header field cannot hold `\\u{7f}`"),
         ]);
         let owned = [
-            "Accept-Ranges", "Connection", "content-encoding", "CONTENT-LENGTH", "Content-Range", "Date", "ETag", "Keep-Alive",
+            "Accept-Ranges", "Age", "allow", "Connection", "content-encoding", "CONTENT-LENGTH", "Content-Range", "Date", "ETag", "Keep-Alive",
             "Last-Modified", "Location", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
         ];
         for name in owned {
@@ -369,6 +389,10 @@ mod tests {
             ("[[site.redirects]]\nfrom = '/a/*'\nto = '/b/$2'", "5: site.redirects.to: `$2` captures nothing: `/a/*` has one wildcard"),
             ("[[site.redirects]]\nfrom = '/a/*'\nto = '//b/$1'", "5: site.redirects.to: `//b/$1` is another host"),
             ("[[site.redirects]]\nfrom = '/**'\nto = '/b/$1'", "5: site.redirects.to: without end: "),
+            ("[[site.redirects]]\nfrom = '/a'\nto = '/b'\n[[site.redirects]]\nfrom = '/b'\nto = '/a'",
+             "5: site.redirects.to: without end: `/b` is sent on to `/a`, that to `/b`, and so on"),
+            ("[[site.redirects]]\nfrom = '/a%20b'\nto = '/b'", "4: site.redirects.from: `/a%20b` is not a pattern for paths: paths are compared decoded"),
+            ("[[site.redirects]]\nfrom = '/a'\nto = 'https://a:99999/'", "5: site.redirects.to: `https://a:99999/`: after the scheme"),
             ("[[site.redirects]]\nfrom = '/a'\nto = '/b'\nstatus = 200", "6: site.redirects.status: 200 is none of 301, 302, 303, 307, 308"),
             ("[[site.redirects]]\nfrom = '/a'\nto = '/b'\nstatus = 304", "6: site.redirects.status: 304 is none of"),
             ("[[site.redirects]]\nfrom = '/a'\nto = '/b'\nstatus = -1", "6: site.redirects.status: -1 is none of"),
@@ -389,6 +413,11 @@ mod tests {
             ("[site.cors]\norigins = ['HTTPS://a']", "4: site.cors.origins: `HTTPS://a` is not an origin"),
             ("[site.cors]\norigins = ['https://*.a']", "4: site.cors.origins: `https://*.a` is not an origin"),
             ("[site.cors]\norigins = ['https://a:443']", "4: site.cors.origins: `https://a:443` is not an origin"),
+            ("[site.cors]\norigins = ['https://a:0443']", "4: site.cors.origins: `https://a:0443` is not an origin"),
+            ("[site.cors]\norigins = ['https://a:0']", "4: site.cors.origins: `https://a:0` is not an origin"),
+            ("[site.cors]\norigins = ['https://[0:0::1]']", "4: site.cors.origins: `https://[0:0::1]` is not an origin"),
+            ("[site.cors]\norigins = ['-://a']", "4: site.cors.origins: `-://a` is not an origin"),
+            ("[site.cors]\norigins = ['1a://a']", "4: site.cors.origins: `1a://a` is not an origin"),
             ("[site.cors]\norigins = ['https://a:+1']", "4: site.cors.origins: `https://a:+1` is not an origin"),
             ("[site.cors]\nmax-age = '25h'", "4: site.cors.max-age: 25h is outside 0s to 24h: "),
             ("[site.cors]\norigins = ['*']\n[[site.headers]]\nmatch = '/'\nset = { access-control-allow-origin = '*' }",
@@ -398,7 +427,7 @@ mod tests {
 
     #[test]
     fn names_are_taken() {
-        let names = "names = ['Example.ORG.', '*.example.org', 'localhost', 'a_b', '127.0.0.1', '[::1]', 'xn--bcher-kva.example']";
+        let names = "names = ['Example.ORG.', '*.example.org', 'localhost', 'a_b', '127.0.0.1', '[::1]', '[2001:DB8:0:0::0:1]', 'xn--bcher-kva.example']";
         let settings = parse(&format!(
             "[[site]]\nroot = 'a'\n{names}\n[[site]]\nroot = 'b'\n"
         ));
@@ -410,6 +439,7 @@ mod tests {
             "a_b",
             "127.0.0.1",
             "[::1]",
+            "[2001:db8::1]",
             "xn--bcher-kva.example",
         ];
         assert_eq!(sites[0].names, expected);

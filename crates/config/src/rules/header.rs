@@ -1,10 +1,12 @@
 //! Header fields that a site sets: names and values.
 
-use super::{Checked, refuse};
+use super::{Checked, refuse, web};
 
 /// What the server says itself, and why a site cannot.
 const OWNED: &[(&str, &str)] = &[
     ("accept-ranges", FRAMING),
+    ("age", "only caches can say it"),
+    ("allow", "it names the methods that there are"),
     ("connection", CONNECTION),
     ("content-encoding", FRAMING),
     ("content-length", FRAMING),
@@ -46,7 +48,19 @@ pub(crate) fn name(name: &str, with_cors: bool) -> Checked<()> {
 }
 
 /// The value of a header field, or empty. Whatever else is in it, no line ends there.
-pub(crate) fn value(text: &str) -> Checked<String> {
+pub(crate) fn value(name: &str, text: &str) -> Checked<String> {
+    let value = printable(text)?;
+    match name.to_ascii_lowercase().as_str() {
+        "content-type" if !value.is_empty() => web::mime_type(value),
+        // RFC 9110, section 12.5.5: either that or names, and the server adds its own.
+        "vary" if value.contains('*') => refuse(
+            "`*` cannot be beside the names that the server adds; Cache-Control is to say that nothing may be kept",
+        ),
+        _ => Ok(value),
+    }
+}
+
+fn printable(text: &str) -> Checked<String> {
     let other = |char: &char| !matches!(char, '\t' | ' '..='~');
     if let Some(char) = text.chars().find(other) {
         return refuse(format!(

@@ -21,7 +21,7 @@ pub(crate) fn index(name: String) -> Checked<String> {
             "`{name}` is not a file name: write a name such as \"index.html\""
         )),
         name if name.contains(['/', '\0']) => refuse(format!(
-            "`{}` is not a plain file name: it is looked for in the directory asked for, so it has no slash",
+            "`{}` is not a plain file name: it is looked for in the directory asked for, so it has no slash, and no NUL",
             name.escape_default()
         )),
         _ => Ok(name),

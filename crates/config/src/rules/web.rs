@@ -1,6 +1,6 @@
 //! What browsers and other clients see: host names, media types, origins, statuses.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::header::is_token;
 use super::{Checked, is_host_name, one_of, refuse};
@@ -18,20 +18,20 @@ const ERRORS: &[u16] = &[400, 403, 404, 405, 500, 501, 503];
 const REDIRECTS: &[u16] = &[301, 302, 303, 307, 308];
 
 /// The name of a site, in lower case and without a final dot: a host name, an
-/// IP address (IPv6 in brackets), or `*.` and a host name for all below it.
+/// IP address (IPv6 in brackets, as RFC 5952 writes it), or `*.` and a host name
+/// for all below it.
 pub(crate) fn site_name(text: &str) -> Checked<String> {
     let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let host = lower.strip_prefix("*.").unwrap_or(&lower);
-    let address = lower
-        .strip_prefix('[')
-        .and_then(|inner| inner.strip_suffix(']'));
-    if address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
-        return Ok(lower);
+    if let Some(address) = ipv6_address(&lower) {
+        return Ok(format!("[{address}]"));
     }
-    if is_host_name(host) && lower.len() <= HOST_BYTES_MAX {
+    let is_below_address = host != lower && is_address(host);
+    if is_host_name(host) && lower.len() <= HOST_BYTES_MAX && !is_below_address {
         return Ok(lower);
     }
     let hint = match host {
+        _ if is_below_address => "an address has no names below it",
         "*" => "the site without names answers for all that no other has",
         host if host.contains(':') => "it has no scheme, no port, and IPv6 addresses in brackets",
         host if host.contains('*') => "a `*` is for the first label, as in \"*.example.org\"",
@@ -151,24 +151,39 @@ pub(crate) fn extension(name: &str) -> Checked<()> {
 }
 
 fn is_origin((scheme, host): (&str, &str)) -> bool {
-    let scheme_is_lower = scheme
-        .bytes()
-        .all(|byte| byte.is_ascii_lowercase() || byte == b'-');
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
     };
     let is_name = site_name(name).is_ok_and(|same| same == name);
     let is_port = port.is_none_or(|port| is_port_of(scheme, port));
-    scheme_is_lower && !scheme.is_empty() && is_name && !name.starts_with('*') && is_port
+    is_scheme(scheme) && is_name && !name.starts_with('*') && is_port
+}
+
+/// RFC 3986, section 3.1, in lower case.
+fn is_scheme(scheme: &str) -> bool {
+    let other = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.');
+    scheme.starts_with(|first: char| first.is_ascii_lowercase()) && scheme.bytes().all(other)
+}
+
+/// In brackets, and no other text.
+fn ipv6_address(host: &str) -> Option<Ipv6Addr> {
+    let inner = host.strip_prefix('[')?.strip_suffix(']')?;
+    inner.parse().ok()
+}
+
+fn is_address(host: &str) -> bool {
+    ipv6_address(host).is_some() || host.parse::<Ipv4Addr>().is_ok()
 }
 
 /// The port that a scheme has anyway is not written.
 fn is_port_of(scheme: &str, port: &str) -> bool {
-    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-    digits
-        && port.parse::<u16>().is_ok()
-        && !matches!((scheme, port), ("http", "80") | ("https", "443"))
+    is_port(port) && !matches!((scheme, port), ("http", "80") | ("https", "443"))
+}
+
+/// A port that can be connected to, as clients write it: without zeros in front.
+pub(crate) fn is_port(port: &str) -> bool {
+    !port.starts_with(['0', '+']) && port.parse::<u16>().is_ok()
 }
 
 fn list(statuses: &[u16]) -> String {

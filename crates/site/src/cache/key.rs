@@ -30,7 +30,7 @@ pub(crate) struct Name<'a> {
 }
 
 /// A key, as the caches keep it.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     hash: u64,
     space: u32,

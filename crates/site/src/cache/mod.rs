@@ -88,11 +88,10 @@ impl Cache {
         }
     }
 
-    /// Sets until when what is known of a path is trusted.
-    pub(crate) fn trust(&mut self, name: Name<'_>, until: Instant) {
-        trust_in(&mut self.hot, name, until);
-        trust_in(&mut self.files, name, until);
-        trust_in(&mut self.absent, name, until);
+    /// Sets until when it is trusted that a path leads to `resource`, if that is what is known.
+    pub(crate) fn trust(&mut self, name: Name<'_>, resource: &Rc<Resource>, until: Instant) {
+        trust_in(&mut self.hot, name, resource, until);
+        trust_in(&mut self.files, name, resource, until);
     }
 
     pub(crate) fn remove(&mut self, name: Name<'_>) {
@@ -130,8 +129,15 @@ fn table<W: Weighter<Key, Entry> + Clone>(count: usize, weight_max: u64, weighte
     )
 }
 
-fn trust_in<W: Weighter<Key, Entry>>(table: &mut Table<W>, name: Name<'_>, until: Instant) {
-    if let Some(mut entry) = table.peek_mut(&name) {
+fn trust_in<W: Weighter<Key, Entry>>(
+    table: &mut Table<W>,
+    name: Name<'_>,
+    resource: &Rc<Resource>,
+    until: Instant,
+) {
+    if let Some(mut entry) = table.peek_mut(&name)
+        && matches!(&entry.known, Known::Resource(known) if Rc::ptr_eq(known, resource))
+    {
         entry.trusted_until = until;
     }
 }
@@ -209,16 +215,6 @@ mod tests {
         assert!(cache.get(hasher.name(1, 0, b"/a")).is_none());
         assert!(cache.get(hasher.name(1, 1, b"/a")).is_none());
         assert!(cache.get(hasher.name(2, 0, b"/a")).is_some());
-    }
-
-    #[test]
-    fn trust_is_given_and_taken() {
-        let (mut cache, hasher, now) = (cache(), Hasher::default(), Instant::now());
-        let name = hasher.name(1, 0, b"/a");
-        cache.insert(name, entry(Known::Absent, now));
-        let later = now + Duration::from_secs(1);
-        cache.trust(name, later);
-        assert_eq!(cache.get(name).unwrap().trusted_until, later);
     }
 
     #[test]

@@ -5,13 +5,15 @@ use std::io::Write;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use crate::listing::{Entries, Item, timestamp};
+use crate::listing::entries::{Entries, Item};
+use crate::listing::timestamp;
 
 /// The page runs nothing and loads nothing, whatever names its entries have; of styles it has those
 /// alone whose hash is told here.
 pub(crate) const FIELDS: &[u8] = b"Content-Type: text/html; charset=utf-8\r\n\
     Content-Security-Policy: default-src 'none'; \
     style-src 'sha256-ug7ONds8i7Taip3HwP2Xhc+ZD3dRJd3xlvVD0TqsLns='\r\n\
+    Cache-Control: no-cache\r\n\
     Vary: Accept\r\n";
 
 const STYLE: &str = include_str!("style.css");
@@ -83,15 +85,15 @@ impl Html {
     }
 }
 
-pub(crate) fn item(out: &mut Vec<u8>, item: &Item) {
+pub(crate) fn item(out: &mut Vec<u8>, name: &[u8], item: &Item) {
     let slash = if item.is_directory { "/" } else { "" };
     let class = if item.is_directory {
         " class=\"d\""
     } else {
         ""
     };
-    let href = percent_encode(&item.name, IN_LINK);
-    let shown = String::from_utf8_lossy(&item.name);
+    let href = percent_encode(name, IN_LINK);
+    let shown = String::from_utf8_lossy(name);
     let name = escape(&shown);
     put(
         out,
@@ -116,7 +118,7 @@ pub(crate) fn item(out: &mut Vec<u8>, item: &Item) {
 pub(crate) fn end(out: &mut Vec<u8>, entries: &Entries) {
     out.extend_from_slice(b"</tbody>\n</table>\n");
     if entries.truncated {
-        let count = entries.items.len();
+        let count = entries.items().len();
         put(
             out,
             format_args!(
@@ -145,9 +147,9 @@ fn link_above(out: &mut Vec<u8>, levels: usize, shown: &str) {
 }
 
 fn counts(entries: &Entries) -> (String, String) {
-    let directories = entries.items.iter().take_while(|item| item.is_directory);
+    let directories = entries.items().iter().take_while(|item| item.is_directory);
     let directories = directories.count();
-    let files = entries.items.len() - directories;
+    let files = entries.items().len() - directories;
     (
         count(directories, "directory", "directories"),
         count(files, "file", "files"),

@@ -2,13 +2,18 @@
 
 use serde::Serialize;
 
-use crate::listing::{Item, timestamp};
+use crate::listing::entries::Item;
+use crate::listing::timestamp;
 
-pub(crate) const FIELDS: &[u8] = b"Content-Type: application/json\r\nVary: Accept\r\n";
+pub(crate) const FIELDS: &[u8] = b"Content-Type: application/json\r\n\
+    Cache-Control: no-cache\r\n\
+    Vary: Accept\r\n";
 
 /// An array has no place to say that it is not all.
-pub(crate) const FIELDS_TRUNCATED: &[u8] =
-    b"Content-Type: application/json\r\nVary: Accept\r\nX-Listing-Truncated: true\r\n";
+pub(crate) const FIELDS_TRUNCATED: &[u8] = b"Content-Type: application/json\r\n\
+    Cache-Control: no-cache\r\n\
+    Vary: Accept\r\n\
+    X-Listing-Truncated: true\r\n";
 
 /// A name that is not UTF-8 has the replacement character where it is not.
 #[derive(Serialize)]
@@ -25,10 +30,10 @@ struct Object<'a> {
 pub(crate) fn start(out: &mut Vec<u8>) {
     out.push(b'[');
 }
-pub(crate) fn item(out: &mut Vec<u8>, item: &Item, index: usize) {
+pub(crate) fn item(out: &mut Vec<u8>, name: &[u8], item: &Item, index: usize) {
     out.extend_from_slice(if index == 0 { b"\n" } else { b",\n" });
     let object = Object {
-        name: &String::from_utf8_lossy(&item.name),
+        name: &String::from_utf8_lossy(name),
         kind: if item.is_directory {
             "directory"
         } else {

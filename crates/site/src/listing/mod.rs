@@ -1,16 +1,21 @@
 //! Listings of directories, as HTML or JSON.
 //!
-//! A directory is read and sorted on another thread, at most [`ENTRIES_MAX`] entries of it; what
-//! is sent is made of them piece by piece, so that no listing takes much memory or holds the core.
+//! A directory is read and sorted on another thread, at most [`ENTRIES_MAX`] entries of it, once for
+//! all who ask for it within the cache's time; what is sent is made of them piece by piece, so that
+//! no listing takes much memory or holds the core.
 
+mod entries;
 mod html;
 mod json;
 mod order;
 mod read;
 mod readers;
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 
+use entries::{Entries, Held, Item};
 use html::Html;
 
 pub(crate) use read::Config;
@@ -19,31 +24,15 @@ pub(crate) use readers::Readers;
 /// Entries of a listing, at most; one that has more says so.
 pub(crate) const ENTRIES_MAX: usize = 100_000;
 
+/// What tells listings from lookups among the names of a root: none of the purposes of these.
+pub(crate) const KEY_KIND: u32 = 3;
+
 /// Bytes of a piece, at most.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes that one entry takes, at most: its name has 255 bytes, each becomes at most three in the
 /// link and six in the text.
 const ENTRY_BYTES_MAX: usize = 3 * 1024;
-
-/// An entry of a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Item {
-    pub(crate) name: Box<[u8]>,
-    pub(crate) is_directory: bool,
-    /// Bytes.
-    pub(crate) len: u64,
-    /// Seconds since 1970.
-    pub(crate) modified: i64,
-}
-
-/// What was read of a directory, sorted.
-#[derive(Debug, Default)]
-pub(crate) struct Entries {
-    pub(crate) items: Vec<Item>,
-    /// Whether there are more.
-    pub(crate) truncated: bool,
-}
 
 /// How a listing is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +49,7 @@ impl Format {
 
 /// A listing that is being sent.
 pub struct Listing {
-    entries: Entries,
+    entries: Rc<Held>,
     writer: Writer,
     /// Entries that were written.
     count: usize,
@@ -81,7 +70,7 @@ enum State {
 
 impl Listing {
     /// `path` is the decoded path of the directory, with its final slash.
-    pub(crate) fn new(path: &[u8], entries: Entries, format: Format) -> Self {
+    pub(crate) fn new(path: &[u8], entries: Rc<Held>, format: Format) -> Self {
         Self {
             writer: match format {
                 Format::Html => Writer::Html(Html::new(path)),
@@ -118,11 +107,12 @@ impl Listing {
             self.writer.start(&mut piece, &self.entries);
             self.state = State::Middle;
         }
-        for item in &self.entries.items[self.count..] {
+        for item in &self.entries.items()[self.count..] {
             if piece.len() + ENTRY_BYTES_MAX > PIECE_BYTES_MAX {
                 return Some(piece.into());
             }
-            self.writer.item(&mut piece, item, self.count);
+            let name = self.entries.name(item);
+            self.writer.item(&mut piece, name, item, self.count);
             self.count += 1;
         }
         self.writer.end(&mut piece, &self.entries);
@@ -139,10 +129,10 @@ impl Writer {
         }
     }
 
-    fn item(&self, out: &mut Vec<u8>, item: &Item, index: usize) {
+    fn item(&self, out: &mut Vec<u8>, name: &[u8], item: &Item, index: usize) {
         match self {
-            Self::Html(_) => html::item(out, item),
-            Self::Json => json::item(out, item, index),
+            Self::Html(_) => html::item(out, name, item),
+            Self::Json => json::item(out, name, item, index),
         }
     }
 
@@ -168,18 +158,19 @@ fn timestamp(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listing::entries::Budget;
 
-    fn item(name: &[u8], is_directory: bool) -> Item {
-        Item {
-            name: name.into(),
-            is_directory,
-            len: 1536,
-            modified: 784_111_777,
+    fn held(items: &[(&[u8], bool)], truncated: bool) -> Rc<Held> {
+        let mut entries = Entries::default();
+        entries.truncated = truncated;
+        for (name, is_directory) in items {
+            entries.push(name, *is_directory, 1536, 784_111_777);
         }
+        Budget::default().hold(entries)
     }
 
-    fn text(items: Vec<Item>, truncated: bool, format: Format) -> String {
-        let mut listing = Listing::new(b"/a <b>/", Entries { items, truncated }, format);
+    fn text(items: &[(&[u8], bool)], truncated: bool, format: Format) -> String {
+        let mut listing = Listing::new(b"/a <b>/", held(items, truncated), format);
         let mut text = Vec::new();
         while let Some(piece) = listing.next_piece() {
             assert!(piece.len() <= PIECE_BYTES_MAX);
@@ -206,7 +197,7 @@ mod tests {
             (b"a\nb", "./a%0Ab", "a\u{fffd}b"),
         ];
         for (name, href, shown) in table {
-            let html = text(vec![item(name, false)], false, Format::Html);
+            let html = text(&[(name, false)], false, Format::Html);
             assert!(html.contains(&format!("href=\"{href}\"")), "{html}");
             assert!(html.contains(&format!(">{shown}</a>")), "{html}");
         }
@@ -214,18 +205,14 @@ mod tests {
 
     #[test]
     fn the_path_is_escaped() {
-        let html = text(Vec::new(), false, Format::Html);
+        let html = text(&[], false, Format::Html);
         assert!(html.contains("<title>/a &lt;b&gt;/</title>"), "{html}");
         assert!(!html.contains("<b>"), "{html}");
     }
 
     #[test]
     fn a_directory_has_a_slash_and_a_file_a_size() {
-        let html = text(
-            vec![item(b"d", true), item(b"f", false)],
-            false,
-            Format::Html,
-        );
+        let html = text(&[(b"d", true), (b"f", false)], false, Format::Html);
         assert!(html.contains("href=\"./d/\""), "{html}");
         assert!(html.contains("title=\"1536 bytes\">1.5 KiB<"), "{html}");
         assert!(html.contains("datetime=\"1994-11-06T08:49:37Z\""), "{html}");
@@ -233,26 +220,22 @@ mod tests {
 
     #[test]
     fn json_is_an_array_of_entries() {
-        let items = vec![item(b"d", true), item(b"a\"\\\n\xff", false)];
+        let items: [(&[u8], bool); 2] = [(b"d", true), (b"a\"\\\n\xff", false)];
         let json: serde_json::Value =
-            serde_json::from_str(&text(items, false, Format::Json)).unwrap();
+            serde_json::from_str(&text(&items, false, Format::Json)).unwrap();
         let expected = serde_json::json!([
             {"name": "d", "type": "directory", "mtime": "1994-11-06T08:49:37Z"},
             {"name": "a\"\\\n\u{fffd}", "type": "file", "mtime": "1994-11-06T08:49:37Z", "size": 1536},
         ]);
         assert_eq!(json, expected);
-        assert_eq!(text(Vec::new(), false, Format::Json), "[]\n");
+        assert_eq!(text(&[], false, Format::Json), "[]\n");
     }
 
     #[test]
     fn a_truncated_listing_says_so() {
-        assert!(text(vec![item(b"a", false)], true, Format::Html).contains("more than 1 "));
-        assert!(!text(vec![item(b"a", false)], false, Format::Html).contains("more than"));
-        let entries = Entries {
-            items: Vec::new(),
-            truncated: true,
-        };
-        let json = Listing::new(b"/", entries, Format::Json);
+        assert!(text(&[(b"a", false)], true, Format::Html).contains("more than 1 "));
+        assert!(!text(&[(b"a", false)], false, Format::Html).contains("more than"));
+        let json = Listing::new(b"/", held(&[], true), Format::Json);
         assert!(json.is_truncated());
         assert!(json.fields().starts_with(json::FIELDS));
         assert_ne!(json.fields(), json::FIELDS);
@@ -261,17 +244,18 @@ mod tests {
     #[test]
     fn the_longest_names_fit_their_pieces() {
         for byte in [b'"', b'\'', b'&', 0xff, 1] {
-            let items = vec![item(&[byte; 255], false); 100];
+            let name = [byte; 255];
+            let items = [(name.as_slice(), false); 100];
             for format in [Format::Html, Format::Json] {
-                text(items.clone(), false, format);
+                text(&items, false, format);
             }
         }
         // The longest path that can be opened.
         let path = [b"/".as_slice(), &[b'"'; 4093], b"/"].concat();
-        let mut listing = Listing::new(&path, Entries::default(), Format::Html);
+        let mut listing = Listing::new(&path, held(&[], false), Format::Html);
         assert!(listing.next_piece().unwrap().len() <= PIECE_BYTES_MAX);
         let path = b"/a".repeat(2047);
-        let mut listing = Listing::new(&path, Entries::default(), Format::Html);
+        let mut listing = Listing::new(&path, held(&[], false), Format::Html);
         assert!(listing.next_piece().unwrap().len() <= PIECE_BYTES_MAX);
     }
 

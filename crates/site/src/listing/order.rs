@@ -3,17 +3,18 @@
 
 use std::cmp::Ordering;
 
-use crate::listing::Item;
-
-pub(crate) fn compare(a: &Item, b: &Item) -> Ordering {
-    b.is_directory
-        .cmp(&a.is_directory)
-        .then_with(|| natural(&a.name, &b.name))
+/// Compares entries, each by whether it is a directory, and by its name.
+pub(crate) fn compare(a: (bool, &[u8]), b: (bool, &[u8])) -> Ordering {
+    b.0.cmp(&a.0)
+        .then_with(|| natural(a.1, b.1))
         // Names that differ only in case or in zeros.
-        .then_with(|| a.name.cmp(&b.name))
+        .then_with(|| a.1.cmp(b.1))
 }
 
-fn natural(mut a: &[u8], mut b: &[u8]) -> Ordering {
+fn natural(a: &[u8], b: &[u8]) -> Ordering {
+    // Long names often begin alike.
+    let common = common_start(a, b);
+    let (mut a, mut b) = (&a[common..], &b[common..]);
     loop {
         let (Some(first), Some(second)) = (a.first(), b.first()) else {
             return a.len().cmp(&b.len());
@@ -33,6 +34,14 @@ fn natural(mut a: &[u8], mut b: &[u8]) -> Ordering {
             return order;
         }
     }
+}
+
+/// Bytes that are the same at the start of both, up to a number that they may break up.
+fn common_start(a: &[u8], b: &[u8]) -> usize {
+    let differs = a.iter().zip(b).position(|(byte, other)| byte != other);
+    let same = &a[..differs.unwrap_or(a.len().min(b.len()))];
+    let digits = same.iter().rev().take_while(|byte| byte.is_ascii_digit());
+    same.len() - digits.count()
 }
 
 /// Takes the digits at the start of `name`: which they are, without leading zeros.
@@ -62,6 +71,27 @@ mod tests {
     }
 
     #[test]
+    fn a_common_start_ends_before_a_number() {
+        let table = [
+            ("", "a", 0),
+            ("abc", "abd", 2),
+            ("abc", "abc", 3),
+            ("a12", "a13", 1),
+            ("a12", "a123", 1),
+            ("a12b", "a12c", 1),
+            ("a12bc", "a12bd", 4),
+            ("12", "12", 0),
+        ];
+        for (a, b, expected) in table {
+            assert_eq!(
+                common_start(a.as_bytes(), b.as_bytes()),
+                expected,
+                "{a} {b}"
+            );
+        }
+    }
+
+    #[test]
     fn numbers_of_any_length_are_compared() {
         let long = [b"a1".as_slice(), &[b'0'; 200]].concat();
         assert_eq!(natural(b"a99", &long), Ordering::Less);
@@ -71,17 +101,9 @@ mod tests {
 
     #[test]
     fn directories_are_first_and_no_two_entries_equal() {
-        let item = |name: &str, is_directory| Item {
-            name: name.as_bytes().into(),
-            is_directory,
-            len: 0,
-            modified: 0,
-        };
-        assert_eq!(compare(&item("z", true), &item("a", false)), Ordering::Less);
-        assert_ne!(compare(&item("A", true), &item("a", true)), Ordering::Equal);
-        assert_ne!(
-            compare(&item("7", true), &item("07", true)),
-            Ordering::Equal
-        );
+        let item = |name: &'static str, is_directory| (is_directory, name.as_bytes());
+        assert_eq!(compare(item("z", true), item("a", false)), Ordering::Less);
+        assert_ne!(compare(item("A", true), item("a", true)), Ordering::Equal);
+        assert_ne!(compare(item("7", true), item("07", true)), Ordering::Equal);
     }
 }

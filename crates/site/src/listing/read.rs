@@ -11,7 +11,7 @@ use rustix::fs::{
 
 use crate::config::Symlinks;
 use crate::file::file_type;
-use crate::listing::{Entries, Item, order};
+use crate::listing::entries::Entries;
 use crate::names::is_hidden;
 use crate::root::{FIELDS, resolve_flags};
 
@@ -30,47 +30,50 @@ pub(crate) struct Reading {
     /// Of the directory, relative to the root.
     pub(crate) name: CString,
     pub(crate) config: Config,
+    /// Bytes of its entries.
+    pub(crate) bytes_max: usize,
 }
 
 impl Reading {
     /// Reads and sorts the entries that are served: regular files and directories, and links to
-    /// them that are followed. It ends early, with what it has, once it is `cancelled`.
-    pub(crate) fn run(self, cancelled: &AtomicBool) -> io::Result<Entries> {
+    /// them that are followed. `None`: they are more than may be. It ends early, with what it has,
+    /// once it is `cancelled`.
+    pub(crate) fn run(self, cancelled: &AtomicBool) -> io::Result<Option<Entries>> {
         let mut entries = Entries::default();
-        let names = Dir::new(self.directory.try_clone()?)?;
+        // Opened anew: where another reading of the same descriptor has come to is its own affair.
+        let names = Dir::read_from(&self.directory)?;
         for entry in names {
             if cancelled.load(Ordering::Relaxed) {
                 break;
             }
-            let Some(item) = self.item(&entry?) else {
+            let entry = entry?;
+            let Some(stat) = self.served(&entry) else {
                 continue;
             };
-            if entries.items.len() == self.config.entries_max {
+            if entries.items().len() == self.config.entries_max {
                 entries.truncated = true;
                 break;
             }
-            entries.items.push(item);
+            let is_directory = file_type(&stat) == FileType::Directory;
+            let name = entry.file_name().to_bytes();
+            entries.push(name, is_directory, stat.stx_size, stat.stx_mtime.tv_sec);
+            if entries.memory() > self.bytes_max {
+                return Ok(None);
+            }
         }
-        entries.items.sort_unstable_by(order::compare);
-        Ok(entries)
+        entries.finish();
+        Ok(Some(entries))
     }
 
-    /// `None`: it is not served, or gone already.
-    fn item(&self, entry: &DirEntry) -> Option<Item> {
+    /// What an entry is; `None`: it is not served, or gone already.
+    fn served(&self, entry: &DirEntry) -> Option<Statx> {
         let name = entry.file_name();
         let bytes = name.to_bytes();
         if matches!(bytes, b"." | b"..") || (!self.config.hidden_files && is_hidden(bytes)) {
             return None;
         }
-        let stat = self.stat(name)?;
-        let file_type = file_type(&stat);
-        let is_directory = file_type == FileType::Directory;
-        (is_directory || file_type == FileType::RegularFile).then(|| Item {
-            name: bytes.into(),
-            is_directory,
-            len: stat.stx_size,
-            modified: stat.stx_mtime.tv_sec,
-        })
+        self.stat(name)
+            .filter(|stat| matches!(file_type(stat), FileType::Directory | FileType::RegularFile))
     }
 
     /// What an entry is, or what it leads to.
@@ -115,6 +118,7 @@ mod tests {
                 symlinks: Symlinks::Beneath,
                 entries_max,
             },
+            bytes_max: 100_000,
         }
     }
 
@@ -126,8 +130,8 @@ mod tests {
         }
         for (entries_max, count, truncated) in [(1, 1, true), (2, 2, false), (3, 2, false)] {
             let reading = reading(directory.path(), entries_max);
-            let entries = reading.run(&AtomicBool::new(false)).unwrap();
-            assert_eq!(entries.items.len(), count);
+            let entries = reading.run(&AtomicBool::new(false)).unwrap().unwrap();
+            assert_eq!(entries.items().len(), count);
             assert_eq!(entries.truncated, truncated);
         }
     }
@@ -137,7 +141,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("a"), "").unwrap();
         let reading = reading(directory.path(), 1);
-        let entries = reading.run(&AtomicBool::new(true)).unwrap();
-        assert!(entries.items.is_empty());
+        let entries = reading.run(&AtomicBool::new(true)).unwrap().unwrap();
+        assert!(entries.items().is_empty());
+    }
+
+    #[test]
+    fn a_reading_that_takes_too_much_memory_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..100 {
+            std::fs::write(directory.path().join(number.to_string()), "").unwrap();
+        }
+        let mut reading = reading(directory.path(), 100);
+        reading.bytes_max = 1000;
+        assert!(reading.run(&AtomicBool::new(false)).unwrap().is_none());
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use io_uring::squeue::Flags;
 use io_uring::{opcode, types};
 
 use crate::held::{Held, Memory};
@@ -24,12 +25,15 @@ impl Kind for Close {
 }
 
 impl Ring {
-    /// Closes `fd`. Dropped: it is closed all the same.
+    /// Closes `fd`, on a worker. Dropped: it is closed all the same.
     ///
     /// An error tells of the file (such as bytes that could not be written), not of the
     /// descriptor, which is closed in any case.
     pub fn close(&self, fd: OwnedFd) -> Op<Close> {
-        let entry = opcode::Close::new(types::Fd(fd.as_raw_fd())).build();
+        // Inline, the submitter itself would let go of what a deleted file holds.
+        let entry = opcode::Close::new(types::Fd(fd.as_raw_fd()))
+            .build()
+            .flags(Flags::ASYNC);
         // SAFETY: the entry holds no address, and the descriptor has no owner but the op, which
         // lets go of it when the kernel has closed it.
         unsafe { self.op(entry, Held::memory(Memory::Closing(fd)), Yields::Closed) }

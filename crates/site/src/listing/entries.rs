@@ -1,0 +1,166 @@
+//! What was read of a directory, and how much memory all of it may take.
+
+use std::cell::Cell;
+use std::ops::Deref;
+use std::rc::Rc;
+
+use crate::listing::{ENTRIES_MAX, order};
+
+/// Bytes of the entries of one core: those that are kept, and those that are being sent.
+pub(crate) const BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of a name, at most (`NAME_MAX`).
+const NAME_BYTES_MAX: usize = 255;
+
+/// What entries take beside their items and names.
+const ENTRIES_BYTES: usize = 256;
+
+// No directory is too large to be listed while no other is.
+const _: () =
+    assert!(ENTRIES_BYTES + ENTRIES_MAX * (size_of::<Item>() + NAME_BYTES_MAX) <= BYTES_MAX);
+
+/// An entry of a directory, but for its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    /// Bytes.
+    pub(crate) len: u64,
+    /// Seconds since 1970.
+    pub(crate) modified: i64,
+    /// Where its name begins among all names.
+    name_start: u32,
+    name_bytes: u8,
+    pub(crate) is_directory: bool,
+}
+
+/// What was read of a directory.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    items: Vec<Item>,
+    /// All names, one behind the other.
+    names: Vec<u8>,
+    /// Whether there are more.
+    pub(crate) truncated: bool,
+}
+
+impl Entries {
+    /// Adds an entry. A name that is longer than the system's limit is left out.
+    pub(crate) fn push(&mut self, name: &[u8], is_directory: bool, len: u64, modified: i64) {
+        let start = u32::try_from(self.names.len());
+        if let (Ok(name_start), Ok(name_bytes)) = (start, u8::try_from(name.len())) {
+            self.names.extend_from_slice(name);
+            self.items.push(Item {
+                len,
+                modified,
+                name_start,
+                name_bytes,
+                is_directory,
+            });
+        }
+    }
+
+    /// Puts them in the order in which they are listed, and gives back the memory that was taken
+    /// ahead.
+    pub(crate) fn finish(&mut self) {
+        let names = &self.names;
+        self.items.sort_unstable_by(|a, b| {
+            let (name, other) = (name_of(names, a), name_of(names, b));
+            order::compare((a.is_directory, name), (b.is_directory, other))
+        });
+        self.items.shrink_to_fit();
+        self.names.shrink_to_fit();
+    }
+
+    pub(crate) fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    pub(crate) fn name(&self, item: &Item) -> &[u8] {
+        name_of(&self.names, item)
+    }
+
+    /// Bytes of memory that they take.
+    pub(crate) fn memory(&self) -> usize {
+        ENTRIES_BYTES + self.items.len() * size_of::<Item>() + self.names.len()
+    }
+}
+
+fn name_of<'a>(names: &'a [u8], item: &Item) -> &'a [u8] {
+    let start = item.name_start as usize;
+    &names[start..start + usize::from(item.name_bytes)]
+}
+
+/// Bytes that the entries of one core take.
+#[derive(Clone, Default)]
+pub(crate) struct Budget(Rc<Cell<usize>>);
+
+impl Budget {
+    /// Bytes that are left.
+    pub(crate) fn left(&self) -> usize {
+        BYTES_MAX.saturating_sub(self.0.get())
+    }
+
+    /// Counts `entries` until nobody keeps or sends them any more.
+    pub(crate) fn hold(&self, entries: Entries) -> Rc<Held> {
+        self.0.set(self.0.get() + entries.memory());
+        Rc::new(Held {
+            entries,
+            budget: self.clone(),
+        })
+    }
+}
+
+/// Entries that count against a budget.
+pub(crate) struct Held {
+    entries: Entries,
+    budget: Budget,
+}
+
+impl Deref for Held {
+    type Target = Entries;
+
+    fn deref(&self) -> &Entries {
+        &self.entries
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Budget(used) = &self.budget;
+        used.set(used.get() - self.entries.memory());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_entry_keeps_its_name() {
+        let mut entries = Entries::default();
+        for (name, is_directory) in [("b10", false), ("b9", false), ("", false), ("z", true)] {
+            entries.push(name.as_bytes(), is_directory, 0, 0);
+        }
+        entries.push(&[b'x'; NAME_BYTES_MAX + 1], false, 0, 0);
+        entries.finish();
+        let names = entries.items().iter().map(|item| entries.name(item));
+        let expected: [&[u8]; 4] = [b"z", b"", b"b9", b"b10"];
+        assert!(names.eq(expected));
+    }
+
+    #[test]
+    fn entries_count_until_the_last_has_let_go_of_them() {
+        let budget = Budget::default();
+        let mut entries = Entries::default();
+        entries.push(b"name", false, 0, 0);
+        let held = budget.hold(entries);
+        let other = Rc::clone(&held);
+        assert_eq!(
+            budget.left(),
+            BYTES_MAX - ENTRIES_BYTES - size_of::<Item>() - 4
+        );
+        drop(held);
+        assert!(budget.left() < BYTES_MAX);
+        drop(other);
+        assert_eq!(budget.left(), BYTES_MAX);
+    }
+}
