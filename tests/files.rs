@@ -216,7 +216,7 @@ fn a_site_has_types_of_its_own() {
     let server = Launch::run(&tree, "", site).start();
     let mut client = server.connect();
     for (name, expected) in [
-        ("a.txt", "text/x-own"),
+        ("a.txt", "text/x-own; charset=iso-8859-1"),
         ("a.html", "text/html; charset=iso-8859-1"),
         ("a.tide", "application/x-tide"),
         ("none", "application/x-none"),

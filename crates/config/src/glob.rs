@@ -42,6 +42,8 @@ const CHARACTER: &str = "([^/])";
 pub struct Glob {
     text: String,
     regex: Regex,
+    /// Bytes of the text, from its start, that stand for themselves.
+    prefix_len: usize,
 }
 
 impl Glob {
@@ -54,6 +56,11 @@ impl Glob {
     /// a whole path, percent-decoded.
     pub fn regex(&self) -> &Regex {
         &self.regex
+    }
+
+    /// Whether it matches a path, percent-decoded. Most that do not are told without the regular expression.
+    pub(crate) fn is_match(&self, path: &[u8]) -> bool {
+        path.starts_with(&self.text.as_bytes()[..self.prefix_len]) && self.regex.is_match(path)
     }
 
     /// How many captures a match has: `$1` is the first, this number the last.
@@ -81,8 +88,12 @@ impl FromStr for Glob {
         let source = Translation::new(text).run().map_err(refuse)?;
         let regex = Regex::new(&source)
             .map_err(|_| refuse("it is too large, or braces nest too deep".to_owned()))?;
-        let text = text.to_owned();
-        Ok(Self { text, regex })
+        let prefix_len = text.find(['*', '?', '[', '{', '\\']).unwrap_or(text.len());
+        Ok(Self {
+            text: text.to_owned(),
+            regex,
+            prefix_len,
+        })
     }
 }
 
@@ -421,6 +432,7 @@ mod tests {
         ];
         for (text, path, expected) in rows {
             let found = captures(text, path.as_bytes());
+            assert_eq!(glob(text).is_match(path.as_bytes()), found.is_some(), "{text} {path:?}");
             let expected = expected.map(|groups| groups.iter().map(|&group| group.to_owned()).collect());
             assert_eq!(found, expected, "{text} {path:?}");
         }
@@ -527,6 +539,7 @@ mod tests {
             if let Ok(glob) = text.parse::<Glob>() {
                 let expected = matches(text.as_bytes(), path.as_bytes());
                 prop_assert_eq!(glob.regex().is_match(path.as_bytes()), expected, "{} {}", text, path);
+                prop_assert_eq!(glob.is_match(path.as_bytes()), expected, "{} {}", text, path);
             }
         }
 

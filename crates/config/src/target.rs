@@ -81,12 +81,10 @@ pub(crate) fn endless(rules: &[Redirect]) -> Vec<(usize, ValueError)> {
 }
 
 /// The number of the last sample: 0 has no capture empty, each up to the captures there are that one, and
-/// one more has all of them empty.
+/// one more, if there are several, has all of them empty.
 fn samples(rule: &Redirect) -> usize {
-    match rule.from.captures() {
-        0 => 0,
-        count => count.min(CAPTURES_MAX) + 1,
-    }
+    let count = rule.from.captures().min(CAPTURES_MAX);
+    count + usize::from(count > 1)
 }
 
 fn sample(rule: &Redirect, number: usize, capture: usize) -> &'static [u8] {
@@ -212,9 +210,7 @@ fn walk(rules: &[Redirect], start: usize, number: usize) -> Option<Walk> {
     let mut path = landing(&rule.to, |capture| sample(rule, number, capture))?;
     let mut walk = Walk::default();
     while walk.paths.len() < HOPS_MAX && path.len() <= PATH_BYTES_MAX {
-        let number = rules
-            .iter()
-            .position(|rule| rule.from.regex().is_match(&path))?;
+        let number = rules.iter().position(|rule| rule.from.is_match(&path))?;
         let rule = &rules[number];
         let captures = rule.from.regex().captures(&path)?;
         let next = landing(&rule.to, |number| capture(&captures, number))?;

@@ -9,8 +9,9 @@ use crate::error::Error;
 /// with when all the rest are gone.
 const RESERVED_PER_SHARD: usize = 24;
 
-/// Descriptors of a site: its root, and the one that takes its place when it was swapped.
-const SITE_FDS: usize = 2;
+/// Descriptors of a site: its root, the one that takes its place when it was swapped, and what paths
+/// are resolved from.
+const SITE_FDS: usize = 3;
 
 /// Descriptors of a pipe.
 const PIPE_FDS: usize = 2;

@@ -30,8 +30,9 @@ use crate::root::FIELDS;
 /// Files whose hashes are kept: about 10 MiB when all are there.
 const KNOWN_MAX: usize = 65_536;
 
-/// Files that wait for the thread. More are asked for again when they are looked at again.
-const WAITING_MAX: usize = 4096;
+/// Files that wait for the thread, each with a descriptor. More are asked for again when they are
+/// looked at again.
+const WAITING_MAX: usize = 64;
 
 const READ_BYTES: usize = 256 * 1024;
 
