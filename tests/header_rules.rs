@@ -114,7 +114,7 @@ fn errors_have_the_rules_fields_but_are_not_to_be_kept() {
     }
 }
 
-/// But for Cache-Control, which is meant for the files.
+/// But for what is immutable: that is meant for the files.
 #[test]
 fn redirects_and_listings_have_the_rules_fields() {
     let tree = files();
@@ -125,11 +125,15 @@ fn redirects_and_listings_have_the_rules_fields() {
             302,
             [("x-all", "1"), ("cache-control", "")],
         ),
-        ("/assets", 301, [("x-all", "1"), ("cache-control", "")]),
+        (
+            "/assets",
+            301,
+            [("x-all", "1"), ("cache-control", "max-age=60")],
+        ),
         (
             "/listed/",
             200,
-            [("x-listed", "yes"), ("cache-control", "no-cache")],
+            [("x-listed", "yes"), ("cache-control", "max-age=60")],
         ),
     ] {
         let response = server.get(target);

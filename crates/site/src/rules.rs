@@ -1,6 +1,6 @@
 //! Header fields that a site's rules set for a path.
 
-use tidegate_http::write_field;
+use tidegate_http::{Status, write_field};
 
 use crate::config::HeaderRule;
 
@@ -41,31 +41,35 @@ impl<'a> Set<'a> {
         &self.fields
     }
 
-    /// The lines for an answer that comes with no file of the path. What the rules say of
-    /// caching is meant for the file: neither for its absence, nor for where it went, nor for a
-    /// list of what is there now.
-    pub(crate) fn lines(self) -> Vec<u8> {
+    /// The lines for an answer that comes with no file of the path: a listing (200), a redirect, an
+    /// error. How long a file may be kept says nothing of its absence; and neither where it went nor
+    /// what is listed now is for ever, though the rules say so of what lies there.
+    pub(crate) fn lines(mut self, status: Status) -> Vec<u8> {
+        self.take("content-type");
+        self.fields
+            .retain(|(name, value)| !is_of_caching(name) || outlives(value, status));
+        if status == Status::OK && !self.fields.iter().any(|(name, _)| is_of_caching(name)) {
+            self.fields.push(("Cache-Control", "no-cache"));
+        }
         let mut lines = Vec::new();
         for (name, value) in self.fields {
-            if !is_of_file(name) {
-                write_field(&mut lines, name, value);
-            }
+            write_field(&mut lines, name, value);
         }
         lines
     }
 }
 
-/// Whether a field tells of a file what it is, or how long it may be kept: Cache-Control, and what
-/// tells it to some caches only (RFC 9213, such as CDN-Cache-Control).
-fn is_of_file(name: &str) -> bool {
+/// Whether a field tells how long something may be kept: Cache-Control, and what tells it to some caches
+/// only (RFC 9213, such as CDN-Cache-Control).
+fn is_of_caching(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let fields = [
-        "content-type",
-        "cache-control",
-        "expires",
-        "surrogate-control",
-    ];
+    let fields = ["cache-control", "expires", "surrogate-control"];
     fields.contains(&name.as_str()) || name.ends_with("-cache-control")
+}
+
+/// Whether what a rule says of caching holds for more than files (RFC 8246: `immutable`).
+fn outlives(value: &str, status: Status) -> bool {
+    matches!(status.code(), 200 | 300..=399) && !value.to_ascii_lowercase().contains("immutable")
 }
 
 #[cfg(test)]
@@ -139,10 +143,28 @@ mod tests {
                 ("X-Cache-Control-Of", "me"),
             ],
         ));
-        let lines = apply(&rules, b"/assets/a").lines();
-        assert_eq!(
-            lines,
-            b"X-Frame-Options: DENY\r\nX-Cache-Control-Of: me\r\n"
-        );
+        let lines = |status| String::from_utf8(apply(&rules, b"/assets/a").lines(status)).unwrap();
+        let others = "X-Frame-Options: DENY\r\nX-Cache-Control-Of: me\r\n";
+        for status in [
+            Status::NOT_FOUND,
+            Status::NO_CONTENT,
+            Status::PRECONDITION_FAILED,
+        ] {
+            assert_eq!(lines(status), others, "{status:?}");
+        }
+        for status in [Status::OK, Status::MOVED_PERMANENTLY] {
+            assert!(
+                lines(status).contains("Cache-Control: max-age=1\r\n"),
+                "{status:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_for_ever_is_so_for_files() {
+        let rules = [rule("^.*$", &[("Cache-Control", "max-age=9, Immutable")])];
+        let lines = |status| apply(&rules, b"/").lines(status);
+        assert_eq!(lines(Status::OK), b"Cache-Control: no-cache\r\n");
+        assert_eq!(lines(Status::MOVED_PERMANENTLY), b"");
     }
 }

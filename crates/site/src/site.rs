@@ -224,7 +224,7 @@ impl Site {
     /// its files: errors (with or without a page), redirects, listings, what may be asked of it.
     /// None of them is about caching.
     pub fn fields_for(&self, path: &[u8], status: Status) -> Vec<u8> {
-        let mut lines = rules::apply(&self.config.headers, path).lines();
+        let mut lines = rules::apply(&self.config.headers, path).lines(status);
         if status == Status::NOT_FOUND && self.may_fall_back(path) {
             write_field(&mut lines, "Vary", FALLBACK_VARY);
         }

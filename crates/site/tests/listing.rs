@@ -80,28 +80,6 @@ fn what_is_added_is_listed_in_time() {
 }
 
 #[test]
-fn a_listing_is_to_be_asked_for_each_time() {
-    let tree = Tree::new(&[("d/a", "")]);
-    run(async {
-        let bench = listed(&tree);
-        for wants_json in [false, true] {
-            let asked = Wanted {
-                wants_json,
-                ..wanted("/d/")
-            };
-            let Found::Listing(listing) = bench.find_wanted(&asked).await else {
-                panic!("no listing");
-            };
-            let fields = str::from_utf8(listing.fields()).unwrap();
-            assert!(
-                fields.contains("\r\nCache-Control: no-cache\r\n"),
-                "{fields}"
-            );
-        }
-    });
-}
-
-#[test]
 fn links_are_listed_if_they_are_followed() {
     let outside = Tree::new(&[("secret", "")]);
     let tree = Tree::new(&[("d/file", "12"), ("d/dir/x", "")]);

@@ -13,7 +13,6 @@ use crate::listing::timestamp;
 pub(crate) const FIELDS: &[u8] = b"Content-Type: text/html; charset=utf-8\r\n\
     Content-Security-Policy: default-src 'none'; \
     style-src 'sha256-ug7ONds8i7Taip3HwP2Xhc+ZD3dRJd3xlvVD0TqsLns='\r\n\
-    Cache-Control: no-cache\r\n\
     Vary: Accept\r\n";
 
 const STYLE: &str = include_str!("style.css");

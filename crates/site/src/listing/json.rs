@@ -6,12 +6,10 @@ use crate::listing::entries::Item;
 use crate::listing::timestamp;
 
 pub(crate) const FIELDS: &[u8] = b"Content-Type: application/json\r\n\
-    Cache-Control: no-cache\r\n\
     Vary: Accept\r\n";
 
 /// An array has no place to say that it is not all.
 pub(crate) const FIELDS_TRUNCATED: &[u8] = b"Content-Type: application/json\r\n\
-    Cache-Control: no-cache\r\n\
     Vary: Accept\r\n\
     X-Listing-Truncated: true\r\n";
 
