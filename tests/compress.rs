@@ -146,8 +146,14 @@ fn without_a_directory_it_says_so() {
 /// A run that has begun to write a variant, and will be at it for long.
 fn busy(tree: &Tree) -> Child {
     tree.write("long.txt", &text(16 << 20));
-    let mut command = command(&tree.root(), &["--codings", "zstd", "--jobs", "1"]);
-    let child = command
+    // Whoever runs the tests in the background of a shell has INT ignored, which is inherited.
+    let mut heeding = Command::new("env");
+    let child = heeding
+        .arg("--default-signal=INT,TERM,HUP")
+        .arg(env!("CARGO_BIN_EXE_tidegate"))
+        .arg("compress")
+        .arg(tree.root())
+        .args(["--codings", "zstd", "--jobs", "1"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
