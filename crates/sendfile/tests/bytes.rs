@@ -64,11 +64,16 @@ fn an_evicted_file_comes_through_the_ring() {
     run(async {
         let bench = Bench::new().await;
         let data = pattern((5 << 20) + 17);
-        let file = evicted_file_of(&data);
-        check(&bench, &file, &data, 33, data.len()).await;
-        let cold = bench.pool.stats().chunks_cold;
-        assert!(cold > 0, "{:?}", bench.pool.stats());
-        check(&bench, &file, &data, 0, data.len()).await;
+        // A fast disk may have answered before a probe looks again.
+        for attempt in 0.. {
+            let file = evicted_file_of(&data);
+            check(&bench, &file, &data, 33, data.len()).await;
+            check(&bench, &file, &data, 0, data.len()).await;
+            if bench.pool.stats().chunks_cold > 0 {
+                break;
+            }
+            assert!(attempt < 20, "{:?}", bench.pool.stats());
+        }
     });
 }
 

