@@ -17,7 +17,7 @@ use rustix::net::{
 use tidegate_config::Listen;
 use tidegate_uring::{Accept, Fd};
 
-use crate::connection;
+use crate::connection::Serving;
 use crate::error::Error;
 use crate::shard::Shard;
 
@@ -172,8 +172,8 @@ async fn drain(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
 }
 
 fn start(shard: &Rc<Shard>, socket: OwnedFd) {
-    let connection = connection::serve(Rc::clone(shard), Fd::from(socket));
-    glommio::spawn_local(connection).detach();
+    let serving = Serving::new(Rc::clone(shard), &Fd::from(socket));
+    glommio::spawn_local(serving).detach();
 }
 
 /// What to do after accept(2) failed: nothing if only that connection did, else rest, so that a

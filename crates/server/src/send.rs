@@ -40,7 +40,7 @@ async fn send_range(connection: &Connection, file: &File, range: Range<u64>) -> 
     let sent = sendfile(
         &shard.ring,
         &shard.pipes,
-        &connection.socket,
+        connection.socket(),
         fd,
         range,
         &options,
@@ -83,7 +83,7 @@ fn give_up(connection: &Connection, len: u64, error: &TransferError) -> Closed {
         ErrorKind::Stalled => {
             tracing::debug!(sent = error.sent, len, "client takes no more");
             // What the kernel still holds for it is of no use; closing drops it.
-            let _ = sockopt::set_socket_linger(&connection.socket, Some(Duration::ZERO));
+            let _ = sockopt::set_socket_linger(connection.socket(), Some(Duration::ZERO));
         }
         _ if connection.shard.file_warnings.is_due() => {
             tracing::warn!(sent = error.sent, len, %error, "response cut short");
@@ -118,12 +118,12 @@ pub(crate) async fn send_all(
     mut bytes: Bytes,
     flags: SendFlags,
 ) -> Result<(), Closed> {
-    let sent = send_now(&connection.socket, &bytes, flags).map_err(|_| Closed)?;
+    let sent = send_now(connection.socket(), &bytes, flags).map_err(|_| Closed)?;
     let mut bytes = bytes.split_off(sent);
     while !bytes.is_empty() {
         connection.enter(Phase::Send);
         let ring = &connection.shard.ring;
-        match ring.send(&connection.socket, bytes.clone(), flags).await {
+        match ring.send(connection.socket(), bytes.clone(), flags).await {
             Ok(count) => drop(bytes.split_to(count)),
             Err(_) => return Err(Closed),
         }

@@ -61,10 +61,14 @@ impl Held {
 pub(crate) enum Memory {
     #[default]
     None,
-    /// Read by the kernel. Boxed for the sake of the many slots that hold none.
+    /// Read by the kernel. Boxed, as is the next, for the sake of the many slots that hold none.
     Bytes(Box<Bytes>),
     /// Its spare capacity is written by the kernel.
-    Buffer(Vec<u8>),
+    #[expect(
+        clippy::box_collection,
+        reason = "a pointer's size where it is not there"
+    )]
+    Buffer(Box<Vec<u8>>),
     /// Read by the kernel.
     Open(Stable<(CString, OpenHow)>),
     /// The path is read, the answer written by the kernel.

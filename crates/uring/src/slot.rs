@@ -167,7 +167,7 @@ pub(crate) struct Slot {
 }
 
 // One for each idle connection.
-const _: () = assert!(size_of::<Slot>() <= 96);
+const _: () = assert!(size_of::<Slot>() <= 88);
 
 /// Releases what `completion` handed over and nobody took.
 pub(crate) fn release(yields: Yields, completion: Completion, held: &Held, buffers: &Buffers) {

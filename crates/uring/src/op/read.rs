@@ -26,7 +26,7 @@ impl Kind for Read {
             // SAFETY: within the capacity, and the kernel wrote the bytes behind the old length.
             unsafe { buffer.set_len(len) };
         }
-        (done.outcome.map(|count| count as usize), buffer)
+        (done.outcome.map(|count| count as usize), *buffer)
     }
 }
 
@@ -44,6 +44,12 @@ impl Ring {
             .build();
         // SAFETY: the entry points to the spare capacity of the held buffer, which does not grow
         // while it is held.
-        unsafe { self.op(entry, Held::new(fd, Memory::Buffer(buffer)), Yields::Count) }
+        unsafe {
+            self.op(
+                entry,
+                Held::new(fd, Memory::Buffer(Box::new(buffer))),
+                Yields::Count,
+            )
+        }
     }
 }

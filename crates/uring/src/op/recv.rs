@@ -58,6 +58,11 @@ impl Ring {
 }
 
 impl Recv {
+    /// What it receives from.
+    pub fn socket(&self) -> &Fd {
+        &self.socket
+    }
+
     /// The next bytes; `None` when the peer will send no more.
     ///
     /// Dropped: nothing is lost, the bytes are the next call's.
