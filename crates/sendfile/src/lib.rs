@@ -81,6 +81,7 @@ mod residency;
 mod sending;
 mod stall;
 mod transfer;
+mod turns;
 
 use std::ops::Range;
 use std::rc::Rc;

@@ -32,6 +32,7 @@ use tidegate_uring::Ring;
 use crate::budget::Bounds;
 use crate::pipe::Pipe;
 use crate::queue::Queue;
+use crate::turns::Turns;
 
 /// The bounds of a [`Pool`].
 #[derive(Clone, Debug)]
@@ -87,6 +88,7 @@ pub struct Pool {
     waiters: Queue<Grant>,
     cold: Cell<usize>,
     cold_waiters: Queue<Permit>,
+    pub(crate) turns: Rc<Turns>,
     chunks_inline: Cell<u64>,
     chunks_cold: Cell<u64>,
 }
@@ -120,9 +122,10 @@ impl Pool {
         let pool = Rc::new(Self {
             bounds: Bounds::new(&config),
             state: RefCell::default(),
-            waiters: Queue::new(),
+            waiters: Queue::default(),
             cold: Cell::new(0),
-            cold_waiters: Queue::new(),
+            cold_waiters: Queue::default(),
+            turns: Rc::default(),
             chunks_inline: Cell::new(0),
             chunks_cold: Cell::new(0),
         });

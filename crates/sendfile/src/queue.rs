@@ -20,13 +20,15 @@ struct Seat<T> {
     waker: Cell<Option<Waker>>,
 }
 
-impl<T> Queue<T> {
-    pub(crate) fn new() -> Self {
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
         Self {
             waiting: RefCell::default(),
         }
     }
+}
 
+impl<T> Queue<T> {
     pub(crate) fn len(&self) -> usize {
         self.waiting.borrow().len()
     }
@@ -96,7 +98,7 @@ mod tests {
 
     #[test]
     fn gifts_go_to_the_first_in_line() {
-        let queue = Queue::new();
+        let queue = Queue::default();
         let second = queue.wait(false);
         let third = queue.wait(false);
         let first = queue.wait(true);
@@ -110,7 +112,7 @@ mod tests {
 
     #[test]
     fn one_that_leaves_is_passed_over() {
-        let queue = Queue::new();
+        let queue = Queue::default();
         let mut leaver = queue.wait(false);
         let stayer = queue.wait(false);
         assert_eq!(block_on(poll_once(&mut leaver)), None);
@@ -121,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_gift_that_is_not_taken_is_dropped_with_its_seat() {
-        let queue = Queue::new();
+        let queue = Queue::default();
         let gift = Rc::new(());
         let seat = queue.wait(false);
         queue.give(Rc::clone(&gift));

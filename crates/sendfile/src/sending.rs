@@ -25,8 +25,9 @@ use crate::transfer::Transfer;
 /// is sent on by acknowledgements.
 const QUANTUM: u64 = 2 * 1024 * 1024;
 
-/// Shorter transfers are not corked: they have few chunks to keep together.
-const CORK_BYTES_MIN: u64 = 512 * 1024;
+/// Shorter transfers are not corked and take no turns: they have few chunks to keep together, and
+/// are soon over.
+const LONG_BYTES_MIN: u64 = 512 * 1024;
 
 /// How long to wait when a socket is said to be writable and takes nothing all the same, as the
 /// kernel has it when memory for sockets is short.
@@ -38,7 +39,7 @@ pub(crate) struct Sending<'a> {
     socket: &'a Fd,
     file: &'a Fd,
     bytes: Transfer,
-    /// Worth a cork.
+    /// Worth a cork, and takes turns.
     long: bool,
     prober: Prober,
     stall: Stall,
@@ -65,7 +66,7 @@ impl<'a> Sending<'a> {
             pool,
             socket,
             file,
-            long: range.end.saturating_sub(range.start) >= CORK_BYTES_MIN,
+            long: range.end.saturating_sub(range.start) >= LONG_BYTES_MIN,
             bytes: Transfer::new(range),
             prober: Prober::default(),
             stall: Stall::new(stall),
@@ -82,16 +83,25 @@ impl<'a> Sending<'a> {
     pub(crate) async fn run(&mut self) -> Result<(), ErrorKind> {
         let _cork = self.long.then(|| Cork::new(self.socket));
         let mut turn = 0;
+        self.turn().await;
         while !self.bytes.is_complete() {
             let lease = self.fill().await?;
             self.drain(lease).await?;
             let sent = self.bytes.sent();
             if !self.bytes.is_complete() && sent - turn >= QUANTUM {
                 turn = sent;
-                self.ring.yield_now().await;
+                self.turn().await;
             }
         }
         Ok(())
+    }
+
+    /// Lets others run first. A short transfer is no longer than the turn of a long one, and to
+    /// send many of them in one go is cheaper by a quarter at 64 KiB.
+    async fn turn(&self) {
+        if self.long {
+            self.pool.turns.next(self.ring).await;
+        }
     }
 
     /// A pipe with the next chunk in it.
@@ -194,6 +204,7 @@ impl<'a> Sending<'a> {
             }
             let parked = lease.park();
             self.wait_writable().await?;
+            self.turn().await;
             let Some(reclaimed) = parked.reclaim() else {
                 self.bytes.rewind();
                 return Ok(());

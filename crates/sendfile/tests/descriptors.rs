@@ -4,10 +4,11 @@ mod support;
 
 use std::fs::File;
 
-use futures_lite::future::{poll_once, zip};
+use futures_lite::future::zip;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{
-    Bench, PATIENT, connect, connect_narrow, file_of, joined, pattern, pool_of, read_all, run,
+    Bench, PATIENT, connect, connect_narrow, file_of, joined, pattern, poll_until, pool_of,
+    read_all, run,
 };
 use tidegate_sendfile::ErrorKind;
 
@@ -58,7 +59,7 @@ fn out_of_descriptors_transfers_share_the_pipes_there_are() {
         let (idle, idle_peer) = connect_once_more(&mut used_up);
         while bench.pool.stats().pipes > 0 {
             let mut send = Box::pin(bench.send(&idle, &file, 0..LEN as u64, &PATIENT));
-            assert!(poll_once(&mut send).await.is_none());
+            assert!(poll_until(&mut send, || bench.pool.stats().parked > 0).await);
             drop(send);
         }
         used_up.extend(use_up_descriptors());

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) abilities: Abilities,
     /// The driver, while it sleeps.
     driver: Cell<Option<Waker>>,
+    /// Turns taken, and those that had nothing to do.
+    pub(crate) turns: Cell<u64>,
 }
 
 struct Core {
@@ -77,6 +79,7 @@ impl Shared {
             buffers,
             abilities,
             driver: Cell::new(None),
+            turns: Cell::new(0),
         })
     }
 
@@ -153,6 +156,7 @@ impl Shared {
     /// One turn: submits what was queued, reaps what is complete and wakes who waits for it.
     /// False if there was nothing to do.
     pub(crate) fn turn(&self) -> bool {
+        self.count_turn();
         let mut core = self.core.borrow_mut();
         let busy = core
             .turn()
@@ -167,9 +171,14 @@ impl Shared {
         busy
     }
 
+    fn count_turn(&self) {
+        self.turns.set(self.turns.get() + 1);
+    }
+
     /// Whether a turn would find something to do; if not, `driver` is woken when an op is queued.
     /// Completions are told by the eventfd.
     pub(crate) fn has_work_or_wakes(&self, driver: &Waker) -> bool {
+        self.count_turn();
         let busy = self.core.borrow_mut().has_work();
         if !busy {
             self.driver.set(Some(driver.clone()));

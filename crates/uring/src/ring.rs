@@ -92,6 +92,11 @@ impl Ring {
         futures_lite::future::yield_now().await;
     }
 
+    /// How many turns the ring has taken: while it is the same number, no completion was looked at.
+    pub fn turns(&self) -> u64 {
+        self.shared.turns.get()
+    }
+
     /// What this ring uses beyond Linux 6.1.
     pub fn abilities(&self) -> Abilities {
         self.shared.abilities
