@@ -32,6 +32,8 @@ core $CLIENT_CPU, in a network namespace of its own. Needs root.
   --seconds N      for each measurement, whole seconds (2)
   --quick          2 rounds of 1 second: to see that it works, not for numbers
   --out DIR        where the results go (target/bench/DATE)
+  --mixed-bytes N  the tree of the mixed case (2147483648); the server gets a
+                   quarter of it as memory, at least 256 MiB
   --tree DIR       the files to serve, made if missing, on a disk (target/bench/tree)
   --no-build       take what was built before
   --help
@@ -54,7 +56,7 @@ parse_options() {
     local date
     COMMAND_LINE="scripts/bench/compare.sh $*"
     date=$(date +%Y-%m-%d-%H%M%S)
-    ROUNDS=5 SECONDS_EACH=2 IDLE_SECONDS=10 BUILD=yes
+    ROUNDS=5 SECONDS_EACH=2 IDLE_SECONDS=10 BUILD=yes MIXED_BYTES=2147483648
     OUT="$ROOT/target/bench/$date" TREE="$ROOT/target/bench/tree"
     SWS_ROOT=${SWS_ROOT:-$ROOT/target/bench/static-web-server}
     SERVERS=("${ALL_SERVERS[@]}") CASES=("${ALL_CASES[@]}")
@@ -64,7 +66,8 @@ parse_options() {
             --cases) need_value "$@" && IFS=, read -ra CASES <<<"$2" && shift ;;
             --rounds) need_value "$@" && ROUNDS=$2 && shift ;;
             --seconds) need_value "$@" && SECONDS_EACH=$2 && shift ;;
-            --quick) ROUNDS=2 SECONDS_EACH=1 IDLE_SECONDS=2 ;;
+            --quick) ROUNDS=2 SECONDS_EACH=1 IDLE_SECONDS=2 MIXED_BYTES=536870912 ;;
+            --mixed-bytes) need_value "$@" && MIXED_BYTES=$2 && shift ;;
             --out) need_value "$@" && OUT=$2 && shift ;;
             --tree) need_value "$@" && TREE=$2 && shift ;;
             --no-build) BUILD=no ;;
@@ -74,6 +77,7 @@ parse_options() {
         shift
     done
     check_options
+    MIXED="mixed-$MIXED_BYTES"
 }
 
 need_value() {
@@ -84,6 +88,7 @@ check_options() {
     local name
     [[ $ROUNDS =~ ^[1-9][0-9]*$ ]] || die "--rounds: $ROUNDS is not a whole number above 0"
     [[ $SECONDS_EACH =~ ^[1-9][0-9]*$ ]] || die "--seconds: $SECONDS_EACH is not a whole number above 0"
+    [[ $MIXED_BYTES =~ ^[1-9][0-9]*$ ]] || die "--mixed-bytes: $MIXED_BYTES is not a whole number above 0"
     for name in "${SERVERS[@]}"; do
         contains "$name" "${ALL_SERVERS[@]}" "${EXTRA_SERVERS[@]}" || die "no such server: $name"
     done

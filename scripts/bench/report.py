@@ -3,6 +3,8 @@
 
     report.py report DIR        reads DIR/raw.jsonl, writes DIR/table.md and
                                 DIR/plot.svg, prints the table
+    report.py page DIR OUT.md   writes a page on the same run, with its plot and
+                                raw data beside it as OUT.svg and OUT.jsonl
     report.py run-line V...     prints the first line of raw.jsonl from the
                                 environment; V is SERVER=VERSION
 
@@ -13,6 +15,7 @@ used.
 
 import json
 import os
+import shutil
 import sys
 from collections import defaultdict
 from html import escape
@@ -43,12 +46,31 @@ COLOURS = {
     "caddy": "#c9a800",
     "static-web-server": "#8c8c8c",
 }
+# Cases whose measure is CPU time: the table's title, and the plot's label.
 SIZES = {
-    "1k": "1 KiB, 64 connections",
-    "16k": "16 KiB, 64 connections",
-    "64k": "64 KiB, 64 connections",
-    "1m": "1 MiB, 16 connections",
-    "100m": "100 MiB, 16 connections, bodies dropped in the client's kernel",
+    "1k": ("1 KiB, 64 connections", "1 KiB"),
+    "16k": ("16 KiB, 64 connections", "16 KiB"),
+    "64k": ("64 KiB, 64 connections", "64 KiB"),
+    "1m": ("1 MiB, 16 connections", "1 MiB"),
+    "100m": ("100 MiB, 16 connections, bodies dropped in the client's kernel", "100 MiB"),
+}
+CONNECTIONS = {
+    "1k-c1": ("1 KiB, 1 connection", "1 connection"),
+    "1k": ("1 KiB, 64 connections", "64 connections"),
+    "1k-c512": ("1 KiB, 512 connections", "512 connections"),
+    "1k-c4096": ("1 KiB, 4 096 connections", "4 096 connections"),
+}
+KINDS = {
+    "pipelined": ("1 KiB, 64 connections, pipelined 16 deep", "pipelined"),
+    "churn": ("1 KiB, a connection for each request, 64 at once", "connection each"),
+    "304": ("304: 1 KiB that has not changed, 64 connections", "304"),
+    "404": ("404: a file that is not there, 64 connections", "404"),
+    "mixed": ("A mixed trace, 64 connections, on a tree larger than the page cache", "mixed"),
+}
+MEMORY = {
+    "idle": ("5 000 idle keep-alive connections", "idle"),
+    "active": ("1 000 connections that take 4 KiB of 100 MiB every 50 ms", "downloading slowly"),
+    "stalled": ("1 000 connections that asked for 100 MiB and read nothing", "stalled"),
 }
 
 # Ticks of 10 ms make some hundredths of a core of error in a second.
@@ -122,6 +144,88 @@ def cpu_beside_to_alone(samples):
     return value
 
 
+# --- tidegate and its peers --------------------------------------------------
+
+CPU_PER_REQUEST = ("CPU per request, us", per("cpu_ns", "requests", 1e-3))
+CPU_PER_GB = ("CPU per GB, s", per("cpu_ns", "bytes"))
+P99 = ("p99, ms", p99_ms)
+PER_CONNECTION = ("resident bytes per connection", field("bytes_per_connection"))
+AIO = ("nginx-aio",)
+
+# What tidegate is compared in: case, phase, measure (less is better), the
+# target for its ratio to the best peer if there is one, and the peers if not all.
+VERDICTS = [
+    ("1k-c1", "alone", CPU_PER_REQUEST, None),
+    ("1k", "alone", CPU_PER_REQUEST, 0.92),
+    ("1k-c512", "alone", CPU_PER_REQUEST, 0.92),
+    ("1k-c4096", "alone", CPU_PER_REQUEST, None),
+    ("16k", "alone", CPU_PER_REQUEST, 0.95),
+    ("64k", "alone", CPU_PER_REQUEST, 1.00),
+    ("1m", "alone", CPU_PER_REQUEST, 1.00),
+    ("100m", "alone", CPU_PER_GB, 1.02),
+    ("pipelined", "alone", CPU_PER_REQUEST, 0.50),
+    ("churn", "alone", CPU_PER_REQUEST, 0.95),
+    ("304", "alone", CPU_PER_REQUEST, 0.90),
+    ("404", "alone", CPU_PER_REQUEST, 0.90),
+    ("mixed", "alone", CPU_PER_REQUEST, None),
+    ("mixed", "alone", CPU_PER_GB, None),
+    ("mixed", "alone", P99, None),
+    ("slow", "beside", P99, 1.00, AIO),
+    ("slow", "beside", CPU_PER_REQUEST, 0.50, AIO),
+    ("bulk", "beside", P99, 0.80),
+    ("idle", "alone", PER_CONNECTION, 0.60),
+    ("active", "alone", PER_CONNECTION, None),
+    ("stalled", "alone", PER_CONNECTION, None),
+]
+
+
+def verdicts(samples):
+    """(case, measure, tidegate's median, the best peer, its median, target) of
+    everything that was measured of tidegate and of a peer."""
+    for case, phase, (measure, value), target, *peers in VERDICTS:
+        found = medians(samples, case, phase, value)
+        own = found.pop("tidegate", None)
+        if peers:
+            found = {server: found[server] for server in peers[0] if server in found}
+        if own is not None and found:
+            best = min(found, key=found.get)
+            yield case, measure, own, best, found[best], target
+
+
+def quotient(own, best):
+    """None where memory did not grow: then there is no ratio."""
+    return own / best if own > 0 and best > 0 else None
+
+
+def is_behind(own, best):
+    """Whether tidegate is worse by what the table shows, two digits."""
+    found = quotient(own, best)
+    return own > best if found is None else round(found, 2) > 1
+
+
+def verdict_table(rows):
+    """A Markdown table of some verdicts."""
+    lines = [
+        "| case | measure | tidegate | best peer | | tidegate / best peer | target |",
+        "| --- | --- | ---: | --- | ---: | ---: | --- |",
+    ]
+    for case, measure, own, peer, best, target in rows:
+        found = quotient(own, best)
+        lines.append(
+            f"| `{case}` | {measure} | {number(own)} | {NAMES[peer]} | {number(best)} "
+            f"| {'-' if found is None else f'{found:.2f}'} | {verdict(found, target)} |"
+        )
+    return "\n".join(lines)
+
+
+def verdict(found, target):
+    if target is None:
+        return ""
+    if found is None:
+        return f"{target:.2f}"
+    return f"{target:.2f}, {'met' if round(found, 2) <= target else 'missed'}"
+
+
 # --- table -------------------------------------------------------------------
 
 
@@ -169,9 +273,9 @@ def table(samples, servers, case, phase, columns):
 
 
 def size_columns(case):
-    columns = [("CPU per request, us", per("cpu_ns", "requests", 1e-3), "ratio to nginx")]
-    if case != "1k":
-        columns.append(("CPU per GB, s", per("cpu_ns", "bytes"), "ratio to nginx"))
+    columns = [(*CPU_PER_REQUEST, "ratio to nginx")]
+    if case in ("16k", "64k", "1m", "100m", "mixed"):
+        columns.append((*CPU_PER_GB, "ratio to nginx"))
     if case == "100m":
         # Few such requests end within a measurement: bytes are the measure.
         columns = columns[1:]
@@ -203,21 +307,22 @@ BULK_COLUMNS = [
     ("bulk MB/s", per("bulk_bytes", "seconds", 1e-6)),
     ("slowest bulk reader, MB/s", per("bulk_bytes_least", "seconds", 1e-6)),
 ]
-IDLE_COLUMNS = [
-    ("resident bytes per connection", field("bytes_per_connection"), "ratio to nginx"),
+MEMORY_COLUMNS = [
+    (*PER_CONNECTION, "ratio to nginx"),
     ("resident in all, MB", field("resident_after", 1e-6)),
-    ("CPU while idle, ms per second", per("idle_cpu_ns", "seconds", 1e-6)),
+    ("CPU meanwhile, ms per second", per("idle_cpu_ns", "seconds", 1e-6)),
 ]
 
 
 def sections(samples):
     """(title, case, phase, columns) of every table."""
-    for case, title in SIZES.items():
+    for case, (title, _) in (CONNECTIONS | SIZES | KINDS).items():
         yield title, case, "alone", size_columns(case)
     slow = "1 KiB, 64 connections, while two evicted files are read from a disk slowed to 20 MB/s"
     yield slow, "slow", "beside", slow_columns(samples)
     yield "1 KiB, 16 connections, beside 12 bulk readers at 40 MB/s each", "bulk", "beside", BULK_COLUMNS
-    yield "5 000 idle keep-alive connections", "idle", "alone", IDLE_COLUMNS
+    for case, (title, _) in MEMORY.items():
+        yield title, case, "alone", MEMORY_COLUMNS
 
 
 def disturbed(sample):
@@ -241,23 +346,68 @@ def troubles(samples):
             yield f"- {where}: {sample['errors']} failed requests"
         lost = sample.get("connections", 0) - sample.get("still_open", 0)
         if lost > 0:
-            yield f"- {where}: {lost} idle connections closed by the server"
+            yield f"- {where}: {lost} connections closed by the server"
 
 
 def markdown(run, samples, servers):
-    present = {sample["case"] for sample in samples}
     parts = [
         f"`{run['command']}`, {run['date']}, Linux {run['kernel']}, {run['cpu']}, revision "
         f"{run['revision']}. Medians of {run['rounds']} interleaved rounds (least - most); one core "
         "for the server, one for the client; CPU is the server's, user and system.",
         "Versions: " + "; ".join(f"{NAMES[server]}: {run['versions'][server]}" for server in servers) + ".",
     ]
+    parts += results(samples, servers)
+    return "\n\n".join(parts) + "\n"
+
+
+def results(samples, servers):
+    """The Markdown paragraphs of everything measured."""
+    present = {sample["case"] for sample in samples}
+    compared = list(verdicts(samples))
+    if compared:
+        yield "## tidegate and the best of its peers"
+        yield verdict_table(compared)
     for title, case, phase, columns in sections(samples):
         if case in present:
-            parts += [f"## {title}", table(samples, servers, case, phase, columns)]
+            yield f"## {title}"
+            yield table(samples, servers, case, phase, columns)
     found = list(troubles(samples))
     if found:
-        parts += ["## Troubles", "\n".join(found)]
+        yield "## Troubles"
+        yield "\n".join(found)
+
+
+# --- page --------------------------------------------------------------------
+
+
+def page(run, samples, servers, stem):
+    """The Markdown of a page on one run; its plot and raw data are STEM.svg and
+    STEM.jsonl beside it."""
+    behind = [row for row in verdicts(samples) if is_behind(row[2], row[4])]
+    machine = {
+        "CPU": f"{run['cpu']}, {run['cores']} cores" if "cores" in run else run["cpu"],
+        "memory": f"{number(run['memory_bytes'] / 1e9)} GB" if "memory_bytes" in run else "not recorded",
+        "kernel": f"Linux {run['kernel']}",
+        "date": run["date"],
+        "load average before": str(run["load_average"]),
+        "tidegate's revision": f"`{run['revision']}`",
+        **{NAMES[server]: run["versions"][server] for server in servers},
+    }
+    parts = [
+        "# tidegate and its peers, measured",
+        "This page is written by `scripts/bench/report.py page` from the raw data of one run: what is measured, "
+        "how, and how to read it is in [scripts/bench](../scripts/bench/README.md).",
+        f"```\n{run['command']}\n```",
+        f"Medians of {run['rounds']} interleaved rounds of {run['seconds']} s (least - most); one core for the "
+        "server, one for the client; CPU is the server's, user and system. "
+        f"The raw data: [{stem}.jsonl]({stem}.jsonl).",
+        f"![CPU, latency and memory of tidegate and its peers]({stem}.svg)",
+        "## Machine and versions",
+        "| | |\n| --- | --- |\n" + "\n".join(f"| {name} | {value} |" for name, value in machine.items()),
+        "## Where tidegate is not ahead",
+        verdict_table(behind) if behind else "In none of the cases that this run measured.",
+        *results(samples, servers),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -282,13 +432,13 @@ def medians(samples, case, phase, value):
     return {server: median(values) for server, values in series(samples, case, phase, value).items()}
 
 
-def relative_cpu(samples):
-    """Groups of the first panel: CPU relative to nginx, by file size."""
-    for case in SIZES:
+def relative_cpu(samples, cases):
+    """Groups of a panel: CPU relative to nginx, by case."""
+    for case, (_, label) in cases.items():
         unit = "bytes" if case == "100m" else "requests"
         found = medians(samples, case, "alone", per("cpu_ns", unit))
         if found.get(BASE):
-            yield SIZES[case].split(",")[0], {server: cpu / found[BASE] for server, cpu in found.items()}
+            yield label, {server: cpu / found[BASE] for server, cpu in found.items()}
 
 
 def panels(samples):
@@ -297,11 +447,14 @@ def panels(samples):
         ("disk slowed to 20 MB/s", medians(samples, "slow", "beside", p99_ms)),
         ("12 bulk readers", medians(samples, "bulk", "beside", p99_ms)),
     ]
-    idle = [("5 000 connections", medians(samples, "idle", "alone", field("bytes_per_connection")))]
+    memory = [(label, medians(samples, case, "alone", PER_CONNECTION[1])) for case, (_, label) in MEMORY.items()]
+    cpu = "nginx with sendfile = 1; less is better"
     for title, groups, logarithmic in [
-        ("CPU time per request (100 MiB: per byte), nginx with sendfile = 1; less is better", list(relative_cpu(samples)), False),
+        (f"CPU time per request (100 MiB: per byte), {cpu}", list(relative_cpu(samples, SIZES)), False),
+        (f"CPU time per request of 1 KiB, {cpu}", list(relative_cpu(samples, CONNECTIONS)), False),
+        (f"CPU time per request, {cpu}", list(relative_cpu(samples, KINDS)), False),
         ("p99 of small requests in ms, logarithmic; less is better", tails, True),
-        ("Resident bytes per idle connection, logarithmic; less is better", idle, True),
+        ("Resident bytes per connection, logarithmic; less is better", memory, True),
     ]:
         groups = [(name, {s: v for s, v in values.items() if v > 0}) for name, values in groups]
         groups = [(name, values) for name, values in groups if values]
@@ -395,16 +548,32 @@ def plot(run, samples, servers):
 # --- commands ----------------------------------------------------------------
 
 
-def report(directory):
+def load(directory):
+    """The run line, the measurements and the servers of a run."""
     run, samples = read(os.path.join(directory, "raw.jsonl"))
-    servers = [server for server in NAMES if server in run["versions"]]
-    text = markdown(run, samples, servers)
-    with open(os.path.join(directory, "table.md"), "w", encoding="utf-8") as file:
+    return run, samples, [server for server in NAMES if server in run["versions"]]
+
+
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
-    with open(os.path.join(directory, "plot.svg"), "w", encoding="utf-8") as file:
-        file.write(plot(run, samples, servers))
+
+
+def report(directory):
+    measured = load(directory)
+    text = markdown(*measured)
+    write(os.path.join(directory, "table.md"), text)
+    write(os.path.join(directory, "plot.svg"), plot(*measured))
     print(text)
     print(f"Results: {directory}")
+
+
+def write_page(directory, out):
+    measured = load(directory)
+    stem = os.path.splitext(out)[0]
+    write(out, page(*measured, os.path.basename(stem)))
+    write(f"{stem}.svg", plot(*measured))
+    shutil.copyfile(os.path.join(directory, "raw.jsonl"), f"{stem}.jsonl")
 
 
 def run_line(versions):
@@ -415,6 +584,8 @@ def run_line(versions):
         "revision": environment["REVISION"],
         "kernel": environment["KERNEL"],
         "cpu": environment["CPU"],
+        "cores": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "cpu_counter": environment["CPU_COUNTER"],
         "load_average": float(environment["LOAD_AVERAGE"]),
         "rounds": int(environment["ROUNDS"]),
@@ -428,6 +599,8 @@ def main(arguments):
     match arguments:
         case ["report", directory]:
             report(directory)
+        case ["page", directory, out]:
+            write_page(directory, out)
         case ["run-line", *versions]:
             run_line(versions)
         case _:

@@ -3,7 +3,10 @@
 # server afresh, so no sample depends on the one before, and appends its JSON
 # lines to raw.jsonl.
 
-ALL_CASES=(1k 16k 64k 1m 100m slow bulk idle)
+ALL_CASES=(
+    1k-c1 1k 1k-c512 1k-c4096 16k 64k 1m 100m
+    pipelined churn 304 404 mixed slow bulk idle active stalled
+)
 
 SLOW_BYTES_PER_SECOND=20000000
 SLOW_CONNECTIONS=64
@@ -11,6 +14,11 @@ BULK_READERS=12
 BULK_BYTES_PER_SECOND=40000000
 BULK_CONNECTIONS=16
 IDLE_CONNECTIONS=5000
+PIPELINE_DEPTH=16
+DOWNLOAD_CONNECTIONS=1000
+SIP_BYTES=4096
+# What a server needs beside the page cache: its heap, its sockets.
+MIXED_MEMORY_LEAST=268435456
 
 # The load generator, on its own core, in the namespace.
 load() {
@@ -32,11 +40,21 @@ case_available() {
         warn "slow: reads from the disk of $TREE cannot be throttled here (blkio or io cgroup); skipped"
         return 1
     }
+    [[ $1 != mixed || -n $CGROUP_MEMORY ]] ||
+        warn "mixed: memory cannot be limited here (memory cgroup); the tree may fit into the page cache"
 }
 
 run_case() {
     case $1 in
-        1k) measure_size "$@" 64 1024 ;;
+        1k-c1) measure_small "$@" 1 ;;
+        1k) measure_small "$@" 64 ;;
+        1k-c512) measure_small "$@" 512 ;;
+        1k-c4096) measure_small "$@" 4096 ;;
+        pipelined) measure_small "$@" 64 --depth "$PIPELINE_DEPTH" ;;
+        churn) measure_small "$@" 64 --churn ;;
+        304) measure_status "$@" /1k.bin --conditional ;;
+        404) measure_status "$@" /none.bin ;;
+        mixed) measure_mixed "$@" ;;
         16k) measure_size "$@" 64 16384 ;;
         64k) measure_size "$@" 64 65536 ;;
         1m) measure_size "$@" 16 1048576 ;;
@@ -44,7 +62,9 @@ run_case() {
         100m) measure_size "$@" 16 104857600 --discard ;;
         slow) measure_slow "$@" ;;
         bulk) measure_bulk "$@" ;;
-        idle) measure_idle "$@" ;;
+        idle) measure_idle "$@" "$IDLE_CONNECTIONS" ;;
+        active) measure_idle "$@" "$DOWNLOAD_CONNECTIONS" --download /100m.bin --sip "$SIP_BYTES" ;;
+        stalled) measure_idle "$@" "$DOWNLOAD_CONNECTIONS" --download /100m.bin ;;
     esac
 }
 
@@ -53,6 +73,32 @@ measure_size() {
     shift 5
     measure "$case" "$server" "$round" alone get --path "/$case.bin" --length "$length" \
         --connections "$connections" --seconds "$SECONDS_EACH" --cpu "$CGROUP_CPU" "$@"
+}
+
+# The 1 KiB file with so many connections.
+measure_small() {
+    local case=$1 server=$2 round=$3 connections=$4
+    shift 4
+    measure "$case" "$server" "$round" alone get --path /1k.bin --length 1024 \
+        --connections "$connections" --seconds "$SECONDS_EACH" --cpu "$CGROUP_CPU" "$@"
+}
+
+# The case is the status that every response must have.
+measure_status() {
+    local case=$1 server=$2 round=$3 path=$4
+    shift 4
+    measure "$case" "$server" "$round" alone get --path "$path" --status "$case" \
+        --connections 64 --seconds "$SECONDS_EACH" --cpu "$CGROUP_CPU" "$@"
+}
+
+# Files of many sizes, none of them in memory at first, and all of them never.
+measure_mixed() {
+    local case=$1 server=$2 round=$3 limit=$((MIXED_BYTES / 4))
+    [[ $limit -ge $MIXED_MEMORY_LEAST ]] || limit=$MIXED_MEMORY_LEAST
+    "$LOAD" evict "$TREE/$MIXED" >/dev/null
+    [[ -z $CGROUP_MEMORY ]] || limit_memory "$limit"
+    measure "$case" "$server" "$round" alone get --path "/$MIXED" --trace "$TREE/$MIXED/list" --discard \
+        --connections 64 --seconds "$SECONDS_EACH" --warmup "$SECONDS_EACH" --cpu "$CGROUP_CPU"
 }
 
 # Small requests alone, then while two evicted files are read from a disk that
@@ -76,9 +122,10 @@ measure_bulk() {
 }
 
 measure_idle() {
-    local case=$1 server=$2 round=$3
-    measure "$case" "$server" "$round" alone idle --path /1k.bin --connections "$IDLE_CONNECTIONS" \
-        --seconds "$IDLE_SECONDS" --cpu "$CGROUP_CPU" --processes "${CGROUP_DIRS[0]}/cgroup.procs"
+    local case=$1 server=$2 round=$3 connections=$4
+    shift 4
+    measure "$case" "$server" "$round" alone idle --path /1k.bin --connections "$connections" \
+        --seconds "$IDLE_SECONDS" --cpu "$CGROUP_CPU" --processes "${CGROUP_DIRS[0]}/cgroup.procs" "$@"
 }
 
 # Compares what a server sends with the files, all of them, before anything is

@@ -57,10 +57,13 @@ v2_mount() {
 
 # Finds out how CPU time is counted (CGROUP_CPU, a file) and reads are
 # throttled (CGROUP_THROTTLE, a file; empty if they cannot be).
-# CGROUP_DIRS are the directories that each server gets anew.
+# CGROUP_DIRS are the directories that each server gets anew. CGROUP_MEMORY is
+# the one that limits memory (empty if none can); a server enters it only when
+# it is limited, for what is allocated in it is also counted, which costs time.
 find_cgroups() {
     local name="tidegate-bench-$RUN_ID" mount
     V2_ENABLED=() CGROUP_DIRS=() CGROUP_CPU="" CGROUP_THROTTLE="" CGROUP_THROTTLE_KIND="" CGROUP_CPUSET=""
+    CGROUP_MEMORY=""
     mount=$(v1_mount cpuacct)
     if [[ -n $mount ]]; then
         CGROUP_DIRS+=("$mount/$name")
@@ -77,8 +80,36 @@ find_cgroups() {
         CGROUP_THROTTLE="$mount/$name/blkio.throttle.read_bps_device"
         CGROUP_THROTTLE_KIND=v1
     fi
+    find_memory_cgroup "$name"
     find_cgroups_v2 "$name"
     [[ -n $CGROUP_CPU ]] || die "no cgroup counts CPU time here (neither v1 cpuacct nor v2 is mounted)"
+}
+
+find_memory_cgroup() {
+    local mount
+    mount=$(v1_mount memory)
+    if [[ -n $mount ]]; then
+        CGROUP_MEMORY="$mount/$1"
+    else
+        mount=$(v2_mount)
+        ! grep -qsw memory "$mount/cgroup.controllers" || CGROUP_MEMORY="$mount/$1"
+    fi
+}
+
+# Limits the running server's memory to so many bytes, its share of the page
+# cache included. What it has already is not counted.
+limit_memory() {
+    local pid limit="$CGROUP_MEMORY/memory.max"
+    mkdir -p "$CGROUP_MEMORY"
+    if [[ -n $(v1_mount memory) ]]; then
+        limit="$CGROUP_MEMORY/memory.limit_in_bytes"
+    else
+        enable_v2 memory "${CGROUP_MEMORY%/*}/cgroup.subtree_control"
+    fi
+    echo "$1" >"$limit"
+    for pid in $(cgroup_processes); do
+        echo "$pid" >"$CGROUP_MEMORY/cgroup.procs"
+    done
 }
 
 # Takes from v2 what v1 did not give.
@@ -109,8 +140,14 @@ enable_v2() {
 restore_v2() {
     local controller
     for controller in "${V2_ENABLED[@]:-}"; do
-        [[ -z $controller ]] || echo "-$controller" 2>/dev/null >"$(v2_mount)/cgroup.subtree_control" || true
+        disable_v2 "$controller"
     done
+}
+
+# Disables a v2 controller that enable_v2 enabled.
+disable_v2() {
+    contains "$1" "${V2_ENABLED[@]:-}" || return 0
+    [[ -z $1 ]] || echo "-$1" 2>/dev/null >"$(v2_mount)/cgroup.subtree_control" || true
 }
 
 make_cgroups() {
@@ -142,7 +179,7 @@ cgroup_processes() {
 # A cgroup can be removed once the last thread in it has gone.
 remove_cgroups() {
     local dir attempt
-    for dir in "${CGROUP_DIRS[@]:-}"; do
+    for dir in "${CGROUP_DIRS[@]:-}" "${CGROUP_MEMORY:-}"; do
         for attempt in {1..50}; do
             [[ -n $dir && -d $dir ]] || break
             rmdir "$dir" 2>/dev/null && break
@@ -150,6 +187,7 @@ remove_cgroups() {
             sleep 0.05
         done
     done
+    disable_v2 memory
 }
 
 # Whether reads from the tree's disk can be throttled; sets TREE_DEVICE.
@@ -193,5 +231,13 @@ make_tree() {
     make_file 100m.bin 104857600
     make_file cold-1.bin "$COLD_BYTES"
     make_file cold-2.bin "$COLD_BYTES"
+    ! contains mixed "${CASES[@]}" || make_mixed_tree
     sync -f "$TREE"
+}
+
+# The list is written last: without it the tree is half made.
+make_mixed_tree() {
+    [[ ! -f $TREE/$MIXED/list ]] || return 0
+    rm -rf -- "${TREE:?}/$MIXED"
+    "$LOAD" tree "$TREE/$MIXED" --bytes "$MIXED_BYTES" >/dev/null
 }

@@ -21,8 +21,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Measures requests in a closed loop on keep-alive connections.
     Get(GetOptions),
-    /// Measures memory and CPU time of idle keep-alive connections.
+    /// Measures memory and CPU time of connections that do nothing or little.
     Idle(IdleOptions),
+    /// Makes a tree of files with the sizes of a CDN's.
+    Tree(TreeOptions),
     /// Compares a response, byte for byte, with the file it should be.
     Check(CheckOptions),
     /// Drops files from the page cache.
@@ -52,7 +54,29 @@ pub(crate) struct GetOptions {
 
     /// The Content-Length that every measured response must have.
     #[arg(long, value_name = "BYTES")]
-    pub(crate) length: u64,
+    pub(crate) length: Option<u64>,
+
+    /// The status that every measured response must have.
+    #[arg(long, value_name = "CODE", default_value_t = 200)]
+    pub(crate) status: u16,
+
+    /// Requests in one send; the next ones follow when all are answered.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) depth: usize,
+
+    /// A connection for each request, which the server is asked to close.
+    #[arg(long, conflicts_with = "depth")]
+    pub(crate) churn: bool,
+
+    /// Ask only for what has changed, by the `ETag` that the server gave, or the
+    /// Last-Modified where it gave none.
+    #[arg(long)]
+    pub(crate) conditional: bool,
+
+    /// The list of a tree made by `tree`: its files are asked for by Zipf's law;
+    /// the path is then where the tree is.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["length", "conditional"])]
+    pub(crate) trace: Option<PathBuf>,
 
     /// Seconds to run before the measurement.
     #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
@@ -107,6 +131,25 @@ pub(crate) struct IdleOptions {
     /// The cgroup.procs file that lists the server's processes.
     #[arg(long, value_name = "FILE")]
     pub(crate) processes: PathBuf,
+
+    /// A file that is under way on every connection, instead of nothing.
+    #[arg(long, value_name = "/PATH")]
+    pub(crate) download: Option<String>,
+
+    /// Bytes of it that each connection takes every 50 ms; none if 0.
+    #[arg(long, value_name = "BYTES", default_value_t = 0, requires = "download")]
+    pub(crate) sip: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TreeOptions {
+    /// The directory, which must not be there yet.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// What the files have together, at least.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) bytes: u64,
 }
 
 #[derive(Debug, Args)]
@@ -125,8 +168,8 @@ pub(crate) struct CheckOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct EvictOptions {
-    /// The files; what is dirty in them is written first.
-    #[arg(value_name = "FILE", required = true)]
+    /// Files, or directories of files; what is dirty in them is written first.
+    #[arg(value_name = "PATH", required = true)]
     pub(crate) files: Vec<PathBuf>,
 }
 

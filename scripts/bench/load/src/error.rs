@@ -16,6 +16,10 @@ pub(crate) enum Error {
     },
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("{}: not a list of a tree", path.display())]
+    List { path: PathBuf },
+    #[error("response to {path}: neither ETag nor Last-Modified")]
+    NoValidator { path: String },
     #[error("{}: not a CPU counter", path.display())]
     CpuCounter { path: PathBuf },
     #[error("response to {path}: {source}")]

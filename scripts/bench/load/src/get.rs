@@ -1,25 +1,27 @@
 //! Requests in a closed loop: a connection sends its next request as soon as
-//! it has the whole response to the one before.
+//! it has the whole response to the one before. Pipelined, it sends the next
+//! ones when all are answered; with a connection for each request, the next one
+//! is opened when the server has closed the one before.
 //!
 //! Readers that only make work for the server run beside them in the same
 //! loop: a client of their own would compete for the core and its scheduling
 //! would show up in the latencies. Bulk readers are paced by time and read
 //! without waiting for readiness; readers of cold files take what comes.
 
-use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use crate::cli::GetOptions;
-use crate::connection::{BodyMode, Broken, Buffer, Connection, request, target_request};
+use crate::connection::{BodyMode, Broken, Buffer, Connection, Received};
 use crate::error::{Error, Result};
 use crate::output::fields;
 use crate::pacer::Pacer;
+use crate::plan::{Batch, Plan};
 use crate::poller::Poller;
-use crate::response::Progress;
 use crate::usage::{cpu_ns, machine_ns, own_ns};
 
 /// Latencies are recorded from 1 us to 5 minutes with three digits.
@@ -51,8 +53,10 @@ struct CpuTimes {
 
 /// What a connection is there for.
 enum Role {
-    /// One of the closed loop; its responses have this Content-Length.
-    Measured { length: u64 },
+    /// One of the closed loop.
+    Measured,
+    /// The same, with a connection for each request.
+    Churning,
     /// Reads without pause.
     Beside,
     /// Reads at a fixed rate; `bytes` so far in this measurement.
@@ -61,7 +65,7 @@ enum Role {
 
 struct Client {
     connection: Connection,
-    request: Vec<u8>,
+    batch: Rc<Batch>,
     mode: BodyMode,
     role: Role,
     sent: Instant,
@@ -82,6 +86,7 @@ struct Load {
     clients: Vec<Client>,
     /// Clients from here on are bulk readers, which are not polled.
     bulk_start: usize,
+    plan: Plan,
     poller: Poller,
     buffer: Buffer,
     tally: Tally,
@@ -119,13 +124,15 @@ impl Load {
             server: options.target.server,
             clients: Vec::new(),
             bulk_start: options.connections + options.beside.len(),
+            plan: Plan::new(options)?,
             poller: Poller::new()?,
             buffer: Buffer::default(),
             tally: Tally::new(),
         };
         load.add_measured(options)?;
         for path in &options.beside {
-            load.add(&request(load.server, path), BodyMode::Discard, Role::Beside)?;
+            let batch = Rc::new(Batch::plain(load.server, path));
+            load.add(batch, BodyMode::Discard, Role::Beside)?;
         }
         load.add_bulk(options)?;
         Ok(load)
@@ -137,39 +144,39 @@ impl Load {
         } else {
             BodyMode::Read
         };
-        let request = target_request(&options.target);
         for _ in 0..options.connections {
-            self.add(
-                &request,
-                mode,
-                Role::Measured {
-                    length: options.length,
-                },
-            )?;
+            let role = if options.churn {
+                Role::Churning
+            } else {
+                Role::Measured
+            };
+            let batch = self.plan.next();
+            self.add(batch, mode, role)?;
         }
         Ok(())
     }
 
     fn add_bulk(&mut self, options: &GetOptions) -> Result<()> {
-        let request = request(self.server, &options.bulk_path);
+        let batch = Rc::new(Batch::plain(self.server, &options.bulk_path));
         let count = options.bulk_readers;
         let now = Instant::now();
         for index in 0..count {
             let pacer = Pacer::new(options.bulk_rate, index, count, now);
-            self.add(&request, BodyMode::Discard, Role::Bulk { pacer, bytes: 0 })?;
+            let role = Role::Bulk { pacer, bytes: 0 };
+            self.add(Rc::clone(&batch), BodyMode::Discard, role)?;
         }
         Ok(())
     }
 
     /// Connects and sends the first request.
-    fn add(&mut self, request: &[u8], mode: BodyMode, role: Role) -> Result<()> {
+    fn add(&mut self, batch: Rc<Batch>, mode: BodyMode, role: Role) -> Result<()> {
         let connection = Connection::open(self.server, mode).map_err(Error::io("connect"))?;
         if !matches!(role, Role::Bulk { .. }) {
             self.poller.add(&connection, self.clients.len())?;
         }
         let mut client = Client {
             connection,
-            request: request.to_vec(),
+            batch,
             mode,
             role,
             sent: Instant::now(),
@@ -206,8 +213,12 @@ impl Load {
     /// Takes one piece from a client that is readable.
     fn read(&mut self, index: usize) -> Result<()> {
         let client = &mut self.clients[index];
-        match client.read(&mut self.buffer, &mut self.tally) {
+        match client.read(&mut self.buffer, &mut self.tally, &mut self.plan) {
             Ok(()) => Ok(()),
+            Err(Broken::ClosedBetween) if client.is_served() => {
+                self.tally.record(1, client.sent.elapsed());
+                self.open_next(index)
+            }
             Err(broken) => self.reconnect(index, &broken),
         }
     }
@@ -239,13 +250,30 @@ impl Load {
         if count > FAILURES_MAX + self.tally.requests {
             return Err(too_many(count, broken));
         }
+        self.open(index)?;
+        let client = &mut self.clients[index];
+        client.send().map_err(|broken| too_many(count, &broken))
+    }
+
+    /// The next connection of a client that has one for each request: what the
+    /// client sees of it begins with the handshake.
+    fn open_next(&mut self, index: usize) -> Result<()> {
+        let start = Instant::now();
+        self.open(index)?;
+        let client = &mut self.clients[index];
+        let sent = client.send();
+        client.sent = start;
+        sent.map_err(|broken| too_many(1, &broken))
+    }
+
+    fn open(&mut self, index: usize) -> Result<()> {
         let client = &mut self.clients[index];
         client.connection =
             Connection::open(self.server, client.mode).map_err(Error::io("connect"))?;
         if !matches!(client.role, Role::Bulk { .. }) {
             self.poller.add(&client.connection, index)?;
         }
-        client.send().map_err(|broken| too_many(count, &broken))
+        Ok(())
     }
 
     fn report(&self, elapsed: Duration, cpu: &CpuTimes) -> Map<String, Value> {
@@ -274,7 +302,7 @@ impl Load {
     /// How long the oldest request without its response has been waiting: a
     /// server that stands still shows here, not in the percentiles.
     fn oldest_us(&self) -> f64 {
-        let measured = |client: &&Client| matches!(client.role, Role::Measured { .. });
+        let measured = |client: &&Client| matches!(client.role, Role::Measured | Role::Churning);
         let waiting = self
             .clients
             .iter()
@@ -287,35 +315,47 @@ impl Load {
 impl Client {
     fn send(&mut self) -> std::result::Result<(), Broken> {
         self.sent = Instant::now();
-        self.connection.send(&self.request)
+        let batch = &self.batch;
+        self.connection
+            .send(&batch.bytes, batch.count, batch.expected)
     }
 
-    fn read(&mut self, buffer: &mut Buffer, tally: &mut Tally) -> std::result::Result<(), Broken> {
-        let Some(progress) = self.connection.receive(buffer, usize::MAX)? else {
+    /// Whether this client's one response has come, so that only the end of the
+    /// connection is still to come.
+    fn is_served(&self) -> bool {
+        matches!(self.role, Role::Churning) && !self.connection.is_waiting()
+    }
+
+    fn read(
+        &mut self,
+        buffer: &mut Buffer,
+        tally: &mut Tally,
+        plan: &mut Plan,
+    ) -> std::result::Result<(), Broken> {
+        let Some(received) = self.connection.receive(buffer, usize::MAX)? else {
             return Ok(());
         };
-        self.count(&progress, tally)?;
-        if progress.complete {
-            self.next_request()
-        } else {
-            Ok(())
+        self.count(&received, tally);
+        match self.role {
+            Role::Measured if received.complete => {
+                self.batch = plan.next();
+                self.next_request()
+            }
+            Role::Beside if received.complete => self.next_request(),
+            _ => Ok(()),
         }
     }
 
-    fn count(&self, progress: &Progress, tally: &mut Tally) -> std::result::Result<(), Broken> {
+    fn count(&self, received: &Received, tally: &mut Tally) {
         match self.role {
-            Role::Measured { length } => {
-                tally.bytes += progress.body_bytes;
-                if progress.complete && self.connection.length() != length {
-                    return Err(wrong_length(self.connection.length(), length));
-                }
-                if progress.complete {
-                    tally.record(self.sent.elapsed());
-                }
+            Role::Measured => {
+                tally.bytes += received.body_bytes;
+                tally.record(received.responses, self.sent.elapsed());
             }
-            Role::Beside | Role::Bulk { .. } => tally.beside_bytes += progress.body_bytes,
+            // Recorded when the connection has ended.
+            Role::Churning => tally.bytes += received.body_bytes,
+            Role::Beside | Role::Bulk { .. } => tally.beside_bytes += received.body_bytes,
         }
-        Ok(())
     }
 
     fn next_request(&mut self) -> std::result::Result<(), Broken> {
@@ -334,12 +374,12 @@ impl Client {
             return Ok(());
         }
         while pacer.allowance() > 0 {
-            let Some(progress) = self.connection.receive(buffer, pacer.allowance())? else {
+            let Some(received) = self.connection.receive(buffer, pacer.allowance())? else {
                 break;
             };
-            pacer.spend(progress.body_bytes);
-            *bytes += progress.body_bytes;
-            if progress.complete {
+            pacer.spend(received.body_bytes);
+            *bytes += received.body_bytes;
+            if received.complete {
                 return self.next_request();
             }
         }
@@ -361,9 +401,10 @@ impl Tally {
         }
     }
 
-    fn record(&mut self, latency: Duration) {
-        self.requests += 1;
-        self.latency_ns.saturating_record(latency.as_nanos() as u64);
+    fn record(&mut self, responses: usize, latency: Duration) {
+        let (count, latency) = (responses as u64, latency.as_nanos() as u64);
+        self.requests += count;
+        self.latency_ns.saturating_record_n(latency, count);
     }
 
     fn report(&self, seconds: f64) -> Map<String, Value> {
@@ -389,11 +430,6 @@ impl Tally {
 /// Microseconds with one digit.
 fn microseconds(nanoseconds: u64) -> f64 {
     (nanoseconds as f64 / 100.0).round() / 10.0
-}
-
-fn wrong_length(found: u64, wanted: u64) -> Broken {
-    let message = format!("Content-Length {found} where {wanted} was due");
-    Broken::Socket(io::Error::other(message))
 }
 
 fn too_many(count: u64, last: &Broken) -> Error {
@@ -442,7 +478,12 @@ mod tests {
                 path: "/".into(),
             },
             connections: 2,
-            length,
+            length: Some(length),
+            status: 200,
+            depth: 1,
+            churn: false,
+            conditional: false,
+            trace: None,
             warmup: 0.02,
             seconds: 0.1,
             discard: false,
@@ -486,6 +527,36 @@ mod tests {
             serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok".into());
         let report = run(&options(server, 2)).unwrap();
         assert!(number(&report, "reconnects") > 0);
+        assert_eq!(number(&report, "errors"), 0);
+    }
+
+    #[test]
+    fn a_connection_for_each_request() {
+        let server =
+            serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok".into());
+        let report = run(&GetOptions {
+            churn: true,
+            beside: Vec::new(),
+            bulk_readers: 0,
+            ..options(server, 2)
+        })
+        .unwrap();
+        assert!(number(&report, "requests") > 0);
+        assert_eq!(number(&report, "reconnects"), 0);
+        assert_eq!(number(&report, "errors"), 0);
+    }
+
+    #[test]
+    fn pipelined_requests_go_out_together() {
+        let server = serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".repeat(3));
+        let report = run(&GetOptions {
+            depth: 3,
+            beside: Vec::new(),
+            bulk_readers: 0,
+            ..options(server, 2)
+        })
+        .unwrap();
+        assert!(number(&report, "requests") >= 3);
         assert_eq!(number(&report, "errors"), 0);
     }
 

@@ -6,9 +6,9 @@
 //!
 //! `get` measures small or large requests in a closed loop, with bulk readers
 //! or readers of cold files beside them if wished; `idle` measures what a
-//! keep-alive connection costs while nothing happens; `check` compares a
-//! response with the file it should be; `evict` drops a file from the page
-//! cache.
+//! connection costs while nothing or little happens on it; `check` compares a
+//! response with the file it should be; `tree` makes a tree of files for a
+//! mixed trace; `evict` drops files from the page cache.
 
 mod check;
 mod cli;
@@ -19,8 +19,10 @@ mod get;
 mod idle;
 mod output;
 mod pacer;
+mod plan;
 mod poller;
 mod response;
+mod tree;
 mod usage;
 
 use std::process::ExitCode;
@@ -44,6 +46,7 @@ fn run(cli: Cli) -> Result<()> {
     let report = match cli.command {
         Command::Get(options) => get::run(&options)?,
         Command::Idle(options) => idle::run(&options)?,
+        Command::Tree(options) => tree::run(&options)?,
         Command::Check(options) => check::run(&options)?,
         Command::Evict(options) => evict::run(&options)?,
     };

@@ -1,7 +1,7 @@
 //! Where one response ends and the next begins (sans-io).
 //!
-//! The load generator never pipelines, so bytes after the end of a response
-//! mean that the server's framing went wrong: an error, not something to skip.
+//! Bytes after the end of the last response that is due mean that the server's
+//! framing went wrong: an error, not something to skip.
 
 use httparse::{EMPTY_HEADER, Header, Status};
 
@@ -9,9 +9,27 @@ use httparse::{EMPTY_HEADER, Header, Status};
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 32;
 
+/// What a response must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) status: u16,
+    /// Content-Length; `None` if it may be any.
+    pub(crate) length: Option<u64>,
+}
+
+impl Default for Expected {
+    fn default() -> Self {
+        Self {
+            status: 200,
+            length: None,
+        }
+    }
+}
+
 /// Follows one response after another on one connection.
 #[derive(Debug, Default)]
 pub(crate) struct ResponseReader {
+    expected: Expected,
     /// The first part of a head that came in pieces.
     head_part: Vec<u8>,
     /// Bytes of the body still to come; `None` while the head is.
@@ -39,6 +57,8 @@ pub(crate) enum ResponseError {
     Status(u16),
     #[error("no valid Content-Length")]
     Length,
+    #[error("Content-Length {found} where {wanted} was due")]
+    WrongLength { found: u64, wanted: u64 },
     #[error("{0} bytes after the end")]
     Surplus(u64),
 }
@@ -59,17 +79,35 @@ impl ResponseReader {
         self.close
     }
 
-    /// Takes `input` as it came from the socket.
+    /// What the responses from here on must be.
+    pub(crate) fn expect(&mut self, expected: Expected) {
+        self.expected = expected;
+    }
+
+    /// Takes `input` as it came from the socket, which ends no later than the
+    /// response does.
     pub(crate) fn take(&mut self, input: &[u8]) -> Result<Progress, ResponseError> {
-        if self.body_remaining.is_some() {
-            return self.take_body(input.len() as u64);
+        match self.take_next(input)? {
+            (progress, taken) if taken == input.len() => Ok(progress),
+            (_, taken) => Err(ResponseError::Surplus((input.len() - taken) as u64)),
+        }
+    }
+
+    /// Takes what belongs to this response from `input`, and tells how many
+    /// bytes that were.
+    pub(crate) fn take_next(&mut self, input: &[u8]) -> Result<(Progress, usize), ResponseError> {
+        if let Some(remaining) = self.body_remaining {
+            let taken = remaining.min(input.len() as u64);
+            return Ok((self.take_body(taken)?, taken as usize));
         }
         if self.head_part.is_empty() {
             return self.take_head(input);
         }
         let mut joined = std::mem::take(&mut self.head_part);
+        let before = joined.len();
         joined.extend_from_slice(input);
-        self.take_head(&joined)
+        let (progress, taken) = self.take_head(&joined)?;
+        Ok((progress, taken - before))
     }
 
     /// Takes `count` body bytes, seen or dropped by the kernel.
@@ -85,34 +123,47 @@ impl ResponseReader {
         })
     }
 
-    fn take_head(&mut self, bytes: &[u8]) -> Result<Progress, ResponseError> {
+    fn take_head(&mut self, bytes: &[u8]) -> Result<(Progress, usize), ResponseError> {
         let mut headers = [EMPTY_HEADER; HEADERS_MAX];
         let mut head = httparse::Response::new(&mut headers);
         match head.parse(bytes).map_err(ResponseError::Malformed)? {
             Status::Partial if bytes.len() > HEAD_BYTES_MAX => Err(ResponseError::HeadTooLong),
             Status::Partial => {
                 self.head_part = bytes.to_vec();
-                Ok(Progress {
+                let progress = Progress {
                     body_bytes: 0,
                     complete: false,
-                })
+                };
+                Ok((progress, bytes.len()))
             }
             Status::Complete(head_bytes) => {
-                self.accept(&head)?;
-                self.take_body((bytes.len() - head_bytes) as u64)
+                let length = self.accept(&head)?;
+                let body_bytes = length.min((bytes.len() - head_bytes) as u64);
+                let progress = self.take_body(body_bytes)?;
+                Ok((progress, head_bytes + body_bytes as usize))
             }
         }
     }
 
-    fn accept(&mut self, head: &httparse::Response<'_, '_>) -> Result<(), ResponseError> {
-        match head.code {
-            Some(200) => {}
-            other => return Err(ResponseError::Status(other.unwrap_or(0))),
+    /// Checks a head; the bytes of body that follow it.
+    fn accept(&mut self, head: &httparse::Response<'_, '_>) -> Result<u64, ResponseError> {
+        let status = head.code.unwrap_or(0);
+        if status != self.expected.status {
+            return Err(ResponseError::Status(status));
         }
-        self.length = content_length(head.headers).ok_or(ResponseError::Length)?;
+        // A 304 has no body, whatever it says of the length (RFC 9112, 6.3).
+        self.length = match content_length(head.headers) {
+            _ if status == 304 => 0,
+            Some(length) => length,
+            None => return Err(ResponseError::Length),
+        };
+        if let Some(wanted) = self.expected.length.filter(|&wanted| wanted != self.length) {
+            let found = self.length;
+            return Err(ResponseError::WrongLength { found, wanted });
+        }
         self.close = closes(head.headers);
         self.body_remaining = Some(self.length);
-        Ok(())
+        Ok(self.length)
     }
 }
 
@@ -172,6 +223,50 @@ mod tests {
             assert_eq!(reader.body_remaining(), None);
             assert!(!reader.close());
         }
+    }
+
+    #[test]
+    fn pipelined_responses_split_at_every_byte() {
+        let three = RESPONSE.repeat(3);
+        for split in 1..three.len() {
+            let mut reader = ResponseReader::default();
+            let mut complete = 0;
+            for mut piece in [&three[..split], &three[split..]] {
+                while !piece.is_empty() {
+                    let (progress, taken) = reader.take_next(piece).unwrap();
+                    complete += usize::from(progress.complete);
+                    piece = &piece[taken..];
+                }
+            }
+            assert_eq!(complete, 3, "split at {split}");
+        }
+    }
+
+    #[test]
+    fn a_304_has_no_body() {
+        let mut reader = ResponseReader::default();
+        reader.expect(Expected {
+            status: 304,
+            length: None,
+        });
+        let head = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n";
+        assert!(reader.take(head).unwrap().complete);
+    }
+
+    #[test]
+    fn a_length_that_was_not_due_is_refused() {
+        let mut reader = ResponseReader::default();
+        reader.expect(Expected {
+            status: 200,
+            length: Some(6),
+        });
+        assert_eq!(
+            reader.take(RESPONSE),
+            Err(ResponseError::WrongLength {
+                found: 5,
+                wanted: 6
+            })
+        );
     }
 
     #[test]
