@@ -69,7 +69,7 @@ KINDS = {
 }
 MEMORY = {
     "idle": ("5 000 idle keep-alive connections", "idle"),
-    "active": ("1 000 connections that take 4 KiB of 100 MiB every 50 ms", "downloading slowly"),
+    "active": ("1 000 connections that take 32 KiB of 100 MiB every 50 ms", "downloading slowly"),
     "stalled": ("1 000 connections that asked for 100 MiB and read nothing", "stalled"),
 }
 
