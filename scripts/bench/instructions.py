@@ -138,6 +138,8 @@ def main():
             callgrind.zero()
             batch(connection, request, REQUESTS)
             counts.append(callgrind.count())
+        if min(counts) == 0:
+            sys.exit("instructions.py: nothing was counted: is the function of COUNTED not in the binary?")
         print(f"{name}\t{round(min(counts) / REQUESTS)}", flush=True)
         spread = 100 * (max(counts) - min(counts)) / min(counts)
         print(f"{name}: batches differ by {spread:.1f} %", file=sys.stderr)
