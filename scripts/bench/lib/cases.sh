@@ -98,7 +98,7 @@ measure_mixed() {
     "$LOAD" evict "$TREE/$MIXED" >/dev/null
     [[ -z $CGROUP_MEMORY ]] || limit_memory "$limit"
     measure "$case" "$server" "$round" alone get --path "/$MIXED" --trace "$TREE/$MIXED/list" --discard \
-        --connections 64 --seconds "$SECONDS_EACH" --warmup "$SECONDS_EACH" --cpu "$CGROUP_CPU"
+        --connections 64 --seconds "$SECONDS_EACH" --warmup "$((4 * SECONDS_EACH))" --cpu "$CGROUP_CPU"
 }
 
 # Small requests alone, then while two evicted files are read from a disk that
