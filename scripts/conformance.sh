@@ -19,4 +19,5 @@
 #   --caddy PROGRAM     default: caddy in PATH
 set -euo pipefail
 # Without bytecode, which would stay beside the sources.
-exec python3 -B "$(dirname "$0")/conformance" "$@"
+scripts=$(cd "$(dirname "$0")" && pwd)
+PYTHONPATH="$scripts/lib" exec python3 -B "$scripts/conformance" "$@"

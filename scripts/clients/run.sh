@@ -17,5 +17,5 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 
 # No __pycache__ in the tree.
-exec python3 -B "$root/scripts/clients" \
+PYTHONPATH="$root/scripts/lib" exec python3 -B "$root/scripts/clients" \
   --server "${CARGO_TARGET_DIR:-$root/target}/release/tidegate" "$@"

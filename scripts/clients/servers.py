@@ -1,16 +1,12 @@
-"""The servers: started on a free port of the loopback, ended by pid."""
+"""The servers, each on a free port, with its configuration."""
 
-import socket
-import subprocess
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 from outcome import Failed
+from started import NotStarted, free_port, started
 
 HERE = Path(__file__).parent / "servers"
-START_SECONDS = 10
-STOP_SECONDS = 10
 
 
 @contextmanager
@@ -48,40 +44,10 @@ def filled(name, work, **words):
 
 @contextmanager
 def running(command, port, log):
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=log.parent)
     try:
-        if not opens(port, process):
-            raise Failed(f"{command[0]} did not start: {log.read_text().strip()}")
-        yield
-        if process.poll() is not None:
-            raise Failed(f"{command[0]} ended: {log.read_text().strip()[-1000:]}")
-    finally:
-        end(process)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def opens(port, process):
-    """Waits until the port is open; False if the process ends before, or takes too long."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return True
-        except ConnectionRefusedError:
-            time.sleep(0.02)
-    return False
-
-
-def end(process):
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        with started(command, port, log) as process:
+            yield
+            if process.poll() is not None:
+                raise Failed(f"{command[0]} ended: {log.read_text().strip()[-1000:]}")
+    except NotStarted as error:
+        raise Failed(str(error)) from error

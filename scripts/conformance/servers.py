@@ -1,17 +1,15 @@
-"""The servers under test: started on a free port of the loopback, ended by pid."""
+"""The servers under test, each on a free port, with its configuration."""
 
 import re
 import shutil
-import socket
 import subprocess
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from started import free_port, started
+
 HERE = Path(__file__).parent
-START_SECONDS = 10
-STOP_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -56,15 +54,8 @@ class Server:
         config = work / self.kind.config
         config.write_text(filled(self.kind.config, PORT=port, TREE=tree, RUN=work))
         log = work / f"{self.name}.log"
-        with log.open("ab") as output:
-            command = [self.program, *self.kind.start, str(config)]
-            process = subprocess.Popen(command, stdout=output, stderr=output, cwd=work)
-        try:
-            if not opens(port, process):
-                raise RuntimeError(f"{self.name} did not start: {log.read_text().strip()}")
+        with started([self.program, *self.kind.start, str(config)], port, log):
             yield port
-        finally:
-            end(process)
 
 
 def installed(paths):
@@ -82,30 +73,3 @@ def filled(name, **words):
     for word, value in words.items():
         text = text.replace(f"@{word}@", str(value))
     return text
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def opens(port, process):
-    """Waits until the port is open; False if the process ends before, or takes too long."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return True
-        except ConnectionRefusedError:
-            time.sleep(0.02)
-    return False
-
-
-def end(process):
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

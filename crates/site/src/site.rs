@@ -222,7 +222,8 @@ impl Site {
 
     /// The field lines that the site's rules set on an answer to `path` that comes with none of
     /// its files: errors (with or without a page), redirects, listings, what may be asked of it.
-    /// None of them is about caching.
+    /// What the rules say of caching is for files; redirects and listings keep what of it is not for
+    /// ever.
     pub fn fields_for(&self, path: &[u8], status: Status) -> Vec<u8> {
         let mut lines = rules::apply(&self.config.headers, path).lines(status);
         if status == Status::NOT_FOUND && self.may_fall_back(path) {
