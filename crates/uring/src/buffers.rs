@@ -5,6 +5,7 @@
 //! keeps a small, cache-warm set in use and touches no more memory than its load needs.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -59,8 +60,27 @@ pub(crate) struct Buffers {
     tail: Cell<u16>,
     /// Buffers that are published and were not seen filled.
     available: Cell<u16>,
-    /// Streams that found the ring dry.
-    dry: RefCell<Vec<Waker>>,
+    /// Streams that found the ring dry, in the order in which they did.
+    dry: RefCell<VecDeque<Waker>>,
+    /// A buffer was filled since those of slow readers were taken from them.
+    filled: Cell<bool>,
+    driver: Rc<Sleeper>,
+}
+
+/// The task that drives the ring, while it sleeps.
+#[derive(Default)]
+pub(crate) struct Sleeper(Cell<Option<Waker>>);
+
+impl Sleeper {
+    pub(crate) fn sleep(&self, waker: &Waker) {
+        self.0.set(Some(waker.clone()));
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.0.take() {
+            waker.wake();
+        }
+    }
 }
 
 impl Buffers {
@@ -84,6 +104,8 @@ impl Buffers {
             tail: Cell::new(0),
             available: Cell::new(0),
             dry: RefCell::default(),
+            filled: Cell::new(false),
+            driver: Rc::default(),
         };
         buffers.grow();
         Ok(buffers)
@@ -94,19 +116,22 @@ impl Buffers {
         (self.entries.start.as_ptr() as u64, self.capacity)
     }
 
-    /// Publishes buffers that were never used, doubling those in use; false if there are none.
-    pub(crate) fn grow(&self) -> bool {
+    /// Who is to take a turn when a buffer comes back that streams wait for.
+    pub(crate) fn driver(&self) -> &Rc<Sleeper> {
+        &self.driver
+    }
+
+    /// Publishes buffers that were never used, as far as there are any: as many as are in use.
+    pub(crate) fn grow(&self) {
         let first = self.grown.get();
         let end = self
             .capacity
             .min(first.saturating_mul(2).max(PUBLISHED_FIRST));
         self.grown.set(end);
         (first..end).for_each(|id| self.publish(id));
-        self.wake_waiting();
-        first < end
     }
 
-    /// Gives buffer `id` to the kernel. Streams may wait for it: [`Buffers::wake_waiting`] is to be
+    /// Gives buffer `id` to the kernel. Streams may wait for it: [`Buffers::call_driver`] is to be
     /// called when the ring is not borrowed.
     pub(crate) fn publish(&self, id: u16) {
         assert!(
@@ -133,28 +158,45 @@ impl Buffers {
         unsafe { &*shared_tail }.store(self.tail.get(), Ordering::Release);
     }
 
-    /// Gives the streams that wait for buffers another try, if there are any now.
-    pub(crate) fn wake_waiting(&self) {
-        if self.available() {
-            // All of them: one that is gone by now would swallow the only wake-up.
-            let waiting = self.dry.take();
-            waiting.into_iter().for_each(Waker::wake);
+    /// Notes that the kernel filled a buffer.
+    pub(crate) fn fill(&self) {
+        self.available.set(self.available.get() - 1);
+        self.filled.set(true);
+    }
+
+    /// Wakes `waker` once there is a buffer, after those who came before.
+    pub(crate) fn wait(&self, waker: Waker) {
+        self.dry.borrow_mut().push_back(waker);
+        self.call_driver();
+    }
+
+    /// Has the driver take a turn if it can do something for streams that wait.
+    pub(crate) fn call_driver(&self) {
+        if self.has_work() {
+            self.driver.wake();
         }
     }
 
-    /// Notes that the kernel filled a buffer.
-    pub(crate) fn filled(&self) {
-        self.available.set(self.available.get() - 1);
+    /// Whether streams wait, and there are buffers for them, or may be at those who read slowly.
+    pub(crate) fn has_work(&self) -> bool {
+        (self.available.get() > 0 || self.filled.get()) && !self.dry.borrow().is_empty()
     }
 
-    /// Whether the kernel has buffers, as far as is known.
-    pub(crate) fn available(&self) -> bool {
-        self.available.get() > 0
+    /// Whether streams wait and no buffers are left but those that were filled and, for a turn now,
+    /// not read. True once for those.
+    pub(crate) fn must_spill(&self) -> bool {
+        self.available.get() == 0 && !self.dry.borrow().is_empty() && self.filled.replace(false)
     }
 
-    /// Wakes `waker` when the next buffer is published.
-    pub(crate) fn wait(&self, waker: Waker) {
-        self.dry.borrow_mut().push(waker);
+    /// Gives another try to as many streams that wait as there are buffers: to wake the others too
+    /// would have each of them fail again. One that is gone by now takes the place of another; so
+    /// this is to be called each turn while [`Buffers::has_work`].
+    pub(crate) fn wake_waiting(&self) {
+        let mut dry = self.dry.borrow_mut();
+        let count = dry.len().min(usize::from(self.available.get()));
+        let woken: Vec<Waker> = dry.drain(..count).collect();
+        drop(dry);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     pub(crate) fn bytes(&self, id: u16, len: usize) -> &[u8] {
@@ -207,7 +249,7 @@ impl Deref for RecvBuf {
 impl Drop for RecvBuf {
     fn drop(&mut self) {
         self.buffers.publish(self.id);
-        self.buffers.wake_waiting();
+        self.buffers.call_driver();
     }
 }
 
@@ -258,10 +300,11 @@ mod tests {
     fn buffers_in_use_double_up_to_the_capacity() {
         let buffers = Buffers::new(256, 16).unwrap();
         let mut grown = vec![buffers.available.get()];
-        while buffers.grow() {
+        for _ in 0..3 {
+            buffers.grow();
             grown.push(buffers.available.get());
         }
-        assert_eq!(grown, [64, 128, 256]);
+        assert_eq!(grown, [64, 128, 256, 256]);
     }
 
     #[test]
@@ -271,24 +314,65 @@ mod tests {
         for turn in 8..=u32::from(u16::MAX) + 20 {
             let index = (turn % 8) as usize;
             let id = (turn % 3) as u16;
-            buffers.filled();
+            buffers.fill();
             buffers.publish(id);
             assert_eq!(buffers.shared(index), ((turn + 1) as u16, id));
         }
     }
 
     #[test]
-    fn who_waits_is_woken_once_there_is_a_buffer() {
-        let buffers = Rc::new(Buffers::new(1, 16).unwrap());
-        buffers.filled();
-        let count = Arc::new(Count::default());
-        buffers.wait(Arc::clone(&count).into());
-        buffers.wait(Arc::clone(&count).into());
+    fn as_many_are_woken_as_there_are_buffers_in_their_order() {
+        let buffers = Rc::new(Buffers::new(2, 16).unwrap());
+        buffers.fill();
+        buffers.fill();
+        let counts: [Arc<Count>; 3] = Default::default();
+        for count in &counts {
+            buffers.wait(Arc::clone(count).into());
+        }
+        let woken = || {
+            counts
+                .each_ref()
+                .map(|count| count.0.load(Ordering::Relaxed))
+        };
         buffers.wake_waiting();
-        assert_eq!(count.0.load(Ordering::Relaxed), 0, "there is none");
+        assert_eq!(woken(), [0, 0, 0], "there is none");
         drop(RecvBuf::new(&buffers, 0, 1));
-        assert_eq!(count.0.load(Ordering::Relaxed), 2);
         buffers.wake_waiting();
-        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        assert_eq!(woken(), [1, 0, 0]);
+        assert!(buffers.has_work(), "the buffer is still there");
+        drop(RecvBuf::new(&buffers, 1, 1));
+        buffers.wake_waiting();
+        assert_eq!(woken(), [1, 1, 1]);
+        assert!(!buffers.has_work());
+    }
+
+    #[test]
+    fn slow_readers_are_asked_once_for_what_was_filled() {
+        let buffers = Rc::new(Buffers::new(1, 16).unwrap());
+        buffers.fill();
+        assert!(!buffers.must_spill(), "nobody waits");
+        buffers.wait(Arc::new(Count::default()).into());
+        assert!(buffers.must_spill());
+        assert!(!buffers.must_spill() && !buffers.has_work());
+        drop(RecvBuf::new(&buffers, 0, 1));
+        assert!(!buffers.must_spill(), "there is one");
+        buffers.fill();
+        assert!(buffers.must_spill());
+    }
+
+    #[test]
+    fn a_buffer_that_comes_back_wakes_the_driver_if_streams_wait() {
+        let buffers = Rc::new(Buffers::new(1, 16).unwrap());
+        let count = Arc::new(Count::default());
+        buffers.driver().sleep(&Arc::clone(&count).into());
+        buffers.fill();
+        drop(RecvBuf::new(&buffers, 0, 1));
+        assert_eq!(count.0.load(Ordering::Relaxed), 0, "nobody waits");
+        buffers.fill();
+        assert!(!buffers.must_spill());
+        buffers.filled.set(false);
+        buffers.wait(Arc::new(Count::default()).into());
+        drop(RecvBuf::new(&buffers, 0, 1));
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
     }
 }

@@ -34,8 +34,6 @@ pub(crate) struct Shared {
     core: RefCell<Core>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) abilities: Abilities,
-    /// The driver, while it sleeps.
-    driver: Cell<Option<Waker>>,
     /// Turns taken, and those that had nothing to do.
     pub(crate) turns: Cell<u64>,
 }
@@ -78,7 +76,6 @@ impl Shared {
             }),
             buffers,
             abilities,
-            driver: Cell::new(None),
             turns: Cell::new(0),
         })
     }
@@ -138,7 +135,7 @@ impl Shared {
         drop(core);
         // Only now: a waker or a buffer's owner may come back to the ring when it is dropped.
         drop((state, slot));
-        self.buffers.wake_waiting();
+        self.buffers.call_driver();
         if !complete && cancel {
             self.cancel(key);
         }
@@ -158,6 +155,9 @@ impl Shared {
     pub(crate) fn turn(&self) -> bool {
         self.count_turn();
         let mut core = self.core.borrow_mut();
+        if self.buffers.must_spill() {
+            core.spill();
+        }
         let busy = core
             .turn()
             .unwrap_or_else(|error| panic!("io_uring_enter on the op ring: {error}"));
@@ -181,23 +181,13 @@ impl Shared {
         self.count_turn();
         let busy = self.core.borrow_mut().has_work();
         if !busy {
-            self.driver.set(Some(driver.clone()));
+            self.buffers.driver().sleep(driver);
         }
         busy
     }
 
-    /// Moves the bytes that streams have queued out of their provided buffers; false if there
-    /// were none.
-    pub(crate) fn spill(&self) -> bool {
-        let any = self.core.borrow_mut().spill();
-        self.buffers.wake_waiting();
-        any
-    }
-
     pub(crate) fn wake_driver(&self) {
-        if let Some(waker) = self.driver.take() {
-            waker.wake();
-        }
+        self.buffers.driver().wake();
     }
 }
 
@@ -251,7 +241,8 @@ impl Core {
     }
 
     fn has_work(&mut self) -> bool {
-        if !self.backlog.is_empty() || !self.io.completion().is_empty() {
+        let completions = !self.io.completion().is_empty();
+        if !self.backlog.is_empty() || completions || self.buffers.has_work() {
             return true;
         }
         let queue = self.io.submission();
@@ -299,28 +290,33 @@ impl Core {
             reaped,
             ..
         } = self;
+        let mut dry = false;
         for entry in io.completion() {
             if entry.user_data() != Key::IGNORED {
                 let key = Key::from_user_data(entry.user_data());
                 let completion = note_buffer(Completion::new(&entry), buffers);
+                dry |= completion.is_dry();
                 settle(slots, key, completion, buffers, reaped);
             }
+        }
+        if dry {
+            // Now, not when the streams see it: by then others have given theirs back.
+            buffers.grow();
         }
         for key in mem::take(&mut reaped.overfull) {
             self.push(cancellation(key));
         }
     }
 
-    fn spill(&mut self) -> bool {
-        let mut any = false;
+    /// Moves the bytes that streams have queued out of their provided buffers.
+    fn spill(&mut self) {
         for (_, slot) in self.slots.iter_mut() {
             if let (State::Stream(stream), Yields::Buffer) = (&mut slot.state, slot.yields) {
                 for item in stream.queue.iter_mut() {
-                    any |= spill_item(item, &self.buffers);
+                    spill_item(item, &self.buffers);
                 }
             }
         }
-        any
     }
 
     /// Drops what the kernel has not seen, cancels the rest and reaps until nothing is in flight
@@ -393,7 +389,7 @@ fn note_buffer(completion: Completion, buffers: &Buffers) -> Completion {
     let Some(id) = completion.buffer else {
         return completion;
     };
-    buffers.filled();
+    buffers.fill();
     if completion.result > 0 {
         return completion;
     }
@@ -466,15 +462,14 @@ fn settle(
     }
 }
 
-fn spill_item(item: &mut Item, buffers: &Buffers) -> bool {
+fn spill_item(item: &mut Item, buffers: &Buffers) {
     let Item::Completion(completion) = *item else {
-        return false;
+        return;
     };
     let Some(id) = completion.buffer else {
-        return false;
+        return;
     };
     let bytes = buffers.bytes(id, completion.result.max(0) as usize);
     *item = Item::Spilled(Box::new(bytes.to_vec()));
     buffers.publish(id);
-    true
 }

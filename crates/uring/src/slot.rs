@@ -84,6 +84,11 @@ impl Completion {
         buffer: None,
     };
 
+    /// Whether there was no buffer to receive into.
+    pub(crate) fn is_dry(self) -> bool {
+        self.result == -libc::ENOBUFS
+    }
+
     /// Count, or the error that the kernel answered.
     pub(crate) fn outcome(self) -> std::io::Result<u32> {
         if self.result < 0 {

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
@@ -113,6 +114,39 @@ fn streams_wait_for_buffers_that_are_held() {
         until("all waiting streams", || done.get() == 3).await;
         all.extend(read_all(&mut recv, 2 * 64).await);
         assert_eq!(all, pattern(2, 4 * 64));
+    });
+}
+
+/// Turns that the ring takes until as many new streams as `sockets` have what waits for each.
+async fn turns_of_a_burst(ring: &Ring, sockets: &mut [(Fd, UnixStream)]) -> u64 {
+    let before = ring.turns();
+    let reads: Vec<_> = sockets
+        .iter_mut()
+        .map(|(socket, peer)| {
+            peer.write_all(b"burst").unwrap();
+            let mut recv = ring.recv(socket);
+            glommio::spawn_local(async move {
+                // It is given back at once, as a server of small files does.
+                assert_eq!(&*recv.next().await.unwrap().unwrap(), b"burst");
+            })
+        })
+        .collect();
+    for read in reads {
+        read.await;
+    }
+    ring.turns() - before
+}
+
+#[test]
+fn a_burst_has_more_buffers_published_though_readers_give_theirs_back_at_once() {
+    run(async {
+        let ring = ring_with_buffers(512, 64);
+        let mut sockets: Vec<_> = (0..400).map(|_| socket_pair()).collect();
+        for _ in 0..4 {
+            turns_of_a_burst(&ring, &mut sockets).await;
+        }
+        let turns = turns_of_a_burst(&ring, &mut sockets).await;
+        assert!(turns <= 4, "{turns} turns: with 64 buffers it takes 7");
     });
 }
 

@@ -81,50 +81,28 @@ impl Recv {
                     return Poll::Ready(Ok(Some(Received::Spilled(*bytes))));
                 }
                 Poll::Ready(Some(Item::Completion(completion))) => {
-                    match self.answer(completion, context) {
-                        Answer::Give(answer) => return Poll::Ready(answer),
-                        Answer::Rearm => {}
-                        Answer::Wait => {
-                            self.multishot = None;
-                            return Poll::Pending;
-                        }
+                    if completion.is_dry() {
+                        self.multishot = None;
+                        let buffers = &self.ring.shared.buffers;
+                        buffers.wait(context.waker().clone());
+                        return Poll::Pending;
                     }
+                    return Poll::Ready(self.received(completion));
                 }
-                // The kernel ended it: paused, dry, or of its own accord.
+                // The kernel ended it: paused, or of its own accord.
                 Poll::Ready(None) => self.multishot = None,
                 Poll::Pending => return Poll::Pending,
             }
         }
     }
 
-    fn answer(&self, completion: Completion, context: &mut Context<'_>) -> Answer {
+    fn received(&self, completion: Completion) -> io::Result<Option<Received>> {
+        let count = completion.outcome()? as usize;
         let buffers = &self.ring.shared.buffers;
-        match completion.outcome() {
-            Ok(count) => Answer::Give(Ok(completion
-                .buffer
-                .map(|id| Received::Buffer(RecvBuf::new(buffers, id, count as usize))))),
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.find_buffers(context),
-            Err(error) => Answer::Give(Err(error)),
-        }
+        Ok(completion
+            .buffer
+            .map(|id| Received::Buffer(RecvBuf::new(buffers, id, count))))
     }
-
-    /// Buffers ran dry: see whether some came back, publish unused ones, take those that wait for
-    /// slow readers, or wait.
-    fn find_buffers(&self, context: &mut Context<'_>) -> Answer {
-        let shared = &self.ring.shared;
-        if shared.buffers.available() || shared.buffers.grow() || shared.spill() {
-            Answer::Rearm
-        } else {
-            shared.buffers.wait(context.waker().clone());
-            Answer::Wait
-        }
-    }
-}
-
-enum Answer {
-    Give(io::Result<Option<Received>>),
-    Rearm,
-    Wait,
 }
 
 fn arm(ring: &Ring, socket: &Fd) -> Multishot {
