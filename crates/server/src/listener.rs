@@ -173,7 +173,7 @@ async fn drain(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
 
 fn start(shard: &Rc<Shard>, socket: OwnedFd) {
     let serving = Serving::new(Rc::clone(shard), &Fd::from(socket));
-    glommio::spawn_local(serving).detach();
+    shard.ring.spawn(serving).detach();
 }
 
 /// What to do after accept(2) failed: nothing if only that connection did, else rest, so that a

@@ -80,12 +80,17 @@ pub(crate) async fn run(seed: Seed, control: OwnedFd, ready: impl FnOnce()) -> R
     let number = seed.number;
     let control = Fd::from(control);
     let shard = Shard::new(seed).await?;
-    glommio::spawn_local(Rc::clone(&shard.deadlines).watch()).detach();
+    let watching = Rc::clone(&shard.deadlines).watch();
+    shard.ring.spawn(watching).detach();
     let accepting: Vec<_> = shard
         .listeners
         .borrow()
         .iter()
-        .map(|socket| glommio::spawn_local(listener::accept(Rc::clone(&shard), socket.clone())))
+        .map(|socket| {
+            shard
+                .ring
+                .spawn(listener::accept(Rc::clone(&shard), socket.clone()))
+        })
         .collect();
     ready();
     control_signal(&shard.ring, &control).await;

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let mut accept = ring.accept(&Fd::from(OwnedFd::from(listener)));
             loop {
                 let socket = Fd::from(accept.next().await?);
-                glommio::spawn_local(connection(ring.clone(), socket)).detach();
+                ring.spawn(connection(ring.clone(), socket)).detach();
             }
         })
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::mem::{self, ManuallyDrop};
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::sync::atomic::{Ordering, fence};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,10 @@ const BUFFER_QUEUE_MAX: usize = 4;
 /// Descriptors (accepted connections) that it may.
 const FD_QUEUE_MAX: usize = 256;
 
+/// Whether the eventfd is switched off while the driver is awake. It must be seen switched on by a
+/// kernel that has just queued work: on x86 its store of that is a barrier, elsewhere it need not be.
+const EVENT_SWITCHED: bool = cfg!(target_arch = "x86_64");
+
 /// One ring, as the tasks of its executor share it.
 pub(crate) struct Shared {
     core: RefCell<Core>,
@@ -36,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) abilities: Abilities,
     /// Turns taken, and those that had nothing to do.
     pub(crate) turns: Cell<u64>,
+    /// Polls of the tasks that were spawned by [`crate::Ring::spawn`].
+    pub(crate) polls: Rc<Cell<u64>>,
 }
 
 struct Core {
@@ -77,6 +84,7 @@ impl Shared {
             buffers,
             abilities,
             turns: Cell::new(0),
+            polls: Rc::default(),
         })
     }
 
@@ -150,16 +158,23 @@ impl Shared {
         }
     }
 
-    /// One turn: submits what was queued, reaps what is complete and wakes who waits for it.
-    /// False if there was nothing to do.
-    pub(crate) fn turn(&self) -> bool {
+    /// Whether a turn would find more to do than to submit what is queued.
+    pub(crate) fn has_completions(&self) -> bool {
+        self.core.borrow_mut().has_completions()
+    }
+
+    /// One turn: submits what was queued, reaps what is complete and wakes who waits for it. Where nothing
+    /// is complete it waits for that, for `wait` at the most. False if there was nothing to do, or nothing
+    /// came.
+    pub(crate) fn turn(&self, wait: Option<Duration>) -> bool {
         self.count_turn();
         let mut core = self.core.borrow_mut();
+        core.set_event(false);
         if self.buffers.must_spill() {
             core.spill();
         }
         let busy = core
-            .turn()
+            .turn(wait)
             .unwrap_or_else(|error| panic!("io_uring_enter on the op ring: {error}"));
         let mut reaped = mem::take(&mut core.reaped);
         drop(core);
@@ -171,6 +186,11 @@ impl Shared {
         busy
     }
 
+    /// Notes that a task runs.
+    pub(crate) fn count_poll(&self) {
+        self.polls.set(self.polls.get() + 1);
+    }
+
     fn count_turn(&self) {
         self.turns.set(self.turns.get() + 1);
     }
@@ -179,7 +199,10 @@ impl Shared {
     /// Completions are told by the eventfd.
     pub(crate) fn has_work_or_wakes(&self, driver: &Waker) -> bool {
         self.count_turn();
-        let busy = self.core.borrow_mut().has_work();
+        let mut core = self.core.borrow_mut();
+        core.set_event(true);
+        let busy = core.has_work();
+        drop(core);
         if !busy {
             self.buffers.driver().sleep(driver);
         }
@@ -241,32 +264,47 @@ impl Core {
     }
 
     fn has_work(&mut self) -> bool {
+        self.has_completions() || !self.io.submission().is_empty()
+    }
+
+    /// Whether there is more to do than to submit what is queued.
+    fn has_completions(&mut self) -> bool {
         let completions = !self.io.completion().is_empty();
         if !self.backlog.is_empty() || completions || self.buffers.has_work() {
             return true;
         }
         let queue = self.io.submission();
-        !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
+        queue.taskrun() || queue.cq_overflow()
     }
 
-    fn turn(&mut self) -> io::Result<bool> {
-        let busy = self.has_work();
-        if busy {
-            self.enter()?;
-            self.reap();
+    fn turn(&mut self, wait: Option<Duration>) -> io::Result<bool> {
+        let wait = wait.filter(|_| !self.has_completions());
+        let mut busy = wait.is_none() && self.has_work();
+        if busy || wait.is_some() {
+            self.enter(wait)?;
+            busy |= self.reap() > 0;
         }
         let mut accepted = true;
         while accepted && !self.backlog.is_empty() {
             self.refill();
-            accepted = self.enter()?;
+            accepted = self.enter(None)?;
             self.reap();
         }
         Ok(busy)
     }
 
-    /// Submits what is queued; false if the kernel takes nothing now.
-    fn enter(&mut self) -> io::Result<bool> {
-        match self.io.submit() {
+    /// Submits what is queued, and waits for a completion if it is told how long; false if the
+    /// kernel takes nothing now.
+    fn enter(&mut self, wait: Option<Duration>) -> io::Result<bool> {
+        let entered = match wait {
+            None => self.io.submit(),
+            Some(wait) => {
+                let wait = Timespec::from(wait);
+                let submitter = self.io.submitter();
+                submitter.submit_with_args(1, &SubmitArgs::new().timespec(&wait))
+            }
+        };
+        match entered {
             Ok(_) => Ok(true),
             // A signal; the completion queue must be reaped first; or no memory for requests just
             // now. What was not submitted stays queued for the next turn.
@@ -278,11 +316,31 @@ impl Core {
             {
                 Ok(false)
             }
+            // The wait is over.
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(true),
             Err(error) => Err(error),
         }
     }
 
-    fn reap(&mut self) {
+    /// Has the kernel signal the eventfd of completions from now on, or no longer: while the driver is
+    /// awake nobody waits for it, and each would cost the executor a read.
+    fn set_event(&mut self, on: bool) {
+        if !EVENT_SWITCHED {
+            return;
+        }
+        let completions = self.io.completion();
+        if on {
+            completions.enable_eventfd();
+            // Before the look for work that follows: the kernel sets what that looks at, then looks
+            // whether it is to signal.
+            fence(Ordering::SeqCst);
+        } else if !completions.eventfd_disabled() {
+            completions.disable_eventfd();
+        }
+    }
+
+    /// Takes the completions out of the ring; how many there were.
+    fn reap(&mut self) -> usize {
         let Self {
             io,
             slots,
@@ -290,8 +348,9 @@ impl Core {
             reaped,
             ..
         } = self;
-        let mut dry = false;
+        let (mut count, mut dry) = (0, false);
         for entry in io.completion() {
+            count += 1;
             if entry.user_data() != Key::IGNORED {
                 let key = Key::from_user_data(entry.user_data());
                 let completion = note_buffer(Completion::new(&entry), buffers);
@@ -306,6 +365,7 @@ impl Core {
         for key in mem::take(&mut reaped.overfull) {
             self.push(cancellation(key));
         }
+        count
     }
 
     /// Moves the bytes that streams have queued out of their provided buffers.

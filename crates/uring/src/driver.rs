@@ -6,34 +6,54 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use futures_lite::future::yield_now;
 use glommio::io::BufferedFile;
 
 use crate::core::Shared;
 
+/// How long the driver goes on waiting on the ring itself after the executor had its say. Timers
+/// and other things of the executor's own may be late by as much.
+const STAY: Duration = Duration::from_millis(1);
+
 /// Drives the ring until its last clone is gone.
 ///
-/// While there is work it takes a turn, then lets the tasks that it woke run (what they queue
-/// goes out in one batch with its next turn). When there is none it waits for an op to be queued
-/// or for the eventfd, which the kernel signals with each batch of completions.
+/// What tasks queue goes out with the next look for completions, or when no other task ran since the
+/// driver did: then it waits for a moment on the ring itself, which is one syscall where the executor's
+/// own sleep is five. After that moment, as the executor would never see to anything else, it waits for
+/// an op to be queued or for the eventfd, which the kernel signals with each batch of completions.
 pub(crate) async fn drive(ring: Weak<Shared>, event: Event) {
     let event = Rc::new(event);
     let mut signal: Option<Signal> = None;
+    let mut awake = Instant::now();
+    let mut polls = 0;
+    let mut postponed = false;
     while let Some(shared) = ring.upgrade() {
-        let busy = shared.turn();
+        let alone = polls == shared.polls.get();
+        polls = shared.polls.get();
+        // Once, for others to queue more.
+        postponed = !alone && !postponed && !shared.has_completions();
+        let busy = postponed || shared.turn(time_to_stay(alone, awake));
         drop(shared);
-        if busy {
+        if busy || !alone {
             yield_now().await;
-        } else {
-            let signal = signal.get_or_insert_with(|| Signal::new(&event));
-            poll_fn(|context| poll_work(&ring, signal, context)).await;
+            continue;
         }
+        let sleeping = signal.get_or_insert_with(|| Signal::new(&event));
+        poll_fn(|context| poll_work(&ring, sleeping, context)).await;
         // One that was taken is read anew when the next sleep begins.
-        if signal.as_ref().is_some_and(|signal| signal.taken) {
+        if sleeping.taken {
             signal = None;
         }
+        awake = Instant::now();
     }
+}
+
+/// How long to wait on the ring itself, if there is nothing else to do.
+fn time_to_stay(alone: bool, awake: Instant) -> Option<Duration> {
+    let left = alone.then(|| STAY.saturating_sub(awake.elapsed()));
+    left.filter(|left| !left.is_zero())
 }
 
 fn poll_work(ring: &Weak<Shared>, signal: &mut Signal, context: &mut Context<'_>) -> Poll<()> {

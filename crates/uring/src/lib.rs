@@ -13,7 +13,8 @@
 //!                      the driver task, one for each ring
 //!                                  |  nothing left to do
 //!                                  v
-//!              eventfd read on glommio's ring: the executor sleeps in one place
+//!              a wait on the op ring itself, of a millisecond in all; after that
+//!              an eventfd read on glommio's ring, on which the executor sleeps
 //! ```
 //!
 //! # Contract
@@ -27,6 +28,8 @@
 //!   produces (an accepted connection, an opened file, a filled buffer) is released.
 //! * A cancelled op may have had its effect: bytes sent or spliced by then stay sent.
 //! * The ring ends with its last clone and last op.
+//! * Tasks are spawned by [`Ring::spawn`]. Others work as well, but a wake-up of theirs that is not the
+//!   ring's doing may be seen a millisecond late, as may timers and glommio's own I/O.
 //!
 //! # Example
 //!

@@ -1,9 +1,13 @@
 //! The ring as its users see it, and its set-up.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
+use glommio::Task;
 use io_uring::IoUring;
 use rustix::event::EventfdFlags;
 
@@ -82,12 +86,29 @@ impl Ring {
         Ok(Self { shared })
     }
 
+    /// Spawns a task on the executor, and lets the ring know whenever it runs.
+    ///
+    /// The ring waits in the kernel, and with it the executor, when none of these tasks has run for a
+    /// moment: for up to a millisecond, until the executor has looked after its own things again. Any
+    /// other task of the executor (spawned by glommio's means, or its first) may wait for as long.
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        glommio::spawn_local(Counted {
+            polls: Rc::clone(&self.shared.polls),
+            future,
+        })
+    }
+
     /// Lets the ring take a turn and other tasks run.
     ///
     /// A task that computes for long, or that yields in a loop, calls this rather than a bare
     /// yield: while it keeps the executor from sleeping, completions would wait for the executor's
     /// next look at its own ring.
     pub async fn yield_now(&self) {
+        self.shared.count_poll();
         self.shared.wake_driver();
         futures_lite::future::yield_now().await;
     }
@@ -100,6 +121,25 @@ impl Ring {
     /// What this ring uses beyond Linux 6.1.
     pub fn abilities(&self) -> Abilities {
         self.shared.abilities
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A future whose polls are counted.
+    struct Counted<F> {
+        polls: Rc<Cell<u64>>,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Counted<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let counted = self.project();
+        counted.polls.set(counted.polls.get() + 1);
+        counted.future.poll(context)
     }
 }
 

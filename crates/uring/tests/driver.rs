@@ -3,7 +3,7 @@
 mod support;
 
 use std::cell::Cell;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -11,11 +11,15 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::SendFlags;
 use support::{arm, child, is_child, pipe, ring, run, settle, socket_pair};
 use tidegate_uring::{Config, Fd, Ring};
 
 /// Turns after which a ready op must have been seen.
 const TURNS_MAX: usize = 1000;
+
+/// Bytes sent to and fro in which a timer must have come.
+const EXCHANGES_MAX: usize = 1_000_000;
 
 #[test]
 fn yield_now_lets_completions_in_beside_a_task_that_spins() {
@@ -40,6 +44,44 @@ fn yield_now_lets_completions_in_beside_a_task_that_spins() {
             }
             assert_eq!(seen.get(), round);
         }
+    });
+}
+
+#[test]
+fn timers_come_through_beside_a_conversation_that_never_pauses() {
+    run(async {
+        let ring = ring();
+        let (socket, mut peer) = socket_pair();
+        // Ends with the socket, whose last op ends with the ring.
+        thread::spawn(move || {
+            let mut byte = [0];
+            while peer.read_exact(&mut byte).is_ok() {
+                peer.write_all(&byte).unwrap();
+            }
+        });
+        let over = Rc::new(Cell::new(false));
+        let timer_over = Rc::clone(&over);
+        let timer = ring.spawn(async move {
+            glommio::timer::sleep(Duration::from_millis(5)).await;
+            timer_over.set(true);
+        });
+        let talk_ring = ring.clone();
+        let talk = ring.spawn(async move {
+            let mut recv = talk_ring.recv(&socket);
+            for _ in 0..EXCHANGES_MAX {
+                if over.get() {
+                    return;
+                }
+                talk_ring
+                    .send(&socket, "x".into(), SendFlags::empty())
+                    .await
+                    .unwrap();
+                assert_eq!(&*recv.next().await.unwrap().unwrap(), b"x");
+            }
+            panic!("the timer never came");
+        });
+        talk.await;
+        timer.await;
     });
 }
 
