@@ -21,7 +21,7 @@ use tidegate_uring::{Fd, Recv};
 
 use crate::answer::{Answer, Body, Reply};
 use crate::deadlines::{Key, Phase};
-use crate::look_up::{Wanted, look_up};
+use crate::look_up::{Looked, Wanted, look_up};
 use crate::send::{send_all, send_body, send_now};
 use crate::shard::{Scratch, Shard};
 
@@ -416,6 +416,17 @@ impl Connection {
             && !self.shard.keeps_none()
     }
 
+    /// What is left to do with the answer to a request that was looked up.
+    fn send_looked(&self, looked: Looked) -> Todo {
+        Todo {
+            unsent: Some(looked.bytes),
+            next: match looked.body {
+                Some(body) => Next::send(body, looked.persistent),
+                None => self.after(looked.persistent),
+            },
+        }
+    }
+
     /// What is left to do after a response that took waiting.
     fn after(&self, persistent: bool) -> Next {
         match self.farewell() {
@@ -453,11 +464,13 @@ impl Connection {
             }
             let next = match todo.next {
                 Next::LookUp(wanted) => {
-                    let persistent = look_up(&self, *wanted).await?;
-                    self.after(persistent)
+                    // Boxed again: it is much larger than a transfer, and that may last for hours.
+                    let looked = Box::pin(look_up(&self, *wanted)).await?;
+                    todo = self.send_looked(looked);
+                    continue;
                 }
-                Next::Send(rest) => {
-                    send_body(&self, rest.body).await?;
+                Next::Send(mut rest) => {
+                    send_body(&self, &mut rest.body).await?;
                     self.after(rest.persistent)
                 }
                 next => next,
@@ -531,5 +544,21 @@ impl Todo {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.shard.deadlines.leave(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of the future that `function` makes.
+    fn future_bytes<A, B, F: Future>(_function: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_transfer_has_no_room_for_a_look_up() {
+        // One for each download that is under way or stalled.
+        assert!(future_bytes(Connection::carry_on) <= 1024);
     }
 }

@@ -3,14 +3,13 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use rustix::net::SendFlags;
+use bytes::Bytes;
 use tidegate_http::{Accepted, Head, Status, navigates, parse, prefers_json};
 use tidegate_site::{Error as SiteError, File, Found, Site, Wanted as Lookup};
 
 use crate::answer::{Body, Reply};
 use crate::connection::{Closed, Connection};
 use crate::deadlines::Phase;
-use crate::send::{send_all, send_body};
 
 /// A request that is to be looked up.
 pub(crate) struct Wanted {
@@ -30,28 +29,20 @@ enum Outcome {
     Refused(Status, Option<Rc<File>>),
 }
 
-/// Looks up what is wanted and sends the answer: whether the connection goes on after it.
-pub(crate) async fn look_up(connection: &Connection, wanted: Wanted) -> Result<bool, Closed> {
-    // Neither a disk nor a transfer is hurried by the connection's deadline.
-    connection.enter(Phase::Transfer);
-    let mut out = Vec::with_capacity(512);
-    let (body, persistent) = answer(connection, &wanted, &mut out).await?;
-    let flags = match body {
-        Some(_) => SendFlags::MORE,
-        None => SendFlags::empty(),
-    };
-    send_all(connection, out.into(), flags).await?;
-    if let Some(body) = body {
-        send_body(connection, body).await?;
-    }
-    Ok(persistent)
+/// The answer to a request that was looked up.
+pub(crate) struct Looked {
+    /// What of it is in memory.
+    pub(crate) bytes: Bytes,
+    /// What follows these.
+    pub(crate) body: Option<Body>,
+    /// Whether the connection goes on after it.
+    pub(crate) persistent: bool,
 }
 
-async fn answer(
-    connection: &Connection,
-    wanted: &Wanted,
-    out: &mut Vec<u8>,
-) -> Result<(Option<Body>, bool), Closed> {
+/// Looks up what is wanted, and answers it.
+pub(crate) async fn look_up(connection: &Connection, wanted: Wanted) -> Result<Looked, Closed> {
+    // A disk is not hurried by the connection's deadline.
+    connection.enter(Phase::Transfer);
     let shard = &connection.shard;
     // It was parsed before, when it came in.
     let Ok(Some(head)) = parse(&wanted.head, &shard.http) else {
@@ -66,10 +57,20 @@ async fn answer(
     let date = shard.clock.date(Instant::now());
     let answer = connection.answer_to(&head, &path, site, wanted.reply, &date);
     let persistent = wanted.reply.persistent;
-    Ok(match outcome {
-        Outcome::Found(found) => answer.found(found, out),
-        Outcome::Moved(status, location) => (answer.redirect(status, &location, out), persistent),
-        Outcome::Refused(status, page) => (answer.refuse(status, page.as_ref(), out), persistent),
+    let mut out = Vec::with_capacity(512);
+    let (body, persistent) = match outcome {
+        Outcome::Found(found) => answer.found(found, &mut out),
+        Outcome::Moved(status, location) => {
+            (answer.redirect(status, &location, &mut out), persistent)
+        }
+        Outcome::Refused(status, page) => {
+            (answer.refuse(status, page.as_ref(), &mut out), persistent)
+        }
+    };
+    Ok(Looked {
+        bytes: out.into(),
+        body,
+        persistent,
     })
 }
 

@@ -17,11 +17,14 @@ use crate::connection::{Closed, Connection};
 use crate::deadlines::Phase;
 
 /// Sends what follows the head of a response.
-pub(crate) async fn send_body(connection: &Connection, body: Body) -> Result<(), Closed> {
+pub(crate) async fn send_body(connection: &Connection, body: &mut Body) -> Result<(), Closed> {
     match body {
-        Body::Range(file, range) => send_range(connection, &file, range).await,
-        Body::Parts(file, parts) => send_parts(connection, &file, &parts).await,
-        Body::Listing(listing, streamed) => send_listing(connection, *listing, streamed).await,
+        Body::Range(file, range) => send_range(connection, file, range.clone()).await,
+        // Boxed, so that a transfer of one range, which is the rule, has no room for them.
+        Body::Parts(file, parts) => Box::pin(send_parts(connection, file, parts)).await,
+        Body::Listing(listing, streamed) => {
+            Box::pin(send_listing(connection, listing, *streamed)).await
+        }
     }
 }
 
@@ -61,7 +64,7 @@ async fn send_parts(connection: &Connection, file: &File, parts: &Multipart) -> 
 
 async fn send_listing(
     connection: &Connection,
-    mut listing: Listing,
+    listing: &mut Listing,
     streamed: Streamed,
 ) -> Result<(), Closed> {
     while let Some(piece) = listing.next_piece() {

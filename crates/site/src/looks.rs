@@ -45,7 +45,10 @@ impl<K: Clone + Eq + Hash, T: Clone> Looks<K, T> {
     /// waited: at most one is ever under way.
     ///
     /// Dropped while it looks: it is given up, and the next of those that wait looks.
-    pub(crate) async fn share(&self, key: K, now: Instant, look: impl Future<Output = T>) -> T {
+    ///
+    /// `look` makes its future only when it is polled: handed over as one it would have a place in
+    /// this future for each of its moves, and a look-up is kilobytes.
+    pub(crate) async fn share(&self, key: K, now: Instant, look: impl AsyncFnOnce() -> T) -> T {
         let mut waited = false;
         while let Some(other) = self.under_way(&key) {
             let trusted = waited || now < other.began + self.valid;
@@ -57,7 +60,7 @@ impl<K: Clone + Eq + Hash, T: Clone> Looks<K, T> {
             waited = true;
         }
         let looking = Looking::begin(self, key, now);
-        let outcome = look.await;
+        let outcome = look().await;
         looking.end(outcome.clone());
         outcome
     }
@@ -156,14 +159,14 @@ mod tests {
     fn a_look_is_shared_by_all_who_come_meanwhile() {
         let (looks, now) = looks();
         block_on(async {
-            let mut first = pin!(looks.share(1, now, slow(1)));
+            let mut first = pin!(looks.share(1, now, || slow(1)));
             assert!(poll_once(&mut first).await.is_none());
-            let mut second = pin!(looks.share(1, now, pending()));
+            let mut second = pin!(looks.share(1, now, pending));
             assert!(poll_once(&mut second).await.is_none());
-            assert_eq!(looks.share(2, now, ready(2)).await, 2);
+            assert_eq!(looks.share(2, now, || ready(2)).await, 2);
             assert_eq!(first.await, 1);
             assert_eq!(second.await, 1);
-            assert_eq!(looks.share(1, now, ready(3)).await, 3);
+            assert_eq!(looks.share(1, now, || ready(3)).await, 3);
         });
         assert!(looks.under_way.borrow().is_empty());
     }
@@ -172,10 +175,10 @@ mod tests {
     fn a_look_that_is_dropped_is_made_by_the_next() {
         let (looks, now) = looks();
         block_on(async {
-            let mut first = Box::pin(looks.share(1, now, pending()));
+            let mut first = Box::pin(looks.share(1, now, pending));
             assert!(poll_once(&mut first).await.is_none());
-            let mut second = pin!(looks.share(1, now, ready(2)));
-            let mut third = pin!(looks.share(1, now, ready(3)));
+            let mut second = pin!(looks.share(1, now, || ready(2)));
+            let mut third = pin!(looks.share(1, now, || ready(3)));
             assert!(poll_once(&mut second).await.is_none());
             assert!(poll_once(&mut third).await.is_none());
             drop(first);
@@ -189,10 +192,10 @@ mod tests {
         let (looks, now) = looks();
         let later = now + VALID;
         block_on(async {
-            let mut first = pin!(looks.share(1, now, slow(1)));
+            let mut first = pin!(looks.share(1, now, || slow(1)));
             assert!(poll_once(&mut first).await.is_none());
-            let mut second = pin!(looks.share(1, later, slow(2)));
-            let mut third = pin!(looks.share(1, later + VALID, pending()));
+            let mut second = pin!(looks.share(1, later, || slow(2)));
+            let mut third = pin!(looks.share(1, later + VALID, pending));
             assert!(poll_once(&mut second).await.is_none());
             assert!(poll_once(&mut third).await.is_none());
             assert_eq!(first.await, 1);

@@ -103,7 +103,7 @@ impl Release {
     /// One request looks, and the others wait for it. Dropped: the next looks.
     pub(crate) async fn look(&self, now: Instant, numbers: &Numbers) -> Result<Tree, Error> {
         if now >= self.trusted_until.get() {
-            let look = async {
+            let look = async || {
                 self.look_again(numbers).await?;
                 self.trusted_until.set(now + self.valid);
                 Ok(())

@@ -334,7 +334,7 @@ impl Site {
         if let Some(known) = trusted(&self.shared.cache.borrow(), name, now) {
             return Ok(Answer::Known(known.clone()));
         }
-        let look = self.look(tree, purpose, path, now);
+        let look = || self.look(tree, purpose, path, now);
         self.shared.looks.share(name.to_key(), now, look).await
     }
 

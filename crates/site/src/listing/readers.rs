@@ -71,7 +71,7 @@ impl Readers {
         if let Some(entries) = self.kept(&key, now) {
             return Ok(entries);
         }
-        let reading = async {
+        let reading = async || {
             let entries = self.read_in_turn(tree, directory, config).await?;
             self.keep(key.clone(), &entries, now + self.valid);
             Ok(entries)
