@@ -6,12 +6,8 @@ use rustix::fs::Statx;
 use tidegate_http::{Coding, ETag, Representation, RepresentationFields, Validators};
 
 use crate::content_tag;
-use crate::file::{Content, Identity, modified};
+use crate::file::{Content, Identity, MADE_UP_SECONDS, modified};
 use crate::rules::Set;
-
-/// Modification times up to this one, the first second of 1990, are made up: reproducible builds and
-/// archives set 0 or 1, zip 1980, npm 1985, the same for every content.
-const MADE_UP_SECONDS: u64 = 631_152_000;
 
 /// What a file is sent for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

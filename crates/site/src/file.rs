@@ -4,7 +4,7 @@ use std::mem;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use rustix::fs::{FileType, Statx, fstat};
+use rustix::fs::{FileType, Statx, StatxTimestamp, fstat};
 use tidegate_http::{Coding, RepresentationFields, Validators};
 use tidegate_uring::{Fd, Ring};
 
@@ -27,7 +27,7 @@ pub struct File {
 
 /// Where a file's bytes are.
 pub enum Content {
-    /// In memory: all of them.
+    /// In memory: all of them. Other cores may hold the same ones.
     Memory(Bytes),
     /// In the file, to be spliced.
     File(Fd),
@@ -54,7 +54,7 @@ impl File {
         self.fields.vary()
     }
 
-    /// Bytes of memory that it takes.
+    /// Bytes of memory that it takes, whoever else holds its content.
     pub(crate) fn memory(&self) -> u64 {
         let content = match &self.content {
             Content::Memory(bytes) => bytes.len(),
@@ -121,24 +121,75 @@ impl Identity {
     }
 }
 
+/// Times up to this one, the first second of 1990, are made up: reproducible builds and archives set
+/// 0 or 1, zip 1980, npm 1985, the same for every content.
+pub(crate) const MADE_UP_SECONDS: u64 = 631_152_000;
+
 /// Two changes within this time may leave the same modification time: the kernel's clock for it
 /// ticks every 1 to 10 ms, and before Linux 6.13 nothing finer is to be had.
 const CLOCK_TICK: Duration = Duration::from_millis(20);
 
-/// Whether the file has not been changed just before `now`, so that a change after it was looked
-/// at shows in its identity.
+/// Whether the file has not been changed just before `now`, which is no later than when it was looked
+/// at, so that any change after the look shows in its identity. Its time of change, which nobody can
+/// set back, must be as old as that of its content.
 pub(crate) fn is_settled(stat: &Statx, now: SystemTime) -> bool {
-    let changed = modified(stat).unwrap_or(SystemTime::UNIX_EPOCH);
-    now.duration_since(changed)
-        .is_ok_and(|age| age > CLOCK_TICK)
+    [stat.stx_mtime, stat.stx_ctime].iter().all(|time| {
+        let time = time_of(*time).unwrap_or(SystemTime::UNIX_EPOCH);
+        now.duration_since(time).is_ok_and(|age| age > CLOCK_TICK)
+    })
+}
+
+/// Whether files of this identity have one content, whoever looks and when: a change after `now`
+/// will show, and the file system notes the times of changes.
+pub(crate) fn tells_versions_apart(stat: &Statx, now: SystemTime) -> bool {
+    is_settled(stat, now) && stat.stx_ctime.tv_sec > MADE_UP_SECONDS as i64
 }
 
 /// When the file was modified; `None` before 1970.
 pub(crate) fn modified(stat: &Statx) -> Option<SystemTime> {
-    let seconds = u64::try_from(stat.stx_mtime.tv_sec).ok()?;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, stat.stx_mtime.tv_nsec))
+    time_of(stat.stx_mtime)
+}
+
+/// `None` before 1970.
+fn time_of(time: StatxTimestamp) -> Option<SystemTime> {
+    let seconds = u64::try_from(time.tv_sec).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, time.tv_nsec))
 }
 
 pub(crate) fn file_type(stat: &Statx) -> FileType {
     FileType::from_raw_mode(u32::from(stat.stx_mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{AtFlags, statx};
+
+    use super::*;
+    use crate::root::FIELDS;
+
+    #[test]
+    fn a_file_is_settled_when_both_its_times_are_past() {
+        let file = tempfile::tempfile().unwrap();
+        let mut stat = statx(&file, c"", AtFlags::EMPTY_PATH, FIELDS).unwrap();
+        let now = 2 * MADE_UP_SECONDS as i64;
+        // Modified, changed, settled, shared.
+        let cases = [
+            (now - 60, now - 60, true, true),
+            (now - 60, now, false, false),
+            (now, now - 60, false, false),
+            (now + 60, now - 60, false, false),
+            (0, now - 60, true, true),
+            (now - 60, 0, true, false),
+            (0, MADE_UP_SECONDS as i64, true, false),
+        ];
+        for (modified, changed, settled, shared) in cases {
+            stat.stx_mtime.tv_sec = modified;
+            stat.stx_mtime.tv_nsec = 0;
+            stat.stx_ctime.tv_sec = changed;
+            stat.stx_ctime.tv_nsec = 0;
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now as u64);
+            let found = (is_settled(&stat, now), tells_versions_apart(&stat, now));
+            assert_eq!(found, (settled, shared), "{modified} {changed}");
+        }
+    }
 }

@@ -18,7 +18,8 @@
 //!                             `--> directory, listing, fallback, error page
 //! ```
 //!
-//! A [`Sites`] belongs to one core. Nothing here blocks its executor: every call that may wait for
+//! A [`Sites`] belongs to one core; what a process has once for all of them are the bytes of small files
+//! and the hashes of contents. Nothing here blocks its executor: every call that may wait for
 //! a disk is an op of the ring, or done on another thread (listings, hashes of large files).
 //!
 //! Nothing is answered with what was seen longer than the cache's time ago: who comes while another
@@ -29,6 +30,7 @@
 //! [`Site::cached`] first; what it knows is final. Then [`Site::redirect`], and [`Site::find`] only
 //! for paths it has nothing for: so no path that a redirect catches ever gets into the cache.
 
+mod bodies;
 mod cache;
 mod candidates;
 mod config;

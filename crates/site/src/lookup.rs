@@ -12,11 +12,12 @@ use rustix::fs::{FileType, Statx};
 use tidegate_http::Coding;
 use tidegate_uring::Fd;
 
+use crate::bodies;
 use crate::candidates::{Candidate, candidates};
 use crate::config::SiteConfig;
 use crate::describe::{Common, Purpose, validators};
 use crate::error::Error;
-use crate::file::{Content, File, Identity, file_type, is_settled};
+use crate::file::{Content, File, Identity, file_type, is_settled, tells_versions_apart};
 use crate::names::{parent, relative};
 use crate::resource::{Resource, Seen};
 use crate::root::{Tree, allow_waiting};
@@ -59,6 +60,8 @@ pub(crate) struct Lookup<'a> {
 struct Opened {
     file: Fd,
     stat: Statx,
+    /// Before it was looked at.
+    now: SystemTime,
 }
 
 impl<'a> Lookup<'a> {
@@ -156,10 +159,11 @@ impl<'a> Lookup<'a> {
             }
             Err(error) => return Err(error),
         };
+        let now = SystemTime::now();
         let stat = self.tree.stat_open(&file).await?;
         self.note(name, Some(&stat));
         if file_type(&stat) == FileType::RegularFile {
-            Ok(Some(Opened { file, stat }))
+            Ok(Some(Opened { file, stat, now }))
         } else {
             Ok(None)
         }
@@ -173,8 +177,7 @@ impl<'a> Lookup<'a> {
     }
 
     async fn resource(&mut self, name: CString, opened: Opened) -> Result<Resource, Error> {
-        let now = SystemTime::now();
-        let Opened { file, stat } = opened;
+        let Opened { file, stat, now } = opened;
         let codings = &self.config.precompressed;
         let beside = parent(&name);
         let (beside_stat, sought) = zip(
@@ -294,15 +297,24 @@ impl Making<'_> {
         }))
     }
 
-    /// The bytes of a small file; a larger one stays where it is.
+    /// The bytes of a small file, read only if no core has them; a larger one stays where it is.
     async fn content(&mut self, file: Fd, stat: &Statx) -> Result<Content, Error> {
         let len = match usize::try_from(stat.stx_size) {
             Ok(len) if len <= self.inline_max => len,
             _ => return Ok(Content::File(file)),
         };
+        let identity = Identity::of(stat);
+        let shared = tells_versions_apart(stat, self.now);
+        if shared && let Some(bytes) = bodies::find(&identity) {
+            return Ok(Content::Memory(bytes));
+        }
         let bytes = self.read(&file, len).await?;
         if bytes.len() == len {
-            return Ok(Content::Memory(bytes.into()));
+            return Ok(Content::Memory(if shared {
+                bodies::share(identity, bytes)
+            } else {
+                bytes.into()
+            }));
         }
         // Its length has changed since it was looked at. What is sent from the file itself will be
         // as long as was said, or come out short and end the connection.

@@ -5,6 +5,7 @@ use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use glommio::{LocalExecutorBuilder, Placement};
@@ -60,6 +61,11 @@ impl Tree {
     pub(crate) fn set_modified(&self, name: &str, time: SystemTime) {
         set_modified(&self.path(name), time);
     }
+}
+
+/// Lets all files become so old that any further change leaves other times.
+pub(crate) fn settle() {
+    thread::sleep(Duration::from_millis(50));
 }
 
 fn age_all(directory: &Path) {
