@@ -4,7 +4,7 @@ use std::mem;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use rustix::fs::{FileType, Statx, StatxTimestamp, fstat};
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statx};
 use tidegate_http::{Coding, RepresentationFields, Validators};
 use tidegate_uring::{Fd, Ring};
 
@@ -94,9 +94,10 @@ impl Drop for File {
     }
 }
 
-/// Looks at the open file only: no disk is waited for.
+/// By what the kernel knows of the open file: neither a disk nor a server of files is waited for.
 fn is_deleted(fd: &Fd) -> bool {
-    fstat(fd).is_ok_and(|stat| stat.st_nlink == 0)
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    statx(fd, c"", flags, StatxFlags::NLINK).is_ok_and(|stat| stat.stx_nlink == 0)
 }
 
 /// What changes when a file is changed or replaced.
