@@ -11,6 +11,7 @@ mod cli;
 mod compress;
 mod conditionals;
 mod connections;
+mod drop_behind;
 mod fallbacks;
 mod files;
 mod freshness;

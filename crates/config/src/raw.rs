@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::units::{Cores, Count, Period, Size};
+use crate::units::{Cores, Count, Period, Size, SizeOrOff};
 
 /// A value that may be left out.
 pub(crate) type Field<T> = Option<Spanned<T>>;
@@ -73,6 +73,7 @@ pub(crate) struct Io {
     pub(crate) recv_buffers: Field<Count>,
     pub(crate) recv_buffer_size: Field<Size>,
     pub(crate) cold_workers: Field<Count>,
+    pub(crate) drop_behind: Field<SizeOrOff>,
 }
 
 #[derive(Default, Deserialize)]

@@ -110,6 +110,10 @@ pub struct Io {
     pub recv_buffer_size: usize,
     /// Kernel threads on each core for reads that have to wait for a disk, at least 1.
     pub cold_workers: u32,
+    /// Of files of at least so many bytes, what had to be read from the disk is given back
+    /// behind the transfer; none: it stays in memory.
+    #[serde(serialize_with = "units::size_or_off")]
+    pub drop_behind: Option<u64>,
 }
 
 /// `[cache]`
@@ -230,6 +234,7 @@ impl Default for Io {
             recv_buffers: 1024,
             recv_buffer_size: 4 << 10,
             cold_workers: 16,
+            drop_behind: None,
         }
     }
 }

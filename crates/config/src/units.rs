@@ -38,6 +38,10 @@ pub(crate) struct Period(pub(crate) Duration);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size(pub(crate) u64);
 
+/// A size as typed, or "off".
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SizeOrOff(pub(crate) Option<u64>);
+
 /// A whole number as typed, not yet held against its range.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Count(pub(crate) i64);
@@ -118,6 +122,19 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+impl<'de> Deserialize<'de> for SizeOrOff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Typed {
+            expecting: "\"off\" or a size such as \"16m\"",
+            text: Some(|text| parse_size_or_off(text).map(Self)),
+            integer: Some(|bytes| match u64::try_from(bytes) {
+                Ok(bytes) => Ok(Self(Some(bytes))),
+                Err(_) => Err(ValueError::new(format!("{bytes} is not a size"))),
+            }),
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Typed {
@@ -145,6 +162,13 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, ValueError> {
             "`{text}` is not a size: write digits and, if wanted, one of the units k, m, g, such as \"16k\""
         ))
     })
+}
+
+fn parse_size_or_off(text: &str) -> Result<Option<u64>, ValueError> {
+    match text {
+        "off" => Ok(None),
+        size => parse_size(size).map(Some),
+    }
 }
 
 /// Writes a duration of whole milliseconds: hours or seconds where they come out even.
@@ -183,6 +207,15 @@ where
 {
     let bytes = (*value).try_into().map_err(S::Error::custom)?;
     to.serialize_str(&format_size(bytes))
+}
+
+/// For `serialize_with` on fields that hold a number of bytes, or none where they are off.
+#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+pub(crate) fn size_or_off<S: Serializer>(value: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(bytes) => size(bytes, to),
+        None => to.serialize_str("off"),
+    }
 }
 
 type FromText<T> = fn(&str) -> Result<T, ValueError>;

@@ -60,7 +60,7 @@
 //!         socket.set_nonblocking(true).unwrap();
 //!
 //!         let (socket, file) = (OwnedFd::from(socket), OwnedFd::from(file));
-//!         let options = Options { stall: Duration::from_secs(60) };
+//!         let options = Options { stall: Duration::from_secs(60), drop_behind: false };
 //!         sendfile(&ring, &pool, &Fd::from(socket), &Fd::from(file), 7..12, &options)
 //!             .await
 //!             .unwrap();
@@ -71,11 +71,13 @@
 //!     });
 //! ```
 
+mod behind;
 mod budget;
 mod cork;
 mod error;
 mod pipe;
 mod pool;
+mod popular;
 mod queue;
 mod residency;
 mod sending;
@@ -105,6 +107,13 @@ pub struct Options {
     /// there is room for more. Waits for the disk or for a pipe are not the peer's fault and do not
     /// start this time.
     pub stall: Duration,
+    /// Give back the memory of what was read from the disk for this transfer, behind what the
+    /// peer took: `POSIX_FADV_DONTNEED`, 2 MiB at a time, the last of it a second after the transfer.
+    ///
+    /// A file that is all in memory stays there, and so does one that was asked for from its first
+    /// byte by another such transfer of this process in the last ten minutes, on whichever core.
+    /// Of one that is in memory in parts, what follows the first part that is not goes.
+    pub drop_behind: bool,
 }
 
 /// Sends the bytes of `file` from `range.start` to `range.end` (exclusive) to `socket`.
@@ -121,7 +130,7 @@ pub struct Options {
 /// Dropped: bytes that the socket took are sent, how many is not told. A pipe with bytes in it is
 /// closed and the pool may make another at once, even if a worker of the ring is still reading
 /// into the old one: until the disk answers there may be as many pipes too many as the ring has
-/// workers.
+/// workers. The last few MiB that were brought in are not given back.
 pub async fn sendfile(
     ring: &Ring,
     pool: &Rc<Pool>,
@@ -131,12 +140,11 @@ pub async fn sendfile(
     options: &Options,
 ) -> Result<(), Error> {
     debug_assert!(is_nonblocking(socket), "the socket carries O_NONBLOCK");
-    let mut sending = Sending::new(ring, pool, socket, file, range, options.stall);
+    let mut sending = Sending::new(ring, pool, socket, file, range, options);
     let result = sending.run().await;
-    result.map_err(|kind| Error {
-        sent: sending.sent(),
-        kind,
-    })
+    let sent = sending.sent();
+    sending.finish();
+    result.map_err(|kind| Error { sent, kind })
 }
 
 fn is_nonblocking(socket: &Fd) -> bool {

@@ -14,6 +14,8 @@ use rustix::param::page_size;
 use tidegate_uring::advise::Advise;
 use tidegate_uring::{Fd, Op, Ring, unacknowledged};
 
+use crate::Options;
+use crate::behind::Behind;
 use crate::cork::Cork;
 use crate::error::ErrorKind;
 use crate::pool::{Lease, Permit, Pool};
@@ -50,6 +52,8 @@ pub(crate) struct Sending<'a> {
     /// The last one started. Not awaited: what counts is that it runs. It is cancelled, if it has
     /// not started, when the next one replaces it or the transfer ends.
     read_ahead: Option<Op<Advise>>,
+    /// `None`: what is brought in stays in memory.
+    behind: Option<Behind>,
 }
 
 impl<'a> Sending<'a> {
@@ -59,7 +63,7 @@ impl<'a> Sending<'a> {
         socket: &'a Fd,
         file: &'a Fd,
         range: Range<u64>,
-        stall: Duration,
+        options: &Options,
     ) -> Self {
         Self {
             ring,
@@ -67,9 +71,10 @@ impl<'a> Sending<'a> {
             socket,
             file,
             long: range.end.saturating_sub(range.start) >= LONG_BYTES_MIN,
+            behind: options.drop_behind.then(|| Behind::new(file, range.start)),
             bytes: Transfer::new(range),
             prober: Prober::default(),
-            stall: Stall::new(stall),
+            stall: Stall::new(options.stall),
             woken_by: None,
             met_disk: false,
             read_ahead: None,
@@ -80,6 +85,13 @@ impl<'a> Sending<'a> {
         self.bytes.sent()
     }
 
+    /// To be called after the last byte, or in place of it.
+    pub(crate) fn finish(self) {
+        if let Some(behind) = self.behind {
+            behind.finish(self.ring, self.file);
+        }
+    }
+
     pub(crate) async fn run(&mut self) -> Result<(), ErrorKind> {
         let _cork = self.long.then(|| Cork::new(self.socket));
         let mut turn = 0;
@@ -87,6 +99,7 @@ impl<'a> Sending<'a> {
         while !self.bytes.is_complete() {
             let lease = self.fill().await?;
             self.drain(lease).await?;
+            self.give_back();
             let sent = self.bytes.sent();
             if !self.bytes.is_complete() && sent - turn >= QUANTUM {
                 turn = sent;
@@ -144,6 +157,9 @@ impl<'a> Sending<'a> {
         let chunk = self.chunk(lease);
         let splice = lease.fill().fill_cold(self.ring, self.file, &chunk);
         self.met_disk = true;
+        if let Some(behind) = &mut self.behind {
+            behind.absent();
+        }
         self.read_ahead(&chunk, lease);
         let count = splice.await.map_err(ErrorKind::File)?;
         drop(permit);
@@ -153,7 +169,11 @@ impl<'a> Sending<'a> {
     }
 
     fn filled(&mut self, count: usize) -> Result<(), ErrorKind> {
+        let start = self.bytes.position();
         self.bytes.filled(count);
+        if let Some(behind) = &mut self.behind {
+            behind.filled(start..start + count as u64);
+        }
         if count == 0 {
             Err(ErrorKind::Truncated)
         } else {
@@ -173,6 +193,19 @@ impl<'a> Sending<'a> {
             .ring
             .fadvise(self.file, after.start, len, Advice::WillNeed);
         self.read_ahead = Some(advise);
+    }
+
+    /// Gives the memory back of what the peer has taken.
+    fn give_back(&mut self) {
+        let position = self.bytes.position();
+        let Some(behind) = &mut self.behind else {
+            return;
+        };
+        if behind.is_due(position) {
+            // A socket that cannot tell counts as one that holds nothing.
+            let queued = unacknowledged(self.socket).unwrap_or(0) as u64;
+            behind.give_back(self.ring, self.file, position.saturating_sub(queued));
+        }
     }
 
     /// Leave to read from the disk, and a pipe for it; the one at hand if there is no wait.

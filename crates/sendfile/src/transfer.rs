@@ -44,6 +44,11 @@ impl Transfer {
         self.sent
     }
 
+    /// The next byte of the file to go into the socket.
+    pub(crate) fn position(&self) -> u64 {
+        self.next - self.in_pipe
+    }
+
     /// Whether more of the range follows what is in the pipe.
     pub(crate) fn more_follows(&self) -> bool {
         self.next < self.end
@@ -120,6 +125,7 @@ mod tests {
         );
         bytes.rewind();
         assert_eq!((bytes.next, bytes.in_pipe(), bytes.sent()), (3100, 0, 3000));
+        assert_eq!(bytes.position(), 3100);
         bytes.filled(6900);
         assert!(!bytes.more_follows() && !bytes.is_complete());
         bytes.drained(6900);

@@ -57,6 +57,7 @@ fn a_reader_that_is_slow_but_moves_does_not_stall() {
         let reader = support::read_by(peer, |_| std::thread::sleep(Duration::from_millis(8)));
         let options = Options {
             stall: Duration::from_millis(400),
+            drop_behind: false,
         };
         bench
             .send(&socket, &file, 0..400_000, &options)
@@ -79,6 +80,7 @@ fn a_reader_that_takes_little_of_a_large_buffer_does_not_stall() {
         sockopt::set_socket_recv_buffer_size(peer.as_fd(), 16 * 1024).unwrap();
         let options = Options {
             stall: Duration::from_millis(600),
+            drop_behind: false,
         };
         let reader = std::thread::spawn(move || {
             let mut all = Vec::new();

@@ -38,6 +38,7 @@ async fn send_range(connection: &Connection, file: &File, range: Range<u64>) -> 
     let shard = &connection.shard;
     let options = Options {
         stall: shard.settings.timeouts.send_stall,
+        drop_behind: (shard.settings.io.drop_behind).is_some_and(|least| file.len >= least),
     };
     let len = range.end - range.start;
     let sent = sendfile(

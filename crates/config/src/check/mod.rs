@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::document::Document;
 use crate::raw;
 use crate::rules::{self, DAY, count, duration, power_of_two, size};
+use crate::units::Size;
 use crate::{Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts};
 
 mod report;
@@ -207,6 +208,13 @@ fn io(raw: raw::Io, report: &mut Report<'_>) -> Io {
                 "files that are not in memory are read by a worker",
             ),
         ),
+        drop_behind: report.checked(raw.drop_behind, default.drop_behind, |typed| {
+            let within = size(
+                MIB..=1024 * GIB,
+                "of smaller files too little is given back to be worth it",
+            );
+            typed.0.map(|bytes| within(Size(bytes))).transpose()
+        }),
     }
 }
 
@@ -400,6 +408,10 @@ mod tests {
             ("[io]\nrecv-buffer-size = 511", "2: io.recv-buffer-size: 511 is outside 512 to 64k: "),
             ("[io]\nrecv-buffer-size = '65k'", "2: io.recv-buffer-size: 65k is outside 512 to 64k: "),
             ("[io]\ncold-workers = 0", "2: io.cold-workers: 0 is outside 1 to 1024: "),
+            ("[io]\ndrop-behind = '4k'", "2: io.drop-behind: 4k is outside 1m to 1024g: "),
+            ("[io]\ndrop-behind = 'on'", "2: io.drop-behind: `on` is not a size: "),
+            ("[io]\ndrop-behind = -1", "2: io.drop-behind: -1 is not a size"),
+            ("[io]\ndrop-behind = true", "2: io.drop-behind: invalid type: boolean `true`, expected \"off\" or a size"),
             ("[cache]\nhot-bytes-per-core = '1025g'", "2: cache.hot-bytes-per-core: 1025g is outside 0 to 1024g: "),
             ("[cache]\nopen-files-per-core = 0", "2: cache.open-files-per-core: 0 is outside 1 to 1048576: "),
             ("[limits]\nranges = 0", "2: limits.ranges: 0 is outside 1 to 1024: "),
@@ -436,6 +448,7 @@ mod tests {
             "[server]\ncores = '0-1,4'\ngraceful-timeout = '0s'\n\
              [[listen]]\naddress = 'localhost:0'\n[[listen]]\naddress = '[::1]:443'\nbacklog = 1\n\
              [timeouts]\nheader = '500ms'\n[limits]\nbody-discard = 0\nheader-bytes = 2000\n\
+             [io]\ndrop-behind = '16m'\n\
              [cache]\nhot-bytes-per-core = '1g'\n\
              [[site]]\nroot = '/srv'\nindex = []\nhidden-files = true\ncharset = ''\n\
              default-type = 'text/plain; charset=utf-8'\nmime-types = { wasm = 'application/wasm' }\n",

@@ -28,10 +28,12 @@ const WATCHDOG: Duration = Duration::from_mins(1);
 /// Longer than any test.
 pub(crate) const PATIENT: Options = Options {
     stall: Duration::from_mins(10),
+    drop_behind: false,
 };
 
 pub(crate) const HASTY: Options = Options {
     stall: Duration::from_millis(50),
+    drop_behind: false,
 };
 
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {

@@ -1,0 +1,187 @@
+//! Gives back the memory of what a transfer had read from the disk, behind what its peer took.
+//!
+//! A scan over files that are together larger than memory would otherwise leave its pages in place
+//! of those that are asked for again and again. `POSIX_FADV_DONTNEED` drops pages that nobody uses;
+//! those that are mapped, in a pipe or in a socket's send queue it skips. Hence *behind*: a page
+//! that the peer has not acknowledged is still in the queue.
+//!
+//! A file that is all in memory stays there. From the first part on that is not, all counts as brought
+//! in by the transfer: the kernel reads ahead of it, so what the probes find further on says nothing
+//! of how it was before. (cachestat(2) and mincore(2) would tell, but only to who may write to
+//! the file, which a server should not.) A file that others ask for as well is kept: [`Visit`].
+//!
+//! `RWF_DONTCACHE` is no way to do this: there is none for splice(2), and a read that has it drops the
+//! pages once they are copied, before they could be spliced.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use glommio::timer::sleep;
+use rustix::fs::Advice;
+use rustix::param::page_size;
+use tidegate_uring::advise::Advise;
+use tidegate_uring::{Fd, Op, Ring};
+
+use crate::popular::Visit;
+
+/// What is given back at a time.
+const STEP: u64 = 2 * 1024 * 1024;
+
+/// How far behind what was given back before is given back once more: pages that were skipped, since
+/// a peer on the same host had acknowledged them but not read them, and folios of several pages of
+/// which only a part lay in the range before.
+const AGAIN: u64 = 8 * 1024 * 1024;
+
+/// How long after the end of a transfer the last of it is given back. By then most peers have taken
+/// what was still in the socket.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// The pages that one transfer brought in.
+pub(crate) struct Behind {
+    visit: Visit,
+    brought: Brought,
+    /// The last one started. Not awaited; the next one covers what it did as well.
+    advice: Option<Op<Advise>>,
+}
+
+impl Behind {
+    /// For a transfer of `file` that begins at `start`.
+    pub(crate) fn new(file: &Fd, start: u64) -> Self {
+        Self {
+            visit: Visit::new(file, start == 0),
+            brought: Brought::default(),
+            advice: None,
+        }
+    }
+
+    /// A part was not in memory of what is filled next.
+    pub(crate) fn absent(&mut self) {
+        self.brought.any = true;
+    }
+
+    /// `range` is on its way to the socket.
+    pub(crate) fn filled(&mut self, range: Range<u64>) {
+        self.brought.filled(range);
+    }
+
+    /// Whether there would be enough to give back if the peer had taken all before `sent`.
+    pub(crate) fn is_due(&self, sent: u64) -> bool {
+        self.brought.is_due(sent)
+    }
+
+    /// Gives back what lies before `taken`, up to which the peer has taken the file.
+    pub(crate) fn give_back(&mut self, ring: &Ring, file: &Fd, taken: u64) {
+        if !self.brought.is_due(taken) {
+            return;
+        }
+        let range = self.brought.behind(taken);
+        if !self.visit.is_popular() {
+            self.advice = Some(dont_need(ring, file, &range));
+        }
+    }
+
+    /// Gives back the last of it a while after the transfer is over.
+    pub(crate) fn finish(mut self, ring: &Ring, file: &Fd) {
+        let range = self.brought.behind(u64::MAX);
+        if range.is_empty() {
+            return;
+        }
+        let (ring, file) = (ring.clone(), file.clone());
+        glommio::spawn_local(async move {
+            sleep(LAST_WAIT).await;
+            if !self.visit.is_popular() {
+                // Advice that is not taken leaves things as they are.
+                let _ = dont_need(&ring, &file, &range).await;
+            }
+            drop(self);
+            // The last descriptor of a file that was deleted frees its content: not on this core.
+            if let Ok(file) = file.try_unwrap() {
+                drop(ring.close(file));
+            }
+        })
+        .detach();
+    }
+}
+
+fn dont_need(ring: &Ring, file: &Fd, range: &Range<u64>) -> Op<Advise> {
+    let len = u32::try_from(range.end - range.start).unwrap_or(u32::MAX);
+    ring.fadvise(file, range.start, len, Advice::DontNeed)
+}
+
+/// The account of what was brought in: all from the first absent part on. It does no I/O.
+#[derive(Debug, Default)]
+struct Brought {
+    /// A part was absent.
+    any: bool,
+    range: Range<u64>,
+    /// All before it was given back once.
+    given: u64,
+}
+
+impl Brought {
+    fn filled(&mut self, filled: Range<u64>) {
+        if !self.any {
+            return;
+        }
+        if self.range.is_empty() {
+            // Only whole pages are given back.
+            self.range.start = filled.start - filled.start % page_size() as u64;
+            self.given = self.range.start;
+        }
+        // It falls behind that when a pipe was taken away, and what it held is spliced again.
+        self.range.end = self.range.end.max(filled.end);
+    }
+
+    fn is_due(&self, until: u64) -> bool {
+        !self.range.is_empty() && until >= self.given + STEP
+    }
+
+    /// What is to be given back now that all before `until` was taken.
+    fn behind(&mut self, until: u64) -> Range<u64> {
+        let from = self.given.saturating_sub(AGAIN);
+        self.given = until;
+        self.range.start.max(from)..self.range.end.min(until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn what_was_in_memory_is_not_given_back() {
+        let mut brought = Brought::default();
+        brought.filled(0..50 * MIB);
+        assert!(!brought.is_due(50 * MIB));
+        assert!(brought.behind(u64::MAX).is_empty());
+    }
+
+    #[test]
+    fn all_is_from_the_first_absent_part_on() {
+        let mut brought = Brought::default();
+        brought.filled(0..5000);
+        brought.any = true;
+        brought.filled(5000..2 * MIB);
+        brought.filled(2 * MIB..3 * MIB);
+        assert_eq!(brought.behind(u64::MAX), 4096..3 * MIB);
+    }
+
+    #[test]
+    fn it_is_given_back_in_steps_and_each_part_again() {
+        let mut brought = Brought {
+            any: true,
+            ..Brought::default()
+        };
+        brought.filled(4096..40 * MIB);
+        assert!(!brought.is_due(STEP));
+        assert!(brought.is_due(4096 + STEP));
+        assert_eq!(brought.behind(30 * MIB), 4096..30 * MIB);
+        assert!(!brought.is_due(30 * MIB + STEP - 1));
+        assert_eq!(brought.behind(33 * MIB), 30 * MIB - AGAIN..33 * MIB);
+        // A part of it again, out of a pipe that was taken away.
+        brought.filled(39 * MIB..39 * MIB + 1);
+        assert_eq!(brought.behind(u64::MAX), 33 * MIB - AGAIN..40 * MIB);
+    }
+}
