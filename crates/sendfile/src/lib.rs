@@ -60,7 +60,7 @@
 //!         socket.set_nonblocking(true).unwrap();
 //!
 //!         let (socket, file) = (OwnedFd::from(socket), OwnedFd::from(file));
-//!         let options = Options { stall: Duration::from_secs(60), drop_behind: false };
+//!         let options = Options { stall: Duration::from_secs(60), drop_behind: false, unread: true };
 //!         sendfile(&ring, &pool, &Fd::from(socket), &Fd::from(file), 7..12, &options)
 //!             .await
 //!             .unwrap();
@@ -114,6 +114,10 @@ pub struct Options {
     /// byte by another such transfer of this process in the last ten minutes, on whichever core.
     /// Of one that is in memory in parts, what follows the first part that is not goes.
     pub drop_behind: bool,
+    /// Whether this may be the first that is read of the file since it was opened. The first chunk is
+    /// then asked for by a worker before it is looked at, since the file system may have to read from the
+    /// disk where the file's bytes are.
+    pub unread: bool,
 }
 
 /// Sends the bytes of `file` from `range.start` to `range.end` (exclusive) to `socket`.

@@ -6,8 +6,10 @@
 //! is there but whose read is still under way. (cachestat(2) counts the latter as cached.)
 //!
 //! A probe that finds no page starts to read some there, at least on Linux 6.18; it does not wait
-//! for them. (It would wait for the file system to learn where they are, if that is on the disk
-//! as well, and for room in the disk's queue.) So the first miss ends the probing of a chunk.
+//! for them. But it waits for the file system to learn where they are, if that is on the disk as well,
+//! and for room in the disk's queue. So the first miss ends the probing of a chunk, and what may
+//! not be in memory (the first of a file, all that follows a miss) a worker asks for before it is
+//! probed. What is left is a miss in the midst of what was in memory.
 //!
 //! How closely it is looked: at both ends of the chunk and every [`STRIDE`] between, until a whole
 //! chunk was found in memory; then at the ends alone, until one is not, which makes the rest of the

@@ -1,6 +1,7 @@
 //! The course of one transfer: fill a pipe, drain it, give way.
 
 use std::io;
+use std::mem;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,6 +32,9 @@ const QUANTUM: u64 = 2 * 1024 * 1024;
 /// are soon over.
 const LONG_BYTES_MIN: u64 = 512 * 1024;
 
+/// What is asked of the disk before the first look at a file: a chunk, as a pipe usually holds it.
+const FIRST_BYTES: usize = 256 * 1024;
+
 /// How long to wait when a socket is said to be writable and takes nothing all the same, as the
 /// kernel has it when memory for sockets is short.
 const VAIN_WAIT: Duration = Duration::from_millis(1);
@@ -49,8 +53,10 @@ pub(crate) struct Sending<'a> {
     woken_by: Option<PollFlags>,
     /// A chunk came from the disk, so those that follow it may need to as well.
     met_disk: bool,
-    /// The last one started. Not awaited: what counts is that it runs. It is cancelled, if it has
-    /// not started, when the next one replaces it or the transfer ends.
+    /// Nothing of the file was read yet, as far as the caller knows.
+    unread: bool,
+    /// The one for the next chunk, if there is one. It is cancelled, if it has not started, when the
+    /// transfer ends.
     read_ahead: Option<Op<Advise>>,
     /// `None`: what is brought in stays in memory.
     behind: Option<Behind>,
@@ -77,6 +83,7 @@ impl<'a> Sending<'a> {
             stall: Stall::new(options.stall),
             woken_by: None,
             met_disk: false,
+            unread: options.unread,
             read_ahead: None,
         }
     }
@@ -119,6 +126,7 @@ impl<'a> Sending<'a> {
 
     /// A pipe with the next chunk in it.
     async fn fill(&mut self) -> Result<Lease, ErrorKind> {
+        self.prepare().await;
         let mut lease = self.take().await?;
         let chunk = self.chunk(&lease);
         match self.prober.probe(self.file, &chunk) {
@@ -181,17 +189,38 @@ impl<'a> Sending<'a> {
         }
     }
 
+    /// Lets a worker ask the disk for the next chunk before the core looks at it, unless it is likely
+    /// to be in memory.
+    ///
+    /// A look at a page that is not there begins to read it, and for that the file system must know where
+    /// it is on the disk; if that has to be read as well, the look waits. What a worker has
+    /// asked for before is there, or under way.
+    async fn prepare(&mut self) {
+        if mem::take(&mut self.unread) {
+            let chunk = self.bytes.chunk(FIRST_BYTES, page_size());
+            self.ask_for(&chunk);
+        }
+        if let Some(asked) = self.read_ahead.take() {
+            // A disk that fails is told by the splice.
+            let _ = asked.await;
+        }
+    }
+
     /// Has the chunk after this one read from the disk, if it must be.
     fn read_ahead(&mut self, chunk: &Range<u64>, lease: &Lease) {
         let capacity = lease.pipe().capacity();
         let after = self.bytes.chunk_after(chunk, capacity, page_size());
-        if after.is_empty() || self.prober.probe(self.file, &after) != Residency::Absent {
+        self.ask_for(&after);
+    }
+
+    fn ask_for(&mut self, chunk: &Range<u64>) {
+        if chunk.is_empty() {
             return;
         }
-        let len = (after.end - after.start) as u32;
+        let len = (chunk.end - chunk.start) as u32;
         let advise = self
             .ring
-            .fadvise(self.file, after.start, len, Advice::WillNeed);
+            .fadvise(self.file, chunk.start, len, Advice::WillNeed);
         self.read_ahead = Some(advise);
     }
 

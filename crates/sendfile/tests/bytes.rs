@@ -8,7 +8,7 @@ use support::{
     Bench, PATIENT, PIPE, connect, connect_narrow, evicted_file_of, file_of, joined, pattern,
     pool_of, read_all, read_by, run,
 };
-use tidegate_sendfile::PoolConfig;
+use tidegate_sendfile::{Options, PoolConfig};
 use tidegate_uring::Fd;
 
 async fn check(bench: &Bench, file: &Fd, data: &[u8], start: usize, end: usize) {
@@ -33,6 +33,29 @@ fn files_of_sizes_about_the_pipe_arrive_whole() {
         }
         assert_eq!(bench.pool.stats().chunks_cold, 0, "all was in memory");
         assert_eq!(bench.pool.stats().pipes_made, 1, "one was enough");
+    });
+}
+
+#[test]
+fn a_file_that_was_not_read_before_arrives_whole() {
+    run(async {
+        let bench = Bench::new().await;
+        let data = pattern(5 << 20);
+        let options = Options {
+            unread: true,
+            drop_behind: true,
+            ..PATIENT
+        };
+        for (start, end) in [(0, data.len()), (PIPE + 1, PIPE + 2), (9, 9)] {
+            let file = evicted_file_of(&data);
+            let (socket, peer) = connect();
+            let reader = read_all(peer);
+            let range = start as u64..end as u64;
+            bench.send(&socket, &file, range, &options).await.unwrap();
+            drop(socket);
+            assert!(joined(reader).await == data[start..end], "{start}..{end}");
+        }
+        bench.check_rest();
     });
 }
 

@@ -58,6 +58,7 @@ fn a_reader_that_is_slow_but_moves_does_not_stall() {
         let options = Options {
             stall: Duration::from_millis(400),
             drop_behind: false,
+            unread: false,
         };
         bench
             .send(&socket, &file, 0..400_000, &options)
@@ -81,6 +82,7 @@ fn a_reader_that_takes_little_of_a_large_buffer_does_not_stall() {
         let options = Options {
             stall: Duration::from_millis(600),
             drop_behind: false,
+            unread: false,
         };
         let reader = std::thread::spawn(move || {
             let mut all = Vec::new();

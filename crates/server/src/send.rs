@@ -39,6 +39,7 @@ async fn send_range(connection: &Connection, file: &File, range: Range<u64>) -> 
     let options = Options {
         stall: shard.settings.timeouts.send_stall,
         drop_behind: (shard.settings.io.drop_behind).is_some_and(|least| file.len >= least),
+        unread: file.unread.get(),
     };
     let len = range.end - range.start;
     let sent = sendfile(
@@ -50,6 +51,7 @@ async fn send_range(connection: &Connection, file: &File, range: Range<u64>) -> 
         &options,
     )
     .await;
+    file.unread.set(false);
     sent.map_err(|error| give_up(connection, len, &error))
 }
 

@@ -1,5 +1,6 @@
 //! A file as it is served.
 
+use std::cell::Cell;
 use std::mem;
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +21,8 @@ pub struct File {
     pub content_type: String,
     /// The coding of a variant.
     pub coding: Option<Coding>,
+    /// Nothing of its content was read yet; who has read some says so.
+    pub unread: Cell<bool>,
     pub(crate) fields: RepresentationFields,
     /// Closes it.
     pub(crate) ring: Ring,

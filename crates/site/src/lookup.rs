@@ -2,6 +2,7 @@
 //!
 //! The first candidate that exists wins, even if it cannot be read.
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
 use std::rc::Rc;
@@ -292,6 +293,7 @@ impl Making<'_> {
             validators,
             content_type: self.common.content_type.to_owned(),
             coding,
+            unread: Cell::new(matches!(content, Content::File(_))),
             content,
             ring: self.tree.ring.clone(),
         }))

@@ -29,11 +29,13 @@ const WATCHDOG: Duration = Duration::from_mins(1);
 pub(crate) const PATIENT: Options = Options {
     stall: Duration::from_mins(10),
     drop_behind: false,
+    unread: false,
 };
 
 pub(crate) const HASTY: Options = Options {
     stall: Duration::from_millis(50),
     drop_behind: false,
+    unread: false,
 };
 
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
