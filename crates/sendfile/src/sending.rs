@@ -35,6 +35,9 @@ const LONG_BYTES_MIN: u64 = 512 * 1024;
 /// What is asked of the disk before the first look at a file: a chunk, as a pipe usually holds it.
 const FIRST_BYTES: usize = 256 * 1024;
 
+/// The most that is asked of the disk ahead of a transfer: each time costs a switch to a worker.
+const AHEAD_MAX: usize = 2 * 1024 * 1024;
+
 /// How long to wait when a socket is said to be writable and takes nothing all the same, as the
 /// kernel has it when memory for sockets is short.
 const VAIN_WAIT: Duration = Duration::from_millis(1);
@@ -55,9 +58,13 @@ pub(crate) struct Sending<'a> {
     met_disk: bool,
     /// Nothing of the file was read yet, as far as the caller knows.
     unread: bool,
-    /// The one for the next chunk, if there is one. It is cancelled, if it has not started, when the
+    /// What was asked of the disk last, until it is taken. It is cancelled, if it has not started, when the
     /// transfer ends.
     read_ahead: Option<Op<Advise>>,
+    /// Bytes that were asked for last.
+    ahead: usize,
+    /// The end of what was asked for.
+    asked_until: u64,
     /// `None`: what is brought in stays in memory.
     behind: Option<Behind>,
 }
@@ -85,6 +92,8 @@ impl<'a> Sending<'a> {
             met_disk: false,
             unread: options.unread,
             read_ahead: None,
+            ahead: 0,
+            asked_until: 0,
         }
     }
 
@@ -156,7 +165,7 @@ impl<'a> Sending<'a> {
         }
         self.pool.count_inline();
         if self.met_disk {
-            self.read_ahead(chunk, lease);
+            self.read_ahead(chunk, lease, true);
         }
         Ok(true)
     }
@@ -168,7 +177,7 @@ impl<'a> Sending<'a> {
         if let Some(behind) = &mut self.behind {
             behind.absent();
         }
-        self.read_ahead(&chunk, lease);
+        self.read_ahead(&chunk, lease, false);
         let count = splice.await.map_err(ErrorKind::File)?;
         drop(permit);
         self.filled(count)?;
@@ -206,10 +215,21 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// Has the chunk after this one read from the disk, if it must be.
-    fn read_ahead(&mut self, chunk: &Range<u64>, lease: &Lease) {
+    /// Has what comes after this chunk read from the disk; more at a time while it `kept_up`, that
+    /// is, while the chunk was in memory when it was needed.
+    fn read_ahead(&mut self, chunk: &Range<u64>, lease: &Lease, kept_up: bool) {
         let capacity = lease.pipe().capacity();
-        let after = self.bytes.chunk_after(chunk, capacity, page_size());
+        let next = self.bytes.chunk_after(chunk, capacity, page_size());
+        if next.end <= self.asked_until {
+            return;
+        }
+        self.ahead = if kept_up {
+            (2 * self.ahead).clamp(capacity, AHEAD_MAX)
+        } else {
+            capacity
+        };
+        let after = self.bytes.chunk_after(chunk, self.ahead, page_size());
+        self.asked_until = after.end;
         self.ask_for(&after);
     }
 
