@@ -100,6 +100,15 @@ smoke() {
   scripts/vm/smoke.sh
 }
 
+instructions() {
+  # Before the release is built, which is most of the time this takes.
+  command -v valgrind >/dev/null || {
+    echo 'valgrind is not installed'
+    return $SKIPPED
+  }
+  scripts/bench/instructions.sh --check
+}
+
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step docs docs
@@ -111,6 +120,7 @@ step 'shell syntax' syntax
 step shellcheck lint_shell
 step dependencies dependencies
 step advisories advisories
+step instructions instructions
 step 'least kernel' smoke
 
 printf '\n%d s in all' "$SECONDS"

@@ -22,7 +22,7 @@ SMALL_BYTES = 1024
 LARGE_BYTES = 64 * 1024
 # Where the server is given time to end the turn in which it sent the last response.
 SETTLE_SECONDS = 0.1
-VGDB_SECONDS = 20
+VGDB_SECONDS = 60
 SKIPPED = 77
 
 
@@ -93,6 +93,7 @@ class Callgrind:
 
     def __init__(self, pid, profile):
         self.pid, self.profile, self.dumps = pid, profile, 0
+        self.has_answered = False
 
     def command(self, *words):
         """Has callgrind do something while the server sleeps; it costs no instruction."""
@@ -100,7 +101,11 @@ class Callgrind:
         command = ["vgdb", f"--pid={self.pid}", *words]
         try:
             subprocess.run(command, check=True, capture_output=True, timeout=VGDB_SECONDS)
+            self.has_answered = True
         except (subprocess.SubprocessError, OSError) as error:
+            # Only where it never worked it can't work here: all else is a fault.
+            if self.has_answered or not pathlib.Path(f"/proc/{self.pid}").exists():
+                sys.exit(f"instructions.py: valgrind no longer answers: {error}")
             print(f"skipped: valgrind can't be asked, is ptrace(2) allowed here? {error}", file=sys.stderr)
             sys.exit(SKIPPED)
 
