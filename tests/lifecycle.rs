@@ -5,9 +5,8 @@ use std::net::TcpStream;
 use std::thread;
 
 use rustix::process::Signal;
-use rustix::thread::sched_getaffinity;
 
-use crate::support::{Client, Launch, Server, Tree, eventually, get, noise};
+use crate::support::{Client, Launch, Server, Tree, eventually, get, noise, two_cores};
 
 /// More than the sockets between server and client hold.
 const LENGTH: usize = 32 * 1024 * 1024;
@@ -336,17 +335,6 @@ fn refuses_connections(server: &Server) {
     eventually("connections are refused", || {
         TcpStream::connect(server.address).is_err()
     });
-}
-
-/// Two cores that this process may use; says so when there is only one, since a test is then skipped.
-fn two_cores() -> Option<[usize; 2]> {
-    let allowed = sched_getaffinity(None).expect("the cores this process may use");
-    let mut cores = (0..1024).filter(|&core| allowed.is_set(core));
-    let pair = cores.next().zip(cores.next());
-    if pair.is_none() {
-        println!("skipped: one core only");
-    }
-    pair.map(Into::into)
 }
 
 /// How many sockets listen at `port` of 127.0.0.1.

@@ -27,6 +27,7 @@ mod redirects;
 mod refusals;
 mod site_config;
 mod sites;
+mod steering;
 mod support;
 mod symlinks;
 mod validators;

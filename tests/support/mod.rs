@@ -8,6 +8,8 @@ mod tree;
 
 use std::time::{Duration, Instant};
 
+use rustix::thread::{CpuSet, sched_getaffinity};
+
 pub(crate) use client::{Client, Response, get, request, request_with};
 pub(crate) use multipart::content_range;
 pub(crate) use server::{Launch, Server, is_root};
@@ -35,4 +37,15 @@ pub(crate) fn installed(name: &str) -> bool {
         println!("skipped: {name} is not installed");
     }
     found
+}
+
+/// Two cores that this process may use; says so when there is only one, since a test is then skipped.
+pub(crate) fn two_cores() -> Option<[usize; 2]> {
+    let allowed = sched_getaffinity(None).expect("the cores this process may use");
+    let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+    let pair = cores.next().zip(cores.next());
+    if pair.is_none() {
+        println!("skipped: one core only");
+    }
+    pair.map(Into::into)
 }

@@ -34,6 +34,7 @@ pub(crate) struct Config {
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Server {
     pub(crate) cores: Field<Cores>,
+    pub(crate) steering: Field<String>,
     pub(crate) graceful_timeout: Field<Period>,
 }
 

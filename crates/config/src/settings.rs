@@ -37,9 +37,22 @@ pub struct Settings {
 pub struct Server {
     /// The cores to run on.
     pub cores: Cores,
+    /// Which core a new connection goes to.
+    pub steering: Steering,
     /// How long a graceful stop waits for responses under way; zero cuts them off.
     #[serde(serialize_with = "units::duration")]
     pub graceful_timeout: Duration,
+}
+
+/// Which core a new connection goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Steering {
+    /// One that a hash of its addresses and ports picks.
+    #[default]
+    Hash,
+    /// The one that handles its packets, if it is one of the server's; else as by `Hash`.
+    Cpu,
 }
 
 /// `[[listen]]`
@@ -187,6 +200,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             cores: Cores::Auto,
+            steering: Steering::Hash,
             graceful_timeout: Duration::from_secs(30),
         }
     }

@@ -14,7 +14,8 @@ use rustix::net::{
     AddressFamily, SocketFlags, SocketType, accept_with, bind, getsockname, listen, socket_with,
     sockopt,
 };
-use tidegate_config::Listen;
+use socket2::SockRef;
+use tidegate_config::{Listen, Steering};
 use tidegate_uring::{Accept, Fd};
 
 use crate::connection::Serving;
@@ -37,10 +38,15 @@ pub(crate) struct Listener {
     pub(crate) backlog: usize,
 }
 
-/// Listens on an address `shards` times over (`SO_REUSEPORT`): the kernel spreads connections.
-pub(crate) fn listen_on(configured: &Listen, shards: usize) -> Result<Bound, Error> {
+/// Listens on an address once for each of `cores`, in their order (`SO_REUSEPORT`): the kernel
+/// spreads connections as `steering` says.
+pub(crate) fn listen_on(
+    configured: &Listen,
+    cores: &[usize],
+    steering: Steering,
+) -> Result<Bound, Error> {
     let wanted = resolve(&configured.address)?;
-    bind_all(wanted, configured.backlog, shards).map_err(|source| Error::Listen {
+    bind_all(wanted, configured.backlog, cores, steering).map_err(|source| Error::Listen {
         address: configured.address.clone(),
         source,
     })
@@ -57,7 +63,12 @@ fn resolve(address: &str) -> Result<SocketAddr, Error> {
     })
 }
 
-fn bind_all(wanted: SocketAddr, backlog: u32, shards: usize) -> io::Result<Bound> {
+fn bind_all(
+    wanted: SocketAddr,
+    backlog: u32,
+    cores: &[usize],
+    steering: Steering,
+) -> io::Result<Bound> {
     // With SO_REUSEPORT a second server of the same user would get the port too, and half the
     // connections. Without it the port is refused where anybody listens.
     if wanted.port() != 0 {
@@ -66,10 +77,15 @@ fn bind_all(wanted: SocketAddr, backlog: u32, shards: usize) -> io::Result<Bound
     let first = bound_socket(wanted, true)?;
     let address = SocketAddr::try_from(getsockname(&first)?)?;
     let mut sockets = vec![first];
-    for _ in 1..shards {
+    for _ in 1..cores.len() {
         sockets.push(bound_socket(address, true)?);
     }
-    for socket in &sockets {
+    for (socket, core) in sockets.iter().zip(cores) {
+        if steering == Steering::Cpu {
+            // SO_INCOMING_CPU: chosen for what that core receives. What a core without a listener
+            // receives is spread by hash over all.
+            SockRef::from(socket).set_cpu_affinity(*core)?;
+        }
         listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
     }
     let listeners = sockets.into_iter().map(|socket| Listener {

@@ -46,7 +46,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&[SocketAddr])) -> Result<(
     let bound = settings
         .listen
         .iter()
-        .map(|listen| listen_on(listen, cores.len()))
+        .map(|listen| listen_on(listen, &cores, settings.server.steering))
         .collect::<Result<Vec<Bound>, Error>>()?;
     let addresses: Vec<SocketAddr> = bound.iter().map(|bound| bound.address).collect();
     let mut listeners = by_shard(bound, cores.len());

@@ -43,6 +43,9 @@ fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
     let default = Server::default();
     Server {
         cores: report.checked(raw.cores, default.cores, Ok),
+        steering: report.checked(raw.steering, default.steering, |name| {
+            rules::steering(&name)
+        }),
         graceful_timeout: report.checked(
             raw.graceful_timeout,
             default.graceful_timeout,
@@ -249,7 +252,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{CachePreset, Cores};
+    use crate::{CachePreset, Cores, Steering};
 
     /// A site, so that nothing else is missing. It comes last: lines count from the row's own text.
     const SITE: &str = "\n[[site]]\nroot = 'www'\n";
@@ -368,6 +371,7 @@ mod tests {
             ("[server]\ncores = ''", "2: server.cores: `` is not a core"),
             ("[server]\ncores = '0,0'", "2: server.cores: core 0 is named twice"),
             ("[server]\ncores = '3-1'", "2: server.cores: the range 3-1 is inverted"),
+            ("[server]\nsteering = 'rss'", "2: server.steering: `rss` is none of \"hash\", \"cpu\""),
             ("[server]\ngraceful-timeout = '25h'", "2: server.graceful-timeout: 25h is outside 0s to 24h: "),
             ("[server]\ngraceful-timeout = 'soon'", "2: server.graceful-timeout: `soon` is not a duration: "),
             ("[[listen]]\nbacklog = 0", "2: listen.backlog: 0 is outside 1 to 65535: "),
@@ -445,7 +449,7 @@ mod tests {
     #[test]
     fn values_are_taken() {
         let settings = parse(
-            "[server]\ncores = '0-1,4'\ngraceful-timeout = '0s'\n\
+            "[server]\ncores = '0-1,4'\nsteering = 'cpu'\ngraceful-timeout = '0s'\n\
              [[listen]]\naddress = 'localhost:0'\n[[listen]]\naddress = '[::1]:443'\nbacklog = 1\n\
              [timeouts]\nheader = '500ms'\n[limits]\nbody-discard = 0\nheader-bytes = 2000\n\
              [io]\ndrop-behind = '16m'\n\
@@ -455,6 +459,7 @@ mod tests {
         );
         let settings = settings.unwrap();
         assert_eq!(settings.server.cores, Cores::List(vec![0, 1, 4]));
+        assert_eq!(settings.server.steering, Steering::Cpu);
         assert_eq!(settings.server.graceful_timeout, Duration::ZERO);
         assert_eq!(settings.listen[0].address, "localhost:0");
         assert_eq!(settings.listen[1].address, "[::1]:443");
@@ -516,6 +521,7 @@ mod tests {
         let defaults = Settings::for_directory(PathBuf::from("."));
         let mut changed = Settings::for_directory(PathBuf::from("/a \"b\"\\\u{e9}"));
         changed.server.cores = Cores::List(vec![4]);
+        changed.server.steering = Steering::Cpu;
         changed.listen.push("[::1]:0".parse().unwrap());
         changed.timeouts.linger = Duration::from_millis(1);
         changed.sites[0].index.clear();

@@ -12,8 +12,8 @@ use std::net::{Ipv4Addr, SocketAddrV6};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::ValueError;
 use crate::units::{Count, Period, Size, format_duration, format_size};
+use crate::{Steering, ValueError};
 
 /// No timer runs longer; a connection that does nothing for a day is lost.
 pub(crate) const DAY: Duration = Duration::from_hours(24);
@@ -137,6 +137,10 @@ pub(crate) fn one_of<T: Copy>(name: &str, all: &[(&str, T)]) -> Checked<T> {
     let known: Vec<String> = all.iter().map(|(known, _)| format!("{known:?}")).collect();
     let name = name.escape_debug();
     refuse(format!("`{name}` is none of {}", known.join(", ")))
+}
+
+pub(crate) fn steering(name: &str) -> Checked<Steering> {
+    one_of(name, &[("hash", Steering::Hash), ("cpu", Steering::Cpu)])
 }
 
 fn within<V: PartialOrd, N: TryFrom<V>>(
