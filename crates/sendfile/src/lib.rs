@@ -15,7 +15,7 @@
 //! a detour for memory. The probes look at a byte for every 64 KiB: a hole between two of them, or
 //! a page evicted in the instant after, makes the core wait for one read of the disk.
 //!
-//! A transfer gives way to the other tasks of its executor after 2 MiB, and whenever it waits, so
+//! A transfer gives way to the other tasks of its executor after 512 KiB, and whenever it waits, so
 //! many of them share the core evenly. A shorter one may complete without giving way at all.
 //!
 //! Pipes come from a [`Pool`] for each executor. A pipe that still holds bytes when its transfer

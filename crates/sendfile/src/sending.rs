@@ -26,7 +26,7 @@ use crate::transfer::Transfer;
 
 /// The most that a transfer sends before others run. Less is dearer: what the socket takes in one go
 /// is sent on by acknowledgements.
-const QUANTUM: u64 = 2 * 1024 * 1024;
+const QUANTUM: u64 = 512 * 1024;
 
 /// Shorter transfers are not corked and take no turns: they have few chunks to keep together, and
 /// are soon over.

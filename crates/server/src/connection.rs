@@ -559,6 +559,7 @@ mod tests {
     #[test]
     fn a_transfer_has_no_room_for_a_look_up() {
         // One for each download that is under way or stalled.
-        assert!(future_bytes(Connection::carry_on) <= 1024);
+        let bytes = future_bytes(Connection::carry_on);
+        assert!(bytes <= 1104, "{bytes}");
     }
 }
