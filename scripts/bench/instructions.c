@@ -2,7 +2,7 @@
  *
  * Valgrind runs one thread at a time, under a lock that it gives back around system calls that may
  * block. It does not know that io_uring_enter(2) may (3.19), so a thread that sleeps there stops all
- * others for good. Here such a call waits by poll(2), which it does know, and enters the ring
+ * others for good. Here such a call waits by ppoll(2), which it does know, and enters the ring
  * when something is complete. glommio's liburing and the io-uring crate both come by syscall(3).
  */
 #define _GNU_SOURCE
@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 static long kernel(long number, const long arg[6])
 {
@@ -33,19 +34,32 @@ static long returned(long result)
     return -1;
 }
 
+/* How long the call may wait, or NULL: struct __kernel_timespec is struct timespec where long has 64 bits. */
+static const struct timespec *timeout(const long arg[6])
+{
+    if (!(arg[3] & IORING_ENTER_EXT_ARG))
+        return NULL;
+    return (const struct timespec *)((const struct io_uring_getevents_arg *)arg[4])->ts;
+}
+
 /* io_uring_enter(fd, to_submit, min_complete, flags, ...) with min_complete > 0: submits, waits, reaps.
  * It may return with fewer than min_complete, as the call itself may after a signal. */
 static long enter_and_wait(long arg[6])
 {
     struct pollfd ring = {.fd = (int)arg[0], .events = POLLIN};
+    const struct timespec *time = timeout(arg);
     long submitted = 0;
+    int complete;
 
     arg[2] = 0;
     if (arg[1] > 0)
         submitted = kernel(SYS_io_uring_enter, arg);
     if (submitted < 0)
         return returned(submitted);
-    if (poll(&ring, 1, -1) < 0)
+    complete = ppoll(&ring, 1, time, NULL);
+    if (complete == 0)
+        errno = ETIME;
+    if (complete <= 0)
         return submitted > 0 ? submitted : -1;
     arg[1] = 0;
     arg[3] |= IORING_ENTER_GETEVENTS;

@@ -15,7 +15,7 @@ use crate::core::Shared;
 
 /// How long the driver goes on waiting on the ring itself after the executor had its say. Timers
 /// and other things of the executor's own may be late by as much.
-const STAY: Duration = Duration::from_millis(1);
+const STAY: Duration = Duration::from_millis(10);
 
 /// Drives the ring until its last clone is gone.
 ///

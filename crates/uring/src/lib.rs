@@ -13,7 +13,7 @@
 //!                      the driver task, one for each ring
 //!                                  |  nothing left to do
 //!                                  v
-//!              a wait on the op ring itself, of a millisecond in all; after that
+//!              a wait on the op ring itself, of 10 ms in all; after that
 //!              an eventfd read on glommio's ring, on which the executor sleeps
 //! ```
 //!
@@ -29,7 +29,7 @@
 //! * A cancelled op may have had its effect: bytes sent or spliced by then stay sent.
 //! * The ring ends with its last clone and last op.
 //! * Tasks are spawned by [`Ring::spawn`]. Others work as well, but a wake-up of theirs that is not the
-//!   ring's doing may be seen a millisecond late, as may timers and glommio's own I/O.
+//!   ring's doing may be seen 10 ms late, as may timers and glommio's own I/O.
 //!
 //! # Example
 //!

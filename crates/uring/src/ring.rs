@@ -89,7 +89,7 @@ impl Ring {
     /// Spawns a task on the executor, and lets the ring know whenever it runs.
     ///
     /// The ring waits in the kernel, and with it the executor, when none of these tasks has run for a
-    /// moment: for up to a millisecond, until the executor has looked after its own things again. Any
+    /// moment: for up to 10 ms, until the executor has looked after its own things again. Any
     /// other task of the executor (spawned by glommio's means, or its first) may wait for as long.
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
