@@ -77,14 +77,26 @@ impl Cache {
     }
 
     /// Puts an entry in place of any that is there.
+    ///
+    /// Where it was evicted from the same cache not long ago, that is remembered there (until
+    /// [`Cache::remove`]), and it comes to stay.
     pub(crate) fn insert(&mut self, name: Name<'_>, entry: Entry) {
-        self.remove(name);
         match &entry.known {
             Known::Resource(resource) if resource.descriptors() > 0 => {
+                remove_entry(&mut self.hot, name);
+                remove_entry(&mut self.absent, name);
                 self.files.insert(name.to_key(), entry);
             }
-            Known::Resource(_) => self.hot.insert(name.to_key(), entry),
-            Known::Slash | Known::Absent => self.absent.insert(name.to_key(), entry),
+            Known::Resource(_) => {
+                remove_entry(&mut self.files, name);
+                remove_entry(&mut self.absent, name);
+                self.hot.insert(name.to_key(), entry);
+            }
+            Known::Slash | Known::Absent => {
+                remove_entry(&mut self.hot, name);
+                remove_entry(&mut self.files, name);
+                self.absent.insert(name.to_key(), entry);
+            }
         }
     }
 
@@ -127,6 +139,11 @@ fn table<W: Weighter<Key, Entry> + Clone>(count: usize, weight_max: u64, weighte
         hasher,
         DefaultLifecycle::default(),
     )
+}
+
+/// Removes an entry, and not what is remembered of one that was evicted.
+fn remove_entry<W: Weighter<Key, Entry>>(table: &mut Table<W>, name: Name<'_>) {
+    table.remove_if(&name, |_| true);
 }
 
 fn trust_in<W: Weighter<Key, Entry>>(
