@@ -75,17 +75,8 @@ pub(crate) enum Memory {
     Stat(Stable<(CString, Statx)>),
     /// Written by the kernel: the read and the write end.
     Pipe(Stable<[i32; 2]>),
-    /// Read by the kernel.
-    Message(Stable<Message>),
     /// The descriptor of a close op: an unsubmitted op closes it by being dropped.
     Closing(OwnedFd),
-}
-
-/// A `msghdr` with all it points to.
-pub(crate) struct Message {
-    pub(crate) header: libc::msghdr,
-    pub(crate) _parts: Vec<libc::iovec>,
-    pub(crate) _data: Vec<Bytes>,
 }
 
 /// A boxed value whose address the kernel holds.

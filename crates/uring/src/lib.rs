@@ -2,7 +2,7 @@
 //!
 //! glommio drives its own rings and gives no way to submit an op of one's own. This crate sets
 //! one more io_uring up beside them, the *op ring*, whose ops any task of that executor can await:
-//! multishot accept, multishot recv into a ring of provided buffers, send, sendmsg, splice, poll,
+//! multishot accept, multishot recv into a ring of provided buffers, send, splice, poll,
 //! openat2, statx, read, fadvise, close, pipe and cancel.
 //!
 //! ```text

@@ -47,11 +47,10 @@ pub fn probe() -> Result<Abilities, Error> {
 
 /// Every op of this crate that has no fall-back. `SendZc` is not used: it marks Linux 6.0, with
 /// which multishot recv came.
-const REQUIRED: [(u8, &str); 13] = [
+const REQUIRED: [(u8, &str); 12] = [
     (opcode::AcceptMulti::CODE, "accept on io_uring"),
     (opcode::RecvMulti::CODE, "recv on io_uring"),
     (opcode::Send::CODE, "send on io_uring"),
-    (opcode::SendMsg::CODE, "sendmsg on io_uring"),
     (opcode::Splice::CODE, "splice on io_uring"),
     (opcode::PollAdd::CODE, "poll on io_uring"),
     (opcode::OpenAt2::CODE, "openat2 on io_uring"),

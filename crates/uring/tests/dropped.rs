@@ -17,27 +17,22 @@ use support::{
     arm, executor, full_socket, pipe, poll_once, read_all, ring, ring_with_queues, run, settle,
     socket_pair, until, watched,
 };
-use tidegate_uring::{Fd, Op, Ring, send};
+use tidegate_uring::send::Send;
+use tidegate_uring::{Fd, Op, Ring};
 
-type SendOp = fn(&Ring, &Fd, Bytes) -> Op<send::Send>;
-
-/// The two ways of sending bytes.
-const SENDS: [SendOp; 2] = [
-    |ring, socket, data| ring.send(socket, data, SendFlags::empty()),
-    |ring, socket, data| ring.sendmsg(socket, vec![data], SendFlags::empty()),
-];
+fn send(ring: &Ring, socket: &Fd, data: Bytes) -> Op<Send> {
+    ring.send(socket, data, SendFlags::empty())
+}
 
 #[test]
 fn bytes_outlive_a_send_dropped_before_its_first_turn() {
     run(async {
         let ring = ring();
-        for send in SENDS {
-            let (socket, _peer) = full_socket();
-            let (data, freed) = watched(b"data");
-            drop(send(&ring, &socket, data));
-            assert!(!freed(), "the entry is queued and points to the bytes");
-            until("freed after the cancellation", &freed).await;
-        }
+        let (socket, _peer) = full_socket();
+        let (data, freed) = watched(b"data");
+        drop(send(&ring, &socket, data));
+        assert!(!freed(), "the entry is queued and points to the bytes");
+        until("freed after the cancellation", &freed).await;
     });
 }
 
@@ -45,17 +40,15 @@ fn bytes_outlive_a_send_dropped_before_its_first_turn() {
 fn bytes_outlive_a_send_dropped_while_pending() {
     run(async {
         let ring = ring();
-        for send in SENDS {
-            let (socket, _peer) = full_socket();
-            let (data, freed) = watched(b"data");
-            let mut op = send(&ring, &socket, data);
-            assert!(poll_once(&mut op).await.is_none());
-            settle(&ring).await;
-            assert!(poll_once(&mut op).await.is_none());
-            drop(op);
-            assert!(!freed(), "the kernel waits for room to send them");
-            until("freed after the cancellation", &freed).await;
-        }
+        let (socket, _peer) = full_socket();
+        let (data, freed) = watched(b"data");
+        let mut op = send(&ring, &socket, data);
+        assert!(poll_once(&mut op).await.is_none());
+        settle(&ring).await;
+        assert!(poll_once(&mut op).await.is_none());
+        drop(op);
+        assert!(!freed(), "the kernel waits for room to send them");
+        until("freed after the cancellation", &freed).await;
     });
 }
 
@@ -63,23 +56,21 @@ fn bytes_outlive_a_send_dropped_while_pending() {
 fn bytes_of_a_complete_send_are_freed_with_its_future() {
     run(async {
         let ring = ring();
-        for send in SENDS {
-            let (socket, mut peer) = socket_pair();
-            let (data, freed) = watched(b"data");
-            let op = send(&ring, &socket, data);
-            let mut got = [0; 4];
-            settle(&ring).await;
-            peer.set_nonblocking(true).unwrap();
-            until("sent", || peer.read(&mut got).is_ok()).await;
-            settle(&ring).await;
-            assert!(!freed(), "the op is complete and nobody polled it");
-            drop(op);
-            assert!(freed());
+        let (socket, mut peer) = socket_pair();
+        let (data, freed) = watched(b"data");
+        let op = send(&ring, &socket, data);
+        let mut got = [0; 4];
+        settle(&ring).await;
+        peer.set_nonblocking(true).unwrap();
+        until("sent", || peer.read(&mut got).is_ok()).await;
+        settle(&ring).await;
+        assert!(!freed(), "the op is complete and nobody polled it");
+        drop(op);
+        assert!(freed());
 
-            let (data, freed) = watched(b"data");
-            send(&ring, &socket, data).await.unwrap();
-            assert!(freed(), "ready");
-        }
+        let (data, freed) = watched(b"data");
+        send(&ring, &socket, data).await.unwrap();
+        assert!(freed(), "ready");
     });
 }
 
@@ -135,11 +126,9 @@ fn a_ring_that_ends_frees_what_its_ops_held() {
                 let (empty, _writer) = pipe();
                 let mut watches = Vec::new();
                 for _ in 0..count {
-                    for send in SENDS {
-                        let (data, freed) = watched(b"data");
-                        watches.push(freed);
-                        drop(send(&ring, &socket, data));
-                    }
+                    let (data, freed) = watched(b"data");
+                    watches.push(freed);
+                    drop(send(&ring, &socket, data));
                     drop(ring.poll(&empty, PollFlags::IN));
                 }
                 let splice = ring.splice(&empty, None, &socket, None, 1, SpliceFlags::empty());

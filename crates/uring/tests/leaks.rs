@@ -41,11 +41,10 @@ const STAGES: [Stage; 4] = [
 ];
 
 /// Every op; whether it can be made to wait.
-const OPS: [(&str, bool, Make); 14] = [
+const OPS: [(&str, bool, Make); 13] = [
     ("accept", true, accept),
     ("recv", true, recv),
     ("send", true, send),
-    ("sendmsg", true, sendmsg),
     ("splice", true, splice),
     ("poll", true, poll),
     ("read", true, read),
@@ -98,15 +97,6 @@ fn send(ring: &Ring, ready: bool) -> Any {
     let (socket, peer) = send_socket(ready);
     let data = Bytes::from_static(b"data");
     hold(ring.send(&socket, data, SendFlags::empty()), (socket, peer))
-}
-
-fn sendmsg(ring: &Ring, ready: bool) -> Any {
-    let (socket, peer) = send_socket(ready);
-    let data = vec![Bytes::from_static(b"data"); 3];
-    hold(
-        ring.sendmsg(&socket, data, SendFlags::empty()),
-        (socket, peer),
-    )
 }
 
 /// A pipe to read from: with or without bytes.

@@ -109,33 +109,10 @@ fn send_to_a_peer_that_is_gone_is_an_error_and_no_signal() {
         drop(peer);
         let data = Bytes::from_static(b"x");
         let error = ring
-            .send(&socket, data.clone(), SendFlags::empty())
+            .send(&socket, data, SendFlags::empty())
             .await
             .unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
-        let error = ring
-            .sendmsg(&socket, vec![data], SendFlags::empty())
-            .await
-            .unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
-    });
-}
-
-#[test]
-fn sendmsg_sends_all_pieces_in_order() {
-    run(async {
-        let ring = ring();
-        let (socket, mut peer) = socket_pair();
-        let pieces: Vec<Bytes> = (0..20).map(|n| Bytes::from(pattern(n, 100))).collect();
-        let sent = ring
-            .sendmsg(&socket, pieces.clone(), SendFlags::empty())
-            .await;
-        assert_eq!(sent.unwrap(), 2000);
-        let mut got = vec![0; 2000];
-        peer.read_exact(&mut got).unwrap();
-        assert_eq!(got, pieces.concat());
-        let sent = ring.sendmsg(&socket, Vec::new(), SendFlags::empty()).await;
-        assert_eq!(sent.unwrap(), 0);
     });
 }
 

@@ -1,4 +1,4 @@
-//! send(2) and sendmsg(2).
+//! send(2).
 
 use std::io;
 
@@ -7,7 +7,7 @@ use io_uring::{opcode, types};
 use rustix::net::SendFlags;
 
 use crate::fd::Fd;
-use crate::held::{Held, Memory, Message, Stable};
+use crate::held::{Held, Memory};
 use crate::op::{Done, Kind, Op};
 use crate::ring::Ring;
 use crate::slot::Yields;
@@ -42,47 +42,9 @@ impl Ring {
             )
         }
     }
-
-    /// Sends several pieces as one, with [`Ring::send`]'s conditions.
-    pub fn sendmsg(&self, socket: &Fd, data: Vec<Bytes>, flags: SendFlags) -> Op<Send> {
-        let message = message(data);
-        // SAFETY: the pointer is valid; only an address is taken.
-        let header = unsafe { &raw const (*message.as_ptr()).header };
-        let entry = opcode::SendMsg::new(types::Fd(socket.raw()), header.cast())
-            .flags((flags | SendFlags::NOSIGNAL).bits())
-            .build();
-        // SAFETY: the entry points to the header of the held message, which points to the held
-        // parts, which point to the held bytes.
-        unsafe {
-            self.op(
-                entry,
-                Held::new(socket, Memory::Message(message)),
-                Yields::Count,
-            )
-        }
-    }
 }
 
 /// The most that one call moves; the kernel's own bound is a page less than 2 GiB.
 fn length(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
-}
-
-fn message(data: Vec<Bytes>) -> Stable<Message> {
-    let mut parts: Vec<libc::iovec> = data
-        .iter()
-        .map(|bytes| libc::iovec {
-            iov_base: bytes.as_ptr().cast_mut().cast(),
-            iov_len: bytes.len(),
-        })
-        .collect();
-    // SAFETY: all zero is a msghdr without name, parts and control data.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-    header.msg_iov = parts.as_mut_ptr();
-    header.msg_iovlen = parts.len();
-    Stable::new(Message {
-        header,
-        _parts: parts,
-        _data: data,
-    })
 }
