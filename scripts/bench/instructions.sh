@@ -7,8 +7,11 @@
 #   scripts/bench/instructions.sh --write         and makes them the baseline
 #   ... --server BIN                              of this binary, instead of building the release
 #
-# Exits 77 where they can't be counted or, with --check, can't be compared: no valgrind, or another
-# compiler, C library, valgrind or kind of CPU than the baseline is of.
+# Where the compiler, C library, valgrind or kind of CPU is another than the baseline's, --check builds
+# the commit that the baseline is of with what is here, counts that too, and compares with it.
+#
+# Exits 77 where they can't be counted or, with --check, can't be compared: no valgrind, or a baseline
+# of other conditions and no history to build its commit from.
 set -euo pipefail
 
 BENCH=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -58,30 +61,29 @@ check_host() {
     done
 }
 
-# The release as `cargo build --release` makes it. The static one of scripts/vm/smoke.sh won't do:
-# nothing can be preloaded into it.
+# build SOURCE TARGET: the release as `cargo build --release` makes it, in TARGET/release/tidegate.
 build() {
-    if [[ -z $SERVER ]]; then
-        cargo build --release --locked --manifest-path "$ROOT/Cargo.toml" --package tidegate >&2
-        SERVER=${CARGO_TARGET_DIR:-$ROOT/target}/release/tidegate
-    fi
+    cargo build --release --locked --manifest-path "$1/Cargo.toml" --target-dir "$2" --package tidegate >&2
+}
+
+# The static binary of scripts/vm/smoke.sh won't do: nothing can be preloaded into it.
+check_server() {
     [[ -x $SERVER ]] || die "$SERVER is not there"
     ! readelf --program-headers "$SERVER" | grep -q INTERP || return 0
     die "$SERVER is static: nothing can be preloaded into it"
 }
 
-# What the counts depend on besides the source, one line each: the compiler as the binary has it, and
-# whether there is AVX2, by which memchr and the C library choose their code.
+# conditions BIN: what the counts depend on besides the source, one line each: the compiler as the
+# binary has it, and whether there is AVX2, by which memchr and the C library choose their code.
 conditions() {
-    readelf --string-dump=.comment "$SERVER" | grep -o 'rustc version [^ ]*' | sort -u
+    readelf --string-dump=.comment "$1" | grep -o 'rustc version [^ ]*' | sort -u
     getconf GNU_LIBC_VERSION
     valgrind --version
     if grep -qw avx2 /proc/cpuinfo; then echo 'CPU with AVX2'; else echo 'CPU without AVX2'; fi
 }
 
-# Starts the server under callgrind on a free port; sets PID and ADDRESS.
-start() {
-    local waited
+# What all servers are preloaded with, configured by and asked for.
+prepare() {
     cc -O2 -Wall -Wextra -Werror -shared -fPIC -o "$RUN/preload.so" "$BENCH/instructions.c"
     mkdir "$RUN/tree"
     # A look-up is trusted for a whole run: how often one is looked at again depends on the clock.
@@ -100,9 +102,14 @@ valid = "1h"
 root = "tree"
 END
     python3 "$BENCH/instructions.py" files "$RUN/tree"
+}
+
+# start BIN: starts it under callgrind on a free port; sets PID and ADDRESS.
+start() {
+    local waited
     : >"$RUN/address"
     LD_PRELOAD=$RUN/preload.so valgrind --tool=callgrind --callgrind-out-file="$RUN/count" \
-        --toggle-collect="$COUNTED" "$SERVER" run --config "$RUN/tidegate.toml" >"$RUN/address" 2>"$RUN/log" &
+        --toggle-collect="$COUNTED" "$1" run --config "$RUN/tidegate.toml" >"$RUN/address" 2>"$RUN/log" &
     PID=$!
     for ((waited = 0; waited < START_SECONDS * 10; waited++)); do
         ADDRESS=$(sed -n 's,^listening on http://,,p' "$RUN/address")
@@ -114,7 +121,7 @@ END
     die 'the server does not start under valgrind'
 }
 
-clean_up() {
+stop() {
     local waited
     if [[ -n ${PID:-} ]] && kill -TERM "$PID" 2>/dev/null; then
         # One that does not stop is not let run on.
@@ -125,10 +132,52 @@ clean_up() {
         kill -KILL "$PID" 2>/dev/null || true
         wait "$PID" 2>/dev/null || true
     fi
+    PID=
+}
+
+clean_up() {
+    stop
     rm -rf -- "$RUN"
 }
 
-# report: the counts beside the baseline; fails when one has grown too much or is in one of them only.
+# measure BIN COUNTS: its instructions, into a file.
+measure() {
+    local status=0
+    start "$1"
+    python3 "$BENCH/instructions.py" count "$ADDRESS" "$PID" "$RUN/count" >"$2" || status=$?
+    if ((status != 0)); then
+        cat "$RUN/log" >&2
+        exit "$status"
+    fi
+    stop
+}
+
+# The commit that the baseline is of, if the history tells: a clone that begins with some commit says of
+# that one that it made every file.
+baseline_commit() {
+    local commit
+    commit=$(git -C "$ROOT" log -1 --format=%H -- "$BASELINE" 2>/dev/null) && [[ -n $commit ]] &&
+        git -C "$ROOT" rev-parse --quiet --verify "$commit^" >/dev/null && echo "$commit"
+}
+
+# measure_baseline: builds the baseline's commit with the tools at hand and counts it, into $RUN/before.
+measure_baseline() {
+    local commit target=$TARGET/instructions
+    commit=$(baseline_commit) ||
+        skip 'the baseline (<) is of other conditions than these (>), and its commit is not in the history'
+    echo "the baseline (<) is of other conditions than these (>): comparing with its commit $commit, built here"
+    # A fixed place below the target directory: what it depends on is built once. The files get the time of
+    # now (-m), or cargo would take those of an older commit for built already.
+    rm -rf -- "$target/source"
+    mkdir -p "$target/source"
+    git -C "$ROOT" archive "$commit" | tar -xm -C "$target/source"
+    build "$target/source" "$target"
+    diff <(conditions "$target/release/tidegate") <(conditions "$SERVER") ||
+        die "$SERVER is of another compiler than the one here"
+    measure "$target/release/tidegate" "$RUN/before"
+}
+
+# report BEFORE: the counts beside those; fails when one has grown too much or is in one of them only.
 report() {
     awk -F '\t' -v limit="$GROWTH_PERCENT" '
         BEGIN { printf "%-22s %10s %10s %8s\n", "instructions of", "baseline", "now", "change" }
@@ -145,18 +194,19 @@ report() {
         END {
             for (path in before) { printf "%-22s %10d  not measured\n", path, before[path]; bad = 1 }
             exit bad
-        }' "$BASELINE" "$RUN/counts"
+        }' "$1" "$RUN/counts"
 }
 
 check() {
-    local expected
+    local expected before=$BASELINE
     expected=$(sed -n 's/^# //p' "$BASELINE")
-    if [[ $expected != "$(conditions)" ]]; then
-        report || true
-        diff <(echo "$expected") <(conditions) || true
-        skip 'the baseline (<) is of other conditions than these (>), so nothing is compared'
+    if [[ $expected != "$(conditions "$SERVER")" ]]; then
+        report "$BASELINE" || true
+        diff <(echo "$expected") <(conditions "$SERVER") || true
+        before=$RUN/before
+        measure_baseline
     fi
-    report || {
+    report "$before" || {
         echo "More than $GROWTH_PERCENT % is too much. If it has to be: scripts/bench/instructions.sh --write,"
         echo 'and commit the new baseline with the change, with the reason.'
         return 1
@@ -166,21 +216,22 @@ check() {
 main() {
     parse_options "$@"
     check_host
-    build
+    TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
+    if [[ -z $SERVER ]]; then
+        build "$ROOT" "$TARGET"
+        SERVER=$TARGET/release/tidegate
+    fi
+    check_server
     RUN=$(mktemp -d)
     trap clean_up EXIT
     trap 'exit 130' INT TERM
-    start
-    python3 "$BENCH/instructions.py" count "$ADDRESS" "$PID" "$RUN/count" >"$RUN/counts" || {
-        local status=$?
-        cat "$RUN/log" >&2
-        exit $status
-    }
+    prepare
+    measure "$SERVER" "$RUN/counts"
     case $MODE in
-        show) if [[ -e $BASELINE ]]; then report || true; else cat "$RUN/counts"; fi ;;
+        show) if [[ -e $BASELINE ]]; then report "$BASELINE" || true; else cat "$RUN/counts"; fi ;;
         check) check ;;
         write)
-            { conditions | sed 's/^/# /' && cat "$RUN/counts"; } >"$BASELINE"
+            { conditions "$SERVER" | sed 's/^/# /' && cat "$RUN/counts"; } >"$BASELINE"
             cat "$BASELINE"
             ;;
     esac
