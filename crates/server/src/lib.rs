@@ -19,6 +19,8 @@ mod connection;
 mod cores;
 mod deadlines;
 mod error;
+#[cfg(test)]
+mod hits;
 mod limits;
 mod listener;
 mod look_up;

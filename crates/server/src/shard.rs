@@ -113,7 +113,7 @@ async fn control_signal(ring: &Ring, control: &Fd) {
 }
 
 impl Shard {
-    async fn new(seed: Seed) -> Result<Rc<Self>, Error> {
+    pub(crate) async fn new(seed: Seed) -> Result<Rc<Self>, Error> {
         let Seed {
             number,
             shards,
