@@ -138,9 +138,7 @@ impl Shard {
                 pipe_bytes: settings.io.pipe_size,
                 pipes_max: share.pipes,
                 pages_max: pages_of_user(shards),
-                cold_max: (settings.io.cold_workers as usize)
-                    .min(share.pipes / 2)
-                    .max(1),
+                cold_max: settings.io.cold_workers as usize,
             },
         )
         .await
