@@ -21,6 +21,11 @@ fn a_large_file_that_was_not_in_memory_is_given_back() {
     let server = start(&tree, "16m");
     let (cold, hot) = (tree.path("cold.bin"), tree.path("hot.bin"));
     evict(&cold);
+    // A player that asks for the first bytes, and then for all, is still one client.
+    for _ in 0..2 {
+        let response = server.get_with("/cold.bin", &["Range: bytes=0-1"]);
+        assert_eq!(response.status, 206);
+    }
     get(&server, "/cold.bin", 0);
     get(&server, "/hot.bin", 1);
     // A part may be left: a fast disk answers the first look before it is over.

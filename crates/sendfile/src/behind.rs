@@ -20,7 +20,7 @@ use glommio::timer::sleep;
 use rustix::fs::Advice;
 use rustix::param::page_size;
 use tidegate_uring::advise::Advise;
-use tidegate_uring::{Fd, Op, Ring};
+use tidegate_uring::{Fd, Op, Ring, unacknowledged};
 
 use crate::popular::Visit;
 
@@ -48,7 +48,7 @@ impl Behind {
     /// For a transfer of `file` that begins at `start`.
     pub(crate) fn new(file: &Fd, start: u64) -> Self {
         Self {
-            visit: Visit::new(file, start == 0),
+            visit: Visit::new(file, start),
             brought: Brought::default(),
             advice: None,
         }
@@ -64,13 +64,18 @@ impl Behind {
         self.brought.filled(range);
     }
 
-    /// Whether there would be enough to give back if the peer had taken all before `sent`.
-    pub(crate) fn is_due(&self, sent: u64) -> bool {
-        self.brought.is_due(sent)
+    /// The socket took all before `position`: gives back what its peer has taken of that, once it is enough.
+    pub(crate) fn follow(&mut self, ring: &Ring, file: &Fd, socket: &Fd, position: u64) {
+        self.visit.reached(position);
+        if self.brought.is_due(position) {
+            // A socket that cannot tell counts as one that holds nothing.
+            let queued = unacknowledged(socket).unwrap_or(0) as u64;
+            self.give_back(ring, file, position.saturating_sub(queued));
+        }
     }
 
     /// Gives back what lies before `taken`, up to which the peer has taken the file.
-    pub(crate) fn give_back(&mut self, ring: &Ring, file: &Fd, taken: u64) {
+    fn give_back(&mut self, ring: &Ring, file: &Fd, taken: u64) {
         if !self.brought.is_due(taken) {
             return;
         }

@@ -110,8 +110,9 @@ pub struct Options {
     /// Give back the memory of what was read from the disk for this transfer, behind what the
     /// peer took: `POSIX_FADV_DONTNEED`, 2 MiB at a time, the last of it a second after the transfer.
     ///
-    /// A file that is all in memory stays there, and so does one that was asked for from its first
-    /// byte by another such transfer of this process in the last ten minutes, on whichever core.
+    /// A file that is all in memory stays there, and so does one of which two such transfers of this process, on
+    /// whichever cores, sent the first 2 MiB (or all, if it is smaller) within ten minutes; those that
+    /// were under way then keep it to their end.
     /// Of one that is in memory in parts, what follows the first part that is not goes.
     pub drop_behind: bool,
     /// Whether this may be the first that is read of the file since it was opened. The first chunk is

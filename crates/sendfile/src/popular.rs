@@ -1,9 +1,10 @@
 //! Whether a file is asked for by more than one: then it is better kept in memory.
 //!
 //! The page cache belongs to all cores, and so does this table. It knows of the last few thousand
-//! large files when each was last sent from its first byte, and when before that; ranges that start
-//! elsewhere do not count, since one client that seeks or resumes asks for many. It is touched at the start of a
-//! large transfer and once for every few MiB that are given back.
+//! large files when each was last sent from its first byte, and when before that. Ranges that start
+//! elsewhere do not count, since one client that seeks or resumes asks for many; nor do those that
+//! end early, since a player that asks for two bytes and then for all is still one. It is touched
+//! once by a large transfer, and for every few MiB that are given back.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +14,9 @@ use tidegate_uring::Fd;
 
 /// Asked for twice within this time, a file is popular.
 const RECENT: Duration = Duration::from_mins(10);
+
+/// Bytes from the first one that must be sent of a file for a visit, unless it is smaller.
+const VISIT_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Files that are remembered; two whose places are the same displace each other.
 const PLACES: usize = 4096;
@@ -34,27 +38,44 @@ type Identity = (u32, u32, u64);
 pub(crate) struct Visit {
     /// `None`: the file system does not say.
     file: Option<Identity>,
+    /// From which position on it counts, if it may and does not yet.
+    counts_at: Option<u64>,
+    /// Once it was: those that came close together keep the file to their end, however long they take.
+    popular: bool,
 }
 
 impl Visit {
-    /// A transfer of `file` that begins now; `whole`: at its first byte.
-    pub(crate) fn new(file: &Fd, whole: bool) -> Self {
-        let file = identity(file);
-        if let Some(file) = file
-            && whole
-        {
-            with_place(file, |place| note(place, file, Instant::now()));
+    /// A transfer of `file` that begins at `start`.
+    pub(crate) fn new(file: &Fd, start: u64) -> Self {
+        let found = look(file);
+        Self {
+            file: found.map(|(file, _)| file),
+            counts_at: found
+                .filter(|_| start == 0)
+                .map(|(_, len)| len.min(VISIT_BYTES)),
+            popular: false,
         }
-        Self { file }
     }
 
-    /// Whether others asked for the file lately.
-    pub(crate) fn is_popular(&self) -> bool {
-        self.file.is_some_and(|file| {
-            with_place(file, |place| {
-                is_popular(place.as_ref(), file, Instant::now())
-            })
-        })
+    /// All before `position` was sent.
+    pub(crate) fn reached(&mut self, position: u64) {
+        if let Some(file) = self.file
+            && self.counts_at.is_some_and(|at| position >= at)
+        {
+            self.counts_at = None;
+            with_place(file, |place| note(place, file, Instant::now()));
+        }
+    }
+
+    /// Whether others asked for the file lately, or had when this was asked before.
+    pub(crate) fn is_popular(&mut self) -> bool {
+        self.popular = self.popular
+            || self.file.is_some_and(|file| {
+                with_place(file, |place| {
+                    is_popular(place.as_ref(), file, Instant::now())
+                })
+            });
+        self.popular
     }
 }
 
@@ -82,15 +103,17 @@ fn with_place<T>(file: Identity, act: impl FnOnce(&mut Option<Seen>) -> T) -> T 
     act(&mut files[place])
 }
 
-/// From what the kernel knows: a file system on a network is not asked.
-fn identity(file: &Fd) -> Option<Identity> {
+/// Which file it is, and its bytes. From what the kernel knows: a file system on a network is not asked.
+fn look(file: &Fd) -> Option<(Identity, u64)> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let stat = statx(file, c"", flags, StatxFlags::INO).ok()?;
-    Some((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino))
+    let stat = statx(file, c"", flags, StatxFlags::INO | StatxFlags::SIZE).ok()?;
+    let file = (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
+    Some((file, stat.stx_size))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
     use std::os::fd::OwnedFd;
 
     use super::*;
@@ -123,14 +146,60 @@ mod tests {
         assert!(!is_popular(place.as_ref(), ONE, now));
     }
 
+    /// A file of `len` bytes that nobody visited, unlike one of another test that had its inode before.
+    fn file_of(len: u64) -> Fd {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(len).unwrap();
+        let file = Fd::from(OwnedFd::from(file));
+        forget(&file);
+        file
+    }
+
+    fn forget(file: &Fd) {
+        let (file, _) = look(file).unwrap();
+        with_place(file, |place| *place = None);
+    }
+
+    /// A transfer of what lies in `range`.
+    fn visit(file: &Fd, range: Range<u64>) -> Visit {
+        let mut visit = Visit::new(file, range.start);
+        visit.reached(range.end.min(range.start + 1));
+        visit.reached(range.end);
+        visit
+    }
+
     #[test]
-    fn transfers_that_start_elsewhere_do_not_count() {
-        let file = Fd::from(OwnedFd::from(tempfile::tempfile().unwrap()));
-        let first = Visit::new(&file, true);
-        Visit::new(&file, false);
-        Visit::new(&file, false);
+    fn transfers_that_start_elsewhere_or_end_early_do_not_count() {
+        let len = 2 * VISIT_BYTES;
+        let file = file_of(len);
+        let mut first = visit(&file, 0..len);
+        for range in [1..len, 0..2, 0..VISIT_BYTES - 1, VISIT_BYTES..len] {
+            visit(&file, range);
+        }
         assert!(!first.is_popular());
-        let second = Visit::new(&file, true);
+        let mut second = visit(&file, 0..VISIT_BYTES);
         assert!(first.is_popular() && second.is_popular());
+        assert!(visit(&file, 1..len).is_popular(), "nothing of it goes");
+    }
+
+    #[test]
+    fn a_smaller_file_is_visited_when_all_of_it_was_sent() {
+        let file = file_of(5000);
+        visit(&file, 0..4999);
+        visit(&file, 0..5000);
+        assert!(!visit(&file, 0..4999).is_popular());
+        assert!(visit(&file, 0..5000).is_popular());
+    }
+
+    #[test]
+    fn a_transfer_that_lasts_longer_keeps_what_was_popular() {
+        let file = file_of(VISIT_BYTES);
+        let mut first = visit(&file, 0..VISIT_BYTES);
+        assert!(visit(&file, 0..VISIT_BYTES).is_popular());
+        assert!(first.is_popular());
+        // As after ten minutes.
+        forget(&file);
+        assert!(first.is_popular());
+        assert!(!visit(&file, 0..VISIT_BYTES).is_popular());
     }
 }

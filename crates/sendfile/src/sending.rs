@@ -246,14 +246,9 @@ impl<'a> Sending<'a> {
 
     /// Gives the memory back of what the peer has taken.
     fn give_back(&mut self) {
-        let position = self.bytes.position();
-        let Some(behind) = &mut self.behind else {
-            return;
-        };
-        if behind.is_due(position) {
-            // A socket that cannot tell counts as one that holds nothing.
-            let queued = unacknowledged(self.socket).unwrap_or(0) as u64;
-            behind.give_back(self.ring, self.file, position.saturating_sub(queued));
+        if let Some(behind) = &mut self.behind {
+            let position = self.bytes.position();
+            behind.follow(self.ring, self.file, self.socket, position);
         }
     }
 
