@@ -13,6 +13,9 @@ use crate::support::{Launch, Server, Tree, eventually, installed, noise};
 /// Several times what is given back at a time, and what the last part is given back of.
 const LEN: usize = 40 * 1024 * 1024;
 
+/// What may be left of it: pages that another processor had in hand.
+const LEFT_MAX: usize = LEN / 40;
+
 #[test]
 fn a_large_file_that_was_not_in_memory_is_given_back() {
     let Some(tree) = tree(&["cold.bin", "hot.bin"]) else {
@@ -28,8 +31,7 @@ fn a_large_file_that_was_not_in_memory_is_given_back() {
     }
     get(&server, "/cold.bin", 0);
     get(&server, "/hot.bin", 1);
-    // A part may be left: a fast disk answers the first look before it is over.
-    eventually("the memory is given back", || resident(&cold) < LEN / 4);
+    eventually("the memory is given back", || resident(&cold) <= LEFT_MAX);
     assert!(is_in_memory(&hot), "what was in memory stays there");
     // Asked for once more, others may well do so too.
     get(&server, "/cold.bin", 0);

@@ -7,7 +7,7 @@
 //!
 //! A file that is all in memory stays there. From the first part on that is not, all counts as brought
 //! in by the transfer: the kernel reads ahead of it, so what the probes find further on says nothing
-//! of how it was before. (cachestat(2) and mincore(2) would tell, but only to who may write to
+//! of how it was before. What was asked for before the first look counts with what that look found. (cachestat(2) and mincore(2) would tell, but only to who may write to
 //! the file, which a server should not.) A file that others ask for as well is kept: [`Visit`].
 //!
 //! `RWF_DONTCACHE` is no way to do this: there is none for splice(2), and a read that has it drops the
@@ -54,9 +54,10 @@ impl Behind {
         }
     }
 
-    /// A part was not in memory of what is filled next.
-    pub(crate) fn absent(&mut self) {
-        self.brought.any = true;
+    /// Of what is filled next a part was not in memory, nor, as far as can be told, what lies `since`
+    /// there.
+    pub(crate) fn absent(&mut self, since: u64) {
+        self.brought.absent(since);
     }
 
     /// `range` is on its way to the socket.
@@ -116,21 +117,26 @@ fn dont_need(ring: &Ring, file: &Fd, range: &Range<u64>) -> Op<Advise> {
 /// The account of what was brought in: all from the first absent part on. It does no I/O.
 #[derive(Debug, Default)]
 struct Brought {
-    /// A part was absent.
-    any: bool,
+    /// From where on, if a part was absent.
+    since: Option<u64>,
     range: Range<u64>,
     /// All before it was given back once.
     given: u64,
 }
 
 impl Brought {
+    /// The first time counts.
+    fn absent(&mut self, since: u64) {
+        self.since.get_or_insert(since);
+    }
+
     fn filled(&mut self, filled: Range<u64>) {
-        if !self.any {
+        let Some(since) = self.since else {
             return;
-        }
+        };
         if self.range.is_empty() {
             // Only whole pages are given back.
-            self.range.start = filled.start - filled.start % page_size() as u64;
+            self.range.start = since - since % page_size() as u64;
             self.given = self.range.start;
         }
         // It falls behind that when a pipe was taken away, and what it held is spliced again.
@@ -167,18 +173,26 @@ mod tests {
     fn all_is_from_the_first_absent_part_on() {
         let mut brought = Brought::default();
         brought.filled(0..5000);
-        brought.any = true;
+        brought.absent(5000);
         brought.filled(5000..2 * MIB);
+        brought.absent(2 * MIB);
         brought.filled(2 * MIB..3 * MIB);
         assert_eq!(brought.behind(u64::MAX), 4096..3 * MIB);
     }
 
     #[test]
+    fn what_was_asked_for_before_the_first_look_is_given_back_too() {
+        let mut brought = Brought::default();
+        brought.filled(5000..MIB);
+        brought.absent(5000);
+        brought.filled(MIB..2 * MIB);
+        assert_eq!(brought.behind(u64::MAX), 4096..2 * MIB);
+    }
+
+    #[test]
     fn it_is_given_back_in_steps_and_each_part_again() {
-        let mut brought = Brought {
-            any: true,
-            ..Brought::default()
-        };
+        let mut brought = Brought::default();
+        brought.absent(4096);
         brought.filled(4096..40 * MIB);
         assert!(!brought.is_due(STEP));
         assert!(brought.is_due(4096 + STEP));

@@ -42,6 +42,9 @@ pub(crate) struct Bounds {
     /// The most transfers that may wait for the disk with a pipe, which leaves one to the others
     /// unless there is only one.
     pub(crate) cold_max: usize,
+    /// The most transfers that may have the disk asked ahead: what looks files up has the other half
+    /// of the ring's workers to itself.
+    pub(crate) ahead_max: usize,
 }
 
 impl Bounds {
@@ -60,6 +63,7 @@ impl Bounds {
             pipe_pages,
             pipes_max,
             cold_max: config.cold_max.min(pipes_max / 2).max(1),
+            ahead_max: (config.cold_max / 2).max(1),
         }
     }
 }
@@ -166,6 +170,19 @@ mod tests {
         assert_eq!(bounds(100, 8, None, 16), (64, 8, 4));
         assert_eq!(bounds(0, 8, None, 3), (1, 8, 3));
         assert_eq!(bounds(4, 8, Some(8), 3), (4, 2, 1));
+    }
+
+    #[test]
+    fn half_of_the_workers_are_left_to_look_ups() {
+        for (cold_max, expected) in [(0, 1), (1, 1), (2, 1), (3, 1), (16, 8), (1024, 512)] {
+            let config = PoolConfig {
+                pipe_bytes: page_size(),
+                pipes_max: 2,
+                pages_max: None,
+                cold_max,
+            };
+            assert_eq!(Bounds::new(&config).ahead_max, expected, "{cold_max}");
+        }
     }
 
     #[test]

@@ -71,10 +71,13 @@
 //!     });
 //! ```
 
+mod ahead;
+mod asking;
 mod behind;
 mod budget;
 mod cork;
 mod error;
+mod permits;
 mod pipe;
 mod pool;
 mod popular;
@@ -115,10 +118,19 @@ pub struct Options {
     /// were under way then keep it to their end.
     /// Of one that is in memory in parts, what follows the first part that is not goes.
     pub drop_behind: bool,
-    /// Whether this may be the first that is read of the file since it was opened. The first chunk is
-    /// then asked for by a worker before it is looked at, since the file system may have to read from the
-    /// disk where the file's bytes are.
+    /// Whether the range may not be in memory: nobody read it lately. The first chunk is then asked for by a
+    /// worker before it is looked at, since the file system may have to read from the disk where the
+    /// file's bytes are.
     pub unread: bool,
+}
+
+/// How a transfer that sent its whole range went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sent {
+    /// A part of the range was not in memory when it was needed. (What was asked for ahead and came in time
+    /// was.)
+    pub from_disk: bool,
 }
 
 /// Sends the bytes of `file` from `range.start` to `range.end` (exclusive) to `socket`.
@@ -143,13 +155,16 @@ pub async fn sendfile(
     file: &Fd,
     range: Range<u64>,
     options: &Options,
-) -> Result<(), Error> {
+) -> Result<Sent, Error> {
     debug_assert!(is_nonblocking(socket), "the socket carries O_NONBLOCK");
     let mut sending = Sending::new(ring, pool, socket, file, range, options);
     let result = sending.run().await;
-    let sent = sending.sent();
+    let (sent, from_disk) = (sending.sent(), sending.met_disk());
     sending.finish();
-    result.map_err(|kind| Error { sent, kind })
+    match result {
+        Ok(()) => Ok(Sent { from_disk }),
+        Err(kind) => Err(Error { sent, kind }),
+    }
 }
 
 fn is_nonblocking(socket: &Fd) -> bool {

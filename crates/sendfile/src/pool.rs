@@ -30,6 +30,7 @@ use rustix::param::page_size;
 use tidegate_uring::Ring;
 
 use crate::budget::Bounds;
+use crate::permits::{Permit, Permits};
 use crate::pipe::Pipe;
 use crate::queue::Queue;
 use crate::turns::Turns;
@@ -50,6 +51,8 @@ pub struct PoolConfig {
     pub pages_max: Option<usize>,
     /// The most transfers that may wait for the disk at once, each with a pipe; at least 1. They
     /// have at most half of the pipes that `pipes_max` and `pages_max` allow.
+    ///
+    /// At most half as many, at least one, have the disk asked ahead at once, whatever the pipes.
     pub cold_max: usize,
 }
 
@@ -71,6 +74,10 @@ pub struct PoolStats {
     pub cold: usize,
     /// Transfers that wait until fewer read from the disk.
     pub cold_waiting: usize,
+    /// Transfers that have the disk asked ahead.
+    pub ahead: usize,
+    /// Transfers that wait until fewer do.
+    pub ahead_waiting: usize,
     /// Pipes made so far.
     pub pipes_made: u64,
     /// Parked pipes that were taken from their transfers so far.
@@ -79,6 +86,8 @@ pub struct PoolStats {
     pub chunks_inline: u64,
     /// Chunks that were spliced from the disk, on a worker of the ring, so far.
     pub chunks_cold: u64,
+    /// Times that a worker of the ring asked the disk for what a transfer was about to need, so far.
+    pub asked_ahead: u64,
 }
 
 /// The pipes of one executor, for its transfers to share.
@@ -86,11 +95,13 @@ pub struct Pool {
     bounds: Bounds,
     state: RefCell<State>,
     waiters: Queue<Grant>,
-    cold: Cell<usize>,
-    cold_waiters: Queue<Permit>,
+    cold: Rc<Permits>,
+    /// Leave to have the disk asked ahead.
+    pub(crate) ahead: Rc<Permits>,
     pub(crate) turns: Rc<Turns>,
     chunks_inline: Cell<u64>,
     chunks_cold: Cell<u64>,
+    asked_ahead: Cell<u64>,
 }
 
 #[derive(Default)]
@@ -119,15 +130,17 @@ impl Pool {
     ///
     /// The first pipe cannot be made: the process has no descriptors left.
     pub async fn new(ring: &Ring, config: PoolConfig) -> io::Result<Rc<Self>> {
+        let bounds = Bounds::new(&config);
         let pool = Rc::new(Self {
-            bounds: Bounds::new(&config),
+            cold: Permits::new(bounds.cold_max),
+            ahead: Permits::new(bounds.ahead_max),
+            bounds,
             state: RefCell::default(),
             waiters: Queue::default(),
-            cold: Cell::new(0),
-            cold_waiters: Queue::default(),
             turns: Rc::default(),
             chunks_inline: Cell::new(0),
             chunks_cold: Cell::new(0),
+            asked_ahead: Cell::new(0),
         });
         pool.take(ring).await?;
         Ok(pool)
@@ -142,12 +155,15 @@ impl Pool {
             parked: state.parked.len(),
             pages: state.pages,
             waiting: self.waiters.len(),
-            cold: self.cold.get(),
-            cold_waiting: self.cold_waiters.len(),
+            cold: self.cold.given(),
+            cold_waiting: self.cold.waiting(),
+            ahead: self.ahead.given(),
+            ahead_waiting: self.ahead.waiting(),
             pipes_made: state.pipes_made,
             pipes_taken: state.pipes_taken,
             chunks_inline: self.chunks_inline.get(),
             chunks_cold: self.chunks_cold.get(),
+            asked_ahead: self.asked_ahead.get(),
         }
     }
 
@@ -174,17 +190,18 @@ impl Pool {
     }
 
     /// Leave to wait for the disk with a pipe, if it can be had at once.
-    pub(crate) fn try_cold(self: &Rc<Self>) -> Option<Permit> {
-        let free = self.cold.get() < self.bounds.cold_max && self.cold_waiters.is_empty();
-        free.then(|| self.permit())
+    pub(crate) fn try_cold(&self) -> Option<Permit> {
+        self.cold.try_take()
     }
 
     /// Leave to wait for the disk with a pipe. Not to be awaited with a pipe in hand.
-    pub(crate) async fn cold(self: &Rc<Self>) -> Permit {
-        match self.try_cold() {
-            Some(permit) => permit,
-            None => self.cold_waiters.wait(false).await,
-        }
+    pub(crate) async fn cold(&self) -> Permit {
+        self.cold.take().await
+    }
+
+    /// Bytes that a pipe usually holds.
+    pub(crate) fn pipe_bytes(&self) -> usize {
+        self.bounds.pipe_pages * page_size()
     }
 
     pub(crate) fn count_inline(&self) {
@@ -195,9 +212,8 @@ impl Pool {
         self.chunks_cold.set(self.chunks_cold.get() + 1);
     }
 
-    fn permit(self: &Rc<Self>) -> Permit {
-        self.cold.set(self.cold.get() + 1);
-        Permit(Rc::clone(self))
+    pub(crate) fn count_ahead(&self) {
+        self.asked_ahead.set(self.asked_ahead.get() + 1);
     }
 
     /// What the next one in need of a pipe can have now.
@@ -399,19 +415,6 @@ impl Drop for Parked {
         // Not there after `reclaim`.
         if let Some(pipe) = self.pool.unpark(self.id) {
             drop(Lease::new(&self.pool, pipe, false));
-        }
-    }
-}
-
-/// Leave to wait for the disk with a pipe. Dropped: the next in line has it.
-pub(crate) struct Permit(Rc<Pool>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.cold.set(self.0.cold.get() - 1);
-        if !self.0.cold_waiters.is_empty() {
-            let permit = self.0.permit();
-            self.0.cold_waiters.give(permit);
         }
     }
 }

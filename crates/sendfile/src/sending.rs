@@ -1,7 +1,6 @@
 //! The course of one transfer: fill a pipe, drain it, give way.
 
 use std::io;
-use std::mem;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,17 +8,18 @@ use std::time::Duration;
 use futures_lite::future::or;
 use glommio::timer::sleep;
 use rustix::event::PollFlags;
-use rustix::fs::Advice;
 use rustix::io::Errno;
 use rustix::param::page_size;
-use tidegate_uring::advise::Advise;
-use tidegate_uring::{Fd, Op, Ring, unacknowledged};
+use tidegate_uring::{Fd, Ring, unacknowledged};
 
 use crate::Options;
+use crate::ahead::FIRST_BYTES;
+use crate::asking::Asking;
 use crate::behind::Behind;
 use crate::cork::Cork;
 use crate::error::ErrorKind;
-use crate::pool::{Lease, Permit, Pool};
+use crate::permits::Permit;
+use crate::pool::{Lease, Pool};
 use crate::residency::{Prober, Residency};
 use crate::stall::Stall;
 use crate::transfer::Transfer;
@@ -31,12 +31,6 @@ const QUANTUM: u64 = 512 * 1024;
 /// Shorter transfers are not corked and take no turns: they have few chunks to keep together, and
 /// are soon over.
 const LONG_BYTES_MIN: u64 = 512 * 1024;
-
-/// What is asked of the disk before the first look at a file: a chunk, as a pipe usually holds it.
-const FIRST_BYTES: usize = 256 * 1024;
-
-/// The most that is asked of the disk ahead of a transfer: each time costs a switch to a worker.
-const AHEAD_MAX: usize = 2 * 1024 * 1024;
 
 /// How long to wait when a socket is said to be writable and takes nothing all the same, as the
 /// kernel has it when memory for sockets is short.
@@ -54,17 +48,7 @@ pub(crate) struct Sending<'a> {
     stall: Stall,
     /// What the last wait for the socket told, if nothing was sent since.
     woken_by: Option<PollFlags>,
-    /// A chunk came from the disk, so those that follow it may need to as well.
-    met_disk: bool,
-    /// Nothing of the file was read yet, as far as the caller knows.
-    unread: bool,
-    /// What was asked of the disk last, until it is taken. It is cancelled, if it has not started, when the
-    /// transfer ends.
-    read_ahead: Option<Op<Advise>>,
-    /// Bytes that were asked for last.
-    ahead: usize,
-    /// The end of what was asked for.
-    asked_until: u64,
+    asking: Asking<'a>,
     /// `None`: what is brought in stays in memory.
     behind: Option<Behind>,
 }
@@ -89,16 +73,17 @@ impl<'a> Sending<'a> {
             prober: Prober::default(),
             stall: Stall::new(options.stall),
             woken_by: None,
-            met_disk: false,
-            unread: options.unread,
-            read_ahead: None,
-            ahead: 0,
-            asked_until: 0,
+            asking: Asking::new(ring, pool, file, options.unread),
         }
     }
 
     pub(crate) fn sent(&self) -> u64 {
         self.bytes.sent()
+    }
+
+    /// Whether a part was not in memory when it was needed.
+    pub(crate) fn met_disk(&self) -> bool {
+        self.asking.met_disk()
     }
 
     /// To be called after the last byte, or in place of it.
@@ -164,20 +149,21 @@ impl<'a> Sending<'a> {
             Err(error) => return Err(ErrorKind::File(error.into())),
         }
         self.pool.count_inline();
-        if self.met_disk {
-            self.read_ahead(chunk, lease, true);
-        }
+        let (bytes, capacity) = (&self.bytes, lease.pipe().capacity());
+        let after = |len| bytes.chunk_after(chunk, len, page_size());
+        self.asking.resident(chunk, capacity, after);
         Ok(true)
     }
 
     async fn fill_cold(&mut self, lease: &mut Lease, permit: Permit) -> Result<(), ErrorKind> {
         let chunk = self.chunk(lease);
         let splice = lease.fill().fill_cold(self.ring, self.file, &chunk);
-        self.met_disk = true;
+        let (bytes, capacity) = (&self.bytes, lease.pipe().capacity());
+        let after = |len| bytes.chunk_after(&chunk, len, page_size());
+        let since = self.asking.absent(&chunk, capacity, after);
         if let Some(behind) = &mut self.behind {
-            behind.absent();
+            behind.absent(since);
         }
-        self.read_ahead(&chunk, lease, false);
         let count = splice.await.map_err(ErrorKind::File)?;
         drop(permit);
         self.filled(count)?;
@@ -200,48 +186,11 @@ impl<'a> Sending<'a> {
 
     /// Lets a worker ask the disk for the next chunk before the core looks at it, unless it is likely
     /// to be in memory.
-    ///
-    /// A look at a page that is not there begins to read it, and for that the file system must know where
-    /// it is on the disk; if that has to be read as well, the look waits. What a worker has
-    /// asked for before is there, or under way.
     async fn prepare(&mut self) {
-        if mem::take(&mut self.unread) {
-            let chunk = self.bytes.chunk(FIRST_BYTES, page_size());
-            self.ask_for(&chunk);
-        }
-        if let Some(asked) = self.read_ahead.take() {
-            // A disk that fails is told by the splice.
-            let _ = asked.await;
-        }
-    }
-
-    /// Has what comes after this chunk read from the disk; more at a time while it `kept_up`, that
-    /// is, while the chunk was in memory when it was needed.
-    fn read_ahead(&mut self, chunk: &Range<u64>, lease: &Lease, kept_up: bool) {
-        let capacity = lease.pipe().capacity();
-        let next = self.bytes.chunk_after(chunk, capacity, page_size());
-        if next.end <= self.asked_until {
-            return;
-        }
-        self.ahead = if kept_up {
-            (2 * self.ahead).clamp(capacity, AHEAD_MAX)
-        } else {
-            capacity
-        };
-        let after = self.bytes.chunk_after(chunk, self.ahead, page_size());
-        self.asked_until = after.end;
-        self.ask_for(&after);
-    }
-
-    fn ask_for(&mut self, chunk: &Range<u64>) {
-        if chunk.is_empty() {
-            return;
-        }
-        let len = (chunk.end - chunk.start) as u32;
-        let advise = self
-            .ring
-            .fadvise(self.file, chunk.start, len, Advice::WillNeed);
-        self.read_ahead = Some(advise);
+        let (bytes, most) = (&self.bytes, FIRST_BYTES.max(self.pool.pipe_bytes()));
+        let next = || bytes.chunk(most, page_size());
+        let tell = self.behind.is_some() || bytes.is_longer_than(most);
+        self.asking.prepare(tell, next).await;
     }
 
     /// Gives the memory back of what the peer has taken.

@@ -54,6 +54,11 @@ impl Transfer {
         self.next < self.end
     }
 
+    /// Whether more than `len` bytes were not put into a pipe yet.
+    pub(crate) fn is_longer_than(&self, len: usize) -> bool {
+        self.end - self.next > len as u64
+    }
+
     /// The bytes that come next, at most as many as an empty pipe of `capacity` bytes holds.
     pub(crate) fn chunk(&self, capacity: usize, page: usize) -> Range<u64> {
         self.next..self.chunk_end(self.next, capacity, page)

@@ -36,26 +36,79 @@ fn files_of_sizes_about_the_pipe_arrive_whole() {
     });
 }
 
+const UNREAD: Options = Options {
+    unread: true,
+    ..PATIENT
+};
+
 #[test]
 fn a_file_that_was_not_read_before_arrives_whole() {
     run(async {
+        let data = pattern(5 << 20);
+        for drop_behind in [false, true] {
+            let options = Options {
+                drop_behind,
+                ..UNREAD
+            };
+            for (start, end) in [(0, data.len()), (PIPE + 1, PIPE + 2), (9, 9)] {
+                let bench = Bench::new().await;
+                let file = evicted_file_of(&data);
+                let (socket, peer) = connect();
+                let reader = read_all(peer);
+                let range = start as u64..end as u64;
+                bench.send(&socket, &file, range, &options).await.unwrap();
+                drop(socket);
+                assert!(joined(reader).await == data[start..end], "{start}..{end}");
+                bench.check_rest();
+                let asked = bench.pool.stats().asked_ahead;
+                let expected = end.saturating_sub(start).div_ceil(2 << 20) as u64;
+                assert!(asked >= expected, "{start}..{end}: {asked}");
+            }
+        }
+    });
+}
+
+#[test]
+fn of_a_file_in_memory_that_was_not_read_before_only_the_first_chunk_is_asked_for() {
+    run(async {
         let bench = Bench::new().await;
         let data = pattern(5 << 20);
-        let options = Options {
-            unread: true,
-            drop_behind: true,
-            ..PATIENT
-        };
-        for (start, end) in [(0, data.len()), (PIPE + 1, PIPE + 2), (9, 9)] {
+        let file = file_of(&data);
+        for (unread, asked) in [(true, 1), (false, 1)] {
+            let (socket, peer) = connect();
+            let reader = read_all(peer);
+            let options = Options { unread, ..PATIENT };
+            let whole = 0..data.len() as u64;
+            let sent = bench.send(&socket, &file, whole, &options).await.unwrap();
+            drop(socket);
+            assert!(joined(reader).await == data);
+            assert!(!sent.from_disk);
+            assert_eq!(bench.pool.stats().asked_ahead, asked, "in all");
+        }
+        assert_eq!(bench.pool.stats().chunks_cold, 0);
+    });
+}
+
+/// However soon the disk answers what was asked for.
+#[test]
+fn that_a_file_was_not_in_memory_is_told() {
+    run(async {
+        let bench = Bench::new().await;
+        let data = pattern(5 << 20);
+        // A fast disk may have answered between two probes.
+        for attempt in 0.. {
             let file = evicted_file_of(&data);
             let (socket, peer) = connect();
             let reader = read_all(peer);
-            let range = start as u64..end as u64;
-            bench.send(&socket, &file, range, &options).await.unwrap();
+            let whole = 0..data.len() as u64;
+            let sent = bench.send(&socket, &file, whole, &UNREAD).await.unwrap();
             drop(socket);
-            assert!(joined(reader).await == data[start..end], "{start}..{end}");
+            assert!(joined(reader).await == data);
+            if sent.from_disk {
+                break;
+            }
+            assert!(attempt < 20, "{:?}", bench.pool.stats());
         }
-        bench.check_rest();
     });
 }
 

@@ -9,7 +9,7 @@ use support::{
     Bench, PATIENT, connect, connect_narrow, evicted_file_of, file_of, joined, pattern, pipe_pages,
     pool_of, read_all, run, until_true,
 };
-use tidegate_sendfile::{PoolConfig, PoolStats};
+use tidegate_sendfile::{Options, PoolConfig, PoolStats};
 
 const LEN: u64 = 3_000_001;
 
@@ -75,6 +75,7 @@ fn transfers_that_read_from_the_disk_leave_pipes_to_others() {
     for (pages_max, cold_max) in [(None, 2), (Some(2 * pipe_pages()), 2), (Some(3), 1)] {
         let config = PoolConfig {
             pages_max,
+            cold_max: 4,
             ..pool_of(4)
         };
         run(read_from_the_disk(config, cold_max));
@@ -91,8 +92,13 @@ async fn read_from_the_disk(config: PoolConfig, cold_max: usize) {
         transfers.push(glommio::spawn_local(async move {
             let (socket, peer) = connect();
             let reader = read_all(peer);
-            bench.send(&socket, &file, 1..LEN, &PATIENT).await.unwrap();
-            assert!(bench.pool.stats().cold <= cold_max);
+            let options = Options {
+                unread: true,
+                ..PATIENT
+            };
+            bench.send(&socket, &file, 1..LEN, &options).await.unwrap();
+            let stats = bench.pool.stats();
+            assert!(stats.cold <= cold_max && stats.ahead <= 2, "{stats:?}");
             drop(socket);
             assert!(joined(reader).await == data[1..]);
         }));

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -36,10 +36,11 @@ async fn send_range(connection: &Connection, file: &File, range: Range<u64>) -> 
     };
     connection.enter(Phase::Transfer);
     let shard = &connection.shard;
+    let start = Instant::now();
     let options = Options {
         stall: shard.settings.timeouts.send_stall,
         drop_behind: (shard.settings.io.drop_behind).is_some_and(|least| file.len >= least),
-        unread: file.unread.get(),
+        unread: !file.recent.covers(&range, start),
     };
     let len = range.end - range.start;
     let sent = sendfile(
@@ -47,12 +48,16 @@ async fn send_range(connection: &Connection, file: &File, range: Range<u64>) -> 
         &shard.pipes,
         connection.socket(),
         fd,
-        range,
+        range.clone(),
         &options,
     )
     .await;
-    file.unread.set(false);
-    sent.map_err(|error| give_up(connection, len, &error))
+    match sent {
+        Ok(sent) if sent.from_disk => file.recent.forget(),
+        Ok(_) => file.recent.add(&range, start),
+        Err(error) => return Err(give_up(connection, len, &error)),
+    }
+    Ok(())
 }
 
 async fn send_parts(connection: &Connection, file: &File, parts: &Multipart) -> Result<(), Closed> {

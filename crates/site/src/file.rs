@@ -1,6 +1,5 @@
 //! A file as it is served.
 
-use std::cell::Cell;
 use std::mem;
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +7,8 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statx};
 use tidegate_http::{Coding, RepresentationFields, Validators};
 use tidegate_uring::{Fd, Ring};
+
+use crate::recent::Recent;
 
 /// A file, or a precompressed variant of one, with all that its responses need.
 pub struct File {
@@ -21,8 +22,8 @@ pub struct File {
     pub content_type: String,
     /// The coding of a variant.
     pub coding: Option<Coding>,
-    /// Nothing of its content was read yet; who has read some says so.
-    pub unread: Cell<bool>,
+    /// What of its content was in memory a moment ago; who has read some says so.
+    pub recent: Recent,
     pub(crate) fields: RepresentationFields,
     /// Closes it.
     pub(crate) ring: Ring,

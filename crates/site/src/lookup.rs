@@ -2,7 +2,6 @@
 //!
 //! The first candidate that exists wins, even if it cannot be read.
 
-use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
 use std::rc::Rc;
@@ -20,6 +19,7 @@ use crate::describe::{Common, Purpose, validators};
 use crate::error::Error;
 use crate::file::{Content, File, Identity, file_type, is_settled, tells_versions_apart};
 use crate::names::{parent, relative};
+use crate::recent::Recent;
 use crate::resource::{Resource, Seen};
 use crate::root::{Tree, allow_waiting};
 use crate::rules::{self, Set};
@@ -293,7 +293,7 @@ impl Making<'_> {
             validators,
             content_type: self.common.content_type.to_owned(),
             coding,
-            unread: Cell::new(matches!(content, Content::File(_))),
+            recent: Recent::default(),
             content,
             ring: self.tree.ring.clone(),
         }))

@@ -17,7 +17,7 @@ use glommio::timer::sleep;
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::fs::Advice;
 use rustix::net::sockopt;
-use tidegate_sendfile::{Error, Options, Pool, PoolConfig, PoolStats, sendfile};
+use tidegate_sendfile::{Error, Options, Pool, PoolConfig, PoolStats, Sent, sendfile};
 use tidegate_uring::{Config, Fd, Ring};
 
 pub(crate) const PIPE: usize = 256 * 1024;
@@ -73,7 +73,7 @@ impl Bench {
         file: &Fd,
         range: std::ops::Range<u64>,
         options: &Options,
-    ) -> Result<(), Error> {
+    ) -> Result<Sent, Error> {
         sendfile(&self.ring, &self.pool, socket, file, range, options).await
     }
 
@@ -224,7 +224,7 @@ pub(crate) async fn until_true(ask: impl Fn() -> bool) {
     until(|| ask().then_some(())).await;
 }
 
-pub(crate) type Transfer = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+pub(crate) type Transfer = Pin<Box<dyn Future<Output = Result<Sent, Error>>>>;
 
 /// Polls a transfer until it has come so far. False if it ended before.
 pub(crate) async fn poll_until<T>(

@@ -1,0 +1,272 @@
+//! What a transfer has a worker ask of the disk before the core looks at it.
+//!
+//! A look at a page that is not in memory begins to read it, and for that the file system must know
+//! where it is on the disk; if that has to be read as well, the look waits. What a worker has asked
+//! for before is there, or under way. So what may not be in memory is asked for first: the first chunk of a
+//! range that nobody read lately, and all that follows what had to come from the disk.
+//!
+//! Once all of a chunk was asked for, that it is in memory no longer tells whether it was before. So the last
+//! page of the first chunk is left out, for the look to find it or not: the *witness* for all that
+//! follows. The blocks that say where it is were needed for its neighbours, and are known by then.
+
+use std::ops::Range;
+
+use rustix::param::page_size;
+
+/// The least that is asked for before the first look: a chunk, as a pipe usually holds it.
+pub(crate) const FIRST_BYTES: usize = 256 * 1024;
+
+/// The most that is asked for at a time: each time costs a switch to a worker.
+const AHEAD_MAX: usize = 2 * 1024 * 1024;
+
+/// The account of one transfer. It does no I/O: what is to be asked for it tells, and what was found is
+/// told to it.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    belief: Belief,
+    /// The end of what was asked for.
+    asked_until: u64,
+    /// Bytes that were asked for last.
+    asked_bytes: usize,
+    met_disk: bool,
+}
+
+/// Where what comes next is thought to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Belief {
+    /// In memory.
+    Memory,
+    /// On the disk, since nobody knows.
+    Unread,
+    /// As the page at `witness` is. All from `start` to there was asked for.
+    AsWitness { start: u64, witness: u64 },
+    /// On the disk.
+    Disk,
+}
+
+impl Ahead {
+    /// `unread`: nobody has read the range lately, as far as the caller knows.
+    pub(crate) fn new(unread: bool) -> Self {
+        Self {
+            belief: if unread {
+                Belief::Unread
+            } else {
+                Belief::Memory
+            },
+            asked_until: 0,
+            asked_bytes: 0,
+            met_disk: false,
+        }
+    }
+
+    /// Whether the core may look without asking first.
+    pub(crate) fn is_trusting(&self) -> bool {
+        matches!(self.belief, Belief::Memory | Belief::AsWitness { .. })
+    }
+
+    /// Whether a part was not in memory when it was looked at.
+    pub(crate) fn met_disk(&self) -> bool {
+        self.met_disk
+    }
+
+    /// What must be asked for before the core looks at the first bytes of `chunk`, which counts as asked
+    /// for then. `tell`: it matters whether it was in memory before.
+    pub(crate) fn before_look(&mut self, chunk: &Range<u64>, tell: bool) -> Option<Range<u64>> {
+        let wanted = match self.belief {
+            Belief::Memory | Belief::AsWitness { .. } => return None,
+            Belief::Disk if chunk.start < self.asked_until => return None,
+            Belief::Disk => chunk.clone(),
+            Belief::Unread => self.first(chunk, tell),
+        };
+        self.asked(&wanted);
+        (!wanted.is_empty()).then_some(wanted)
+    }
+
+    fn first(&mut self, chunk: &Range<u64>, tell: bool) -> Range<u64> {
+        let last = chunk.end.saturating_sub(1);
+        let witness = last - last % page_size() as u64;
+        let start = chunk.start;
+        if tell && witness > start {
+            self.belief = Belief::AsWitness { start, witness };
+            start..witness
+        } else {
+            self.belief = Belief::Disk;
+            chunk.clone()
+        }
+    }
+
+    /// The look found all of `chunk` in memory.
+    pub(crate) fn resident(&mut self, chunk: &Range<u64>) {
+        if let Belief::AsWitness { witness, .. } = self.belief
+            && chunk.end > witness
+        {
+            self.belief = Belief::Memory;
+        }
+    }
+
+    /// The look found a part of `chunk` absent. Gives from where on the file was, as far as can be told.
+    pub(crate) fn absent(&mut self, chunk: &Range<u64>) -> u64 {
+        let since = match self.belief {
+            Belief::AsWitness { start, .. } => start,
+            Belief::Memory | Belief::Unread | Belief::Disk => chunk.start,
+        };
+        self.belief = Belief::Disk;
+        self.met_disk = true;
+        since
+    }
+
+    /// What to ask for while the chunk before it is sent, if anything: at least what lies `step` bytes
+    /// ahead, and more at a time while the disk `kept_up`, that is, while what was asked for was in memory
+    /// when it was needed. `after` gives as many of the bytes that follow as it is given, or all.
+    pub(crate) fn further(
+        &self,
+        step: usize,
+        kept_up: bool,
+        after: impl Fn(usize) -> Range<u64>,
+    ) -> Option<Range<u64>> {
+        if self.belief != Belief::Disk || after(step).end <= self.asked_until {
+            return None;
+        }
+        let bytes = if kept_up {
+            (2 * self.asked_bytes).clamp(step, AHEAD_MAX.max(step))
+        } else {
+            step
+        };
+        Some(after(bytes)).filter(|wanted| !wanted.is_empty())
+    }
+
+    /// `range`, which [`Ahead::further`] gave, is asked for.
+    pub(crate) fn asked(&mut self, range: &Range<u64>) {
+        self.asked_until = range.end;
+        self.asked_bytes = (range.end - range.start) as usize;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1024;
+    const CHUNK: u64 = 256 * KIB;
+    const STEP: usize = CHUNK as usize;
+    const LEN: u64 = 100 * CHUNK;
+
+    /// What follows `chunk` in a file of [`LEN`] bytes.
+    fn after(chunk: &Range<u64>) -> impl Fn(usize) -> Range<u64> {
+        let start = chunk.end;
+        move |bytes| start..LEN.min(start + bytes as u64)
+    }
+
+    fn chunk(number: u64) -> Range<u64> {
+        number * CHUNK..(number + 1) * CHUNK
+    }
+
+    /// One that found its first chunk absent.
+    fn on_the_disk() -> Ahead {
+        let mut ahead = Ahead::new(false);
+        ahead.absent(&chunk(0));
+        ahead
+    }
+
+    #[test]
+    fn of_what_is_in_memory_nothing_is_asked() {
+        let mut ahead = Ahead::new(false);
+        for number in 0..10 {
+            let chunk = chunk(number);
+            assert!(ahead.is_trusting());
+            assert_eq!(ahead.before_look(&chunk, true), None);
+            ahead.resident(&chunk);
+            assert_eq!(ahead.further(STEP, true, after(&chunk)), None);
+        }
+        assert!(!ahead.met_disk());
+    }
+
+    #[test]
+    fn of_an_unread_range_all_of_the_first_chunk_but_its_last_page_is_asked_for() {
+        let page = page_size() as u64;
+        // The first chunk, whether it matters how it was, what is asked for.
+        let cases = [
+            (0..CHUNK, true, 0..CHUNK - page),
+            (7..CHUNK, true, 7..CHUNK - page),
+            (0..page + 1, true, 0..page),
+            (CHUNK..2 * CHUNK - 9, true, CHUNK..2 * CHUNK - page),
+            (0..CHUNK, false, 0..CHUNK),
+            (0..page, true, 0..page),
+            (page + 3..page + 4, true, page + 3..page + 4),
+        ];
+        for (first, tell, expected) in cases {
+            let mut ahead = Ahead::new(true);
+            assert!(!ahead.is_trusting());
+            let asked = ahead.before_look(&first, tell);
+            assert_eq!(asked, Some(expected), "{first:?} {tell}");
+            let again = ahead.before_look(&first, tell);
+            assert_eq!(again, None, "{first:?} {tell}: once");
+        }
+        assert_eq!(Ahead::new(true).before_look(&(5..5), true), None);
+    }
+
+    #[test]
+    fn a_witness_that_is_in_memory_speaks_for_what_follows() {
+        let mut ahead = Ahead::new(true);
+        ahead.before_look(&chunk(0), true);
+        // Small pipes: what was asked for tells nothing.
+        ahead.resident(&(0..CHUNK / 2));
+        assert_ne!(ahead.belief, Belief::Memory);
+        ahead.resident(&(CHUNK / 2..CHUNK));
+        assert_eq!(ahead.belief, Belief::Memory);
+        assert_eq!(ahead.further(STEP, true, after(&chunk(0))), None);
+        assert_eq!(ahead.before_look(&chunk(1), true), None);
+        assert!(!ahead.met_disk());
+        assert_eq!(ahead.absent(&chunk(3)), 3 * CHUNK, "the rest was there");
+    }
+
+    #[test]
+    fn a_witness_that_is_absent_speaks_for_what_was_asked_for_too() {
+        let mut ahead = Ahead::new(true);
+        ahead.before_look(&(7..CHUNK), true);
+        ahead.resident(&(7..CHUNK / 2));
+        assert_eq!(ahead.absent(&(CHUNK / 2..CHUNK)), 7);
+        assert!(ahead.met_disk() && !ahead.is_trusting());
+        let next = ahead.further(STEP, false, after(&chunk(0)));
+        assert_eq!(next, Some(chunk(1)));
+    }
+
+    #[test]
+    fn nothing_on_the_disk_is_looked_at_before_it_was_asked_for() {
+        let mut ahead = on_the_disk();
+        let next = ahead.further(STEP, false, after(&chunk(0))).unwrap();
+        // No leave was to be had: it is not asked for, and must be before the look.
+        assert_eq!(ahead.before_look(&chunk(1), true), Some(next));
+        assert_eq!(ahead.before_look(&chunk(1), true), None);
+        let next = ahead.further(STEP, true, after(&chunk(1))).unwrap();
+        ahead.asked(&next);
+        ahead.resident(&chunk(1));
+        assert_eq!(ahead.before_look(&chunk(2), true), None);
+        assert!(!ahead.is_trusting(), "to the end");
+    }
+
+    #[test]
+    fn more_is_asked_for_at_a_time_while_the_disk_keeps_up() {
+        let mut ahead = on_the_disk();
+        let mut asked = Vec::new();
+        for number in 0..30 {
+            let chunk = chunk(number);
+            let kept_up = number != 20;
+            if let Some(next) = ahead.further(STEP, kept_up, after(&chunk)) {
+                ahead.asked(&next);
+                asked.push((next.end - next.start) / CHUNK);
+            }
+        }
+        assert_eq!(asked, [1, 2, 4, 8, 8, 8], "and no more than 2 MiB");
+        let last = chunk(99);
+        assert_eq!(ahead.further(STEP, true, after(&last)), None, "the end");
+    }
+
+    #[test]
+    fn less_is_asked_for_once_the_disk_is_late() {
+        let mut ahead = on_the_disk();
+        ahead.asked(&(0..2 * 1024 * KIB));
+        let late = ahead.further(STEP, false, after(&chunk(7)));
+        assert_eq!(late, Some(chunk(8)));
+    }
+}

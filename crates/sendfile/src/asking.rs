@@ -1,0 +1,110 @@
+//! Has workers ask the disk for what [`Ahead`] tells.
+//!
+//! When the queue of a disk is full, a worker that asks waits. The workers are the same as those that
+//! look files up, so only as many transfers ask at once as leave half of them to that.
+//! A transfer that is dropped gives its leave back at once, though a worker may still wait for it: until
+//! the disk answers that one is one too many.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use rustix::fs::Advice;
+use tidegate_uring::advise::Advise;
+use tidegate_uring::{Fd, Op, Ring};
+
+use crate::ahead::Ahead;
+use crate::permits::Permit;
+use crate::pool::Pool;
+
+/// What one transfer asks.
+pub(crate) struct Asking<'a> {
+    ring: &'a Ring,
+    pool: &'a Rc<Pool>,
+    file: &'a Fd,
+    ahead: Ahead,
+    /// It is cancelled, if it has not started, when the transfer ends.
+    under_way: Option<(Op<Advise>, Permit)>,
+}
+
+impl<'a> Asking<'a> {
+    /// `unread`: nobody has read the range lately, as far as the caller knows.
+    pub(crate) fn new(ring: &'a Ring, pool: &'a Rc<Pool>, file: &'a Fd, unread: bool) -> Self {
+        Self {
+            ring,
+            pool,
+            file,
+            ahead: Ahead::new(unread),
+            under_way: None,
+        }
+    }
+
+    /// Whether a part was not in memory when it was looked at.
+    pub(crate) fn met_disk(&self) -> bool {
+        self.ahead.met_disk()
+    }
+
+    /// To be awaited before each look, with no pipe in hand: lets a worker ask for what comes `next`, unless
+    /// it is likely to be in memory or was asked for. `tell`: it matters whether it was in memory before.
+    pub(crate) async fn prepare(&mut self, tell: bool, next: impl FnOnce() -> Range<u64>) {
+        self.settle().await;
+        if self.ahead.is_trusting() {
+            return;
+        }
+        if let Some(wanted) = self.ahead.before_look(&next(), tell) {
+            let permit = self.pool.ahead.take().await;
+            self.ask(&wanted, permit);
+            self.settle().await;
+        }
+    }
+
+    /// The look found all of `chunk` in memory. `step` and `after` as for [`Ahead::further`].
+    pub(crate) fn resident(
+        &mut self,
+        chunk: &Range<u64>,
+        step: usize,
+        after: impl Fn(usize) -> Range<u64>,
+    ) {
+        self.ahead.resident(chunk);
+        self.ask_further(step, true, after);
+    }
+
+    /// The look found a part of `chunk` absent. Gives from where on the file was, as far as can be told.
+    /// `step` and `after` as for [`Ahead::further`].
+    pub(crate) fn absent(
+        &mut self,
+        chunk: &Range<u64>,
+        step: usize,
+        after: impl Fn(usize) -> Range<u64>,
+    ) -> u64 {
+        let since = self.ahead.absent(chunk);
+        self.ask_further(step, false, after);
+        since
+    }
+
+    /// Where there is no leave, `prepare` waits for it before the next look.
+    fn ask_further(&mut self, step: usize, kept_up: bool, after: impl Fn(usize) -> Range<u64>) {
+        if let Some(wanted) = self.ahead.further(step, kept_up, after)
+            && let Some(permit) = self.pool.ahead.try_take()
+        {
+            self.ahead.asked(&wanted);
+            self.ask(&wanted, permit);
+        }
+    }
+
+    fn ask(&mut self, wanted: &Range<u64>, permit: Permit) {
+        let len = (wanted.end - wanted.start) as u32;
+        let advise = self
+            .ring
+            .fadvise(self.file, wanted.start, len, Advice::WillNeed);
+        self.under_way = Some((advise, permit));
+        self.pool.count_ahead();
+    }
+
+    async fn settle(&mut self) {
+        if let Some((advise, permit)) = self.under_way.take() {
+            // A disk that fails is told by the splice.
+            let _ = advise.await;
+            drop(permit);
+        }
+    }
+}
