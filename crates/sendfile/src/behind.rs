@@ -22,6 +22,7 @@ use rustix::param::page_size;
 use tidegate_uring::advise::Advise;
 use tidegate_uring::{Fd, Op, Ring, unacknowledged};
 
+use crate::pool::Pool;
 use crate::popular::Visit;
 
 /// What is given back at a time.
@@ -35,6 +36,10 @@ const AGAIN: u64 = 8 * 1024 * 1024;
 /// How long after the end of a transfer the last of it is given back. By then most peers have taken
 /// what was still in the socket.
 const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// The most files of a [`Pool`] that are held open for that time. Of one more it is given back at once,
+/// with what its peer has not taken left in memory.
+pub const LATE_FILES_MAX: usize = 32;
 
 /// The pages that one transfer brought in.
 pub(crate) struct Behind {
@@ -87,25 +92,29 @@ impl Behind {
     }
 
     /// Gives back the last of it a while after the transfer is over.
-    pub(crate) fn finish(mut self, ring: &Ring, file: &Fd) {
+    pub(crate) fn finish(mut self, ring: &Ring, pool: &Pool, file: &Fd) {
         let range = self.brought.behind(u64::MAX);
         if range.is_empty() {
             return;
         }
-        let (ring, file) = (ring.clone(), file.clone());
-        glommio::spawn_local(async move {
-            sleep(LAST_WAIT).await;
+        let late = pool.late.try_take();
+        let (own_ring, file) = (ring.clone(), file.clone());
+        let last = async move {
+            if late.is_some() {
+                sleep(LAST_WAIT).await;
+            }
             if !self.visit.is_popular() {
                 // Advice that is not taken leaves things as they are.
-                let _ = dont_need(&ring, &file, &range).await;
+                let _ = dont_need(&own_ring, &file, &range).await;
             }
             drop(self);
             // The last descriptor of a file that was deleted frees its content: not on this core.
             if let Ok(file) = file.try_unwrap() {
-                drop(ring.close(file));
+                let _ = own_ring.close(file).await;
             }
-        })
-        .detach();
+            drop(late);
+        };
+        ring.spawn(last).detach();
     }
 }
 

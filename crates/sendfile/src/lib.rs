@@ -94,6 +94,7 @@ use std::time::Duration;
 
 use tidegate_uring::{Fd, Ring};
 
+pub use behind::LATE_FILES_MAX;
 pub use budget::pages_of_user;
 pub use error::{Error, ErrorKind};
 pub use pool::{Pool, PoolConfig, PoolStats};
@@ -112,6 +113,7 @@ pub struct Options {
     pub stall: Duration,
     /// Give back the memory of what was read from the disk for this transfer, behind what the
     /// peer took: `POSIX_FADV_DONTNEED`, 2 MiB at a time, the last of it a second after the transfer.
+    /// For that second the file is held open, of [`LATE_FILES_MAX`] transfers of a [`Pool`] at the most.
     ///
     /// A file that is all in memory stays there, and so does one of which two such transfers of this process, on
     /// whichever cores, sent the first 2 MiB (or all, if it is smaller) within ten minutes; those that

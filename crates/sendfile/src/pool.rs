@@ -29,6 +29,7 @@ use rustix::io::Errno;
 use rustix::param::page_size;
 use tidegate_uring::Ring;
 
+use crate::behind::LATE_FILES_MAX;
 use crate::budget::Bounds;
 use crate::permits::{Permit, Permits};
 use crate::pipe::Pipe;
@@ -98,6 +99,8 @@ pub struct Pool {
     cold: Rc<Permits>,
     /// Leave to have the disk asked ahead.
     pub(crate) ahead: Rc<Permits>,
+    /// Leave to hold a file for a while after its transfer.
+    pub(crate) late: Rc<Permits>,
     pub(crate) turns: Rc<Turns>,
     chunks_inline: Cell<u64>,
     chunks_cold: Cell<u64>,
@@ -134,6 +137,7 @@ impl Pool {
         let pool = Rc::new(Self {
             cold: Permits::new(bounds.cold_max),
             ahead: Permits::new(bounds.ahead_max),
+            late: Permits::new(LATE_FILES_MAX),
             bounds,
             state: RefCell::default(),
             waiters: Queue::default(),

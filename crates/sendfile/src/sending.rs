@@ -89,7 +89,7 @@ impl<'a> Sending<'a> {
     /// To be called after the last byte, or in place of it.
     pub(crate) fn finish(self) {
         if let Some(behind) = self.behind {
-            behind.finish(self.ring, self.file);
+            behind.finish(self.ring, self.pool, self.file);
         }
     }
 

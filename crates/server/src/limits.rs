@@ -2,6 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate_config::Settings;
+use tidegate_sendfile::LATE_FILES_MAX;
 
 use crate::error::Error;
 
@@ -85,7 +86,8 @@ fn divide(settings: &Settings, descriptors: usize) -> Share {
 
 /// Each shard's descriptors that are for no connection.
 fn reserved(settings: &Settings) -> usize {
-    RESERVED_PER_SHARD + SITE_FDS * settings.sites.len()
+    let late = settings.io.drop_behind.map_or(0, |_| LATE_FILES_MAX);
+    RESERVED_PER_SHARD + late + SITE_FDS * settings.sites.len()
 }
 
 #[cfg(test)]
@@ -117,5 +119,13 @@ mod tests {
             pipes: settings.io.pipes_per_core,
         };
         assert_eq!(divide(&settings, 1 << 20), expected);
+    }
+
+    #[test]
+    fn files_that_are_given_back_late_have_room() {
+        let mut settings = Settings::for_directory(PathBuf::from("."));
+        let before = reserved(&settings);
+        settings.io.drop_behind = Some(1 << 24);
+        assert_eq!(reserved(&settings), before + LATE_FILES_MAX);
     }
 }
