@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """CPU per request on one core and on two, and what steering changes, for docs/scaling.md.
 
-    ip netns exec NAME scripts/bench/scaling.py [--rounds N] [--seconds S] [--build DIR]
+    cargo build --release -p tidegate -p tidegate-load
+    scripts/bench/netns.sh scripts/bench/scaling.py [--rounds N] [--seconds S] [--build DIR]
 
-NAME is a network namespace with its loopback up and cubic, as compare.sh makes one; cores 0 and 1 have to be
-otherwise idle. 64 keep-alive connections ask for a file of 1 KiB:
+Cores 0 and 1 have to be otherwise idle. 64 keep-alive connections ask for a file of 1 KiB:
 
 one, apart    the server on core 0, the client on core 1: how compare.sh measures
 one, shared   server and client both on core 0
@@ -18,6 +18,7 @@ processes on a core.
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import re
@@ -40,8 +41,8 @@ CASES = {
 BASE = "one, shared"
 
 
-def start(build, directory, cores, steering):
-    """A server and its port."""
+def start(stack, build, directory, cores, steering):
+    """A server that runs until the stack is left, and its port."""
     config = directory / "tidegate.toml"
     listed = ",".join(f"{core}-{core}" for core in cores)
     config.write_text(
@@ -49,6 +50,8 @@ def start(build, directory, cores, steering):
         f'[[listen]]\naddress = "127.0.0.1:0"\n[[site]]\nroot = "{directory}/tree"\n'
     )
     process = subprocess.Popen([build / "tidegate", "run", "--config", config], stdout=subprocess.PIPE)
+    stack.callback(process.wait)
+    stack.callback(process.terminate)
     return process, re.search(rb":(\d+)\n", process.stdout.readline())[1].decode()
 
 
@@ -77,17 +80,13 @@ def load(build, ports, cores, seconds):
 def measure(build, directory, case, seconds):
     """Microseconds of the servers' CPU for a request, and requests per second."""
     servers_cores, client_cores, steering = CASES[case]
-    servers = [start(build, directory, cores, steering) for cores in servers_cores]
-    processes, ports = zip(*servers)
-    try:
+    with contextlib.ExitStack() as stack:
+        servers = [start(stack, build, directory, cores, steering) for cores in servers_cores]
+        processes, ports = zip(*servers)
         load(build, ports, client_cores, WARM_SECONDS)
         before = sum(map(cpu_nanoseconds, processes))
         requests = load(build, ports, client_cores, seconds)
         used = sum(map(cpu_nanoseconds, processes)) - before
-    finally:
-        for process in processes:
-            process.terminate()
-            process.wait()
     return used / 1000 / requests, requests / seconds
 
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """How evenly SO_REUSEPORT spreads few connections over many listeners, for docs/scaling.md.
 
-    scripts/bench/skew.py [ROUNDS]
+    scripts/bench/skew.py [--rounds N]
 
 For each number of listeners and of connections: the busiest listener's connections over the mean, as the kernel
-spread them over loopback in ROUNDS (30) rounds, each with listeners and source ports of its own, and as computed
+spread them over loopback in N (30) rounds, each with listeners and source ports of its own, and as computed
 for a fair die; then the share of listeners that got none. The fair die is thrown 2000 times.
 """
 
+import argparse
 import random
 import select
 import socket
@@ -62,7 +63,9 @@ def die(listeners_count, connections):
 
 
 def main():
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    parser = argparse.ArgumentParser(description="How evenly SO_REUSEPORT spreads few connections.")
+    parser.add_argument("--rounds", type=int, default=30)
+    rounds = parser.parse_args().rounds
     print("| listeners | connections | busiest / mean, kernel | of a fair die | listeners without any, kernel | of a fair die |")
     print("|---:|---:|---:|---:|---:|---:|")
     for count in LISTENERS:
