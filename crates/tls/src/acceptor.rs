@@ -1,0 +1,232 @@
+//! What every handshake of a listener shares, on all cores: certificates, ticket keys, suites.
+//!
+//! The profile is Mozilla's intermediate one, which rustls' defaults are: TLS 1.2 and 1.3, ECDHE
+//! with AES-GCM or ChaCha20-Poly1305, the client's order of suites. Early data (0-RTT) is never
+//! accepted, since it can be replayed.
+//!
+//! A reload builds all of it anew and swaps it at once; connections keep what they began with.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
+
+use crate::certificates::{CertificateError, Certificates, read_chain};
+use crate::resolver::Resolver;
+use crate::settings::{ClientAuthentication, LeastVersion, Settings};
+
+/// Why a listener can not speak TLS as it is set.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no certificate at all.
+    #[error("a TLS listener needs at least one certificate")]
+    NoCertificates,
+    /// A file of certificates or keys can not be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The authorities for client certificates can not be used.
+    #[error("{}: not usable as client authorities: {reason}", path.display())]
+    Authorities {
+        /// The file they are in.
+        path: PathBuf,
+        /// What rustls says.
+        reason: String,
+    },
+    /// rustls refuses the settings, or the system has no random numbers.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(#[from] rustls::Error),
+}
+
+/// Accepts TLS connections of one listener. Cloning is cheap; clones are the same acceptor, and a
+/// reload of one is a reload of all.
+#[derive(Debug, Clone)]
+pub struct Acceptor(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    provider: Arc<CryptoProvider>,
+    loaded: ArcSwap<Loaded>,
+    /// What the files looked like when they were last read, successfully or not.
+    seen: Mutex<Vec<Option<Stamp>>>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
+    authorities: Vec<CertificateDer<'static>>,
+}
+
+impl Acceptor {
+    /// Reads the files of `settings`, which blocks the thread for as long as the disk takes.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        if settings.certificates.is_empty() {
+            return Err(Error::NoCertificates);
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let seen = stamps(&settings);
+        let loaded = load(&settings, &provider, None)?;
+        Ok(Self(Arc::new(Shared {
+            settings,
+            provider,
+            loaded: ArcSwap::from_pointee(loaded),
+            seen: Mutex::new(seen),
+        })))
+    }
+
+    /// Reads the files again and serves what is in them to all new connections. If anything is
+    /// wrong with them, what was loaded before stays and the error says what it is.
+    pub fn reload(&self) -> Result<(), Error> {
+        let shared = &*self.0;
+        let seen = stamps(&shared.settings);
+        *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        let before = shared.loaded.load();
+        let loaded = load(&shared.settings, &shared.provider, Some(&before))?;
+        shared.loaded.store(Arc::new(loaded));
+        Ok(())
+    }
+
+    /// Whether the files are other ones than when they were last read, successfully or not: a few
+    /// stat(2) calls. A swapped symlink on the way to a file counts, as Kubernetes swaps `..data`.
+    pub fn changed(&self) -> bool {
+        let now = stamps(&self.0.settings);
+        let seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen != now
+    }
+
+    /// The certificates that new connections are served now.
+    pub fn certificates(&self) -> Arc<Certificates> {
+        Arc::clone(&self.0.loaded.load().certificates)
+    }
+
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.loaded.load().config)
+    }
+}
+
+fn load(
+    settings: &Settings,
+    provider: &Arc<CryptoProvider>,
+    before: Option<&Loaded>,
+) -> Result<Loaded, Error> {
+    let now = SystemTime::now();
+    let certificates = Certificates::load(&settings.certificates, provider, now)?;
+    let certificates = Arc::new(certificates);
+    let authorities = match settings.client_authentication.authorities() {
+        Some(path) => read_chain(path)?,
+        None => Vec::new(),
+    };
+    let versions = match settings.least_version {
+        LeastVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12][..],
+        LeastVersion::Tls13 => &[&rustls::version::TLS13][..],
+    };
+    let verifier = verifier(settings, provider, &authorities)?;
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(Resolver(Arc::clone(&certificates))));
+    config.alpn_protocols.clone_from(&settings.alpn);
+    config.ticketer = ticketer(before, &authorities)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = settings.tickets;
+    config.max_early_data_size = 0;
+    config.enable_secret_extraction = true;
+    Ok(Loaded {
+        config: Arc::new(config),
+        certificates,
+        authorities,
+    })
+}
+
+/// Tickets stay good across a reload, but not when other client authorities are trusted: a ticket
+/// holds the client's certificate, and resumption does not check it again.
+fn ticketer(
+    before: Option<&Loaded>,
+    authorities: &[CertificateDer<'_>],
+) -> Result<Arc<dyn ProducesTickets>, Error> {
+    match before {
+        Some(before) if before.authorities == authorities => {
+            Ok(Arc::clone(&before.config.ticketer))
+        }
+        _ => Ok(aws_lc_rs::Ticketer::new()?),
+    }
+}
+
+fn verifier(
+    settings: &Settings,
+    provider: &Arc<CryptoProvider>,
+    authorities: &[CertificateDer<'static>],
+) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let (path, required) = match &settings.client_authentication {
+        ClientAuthentication::Off => return Ok(WebPkiClientVerifier::no_client_auth()),
+        ClientAuthentication::Request { authorities } => (authorities, false),
+        ClientAuthentication::Require { authorities } => (authorities, true),
+    };
+    let unusable = |reason: String| Error::Authorities {
+        path: path.clone(),
+        reason,
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots
+            .add(authority.clone())
+            .map_err(|error| unusable(error.to_string()))?;
+    }
+    let mut builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    if !required {
+        builder = builder.allow_unauthenticated();
+    }
+    builder.build().map_err(|error| unusable(error.to_string()))
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    /// Where the path leads once all symlinks are followed.
+    target: PathBuf,
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    /// Seconds and nanoseconds of `mtime` and of `ctime`, which no program can set back.
+    times: [i64; 4],
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let target = fs::canonicalize(path).ok()?;
+        let metadata: Metadata = fs::metadata(&target).ok()?;
+        Some(Self {
+            target,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.size(),
+            times: [
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+                metadata.ctime(),
+                metadata.ctime_nsec(),
+            ],
+        })
+    }
+}
+
+/// One for each file of the settings, `None` for one that is not there.
+fn stamps(settings: &Settings) -> Vec<Option<Stamp>> {
+    settings
+        .certificates
+        .iter()
+        .flat_map(|files| [&files.certificate, &files.key])
+        .chain(settings.client_authentication.authorities())
+        .map(|path| Stamp::of(path))
+        .collect()
+}

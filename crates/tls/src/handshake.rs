@@ -1,0 +1,252 @@
+//! The handshake of one connection, without I/O.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustls::ProtocolVersion;
+use rustls::server::UnbufferedServerConnection;
+use rustls::{HandshakeKind, SupportedCipherSuite};
+
+use crate::acceptor::Acceptor;
+use crate::certificates::subject;
+use crate::kernel::{Abilities, KernelSession, Suite};
+use crate::records::{self, State};
+use crate::resolver::take_server_name;
+use crate::user::UserSession;
+
+/// Received bytes that a handshake may hold before they make sense: a client's certificate chain
+/// in one message, and room to spare.
+const BUFFERED_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a record's header: type, version, length (RFC 8446 section 5.1).
+const RECORD_HEADER_BYTES: usize = 5;
+
+/// A plain fatal alert `decode_error`, for a client that is cut off before rustls has an opinion.
+const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
+
+/// How far a handshake is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The client has to send more.
+    More,
+    /// Done. What is fed from now on is data of the client, see [`Handshake::take_plaintext`].
+    Finished,
+}
+
+/// Why a connection comes to nothing. What was appended to `out` is sent, then it is closed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The client speaks HTTP without TLS; nothing is in `out`, and a plain response can be sent.
+    #[error("plain HTTP on a TLS port")]
+    PlainHttp,
+    /// More was received than a handshake can need.
+    #[error("the handshake is larger than 64 KiB")]
+    TooLong,
+    /// The client broke the protocol, or nothing it offers is acceptable.
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// What a finished handshake agreed on, for logs and for what follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// TLS 1.2 or 1.3.
+    pub version: ProtocolVersion,
+    /// The suite's name as IANA writes it, `"TLS13_"` shortened to `"TLS_"`.
+    pub suite: String,
+    /// The protocol agreed by ALPN, such as `http/1.1`.
+    pub alpn: Option<Vec<u8>>,
+    /// The host name the client asked for (SNI).
+    pub server_name: Option<Box<str>>,
+    /// Whether a ticket took the place of certificates and signatures.
+    pub resumed: bool,
+    /// The subject of the client's certificate, which was checked against the authorities.
+    pub client: Option<String>,
+}
+
+/// A handshake under way. Some kilobytes: to be boxed by who keeps many.
+pub struct Handshake {
+    connection: UnbufferedServerConnection,
+    /// What was received and not used yet, at most [`BUFFERED_BYTES_MAX`].
+    input: Vec<u8>,
+    plaintext: Vec<u8>,
+    server_name: Option<Box<str>>,
+    phase: Phase,
+    closed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing was sent: the client would read plain bytes.
+    Unanswered,
+    Answered,
+    Finished,
+    Failed,
+}
+
+impl Handshake {
+    /// A handshake with the certificates that are loaded now.
+    pub fn new(acceptor: &Acceptor) -> Result<Self, Failed> {
+        Ok(Self {
+            connection: UnbufferedServerConnection::new(acceptor.config())?,
+            input: Vec::new(),
+            plaintext: Vec::new(),
+            server_name: None,
+            phase: Phase::Unanswered,
+            closed: false,
+        })
+    }
+
+    /// Takes what was received, in pieces of any size, and appends what is to be sent to `out`;
+    /// after an error too, which ends the handshake: the next call only fails again.
+    pub fn feed(&mut self, received: &[u8], out: &mut Vec<u8>) -> Result<Progress, Failed> {
+        if self.phase == Phase::Failed {
+            return Err(rustls::Error::HandshakeNotComplete.into());
+        }
+        let progress = self.take(received, out);
+        if progress.is_err() {
+            self.phase = Phase::Failed;
+        }
+        progress
+    }
+
+    /// Bytes that lack of the record whose start was fed already, or of its header first: how many
+    /// to read, and not one more, before [`Handshake::into_kernel`]. 0: nothing is left over.
+    pub fn missing(&self) -> usize {
+        let have = self.input.len();
+        match self.input.get(3..RECORD_HEADER_BYTES) {
+            None if have == 0 => 0,
+            None => RECORD_HEADER_BYTES - have,
+            Some(length) => {
+                let record =
+                    RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([length[0], length[1]]));
+                record.saturating_sub(have)
+            }
+        }
+    }
+
+    /// What was agreed on, once finished.
+    pub fn connected(&self) -> Option<Connected> {
+        if self.phase != Phase::Finished {
+            return None;
+        }
+        let suite = self.connection.negotiated_cipher_suite()?.suite();
+        let client = self
+            .connection
+            .peer_certificates()
+            .and_then(|chain| subject(chain.first()?));
+        Some(Connected {
+            version: self.connection.protocol_version()?,
+            suite: suite
+                .as_str()
+                .unwrap_or("unknown")
+                .replace("TLS13_", "TLS_"),
+            alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
+            server_name: self.server_name.clone(),
+            resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            client,
+        })
+    }
+
+    /// The data that came with the handshake's last records, decrypted; it is given once.
+    pub fn take_plaintext(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.plaintext)
+    }
+
+    /// Whether the client has said that it will send no more (close_notify).
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether the kernel can take the records over: it has the suite, the version is 1.3, and the
+    /// client is not gone. [`Handshake::missing`] must be brought to 0 then.
+    pub fn suits_kernel(&self, abilities: &Abilities) -> bool {
+        self.phase == Phase::Finished
+            && !self.closed
+            && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+            && self
+                .suite()
+                .and_then(Suite::of)
+                .is_some_and(|suite| abilities.has(suite))
+    }
+
+    /// Gives the keys to the kernel: from here on `socket` encrypts what is sent and decrypts what
+    /// is received. After an error the connection can only be closed.
+    ///
+    /// It must be finished, all that was to be sent must have been, in TLS 1.3, and nothing may be
+    /// left of a record ([`Handshake::missing`]); otherwise `InvalidInput`.
+    pub fn into_kernel(self, socket: BorrowedFd<'_>) -> io::Result<KernelSession> {
+        let is_tls13 = self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        if self.phase != Phase::Finished || !is_tls13 || !self.input.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "only a finished TLS 1.3 handshake without a partial record can be handed over",
+            ));
+        }
+        let (secrets, connection) = self
+            .connection
+            .dangerous_into_kernel_connection()
+            .map_err(io::Error::other)?;
+        KernelSession::install(socket, connection, &secrets)
+    }
+
+    /// Goes on in user space. It must be finished, which is the caller's to have seen.
+    pub fn into_user(self) -> UserSession {
+        debug_assert!(
+            self.phase == Phase::Finished,
+            "the handshake is not finished"
+        );
+        UserSession::new(self.connection, self.input)
+    }
+
+    fn take(&mut self, received: &[u8], out: &mut Vec<u8>) -> Result<Progress, Failed> {
+        let unanswered = self.phase == Phase::Unanswered;
+        if unanswered && looks_like_http(self.input.first().or(received.first())) {
+            return Err(Failed::PlainHttp);
+        }
+        if self.input.len() + received.len() > BUFFERED_BYTES_MAX {
+            // Once keys are agreed only rustls could write an alert.
+            if unanswered {
+                out.extend_from_slice(&DECODE_ERROR);
+            }
+            return Err(Failed::TooLong);
+        }
+        self.input.extend_from_slice(received);
+        let sent_before = out.len();
+        let processed = records::process(
+            &mut self.connection,
+            &mut self.input,
+            &mut self.plaintext,
+            out,
+        );
+        self.input.drain(..processed.used);
+        self.closed |= processed.peer_closed;
+        if let Some(name) = take_server_name() {
+            self.server_name = Some(name);
+        }
+        let silent = out.len() == sent_before;
+        let state = processed.state.inspect_err(|_| {
+            // rustls has no alert for some errors, as for a message that is too long.
+            if unanswered && silent {
+                out.extend_from_slice(&DECODE_ERROR);
+            }
+        })?;
+        if state != State::Handshaking {
+            self.phase = Phase::Finished;
+            return Ok(Progress::Finished);
+        }
+        if !silent {
+            self.phase = Phase::Answered;
+        }
+        Ok(Progress::More)
+    }
+
+    fn suite(&self) -> Option<SupportedCipherSuite> {
+        self.connection.negotiated_cipher_suite()
+    }
+}
+
+/// No TLS record type is a letter, and every HTTP method begins with one.
+fn looks_like_http(first: Option<&u8>) -> bool {
+    first.is_some_and(u8::is_ascii_alphabetic)
+}

@@ -1,0 +1,78 @@
+//! What a TLS listener is set to, as checked values; the configuration file's own words are the
+//! config crate's.
+
+use std::path::PathBuf;
+
+/// How one listener speaks TLS.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its certificates; the first is served where the client names no host or an unknown one.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whether clients show certificates of their own.
+    pub client_authentication: ClientAuthentication,
+    /// ALPN protocols, the best first (RFC 7301). Empty: ALPN is not negotiated.
+    pub alpn: Vec<Vec<u8>>,
+    /// The oldest version that is spoken.
+    pub least_version: LeastVersion,
+    /// Session tickets sent after a full TLS 1.3 handshake.
+    pub tickets: usize,
+}
+
+impl Settings {
+    /// The defaults: TLS 1.2 and 1.3, HTTP/1.1, no client certificates, 2 tickets.
+    pub fn new(certificates: Vec<CertificateFiles>) -> Self {
+        Self {
+            certificates,
+            client_authentication: ClientAuthentication::Off,
+            alpn: vec![b"http/1.1".to_vec()],
+            least_version: LeastVersion::Tls12,
+            tickets: 2,
+        }
+    }
+}
+
+/// Where a certificate chain and its key are, both as PEM; it may be one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// Its private key: PKCS#8, PKCS#1 or SEC1, not encrypted.
+    pub key: PathBuf,
+}
+
+/// Whether clients are asked for a certificate (mutual TLS).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientAuthentication {
+    /// Not asked.
+    Off,
+    /// Asked; a client without one is served, one with a bad one is not.
+    Request {
+        /// PEM file of the authorities that client certificates are checked against.
+        authorities: PathBuf,
+    },
+    /// Asked; a client without a good one is refused.
+    Require {
+        /// PEM file of the authorities that client certificates are checked against.
+        authorities: PathBuf,
+    },
+}
+
+impl ClientAuthentication {
+    /// The file of authorities, where clients are asked.
+    pub fn authorities(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Off => None,
+            Self::Request { authorities } | Self::Require { authorities } => Some(authorities),
+        }
+    }
+}
+
+/// The oldest TLS version a listener speaks. Nothing older than 1.2 can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LeastVersion {
+    /// TLS 1.2 and 1.3: Mozilla's intermediate profile.
+    #[default]
+    Tls12,
+    /// TLS 1.3 only: Mozilla's modern profile.
+    Tls13,
+}

@@ -1,0 +1,238 @@
+//! Handshakes that succeed, and what they agree on.
+
+use std::io::Write;
+
+use rustls::ProtocolVersion;
+use rustls::crypto::aws_lc_rs::ALL_CIPHER_SUITES;
+use tidegate_tls::{
+    Abilities, Acceptor, ClientAuthentication, Failed, Handshake, LeastVersion, Progress, Settings,
+};
+
+use crate::kit::{
+    Authority, ClientSettings, Kind, client_config, client_input, client_output, connect, exchange,
+    session, shake, shake_in_pieces, simple,
+};
+
+#[test]
+fn every_suite_of_both_versions() {
+    let authority = Authority::new();
+    let ecdsa = authority.issue("ecdsa", &["localhost"], Kind::Ecdsa);
+    let rsa = authority.issue("rsa", &["localhost"], Kind::Rsa);
+    let acceptor = Acceptor::new(Settings::new(vec![ecdsa, rsa])).unwrap();
+    assert_eq!(ALL_CIPHER_SUITES.len(), 9);
+    for &suite in ALL_CIPHER_SUITES {
+        let settings = ClientSettings {
+            suites: vec![suite],
+            ..ClientSettings::default()
+        };
+        let config = client_config(&authority, settings);
+        let (mut session, mut client, connected) = session(&acceptor, &config);
+        let name = suite.suite().as_str().unwrap().replace("TLS13_", "TLS_");
+        assert_eq!(connected.suite, name);
+        assert_eq!(connected.version, suite.version().version);
+        assert_eq!(connected.alpn.as_deref(), Some(&b"http/1.1"[..]));
+        assert_eq!(connected.server_name.as_deref(), Some("localhost"));
+        assert!(!connected.resumed);
+        assert_eq!(connected.client, None);
+        exchange(&mut session, &mut client, b"some bytes");
+    }
+}
+
+#[test]
+fn in_pieces_of_every_size() {
+    let (authority, acceptor) = simple();
+    let config = client_config(&authority, ClientSettings::default());
+    for piece in [1, 2, 3, 5, 7, 100] {
+        let mut client = connect(&config, "localhost");
+        let handshake = shake_in_pieces(&acceptor, &mut client, piece).unwrap();
+        exchange(&mut handshake.into_user(), &mut client, b"whole");
+    }
+}
+
+#[test]
+fn a_ticket_is_good_at_every_clone_of_the_acceptor_and_after_a_reload() {
+    let (authority, acceptor) = simple();
+    for version in [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3] {
+        let suites = ALL_CIPHER_SUITES
+            .iter()
+            .copied()
+            .filter(|suite| suite.version().version == version);
+        let settings = ClientSettings {
+            suites: suites.collect(),
+            ..ClientSettings::default()
+        };
+        let config = client_config(&authority, settings);
+        let (_, _, first) = session(&acceptor, &config);
+        assert!(!first.resumed);
+        let other_core = acceptor.clone();
+        let (_, _, second) = std::thread::scope(|scope| {
+            let there = scope.spawn(|| session(&other_core, &config));
+            there.join().unwrap()
+        });
+        assert!(second.resumed, "{version:?}");
+        assert_eq!(second.server_name.as_deref(), Some("localhost"));
+        acceptor.reload().unwrap();
+        let (_, _, third) = session(&acceptor, &config);
+        assert!(third.resumed, "{version:?}");
+    }
+}
+
+#[test]
+fn data_that_comes_with_the_last_record_of_the_handshake_is_kept() {
+    let (authority, acceptor) = simple();
+    let config = client_config(&authority, ClientSettings::default());
+    let mut client = connect(&config, "localhost");
+    let mut handshake = Handshake::new(&acceptor).unwrap();
+    let mut out = Vec::new();
+    handshake
+        .feed(&client_output(&mut client), &mut out)
+        .unwrap();
+    client_input(&mut client, &out).unwrap();
+    client
+        .writer()
+        .write_all(b"GET / HTTP/1.1\r\n\r\n")
+        .unwrap();
+    client.writer().flush().unwrap();
+    let sent = client_output(&mut client);
+    client
+        .writer()
+        .write_all(b"GET /2 HTTP/1.1\r\n\r\n")
+        .unwrap();
+    let second = client_output(&mut client);
+
+    // The second request's record is cut: the kernel must not be given the rest.
+    let (start, rest) = second.split_at(10);
+    out.clear();
+    let progress = handshake.feed(&[&sent, start].concat(), &mut out).unwrap();
+    assert_eq!(progress, Progress::Finished);
+    assert_eq!(handshake.missing(), rest.len());
+    assert_eq!(handshake.take_plaintext(), b"GET / HTTP/1.1\r\n\r\n");
+    for (index, &byte) in rest.iter().enumerate() {
+        assert_eq!(handshake.missing(), rest.len() - index);
+        handshake.feed(&[byte], &mut out).unwrap();
+    }
+    assert_eq!(handshake.missing(), 0);
+    assert_eq!(handshake.take_plaintext(), b"GET /2 HTTP/1.1\r\n\r\n");
+    client_input(&mut client, &out).unwrap();
+    exchange(&mut handshake.into_user(), &mut client, b"answer");
+}
+
+#[test]
+fn what_is_missing_begins_with_the_header() {
+    let (authority, acceptor) = simple();
+    let config = client_config(&authority, ClientSettings::default());
+    let mut client = connect(&config, "localhost");
+    let mut handshake = shake(&acceptor, &mut client).unwrap();
+    assert_eq!(handshake.missing(), 0);
+    handshake.feed(&[23, 3], &mut Vec::new()).unwrap();
+    assert_eq!(handshake.missing(), 3);
+}
+
+#[test]
+fn the_kernel_is_for_tls_1_3_where_it_has_the_suite() {
+    let (authority, acceptor) = simple();
+    let abilities = tidegate_tls::kernel::probe();
+    for &suite in ALL_CIPHER_SUITES {
+        let settings = ClientSettings {
+            suites: vec![suite],
+            ..ClientSettings::default()
+        };
+        let config = client_config(&authority, settings);
+        let mut client = connect(&config, "localhost");
+        let Ok(handshake) = shake(&acceptor, &mut client) else {
+            continue; // A suite for RSA, and the certificate is not.
+        };
+        let expected = tidegate_tls::Suite::of(suite).is_some_and(|suite| abilities.has(suite));
+        assert_eq!(handshake.suits_kernel(&abilities), expected);
+        assert!(!handshake.suits_kernel(&Abilities::none()));
+    }
+}
+
+#[test]
+fn client_certificates_requested_or_required() {
+    let authority = Authority::new();
+    let stranger = Authority::new();
+    let server = authority.issue("server", &["localhost"], Kind::Ecdsa);
+    let key = crate::kit::key_pair(Kind::Ecdsa);
+    let pem = authority.sign_with(&["client"], &key, |params| {
+        let name = &mut params.distinguished_name;
+        *name = rcgen::DistinguishedName::new();
+        name.push(rcgen::DnType::CommonName, "alice");
+    });
+    let known = tidegate_tls::CertificateFiles {
+        certificate: authority.write("client.pem", &pem),
+        key: authority.write("client.key", &key.serialize_pem()),
+    };
+    let unknown = stranger.issue("client", &["client"], Kind::Ecdsa);
+    let authorities = authority.file();
+    let request = ClientAuthentication::Request {
+        authorities: authorities.clone(),
+    };
+    let require = ClientAuthentication::Require { authorities };
+    let cases = [
+        (&request, None, Some(None)),
+        (&request, Some(&known), Some(Some("CN=alice"))),
+        (&request, Some(&unknown), None),
+        (&require, None, None),
+        (&require, Some(&known), Some(Some("CN=alice"))),
+        (&require, Some(&unknown), None),
+    ];
+    for (authentication, identity, expected) in cases {
+        let mut settings = Settings::new(vec![server.clone()]);
+        settings.client_authentication = authentication.clone();
+        let acceptor = Acceptor::new(settings).unwrap();
+        let settings = ClientSettings {
+            identity: identity.cloned(),
+            ..ClientSettings::default()
+        };
+        let config = client_config(&authority, settings);
+        for resumed in [false, true] {
+            let mut client = connect(&config, "localhost");
+            let connected = shake(&acceptor, &mut client).map(|h| h.connected().unwrap());
+            match (expected, connected) {
+                (None, Err(_)) => {}
+                (Some(subject), Ok(connected)) => {
+                    assert_eq!(connected.client.as_deref(), subject);
+                    assert_eq!(connected.resumed, resumed);
+                }
+                (expected, connected) => panic!("{expected:?}: {connected:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn tls_1_3_only_when_set_so() {
+    let authority = Authority::new();
+    let files = authority.issue("server", &["localhost"], Kind::Ecdsa);
+    let mut settings = Settings::new(vec![files]);
+    settings.least_version = LeastVersion::Tls13;
+    let acceptor = Acceptor::new(settings).unwrap();
+    let old = ALL_CIPHER_SUITES
+        .iter()
+        .copied()
+        .filter(|suite| suite.tls13().is_none());
+    let settings = ClientSettings {
+        suites: old.collect(),
+        ..ClientSettings::default()
+    };
+    let config = client_config(&authority, settings);
+    let mut client = connect(&config, "localhost");
+    let error = shake(&acceptor, &mut client).err().unwrap();
+    assert!(matches!(error, Failed::Tls(_)), "{error}");
+}
+
+#[test]
+fn no_protocol_in_common_is_refused() {
+    let (authority, acceptor) = simple();
+    let settings = ClientSettings {
+        alpn: vec![b"gopher".to_vec()],
+        ..ClientSettings::default()
+    };
+    let config = client_config(&authority, settings);
+    let error = shake(&acceptor, &mut connect(&config, "localhost")).err();
+    assert!(matches!(
+        error,
+        Some(Failed::Tls(rustls::Error::NoApplicationProtocol))
+    ));
+}

@@ -1,0 +1,8 @@
+//! The crate from outside: full handshakes with rustls as the client, in memory.
+
+mod bad_input;
+mod certificates;
+mod handshakes;
+mod kit;
+mod reload;
+mod sessions;
