@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 use toml::value::{Table, Value};
 
-use crate::{Error, Glob, HeaderRule, Problem, Redirect, Settings, raw};
+use crate::{CertificateFiles, Error, Glob, HeaderRule, Problem, Redirect, Settings, raw};
 
 /// How far an unknown key may be from a known one to be taken for a typo of it.
 const TYPO_DISTANCE_MAX: usize = 2;
@@ -132,6 +132,10 @@ impl<'text> Document<'text> {
 /// where there is none by default. An array of tables has one element.
 fn known() -> Table {
     let mut settings = Settings::for_directory(PathBuf::from("."));
+    settings.tls.certificates.push(CertificateFiles {
+        cert: PathBuf::new(),
+        key: PathBuf::new(),
+    });
     for site in &mut settings.sites {
         site.headers.push(HeaderRule {
             pattern: any_path(),

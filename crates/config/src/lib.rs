@@ -39,7 +39,10 @@ mod units;
 
 pub use error::{Error, Problem, ValueError};
 pub use glob::Glob;
-pub use settings::{Cache, Io, Limits, Listen, Server, Settings, Steering, Timeouts};
+pub use settings::{
+    Cache, CertificateFiles, ClientAuth, Io, Limits, Listen, Server, Settings, Steering, Timeouts,
+    Tls,
+};
 pub use site::{CachePreset, Coding, Cors, HeaderRule, Redirect, Site, Symlinks};
 pub use source::Source;
 pub use units::Cores;

@@ -27,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) io: Io,
     pub(crate) cache: Cache,
+    pub(crate) tls: Tls,
     pub(crate) site: Vec<Spanned<Site>>,
 }
 
@@ -43,6 +44,22 @@ pub(crate) struct Server {
 pub(crate) struct Listen {
     pub(crate) address: Field<String>,
     pub(crate) backlog: Field<Count>,
+    pub(crate) tls: Field<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Tls {
+    pub(crate) client_auth: Field<String>,
+    pub(crate) client_ca: Field<String>,
+    pub(crate) certificates: Vec<Spanned<CertificateFiles>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct CertificateFiles {
+    pub(crate) cert: Field<String>,
+    pub(crate) key: Field<String>,
 }
 
 #[derive(Default, Deserialize)]

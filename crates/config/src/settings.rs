@@ -26,6 +26,8 @@ pub struct Settings {
     pub io: Io,
     /// `[cache]`: what is kept of files.
     pub cache: Cache,
+    /// `[tls]`: what every listener with `tls = true` shows its clients.
+    pub tls: Tls,
     /// `[[site]]`: what is served; at least one.
     #[serde(rename = "site")]
     pub sites: Vec<Site>,
@@ -64,6 +66,8 @@ pub struct Listen {
     pub address: String,
     /// Connections the kernel queues until they are accepted, 1 to 65535.
     pub backlog: u32,
+    /// Whether it speaks TLS; then there is at least one certificate.
+    pub tls: bool,
 }
 
 /// `[timeouts]`
@@ -143,6 +147,45 @@ pub struct Cache {
     pub valid: Duration,
 }
 
+/// `[tls]`
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Tls {
+    /// Whether clients are asked for certificates of their own.
+    pub client_auth: ClientAuth,
+    /// PEM file of the authorities that client certificates are checked against. Some where
+    /// clients are asked.
+    #[serde(serialize_with = "path_or_empty")]
+    pub client_ca: Option<PathBuf>,
+    /// Certificates with their keys; the first one is for clients that name no host, or another.
+    pub certificates: Vec<CertificateFiles>,
+}
+
+/// Whether clients are asked for certificates of their own (mutual TLS).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientAuth {
+    /// They are not.
+    #[default]
+    Off,
+    /// Asked; one without a certificate is served, one with a bad one is not.
+    Request,
+    /// Asked; one without a good certificate is not served.
+    Require,
+}
+
+/// An entry of `tls.certificates`: two PEM files, or one that holds both.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CertificateFiles {
+    /// The chain, the server's own certificate first.
+    #[serde(serialize_with = "path")]
+    pub cert: PathBuf,
+    /// Its private key.
+    #[serde(serialize_with = "path")]
+    pub key: PathBuf,
+}
+
 impl Settings {
     /// Reads and checks `file`. Blocking. A relative root is taken relative to
     /// the directory of `file`.
@@ -165,6 +208,7 @@ impl Settings {
             limits: Limits::default(),
             io: Io::default(),
             cache: Cache::default(),
+            tls: Tls::default(),
             sites: vec![Site {
                 root,
                 ..Site::default()
@@ -211,6 +255,7 @@ impl Default for Listen {
         Self {
             address: "127.0.0.1:8080".to_owned(),
             backlog: 4096,
+            tls: false,
         }
     }
 }
@@ -261,4 +306,20 @@ impl Default for Cache {
             valid: Duration::from_secs(1),
         }
     }
+}
+
+/// A path as text; what of it is not UTF-8, which TOML cannot say, is replaced.
+fn path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+#[expect(
+    clippy::ref_option,
+    reason = "serde calls it with a reference to the field"
+)]
+fn path_or_empty<S: serde::Serializer>(
+    file: &Option<PathBuf>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    path(file.as_deref().unwrap_or(Path::new("")), serializer)
 }

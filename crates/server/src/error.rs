@@ -54,6 +54,12 @@ pub enum Error {
         /// What the system answered.
         source: io::Error,
     },
+    /// TLS is configured, and connections cannot be served over it.
+    #[error("{address}: listen.tls is set, and this build serves plain HTTP only")]
+    Tls {
+        /// As configured.
+        address: String,
+    },
     /// The directory cannot be served.
     #[error(transparent)]
     Root(#[from] tidegate_site::RootError),

@@ -39,6 +39,12 @@ pub(crate) enum Event {
 /// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let
 /// responses finish within the graceful timeout; a second signal ends them at once.
 pub fn run(settings: Settings, on_ready: impl FnOnce(&[SocketAddr])) -> Result<(), Error> {
+    if let Some(listen) = settings.listen.iter().find(|listen| listen.tls) {
+        // Plain HTTP must never answer where TLS is configured.
+        return Err(Error::Tls {
+            address: listen.address.clone(),
+        });
+    }
     limits::raise();
     let abilities = tidegate_uring::probe().map_err(Error::Uring)?;
     let cores = cores::choose(&settings.server.cores)?;

@@ -21,12 +21,17 @@ pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Loads a file with its roots made absolute: what is printed may be kept in
-/// another directory, and a relative root would start there.
+/// Loads a file with its paths made absolute: what is printed may be kept in
+/// another directory, and a relative path would start there.
 fn load(file: &Path) -> Result<Settings, Box<dyn Error>> {
     let mut settings = Settings::load(file)?;
     for site in &mut settings.sites {
         site.root = path::absolute(&site.root)?;
+    }
+    let certificates = settings.tls.certificates.iter_mut();
+    let files = certificates.flat_map(|files| [&mut files.cert, &mut files.key]);
+    for file in files.chain(&mut settings.tls.client_ca) {
+        *file = path::absolute(&*file)?;
     }
     Ok(settings)
 }

@@ -10,10 +10,11 @@ use crate::document::Document;
 use crate::raw;
 use crate::rules::{self, DAY, count, duration, power_of_two, size};
 use crate::units::Size;
-use crate::{Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts};
+use crate::{Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError};
 
 mod report;
 mod sites;
+mod tls;
 
 use report::Report;
 
@@ -26,13 +27,15 @@ const GIB: u64 = 1 << 30;
 pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
     let raw = document.typed()?;
     let mut report = Report::new(document);
+    let with_certificates = !raw.tls.certificates.is_empty();
     let settings = Settings {
         server: server(raw.server, &mut report),
-        listen: listen(raw.listen, &mut report),
+        listen: listen(raw.listen, with_certificates, &mut report),
         timeouts: timeouts(raw.timeouts, &mut report),
         limits: limits(raw.limits, &mut report),
         io: io(raw.io, &mut report),
         cache: cache(raw.cache, &mut report),
+        tls: tls::tls(raw.tls, &mut report),
         sites: sites::sites(raw.site, &mut report),
     };
     report.end()?;
@@ -54,18 +57,19 @@ fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
     }
 }
 
-fn listen(raw: Vec<raw::Listen>, report: &mut Report<'_>) -> Vec<Listen> {
+fn listen(raw: Vec<raw::Listen>, with_certificates: bool, report: &mut Report<'_>) -> Vec<Listen> {
     if raw.is_empty() {
         return vec![Listen::default()];
     }
     let mut seen = BTreeMap::new();
     raw.into_iter()
-        .map(|entry| listen_one(entry, &mut seen, report))
+        .map(|entry| listen_one(entry, with_certificates, &mut seen, report))
         .collect()
 }
 
 fn listen_one(
     raw: raw::Listen,
+    with_certificates: bool,
     seen: &mut BTreeMap<String, usize>,
     report: &mut Report<'_>,
 ) -> Listen {
@@ -83,6 +87,14 @@ fn listen_one(
             default.backlog,
             count(1..=65_535, "the kernel needs a queue to accept from"),
         ),
+        tls: report.checked(raw.tls, default.tls, |tls| {
+            if tls && !with_certificates {
+                return Err(ValueError::new(
+                    "there is no certificate to show: set tls.certificates",
+                ));
+            }
+            Ok(tls)
+        }),
     }
 }
 
@@ -252,7 +264,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{CachePreset, Cores, Steering};
+    use crate::{CachePreset, CertificateFiles, ClientAuth, Cores, Steering, Tls};
 
     /// A site, so that nothing else is missing. It comes last: lines count from the row's own text.
     const SITE: &str = "\n[[site]]\nroot = 'www'\n";
@@ -306,12 +318,11 @@ mod tests {
             ("\n[timeout]\nheader = '1s'", "2: timeout: unknown key; did you mean `timeouts`?"),
             ("[[listen]]\naddress = 'a:1'\n[[listen]]\nadress = 'b:1'", "4: listen.adress: unknown key; did you mean `listen.address`?"),
             ("[[listen]]\nproxy-protocol = 'off'", "2: listen.proxy-protocol: unknown key; the nearest known key is `"),
-            ("[[listen]]\ntls = false", "2: listen.tls: unknown key; the nearest known key is `"),
             ("[server]\nuser = ''", "2: server.user: unknown key; the nearest known key is `"),
             ("[limits]\nconnections-per-ip = 0", "2: limits.connections-per-ip: unknown key; the nearest known key is `limits.connections-per-core`"),
             ("[admin]\nlisten = ''", "1: admin: unknown key; "),
             ("[access-log]\npath = ''", "1: access-log: unknown key; "),
-            ("[tls]\nktls = 'auto'", "1: tls: unknown key; "),
+            ("[tls]\nktls = 'auto'", "2: tls.ktls: unknown key; "),
         ]);
         refused(&[
             ("[[site]]\nroot = 'x'\nname = []", "3: site.name: unknown key; did you mean `site.names`?"),
@@ -389,6 +400,13 @@ mod tests {
             ("[[listen]]\naddress = 'a b:80'", "2: listen.address: `a b` is not a host name"),
             ("[[listen]]\naddress = 'http://a:80'", "2: listen.address: `http://a:80` is ambiguous"),
             ("[[listen]]\naddress = 'a:1'\n[[listen]]\naddress = 'a:1'", "4: listen.address: a:1 is listened on already, by line 2"),
+            ("[[listen]]\ntls = true", "2: listen.tls: there is no certificate to show: set tls.certificates"),
+            ("[tls]\nclient-auth = 'ask'", "2: tls.client-auth: `ask` is none of \"off\", \"request\", \"require\""),
+            ("[tls]\nclient-auth = 'request'", "2: tls.client-auth: what clients show is checked against authorities: set tls.client-ca"),
+            ("[tls]\nclient-auth = 'require'\nclient-ca = ''", "2: tls.client-auth: what clients show is checked"),
+            ("[tls]\ncertificates = [{ cert = 'a' }]", "2: tls.certificates.key: required: a PEM file"),
+            ("[tls]\n[[tls.certificates]]\nkey = 'a'", "2: tls.certificates.cert: required: a PEM file"),
+            ("[tls]\n[[tls.certificates]]\ncert = ''\nkey = 'a'", "3: tls.certificates.cert: empty: name a PEM file"),
             ("[timeouts]\nheader = '0s'", "2: timeouts.header: 0s is outside 1ms to 24h: "),
             ("[timeouts]\nkeep-alive = '0s'", "2: timeouts.keep-alive: 0s is outside 1ms to 24h: "),
             ("[timeouts]\nsend-stall = '0ms'", "2: timeouts.send-stall: 0s is outside 1ms to 24h: "),
@@ -471,6 +489,26 @@ mod tests {
         assert_eq!(settings.sites[0].root, Path::new("/srv"));
         assert!(settings.sites[0].index.is_empty() && settings.sites[0].hidden_files);
         assert_eq!(settings.sites[0].mime_types["wasm"], "application/wasm");
+    }
+
+    #[test]
+    fn files_of_tls_start_at_the_file() {
+        let text = "[[listen]]\ntls = true\n[tls]\nclient-auth = 'require'\nclient-ca = 'ca'\n\
+             certificates = [{ cert = 'a', key = '/b' }, { cert = 'c', key = 'c' }]\n";
+        let settings = parse(&format!("{text}{SITE}")).unwrap();
+        assert!(settings.listen[0].tls);
+        let files = |cert: &str, key: &str| CertificateFiles {
+            cert: cert.into(),
+            key: key.into(),
+        };
+        let expected = Tls {
+            client_auth: ClientAuth::Require,
+            client_ca: Some("etc/ca".into()),
+            certificates: vec![files("etc/a", "/b"), files("etc/c", "etc/c")],
+        };
+        assert_eq!(settings.tls, expected);
+        let again = Settings::parse(&settings.to_toml(), Path::new("t.toml"));
+        assert_eq!(again.unwrap(), settings);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::units::{Count, Period, Size, format_duration, format_size};
-use crate::{Steering, ValueError};
+use crate::{ClientAuth, Steering, ValueError};
 
 /// No timer runs longer; a connection that does nothing for a day is lost.
 pub(crate) const DAY: Duration = Duration::from_hours(24);
@@ -141,6 +141,15 @@ pub(crate) fn one_of<T: Copy>(name: &str, all: &[(&str, T)]) -> Checked<T> {
 
 pub(crate) fn steering(name: &str) -> Checked<Steering> {
     one_of(name, &[("hash", Steering::Hash), ("cpu", Steering::Cpu)])
+}
+
+pub(crate) fn client_auth(name: &str) -> Checked<ClientAuth> {
+    let known = [
+        ("off", ClientAuth::Off),
+        ("request", ClientAuth::Request),
+        ("require", ClientAuth::Require),
+    ];
+    one_of(name, &known)
 }
 
 fn within<V: PartialOrd, N: TryFrom<V>>(

@@ -1,0 +1,68 @@
+//! `[tls]`: the files that are named, and whether what belongs together is there.
+//!
+//! What is in the files is for others to find out.
+
+use std::path::PathBuf;
+
+use toml::Spanned;
+
+use super::report::Report;
+use crate::{CertificateFiles, ClientAuth, Tls, ValueError, raw, rules};
+
+/// Checks the section.
+pub(super) fn tls(raw: raw::Tls, report: &mut Report<'_>) -> Tls {
+    let asked = raw.client_auth.as_ref().map(Spanned::span);
+    let client_auth = report.checked(raw.client_auth, ClientAuth::Off, |name| {
+        rules::client_auth(&name)
+    });
+    let directory = report.document().directory();
+    let client_ca = report.checked(raw.client_ca, None, |text| {
+        Ok((!text.is_empty()).then(|| directory.join(text)))
+    });
+    let certificates = raw.certificates.into_iter();
+    let tls = Tls {
+        client_auth,
+        client_ca,
+        certificates: certificates
+            .filter_map(|entry| certificate(entry, report))
+            .collect(),
+    };
+    if let (Some(span), true, None) = (asked, tls.client_auth != ClientAuth::Off, &tls.client_ca) {
+        let reason = "what clients show is checked against authorities: set tls.client-ca";
+        report.refuse(&span, &ValueError::new(reason));
+    }
+    tls
+}
+
+/// The entry with its paths as seen from the file's directory, unless one is missing.
+fn certificate(
+    raw: Spanned<raw::CertificateFiles>,
+    report: &mut Report<'_>,
+) -> Option<CertificateFiles> {
+    let offset = raw.span().start;
+    let raw::CertificateFiles { cert, key } = raw.into_inner();
+    let cert = file(cert, (offset, "tls.certificates.cert"), report);
+    let key = file(key, (offset, "tls.certificates.key"), report);
+    Some(CertificateFiles {
+        cert: cert?,
+        key: key?,
+    })
+}
+
+/// A file that must be named; `(offset, key)` is where it is missing.
+fn file(
+    typed: raw::Field<String>,
+    place: (usize, &str),
+    report: &mut Report<'_>,
+) -> Option<PathBuf> {
+    let Some(typed) = typed else {
+        let (offset, key) = place;
+        report.missing(offset, key, "required: a PEM file");
+        return None;
+    };
+    let directory = report.document().directory();
+    report.required(typed, |text| match text.as_str() {
+        "" => Err(ValueError::new("empty: name a PEM file")),
+        text => Ok(directory.join(text)),
+    })
+}
