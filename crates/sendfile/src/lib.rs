@@ -21,6 +21,9 @@
 //! Pipes come from a [`Pool`] for each executor. A pipe that still holds bytes when its transfer
 //! ends is closed, never reused.
 //!
+//! [`sendfile_encoded`] is the way for bytes that must be changed on their way, as by TLS without the
+//! kernel's help: through memory, with the same care for the disk, the peer and the other tasks.
+//!
 //! # Conditions
 //!
 //! * The socket carries `O_NONBLOCK`. Without it splice(2) waits for the peer, whatever its flags
@@ -72,11 +75,13 @@
 //! ```
 
 mod ahead;
-mod asking;
 mod behind;
 mod budget;
+mod buffers;
 mod cork;
+mod encoding;
 mod error;
+mod outlet;
 mod permits;
 mod pipe;
 mod pool;
@@ -84,10 +89,12 @@ mod popular;
 mod queue;
 mod residency;
 mod sending;
+mod source;
 mod stall;
 mod transfer;
 mod turns;
 
+use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
@@ -99,6 +106,7 @@ pub use budget::pages_of_user;
 pub use error::{Error, ErrorKind};
 pub use pool::{Pool, PoolConfig, PoolStats};
 
+use crate::encoding::Encoding;
 use crate::sending::Sending;
 
 /// How a transfer is carried out.
@@ -163,6 +171,46 @@ pub async fn sendfile(
     let result = sending.run().await;
     let (sent, from_disk) = (sending.sent(), sending.met_disk());
     sending.finish();
+    told(result, sent, from_disk)
+}
+
+/// Sends the bytes of `file` from `range.start` to `range.end` (exclusive) to `socket` as `encode`
+/// makes them, as for TLS in user space: they are read into memory, a piece at a time, encoded and
+/// sent.
+///
+/// `encode` is given the next bytes of the file and a buffer; it puts what is to be sent at the
+/// buffer's start, whatever is there, makes it longer if it must, and returns how many bytes that
+/// are. Encoded pieces are sent in order, each completely before the next is encoded.
+///
+/// As with [`sendfile`] neither a slow disk nor a slow peer holds the core: what is in memory is
+/// read on the core, the rest by a worker of the ring, and `MSG_MORE` is on all but the last bytes. A transfer
+/// holds one encoded piece while its socket is full.
+///
+/// # Errors
+///
+/// As for [`sendfile`]; [`Error::sent`] counts bytes of the file whose pieces were taken whole.
+///
+/// # Cancel safety
+///
+/// Dropped: bytes that the socket took are sent, how many is not told, and an encoded piece may be
+/// lost in part. The last few MiB that were brought in are not given back.
+pub async fn sendfile_encoded(
+    ring: &Ring,
+    pool: &Rc<Pool>,
+    socket: &Fd,
+    file: &Fd,
+    range: Range<u64>,
+    options: &Options,
+    encode: impl FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>,
+) -> Result<Sent, Error> {
+    let mut encoding = Encoding::new(ring, pool, (socket, file), range, options, encode);
+    let result = encoding.run().await;
+    let (sent, from_disk) = (encoding.sent(), encoding.met_disk());
+    encoding.finish();
+    told(result, sent, from_disk)
+}
+
+fn told(result: Result<(), ErrorKind>, sent: u64, from_disk: bool) -> Result<Sent, Error> {
     match result {
         Ok(()) => Ok(Sent { from_disk }),
         Err(kind) => Err(Error { sent, kind }),

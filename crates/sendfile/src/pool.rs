@@ -31,6 +31,7 @@ use tidegate_uring::Ring;
 
 use crate::behind::LATE_FILES_MAX;
 use crate::budget::Bounds;
+use crate::buffers::Buffers;
 use crate::permits::{Permit, Permits};
 use crate::pipe::Pipe;
 use crate::queue::Queue;
@@ -102,6 +103,7 @@ pub struct Pool {
     /// Leave to hold a file for a while after its transfer.
     pub(crate) late: Rc<Permits>,
     pub(crate) turns: Rc<Turns>,
+    pub(crate) buffers: Buffers,
     chunks_inline: Cell<u64>,
     chunks_cold: Cell<u64>,
     asked_ahead: Cell<u64>,
@@ -142,6 +144,7 @@ impl Pool {
             state: RefCell::default(),
             waiters: Queue::default(),
             turns: Rc::default(),
+            buffers: Buffers::default(),
             chunks_inline: Cell::new(0),
             chunks_cold: Cell::new(0),
             asked_ahead: Cell::new(0),

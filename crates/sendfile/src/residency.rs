@@ -64,6 +64,20 @@ impl Prober {
         self.probe_by(range, |offset| read_byte(file, offset))
     }
 
+    /// Reads from `offset` on what is in memory, as far as `buffer` has room for it: how many bytes,
+    /// 0 at the end of the file; `None` if the first must come from the disk, or the file system
+    /// does not say.
+    pub(crate) fn read(&mut self, file: &Fd, offset: u64, buffer: &mut [u8]) -> Option<usize> {
+        if self.unsupported {
+            return None;
+        }
+        let mut buffers = [IoSliceMut::new(buffer)];
+        let read = preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT);
+        // Any other error than EAGAIN is told by the read on the ring.
+        self.unsupported |= read == Err(Errno::OPNOTSUPP);
+        read.ok()
+    }
+
     /// Probes by `read_byte`, which is given an offset and tells how many bytes it read there.
     fn probe_by(
         &mut self,
@@ -237,6 +251,19 @@ mod tests {
         let mut prober = Prober::default();
         assert_eq!(prober.probe(&file, &(0..100)), Residency::Resident);
         assert_eq!(prober.probe(&file, &(10..11)), Residency::Ended);
+    }
+
+    #[test]
+    fn what_is_in_memory_is_read_to_the_end_of_the_file() {
+        let file = file_of(10);
+        let mut prober = Prober::default();
+        let mut buffer = [0; 8];
+        assert_eq!(prober.read(&file, 0, &mut buffer), Some(8));
+        assert_eq!(buffer, [1; 8]);
+        assert_eq!(prober.read(&file, 6, &mut buffer), Some(4));
+        assert_eq!(prober.read(&file, 10, &mut buffer), Some(0));
+        let (reader, _writer) = rustix::pipe::pipe().unwrap();
+        assert_eq!(prober.read(&Fd::from(reader), 0, &mut buffer), None);
     }
 
     #[test]

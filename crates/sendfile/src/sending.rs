@@ -3,52 +3,30 @@
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::Duration;
 
-use futures_lite::future::or;
-use glommio::timer::sleep;
-use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::param::page_size;
-use tidegate_uring::{Fd, Ring, unacknowledged};
+use tidegate_uring::{Fd, Ring};
 
 use crate::Options;
 use crate::ahead::FIRST_BYTES;
-use crate::asking::Asking;
 use crate::behind::Behind;
-use crate::cork::Cork;
 use crate::error::ErrorKind;
+use crate::outlet::Outlet;
 use crate::permits::Permit;
 use crate::pool::{Lease, Pool};
-use crate::residency::{Prober, Residency};
-use crate::stall::Stall;
+use crate::residency::Residency;
+use crate::source::Source;
 use crate::transfer::Transfer;
 
 /// The most that a transfer sends before others run. Less is dearer: what the socket takes in one go
 /// is sent on by acknowledgements.
 const QUANTUM: u64 = 512 * 1024;
 
-/// Shorter transfers are not corked and take no turns: they have few chunks to keep together, and
-/// are soon over.
-const LONG_BYTES_MIN: u64 = 512 * 1024;
-
-/// How long to wait when a socket is said to be writable and takes nothing all the same, as the
-/// kernel has it when memory for sockets is short.
-const VAIN_WAIT: Duration = Duration::from_millis(1);
-
 pub(crate) struct Sending<'a> {
-    ring: &'a Ring,
-    pool: &'a Rc<Pool>,
-    socket: &'a Fd,
-    file: &'a Fd,
+    outlet: Outlet<'a>,
     bytes: Transfer,
-    /// Worth a cork, and takes turns.
-    long: bool,
-    prober: Prober,
-    stall: Stall,
-    /// What the last wait for the socket told, if nothing was sent since.
-    woken_by: Option<PollFlags>,
-    asking: Asking<'a>,
+    source: Source<'a>,
     /// `None`: what is brought in stays in memory.
     behind: Option<Behind>,
 }
@@ -63,17 +41,10 @@ impl<'a> Sending<'a> {
         options: &Options,
     ) -> Self {
         Self {
-            ring,
-            pool,
-            socket,
-            file,
-            long: range.end.saturating_sub(range.start) >= LONG_BYTES_MIN,
+            outlet: Outlet::new(socket, &range, options.stall),
             behind: options.drop_behind.then(|| Behind::new(file, range.start)),
             bytes: Transfer::new(range),
-            prober: Prober::default(),
-            stall: Stall::new(options.stall),
-            woken_by: None,
-            asking: Asking::new(ring, pool, file, options.unread),
+            source: Source::new(ring, pool, file, options.unread),
         }
     }
 
@@ -83,18 +54,19 @@ impl<'a> Sending<'a> {
 
     /// Whether a part was not in memory when it was needed.
     pub(crate) fn met_disk(&self) -> bool {
-        self.asking.met_disk()
+        self.source.met_disk()
     }
 
     /// To be called after the last byte, or in place of it.
     pub(crate) fn finish(self) {
         if let Some(behind) = self.behind {
-            behind.finish(self.ring, self.pool, self.file);
+            let source = &self.source;
+            behind.finish(source.ring(), source.pool(), source.file());
         }
     }
 
     pub(crate) async fn run(&mut self) -> Result<(), ErrorKind> {
-        let _cork = self.long.then(|| Cork::new(self.socket));
+        let _cork = self.outlet.cork();
         let mut turn = 0;
         self.turn().await;
         while !self.bytes.is_complete() {
@@ -113,8 +85,8 @@ impl<'a> Sending<'a> {
     /// Lets others run first. A short transfer is no longer than the turn of a long one, and to
     /// send many of them in one go is cheaper by a quarter at 64 KiB.
     async fn turn(&self) {
-        if self.long {
-            self.pool.turns.next(self.ring).await;
+        if self.outlet.is_long() {
+            self.pool().turns.next(self.source.ring()).await;
         }
     }
 
@@ -123,7 +95,7 @@ impl<'a> Sending<'a> {
         self.prepare().await;
         let mut lease = self.take().await?;
         let chunk = self.chunk(&lease);
-        match self.prober.probe(self.file, &chunk) {
+        match self.source.probe(&chunk) {
             Residency::Ended => return Err(ErrorKind::Truncated),
             Residency::Resident => {
                 // Nothing is awaited between probe and splice.
@@ -140,7 +112,7 @@ impl<'a> Sending<'a> {
 
     /// False if the file system would not do it without waiting.
     fn fill_inline(&mut self, lease: &mut Lease, chunk: &Range<u64>) -> Result<bool, ErrorKind> {
-        match lease.fill().fill(self.file, chunk) {
+        match lease.fill().fill(self.source.file(), chunk) {
             Ok(count) => self.filled(count)?,
             Err(Errno::AGAIN) => {
                 lease.emptied();
@@ -148,26 +120,28 @@ impl<'a> Sending<'a> {
             }
             Err(error) => return Err(ErrorKind::File(error.into())),
         }
-        self.pool.count_inline();
+        self.pool().count_inline();
         let (bytes, capacity) = (&self.bytes, lease.pipe().capacity());
         let after = |len| bytes.chunk_after(chunk, len, page_size());
-        self.asking.resident(chunk, capacity, after);
+        self.source.resident(chunk, capacity, after);
         Ok(true)
     }
 
     async fn fill_cold(&mut self, lease: &mut Lease, permit: Permit) -> Result<(), ErrorKind> {
         let chunk = self.chunk(lease);
-        let splice = lease.fill().fill_cold(self.ring, self.file, &chunk);
+        let splice = lease
+            .fill()
+            .fill_cold(self.source.ring(), self.source.file(), &chunk);
         let (bytes, capacity) = (&self.bytes, lease.pipe().capacity());
         let after = |len| bytes.chunk_after(&chunk, len, page_size());
-        let since = self.asking.absent(&chunk, capacity, after);
+        let since = self.source.absent(&chunk, capacity, after);
         if let Some(behind) = &mut self.behind {
             behind.absent(since);
         }
         let count = splice.await.map_err(ErrorKind::File)?;
         drop(permit);
         self.filled(count)?;
-        self.pool.count_cold();
+        self.pool().count_cold();
         Ok(())
     }
 
@@ -187,32 +161,37 @@ impl<'a> Sending<'a> {
     /// Lets a worker ask the disk for the next chunk before the core looks at it, unless it is likely
     /// to be in memory.
     async fn prepare(&mut self) {
-        let (bytes, most) = (&self.bytes, FIRST_BYTES.max(self.pool.pipe_bytes()));
+        let (bytes, most) = (&self.bytes, FIRST_BYTES.max(self.pool().pipe_bytes()));
         let next = || bytes.chunk(most, page_size());
         let tell = self.behind.is_some() || bytes.is_longer_than(most);
-        self.asking.prepare(tell, next).await;
+        self.source.prepare(tell, next).await;
     }
 
     /// Gives the memory back of what the peer has taken.
     fn give_back(&mut self) {
         if let Some(behind) = &mut self.behind {
-            let position = self.bytes.position();
-            behind.follow(self.ring, self.file, self.socket, position);
+            let (source, socket) = (&self.source, self.outlet.socket());
+            behind.follow(source.ring(), source.file(), socket, self.bytes.position());
         }
     }
 
     /// Leave to read from the disk, and a pipe for it; the one at hand if there is no wait.
     async fn cold_lease(&mut self, lease: Lease) -> Result<(Lease, Permit), ErrorKind> {
-        if let Some(permit) = self.pool.try_cold() {
+        if let Some(permit) = self.pool().try_cold() {
             return Ok((lease, permit));
         }
         drop(lease);
-        let permit = self.pool.cold().await;
+        let permit = self.pool().cold().await;
         Ok((self.take().await?, permit))
     }
 
     async fn take(&self) -> Result<Lease, ErrorKind> {
-        self.pool.take(self.ring).await.map_err(ErrorKind::Pipe)
+        let pipe = self.pool().take(self.source.ring()).await;
+        pipe.map_err(ErrorKind::Pipe)
+    }
+
+    fn pool(&self) -> &'a Rc<Pool> {
+        self.source.pool()
     }
 
     fn chunk(&self, lease: &Lease) -> Range<u64> {
@@ -229,7 +208,7 @@ impl<'a> Sending<'a> {
                 return Ok(());
             }
             let parked = lease.park();
-            self.wait_writable().await?;
+            self.outlet.writable(self.source.ring()).await?;
             self.turn().await;
             let Some(reclaimed) = parked.reclaim() else {
                 self.bytes.rewind();
@@ -242,50 +221,16 @@ impl<'a> Sending<'a> {
     /// One splice to the socket. What it leaves in the pipe found the socket full.
     fn send(&mut self, lease: &Lease) -> Result<(), ErrorKind> {
         let more = self.bytes.more_follows();
-        match lease.pipe().drain(self.socket, self.bytes.in_pipe(), more) {
+        let socket = self.outlet.socket();
+        match lease.pipe().drain(socket, self.bytes.in_pipe(), more) {
             Ok(0) => Err(ErrorKind::Socket(io::ErrorKind::WriteZero.into())),
             Ok(count) => {
                 self.bytes.drained(count);
-                self.stall.progress();
-                self.woken_by = None;
+                self.outlet.progress();
                 Ok(())
             }
-            Err(Errno::AGAIN) if self.hung_up() => Err(ErrorKind::Socket(self.socket_error())),
-            Err(Errno::AGAIN) => Ok(()),
+            Err(Errno::AGAIN) => self.outlet.full(),
             Err(error) => Err(ErrorKind::Socket(error.into())),
-        }
-    }
-
-    async fn wait_writable(&mut self) -> Result<(), ErrorKind> {
-        let vain = self.woken_by.is_some();
-        let writable = async {
-            if vain {
-                sleep(VAIN_WAIT).await;
-            }
-            Some(self.ring.poll(self.socket, PollFlags::OUT).await)
-        };
-        let stalled = async {
-            // A socket that cannot tell counts as one whose peer takes nothing.
-            let unacknowledged = || unacknowledged(self.socket).unwrap_or(0);
-            self.stall.expired(unacknowledged).await;
-            None
-        };
-        let events = or(writable, stalled).await.ok_or(ErrorKind::Stalled)?;
-        self.woken_by = Some(events.map_err(ErrorKind::Socket)?);
-        Ok(())
-    }
-
-    /// Whether waiting for the socket again would be answered at once, for ever.
-    fn hung_up(&self) -> bool {
-        self.woken_by
-            .is_some_and(|events| events.intersects(PollFlags::ERR | PollFlags::HUP))
-    }
-
-    /// The error of a socket that hung up and told no error by its splice.
-    fn socket_error(&self) -> io::Error {
-        match rustix::net::sockopt::socket_error(self.socket) {
-            Ok(Err(error)) | Err(error) => error.into(),
-            Ok(Ok(())) => io::ErrorKind::BrokenPipe.into(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use io_uring::squeue::Flags;
 use io_uring::{opcode, types};
 
 use crate::fd::Fd;
@@ -36,12 +37,29 @@ impl Ring {
     ///
     /// An eventfd that is written elsewhere is not to be waited for: Linux 6.18 passes the news of
     /// it on to this ring's own eventfd only once, and the reader sleeps on. A pipe serves.
-    pub fn read(&self, fd: &Fd, mut buffer: Vec<u8>, offset: Option<u64>) -> Op<Read> {
+    pub fn read(&self, fd: &Fd, buffer: Vec<u8>, offset: Option<u64>) -> Op<Read> {
+        self.read_with(fd, buffer, offset, Flags::empty())
+    }
+
+    /// Reads at `offset` as [`Ring::read`] does, but on a worker: for a file of which the bytes, or where
+    /// they are, have to come from the disk, for which the submitter would wait.
+    pub fn read_by_worker(&self, fd: &Fd, buffer: Vec<u8>, offset: u64) -> Op<Read> {
+        self.read_with(fd, buffer, Some(offset), Flags::ASYNC)
+    }
+
+    fn read_with(
+        &self,
+        fd: &Fd,
+        mut buffer: Vec<u8>,
+        offset: Option<u64>,
+        flags: Flags,
+    ) -> Op<Read> {
         let spare = buffer.spare_capacity_mut();
         let len = u32::try_from(spare.len()).unwrap_or(u32::MAX);
         let entry = opcode::Read::new(types::Fd(fd.raw()), spare.as_mut_ptr().cast(), len)
             .offset(offset.unwrap_or(u64::MAX))
-            .build();
+            .build()
+            .flags(flags);
         // SAFETY: the entry points to the spare capacity of the held buffer, which does not grow
         // while it is held.
         unsafe {

@@ -1,4 +1,5 @@
-//! Has workers ask the disk for what [`Ahead`] tells.
+//! The file of a transfer: what of it is in memory, and having workers ask the disk for what [`Ahead`]
+//! tells.
 //!
 //! When the queue of a disk is full, a worker that asks waits. The workers are the same as those that
 //! look files up, so only as many transfers ask at once as leave half of them to that.
@@ -15,27 +16,42 @@ use tidegate_uring::{Fd, Op, Ring};
 use crate::ahead::Ahead;
 use crate::permits::Permit;
 use crate::pool::Pool;
+use crate::residency::{Prober, Residency};
 
-/// What one transfer asks.
-pub(crate) struct Asking<'a> {
+/// What one transfer reads from.
+pub(crate) struct Source<'a> {
     ring: &'a Ring,
     pool: &'a Rc<Pool>,
     file: &'a Fd,
+    prober: Prober,
     ahead: Ahead,
-    /// It is cancelled, if it has not started, when the transfer ends.
+    /// What was asked for last. It is cancelled, if it has not started, when the transfer ends.
     under_way: Option<(Op<Advise>, Permit)>,
 }
 
-impl<'a> Asking<'a> {
+impl<'a> Source<'a> {
     /// `unread`: nobody has read the range lately, as far as the caller knows.
     pub(crate) fn new(ring: &'a Ring, pool: &'a Rc<Pool>, file: &'a Fd, unread: bool) -> Self {
         Self {
             ring,
             pool,
             file,
+            prober: Prober::default(),
             ahead: Ahead::new(unread),
             under_way: None,
         }
+    }
+
+    pub(crate) fn ring(&self) -> &'a Ring {
+        self.ring
+    }
+
+    pub(crate) fn pool(&self) -> &'a Rc<Pool> {
+        self.pool
+    }
+
+    pub(crate) fn file(&self) -> &'a Fd {
+        self.file
     }
 
     /// Whether a part was not in memory when it was looked at.
@@ -55,6 +71,17 @@ impl<'a> Asking<'a> {
             self.ask(&wanted, permit);
             self.settle().await;
         }
+    }
+
+    /// A look: whether `chunk` is in memory.
+    pub(crate) fn probe(&mut self, chunk: &Range<u64>) -> Residency {
+        self.prober.probe(self.file, chunk)
+    }
+
+    /// A look that takes what it finds: what of the file is in memory from `offset` on; see
+    /// [`Prober::read`].
+    pub(crate) fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
+        self.prober.read(self.file, offset, buffer)
     }
 
     /// The look found all of `chunk` in memory. `step` and `after` as for [`Ahead::further`].
@@ -102,7 +129,7 @@ impl<'a> Asking<'a> {
 
     async fn settle(&mut self) {
         if let Some((advise, permit)) = self.under_way.take() {
-            // A disk that fails is told by the splice.
+            // A disk that fails is told by the read.
             let _ = advise.await;
             drop(permit);
         }
