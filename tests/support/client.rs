@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
+use rustls::ClientConnection;
+
 use super::WATCHDOG;
+use super::authority::SecureStream;
 
 /// The largest head that a server has a reason to send.
 const HEAD_BYTES_MAX: usize = 8192;
@@ -118,9 +121,49 @@ impl Response {
     }
 }
 
+/// What a client's bytes go through.
+enum Stream {
+    Plain(TcpStream),
+    Secure(Box<SecureStream>),
+}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Secure(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Secure(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Secure(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Secure(stream) => stream.flush(),
+        }
+    }
+}
+
 /// A connection to a server.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     /// What was received and not asked for yet.
     received: Vec<u8>,
 }
@@ -149,7 +192,40 @@ impl Client {
         stream.set_write_timeout(watchdog).expect("a write timeout");
         stream.set_nodelay(true).expect("no delay");
         let received = Vec::new();
+        let stream = Stream::Plain(stream);
         Self { stream, received }
+    }
+
+    /// The same client with TLS on its connection.
+    pub(crate) fn with_tls(mut self, secure: impl FnOnce(TcpStream) -> SecureStream) -> Self {
+        let tcp = self.stream.tcp().try_clone().expect("the same socket");
+        self.stream = Stream::Secure(Box::new(secure(tcp)));
+        self
+    }
+
+    /// The state of its TLS.
+    #[track_caller]
+    pub(crate) fn tls(&mut self) -> &mut ClientConnection {
+        match &mut self.stream {
+            Stream::Plain(_) => panic!("no TLS on this connection"),
+            Stream::Secure(stream) => &mut stream.conn,
+        }
+    }
+
+    /// Whether a connection of TLS was ended with close_notify; reads to its end.
+    #[track_caller]
+    pub(crate) fn ends_with_close_notify(&mut self) -> bool {
+        let mut buffer = [0; 1 << 14];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return false,
+                // The kernel's TLS lets a server say that it has failed.
+                Err(error) if error.to_string().contains("alert: InternalError") => return false,
+                Err(error) => panic!("neither a byte nor the connection's end: {error}"),
+            }
+        }
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -158,7 +234,8 @@ impl Client {
 
     /// Sends to a server that may have closed the connection.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
-        self.stream.write_all(bytes.as_ref())
+        self.stream.write_all(bytes.as_ref())?;
+        self.stream.flush()
     }
 
     /// Asks for `target` and reads the response.
@@ -232,6 +309,19 @@ impl Client {
         Some(response)
     }
 
+    /// Reads a response; `None` where TLS was refused by the server in place of it.
+    #[track_caller]
+    pub(crate) fn response_or_refusal(&mut self) -> Option<Response> {
+        let mut first = [0; 1];
+        match self.stream.read(&mut first) {
+            Ok(0) | Err(_) => None,
+            Ok(_) => {
+                self.received.extend(first);
+                Some(self.response())
+            }
+        }
+    }
+
     /// Reads the head of a response and leaves its body unread.
     #[track_caller]
     pub(crate) fn head(&mut self) -> Response {
@@ -290,12 +380,12 @@ impl Client {
     /// Ends this side's sending; the server may still answer.
     pub(crate) fn finish_sending(&mut self) {
         // It may have closed already.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream.tcp().shutdown(Shutdown::Write);
     }
 
     /// Ends the connection with a reset.
     pub(crate) fn reset(self) {
-        sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).expect("no linger");
+        sockopt::set_socket_linger(self.stream.tcp(), Some(Duration::ZERO)).expect("no linger");
     }
 
     /// Receives what is there, at least one byte but for the end, and at most `length` bytes; returns how many
@@ -314,6 +404,8 @@ impl Client {
         let count = match count {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            // An end without close_notify.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
             Err(error) => panic!("neither a byte nor the connection's end: {error}"),
         };
         self.received.extend_from_slice(&buffer[..count]);

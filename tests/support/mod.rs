@@ -1,5 +1,6 @@
 //! What the tests share: a directory tree, a server that serves it, and a client that trusts nothing.
 
+mod authority;
 mod client;
 mod multipart;
 mod server;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getaffinity};
 
+pub(crate) use authority::{Authority, Files, key_pair};
 pub(crate) use client::{Client, Response, get, request, request_with};
 pub(crate) use multipart::content_range;
 pub(crate) use server::{Launch, Server, is_root};

@@ -382,7 +382,11 @@ impl Drop for Process {
 /// The address in the line of a server that listens.
 #[track_caller]
 fn address(line: &str) -> SocketAddr {
-    let address = line.strip_prefix("listening on http://");
+    let url = line.strip_prefix("listening on ");
+    let address = url.and_then(|url| {
+        let plain = url.strip_prefix("http://");
+        plain.or_else(|| url.strip_prefix("https://"))
+    });
     let address = address.and_then(|address| address.parse().ok());
     address.unwrap_or_else(|| panic!("not the line of a server that listens: {line}"))
 }

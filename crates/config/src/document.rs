@@ -69,8 +69,27 @@ impl<'text> Document<'text> {
     /// A problem with the dotted `key` of the site with this number, from 0: at
     /// the line that sets it, or else that begins the site, or else at line 1.
     pub(crate) fn problem_of_site(&self, number: usize, key: &str, reason: &str) -> Problem {
-        let offset = site_offset(&self.root, number, key).unwrap_or_default();
+        let offset = offset_in(&self.root, "site", number, key).unwrap_or_default();
         self.problem(offset, format!("site.{key}"), reason)
+    }
+
+    /// A problem with `key` of the certificate with this number, likewise.
+    pub(crate) fn problem_of_certificate(&self, number: usize, key: &str, reason: &str) -> Problem {
+        let tls = self.tls();
+        let offset = tls.and_then(|tls| offset_in(tls, "certificates", number, key));
+        let key = format!("tls.certificates.{key}");
+        self.problem(offset.unwrap_or_default(), key, reason)
+    }
+
+    /// A problem with `key` of the section `[tls]`.
+    pub(crate) fn problem_of_tls(&self, key: &str, reason: &str) -> Problem {
+        let set = self.tls().and_then(|tls| tls.get_key_value(key));
+        let offset = set.map_or(0, |(key, _)| key.span().start);
+        self.problem(offset, format!("tls.{key}"), reason)
+    }
+
+    fn tls(&self) -> Option<&DeTable<'text>> {
+        self.root.get("tls")?.get_ref().as_table()
     }
 
     /// A problem with `key` at `offset`, for keys that are missing there.
@@ -231,14 +250,14 @@ fn key_in(value: &Spanned<DeValue<'_>>, path: &str, offset: usize) -> Option<Str
     below.or_else(|| value.span().contains(&offset).then(|| path.to_owned()))
 }
 
-/// Where the site with this number sets `key`, or else begins.
-fn site_offset(root: &DeTable<'_>, number: usize, key: &str) -> Option<usize> {
-    let sites = root.get("site")?.get_ref().as_array()?;
-    let site = sites.get(number)?;
-    let keys = site.get_ref().as_table()?.iter();
+/// Where the table with this number in the array `tables` sets `key`, or else begins.
+fn offset_in(root: &DeTable<'_>, tables: &str, number: usize, key: &str) -> Option<usize> {
+    let tables = root.get(tables)?.get_ref().as_array()?;
+    let table = tables.get(number)?;
+    let keys = table.get_ref().as_table()?.iter();
     let mut set = keys.filter(|(name, _)| name.get_ref() == key);
     let key = set.next().map(|(name, _)| name.span().start);
-    key.or(Some(site.span().start))
+    key.or(Some(table.span().start))
 }
 
 #[cfg(test)]

@@ -45,11 +45,15 @@ pub(crate) struct Listen {
     pub(crate) address: Field<String>,
     pub(crate) backlog: Field<Count>,
     pub(crate) tls: Field<bool>,
+    pub(crate) https_redirect: Field<Count>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Tls {
+    pub(crate) min_version: Field<String>,
+    pub(crate) ktls: Field<String>,
+    pub(crate) hsts: Field<String>,
     pub(crate) client_auth: Field<String>,
     pub(crate) client_ca: Field<String>,
     pub(crate) certificates: Vec<Spanned<CertificateFiles>>,

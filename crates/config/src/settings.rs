@@ -68,6 +68,9 @@ pub struct Listen {
     pub backlog: u32,
     /// Whether it speaks TLS; then there is at least one certificate.
     pub tls: bool,
+    /// The port that all requests are sent to by HTTPS, on the host that they name; zero: they are
+    /// answered here. Not with `tls`.
+    pub https_redirect: u16,
 }
 
 /// `[timeouts]`
@@ -151,6 +154,12 @@ pub struct Cache {
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Tls {
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+    /// Whether the kernel encrypts and decrypts.
+    pub ktls: Ktls,
+    /// The value of `Strict-Transport-Security` in what is answered over TLS; empty: there is none.
+    pub hsts: String,
     /// Whether clients are asked for certificates of their own.
     pub client_auth: ClientAuth,
     /// PEM file of the authorities that client certificates are checked against. Some where
@@ -159,6 +168,29 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
     /// Certificates with their keys; the first one is for clients that name no host, or another.
     pub certificates: Vec<CertificateFiles>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub enum TlsVersion {
+    /// With 1.3 it is Mozilla's intermediate profile.
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// Alone it is Mozilla's modern profile.
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// Whether the kernel encrypts and decrypts (kTLS).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ktls {
+    /// On connections of TLS 1.3, if it can.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// Whether clients are asked for certificates of their own (mutual TLS).
@@ -256,6 +288,7 @@ impl Default for Listen {
             address: "127.0.0.1:8080".to_owned(),
             backlog: 4096,
             tls: false,
+            https_redirect: 0,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::check;
 use crate::document::Document;
-use crate::{Error, Settings};
+use crate::{Error, Problem, Settings};
 
 /// The text of a configuration and the name it is reported under.
 ///
@@ -41,6 +41,26 @@ impl Source {
     pub fn settings(&self) -> Result<Settings, Error> {
         let document = Document::parse(&self.text, &self.file)?;
         check::settings(&document)
+    }
+
+    /// The error that gives a reason about `key` of the certificate with this number, from 0, at the
+    /// line that sets it.
+    #[must_use]
+    pub fn refuse_certificate(&self, number: usize, key: &str, reason: &str) -> Error {
+        self.refuse(|document| document.problem_of_certificate(number, key, reason))
+    }
+
+    /// The error that gives a reason about `key` of the section `[tls]`, at the line that sets it.
+    #[must_use]
+    pub fn refuse_tls(&self, key: &str, reason: &str) -> Error {
+        self.refuse(|document| document.problem_of_tls(key, reason))
+    }
+
+    fn refuse(&self, problem: impl FnOnce(&Document<'_>) -> Problem) -> Error {
+        match Document::parse(&self.text, &self.file) {
+            Ok(document) => Error::Invalid(vec![problem(&document)]),
+            Err(error) => error,
+        }
     }
 
     /// The error that gives a reason for each of some sites, by number from 0,
@@ -85,6 +105,18 @@ mod tests {
         fs::write(&file, b"# caf\xe9\n").unwrap();
         let error = Source::read(&file).unwrap_err().to_string();
         assert!(error.ends_with("latin1.toml: stream did not contain valid UTF-8"));
+    }
+
+    #[test]
+    fn late_problems_of_tls_have_the_lines_of_their_keys() {
+        let text = "[tls]\nclient-ca = 'c'\n\n[[tls.certificates]]\ncert = 'a'\n\n\
+             [[tls.certificates]]\ncert = 'b'\nkey = 'b'\n[[site]]\nroot = 'x'\n";
+        let source = Source::new("t.toml", text);
+        let key = |number| source.refuse_certificate(number, "key", "bad").to_string();
+        assert_eq!(key(1), "t.toml:9: tls.certificates.key: bad");
+        assert_eq!(key(0), "t.toml:4: tls.certificates.key: bad");
+        let authority = source.refuse_tls("client-ca", "bad").to_string();
+        assert_eq!(authority, "t.toml:2: tls.client-ca: bad");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a request is answered: from its head and what its path leads to, to the bytes of the
 //! response and what is to follow them. Nothing here waits or sends.
 
+use std::num::NonZeroU16;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -10,6 +11,9 @@ use tidegate_http::{
     write_unsatisfied_range,
 };
 use tidegate_site::{Content, File, Found, Listing, Site};
+
+/// The port of HTTPS where none is named.
+const HTTPS_PORT: u16 = 443;
 
 /// How a response is written, whatever it says.
 #[derive(Clone, Copy)]
@@ -40,6 +44,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) site: &'a Site,
     pub(crate) reply: Reply,
     pub(crate) date: &'a HttpDate,
+    /// The value of Strict-Transport-Security; empty: there is none.
+    pub(crate) hsts: &'a str,
     /// More ranges than this are answered with all of the file.
     pub(crate) ranges_max: usize,
 }
@@ -205,9 +211,18 @@ impl Answer<'_> {
         self.text(status, fields, out)
     }
 
+    /// Sends the client to the same target by HTTPS, on `port` of the host that it names.
+    pub(crate) fn to_https(&self, port: NonZeroU16, out: &mut Vec<u8>) -> Option<Body> {
+        match https_location(self.head, port) {
+            Some(location) => self.redirect(Status::PERMANENT_REDIRECT, &location, out),
+            None => self.refuse(Status::BAD_REQUEST, None, out),
+        }
+    }
+
     /// Tells what may be asked of the path (RFC 9110, section 9.3.7).
     pub(crate) fn options(&self, out: &mut Vec<u8>) -> Option<Body> {
         let mut fields = self.site.fields_for(self.path, Status::NO_CONTENT);
+        self.write_hsts(&mut fields);
         self.site.cors().write_preflight(self.head, &mut fields);
         let Reply {
             version,
@@ -221,6 +236,7 @@ impl Answer<'_> {
     /// A response that says `status` and nothing else, with further field lines.
     fn text(&self, status: Status, mut fields: Vec<u8>, out: &mut Vec<u8>) -> Option<Body> {
         fields.extend_from_slice(&self.lines(status));
+        self.write_hsts(&mut fields);
         self.site.cors().write_fields(self.head, &mut fields);
         TextResponse {
             status,
@@ -245,7 +261,14 @@ impl Answer<'_> {
             fields,
         }
         .write_start(out);
+        self.write_hsts(out);
         self.site.cors().write_fields(self.head, out);
+    }
+
+    fn write_hsts(&self, out: &mut Vec<u8>) {
+        if !self.hsts.is_empty() {
+            write_field(out, "Strict-Transport-Security", self.hsts);
+        }
     }
 
     /// What the site's rules add to answers other than files.
@@ -260,6 +283,32 @@ impl Answer<'_> {
         }
         location
     }
+}
+
+/// Whether `path` is that of a challenge by which certificates are renewed (RFC 8555, section 8.3).
+pub(crate) fn is_challenge(path: &[u8]) -> bool {
+    path.starts_with(b"/.well-known/acme-challenge/")
+}
+
+/// Where a request goes by HTTPS, if it names a host and a path.
+fn https_location(head: &Head<'_>, port: NonZeroU16) -> Option<String> {
+    let authority = head.host?;
+    // What follows the last colon is a port, unless the colon is one of an IPv6 address.
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => authority,
+    };
+    let path = head.target.path();
+    if host.is_empty() || !path.starts_with('/') {
+        return None;
+    }
+    let port = match port.get() {
+        HTTPS_PORT => String::new(),
+        port => format!(":{port}"),
+    };
+    let query = head.target.query();
+    let query = query.map_or_else(String::new, |query| format!("?{query}"));
+    Some(format!("https://{host}{port}{path}{query}"))
 }
 
 /// The bytes of `range`, which lies within the file.

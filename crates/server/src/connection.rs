@@ -5,11 +5,13 @@
 //! (a lookup, a transfer, a client that is slow to take a response) is a future of its own, boxed,
 //! so that the task of an idle connection stays small.
 
+use std::io;
 use std::mem;
+use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::net::{SendFlags, Shutdown, shutdown};
@@ -17,12 +19,16 @@ use tidegate_http::{
     Accepted, Discard, Framing, Head, HttpDate, Method, Status, Version, parse, write_error,
 };
 use tidegate_site::{Cached, Site};
-use tidegate_uring::{Fd, Recv};
+use tidegate_uring::Fd;
 
-use crate::answer::{Answer, Body, Reply};
+use crate::answer::{Answer, Body, Reply, is_challenge};
 use crate::deadlines::{Key, Phase};
+use crate::handshake;
+use crate::link::Link;
+use crate::listener::Manner;
 use crate::look_up::{Looked, Wanted, look_up};
-use crate::send::{send_all, send_body, send_now};
+use crate::secure;
+use crate::send::{send_body, send_now, send_raw};
 use crate::shard::{Scratch, Shard};
 
 /// Responses are sent when this many bytes of them are waiting.
@@ -34,7 +40,7 @@ const LINGER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A connection that is served.
 pub(crate) struct Connection {
     pub(crate) shard: Rc<Shard>,
-    recv: Recv,
+    pub(crate) link: Link,
     /// What was received of a request that is not complete, if one has begun.
     #[expect(
         clippy::box_collection,
@@ -47,6 +53,8 @@ pub(crate) struct Connection {
     midway: bool,
     /// The client takes the connection to be kept, and may send more at any time.
     expects_more: bool,
+    /// The port that requests are sent to by HTTPS instead of being answered.
+    https_port: Option<NonZeroU16>,
     /// The rest of a request body that nobody wants.
     discard: Option<Box<Discard>>,
 }
@@ -116,8 +124,17 @@ pub(crate) enum Serving {
 const _: () = assert!(size_of::<Serving>() <= 72);
 
 impl Serving {
-    pub(crate) fn new(shard: Rc<Shard>, socket: &Fd) -> Self {
-        Self::Waiting(Connection::new(shard, socket))
+    /// Serves what was accepted by a listener with this manner.
+    pub(crate) fn new(shard: Rc<Shard>, socket: &Fd, manner: &Manner) -> Self {
+        let mut connection = Connection::new(shard, socket);
+        match manner {
+            Manner::Plain => {}
+            Manner::Redirect(port) => connection.https_port = Some(*port),
+            Manner::Secure(tls) => {
+                return Self::Busy(Box::pin(handshake::secure(connection, tls.clone())));
+            }
+        }
+        Self::Waiting(connection)
     }
 }
 
@@ -151,25 +168,26 @@ impl Connection {
             .deadlines
             .join(socket, Phase::Fresh, time, Instant::now());
         Self {
-            recv: shard.ring.recv(socket),
+            link: Link::Plain(shard.ring.recv(socket)),
             shard,
             input: None,
             key,
             requests: 0,
             midway: false,
             expects_more: false,
+            https_port: None,
             discard: None,
         }
     }
 
     pub(crate) fn socket(&self) -> &Fd {
-        self.recv.socket()
+        self.link.socket()
     }
 
     /// Takes what comes next: what there is to do then, and whether to wait before it.
     fn poll_receive(mut self, context: &mut Context<'_>) -> (Serving, Poll<()>) {
         let done = Poll::Ready(());
-        match self.recv.poll_next(context) {
+        match self.link.poll_next(context) {
             Poll::Pending => (Serving::Waiting(self), Poll::Pending),
             Poll::Ready(Ok(Some(received))) => match self.take(&received) {
                 None => (Serving::Waiting(self), done),
@@ -178,6 +196,12 @@ impl Connection {
             Poll::Ready(Ok(None)) => {
                 self.end_of_input();
                 (Serving::Over, done)
+            }
+            // The client broke TLS and was told so; to close with bytes unread would take that
+            // from it.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                let lingering = async move { Err(self.linger().await) };
+                (Serving::Busy(Box::pin(lingering)), done)
             }
             Poll::Ready(Err(_)) => (Serving::Over, done),
         }
@@ -192,9 +216,25 @@ impl Connection {
             Phase::Send | Phase::Transfer => timeouts.send_stall,
             Phase::Linger => timeouts.linger,
         };
+        self.enter_for(phase, time);
+    }
+
+    /// As [`Connection::enter`], for a time of its own.
+    pub(crate) fn enter_for(&self, phase: Phase, time: Duration) {
         self.shard
             .deadlines
             .enter(self.key, phase, time, Instant::now());
+    }
+
+    /// Answers what came with the handshake, until there is only to receive.
+    pub(crate) async fn take_early(mut self, received: Vec<u8>) -> Result<Self, Closed> {
+        if received.is_empty() {
+            return Ok(self);
+        }
+        match self.take(&received) {
+            None => Ok(self),
+            Some(todo) => Box::pin(self.carry_on(todo)).await,
+        }
     }
 
     /// Answers what was received, with what of a request was there before.
@@ -228,10 +268,8 @@ impl Connection {
         scratch.out.clear();
         let heads = self.requests;
         let (used, next) = self.answer_each(data, &mut scratch);
-        let unsent = match send_now(self.socket(), &scratch.out, next.flags()) {
-            Ok(sent) if sent == scratch.out.len() => None,
-            Ok(sent) => Some(Bytes::copy_from_slice(&scratch.out[sent..])),
-            Err(_) => return (used, Some(Todo::close())),
+        let Ok(unsent) = self.send_responses(&mut scratch, next.flags()) else {
+            return (used, Some(Todo::close()));
         };
         let next = match next {
             Next::Close if used < data.len() => Next::Linger,
@@ -245,6 +283,18 @@ impl Connection {
             return (used, None);
         }
         (used, Some(Todo { unsent, next }))
+    }
+
+    /// Sends what the socket takes at once of the responses at hand: what is left of them.
+    fn send_responses(
+        &mut self,
+        scratch: &mut Scratch,
+        flags: SendFlags,
+    ) -> io::Result<Option<Bytes>> {
+        let Scratch { out, sealed, .. } = scratch;
+        let bytes = self.link.seal(out, sealed)?;
+        let sent = send_now(self.link.socket(), bytes, flags)?;
+        Ok((sent < bytes.len()).then(|| Bytes::copy_from_slice(&bytes[sent..])))
     }
 
     fn answer_each(&mut self, data: &[u8], scratch: &mut Scratch) -> (usize, Next) {
@@ -341,7 +391,7 @@ impl Connection {
         now: Instant,
         scratch: &mut Scratch,
     ) -> Answered {
-        let Scratch { out, path } = scratch;
+        let Scratch { out, path, .. } = scratch;
         let shard = &self.shard;
         let decoded = head.target.decode_path(path);
         if decoded.is_err() {
@@ -358,6 +408,11 @@ impl Connection {
                 Answered::of(answer.refuse(status, None, out))
             }
         };
+        if let Some(port) = self.https_port
+            && !is_challenge(path)
+        {
+            return Answered::of(answer.to_https(port, out));
+        }
         match (head.method, decoded) {
             (Method::Get | Method::Head, Ok(())) => {
                 match site.cached(path, Accepted::of(head), now) {
@@ -385,7 +440,7 @@ impl Connection {
     }
 
     pub(crate) fn answer_to<'a>(
-        &self,
+        &'a self,
         head: &'a Head<'a>,
         path: &'a [u8],
         site: &'a Site,
@@ -398,7 +453,16 @@ impl Connection {
             site,
             reply,
             date,
+            hsts: self.hsts(),
             ranges_max: self.shard.settings.limits.ranges,
+        }
+    }
+
+    /// The policy that is told by responses over TLS.
+    fn hsts(&self) -> &str {
+        match &self.link {
+            Link::Plain(_) => "",
+            Link::Secure(_) => &self.shard.settings.tls.hsts,
         }
     }
 
@@ -414,17 +478,19 @@ impl Connection {
             && !head.expect_continue
             && self.requests < self.shard.settings.limits.requests_per_connection
             && !self.shard.keeps_none()
+            && self.link.is_fresh()
     }
 
     /// What is left to do with the answer to a request that was looked up.
-    fn send_looked(&self, looked: Looked) -> Todo {
-        Todo {
-            unsent: Some(looked.bytes),
+    fn send_looked(&mut self, looked: Looked) -> Result<Todo, Closed> {
+        let unsent = self.link.seal_bytes(looked.bytes).map_err(|_| Closed)?;
+        Ok(Todo {
+            unsent: Some(unsent),
             next: match looked.body {
                 Some(body) => Next::send(body, looked.persistent),
                 None => self.after(looked.persistent),
             },
-        }
+        })
     }
 
     /// What is left to do after a response that took waiting.
@@ -460,23 +526,26 @@ impl Connection {
     async fn carry_on(mut self, mut todo: Todo) -> Result<Self, Closed> {
         loop {
             if let Some(unsent) = todo.unsent {
-                send_all(&self, unsent, todo.next.flags()).await?;
+                send_raw(&self, unsent, todo.next.flags()).await?;
             }
             let next = match todo.next {
                 Next::LookUp(wanted) => {
                     // Boxed again: it is much larger than a transfer, and that may last for hours.
                     let looked = Box::pin(look_up(&self, *wanted)).await?;
-                    todo = self.send_looked(looked);
+                    todo = self.send_looked(looked)?;
                     continue;
                 }
                 Next::Send(mut rest) => {
-                    send_body(&self, &mut rest.body).await?;
+                    send_body(&mut self, &mut rest.body).await?;
                     self.after(rest.persistent)
                 }
                 next => next,
             };
             match next {
-                Next::Close => return Err(Closed),
+                Next::Close => {
+                    self.say_goodbye().await;
+                    return Err(Closed);
+                }
                 Next::Linger => return Err(self.linger().await),
                 Next::Receive | Next::Continue | Next::LookUp(_) | Next::Send(_) => {}
             }
@@ -490,17 +559,42 @@ impl Connection {
     }
 
     /// The client sends no more, or was too slow to.
-    fn end_of_input(&self) {
+    fn end_of_input(&mut self) {
         if self.input.is_some() && self.shard.deadlines.expired(self.key) {
-            let mut out = Vec::new();
-            self.refuse(Status::REQUEST_TIMEOUT, Instant::now(), &mut out);
-            // Courtesy: a client that takes no more is not waited for.
-            let _ = send_now(self.socket(), &out, SendFlags::empty());
+            let _ = self.send_refusal(Status::REQUEST_TIMEOUT);
+        }
+        if let Link::Secure(secure) = &mut self.link {
+            secure.say_goodbye();
+        }
+    }
+
+    /// Refuses what was received with `status`, and reads what else comes.
+    pub(crate) async fn refuse_and_linger(mut self, status: Status) -> Closed {
+        match self.send_refusal(status) {
+            Ok(()) => self.linger().await,
+            Err(_) => Closed,
+        }
+    }
+
+    /// Courtesy: a client that takes no more is not waited for.
+    fn send_refusal(&mut self, status: Status) -> io::Result<()> {
+        let (mut out, mut sealed) = (Vec::new(), Vec::new());
+        self.refuse(status, Instant::now(), &mut out);
+        let bytes = self.link.seal(&out, &mut sealed)?;
+        send_now(self.link.socket(), bytes, SendFlags::empty()).map(drop)
+    }
+
+    /// Says that nothing follows, where that is said (TLS).
+    async fn say_goodbye(&mut self) {
+        if self.link.is_secure() {
+            // A client that is gone needs no telling.
+            let _ = Box::pin(secure::goodbye(self)).await;
         }
     }
 
     /// Tells the client that nothing follows, and reads what it is still sending.
-    async fn linger(&mut self) -> Closed {
+    pub(crate) async fn linger(&mut self) -> Closed {
+        self.say_goodbye().await;
         let time = self.shard.settings.timeouts.linger;
         if time.is_zero() || shutdown(self.socket(), Shutdown::Write).is_err() {
             return Closed;
@@ -508,8 +602,8 @@ impl Connection {
         self.enter(Phase::Linger);
         let mut count = 0;
         while count < LINGER_BYTES_MAX {
-            match self.recv.next().await {
-                Ok(Some(received)) => count += received.len(),
+            match self.link.skip().await {
+                Ok(Some(received)) => count += received,
                 Ok(None) | Err(_) => break,
             }
         }

@@ -54,12 +54,9 @@ pub enum Error {
         /// What the system answered.
         source: io::Error,
     },
-    /// TLS is configured, and connections cannot be served over it.
-    #[error("{address}: listen.tls is set, and this build serves plain HTTP only")]
-    Tls {
-        /// As configured.
-        address: String,
-    },
+    /// A listener cannot speak TLS with the files that are configured.
+    #[error(transparent)]
+    Tls(#[from] tidegate_tls::Error),
     /// The directory cannot be served.
     #[error(transparent)]
     Root(#[from] tidegate_site::RootError),

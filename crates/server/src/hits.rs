@@ -17,6 +17,7 @@ use tidegate_uring::{Fd, probe};
 
 use crate::connection::Serving;
 use crate::limits::Share;
+use crate::listener::Manner;
 use crate::shard::{Seed, Shard};
 
 /// Rounds of the ring after which a request must have been answered.
@@ -90,7 +91,7 @@ async fn shard(directory: &TempDir) -> Rc<Shard> {
         abilities: probe().unwrap(),
         listeners: Vec::new(),
     };
-    Shard::new(seed).await.unwrap()
+    Shard::new(seed, 0).await.unwrap()
 }
 
 fn get(target: &str, fields: &str) -> String {
@@ -101,7 +102,11 @@ async fn hits_allocate_nothing() {
     let directory = directory();
     let shard = shard(&directory).await;
     let (server, client) = socket_pair();
-    let serving = pin!(Serving::new(Rc::clone(&shard), &Fd::from(server)));
+    let serving = pin!(Serving::new(
+        Rc::clone(&shard),
+        &Fd::from(server),
+        &Manner::Plain
+    ));
     let mut polled = Polled {
         shard,
         serving,

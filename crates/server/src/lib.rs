@@ -6,6 +6,8 @@
 //!    +-- shard, core 0 -- executor, op ring, pipes, caches, deadlines
 //!    |     +-- listener   accepts, within the limits
 //!    |     +-- connection one task each: requests in, responses out
+//!    |     |     +-- handshake of a TLS listener, before the first request
+//!    |     |     +-- link      the socket, or the records of TLS on it (secure)
 //!    |     |     +-- answer    head and file to the bytes of a response, without waiting
 //!    |     |     +-- look_up   what is not known yet, then the answer
 //!    |     |     +-- send      bytes from memory, files by sendfile, listings
@@ -19,16 +21,22 @@ mod connection;
 mod cores;
 mod deadlines;
 mod error;
+mod handshake;
 #[cfg(test)]
 mod hits;
 mod limits;
+mod link;
 mod listener;
 mod look_up;
 mod run;
+mod secure;
 mod send;
 mod shard;
 mod signals;
 mod sites;
+mod tls;
 
 pub use error::Error;
-pub use run::run;
+pub use run::{Address, run};
+pub use tidegate_tls::Error as TlsError;
+pub use tls::check_tls;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,9 +22,21 @@ use tidegate_uring::{Accept, Fd};
 use crate::connection::Serving;
 use crate::error::Error;
 use crate::shard::Shard;
+use crate::tls::Tls;
 
 /// How long accepting rests when the system has no descriptor or memory for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// How the clients of a listener are spoken to.
+#[derive(Clone)]
+pub(crate) enum Manner {
+    /// By HTTP.
+    Plain,
+    /// By HTTP, to send them to this port by HTTPS.
+    Redirect(NonZeroU16),
+    /// By HTTPS.
+    Secure(Tls),
+}
 
 /// An address, and a listener on it for each shard.
 pub(crate) struct Bound {
@@ -36,6 +49,18 @@ pub(crate) struct Listener {
     pub(crate) socket: OwnedFd,
     /// How many connections may wait in it.
     pub(crate) backlog: usize,
+    pub(crate) manner: Manner,
+}
+
+impl Manner {
+    /// That of a configured listener; `tls` is there if any listener speaks it.
+    fn of(configured: &Listen, tls: Option<&Tls>) -> Self {
+        match (tls, NonZeroU16::new(configured.https_redirect)) {
+            (Some(tls), _) if configured.tls => Self::Secure(tls.clone()),
+            (_, Some(port)) => Self::Redirect(port),
+            (_, None) => Self::Plain,
+        }
+    }
 }
 
 /// Listens on an address once for each of `cores`, in their order (`SO_REUSEPORT`): the kernel
@@ -44,11 +69,22 @@ pub(crate) fn listen_on(
     configured: &Listen,
     cores: &[usize],
     steering: Steering,
+    tls: Option<&Tls>,
 ) -> Result<Bound, Error> {
     let wanted = resolve(&configured.address)?;
-    bind_all(wanted, configured.backlog, cores, steering).map_err(|source| Error::Listen {
+    let bound = bind_all(wanted, configured.backlog, cores, steering);
+    let (address, sockets) = bound.map_err(|source| Error::Listen {
         address: configured.address.clone(),
         source,
+    })?;
+    let listeners = sockets.into_iter().map(|socket| Listener {
+        socket,
+        backlog: configured.backlog as usize,
+        manner: Manner::of(configured, tls),
+    });
+    Ok(Bound {
+        address,
+        listeners: listeners.collect(),
     })
 }
 
@@ -68,7 +104,7 @@ fn bind_all(
     backlog: u32,
     cores: &[usize],
     steering: Steering,
-) -> io::Result<Bound> {
+) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
     // With SO_REUSEPORT a second server of the same user would get the port too, and half the
     // connections. Without it the port is refused where anybody listens.
     if wanted.port() != 0 {
@@ -88,14 +124,7 @@ fn bind_all(
         }
         listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
     }
-    let listeners = sockets.into_iter().map(|socket| Listener {
-        socket,
-        backlog: backlog as usize,
-    });
-    Ok(Bound {
-        address,
-        listeners: listeners.collect(),
-    })
+    Ok((address, sockets))
 }
 
 fn bound_socket(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
@@ -120,12 +149,12 @@ fn bound_socket(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
 ///
 /// A multishot accept takes all that wait at once, so it is used while all that can wait fit.
 /// Nearer to the limit they are accepted one by one, and at it they wait in the backlog.
-pub(crate) async fn accept(shard: Rc<Shard>, listener: Fd) {
+pub(crate) async fn accept(shard: Rc<Shard>, listener: Fd, manner: Manner) {
     let mut accept = shard.ring.accept(&listener);
     loop {
         let many = shard.has_room_for_all(accept.is_armed());
         if !many {
-            disarm(&shard, &listener, &mut accept).await;
+            disarm(&shard, &listener, &mut accept, &manner).await;
         }
         // From here to the accept nothing is awaited, so one that is queued is cancelled by the
         // stop.
@@ -141,23 +170,23 @@ pub(crate) async fn accept(shard: Rc<Shard>, listener: Fd) {
             continue;
         };
         match accepted {
-            Ok(socket) => start(&shard, socket),
+            Ok(socket) => start(&shard, socket, &manner),
             Err(error) => rest(&shard, &error).await,
         }
     }
-    drain(&shard, &listener, &mut accept).await;
+    drain(&shard, &listener, &mut accept, &manner).await;
 }
 
 /// Ends a multishot accept, and serves what it had accepted by then. So do the other listeners of
 /// the shard: they share its room.
-async fn disarm(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
+async fn disarm(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept, manner: &Manner) {
     if !accept.is_armed() {
         return;
     }
     shard.cancel_accepts().await;
     // Ends with ECANCELED, also if the accept had ended by itself.
     while let Ok(socket) = accept.next().await {
-        start(shard, socket);
+        start(shard, socket, manner);
     }
     *accept = shard.ring.accept(listener);
 }
@@ -176,19 +205,19 @@ async fn wait_for_room(shard: &Shard, listener: &Fd) {
 }
 
 /// Serves all that have connected: to close a listener resets those in its backlog.
-async fn drain(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept) {
-    disarm(shard, listener, accept).await;
+async fn drain(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept, manner: &Manner) {
+    disarm(shard, listener, accept, manner).await;
     if rustix::io::ioctl_fionbio(listener, true).is_err() {
         return;
     }
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     while let Ok(socket) = accept_with(listener, flags) {
-        start(shard, socket);
+        start(shard, socket, manner);
     }
 }
 
-fn start(shard: &Rc<Shard>, socket: OwnedFd) {
-    let serving = Serving::new(Rc::clone(shard), &Fd::from(socket));
+fn start(shard: &Rc<Shard>, socket: OwnedFd, manner: &Manner) {
+    let serving = Serving::new(Rc::clone(shard), &Fd::from(socket), manner);
     shard.ring.spawn(serving).detach();
 }
 

@@ -1,11 +1,12 @@
 //! Start, wait, stop: the main thread.
 
 use std::any::Any;
+use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use rustix::io::Errno;
@@ -16,6 +17,7 @@ use crate::error::Error;
 use crate::limits;
 use crate::listener::{Bound, Listener, listen_on};
 use crate::shard::{self, Seed};
+use crate::tls::{Renewal, Tls};
 use crate::{cores, signals};
 
 /// Bytes that glommio registers with each executor's rings for direct I/O, which is not used here.
@@ -25,6 +27,8 @@ const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 pub(crate) enum Event {
     /// A signal to stop.
     Stop,
+    /// A signal to read again what may have changed.
+    Reload,
     /// A shard serves.
     Ready,
     /// A shard ended, as it should or not.
@@ -34,17 +38,31 @@ pub(crate) enum Event {
     },
 }
 
+/// An address that is listened on. Displayed as the URL that it is reached by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// With the port that the system picked, if it did.
+    pub socket: SocketAddr,
+    /// Whether it speaks TLS.
+    pub secure: bool,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.socket)
+    }
+}
+
 /// Serves as `settings` say until a signal stops it, all shards on threads of their own.
 ///
 /// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let
-/// responses finish within the graceful timeout; a second signal ends them at once.
-pub fn run(settings: Settings, on_ready: impl FnOnce(&[SocketAddr])) -> Result<(), Error> {
-    if let Some(listen) = settings.listen.iter().find(|listen| listen.tls) {
-        // Plain HTTP must never answer where TLS is configured.
-        return Err(Error::Tls {
-            address: listen.address.clone(),
-        });
-    }
+/// responses finish within the graceful timeout; a second signal ends them at once. HUP reads
+/// certificates again, which is done by itself as well when their files change.
+pub fn run(settings: Settings, on_ready: impl FnOnce(&[Address])) -> Result<(), Error> {
+    // Before anything listens: plain HTTP must never answer where TLS is configured.
+    let tls = Tls::of(&settings)?;
+    let renewal = Renewal::of(tls.as_ref());
     limits::raise();
     let abilities = tidegate_uring::probe().map_err(Error::Uring)?;
     let cores = cores::choose(&settings.server.cores)?;
@@ -52,9 +70,9 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&[SocketAddr])) -> Result<(
     let bound = settings
         .listen
         .iter()
-        .map(|listen| listen_on(listen, &cores, settings.server.steering))
+        .map(|listen| listen_on(listen, &cores, settings.server.steering, tls.as_ref()))
         .collect::<Result<Vec<Bound>, Error>>()?;
-    let addresses: Vec<SocketAddr> = bound.iter().map(|bound| bound.address).collect();
+    let addresses = addresses(&settings, &bound);
     let mut listeners = by_shard(bound, cores.len());
 
     let (sender, events) = channel();
@@ -83,7 +101,16 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&[SocketAddr])) -> Result<(
         spawn(seed, shard_control, sender.clone())?;
     }
     drop(sender);
-    supervise(&events, &controls, || on_ready(&addresses))
+    supervise(&events, &controls, &renewal, || on_ready(&addresses))
+}
+
+fn addresses(settings: &Settings, bound: &[Bound]) -> Vec<Address> {
+    let both = settings.listen.iter().zip(bound);
+    let addresses = both.map(|(listen, bound)| Address {
+        socket: bound.address,
+        secure: listen.tls,
+    });
+    addresses.collect()
 }
 
 /// The n-th listener of every address, for the n-th shard.
@@ -151,6 +178,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
 fn supervise(
     events: &Receiver<Event>,
     controls: &[OwnedFd],
+    renewal: &Renewal,
     on_ready: impl FnOnce(),
 ) -> Result<(), Error> {
     let mut on_ready = Some(on_ready);
@@ -158,8 +186,7 @@ fn supervise(
     let mut running = controls.len();
     let mut stopping = false;
     while running > 0 {
-        // The senders live as long as their threads, and the signals' never ends.
-        match events.recv().expect("the thread of signals does not end") {
+        match next(events, renewal) {
             Event::Ready => {
                 starting -= 1;
                 if starting == 0
@@ -173,6 +200,7 @@ fn supervise(
                 stopping = true;
                 controls.iter().for_each(notify);
             }
+            Event::Reload => renewal.reload(),
             Event::Ended { how, shard } => {
                 how?;
                 if !stopping {
@@ -184,6 +212,22 @@ fn supervise(
         }
     }
     Ok(())
+}
+
+/// The next event. Certificates are looked after meanwhile.
+fn next(events: &Receiver<Event>, renewal: &Renewal) -> Event {
+    loop {
+        let event = match renewal.look_every() {
+            Some(time) => events.recv_timeout(time),
+            None => events.recv().map_err(RecvTimeoutError::from),
+        };
+        match event {
+            Ok(event) => return event,
+            Err(RecvTimeoutError::Timeout) => renewal.look(),
+            // The senders live as long as their threads.
+            Err(RecvTimeoutError::Disconnected) => panic!("the thread of signals does not end"),
+        }
+    }
 }
 
 fn notify(control: &OwnedFd) {
@@ -219,7 +263,7 @@ mod tests {
             sender.send(event).unwrap();
         }
         let mut ready = 0;
-        let result = supervise(&receiver, &controls, || ready += 1);
+        let result = supervise(&receiver, &controls, &Renewal::of(None), || ready += 1);
         let told = readers.iter().map(told).collect();
         Outcome {
             result,

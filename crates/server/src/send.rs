@@ -15,9 +15,10 @@ use tidegate_uring::Fd;
 use crate::answer::Body;
 use crate::connection::{Closed, Connection};
 use crate::deadlines::Phase;
+use crate::link::Link;
 
 /// Sends what follows the head of a response.
-pub(crate) async fn send_body(connection: &Connection, body: &mut Body) -> Result<(), Closed> {
+pub(crate) async fn send_body(connection: &mut Connection, body: &mut Body) -> Result<(), Closed> {
     match body {
         Body::Range(file, range) => send_range(connection, file, range.clone()).await,
         // Boxed, so that a transfer of one range, which is the rule, has no room for them.
@@ -28,7 +29,11 @@ pub(crate) async fn send_body(connection: &Connection, body: &mut Body) -> Resul
     }
 }
 
-async fn send_range(connection: &Connection, file: &File, range: Range<u64>) -> Result<(), Closed> {
+async fn send_range(
+    connection: &mut Connection,
+    file: &File,
+    range: Range<u64>,
+) -> Result<(), Closed> {
     let fd = match &file.content {
         Content::File(fd) => fd,
         // What is in memory was sent with its head.
@@ -43,15 +48,23 @@ async fn send_range(connection: &Connection, file: &File, range: Range<u64>) -> 
         unread: !file.recent.covers(&range, start),
     };
     let len = range.end - range.start;
-    let sent = sendfile(
-        &shard.ring,
-        &shard.pipes,
-        connection.socket(),
-        fd,
-        range.clone(),
-        &options,
-    )
-    .await;
+    let sent = match &mut connection.link {
+        Link::Plain(recv) => {
+            sendfile(
+                &shard.ring,
+                &shard.pipes,
+                recv.socket(),
+                fd,
+                range.clone(),
+                &options,
+            )
+            .await
+        }
+        // Boxed: a plain transfer has no room for what encrypts.
+        Link::Secure(secure) => {
+            Box::pin(secure.send_file(shard, fd, range.clone(), &options)).await
+        }
+    };
     match sent {
         Ok(sent) if sent.from_disk => file.recent.forget(),
         Ok(_) => file.recent.add(&range, start),
@@ -60,7 +73,11 @@ async fn send_range(connection: &Connection, file: &File, range: Range<u64>) -> 
     Ok(())
 }
 
-async fn send_parts(connection: &Connection, file: &File, parts: &Multipart) -> Result<(), Closed> {
+async fn send_parts(
+    connection: &mut Connection,
+    file: &File,
+    parts: &Multipart,
+) -> Result<(), Closed> {
     for part in parts.parts() {
         let head = Bytes::copy_from_slice(part.head);
         send_all(connection, head, SendFlags::MORE).await?;
@@ -71,7 +88,7 @@ async fn send_parts(connection: &Connection, file: &File, parts: &Multipart) -> 
 }
 
 async fn send_listing(
-    connection: &Connection,
+    connection: &mut Connection,
     listing: &mut Listing,
     streamed: Streamed,
 ) -> Result<(), Closed> {
@@ -88,7 +105,7 @@ async fn send_listing(
 }
 
 /// A response that cannot be completed: only closing tells the client.
-fn give_up(connection: &Connection, len: u64, error: &TransferError) -> Closed {
+fn give_up(connection: &mut Connection, len: u64, error: &TransferError) -> Closed {
     match error.kind {
         ErrorKind::Socket(_) => tracing::debug!(sent = error.sent, len, %error, "client gone"),
         ErrorKind::Stalled => {
@@ -100,6 +117,11 @@ fn give_up(connection: &Connection, len: u64, error: &TransferError) -> Closed {
             tracing::warn!(sent = error.sent, len, %error, "response cut short");
         }
         _ => {}
+    }
+    if let Link::Secure(secure) = &mut connection.link
+        && !matches!(error.kind, ErrorKind::Socket(_) | ErrorKind::Stalled)
+    {
+        secure.abort();
     }
     Closed
 }
@@ -123,14 +145,24 @@ pub(crate) fn send_now(socket: &Fd, bytes: &[u8], flags: SendFlags) -> io::Resul
     }
 }
 
-/// Sends all of `bytes`, for as long as the client takes some within the send-stall time.
-pub(crate) async fn send_all(
+/// Sends all of `bytes`, through TLS where that is spoken.
+async fn send_all(
+    connection: &mut Connection,
+    bytes: Bytes,
+    flags: SendFlags,
+) -> Result<(), Closed> {
+    let bytes = connection.link.seal_bytes(bytes).map_err(|_| Closed)?;
+    send_raw(connection, bytes, flags).await
+}
+
+/// Sends all of `bytes` as they are, for as long as the client takes some within the send-stall time.
+pub(crate) async fn send_raw(
     connection: &Connection,
-    mut bytes: Bytes,
+    bytes: Bytes,
     flags: SendFlags,
 ) -> Result<(), Closed> {
     let sent = send_now(connection.socket(), &bytes, flags).map_err(|_| Closed)?;
-    let mut bytes = bytes.split_off(sent);
+    let mut bytes = bytes.slice(sent..);
     while !bytes.is_empty() {
         connection.enter(Phase::Send);
         let ring = &connection.shard.ring;

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::error::Error as StdError;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub(crate) struct Shard {
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) counters: Counters,
     /// Empty once the shard has stopped accepting: that closes them.
-    pub(crate) listeners: RefCell<Vec<Fd>>,
+    listeners: RefCell<Vec<Fd>>,
     /// How many connections may wait in the listeners.
     burst: usize,
     connections_max: usize,
@@ -64,6 +65,8 @@ pub(crate) struct Shard {
 pub(crate) struct Scratch {
     /// Responses.
     pub(crate) out: Vec<u8>,
+    /// Records that hold them, where TLS is spoken in user space.
+    pub(crate) sealed: Vec<u8>,
     /// The decoded path of the request at hand.
     pub(crate) path: Vec<u8>,
 }
@@ -76,20 +79,25 @@ pub(crate) struct Counters {
 }
 
 /// Serves on one core until told to stop. `ready` is called once it serves.
-pub(crate) async fn run(seed: Seed, control: OwnedFd, ready: impl FnOnce()) -> Result<(), Error> {
+pub(crate) async fn run(
+    mut seed: Seed,
+    control: OwnedFd,
+    ready: impl FnOnce(),
+) -> Result<(), Error> {
     let number = seed.number;
     let control = Fd::from(control);
-    let shard = Shard::new(seed).await?;
+    let listeners = mem::take(&mut seed.listeners);
+    let burst = listeners.iter().map(|listener| listener.backlog).sum();
+    let shard = Shard::new(seed, burst).await?;
     let watching = Rc::clone(&shard.deadlines).watch();
     shard.ring.spawn(watching).detach();
-    let accepting: Vec<_> = shard
-        .listeners
-        .borrow()
-        .iter()
-        .map(|socket| {
-            shard
-                .ring
-                .spawn(listener::accept(Rc::clone(&shard), socket.clone()))
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| {
+            let socket = Fd::from(listener.socket);
+            shard.listeners.borrow_mut().push(socket.clone());
+            let accepting = listener::accept(Rc::clone(&shard), socket, listener.manner);
+            shard.ring.spawn(accepting)
         })
         .collect();
     ready();
@@ -113,7 +121,8 @@ async fn control_signal(ring: &Ring, control: &Fd) {
 }
 
 impl Shard {
-    pub(crate) async fn new(seed: Seed) -> Result<Rc<Self>, Error> {
+    /// A shard without listeners yet, in which `burst` connections may wait.
+    pub(crate) async fn new(seed: Seed, burst: usize) -> Result<Rc<Self>, Error> {
         let Seed {
             number,
             shards,
@@ -121,7 +130,7 @@ impl Shard {
             settings,
             share,
             abilities,
-            listeners,
+            listeners: _,
         } = seed;
         let ring = Ring::start(&Config {
             recv_buffers: settings.io.recv_buffers,
@@ -154,13 +163,8 @@ impl Shard {
                 cache_config(&settings, share),
                 &ring,
             )?,
-            burst: listeners.iter().map(|listener| listener.backlog).sum(),
-            listeners: RefCell::new(
-                listeners
-                    .into_iter()
-                    .map(|listener| Fd::from(listener.socket))
-                    .collect(),
-            ),
+            burst,
+            listeners: RefCell::default(),
             settings,
             ring,
             pipes,

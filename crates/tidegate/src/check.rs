@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use tidegate_config::{Error, Source};
 
+use crate::tls;
+
 /// Says `FILE: ok` on standard output, or each problem on standard error.
 ///
 /// Problems are printed as they are, without the program's name before them,
@@ -33,10 +35,10 @@ fn problems(file: &Path) -> Result<(), Error> {
     let unreadable: Vec<_> = sites
         .filter_map(|(number, site)| Some((number, unreadable(&site.root)?)))
         .collect();
-    if unreadable.is_empty() {
-        return Ok(());
+    if !unreadable.is_empty() {
+        return Err(source.refuse_sites("root", unreadable));
     }
-    Err(source.refuse_sites("root", unreadable))
+    tls::check(&source, &settings.tls)
 }
 
 /// Why `root` cannot be served, if so.

@@ -1,10 +1,13 @@
 //! The command line. Flags win over the environment (`TIDEGATE_*`), which wins
 //! over the file; clap does the first, [`Overrides::apply`] the second.
 
+use std::error::Error;
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
-use tidegate_config::{Cores, Listen, Settings};
+use tidegate_config::{Cores, Listen, Settings, ValueError};
 
 use crate::compress::CompressArgs;
 
@@ -120,48 +123,113 @@ pub(crate) struct ConfigArgs {
 #[derive(Debug, Default, Args)]
 pub(crate) struct Overrides {
     /// An address to listen on, HOST:PORT; repeat it for more. Port 0 picks a
-    /// free one. Replaces every address of the file [default: 127.0.0.1:8080]
+    /// free one. Replaces every address of the file; where one of these speaks
+    /// TLS, say https://HOST:PORT or http://HOST:PORT [default: 127.0.0.1:8080]
     #[arg(
         long,
         value_name = "ADDR",
         env = "TIDEGATE_LISTEN",
         value_delimiter = ','
     )]
-    listen: Vec<Listen>,
+    listen: Vec<Wanted>,
     /// The cores to run on: "auto", a count, or a list such as 0-15,32
     /// [default: auto]
     #[arg(long, value_name = "SPEC", env = "TIDEGATE_CORES")]
     cores: Option<Cores>,
 }
 
+/// An address of a flag or the environment.
+#[derive(Clone, Debug)]
+struct Wanted {
+    listen: Listen,
+    /// It says whether it speaks TLS.
+    has_scheme: bool,
+}
+
+/// Why what was given cannot take the place of what a file says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Conflict {
+    /// TLS would be dropped without a word.
+    NoScheme(String),
+    /// There is nothing to show to clients.
+    NoCertificates(String),
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoScheme(address) => write!(
+                f,
+                "--listen {address} takes the place of an address that speaks TLS: \
+                 say https://{address} or http://{address}"
+            ),
+            Self::NoCertificates(address) => write!(
+                f,
+                "--listen https://{address} needs certificates: set tls.certificates in a configuration file"
+            ),
+        }
+    }
+}
+
+impl Error for Conflict {}
+
+impl FromStr for Wanted {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let secure = text.strip_prefix("https://");
+        let address = secure.or_else(|| text.strip_prefix("http://"));
+        Ok(Self {
+            listen: Listen {
+                tls: secure.is_some(),
+                ..address.unwrap_or(text).parse()?
+            },
+            has_scheme: address.is_some(),
+        })
+    }
+}
+
 impl ServeArgs {
     /// The defaults with what was given.
-    pub(crate) fn settings(self) -> Settings {
+    pub(crate) fn settings(self) -> Result<Settings, Conflict> {
         let mut settings = Settings::for_directory(self.directory);
         for site in &mut settings.sites {
             site.directory_listing = self.directory_listing;
             site.spa_fallback = self.spa.then(|| SPA_PAGE.to_owned());
         }
-        self.overrides.apply(&mut settings);
-        settings
+        self.overrides.apply(&mut settings)?;
+        Ok(settings)
     }
 }
 
 impl Overrides {
     /// Puts what was given in the place of what `settings` holds.
-    pub(crate) fn apply(self, settings: &mut Settings) {
+    pub(crate) fn apply(self, settings: &mut Settings) -> Result<(), Conflict> {
+        let with_tls = settings.listen.iter().any(|listen| listen.tls);
+        for wanted in &self.listen {
+            let address = || wanted.listen.address.clone();
+            if with_tls && !wanted.has_scheme {
+                return Err(Conflict::NoScheme(address()));
+            }
+            if wanted.listen.tls && settings.tls.certificates.is_empty() {
+                return Err(Conflict::NoCertificates(address()));
+            }
+        }
         if !self.listen.is_empty() {
-            settings.listen = self.listen;
+            let listen = self.listen.into_iter().map(|wanted| wanted.listen);
+            settings.listen = listen.collect();
         }
         if let Some(cores) = self.cores {
             settings.server.cores = cores;
         }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use tidegate_config::CertificateFiles;
 
     use super::*;
 
@@ -182,7 +250,7 @@ mod tests {
             listen: vec!["a:1".parse().unwrap(), "[::1]:2".parse().unwrap()],
             cores: Some(Cores::Count(3)),
         };
-        overrides.apply(&mut settings);
+        overrides.apply(&mut settings).unwrap();
         assert_eq!(addresses(&settings), ["a:1", "[::1]:2"]);
         assert_eq!(settings.server.cores, Cores::Count(3));
     }
@@ -192,15 +260,46 @@ mod tests {
         let mut settings = Settings::for_directory(PathBuf::from("."));
         settings.server.cores = Cores::List(vec![1]);
         let before = settings.clone();
-        Overrides::default().apply(&mut settings);
+        Overrides::default().apply(&mut settings).unwrap();
         assert_eq!(settings, before);
+    }
+
+    /// The first listener of `settings` with `--listen address`.
+    fn listening(settings: &Settings, address: &str) -> Result<Listen, Conflict> {
+        let overrides = Overrides {
+            listen: vec![address.parse().unwrap()],
+            cores: None,
+        };
+        let mut settings = settings.clone();
+        overrides.apply(&mut settings)?;
+        Ok(settings.listen.remove(0))
+    }
+
+    #[test]
+    fn tls_is_neither_dropped_nor_promised_without_a_word() {
+        let plain = Settings::for_directory(PathBuf::from("."));
+        let missing = Conflict::NoCertificates("a:1".to_owned());
+        assert_eq!(listening(&plain, "https://a:1"), Err(missing));
+        assert!(!listening(&plain, "a:1").unwrap().tls);
+
+        let mut secure = plain;
+        secure.listen[0].tls = true;
+        secure.tls.certificates.push(CertificateFiles {
+            cert: PathBuf::from("cert"),
+            key: PathBuf::from("key"),
+        });
+        let dropped = Conflict::NoScheme("a:1".to_owned());
+        assert_eq!(listening(&secure, "a:1"), Err(dropped));
+        assert!(!listening(&secure, "http://a:1").unwrap().tls);
+        let listen = listening(&secure, "https://a:1").unwrap();
+        assert_eq!((listen.address.as_str(), listen.tls), ("a:1", true));
     }
 
     /// What `serve` with these arguments comes to.
     fn served(args: &[&str]) -> Settings {
         let line = ["tidegate", "serve"].iter().chain(args);
         match Cli::try_parse_from(line).unwrap().command {
-            Command::Serve(args) => args.settings(),
+            Command::Serve(args) => args.settings().unwrap(),
             other => panic!("{other:?}"),
         }
     }

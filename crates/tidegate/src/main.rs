@@ -9,6 +9,7 @@ mod compress;
 mod log;
 mod serve;
 mod show;
+mod tls;
 
 use std::error::Error;
 use std::io::{self, Write};

@@ -14,7 +14,7 @@ pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
         Some(file) => load(&file)?,
         None => Settings::for_directory(PathBuf::from(".")),
     };
-    args.overrides.apply(&mut settings);
+    args.overrides.apply(&mut settings)?;
     io::stdout()
         .write_all(settings.to_toml().as_bytes())
         .map_err(|error| format!("cannot write to standard output: {error}"))?;

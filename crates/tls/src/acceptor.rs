@@ -45,6 +45,22 @@ pub enum Error {
     Setup(#[from] rustls::Error),
 }
 
+impl Error {
+    /// The file at fault, where it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Certificate(error) => Some(&error.path),
+            Self::Authorities { path, .. } => Some(path),
+            Self::NoCertificates | Self::Setup(_) => None,
+        }
+    }
+
+    /// Whether it is about the authorities for client certificates.
+    pub fn is_of_authorities(&self) -> bool {
+        matches!(self, Self::Authorities { .. })
+    }
+}
+
 /// Accepts TLS connections of one listener. Cloning is cheap; clones are the same acceptor, and a
 /// reload of one is a reload of all.
 #[derive(Debug, Clone)]
@@ -122,7 +138,7 @@ fn load(
     let certificates = Certificates::load(&settings.certificates, provider, now)?;
     let certificates = Arc::new(certificates);
     let authorities = match settings.client_authentication.authorities() {
-        Some(path) => read_chain(path)?,
+        Some(path) => read_authorities(path)?,
         None => Vec::new(),
     };
     let versions = match settings.least_version {
@@ -144,6 +160,13 @@ fn load(
         config: Arc::new(config),
         certificates,
         authorities,
+    })
+}
+
+fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    read_chain(path).map_err(|error| Error::Authorities {
+        path: error.path,
+        reason: error.reason.to_string(),
     })
 }
 

@@ -110,6 +110,15 @@ impl Handshake {
         progress
     }
 
+    /// Ends a handshake that the client does not go on with: appends a fatal alert to `out`, where
+    /// the client could still read one that is not encrypted.
+    pub fn give_up(&mut self, out: &mut Vec<u8>) {
+        if self.phase == Phase::Unanswered && !self.input.is_empty() {
+            out.extend_from_slice(&DECODE_ERROR);
+        }
+        self.phase = Phase::Failed;
+    }
+
     /// Bytes that lack of the record whose start was fed already, or of its header first: how many
     /// to read, and not one more, before [`Handshake::into_kernel`]. 0: nothing is left over.
     pub fn missing(&self) -> usize {

@@ -32,6 +32,9 @@ const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 const CLOSE_NOTIFY: u8 = 0;
 const UNEXPECTED_MESSAGE: u8 = 10;
+const BAD_RECORD_MAC: u8 = 20;
+const RECORD_OVERFLOW: u8 = 22;
+const PROTOCOL_VERSION: u8 = 70;
 const INTERNAL_ERROR: u8 = 80;
 
 /// A KeyUpdate message but for its last byte, `request_update` (RFC 8446 section 4.6.3).
@@ -231,6 +234,8 @@ pub struct KernelSession {
     key_updates: u8,
     /// A KeyUpdate that the client asked for and the full socket did not take.
     owes_key_update: bool,
+    /// A fatal alert was sent, after which nothing is.
+    failed: bool,
 }
 
 impl KernelSession {
@@ -254,6 +259,7 @@ impl KernelSession {
             records_max,
             key_updates: 0,
             owes_key_update: false,
+            failed: false,
         })
     }
 
@@ -296,8 +302,23 @@ impl KernelSession {
                 self.follow_key_update(socket, *request == 1)?;
                 Ok(Control::KeyUpdated)
             }
-            _ => Err(refuse(socket, UNEXPECTED_MESSAGE, unexpected("record"))),
+            _ => Err(self.refuse(socket, UNEXPECTED_MESSAGE, unexpected("record"))),
         }
+    }
+
+    /// Answers a record that the kernel could not decrypt by the alert for it, as far as the socket
+    /// takes that. `error` is what recv(2) said; whether it says that of the client's records.
+    ///
+    /// The socket's pending error (`SO_ERROR`) must have been taken: it would keep the alert back.
+    pub fn reject(&mut self, socket: BorrowedFd<'_>, error: &io::Error) -> bool {
+        let description = match error.raw_os_error() {
+            Some(libc::EBADMSG) => BAD_RECORD_MAC,
+            Some(libc::EMSGSIZE) => RECORD_OVERFLOW,
+            Some(libc::EINVAL) => PROTOCOL_VERSION,
+            _ => return false,
+        };
+        self.fail(socket, description);
+        true
     }
 
     /// Sends the KeyUpdate that the client asked for, if one is owed; to be called before data is
@@ -322,22 +343,35 @@ impl KernelSession {
     /// Sends close_notify, which also sends what an open record (`MSG_MORE`) holds back.
     /// `WouldBlock` if the socket is full; closing without it is then all that is left.
     pub fn close(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        if self.failed {
+            return Ok(());
+        }
         send_record(socket, ALERT, &[WARNING, CLOSE_NOTIFY])
     }
 
-    /// Sends a fatal alert `internal_error`: a response was cut off by our own fault.
-    pub fn abort(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        send_record(socket, ALERT, &[FATAL, INTERNAL_ERROR])
+    /// Sends a fatal alert `internal_error`, as far as the socket takes it: a response was cut off by
+    /// our own fault. What an open record holds back leaves with it.
+    pub fn abort(&mut self, socket: BorrowedFd<'_>) {
+        self.fail(socket, INTERNAL_ERROR);
+    }
+
+    /// Sends a fatal alert and returns the error that led to it.
+    fn refuse(&mut self, socket: BorrowedFd<'_>, description: u8, error: io::Error) -> io::Error {
+        self.fail(socket, description);
+        error
+    }
+
+    fn fail(&mut self, socket: BorrowedFd<'_>, description: u8) {
+        self.failed = true;
+        // The connection is closed whether the client hears why or not.
+        let _ = send_record(socket, ALERT, &[FATAL, description]);
     }
 
     fn follow_key_update(&mut self, socket: BorrowedFd<'_>, requested: bool) -> io::Result<()> {
         self.key_updates += 1;
         if self.key_updates > KEY_UPDATES_MAX {
-            return Err(refuse(
-                socket,
-                UNEXPECTED_MESSAGE,
-                unexpected("number of KeyUpdates"),
-            ));
+            let error = unexpected("number of KeyUpdates");
+            return Err(self.refuse(socket, UNEXPECTED_MESSAGE, error));
         }
         let followed = self
             .connection
@@ -345,7 +379,7 @@ impl KernelSession {
             .map_err(io::Error::other)
             .and_then(|(sequence, secrets)| set_keys(socket, libc::TLS_RX, sequence, &secrets));
         if let Err(error) = followed {
-            return Err(refuse(socket, INTERNAL_ERROR, error));
+            return Err(self.refuse(socket, INTERNAL_ERROR, error));
         }
         self.owes_key_update |= requested;
         match self.settle(socket) {
@@ -353,13 +387,6 @@ impl KernelSession {
             settled => settled,
         }
     }
-}
-
-/// Sends a fatal alert, as far as the socket takes it, and returns the error that led to it.
-fn refuse(socket: BorrowedFd<'_>, description: u8, error: io::Error) -> io::Error {
-    // The connection is closed whether the client hears why or not.
-    let _ = send_record(socket, ALERT, &[FATAL, description]);
-    error
 }
 
 fn unexpected(what: &str) -> io::Error {

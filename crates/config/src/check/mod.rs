@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::document::Document;
 use crate::raw;
 use crate::rules::{self, DAY, count, duration, power_of_two, size};
-use crate::units::Size;
+use crate::units::{Count, Size};
 use crate::{Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError};
 
 mod report;
@@ -76,6 +76,7 @@ fn listen_one(
     let default = Listen::default();
     let offset = raw.address.as_ref().map(|typed| typed.span().start);
     let line = report.line(offset.unwrap_or_default());
+    let speaks_tls = raw.tls.as_ref().is_some_and(|tls| *tls.get_ref());
     Listen {
         address: report.checked(raw.address, default.address, |text| {
             let address = rules::address(text)?;
@@ -95,7 +96,20 @@ fn listen_one(
             }
             Ok(tls)
         }),
+        https_redirect: https_redirect(raw.https_redirect, speaks_tls, report),
     }
+}
+
+fn https_redirect(typed: raw::Field<Count>, speaks_tls: bool, report: &mut Report<'_>) -> u16 {
+    report.checked(typed, Listen::default().https_redirect, |port| {
+        let port = count(0..=65_535, "it is a port, or 0 for none")(port)?;
+        if port != 0 && speaks_tls {
+            return Err(ValueError::new(
+                "requests are here by HTTPS already: leave it out, or set tls = false",
+            ));
+        }
+        Ok(port)
+    })
 }
 
 fn timeouts(raw: raw::Timeouts, report: &mut Report<'_>) -> Timeouts {
@@ -264,7 +278,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{CachePreset, CertificateFiles, ClientAuth, Cores, Steering, Tls};
+    use crate::{
+        CachePreset, CertificateFiles, ClientAuth, Cores, Ktls, Steering, Tls, TlsVersion,
+    };
 
     /// A site, so that nothing else is missing. It comes last: lines count from the row's own text.
     const SITE: &str = "\n[[site]]\nroot = 'www'\n";
@@ -322,7 +338,7 @@ mod tests {
             ("[limits]\nconnections-per-ip = 0", "2: limits.connections-per-ip: unknown key; the nearest known key is `limits.connections-per-core`"),
             ("[admin]\nlisten = ''", "1: admin: unknown key; "),
             ("[access-log]\npath = ''", "1: access-log: unknown key; "),
-            ("[tls]\nktls = 'auto'", "2: tls.ktls: unknown key; "),
+            ("[tls]\nciphers = 'all'", "2: tls.ciphers: unknown key; "),
         ]);
         refused(&[
             ("[[site]]\nroot = 'x'\nname = []", "3: site.name: unknown key; did you mean `site.names`?"),
@@ -401,6 +417,12 @@ mod tests {
             ("[[listen]]\naddress = 'http://a:80'", "2: listen.address: `http://a:80` is ambiguous"),
             ("[[listen]]\naddress = 'a:1'\n[[listen]]\naddress = 'a:1'", "4: listen.address: a:1 is listened on already, by line 2"),
             ("[[listen]]\ntls = true", "2: listen.tls: there is no certificate to show: set tls.certificates"),
+            ("[[listen]]\nhttps-redirect = 70000", "2: listen.https-redirect: 70000 is outside 0 to 65535: "),
+            ("[tls]\ncertificates = [{ cert = 'a', key = 'a' }]\n[[listen]]\ntls = true\nhttps-redirect = 443", "5: listen.https-redirect: requests are here by HTTPS already"),
+            ("[tls]\nmin-version = '1.1'", "2: tls.min-version: `1.1` is none of \"1.2\", \"1.3\""),
+            ("[tls]\nktls = 'on'", "2: tls.ktls: `on` is none of \"auto\", \"off\""),
+            ("[tls]\nhsts = 'always'", "2: tls.hsts: `always` is no policy: "),
+            ("[tls]\nhsts = 'max-age=1; max-age=2'", "2: tls.hsts: `max-age=1; max-age=2` is no policy: "),
             ("[tls]\nclient-auth = 'ask'", "2: tls.client-auth: `ask` is none of \"off\", \"request\", \"require\""),
             ("[tls]\nclient-auth = 'request'", "2: tls.client-auth: what clients show is checked against authorities: set tls.client-ca"),
             ("[tls]\nclient-auth = 'require'\nclient-ca = ''", "2: tls.client-auth: what clients show is checked"),
@@ -493,7 +515,8 @@ mod tests {
 
     #[test]
     fn files_of_tls_start_at_the_file() {
-        let text = "[[listen]]\ntls = true\n[tls]\nclient-auth = 'require'\nclient-ca = 'ca'\n\
+        let text = "[[listen]]\ntls = true\n[tls]\nmin-version = '1.3'\nktls = 'off'\n\
+             hsts = 'max-age=60; preload'\nclient-auth = 'require'\nclient-ca = 'ca'\n\
              certificates = [{ cert = 'a', key = '/b' }, { cert = 'c', key = 'c' }]\n";
         let settings = parse(&format!("{text}{SITE}")).unwrap();
         assert!(settings.listen[0].tls);
@@ -502,6 +525,9 @@ mod tests {
             key: key.into(),
         };
         let expected = Tls {
+            min_version: TlsVersion::Tls13,
+            ktls: Ktls::Off,
+            hsts: "max-age=60; preload".to_owned(),
             client_auth: ClientAuth::Require,
             client_ca: Some("etc/ca".into()),
             certificates: vec![files("etc/a", "/b"), files("etc/c", "etc/c")],

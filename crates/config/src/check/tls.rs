@@ -11,6 +11,12 @@ use crate::{CertificateFiles, ClientAuth, Tls, ValueError, raw, rules};
 
 /// Checks the section.
 pub(super) fn tls(raw: raw::Tls, report: &mut Report<'_>) -> Tls {
+    let default = Tls::default();
+    let min_version = report.checked(raw.min_version, default.min_version, |name| {
+        rules::tls_version(&name)
+    });
+    let ktls = report.checked(raw.ktls, default.ktls, |name| rules::ktls(&name));
+    let hsts = report.checked(raw.hsts, default.hsts, rules::hsts);
     let asked = raw.client_auth.as_ref().map(Spanned::span);
     let client_auth = report.checked(raw.client_auth, ClientAuth::Off, |name| {
         rules::client_auth(&name)
@@ -21,6 +27,9 @@ pub(super) fn tls(raw: raw::Tls, report: &mut Report<'_>) -> Tls {
     });
     let certificates = raw.certificates.into_iter();
     let tls = Tls {
+        min_version,
+        ktls,
+        hsts,
         client_auth,
         client_ca,
         certificates: certificates

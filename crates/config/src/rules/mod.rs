@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::units::{Count, Period, Size, format_duration, format_size};
-use crate::{ClientAuth, Steering, ValueError};
+use crate::{ClientAuth, Ktls, Steering, TlsVersion, ValueError};
 
 /// No timer runs longer; a connection that does nothing for a day is lost.
 pub(crate) const DAY: Duration = Duration::from_hours(24);
@@ -141,6 +141,30 @@ pub(crate) fn one_of<T: Copy>(name: &str, all: &[(&str, T)]) -> Checked<T> {
 
 pub(crate) fn steering(name: &str) -> Checked<Steering> {
     one_of(name, &[("hash", Steering::Hash), ("cpu", Steering::Cpu)])
+}
+
+pub(crate) fn tls_version(name: &str) -> Checked<TlsVersion> {
+    let known = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+    one_of(name, &known)
+}
+
+pub(crate) fn ktls(name: &str) -> Checked<Ktls> {
+    one_of(name, &[("auto", Ktls::Auto), ("off", Ktls::Off)])
+}
+
+/// The value of `Strict-Transport-Security` (RFC 6797, section 6.1), or nothing.
+pub(crate) fn hsts(value: String) -> Checked<String> {
+    let directives = value.split(';').map(str::trim);
+    let mut ages = directives.filter_map(|directive| directive.strip_prefix("max-age="));
+    let seconds = ages.next().and_then(|age| age.parse::<u32>().ok());
+    let is_plain = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if value.is_empty() || (seconds.is_some() && ages.next().is_none() && is_plain) {
+        Ok(value)
+    } else {
+        refuse(format!(
+            "`{value}` is no policy: write one such as \"max-age=63072000; includeSubDomains\""
+        ))
+    }
 }
 
 pub(crate) fn client_auth(name: &str) -> Checked<ClientAuth> {

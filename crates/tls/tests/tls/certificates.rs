@@ -263,7 +263,7 @@ fn a_listener_without_certificates_and_bad_authorities() {
     settings.client_authentication = tidegate_tls::ClientAuthentication::Require { authorities };
     let error = Acceptor::new(settings).unwrap_err().to_string();
     assert!(
-        error.ends_with("authorities.pem: has no certificate"),
+        error.ends_with("authorities.pem: not usable as client authorities: has no certificate"),
         "{error}"
     );
 }

@@ -1,0 +1,144 @@
+//! What TLS listeners share: certificates, and what the kernel can do; and certificates that are
+//! renewed while the server runs.
+
+use std::time::{Duration, SystemTime};
+
+use tidegate_config::{self as config, ClientAuth, Ktls, Settings, TlsVersion};
+use tidegate_tls::kernel;
+use tidegate_tls::{
+    Abilities, Acceptor, CertificateFiles, ClientAuthentication, Error, LeastVersion,
+    Settings as TlsSettings,
+};
+
+/// How often it is looked whether certificates were changed: a few calls of stat(2).
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Certificates that expire sooner are warned of: one that is renewed by itself has been by then.
+const EXPIRES_SOON: Duration = Duration::from_hours(7 * 24);
+
+/// What a TLS listener needs. Cloning is cheap.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    pub(crate) acceptor: Acceptor,
+    /// What connections may be handed over to the kernel.
+    pub(crate) kernel: Abilities,
+}
+
+impl Tls {
+    /// Reads the certificates and probes the kernel; `None` where no listener speaks TLS.
+    pub(crate) fn of(settings: &Settings) -> Result<Option<Self>, Error> {
+        if !settings.listen.iter().any(|listen| listen.tls) {
+            return Ok(None);
+        }
+        let acceptor = Acceptor::new(tls_settings(&settings.tls))?;
+        log_certificates(&acceptor);
+        let kernel = match settings.tls.ktls {
+            Ktls::Auto => probe(),
+            Ktls::Off => Abilities::none(),
+        };
+        Ok(Some(Self { acceptor, kernel }))
+    }
+}
+
+/// Reads the files that `[tls]` names and tells what is wrong with the first that cannot be used,
+/// whether or not a listener needs them. Blocking.
+pub fn check_tls(tls: &config::Tls) -> Result<(), Error> {
+    if tls.certificates.is_empty() {
+        return Ok(());
+    }
+    Acceptor::new(tls_settings(tls)).map(drop)
+}
+
+/// Certificates that may be renewed; none where no listener speaks TLS.
+pub(crate) struct Renewal(Option<Acceptor>);
+
+impl Renewal {
+    pub(crate) fn of(tls: Option<&Tls>) -> Self {
+        Self(tls.map(|tls| tls.acceptor.clone()))
+    }
+
+    /// How long to wait before [`Renewal::look`]; `None`: for ever.
+    pub(crate) fn look_every(&self) -> Option<Duration> {
+        self.0.as_ref().map(|_| LOOK_EVERY)
+    }
+
+    /// Reads the certificates again if their files have changed.
+    pub(crate) fn look(&self) {
+        if let Some(acceptor) = self.0.as_ref().filter(|acceptor| acceptor.changed()) {
+            reload(acceptor);
+        }
+    }
+
+    /// Reads the certificates again.
+    pub(crate) fn reload(&self) {
+        if let Some(acceptor) = &self.0 {
+            reload(acceptor);
+        } else {
+            tracing::info!("nothing to read again: no listener speaks TLS");
+        }
+    }
+}
+
+fn reload(acceptor: &Acceptor) {
+    match acceptor.reload() {
+        Ok(()) => {
+            tracing::info!("certificates read again");
+            log_certificates(acceptor);
+        }
+        Err(error) => tracing::error!(%error, "the certificates stay as they were"),
+    }
+}
+
+fn log_certificates(acceptor: &Acceptor) {
+    for certificate in acceptor.certificates().iter() {
+        let file = certificate.files().certificate.display();
+        let left = certificate.not_after().duration_since(SystemTime::now());
+        let left = left.unwrap_or_default();
+        let days = left.as_secs() / Duration::from_hours(24).as_secs();
+        if left < EXPIRES_SOON {
+            tracing::warn!(%file, days, names = ?certificate.names(), "a certificate expires soon");
+        } else {
+            tracing::info!(%file, days, names = ?certificate.names(), "certificate");
+        }
+    }
+}
+
+fn probe() -> Abilities {
+    let abilities = kernel::probe();
+    let mut said = None;
+    for (suite, missing) in abilities.suites() {
+        // Mostly all lack the same.
+        if let Some(missing) = missing.err().filter(|missing| said != Some(*missing)) {
+            let suite = suite.name();
+            tracing::info!(suite, "TLS stays in user space: {missing}");
+            said = Some(missing);
+        }
+    }
+    abilities
+}
+
+fn tls_settings(tls: &config::Tls) -> TlsSettings {
+    let files = tls.certificates.iter().map(|files| CertificateFiles {
+        certificate: files.cert.clone(),
+        key: files.key.clone(),
+    });
+    TlsSettings {
+        client_authentication: client_authentication(tls),
+        least_version: match tls.min_version {
+            TlsVersion::Tls12 => LeastVersion::Tls12,
+            TlsVersion::Tls13 => LeastVersion::Tls13,
+        },
+        ..TlsSettings::new(files.collect())
+    }
+}
+
+fn client_authentication(tls: &config::Tls) -> ClientAuthentication {
+    let Some(authorities) = tls.client_ca.clone() else {
+        return ClientAuthentication::Off;
+    };
+    match tls.client_auth {
+        ClientAuth::Off => ClientAuthentication::Off,
+        ClientAuth::Request => ClientAuthentication::Request { authorities },
+        ClientAuth::Require => ClientAuthentication::Require { authorities },
+    }
+}

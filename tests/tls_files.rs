@@ -1,0 +1,269 @@
+//! Certificates: which is for whom, what is refused at the start, and how they are renewed.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::sync::Arc;
+
+use rustix::process::Signal;
+use rustls::ClientConfig;
+
+use crate::support::{Authority, Client, Files, Launch, Server, Tree, eventually, get, key_pair};
+
+fn tree() -> Tree {
+    Tree::with("file", b"content")
+}
+
+/// The certificate that `name` is shown.
+#[track_caller]
+fn shown(server: &Server, config: &Arc<ClientConfig>, name: &str) -> Vec<u8> {
+    let mut client = Client::secure_as(server.address, config, name);
+    client.get("/file");
+    let chain = client.tls().peer_certificates().expect("a certificate");
+    chain[0].to_vec()
+}
+
+#[test]
+fn a_client_is_shown_the_certificate_of_the_name_it_asks_for() {
+    let tree = tree();
+    let authority = Authority::new();
+    let first = authority.issue("first", &["first.test", "127.0.0.1"]);
+    let wild = authority.issue("wild", &["*.wild.test"]);
+    let exact = authority.issue("exact", &["exact.wild.test"]);
+    let server = Launch::secure(&tree, "", "", &[&first, &wild, &exact]).start();
+    let config = authority.client();
+    let mut seen: Vec<_> = ["first.test", "any.wild.test", "exact.wild.test"]
+        .map(|name| shown(&server, &config, name))
+        .into();
+    assert_eq!(shown(&server, &config, "ANY.wild.test"), seen[1]);
+    // Without a name, as for an address, the first.
+    assert_eq!(shown(&server, &config, "127.0.0.1"), seen[0]);
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 3);
+    // A name of none of them: the first, which the client refuses.
+    let mut client = Client::secure_as(server.address, &config, "other.test");
+    let refused = client.try_send(get("/file")).unwrap_err().to_string();
+    assert!(refused.contains("certificate"), "{refused}");
+}
+
+#[test]
+fn clients_that_are_asked_for_certificates() {
+    let tree = tree();
+    let authority = Authority::new();
+    let stranger = Authority::new();
+    let files = authority.issue("server", &["localhost"]);
+    let known = authority.issue("client", &["client"]);
+    let unknown = stranger.issue("client", &["client"]);
+    let suites = rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES;
+    let clients = [None, Some(&known), Some(&unknown)];
+    for (mode, served) in [
+        ("request", [true, true, false]),
+        ("require", [false, true, false]),
+    ] {
+        let authorities = authority.file();
+        let tls = format!(
+            "client-auth = \"{mode}\"\nclient-ca = \"{}\"",
+            authorities.display()
+        );
+        let launch = Launch::secure(&tree, "", &tls, &[&files]);
+        let server = launch.through(["env", "RUST_LOG=debug"]).start();
+        for (identity, served) in clients.into_iter().zip(served) {
+            let config = authority.client_with(suites, identity);
+            let mut client = Client::secure(server.address, &config);
+            let answer = client
+                .try_send(get("/file"))
+                .ok()
+                .and_then(|()| client.response_or_refusal());
+            assert_eq!(answer.is_some(), served, "{mode}");
+        }
+        assert!(server.log().contains("CN=client"), "{}", server.log());
+    }
+}
+
+#[test]
+fn a_hangup_reads_certificates_again_and_a_broken_one_keeps_the_old() {
+    let tree = tree();
+    let authority = Authority::new();
+    let files = authority.issue("server", &["localhost"]);
+    let server = Launch::secure(&tree, "", "", &[&files]).start();
+    let config = authority.client();
+    let first = shown(&server, &config, "localhost");
+    let mut kept = Client::secure(server.address, &config);
+    kept.get("/file");
+
+    fs::write(&files.key, "not a key").unwrap();
+    server.signal(Signal::HUP);
+    eventually("the broken key is told of", || {
+        let log = server.log();
+        log.contains("stay as they were") && log.contains("server.key")
+    });
+    assert_eq!(shown(&server, &config, "localhost"), first);
+
+    authority.issue("server", &["localhost"]);
+    server.signal(Signal::HUP);
+    eventually("another certificate", || {
+        // A session that is resumed shows the certificate that it began with.
+        shown(&server, &authority.client(), "localhost") != first
+    });
+    assert_eq!(kept.get("/file").body, b"content");
+    server.stop();
+}
+
+#[test]
+fn a_link_that_is_swapped_renews_certificates() {
+    let tree = tree();
+    let authority = Authority::new();
+    for version in ["1", "2"] {
+        fs::create_dir(authority.path(version)).unwrap();
+        authority.issue(&format!("{version}/tls"), &["localhost"]);
+    }
+    // As Kubernetes has it: the files are links into a link that is swapped.
+    symlink("1", authority.path("..data")).unwrap();
+    let files = Files {
+        cert: authority.path("tls.pem"),
+        key: authority.path("tls.key"),
+    };
+    symlink("..data/tls.pem", &files.cert).unwrap();
+    symlink("..data/tls.key", &files.key).unwrap();
+    let server = Launch::secure(&tree, "", "", &[&files]).start();
+    let first = shown(&server, &authority.client(), "localhost");
+    symlink("2", authority.path("..new")).unwrap();
+    fs::rename(authority.path("..new"), authority.path("..data")).unwrap();
+    eventually("the other certificate", || {
+        shown(&server, &authority.client(), "localhost") != first
+    });
+}
+
+#[test]
+fn a_hangup_without_tls_ends_nothing() {
+    let tree = tree();
+    let server = Server::serve(&tree);
+    server.signal(Signal::HUP);
+    eventually("a line about it", || {
+        server.log().contains("nothing to read")
+    });
+    assert_eq!(server.get("/file").body, b"content");
+}
+
+/// Starts with `files`, which must be refused at `line` and `key` for `reason`; so must `check`.
+#[track_caller]
+fn refused(files: &Files, line: u32, key: &str, reason: &str) {
+    let tree = tree();
+    let place = format!("tidegate.toml:{line}: tls.{key}: ");
+    let output = Launch::secure(&tree, "", "", &[files]).output();
+    output.refusal(1, &[&place, reason]);
+    let config = tree.base().join("tidegate.toml");
+    let output = Launch::with(["check", "--config"])
+        .argument(config)
+        .output();
+    output.refusal(1, &[&place, reason]);
+}
+
+#[test]
+fn files_that_cannot_be_used_are_refused_at_their_lines() {
+    // As `Launch::secure` writes them.
+    const CERT: u32 = 14;
+    const KEY: u32 = 15;
+    let authority = Authority::new();
+    let good = authority.issue("good", &["localhost"]);
+    let other = authority.issue("other", &["localhost"]);
+    let mixed = Files {
+        key: other.key.clone(),
+        ..good.clone()
+    };
+    refused(&mixed, KEY, "certificates.key", "does not fit");
+    let missing = Files {
+        key: authority.path("none.key"),
+        ..good.clone()
+    };
+    refused(&missing, KEY, "certificates.key", "no such file");
+    let not_pem = Files {
+        cert: authority.write("junk", "junk"),
+        ..good.clone()
+    };
+    refused(&not_pem, CERT, "certificates.cert", "has no certificate");
+    let key = key_pair();
+    let expired = authority.sign(&["localhost"], &key, |params| {
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    });
+    let expired = Files {
+        cert: authority.write("expired.pem", &expired),
+        key: authority.write("expired.key", &key.serialize_pem()),
+    };
+    refused(&expired, CERT, "certificates.cert", "expired");
+    let encrypted = Files {
+        key: authority.write(
+            "encrypted.key",
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMA==\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        ),
+        ..good
+    };
+    refused(&encrypted, KEY, "certificates.key", "is encrypted");
+}
+
+#[test]
+fn authorities_that_cannot_be_used_are_refused_at_their_line() {
+    let tree = tree();
+    let authority = Authority::new();
+    let files = authority.issue("server", &["localhost"]);
+    let tls = "client-auth = \"require\"\nclient-ca = \"none.pem\"";
+    let output = Launch::secure(&tree, "", tls, &[&files]).output();
+    output.refusal(1, &["tidegate.toml:12: tls.client-ca: ", "no such file"]);
+}
+
+#[test]
+fn addresses_of_the_command_line_keep_tls_or_say_that_they_drop_it() {
+    let authority = Authority::new();
+    let files = authority.issue("server", &["localhost"]);
+    let tree = tree();
+    let launch = |address| {
+        let launch = Launch::secure(&tree, "", "", &[&files]);
+        launch.arguments(["--listen", address])
+    };
+    let output = launch("127.0.0.1:0").output();
+    output.refusal(1, &["https://127.0.0.1:0", "http://127.0.0.1:0"]);
+    let server = launch("https://127.0.0.1:0").start();
+    let mut client = Client::secure(server.address, &authority.client());
+    assert_eq!(client.get("/file").body, b"content");
+    let server = launch("http://127.0.0.1:0").start();
+    assert_eq!(server.get("/file").body, b"content");
+    let output = Launch::with(["serve", "--listen", "https://127.0.0.1:0"]).output();
+    output.refusal(1, &["https://127.0.0.1:0", "tls.certificates"]);
+}
+
+#[test]
+fn keys_of_openssl_are_read() {
+    let tree = tree();
+    if !crate::support::installed("openssl") {
+        return;
+    }
+    let authority = Authority::new();
+    for kind in [&["-newkey", "rsa:2048"][..], &["-newkey", "ed25519"]] {
+        let files = Files {
+            cert: authority.path("own.pem"),
+            key: authority.path("own.key"),
+        };
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-nodes", "-days", "9", "-subj", "/CN=own"])
+            .args(kind)
+            .args(["-addext", "subjectAltName=DNS:localhost", "-keyout"])
+            .arg(&files.key)
+            .arg("-out")
+            .arg(&files.cert)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let server = Launch::secure(&tree, "", "", &[&files]).start();
+        let port = server.address.port();
+        let fetched = Command::new("curl")
+            .args(["-sS", "--cacert"])
+            .arg(&files.cert)
+            .arg(format!("https://localhost:{port}/file"))
+            .output();
+        if let Ok(fetched) = fetched {
+            assert_eq!(fetched.stdout, b"content", "{kind:?} {fetched:?}");
+        }
+    }
+}
