@@ -9,36 +9,19 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-readonly WORK=$PWD/target/vm
-readonly TARGET=x86_64-unknown-linux-gnu
+# shellcheck source=scripts/vm/lib.sh
+. scripts/vm/lib.sh
+
 # What the whole virtual machine may take, boot to power off; a good run takes a small part of it.
 readonly TIMEOUT_SECONDS=300
 
-skip() {
-  echo "skipped: $*"
-  exit 77
-}
-
-need() {
-  local tool
-  for tool in "$@"; do
-    command -v "$tool" >/dev/null || skip "$tool is not installed (see .ci/run)"
-  done
-}
-
 # Prints the path of the newest unpacked 6.1 kernel, downloading it first when there is none.
 kernel() {
-  local package image
+  local image
   image=$(find "$WORK/kernel" -path '*/boot/vmlinuz-6.1.*' 2>/dev/null | sort -V | tail -n 1)
   if [[ -z $image ]]; then
-    need apt-get apt-cache dpkg-deb
-    package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null \
-      | grep -o 'linux-image-6\.1\.[^ ]*' | head -n 1) || true
-    [[ -n $package ]] || skip 'no 6.1 kernel among the packages known to apt (Debian 12 has it)'
-    mkdir -p "$WORK/kernel"
-    (cd "$WORK/kernel" && apt-get download "$package" >/dev/null 2>"$WORK/apt.log") \
-      || skip "apt-get download $package: $(tail -n 1 "$WORK/apt.log")"
-    dpkg-deb -x "$WORK"/kernel/"$package"_*.deb "$WORK/kernel"
+    fetch "$WORK/kernel"
+    dpkg-deb -x "$WORK"/kernel/*.deb "$WORK/kernel"
     rm -rf "$WORK"/kernel/*.deb "$WORK/kernel/lib" "$WORK/kernel/usr"
     image=$(find "$WORK/kernel" -path '*/boot/vmlinuz-6.1.*' | sort -V | tail -n 1)
   fi
@@ -62,22 +45,7 @@ initrd() {
   cp "$1" "$root/bin/tidegate"
   cp scripts/vm/init "$root/init"
   chmod 755 "$root/init" "$root"/bin/*
-  (cd "$root" && find . -print0 | cpio --null --quiet -o -H newc -R 0:0 | gzip -1) >"$2"
-}
-
-# Takes carriage returns and the firmware's terminal controls out of a serial console.
-plain() {
-  sed -u -e 's/\r//g' -e 's/\x1bc//g' -e 's/\x1b\[[0-9;?]*[A-Za-z]//g'
-}
-
-# boot IMAGE INITRD: the serial console, on standard output. Its end is the machine's power off.
-# Emulated, since KVM is rarely to be had where CI runs; one CPU, since emulation of more is not
-# reliable with every version of qemu.
-boot() {
-  timeout --kill-after 10 "$TIMEOUT_SECONDS" qemu-system-x86_64 -accel tcg -machine q35 -cpu max \
-    -smp 1 -m 1024 -nodefaults -no-reboot -nographic -serial stdio -net none \
-    -kernel "$1" -initrd "$2" \
-    -append 'console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable' </dev/null
+  pack "$root" "$2"
 }
 
 [[ $(uname -m) == x86_64 ]] || skip 'needs an x86-64 host'
@@ -89,7 +57,7 @@ binary=${1:-$(static_binary)}
 built=$SECONDS
 initrd "$binary" "$WORK/initrd.gz"
 
-boot "$image" "$WORK/initrd.gz" | plain | tee "$WORK/serial.log" || true
+boot "$image" "$WORK/initrd.gz" "$TIMEOUT_SECONDS" | plain | tee "$WORK/serial.log" || true
 echo "$(basename "$image"): built in $built s, booted and tested in $((SECONDS - built)) s"
 grep -qx 'verdict: pass' "$WORK/serial.log" || {
   echo 'FAILED: the machine did not report a pass'
