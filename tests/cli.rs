@@ -1,8 +1,9 @@
 //! The commands beside serving.
 
 use std::fs;
+use std::time::{Duration, SystemTime};
 
-use crate::support::{Launch, Tree};
+use crate::support::{Authority, Launch, Tree, key_pair};
 
 #[test]
 fn the_version_is_printed() {
@@ -13,10 +14,17 @@ fn the_version_is_printed() {
 #[test]
 fn help_has_every_command_and_an_example() {
     let help = Launch::with(["--help"]).output().success();
-    for word in ["serve", "run", "check", "config", "tidegate serve "] {
+    for word in [
+        "serve",
+        "run",
+        "check",
+        "config",
+        "doctor",
+        "tidegate serve ",
+    ] {
         assert!(help.contains(word), "no {word} in {help}");
     }
-    for command in ["serve", "run", "check", "config"] {
+    for command in ["serve", "run", "check", "config", "doctor"] {
         let help = Launch::with([command, "--help"]).output().success();
         assert!(help.contains(&format!("tidegate {command}")), "{help}");
     }
@@ -86,4 +94,66 @@ fn the_effective_config_is_a_config() {
 fn the_default_config_is_printed() {
     let effective = Launch::with(["config"]).output().success();
     assert!(effective.contains("cores = \"auto\""), "{effective}");
+}
+
+#[test]
+fn the_doctor_tells_what_the_host_offers() {
+    let report = Launch::with(["doctor"]).output().success();
+    for topic in [
+        "kernel",
+        "io_uring",
+        "cores",
+        "descriptors",
+        "pipes",
+        "backlog",
+        "kernel TLS",
+    ] {
+        let is_told = |line: &str| {
+            let (grade, rest) = line.split_once(' ').unwrap();
+            ["good", "fair"].contains(&grade) && rest.trim_start().starts_with(topic)
+        };
+        assert!(report.lines().any(is_told), "no {topic} in {report}");
+    }
+    assert!(!report.contains("certificate"), "{report}");
+}
+
+#[test]
+fn the_doctor_tells_when_certificates_expire_and_what_would_keep_the_server_from_starting() {
+    let tree = Tree::new();
+    let authority = Authority::new();
+    let files = authority.issue("site", &["a.test", "*.a.test"]);
+    let file = tree.base().join("tidegate.toml");
+    let doctor = |head: &str| {
+        let (root, certificate) = (tree.root(), files.entry());
+        let text = format!("{head}\n{certificate}\n[[site]]\nroot = {root:?}\n");
+        fs::write(&file, text).unwrap();
+        Launch::with(["doctor", "--config"])
+            .argument(&file)
+            .output()
+    };
+    let report = doctor("").success();
+    let path = files.cert.display();
+    let expected = format!("good  certificate  {path}: ECDSA for a.test *.a.test, ");
+    assert!(report.contains(&expected), "{report}");
+    assert!(report.ends_with(" days left\n"), "{report}");
+
+    let key = key_pair();
+    let soon = authority.sign(&["a.test"], &key, |params| {
+        params.not_after = (SystemTime::now() + Duration::from_hours(36)).into();
+    });
+    fs::write(&files.cert, soon).unwrap();
+    fs::write(&files.key, key.serialize_pem()).unwrap();
+    let report = doctor("").success();
+    assert!(report.contains("fair  certificate"), "{report}");
+    assert!(report.ends_with(" 1 days left\n"), "{report}");
+
+    fs::write(&files.key, key_pair().serialize_pem()).unwrap();
+    let output = doctor("[server]\ncores = 4096");
+    assert_eq!(output.status.code(), Some(1));
+    let report = output.stdout;
+    assert!(report.contains("bad   cores        4096 cores"), "{report}");
+    assert!(
+        report.contains("bad   certificate") && report.contains("does not fit"),
+        "{report}"
+    );
 }

@@ -58,6 +58,14 @@ pub struct PoolConfig {
     pub cold_max: usize,
 }
 
+impl PoolConfig {
+    /// What a pool with these bounds has at the most: how many pipes, and bytes that each holds.
+    pub fn fit(&self) -> (usize, usize) {
+        let bounds = Bounds::new(self);
+        (bounds.pipes_max, bounds.pipe_pages * page_size())
+    }
+}
+
 /// What a [`Pool`] holds and what it did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -34,9 +34,11 @@ mod send;
 mod shard;
 mod signals;
 mod sites;
+mod survey;
 mod tls;
 
 pub use error::Error;
 pub use run::{Address, run};
+pub use survey::{Finding, Found, survey};
 pub use tidegate_tls::Error as TlsError;
 pub use tls::check_tls;

@@ -28,6 +28,17 @@ pub(crate) struct Share {
     pub(crate) pipes: usize,
 }
 
+impl Share {
+    /// What a shard has where there is enough.
+    pub(crate) fn wanted(settings: &Settings) -> Self {
+        Self {
+            connections: settings.limits.connections_per_core,
+            open_files: settings.cache.open_files_per_core,
+            pipes: settings.io.pipes_per_core,
+        }
+    }
+}
+
 /// Raises the soft limits that the server lives by to the hard ones. Where that fails the soft
 /// one stays, and what it is too small for says so.
 pub(crate) fn raise() {
@@ -113,12 +124,7 @@ mod tests {
     #[test]
     fn plenty_of_descriptors_leave_the_configured_limits() {
         let settings = Settings::for_directory(PathBuf::from("."));
-        let expected = Share {
-            connections: settings.limits.connections_per_core,
-            open_files: settings.cache.open_files_per_core,
-            pipes: settings.io.pipes_per_core,
-        };
-        assert_eq!(divide(&settings, 1 << 20), expected);
+        assert_eq!(divide(&settings, 1 << 20), Share::wanted(&settings));
     }
 
     #[test]

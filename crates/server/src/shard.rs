@@ -112,6 +112,16 @@ pub(crate) async fn run(
     Ok(())
 }
 
+/// The pipes of one of `shards` shards.
+pub(crate) fn pool_config(settings: &Settings, share: Share, shards: usize) -> PoolConfig {
+    PoolConfig {
+        pipe_bytes: settings.io.pipe_size,
+        pipes_max: share.pipes,
+        pages_max: pages_of_user(shards),
+        cold_max: settings.io.cold_workers as usize,
+    }
+}
+
 /// Waits for the main thread's word.
 async fn control_signal(ring: &Ring, control: &Fd) {
     let (count, _) = ring.read(control, Vec::with_capacity(1), None).await;
@@ -141,17 +151,9 @@ impl Shard {
             ..Config::default()
         })
         .map_err(fault(number, "set up its io_uring"))?;
-        let pipes = Pool::new(
-            &ring,
-            PoolConfig {
-                pipe_bytes: settings.io.pipe_size,
-                pipes_max: share.pipes,
-                pages_max: pages_of_user(shards),
-                cold_max: settings.io.cold_workers as usize,
-            },
-        )
-        .await
-        .map_err(fault(number, "make a pipe"))?;
+        let pipes = Pool::new(&ring, pool_config(&settings, share, shards))
+            .await
+            .map_err(fault(number, "make a pipe"))?;
         Ok(Rc::new(Self {
             http: tidegate_http::Limits {
                 header_bytes: settings.limits.header_bytes,

@@ -1,13 +1,14 @@
 //! What TLS listeners share: certificates, and what the kernel can do; and certificates that are
 //! renewed while the server runs.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tidegate_config::{self as config, ClientAuth, Ktls, Settings, TlsVersion};
 use tidegate_tls::kernel;
 use tidegate_tls::{
-    Abilities, Acceptor, CertificateFiles, ClientAuthentication, Error, LeastVersion,
-    Settings as TlsSettings,
+    Abilities, Acceptor, Certificate, CertificateFiles, Certificates, ClientAuthentication, Error,
+    LeastVersion, Settings as TlsSettings,
 };
 
 /// How often it is looked whether certificates were changed: a few calls of stat(2).
@@ -43,10 +44,32 @@ impl Tls {
 /// Reads the files that `[tls]` names and tells what is wrong with the first that cannot be used,
 /// whether or not a listener needs them. Blocking.
 pub fn check_tls(tls: &config::Tls) -> Result<(), Error> {
+    certificates(tls).map(drop)
+}
+
+/// The certificates that `[tls]` names, read and checked with all else that it names; `None` where it names
+/// none. Blocking.
+pub(crate) fn certificates(tls: &config::Tls) -> Result<Option<Arc<Certificates>>, Error> {
     if tls.certificates.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    Acceptor::new(tls_settings(tls)).map(drop)
+    let acceptor = Acceptor::new(tls_settings(tls))?;
+    Ok(Some(acceptor.certificates()))
+}
+
+/// Whole days until the first certificate of its chain expires.
+pub(crate) fn days_left(certificate: &Certificate) -> u64 {
+    time_left(certificate).as_secs() / Duration::from_hours(24).as_secs()
+}
+
+/// Whether it should have been renewed by now.
+pub(crate) fn expires_soon(certificate: &Certificate) -> bool {
+    time_left(certificate) < EXPIRES_SOON
+}
+
+fn time_left(certificate: &Certificate) -> Duration {
+    let left = certificate.not_after().duration_since(SystemTime::now());
+    left.unwrap_or_default()
 }
 
 /// Certificates that may be renewed; none where no listener speaks TLS.
@@ -92,10 +115,8 @@ fn reload(acceptor: &Acceptor) {
 fn log_certificates(acceptor: &Acceptor) {
     for certificate in acceptor.certificates().iter() {
         let file = certificate.files().certificate.display();
-        let left = certificate.not_after().duration_since(SystemTime::now());
-        let left = left.unwrap_or_default();
-        let days = left.as_secs() / Duration::from_hours(24).as_secs();
-        if left < EXPIRES_SOON {
+        let days = days_left(certificate);
+        if expires_soon(certificate) {
             tracing::warn!(%file, days, names = ?certificate.names(), "a certificate expires soon");
         } else {
             tracing::info!(%file, days, names = ?certificate.names(), "certificate");

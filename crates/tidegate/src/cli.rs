@@ -21,6 +21,7 @@ Examples:
   tidegate run --config tidegate.toml          as a file says
   tidegate check --config tidegate.toml        is that file right?
   tidegate compress /srv/www                   variants for clients that take them
+  tidegate doctor                              what this host offers
 
 Logs go to standard error; RUST_LOG chooses them (default \"info\").
 Exit status: 0 clean stop, 1 refused to start, 2 wrong usage.";
@@ -52,6 +53,14 @@ Examples:
   tidegate config --config tidegate.toml       what that file comes to
   tidegate config > tidegate.toml              a file to start from";
 
+const DOCTOR_EXAMPLES: &str = "\
+Prints a line for each thing: `good`, `fair` (it could be better, and how) or `bad` (tidegate would
+not start), and fails if anything is bad.
+
+Examples:
+  tidegate doctor                              for a directory with the defaults
+  tidegate doctor --config tidegate.toml       for that file, its certificates included";
+
 /// Serves static assets over HTTP from every core.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, after_help = EXAMPLES)]
@@ -72,6 +81,8 @@ pub(crate) enum Command {
     Config(ConfigArgs),
     /// Write the precompressed variants of a directory's files
     Compress(CompressArgs),
+    /// Tell what this host offers and what tidegate will do about it
+    Doctor(DoctorArgs),
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +118,14 @@ pub(crate) struct CheckArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub(crate) struct DoctorArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

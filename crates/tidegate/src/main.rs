@@ -6,6 +6,7 @@
 mod check;
 mod cli;
 mod compress;
+mod doctor;
 mod log;
 mod serve;
 mod show;
@@ -34,15 +35,19 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args.config),
         Command::Config(args) => status(show::effective(args)),
         Command::Compress(args) => status(compress::directory(&args)),
+        Command::Doctor(args) => {
+            doctor::examine(args).unwrap_or_else(|error| failure(error.as_ref()))
+        }
     }
 }
 
-/// Says on standard error what went wrong, if anything did.
 fn status(result: Result<(), Box<dyn Error>>) -> ExitCode {
-    let Err(error) = result else {
-        return ExitCode::SUCCESS;
-    };
-    for line in chain(error.as_ref()).lines() {
+    result.map_or_else(|error| failure(error.as_ref()), |()| ExitCode::SUCCESS)
+}
+
+/// Says on standard error what went wrong.
+fn failure(error: &(dyn Error + 'static)) -> ExitCode {
+    for line in chain(error).lines() {
         // Where standard error is gone the exit status still tells.
         let _ = writeln!(io::stderr(), "tidegate: {line}");
     }

@@ -1,0 +1,232 @@
+//! What this host offers and what the server will do about it, for `tidegate doctor`.
+//!
+//! It is found out by the code that the server starts with, but nothing is listened on and no shard is started.
+
+use std::error::Error as StdError;
+use std::fs;
+
+use rustix::system::uname;
+use tidegate_config::{Ktls, Settings};
+use tidegate_tls::{Abilities as KernelTls, Certificate};
+
+use crate::cores;
+use crate::limits::{self, Share};
+use crate::shard::pool_config;
+use crate::tls::{self, days_left, expires_soon};
+
+/// One thing that was looked at.
+#[derive(Debug)]
+pub struct Finding {
+    /// What was looked at, in a word or two.
+    pub topic: &'static str,
+    /// What was found.
+    pub found: Found,
+}
+
+/// What was found, what it comes to, and the remedy where there is one.
+#[derive(Debug)]
+pub enum Found {
+    /// As it should be.
+    Good(String),
+    /// The server would run better otherwise.
+    Fair(String),
+    /// The server would not start.
+    Bad(Box<dyn StdError>),
+}
+
+/// Looks at this host, and at the certificates of `settings`. Blocking; raises the soft limits of the process as
+/// the server does.
+pub fn survey(settings: &Settings) -> Vec<Finding> {
+    limits::raise();
+    let mut findings = vec![
+        finding("kernel", Found::Good(release())),
+        finding("io_uring", ring()),
+    ];
+    match cores::choose(&settings.server.cores) {
+        Ok(cores) => {
+            findings.push(finding("cores", Found::Good(listed(&cores))));
+            findings.extend(shares(settings, cores.len()));
+        }
+        Err(error) => findings.push(finding("cores", Found::Bad(error.into()))),
+    }
+    findings.push(finding("backlog", backlog(settings)));
+    findings.push(finding("kernel TLS", kernel_tls(settings)));
+    findings.extend(certificates(settings));
+    findings
+}
+
+fn finding(topic: &'static str, found: Found) -> Finding {
+    Finding { topic, found }
+}
+
+fn release() -> String {
+    uname().release().to_string_lossy().into_owned()
+}
+
+fn ring() -> Found {
+    match tidegate_uring::probe() {
+        Ok(abilities) if abilities.pipe => Found::Good("pipes are made on the ring".to_owned()),
+        Ok(_) => {
+            let text = "pipes are made by pipe2(2): Linux 6.16 and newer make them on the ring";
+            Found::Good(text.to_owned())
+        }
+        Err(error) => Found::Bad(error.into()),
+    }
+}
+
+fn listed(cores: &[usize]) -> String {
+    let numbers: Vec<String> = cores.iter().map(usize::to_string).collect();
+    format!("one shard on each of {}", numbers.join(","))
+}
+
+/// What each of `shards` shards may use.
+fn shares(settings: &Settings, shards: usize) -> Vec<Finding> {
+    match limits::share(settings, shards) {
+        Ok(share) => vec![
+            finding("descriptors", descriptors(settings, share)),
+            finding("pipes", pipes(settings, share, shards)),
+        ],
+        Err(error) => vec![finding("descriptors", Found::Bad(error.into()))],
+    }
+}
+
+fn descriptors(settings: &Settings, share: Share) -> Found {
+    let text = format!(
+        "{} connections, {} open files and {} pipes for each core",
+        share.connections, share.open_files, share.pipes
+    );
+    if share == Share::wanted(settings) {
+        Found::Good(text)
+    } else {
+        Found::Fair(format!(
+            "{text}, fewer than configured: raise RLIMIT_NOFILE (`ulimit -n`, LimitNOFILE=)"
+        ))
+    }
+}
+
+fn pipes(settings: &Settings, share: Share, shards: usize) -> Found {
+    let config = pool_config(settings, share, shards);
+    let (count, bytes) = config.fit();
+    let text = format!("{count} of {} KiB for each core", bytes / 1024);
+    if (count, bytes) == (config.pipes_max, config.pipe_bytes) {
+        Found::Good(text)
+    } else {
+        Found::Fair(format!(
+            "{text}, less than configured: raise fs.pipe-user-pages-soft, or allow CAP_SYS_RESOURCE"
+        ))
+    }
+}
+
+fn backlog(settings: &Settings) -> Found {
+    let wanted = settings.listen.iter().map(|listen| listen.backlog).max();
+    let wanted = wanted.unwrap_or_default();
+    let allowed = fs::read_to_string("/proc/sys/net/core/somaxconn")
+        .ok()
+        .and_then(|text| text.trim().parse::<u32>().ok());
+    match allowed {
+        Some(allowed) if allowed < wanted => Found::Fair(format!(
+            "{allowed} instead of {wanted}: raise net.core.somaxconn"
+        )),
+        _ => Found::Good(format!(
+            "{wanted} connections may wait for each listener of a core"
+        )),
+    }
+}
+
+fn kernel_tls(settings: &Settings) -> Found {
+    let abilities = tidegate_tls::kernel::probe();
+    let text = kernel_tls_text(&abilities);
+    let has_all = abilities.suites().all(|(_, missing)| missing.is_ok());
+    let is_wanted =
+        settings.tls.ktls == Ktls::Auto && settings.listen.iter().any(|listen| listen.tls);
+    if is_wanted && !has_all {
+        Found::Fair(text)
+    } else {
+        Found::Good(text)
+    }
+}
+
+/// Each suite, those of which the same is to be said together.
+fn kernel_tls_text(abilities: &KernelTls) -> String {
+    let mut groups: Vec<(Vec<&str>, String)> = Vec::new();
+    for (suite, missing) in abilities.suites() {
+        let place = match missing {
+            Ok(()) => "in the kernel".to_owned(),
+            Err(missing) => format!("in user space, for {missing}"),
+        };
+        match groups.iter_mut().find(|(_, other)| *other == place) {
+            Some((names, _)) => names.push(suite.name()),
+            None => groups.push((vec![suite.name()], place)),
+        }
+    }
+    let groups: Vec<String> = groups
+        .into_iter()
+        .map(|(names, place)| format!("{} {place}", names.join(", ")))
+        .collect();
+    groups.join("; ")
+}
+
+/// Each certificate, whether or not a listener needs it; none where none is configured.
+fn certificates(settings: &Settings) -> Vec<Finding> {
+    let found = match tls::certificates(&settings.tls) {
+        Ok(None) => Vec::new(),
+        Ok(Some(certificates)) => certificates.iter().map(certificate).collect(),
+        Err(error) => vec![Found::Bad(error.into())],
+    };
+    let findings = found.into_iter().map(|found| finding("certificate", found));
+    findings.collect()
+}
+
+fn certificate(certificate: &Certificate) -> Found {
+    let text = format!(
+        "{}: {} for {}, {} days left",
+        certificate.files().certificate.display(),
+        certificate.algorithm(),
+        certificate.names().join(" "),
+        days_left(certificate)
+    );
+    if expires_soon(certificate) {
+        Found::Fair(text)
+    } else {
+        Found::Good(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings::for_directory(PathBuf::from("."))
+    }
+
+    fn share(connections: usize) -> Share {
+        Share {
+            connections,
+            ..Share::wanted(&settings())
+        }
+    }
+
+    #[test]
+    fn fewer_connections_than_configured_are_told_with_the_remedy() {
+        let wanted = settings().limits.connections_per_core;
+        let good = descriptors(&settings(), share(wanted));
+        assert!(matches!(good, Found::Good(_)), "{good:?}");
+        match descriptors(&settings(), share(17)) {
+            Found::Fair(text) => {
+                assert!(text.starts_with("17 connections"), "{text}");
+                assert!(text.contains("RLIMIT_NOFILE"), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn suites_of_which_the_same_is_to_be_said_are_told_together() {
+        let text = kernel_tls_text(&KernelTls::none());
+        assert_eq!(text.matches("in user space").count(), 1, "{text}");
+        assert_eq!(text.matches("TLS_").count(), 3, "{text}");
+    }
+}

@@ -1,0 +1,66 @@
+//! `tidegate doctor`: what this host offers, and what tidegate will do about it.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tidegate_config::Settings;
+use tidegate_server::{Finding, Found, survey};
+
+use crate::chain;
+use crate::cli::DoctorArgs;
+
+/// Width of the topics.
+const TOPIC: usize = 12;
+
+/// Prints what was found, a line each; fails if the server would not start.
+pub(crate) fn examine(args: DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let settings = match args.config {
+        Some(file) => Settings::load(&file)?,
+        None => Settings::for_directory(PathBuf::from(".")),
+    };
+    let findings = survey(&settings);
+    let text: String = findings.iter().map(line).collect();
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| format!("cannot write to standard output: {error}"))?;
+    Ok(if findings.iter().any(is_bad) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn line(finding: &Finding) -> String {
+    let (grade, text) = match &finding.found {
+        Found::Good(text) => ("good", text.clone()),
+        Found::Fair(text) => ("fair", text.clone()),
+        Found::Bad(error) => ("bad", chain(error.as_ref())),
+    };
+    format!("{grade:<5} {:<TOPIC$} {text}\n", finding.topic)
+}
+
+fn is_bad(finding: &Finding) -> bool {
+    matches!(finding.found, Found::Bad(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_the_grade_the_topic_and_what_was_found() {
+        let good = Finding {
+            topic: "kernel",
+            found: Found::Good("6.1.0".to_owned()),
+        };
+        assert_eq!(line(&good), "good  kernel       6.1.0\n");
+        let bad = Finding {
+            topic: "certificate",
+            found: Found::Bad("a.pem: is gone".into()),
+        };
+        assert_eq!(line(&bad), "bad   certificate  a.pem: is gone\n");
+        assert!(is_bad(&bad) && !is_bad(&good));
+    }
+}
