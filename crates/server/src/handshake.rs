@@ -6,13 +6,14 @@
 
 use std::io;
 use std::mem;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, getpeername, recv};
 use tidegate_http::Status;
 use tidegate_tls::{Failed, Handshake, Progress};
 
@@ -49,7 +50,7 @@ pub(crate) async fn secure(mut connection: Connection, tls: Tls) -> Result<Conne
     if in_kernel && shaking.complete_record(&connection).await.is_err() {
         return Err(Closed);
     }
-    shaking.log(in_kernel);
+    shaking.log(&connection, in_kernel);
     let early = shaking.hand_over(&mut connection, in_kernel)?;
     connection.enter(Phase::Fresh);
     connection.take_early(early).await
@@ -138,20 +139,25 @@ impl Shaking {
         let _ = send_now(connection.socket(), &self.out, SendFlags::empty());
     }
 
-    fn log(&self, in_kernel: bool) {
-        if tracing::enabled!(tracing::Level::DEBUG)
-            && let Some(connected) = self.handshake.connected()
-        {
-            tracing::debug!(
-                version = ?connected.version,
-                suite = connected.suite,
-                server_name = connected.server_name.as_deref(),
-                resumed = connected.resumed,
-                client = connected.client,
-                in_kernel,
-                "handshake"
-            );
+    /// Logs who the client is, where it has said so by a certificate, and what was agreed on.
+    fn log(&self, connection: &Connection, in_kernel: bool) {
+        let Some(connected) = self.handshake.connected() else {
+            return;
+        };
+        if let Some(subject) = connected.client {
+            let peer = getpeername(connection.socket()).ok().flatten();
+            let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+            let peer = peer.map(tracing::field::display);
+            tracing::info!(peer, subject, "client certificate");
         }
+        tracing::debug!(
+            version = ?connected.version,
+            suite = connected.suite,
+            server_name = connected.server_name.as_deref(),
+            resumed = connected.resumed,
+            in_kernel,
+            "handshake"
+        );
     }
 
     /// Makes the connection one of TLS; the data that came with the handshake.
