@@ -27,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) io: Io,
     pub(crate) cache: Cache,
+    pub(crate) admin: Admin,
     pub(crate) tls: Tls,
     pub(crate) site: Vec<Spanned<Site>>,
 }
@@ -46,6 +47,12 @@ pub(crate) struct Listen {
     pub(crate) backlog: Field<Count>,
     pub(crate) tls: Field<bool>,
     pub(crate) https_redirect: Field<Count>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Admin {
+    pub(crate) listen: Field<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -26,6 +26,8 @@ pub struct Settings {
     pub io: Io,
     /// `[cache]`: what is kept of files.
     pub cache: Cache,
+    /// `[admin]`: where it is told how the server is.
+    pub admin: Admin,
     /// `[tls]`: what every listener with `tls = true` shows its clients.
     pub tls: Tls,
     /// `[[site]]`: what is served; at least one.
@@ -150,6 +152,15 @@ pub struct Cache {
     pub valid: Duration,
 }
 
+/// `[admin]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Admin {
+    /// `HOST:PORT` of health, readiness and metrics, as `listen.address` has it; empty: there is
+    /// none.
+    pub listen: String,
+}
+
 /// `[tls]`
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -240,6 +251,7 @@ impl Settings {
             limits: Limits::default(),
             io: Io::default(),
             cache: Cache::default(),
+            admin: Admin::default(),
             tls: Tls::default(),
             sites: vec![Site {
                 root,

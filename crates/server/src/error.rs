@@ -78,6 +78,9 @@ pub enum Error {
         /// The message of its panic, or what ended it.
         reason: String,
     },
+    /// The admin listener has no thread.
+    #[error("cannot start the thread of the admin listener")]
+    AdminThread(#[source] io::Error),
     /// Signals cannot be received.
     #[error("cannot set up signal handling")]
     Signals(#[source] io::Error),

@@ -4,6 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate_config::Settings;
 use tidegate_sendfile::LATE_FILES_MAX;
 
+use crate::admin;
 use crate::error::Error;
 
 /// Descriptors that belong to no connection: rings, eventfds, listeners, logs, and some to answer
@@ -61,14 +62,19 @@ pub(crate) fn share(settings: &Settings, shards: usize) -> Result<Share, Error> 
         .map_or(usize::MAX, |limit| {
             usize::try_from(limit).unwrap_or(usize::MAX)
         });
-    let needed = (reserved(settings) + SHARD_MIN) * shards;
+    let admin = if settings.admin.listen.is_empty() {
+        0
+    } else {
+        admin::DESCRIPTORS
+    };
+    let needed = admin + (reserved(settings) + SHARD_MIN) * shards;
     if descriptors < needed {
         return Err(Error::Descriptors {
             limit: descriptors,
             needed,
         });
     }
-    let share = divide(settings, descriptors / shards);
+    let share = divide(settings, (descriptors - admin) / shards);
     if share.connections < settings.limits.connections_per_core {
         tracing::info!(
             connections_per_core = share.connections,

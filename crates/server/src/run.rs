@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tidegate_config::Settings;
 
+use crate::admin::{self, Condition};
 use crate::error::Error;
 use crate::limits;
 use crate::listener::{Bound, Listener, listen_on};
@@ -63,6 +64,8 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&[Address])) -> Result<(), 
     // Before anything listens: plain HTTP must never answer where TLS is configured.
     let tls = Tls::of(&settings)?;
     let renewal = Renewal::of(tls.as_ref());
+    let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
+    let condition = Arc::new(Condition::new(acceptor));
     limits::raise();
     let abilities = tidegate_uring::probe().map_err(Error::Uring)?;
     let cores = cores::choose(&settings.server.cores)?;
@@ -74,6 +77,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&[Address])) -> Result<(), 
         .collect::<Result<Vec<Bound>, Error>>()?;
     let addresses = addresses(&settings, &bound);
     let mut listeners = by_shard(bound, cores.len());
+    admin::start(&settings.admin, &condition)?;
 
     let (sender, events) = channel();
     signals::forward(sender.clone())?;
@@ -101,7 +105,9 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&[Address])) -> Result<(), 
         spawn(seed, shard_control, sender.clone())?;
     }
     drop(sender);
-    supervise(&events, &controls, &renewal, || on_ready(&addresses))
+    supervise(&events, &controls, &renewal, &condition, || {
+        on_ready(&addresses);
+    })
 }
 
 fn addresses(settings: &Settings, bound: &[Bound]) -> Vec<Address> {
@@ -179,6 +185,7 @@ fn supervise(
     events: &Receiver<Event>,
     controls: &[OwnedFd],
     renewal: &Renewal,
+    condition: &Condition,
     on_ready: impl FnOnce(),
 ) -> Result<(), Error> {
     let mut on_ready = Some(on_ready);
@@ -192,12 +199,14 @@ fn supervise(
                 if starting == 0
                     && let Some(on_ready) = on_ready.take()
                 {
+                    condition.set_ready(!stopping);
                     on_ready();
                 }
             }
             Event::Stop => {
                 tracing::info!("{}", if stopping { "stopping now" } else { "stopping" });
                 stopping = true;
+                condition.set_ready(false);
                 controls.iter().for_each(notify);
             }
             Event::Reload => renewal.reload(),
@@ -263,7 +272,9 @@ mod tests {
             sender.send(event).unwrap();
         }
         let mut ready = 0;
-        let result = supervise(&receiver, &controls, &Renewal::of(None), || ready += 1);
+        let renewal = Renewal::of(None);
+        let condition = Condition::new(None);
+        let result = supervise(&receiver, &controls, &renewal, &condition, || ready += 1);
         let told = readers.iter().map(told).collect();
         Outcome {
             result,

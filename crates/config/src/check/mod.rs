@@ -10,7 +10,7 @@ use crate::document::Document;
 use crate::raw;
 use crate::rules::{self, DAY, count, duration, power_of_two, size};
 use crate::units::{Count, Size};
-use crate::{Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError};
+use crate::{Admin, Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError};
 
 mod report;
 mod sites;
@@ -28,13 +28,15 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
     let raw = document.typed()?;
     let mut report = Report::new(document);
     let with_certificates = !raw.tls.certificates.is_empty();
+    let mut addresses = BTreeMap::new();
     let settings = Settings {
         server: server(raw.server, &mut report),
-        listen: listen(raw.listen, with_certificates, &mut report),
+        listen: listen(raw.listen, with_certificates, &mut addresses, &mut report),
         timeouts: timeouts(raw.timeouts, &mut report),
         limits: limits(raw.limits, &mut report),
         io: io(raw.io, &mut report),
         cache: cache(raw.cache, &mut report),
+        admin: admin(raw.admin, &mut addresses, &mut report),
         tls: tls::tls(raw.tls, &mut report),
         sites: sites::sites(raw.site, &mut report),
     };
@@ -57,13 +59,17 @@ fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
     }
 }
 
-fn listen(raw: Vec<raw::Listen>, with_certificates: bool, report: &mut Report<'_>) -> Vec<Listen> {
+fn listen(
+    raw: Vec<raw::Listen>,
+    with_certificates: bool,
+    seen: &mut BTreeMap<String, usize>,
+    report: &mut Report<'_>,
+) -> Vec<Listen> {
     if raw.is_empty() {
         return vec![Listen::default()];
     }
-    let mut seen = BTreeMap::new();
     raw.into_iter()
-        .map(|entry| listen_one(entry, with_certificates, &mut seen, report))
+        .map(|entry| listen_one(entry, with_certificates, seen, report))
         .collect()
 }
 
@@ -79,9 +85,7 @@ fn listen_one(
     let speaks_tls = raw.tls.as_ref().is_some_and(|tls| *tls.get_ref());
     Listen {
         address: report.checked(raw.address, default.address, |text| {
-            let address = rules::address(text)?;
-            rules::not_seen(seen, &address, line)?;
-            Ok(address)
+            new_address(text, line, seen)
         }),
         backlog: report.checked(
             raw.backlog,
@@ -97,6 +101,30 @@ fn listen_one(
             Ok(tls)
         }),
         https_redirect: https_redirect(raw.https_redirect, speaks_tls, report),
+    }
+}
+
+/// An address on which nothing else of this configuration listens.
+fn new_address(
+    text: String,
+    line: usize,
+    seen: &mut BTreeMap<String, usize>,
+) -> Result<String, ValueError> {
+    let address = rules::address(text)?;
+    rules::not_seen(seen, &address, line)?;
+    Ok(address)
+}
+
+fn admin(raw: raw::Admin, seen: &mut BTreeMap<String, usize>, report: &mut Report<'_>) -> Admin {
+    let offset = raw.listen.as_ref().map(|typed| typed.span().start);
+    let line = report.line(offset.unwrap_or_default());
+    Admin {
+        listen: report.checked(raw.listen, Admin::default().listen, |text| {
+            if text.is_empty() {
+                return Ok(text);
+            }
+            new_address(text, line, seen)
+        }),
     }
 }
 
@@ -336,7 +364,6 @@ mod tests {
             ("[[listen]]\nproxy-protocol = 'off'", "2: listen.proxy-protocol: unknown key; the nearest known key is `"),
             ("[server]\nuser = ''", "2: server.user: unknown key; the nearest known key is `"),
             ("[limits]\nconnections-per-ip = 0", "2: limits.connections-per-ip: unknown key; the nearest known key is `limits.connections-per-core`"),
-            ("[admin]\nlisten = ''", "1: admin: unknown key; "),
             ("[access-log]\npath = ''", "1: access-log: unknown key; "),
             ("[tls]\nciphers = 'all'", "2: tls.ciphers: unknown key; "),
         ]);
@@ -401,6 +428,8 @@ mod tests {
             ("[server]\nsteering = 'rss'", "2: server.steering: `rss` is none of \"hash\", \"cpu\""),
             ("[server]\ngraceful-timeout = '25h'", "2: server.graceful-timeout: 25h is outside 0s to 24h: "),
             ("[server]\ngraceful-timeout = 'soon'", "2: server.graceful-timeout: `soon` is not a duration: "),
+            ("[admin]\nlisten = '9900'", "2: admin.listen: `9900` has no port: "),
+            ("[[listen]]\naddress = 'h:1'\n[admin]\nlisten = 'h:1'", "4: admin.listen: h:1 is listened on already, by line 2"),
             ("[[listen]]\nbacklog = 0", "2: listen.backlog: 0 is outside 1 to 65535: "),
             ("[[listen]]\nbacklog = 65536", "2: listen.backlog: 65536 is outside 1 to 65535: "),
             ("[[listen]]\naddress = ''", "2: listen.address: `` has no port: "),
@@ -587,6 +616,7 @@ mod tests {
         changed.server.cores = Cores::List(vec![4]);
         changed.server.steering = Steering::Cpu;
         changed.listen.push("[::1]:0".parse().unwrap());
+        changed.admin.listen = "127.0.0.1:9900".to_owned();
         changed.timeouts.linger = Duration::from_millis(1);
         changed.sites[0].index.clear();
         changed.sites[0]

@@ -1,0 +1,316 @@
+//! The admin listener: whether the server is well, and what Prometheus collects of it.
+//!
+//! It is for those who run the server, a handful of requests a minute, on threads of its own with
+//! blocking calls: nothing that is asked here costs a shard anything. It speaks plain HTTP, one
+//! request a connection.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use tidegate_config::Admin;
+use tidegate_http::{
+    Head, HttpDate, Limits, Method, ResponseHead, Status, TextResponse, Version, parse, write_field,
+};
+use tidegate_tls::{Acceptor, Certificate};
+
+use crate::error::Error;
+
+/// Connections at a time; more are closed at once, for a client that holds them open is not one
+/// that this is for.
+const CONNECTIONS_MAX: usize = 8;
+
+/// Descriptors that it uses.
+pub(crate) const DESCRIPTORS: usize = 1 + CONNECTIONS_MAX;
+
+/// How long a connection may take, from when it is accepted to the last byte of the answer.
+const CONNECTION_TIME: Duration = Duration::from_secs(5);
+
+/// How long accepting rests when the system has no descriptor or memory for a connection.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// What `/metrics` is (`OpenMetrics` 1.0).
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is told about the server.
+pub(crate) struct Condition {
+    /// It serves, and was not told to stop.
+    is_ready: AtomicBool,
+    tls: Option<Acceptor>,
+}
+
+impl Condition {
+    /// Of a server that does not serve yet, with what its TLS listeners accept by.
+    pub(crate) fn new(tls: Option<Acceptor>) -> Self {
+        Self {
+            is_ready: AtomicBool::new(false),
+            tls,
+        }
+    }
+
+    /// Whether the server serves, from now on.
+    pub(crate) fn set_ready(&self, is_ready: bool) {
+        self.is_ready.store(is_ready, Ordering::Relaxed);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed)
+    }
+}
+
+/// Listens as `admin` says, if it does, and answers until the process ends.
+pub(crate) fn start(admin: &Admin, condition: &Arc<Condition>) -> Result<(), Error> {
+    if admin.listen.is_empty() {
+        return Ok(());
+    }
+    let failed = |source| Error::Listen {
+        address: admin.listen.clone(),
+        source,
+    };
+    let listener = TcpListener::bind(&admin.listen).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let condition = Arc::clone(condition);
+    let thread = thread::Builder::new().name("admin".to_owned());
+    thread
+        .spawn(move || accept(&listener, &condition))
+        .map_err(Error::AdminThread)?;
+    tracing::info!("admin on http://{address}");
+    Ok(())
+}
+
+/// Gives each connection a thread. Those under way share `places`, which is how they are counted.
+fn accept(listener: &TcpListener, condition: &Arc<Condition>) {
+    let places = Arc::new(());
+    loop {
+        let (client, peer) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "no connection to the admin listener");
+                thread::sleep(ACCEPT_REST);
+                continue;
+            }
+        };
+        if Arc::strong_count(&places) > CONNECTIONS_MAX {
+            tracing::warn!(%peer, "too many connections to the admin listener");
+            continue;
+        }
+        let (condition, place) = (Arc::clone(condition), Arc::clone(&places));
+        let thread = thread::Builder::new().name("admin-client".to_owned());
+        let spawned = thread.spawn(move || {
+            talk(client, peer, &condition);
+            drop(place);
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "no thread for a connection to the admin listener");
+        }
+    }
+}
+
+/// Answers one request.
+fn talk(mut client: TcpStream, peer: SocketAddr, condition: &Condition) {
+    let until = Instant::now() + CONNECTION_TIME;
+    let answered = receive(&mut client, until).and_then(|received| {
+        let answer = answer(&received, condition);
+        client.set_write_timeout(Some(time_left(until)?))?;
+        client.write_all(&answer)
+    });
+    if let Err(error) = answered {
+        tracing::debug!(%error, %peer, "no answer from the admin listener");
+    }
+}
+
+/// What the client sends, up to the end of a head or to where it is certain that it is none.
+fn receive(client: &mut TcpStream, until: Instant) -> io::Result<Vec<u8>> {
+    let mut received = Vec::new();
+    let mut piece = [0; 1024];
+    while let Ok(None) = parse(&received, &Limits::default()) {
+        client.set_read_timeout(Some(time_left(until)?))?;
+        match client.read(&mut piece)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => received.extend_from_slice(&piece[..count]),
+        }
+    }
+    Ok(received)
+}
+
+fn time_left(until: Instant) -> io::Result<Duration> {
+    match until.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+        left => Ok(left),
+    }
+}
+
+/// The response to the request in `received`.
+fn answer(received: &[u8], condition: &Condition) -> Vec<u8> {
+    match parse(received, &Limits::default()) {
+        Ok(Some(head)) => answer_head(&head, condition),
+        Ok(None) => said(Status::BAD_REQUEST, Method::Get),
+        Err(error) => said(error.status(), Method::Get),
+    }
+}
+
+fn answer_head(head: &Head<'_>, condition: &Condition) -> Vec<u8> {
+    let method = head.method;
+    if !matches!(method, Method::Get | Method::Head) {
+        return said(Status::METHOD_NOT_ALLOWED, method);
+    }
+    match head.target.path() {
+        "/healthz" => said(Status::OK, method),
+        "/readyz" if condition.is_ready() => said(Status::OK, method),
+        "/readyz" => said(Status::SERVICE_UNAVAILABLE, method),
+        "/metrics" => measured(&metrics(condition), method),
+        _ => said(Status::NOT_FOUND, method),
+    }
+}
+
+/// A status, in words.
+fn said(status: Status, method: Method) -> Vec<u8> {
+    let mut out = Vec::new();
+    let response = TextResponse {
+        status,
+        date: &HttpDate::new(SystemTime::now()),
+        version: Version::Http11,
+        persistent: false,
+        with_body: method != Method::Head,
+        fields: b"Cache-Control: no-store\r\n",
+    };
+    response.write(&mut out);
+    out
+}
+
+fn measured(metrics: &str, method: Method) -> Vec<u8> {
+    let mut fields = Vec::new();
+    write_field(&mut fields, "Content-Type", METRICS_TYPE);
+    write_field(&mut fields, "Cache-Control", "no-store");
+    let head = ResponseHead {
+        status: Status::OK,
+        date: &HttpDate::new(SystemTime::now()),
+        persistent: false,
+        version: Version::Http11,
+        content_length: Some(metrics.len() as u64),
+        fields: &fields,
+    };
+    let mut out = Vec::new();
+    head.write(&mut out);
+    if method != Method::Head {
+        out.extend_from_slice(metrics.as_bytes());
+    }
+    out
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    file: String,
+    /// The names it is for, with spaces between.
+    names: String,
+}
+
+/// What Prometheus collects, in its text format.
+fn metrics(condition: &Condition) -> String {
+    let mut registry = Registry::with_prefix("tidegate");
+    let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "What is running", version);
+    let ready: Gauge = Gauge::default();
+    ready.set(condition.is_ready().into());
+    let help = "1 while the server serves and was not told to stop";
+    registry.register("ready", help, ready);
+    if let Some(tls) = &condition.tls {
+        let expiry = Family::<CertificateLabels, Gauge>::default();
+        for certificate in tls.certificates().iter() {
+            let time = expiry.get_or_create(&labels(certificate));
+            time.set(unix_seconds(certificate.not_after()));
+        }
+        let help = "When the first certificate of the chain expires, since 1970";
+        let name = "certificate_expiry_timestamp";
+        registry.register_with_unit(name, help, Unit::Seconds, expiry);
+    }
+    let mut metrics = String::new();
+    // Only a writer that fails makes it fail, and a string does not.
+    text::encode(&mut metrics, &registry).expect("text is written to memory");
+    metrics
+}
+
+fn labels(certificate: &Certificate) -> CertificateLabels {
+    CertificateLabels {
+        file: certificate.files().certificate.display().to_string(),
+        names: certificate.names().join(" "),
+    }
+}
+
+/// Whole seconds since 1970; zero for what was before.
+fn unix_seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(request: &str, condition: &Condition) -> String {
+        String::from_utf8(answer(request.as_bytes(), condition)).unwrap()
+    }
+
+    fn get(path: &str, condition: &Condition) -> String {
+        asked(
+            &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"),
+            condition,
+        )
+    }
+
+    #[test]
+    fn it_is_ready_when_it_was_said_to_be() {
+        let condition = Condition::new(None);
+        assert!(get("/healthz", &condition).starts_with("HTTP/1.1 200 "));
+        assert!(get("/readyz", &condition).starts_with("HTTP/1.1 503 "));
+        condition.set_ready(true);
+        assert!(get("/readyz", &condition).starts_with("HTTP/1.1 200 "));
+        assert!(get("/metrics", &condition).contains("\ntidegate_ready 1\n"));
+        condition.set_ready(false);
+        assert!(get("/readyz", &condition).starts_with("HTTP/1.1 503 "));
+        assert!(get("/metrics", &condition).contains("\ntidegate_ready 0\n"));
+    }
+
+    #[test]
+    fn what_is_not_asked_rightly_is_refused() {
+        let condition = Condition::new(None);
+        for (request, status) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+            (
+                "POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+                405,
+            ),
+            ("GET /metrics HTTP/1.1\r\n\r\n", 400),
+            ("\x16\x03\x01\r\n\r\n", 400),
+        ] {
+            let answer = asked(request, &condition);
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{answer}"
+            );
+            assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_head_has_the_length_and_no_body() {
+        let condition = Condition::new(None);
+        let whole = get("/metrics", &condition);
+        let (_, body) = whole.split_once("\r\n\r\n").unwrap();
+        assert!(body.ends_with("# EOF\n"), "{body}");
+        let head = asked("HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n", &condition);
+        assert!(head.ends_with("\r\n\r\n"), "{head}");
+        assert!(
+            head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())),
+            "{head}"
+        );
+    }
+}
