@@ -177,7 +177,11 @@ impl Shaking {
             })?;
             Session::Kernel(Box::new(session))
         } else {
-            Session::User(self.handshake.into_user())
+            let session = self.handshake.into_user().map_err(|error| {
+                tracing::error!(%error, "no session after a handshake");
+                Closed
+            })?;
+            Session::User(session)
         };
         let recv = connection.shard.ring.recv(&socket);
         connection.link = Link::Secure(Box::new(Secure::new(recv, session, ended)));

@@ -154,7 +154,7 @@ fn session(acceptor: &Acceptor, config: &Arc<ClientConfig>) -> (UserSession, Cli
             client.process_new_packets().expect("handshake");
         }
         if progress == Progress::Finished && !client.is_handshaking() {
-            return (handshake.into_user(), client);
+            return (handshake.into_user().expect("keys"), client);
         }
     }
 }

@@ -199,13 +199,15 @@ impl Handshake {
         KernelSession::install(socket, connection, &secrets)
     }
 
-    /// Goes on in user space. It must be finished, which is the caller's to have seen.
-    pub fn into_user(self) -> UserSession {
-        debug_assert!(
-            self.phase == Phase::Finished,
-            "the handshake is not finished"
-        );
+    /// Goes on in user space. It must be finished and all that was to be sent must have been;
+    /// otherwise rustls' error says so.
+    pub fn into_user(self) -> Result<UserSession, rustls::Error> {
         UserSession::new(self.connection, self.input)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn into_connection(self) -> UnbufferedServerConnection {
+        self.connection
     }
 
     fn take(&mut self, received: &[u8], out: &mut Vec<u8>) -> Result<Progress, Failed> {

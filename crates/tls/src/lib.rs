@@ -33,10 +33,13 @@ mod acceptor;
 mod certificates;
 mod handshake;
 pub mod kernel;
+mod protection;
 mod records;
 mod resolver;
 mod settings;
 mod user;
+mod user12;
+mod user13;
 
 pub use acceptor::{Acceptor, Error};
 pub use certificates::{Certificate, CertificateError, Certificates, Reason};

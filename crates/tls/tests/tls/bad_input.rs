@@ -149,7 +149,7 @@ fn closed_right_after_the_handshake() {
         .feed(&client_output(&mut client), &mut out)
         .unwrap();
     assert!(handshake.is_closed());
-    let mut session = handshake.into_user();
+    let mut session = handshake.into_user().unwrap();
     session.close(&mut out).unwrap();
     assert!(!out.is_empty());
 }

@@ -45,7 +45,7 @@ fn in_pieces_of_every_size() {
     for piece in [1, 2, 3, 5, 7, 100] {
         let mut client = connect(&config, "localhost");
         let handshake = shake_in_pieces(&acceptor, &mut client, piece).unwrap();
-        exchange(&mut handshake.into_user(), &mut client, b"whole");
+        exchange(&mut handshake.into_user().unwrap(), &mut client, b"whole");
     }
 }
 
@@ -114,7 +114,7 @@ fn data_that_comes_with_the_last_record_of_the_handshake_is_kept() {
     assert_eq!(handshake.missing(), 0);
     assert_eq!(handshake.take_plaintext(), b"GET /2 HTTP/1.1\r\n\r\n");
     client_input(&mut client, &out).unwrap();
-    exchange(&mut handshake.into_user(), &mut client, b"answer");
+    exchange(&mut handshake.into_user().unwrap(), &mut client, b"answer");
 }
 
 #[test]

@@ -230,7 +230,7 @@ pub(crate) fn session(
     let mut client = connect(config, "localhost");
     let handshake = shake(acceptor, &mut client).unwrap();
     let connected = handshake.connected().unwrap();
-    (handshake.into_user(), client, connected)
+    (handshake.into_user().unwrap(), client, connected)
 }
 
 /// `bytes` to the client and back, each way in one call; panics if they come out different.

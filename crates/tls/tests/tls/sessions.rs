@@ -203,7 +203,7 @@ fn explicit_nonces_of_tls_1_2_never_repeat() {
     // The server's encrypted records begin after its ChangeCipherSpec: Finished is the first.
     let change = [20, 3, 3, 0, 1, 1];
     let start = wire.windows(6).position(|window| window == change).unwrap() + change.len();
-    let mut session = handshake.into_user();
+    let mut session = handshake.into_user().unwrap();
     for size in [1, 100, 16384, 200_000] {
         session.encrypt(&pattern(size), &mut wire).unwrap();
     }

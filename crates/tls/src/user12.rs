@@ -1,0 +1,122 @@
+//! TLS 1.2 after the handshake: its records are rustls'.
+
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncryptError, UnbufferedStatus};
+
+use crate::records::{self, State};
+use crate::user::{Incoming, UserError};
+
+/// A header, an explicit nonce (AES-GCM) and a tag: the most that a record adds to its data.
+pub(crate) const OVERHEAD_BYTES: usize = 5 + 8 + 16;
+
+/// The records of one connection of TLS 1.2.
+pub(crate) struct Session {
+    connection: UnbufferedServerConnection,
+    /// The start of a record whose rest is still to come.
+    input: Vec<u8>,
+    failed: bool,
+}
+
+impl Session {
+    pub(crate) fn new(connection: UnbufferedServerConnection, mut input: Vec<u8>) -> Self {
+        input.shrink_to_fit();
+        Self {
+            connection,
+            input,
+            failed: false,
+        }
+    }
+
+    /// See [`UserSession::decrypt`](crate::UserSession::decrypt).
+    pub(crate) fn decrypt(
+        &mut self,
+        received: &mut [u8],
+        plaintext: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<Incoming, UserError> {
+        if self.failed {
+            return Err(UserError::Ended);
+        }
+        let processed = if self.input.is_empty() {
+            let processed = records::process(&mut self.connection, received, plaintext, out);
+            self.input.extend_from_slice(&received[processed.used..]);
+            processed
+        } else {
+            self.input.extend_from_slice(received);
+            let processed = records::process(&mut self.connection, &mut self.input, plaintext, out);
+            self.input.drain(..processed.used);
+            if self.input.is_empty() {
+                self.input = Vec::new();
+            }
+            processed
+        };
+        self.failed = processed.state.is_err();
+        processed.state?;
+        Ok(if processed.peer_closed {
+            Incoming::Closed
+        } else {
+            Incoming::Data
+        })
+    }
+
+    /// Encrypts `plain` into as few records as it takes, at the start of `out`: how many bytes.
+    pub(crate) fn encrypt_into(
+        &mut self,
+        plain: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, UserError> {
+        self.write(out, |traffic, out| traffic.encrypt(plain, out))
+    }
+
+    /// Writes close_notify to the start of `out`: how many bytes.
+    pub(crate) fn close_into(&mut self, out: &mut [u8]) -> Result<usize, UserError> {
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method itself is for one lifetime only"
+        )]
+        self.write(out, |traffic, out| traffic.queue_close_notify(out))
+    }
+
+    /// Gets to where rustls lets data be written and has `write` do it.
+    fn write(
+        &mut self,
+        out: &mut [u8],
+        write: impl FnOnce(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
+    ) -> Result<usize, UserError> {
+        if self.failed {
+            return Err(UserError::Ended);
+        }
+        // Whatever is to be sent first (rustls sends little of its own accord).
+        let mut first = Vec::new();
+        let mut unexpected = Vec::new();
+        let processed = records::process(
+            &mut self.connection,
+            &mut self.input,
+            &mut unexpected,
+            &mut first,
+        );
+        self.input.drain(..processed.used);
+        if processed.state? == State::Closed {
+            return Err(UserError::Ended);
+        }
+        let Some((head, rest)) = out.split_at_mut_checked(first.len()) else {
+            return Err(UserError::TooSmall {
+                required: first.len(),
+            });
+        };
+        head.copy_from_slice(&first);
+        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut self.input);
+        let ConnectionState::WriteTraffic(mut traffic) = state? else {
+            return Err(UserError::Ended);
+        };
+        match write(&mut traffic, rest) {
+            Ok(written) => Ok(first.len() + written),
+            Err(EncryptError::InsufficientSize(size)) => Err(UserError::TooSmall {
+                required: first.len() + size.required_size,
+            }),
+            Err(EncryptError::EncryptExhausted) => Err(UserError::Ended),
+        }
+    }
+}
+
+type Traffic<'c> = rustls::unbuffered::WriteTraffic<'c, rustls::server::ServerConnectionData>;

@@ -1,0 +1,368 @@
+//! TLS 1.3 after the handshake, in user space: data is encrypted from where it lies to where it is
+//! sent from. rustls has made the keys, and makes the next ones when they are changed
+//! ([`rustls::kernel`], the same seam as for kTLS).
+
+use std::mem;
+
+use rustls::kernel::KernelConnection;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::{AlertDescription, Error, InvalidMessage, PeerMisbehaved};
+
+use crate::protection::{ALERT, DATA, Flaw, HANDSHAKE, Key, OVERHEAD_BYTES, next_record};
+use crate::user::{Incoming, RECORD_PLAINTEXT_BYTES_MAX, UserError};
+
+/// Alert levels (RFC 8446 section 6).
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+
+/// A KeyUpdate message but for its last byte, `request_update` (section 4.6.3).
+const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
+
+/// How many key updates are accepted from one client, as in the kernel's case.
+const KEY_UPDATES_MAX: u8 = 32;
+
+/// The records of one connection of TLS 1.3.
+pub(crate) struct Session {
+    connection: KernelConnection<ServerConnectionData>,
+    send: Key,
+    receive: Key,
+    /// The start of a record whose rest is still to come; less than a record.
+    input: Vec<u8>,
+    /// Records after which the key we send with is changed.
+    records_max: u64,
+    key_updates: u8,
+    /// The client asked for a KeyUpdate.
+    owes_key_update: bool,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// We have sent close_notify.
+    Closed,
+    /// An alert has ended the connection, the client's or ours.
+    Failed,
+}
+
+/// What the client did wrong, and the alert that says so; none answers an alert.
+struct Broken(Option<AlertDescription>, Error);
+
+impl Session {
+    pub(crate) fn new(
+        connection: UnbufferedServerConnection,
+        mut input: Vec<u8>,
+    ) -> Result<Self, Error> {
+        let (secrets, connection) = connection.dangerous_into_kernel_connection()?;
+        let suite = connection.negotiated_cipher_suite();
+        let common = suite.tls13().map(|suite| &suite.common);
+        input.shrink_to_fit();
+        Ok(Self {
+            send: Key::new(secrets.tx.0, &secrets.tx.1)?,
+            receive: Key::new(secrets.rx.0, &secrets.rx.1)?,
+            records_max: common.map_or(0, |common| common.confidentiality_limit),
+            connection,
+            input,
+            key_updates: 0,
+            owes_key_update: false,
+            phase: Phase::Open,
+        })
+    }
+
+    /// See [`UserSession::decrypt`](crate::UserSession::decrypt).
+    pub(crate) fn decrypt(
+        &mut self,
+        received: &mut [u8],
+        plaintext: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<Incoming, UserError> {
+        if self.phase == Phase::Failed {
+            return Err(UserError::Ended);
+        }
+        let mut joined = mem::take(&mut self.input);
+        let input = if joined.is_empty() {
+            received
+        } else {
+            joined.extend_from_slice(received);
+            &mut joined
+        };
+        self.take_records(input, plaintext)
+            .map_err(|broken| self.fail(broken, out))
+    }
+
+    /// Encrypts `plain` into as few records as it takes, at the start of `out`: how many bytes.
+    pub(crate) fn encrypt_into(
+        &mut self,
+        plain: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, UserError> {
+        self.write(DATA, plain, out)
+    }
+
+    /// Writes close_notify to the start of `out`: how many bytes.
+    pub(crate) fn close_into(&mut self, out: &mut [u8]) -> Result<usize, UserError> {
+        let alert = [WARNING, AlertDescription::CloseNotify.into()];
+        let written = self.write(ALERT, &alert, out)?;
+        self.phase = Phase::Closed;
+        Ok(written)
+    }
+
+    /// Takes the whole records of `input`, and keeps what is left.
+    fn take_records(
+        &mut self,
+        mut input: &mut [u8],
+        plaintext: &mut Vec<u8>,
+    ) -> Result<Incoming, Broken> {
+        while let Some(length) = next_record(input)? {
+            let (record, rest) = input.split_at_mut(length);
+            if self.take_record(record, plaintext)? == Incoming::Closed {
+                // Nothing that follows has a meaning.
+                return Ok(Incoming::Closed);
+            }
+            input = rest;
+        }
+        self.input.extend_from_slice(input);
+        Ok(Incoming::Data)
+    }
+
+    fn take_record(
+        &mut self,
+        record: &mut [u8],
+        plaintext: &mut Vec<u8>,
+    ) -> Result<Incoming, Broken> {
+        match self.receive.open(record)? {
+            (DATA, data) => plaintext.extend_from_slice(data),
+            (ALERT, &[_, description]) => return heed(description.into()),
+            (HANDSHAKE, [start @ .., request @ 0..=1]) if start == KEY_UPDATE => {
+                self.follow_key_update(*request == 1)?;
+            }
+            _ => return Err(unexpected()),
+        }
+        Ok(Incoming::Data)
+    }
+
+    fn follow_key_update(&mut self, requested: bool) -> Result<(), Broken> {
+        self.key_updates += 1;
+        if self.key_updates > KEY_UPDATES_MAX {
+            let error = Error::PeerMisbehaved(PeerMisbehaved::TooManyKeyUpdateRequests);
+            return Err(Broken(Some(AlertDescription::UnexpectedMessage), error));
+        }
+        let updated = self.connection.update_rx_secret();
+        let key = updated.and_then(|(sequence, secrets)| Key::new(sequence, &secrets));
+        self.receive = key.map_err(|error| Broken(Some(AlertDescription::InternalError), error))?;
+        self.owes_key_update |= requested;
+        Ok(())
+    }
+
+    /// Writes `plain` in records of type `kind`, behind a KeyUpdate if one is due.
+    fn write(&mut self, kind: u8, plain: &[u8], out: &mut [u8]) -> Result<usize, UserError> {
+        if self.phase != Phase::Open {
+            return Err(UserError::Ended);
+        }
+        let records = plain.len().div_ceil(RECORD_PLAINTEXT_BYTES_MAX);
+        let worn = self.send.sequence() + records as u64 >= self.records_max;
+        let is_due = self.owes_key_update || worn;
+        let key_update = if is_due {
+            KEY_UPDATE.len() + 1 + OVERHEAD_BYTES
+        } else {
+            0
+        };
+        let required = key_update + plain.len() + records * OVERHEAD_BYTES;
+        if out.len() < required {
+            return Err(UserError::TooSmall { required });
+        }
+        let mut written = 0;
+        if is_due {
+            written += self.update_key(out)?;
+        }
+        for piece in plain.chunks(RECORD_PLAINTEXT_BYTES_MAX) {
+            written += self.send.seal(kind, piece, &mut out[written..])?;
+        }
+        Ok(written)
+    }
+
+    /// Writes a KeyUpdate and changes the key that we send with.
+    fn update_key(&mut self, out: &mut [u8]) -> Result<usize, Error> {
+        let [kind, a, b, c] = KEY_UPDATE;
+        let written = self.send.seal(HANDSHAKE, &[kind, a, b, c, 0], out)?;
+        let (sequence, secrets) = self.connection.update_tx_secret()?;
+        self.send = Key::new(sequence, &secrets)?;
+        self.owes_key_update = false;
+        Ok(written)
+    }
+
+    /// Ends the session, by an alert unless the client did.
+    fn fail(&mut self, Broken(alert, error): Broken, out: &mut Vec<u8>) -> UserError {
+        if let (Some(alert), Phase::Open) = (alert, self.phase) {
+            let mut record = [0; 2 + OVERHEAD_BYTES];
+            if self
+                .send
+                .seal(ALERT, &[FATAL, alert.into()], &mut record)
+                .is_ok()
+            {
+                out.extend_from_slice(&record);
+            }
+        }
+        self.phase = Phase::Failed;
+        error.into()
+    }
+}
+
+/// What an alert says.
+fn heed(description: AlertDescription) -> Result<Incoming, Broken> {
+    match description {
+        AlertDescription::CloseNotify => Ok(Incoming::Closed),
+        // close_notify follows (section 6.1).
+        AlertDescription::UserCanceled => Ok(Incoming::Data),
+        other => Err(Broken(None, Error::AlertReceived(other))),
+    }
+}
+
+fn unexpected() -> Broken {
+    let error = Error::InvalidMessage(InvalidMessage::UnexpectedMessage("after the handshake"));
+    Broken(Some(AlertDescription::UnexpectedMessage), error)
+}
+
+impl From<Flaw> for Broken {
+    fn from(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::Type => unexpected(),
+            Flaw::Length => Self(
+                Some(AlertDescription::RecordOverflow),
+                Error::PeerSentOversizedRecord,
+            ),
+            Flaw::Seal => Self(Some(AlertDescription::BadRecordMac), Error::DecryptError),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+
+    use rcgen::generate_simple_self_signed;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    use super::*;
+    use crate::{Acceptor, CertificateFiles, Handshake, Progress, Settings};
+
+    fn client_output(client: &mut ClientConnection) -> Vec<u8> {
+        let mut sent = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut sent).unwrap();
+        }
+        sent
+    }
+
+    fn client_read(client: &mut ClientConnection, mut bytes: &[u8]) -> Vec<u8> {
+        let mut read = Vec::new();
+        while !bytes.is_empty() {
+            client.read_tls(&mut bytes).unwrap();
+            client.process_new_packets().unwrap();
+            // Would block at its end.
+            let _ = client.reader().read_to_end(&mut read);
+        }
+        read
+    }
+
+    /// A session and its client.
+    fn connected() -> (Session, ClientConnection) {
+        let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let files = CertificateFiles {
+            certificate: directory.path().join("pem"),
+            key: directory.path().join("key"),
+        };
+        std::fs::write(&files.certificate, made.cert.pem()).unwrap();
+        std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        let acceptor = Acceptor::new(Settings::new(vec![files])).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "localhost".try_into().unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut handshake = Handshake::new(&acceptor).unwrap();
+        loop {
+            let mut out = Vec::new();
+            let progress = handshake.feed(&client_output(&mut client), &mut out);
+            client_read(&mut client, &out);
+            if progress.unwrap() == Progress::Finished {
+                return (
+                    Session::new(handshake.into_connection(), Vec::new()).unwrap(),
+                    client,
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_changed_before_it_is_worn() {
+        let (mut session, mut client) = connected();
+        session.records_max = session.send.sequence() + 3;
+        let mut out = vec![0; 1 << 16];
+        for changes in [false, false, true, false] {
+            let before = session.send.sequence();
+            let written = session.encrypt_into(b"text", &mut out).unwrap();
+            assert_eq!(session.send.sequence() < before, changes);
+            assert_eq!(client_read(&mut client, &out[..written]), b"text");
+        }
+    }
+
+    #[test]
+    fn the_records_of_one_piece_are_counted_together() {
+        let (mut session, mut client) = connected();
+        session.records_max = session.send.sequence() + 3;
+        let plain = vec![7; 3 * RECORD_PLAINTEXT_BYTES_MAX];
+        let mut out = vec![0; 1 << 16];
+        let written = session.encrypt_into(&plain, &mut out).unwrap();
+        assert_eq!(session.send.sequence(), 3, "with a new key");
+        assert_eq!(client_read(&mut client, &out[..written]), plain);
+    }
+
+    #[test]
+    fn a_client_that_changes_its_keys_without_end_is_refused() {
+        let (mut session, mut client) = connected();
+        let (mut plaintext, mut out) = (Vec::new(), Vec::new());
+        for _ in 0..KEY_UPDATES_MAX {
+            client.refresh_traffic_keys().unwrap();
+            let mut sent = client_output(&mut client);
+            session
+                .decrypt(&mut sent, &mut plaintext, &mut out)
+                .unwrap();
+        }
+        client.refresh_traffic_keys().unwrap();
+        client.writer().write_all(b"text").unwrap();
+        let mut sent = client_output(&mut client);
+        session
+            .decrypt(&mut sent, &mut plaintext, &mut out)
+            .unwrap_err();
+        assert!(plaintext.is_empty());
+        assert_eq!(out.len(), 2 + OVERHEAD_BYTES);
+    }
+
+    #[test]
+    fn an_alert_is_not_answered_and_one_that_warns_ends_nothing() {
+        assert_eq!(
+            heed(AlertDescription::CloseNotify).ok(),
+            Some(Incoming::Closed)
+        );
+        assert_eq!(
+            heed(AlertDescription::UserCanceled).ok(),
+            Some(Incoming::Data)
+        );
+        let Err(broken) = heed(AlertDescription::BadCertificate) else {
+            panic!("a fatal alert ends the session");
+        };
+        let (mut session, _client) = connected();
+        let mut out = Vec::new();
+        session.fail(broken, &mut out);
+        assert!(out.is_empty());
+        assert!(matches!(
+            session.encrypt_into(b"", &mut out),
+            Err(UserError::Ended)
+        ));
+    }
+}
