@@ -161,7 +161,7 @@ select_available() {
 verify_servers() {
     local server servers=()
     for server in "${SERVERS[@]}"; do
-        if verify_server "$server"; then
+        if verify_server "$server" && verify_secure "$server"; then
             servers+=("$server")
         else
             warn "$server does not serve the files as they are; going on without it (see $OUT/log/$server.log)"
@@ -169,6 +169,20 @@ verify_servers() {
     done
     SERVERS=("${servers[@]}")
     [[ ${#SERVERS[@]} -gt 0 && ${#CASES[@]} -gt 0 ]] || die "nothing left to measure"
+}
+
+# The same with TLS, where that is measured.
+verify_secure() {
+    local case status=0
+    for case in "${CASES[@]}"; do
+        if is_secure "$case" && takes_part "$1" "$case"; then
+            SECURE=yes
+            verify_server "$1" || status=1
+            SECURE=no
+            break
+        fi
+    done
+    return "$status"
 }
 
 # The first line of raw.jsonl: what was run, with what, where and when.
@@ -201,6 +215,9 @@ run_rounds() {
 }
 
 run_sample() {
+    takes_part "$2" "$1" || return 0
+    SECURE=no
+    ! is_secure "$1" || SECURE=yes
     if start_server "$2"; then
         run_case "$@" || warn "$2 failed in $1, round $3 (see $OUT/log/$2.log)"
         stop_server
@@ -233,6 +250,7 @@ main() {
     trap clean_up EXIT
     trap 'exit 130' INT TERM
     RUN=$(mktemp -d)
+    ! type -P openssl >/dev/null || make_certificate
     make_tree
     TREE=$(cd "$TREE" && pwd)
     find_cgroups

@@ -67,10 +67,20 @@ KINDS = {
     "404": ("404: a file that is not there, 64 connections", "404"),
     "mixed": ("A mixed trace, 64 connections, on a tree larger than the page cache", "mixed"),
 }
+# The same with TLS 1.3: the cipher is AES-128-GCM, the key exchange X25519, the certificate's key P-256.
+TLS = {
+    "tls-1k": ("TLS: 1 KiB, 64 connections", "1 KiB"),
+    "tls-64k": ("TLS: 64 KiB, 64 connections", "64 KiB"),
+    "tls-1m": ("TLS: 1 MiB, 16 connections", "1 MiB"),
+    "tls-100m": ("TLS: 100 MiB, 4 connections, dropped when they are decrypted", "100 MiB"),
+    "tls-handshake": ("TLS: 1 KiB, a full handshake for each request", "full handshake"),
+    "tls-resumed": ("TLS: 1 KiB, a session resumed for each request", "resumed"),
+}
 MEMORY = {
     "idle": ("5 000 idle keep-alive connections", "idle"),
     "active": ("1 000 connections that take 32 KiB of 100 MiB every 50 ms", "downloading slowly"),
     "stalled": ("1 000 connections that asked for 100 MiB and read nothing", "stalled"),
+    "tls-idle": ("TLS: 1 000 idle keep-alive connections", "idle, TLS"),
 }
 
 # Ticks of 10 ms make some hundredths of a core of error in a second.
@@ -151,6 +161,7 @@ CPU_PER_GB = ("CPU per GB, s", per("cpu_ns", "bytes"))
 P99 = ("p99, ms", p99_ms)
 PER_CONNECTION = ("resident bytes per connection", field("bytes_per_connection"))
 AIO = ("nginx-aio",)
+NGINX = ("nginx",)
 
 # What tidegate is compared in: case, phase, measure (less is better), the
 # target for its ratio to the best peer if there is one, and the peers if not all.
@@ -176,6 +187,13 @@ VERDICTS = [
     ("idle", "alone", PER_CONNECTION, 0.60),
     ("active", "alone", PER_CONNECTION, None),
     ("stalled", "alone", PER_CONNECTION, None),
+    ("tls-1k", "alone", CPU_PER_REQUEST, 0.95),
+    ("tls-64k", "alone", CPU_PER_REQUEST, 0.85),
+    ("tls-1m", "alone", CPU_PER_REQUEST, 0.70),
+    ("tls-100m", "alone", CPU_PER_GB, 0.70),
+    ("tls-handshake", "alone", CPU_PER_REQUEST, 0.95),
+    ("tls-resumed", "alone", CPU_PER_REQUEST, None),
+    ("tls-idle", "alone", PER_CONNECTION, 0.50, NGINX),
 ]
 
 
@@ -268,15 +286,16 @@ def table(samples, servers, case, phase, columns):
             if ratio_title:
                 cells[server].append(ratio(found.get(server), found.get(BASE)))
     rows = [titles, ["---"] + ["---:"] * (len(titles) - 1)]
-    rows += [cells[server] for server in servers]
+    # Not every server is measured in every case.
+    rows += [cells[server] for server in servers if any(cell != "-" for cell in cells[server][1:])]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def size_columns(case):
     columns = [(*CPU_PER_REQUEST, "ratio to nginx")]
-    if case in ("16k", "64k", "1m", "100m", "mixed"):
+    if case.removeprefix("tls-") in ("16k", "64k", "1m", "100m", "mixed"):
         columns.append((*CPU_PER_GB, "ratio to nginx"))
-    if case == "100m":
+    if case.endswith("100m"):
         # Few such requests end within a measurement: bytes are the measure.
         columns = columns[1:]
         columns.append(("GB/s", per("bytes", "seconds", 1e-9)))
@@ -321,6 +340,8 @@ def sections(samples):
     slow = "1 KiB, 64 connections, while two evicted files are read from a disk slowed to 20 MB/s"
     yield slow, "slow", "beside", slow_columns(samples)
     yield "1 KiB, 16 connections, beside 12 bulk readers at 40 MB/s each", "bulk", "beside", BULK_COLUMNS
+    for case, (title, _) in TLS.items():
+        yield title, case, "alone", size_columns(case)
     for case, (title, _) in MEMORY.items():
         yield title, case, "alone", MEMORY_COLUMNS
 
@@ -435,7 +456,7 @@ def medians(samples, case, phase, value):
 def relative_cpu(samples, cases):
     """Groups of a panel: CPU relative to nginx, by case."""
     for case, (_, label) in cases.items():
-        unit = "bytes" if case == "100m" else "requests"
+        unit = "bytes" if case.endswith("100m") else "requests"
         found = medians(samples, case, "alone", per("cpu_ns", unit))
         if found.get(BASE):
             yield label, {server: cpu / found[BASE] for server, cpu in found.items()}
@@ -453,6 +474,7 @@ def panels(samples):
         (f"CPU time per request (100 MiB: per byte), {cpu}", list(relative_cpu(samples, SIZES)), False),
         (f"CPU time per request of 1 KiB, {cpu}", list(relative_cpu(samples, CONNECTIONS)), False),
         (f"CPU time per request, {cpu}", list(relative_cpu(samples, KINDS)), False),
+        (f"CPU time per request over TLS (100 MiB: per byte), {cpu}", list(relative_cpu(samples, TLS)), False),
         ("p99 of small requests in ms, logarithmic; less is better", tails, True),
         ("Resident bytes per connection, logarithmic; less is better", memory, True),
     ]:

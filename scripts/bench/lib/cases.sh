@@ -6,6 +6,7 @@
 ALL_CASES=(
     1k-c1 1k 1k-c512 1k-c4096 16k 64k 1m 100m
     pipelined churn 304 404 mixed slow bulk idle active stalled
+    tls-1k tls-64k tls-1m tls-100m tls-handshake tls-resumed tls-idle
 )
 
 SLOW_BYTES_PER_SECOND=20000000
@@ -14,6 +15,7 @@ BULK_READERS=12
 BULK_BYTES_PER_SECOND=40000000
 BULK_CONNECTIONS=16
 IDLE_CONNECTIONS=5000
+TLS_IDLE_CONNECTIONS=1000
 PIPELINE_DEPTH=16
 DOWNLOAD_CONNECTIONS=1000
 SIP_BYTES=32768
@@ -30,12 +32,28 @@ load() {
 measure() {
     local case=$1 server=$2 round=$3 phase=$4 command=$5
     shift 5
+    ! is_secure "$case" || set -- "$@" --tls "$RUN/cert.pem"
     load "$command" --label "case=$case" --label "server=$server" --label "round=$round" \
         --label "phase=$phase" --server "127.0.0.1:${PORTS[$server]}" "$@" >>"$OUT/raw.jsonl"
 }
 
+# Whether a case is one of TLS.
+is_secure() {
+    [[ $1 == tls-* ]]
+}
+
+# Whether a server is measured in a case. H2O 2.2 resumes no session of TLS 1.3.
+takes_part() {
+    [[ $1/$2 != h2o/tls-resumed ]] || return 1
+    ! is_secure "$2" || [[ -v TLS_LINES[$1] ]]
+}
+
 # Whether a case can be run here; says why not.
 case_available() {
+    ! is_secure "$1" || type -P openssl >/dev/null || {
+        warn "$1: openssl is not installed (apt-get install openssl); skipped"
+        return 1
+    }
     [[ $1 != slow ]] || find_tree_device || {
         warn "slow: reads from the disk of $TREE cannot be throttled here (blkio or io cgroup); skipped"
         return 1
@@ -65,13 +83,21 @@ run_case() {
         idle) measure_idle "$@" "$IDLE_CONNECTIONS" ;;
         active) measure_idle "$@" "$DOWNLOAD_CONNECTIONS" --download /100m.bin --sip "$SIP_BYTES" ;;
         stalled) measure_idle "$@" "$DOWNLOAD_CONNECTIONS" --download /100m.bin ;;
+        tls-1k) measure_size "$@" 64 1024 ;;
+        tls-64k) measure_size "$@" 64 65536 ;;
+        tls-1m) measure_size "$@" 16 1048576 ;;
+        tls-100m) measure_size "$@" 4 104857600 ;;
+        # The client makes one handshake at a time.
+        tls-handshake) measure_small "$@" 1 --churn ;;
+        tls-resumed) measure_small "$@" 1 --churn --resume ;;
+        tls-idle) measure_idle "$@" "$TLS_IDLE_CONNECTIONS" ;;
     esac
 }
 
 measure_size() {
     local case=$1 server=$2 round=$3 connections=$4 length=$5
     shift 5
-    measure "$case" "$server" "$round" alone get --path "/$case.bin" --length "$length" \
+    measure "$case" "$server" "$round" alone get --path "/${case#tls-}.bin" --length "$length" \
         --connections "$connections" --seconds "$SECONDS_EACH" --cpu "$CGROUP_CPU" "$@"
 }
 
@@ -134,8 +160,7 @@ verify_server() {
     local server=$1 file status=0
     start_server "$server" || return 1
     for file in 1k 16k 64k 1m 100m cold-1 cold-2; do
-        load check --server "127.0.0.1:${PORTS[$server]}" --path "/$file.bin" \
-            --file "$TREE/$file.bin" >/dev/null || status=1
+        check_file "$server" "$file" || status=1
     done
     stop_server
     return "$status"

@@ -19,7 +19,19 @@ declare -A NGINX_IO=(
     [nginx-filecache]="sendfile on; open_file_cache max=10000; open_file_cache_valid 1s;"
 )
 
+# Which of them are measured with TLS as well, and what its template says then, on
+# lines after @TLS@. The certificate is the same for all; make_certificate makes it.
+declare -A TLS_LINES=(
+    [tidegate]=""
+    [nginx]=" ssl;\n        ssl_protocols TLSv1.2 TLSv1.3;\n        ssl_certificate @RUN@/cert.pem;\n        ssl_certificate_key @RUN@/key.pem"
+    [lighttpd]='server.modules += ( "mod_openssl" )\nssl.engine = "enable"\nssl.pemfile = "@RUN@/cert.pem"\nssl.privkey = "@RUN@/key.pem"'
+    [h2o]="ssl:\n    certificate-file: @RUN@/cert.pem\n    key-file: @RUN@/key.pem"
+    [caddy]="tls @RUN@/cert.pem @RUN@/key.pem"
+)
+
 SERVER_PID=""
+# Whether the server is started with TLS.
+SECURE=no
 
 # Prints the path of a server's program, or nothing.
 server_program() {
@@ -51,7 +63,13 @@ server_version() {
 # Fills in a template of peers/ for a server; prints the path of the result.
 write_config() {
     local server=$1 template=$2 config="$OUT/config/$1.${2##*.}"
-    sed -e "s|@PORT@|${PORTS[$server]}|g" -e "s|@TREE@|$TREE|g" -e "s|@RUN@|$RUN|g" \
+    local scheme=http tls=""
+    if [[ $SECURE == yes ]]; then
+        config="$OUT/config/$1-tls.${2##*.}"
+        scheme=https tls=${TLS_LINES[$server]}
+    fi
+    sed -e "s|@TLS@|$tls|g" -e "s|@SCHEME@|$scheme|g" -e "s|@CPU@|$SERVER_CPU|g" \
+        -e "s|@PORT@|${PORTS[$server]}|g" -e "s|@TREE@|$TREE|g" -e "s|@RUN@|$RUN|g" \
         -e "s|@IO@|${NGINX_IO[$server]:-}|g" "$BENCH/peers/$template" >"$config"
     echo "$config"
 }
@@ -63,6 +81,8 @@ server_command() {
     case $server in
         tidegate)
             COMMAND=("$program" serve "$TREE" --listen "127.0.0.1:${PORTS[tidegate]}" --cores "$SERVER_CPU-$SERVER_CPU")
+            [[ $SECURE == no ]] ||
+                COMMAND=("$program" run --config "$(write_config tidegate tidegate-tls.toml)")
             return
             ;;
         nginx*) config=$(write_config "$server" nginx.conf) ;;
@@ -89,12 +109,29 @@ start_server() {
         exec nsenter --net="/run/netns/$NETNS" -- taskset -c "$SERVER_CPU" "${COMMAND[@]}"
     ) >>"$OUT/log/$server.log" 2>&1 &
     SERVER_PID=$!
-    if ! load check --wait 10 --server "127.0.0.1:${PORTS[$server]}" --path /1k.bin \
-        --file "$TREE/1k.bin" >/dev/null; then
+    if ! check_file "$server" 1k --wait 10; then
         tail -n 5 "$OUT/log/$server.log" >&2
         stop_server
         return 1
     fi
+}
+
+# check_file SERVER NAME OPTIONS...: whether a file comes as it is in the tree.
+check_file() {
+    local server=$1 name=$2
+    shift 2
+    [[ $SECURE == no ]] || set -- "$@" --tls "$RUN/cert.pem"
+    load check --server "127.0.0.1:${PORTS[$server]}" --path "/$name.bin" \
+        --file "$TREE/$name.bin" "$@" >/dev/null
+}
+
+# ECDSA on P-256, for localhost, good as long as a run takes.
+make_certificate() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 \
+        -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+        -addext basicConstraints=critical,CA:FALSE \
+        -keyout "$RUN/key.pem" -out "$RUN/cert.pem" 2>"$OUT/log/openssl.log" ||
+        die "openssl made no certificate (see $OUT/log/openssl.log)"
 }
 
 # Ends the server: TERM, and after three seconds KILL for what is left of it.

@@ -13,6 +13,7 @@ use crate::cli::CheckOptions;
 use crate::connection::target_request;
 use crate::error::{Error, Result};
 use crate::response::ResponseReader;
+use crate::tls::Tls;
 
 const PIECE_BYTES: usize = 64 * 1024;
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
@@ -25,14 +26,26 @@ pub(crate) fn run(options: &CheckOptions) -> Result<Map<String, Value>> {
     stream
         .set_read_timeout(Some(READ_TIMEOUT))
         .map_err(Error::io("SO_RCVTIMEO"))?;
-    stream
-        .write_all(&target_request(&options.target))
-        .map_err(Error::io("send"))?;
-    let length = compare(&mut stream, &options.file, &options.target.path)?;
+    let length = match &options.target.tls {
+        Some(authorities) => {
+            let tls = Tls::new(authorities, false).map_err(Error::io("the certificate"))?;
+            let mut session = tls.connect(&mut stream).map_err(Error::io("TLS"))?;
+            ask(session.stream(&mut stream), options)?
+        }
+        None => ask(stream, options)?,
+    };
     Ok(Map::from_iter([(
         "checked_bytes".to_owned(),
         length.into(),
     )]))
+}
+
+/// Asks for the file and compares it; the length of both.
+fn ask(mut stream: impl Read + Write, options: &CheckOptions) -> Result<u64> {
+    stream
+        .write_all(&target_request(&options.target))
+        .map_err(Error::io("send"))?;
+    compare(&mut stream, &options.file, &options.target.path)
 }
 
 /// Connects, again and again while the server may still be starting.

@@ -1,6 +1,6 @@
 //! One nonblocking connection: requests in one send, then their responses.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -10,6 +10,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::cli::Target;
 use crate::response::{Expected, Progress, ResponseError, ResponseReader};
+use crate::tls::{Session, Tls};
 
 /// Most bytes of a body taken by one `recv`.
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -32,16 +33,31 @@ impl Default for Buffer {
 pub(crate) enum BodyMode {
     /// Copied to user space and forgotten.
     Read,
-    /// Dropped in the kernel.
+    /// Dropped in the kernel; over TLS once it is decrypted.
     Discard,
 }
 
 pub(crate) struct Connection {
     stream: TcpStream,
-    reader: ResponseReader,
+    tls: Option<Box<Session>>,
     mode: BodyMode,
+    responses: Responses,
+}
+
+/// What is to come.
+#[derive(Default)]
+struct Responses {
+    reader: ResponseReader,
     /// Responses that are due, the one under way included.
     due: usize,
+}
+
+/// Where connections go.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    /// `None`: they are not secured.
+    tls: Option<Tls>,
 }
 
 /// What one or more responses brought.
@@ -52,6 +68,9 @@ pub(crate) struct Received {
     pub(crate) responses: usize,
     /// No more of them are due.
     pub(crate) complete: bool,
+    /// The server has said that nothing follows (close_notify); it may wait for
+    /// the client to close.
+    pub(crate) ended: bool,
 }
 
 /// Why a connection is of no more use.
@@ -79,20 +98,46 @@ pub(crate) fn target_request(target: &Target) -> Vec<u8> {
     request(target.server, &target.path, "")
 }
 
-impl Connection {
-    /// Connects, waiting for the handshake, which loopback makes at once.
-    pub(crate) fn open(server: SocketAddr, mode: BodyMode) -> io::Result<Self> {
-        let stream = TcpStream::connect(server)?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        Ok(Self {
-            stream,
-            reader: ResponseReader::default(),
-            mode,
-            due: 0,
-        })
+impl Server {
+    /// The server of `target`; `resume` as in [`GetOptions`](crate::cli::GetOptions). A session
+    /// that is to be resumed is made here.
+    pub(crate) fn new(target: &Target, resume: bool) -> io::Result<Self> {
+        let tls = target.tls.as_ref().map(|file| Tls::new(file, resume));
+        let server = Self {
+            address: target.server,
+            tls: tls.transpose()?,
+        };
+        if let Some(tls) = server.tls.as_ref().filter(|tls| tls.resumes()) {
+            let mut stream = TcpStream::connect(server.address)?;
+            let mut session = tls.connect_anyhow(&mut stream)?;
+            let request = request(server.address, &target.path, "Connection: close\r\n");
+            let mut stream = session.stream(&mut stream);
+            stream.write_all(&request)?;
+            // Its tickets come with the response.
+            io::copy(&mut stream, &mut io::sink())?;
+        }
+        Ok(server)
     }
 
+    /// Connects, waiting for the handshakes, which loopback makes at once.
+    pub(crate) fn open(&self, mode: BodyMode) -> io::Result<Connection> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_nodelay(true)?;
+        let tls = match &self.tls {
+            Some(tls) => Some(Box::new(tls.connect(&mut stream)?)),
+            None => None,
+        };
+        stream.set_nonblocking(true)?;
+        Ok(Connection {
+            stream,
+            tls,
+            mode,
+            responses: Responses::default(),
+        })
+    }
+}
+
+impl Connection {
     /// Bounds what the kernel takes in before it is read. To be called before
     /// the first request.
     pub(crate) fn set_receive_buffer(&self, bytes: usize) -> io::Result<()> {
@@ -101,12 +146,21 @@ impl Connection {
 
     /// Whether a response is under way or still to come.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.due > 0
+        self.responses.due > 0
+    }
+
+    /// What it means that the server has closed.
+    pub(crate) fn closed(&self) -> Broken {
+        if self.responses.reader.body_remaining().is_some() {
+            Broken::ClosedWithin
+        } else {
+            Broken::ClosedBetween
+        }
     }
 
     /// Whether the server announced that it closes after this response.
     pub(crate) fn close_announced(&self) -> bool {
-        self.reader.close()
+        self.responses.reader.close()
     }
 
     /// Sends `count` requests, and says what their responses must be. An idle
@@ -118,10 +172,14 @@ impl Connection {
         count: usize,
         expected: Expected,
     ) -> Result<(), Broken> {
-        self.reader.expect(expected);
-        self.due = count;
-        let sent = send(&self.stream, requests, SendFlags::NOSIGNAL).map_err(io::Error::from)?;
-        if sent == requests.len() {
+        self.responses.reader.expect(expected);
+        self.responses.due = count;
+        let sealed = match &mut self.tls {
+            Some(session) => &session.seal(requests)?,
+            None => requests,
+        };
+        let sent = send(&self.stream, sealed, SendFlags::NOSIGNAL).map_err(io::Error::from)?;
+        if sent == sealed.len() {
             Ok(())
         } else {
             Err(Broken::Socket(io::ErrorKind::WriteZero.into()))
@@ -134,11 +192,12 @@ impl Connection {
         buffer: &mut Buffer,
         limit: usize,
     ) -> Result<Option<Received>, Broken> {
-        let remaining = self.reader.body_remaining();
-        let drop_body = self.mode == BodyMode::Discard && remaining.is_some();
+        let remaining = self.responses.reader.body_remaining();
+        let discards = self.mode == BodyMode::Discard && self.tls.is_none();
+        let drop_body = discards && remaining.is_some();
         let (flags, most) = if drop_body {
             (RecvFlags::TRUNC, DISCARD_BYTES_MAX)
-        } else if self.mode == BodyMode::Discard {
+        } else if discards {
             (RecvFlags::empty(), HEAD_READ_BYTES)
         } else {
             (RecvFlags::empty(), READ_BYTES_MAX)
@@ -151,23 +210,35 @@ impl Connection {
             Err(errno) => return Err(io::Error::from(errno).into()),
         };
         let mut received = Received::default();
+        let (input, responses) = (&buffer.0[..count], &mut self.responses);
         if drop_body {
-            let progress = self.reader.take_body(count as u64)?;
-            self.account(&progress, &mut received);
+            let progress = responses.reader.take_body(count as u64)?;
+            responses.account(&progress, &mut received);
+        } else if let Some(session) = &mut self.tls {
+            let take = |plain: &[u8]| responses.take(plain, &mut received);
+            received.ended = session.open(input, take)?;
         } else {
-            self.take(count, buffer, &mut received)?;
+            responses.take(input, &mut received)?;
         }
-        received.complete = self.due == 0;
+        received.complete = responses.due == 0;
         Ok(Some(received))
     }
 
-    fn take(
-        &mut self,
-        count: usize,
-        buffer: &Buffer,
-        received: &mut Received,
-    ) -> Result<(), Broken> {
-        let mut input = &buffer.0[..count];
+    /// Whether something has come that was not read yet.
+    pub(crate) fn has_input(&self) -> bool {
+        let mut byte = [0];
+        matches!(recv(&self.stream, &mut byte, RecvFlags::PEEK), Ok((_, 1)))
+    }
+
+    /// Whether the peer has neither closed the connection nor sent anything.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        recv(&self.stream, &mut byte, RecvFlags::PEEK) == Err(Errno::AGAIN)
+    }
+}
+
+impl Responses {
+    fn take(&mut self, mut input: &[u8], received: &mut Received) -> Result<(), Broken> {
         while !input.is_empty() {
             if self.due == 0 {
                 return Err(ResponseError::Surplus(input.len() as u64).into());
@@ -184,26 +255,6 @@ impl Connection {
         if progress.complete {
             received.responses += 1;
             self.due -= 1;
-        }
-    }
-
-    /// Whether something has come that was not read yet.
-    pub(crate) fn has_input(&self) -> bool {
-        let mut byte = [0];
-        matches!(recv(&self.stream, &mut byte, RecvFlags::PEEK), Ok((_, 1)))
-    }
-
-    /// Whether the peer has neither closed the connection nor sent anything.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let mut byte = [0];
-        recv(&self.stream, &mut byte, RecvFlags::PEEK) == Err(Errno::AGAIN)
-    }
-
-    fn closed(&self) -> Broken {
-        if self.reader.body_remaining().is_some() {
-            Broken::ClosedWithin
-        } else {
-            Broken::ClosedBetween
         }
     }
 }

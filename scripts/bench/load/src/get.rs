@@ -8,7 +8,6 @@
 //! would show up in the latencies. Bulk readers are paced by time and read
 //! without waiting for readiness; readers of cold files take what comes.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use crate::cli::GetOptions;
-use crate::connection::{BodyMode, Broken, Buffer, Connection, Received};
+use crate::connection::{BodyMode, Broken, Buffer, Connection, Received, Server};
 use crate::error::{Error, Result};
 use crate::output::fields;
 use crate::pacer::Pacer;
@@ -82,7 +81,7 @@ struct Tally {
 }
 
 struct Load {
-    server: SocketAddr,
+    server: Server,
     clients: Vec<Client>,
     /// Clients from here on are bulk readers, which are not polled.
     bulk_start: usize,
@@ -121,7 +120,7 @@ impl CpuTimes {
 impl Load {
     fn new(options: &GetOptions) -> Result<Self> {
         let mut load = Self {
-            server: options.target.server,
+            server: Server::new(&options.target, options.resume).map_err(Error::io("connect"))?,
             clients: Vec::new(),
             bulk_start: options.connections + options.beside.len(),
             plan: Plan::new(options)?,
@@ -131,7 +130,7 @@ impl Load {
         };
         load.add_measured(options)?;
         for path in &options.beside {
-            let batch = Rc::new(Batch::plain(load.server, path));
+            let batch = Rc::new(Batch::plain(load.server.address, path));
             load.add(batch, BodyMode::Discard, Role::Beside)?;
         }
         load.add_bulk(options)?;
@@ -157,7 +156,7 @@ impl Load {
     }
 
     fn add_bulk(&mut self, options: &GetOptions) -> Result<()> {
-        let batch = Rc::new(Batch::plain(self.server, &options.bulk_path));
+        let batch = Rc::new(Batch::plain(self.server.address, &options.bulk_path));
         let count = options.bulk_readers;
         let now = Instant::now();
         for index in 0..count {
@@ -170,7 +169,7 @@ impl Load {
 
     /// Connects and sends the first request.
     fn add(&mut self, batch: Rc<Batch>, mode: BodyMode, role: Role) -> Result<()> {
-        let connection = Connection::open(self.server, mode).map_err(Error::io("connect"))?;
+        let connection = self.server.open(mode).map_err(Error::io("connect"))?;
         if !matches!(role, Role::Bulk { .. }) {
             self.poller.add(&connection, self.clients.len())?;
         }
@@ -268,8 +267,10 @@ impl Load {
 
     fn open(&mut self, index: usize) -> Result<()> {
         let client = &mut self.clients[index];
-        client.connection =
-            Connection::open(self.server, client.mode).map_err(Error::io("connect"))?;
+        client.connection = self
+            .server
+            .open(client.mode)
+            .map_err(Error::io("connect"))?;
         if !matches!(client.role, Role::Bulk { .. }) {
             self.poller.add(&client.connection, index)?;
         }
@@ -336,6 +337,9 @@ impl Client {
             return Ok(());
         };
         self.count(&received, tally);
+        if received.ended {
+            return Err(self.connection.closed());
+        }
         match self.role {
             Role::Measured if received.complete => {
                 self.batch = plan.next();
@@ -442,7 +446,7 @@ fn too_many(count: u64, last: &Broken) -> Error {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::thread;
 
     use super::*;
@@ -476,12 +480,14 @@ mod tests {
             target: Target {
                 server,
                 path: "/".into(),
+                tls: None,
             },
             connections: 2,
             length: Some(length),
             status: 200,
             depth: 1,
             churn: false,
+            resume: false,
             conditional: false,
             trace: None,
             warmup: 0.02,

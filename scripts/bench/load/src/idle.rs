@@ -2,14 +2,13 @@
 //! and CPU time. Either they are idle after a request, or each is in the midst of
 //! a download of which its client reads a little now and then, or nothing.
 
-use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
 use crate::cli::IdleOptions;
-use crate::connection::{BodyMode, Broken, Buffer, Connection, request, target_request};
+use crate::connection::{BodyMode, Broken, Buffer, Connection, Server, request, target_request};
 use crate::error::{Error, Result};
 use crate::output::fields;
 use crate::response::Expected;
@@ -30,7 +29,7 @@ const DOWNLOAD_RECEIVE_BUFFER: usize = 64 * 1024;
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(options: &IdleOptions) -> Result<Map<String, Value>> {
-    let mut client = Client::new(options);
+    let mut client = Client::new(options)?;
     client.warm_up()?;
     sleep(SETTLE);
     let resident_before = resident_bytes(&options.processes)?;
@@ -70,20 +69,21 @@ pub(crate) fn run(options: &IdleOptions) -> Result<Map<String, Value>> {
 }
 
 struct Client {
-    server: SocketAddr,
+    server: Server,
     path: String,
     request: Vec<u8>,
     buffer: Buffer,
 }
 
 impl Client {
-    fn new(options: &IdleOptions) -> Self {
-        Self {
-            server: options.target.server,
+    fn new(options: &IdleOptions) -> Result<Self> {
+        let server = Server::new(&options.target, false).map_err(Error::io("connect"))?;
+        Ok(Self {
+            server,
             path: options.target.path.clone(),
             request: target_request(&options.target),
             buffer: Buffer::default(),
-        }
+        })
     }
 
     fn warm_up(&mut self) -> Result<()> {
@@ -94,8 +94,8 @@ impl Client {
     fn open(&mut self, count: usize, requests: usize) -> Result<Vec<Connection>> {
         let mut connections = Vec::with_capacity(count);
         for _ in 0..count {
-            let mut connection =
-                Connection::open(self.server, BodyMode::Read).map_err(Error::io("connect"))?;
+            let connection = self.server.open(BodyMode::Read);
+            let mut connection = connection.map_err(Error::io("connect"))?;
             for _ in 0..requests {
                 self.exchange(&mut connection)
                     .map_err(|broken| failed(&self.path, &broken))?;
@@ -107,10 +107,10 @@ impl Client {
 
     /// Opens `count` connections and asks for `path` on each.
     fn download(&self, count: usize, path: &str) -> Result<Vec<Connection>> {
-        let request = request(self.server, path, "");
+        let request = request(self.server.address, path, "");
         let open = |_| {
-            let mut connection =
-                Connection::open(self.server, BodyMode::Discard).map_err(Error::io("connect"))?;
+            let connection = self.server.open(BodyMode::Discard);
+            let mut connection = connection.map_err(Error::io("connect"))?;
             connection
                 .set_receive_buffer(DOWNLOAD_RECEIVE_BUFFER)
                 .map_err(Error::io("SO_RCVBUF"))?;

@@ -22,6 +22,7 @@ mod pacer;
 mod plan;
 mod poller;
 mod response;
+mod tls;
 mod tree;
 mod usage;
 
