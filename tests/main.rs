@@ -26,6 +26,7 @@ mod pipelines;
 mod ranges;
 mod redirects;
 mod refusals;
+mod remote_files;
 mod site_config;
 mod sites;
 mod steering;

@@ -3,6 +3,7 @@
 mod authority;
 mod client;
 mod multipart;
+mod remote;
 mod server;
 mod strace;
 mod tree;
@@ -14,6 +15,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 pub(crate) use authority::{Authority, Files, key_pair};
 pub(crate) use client::{Client, Response, get, request, request_with};
 pub(crate) use multipart::content_range;
+pub(crate) use remote::{Question, Remote, SIZES};
 pub(crate) use server::{Launch, Server, is_root};
 pub(crate) use strace::Strace;
 pub(crate) use tree::{SECRET, Tree, noise};

@@ -1,10 +1,12 @@
 //! A file as it is served.
 
+use std::io::IoSliceMut;
 use std::mem;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statx};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tidegate_http::{Coding, RepresentationFields, Validators};
 use tidegate_uring::{Fd, Ring};
 
@@ -78,23 +80,42 @@ impl File {
 }
 
 impl Drop for File {
-    /// A file that was deleted is closed by a worker of the ring: with its last descriptor goes its
-    /// content, which for a large one keeps a core for half a second.
+    /// Where it may take long to close it, a worker of the ring does. With the last descriptor of a file
+    /// that was deleted goes its content, which for a large one keeps a core for half a second.
     fn drop(&mut self) {
         let Content::File(fd) = &self.content else {
             return;
         };
-        if !is_deleted(fd) {
+        if !is_deleted(fd) && !is_remote(fd) {
             return;
         }
         let Content::File(fd) = mem::replace(&mut self.content, Content::Memory(Bytes::new()))
         else {
             return;
         };
-        if let Ok(fd) = fd.try_unwrap() {
-            // Dropped, it goes on.
-            drop(self.ring.close(fd));
-        }
+        close_by_worker(&self.ring, fd);
+    }
+}
+
+/// Whether somebody else than the kernel has to answer for the file, as with FUSE, who may take any time
+/// for it. Such a file system has no reads that do not wait; to ask for one is answered by the kernel
+/// alone.
+pub(crate) fn is_remote(fd: &Fd) -> bool {
+    let mut byte = [0];
+    let read = preadv2(
+        fd,
+        &mut [IoSliceMut::new(&mut byte)],
+        0,
+        ReadWriteFlags::NOWAIT,
+    );
+    read == Err(Errno::OPNOTSUPP)
+}
+
+/// Has `fd` closed by a worker of the ring, unless others hold it as well.
+pub(crate) fn close_by_worker(ring: &Ring, fd: Fd) {
+    if let Ok(fd) = fd.try_unwrap() {
+        // Dropped, it goes on.
+        drop(ring.close(fd));
     }
 }
 

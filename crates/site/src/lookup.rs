@@ -7,6 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use futures_lite::future::zip;
 use rustix::fs::{FileType, Statx};
 use tidegate_http::Coding;
@@ -17,7 +18,10 @@ use crate::candidates::{Candidate, candidates};
 use crate::config::SiteConfig;
 use crate::describe::{Common, Purpose, validators};
 use crate::error::Error;
-use crate::file::{Content, File, Identity, file_type, is_settled, tells_versions_apart};
+use crate::file::{
+    Content, File, Identity, close_by_worker, file_type, is_remote, is_settled,
+    tells_versions_apart,
+};
 use crate::names::{parent, relative};
 use crate::recent::Recent;
 use crate::resource::{Resource, Seen};
@@ -267,7 +271,13 @@ impl Making<'_> {
                 self.settled &= is_settled(&stat, self.now);
                 Ok(Some(self.file(file, &stat, Some(sought.coding)).await?))
             }
-            _ => Ok(None),
+            Some((file, _)) => {
+                if is_remote(&file) {
+                    close_by_worker(&self.tree.ring, file);
+                }
+                Ok(None)
+            }
+            None => Ok(None),
         }
     }
 
@@ -299,37 +309,63 @@ impl Making<'_> {
         }))
     }
 
-    /// The bytes of a small file, read only if no core has them; a larger one stays where it is.
+    /// The bytes of a small file; a larger one stays where it is.
     async fn content(&mut self, file: Fd, stat: &Statx) -> Result<Content, Error> {
         let len = match usize::try_from(stat.stx_size) {
             Ok(len) if len <= self.inline_max => len,
             _ => return Ok(Content::File(file)),
         };
+        let remote = is_remote(&file);
+        let bytes = self.bytes(&file, stat, len, remote).await;
+        let Some(bytes) = bytes.transpose() else {
+            // Its length has changed since it was looked at. What is sent from the file itself will be
+            // as long as was said, or come out short and end the connection.
+            self.settled = false;
+            return Ok(Content::File(file));
+        };
+        if remote {
+            close_by_worker(&self.tree.ring, file);
+        }
+        Ok(Content::Memory(bytes?))
+    }
+
+    /// The `len` bytes of a file, read only if no core has them; `None` if it has another length.
+    async fn bytes(
+        &self,
+        file: &Fd,
+        stat: &Statx,
+        len: usize,
+        remote: bool,
+    ) -> io::Result<Option<Bytes>> {
         let identity = Identity::of(stat);
         let shared = tells_versions_apart(stat, self.now);
         if shared && let Some(bytes) = bodies::find(&identity) {
-            return Ok(Content::Memory(bytes));
+            return Ok(Some(bytes));
         }
-        let bytes = self.read(&file, len).await?;
-        if bytes.len() == len {
-            return Ok(Content::Memory(if shared {
+        let bytes = self.read(file, len, remote).await?;
+        Ok((bytes.len() == len).then(|| {
+            if shared {
                 bodies::share(identity, bytes)
             } else {
                 bytes.into()
-            }));
-        }
-        // Its length has changed since it was looked at. What is sent from the file itself will be
-        // as long as was said, or come out short and end the connection.
-        self.settled = false;
-        Ok(Content::File(file))
+            }
+        }))
     }
 
     /// Reads `len` bytes, and one more if the file has grown.
-    async fn read(&self, file: &Fd, len: usize) -> io::Result<Vec<u8>> {
+    async fn read(&self, file: &Fd, len: usize, remote: bool) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(len + 1);
         while bytes.len() < len {
             let offset = bytes.len() as u64;
-            let (count, buffer) = self.tree.ring.read(file, bytes, Some(offset)).await;
+            let ring = &self.tree.ring;
+            // io_uring would read a file of FUSE inline: it takes what can be polled for what does
+            // not block.
+            let read = if remote {
+                ring.read_by_worker(file, bytes, offset)
+            } else {
+                ring.read(file, bytes, Some(offset))
+            };
+            let (count, buffer) = read.await;
             bytes = buffer;
             if count? == 0 {
                 break;

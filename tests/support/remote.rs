@@ -1,0 +1,198 @@
+//! A file system that another process answers for (FUSE), and that is told what to hold back.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use fuser::{
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry,
+    ReplyOpen, Request, spawn_mount,
+};
+
+use super::eventually;
+
+/// Bytes of a small file, and of a large one.
+pub(crate) const SIZES: [u64; 2] = [100, 1 << 20];
+/// Nothing is remembered of files: the kernel asks for all of it again.
+const FORGOTTEN: Duration = Duration::ZERO;
+/// Requests that can be held back while others are answered.
+const THREADS: usize = 4;
+
+/// What the kernel asks of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Question {
+    Lookup,
+    Attributes,
+    Open,
+    Read,
+    Flush,
+}
+
+/// A mounted file system of files `small-N` and `large-N`, for each number, full of `x`. It answers
+/// everything when it is dropped, and is unmounted.
+pub(crate) struct Remote {
+    gate: Arc<Gate>,
+    session: Option<BackgroundSession>,
+}
+
+#[derive(Default)]
+struct Gate {
+    state: Mutex<State>,
+    opened: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    held: Option<Question>,
+    /// What has waited.
+    came: HashSet<Question>,
+}
+
+impl Remote {
+    /// Mounts one on a directory; the reason where that is not possible here.
+    pub(crate) fn mount(directory: &Path) -> Result<Self, String> {
+        let gate = Arc::new(Gate::default());
+        let mut config = Config::default();
+        config.n_threads = Some(THREADS);
+        let files = Files(Arc::clone(&gate));
+        match spawn_mount(files, directory, &config) {
+            Ok(session) => Ok(Self {
+                gate,
+                session: Some(session),
+            }),
+            Err(error) => Err(format!("no FUSE here: {error}")),
+        }
+    }
+
+    /// Holds back what answers `question`, until [`Remote::answer`].
+    pub(crate) fn hold(&self, question: Question) {
+        let mut state = self.gate.lock();
+        state.came.clear();
+        state.held = Some(question);
+    }
+
+    /// Waits until the question that is held back was asked.
+    #[track_caller]
+    pub(crate) fn asked(&self, question: Question) {
+        eventually(&format!("{question:?}"), || {
+            self.gate.lock().came.contains(&question)
+        });
+    }
+
+    /// Answers.
+    pub(crate) fn answer(&self) {
+        self.gate.lock().held = None;
+        self.gate.opened.notify_all();
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.answer();
+        if let Some(session) = self.session.take() {
+            // A server that was killed may still be closing its files.
+            let _ = session.umount_and_join();
+        }
+    }
+}
+
+impl Gate {
+    fn pass(&self, question: Question) {
+        let mut state = self.lock();
+        if state.held == Some(question) {
+            state.came.insert(question);
+        }
+        while state.held == Some(question) {
+            let waited = self.opened.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Files(Arc<Gate>);
+
+/// Which file a name is, if there is one of it: even numbers are small.
+fn inode(name: &OsStr) -> Option<INodeNo> {
+    let (size, number) = name.to_str()?.split_once('-')?;
+    let size = ["small", "large"].iter().position(|known| *known == size)?;
+    let number: u64 = number.parse().ok()?;
+    Some(INodeNo(2 * number + 10 + size as u64))
+}
+
+fn attributes(ino: INodeNo) -> FileAttr {
+    let is_root = ino == INodeNo::ROOT;
+    let size = if is_root {
+        0
+    } else {
+        SIZES[ino.0 as usize % 2]
+    };
+    FileAttr {
+        ino,
+        size,
+        blocks: size.div_ceil(512),
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH + Duration::from_hours(20 * 365 * 24),
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: if is_root {
+            FileType::Directory
+        } else {
+            FileType::RegularFile
+        },
+        perm: 0o755,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+impl Filesystem for Files {
+    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let Some(ino) = inode(name) else {
+            return reply.error(Errno::ENOENT);
+        };
+        self.0.pass(Question::Lookup);
+        reply.entry(&FORGOTTEN, &attributes(ino), Generation(0));
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.0.pass(Question::Attributes);
+        reply.attr(&FORGOTTEN, &attributes(ino));
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.0.pass(Question::Open);
+        reply.opened(FileHandle(0), FopenFlags::empty());
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.0.pass(Question::Read);
+        let left = attributes(ino).size.saturating_sub(offset);
+        reply.data(&vec![b'x'; left.min(size.into()) as usize]);
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        self.0.pass(Question::Flush);
+        reply.ok();
+    }
+}
