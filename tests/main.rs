@@ -35,6 +35,7 @@ mod symlinks;
 mod tls;
 mod tls_files;
 mod tls_handshakes;
+mod tls_key_updates;
 mod validators;
 mod variants;
 mod zeros;

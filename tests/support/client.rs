@@ -161,6 +161,16 @@ impl Write for Stream {
     }
 }
 
+/// How a connection of TLS ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    CloseNotify,
+    /// By a fatal alert, which says that the server has failed.
+    InternalError,
+    /// Without a word.
+    Cut,
+}
+
 /// A connection to a server.
 pub(crate) struct Client {
     stream: Stream,
@@ -212,20 +222,27 @@ impl Client {
         }
     }
 
-    /// Whether a connection of TLS was ended with close_notify; reads to its end.
+    /// How the server ends a connection of TLS; reads to its end.
     #[track_caller]
-    pub(crate) fn ends_with_close_notify(&mut self) -> bool {
+    pub(crate) fn ending(&mut self) -> Ending {
         let mut buffer = [0; 1 << 14];
         loop {
             match self.stream.read(&mut buffer) {
-                Ok(0) => return true,
+                Ok(0) => return Ending::CloseNotify,
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return false,
-                // The kernel's TLS lets a server say that it has failed.
-                Err(error) if error.to_string().contains("alert: InternalError") => return false,
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ending::Cut,
+                Err(error) if error.to_string().contains("alert: InternalError") => {
+                    return Ending::InternalError;
+                }
                 Err(error) => panic!("neither a byte nor the connection's end: {error}"),
             }
         }
+    }
+
+    /// Whether a connection of TLS was ended with close_notify; reads to its end.
+    #[track_caller]
+    pub(crate) fn ends_with_close_notify(&mut self) -> bool {
+        self.ending() == Ending::CloseNotify
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -2,6 +2,7 @@
 
 mod authority;
 mod client;
+mod kernel;
 mod multipart;
 mod remote;
 mod server;
@@ -13,7 +14,8 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 pub(crate) use authority::{Authority, Files, key_pair};
-pub(crate) use client::{Client, Response, get, request, request_with};
+pub(crate) use client::{Client, Ending, Response, get, request, request_with};
+pub(crate) use kernel::{kernel_sessions, release};
 pub(crate) use multipart::content_range;
 pub(crate) use remote::{Question, Remote, SIZES};
 pub(crate) use server::{Launch, Server, is_root};
