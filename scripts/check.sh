@@ -92,12 +92,12 @@ advisories() {
   cargo deny --workspace check advisories
 }
 
-smoke() {
+least_kernel() {
   [[ -z ${SKIP_VM:-} ]] || {
     echo 'SKIP_VM is set'
     return $SKIPPED
   }
-  scripts/vm/smoke.sh
+  scripts/vm/test.sh bookworm
 }
 
 instructions() {
@@ -121,7 +121,7 @@ step shellcheck lint_shell
 step dependencies dependencies
 step advisories advisories
 step instructions instructions
-step 'least kernel' smoke
+step 'least kernel' least_kernel
 
 printf '\n%d s in all' "$SECONDS"
 ((${#skipped[@]} == 0)) || printf '; skipped: %s' "$(IFS=,; echo "${skipped[*]}")"

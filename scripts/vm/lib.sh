@@ -18,16 +18,66 @@ need() {
   done
 }
 
-# fetch DIRECTORY: downloads apt's newest 6.1 cloud kernel as a package into it.
+# kernel SUITE: prints the directory in which the newest cloud kernel of a Debian suite is unpacked, its image
+# as boot/vmlinuz*; it is downloaded when there is none.
+kernel() {
+  local directory=$WORK/kernel-$1 deb
+  if [[ ! -d $directory ]]; then
+    need apt-get apt-cache dpkg-deb
+    rm -rf "$WORK/fetched"
+    mkdir -p "$WORK/fetched/all/boot"
+    fetch "$1"
+    for deb in "$WORK"/fetched/*.deb; do
+      dpkg-deb -x "$deb" "$WORK/fetched/all" || skip "cannot unpack $deb"
+    done
+    # Newer packages have everything under usr.
+    if [[ -d $WORK/fetched/all/usr/lib/modules ]]; then
+      mv "$WORK/fetched/all/usr/lib" "$WORK/fetched/all/lib"
+      mv "$WORK"/fetched/all/lib/modules/*/vmlinuz "$WORK/fetched/all/boot"
+    fi
+    compgen -G "$WORK/fetched/all/boot/vmlinuz*" >/dev/null || skip "no image among the packages of $1"
+    mv "$WORK/fetched/all" "$directory"
+    rm -rf "$WORK/fetched"
+  fi
+  echo "$directory"
+}
+
+# fetch SUITE: downloads the packages of its newest cloud kernel.
 fetch() {
-  local package
-  need apt-get apt-cache dpkg-deb
-  package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null \
-    | grep -o 'linux-image-6\.1\.[^ ]*' | head -n 1) || true
-  [[ -n $package ]] || skip 'no 6.1 kernel among the packages known to apt (Debian 12 has it)'
-  mkdir -p "$1"
-  (cd "$1" && apt-get download "$package" >/dev/null 2>"$WORK/apt.log") \
-    || skip "apt-get download $package: $(tail -n 1 "$WORK/apt.log")"
+  local image parts options=() pattern='linux-image-[0-9][^ ]*'
+  if [[ $1 == bookworm ]]; then
+    # As this machine has it, with security updates.
+    pattern='linux-image-6\.1\.[^ ]*'
+  else
+    lists "$1"
+  fi
+  image=$(depends linux-image-cloud-amd64 "$pattern" | head -n 1) || true
+  [[ -n $image ]] || skip "no kernel of $1 among the packages known to apt"
+  mapfile -t parts < <(depends "$image" 'linux-(binary|modules)-[0-9][^ ]*')
+  (cd "$WORK/fetched" && timeout 600 apt-get "${options[@]}" download "$image" "${parts[@]}") \
+    >/dev/null 2>"$WORK/apt.log" || skip "apt-get download $image: $(tail -n 1 "$WORK/apt.log")"
+}
+
+# depends PACKAGE PATTERN: what it depends on and matches; apt's options are in `options`.
+depends() {
+  apt-cache "${options[@]}" depends "$1" 2>/dev/null | sed -n 's/^ *Depends: //p' | grep -xE "$2"
+}
+
+# lists SUITE: fetches the package lists of a suite that this machine may have no source for, from where
+# it has those of Debian, and sets `options` so that apt uses them and nothing of the system.
+lists() {
+  local own=$WORK/apt-$1 site
+  # shellcheck disable=SC2016 # apt's own variables
+  site=$(apt-get indextargets --format '$(LABEL) $(SITE)' 'Created-By: Packages' \
+    | sed -n 's/^Debian //p' | head -n 1)
+  [[ -n $site ]] || skip "apt has no lists of Debian, from where those of $1 could be had"
+  mkdir -p "$own/lists/partial" "$own/cache/archives/partial"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $site $1 main" >"$own/sources.list"
+  options=(-o "Dir::Etc::SourceList=$own/sources.list" -o Dir::Etc::SourceParts=/dev/null
+    -o "Dir::State::Lists=$own/lists" -o "Dir::Cache=$own/cache" -o APT::Sandbox::User=root
+    -o APT::Architecture=amd64 -o Acquire::http::Timeout=30 -o Acquire::Retries=1)
+  timeout 300 apt-get "${options[@]}" --error-on=any update >/dev/null 2>"$WORK/apt.log" \
+    || skip "apt-get update for $1: $(tail -n 1 "$WORK/apt.log")"
 }
 
 # pack DIRECTORY FILE: an initrd of it, as the kernel wants it.
@@ -42,9 +92,10 @@ plain() {
 
 # boot IMAGE INITRD SECONDS: the serial console, on standard output. Its end is the machine's power off,
 # or the end of the time. Emulated, since KVM is rarely to be had where CI runs; one CPU, since
-# emulation of more is not reliable with every version of qemu.
+# emulation of more is not reliable with every version of qemu; without cmpxchg16b, after which qemu 7.2 at
+# times has wrong flags: Linux 6.12 then ends by a double fault while it starts.
 boot() {
-  timeout --kill-after 10 "$3" qemu-system-x86_64 -accel tcg -machine q35 -cpu max \
+  timeout --foreground --kill-after 10 "$3" qemu-system-x86_64 -accel tcg -machine q35 -cpu max,-cx16 \
     -smp 1 -m 1536 -nodefaults -no-reboot -nographic -serial stdio -net none \
     -kernel "$1" -initrd "$2" \
     -append 'console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable' </dev/null
