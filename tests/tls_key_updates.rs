@@ -4,6 +4,7 @@
 //! rustls as a client always asks; so this one makes its records itself once the handshake is done.
 
 use std::io::{ErrorKind, Read, Write};
+use std::mem;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -36,6 +37,8 @@ const LARGE: usize = 3_000_001;
 /// A client of TLS 1.3 after its handshake.
 struct ByHand {
     stream: TcpStream,
+    /// The end of the handshake, which is sent with the first record.
+    held_back: Vec<u8>,
     suite: &'static Tls13CipherSuite,
     secrets: KernelConnection<ClientConnectionData>,
     encrypter: Box<dyn MessageEncrypter>,
@@ -66,11 +69,12 @@ impl ByHand {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(WATCHDOG)).unwrap();
         stream.set_write_timeout(Some(WATCHDOG)).unwrap();
-        let connection = shake(&mut stream, config);
+        let (connection, held_back) = shake(&mut stream, config);
         let (keys, secrets) = connection.dangerous_into_kernel_connection().unwrap();
         let suite = secrets.negotiated_cipher_suite().tls13().unwrap();
         Self {
             stream,
+            held_back,
             suite,
             secrets,
             sent: keys.tx.0,
@@ -90,7 +94,9 @@ impl ByHand {
         };
         let record = self.encrypter.encrypt(message, self.sent).unwrap();
         self.sent += 1;
-        self.stream.write_all(&record.encode()).unwrap();
+        let mut out = mem::take(&mut self.held_back);
+        out.extend(record.encode());
+        self.stream.write_all(&out).unwrap();
     }
 
     fn ask(&mut self, target: &str) {
@@ -144,7 +150,7 @@ impl ByHand {
             self.receive_data();
         }
         let rest = self.unread.split_off(head_length + content.len());
-        let response = std::mem::replace(&mut self.unread, rest);
+        let response = mem::replace(&mut self.unread, rest);
         assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
         assert!(response.ends_with(content));
     }
@@ -176,28 +182,34 @@ impl ByHand {
     }
 }
 
-/// The client's side of a handshake. Nothing is received that comes after it.
-fn shake(stream: &mut TcpStream, config: &Arc<ClientConfig>) -> UnbufferedClientConnection {
+/// The client's side of a handshake, and what is still to be sent of it. Nothing is received that comes after
+/// it.
+fn shake(
+    stream: &mut TcpStream,
+    config: &Arc<ClientConfig>,
+) -> (UnbufferedClientConnection, Vec<u8>) {
     let name = "localhost".try_into().unwrap();
     let mut connection = UnbufferedClientConnection::new(Arc::clone(config), name).unwrap();
-    let mut incoming = Vec::new();
+    let (mut incoming, mut outgoing) = (Vec::new(), Vec::new());
     loop {
         let mut is_blocked = false;
         let status = connection.process_tls_records(&mut incoming);
         let discard = status.discard;
         match status.state.unwrap() {
             ConnectionState::EncodeTlsData(mut state) => {
-                let mut out = vec![0; 1 << 14];
-                let length = state.encode(&mut out).unwrap();
-                stream.write_all(&out[..length]).unwrap();
+                let start = outgoing.len();
+                outgoing.resize(start + (1 << 14), 0);
+                let length = state.encode(&mut outgoing[start..]).unwrap();
+                outgoing.truncate(start + length);
             }
             ConnectionState::TransmitTlsData(state) => state.done(),
             ConnectionState::BlockedHandshake => is_blocked = true,
-            ConnectionState::WriteTraffic(_) => return connection,
+            ConnectionState::WriteTraffic(_) => return (connection, outgoing),
             state => panic!("{state:?}"),
         }
         incoming.drain(..discard);
         if is_blocked {
+            stream.write_all(&mem::take(&mut outgoing)).unwrap();
             incoming.extend(record(stream).expect("more of the handshake"));
         }
     }
@@ -308,6 +320,21 @@ fn the_client_changes_its_keys_and_asks_the_server_to() {
     let (server, config, _tree) = start("");
     if let Some(mut client) = client_to_be_followed(&server, &config) {
         check_changes(&mut client, true);
+    }
+}
+
+/// No kernel has the connection yet, so any does.
+#[test]
+fn keys_are_changed_with_the_end_of_the_handshake() {
+    for tls in ["", "ktls = \"off\""] {
+        let (server, config, _tree) = start(tls);
+        for asked in [false, true] {
+            let mut client = ByHand::connect(server.address, &config);
+            client.change_keys(asked);
+            client.ask("/large");
+            client.response(&noise(LARGE, 1));
+            assert_eq!(client.server_updates, usize::from(asked));
+        }
     }
 }
 

@@ -243,6 +243,7 @@ impl Handshake {
             }
         })?;
         if state != State::Handshaking {
+            records::answer_key_update(&mut self.connection, out)?;
             self.phase = Phase::Finished;
             return Ok(Progress::Finished);
         }

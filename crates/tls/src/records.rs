@@ -81,6 +81,24 @@ pub(crate) fn process(
     }
 }
 
+/// Appends to `out` the answer to a KeyUpdate that was processed. rustls keeps it until it encrypts
+/// data, which it never does where the records are taken from it: the client would be left with the
+/// keys that it asked to be changed, and they were.
+pub(crate) fn answer_key_update(
+    connection: &mut UnbufferedServerConnection,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    if let Ok(ConnectionState::WriteTraffic(mut traffic)) =
+        connection.process_tls_records(&mut []).state
+    {
+        // Fails since there is no room; what goes before the data is to be sent by then.
+        let _ = traffic.encrypt(&[0], &mut []);
+    }
+    process(connection, &mut [], &mut Vec::new(), out)
+        .state
+        .map(drop)
+}
+
 /// After an error the alert waits in rustls, perhaps behind part of a flight. No call may be made
 /// once they are taken: it would look at the record at fault again, and rustls answer it twice.
 fn take_alert(

@@ -146,6 +146,30 @@ fn key_updates_of_the_client_are_followed_and_answered() {
     assert_eq!(client_read(&mut client, &out[..written]), data);
 }
 
+#[test]
+fn a_key_update_that_comes_with_the_end_of_the_handshake_is_answered() {
+    let (authority, acceptor) = simple();
+    let [tls13, _] = both_versions(&authority);
+    let mut client = crate::kit::connect(&tls13, "localhost");
+    let mut handshake = tidegate_tls::Handshake::new(&acceptor).unwrap();
+    let mut out = Vec::new();
+    handshake
+        .feed(&client_output(&mut client), &mut out)
+        .unwrap();
+    crate::kit::client_input(&mut client, &out).unwrap();
+    client.refresh_traffic_keys().unwrap();
+    client.writer().write_all(b"with new keys").unwrap();
+    out.clear();
+    let progress = handshake.feed(&client_output(&mut client), &mut out);
+    assert_eq!(progress.unwrap(), tidegate_tls::Progress::Finished);
+    assert_eq!(handshake.take_plaintext(), b"with new keys");
+    let mut session = handshake.into_user().unwrap();
+    session.encrypt(b"the answer", &mut out).unwrap();
+    assert_eq!(client_read(&mut client, &out), b"the answer");
+    client.refresh_traffic_keys().unwrap();
+    exchange_after_update(&mut session, &mut client);
+}
+
 fn exchange_after_update(
     session: &mut tidegate_tls::UserSession,
     client: &mut rustls::ClientConnection,
