@@ -246,6 +246,26 @@ fn a_session_is_resumed_by_every_core() {
 }
 
 #[test]
+fn a_client_of_http_1_0_agrees_on_it() {
+    let tree = Tree::with("file", b"content");
+    let (server, config) = start(&tree);
+    for (offered, agreed) in [
+        (&["http/1.0"][..], "http/1.0"),
+        (&["http/1.0", "http/1.1"], "http/1.1"),
+    ] {
+        let mut config = ClientConfig::clone(&config);
+        config.alpn_protocols = offered
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        let mut client = Client::secure(server.address, &Arc::new(config));
+        client.send("GET /file HTTP/1.0\r\n\r\n");
+        assert_eq!(client.response().body, b"content");
+        assert_eq!(client.tls().alpn_protocol(), Some(agreed.as_bytes()));
+    }
+}
+
+#[test]
 fn the_last_response_is_followed_by_close_notify() {
     let tree = tree_of_lengths();
     let (server, config) = start(&tree);

@@ -19,12 +19,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults: TLS 1.2 and 1.3, HTTP/1.1, no client certificates, 2 tickets.
+    /// The defaults: TLS 1.2 and 1.3, HTTP/1.1 and 1.0, no client certificates, 2 tickets.
     pub fn new(certificates: Vec<CertificateFiles>) -> Self {
         Self {
             certificates,
             client_authentication: ClientAuthentication::Off,
-            alpn: vec![b"http/1.1".to_vec()],
+            alpn: vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()],
             least_version: LeastVersion::Tls12,
             tickets: 2,
         }
