@@ -11,17 +11,25 @@ Only the standard library is used.
 """
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import certificates
 import site_tree
 import with_chromium
+import with_chromium_tls
 import with_curl
+import with_curl_tls
 import with_ffmpeg
+import with_gnutls
 import with_nginx
+import with_openssl
+import with_sslyze
+import with_testssl
 import with_wget
 from outcome import Failed, Outcome, Skipped
 from servers import serving
@@ -33,6 +41,12 @@ PARTS = {
     "ffmpeg": with_ffmpeg,
     "nginx": with_nginx,
     "chromium": with_chromium,
+    "openssl": with_openssl,
+    "gnutls": with_gnutls,
+    "curl-tls": with_curl_tls,
+    "chromium-tls": with_chromium_tls,
+    "sslyze": with_sslyze,
+    "testssl": with_testssl,
 }
 
 
@@ -41,6 +55,8 @@ def main():
     program = shutil.which(arguments.server)
     if not program:
         sys.exit(f"no program {arguments.server}")
+    if arguments.sslyze:
+        os.environ["PATH"] += os.pathsep + str(arguments.sslyze.absolute())
     with tempfile.TemporaryDirectory(prefix="clients-") as directory:
         work = Path(directory)
         # The workers of nginx may be another user.
@@ -55,6 +71,7 @@ def parse():
     parser.add_argument("--server", metavar="PROGRAM", required=True)
     parser.add_argument("--only", metavar="PART,..", type=parts, default=list(PARTS))
     parser.add_argument("--tree", metavar="DIR", type=Path)
+    parser.add_argument("--sslyze", metavar="DIR", type=Path)
     parser.add_argument("--screenshots", metavar="DIR", type=Path)
     return parser.parse_args()
 
@@ -71,8 +88,9 @@ def run(arguments, program, work):
     """What everything comes to, a server that does not start or does not last among it."""
     root = site_tree.make(work / "www", arguments.tree)
     try:
-        with serving(program, root, work) as port:
-            stage = Stage(port, root, work, arguments.screenshots)
+        made = certificates.make(work / "certificates")
+        with serving(program, root, work, made) as (port, tls_port):
+            stage = Stage(program, port, tls_port, root, work, made, arguments.screenshots)
             for name in arguments.only:
                 yield from outcomes_of_part(name, stage)
     except Failed as failure:

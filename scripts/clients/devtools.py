@@ -37,11 +37,11 @@ DOMAINS = ("Runtime", "Network", "Log")
 
 
 @contextmanager
-def browser(program, profile, log):
+def browser(program, profile, log, *options):
     """A browser with a profile of its own while the body runs."""
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
-    command = [program, *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
+    command = [program, *OPTIONS, *options, f"--user-data-dir={profile}", "about:blank"]
     # The shell moves the descriptors to where the browser looks for them.
     plumbed = ["sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh", *command]
     with log.open("wb") as output:

@@ -10,17 +10,40 @@ HERE = Path(__file__).parent / "servers"
 
 
 @contextmanager
-def serving(program, root, work):
-    """The server under test, tidegate or Caddy, while the body runs; gives its port."""
-    port = free_port()
+def serving(program, root, work, certificates):
+    """The server under test, tidegate or Caddy, while the body runs; gives its port, and the one
+    with TLS."""
+    ports = {"PORT": free_port(), "TLS_PORT": free_port()}
+    words = {"ROOT": root, "RUN": work, **ports, **certificate_words(certificates)}
+    command = command_of(program, "", work, words)
+    with running(command, ports["TLS_PORT"], work / "server.log"):
+        yield ports["PORT"], ports["TLS_PORT"]
+
+
+@contextmanager
+def serving_certified(stage):
+    """The server under test once more, for clients with certificates only, while the body runs;
+    gives its port, where TLS is, and its log."""
+    port, log = free_port(), stage.work / "certified.log"
+    words = {"ROOT": stage.root, "RUN": stage.work, "TLS_PORT": port}
+    words |= certificate_words(stage.certificates)
+    with running(command_of(stage.program, "-certified", stage.work, words), port, log):
+        yield port, log
+
+
+def command_of(program, variant, work, words):
     if Path(program).name.startswith("caddy"):
-        config = filled("caddy.conf", work, PORT=port, ROOT=root, RUN=work)
-        command = [program, "run", "--adapter", "caddyfile", "--config", config]
-    else:
-        config = filled("tidegate.toml", work, PORT=port, ROOT=root)
-        command = [program, "run", "--config", config]
-    with running(command, port, work / "server.log"):
-        yield port
+        config = filled(f"caddy{variant}.conf", work, **words)
+        return [program, "run", "--adapter", "caddyfile", "--config", config]
+    return [program, "run", "--config", filled(f"tidegate{variant}.toml", work, **words)]
+
+
+def certificate_words(certificates):
+    words = {"AUTHORITY": certificates.authority}
+    for name in ("ecdsa", "rsa", "second"):
+        pair = getattr(certificates, name)
+        words |= {f"{name.upper()}_CERT": pair.certificate, f"{name.upper()}_KEY": pair.key}
+    return words
 
 
 @contextmanager

@@ -17,6 +17,8 @@ FILES_MIN = 1500
 # What the documentation of `std` needs of Rust's, apart from the files beside it.
 RUSTDOC_PARTS = ("std", "static.files", "search.index")
 BIG_BYTES = 32 << 20
+# For clients that write byte by byte what they get.
+MIDDLING_BYTES = 1 << 20
 
 # Names that go wrong where somebody forgets to escape, in HTML or in a URL.
 ODD_NAMES = (
@@ -92,7 +94,8 @@ def plant(root, files):
 
 def plant_files(root):
     text = "".join(f"line {number} of a text\n" for number in range(4000)).encode()
-    plant(root, {"big.bin": os.urandom(BIG_BYTES), "text.txt": text, "alone.txt": text})
+    big, middling = os.urandom(BIG_BYTES), os.urandom(MIDDLING_BYTES)
+    plant(root, {"big.bin": big, "middling.bin": middling, "text.txt": text, "alone.txt": text})
 
 
 def plant_showcase(root):

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from outcome import Failed
@@ -13,15 +13,24 @@ COMMAND_SECONDS = 300
 
 @dataclass(frozen=True)
 class Stage:
-    """The server is on `port` of the loopback and serves `root`; `work` is to write in."""
+    """The server `program` is on `port` of the loopback and with TLS on `tls_port`, and serves
+    `root`, with what certificates.make() made; `work` is to write in."""
 
+    program: str
     port: int
+    tls_port: int
     root: Path
     work: Path
+    certificates: object
     screenshots: Path | None
+    scheme: str = "http"
+
+    def secure(self):
+        """The same, seen through TLS."""
+        return replace(self, port=self.tls_port, scheme="https")
 
     def url(self, path, port=None):
-        return f"http://127.0.0.1:{port or self.port}{path}"
+        return f"{self.scheme}://127.0.0.1:{port or self.port}{path}"
 
     def room(self):
         """A new, empty directory; it goes away with `work`."""

@@ -6,6 +6,7 @@ With --screenshots, pictures of the listing are made too.
 import base64
 import re
 import shutil
+import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
 import with_ffmpeg
+from certificates import pin
 from devtools import Browser, Tab, browser
 from outcome import Skipped, expect, require
 from site_tree import ODD_NAMES, in_listing
@@ -46,11 +48,13 @@ class Subject:
 def session(stage):
     page = stage.root / "main/page"
     add_font(page, stage)
-    if shutil.which("ffmpeg"):
+    if shutil.which("ffmpeg") and not (page / "film.webm").exists():
         options = ("-deadline", "realtime", "-cpu-used", "8", "-b:v", "6M")
         with_ffmpeg.make_film(page / "film.webm", "libvpx", *options)
         run("ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc=s=64x64", *ONE, page / "pixels.png")
-    with browser("chromium", stage.room(), stage.work / "chromium.log") as made:
+    # The certificate's authority is not among the browser's.
+    trust = f"--ignore-certificate-errors-spki-list={pin(stage.certificates.ecdsa.certificate)}"
+    with browser("chromium", stage.room(), stage.work / "chromium.log", trust) as made:
         tab = Tab(made)
         tab.load(stage.url("/page/"))
         yield Subject(stage, made, tab)
@@ -114,7 +118,7 @@ def film(subject):
 
 def elsewhere(subject):
     """A cross-origin fetch with a preflight."""
-    url = f"http://data.other.localhost:{subject.stage.port}/data.json"
+    url = f"{subject.stage.scheme}://data.other.localhost:{subject.stage.port}/data.json"
     expect("the answer", ask(subject, f"elsewhere({url!r})"), {"from": "elsewhere"})
     requests = subject.tab.events("Network.requestWillBeSent")
     methods = [each["request"]["method"] for each in requests if each["request"]["url"] == url]
@@ -149,7 +153,7 @@ def quiet(subject):
 
 def application(subject):
     """An application: its page for every navigation, 404 for a missing script."""
-    host = f"http://app.localhost:{subject.stage.port}"
+    host = f"{subject.stage.scheme}://app.localhost:{subject.stage.port}"
     with subject.other_tab() as tab:
         tab.load(f"{host}/some/where?x=1")
         expect("the title", tab.evaluate("document.title"), "app at /some/where")
@@ -179,6 +183,7 @@ def documentation(subject):
 
 def listing(subject):
     """A listing: every name, links that lead there, nothing in the console."""
+    trust = ssl.create_default_context(cafile=subject.stage.certificates.authority)
     with subject.other_tab() as tab:
         tab.load(subject.stage.url("/odd/"))
         links = tab.evaluate("[...document.links].map((link) => link.href)")
@@ -187,7 +192,7 @@ def listing(subject):
         expect("what the links lead to", names, in_listing())
         for link in inside:
             path = unquote(urlsplit(link).path).removeprefix("/odd/")
-            with urlopen(link) as response:
+            with urlopen(link, context=trust) as response:
                 if path in ODD_NAMES:
                     expect(f"what is at {link}", response.read().decode(), path)
         expect("what is in the console", list(tab.problems()), [])

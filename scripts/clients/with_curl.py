@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 from contextlib import contextmanager
+from urllib.parse import quote
 
 from outcome import Skipped, expect, require
 from site_tree import BIG_BYTES, LONG_AGO, in_listing
-from stage import run
+from stage import compare_trees, files_beneath, run
 
 TOOLS = ("curl",)
 BIG = "/files/big.bin"
@@ -40,13 +41,17 @@ class Answer:
     def __init__(self, stage, path, *options):
         room = stage.room()
         head, body = room / "head", room / "body"
-        command = ["curl", "--silent", "--show-error", "--dump-header", head, "--output", body]
-        run(*command, *options, stage.url(path))
+        run(*curl(stage), "--dump-header", head, "--output", body, *options, stage.url(path))
         lines = head.read_text(encoding="latin-1").strip().split("\n\n")[-1].splitlines()
         self.status = int(lines[0].split()[1])
         pairs = (line.partition(":") for line in lines[1:])
         self.fields = {name.lower(): value.strip() for name, _, value in pairs}
         self.body = body.read_bytes() if body.exists() else b""
+
+
+def curl(stage):
+    """What every command begins with."""
+    return ("curl", "--silent", "--show-error", "--cacert", stage.certificates.authority)
 
 
 def original(stage, path):
@@ -121,7 +126,7 @@ def variant_range(stage):
 def resume(stage):
     """-C - of a download that was cut off, and of one that was complete."""
     file = stage.room() / "big.bin"
-    command = ("curl", "--silent", "--show-error", "--output", file)
+    command = (*curl(stage), "--output", file)
     cut = (*command, "--limit-rate", "300k", "--max-time", "1", stage.url(BIG))
     run(*cut, statuses=(28,))
     got = file.stat().st_size
@@ -213,9 +218,24 @@ def parallel(stage):
     """64 at once, on few connections."""
     room = stage.room()
     urls = [word for number in range(64) for word in (stage.url(TEXT), "--output", room / str(number))]
-    run("curl", "--silent", "--show-error", "--fail", "--parallel", *urls)
+    run(*curl(stage), "--fail", "--parallel", *urls)
     for number in range(64):
         require((room / str(number)).read_bytes() == original(stage, TEXT), f"download {number} differs")
+
+
+def whole_tree(stage):
+    """The whole tree, compared."""
+    tree, room = stage.root / "main/tree", stage.room()
+    list_file = stage.work / "downloads"
+    list_file.write_text("".join(downloads(stage, tree)), encoding="utf-8")
+    run(*curl(stage), "--fail", "--create-dirs", "--config", list_file, cwd=room)
+    return compare_trees(tree, room)
+
+
+def downloads(stage, tree):
+    for path in files_beneath(tree):
+        name = str(path).replace("\\", "\\\\").replace('"', '\\"')
+        yield f'url = "{stage.url("/tree/" + quote(str(path)))}"\noutput = "{name}"\n'
 
 
 CHECKS = (

@@ -3,12 +3,11 @@
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
 
 import with_curl
 from outcome import expect, require
 from servers import proxying
-from stage import compare_trees, files_beneath, run
+from stage import files_beneath
 
 TOOLS = ("nginx", "curl")
 TIME_WAIT = "06"
@@ -24,24 +23,13 @@ def session(stage):
 def whole_tree(subject):
     """The whole tree through the proxy, compared, on few connections."""
     stage, backend = subject
-    tree, room = stage.root / "main/tree", stage.room()
-    list_file = stage.work / "downloads"
-    list_file.write_text("".join(downloads(stage, tree)), encoding="utf-8")
     before = closed_connections(backend)
-    options = ("--silent", "--show-error", "--fail", "--create-dirs")
-    run("curl", *options, "--config", list_file, cwd=room)
-    remark = compare_trees(tree, room)
+    remark = with_curl.whole_tree(stage)
     # The side that closes keeps the connection in TIME_WAIT for a minute.
     closed = closed_connections(backend) - before
-    count = len(files_beneath(tree))
+    count = len(files_beneath(stage.root / "main/tree"))
     require(closed <= count / 50, f"{closed} connections for {count} requests")
     return remark
-
-
-def downloads(stage, tree):
-    for path in files_beneath(tree):
-        name = str(path).replace("\\", "\\\\").replace('"', '\\"')
-        yield f'url = "{stage.url("/tree/" + quote(str(path)))}"\noutput = "{name}"\n'
 
 
 def closed_connections(port):
