@@ -44,6 +44,41 @@ fn a_reader_that_stalls_is_cut() {
 }
 
 #[test]
+fn readers_that_stall_hold_no_copy_of_a_file_in_memory() {
+    const CLIENTS: usize = 48;
+    /// More of the file than the server's end of a connection takes.
+    const TIMES: usize = 8;
+    const LENGTH: usize = 1 << 20;
+    /// What they have yet to take of the file would be more.
+    const GROWTH_MAX_KIB: u64 = 12 * 1024;
+    let tree = Tree::with("file", &noise(LENGTH, 1));
+    let server = Launch::run(&tree, "[io]\ninline-max = \"1m\"", "").start();
+    for _ in 0..2 {
+        assert!(server.get("/file").body == noise(LENGTH, 1));
+    }
+    let before = server.memory_peak_kib();
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| Client::connect_narrow(server.address))
+        .collect();
+    for client in &mut clients {
+        client.send(get("/file").repeat(TIMES));
+    }
+    for client in &mut clients {
+        client.head();
+        // Others are served meanwhile.
+        assert_eq!(server.get("/none").status, 404);
+    }
+    let grown = server.memory_peak_kib() - before;
+    assert!(grown < GROWTH_MAX_KIB, "{grown} KiB");
+    for client in &mut clients {
+        assert!(client.body(LENGTH) == noise(LENGTH, 1));
+        for _ in 1..TIMES {
+            assert!(client.response().body == noise(LENGTH, 1));
+        }
+    }
+}
+
+#[test]
 fn readers_that_leave_leave_nothing_open() {
     let tree = tree();
     let server = serve(&tree, "");

@@ -59,6 +59,7 @@ fn each_request_of_a_pipeline_is_answered_as_if_alone() {
     let tree = mixed();
     for config in [
         "",
+        "[io]\ninline-max = \"1m\"",
         "[io]\ninline-max = 0\n[cache]\nhot-bytes-per-core = 0\nvalid = \"0s\"",
     ] {
         let server = Launch::run(&tree, config, SITE).start();

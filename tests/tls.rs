@@ -68,6 +68,28 @@ fn bodies_of_every_length_arrive_on_one_connection() {
     check_every_length(&mut client);
 }
 
+#[test]
+fn large_bodies_from_memory_arrive_whole() {
+    let tree = tree_of_lengths();
+    let authority = Authority::new();
+    let files = authority.issue("server", &["localhost"]);
+    let server = Launch::secure(&tree, "[io]\ninline-max = \"1m\"", "", &[&files]).start();
+    let config = authority.client();
+    let mut client = Client::secure(server.address, &config);
+    check_every_length(&mut client);
+    // From memory now.
+    client.send([get("/1048576"), get("/65537"), get("/1000")].concat());
+    for length in [1 << 20, 65_537, 1000] {
+        assert!(
+            client.response().body == noise(length, length as u64),
+            "{length}"
+        );
+    }
+    let part = client.get_with("/1048576", &["Range: bytes=1000-999999"]);
+    assert_eq!(part.status, 206);
+    assert!(part.body == noise(1 << 20, 1 << 20)[1000..1_000_000]);
+}
+
 /// Checks bodies by `suite`, one from memory, others in pieces.
 #[track_caller]
 fn check_suite(suite: SupportedCipherSuite) {

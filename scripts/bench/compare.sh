@@ -130,7 +130,7 @@ check_quiet() {
 build() {
     local packages=(-p tidegate-load)
     LOAD="$BUILT/tidegate-load"
-    ! contains tidegate "${SERVERS[@]}" || packages+=(-p tidegate)
+    [[ " ${SERVERS[*]}" != *" tidegate"* ]] || packages+=(-p tidegate)
     if [[ $BUILD == yes ]]; then
         local cargo=(cargo build --release --target-dir "${BUILT%/release}" --manifest-path "$ROOT/Cargo.toml" "${packages[@]}")
         if [[ -n ${SUDO_USER:-} && $SUDO_USER != root ]]; then

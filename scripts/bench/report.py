@@ -25,6 +25,7 @@ from statistics import median
 BASE = "nginx"
 NAMES = {
     "tidegate": "tidegate",
+    "tidegate-memory": "tidegate, inline-max 1m",
     "nginx": "nginx, sendfile on",
     "nginx-nosendfile": "nginx, sendfile off",
     "nginx-aio": "nginx, aio threads",
@@ -37,6 +38,7 @@ NAMES = {
 # Told apart also by those who see fewer colours (after Okabe and Ito).
 COLOURS = {
     "tidegate": "#d55e00",
+    "tidegate-memory": "#f0a070",
     "nginx": "#0072b2",
     "nginx-nosendfile": "#56b4e9",
     "nginx-aio": "#7f9fd6",
@@ -203,6 +205,7 @@ def verdicts(samples):
     for case, phase, (measure, value), target, *peers in VERDICTS:
         found = medians(samples, case, phase, value)
         own = found.pop("tidegate", None)
+        found.pop("tidegate-memory", None)
         if peers:
             found = {server: found[server] for server in peers[0] if server in found}
         if own is not None and found:

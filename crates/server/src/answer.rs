@@ -5,12 +5,17 @@ use std::num::NonZeroU16;
 use std::ops::Range;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use tidegate_http::{
     Head, HttpDate, Multipart, Precondition, Ranges, ResponseHead, Status, Streamed, TextResponse,
     Version, evaluate, ranges, write_content_range, write_field, write_options,
     write_unsatisfied_range,
 };
 use tidegate_site::{Content, File, Found, Listing, Site};
+
+/// The most of a file in memory that is copied behind its head. What is longer is sent from where it
+/// is, so that a client that is slow to take it holds no copy.
+const COPIED_BYTES_MAX: usize = 32 * 1024;
 
 /// The port of HTTPS where none is named.
 const HTTPS_PORT: u16 = 443;
@@ -28,6 +33,8 @@ pub(crate) struct Reply {
 
 /// What follows the bytes of a response that were built in memory.
 pub(crate) enum Body {
+    /// Bytes of a file in memory.
+    Memory(Bytes),
     /// Bytes of a file, to be spliced.
     Range(Rc<File>, Range<u64>),
     /// Ranges of a file, to be spliced, each behind a head of its own.
@@ -161,8 +168,12 @@ impl Answer<'_> {
     fn bytes(&self, file: &Rc<File>, range: Range<u64>, out: &mut Vec<u8>) -> Option<Body> {
         match &file.content {
             _ if !self.reply.with_body || range.is_empty() => None,
-            Content::Memory(bytes) => {
-                out.extend_from_slice(slice(bytes, &range));
+            Content::Memory(content) => {
+                let bytes = slice(content, &range);
+                if bytes.len() > COPIED_BYTES_MAX {
+                    return Some(Body::Memory(content.slice_ref(bytes)));
+                }
+                out.extend_from_slice(bytes);
                 None
             }
             Content::File(_) => Some(Body::Range(Rc::clone(file), range)),

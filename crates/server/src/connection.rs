@@ -268,7 +268,8 @@ impl Connection {
         scratch.out.clear();
         let heads = self.requests;
         let (used, next) = self.answer_each(data, &mut scratch);
-        let Ok(unsent) = self.send_responses(&mut scratch, next.flags()) else {
+        let Scratch { out, sealed, .. } = &mut *scratch;
+        let Ok(unsent) = self.send_sealed(out, sealed, next.flags()) else {
             return (used, Some(Todo::close()));
         };
         let next = match next {
@@ -285,14 +286,25 @@ impl Connection {
         (used, Some(Todo { unsent, next }))
     }
 
-    /// Sends what the socket takes at once of the responses at hand: what is left of them.
-    fn send_responses(
+    /// Sends what the socket takes at once of `plain`: what is left to be sent, as it is.
+    pub(crate) fn send_at_once(
         &mut self,
-        scratch: &mut Scratch,
+        plain: &[u8],
         flags: SendFlags,
     ) -> io::Result<Option<Bytes>> {
-        let Scratch { out, sealed, .. } = scratch;
-        let bytes = self.link.seal(out, sealed)?;
+        let shard = Rc::clone(&self.shard);
+        let mut scratch = shard.scratch.borrow_mut();
+        self.send_sealed(plain, &mut scratch.sealed, flags)
+    }
+
+    /// As [`Connection::send_at_once`], with records of TLS made in `sealed`.
+    fn send_sealed(
+        &mut self,
+        plain: &[u8],
+        sealed: &mut Vec<u8>,
+        flags: SendFlags,
+    ) -> io::Result<Option<Bytes>> {
+        let bytes = self.link.seal(plain, sealed)?;
         let sent = send_now(self.link.socket(), bytes, flags)?;
         Ok((sent < bytes.len()).then(|| Bytes::copy_from_slice(&bytes[sent..])))
     }

@@ -42,10 +42,11 @@ is_secure() {
     [[ $1 == tls-* ]]
 }
 
-# Whether a server is measured in a case. H2O 2.2 and lighttpd 1.4.69, set up as here, answer the tickets
+# Whether a server is measured in a case. What the variant of tidegate differs in is for TLS. H2O 2.2 and lighttpd 1.4.69, set up as here, answer the tickets
 # of TLS 1.3 that they have given out by a full handshake.
 takes_part() {
     [[ $2 != tls-resumed || ($1 != h2o && $1 != lighttpd) ]] || return 1
+    [[ $1 != tidegate-memory || $2 == tls-* ]] || return 1
     ! is_secure "$2" || [[ -v TLS_LINES[$1] ]]
 }
 

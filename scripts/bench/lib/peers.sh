@@ -2,17 +2,19 @@
 # The servers: which there are, how each is started on one core, and how it is
 # stopped. One runs at a time.
 
-ALL_SERVERS=(tidegate nginx nginx-nosendfile nginx-aio lighttpd h2o caddy static-web-server)
+ALL_SERVERS=(tidegate tidegate-memory nginx nginx-nosendfile nginx-aio lighttpd h2o caddy static-web-server)
 # Not in a default run, but known to --servers.
 EXTRA_SERVERS=(nginx-filecache)
 
 declare -A PORTS=(
     [tidegate]=8001 [nginx]=8002 [nginx-nosendfile]=8003 [nginx-aio]=8004
     [lighttpd]=8005 [h2o]=8006 [caddy]=8007 [static-web-server]=8008 [nginx-filecache]=8009
+    [tidegate-memory]=8010
 )
 
-# What the variants of nginx differ in.
-declare -A NGINX_IO=(
+# What the variants of a server differ in.
+declare -A IO_LINES=(
+    [tidegate-memory]='[io]\ninline-max = "1m"'
     [nginx]="sendfile on;"
     [nginx-nosendfile]="sendfile off;"
     [nginx-aio]="sendfile on; aio threads;"
@@ -23,6 +25,7 @@ declare -A NGINX_IO=(
 # lines after @TLS@. The certificate is the same for all; make_certificate makes it.
 declare -A TLS_LINES=(
     [tidegate]=""
+    [tidegate-memory]=""
     [nginx]=" ssl;\n        ssl_protocols TLSv1.2 TLSv1.3;\n        ssl_certificate @RUN@/cert.pem;\n        ssl_certificate_key @RUN@/key.pem"
     [lighttpd]='server.modules += ( "mod_openssl" )\nssl.engine = "enable"\nssl.pemfile = "@RUN@/cert.pem"\nssl.privkey = "@RUN@/key.pem"'
     [h2o]="ssl:\n    certificate-file: @RUN@/cert.pem\n    key-file: @RUN@/key.pem"
@@ -36,7 +39,7 @@ SECURE=no
 # Prints the path of a server's program, or nothing.
 server_program() {
     case $1 in
-        tidegate) [[ ! -x $BUILT/tidegate ]] || echo "$BUILT/tidegate" ;;
+        tidegate*) [[ ! -x $BUILT/tidegate ]] || echo "$BUILT/tidegate" ;;
         nginx*) find_program nginx ;;
         static-web-server) find_program static-web-server "$SWS_ROOT/bin" ;;
         *) find_program "$1" ;;
@@ -70,7 +73,7 @@ write_config() {
     fi
     sed -e "s|@TLS@|$tls|g" -e "s|@SCHEME@|$scheme|g" -e "s|@CPU@|$SERVER_CPU|g" \
         -e "s|@PORT@|${PORTS[$server]}|g" -e "s|@TREE@|$TREE|g" -e "s|@RUN@|$RUN|g" \
-        -e "s|@IO@|${NGINX_IO[$server]:-}|g" "$BENCH/peers/$template" >"$config"
+        -e "s|@IO@|${IO_LINES[$server]:-}|g" "$BENCH/peers/$template" >"$config"
     echo "$config"
 }
 
@@ -79,10 +82,10 @@ server_command() {
     local server=$1 program config
     program=$(server_program "$server")
     case $server in
-        tidegate)
-            COMMAND=("$program" serve "$TREE" --listen "127.0.0.1:${PORTS[tidegate]}" --cores "$SERVER_CPU-$SERVER_CPU")
+        tidegate*)
+            COMMAND=("$program" serve "$TREE" --listen "127.0.0.1:${PORTS[$server]}" --cores "$SERVER_CPU-$SERVER_CPU")
             [[ $SECURE == no ]] ||
-                COMMAND=("$program" run --config "$(write_config tidegate tidegate-tls.toml)")
+                COMMAND=("$program" run --config "$(write_config "$server" tidegate-tls.toml)")
             return
             ;;
         nginx*) config=$(write_config "$server" nginx.conf) ;;
