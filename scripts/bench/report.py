@@ -18,6 +18,7 @@ import os
 import shutil
 import sys
 from collections import defaultdict
+from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 from statistics import median
@@ -101,12 +102,18 @@ def read(path):
 
 def series(samples, case, phase, value):
     """For each server the list of value(sample) over the rounds."""
-    found = defaultdict(list)
+    found = by_round(samples, case, phase, value)
+    return {server: list(values.values()) for server, values in found.items()}
+
+
+def by_round(samples, case, phase, value):
+    """For each server value(sample) by round."""
+    found = defaultdict(dict)
     for sample in samples:
         if sample["case"] == case and sample["phase"] == phase:
             number = value(sample)
             if number is not None:
-                found[sample["server"]].append(number)
+                found[sample["server"]][sample["round"]] = number
     return found
 
 
@@ -199,18 +206,45 @@ VERDICTS = [
 ]
 
 
+@dataclass
+class Verdict:
+    """How tidegate stands in one case."""
+
+    case: str
+    measure: str
+    own: float
+    """tidegate's median."""
+    peer: str
+    best: float
+    """The least median of a peer, and whose."""
+    hardest: str
+    rounds: float | None
+    """The greatest median of the ratios to one peer, each of two values of the same round, and whose."""
+    target: float | None
+
+
 def verdicts(samples):
-    """(case, measure, tidegate's median, the best peer, its median, target) of
-    everything that was measured of tidegate and of a peer."""
+    """Of everything that was measured of tidegate and of a peer."""
     for case, phase, (measure, value), target, *peers in VERDICTS:
-        found = medians(samples, case, phase, value)
+        found = by_round(samples, case, phase, value)
         own = found.pop("tidegate", None)
         found.pop("tidegate-memory", None)
         if peers:
             found = {server: found[server] for server in peers[0] if server in found}
-        if own is not None and found:
-            best = min(found, key=found.get)
-            yield case, measure, own, best, found[best], target
+        if own and found:
+            best = {server: median(values.values()) for server, values in found.items()}
+            peer = min(best, key=best.get)
+            rounds = {server: ratio_of_rounds(own, values) for server, values in found.items()}
+            hardest = max(rounds, key=lambda server: rounds[server] or 0)
+            yield Verdict(
+                case, measure, median(own.values()), peer, best[peer], hardest, rounds[hardest], target
+            )
+
+
+def ratio_of_rounds(own, peer):
+    """The median of the ratios within each round: what slows a whole round down changes none of them."""
+    ratios = [quotient(own[round], peer[round]) for round in own.keys() & peer.keys()]
+    return median(ratios) if ratios and None not in ratios else None
 
 
 def quotient(own, best):
@@ -227,14 +261,15 @@ def is_behind(own, best):
 def verdict_table(rows):
     """A Markdown table of some verdicts."""
     lines = [
-        "| case | measure | tidegate | best peer | | tidegate / best peer | target |",
-        "| --- | --- | ---: | --- | ---: | ---: | --- |",
+        "| case | measure | tidegate | best peer | | tidegate / best peer | target | round by round |",
+        "| --- | --- | ---: | --- | ---: | ---: | --- | --- |",
     ]
-    for case, measure, own, peer, best, target in rows:
-        found = quotient(own, best)
+    for row in rows:
+        found = quotient(row.own, row.best)
+        rounds = "-" if row.rounds is None else f"{row.rounds:.2f} of {NAMES[row.hardest]}"
         lines.append(
-            f"| `{case}` | {measure} | {number(own)} | {NAMES[peer]} | {number(best)} "
-            f"| {'-' if found is None else f'{found:.2f}'} | {verdict(found, target)} |"
+            f"| `{row.case}` | {row.measure} | {number(row.own)} | {NAMES[row.peer]} | {number(row.best)} "
+            f"| {'-' if found is None else f'{found:.2f}'} | {verdict(found, row.target)} | {rounds} |"
         )
     return "\n".join(lines)
 
@@ -407,7 +442,7 @@ def results(samples, servers):
 def page(run, samples, servers, stem):
     """The Markdown of a page on one run; its plot and raw data are STEM.svg and
     STEM.jsonl beside it."""
-    behind = [row for row in verdicts(samples) if is_behind(row[2], row[4])]
+    behind = [row for row in verdicts(samples) if is_behind(row.own, row.best)]
     machine = {
         "CPU": f"{run['cpu']}, {run['cores']} cores" if "cores" in run else run["cpu"],
         "memory": f"{number(run['memory_bytes'] / 1e9)} GB" if "memory_bytes" in run else "not recorded",

@@ -41,7 +41,7 @@
 //! use std::time::Duration;
 //!
 //! use glommio::{LocalExecutorBuilder, Placement};
-//! use tidegate_sendfile::{Options, Pool, PoolConfig, sendfile};
+//! use tidegate_sendfile::{Opening, Options, Pool, PoolConfig, sendfile};
 //! use tidegate_uring::{Config, Fd, Ring};
 //!
 //! LocalExecutorBuilder::new(Placement::Unbound)
@@ -63,7 +63,7 @@
 //!         socket.set_nonblocking(true).unwrap();
 //!
 //!         let (socket, file) = (OwnedFd::from(socket), OwnedFd::from(file));
-//!         let options = Options { stall: Duration::from_secs(60), drop_behind: false, unread: true };
+//!         let options = Options { stall: Duration::from_secs(60), drop_behind: false, unread: true, opening: Opening::NONE };
 //!         sendfile(&ring, &pool, &Fd::from(socket), &Fd::from(file), 7..12, &options)
 //!             .await
 //!             .unwrap();
@@ -132,6 +132,23 @@ pub struct Options {
     /// worker before it is looked at, since the file system may have to read from the disk where the
     /// file's bytes are.
     pub unread: bool,
+    /// What of the range leaves in short sends. For [`sendfile`] alone.
+    pub opening: Opening,
+}
+
+/// The start of a range that leaves in sends of its own, the last of each without `SPLICE_F_MORE`: a socket
+/// with the kernel's TLS ends a record with each, and the peer need not wait for more to decrypt it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Bytes in all; the end of the range may come before.
+    pub bytes: u32,
+    /// Bytes of each send, at least 1.
+    pub each: u32,
+}
+
+impl Opening {
+    /// All of the range leaves as it comes.
+    pub const NONE: Self = Self { bytes: 0, each: 1 };
 }
 
 /// How a transfer that sent its whole range went.

@@ -43,7 +43,7 @@ impl<'a> Sending<'a> {
         Self {
             outlet: Outlet::new(socket, &range, options.stall),
             behind: options.drop_behind.then(|| Behind::new(file, range.start)),
-            bytes: Transfer::new(range),
+            bytes: Transfer::new(range, options.opening),
             source: Source::new(ring, pool, file, options.unread),
         }
     }
@@ -218,19 +218,23 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// One splice to the socket. What it leaves in the pipe found the socket full.
+    /// Splices to the socket. What is left in the pipe found the socket full.
     fn send(&mut self, lease: &Lease) -> Result<(), ErrorKind> {
-        let more = self.bytes.more_follows();
         let socket = self.outlet.socket();
-        match lease.pipe().drain(socket, self.bytes.in_pipe(), more) {
-            Ok(0) => Err(ErrorKind::Socket(io::ErrorKind::WriteZero.into())),
-            Ok(count) => {
-                self.bytes.drained(count);
-                self.outlet.progress();
-                Ok(())
+        while self.bytes.in_pipe() > 0 {
+            let (len, more) = self.bytes.next_send();
+            let sent = match lease.pipe().drain(socket, len, more) {
+                Ok(0) => return Err(ErrorKind::Socket(io::ErrorKind::WriteZero.into())),
+                Ok(count) => count,
+                Err(Errno::AGAIN) => return self.outlet.full(),
+                Err(error) => return Err(ErrorKind::Socket(error.into())),
+            };
+            self.bytes.drained(sent);
+            self.outlet.progress();
+            if (sent as u64) < len {
+                break;
             }
-            Err(Errno::AGAIN) => self.outlet.full(),
-            Err(error) => Err(ErrorKind::Socket(error.into())),
         }
+        Ok(())
     }
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::Opening;
+
 /// The account of one transfer. It does no I/O: what was moved is told to it.
 ///
 /// ```text
@@ -16,16 +18,18 @@ pub(crate) struct Transfer {
     end: u64,
     in_pipe: u64,
     sent: u64,
+    opening: Opening,
 }
 
 impl Transfer {
     /// A range that ends before it starts is empty.
-    pub(crate) fn new(range: Range<u64>) -> Self {
+    pub(crate) fn new(range: Range<u64>, opening: Opening) -> Self {
         Self {
             next: range.start,
             end: range.end.max(range.start),
             in_pipe: 0,
             sent: 0,
+            opening,
         }
     }
 
@@ -49,9 +53,14 @@ impl Transfer {
         self.next - self.in_pipe
     }
 
-    /// Whether more of the range follows what is in the pipe.
-    pub(crate) fn more_follows(&self) -> bool {
-        self.next < self.end
+    /// How much of what is in the pipe is sent next, and whether what follows goes with it.
+    pub(crate) fn next_send(&self) -> (u64, bool) {
+        let Opening { bytes, each } = self.opening;
+        let opening = u64::from(bytes).saturating_sub(self.sent);
+        if opening > 0 {
+            return (opening.min(each.into()).min(self.in_pipe), false);
+        }
+        (self.in_pipe, self.next < self.end)
     }
 
     /// Whether more than `len` bytes were not put into a pipe yet.
@@ -110,19 +119,43 @@ mod tests {
     const PAGE: usize = 4096;
 
     #[test]
+    fn an_opening_leaves_in_short_sends_that_nothing_follows() {
+        let opening = Opening {
+            bytes: 8192,
+            each: 4096,
+        };
+        let mut bytes = Transfer::new(100..20_000, opening);
+        bytes.filled(9000);
+        assert_eq!(bytes.next_send(), (4096, false));
+        bytes.drained(4000);
+        assert_eq!(bytes.next_send(), (4096, false));
+        bytes.drained(4096);
+        assert_eq!(bytes.next_send(), (96, false));
+        // What was in the pipe comes again.
+        bytes.rewind();
+        bytes.filled(10);
+        assert_eq!(bytes.next_send(), (10, false));
+        bytes.drained(10);
+        bytes.filled(200);
+        assert_eq!(bytes.next_send(), (86, false));
+        bytes.drained(86);
+        assert_eq!(bytes.next_send(), (114, true));
+    }
+
+    #[test]
     fn an_empty_or_reversed_range_is_complete() {
-        assert!(Transfer::new(0..0).is_complete());
-        assert!(Transfer::new(7..7).is_complete());
+        assert!(Transfer::new(0..0, Opening::NONE).is_complete());
+        assert!(Transfer::new(7..7, Opening::NONE).is_complete());
         #[expect(clippy::reversed_empty_ranges, reason = "that is the case")]
-        let reversed = Transfer::new(9..7);
+        let reversed = Transfer::new(9..7, Opening::NONE);
         assert!(reversed.is_complete());
     }
 
     #[test]
     fn bytes_are_accounted_for_through_short_moves_and_a_rewind() {
-        let mut bytes = Transfer::new(100..10_000);
+        let mut bytes = Transfer::new(100..10_000, Opening::NONE);
         bytes.filled(8000);
-        assert!(bytes.more_follows());
+        assert!(bytes.next_send().1);
         bytes.drained(3000);
         assert_eq!(
             (bytes.next, bytes.in_pipe(), bytes.sent()),
@@ -132,7 +165,7 @@ mod tests {
         assert_eq!((bytes.next, bytes.in_pipe(), bytes.sent()), (3100, 0, 3000));
         assert_eq!(bytes.position(), 3100);
         bytes.filled(6900);
-        assert!(!bytes.more_follows() && !bytes.is_complete());
+        assert!(!bytes.next_send().1 && !bytes.is_complete());
         bytes.drained(6900);
         assert!(bytes.is_complete());
         assert_eq!(bytes.sent(), 9900);
@@ -151,7 +184,7 @@ mod tests {
             (u64::MAX - 9, u64::MAX, PAGE, u64::MAX),
         ];
         for (start, end, capacity, expected) in cases {
-            let bytes = Transfer::new(start..end);
+            let bytes = Transfer::new(start..end, Opening::NONE);
             assert_eq!(
                 bytes.chunk(capacity, PAGE),
                 start..expected,
@@ -162,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_chunk_after_begins_where_the_next_one_ends() {
-        let bytes = Transfer::new(1..9000);
+        let bytes = Transfer::new(1..9000, Opening::NONE);
         let chunk = bytes.chunk(PAGE, PAGE);
         assert_eq!(bytes.chunk_after(&chunk, PAGE, PAGE), 4096..8192);
         let last = bytes.chunk(4 * PAGE, PAGE);

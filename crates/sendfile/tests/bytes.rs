@@ -8,7 +8,7 @@ use support::{
     Bench, PATIENT, PIPE, connect, connect_narrow, evicted_file_of, file_of, joined, pattern,
     pool_of, read_all, read_by, run,
 };
-use tidegate_sendfile::{Options, PoolConfig};
+use tidegate_sendfile::{Opening, Options, PoolConfig};
 use tidegate_uring::Fd;
 
 async fn check(bench: &Bench, file: &Fd, data: &[u8], start: usize, end: usize) {
@@ -38,6 +38,7 @@ fn files_of_sizes_about_the_pipe_arrive_whole() {
 
 const UNREAD: Options = Options {
     unread: true,
+    opening: Opening::NONE,
     ..PATIENT
 };
 

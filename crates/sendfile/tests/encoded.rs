@@ -10,7 +10,7 @@ use support::{
     Bench, HASTY, PATIENT, connect, connect_narrow, evicted_file_of, file_of, joined, pattern,
     read_all, read_by, run,
 };
-use tidegate_sendfile::{Error, ErrorKind, Options, Sent, sendfile_encoded};
+use tidegate_sendfile::{Error, ErrorKind, Opening, Options, Sent, sendfile_encoded};
 use tidegate_uring::Fd;
 
 /// Precedes each piece when it is encoded.
@@ -68,6 +68,7 @@ fn ranges_arrive_whole_from_memory_and_from_the_disk() {
         let data = pattern(3 << 20);
         let options = Options {
             unread: true,
+            opening: Opening::NONE,
             drop_behind: true,
             ..PATIENT
         };

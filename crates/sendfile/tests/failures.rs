@@ -15,7 +15,7 @@ use support::{
     Bench, HASTY, PATIENT, PIPE, connect, connect_narrow, evicted_file_of, file_of, joined,
     pattern, poll_until, pool_of, read_all, run, until_true,
 };
-use tidegate_sendfile::{Error, ErrorKind, Options};
+use tidegate_sendfile::{Error, ErrorKind, Opening, Options};
 use tidegate_uring::Fd;
 
 const LEN: usize = 8 << 20;
@@ -59,6 +59,7 @@ fn a_reader_that_is_slow_but_moves_does_not_stall() {
             stall: Duration::from_millis(400),
             drop_behind: false,
             unread: false,
+            opening: Opening::NONE,
         };
         bench
             .send(&socket, &file, 0..400_000, &options)
@@ -83,6 +84,7 @@ fn a_reader_that_takes_little_of_a_large_buffer_does_not_stall() {
             stall: Duration::from_millis(600),
             drop_behind: false,
             unread: false,
+            opening: Opening::NONE,
         };
         let reader = std::thread::spawn(move || {
             let mut all = Vec::new();

@@ -9,7 +9,7 @@ use support::{
     Bench, PATIENT, connect, connect_narrow, evicted_file_of, file_of, joined, pattern, pipe_pages,
     pool_of, read_all, run, until_true,
 };
-use tidegate_sendfile::{Options, PoolConfig, PoolStats};
+use tidegate_sendfile::{Opening, Options, PoolConfig, PoolStats};
 
 const LEN: u64 = 3_000_001;
 
@@ -94,6 +94,7 @@ async fn read_from_the_disk(config: PoolConfig, cold_max: usize) {
             let reader = read_all(peer);
             let options = Options {
                 unread: true,
+                opening: Opening::NONE,
                 ..PATIENT
             };
             bench.send(&socket, &file, 1..LEN, &options).await.unwrap();

@@ -19,10 +19,10 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::net::sockopt::socket_error;
 use tidegate_sendfile::{
-    Error as TransferError, ErrorKind, Options, Sent, sendfile, sendfile_encoded,
+    Error as TransferError, ErrorKind, Opening, Options, Sent, sendfile, sendfile_encoded,
 };
 use tidegate_tls::kernel::{Control, KernelSession, Usage};
-use tidegate_tls::{Incoming, UserSession};
+use tidegate_tls::{Incoming, SHORT_RECORD_BYTES, UserSession};
 use tidegate_uring::{Fd, Received, Recv};
 
 use crate::connection::{Closed, Connection};
@@ -282,6 +282,13 @@ async fn splice_counted(
     mut range: Range<u64>,
     options: &Options,
 ) -> Result<Sent, TransferError> {
+    let mut options = Options {
+        opening: Opening {
+            bytes: session.opening(range.end - range.start),
+            each: SHORT_RECORD_BYTES,
+        },
+        ..options.clone()
+    };
     let mut before = 0;
     let mut from_disk = false;
     loop {
@@ -293,13 +300,14 @@ async fn splice_counted(
         // A pipe's worth may end in a record that is not full: at most twice as many as full ones.
         let counted = count(session, socket, 2 * len).map_err(ErrorKind::Socket);
         let piece_sent = match counted {
-            Ok(()) => sendfile(&shard.ring, &shard.pipes, socket, file, piece, options).await,
+            Ok(()) => sendfile(&shard.ring, &shard.pipes, socket, file, piece, &options).await,
             Err(kind) => Err(TransferError { sent: 0, kind }),
         };
         let mut sent = piece_sent.map_err(|error| TransferError {
             sent: before + error.sent,
             ..error
         })?;
+        options.opening = Opening::NONE;
         before += len;
         from_disk |= sent.from_disk;
         if range.is_empty() {

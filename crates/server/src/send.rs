@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send, sockopt};
 use tidegate_http::{Multipart, Streamed};
-use tidegate_sendfile::{Error as TransferError, ErrorKind, Options, sendfile};
+use tidegate_sendfile::{Error as TransferError, ErrorKind, Opening, Options, sendfile};
 use tidegate_site::{Content, File, Listing};
 use tidegate_uring::Fd;
 
@@ -77,6 +77,7 @@ async fn send_range(
         stall: shard.settings.timeouts.send_stall,
         drop_behind: (shard.settings.io.drop_behind).is_some_and(|least| file.len >= least),
         unread: !file.recent.covers(&range, start),
+        opening: Opening::NONE,
     };
     let len = range.end - range.start;
     let sent = match &mut connection.link {

@@ -16,11 +16,14 @@ use std::mem;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
+use std::time::Instant;
 
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{CipherSuite, ConnectionTrafficSecrets, ExtractedSecrets, SupportedCipherSuite};
 use zeroize::Zeroizing;
+
+use crate::opening::Opening;
 
 /// Record types (RFC 8446 section 5.1).
 const ALERT: u8 = 21;
@@ -236,6 +239,7 @@ pub struct KernelSession {
     owes_key_update: bool,
     /// A fatal alert was sent, after which nothing is.
     failed: bool,
+    opening: Opening,
 }
 
 impl KernelSession {
@@ -260,6 +264,7 @@ impl KernelSession {
             key_updates: 0,
             owes_key_update: false,
             failed: false,
+            opening: Opening::new(Instant::now()),
         })
     }
 
@@ -274,6 +279,13 @@ impl KernelSession {
         let records = bytes / RECORD_PLAINTEXT_BYTES_MAX + 1;
         self.records_sent = self.records_sent.saturating_add(records);
         self.usage()
+    }
+
+    /// How many of the next `bytes`, from the first on, should leave in records of
+    /// [`SHORT_RECORD_BYTES`](crate::SHORT_RECORD_BYTES): those that the client could not decrypt before
+    /// another round trip if they were in a full one.
+    pub fn opening(&mut self, bytes: u64) -> u32 {
+        self.opening.short(bytes, Instant::now())
     }
 
     /// How far the keys are used up.

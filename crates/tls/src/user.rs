@@ -1,8 +1,11 @@
 //! Records in user space, after the handshake: the way for TLS 1.2 and for kernels without kTLS.
 
+use std::time::Instant;
+
 use rustls::server::UnbufferedServerConnection;
 use rustls::{Error, ProtocolVersion};
 
+use crate::opening::{Opening, SHORT_RECORD_BYTES, SHORT_RECORDS_MAX};
 use crate::protection;
 use crate::{user12, user13};
 
@@ -43,7 +46,10 @@ pub enum UserError {
 }
 
 /// The records of one connection. Boxed inside; it holds no buffer while nothing is under way.
-pub struct UserSession(Records);
+pub struct UserSession {
+    records: Records,
+    opening: Opening,
+}
 
 enum Records {
     /// rustls'.
@@ -58,12 +64,14 @@ impl UserSession {
         connection: UnbufferedServerConnection,
         input: Vec<u8>,
     ) -> Result<Self, Error> {
-        Ok(Self(match connection.protocol_version() {
+        let records = match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => {
                 Records::Tls13(Box::new(user13::Session::new(connection, input)?))
             }
             _ => Records::Tls12(Box::new(user12::Session::new(connection, input))),
-        }))
+        };
+        let opening = Opening::new(Instant::now());
+        Ok(Self { records, opening })
     }
 
     /// Decrypts what was received, which is overwritten, and appends the data to `plaintext`. What
@@ -75,7 +83,7 @@ impl UserSession {
         plaintext: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<Incoming, UserError> {
-        match &mut self.0 {
+        match &mut self.records {
             Records::Tls12(session) => session.decrypt(received, plaintext, out),
             Records::Tls13(session) => session.decrypt(received, plaintext, out),
         }
@@ -83,14 +91,17 @@ impl UserSession {
 
     /// The most bytes that `plain` bytes of data need when encrypted at once.
     pub fn encrypted_bytes_max(&self, plain: usize) -> usize {
-        let overhead = match &self.0 {
+        let overhead = match &self.records {
             Records::Tls12(_) => user12::OVERHEAD_BYTES,
             Records::Tls13(_) => protection::OVERHEAD_BYTES,
         };
-        plain + plain.div_ceil(RECORD_PLAINTEXT_BYTES_MAX) * overhead + KEY_UPDATES_BYTES_MAX
+        let records = plain.div_ceil(RECORD_PLAINTEXT_BYTES_MAX) + SHORT_RECORDS_MAX;
+        plain + records * overhead + KEY_UPDATES_BYTES_MAX
     }
 
-    /// Encrypts `plain` into as few records as it takes and appends them to `out`.
+    /// Encrypts `plain` and appends its records to `out`: as few as it takes, but for the first 16 KiB of
+    /// a connection, or after a second of silence, which are in records of [`SHORT_RECORD_BYTES`]
+    /// unless `plain` fits into TCP's first window.
     pub fn encrypt(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), UserError> {
         self.append(plain.len(), out, |session, out| {
             session.encrypt_into(plain, out)
@@ -100,17 +111,29 @@ impl UserSession {
     /// As [`UserSession::encrypt`], into a buffer that is reused and need not be cleared: at least
     /// [`UserSession::encrypted_bytes_max`] bytes. Returns how many were written.
     pub fn encrypt_into(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, UserError> {
-        match &mut self.0 {
-            Records::Tls12(session) => session.encrypt_into(plain, out),
-            Records::Tls13(session) => session.encrypt_into(plain, out),
+        let required = self.encrypted_bytes_max(plain.len());
+        if out.len() < required {
+            return Err(UserError::TooSmall { required });
         }
+        let short = self.opening.short(plain.len() as u64, Instant::now());
+        let (short, rest) = plain.split_at(short as usize);
+        let mut written = 0;
+        for piece in short.chunks(SHORT_RECORD_BYTES as usize) {
+            written += self.records.encrypt_into(piece, &mut out[written..])?;
+        }
+        if !rest.is_empty() {
+            written += self.records.encrypt_into(rest, &mut out[written..])?;
+        }
+        Ok(written)
     }
 
     /// Appends close_notify to `out`: no more data follows. A second time nothing is appended.
     pub fn close(&mut self, out: &mut Vec<u8>) -> Result<(), UserError> {
-        let closed = self.append(ALERT_BYTES, out, |session, out| match &mut session.0 {
-            Records::Tls12(session) => session.close_into(out),
-            Records::Tls13(session) => session.close_into(out),
+        let closed = self.append(ALERT_BYTES, out, |session, out| {
+            match &mut session.records {
+                Records::Tls12(session) => session.close_into(out),
+                Records::Tls13(session) => session.close_into(out),
+            }
         });
         match closed {
             Err(UserError::Ended) => Ok(()),
@@ -130,5 +153,14 @@ impl UserSession {
         let result = write(self, &mut out[start..]);
         out.truncate(start + result.as_ref().map_or(0, |&written| written));
         result.map(drop)
+    }
+}
+
+impl Records {
+    fn encrypt_into(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, UserError> {
+        match self {
+            Self::Tls12(session) => session.encrypt_into(plain, out),
+            Self::Tls13(session) => session.encrypt_into(plain, out),
+        }
     }
 }

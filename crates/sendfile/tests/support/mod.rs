@@ -17,7 +17,7 @@ use glommio::timer::sleep;
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::fs::Advice;
 use rustix::net::sockopt;
-use tidegate_sendfile::{Error, Options, Pool, PoolConfig, PoolStats, Sent, sendfile};
+use tidegate_sendfile::{Error, Opening, Options, Pool, PoolConfig, PoolStats, Sent, sendfile};
 use tidegate_uring::{Config, Fd, Ring};
 
 pub(crate) const PIPE: usize = 256 * 1024;
@@ -30,12 +30,14 @@ pub(crate) const PATIENT: Options = Options {
     stall: Duration::from_mins(10),
     drop_behind: false,
     unread: false,
+    opening: Opening::NONE,
 };
 
 pub(crate) const HASTY: Options = Options {
     stall: Duration::from_millis(50),
     drop_behind: false,
     unread: false,
+    opening: Opening::NONE,
 };
 
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
