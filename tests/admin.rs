@@ -13,7 +13,7 @@ const LISTEN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
 
 /// Where the server says that its admin listener is.
 #[track_caller]
-fn admin(server: &Server) -> SocketAddr {
+pub(crate) fn admin(server: &Server) -> SocketAddr {
     let log = server.log();
     let (_, rest) = log
         .split_once("admin on http://")

@@ -20,6 +20,7 @@ mod header_rules;
 mod lifecycle;
 mod limits;
 mod listings;
+mod log;
 mod long_answers;
 mod methods;
 mod pipelines;

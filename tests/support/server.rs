@@ -259,6 +259,12 @@ impl Server {
         self.process.wait()
     }
 
+    /// Whether the server has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let status = self.process.child.try_wait();
+        status.expect("the server's status").is_some()
+    }
+
     /// Stops the server with TERM and checks that it ends well.
     #[track_caller]
     pub(crate) fn stop(mut self) {

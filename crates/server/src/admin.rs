@@ -7,11 +7,12 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
@@ -45,14 +46,16 @@ pub(crate) struct Condition {
     /// It serves, and was not told to stop.
     is_ready: AtomicBool,
     tls: Option<Acceptor>,
+    log_lines_dropped: &'static AtomicU64,
 }
 
 impl Condition {
     /// Of a server that does not serve yet, with what its TLS listeners accept by.
-    pub(crate) fn new(tls: Option<Acceptor>) -> Self {
+    pub(crate) fn new(tls: Option<Acceptor>, log_lines_dropped: &'static AtomicU64) -> Self {
         Self {
             is_ready: AtomicBool::new(false),
             tls,
+            log_lines_dropped,
         }
     }
 
@@ -222,6 +225,10 @@ fn metrics(condition: &Condition) -> String {
     ready.set(condition.is_ready().into());
     let help = "1 while the server serves and was not told to stop";
     registry.register("ready", help, ready);
+    let dropped: Counter = Counter::default();
+    dropped.inc_by(condition.log_lines_dropped.load(Ordering::Relaxed));
+    let help = "Lines of the log that standard error did not take in time";
+    registry.register("log_lines_dropped", help, dropped);
     if let Some(tls) = &condition.tls {
         let expiry = Family::<CertificateLabels, Gauge>::default();
         for certificate in tls.certificates().iter() {
@@ -255,6 +262,8 @@ fn unix_seconds(time: SystemTime) -> i64 {
 mod tests {
     use super::*;
 
+    static NONE_DROPPED: AtomicU64 = AtomicU64::new(0);
+
     fn asked(request: &str, condition: &Condition) -> String {
         String::from_utf8(answer(request.as_bytes(), condition)).unwrap()
     }
@@ -268,7 +277,7 @@ mod tests {
 
     #[test]
     fn it_is_ready_when_it_was_said_to_be() {
-        let condition = Condition::new(None);
+        let condition = Condition::new(None, &NONE_DROPPED);
         assert!(get("/healthz", &condition).starts_with("HTTP/1.1 200 "));
         assert!(get("/readyz", &condition).starts_with("HTTP/1.1 503 "));
         condition.set_ready(true);
@@ -281,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_is_not_asked_rightly_is_refused() {
-        let condition = Condition::new(None);
+        let condition = Condition::new(None, &NONE_DROPPED);
         for (request, status) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 404),
             (
@@ -302,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_head_has_the_length_and_no_body() {
-        let condition = Condition::new(None);
+        let condition = Condition::new(None, &NONE_DROPPED);
         let whole = get("/metrics", &condition);
         let (_, body) = whole.split_once("\r\n\r\n").unwrap();
         assert!(body.ends_with("# EOF\n"), "{body}");

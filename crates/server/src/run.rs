@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
@@ -60,12 +61,18 @@ impl fmt::Display for Address {
 /// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let
 /// responses finish within the graceful timeout; a second signal ends them at once. HUP reads
 /// certificates again, which is done by itself as well when their files change.
-pub fn run(settings: Settings, on_ready: impl FnOnce(&[Address])) -> Result<(), Error> {
+///
+/// `log_lines_dropped` counts lines of the log that were lost, for `/metrics`.
+pub fn run(
+    settings: Settings,
+    log_lines_dropped: &'static AtomicU64,
+    on_ready: impl FnOnce(&[Address]),
+) -> Result<(), Error> {
     // Before anything listens: plain HTTP must never answer where TLS is configured.
     let tls = Tls::of(&settings)?;
     let renewal = Renewal::of(tls.as_ref());
     let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
-    let condition = Arc::new(Condition::new(acceptor));
+    let condition = Arc::new(Condition::new(acceptor, log_lines_dropped));
     limits::raise();
     let abilities = tidegate_uring::probe().map_err(Error::Uring)?;
     let cores = cores::choose(&settings.server.cores)?;
@@ -253,6 +260,8 @@ mod tests {
 
     use super::*;
 
+    static NONE_DROPPED: AtomicU64 = AtomicU64::new(0);
+
     /// What came of a run of [`supervise`].
     struct Outcome {
         result: Result<(), Error>,
@@ -273,7 +282,7 @@ mod tests {
         }
         let mut ready = 0;
         let renewal = Renewal::of(None);
-        let condition = Condition::new(None);
+        let condition = Condition::new(None, &NONE_DROPPED);
         let result = supervise(&receiver, &controls, &renewal, &condition, || ready += 1);
         let told = readers.iter().map(told).collect();
         Outcome {

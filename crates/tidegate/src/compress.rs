@@ -19,7 +19,7 @@ use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tidegate_compress::{Coding, FileError, Level, Observer, Options, Skipped, Summary};
 
-use crate::chain;
+use crate::{chain, print};
 
 const EXAMPLES: &str = "\
 Beside each file that is worth it come NAME.br, NAME.zst and NAME.gz, with the
@@ -96,7 +96,7 @@ pub(crate) fn directory(args: &CompressArgs) -> Result<(), Box<dyn Error>> {
     let reporter = Reporter::new(args.dry_run)?;
     let summary = tidegate_compress::compress(&args.directory, &args.options(), &reporter)?;
     reporter.bar.finish_and_clear();
-    io::stdout().write_all(text(args, &summary).as_bytes())?;
+    print(&text(args, &summary))?;
     match (summary.stopped, summary.failed) {
         (true, _) => Err("stopped by a signal; what is written is whole".into()),
         (false, 0) => Ok(()),

@@ -1,15 +1,14 @@
 //! `tidegate doctor`: what this host offers, and what tidegate will do about it.
 
 use std::error::Error;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tidegate_config::Settings;
 use tidegate_server::{Finding, Found, survey};
 
-use crate::chain;
 use crate::cli::DoctorArgs;
+use crate::{chain, print};
 
 /// Width of the topics.
 const TOPIC: usize = 12;
@@ -22,9 +21,7 @@ pub(crate) fn examine(args: DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
     };
     let findings = survey(&settings);
     let text: String = findings.iter().map(line).collect();
-    io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|error| format!("cannot write to standard output: {error}"))?;
+    print(&text)?;
     Ok(if findings.iter().any(is_bad) {
         ExitCode::FAILURE
     } else {

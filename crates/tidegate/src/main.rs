@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod compress;
 mod doctor;
+mod line_queue;
 mod log;
 mod serve;
 mod show;
@@ -29,7 +30,13 @@ use crate::cli::{Cli, Command};
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let status = run(Cli::parse().command);
+    log::finish();
+    status
+}
+
+fn run(command: Command) -> ExitCode {
+    match command {
         Command::Serve(args) => status(serve::directory(args)),
         Command::Run(args) => status(serve::from_file(args)),
         Command::Check(args) => check::check(&args.config),
@@ -48,10 +55,19 @@ fn status(result: Result<(), Box<dyn Error>>) -> ExitCode {
 /// Says on standard error what went wrong.
 fn failure(error: &(dyn Error + 'static)) -> ExitCode {
     for line in chain(error).lines() {
-        // Where standard error is gone the exit status still tells.
-        let _ = writeln!(io::stderr(), "tidegate: {line}");
+        log::say(&format!("tidegate: {line}"));
     }
     ExitCode::FAILURE
+}
+
+/// Prints what a command is for. A reader that has read enough is no error (`| head -1`).
+fn print(text: &str) -> Result<(), String> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write to standard output: {error}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The error and its causes, outermost first: `CONTEXT: CAUSE`.

@@ -1,7 +1,10 @@
 //! `tidegate serve` and `tidegate run`: serve until a clean stop.
 
 use std::error::Error;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::thread;
 
 use tidegate_config::{Settings, Source};
 use tidegate_server::{Address, Error as ServerError};
@@ -11,12 +14,14 @@ use crate::{log, tls};
 
 /// Serves a directory with the defaults.
 pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
+    start_log()?;
     serve(args.settings()?)?;
     Ok(())
 }
 
 /// Serves as a configuration file says.
 pub(crate) fn from_file(args: RunArgs) -> Result<(), Box<dyn Error>> {
+    start_log()?;
     let source = Source::read(&args.config)?;
     let mut settings = source.settings()?;
     args.overrides.apply(&mut settings)?;
@@ -27,25 +32,41 @@ pub(crate) fn from_file(args: RunArgs) -> Result<(), Box<dyn Error>> {
     })
 }
 
-fn serve(settings: Settings) -> Result<(), ServerError> {
-    log::start();
-    tidegate_server::run(settings, announce)
+fn start_log() -> Result<(), String> {
+    log::start().map_err(|error| format!("cannot start the thread of the log: {error}"))
 }
 
-/// Tells whoever started the process where it listens. A standard output that
-/// is gone is no reason to stop serving.
+fn serve(settings: Settings) -> Result<(), ServerError> {
+    tidegate_server::run(settings, log::lines_dropped(), announce)
+}
+
+/// Tells whoever started the process where it listens, in a thread of its own: a standard output
+/// that is gone or stalled is no reason not to serve, nor to stay when the process is to end.
 fn announce(addresses: &[Address]) {
-    let mut output = io::stdout().lock();
-    if let Err(error) = write_addresses(&mut output, addresses) {
-        tracing::warn!(%error, "cannot write the addresses to standard output");
+    let addresses = addresses.to_vec();
+    let printed = thread::Builder::new()
+        .name("announce".to_owned())
+        .spawn(move || {
+            if let Err(error) = print_addresses(&addresses) {
+                tracing::warn!(%error, "cannot write the addresses to standard output");
+            }
+        });
+    if let Err(error) = printed {
+        tracing::warn!(%error, "no thread to print the addresses");
     }
+}
+
+/// Past the buffer of `io::stdout()`, for which the process would wait when it ends.
+fn print_addresses(addresses: &[Address]) -> io::Result<()> {
+    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    write_addresses(&mut output, addresses)
 }
 
 fn write_addresses(output: &mut impl Write, addresses: &[Address]) -> io::Result<()> {
-    for address in addresses {
-        writeln!(output, "listening on {address}")?;
-    }
-    output.flush()
+    let lines = addresses
+        .iter()
+        .map(|address| format!("listening on {address}\n"));
+    output.write_all(lines.collect::<String>().as_bytes())
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! `tidegate config`: the effective configuration.
 
 use std::error::Error;
-use std::io::{self, Write};
 use std::path::{self, Path, PathBuf};
 
 use tidegate_config::Settings;
 
 use crate::cli::ConfigArgs;
+use crate::print;
 
 /// Prints the settings that `run` with the same flags and environment has.
 pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
@@ -15,9 +15,7 @@ pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
         None => Settings::for_directory(PathBuf::from(".")),
     };
     args.overrides.apply(&mut settings)?;
-    io::stdout()
-        .write_all(settings.to_toml().as_bytes())
-        .map_err(|error| format!("cannot write to standard output: {error}"))?;
+    print(&settings.to_toml())?;
     Ok(())
 }
 
