@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::process::Command;
 use std::thread;
 
 use rustix::process::Signal;
 
-use crate::support::{Client, Launch, Server, Tree, eventually, get, noise, two_cores};
+use crate::admin::admin;
+use crate::support::{
+    Client, Launch, Question, Remote, Server, Tree, eventually, get, noise, two_cores,
+};
 
 /// More than the sockets between server and client hold.
 const LENGTH: usize = 32 * 1024 * 1024;
@@ -295,6 +299,116 @@ fn nothing_is_logged_for_requests() {
         client.get("/none");
     }
     assert_eq!(server.log(), before);
+}
+
+#[test]
+fn signals_that_mean_nothing_do_not_end_it() {
+    let tree = Tree::with("file", b"content");
+    let server = Server::serve(&tree);
+    // USR1, USR2, ALRM, STKFLT, VTALRM, PROF, IO, PWR (as on x86 and ARM), and real-time ones.
+    for signal in [10, 12, 14, 16, 26, 27, 29, 30, 34, 37, 64] {
+        send(&server, signal);
+        let line = format!("signal={signal}");
+        eventually("a line of it", || {
+            let log = server.log();
+            log.contains("is ignored") && log.contains(&line)
+        });
+        assert_eq!(server.get("/file").body, b"content", "{signal}");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_hup_says_that_the_configuration_is_not_read() {
+    let tree = Tree::with("file", b"content");
+    let server = Server::serve(&tree);
+    server.signal(Signal::HUP);
+    eventually("a line of it", || {
+        let log = server.log();
+        log.contains("configuration is not read again") && log.contains("restart")
+    });
+    server.stop();
+}
+
+#[test]
+fn a_server_that_drains_serves_and_is_not_ready() {
+    let tree = Tree::with("file", b"content");
+    tree.write("big", &noise(LENGTH, 1));
+    let config = "drain-delay = \"1h\"\n[admin]\nlisten = \"127.0.0.1:0\"";
+    let mut server = Launch::run(&tree, config, "").start();
+    let address = admin(&server);
+    let ready = || Client::connect(address).get("/readyz").status;
+    assert_eq!(ready(), 200);
+    let mut idle = server.connect();
+    idle.get("/file");
+    server.signal(Signal::TERM);
+    eventually("503", || ready() == 503);
+    let response = idle.get("/file");
+    assert_eq!(response.body, b"content");
+    assert!(!response.closes());
+    assert_eq!(server.get("/file").body, b"content");
+    // The next one does not wait for responses either.
+    let mut stalled = in_the_middle(&server);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(stalled.rest().len() < LENGTH - 1000);
+}
+
+#[test]
+fn a_drain_ends_by_itself_and_lets_responses_finish() {
+    let tree = Tree::with("big", &noise(LENGTH, 1));
+    let config = "drain-delay = \"500ms\"\ngraceful-timeout = \"1h\"";
+    let mut server = Launch::run(&tree, config, "").start();
+    let mut idle = server.connect();
+    idle.get("/none");
+    let mut client = in_the_middle(&server);
+    server.signal(Signal::TERM);
+    idle.ends();
+    refuses_connections(&server);
+    assert!(client.body(LENGTH - 1000) == noise(LENGTH, 1)[1000..]);
+    client.ends();
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_shard_that_hangs() {
+    for (timeout, signals) in [("0s", 1), ("1h", 2), ("1h", 3)] {
+        let tree = Tree::new();
+        let mount = tree.base().join("remote");
+        fs::create_dir(&mount).expect("a directory");
+        // Dropped after the file system, which it hangs in.
+        let mut server;
+        let remote = match Remote::mount(&mount) {
+            Ok(remote) => remote,
+            Err(reason) => return println!("skipped: {reason}"),
+        };
+        remote.hold(Question::Attributes);
+        let root = mount.display();
+        let site = format!("[[site]]\nroot = \"{root}\"");
+        let config = format!("graceful-timeout = \"{timeout}\"");
+        // It never says where it listens, since its shard never serves.
+        let script = "echo listening on http://127.0.0.1:1; exec \"$@\"";
+        server = Launch::run_sites(&tree, &config, &site)
+            .through(["sh", "-c", script, "sh"])
+            .start();
+        remote.asked(Question::Attributes);
+        for line in ["stopping", "stopping now", "ending"].iter().take(signals) {
+            server.signal(Signal::TERM);
+            eventually(line, || server.log().contains(line));
+        }
+        // The thread that hangs is not the server's to end.
+        eventually("the end of all threads but one", || server.is_ending());
+        remote.answer();
+        assert_eq!(server.wait().code(), Some(0), "{timeout} {signals}");
+    }
+}
+
+/// Sends the signal with this number.
+fn send(server: &Server, signal: i32) {
+    let number = format!("-{signal}");
+    let id = server.id().to_string();
+    let sent = Command::new("kill").arg(number).arg(id).status();
+    assert!(sent.expect("kill").success(), "signal {signal}");
 }
 
 /// A config that leaves stalled clients to the end of the server, which may take `graceful_timeout`.

@@ -1,6 +1,6 @@
 //! A standard error, or a standard output, that takes nothing: the server serves and stops all the same.
 
-use std::fs::{File, OpenOptions, Permissions, set_permissions};
+use std::fs::{self, File, OpenOptions, Permissions, set_permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -56,7 +56,8 @@ impl Pipe {
 fn tree() -> Tree {
     let tree = Tree::with("file", b"content");
     tree.write("locked", b"content");
-    set_permissions(tree.root().join("locked"), Permissions::from_mode(0)).expect("permissions");
+    set_permissions(tree.root().join("locked"), Permissions::from_mode(0o000))
+        .expect("permissions");
     tree
 }
 
@@ -85,6 +86,19 @@ fn a_standard_error_that_cannot_be_written_ends_nothing() {
     for redirection in ["2>/dev/full", "2>&-", "2</dev/null"] {
         serves_and_stops(redirected(&tree(), redirection, "sh").start());
     }
+}
+
+#[test]
+fn a_log_as_large_as_a_file_may_be_ends_nothing() {
+    let tree = tree();
+    let log = tree.base().join("log");
+    // The unit of `ulimit -f` is 512 bytes or 1,024.
+    fs::write(&log, [b'x'; 1024]).expect("a log");
+    set_permissions(&log, Permissions::from_mode(0o666)).expect("permissions");
+    let path = log.to_str().expect("a path");
+    let server = redirected(&tree, "2>>\"$0\"", path).limited("-f 1").start();
+    serves_and_stops(server);
+    assert_eq!(fs::metadata(&log).expect("the log").len(), 1024);
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn a_hangup_without_tls_ends_nothing() {
     let server = Server::serve(&tree);
     server.signal(Signal::HUP);
     eventually("a line about it", || {
-        server.log().contains("nothing to read")
+        server.log().contains("no listener speaks TLS")
     });
     assert_eq!(server.get("/file").body, b"content");
 }

@@ -265,6 +265,17 @@ impl Server {
         status.expect("the server's status").is_some()
     }
 
+    /// Whether the server has called exit(2), though a thread that hangs in the kernel may be left.
+    pub(crate) fn is_ending(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id()));
+        // The state follows the name, which is in parentheses (proc(5)).
+        stat.is_ok_and(|stat| {
+            stat.rsplit(") ")
+                .next()
+                .is_some_and(|rest| rest.starts_with('Z'))
+        })
+    }
+
     /// Stops the server with TERM and checks that it ends well.
     #[track_caller]
     pub(crate) fn stop(mut self) {

@@ -37,6 +37,7 @@ pub(crate) struct Config {
 pub(crate) struct Server {
     pub(crate) cores: Field<Cores>,
     pub(crate) steering: Field<String>,
+    pub(crate) drain_delay: Field<Period>,
     pub(crate) graceful_timeout: Field<Period>,
 }
 

@@ -43,6 +43,10 @@ pub struct Server {
     pub cores: Cores,
     /// Which core a new connection goes to.
     pub steering: Steering,
+    /// How long the listeners stay open after the first signal to stop, while the server tells that it
+    /// is not ready.
+    #[serde(serialize_with = "units::duration")]
+    pub drain_delay: Duration,
     /// How long a graceful stop waits for responses under way; zero cuts them off.
     #[serde(serialize_with = "units::duration")]
     pub graceful_timeout: Duration,
@@ -289,6 +293,7 @@ impl Default for Server {
         Self {
             cores: Cores::Auto,
             steering: Steering::Hash,
+            drain_delay: Duration::ZERO,
             graceful_timeout: Duration::from_secs(30),
         }
     }

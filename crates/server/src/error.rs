@@ -81,6 +81,9 @@ pub enum Error {
     /// The admin listener has no thread.
     #[error("cannot start the thread of the admin listener")]
     AdminThread(#[source] io::Error),
+    /// Certificates cannot be looked after.
+    #[error("cannot start the thread that reads certificates again")]
+    CertificatesThread(#[source] io::Error),
     /// Signals cannot be received.
     #[error("cannot set up signal handling")]
     Signals(#[source] io::Error),

@@ -36,6 +36,7 @@ mod send;
 mod shard;
 mod signals;
 mod sites;
+mod stop;
 mod survey;
 mod tls;
 

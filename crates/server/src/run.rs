@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Instant;
 
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use rustix::io::Errno;
@@ -19,6 +20,7 @@ use crate::error::Error;
 use crate::limits;
 use crate::listener::{Bound, Listener, listen_on};
 use crate::shard::{self, Seed};
+use crate::stop::{Step, Stop};
 use crate::tls::{Renewal, Tls};
 use crate::{cores, signals};
 
@@ -58,9 +60,11 @@ impl fmt::Display for Address {
 
 /// Serves as `settings` say until a signal stops it, all shards on threads of their own.
 ///
-/// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let
-/// responses finish within the graceful timeout; a second signal ends them at once. HUP reads
-/// certificates again, which is done by itself as well when their files change.
+/// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let it serve on
+/// for the drain delay, then let responses finish within the graceful timeout; a second signal ends
+/// them at once. A shard that hangs in the kernel is left behind: then this returns while its thread
+/// still runs, and the caller is to end the process. HUP reads certificates again, which is done by
+/// itself as well when their files change.
 ///
 /// `log_lines_dropped` counts lines of the log that were lost, for `/metrics`.
 pub fn run(
@@ -68,9 +72,11 @@ pub fn run(
     log_lines_dropped: &'static AtomicU64,
     on_ready: impl FnOnce(&[Address]),
 ) -> Result<(), Error> {
+    let (sender, events) = channel();
+    let forwarding = signals::forward(sender.clone())?;
     // Before anything listens: plain HTTP must never answer where TLS is configured.
     let tls = Tls::of(&settings)?;
-    let renewal = Renewal::of(tls.as_ref());
+    let renewal = Renewal::start(tls.as_ref())?;
     let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
     let condition = Arc::new(Condition::new(acceptor, log_lines_dropped));
     limits::raise();
@@ -86,8 +92,6 @@ pub fn run(
     let mut listeners = by_shard(bound, cores.len());
     admin::start(&settings.admin, &condition)?;
 
-    let (sender, events) = channel();
-    signals::forward(sender.clone())?;
     let settings = Arc::new(settings);
     let mut controls = Vec::new();
     for (number, core) in cores.iter().enumerate() {
@@ -112,7 +116,9 @@ pub fn run(
         spawn(seed, shard_control, sender.clone())?;
     }
     drop(sender);
-    supervise(&events, &controls, &renewal, &condition, || {
+    forwarding.take_stops()?;
+    let stop = Stop::new(&settings.server);
+    supervise(&events, &controls, &renewal, &condition, stop, || {
         on_ready(&addresses);
     })
 }
@@ -186,63 +192,86 @@ fn message(panic: &(dyn Any + Send)) -> String {
         .to_owned()
 }
 
-/// Passes signals on to the shards until all of them have ended. One that ends by itself ends
-/// the server.
+/// Passes signals on to the shards until all of them have ended, or their time is over. One that
+/// ends by itself ends the server.
 fn supervise(
     events: &Receiver<Event>,
     controls: &[OwnedFd],
     renewal: &Renewal,
     condition: &Condition,
+    mut stop: Stop,
     on_ready: impl FnOnce(),
 ) -> Result<(), Error> {
     let mut on_ready = Some(on_ready);
     let mut starting = controls.len();
     let mut running = controls.len();
-    let mut stopping = false;
     while running > 0 {
-        match next(events, renewal) {
-            Event::Ready => {
+        let action = match next(events, stop.ends()) {
+            Some(Event::Ready) => {
                 starting -= 1;
                 if starting == 0
                     && let Some(on_ready) = on_ready.take()
                 {
-                    condition.set_ready(!stopping);
+                    condition.set_ready(!stop.has_begun());
                     on_ready();
                 }
+                continue;
             }
-            Event::Stop => {
-                tracing::info!("{}", if stopping { "stopping now" } else { "stopping" });
-                stopping = true;
-                condition.set_ready(false);
-                controls.iter().for_each(notify);
+            Some(Event::Reload) => {
+                renewal.reload();
+                continue;
             }
-            Event::Reload => renewal.reload(),
-            Event::Ended { how, shard } => {
+            Some(Event::Ended { how, shard }) => {
                 how?;
-                if !stopping {
+                if !stop.has_begun() {
                     let reason = "it stopped without being told to".to_owned();
                     return Err(Error::ShardDied { shard, reason });
                 }
                 running -= 1;
+                continue;
             }
+            Some(Event::Stop) => stop.signal(Instant::now(), starting == 0),
+            None => stop.time_is_over(Instant::now()),
+        };
+        condition.set_ready(false);
+        take(action, controls);
+        if action == Step::GiveUp {
+            break;
         }
     }
     Ok(())
 }
 
-/// The next event. Certificates are looked after meanwhile.
-fn next(events: &Receiver<Event>, renewal: &Renewal) -> Event {
-    loop {
-        let event = match renewal.look_every() {
-            Some(time) => events.recv_timeout(time),
-            None => events.recv().map_err(RecvTimeoutError::from),
-        };
-        match event {
-            Ok(event) => return event,
-            Err(RecvTimeoutError::Timeout) => renewal.look(),
-            // The senders live as long as their threads.
-            Err(RecvTimeoutError::Disconnected) => panic!("the thread of signals does not end"),
+/// Does what `step` says, but for the end.
+fn take(step: Step, controls: &[OwnedFd]) {
+    match step {
+        Step::Drain => tracing::info!("draining: serving on until the drain delay is over"),
+        Step::Stop => {
+            tracing::info!("stopping");
+            controls.iter().for_each(notify);
         }
+        Step::StopNow => {
+            tracing::info!("stopping now");
+            // The first word is to stop, and the next not to wait: it may have had none yet.
+            controls.iter().chain(controls).for_each(notify);
+        }
+        Step::GiveUp => tracing::warn!(
+            "ending without waiting for shards that hang: does a file system not answer?"
+        ),
+    }
+}
+
+/// The next event; `None` when `until` comes before it.
+fn next(events: &Receiver<Event>, until: Option<Instant>) -> Option<Event> {
+    let event = match until {
+        Some(until) => events.recv_timeout(until.saturating_duration_since(Instant::now())),
+        None => events.recv().map_err(RecvTimeoutError::from),
+    };
+    match event {
+        Ok(event) => Some(event),
+        Err(RecvTimeoutError::Timeout) => None,
+        // The senders live as long as their threads.
+        Err(RecvTimeoutError::Disconnected) => panic!("the thread of signals does not end"),
     }
 }
 
@@ -257,6 +286,7 @@ fn notify(control: &OwnedFd) {
 #[cfg(test)]
 mod tests {
     use rustix::io::read;
+    use tidegate_config::Server;
 
     use super::*;
 
@@ -281,9 +311,11 @@ mod tests {
             sender.send(event).unwrap();
         }
         let mut ready = 0;
-        let renewal = Renewal::of(None);
+        let renewal = Renewal::start(None).unwrap();
         let condition = Condition::new(None, &NONE_DROPPED);
-        let result = supervise(&receiver, &controls, &renewal, &condition, || ready += 1);
+        let stop = Stop::new(&Server::default());
+        let on_ready = || ready += 1;
+        let result = supervise(&receiver, &controls, &renewal, &condition, stop, on_ready);
         let told = readers.iter().map(told).collect();
         Outcome {
             result,
@@ -350,11 +382,17 @@ mod tests {
     }
 
     #[test]
-    fn every_stop_is_passed_on() {
+    fn a_second_stop_is_passed_on() {
         let events = [Event::Ready, Event::Stop, Event::Stop, ended(0)];
         let outcome = outcome(1, events);
         assert!(outcome.result.is_ok());
-        assert_eq!(outcome.told, [2]);
+        assert_eq!(outcome.told, [3]);
+    }
+
+    #[test]
+    fn a_third_stop_does_not_wait_for_shards() {
+        let outcome = outcome(2, [Event::Stop, Event::Stop, ended(1), Event::Stop]);
+        assert!(outcome.result.is_ok());
     }
 
     #[test]

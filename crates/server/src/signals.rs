@@ -2,23 +2,57 @@
 
 use std::sync::mpsc::Sender;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
+use rustix::process::Signal;
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXFSZ,
+};
+use signal_hook::iterator::{Handle, Signals};
 
 use crate::error::Error;
 use crate::run::Event;
 
-/// Sends an [`Event::Stop`] for each TERM, INT and QUIT from now on, and an [`Event::Reload`] for each
-/// HUP, in a thread of its own.
-pub(crate) fn forward(events: Sender<Event>) -> Result<(), Error> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP]).map_err(Error::Signals)?;
+/// Those that would end the process and are not meant to; for some the reason why they are sent.
+/// Left as they are: what tells of a fault of the process, what stops it for job control, and XCPU,
+/// by which `RLIMIT_CPU` ends it.
+const IGNORED: [(i32, &str); 8] = [
+    (SIGUSR1, "there are no log files to open again"),
+    (SIGUSR2, "restart tidegate to run another binary"),
+    (SIGALRM, NO_MEANING),
+    (SIGVTALRM, NO_MEANING),
+    (SIGPROF, NO_MEANING),
+    (SIGIO, NO_MEANING),
+    (Signal::POWER.as_raw(), NO_MEANING),
+    (Signal::STKFLT.as_raw(), NO_MEANING),
+];
+
+const NO_MEANING: &str = "it means nothing to tidegate";
+
+/// The real-time signals, without the two that the C library uses itself (signal(7)).
+const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+
+/// A thread that receives signals.
+pub(crate) struct Forwarding(Handle);
+
+/// Sends an [`Event::Reload`] for each HUP from now on, in a thread of its own, and ignores what is
+/// sent for nothing.
+pub(crate) fn forward(events: Sender<Event>) -> Result<Forwarding, Error> {
+    let ignored = IGNORED.iter().map(|(signal, _)| *signal);
+    // A write to a log that is as large as RLIMIT_FSIZE allows fails: it need not end the process.
+    let signals = ignored.chain(REAL_TIME).chain([SIGXFSZ, SIGHUP]);
+    let mut signals = Signals::new(signals).map_err(Error::Signals)?;
+    let handle = signals.handle();
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
             for signal in signals.forever() {
                 let event = match signal {
+                    SIGTERM | SIGINT | SIGQUIT => Event::Stop,
                     SIGHUP => Event::Reload,
-                    _ => Event::Stop,
+                    SIGXFSZ => continue,
+                    _ => {
+                        tell_ignored(signal);
+                        continue;
+                    }
                 };
                 if events.send(event).is_err() {
                     return;
@@ -26,5 +60,23 @@ pub(crate) fn forward(events: Sender<Event>) -> Result<(), Error> {
             }
         })
         .map_err(Error::Signals)?;
-    Ok(())
+    Ok(Forwarding(handle))
+}
+
+impl Forwarding {
+    /// Sends an [`Event::Stop`] for each TERM, INT and QUIT from now on. Before, they end the process:
+    /// the main thread may wait for a file system and would not see an event.
+    pub(crate) fn take_stops(&self) -> Result<(), Error> {
+        [SIGTERM, SIGINT, SIGQUIT]
+            .into_iter()
+            .try_for_each(|signal| self.0.add_signal(signal))
+            .map_err(Error::Signals)
+    }
+}
+
+fn tell_ignored(signal: i32) {
+    let known = IGNORED.iter().find(|(ignored, _)| *ignored == signal);
+    let reason = known.map_or(NO_MEANING, |(_, reason)| reason);
+    let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+    tracing::warn!(signal, "{name} is ignored: {reason}");
 }

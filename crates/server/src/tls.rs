@@ -2,6 +2,8 @@
 //! renewed while the server runs.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use tidegate_config::{self as config, ClientAuth, Ktls, Settings, TlsVersion};
@@ -11,11 +13,17 @@ use tidegate_tls::{
     LeastVersion, Settings as TlsSettings,
 };
 
+use crate::error::Error as ServerError;
+
 /// How often it is looked whether certificates were changed: a few calls of stat(2).
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Certificates that expire sooner are warned of: one that is renewed by itself has been by then.
 const EXPIRES_SOON: Duration = Duration::from_hours(7 * 24);
+
+/// What HUP does not do.
+const RESTART: &str =
+    "the configuration is not read again: restart tidegate to apply a change of it";
 
 /// What a TLS listener needs. Cloning is cheap.
 #[derive(Clone)]
@@ -72,32 +80,43 @@ fn time_left(certificate: &Certificate) -> Duration {
     left.unwrap_or_default()
 }
 
-/// Certificates that may be renewed; none where no listener speaks TLS.
-pub(crate) struct Renewal(Option<Acceptor>);
+/// Certificates that may be renewed, in a thread of its own: the file system that they are on may not
+/// answer. None where no listener speaks TLS.
+pub(crate) struct Renewal(Option<SyncSender<()>>);
 
 impl Renewal {
-    pub(crate) fn of(tls: Option<&Tls>) -> Self {
-        Self(tls.map(|tls| tls.acceptor.clone()))
+    /// Looks for changes of the certificates' files from now on, until it is dropped.
+    pub(crate) fn start(tls: Option<&Tls>) -> Result<Self, ServerError> {
+        let Some(acceptor) = tls.map(|tls| tls.acceptor.clone()) else {
+            return Ok(Self(None));
+        };
+        let (sender, demands) = sync_channel(1);
+        thread::Builder::new()
+            .name("certificates".to_owned())
+            .spawn(move || look_after(&acceptor, &demands))
+            .map_err(ServerError::CertificatesThread)?;
+        Ok(Self(Some(sender)))
     }
 
-    /// How long to wait before [`Renewal::look`]; `None`: for ever.
-    pub(crate) fn look_every(&self) -> Option<Duration> {
-        self.0.as_ref().map(|_| LOOK_EVERY)
-    }
-
-    /// Reads the certificates again if their files have changed.
-    pub(crate) fn look(&self) {
-        if let Some(acceptor) = self.0.as_ref().filter(|acceptor| acceptor.changed()) {
-            reload(acceptor);
-        }
-    }
-
-    /// Reads the certificates again.
+    /// Has the certificates read again, for a HUP. Does not wait for it.
     pub(crate) fn reload(&self) {
-        if let Some(acceptor) = &self.0 {
-            reload(acceptor);
-        } else {
-            tracing::info!("nothing to read again: no listener speaks TLS");
+        let Some(thread) = &self.0 else {
+            return tracing::info!("HUP: no listener speaks TLS; {RESTART}");
+        };
+        tracing::info!("HUP: reading certificates again; {RESTART}");
+        // One that waits already will do.
+        let _ = thread.try_send(());
+    }
+}
+
+/// Reads the certificates again when that is demanded, and when their files have changed.
+fn look_after(acceptor: &Acceptor, demands: &Receiver<()>) {
+    loop {
+        match demands.recv_timeout(LOOK_EVERY) {
+            Ok(()) => reload(acceptor),
+            Err(RecvTimeoutError::Timeout) if acceptor.changed() => reload(acceptor),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The command line of the real binary, short of serving.
 
-use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::{fs, io};
 
 const FILE: &str = "\
 [server]
@@ -32,6 +32,21 @@ fn stdout(output: &Output) -> String {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_error() {
+    for command in ["config", "doctor"] {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .arg(command)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn();
+        let output = child.unwrap().wait_with_output().unwrap();
+        assert_eq!(stderr(&output), "", "{command}");
+    }
 }
 
 #[test]

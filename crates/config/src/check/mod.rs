@@ -51,6 +51,11 @@ fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
         steering: report.checked(raw.steering, default.steering, |name| {
             rules::steering(&name)
         }),
+        drain_delay: report.checked(
+            raw.drain_delay,
+            default.drain_delay,
+            duration(Duration::ZERO..=DAY, "a stop that waits longer is no stop"),
+        ),
         graceful_timeout: report.checked(
             raw.graceful_timeout,
             default.graceful_timeout,
@@ -427,6 +432,7 @@ mod tests {
             ("[server]\ncores = '3-1'", "2: server.cores: the range 3-1 is inverted"),
             ("[server]\nsteering = 'rss'", "2: server.steering: `rss` is none of \"hash\", \"cpu\""),
             ("[server]\ngraceful-timeout = '25h'", "2: server.graceful-timeout: 25h is outside 0s to 24h: "),
+            ("[server]\ndrain-delay = '25h'", "2: server.drain-delay: 25h is outside 0s to 24h: "),
             ("[server]\ngraceful-timeout = 'soon'", "2: server.graceful-timeout: `soon` is not a duration: "),
             ("[admin]\nlisten = '9900'", "2: admin.listen: `9900` has no port: "),
             ("[[listen]]\naddress = 'h:1'\n[admin]\nlisten = 'h:1'", "4: admin.listen: h:1 is listened on already, by line 2"),
@@ -518,7 +524,7 @@ mod tests {
     #[test]
     fn values_are_taken() {
         let settings = parse(
-            "[server]\ncores = '0-1,4'\nsteering = 'cpu'\ngraceful-timeout = '0s'\n\
+            "[server]\ncores = '0-1,4'\nsteering = 'cpu'\ndrain-delay = '5s'\ngraceful-timeout = '0s'\n\
              [[listen]]\naddress = 'localhost:0'\n[[listen]]\naddress = '[::1]:443'\nbacklog = 1\n\
              [timeouts]\nheader = '500ms'\n[limits]\nbody-discard = 0\nheader-bytes = 2000\n\
              [io]\ndrop-behind = '16m'\n\
@@ -529,6 +535,7 @@ mod tests {
         let settings = settings.unwrap();
         assert_eq!(settings.server.cores, Cores::List(vec![0, 1, 4]));
         assert_eq!(settings.server.steering, Steering::Cpu);
+        assert_eq!(settings.server.drain_delay, Duration::from_secs(5));
         assert_eq!(settings.server.graceful_timeout, Duration::ZERO);
         assert_eq!(settings.listen[0].address, "localhost:0");
         assert_eq!(settings.listen[1].address, "[::1]:443");
