@@ -1,15 +1,14 @@
 //! The admin listener: whether the server is well, and what Prometheus collects of it.
 //!
-//! It is for those who run the server, a handful of requests a minute, on threads of its own with
-//! blocking calls: nothing that is asked here costs a shard anything. It speaks plain HTTP, one
-//! request a connection.
+//! It is for those who run the server, a handful of requests a minute, on a thread of its own:
+//! nothing that is asked here costs a shard anything. It speaks plain HTTP, one request a
+//! connection.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -23,20 +22,8 @@ use tidegate_http::{
 };
 use tidegate_tls::{Acceptor, Certificate};
 
+use crate::admin_listener::{self, Service};
 use crate::error::Error;
-
-/// Connections at a time; more are closed at once, for a client that holds them open is not one
-/// that this is for.
-const CONNECTIONS_MAX: usize = 8;
-
-/// Descriptors that it uses.
-pub(crate) const DESCRIPTORS: usize = 1 + CONNECTIONS_MAX;
-
-/// How long a connection may take, from when it is accepted to the last byte of the answer.
-const CONNECTION_TIME: Duration = Duration::from_secs(5);
-
-/// How long accepting rests when the system has no descriptor or memory for a connection.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// What `/metrics` is (`OpenMetrics` 1.0).
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -83,80 +70,35 @@ pub(crate) fn start(admin: &Admin, condition: &Arc<Condition>) -> Result<(), Err
     let condition = Arc::clone(condition);
     let thread = thread::Builder::new().name("admin".to_owned());
     thread
-        .spawn(move || accept(&listener, &condition))
+        .spawn(move || {
+            if let Err(error) = admin_listener::serve(&listener, &condition) {
+                tracing::error!(%error, "the admin listener has ended");
+            }
+        })
         .map_err(Error::AdminThread)?;
     tracing::info!("admin on http://{address}");
     Ok(())
 }
 
-/// Gives each connection a thread. Those under way share `places`, which is how they are counted.
-fn accept(listener: &TcpListener, condition: &Arc<Condition>) {
-    let places = Arc::new(());
-    loop {
-        let (client, peer) = match listener.accept() {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!(%error, "no connection to the admin listener");
-                thread::sleep(ACCEPT_REST);
-                continue;
-            }
-        };
-        if Arc::strong_count(&places) > CONNECTIONS_MAX {
-            tracing::warn!(%peer, "too many connections to the admin listener");
-            continue;
-        }
-        let (condition, place) = (Arc::clone(condition), Arc::clone(&places));
-        let thread = thread::Builder::new().name("admin-client".to_owned());
-        let spawned = thread.spawn(move || {
-            talk(client, peer, &condition);
-            drop(place);
-        });
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "no thread for a connection to the admin listener");
-        }
+impl Service for Arc<Condition> {
+    fn response(&self, received: &[u8]) -> Option<Vec<u8>> {
+        answer(received, self)
+    }
+
+    fn too_slow(&self) -> Vec<u8> {
+        said(Status::REQUEST_TIMEOUT, Method::Get)
+    }
+
+    fn no_room(&self) -> Vec<u8> {
+        said(Status::SERVICE_UNAVAILABLE, Method::Get)
     }
 }
 
-/// Answers one request.
-fn talk(mut client: TcpStream, peer: SocketAddr, condition: &Condition) {
-    let until = Instant::now() + CONNECTION_TIME;
-    let answered = receive(&mut client, until).and_then(|received| {
-        let answer = answer(&received, condition);
-        client.set_write_timeout(Some(time_left(until)?))?;
-        client.write_all(&answer)
-    });
-    if let Err(error) = answered {
-        tracing::debug!(%error, %peer, "no answer from the admin listener");
-    }
-}
-
-/// What the client sends, up to the end of a head or to where it is certain that it is none.
-fn receive(client: &mut TcpStream, until: Instant) -> io::Result<Vec<u8>> {
-    let mut received = Vec::new();
-    let mut piece = [0; 1024];
-    while let Ok(None) = parse(&received, &Limits::default()) {
-        client.set_read_timeout(Some(time_left(until)?))?;
-        match client.read(&mut piece)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => received.extend_from_slice(&piece[..count]),
-        }
-    }
-    Ok(received)
-}
-
-fn time_left(until: Instant) -> io::Result<Duration> {
-    match until.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-        left => Ok(left),
-    }
-}
-
-/// The response to the request in `received`.
-fn answer(received: &[u8], condition: &Condition) -> Vec<u8> {
+/// The response to the request in `received`; `None` while its head is not complete.
+fn answer(received: &[u8], condition: &Condition) -> Option<Vec<u8>> {
     match parse(received, &Limits::default()) {
-        Ok(Some(head)) => answer_head(&head, condition),
-        Ok(None) => said(Status::BAD_REQUEST, Method::Get),
-        Err(error) => said(error.status(), Method::Get),
+        Ok(head) => head.map(|head| answer_head(&head, condition)),
+        Err(error) => Some(said(error.status(), Method::Get)),
     }
 }
 
@@ -265,7 +207,8 @@ mod tests {
     static NONE_DROPPED: AtomicU64 = AtomicU64::new(0);
 
     fn asked(request: &str, condition: &Condition) -> String {
-        String::from_utf8(answer(request.as_bytes(), condition)).unwrap()
+        let answer = answer(request.as_bytes(), condition);
+        String::from_utf8(answer.expect("a whole request")).unwrap()
     }
 
     fn get(path: &str, condition: &Condition) -> String {

@@ -3,7 +3,7 @@
 //! ```text
 //!  run (main thread)      binds every address once for each core, starts the shards, waits for
 //!    |                    signals and for shards that end
-//!    +-- admin            health, readiness and metrics, on threads of its own
+//!    +-- admin            health, readiness and metrics, on a thread of its own
 //!    +-- shard, core 0 -- executor, op ring, pipes, caches, deadlines
 //!    |     +-- listener   accepts, within the limits
 //!    |     +-- connection one task each: requests in, responses out
@@ -17,6 +17,7 @@
 //! ```
 
 mod admin;
+mod admin_listener;
 mod answer;
 mod clock;
 mod connection;

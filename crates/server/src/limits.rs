@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate_config::Settings;
 use tidegate_sendfile::LATE_FILES_MAX;
 
-use crate::admin;
+use crate::admin_listener;
 use crate::error::Error;
 
 /// Descriptors that belong to no connection: rings, eventfds, listeners, logs, and some to answer
@@ -65,7 +65,7 @@ pub(crate) fn share(settings: &Settings, shards: usize) -> Result<Share, Error> 
     let admin = if settings.admin.listen.is_empty() {
         0
     } else {
-        admin::DESCRIPTORS
+        admin_listener::DESCRIPTORS
     };
     let needed = admin + (reserved(settings) + SHARD_MIN) * shards;
     if descriptors < needed {

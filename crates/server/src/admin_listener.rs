@@ -1,0 +1,179 @@
+//! The connections of the admin listener. One thread has them all and waits for none of them, so a
+//! probe gets its answer beside any number of clients that stall, and when no thread is to be had.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::shard::Throttle;
+
+/// Connections at a time. One more takes the place of the oldest that has sent no request.
+const CONNECTIONS_MAX: usize = 32;
+
+/// Descriptors that it uses: the listener, its connections, and one that comes to take a place.
+pub(crate) const DESCRIPTORS: usize = CONNECTIONS_MAX + 2;
+
+/// How long a client may take to send the head of its request.
+const HEAD_TIME: Duration = Duration::from_secs(2);
+
+/// How long it may take to receive the response.
+const RESPONSE_TIME: Duration = Duration::from_secs(5);
+
+/// How long accepting rests when the system has no descriptor or memory for a connection.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// What connections are answered with. Nothing of it may wait.
+pub(crate) trait Service {
+    /// The response to what a client has sent; `None` while its request is not complete.
+    fn response(&self, received: &[u8]) -> Option<Vec<u8>>;
+
+    /// To a client that sends its request too slowly.
+    fn too_slow(&self) -> Vec<u8>;
+
+    /// To a client that sent none and whose place another one gets.
+    fn no_room(&self) -> Vec<u8>;
+}
+
+struct Client {
+    socket: TcpStream,
+    received: Vec<u8>,
+    /// What is left of it; empty until the request is complete.
+    response: Vec<u8>,
+    until: Instant,
+}
+
+/// Answers one request on each connection to `listener`, for ever.
+pub(crate) fn serve(listener: &TcpListener, service: &impl Service) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    // The oldest first.
+    let mut clients: Vec<Client> = Vec::new();
+    let warnings = Throttle::default();
+    loop {
+        wait(listener, &clients)?;
+        clients.retain_mut(|client| client.is_unfinished(service));
+        // One at a time: those that are here are looked at before another takes their place.
+        if let Some(client) = accept(listener) {
+            if clients.len() >= CONNECTIONS_MAX {
+                make_room(&mut clients, service, &warnings);
+            }
+            clients.push(client);
+        }
+    }
+}
+
+/// Waits until a connection comes, one can go on, or the time of one is over.
+fn wait(listener: &TcpListener, clients: &[Client]) -> io::Result<()> {
+    let mut sources = vec![PollFd::new(listener, PollFlags::IN)];
+    sources.extend(clients.iter().map(Client::source));
+    let until = clients.iter().map(|client| client.until).min();
+    let wait = until.map(|until| until.saturating_duration_since(Instant::now()));
+    // A client's time ends within 5 s, which fits.
+    let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
+    match poll(&mut sources, wait.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The next connection, if one waits.
+fn accept(listener: &TcpListener) -> Option<Client> {
+    let accepted = listener.accept().and_then(|(socket, _)| {
+        socket.set_nonblocking(true)?;
+        Ok(Client {
+            socket,
+            received: Vec::new(),
+            response: Vec::new(),
+            until: Instant::now() + HEAD_TIME,
+        })
+    });
+    match accepted {
+        Ok(client) => return Some(client),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+        Err(error) => {
+            tracing::debug!(%error, "no connection to the admin listener");
+            thread::sleep(ACCEPT_REST);
+        }
+    }
+    None
+}
+
+/// Ends the oldest connection without a request, or else the oldest, whose client does not read.
+fn make_room(clients: &mut Vec<Client>, service: &impl Service, warnings: &Throttle) {
+    let idle = clients.iter().position(|client| client.response.is_empty());
+    let mut client = clients.remove(idle.unwrap_or_default());
+    client.refuse(service.no_room());
+    if warnings.is_due() {
+        tracing::warn!(
+            "too many connections to the admin listener: the oldest without a request are closed"
+        );
+    }
+}
+
+impl Client {
+    /// What it waits for.
+    fn source(&self) -> PollFd<'_> {
+        let awaited = if self.response.is_empty() {
+            PollFlags::IN
+        } else {
+            PollFlags::OUT
+        };
+        PollFd::new(&self.socket, awaited)
+    }
+
+    /// Goes on as far as it can without waiting; whether there is more to do.
+    fn is_unfinished(&mut self, service: &impl Service) -> bool {
+        match self.go_on(service) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < self.until => {
+                return true;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.refuse(service.too_slow()),
+            Err(error) => tracing::debug!(%error, "no answer from the admin listener"),
+            Ok(()) => {}
+        }
+        false
+    }
+
+    fn go_on(&mut self, service: &impl Service) -> io::Result<()> {
+        while self.response.is_empty() {
+            self.receive()?;
+            if let Some(response) = service.response(&self.received) {
+                self.response = response;
+                self.until = Instant::now() + RESPONSE_TIME;
+            }
+        }
+        self.send()
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        let mut piece = [0; 1024];
+        match self.socket.read(&mut piece)? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            count => {
+                self.received.extend_from_slice(&piece[..count]);
+                Ok(())
+            }
+        }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        while !self.response.is_empty() {
+            let count = self.socket.write(&self.response)?;
+            self.response.drain(..count);
+        }
+        Ok(())
+    }
+
+    /// Says `response`, unless there is another one under way. What the socket does not take at once
+    /// is lost.
+    fn refuse(&mut self, response: Vec<u8>) {
+        if self.response.is_empty() {
+            self.response = response;
+            // A client that is gone needs no answer.
+            let _ = self.send();
+        }
+    }
+}
