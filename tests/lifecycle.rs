@@ -403,6 +403,44 @@ fn a_stop_does_not_wait_for_a_shard_that_hangs() {
     }
 }
 
+#[test]
+fn a_stop_does_not_wait_for_files_that_hang() {
+    for question in [
+        Question::Lookup,
+        Question::Attributes,
+        Question::Read,
+        Question::Flush,
+    ] {
+        for (timeout, signals) in [("500ms", 1), ("1h", 2)] {
+            let tree = Tree::with("near", b"content");
+            fs::create_dir(tree.path("far")).expect("a directory");
+            // Dropped after the file system, which it hangs in.
+            let mut server;
+            let remote = match Remote::mount(&tree.path("far")) {
+                Ok(remote) => remote,
+                Err(reason) => return println!("skipped: {reason}"),
+            };
+            let config = format!("graceful-timeout = \"{timeout}\"");
+            server = Launch::run(&tree, &config, "directory-listing = true").start();
+            remote.hold(question);
+            // More than are answered at a time, so some wait in the kernel and some in the file system.
+            let mut clients: Vec<_> = (0..10).map(|_| server.connect()).collect();
+            for (number, client) in clients.iter_mut().enumerate() {
+                let size = ["small", "large"][number % 2];
+                client.send(get(&format!("/far/{size}-{number}")));
+            }
+            remote.asked(question);
+            for line in ["stopping", "stopping now"].iter().take(signals) {
+                server.signal(Signal::TERM);
+                eventually(line, || server.log().contains(line));
+            }
+            eventually("the end of all that does not hang", || server.is_ending());
+            remote.answer();
+            assert_eq!(server.wait().code(), Some(0), "{question:?} {timeout}");
+        }
+    }
+}
+
 /// Sends the signal with this number.
 fn send(server: &Server, signal: i32) {
     let number = format!("-{signal}");
