@@ -48,6 +48,9 @@ impl Representation<'_> {
         self.write_rest(&mut all);
         let mut not_modified = Vec::with_capacity(128);
         self.write_not_modified(&mut not_modified);
+        // They are kept for as long as the file is.
+        all.shrink_to_fit();
+        not_modified.shrink_to_fit();
         RepresentationFields {
             all,
             type_len,

@@ -63,11 +63,15 @@ impl File {
     /// Bytes of memory that it takes, whoever else holds its content.
     pub(crate) fn memory(&self) -> u64 {
         let content = match &self.content {
-            Content::Memory(bytes) => bytes.len(),
+            // Room for one byte more tells a file that grows while it is read.
+            Content::Memory(bytes) => allocated(bytes.len() + 1) + SHARED_BYTES,
             Content::File(_) => 0,
         };
-        let fields = self.fields.all().len() + self.fields.not_modified().len();
-        (size_of::<Self>() + content + fields + self.content_type.len()) as u64
+        content
+            + allocated(size_of::<Self>() + RC_BYTES)
+            + allocated(self.fields.all().len())
+            + allocated(self.fields.not_modified().len())
+            + allocated(self.content_type.len())
     }
 
     /// Descriptors that it keeps open.
@@ -77,6 +81,20 @@ impl File {
             Content::File(_) => 1,
         }
     }
+}
+
+/// Counts of an `Rc` beside what is in it.
+pub(crate) const RC_BYTES: usize = 16;
+
+/// What content takes by which other cores find it: its identity, its place in their table, and what counts those
+/// who hold it.
+const SHARED_BYTES: u64 = 320;
+
+/// Bytes that the allocator takes for so many: jemalloc has four sizes between a power of two and the next, and none
+/// apart by less than 16.
+pub(crate) fn allocated(bytes: usize) -> u64 {
+    let step = (bytes.next_power_of_two() / 8).max(16);
+    bytes.next_multiple_of(step) as u64
 }
 
 impl Drop for File {
@@ -192,6 +210,25 @@ mod tests {
 
     use super::*;
     use crate::root::FIELDS;
+
+    #[test]
+    fn what_is_allocated_is_of_a_size_that_the_allocator_has() {
+        let table = [
+            (0, 0),
+            (1, 16),
+            (16, 16),
+            (17, 32),
+            (128, 128),
+            (129, 160),
+            (1024, 1024),
+            (1025, 1280),
+            (16_384, 16_384),
+            (16_385, 20_480),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(allocated(bytes), expected, "{bytes}");
+        }
+    }
 
     #[test]
     fn a_file_is_settled_when_both_its_times_are_past() {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tidegate_http::{Accepted, Choice};
 
 use crate::content_tag;
-use crate::file::{File, Identity};
+use crate::file::{File, Identity, RC_BYTES, allocated};
 use crate::root::Tree;
 
 /// What a path leads to.
@@ -65,9 +65,17 @@ impl Resource {
     /// Bytes of memory that it takes.
     pub(crate) fn memory(&self) -> u64 {
         let files: u64 = self.files().map(|file| file.memory()).sum();
-        let names = self.seen.iter().map(|seen| seen.name.as_bytes().len());
-        let seen = names.sum::<usize>() + self.seen.len() * size_of::<Seen>();
-        files + (seen + size_of::<Self>()) as u64
+        let names = self
+            .seen
+            .iter()
+            .map(|seen| seen.name.as_bytes_with_nul().len());
+        let names: u64 = names.map(allocated).sum();
+        let variants = self.variants.len() * size_of::<Rc<File>>();
+        files
+            + names
+            + allocated(size_of_val(&*self.seen))
+            + allocated(variants)
+            + allocated(size_of::<Self>() + RC_BYTES)
     }
 
     /// Descriptors that it keeps open.
