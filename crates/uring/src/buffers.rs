@@ -14,19 +14,19 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::task::Waker;
 
 use io_uring::types::BufRingEntry;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// Buffers published before the first shortage.
 const PUBLISHED_FIRST: u16 = 64;
 
 /// An anonymous private mapping.
-struct Mapping {
+pub(crate) struct Mapping {
     start: NonNull<u8>,
     len: usize,
 }
 
 impl Mapping {
-    fn new(len: usize) -> io::Result<Self> {
+    pub(crate) fn new(len: usize) -> io::Result<Self> {
         // SAFETY: a new anonymous mapping at an address of the kernel's choice overlaps nothing.
         let start = unsafe {
             mmap_anonymous(
@@ -38,6 +38,16 @@ impl Mapping {
         }?;
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, len })
+    }
+
+    pub(crate) fn address(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// For advice that changes no content.
+    pub(crate) fn advise(&self, advice: Advice) -> io::Result<()> {
+        // SAFETY: the range is the mapping, which is ours.
+        unsafe { madvise(self.start.as_ptr().cast(), self.len, advice) }.map_err(Into::into)
     }
 }
 

@@ -26,14 +26,19 @@ pub enum Error {
     Forbidden(io::Error),
     /// Too little memory may be locked.
     #[error(
-        "RLIMIT_MEMLOCK is too small for io_uring: {limit} bytes, and each executor needs {needed}: raise it with `ulimit -l`, LimitMEMLOCK= or --ulimit memlock="
+        "RLIMIT_MEMLOCK is {} for io_uring: it is {limit} bytes for all processes of this user together, and {needed} more are needed: raise it with `ulimit -l`, LimitMEMLOCK= or --ulimit memlock=", if limit < needed { "too small" } else { "used up" }
     )]
     LockedMemory {
         /// The limit in force, in bytes.
         limit: u64,
-        /// What one executor needs, in bytes.
+        /// What was to be locked, in bytes.
         needed: u64,
     },
+    /// The kernel has no memory for it, whatever may be locked.
+    #[error(
+        "the kernel has not enough memory for io_uring ({0}): RLIMIT_MEMLOCK is not the cause; see how much memory this host, container or service has left"
+    )]
+    Memory(io::Error),
     /// An ability of Linux 6.1 is not there.
     #[error(
         "this kernel ({release}) is too old: {missing} is not there; Linux 6.1 is the oldest that will do"

@@ -7,10 +7,14 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::buffers::Buffers;
 use crate::error::Error;
+use crate::locked::{explain_enomem, queue_bytes};
 use crate::ring::setup;
 
 /// What glommio 0.9 asks RLIMIT_MEMLOCK for before it makes an executor.
 const LOCKED_BYTES_MIN: u64 = 512 * 1024;
+
+/// Entries and completions of the ring that the kernel is asked by.
+const PROBE: (u32, u32) = (8, 16);
 
 /// What newer kernels add to Linux 6.1.
 ///
@@ -28,7 +32,7 @@ pub struct Abilities {
 /// io_uring is missing.
 pub fn probe() -> Result<Abilities, Error> {
     check_locked_memory()?;
-    let ring = setup(8, 16).map_err(explain_setup)?;
+    let ring = setup(PROBE.0, PROBE.1).map_err(explain_setup)?;
     check_buffers(&ring)?;
     let mut supported = Probe::new();
     ring.submitter()
@@ -95,13 +99,7 @@ pub(crate) fn explain_setup(error: io::Error) -> Error {
             None => Error::Forbidden(error),
         },
         Some(libc::EINVAL) => too_old("IORING_SETUP_DEFER_TASKRUN"),
-        Some(libc::ENOMEM) => match getrlimit(Resource::Memlock).current {
-            Some(limit) => Error::LockedMemory {
-                limit,
-                needed: LOCKED_BYTES_MIN,
-            },
-            None => Error::setup("io_uring_setup")(error),
-        },
+        Some(libc::ENOMEM) => explain_enomem(error, queue_bytes(PROBE.0, PROBE.1)),
         _ => Error::setup("io_uring_setup")(error),
     }
 }

@@ -15,6 +15,7 @@ use crate::buffers::Buffers;
 use crate::core::Shared;
 use crate::driver::{Event, drive};
 use crate::error::Error;
+use crate::locked::explain_enomem;
 use crate::probe::{Abilities, explain_setup, probe};
 
 /// The kernel's own bound.
@@ -75,7 +76,8 @@ impl Ring {
             None => probe()?,
         };
         check_queues(config)?;
-        let io = setup(config.entries, config.completions).map_err(explain_setup)?;
+        let io =
+            setup(config.entries, config.completions).map_err(|error| explain(error, config))?;
         limit_workers(&io, config)?;
         let event = register_event(&io)?;
         let shared = Rc::new(Shared::new(io, abilities, |io| {
@@ -155,6 +157,14 @@ pub(crate) fn setup(entries: u32, completions: u32) -> io::Result<IoUring> {
         .build(entries)
 }
 
+/// Why a ring of `config` was refused.
+fn explain(error: io::Error, config: &Config) -> Error {
+    match error.raw_os_error() {
+        Some(libc::ENOMEM) => explain_enomem(error, config.locked_bytes()),
+        _ => explain_setup(error),
+    }
+}
+
 /// The kernel says EINVAL to these as it does to flags that it does not know.
 fn check_queues(config: &Config) -> Result<(), Error> {
     let entries = config.entries.is_power_of_two() && config.entries <= ENTRIES_MAX;
@@ -211,7 +221,10 @@ fn provide_buffers(io: &IoUring, config: &Config) -> Result<Buffers, Error> {
         io.submitter()
             .register_buf_ring_with_flags(address, entries, Buffers::GROUP, 0)
     }
-    .map_err(Error::setup("io_uring_register(PBUF_RING)"))?;
+    .map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOMEM) => explain_enomem(error, config.locked_bytes()),
+        _ => Error::setup("io_uring_register(PBUF_RING)")(error),
+    })?;
     Ok(buffers)
 }
 
