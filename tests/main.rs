@@ -12,6 +12,7 @@ mod cli;
 mod compress;
 mod conditionals;
 mod connections;
+mod containers;
 mod drop_behind;
 mod fallbacks;
 mod files;

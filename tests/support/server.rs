@@ -111,18 +111,24 @@ impl Launch {
 
     /// Runs as a user who is not root, from a copy of the binary that this user can reach: as nobody when
     /// the tests run as root, else as the user they run as. To be called after [`Launch::limited`].
-    pub(crate) fn unprivileged(mut self, tree: &Tree) -> Self {
-        if !is_root() {
-            return self;
+    pub(crate) fn unprivileged(self, tree: &Tree) -> Self {
+        if is_root() {
+            self.user(tree, NOBODY)
+        } else {
+            self
         }
+    }
+
+    /// Runs as the user and group `id`, as [`Launch::unprivileged`] does. Needs root.
+    pub(crate) fn user(mut self, tree: &Tree, id: &str) -> Self {
         let copy = tree.base().join("tidegate");
         // By a program of its own: a file that this process had open for writing might be inherited by
         // another test's child at that moment, and could not be run then.
         let copied = Command::new("cp").arg(&self.binary).arg(&copy).status();
         assert!(copied.expect("cp").success(), "a copy of the binary");
         self.binary = copy;
-        let user = format!("--reuid={NOBODY}");
-        let group = format!("--regid={NOBODY}");
+        let user = format!("--reuid={id}");
+        let group = format!("--regid={id}");
         self.through(["setpriv", &user, &group, "--clear-groups"])
     }
 

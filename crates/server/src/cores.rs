@@ -1,22 +1,87 @@
 //! Which cores the server runs on.
 
+use std::num::NonZero;
+use std::{io, thread};
+
+use core_affinity::CoreId;
 use tidegate_config::Cores;
 
 use crate::error::Error;
 
+/// The cores that were chosen, and what there is.
+pub(crate) struct Chosen {
+    /// One for each shard.
+    pub(crate) cores: Vec<usize>,
+    /// How many this process may run on.
+    available: usize,
+    /// How many the CPU quota is worth, rounded down, at least 1; at most `available`.
+    quota: usize,
+}
+
 /// The cores to pin a shard on each, of those that this process may use.
-pub(crate) fn choose(cores: &Cores) -> Result<Vec<usize>, Error> {
+pub(crate) fn choose(cores: &Cores) -> Result<Chosen, Error> {
     let available: Vec<usize> = core_affinity::get_core_ids()
         .ok_or(Error::NoCores)?
         .into_iter()
         .map(|core| core.id)
         .collect();
-    of(cores, &available)
+    // The cpu controller of cgroups, versions 1 and 2, the ancestors' quotas included.
+    let quota = thread::available_parallelism().map_or(available.len(), NonZero::get);
+    Ok(Chosen {
+        cores: of(cores, &available, quota)?,
+        available: available.len(),
+        quota,
+    })
 }
 
-fn of(cores: &Cores, available: &[usize]) -> Result<Vec<usize>, Error> {
+impl Chosen {
+    /// Whether the shards together may use more CPU than the quota allows.
+    pub(crate) fn exceeds_quota(&self) -> bool {
+        self.cores.len() > self.quota
+    }
+
+    /// What the CPU quota means for the shards; `None` where it takes nothing away.
+    pub(crate) fn quota_text(&self) -> Option<String> {
+        let (chosen, quota) = (self.cores.len(), self.quota);
+        if self.exceeds_quota() {
+            Some(format!(
+                "the CPU quota of the cgroup is worth {quota} of them: all are stopped together \
+                 when it is used up; set server.cores to \"auto\" or {quota}, or raise the quota"
+            ))
+        } else if quota < self.available && chosen == quota {
+            Some(format!(
+                "the CPU quota of the cgroup is worth {quota} of {} cores",
+                self.available
+            ))
+        } else {
+            None
+        }
+    }
+
+    /// Logs what the CPU quota means for the shards.
+    pub(crate) fn log(&self) {
+        let shards = self.cores.len();
+        match self.quota_text() {
+            Some(text) if self.exceeds_quota() => tracing::warn!(shards, "{text}"),
+            Some(text) => tracing::info!(shards, "{text}"),
+            None => {}
+        }
+    }
+}
+
+/// Pins the calling thread on `core`. A sandbox may forbid it: then the scheduler places the
+/// thread, and it goes on.
+pub(crate) fn pin(core: usize) {
+    if !core_affinity::set_for_current(CoreId { id: core }) {
+        let error = io::Error::last_os_error();
+        tracing::warn!(core, %error, "cannot pin a shard (sched_setaffinity); it runs on any core");
+    }
+}
+
+/// A count or a list is taken as it stands, whatever the quota.
+fn of(cores: &Cores, available: &[usize], quota: usize) -> Result<Vec<usize>, Error> {
     match cores {
-        Cores::Auto => Ok(available.to_vec()),
+        Cores::Auto => Ok(available.iter().copied().take(quota).collect()),
         Cores::Count(count) => match available.get(..*count) {
             Some(first) => Ok(first.to_vec()),
             None => Err(Error::CoreCount {
@@ -47,21 +112,50 @@ mod tests {
     fn cores_are_taken_from_those_available() {
         let available = [1, 2, 5];
         let table = [
-            (Cores::Auto, Ok(vec![1, 2, 5])),
-            (Cores::Count(2), Ok(vec![1, 2])),
-            (Cores::List(vec![5, 1]), Ok(vec![5, 1])),
+            (Cores::Auto, 3, Ok(vec![1, 2, 5])),
+            (Cores::Auto, 2, Ok(vec![1, 2])),
+            (Cores::Auto, 1, Ok(vec![1])),
+            (Cores::Count(2), 3, Ok(vec![1, 2])),
+            (Cores::Count(2), 1, Ok(vec![1, 2])),
+            (Cores::List(vec![5, 1]), 3, Ok(vec![5, 1])),
+            (Cores::List(vec![5, 1]), 1, Ok(vec![5, 1])),
             (
                 Cores::Count(4),
+                3,
                 Err("4 cores are configured, and this process may run on 3 only"),
             ),
             (
                 Cores::List(vec![1, 3]),
+                3,
                 Err("core 3 is not available: this process may run on 1,2,5"),
             ),
         ];
-        for (cores, expected) in table {
-            let chosen = of(&cores, &available).map_err(|error| error.to_string());
-            assert_eq!(chosen, expected.map_err(str::to_owned), "{cores:?}");
+        for (cores, quota, expected) in table {
+            let chosen = of(&cores, &available, quota).map_err(|error| error.to_string());
+            assert_eq!(chosen, expected.map_err(str::to_owned), "{cores:?} {quota}");
+        }
+    }
+
+    #[test]
+    fn a_quota_is_told_where_it_takes_cores_away_or_is_exceeded() {
+        // Chosen, available, quota: exceeded, told.
+        let table = [
+            (2, 2, 2, false, None),
+            (1, 2, 2, false, None),
+            (1, 64, 2, false, None),
+            (2, 64, 2, false, Some("worth 2 of 64 cores")),
+            (3, 64, 2, true, Some("worth 2 of them")),
+        ];
+        for (shards, available, quota, exceeded, told) in table {
+            let chosen = Chosen {
+                cores: (0..shards).collect(),
+                available,
+                quota,
+            };
+            let text = chosen.quota_text();
+            assert_eq!(chosen.exceeds_quota(), exceeded, "{shards} {quota}");
+            assert_eq!(text.is_some(), told.is_some(), "{text:?}");
+            assert!(told.is_none_or(|told| text.unwrap().contains(told)));
         }
     }
 }

@@ -35,6 +35,20 @@ pub enum Error {
         /// The fewest for the configured cores.
         needed: usize,
     },
+    /// Too little memory may be locked to run at all.
+    #[error(
+        "RLIMIT_MEMLOCK is {} for io_uring on this many cores ({cores}): it is {limit} bytes for all processes of this user together; {least} are needed at least and {wanted} for queues of full length: raise it with `ulimit -l`, LimitMEMLOCK= or --ulimit memlock=, or use fewer cores", if limit < least { "too small" } else { "used up by other processes of this user" }
+    )]
+    LockedMemory {
+        /// The limit in force, in bytes.
+        limit: u64,
+        /// How many cores were chosen.
+        cores: usize,
+        /// The fewest bytes that will do for them.
+        least: u64,
+        /// Bytes for queues of full length.
+        wanted: u64,
+    },
     /// The cores of the process could not be told.
     #[error("cannot tell which cores this process may run on (sched_getaffinity)")]
     NoCores,

@@ -18,6 +18,7 @@ use tidegate_uring::{Fd, probe};
 use crate::connection::Serving;
 use crate::limits::Share;
 use crate::listener::Manner;
+use crate::locked::Queues;
 use crate::shard::{Seed, Shard};
 
 /// Rounds of the ring after which a request must have been answered.
@@ -78,6 +79,8 @@ async fn shard(directory: &TempDir) -> Rc<Shard> {
         connections: 16,
         open_files: 16,
         pipes: 4,
+        hot_bytes: 1 << 20,
+        pipe_bytes: 256 << 10,
     };
     let mut settings = Settings::for_directory(directory.path().to_owned());
     // Nothing is looked at again in the midst of the test.
@@ -89,6 +92,7 @@ async fn shard(directory: &TempDir) -> Rc<Shard> {
         settings: Arc::new(settings),
         share,
         abilities: probe().unwrap(),
+        queues: Queues::full(),
         listeners: Vec::new(),
     };
     Shard::new(seed, 0).await.unwrap()

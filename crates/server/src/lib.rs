@@ -19,6 +19,7 @@
 mod admin;
 mod admin_listener;
 mod answer;
+mod cgroup;
 mod clock;
 mod connection;
 mod cores;
@@ -30,6 +31,7 @@ mod hits;
 mod limits;
 mod link;
 mod listener;
+mod locked;
 mod look_up;
 mod run;
 mod secure;

@@ -1,11 +1,13 @@
 //! What the process may use, and each shard's share of it.
 
+use std::path::Path;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate_config::Settings;
 use tidegate_sendfile::LATE_FILES_MAX;
 
-use crate::admin_listener;
 use crate::error::Error;
+use crate::{admin_listener, cgroup};
 
 /// Descriptors that belong to no connection: rings, eventfds, listeners, logs, and some to answer
 /// with when all the rest are gone.
@@ -21,12 +23,28 @@ const PIPE_FDS: usize = 2;
 /// The fewest a shard runs with beside those reserved: a pipe and a connection with its file.
 const SHARD_MIN: usize = PIPE_FDS + 2;
 
-/// A shard's share of the process's descriptors.
+/// Bytes that a shard takes beside all that is bounded here: rings, receive buffers, the executor.
+const SHARD_BYTES: u64 = 8 << 20;
+
+/// Bytes of a file that is kept open, the kernel's included.
+const OPEN_FILE_BYTES: u64 = 4096;
+
+/// Bytes of a connection, the kernel's included.
+const CONNECTION_BYTES: u64 = 8192;
+
+/// The fewest connections of a shard that memory is divided for.
+const CONNECTIONS_MIN: usize = 64;
+
+/// A shard's share of what the process may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
     pub(crate) connections: usize,
     pub(crate) open_files: usize,
     pub(crate) pipes: usize,
+    /// Bytes of small files in memory.
+    pub(crate) hot_bytes: u64,
+    /// Bytes of each pipe.
+    pub(crate) pipe_bytes: usize,
 }
 
 impl Share {
@@ -36,6 +54,8 @@ impl Share {
             connections: settings.limits.connections_per_core,
             open_files: settings.cache.open_files_per_core,
             pipes: settings.io.pipes_per_core,
+            hot_bytes: settings.cache.hot_bytes_per_core,
+            pipe_bytes: settings.io.pipe_size,
         }
     }
 }
@@ -56,7 +76,7 @@ pub(crate) fn raise() {
 }
 
 /// Each shard's share for `settings`, lowered to fit RLIMIT_NOFILE.
-pub(crate) fn share(settings: &Settings, shards: usize) -> Result<Share, Error> {
+pub(crate) fn by_descriptors(settings: &Settings, shards: usize) -> Result<Share, Error> {
     let descriptors = getrlimit(Resource::Nofile)
         .current
         .map_or(usize::MAX, |limit| {
@@ -85,6 +105,45 @@ pub(crate) fn share(settings: &Settings, shards: usize) -> Result<Share, Error> 
     Ok(share)
 }
 
+/// `share`, lowered to fit the memory limit of the cgroup.
+pub(crate) fn by_memory(share: Share, shards: usize) -> Share {
+    let Some(limit) = memory() else {
+        return share;
+    };
+    let fitted = fit_memory(share, limit, shards);
+    if fitted != share {
+        tracing::info!(
+            hot_bytes_per_core = fitted.hot_bytes,
+            connections_per_core = fitted.connections,
+            open_files_per_core = fitted.open_files,
+            pipes_per_core = fitted.pipes,
+            "lowered to fit the memory limit of the cgroup ({limit} bytes)"
+        );
+    }
+    fitted
+}
+
+/// How much memory the process's cgroup allows, in bytes.
+pub(crate) fn memory() -> Option<u64> {
+    cgroup::memory_limit(Path::new("/"))
+}
+
+/// Small files get at most three eighths of the memory, connections a quarter, open files and pipes an
+/// eighth each. The rest is for what the kernel keeps beside them.
+pub(crate) fn fit_memory(share: Share, limit: u64, shards: usize) -> Share {
+    let each = (limit / shards as u64).saturating_sub(SHARD_BYTES);
+    let count = |bytes: u64, size: u64| usize::try_from(bytes / size).unwrap_or(usize::MAX);
+    let connections = count(each / 4, CONNECTION_BYTES).max(CONNECTIONS_MIN);
+    let pipes = count(each / 8, share.pipe_bytes as u64).max(1);
+    Share {
+        connections: share.connections.min(connections),
+        open_files: share.open_files.min(count(each / 8, OPEN_FILE_BYTES)),
+        pipes: share.pipes.min(pipes),
+        hot_bytes: share.hot_bytes.min(each / 8 * 3),
+        ..share
+    }
+}
+
 /// Pipes get at most an eighth of the descriptors, cached files a quarter, connections the rest.
 ///
 /// A response holds its file open though the cache has let it go, so many different large files
@@ -98,6 +157,7 @@ fn divide(settings: &Settings, descriptors: usize) -> Share {
         connections: settings.limits.connections_per_core.min(rest).max(1),
         open_files,
         pipes,
+        ..Share::wanted(settings)
     }
 }
 
@@ -131,6 +191,39 @@ mod tests {
     fn plenty_of_descriptors_leave_the_configured_limits() {
         let settings = Settings::for_directory(PathBuf::from("."));
         assert_eq!(divide(&settings, 1 << 20), Share::wanted(&settings));
+    }
+
+    #[test]
+    fn a_share_fits_the_memory() {
+        let wanted = Share::wanted(&Settings::for_directory(PathBuf::from(".")));
+        for (limit, shards) in [(64, 1), (64, 2), (256, 1), (256, 8), (1024, 2)] {
+            let limit = limit << 20;
+            let share = fit_memory(wanted, limit, shards);
+            let used = share.hot_bytes
+                + share.connections as u64 * CONNECTION_BYTES
+                + share.open_files as u64 * OPEN_FILE_BYTES
+                + (share.pipes * share.pipe_bytes) as u64
+                + SHARD_BYTES;
+            assert!(
+                used * shards as u64 <= limit,
+                "{shards} in {limit}: {share:?}"
+            );
+            assert!(share.hot_bytes > 1 << 20, "{share:?}");
+        }
+    }
+
+    #[test]
+    fn plenty_of_memory_leaves_the_configured_limits() {
+        let wanted = Share::wanted(&Settings::for_directory(PathBuf::from(".")));
+        assert_eq!(fit_memory(wanted, 64 << 30, 2), wanted);
+    }
+
+    #[test]
+    fn hardly_any_memory_leaves_a_server_that_serves() {
+        let wanted = Share::wanted(&Settings::for_directory(PathBuf::from(".")));
+        let share = fit_memory(wanted, 1 << 20, 4);
+        assert_eq!(share.connections, CONNECTIONS_MIN);
+        assert_eq!((share.pipes, share.hot_bytes), (1, 0));
     }
 
     #[test]

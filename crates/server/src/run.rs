@@ -19,13 +19,11 @@ use crate::admin::{self, Condition};
 use crate::error::Error;
 use crate::limits;
 use crate::listener::{Bound, Listener, listen_on};
+use crate::locked::{EXECUTOR_IO_BYTES, Locked};
 use crate::shard::{self, Seed};
 use crate::stop::{Step, Stop};
 use crate::tls::{Renewal, Tls};
 use crate::{cores, signals};
-
-/// Bytes that glommio registers with each executor's rings for direct I/O, which is not used here.
-const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 
 /// What the main thread waits for.
 pub(crate) enum Event {
@@ -80,9 +78,14 @@ pub fn run(
     let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
     let condition = Arc::new(Condition::new(acceptor, log_lines_dropped));
     limits::raise();
+    let chosen = cores::choose(&settings.server.cores)?;
+    chosen.log();
+    let cores = chosen.cores;
+    let locked = Locked::fit(&settings, cores.len())?;
+    locked.log();
     let abilities = tidegate_uring::probe().map_err(Error::Uring)?;
-    let cores = cores::choose(&settings.server.cores)?;
-    let share = limits::share(&settings, cores.len())?;
+    let share = limits::by_descriptors(&settings, cores.len())?;
+    let share = limits::by_memory(share, cores.len());
     let bound = settings
         .listen
         .iter()
@@ -111,6 +114,7 @@ pub fn run(
             settings: Arc::clone(&settings),
             share,
             abilities,
+            queues: locked.queues,
             listeners: std::mem::take(&mut listeners[number]),
         };
         spawn(seed, shard_control, sender.clone())?;
@@ -169,7 +173,8 @@ fn spawn(seed: Seed, control: OwnedFd, events: Sender<Event>) -> Result<(), Erro
 
 fn execute(seed: Seed, control: OwnedFd, events: &Sender<Event>) -> Result<(), Error> {
     let shard = seed.number;
-    let executor = LocalExecutorBuilder::new(Placement::Fixed(seed.core))
+    // Pinned below and not by glommio, which looks the core up in /sys; that may be hidden.
+    let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .name(&format!("shard-{shard}"))
         .io_memory(EXECUTOR_IO_BYTES)
         // Directories are read by this thread: on any core, not on this one before all others.
@@ -180,6 +185,8 @@ fn execute(seed: Seed, control: OwnedFd, events: &Sender<Event>) -> Result<(), E
             operation: "make its executor",
             source: error.to_string().into(),
         })?;
+    // Not before: the executor's blocking thread would be pinned as well.
+    cores::pin(seed.core);
     executor.run(shard::run(seed, control, || {
         let _ = events.send(Event::Ready);
     }))

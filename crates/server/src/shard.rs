@@ -21,6 +21,7 @@ use crate::deadlines::Deadlines;
 use crate::error::Error;
 use crate::limits::Share;
 use crate::listener::{self, Listener};
+use crate::locked::Queues;
 use crate::sites::{cache_config, site_config};
 
 /// At most one warning of a kind in this time.
@@ -34,6 +35,7 @@ pub(crate) struct Seed {
     pub(crate) settings: Arc<Settings>,
     pub(crate) share: Share,
     pub(crate) abilities: Abilities,
+    pub(crate) queues: Queues,
     pub(crate) listeners: Vec<Listener>,
 }
 
@@ -112,6 +114,17 @@ pub(crate) async fn run(
     Ok(())
 }
 
+/// The queues and buffers of a shard's ring.
+pub(crate) fn ring_config(settings: &Settings, queues: Queues) -> Config {
+    Config {
+        entries: queues.entries,
+        completions: queues.completions,
+        recv_buffers: settings.io.recv_buffers,
+        recv_buffer_bytes: settings.io.recv_buffer_size,
+        ..Config::default()
+    }
+}
+
 /// The pipes of one of `shards` shards.
 pub(crate) fn pool_config(settings: &Settings, share: Share, shards: usize) -> PoolConfig {
     PoolConfig {
@@ -140,15 +153,14 @@ impl Shard {
             settings,
             share,
             abilities,
+            queues,
             listeners: _,
         } = seed;
         let ring = Ring::start(&Config {
-            recv_buffers: settings.io.recv_buffers,
-            recv_buffer_bytes: settings.io.recv_buffer_size,
             workers: settings.io.cold_workers,
             worker_cpus: vec![core],
             abilities: Some(abilities),
-            ..Config::default()
+            ..ring_config(&settings, queues)
         })
         .map_err(fault(number, "set up its io_uring"))?;
         let pipes = Pool::new(&ring, pool_config(&settings, share, shards))

@@ -10,7 +10,7 @@ use crate::limits::Share;
 pub(crate) fn cache_config(settings: &Settings, share: Share) -> CacheConfig {
     CacheConfig {
         inline_max: settings.io.inline_max,
-        hot_bytes: settings.cache.hot_bytes_per_core,
+        hot_bytes: share.hot_bytes,
         open_files: share.open_files,
         valid: settings.cache.valid,
     }

@@ -9,8 +9,9 @@ use rustix::system::uname;
 use tidegate_config::{Ktls, Settings};
 use tidegate_tls::{Abilities as KernelTls, Certificate};
 
-use crate::cores;
+use crate::cores::{self, Chosen};
 use crate::limits::{self, Share};
+use crate::locked::Locked;
 use crate::shard::pool_config;
 use crate::tls::{self, days_left, expires_soon};
 
@@ -38,17 +39,17 @@ pub enum Found {
 /// the server does.
 pub fn survey(settings: &Settings) -> Vec<Finding> {
     limits::raise();
-    let mut findings = vec![
-        finding("kernel", Found::Good(release())),
-        finding("io_uring", ring()),
-    ];
+    let mut findings = vec![finding("kernel", Found::Good(release()))];
     match cores::choose(&settings.server.cores) {
-        Ok(cores) => {
-            findings.push(finding("cores", Found::Good(listed(&cores))));
-            findings.extend(shares(settings, cores.len()));
+        Ok(chosen) => {
+            findings.push(finding("cores", listed(&chosen)));
+            findings.push(finding("memlock", memlock(settings, chosen.cores.len())));
+            findings.extend(shares(settings, chosen.cores.len()));
         }
         Err(error) => findings.push(finding("cores", Found::Bad(error.into()))),
     }
+    // After what is locked was looked at: the kernel counts this ring for a moment after its end.
+    findings.push(finding("io_uring", ring()));
     findings.push(finding("backlog", backlog(settings)));
     findings.push(finding("kernel TLS", kernel_tls(settings)));
     findings.extend(certificates(settings));
@@ -74,17 +75,35 @@ fn ring() -> Found {
     }
 }
 
-fn listed(cores: &[usize]) -> String {
-    let numbers: Vec<String> = cores.iter().map(usize::to_string).collect();
-    format!("one shard on each of {}", numbers.join(","))
+fn listed(chosen: &Chosen) -> Found {
+    let numbers: Vec<String> = chosen.cores.iter().map(usize::to_string).collect();
+    let text = format!("one shard on each of {}", numbers.join(","));
+    match chosen.quota_text() {
+        Some(quota) if chosen.exceeds_quota() => Found::Fair(format!("{text}; {quota}")),
+        Some(quota) => Found::Good(format!("{text}; {quota}")),
+        None => Found::Good(text),
+    }
+}
+
+/// What io_uring locks of memory for `shards` shards.
+fn memlock(settings: &Settings, shards: usize) -> Found {
+    match Locked::fit(settings, shards) {
+        Ok(locked) if locked.is_full() => Found::Good(locked.text()),
+        Ok(locked) => Found::Fair(locked.text()),
+        Err(error) => Found::Bad(error.into()),
+    }
 }
 
 /// What each of `shards` shards may use.
 fn shares(settings: &Settings, shards: usize) -> Vec<Finding> {
-    match limits::share(settings, shards) {
+    match limits::by_descriptors(settings, shards) {
         Ok(share) => vec![
             finding("descriptors", descriptors(settings, share)),
-            finding("pipes", pipes(settings, share, shards)),
+            finding("memory", memory(share, limits::memory(), shards)),
+            finding(
+                "pipes",
+                pipes(settings, limits::by_memory(share, shards), shards),
+            ),
         ],
         Err(error) => vec![finding("descriptors", Found::Bad(error.into()))],
     }
@@ -100,6 +119,29 @@ fn descriptors(settings: &Settings, share: Share) -> Found {
     } else {
         Found::Fair(format!(
             "{text}, fewer than configured: raise RLIMIT_NOFILE (`ulimit -n`, LimitNOFILE=)"
+        ))
+    }
+}
+
+/// What fits into the memory `limit` of the cgroup.
+fn memory(share: Share, limit: Option<u64>, shards: usize) -> Found {
+    let Some(limit) = limit else {
+        return Found::Good("the cgroup sets no limit".to_owned());
+    };
+    let fitted = limits::fit_memory(share, limit, shards);
+    let text = format!(
+        "{} KiB of small files, {} connections, {} open files and {} pipes for each core",
+        fitted.hot_bytes / 1024,
+        fitted.connections,
+        fitted.open_files,
+        fitted.pipes
+    );
+    if fitted == share {
+        Found::Good(format!("{text} fit the limit of the cgroup, {limit} bytes"))
+    } else {
+        Found::Fair(format!(
+            "{text}, fewer than configured: raise the limit of the cgroup, {limit} bytes (memory.max, \
+             MemoryMax=, --memory), or use fewer cores"
         ))
     }
 }
@@ -220,6 +262,25 @@ mod tests {
                 assert!(text.contains("RLIMIT_NOFILE"), "{text}");
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_limit_of_the_cgroup_is_told_with_what_it_takes_away() {
+        let share = share(1000);
+        let table = [
+            (None, true, "no limit"),
+            (Some(64 << 30), true, "fit the limit"),
+            (Some(64 << 20), false, "67108864"),
+        ];
+        for (limit, good, part) in table {
+            let (is_good, text) = match memory(share, limit, 2) {
+                Found::Good(text) => (true, text),
+                Found::Fair(text) => (false, text),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(is_good, good, "{text}");
+            assert!(text.contains(part), "{text}");
         }
     }
 

@@ -1,0 +1,188 @@
+//! How much memory the cgroup of this process allows.
+//!
+//! Version 2 has `memory.max` and `memory.high` (Documentation/admin-guide/cgroup-v2.rst of the
+//! kernel), version 1 `memory.limit_in_bytes`; a limit of any ancestor holds as well. Where they
+//! lie is told by /proc/self/cgroup and /proc/self/mountinfo (cgroups(7), proc(5)).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Version 1 writes a number near 2^63 where there is no limit.
+const NO_LIMIT: u64 = 1 << 60;
+
+/// Files with limits, of either version.
+const LIMITS: [&str; 3] = ["memory.max", "memory.high", "memory.limit_in_bytes"];
+
+/// The least limit, in bytes; `None` where there is none or it cannot be told. Blocking. `root` is
+/// `/` but for tests.
+pub(crate) fn memory_limit(root: &Path) -> Option<u64> {
+    let read = |path| fs::read_to_string(root.join(path)).ok();
+    let groups = read("proc/self/cgroup")?;
+    let mounts = read("proc/self/mountinfo")?;
+    mounts
+        .lines()
+        .filter_map(Mount::parse)
+        .filter_map(|mount| Some(mount.directories(group(&groups, mount.version)?)))
+        .flatten()
+        .filter_map(|directory| least(root, &directory))
+        .min()
+}
+
+/// A hierarchy of cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    /// That of the memory controller.
+    One,
+    Two,
+}
+
+/// Where a hierarchy with the memory controller, or a part of it, is mounted.
+struct Mount<'a> {
+    version: Version,
+    /// The cgroup that is seen at `point`.
+    root: &'a str,
+    point: &'a str,
+}
+
+impl<'a> Mount<'a> {
+    /// A line of mountinfo: ID PARENT DEVICE ROOT POINT OPTIONS [FIELD...] - TYPE SOURCE OPTIONS
+    fn parse(line: &'a str) -> Option<Self> {
+        let (mount, system) = line.split_once(" - ")?;
+        let mut system = system.split(' ');
+        let version = match (system.next()?, system.nth(1)?) {
+            ("cgroup2", _) => Version::Two,
+            ("cgroup", options) if options.split(',').any(|option| option == "memory") => {
+                Version::One
+            }
+            _ => return None,
+        };
+        let mut mount = mount.split(' ').skip(3);
+        Some(Self {
+            version,
+            root: mount.next()?,
+            point: mount.next()?,
+        })
+    }
+
+    /// The directories of `group` and of its ancestors, as far as they can be seen.
+    fn directories(&self, group: &str) -> Vec<PathBuf> {
+        let point = Path::new(self.point);
+        // A group outside of what is mounted: the mount is all that can be seen.
+        let below = Path::new(group)
+            .strip_prefix(self.root)
+            .unwrap_or(Path::new(""));
+        let directory = point.join(below);
+        let ancestors = directory.ancestors();
+        ancestors
+            .take_while(|directory| directory.starts_with(point))
+            .map(Path::to_path_buf)
+            .collect()
+    }
+}
+
+/// The cgroup in the lines of /proc/self/cgroup, each NUMBER:CONTROLLERS:PATH.
+fn group(groups: &str, version: Version) -> Option<&str> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let (number, controllers) = (fields.next()?, fields.next()?);
+        let found = match version {
+            Version::One => controllers.split(',').any(|name| name == "memory"),
+            Version::Two => number == "0" && controllers.is_empty(),
+        };
+        found.then(|| fields.next()).flatten()
+    })
+}
+
+/// The least limit that one directory has.
+fn least(root: &Path, directory: &Path) -> Option<u64> {
+    let directory = root.join(directory.strip_prefix("/").unwrap_or(directory));
+    let limits = LIMITS.iter().filter_map(|name| {
+        let text = fs::read_to_string(directory.join(name)).ok()?;
+        limit(&text)
+    });
+    limits.min()
+}
+
+/// A number; "max" is no limit.
+fn limit(text: &str) -> Option<u64> {
+    let bytes = text.trim().parse().ok()?;
+    (bytes < NO_LIMIT).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V2: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n";
+    const V1: &str = "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                      32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
+    const DOCKER_V1: &str =
+        "35 31 0:32 /docker/a /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
+
+    /// The limit where /proc/self has these two files, and each of `limits` holds the text beside it.
+    fn found(groups: &str, mounts: &str, limits: &[(&str, &str)]) -> Option<u64> {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let files = [
+            ("proc/self/cgroup", groups),
+            ("proc/self/mountinfo", mounts),
+        ];
+        for (path, text) in files.iter().chain(limits) {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        memory_limit(root)
+    }
+
+    #[test]
+    fn the_least_limit_of_the_group_and_its_ancestors_holds() {
+        let pod = "0::/pod/app\n";
+        let v1 = "4:memory:/pod/app\n1:cpu:/\n";
+        let docker = "4:memory:/docker/a\n0::/\n";
+        let (own, parent, top) = (
+            "sys/fs/cgroup/pod/app/memory.max",
+            "sys/fs/cgroup/pod/memory.max",
+            "sys/fs/cgroup/memory.max",
+        );
+        let high = "sys/fs/cgroup/pod/app/memory.high";
+        let (own1, parent1, top1) = (
+            "sys/fs/cgroup/memory/pod/app/memory.limit_in_bytes",
+            "sys/fs/cgroup/memory/pod/memory.limit_in_bytes",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes",
+        );
+        let none1 = "9223372036854771712\n";
+        #[rustfmt::skip]
+        let table: [(&str, &str, &[(&str, &str)], Option<u64>); 14] = [
+            (pod, V2, &[(own, "max\n")], None),
+            (pod, V2, &[(own, "67108864\n")], Some(67_108_864)),
+            (pod, V2, &[(own, "300\n"), (parent, "200\n"), (top, "max\n")], Some(200)),
+            (pod, V2, &[(own, "300\n"), (high, "100\n")], Some(100)),
+            (pod, V2, &[(own, "max\n"), (top, "50\n")], Some(50)),
+            // A namespace of cgroups: the own one is the root.
+            ("0::/\n", V2, &[(top, "50\n")], Some(50)),
+            // One that was moved out of the namespace.
+            ("0::/../other\n", V2, &[(top, "50\n")], Some(50)),
+            (v1, V1, &[(own1, none1), (parent1, none1)], None),
+            (v1, V1, &[(own1, none1), (parent1, "70\n"), (top1, none1)], Some(70)),
+            (docker, DOCKER_V1, &[(top1, "90\n")], Some(90)),
+            (docker, &[V2, DOCKER_V1].concat(), &[(top1, "90\n"), (top, "80\n")], Some(80)),
+            (pod, V1, &[(own1, "5\n")], None),
+            (pod, V2, &[(own, "what?\n")], None),
+            ("", "", &[(own, "5\n")], None),
+        ];
+        for (groups, mounts, limits, expected) in table {
+            assert_eq!(
+                found(groups, mounts, limits),
+                expected,
+                "{groups}{mounts}{limits:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_hidden_proc_tells_no_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(memory_limit(directory.path()), None);
+    }
+}
