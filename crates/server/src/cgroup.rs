@@ -119,6 +119,9 @@ mod tests {
     const DOCKER_V1: &str =
         "35 31 0:32 /docker/a /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
 
+    /// /proc/self/cgroup, /proc/self/mountinfo, files with limits, and what is found.
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], Option<u64>);
+
     /// The limit where /proc/self has these two files, and each of `limits` holds the text beside it.
     fn found(groups: &str, mounts: &str, limits: &[(&str, &str)]) -> Option<u64> {
         let directory = tempfile::tempdir().unwrap();
@@ -153,7 +156,7 @@ mod tests {
         );
         let none1 = "9223372036854771712\n";
         #[rustfmt::skip]
-        let table: [(&str, &str, &[(&str, &str)], Option<u64>); 14] = [
+        let table: [Case<'_>; 14] = [
             (pod, V2, &[(own, "max\n")], None),
             (pod, V2, &[(own, "67108864\n")], Some(67_108_864)),
             (pod, V2, &[(own, "300\n"), (parent, "200\n"), (top, "max\n")], Some(200)),

@@ -277,7 +277,7 @@ mod tests {
             let (is_good, text) = match memory(share, limit, 2) {
                 Found::Good(text) => (true, text),
                 Found::Fair(text) => (false, text),
-                other => panic!("{other:?}"),
+                other @ Found::Bad(_) => panic!("{other:?}"),
             };
             assert_eq!(is_good, good, "{text}");
             assert!(text.contains(part), "{text}");

@@ -1,7 +1,7 @@
 //! Memory that io_uring locks, bounded by `RLIMIT_MEMLOCK`.
 //!
 //! The kernel counts it for each user, over all processes of that user (`user_struct::locked_vm`), and exempts
-//! CAP_IPC_LOCK. Registered buffers count on every kernel, the queues of rings since Linux 6.14.
+//! `CAP_IPC_LOCK`. Registered buffers count on every kernel, the queues of rings since Linux 6.14.
 
 use std::fs;
 use std::io;
