@@ -23,6 +23,12 @@ use crate::certificates::{CertificateError, Certificates, read_chain};
 use crate::resolver::Resolver;
 use crate::settings::{ClientAuthentication, LeastVersion, Settings};
 
+/// How much early data that is not accepted is skipped. Another server, which had this host before,
+/// may have given out tickets for it (nginx: 16 KiB). rustls offers and accepts none where tickets
+/// hold the session; it counts undecryptable bytes each time it looks at them, so this is 64 times
+/// what a handshake may have received.
+const SKIPPED_EARLY_BYTES_MAX: u32 = 4 << 20;
+
 /// Why a listener can not speak TLS as it is set.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -154,7 +160,7 @@ fn load(
     config.ticketer = ticketer(before, &authorities)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = settings.tickets;
-    config.max_early_data_size = 0;
+    config.max_early_data_size = SKIPPED_EARLY_BYTES_MAX;
     config.enable_secret_extraction = true;
     Ok(Loaded {
         config: Arc::new(config),

@@ -1,16 +1,19 @@
 //! Handshakes that succeed, and what they agree on.
 
 use std::io::Write;
+use std::sync::Arc;
 
-use rustls::ProtocolVersion;
-use rustls::crypto::aws_lc_rs::ALL_CIPHER_SUITES;
+use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, kx_group};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tidegate_tls::{
-    Abilities, Acceptor, ClientAuthentication, Failed, Handshake, LeastVersion, Progress, Settings,
+    Abilities, Acceptor, CertificateFiles, ClientAuthentication, Failed, Handshake, LeastVersion,
+    Progress, Settings,
 };
 
 use crate::kit::{
     Authority, ClientSettings, Kind, client_config, client_input, client_output, connect, exchange,
-    session, shake, shake_in_pieces, simple,
+    read_certificates, read_key, session, shake, shake_in_pieces, simple,
 };
 
 #[test]
@@ -235,4 +238,105 @@ fn no_protocol_in_common_is_refused() {
         error,
         Some(Failed::Tls(rustls::Error::NoApplicationProtocol))
     ));
+}
+
+/// Sessions in which a server with `files` offered early data, as nginx does where it is set to.
+fn sessions_with_early_data(
+    authority: &Authority,
+    files: &CertificateFiles,
+    groups: &[&'static dyn SupportedKxGroup],
+) -> Arc<ClientConfig> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut server = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(read_certificates(&files.certificate), read_key(&files.key))
+        .unwrap();
+    server.max_early_data_size = EARLY_BYTES as u32;
+    server.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let provider = CryptoProvider {
+        kx_groups: groups.to_vec(),
+        ..aws_lc_rs::default_provider()
+    };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(authority.roots())
+        .with_no_client_auth();
+    config.alpn_protocols = server.alpn_protocols.clone();
+    config.enable_early_data = true;
+    let config = Arc::new(config);
+    let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+    let mut client = connect(&config, "localhost");
+    while client.wants_write() || server.wants_write() {
+        server
+            .read_tls(&mut &client_output(&mut client)[..])
+            .unwrap();
+        server.process_new_packets().unwrap();
+        let mut out = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut out).unwrap();
+        }
+        client_input(&mut client, &out).unwrap();
+    }
+    config
+}
+
+/// What nginx lets a client send early.
+const EARLY_BYTES: usize = 16_384;
+
+#[test]
+fn early_data_for_the_server_that_had_the_host_before_is_skipped() {
+    let authority = Authority::new();
+    let files = authority.issue("server", &["localhost"], Kind::Ecdsa);
+    let acceptor = Acceptor::new(Settings::new(vec![files.clone()])).unwrap();
+    // One that the server has, and one that it has to ask for again.
+    let groups: [&[&dyn SupportedKxGroup]; 2] =
+        [&[kx_group::X25519], &[kx_group::MLKEM768, kx_group::X25519]];
+    for groups in groups {
+        for (bytes, record) in [
+            (1, 1),
+            (8179, 8179),
+            (EARLY_BYTES, 16_384),
+            (EARLY_BYTES, 500),
+        ] {
+            for piece in [1000, 4096, usize::MAX] {
+                let config = sessions_with_early_data(&authority, &files, groups);
+                let mut client = connect(&config, "localhost");
+                for data in vec![7; bytes].chunks(record) {
+                    let mut early = client.early_data().expect("a ticket for early data");
+                    assert_eq!(early.write(data).unwrap(), data.len());
+                }
+                let handshake = shake_in_pieces(&acceptor, &mut client, piece);
+                let handshake = handshake.unwrap_or_else(|error| panic!("{bytes} bytes: {error}"));
+                assert!(!client.is_early_data_accepted());
+                exchange(&mut handshake.into_user().unwrap(), &mut client, b"whole");
+                // Nor do our tickets offer any.
+                let mut next = connect(&config, "localhost");
+                assert!(next.early_data().is_none());
+                shake(&acceptor, &mut next).unwrap();
+                assert_eq!(next.handshake_kind(), Some(HandshakeKind::Resumed));
+            }
+        }
+    }
+}
+
+#[test]
+fn undecryptable_records_are_not_skipped_without_end() {
+    let authority = Authority::new();
+    let files = authority.issue("server", &["localhost"], Kind::Ecdsa);
+    let acceptor = Acceptor::new(Settings::new(vec![files.clone()])).unwrap();
+    let config = sessions_with_early_data(&authority, &files, &[kx_group::X25519]);
+    let mut client = connect(&config, "localhost");
+    client.early_data().unwrap().write_all(b"early").unwrap();
+    let mut handshake = Handshake::new(&acceptor).unwrap();
+    let mut out = Vec::new();
+    handshake
+        .feed(&client_output(&mut client), &mut out)
+        .unwrap();
+    let mut record = vec![23, 3, 3, 0x10, 0];
+    record.resize(5 + 4096, 7);
+    let refused = (0..100).find_map(|_| handshake.feed(&record, &mut out).err());
+    refused.expect("an end to it");
 }

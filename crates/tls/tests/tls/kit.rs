@@ -156,12 +156,12 @@ pub(crate) fn client_config(authority: &Authority, settings: ClientSettings) -> 
     Arc::new(config)
 }
 
-fn read_certificates(path: &Path) -> Vec<CertificateDer<'static>> {
+pub(crate) fn read_certificates(path: &Path) -> Vec<CertificateDer<'static>> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).unwrap().collect();
     certificates.unwrap()
 }
 
-fn read_key(path: &Path) -> PrivateKeyDer<'static> {
+pub(crate) fn read_key(path: &Path) -> PrivateKeyDer<'static> {
     PrivateKeyDer::from_pem_file(path).unwrap()
 }
 
