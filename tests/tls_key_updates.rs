@@ -3,11 +3,12 @@
 //!
 //! rustls as a client always asks; so this one makes its records itself once the handshake is done.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use rustix::net::sockopt;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::crypto::cipher::{
     InboundOpaqueMessage, MessageDecrypter, MessageEncrypter, OutboundChunks, OutboundPlainMessage,
@@ -87,6 +88,10 @@ impl ByHand {
     }
 
     fn send(&mut self, typ: ContentType, payload: &[u8]) {
+        self.try_send(typ, payload).unwrap();
+    }
+
+    fn try_send(&mut self, typ: ContentType, payload: &[u8]) -> io::Result<()> {
         let message = OutboundPlainMessage {
             typ,
             version: ProtocolVersion::TLSv1_3,
@@ -96,7 +101,7 @@ impl ByHand {
         self.sent += 1;
         let mut out = mem::take(&mut self.held_back);
         out.extend(record.encode());
-        self.stream.write_all(&out).unwrap();
+        self.stream.write_all(&out)
     }
 
     fn ask(&mut self, target: &str) {
@@ -107,6 +112,18 @@ impl ByHand {
     fn change_keys(&mut self, asked: bool) {
         let [kind, a, b, c] = KEY_UPDATE;
         self.send(ContentType::Handshake, &[kind, a, b, c, asked.into()]);
+        self.use_next_keys();
+    }
+
+    /// Changes the keys of a server that may have ended the connection.
+    fn try_change_keys(&mut self) -> io::Result<()> {
+        let [kind, a, b, c] = KEY_UPDATE;
+        self.try_send(ContentType::Handshake, &[kind, a, b, c, 0])?;
+        self.use_next_keys();
+        Ok(())
+    }
+
+    fn use_next_keys(&mut self) {
         let (sequence, keys) = self.secrets.update_tx_secret().unwrap();
         self.sent = sequence;
         self.encrypter = encrypter(self.suite, keys);
@@ -162,6 +179,22 @@ impl ByHand {
             Record::KeyUpdate | Record::Ticket => {}
             Record::FatalAlert(description) => panic!("alert {description}"),
             Record::End => panic!("closed after {} bytes", self.unread.len()),
+        }
+    }
+
+    /// Checks that the connection is ended, whether or not an alert gets through to a client that is
+    /// still sending.
+    #[track_caller]
+    fn is_cut_off(&mut self) {
+        loop {
+            match self.receive() {
+                Record::End => return,
+                Record::FatalAlert(told) => {
+                    assert_eq!(told, u8::from(AlertDescription::UnexpectedMessage));
+                }
+                Record::Ticket => {}
+                Record::Data(_) | Record::KeyUpdate => panic!("the connection goes on"),
+            }
         }
     }
 
@@ -320,6 +353,164 @@ fn the_client_changes_its_keys_and_asks_the_server_to() {
     let (server, config, _tree) = start("");
     if let Some(mut client) = client_to_be_followed(&server, &config) {
         check_changes(&mut client, true);
+    }
+}
+
+/// A KeyUpdate whose bytes are in records of so many.
+fn split(request: u8, lengths: &[usize]) -> Vec<Vec<u8>> {
+    let [kind, a, b, c] = KEY_UPDATE;
+    let mut rest = &[kind, a, b, c, request][..];
+    let mut records = Vec::new();
+    for length in lengths {
+        let (record, others) = rest.split_at(*length);
+        records.push(record.to_vec());
+        rest = others;
+    }
+    records
+}
+
+/// Section 5.1 lets messages be fragmented.
+#[track_caller]
+fn check_split(client: &mut ByHand) {
+    let ways: [&[usize]; 4] = [&[1, 4], &[4, 1], &[2, 3], &[1, 1, 1, 1, 1]];
+    for (round, lengths) in (1..).zip(ways) {
+        for record in split(1, lengths) {
+            client.send(ContentType::Handshake, &record);
+        }
+        client.use_next_keys();
+        client.ask("/large");
+        client.response(&noise(LARGE, 1));
+        assert_eq!(client.server_updates, round, "{lengths:?}");
+    }
+}
+
+#[test]
+fn a_key_update_may_be_in_several_records() {
+    let (server, config, _tree) = start("");
+    if let Some(mut client) = client_to_be_followed(&server, &config) {
+        check_split(&mut client);
+    }
+    let (server, config, _tree) = start("ktls = \"off\"");
+    check_split(&mut ByHand::connect(server.address, &config));
+}
+
+/// Any kernel does, since none has to change keys.
+#[test]
+fn messages_that_are_not_allowed_get_the_alert_of_the_rfc() {
+    use AlertDescription::{DecodeError, IllegalParameter, UnexpectedMessage};
+    type Records = [(ContentType, &'static [u8])];
+    const DATA: ContentType = ContentType::ApplicationData;
+    const HANDSHAKE: ContentType = ContentType::Handshake;
+    const ALERT: ContentType = ContentType::Alert;
+    let rows: [(&Records, AlertDescription); 10] = [
+        (&[(HANDSHAKE, &[24, 0, 0, 1, 2])], IllegalParameter),
+        (&[(HANDSHAKE, &[24, 0, 0, 0])], DecodeError),
+        (&[(HANDSHAKE, &[24, 0, 0, 2, 0, 0])], DecodeError),
+        (
+            &[(HANDSHAKE, &[24, 0, 0, 1, 0, 24, 0, 0, 1, 0])],
+            UnexpectedMessage,
+        ),
+        (&[(HANDSHAKE, &[1, 0, 0, 0])], UnexpectedMessage),
+        (&[(HANDSHAKE, &[])], UnexpectedMessage),
+        (&[(HANDSHAKE, &[24, 0]), (DATA, b"G")], UnexpectedMessage),
+        (&[(ALERT, &[])], UnexpectedMessage),
+        (&[(ALERT, &[2])], DecodeError),
+        (&[(ContentType::ChangeCipherSpec, &[1])], UnexpectedMessage),
+    ];
+    for tls in ["", "ktls = \"off\""] {
+        let (server, config, _tree) = start(tls);
+        for (records, alert) in rows {
+            let mut client = ByHand::connect(server.address, &config);
+            client.ask("/small");
+            client.response(&noise(1000, 1000));
+            for (kind, content) in records {
+                client.send(*kind, content);
+            }
+            client.ends_by(alert);
+        }
+    }
+}
+
+#[test]
+fn padding_counts_as_a_part_of_a_record() {
+    const FULL: usize = 1 << 14;
+    let (server, config, _tree) = start("ktls = \"off\"");
+    // A request of its own, its type and zeros.
+    let padded = |bytes: usize| {
+        let mut inner = get("/small").into_bytes();
+        inner.push(ContentType::ApplicationData.into());
+        inner.resize(bytes, 0);
+        inner
+    };
+    let mut client = ByHand::connect(server.address, &config);
+    // The last byte is written in the place of the type.
+    client.send(ContentType::Unknown(0), &padded(FULL));
+    client.response(&noise(1000, 1000));
+    let mut client = ByHand::connect(server.address, &config);
+    client.ask("/small");
+    client.response(&noise(1000, 1000));
+    client.send(ContentType::Unknown(0), &padded(FULL + 1));
+    client.ends_by(AlertDescription::RecordOverflow);
+    let mut client = ByHand::connect(server.address, &config);
+    client.ask("/small");
+    client.response(&noise(1000, 1000));
+    client.send(ContentType::Unknown(0), &[0; 100]);
+    client.ends_by(AlertDescription::UnexpectedMessage);
+}
+
+#[test]
+fn keys_are_changed_more_often_than_once_and_not_without_end() {
+    for tls in ["", "ktls = \"off\""] {
+        let (server, config, _tree) = start(tls);
+        let Some(mut client) = client_to_be_followed(&server, &config) else {
+            continue;
+        };
+        for _ in 0..40 {
+            std::thread::sleep(std::time::Duration::from_millis(110));
+            client.change_keys(true);
+            client.ask("/small");
+            client.response(&noise(1000, 1000));
+        }
+        // The server may have closed before all of them are sent.
+        while client.try_change_keys().is_ok() {}
+        client.is_cut_off();
+    }
+}
+
+#[test]
+fn keys_are_changed_while_nothing_is_taken() {
+    const ROUNDS: usize = 24;
+    let (server, config, _tree) = start("");
+    let Some(mut client) = client_to_be_followed(&server, &config) else {
+        return;
+    };
+    // Each response leaves the socket as full as it may get.
+    for _ in 0..ROUNDS {
+        client.ask("/large");
+        client.change_keys(true);
+        client.ask("/small");
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    for _ in 0..ROUNDS {
+        client.response(&noise(LARGE, 1));
+        client.response(&noise(1000, 1000));
+    }
+    assert!((1..=ROUNDS).contains(&client.server_updates));
+}
+
+/// The kernel takes over only connections whose clients may send more.
+#[test]
+fn a_request_and_the_end_come_with_the_end_of_the_handshake() {
+    for tls in ["", "ktls = \"off\""] {
+        let (server, config, _tree) = start(tls);
+        for _ in 0..20 {
+            let mut client = ByHand::connect(server.address, &config);
+            sockopt::set_tcp_cork(&client.stream, true).unwrap();
+            client.ask("/large");
+            client.stream.shutdown(Shutdown::Write).unwrap();
+            client.response(&noise(LARGE, 1));
+        }
+        assert!(!server.log().contains("WARN"), "{}", server.log());
     }
 }
 

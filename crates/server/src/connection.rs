@@ -305,7 +305,11 @@ impl Connection {
         flags: SendFlags,
     ) -> io::Result<Option<Bytes>> {
         let bytes = self.link.seal(plain, sealed)?;
-        let sent = send_now(self.link.socket(), bytes, flags)?;
+        let sent = if self.link.owes() {
+            0
+        } else {
+            send_now(self.link.socket(), bytes, flags)?
+        };
         Ok((sent < bytes.len()).then(|| Bytes::copy_from_slice(&bytes[sent..])))
     }
 
@@ -538,7 +542,7 @@ impl Connection {
     async fn carry_on(mut self, mut todo: Todo) -> Result<Self, Closed> {
         loop {
             if let Some(unsent) = todo.unsent {
-                send_raw(&self, unsent, todo.next.flags()).await?;
+                send_raw(&mut self, unsent, todo.next.flags()).await?;
             }
             let next = match todo.next {
                 Next::LookUp(wanted) => {
@@ -592,8 +596,8 @@ impl Connection {
     fn send_refusal(&mut self, status: Status) -> io::Result<()> {
         let (mut out, mut sealed) = (Vec::new(), Vec::new());
         self.refuse(status, Instant::now(), &mut out);
-        let bytes = self.link.seal(&out, &mut sealed)?;
-        send_now(self.link.socket(), bytes, SendFlags::empty()).map(drop)
+        self.send_sealed(&out, &mut sealed, SendFlags::empty())
+            .map(drop)
     }
 
     /// Says that nothing follows, where that is said (TLS).

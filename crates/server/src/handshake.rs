@@ -4,6 +4,7 @@
 //! received is read from the socket in pieces of the handshake's own measure, never by a multishot
 //! recv: what that took would be lost to a kernel that is about to decrypt.
 
+use std::error::Error;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, getpeername, recv};
 use tidegate_http::Status;
-use tidegate_tls::{Failed, Handshake, Progress};
+use tidegate_tls::{Failed, Handshake, Progress, kernel};
 
 use crate::connection::{Closed, Connection};
 use crate::deadlines::Phase;
@@ -46,9 +47,12 @@ pub(crate) async fn secure(mut connection: Connection, tls: Tls) -> Result<Conne
             return Err(connection.linger().await);
         }
     }
-    let in_kernel = shaking.handshake.suits_kernel(&tls.kernel);
-    if in_kernel && shaking.complete_record(&connection).await.is_err() {
-        return Err(Closed);
+    let mut in_kernel = shaking.handshake.suits_kernel(&tls.kernel);
+    if in_kernel {
+        if shaking.complete_record(&connection).await.is_err() {
+            return Err(Closed);
+        }
+        in_kernel = is_prepared(&connection);
     }
     shaking.log(&connection, in_kernel);
     let early = shaking.hand_over(&mut connection, in_kernel)?;
@@ -75,7 +79,7 @@ enum Ended {
 impl Shaking {
     fn new(connection: &Connection, tls: &Tls) -> Result<Self, Closed> {
         let handshake = Handshake::new(&tls.acceptor).map_err(|error| {
-            tracing::error!(%error, "no handshake can begin");
+            warn(connection, &error, "no handshake can begin");
             Closed
         })?;
         Ok(Self {
@@ -172,13 +176,13 @@ impl Shaking {
         let session = if in_kernel {
             let session = self.handshake.into_kernel(socket.as_fd());
             let session = session.map_err(|error| {
-                tracing::warn!(%error, "the kernel does not take the keys of a connection");
+                warn(connection, &error, "the kernel does not take the keys");
                 Closed
             })?;
             Session::Kernel(Box::new(session))
         } else {
             let session = self.handshake.into_user().map_err(|error| {
-                tracing::error!(%error, "no session after a handshake");
+                warn(connection, &error, "no session after a handshake");
                 Closed
             })?;
             Session::User(session)
@@ -186,6 +190,26 @@ impl Shaking {
         let recv = connection.shard.ring.recv(&socket);
         connection.link = Link::Secure(Box::new(Secure::new(recv, session, ended)));
         Ok(early)
+    }
+}
+
+/// Whether the kernel can have the connection. If not it goes on in user space.
+fn is_prepared(connection: &Connection) -> bool {
+    match kernel::prepare(connection.socket().as_fd()) {
+        Ok(()) => true,
+        // The client has sent all that it will send.
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => false,
+        Err(error) => {
+            warn(connection, &error, "the kernel does not take a connection");
+            false
+        }
+    }
+}
+
+/// Warns of what befell a connection by no fault of its client's, now and then.
+fn warn(connection: &Connection, error: &dyn Error, what: &str) {
+    if connection.shard.tls_warnings.is_due() {
+        tracing::warn!(error = error.to_string(), "TLS: {what}");
     }
 }
 

@@ -61,6 +61,15 @@ impl Link {
         }
     }
 
+    /// Whether a record must be sent before data may be, by [`secure::settle`](crate::secure::settle):
+    /// the kernel's socket was too full for it.
+    pub(crate) fn owes(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Secure(secure) => secure.owes(),
+        }
+    }
+
     /// The next bytes of requests; `None` when the client will send no more. `InvalidData` is a
     /// client that broke the protocol, and was told so.
     pub(crate) fn poll_next(

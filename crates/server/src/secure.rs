@@ -10,7 +10,7 @@
 use std::io;
 use std::mem;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -84,8 +84,12 @@ impl Secure {
 
     /// The data in what was received.
     fn open(&mut self, received: Received) -> io::Result<Input> {
-        let Session::User(session) = &mut self.session else {
-            return Ok(Input::Received(received));
+        let session = match &mut self.session {
+            Session::User(session) => session,
+            Session::Kernel(session) => {
+                session.take_data(self.recv.socket().as_fd())?;
+                return Ok(Input::Received(received));
+            }
         };
         let mut sealed = received.to_vec();
         // The buffer goes back to the kernel.
@@ -121,7 +125,7 @@ impl Secure {
         match session.receive_control(socket.as_fd())? {
             Control::Data(data) => return Ok(Input::Opened(data)),
             Control::Closed => self.ended = true,
-            Control::KeyUpdated => {}
+            Control::Nothing => {}
             Control::Alert(description) => {
                 tracing::debug!(description, "the client ended the connection by an alert");
                 return Err(io::ErrorKind::ConnectionAborted.into());
@@ -151,7 +155,7 @@ impl Secure {
                 Ok(&sealed[..len])
             }
             Session::Kernel(session) => {
-                count(session, self.recv.socket(), plain.len() as u64)?;
+                count(session, plain.len() as u64)?;
                 Ok(plain)
             }
         }
@@ -166,6 +170,15 @@ impl Secure {
         }
         sealed.truncate(len);
         Ok(sealed.into())
+    }
+
+    /// See [`Link::owes`].
+    pub(crate) fn owes(&self) -> bool {
+        match &self.session {
+            // It leaves with what is encrypted next.
+            Session::User(_) => false,
+            Session::Kernel(session) => session.owes_key_update(),
+        }
     }
 
     /// Whether the keys are good for another response.
@@ -222,20 +235,35 @@ impl Secure {
 
 /// Says that nothing follows, once the client has taken what was sent before.
 pub(crate) async fn goodbye(connection: &mut Connection) -> Result<(), Closed> {
+    if let Link::Secure(secure) = &mut connection.link
+        && let Session::User(session) = &mut secure.session
+    {
+        let closing = closing(session).into();
+        return send_raw(connection, closing, SendFlags::empty()).await;
+    }
+    send_control(connection, KernelSession::close).await
+}
+
+/// Sends what is owed before data, once the client has taken what was sent before ([`Link::owes`]).
+pub(crate) async fn settle(connection: &mut Connection) -> Result<(), Closed> {
+    send_control(connection, KernelSession::settle).await
+}
+
+/// Calls `send`, which sends a record of the kernel's that is no data, until the socket takes it.
+async fn send_control(
+    connection: &mut Connection,
+    send: impl Fn(&mut KernelSession, BorrowedFd<'_>) -> io::Result<()>,
+) -> Result<(), Closed> {
     loop {
         let Link::Secure(secure) = &mut connection.link else {
             return Ok(());
         };
-        let closed = match &mut secure.session {
-            Session::User(session) => {
-                let closing = closing(session).into();
-                return send_raw(connection, closing, SendFlags::empty()).await;
-            }
-            Session::Kernel(session) => session.close(secure.recv.socket().as_fd()),
+        let Session::Kernel(session) = &mut secure.session else {
+            return Ok(());
         };
-        match closed {
+        match send(session, secure.recv.socket().as_fd()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            closed => return closed.map_err(|_| Closed),
+            done => return done.map_err(|_| Closed),
         }
         connection.enter(Phase::Send);
         let ring = &connection.shard.ring;
@@ -265,8 +293,7 @@ fn closing(session: &mut UserSession) -> Vec<u8> {
 }
 
 /// Counts `bytes` that are about to be sent against what the keys are good for.
-fn count(session: &mut KernelSession, socket: &Fd, bytes: u64) -> io::Result<()> {
-    session.settle(socket.as_fd())?;
+fn count(session: &mut KernelSession, bytes: u64) -> io::Result<()> {
     match session.count(bytes) {
         Usage::Exhausted => Err(io::Error::other("the keys of the connection are used up")),
         Usage::Fresh | Usage::CloseAfterResponse => Ok(()),
@@ -298,7 +325,7 @@ async fn splice_counted(
         let piece = mem::replace(&mut range.start, end)..end;
         let len = piece.end - piece.start;
         // A pipe's worth may end in a record that is not full: at most twice as many as full ones.
-        let counted = count(session, socket, 2 * len).map_err(ErrorKind::Socket);
+        let counted = count(session, 2 * len).map_err(ErrorKind::Socket);
         let piece_sent = match counted {
             Ok(()) => sendfile(&shard.ring, &shard.pipes, socket, file, piece, &options).await,
             Err(kind) => Err(TransferError { sent: 0, kind }),

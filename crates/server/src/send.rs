@@ -16,6 +16,7 @@ use crate::answer::Body;
 use crate::connection::{Closed, Connection};
 use crate::deadlines::Phase;
 use crate::link::Link;
+use crate::secure;
 
 /// Bytes in memory that are encrypted and sent at a time: all of it stays in the processor's cache
 /// meanwhile.
@@ -189,10 +190,13 @@ async fn send_all(
 
 /// Sends all of `bytes` as they are, for as long as the client takes some within the send-stall time.
 pub(crate) async fn send_raw(
-    connection: &Connection,
+    connection: &mut Connection,
     bytes: Bytes,
     flags: SendFlags,
 ) -> Result<(), Closed> {
+    if connection.link.owes() {
+        Box::pin(secure::settle(connection)).await?;
+    }
     let sent = send_now(connection.socket(), &bytes, flags).map_err(|_| Closed)?;
     let mut bytes = bytes.slice(sent..);
     while !bytes.is_empty() {

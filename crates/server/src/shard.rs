@@ -60,6 +60,7 @@ pub(crate) struct Shard {
     crowded: Cell<usize>,
     accept_warnings: Throttle,
     pub(crate) file_warnings: Throttle,
+    pub(crate) tls_warnings: Throttle,
 }
 
 /// Buffers for what is built and sent without waiting in between.
@@ -191,6 +192,7 @@ impl Shard {
             crowded: Cell::new(0),
             accept_warnings: Throttle::default(),
             file_warnings: Throttle::default(),
+            tls_warnings: Throttle::default(),
         }))
     }
 

@@ -179,8 +179,9 @@ impl Handshake {
                 .is_some_and(|suite| abilities.has(suite))
     }
 
-    /// Gives the keys to the kernel: from here on `socket` encrypts what is sent and decrypts what
-    /// is received. After an error the connection can only be closed.
+    /// Gives the keys to the kernel: from here on `socket`, which [`kernel::prepare`](crate::kernel::prepare) has prepared,
+    /// encrypts what is sent and decrypts what is received. After an error the connection can only
+    /// be closed.
     ///
     /// It must be finished, all that was to be sent must have been, in TLS 1.3, and nothing may be
     /// left of a record ([`Handshake::missing`]); otherwise `InvalidInput`.

@@ -20,10 +20,13 @@ use std::time::Instant;
 
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
-use rustls::{CipherSuite, ConnectionTrafficSecrets, ExtractedSecrets, SupportedCipherSuite};
+use rustls::{
+    AlertDescription, CipherSuite, ConnectionTrafficSecrets, ExtractedSecrets, SupportedCipherSuite,
+};
 use zeroize::Zeroizing;
 
 use crate::opening::Opening;
+use crate::post_handshake::{KEY_UPDATE_MESSAGE, KeyUpdates, Refused};
 
 /// Record types (RFC 8446 section 5.1).
 const ALERT: u8 = 21;
@@ -34,17 +37,7 @@ const DATA: u8 = 23;
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 const CLOSE_NOTIFY: u8 = 0;
-const UNEXPECTED_MESSAGE: u8 = 10;
-const BAD_RECORD_MAC: u8 = 20;
-const RECORD_OVERFLOW: u8 = 22;
-const PROTOCOL_VERSION: u8 = 70;
-const INTERNAL_ERROR: u8 = 80;
-
-/// A KeyUpdate message but for its last byte, `request_update` (RFC 8446 section 4.6.3).
-const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
-
-/// How many key updates are accepted from one client; a bound as rustls and BoringSSL have one.
-const KEY_UPDATES_MAX: u8 = 32;
+const USER_CANCELED: u8 = 90;
 
 /// Bytes of data in a full record.
 const RECORD_PLAINTEXT_BYTES_MAX: u64 = 16 << 10;
@@ -213,8 +206,9 @@ pub enum Control {
     Closed,
     /// An alert that ends the connection; its description (RFC 8446 section 6).
     Alert(u8),
-    /// The client has changed its keys, and the kernel follows.
-    KeyUpdated,
+    /// A record that calls for nothing: part of a KeyUpdate, or the end of one, which the kernel
+    /// follows.
+    Nothing,
 }
 
 /// How far the keys are used up.
@@ -234,16 +228,24 @@ pub struct KernelSession {
     connection: KernelConnection<ServerConnectionData>,
     records_sent: u64,
     records_max: u64,
-    key_updates: u8,
+    key_updates: KeyUpdates,
     /// A KeyUpdate that the client asked for and the full socket did not take.
     owes_key_update: bool,
-    /// A fatal alert was sent, after which nothing is.
-    failed: bool,
+    /// An alert was sent that nothing follows: close_notify or a fatal one.
+    ended: bool,
     opening: Opening,
 }
 
+/// Prepares `socket` for [`Handshake::into_kernel`](crate::Handshake::into_kernel), while the
+/// connection can still go on in user space; that it can after this too, with or without an error.
+///
+/// `NotConnected` if the client has sent its end already: TCP takes the protocol only before that.
+pub fn prepare(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_TCP, libc::TCP_ULP, b"tls")
+}
+
 impl KernelSession {
-    /// Hands the keys of a finished handshake to `socket`.
+    /// Hands the keys of a finished handshake to `socket`, which was prepared.
     pub(crate) fn install(
         socket: BorrowedFd<'_>,
         connection: KernelConnection<ServerConnectionData>,
@@ -254,16 +256,15 @@ impl KernelSession {
             .tls13()
             .map_or(0, |suite| suite.common.confidentiality_limit);
         let records_sent = secrets.tx.0;
-        set_protocol(socket)?;
         set_keys(socket, libc::TLS_TX, secrets.tx.0, &secrets.tx.1)?;
         set_keys(socket, libc::TLS_RX, secrets.rx.0, &secrets.rx.1)?;
         Ok(Self {
             connection,
             records_sent,
             records_max,
-            key_updates: 0,
+            key_updates: KeyUpdates::default(),
             owes_key_update: false,
-            failed: false,
+            ended: false,
             opening: Opening::new(Instant::now()),
         })
     }
@@ -307,15 +308,27 @@ impl KernelSession {
         let (kind, length) = receive_record(socket, &mut buffer)?;
         let record = &buffer[..length];
         match (kind, record) {
-            (DATA, data) => Ok(Control::Data(data.to_vec())),
-            (ALERT, [_, CLOSE_NOTIFY]) => Ok(Control::Closed),
-            (ALERT, [_, description]) => Ok(Control::Alert(*description)),
-            (HANDSHAKE, [start @ .., request @ 0..=1]) if start == KEY_UPDATE => {
-                self.follow_key_update(socket, *request == 1)?;
-                Ok(Control::KeyUpdated)
+            (DATA, data) => {
+                self.take_data(socket)?;
+                Ok(Control::Data(data.to_vec()))
             }
-            _ => Err(self.refuse(socket, UNEXPECTED_MESSAGE, unexpected("record"))),
+            (ALERT, [_, CLOSE_NOTIFY]) => Ok(Control::Closed),
+            // close_notify follows (RFC 8446 section 6.1).
+            (ALERT, [_, USER_CANCELED]) => Ok(Control::Nothing),
+            (ALERT, [_, description]) => Ok(Control::Alert(*description)),
+            (ALERT, [_, ..]) => {
+                Err(self.fail(socket, AlertDescription::DecodeError, "an alert and more"))
+            }
+            (HANDSHAKE, content) => self.take_handshake(socket, content),
+            _ => Err(self.fail(socket, AlertDescription::UnexpectedMessage, "a record")),
         }
+    }
+
+    /// Checks that data may come now, as it was received; if not, the client is told and the
+    /// connection can only be closed.
+    pub fn take_data(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let taken = self.key_updates.end_of_message();
+        taken.map_err(|refused| self.refuse(socket, refused))
     }
 
     /// Answers a record that the kernel could not decrypt by the alert for it, as far as the socket
@@ -324,76 +337,109 @@ impl KernelSession {
     /// The socket's pending error (`SO_ERROR`) must have been taken: it would keep the alert back.
     pub fn reject(&mut self, socket: BorrowedFd<'_>, error: &io::Error) -> bool {
         let description = match error.raw_os_error() {
-            Some(libc::EBADMSG) => BAD_RECORD_MAC,
-            Some(libc::EMSGSIZE) => RECORD_OVERFLOW,
-            Some(libc::EINVAL) => PROTOCOL_VERSION,
+            Some(libc::EBADMSG) => AlertDescription::BadRecordMac,
+            Some(libc::EMSGSIZE) => AlertDescription::RecordOverflow,
+            Some(libc::EINVAL) => AlertDescription::ProtocolVersion,
             _ => return false,
         };
-        self.fail(socket, description);
+        self.say_fatal(socket, description);
         true
     }
 
+    /// Whether the client has asked for a KeyUpdate that is not sent yet: no data may go before it
+    /// (RFC 8446 section 4.6.3).
+    pub fn owes_key_update(&self) -> bool {
+        self.owes_key_update
+    }
+
     /// Sends the KeyUpdate that the client asked for, if one is owed; to be called before data is
-    /// sent. `WouldBlock` if the socket is full.
+    /// sent. `WouldBlock` if the socket is full: to be called again when it is not.
     pub fn settle(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         if !self.owes_key_update {
             return Ok(());
         }
-        let [a, b, c, d] = KEY_UPDATE;
-        send_record(socket, HANDSHAKE, &[a, b, c, d, 0])?;
+        send_record(socket, HANDSHAKE, &KEY_UPDATE_MESSAGE)?;
         self.owes_key_update = false;
-        // If this fails the client expects the new keys already, and no alert could be read by it.
-        let (sequence, secrets) = self
+        let changed = self
             .connection
             .update_tx_secret()
-            .map_err(io::Error::other)?;
-        set_keys(socket, libc::TLS_TX, sequence, &secrets)?;
+            .map_err(io::Error::other)
+            .and_then(|(sequence, secrets)| set_keys(socket, libc::TLS_TX, sequence, &secrets));
+        if let Err(error) = changed {
+            // The client expects the new keys already, and could not read an alert.
+            self.end();
+            return Err(error);
+        }
         self.records_sent = 0;
         Ok(())
     }
 
     /// Sends close_notify, which also sends what an open record (`MSG_MORE`) holds back.
     /// `WouldBlock` if the socket is full; closing without it is then all that is left.
-    pub fn close(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        if self.failed {
+    pub fn close(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        if self.ended {
             return Ok(());
         }
-        send_record(socket, ALERT, &[WARNING, CLOSE_NOTIFY])
+        send_record(socket, ALERT, &[WARNING, CLOSE_NOTIFY])?;
+        self.end();
+        Ok(())
     }
 
     /// Sends a fatal alert `internal_error`, as far as the socket takes it: a response was cut off by
     /// our own fault. What an open record holds back leaves with it.
     pub fn abort(&mut self, socket: BorrowedFd<'_>) {
-        self.fail(socket, INTERNAL_ERROR);
+        self.say_fatal(socket, AlertDescription::InternalError);
     }
 
-    /// Sends a fatal alert and returns the error that led to it.
-    fn refuse(&mut self, socket: BorrowedFd<'_>, description: u8, error: io::Error) -> io::Error {
-        self.fail(socket, description);
-        error
+    fn refuse(&mut self, socket: BorrowedFd<'_>, refused: Refused) -> io::Error {
+        self.fail(socket, refused.alert, refused.reason)
     }
 
-    fn fail(&mut self, socket: BorrowedFd<'_>, description: u8) {
-        self.failed = true;
-        // The connection is closed whether the client hears why or not.
-        let _ = send_record(socket, ALERT, &[FATAL, description]);
+    /// Sends a fatal alert; the error for the `reason` that led to it.
+    fn fail(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        alert: AlertDescription,
+        reason: &'static str,
+    ) -> io::Error {
+        self.say_fatal(socket, alert);
+        io::Error::new(io::ErrorKind::InvalidData, reason)
+    }
+
+    fn say_fatal(&mut self, socket: BorrowedFd<'_>, alert: AlertDescription) {
+        if !self.ended {
+            // The connection is closed whether the client hears why or not.
+            let _ = send_record(socket, ALERT, &[FATAL, alert.into()]);
+            self.end();
+        }
+    }
+
+    /// Nothing is sent from now on.
+    fn end(&mut self) {
+        self.ended = true;
+        self.owes_key_update = false;
+    }
+
+    fn take_handshake(&mut self, socket: BorrowedFd<'_>, content: &[u8]) -> io::Result<Control> {
+        let followed = match self.key_updates.take(content, Instant::now()) {
+            Ok(Some(requested)) => self.follow_key_update(socket, requested),
+            Ok(None) => read_on(socket, self.suite()),
+            Err(refused) => return Err(self.refuse(socket, refused)),
+        };
+        match followed {
+            Ok(()) => Ok(Control::Nothing),
+            Err(error) => {
+                self.say_fatal(socket, AlertDescription::InternalError);
+                Err(error)
+            }
+        }
     }
 
     fn follow_key_update(&mut self, socket: BorrowedFd<'_>, requested: bool) -> io::Result<()> {
-        self.key_updates += 1;
-        if self.key_updates > KEY_UPDATES_MAX {
-            let error = unexpected("number of KeyUpdates");
-            return Err(self.refuse(socket, UNEXPECTED_MESSAGE, error));
-        }
-        let followed = self
-            .connection
-            .update_rx_secret()
-            .map_err(io::Error::other)
-            .and_then(|(sequence, secrets)| set_keys(socket, libc::TLS_RX, sequence, &secrets));
-        if let Err(error) = followed {
-            return Err(self.refuse(socket, INTERNAL_ERROR, error));
-        }
-        self.owes_key_update |= requested;
+        let updated = self.connection.update_rx_secret();
+        let (sequence, secrets) = updated.map_err(io::Error::other)?;
+        set_keys(socket, libc::TLS_RX, sequence, &secrets)?;
+        self.owes_key_update |= requested && !self.ended;
         match self.settle(socket) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             settled => settled,
@@ -401,11 +447,21 @@ impl KernelSession {
     }
 }
 
-fn unexpected(what: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("unexpected {what} after the handshake"),
-    )
+/// Has the kernel decrypt the next record too after one that holds only the start of a KeyUpdate.
+///
+/// Linux 6.14 and newer take the first byte for a whole one, and wait for the next keys (EKEYEXPIRED);
+/// they get those that they have once more. Older kernels do not wait, and take keys only once.
+fn read_on(socket: BorrowedFd<'_>, suite: SupportedCipherSuite) -> io::Result<()> {
+    let bytes = match Suite::of(suite) {
+        Some(Suite::Aes128Gcm) => mem::size_of::<libc::tls12_crypto_info_aes_gcm_128>(),
+        _ => mem::size_of::<libc::tls12_crypto_info_aes_gcm_256>(),
+    };
+    let mut keys = Zeroizing::new(vec![0; bytes]);
+    get_option(socket, libc::SOL_TLS, libc::TLS_RX, &mut keys)?;
+    match set_option(socket, libc::SOL_TLS, libc::TLS_RX, &keys) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(()),
+        set => set,
+    }
 }
 
 /// Tries one suite; whether keys can be changed too.
@@ -419,7 +475,7 @@ fn probe_suite(suite: Suite) -> Result<bool, Missing> {
     let (socket, _peer) = loopback_pair().map_err(failed(Step::Connect))?;
     let socket = socket.as_fd();
     let secrets = suite.probe_secrets();
-    set_protocol(socket).map_err(failed(Step::Protocol))?;
+    prepare(socket).map_err(failed(Step::Protocol))?;
     set_keys(socket, libc::TLS_TX, 0, &secrets).map_err(failed(Step::Transmit))?;
     set_keys(socket, libc::TLS_RX, 0, &secrets).map_err(failed(Step::Receive))?;
     Ok(set_keys(socket, libc::TLS_TX, 0, &secrets).is_ok())
@@ -430,10 +486,6 @@ fn loopback_pair() -> io::Result<(TcpStream, TcpStream)> {
     let near = TcpStream::connect(listener.local_addr()?)?;
     let (far, _) = listener.accept()?;
     Ok((near, far))
-}
-
-fn set_protocol(socket: BorrowedFd<'_>) -> io::Result<()> {
-    set_option(socket, libc::SOL_TCP, libc::TCP_ULP, b"tls")
 }
 
 fn set_keys(
@@ -494,6 +546,32 @@ fn set_option(
             name,
             value.as_ptr().cast(),
             value.len() as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// getsockopt(2) of an option that has exactly the length of `value`.
+fn get_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &mut [u8],
+) -> io::Result<()> {
+    let mut length = value.len() as libc::socklen_t;
+    // SAFETY: the descriptor is open while borrowed; the kernel writes at most `length` bytes, which
+    // is what there is at `value`, borrowed exclusively for the call, and keeps no pointer to either.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            value.as_mut_ptr().cast(),
+            &raw mut length,
         )
     };
     if result == 0 {

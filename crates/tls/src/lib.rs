@@ -18,8 +18,9 @@
 //!    What it appended to `out` is sent, also (as an alert, before closing) when it failed.
 //! 2. After [`Progress::Finished`]: if [`Handshake::suits_kernel`], read exactly
 //!    [`Handshake::missing`] bytes more and feed them until it is 0 (the kernel can not decrypt the
-//!    rest of a record whose start was read here), then [`Handshake::into_kernel`]. No receive may
-//!    be under way on the ring while this is done. Otherwise [`Handshake::into_user`].
+//!    rest of a record whose start was read here), then [`kernel::prepare`] and
+//!    [`Handshake::into_kernel`]. No receive may be under way on the ring while this is done.
+//!    Otherwise, and where the socket could not be prepared, [`Handshake::into_user`].
 //! 3. [`Handshake::take_plaintext`] before either: requests may have come with the client's last
 //!    handshake record.
 //!
@@ -34,6 +35,7 @@ mod certificates;
 mod handshake;
 pub mod kernel;
 mod opening;
+mod post_handshake;
 mod protection;
 mod records;
 mod resolver;

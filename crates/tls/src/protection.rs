@@ -27,7 +27,11 @@ const TRAILER_BYTES: usize = 1 + TAG_BYTES;
 /// What a record adds to its data.
 pub(crate) const OVERHEAD_BYTES: usize = HEADER_BYTES + TRAILER_BYTES;
 
-/// The most that a protected record may hold, padding included (section 5.2).
+/// The most that is in a record once it is opened: data, its type and padding (section 5.4).
+const INNER_BYTES_MAX: usize = RECORD_PLAINTEXT_BYTES_MAX + 1;
+
+/// The most that a record may hold before it is opened (section 5.2). Ciphers whose tag is longer
+/// than those here need it.
 const PAYLOAD_BYTES_MAX: usize = RECORD_PLAINTEXT_BYTES_MAX + 256;
 
 /// The version that all records say they have (section 5.1).
@@ -98,12 +102,12 @@ impl Key {
         let nonce = self.next_nonce().map_err(|_| Flaw::Seal)?;
         let opened = self.cipher.open_in_place(nonce, Aad::from(header), sealed);
         let opened = &*opened.map_err(|_| Flaw::Seal)?;
+        if opened.len() > INNER_BYTES_MAX {
+            return Err(Flaw::Length);
+        }
         // Behind the data: its type, then padding of zeros (section 5.4).
         let kind = opened.iter().rposition(|&byte| byte != 0);
         let kind = kind.ok_or(Flaw::Type)?;
-        if kind > RECORD_PLAINTEXT_BYTES_MAX {
-            return Err(Flaw::Length);
-        }
         Ok((opened[kind], &opened[..kind]))
     }
 
@@ -232,12 +236,38 @@ mod tests {
         assert_eq!(next_record(&[DATA, 3, 3, 0x41, 0x01]), Err(Flaw::Length));
     }
 
-    #[test]
-    fn more_data_than_a_record_holds_is_refused() {
+    /// What is opened of a record with so many bytes of data, its type, and so many of padding.
+    fn opened(data: usize, kind: u8, padding: usize) -> Result<(u8, usize), Flaw> {
         let [mut near, mut far] = pair(SUITES[0]);
-        let mut record = vec![0; RECORD_PLAINTEXT_BYTES_MAX + 1 + OVERHEAD_BYTES];
-        near.seal(DATA, &vec![1; RECORD_PLAINTEXT_BYTES_MAX + 1], &mut record)
-            .unwrap();
-        assert_eq!(far.open(&mut record), Err(Flaw::Length));
+        let mut inner = vec![1; data];
+        inner.push(kind);
+        inner.resize(data + 1 + padding, 0);
+        let last = inner.pop().unwrap();
+        let mut record = vec![0; inner.len() + OVERHEAD_BYTES];
+        near.seal(last, &inner, &mut record).unwrap();
+        let opened = far.open(&mut record);
+        opened.map(|(kind, data)| (kind, data.len()))
+    }
+
+    #[test]
+    fn data_type_and_padding_together_are_bounded() {
+        const MAX: usize = RECORD_PLAINTEXT_BYTES_MAX;
+        let rows = [
+            ((MAX, DATA, 0), Ok((DATA, MAX))),
+            ((MAX - 1, DATA, 1), Ok((DATA, MAX - 1))),
+            ((0, DATA, MAX), Ok((DATA, 0))),
+            ((0, 0, MAX), Err(Flaw::Type)),
+            ((MAX + 1, DATA, 0), Err(Flaw::Length)),
+            ((MAX, DATA, 1), Err(Flaw::Length)),
+            ((0, DATA, MAX + 1), Err(Flaw::Length)),
+            ((0, 0, MAX + 1), Err(Flaw::Length)),
+        ];
+        for ((data, kind, padding), expected) in rows {
+            assert_eq!(
+                opened(data, kind, padding),
+                expected,
+                "{data} {kind} {padding}"
+            );
+        }
     }
 }

@@ -3,23 +3,19 @@
 //! ([`rustls::kernel`], the same seam as for kTLS).
 
 use std::mem;
+use std::time::Instant;
 
 use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::{AlertDescription, Error, InvalidMessage, PeerMisbehaved};
+use rustls::{AlertDescription, Error, InvalidMessage};
 
+use crate::post_handshake::{KEY_UPDATE_MESSAGE, KeyUpdates, Refused};
 use crate::protection::{ALERT, DATA, Flaw, HANDSHAKE, Key, OVERHEAD_BYTES, next_record};
 use crate::user::{Incoming, RECORD_PLAINTEXT_BYTES_MAX, UserError};
 
 /// Alert levels (RFC 8446 section 6).
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
-
-/// A KeyUpdate message but for its last byte, `request_update` (section 4.6.3).
-const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
-
-/// How many key updates are accepted from one client, as in the kernel's case.
-const KEY_UPDATES_MAX: u8 = 32;
 
 /// The records of one connection of TLS 1.3.
 pub(crate) struct Session {
@@ -30,7 +26,7 @@ pub(crate) struct Session {
     input: Vec<u8>,
     /// Records after which the key we send with is changed.
     records_max: u64,
-    key_updates: u8,
+    key_updates: KeyUpdates,
     /// The client asked for a KeyUpdate.
     owes_key_update: bool,
     phase: Phase,
@@ -63,7 +59,7 @@ impl Session {
             records_max: common.map_or(0, |common| common.confidentiality_limit),
             connection,
             input,
-            key_updates: 0,
+            key_updates: KeyUpdates::default(),
             owes_key_update: false,
             phase: Phase::Open,
         })
@@ -131,10 +127,15 @@ impl Session {
         plaintext: &mut Vec<u8>,
     ) -> Result<Incoming, Broken> {
         match self.receive.open(record)? {
-            (DATA, data) => plaintext.extend_from_slice(data),
-            (ALERT, &[_, description]) => return heed(description.into()),
-            (HANDSHAKE, [start @ .., request @ 0..=1]) if start == KEY_UPDATE => {
-                self.follow_key_update(*request == 1)?;
+            (ALERT, content) => return heed(content),
+            (HANDSHAKE, content) => {
+                if let Some(requested) = self.key_updates.take(content, Instant::now())? {
+                    self.follow_key_update(requested)?;
+                }
+            }
+            (DATA, data) => {
+                self.key_updates.end_of_message()?;
+                plaintext.extend_from_slice(data);
             }
             _ => return Err(unexpected()),
         }
@@ -142,11 +143,6 @@ impl Session {
     }
 
     fn follow_key_update(&mut self, requested: bool) -> Result<(), Broken> {
-        self.key_updates += 1;
-        if self.key_updates > KEY_UPDATES_MAX {
-            let error = Error::PeerMisbehaved(PeerMisbehaved::TooManyKeyUpdateRequests);
-            return Err(Broken(Some(AlertDescription::UnexpectedMessage), error));
-        }
         let updated = self.connection.update_rx_secret();
         let key = updated.and_then(|(sequence, secrets)| Key::new(sequence, &secrets));
         self.receive = key.map_err(|error| Broken(Some(AlertDescription::InternalError), error))?;
@@ -163,7 +159,7 @@ impl Session {
         let worn = self.send.sequence() + records as u64 >= self.records_max;
         let is_due = self.owes_key_update || worn;
         let key_update = if is_due {
-            KEY_UPDATE.len() + 1 + OVERHEAD_BYTES
+            KEY_UPDATE_MESSAGE.len() + OVERHEAD_BYTES
         } else {
             0
         };
@@ -183,8 +179,7 @@ impl Session {
 
     /// Writes a KeyUpdate and changes the key that we send with.
     fn update_key(&mut self, out: &mut [u8]) -> Result<usize, Error> {
-        let [kind, a, b, c] = KEY_UPDATE;
-        let written = self.send.seal(HANDSHAKE, &[kind, a, b, c, 0], out)?;
+        let written = self.send.seal(HANDSHAKE, &KEY_UPDATE_MESSAGE, out)?;
         let (sequence, secrets) = self.connection.update_tx_secret()?;
         self.send = Key::new(sequence, &secrets)?;
         self.owes_key_update = false;
@@ -208,9 +203,12 @@ impl Session {
     }
 }
 
-/// What an alert says.
-fn heed(description: AlertDescription) -> Result<Incoming, Broken> {
-    match description {
+/// What the content of an alert's record says: exactly one alert (section 5.1).
+fn heed(content: &[u8]) -> Result<Incoming, Broken> {
+    let &[_, description] = content else {
+        return Err(bad_alert(content));
+    };
+    match description.into() {
         AlertDescription::CloseNotify => Ok(Incoming::Closed),
         // close_notify follows (section 6.1).
         AlertDescription::UserCanceled => Ok(Incoming::Data),
@@ -218,9 +216,24 @@ fn heed(description: AlertDescription) -> Result<Incoming, Broken> {
     }
 }
 
+fn bad_alert(content: &[u8]) -> Broken {
+    if content.is_empty() {
+        // Section 5.4.
+        return unexpected();
+    }
+    let error = Error::InvalidMessage(InvalidMessage::TrailingData("Alert"));
+    Broken(Some(AlertDescription::DecodeError), error)
+}
+
 fn unexpected() -> Broken {
     let error = Error::InvalidMessage(InvalidMessage::UnexpectedMessage("after the handshake"));
     Broken(Some(AlertDescription::UnexpectedMessage), error)
+}
+
+impl From<Refused> for Broken {
+    fn from(refused: Refused) -> Self {
+        Self(Some(refused.alert), Error::General(refused.reason.into()))
+    }
 }
 
 impl From<Flaw> for Broken {
@@ -238,11 +251,11 @@ impl From<Flaw> for Broken {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Read;
     use std::sync::Arc;
 
     use rcgen::generate_simple_self_signed;
-    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore};
 
     use super::*;
     use crate::{Acceptor, CertificateFiles, Handshake, Progress, Settings};
@@ -326,25 +339,25 @@ mod tests {
     fn a_client_that_changes_its_keys_without_end_is_refused() {
         let (mut session, mut client) = connected();
         let (mut plaintext, mut out) = (Vec::new(), Vec::new());
-        for _ in 0..KEY_UPDATES_MAX {
+        // Faster than any rate that is allowed, on any machine.
+        for number in 0..100_000 {
             client.refresh_traffic_keys().unwrap();
             let mut sent = client_output(&mut client);
-            session
+            if session
                 .decrypt(&mut sent, &mut plaintext, &mut out)
-                .unwrap();
+                .is_err()
+            {
+                assert!(number >= 32, "{number}");
+                assert_eq!(out.len(), 2 + OVERHEAD_BYTES);
+                return;
+            }
         }
-        client.refresh_traffic_keys().unwrap();
-        client.writer().write_all(b"text").unwrap();
-        let mut sent = client_output(&mut client);
-        session
-            .decrypt(&mut sent, &mut plaintext, &mut out)
-            .unwrap_err();
-        assert!(plaintext.is_empty());
-        assert_eq!(out.len(), 2 + OVERHEAD_BYTES);
+        panic!("a client changes its keys without end");
     }
 
     #[test]
     fn an_alert_is_not_answered_and_one_that_warns_ends_nothing() {
+        let heed = |description: AlertDescription| heed(&[FATAL, description.into()]);
         assert_eq!(
             heed(AlertDescription::CloseNotify).ok(),
             Some(Incoming::Closed)
@@ -364,5 +377,77 @@ mod tests {
             session.encrypt_into(b"", &mut out),
             Err(UserError::Ended)
         ));
+    }
+
+    /// Types and contents.
+    type Records<'a> = &'a [(u8, &'a [u8])];
+
+    /// What the session, and its client, say to `records` of the client's.
+    fn said(records: Records<'_>) -> (bool, Option<AlertDescription>) {
+        let (mut session, mut client) = connected();
+        let mut theirs = client_key(&mut session);
+        let (mut plaintext, mut out) = (Vec::new(), Vec::new());
+        let mut failed = false;
+        for (kind, content) in records {
+            let mut record = vec![0; content.len() + OVERHEAD_BYTES];
+            theirs.seal(*kind, content, &mut record).unwrap();
+            failed |= session
+                .decrypt(&mut record, &mut plaintext, &mut out)
+                .is_err();
+        }
+        let mut alert = None;
+        if !out.is_empty() {
+            client.read_tls(&mut &out[..]).unwrap();
+            match client.process_new_packets() {
+                Err(Error::AlertReceived(description)) => alert = Some(description),
+                other => panic!("{other:?}"),
+            }
+        }
+        (failed, alert)
+    }
+
+    /// A key that the client seals with: one that both are given.
+    fn client_key(session: &mut Session) -> Key {
+        let [ours, theirs] = [0, 0].map(|sequence| {
+            let secrets = ConnectionTrafficSecrets::Aes128Gcm {
+                key: [1; 32].into(),
+                iv: [2; 12].into(),
+            };
+            Key::new(sequence, &secrets).unwrap()
+        });
+        session.receive = ours;
+        theirs
+    }
+
+    #[test]
+    fn records_that_are_not_allowed_get_the_alert_of_the_rfc() {
+        use AlertDescription::{DecodeError, IllegalParameter, UnexpectedMessage};
+        const CHANGE_CIPHER_SPEC: u8 = 20;
+        let rows: [(Records<'_>, AlertDescription); 11] = [
+            (&[(HANDSHAKE, &[24, 0, 0, 1, 2])], IllegalParameter),
+            (&[(HANDSHAKE, &[24, 0, 0, 2, 0, 0])], DecodeError),
+            (&[(HANDSHAKE, &[24, 0]), (DATA, b"text")], UnexpectedMessage),
+            (&[(HANDSHAKE, &[24, 0, 0, 1, 0, 0])], UnexpectedMessage),
+            (&[(HANDSHAKE, &[1, 0, 0, 0])], UnexpectedMessage),
+            (&[(HANDSHAKE, &[])], UnexpectedMessage),
+            (&[(ALERT, &[])], UnexpectedMessage),
+            (&[(ALERT, &[1])], DecodeError),
+            (&[(ALERT, &[1, 0, 1, 0])], DecodeError),
+            (&[(CHANGE_CIPHER_SPEC, &[1])], UnexpectedMessage),
+            // The content type 0: nothing but padding.
+            (&[(0, &[0, 0, 0])], UnexpectedMessage),
+        ];
+        for (records, alert) in rows {
+            assert_eq!(said(records), (true, Some(alert)), "{records:?}");
+        }
+        let allowed: [Records<'_>; 4] = [
+            &[(DATA, &[])],
+            &[(HANDSHAKE, &[24, 0]), (HANDSHAKE, &[0, 1, 0])],
+            &[(HANDSHAKE, &[24]), (ALERT, &[1, 0])],
+            &[(DATA, &[0; RECORD_PLAINTEXT_BYTES_MAX])],
+        ];
+        for records in allowed {
+            assert_eq!(said(records), (false, None), "{records:?}");
+        }
     }
 }
