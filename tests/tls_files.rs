@@ -1,6 +1,7 @@
 //! Certificates: which is for whom, what is refused at the start, and how they are renewed.
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::sync::Arc;
@@ -188,16 +189,6 @@ fn files_that_cannot_be_used_are_refused_at_their_lines() {
         ..good.clone()
     };
     refused(&not_pem, CERT, "certificates.cert", "has no certificate");
-    let key = key_pair();
-    let expired = authority.sign(&["localhost"], &key, |params| {
-        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
-    });
-    let expired = Files {
-        cert: authority.write("expired.pem", &expired),
-        key: authority.write("expired.key", &key.serialize_pem()),
-    };
-    refused(&expired, CERT, "certificates.cert", "expired");
     let encrypted = Files {
         key: authority.write(
             "encrypted.key",
@@ -206,6 +197,189 @@ fn files_that_cannot_be_used_are_refused_at_their_lines() {
         ..good
     };
     refused(&encrypted, KEY, "certificates.key", "is encrypted");
+}
+
+/// A certificate of the authority's that is valid from one year to another, as `NAME.pem` and `.key`.
+fn issue_for_years(authority: &Authority, name: &str, from: i32, to: i32) -> Files {
+    let key = key_pair();
+    let cert = authority.sign(&["localhost"], &key, |params| {
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+    });
+    Files {
+        cert: authority.write(&format!("{name}.pem"), &cert),
+        key: authority.write(&format!("{name}.key"), &key.serialize_pem()),
+    }
+}
+
+/// What a client that looks at nothing is answered for `/file`; `None` where curl is missing.
+fn fetched_unchecked(server: &Server) -> Option<Vec<u8>> {
+    if !crate::support::installed("curl") {
+        println!("skipped: curl is not installed");
+        return None;
+    }
+    let url = format!("https://localhost:{}/file", server.address.port());
+    let curl = Command::new("curl").args(["-sSk", &url]).output().unwrap();
+    Some(curl.stdout)
+}
+
+#[test]
+fn what_is_not_valid_now_is_served_and_told_of() {
+    let authority = Authority::new();
+    let expired = issue_for_years(&authority, "expired", 2000, 2001);
+    let future = issue_for_years(&authority, "future", 2098, 2099);
+    let good = authority.issue("good", &["localhost"]);
+    let chain = [&good.cert, &expired.cert].map(|path| fs::read_to_string(path).unwrap());
+    let extra = Files {
+        cert: authority.write("extra.pem", &chain.concat()),
+        ..good
+    };
+    for (files, words) in [
+        (
+            &expired,
+            "certificate 1 of the chain (CN=rcgen self signed cert) expired on",
+        ),
+        (&future, "is not valid before Jan"),
+        (
+            &extra,
+            "certificate 2 of the chain (CN=rcgen self signed cert) expired on",
+        ),
+    ] {
+        let tree = tree();
+        let server = Launch::secure(&tree, "", "", &[files]).start();
+        let log = server.log();
+        assert!(log.contains("ERROR") && log.contains(words), "{log}");
+        if let Some(body) = fetched_unchecked(&server) {
+            assert_eq!(body, b"content");
+        }
+        let config = tree.base().join("tidegate.toml");
+        let output = Launch::with(["check", "--config"])
+            .argument(&config)
+            .output();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(output.stdout.ends_with("tidegate.toml: ok\n"), "{output:?}");
+        let place = "tidegate.toml:14: tls.certificates.cert: warning: ";
+        assert!(output.stderr.contains(place), "{output:?}");
+        assert!(output.stderr.contains(words), "{output:?}");
+        let output = Launch::with(["doctor", "--config"])
+            .argument(&config)
+            .output();
+        let lines = output.stdout.lines();
+        let told = |line: &str| line.starts_with("fair  certificate") && line.contains(words);
+        assert!(lines.into_iter().any(told), "{output:?}");
+    }
+}
+
+#[test]
+fn a_renewal_that_has_expired_does_not_replace_a_certificate_that_is_valid() {
+    let tree = tree();
+    let authority = Authority::new();
+    let files = authority.issue("server", &["localhost"]);
+    let server = Launch::secure(&tree, "", "", &[&files]).start();
+    let config = authority.client();
+    let first = shown(&server, &config, "localhost");
+    issue_for_years(&authority, "server", 2000, 2001);
+    server.signal(Signal::HUP);
+    eventually("a line about it", || {
+        server
+            .log()
+            .contains("the one before it is valid and stays")
+    });
+    assert_eq!(shown(&server, &authority.client(), "localhost"), first);
+}
+
+/// A config whose first listener is plain and whose second one speaks TLS with `files`.
+fn plain_and_secure(tree: &Tree, tls: &str, files: &[&Files]) -> Launch {
+    let entries: String = files.iter().map(|files| files.entry()).collect();
+    let root = tree.root();
+    let sites = format!(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\ntls = true\n[tls]\n{tls}\n{entries}\
+         [[site]]\nroot = \"{}\"\n",
+        root.display()
+    );
+    Launch::run_sites(tree, "", &sites)
+}
+
+/// The address that the server's log says is not listened on.
+fn closed_address(server: &Server) -> SocketAddr {
+    let log = server.log();
+    let (_, rest) = log.split_once("not listening on https://").expect("a line");
+    let address = rest.split_whitespace().next().expect("an address");
+    address.parse().expect("an address")
+}
+
+#[test]
+fn the_first_certificate_is_had_by_http_and_https_comes_up_by_itself() {
+    let tree = tree();
+    tree.write(".well-known/acme-challenge/token", b"proof");
+    let authority = Authority::new();
+    let missing = Files {
+        cert: authority.path("late.pem"),
+        key: authority.path("late.key"),
+    };
+    let cores = std::thread::available_parallelism().unwrap().get().min(2);
+    let launch = |tls| {
+        let launch = plain_and_secure(&tree, tls, &[&missing]);
+        launch.arguments(["--cores", &cores.to_string()])
+    };
+    launch("")
+        .output()
+        .refusal(1, &["tls.certificates.cert", "late.pem", "no such file"]);
+    let server = launch("missing = \"serve-http\"").start();
+    let config = tree.base().join("tidegate.toml");
+    let output = Launch::with(["check", "--config"])
+        .argument(&config)
+        .output();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stderr.contains("warning: "), "{output:?}");
+    let challenge = server.get("/.well-known/acme-challenge/token");
+    assert_eq!(challenge.text(), "proof");
+    // Not even plain HTTP is spoken there.
+    let closed = closed_address(&server);
+    let refused = TcpStream::connect(closed).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+
+    authority.issue("late", &["localhost"]);
+    eventually("HTTPS", || TcpStream::connect(closed).is_ok());
+    // Every core listens within a moment.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    for _ in 0..16 {
+        let mut client = Client::secure(closed, &authority.client());
+        assert_eq!(client.get("/file").body, b"content");
+    }
+    assert_eq!(server.get("/file").body, b"content");
+    server.stop();
+}
+
+#[test]
+fn a_server_that_waits_for_a_certificate_stops() {
+    let tree = tree();
+    let authority = Authority::new();
+    let missing = Files {
+        cert: authority.path("late.pem"),
+        key: authority.path("late.key"),
+    };
+    let server = plain_and_secure(&tree, "missing = \"serve-http\"", &[&missing]).start();
+    server.stop();
+}
+
+#[test]
+fn one_that_is_missing_does_not_keep_the_others_back() {
+    let tree = tree();
+    let authority = Authority::new();
+    let there = authority.issue("there", &["localhost"]);
+    let missing = Files {
+        cert: authority.path("late.pem"),
+        key: authority.path("late.key"),
+    };
+    let tls = "missing = \"serve-http\"";
+    let server = Launch::secure(&tree, "", tls, &[&missing, &there]).start();
+    let log = server.log();
+    assert!(
+        log.contains("ERROR") && log.contains("late.pem: cannot be read"),
+        "{log}"
+    );
+    shown(&server, &authority.client(), "localhost");
 }
 
 #[test]

@@ -40,8 +40,8 @@ mod units;
 pub use error::{Error, Problem, ValueError};
 pub use glob::Glob;
 pub use settings::{
-    Admin, Cache, CertificateFiles, ClientAuth, Io, Ktls, Limits, Listen, Server, Settings,
-    Steering, Timeouts, Tls, TlsVersion,
+    Admin, Cache, CertificateFiles, ClientAuth, Io, Ktls, Limits, Listen, MissingCertificates,
+    Server, Settings, Steering, Timeouts, Tls, TlsVersion,
 };
 pub use site::{CachePreset, Coding, Cors, HeaderRule, Redirect, Site, Symlinks};
 pub use source::Source;

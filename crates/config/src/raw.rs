@@ -64,6 +64,7 @@ pub(crate) struct Tls {
     pub(crate) hsts: Field<String>,
     pub(crate) client_auth: Field<String>,
     pub(crate) client_ca: Field<String>,
+    pub(crate) missing: Field<String>,
     pub(crate) certificates: Vec<Spanned<CertificateFiles>>,
 }
 

@@ -181,6 +181,8 @@ pub struct Tls {
     /// clients are asked.
     #[serde(serialize_with = "path_or_empty")]
     pub client_ca: Option<PathBuf>,
+    /// What is done about certificates that cannot be used.
+    pub missing: MissingCertificates,
     /// Certificates with their keys; the first one is for clients that name no host, or another.
     pub certificates: Vec<CertificateFiles>,
 }
@@ -206,6 +208,17 @@ pub enum Ktls {
     Auto,
     /// Never.
     Off,
+}
+
+/// What is done at the start about certificates that cannot be used, or are not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MissingCertificates {
+    /// The server does not start.
+    #[default]
+    Refuse,
+    /// The server starts with the others. Listeners that speak TLS wait until there is one.
+    ServeHttp,
 }
 
 /// Whether clients are asked for certificates of their own (mutual TLS).

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU16;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,6 +27,10 @@ use crate::tls::Tls;
 /// How long accepting rests when the system has no descriptor or memory for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether there is a certificate, where there was none at the start. What is
+/// looked at is memory.
+const CERTIFICATE_WAIT: Duration = Duration::from_millis(200);
+
 /// How the clients of a listener are spoken to.
 #[derive(Clone)]
 pub(crate) enum Manner {
@@ -41,6 +45,8 @@ pub(crate) enum Manner {
 /// An address, and a listener on it for each shard.
 pub(crate) struct Bound {
     pub(crate) address: SocketAddr,
+    /// Whether it is listened on from the start: not where TLS has no certificate yet.
+    pub(crate) is_open: bool,
     pub(crate) listeners: Vec<Listener>,
 }
 
@@ -72,7 +78,9 @@ pub(crate) fn listen_on(
     tls: Option<&Tls>,
 ) -> Result<Bound, Error> {
     let wanted = resolve(&configured.address)?;
-    let bound = bind_all(wanted, configured.backlog, cores, steering);
+    let is_open = !configured.tls || tls.is_none_or(|tls| tls.acceptor.is_ready());
+    let backlog = is_open.then_some(configured.backlog);
+    let bound = bind_all(wanted, backlog, cores, steering);
     let (address, sockets) = bound.map_err(|source| Error::Listen {
         address: configured.address.clone(),
         source,
@@ -84,6 +92,7 @@ pub(crate) fn listen_on(
     });
     Ok(Bound {
         address,
+        is_open,
         listeners: listeners.collect(),
     })
 }
@@ -99,9 +108,11 @@ fn resolve(address: &str) -> Result<SocketAddr, Error> {
     })
 }
 
+/// Binds a socket for each of `cores`, and listens with `backlog`, if there is one: a port that is
+/// bound only is closed to clients.
 fn bind_all(
     wanted: SocketAddr,
-    backlog: u32,
+    backlog: Option<u32>,
     cores: &[usize],
     steering: Steering,
 ) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
@@ -122,9 +133,15 @@ fn bind_all(
             // receives is spread by hash over all.
             SockRef::from(socket).set_cpu_affinity(*core)?;
         }
-        listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        if let Some(backlog) = backlog {
+            listen_with(socket, backlog)?;
+        }
     }
     Ok((address, sockets))
+}
+
+fn listen_with(socket: impl AsFd, backlog: u32) -> io::Result<()> {
+    Ok(listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?)
 }
 
 fn bound_socket(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
@@ -145,11 +162,35 @@ fn bound_socket(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Accepts connections as soon as the listener is open.
+pub(crate) async fn accept_when_open(
+    shard: Rc<Shard>,
+    listener: Fd,
+    backlog: usize,
+    manner: Manner,
+) {
+    if let Manner::Secure(tls) = &manner {
+        while !tls.acceptor.is_ready() {
+            Timer::new(CERTIFICATE_WAIT).await;
+            if shard.stopping() {
+                return;
+            }
+        }
+        // It may be open already, to which this changes nothing.
+        let backlog = u32::try_from(backlog).unwrap_or(u32::MAX);
+        if let Err(error) = listen_with(&listener, backlog) {
+            tracing::error!(%error, "cannot listen where TLS is spoken: the port stays closed");
+            return;
+        }
+    }
+    accept(shard, listener, manner).await;
+}
+
 /// Accepts connections until the shard stops, then those that wait already.
 ///
 /// A multishot accept takes all that wait at once, so it is used while all that can wait fit.
 /// Nearer to the limit they are accepted one by one, and at it they wait in the backlog.
-pub(crate) async fn accept(shard: Rc<Shard>, listener: Fd, manner: Manner) {
+async fn accept(shard: Rc<Shard>, listener: Fd, manner: Manner) {
     let mut accept = shard.ring.accept(&listener);
     loop {
         let many = shard.has_room_for_all(accept.is_armed());

@@ -92,6 +92,7 @@ pub fn run(
         .map(|listen| listen_on(listen, &cores, settings.server.steering, tls.as_ref()))
         .collect::<Result<Vec<Bound>, Error>>()?;
     let addresses = addresses(&settings, &bound);
+    warn_of_closed(&bound);
     let mut listeners = by_shard(bound, cores.len());
     admin::start(&settings.admin, &condition)?;
 
@@ -129,11 +130,21 @@ pub fn run(
 
 fn addresses(settings: &Settings, bound: &[Bound]) -> Vec<Address> {
     let both = settings.listen.iter().zip(bound);
+    let both = both.filter(|(_, bound)| bound.is_open);
     let addresses = both.map(|(listen, bound)| Address {
         socket: bound.address,
         secure: listen.tls,
     });
     addresses.collect()
+}
+
+fn warn_of_closed(bound: &[Bound]) {
+    for bound in bound.iter().filter(|bound| !bound.is_open) {
+        tracing::error!(
+            "not listening on https://{} until there is a certificate that can be used",
+            bound.address
+        );
+    }
 }
 
 /// The n-th listener of every address, for the n-th shard.

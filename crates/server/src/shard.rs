@@ -99,7 +99,9 @@ pub(crate) async fn run(
         .map(|listener| {
             let socket = Fd::from(listener.socket);
             shard.listeners.borrow_mut().push(socket.clone());
-            let accepting = listener::accept(Rc::clone(&shard), socket, listener.manner);
+            let (shard, backlog) = (Rc::clone(&shard), listener.backlog);
+            let accepting =
+                listener::accept_when_open(Rc::clone(&shard), socket, backlog, listener.manner);
             shard.ring.spawn(accepting)
         })
         .collect();

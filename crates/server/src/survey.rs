@@ -208,11 +208,23 @@ fn kernel_tls_text(abilities: &KernelTls) -> String {
     groups.join("; ")
 }
 
-/// Each certificate, whether or not a listener needs it; none where none is configured.
+/// Each certificate, whether or not a listener needs it, and what is wrong with them; none where none
+/// is configured.
 fn certificates(settings: &Settings) -> Vec<Finding> {
-    let found = match tls::certificates(&settings.tls) {
+    let found = match tls::acceptor(&settings.tls) {
         Ok(None) => Vec::new(),
-        Ok(Some(certificates)) => certificates.iter().map(certificate).collect(),
+        Ok(Some(acceptor)) => {
+            let problems = acceptor.problems();
+            let problems = problems
+                .iter()
+                .map(|problem| Found::Fair(problem.to_string()));
+            let certificates = acceptor.certificates();
+            certificates
+                .iter()
+                .map(certificate)
+                .chain(problems)
+                .collect()
+        }
         Err(error) => vec![Found::Bad(error.into())],
     };
     let findings = found.into_iter().map(|found| finding("certificate", found));

@@ -6,11 +6,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use tidegate_config::{self as config, ClientAuth, Ktls, Settings, TlsVersion};
+use tidegate_config::{
+    self as config, ClientAuth, Ktls, MissingCertificates, Settings, TlsVersion,
+};
 use tidegate_tls::kernel;
 use tidegate_tls::{
-    Abilities, Acceptor, Certificate, CertificateFiles, Certificates, ClientAuthentication, Error,
-    LeastVersion, Settings as TlsSettings,
+    Abilities, Acceptor, Certificate, CertificateError, CertificateFiles, ClientAuthentication,
+    Error, LeastVersion, Missing, Settings as TlsSettings,
 };
 
 use crate::error::Error as ServerError;
@@ -49,23 +51,24 @@ impl Tls {
     }
 }
 
-/// Reads the files that `[tls]` names and tells what is wrong with the first that cannot be used,
-/// whether or not a listener needs them. Blocking.
-pub fn check_tls(tls: &config::Tls) -> Result<(), Error> {
-    certificates(tls).map(drop)
+/// Reads the files that `[tls]` names, whether or not a listener needs them. Returns what is wrong
+/// with those that the server starts with all the same; the error is what it does not start with.
+/// Blocking.
+pub fn check_tls(tls: &config::Tls) -> Result<Arc<[CertificateError]>, Error> {
+    let acceptor = acceptor(tls)?;
+    Ok(acceptor.map_or_else(|| Arc::new([]) as _, |acceptor| acceptor.problems()))
 }
 
-/// The certificates that `[tls]` names, read and checked with all else that it names; `None` where it names
-/// none. Blocking.
-pub(crate) fn certificates(tls: &config::Tls) -> Result<Option<Arc<Certificates>>, Error> {
+/// An acceptor with the certificates that `[tls]` names, and all else that it names; `None` where it
+/// names none. Blocking.
+pub(crate) fn acceptor(tls: &config::Tls) -> Result<Option<Acceptor>, Error> {
     if tls.certificates.is_empty() {
         return Ok(None);
     }
-    let acceptor = Acceptor::new(tls_settings(tls))?;
-    Ok(Some(acceptor.certificates()))
+    Acceptor::new(tls_settings(tls)).map(Some)
 }
 
-/// Whole days until the first certificate of its chain expires.
+/// Whole days until the first certificate of its chain expires; 0 if it has.
 pub(crate) fn days_left(certificate: &Certificate) -> u64 {
     time_left(certificate).as_secs() / Duration::from_hours(24).as_secs()
 }
@@ -122,16 +125,23 @@ fn look_after(acceptor: &Acceptor, demands: &Receiver<()>) {
 }
 
 fn reload(acceptor: &Acceptor) {
+    let was_ready = acceptor.is_ready();
     match acceptor.reload() {
         Ok(()) => {
             tracing::info!("certificates read again");
             log_certificates(acceptor);
+            if !was_ready && acceptor.is_ready() {
+                tracing::info!("there is a certificate: listening where TLS is spoken");
+            }
         }
         Err(error) => tracing::error!(%error, "the certificates stay as they were"),
     }
 }
 
 fn log_certificates(acceptor: &Acceptor) {
+    for problem in &*acceptor.problems() {
+        tracing::error!("{problem}");
+    }
     for certificate in acceptor.certificates().iter() {
         let file = certificate.files().certificate.display();
         let days = days_left(certificate);
@@ -167,6 +177,10 @@ fn tls_settings(tls: &config::Tls) -> TlsSettings {
         least_version: match tls.min_version {
             TlsVersion::Tls12 => LeastVersion::Tls12,
             TlsVersion::Tls13 => LeastVersion::Tls13,
+        },
+        missing: match tls.missing {
+            MissingCertificates::Refuse => Missing::Refuse,
+            MissingCertificates::ServeHttp => Missing::LeaveOut,
         },
         ..TlsSettings::new(files.collect())
     }

@@ -9,14 +9,18 @@ use tidegate_config::{Error, Source};
 
 use crate::tls;
 
-/// Says `FILE: ok` on standard output, or each problem on standard error.
+/// Says `FILE: ok` on standard output, or each problem on standard error. What the server starts with
+/// all the same is a warning there, and no problem.
 ///
 /// Problems are printed as they are, without the program's name before them,
 /// so that editors can jump to `FILE:LINE`. The exit status is the answer even
 /// where nobody reads the text, so a failed write is no error.
 pub(crate) fn check(file: &Path) -> ExitCode {
     match problems(file) {
-        Ok(()) => {
+        Ok(warnings) => {
+            for warning in warnings {
+                let _ = writeln!(io::stderr(), "{warning}");
+            }
             let _ = writeln!(io::stdout(), "{}: ok", file.display());
             ExitCode::SUCCESS
         }
@@ -27,8 +31,8 @@ pub(crate) fn check(file: &Path) -> ExitCode {
     }
 }
 
-/// Checks the file, then what it names on this host.
-fn problems(file: &Path) -> Result<(), Error> {
+/// Checks the file, then what it names on this host. Returns the warnings.
+fn problems(file: &Path) -> Result<Vec<Error>, Error> {
     let source = Source::read(file)?;
     let settings = source.settings()?;
     let sites = settings.sites.iter().enumerate();

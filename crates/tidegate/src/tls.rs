@@ -5,18 +5,31 @@ use std::path::Path;
 use tidegate_config::{Error as ConfigError, Source, Tls};
 use tidegate_server::TlsError;
 
-/// Checks the files that `[tls]` names, if there are certificates among them.
-pub(crate) fn check(source: &Source, tls: &Tls) -> Result<(), ConfigError> {
-    tidegate_server::check_tls(tls).map_err(|error| placed(source, tls, &error))
+/// Checks the files that `[tls]` names, if there are certificates among them. Returns what is wrong
+/// with those that are served all the same.
+pub(crate) fn check(source: &Source, tls: &Tls) -> Result<Vec<ConfigError>, ConfigError> {
+    let problems = tidegate_server::check_tls(tls);
+    let problems = problems.map_err(|error| placed(source, tls, &error))?;
+    let warnings = problems.iter().map(|problem| {
+        let reason = format!("warning: {problem}");
+        placed_at(source, tls, Some(&problem.path), &reason)
+    });
+    Ok(warnings.collect())
 }
 
 /// `error` at the line that names the file at fault.
 pub(crate) fn placed(source: &Source, tls: &Tls, error: &TlsError) -> ConfigError {
-    let reason = error.to_string();
-    match error.path().and_then(|path| key_of(path, tls)) {
-        Some((number, key)) => source.refuse_certificate(number, key, &reason),
-        None if error.is_of_authorities() => source.refuse_tls("client-ca", &reason),
-        None => source.refuse_tls("certificates", &reason),
+    if error.is_of_authorities() {
+        return source.refuse_tls("client-ca", &error.to_string());
+    }
+    placed_at(source, tls, error.path(), &error.to_string())
+}
+
+/// `reason` at the line that names `path`, which has a certificate or a key.
+fn placed_at(source: &Source, tls: &Tls, path: Option<&Path>, reason: &str) -> ConfigError {
+    match path.and_then(|path| key_of(path, tls)) {
+        Some((number, key)) => source.refuse_certificate(number, key, reason),
+        None => source.refuse_tls("certificates", reason),
     }
 }
 

@@ -19,9 +19,10 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifi
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 
-use crate::certificates::{CertificateError, Certificates, read_chain};
+use crate::certificates::{Certificate, CertificateError, Certificates, Reason, at};
+use crate::pem;
 use crate::resolver::Resolver;
-use crate::settings::{ClientAuthentication, LeastVersion, Settings};
+use crate::settings::{ClientAuthentication, LeastVersion, Missing, Settings};
 
 /// How much early data that is not accepted is skipped. Another server, which had this host before,
 /// may have given out tickets for it (nginx: 16 KiB). rustls offers and accepts none where tickets
@@ -85,6 +86,9 @@ struct Shared {
 struct Loaded {
     config: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
+    problems: Arc<[CertificateError]>,
+    /// When certificates that were held back are to be read again although their files are the same.
+    read_again_at: Option<SystemTime>,
     authorities: Vec<CertificateDer<'static>>,
 }
 
@@ -105,8 +109,10 @@ impl Acceptor {
         })))
     }
 
-    /// Reads the files again and serves what is in them to all new connections. If anything is
-    /// wrong with them, what was loaded before stays and the error says what it is.
+    /// Reads the files again and serves what is in them to all new connections. If one of them can not
+    /// be used, what was loaded before stays and the error says what it is; with
+    /// [`Missing::LeaveOut`] that goes for the one alone. A certificate that is not valid now does not
+    /// replace one that is.
     pub fn reload(&self) -> Result<(), Error> {
         let shared = &*self.0;
         let seen = stamps(&shared.settings);
@@ -117,9 +123,13 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Whether the files are other ones than when they were last read, successfully or not: a few
-    /// stat(2) calls. A swapped symlink on the way to a file counts, as Kubernetes swaps `..data`.
+    /// Whether the files are other ones than when they were last read, successfully or not, or the
+    /// time has come for one that was not valid: a few stat(2) calls. A swapped symlink on the way to a file counts, as Kubernetes swaps `..data`.
     pub fn changed(&self) -> bool {
+        let read_again_at = self.0.loaded.load().read_again_at;
+        if read_again_at.is_some_and(|time| SystemTime::now() > time) {
+            return true;
+        }
         let now = stamps(&self.0.settings);
         let seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         *seen != now
@@ -128,6 +138,16 @@ impl Acceptor {
     /// The certificates that new connections are served now.
     pub fn certificates(&self) -> Arc<Certificates> {
         Arc::clone(&self.0.loaded.load().certificates)
+    }
+
+    /// Whether there is a certificate to show. Without one no handshake succeeds.
+    pub fn is_ready(&self) -> bool {
+        !self.0.loaded.load().certificates.is_empty()
+    }
+
+    /// What was wrong with the certificates when they were read, though it was no error.
+    pub fn problems(&self) -> Arc<[CertificateError]> {
+        Arc::clone(&self.0.loaded.load().problems)
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
@@ -140,9 +160,14 @@ fn load(
     provider: &Arc<CryptoProvider>,
     before: Option<&Loaded>,
 ) -> Result<Loaded, Error> {
-    let now = SystemTime::now();
-    let certificates = Certificates::load(&settings.certificates, provider, now)?;
-    let certificates = Arc::new(certificates);
+    let served = before.map(|before| &*before.certificates);
+    let mut choice = Choice::new(SystemTime::now());
+    for files in &settings.certificates {
+        let old = served.and_then(|served| served.of(files));
+        let new = Certificate::load(files, provider);
+        choice.add(new, old, settings.missing)?;
+    }
+    let certificates = Arc::new(Certificates::new(choice.certificates));
     let authorities = match settings.client_authentication.authorities() {
         Some(path) => read_authorities(path)?,
         None => Vec::new(),
@@ -165,14 +190,77 @@ fn load(
     Ok(Loaded {
         config: Arc::new(config),
         certificates,
+        problems: choice.problems.into(),
+        read_again_at: choice.read_again_at,
         authorities,
     })
 }
 
+/// The certificates that are served of those that were read, and those before them.
+struct Choice {
+    now: SystemTime,
+    certificates: Vec<Arc<Certificate>>,
+    problems: Vec<CertificateError>,
+    read_again_at: Option<SystemTime>,
+}
+
+impl Choice {
+    fn new(now: SystemTime) -> Self {
+        Self {
+            now,
+            certificates: Vec::new(),
+            problems: Vec::new(),
+            read_again_at: None,
+        }
+    }
+
+    /// Takes a certificate, `new` as it was just read or `old` as it is served.
+    fn add(
+        &mut self,
+        new: Result<Certificate, CertificateError>,
+        old: Option<&Arc<Certificate>>,
+        missing: Missing,
+    ) -> Result<(), CertificateError> {
+        match new {
+            Ok(new) => self.add_usable(Arc::new(new), old),
+            Err(error) if missing == Missing::LeaveOut => {
+                self.problems.push(error);
+                if let Some(old) = old {
+                    self.serve(Arc::clone(old));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn add_usable(&mut self, new: Arc<Certificate>, old: Option<&Arc<Certificate>>) {
+        let now = self.now;
+        let valid = old.filter(|old| old.is_timely(now).is_ok());
+        let (Some(old), Err(untimely)) = (valid, new.is_timely(now)) else {
+            self.serve(new);
+            return;
+        };
+        let times = [self.read_again_at, old.changes_at(now), new.changes_at(now)];
+        self.read_again_at = times.into_iter().flatten().min();
+        let path = &new.files().certificate;
+        self.problems.push(at(path, Reason::Replaced(untimely)));
+        self.serve(Arc::clone(old));
+    }
+
+    fn serve(&mut self, certificate: Arc<Certificate>) {
+        let path = &certificate.files().certificate;
+        for untimely in certificate.untimely(self.now) {
+            self.problems.push(at(path, Reason::Untimely(untimely)));
+        }
+        self.certificates.push(certificate);
+    }
+}
+
 fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    read_chain(path).map_err(|error| Error::Authorities {
-        path: error.path,
-        reason: error.reason.to_string(),
+    pem::read_certificates(path).map_err(|reason| Error::Authorities {
+        path: path.to_owned(),
+        reason: reason.to_string(),
     })
 }
 

@@ -1,26 +1,29 @@
 //! Certificates and their keys: read from PEM files, checked, and chosen for a client.
 //!
 //! A certificate is for the names its `subjectAltName` tells, so no configuration repeats them.
-//! Everything that would make clients fail later is refused when it is read, with the file and the
-//! reason: an expired chain, a key that belongs to another certificate, an encrypted key.
+//! What cannot work is refused when it is read, with the file and the reason: a key that belongs to
+//! another certificate, an encrypted key. What is not valid at this time is served all the same,
+//! since it does no more harm than a closed port, and is told of ([`Certificate::untimely`]).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use std::{fs, io};
 
 use rustls::crypto::CryptoProvider;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{SignatureAlgorithm, SignatureScheme};
-use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
-use zeroize::Zeroizing;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
+use crate::pem;
 use crate::settings::CertificateFiles;
 
 /// A file of certificates or keys that can not be used.
@@ -39,15 +42,27 @@ pub enum Reason {
     /// It can not be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
+    /// There is nothing in it.
+    #[error("is empty")]
+    Empty,
+    /// It is DER or PKCS#12.
+    #[error(
+        "is binary (DER or PKCS#12) and not PEM: convert it, as by `openssl x509`, `openssl pkey` \
+         or `openssl pkcs12 -nodes`"
+    )]
+    Binary,
+    /// Its characters have two bytes each.
+    #[error("is UTF-16: store it as ASCII or UTF-8")]
+    Utf16,
     /// It is not the PEM it should be.
     #[error("is not valid PEM: {0}")]
-    NotPem(pem::Error),
-    /// It has no `CERTIFICATE` section.
-    #[error("has no certificate")]
-    NoCertificate,
-    /// It has no private key.
-    #[error("has no private key")]
-    NoKey,
+    NotPem(rustls_pki_types::pem::Error),
+    /// It has no `CERTIFICATE` section, but those with these labels.
+    #[error("has no certificate{}", but(.0))]
+    NoCertificate(String),
+    /// It has no private key, but sections with these labels.
+    #[error("has no private key{}", but(.0))]
+    NoKey(String),
     /// The key needs a pass phrase, which a server that starts by itself can not be asked for.
     #[error("the private key is encrypted; store it without a pass phrase")]
     EncryptedKey,
@@ -65,26 +80,52 @@ pub enum Reason {
         /// What the parser says.
         reason: String,
     },
-    /// A certificate of the chain has expired.
-    #[error("certificate {position} of the chain ({subject}) expired on {time}")]
-    Expired {
-        /// Its place in the file, from 1.
-        position: usize,
-        /// Whom it is for.
-        subject: String,
-        /// `notAfter`.
-        time: String,
-    },
-    /// A certificate of the chain is not valid yet.
-    #[error("certificate {position} of the chain ({subject}) is not valid before {time}")]
-    NotYetValid {
-        /// Its place in the file, from 1.
-        position: usize,
-        /// Whom it is for.
-        subject: String,
-        /// `notBefore`.
-        time: String,
-    },
+    /// The certificate is for a key that TLS can not be spoken with here.
+    #[error(
+        "the certificate is for a key that cannot be used here: {0}; have one issued for ECDSA \
+         (P-256, P-384, P-521), RSA (rsaEncryption, 2048 to 8192 bits) or Ed25519"
+    )]
+    UnusableKind(String),
+    /// A certificate of the chain is not valid at this time. It is served all the same.
+    #[error("{0}; clients refuse it, but it is served")]
+    Untimely(Untimely),
+    /// The first certificate is not valid at this time, and the one that it replaces is.
+    #[error("{0}; the one before it is valid and stays")]
+    Replaced(Untimely),
+}
+
+/// Where there is something else.
+fn but(labels: &str) -> String {
+    if labels.is_empty() {
+        String::new()
+    } else {
+        format!(", but {labels}")
+    }
+}
+
+/// A certificate of a chain that is not valid at this time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untimely {
+    /// Its place in the file, from 1.
+    pub position: usize,
+    /// Whom it is for.
+    pub subject: String,
+    /// `notAfter` if it has expired, else `notBefore`.
+    pub time: ASN1Time,
+    /// Whether it has expired. If not it is not valid yet.
+    pub has_expired: bool,
+}
+
+impl fmt::Display for Untimely {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (position, subject, time) = (self.position, &self.subject, self.time);
+        write!(f, "certificate {position} of the chain ({subject}) ")?;
+        if self.has_expired {
+            write!(f, "expired on {time}")
+        } else {
+            write!(f, "is not valid before {time}")
+        }
+    }
 }
 
 /// One certificate with its key.
@@ -92,28 +133,89 @@ pub enum Reason {
 pub struct Certificate {
     files: CertificateFiles,
     names: Vec<String>,
-    not_after: SystemTime,
+    /// Of each certificate of the chain, as they are sent.
+    validity: Vec<Validity>,
     key: Arc<CertifiedKey>,
 }
 
+/// When a certificate of a chain is valid.
+#[derive(Debug)]
+struct Validity {
+    position: usize,
+    subject: String,
+    not_before: ASN1Time,
+    not_after: ASN1Time,
+}
+
+impl Validity {
+    fn untimely(&self, now: SystemTime) -> Option<Untimely> {
+        let has_expired = now > system_time(self.not_after);
+        let time = match () {
+            () if has_expired => self.not_after,
+            () if now < system_time(self.not_before) => self.not_before,
+            () => return None,
+        };
+        Some(Untimely {
+            position: self.position,
+            subject: self.subject.clone(),
+            time,
+            has_expired,
+        })
+    }
+}
+
 impl Certificate {
-    /// Reads and checks a pair of files; `now` is held against the chain's validity.
+    /// Reads and checks a pair of files.
     pub fn load(
         files: &CertificateFiles,
         provider: &CryptoProvider,
-        now: SystemTime,
     ) -> Result<Self, CertificateError> {
-        let chain = read_chain(&files.certificate)?;
-        let (names, not_after) =
-            check_chain(&chain, now).map_err(|reason| at(&files.certificate, reason))?;
-        let key = read_key(&files.key, provider, chain, files)
-            .map_err(|reason| at(&files.key, reason))?;
+        let at_certificate = |reason| at(&files.certificate, reason);
+        let chain = pem::read_certificates(&files.certificate).map_err(at_certificate)?;
+        let parsed = parse(&chain).map_err(at_certificate)?;
+        let unusable = unusable_kind(parsed[0].public_key());
+        let key = read_key(&files.key, provider).map_err(|reason| match &unusable {
+            Some(kind) => at_certificate(Reason::UnusableKind(kind.clone())),
+            None => at(&files.key, reason),
+        })?;
+        let Some(own) = own_place(&parsed, &*key) else {
+            return Err(match unusable {
+                Some(kind) => at_certificate(Reason::UnusableKind(kind)),
+                None => at(&files.key, Reason::OtherKey(files.certificate.clone())),
+            });
+        };
+        let order = order(&parsed, own);
+        let sent = order.iter().map(|&place| parsed[place].as_raw().to_vec());
         Ok(Self {
             files: files.clone(),
-            names,
-            not_after,
-            key: Arc::new(key),
+            names: names_of(&parsed[own]),
+            validity: order
+                .iter()
+                .map(|&place| validity(&parsed[place], place + 1))
+                .collect(),
+            key: Arc::new(CertifiedKey::new(sent.map(Into::into).collect(), key)),
         })
+    }
+
+    /// Those of the chain that are not valid at `now`.
+    pub fn untimely(&self, now: SystemTime) -> impl Iterator<Item = Untimely> + '_ {
+        self.validity
+            .iter()
+            .filter_map(move |validity| validity.untimely(now))
+    }
+
+    /// Whether, or why not, the server's own certificate is valid at `now`, whatever else is in the
+    /// chain.
+    pub(crate) fn is_timely(&self, now: SystemTime) -> Result<(), Untimely> {
+        let own = self.validity.first();
+        own.and_then(|own| own.untimely(now)).map_or(Ok(()), Err)
+    }
+
+    /// When that changes next.
+    pub(crate) fn changes_at(&self, now: SystemTime) -> Option<SystemTime> {
+        let own = self.validity.first()?;
+        let times = [own.not_before, own.not_after].map(system_time);
+        times.into_iter().find(|time| *time > now)
     }
 
     /// The files it was read from.
@@ -128,7 +230,8 @@ impl Certificate {
 
     /// When the first certificate of the chain to expire does so.
     pub fn not_after(&self) -> SystemTime {
-        self.not_after
+        let times = self.validity.iter().map(|one| system_time(one.not_after));
+        times.min().unwrap_or(UNIX_EPOCH)
     }
 
     /// What its key signs with: `"ECDSA"`, `"RSA"`, `"Ed25519"`.
@@ -153,7 +256,7 @@ impl Certificate {
 /// All certificates of a listener, and which is for whom.
 #[derive(Debug)]
 pub struct Certificates {
-    all: Vec<Certificate>,
+    all: Vec<Arc<Certificate>>,
     /// Places in `all` for each name, the preferred first. Wildcards are under their `*.`.
     by_name: HashMap<String, Vec<usize>>,
     /// The first certificate and those that share a name with it.
@@ -165,16 +268,15 @@ impl Certificates {
     pub fn load(
         files: &[CertificateFiles],
         provider: &CryptoProvider,
-        now: SystemTime,
     ) -> Result<Self, CertificateError> {
         let all: Result<Vec<_>, _> = files
             .iter()
-            .map(|files| Certificate::load(files, provider, now))
+            .map(|files| Certificate::load(files, provider).map(Arc::new))
             .collect();
         Ok(Self::new(all?))
     }
 
-    fn new(all: Vec<Certificate>) -> Self {
+    pub(crate) fn new(all: Vec<Arc<Certificate>>) -> Self {
         let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
         for (place, certificate) in all.iter().enumerate() {
             for name in &certificate.names {
@@ -206,7 +308,18 @@ impl Certificates {
 
     /// Every certificate, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Certificate> {
-        self.all.iter()
+        self.all.iter().map(Arc::as_ref)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The one that was read from `files`.
+    pub(crate) fn of(&self, files: &CertificateFiles) -> Option<&Arc<Certificate>> {
+        self.all
+            .iter()
+            .find(|certificate| certificate.files == *files)
     }
 
     /// The certificate for a client that asks for `server_name` and can check `schemes`: one with
@@ -225,7 +338,7 @@ impl Certificates {
             .iter()
             .find(|&&place| self.all[place].signs_for(schemes))
             .or(candidates.first())
-            .map(|&place| &self.all[place])
+            .map(|&place| &*self.all[place])
     }
 
     fn named(&self, name: &str) -> Option<&Vec<usize>> {
@@ -244,17 +357,6 @@ impl Certificates {
         self.choose(server_name, schemes)
             .map(|certificate| Arc::clone(&certificate.key))
     }
-}
-
-/// Reads every certificate of a PEM file; none is an error.
-pub(crate) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let bytes = fs::read(path).map_err(|error| at(path, Reason::Unreadable(error)))?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let chain = chain.map_err(|error| at(path, Reason::NotPem(error)))?;
-    if chain.is_empty() {
-        return Err(at(path, Reason::NoCertificate));
-    }
-    Ok(chain)
 }
 
 /// Whom a certificate is for, as in a log: the subject in the order of RFC 4514, the common way
@@ -279,81 +381,93 @@ fn lower_case(name: &str) -> Cow<'_, str> {
     }
 }
 
-fn read_key(
-    path: &Path,
-    provider: &CryptoProvider,
-    chain: Vec<CertificateDer<'static>>,
-    files: &CertificateFiles,
-) -> Result<CertifiedKey, Reason> {
-    let bytes = Zeroizing::new(fs::read(path).map_err(Reason::Unreadable)?);
-    let der = match PrivateKeyDer::from_pem_slice(&bytes) {
-        Ok(der) => der,
-        Err(_) if mentions_encryption(&bytes) => return Err(Reason::EncryptedKey),
-        Err(pem::Error::NoItemsFound) => return Err(Reason::NoKey),
-        Err(error) => return Err(Reason::NotPem(error)),
+fn read_key(path: &Path, provider: &CryptoProvider) -> Result<Arc<dyn SigningKey>, Reason> {
+    let der = pem::read_key(path)?;
+    let key = provider.key_provider.load_private_key(der);
+    key.map_err(Reason::UnusableKey)
+}
+
+fn parse<'d>(chain: &'d [CertificateDer<'_>]) -> Result<Vec<X509Certificate<'d>>, Reason> {
+    let parsed = (1..).zip(chain).map(|(position, der)| {
+        let parsed = X509Certificate::from_der(der);
+        let (_, certificate) = parsed.map_err(|error| Reason::Unparsable {
+            position,
+            reason: error.to_string(),
+        })?;
+        Ok(certificate)
+    });
+    parsed.collect()
+}
+
+/// The place of the first certificate that is for `key`. rustls does not parse every certificate
+/// that can be served (X.509 version 1), so it is not asked.
+fn own_place(chain: &[X509Certificate<'_>], key: &dyn SigningKey) -> Option<usize> {
+    let Some(public) = key.public_key() else {
+        return Some(0);
     };
-    CertifiedKey::from_der(chain, der, provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => Reason::OtherKey(files.certificate.clone()),
-        error => Reason::UnusableKey(error),
-    })
+    let is_for_key = |one: &X509Certificate<'_>| one.public_key().raw == public.as_ref();
+    chain.iter().position(is_for_key)
 }
 
-/// PKCS#8 says it in the name of the section, the older formats in a header of it.
-fn mentions_encryption(pem: &[u8]) -> bool {
-    let pem = String::from_utf8_lossy(pem);
-    pem.contains("BEGIN ENCRYPTED PRIVATE KEY") || pem.contains("Proc-Type: 4,ENCRYPTED")
-}
-
-/// The names of the chain's first certificate and the earliest `notAfter` of all.
-fn check_chain(
-    chain: &[CertificateDer<'_>],
-    now: SystemTime,
-) -> Result<(Vec<String>, SystemTime), Reason> {
-    let mut names = Vec::new();
-    let mut earliest = None;
-    for (position, der) in (1..).zip(chain) {
-        let certificate = match X509Certificate::from_der(der) {
-            Ok((_, certificate)) => certificate,
-            Err(error) => {
-                return Err(Reason::Unparsable {
-                    position,
-                    reason: error.to_string(),
-                });
-            }
-        };
-        let not_after = check_validity(&certificate, position, now)?;
-        earliest = Some(earliest.map_or(not_after, |time: SystemTime| time.min(not_after)));
-        if position == 1 {
-            names = names_of(&certificate);
-        }
+/// The places of a chain's certificates in the order in which they are sent: the server's own, then
+/// each that issued the one before it, then the rest (RFC 8446, section 4.4.2).
+fn order(chain: &[X509Certificate<'_>], own: usize) -> Vec<usize> {
+    let mut rest: Vec<usize> = (0..chain.len()).filter(|&place| place != own).collect();
+    let mut order = vec![own];
+    let mut last = own;
+    while let Some(found) = rest
+        .iter()
+        .position(|&place| chain[place].subject().as_raw() == chain[last].issuer().as_raw())
+    {
+        last = rest.remove(found);
+        order.push(last);
     }
-    earliest
-        .map(|not_after| (names, not_after))
-        .ok_or(Reason::NoCertificate)
+    order.append(&mut rest);
+    order
 }
 
-fn check_validity(
-    certificate: &X509Certificate<'_>,
-    position: usize,
-    now: SystemTime,
-) -> Result<SystemTime, Reason> {
+/// What kind of key a certificate is for, if it is none that rustls signs with.
+fn unusable_kind(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
+    let algorithm = key.algorithm.algorithm.to_id_string();
+    let kind = match algorithm.as_str() {
+        "1.2.840.113549.1.1.1" => return unusable_rsa(key),
+        "1.2.840.10045.2.1" => return unusable_curve(key),
+        "1.3.101.112" => return None,
+        "1.3.101.113" => "Ed448",
+        "1.2.840.113549.1.1.10" => "RSA-PSS (id-RSASSA-PSS)",
+        "1.2.840.10040.4.1" => "DSA",
+        other => return Some(format!("an algorithm with the object identifier {other}")),
+    };
+    Some(kind.to_owned())
+}
+
+fn unusable_rsa(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
+    match key.parsed() {
+        Ok(PublicKey::RSA(rsa)) if (2048..=8192).contains(&rsa.key_size()) => None,
+        Ok(PublicKey::RSA(rsa)) => Some(format!("RSA of {} bits", rsa.key_size())),
+        _ => Some("RSA that cannot be parsed".to_owned()),
+    }
+}
+
+fn unusable_curve(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
+    let parameters = key.algorithm.parameters.as_ref();
+    let curve = parameters.and_then(|curve| curve.as_oid().ok());
+    match curve?.to_id_string().as_str() {
+        "1.2.840.10045.3.1.7" | "1.3.132.0.34" | "1.3.132.0.35" => None,
+        other => Some(format!(
+            "ECDSA on the curve with the object identifier {other}"
+        )),
+    }
+}
+
+fn validity(certificate: &X509Certificate<'_>, position: usize) -> Validity {
     let validity = certificate.validity();
-    let not_after = system_time(validity.not_after);
-    if now > not_after {
-        return Err(Reason::Expired {
-            position,
-            subject: certificate.subject().to_string(),
-            time: validity.not_after.to_string(),
-        });
+    Validity {
+        position,
+        subject: certificate.subject().to_string(),
+        not_before: validity.not_before,
+        not_after: validity.not_after,
     }
-    if now < system_time(validity.not_before) {
-        return Err(Reason::NotYetValid {
-            position,
-            subject: certificate.subject().to_string(),
-            time: validity.not_before.to_string(),
-        });
-    }
-    Ok(not_after)
 }
 
 fn system_time(time: ASN1Time) -> SystemTime {

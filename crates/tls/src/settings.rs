@@ -14,6 +14,8 @@ pub struct Settings {
     pub alpn: Vec<Vec<u8>>,
     /// The oldest version that is spoken.
     pub least_version: LeastVersion,
+    /// What is done about certificates that can not be used.
+    pub missing: Missing,
     /// Session tickets sent after a full TLS 1.3 handshake.
     pub tickets: usize,
 }
@@ -26,6 +28,7 @@ impl Settings {
             client_authentication: ClientAuthentication::Off,
             alpn: vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()],
             least_version: LeastVersion::Tls12,
+            missing: Missing::Refuse,
             tickets: 2,
         }
     }
@@ -38,6 +41,16 @@ pub struct CertificateFiles {
     pub certificate: PathBuf,
     /// Its private key: PKCS#8, PKCS#1 or SEC1, not encrypted.
     pub key: PathBuf,
+}
+
+/// What is done about certificates that can not be used, such as those whose files are not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Missing {
+    /// It is an error.
+    #[default]
+    Refuse,
+    /// The others are served, and those before them: perhaps none.
+    LeaveOut,
 }
 
 /// Whether clients are asked for a certificate (mutual TLS).

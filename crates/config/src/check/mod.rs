@@ -312,7 +312,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        CachePreset, CertificateFiles, ClientAuth, Cores, Ktls, Steering, Tls, TlsVersion,
+        CachePreset, CertificateFiles, ClientAuth, Cores, Ktls, MissingCertificates, Steering, Tls,
+        TlsVersion,
     };
 
     /// A site, so that nothing else is missing. It comes last: lines count from the row's own text.
@@ -458,6 +459,7 @@ mod tests {
             ("[tls]\nktls = 'on'", "2: tls.ktls: `on` is none of \"auto\", \"off\""),
             ("[tls]\nhsts = 'always'", "2: tls.hsts: `always` is no policy: "),
             ("[tls]\nhsts = 'max-age=1; max-age=2'", "2: tls.hsts: `max-age=1; max-age=2` is no policy: "),
+            ("[tls]\nmissing = 'ignore'", "2: tls.missing: `ignore` is none of \"refuse\", \"serve-http\""),
             ("[tls]\nclient-auth = 'ask'", "2: tls.client-auth: `ask` is none of \"off\", \"request\", \"require\""),
             ("[tls]\nclient-auth = 'request'", "2: tls.client-auth: what clients show is checked against authorities: set tls.client-ca"),
             ("[tls]\nclient-auth = 'require'\nclient-ca = ''", "2: tls.client-auth: what clients show is checked"),
@@ -553,6 +555,7 @@ mod tests {
     fn files_of_tls_start_at_the_file() {
         let text = "[[listen]]\ntls = true\n[tls]\nmin-version = '1.3'\nktls = 'off'\n\
              hsts = 'max-age=60; preload'\nclient-auth = 'require'\nclient-ca = 'ca'\n\
+             missing = 'serve-http'\n\
              certificates = [{ cert = 'a', key = '/b' }, { cert = 'c', key = 'c' }]\n";
         let settings = parse(&format!("{text}{SITE}")).unwrap();
         assert!(settings.listen[0].tls);
@@ -566,6 +569,7 @@ mod tests {
             hsts: "max-age=60; preload".to_owned(),
             client_auth: ClientAuth::Require,
             client_ca: Some("etc/ca".into()),
+            missing: MissingCertificates::ServeHttp,
             certificates: vec![files("etc/a", "/b"), files("etc/c", "etc/c")],
         };
         assert_eq!(settings.tls, expected);

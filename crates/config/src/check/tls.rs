@@ -25,6 +25,9 @@ pub(super) fn tls(raw: raw::Tls, report: &mut Report<'_>) -> Tls {
     let client_ca = report.checked(raw.client_ca, None, |text| {
         Ok((!text.is_empty()).then(|| directory.join(text)))
     });
+    let missing = report.checked(raw.missing, default.missing, |name| {
+        rules::missing_certificates(&name)
+    });
     let certificates = raw.certificates.into_iter();
     let tls = Tls {
         min_version,
@@ -32,6 +35,7 @@ pub(super) fn tls(raw: raw::Tls, report: &mut Report<'_>) -> Tls {
         hsts,
         client_auth,
         client_ca,
+        missing,
         certificates: certificates
             .filter_map(|entry| certificate(entry, report))
             .collect(),

@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::units::{Count, Period, Size, format_duration, format_size};
-use crate::{ClientAuth, Ktls, Steering, TlsVersion, ValueError};
+use crate::{ClientAuth, Ktls, MissingCertificates, Steering, TlsVersion, ValueError};
 
 /// No timer runs longer; a connection that does nothing for a day is lost.
 pub(crate) const DAY: Duration = Duration::from_hours(24);
@@ -172,6 +172,14 @@ pub(crate) fn client_auth(name: &str) -> Checked<ClientAuth> {
         ("off", ClientAuth::Off),
         ("request", ClientAuth::Request),
         ("require", ClientAuth::Require),
+    ];
+    one_of(name, &known)
+}
+
+pub(crate) fn missing_certificates(name: &str) -> Checked<MissingCertificates> {
+    let known = [
+        ("refuse", MissingCertificates::Refuse),
+        ("serve-http", MissingCertificates::ServeHttp),
     ];
     one_of(name, &known)
 }

@@ -2,11 +2,17 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs;
 use rustls::crypto::aws_lc_rs::cipher_suite;
-use rustls::{SignatureScheme, SupportedCipherSuite};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme, SupportedCipherSuite};
 use tidegate_tls::{Acceptor, Certificate, CertificateFiles, Certificates, Error, Settings};
 
 use crate::kit::{Authority, ClientSettings, Kind, client_config, connect, key_pair, shake};
@@ -25,7 +31,7 @@ fn chosen_by_name_and_key() {
         authority.issue("other", &["other.test"], Kind::Rsa),
     ];
     let provider = aws_lc_rs::default_provider();
-    let certificates = Certificates::load(&files, &provider, SystemTime::now()).unwrap();
+    let certificates = Certificates::load(&files, &provider).unwrap();
     let both = &[RSA, ECDSA][..];
     let cases = [
         (None, both, "default-ecdsa"),
@@ -75,7 +81,6 @@ fn a_client_that_knows_only_rsa_gets_rsa() {
         client.peer_certificates().unwrap()[0].to_vec()
     };
     let der = |files: &CertificateFiles| {
-        use rustls::pki_types::{CertificateDer, pem::PemObject};
         CertificateDer::from_pem_file(&files.certificate)
             .unwrap()
             .to_vec()
@@ -109,7 +114,7 @@ fn every_form_of_key() {
                 certificate: certificate.clone(),
                 key: authority.write("server.key", &form),
             };
-            load(&files, SystemTime::now()).unwrap();
+            load(&files).unwrap();
         }
         // Both in one file.
         let together = fs::read_to_string(&certificate).unwrap() + &key.serialize_pem();
@@ -118,7 +123,7 @@ fn every_form_of_key() {
             certificate: path.clone(),
             key: path,
         };
-        load(&files, SystemTime::now()).unwrap();
+        load(&files).unwrap();
     }
 }
 
@@ -142,12 +147,12 @@ fn what_is_refused_and_in_which_words() {
             &other.key,
             "does not fit the certificate in",
         ),
-        (&good.certificate, &empty, &empty, "has no private key"),
+        (&good.certificate, &empty, &empty, "is empty"),
         (
             &good.certificate,
             &good.certificate,
             &good.certificate,
-            "has no private key",
+            "has no private key, but CERTIFICATE",
         ),
         (
             &good.certificate,
@@ -179,8 +184,13 @@ fn what_is_refused_and_in_which_words() {
             &authority.path(""),
             "cannot be read: Is a directory",
         ),
-        (&empty, &good.key, &empty, "has no certificate"),
-        (&good.key, &good.key, &good.key, "has no certificate"),
+        (&empty, &good.key, &empty, "is empty"),
+        (
+            &good.key,
+            &good.certificate,
+            &good.key,
+            "has no certificate, but PRIVATE KEY",
+        ),
         (
             &write("1.pem", garbage),
             &good.key,
@@ -211,7 +221,7 @@ fn what_is_refused_and_in_which_words() {
 }
 
 #[test]
-fn the_whole_chain_must_be_valid_now() {
+fn what_is_not_valid_now_is_told_of_and_served() {
     let authority = Authority::new();
     let key = key_pair(Kind::Ecdsa);
     let leaf = |from: i32, to: i32| {
@@ -222,11 +232,14 @@ fn the_whole_chain_must_be_valid_now() {
     };
     let good = leaf(2000, 2100);
     let key_path = authority.write("server.key", &key.serialize_pem());
-    let with = |chain: &str| refused(&authority.write("server.pem", chain), &key_path);
+    let with = |chain: &str| CertificateFiles {
+        certificate: authority.write("server.pem", chain),
+        key: key_path.clone(),
+    };
     let cases = [
         (
             leaf(2000, 2001),
-            "certificate 1 of the chain (CN=rcgen self signed cert) expired on Jan  1 00:00:00 2001",
+            "certificate 1 of the chain (CN=rcgen self signed cert) expired on Jan  1 00:00:00 2001 +00:00; clients refuse it, but it is served",
         ),
         (
             leaf(2099, 2100),
@@ -238,19 +251,252 @@ fn the_whole_chain_must_be_valid_now() {
         ),
     ];
     for (chain, words) in cases {
-        let error = with(&chain);
-        assert!(error.contains(words), "{error}");
+        let acceptor = Acceptor::new(Settings::new(vec![with(&chain)])).unwrap();
+        assert!(acceptor.is_ready());
+        let problems = acceptor.problems();
+        assert_eq!(problems.len(), 1);
+        let problem = problems[0].to_string();
+        assert!(problem.contains(words), "{problem}");
     }
-    let files = CertificateFiles {
-        certificate: authority.write("server.pem", &(good + &leaf(2000, 2050))),
-        key: key_path,
-    };
-    let certificate = load(&files, SystemTime::now()).unwrap();
+    let certificate = load(&with(&(good + &leaf(2000, 2050)))).unwrap();
     // 2050-01-01, the earlier of the two.
     let expected = SystemTime::UNIX_EPOCH + Duration::from_hours(701_280);
     assert_eq!(certificate.not_after(), expected);
-    load(&files, expected).unwrap();
-    load(&files, expected + Duration::from_secs(1)).unwrap_err();
+    assert_eq!(certificate.untimely(expected).count(), 0);
+    let after = certificate.untimely(expected + Duration::from_secs(1));
+    let positions: Vec<_> = after.map(|untimely| untimely.position).collect();
+    assert_eq!(positions, [2]);
+}
+
+#[test]
+fn files_as_other_programs_leave_them() {
+    let authority = Authority::new();
+    let files = authority.issue("server", &["localhost"], Kind::Ecdsa);
+    let text = [&files.certificate, &files.key].map(|path| fs::read_to_string(path).unwrap());
+    let changes: [fn(&str) -> String; 5] = [
+        |text| format!("\u{feff}{text}"),
+        |text| text.replace('\n', "\r\n"),
+        |text| format!("Bag Attributes\n    friendlyName: caf\u{e9}\nsubject=CN = a\n{text}"),
+        |text| text.replace(" CERTIFICATE-", " TRUSTED CERTIFICATE-"),
+        |text| text.replace(" CERTIFICATE-", " X509 CERTIFICATE-"),
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        let files = CertificateFiles {
+            certificate: authority.write("odd.pem", &change(&text[0])),
+            key: authority.write("odd.key", &change(&text[1])),
+        };
+        let acceptor = Acceptor::new(Settings::new(vec![files]));
+        let acceptor = acceptor.unwrap_or_else(|error| panic!("{number}: {error}"));
+        let config = client_config(&authority, ClientSettings::default());
+        shake(&acceptor, &mut connect(&config, "localhost")).unwrap();
+    }
+    // A converter's output is no text at all.
+    let utf16: Vec<u8> = text[0].encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let der = [0x30, 0x82, 1, 0].to_vec();
+    for (bytes, words) in [(utf16, "is UTF-16"), (der, "is binary (DER or PKCS#12)")] {
+        let path = authority.path("odd");
+        fs::write(&path, &bytes).unwrap();
+        let error = refused(&path, &files.key);
+        assert!(error.contains(words), "{error}");
+        let error = refused(&files.certificate, &path);
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_chain_is_sent_from_the_own_certificate_on() {
+    let root = Authority::new();
+    let middle_key = key_pair(Kind::Ecdsa);
+    let mut middle_params = CertificateParams::default();
+    let middle = root.sign_with(&[], &middle_key, |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "middle");
+        middle_params = params.clone();
+    });
+    let issuer = Issuer::new(middle_params, middle_key);
+    let key = key_pair(Kind::Ecdsa);
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let leaf = params.signed_by(&key, &issuer).unwrap().pem();
+    let top = fs::read_to_string(root.file()).unwrap();
+    let key = root.write("key", &key.serialize_pem());
+    for chain in [
+        [&leaf, &middle, &top],
+        [&top, &middle, &leaf],
+        [&leaf, &top, &middle],
+        [&middle, &leaf, &top],
+    ] {
+        let files = CertificateFiles {
+            certificate: root.write("chain.pem", &chain.map(String::as_str).concat()),
+            key: key.clone(),
+        };
+        assert_eq!(load(&files).unwrap().names(), ["localhost"]);
+        let acceptor = Acceptor::new(Settings::new(vec![files])).unwrap();
+        let config = client_config(&root, ClientSettings::default());
+        let mut client = connect(&config, "localhost");
+        shake(&acceptor, &mut client).unwrap();
+        let sent: Vec<_> = client.peer_certificates().unwrap().to_vec();
+        let expected = [&leaf, &middle, &top]
+            .map(|one| CertificateDer::from_pem_slice(one.as_bytes()).unwrap());
+        assert_eq!(sent, expected);
+    }
+}
+
+/// Runs openssl in the authority's directory; `None` where it is not installed.
+fn openssl(authority: &Authority, arguments: &[&str]) -> Option<()> {
+    let run = Command::new("openssl")
+        .args(arguments)
+        .current_dir(authority.directory.path())
+        .output();
+    match run {
+        Ok(output) => assert!(output.status.success(), "{arguments:?}: {output:?}"),
+        Err(error) => {
+            println!("skipped: openssl: {error}");
+            return None;
+        }
+    }
+    Some(())
+}
+
+#[test]
+fn certificates_for_keys_that_cannot_be_used_are_named() {
+    let authority = Authority::new();
+    let rows: [(&[&str], &str); 5] = [
+        (&["-algorithm", "ED448"], "Ed448"),
+        (
+            &["-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:2048"],
+            "RSA-PSS",
+        ),
+        (
+            &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"],
+            "RSA of 1024 bits",
+        ),
+        (
+            &[
+                "-algorithm",
+                "EC",
+                "-pkeyopt",
+                "ec_paramgen_curve:secp256k1",
+            ],
+            "1.3.132.0.10",
+        ),
+        (
+            &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"],
+            "",
+        ),
+    ];
+    for (kind, words) in rows {
+        let generate = [&["genpkey", "-out", "key"], kind].concat();
+        let request = [
+            "req", "-x509", "-new", "-key", "key", "-subj", "/CN=a", "-out", "pem",
+        ];
+        if openssl(&authority, &generate).is_none() {
+            return;
+        }
+        openssl(&authority, &request);
+        let files = CertificateFiles {
+            certificate: authority.path("pem"),
+            key: authority.path("key"),
+        };
+        if words.is_empty() {
+            load(&files).unwrap();
+            continue;
+        }
+        let error = load(&files).unwrap_err().to_string();
+        let start = format!(
+            "{}: the certificate is for a key",
+            files.certificate.display()
+        );
+        assert!(
+            error.starts_with(&start) && error.contains(words),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn x509_of_version_1_and_trust_settings_of_openssl_are_served() {
+    let authority = Authority::new();
+    let lines: [&[&str]; 5] = [
+        &["ecparam", "-name", "prime256v1", "-genkey", "-out", "key"],
+        &[
+            "req", "-new", "-key", "key", "-subj", "/CN=a", "-out", "request",
+        ],
+        &[
+            "x509", "-req", "-in", "request", "-signkey", "key", "-out", "v1",
+        ],
+        &[
+            "x509",
+            "-in",
+            "v1",
+            "-trustout",
+            "-addtrust",
+            "serverAuth",
+            "-out",
+            "trusted",
+        ],
+        &["x509", "-in", "v1", "-outform", "DER", "-out", "der"],
+    ];
+    for line in lines {
+        if openssl(&authority, line).is_none() {
+            return;
+        }
+    }
+    let der = fs::read(authority.path("der")).unwrap();
+    for name in ["v1", "trusted"] {
+        let files = CertificateFiles {
+            certificate: authority.path(name),
+            key: authority.path("key"),
+        };
+        let acceptor = Acceptor::new(Settings::new(vec![files])).unwrap();
+        let mut config = Arc::unwrap_or_clone(client_config(&authority, ClientSettings::default()));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        config
+            .dangerous()
+            .set_certificate_verifier(Arc::new(Any(Arc::clone(&seen))));
+        // This client cannot parse it, but is shown it.
+        let _ = shake(&acceptor, &mut connect(&Arc::new(config), "localhost"));
+        assert_eq!(*seen.lock().unwrap(), der, "{name}");
+    }
+}
+
+/// Trusts any certificate, and keeps the last.
+#[derive(Debug)]
+struct Any(Arc<Mutex<Vec<u8>>>);
+
+impl ServerCertVerifier for Any {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.0.lock().unwrap() = end_entity.to_vec();
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![ECDSA, RSA]
+    }
 }
 
 #[test]
@@ -263,16 +509,13 @@ fn a_listener_without_certificates_and_bad_authorities() {
     settings.client_authentication = tidegate_tls::ClientAuthentication::Require { authorities };
     let error = Acceptor::new(settings).unwrap_err().to_string();
     assert!(
-        error.ends_with("authorities.pem: not usable as client authorities: has no certificate"),
+        error.ends_with("authorities.pem: not usable as client authorities: is empty"),
         "{error}"
     );
 }
 
-fn load(
-    files: &CertificateFiles,
-    now: SystemTime,
-) -> Result<Certificate, tidegate_tls::CertificateError> {
-    Certificate::load(files, &aws_lc_rs::default_provider(), now)
+fn load(files: &CertificateFiles) -> Result<Certificate, tidegate_tls::CertificateError> {
+    Certificate::load(files, &aws_lc_rs::default_provider())
 }
 
 fn refused(certificate: &Path, key: &Path) -> String {

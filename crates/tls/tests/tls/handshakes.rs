@@ -264,7 +264,7 @@ fn sessions_with_early_data(
         .unwrap()
         .with_root_certificates(authority.roots())
         .with_no_client_auth();
-    config.alpn_protocols = server.alpn_protocols.clone();
+    config.alpn_protocols.clone_from(&server.alpn_protocols);
     config.enable_early_data = true;
     let config = Arc::new(config);
     let mut server = ServerConnection::new(Arc::new(server)).unwrap();
