@@ -243,8 +243,9 @@ impl Handshake {
                 out.extend_from_slice(&DECODE_ERROR);
             }
         })?;
-        if state != State::Handshaking {
-            records::answer_key_update(&mut self.connection, out)?;
+        if state != State::Handshaking && !self.is_within_message() {
+            let used = records::answer_key_update(&mut self.connection, &mut self.input, out)?;
+            self.input.drain(..used);
             self.phase = Phase::Finished;
             return Ok(Progress::Finished);
         }
@@ -252,6 +253,12 @@ impl Handshake {
             self.phase = Phase::Answered;
         }
         Ok(Progress::More)
+    }
+
+    /// Whether rustls has opened a record that holds only the start of a message. It needs the record
+    /// until it has the rest, so neither the kernel nor a session could go on from there.
+    fn is_within_message(&self) -> bool {
+        !self.closed && !self.input.is_empty() && self.missing() == 0
     }
 
     fn suite(&self) -> Option<SupportedCipherSuite> {
