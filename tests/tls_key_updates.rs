@@ -441,13 +441,20 @@ fn messages_that_are_not_allowed_get_the_alert_of_the_rfc() {
     for tls in ["", "ktls = \"off\""] {
         let (server, config, _tree) = start(tls);
         for (records, alert) in rows {
-            let mut client = ByHand::connect(server.address, &config);
-            client.ask("/small");
-            client.response(&noise(1000, 1000));
-            for (kind, content) in records {
-                client.send(*kind, content);
+            // With the end of the handshake, and later.
+            for is_early in [true, false] {
+                let mut client = ByHand::connect(server.address, &config);
+                if !is_early {
+                    client.ask("/small");
+                    client.response(&noise(1000, 1000));
+                }
+                sockopt::set_tcp_cork(&client.stream, true).unwrap();
+                for (kind, content) in records {
+                    client.send(*kind, content);
+                }
+                sockopt::set_tcp_cork(&client.stream, false).unwrap();
+                client.ends_by(alert);
             }
-            client.ends_by(alert);
         }
     }
 }

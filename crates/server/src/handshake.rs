@@ -52,7 +52,8 @@ pub(crate) async fn secure(mut connection: Connection, tls: Tls) -> Result<Conne
         if shaking.complete_record(&connection).await.is_err() {
             return Err(Closed);
         }
-        in_kernel = is_prepared(&connection);
+        // The record may have been the start of a message.
+        in_kernel = shaking.handshake.suits_kernel(&tls.kernel) && is_prepared(&connection);
     }
     shaking.log(&connection, in_kernel);
     let early = shaking.hand_over(&mut connection, in_kernel)?;

@@ -26,9 +26,9 @@ use crate::settings::{ClientAuthentication, LeastVersion, Missing, Settings};
 
 /// How much early data that is not accepted is skipped. Another server, which had this host before,
 /// may have given out tickets for it (nginx: 16 KiB). rustls offers and accepts none where tickets
-/// hold the session; it counts undecryptable bytes each time it looks at them, so this is 64 times
-/// what a handshake may have received.
-const SKIPPED_EARLY_BYTES_MAX: u32 = 4 << 20;
+/// hold the session. It counts undecryptable bytes each time it looks at them, once for each record
+/// that follows, so this is 128 times what a handshake may have received.
+const SKIPPED_EARLY_BYTES_MAX: u32 = 8 << 20;
 
 /// Why a listener can not speak TLS as it is set.
 #[derive(Debug, thiserror::Error)]

@@ -1,18 +1,19 @@
 //! The handshake of one connection, without I/O.
 
 use std::io;
+use std::mem;
 use std::os::fd::BorrowedFd;
 
-use rustls::ProtocolVersion;
 use rustls::server::UnbufferedServerConnection;
-use rustls::{HandshakeKind, SupportedCipherSuite};
+use rustls::{HandshakeKind, ProtocolVersion};
 
 use crate::acceptor::Acceptor;
 use crate::certificates::subject;
 use crate::kernel::{Abilities, KernelSession, Suite};
 use crate::records::{self, State};
 use crate::resolver::take_server_name;
-use crate::user::UserSession;
+use crate::user::{Incoming, UserError, UserSession};
+use crate::user13;
 
 /// Received bytes that a handshake may hold before they make sense: a client's certificate chain
 /// in one message, and room to spare.
@@ -47,6 +48,15 @@ pub enum Failed {
     Tls(#[from] rustls::Error),
 }
 
+impl From<UserError> for Failed {
+    fn from(error: UserError) -> Self {
+        Self::Tls(match error {
+            UserError::Tls(error) => error,
+            error => rustls::Error::General(error.to_string()),
+        })
+    }
+}
+
 /// What a finished handshake agreed on, for logs and for what follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connected {
@@ -66,13 +76,26 @@ pub struct Connected {
 
 /// A handshake under way. Some kilobytes: to be boxed by who keeps many.
 pub struct Handshake {
-    connection: UnbufferedServerConnection,
+    side: Side,
     /// What was received and not used yet, at most [`BUFFERED_BYTES_MAX`].
     input: Vec<u8>,
+    /// Bytes of `input` in records that rustls has seen, and has not done with.
+    seen: usize,
     plaintext: Vec<u8>,
+    connected: Option<Connected>,
     server_name: Option<Box<str>>,
     phase: Phase,
     closed: bool,
+}
+
+/// Whose the records are.
+enum Side {
+    /// rustls', during the handshake, and for good in TLS 1.2.
+    Rustls(Box<UnbufferedServerConnection>),
+    /// Ours, behind a handshake of TLS 1.3.
+    Tls13(Box<user13::Session>),
+    /// It came to nothing.
+    Over,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +111,12 @@ impl Handshake {
     /// A handshake with the certificates that are loaded now.
     pub fn new(acceptor: &Acceptor) -> Result<Self, Failed> {
         Ok(Self {
-            connection: UnbufferedServerConnection::new(acceptor.config())?,
+            side: Side::Rustls(Box::new(UnbufferedServerConnection::new(
+                acceptor.config(),
+            )?)),
             input: Vec::new(),
+            seen: 0,
+            connected: None,
             plaintext: Vec::new(),
             server_name: None,
             phase: Phase::Unanswered,
@@ -122,39 +149,15 @@ impl Handshake {
     /// Bytes that lack of the record whose start was fed already, or of its header first: how many
     /// to read, and not one more, before [`Handshake::into_kernel`]. 0: nothing is left over.
     pub fn missing(&self) -> usize {
-        let have = self.input.len();
-        match self.input.get(3..RECORD_HEADER_BYTES) {
-            None if have == 0 => 0,
-            None => RECORD_HEADER_BYTES - have,
-            Some(length) => {
-                let record =
-                    RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([length[0], length[1]]));
-                record.saturating_sub(have)
-            }
+        match &self.side {
+            Side::Tls13(session) => session.missing(),
+            Side::Rustls(_) | Side::Over => 0,
         }
     }
 
     /// What was agreed on, once finished.
     pub fn connected(&self) -> Option<Connected> {
-        if self.phase != Phase::Finished {
-            return None;
-        }
-        let suite = self.connection.negotiated_cipher_suite()?.suite();
-        let client = self
-            .connection
-            .peer_certificates()
-            .and_then(|chain| subject(chain.first()?));
-        Some(Connected {
-            version: self.connection.protocol_version()?,
-            suite: suite
-                .as_str()
-                .unwrap_or("unknown")
-                .replace("TLS13_", "TLS_"),
-            alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
-            server_name: self.server_name.clone(),
-            resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
-            client,
-        })
+        self.connected.clone()
     }
 
     /// The data that came with the handshake's last records, decrypted; it is given once.
@@ -168,50 +171,61 @@ impl Handshake {
     }
 
     /// Whether the kernel can take the records over: it has the suite, the version is 1.3, and the
-    /// client is not gone. [`Handshake::missing`] must be brought to 0 then.
+    /// client is neither gone nor within a KeyUpdate, which not every kernel could follow.
+    /// [`Handshake::missing`] must be brought to 0 then, and this asked again.
     pub fn suits_kernel(&self, abilities: &Abilities) -> bool {
-        self.phase == Phase::Finished
-            && !self.closed
-            && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
-            && self
-                .suite()
-                .and_then(Suite::of)
-                .is_some_and(|suite| abilities.has(suite))
+        match &self.side {
+            Side::Tls13(session) if self.phase == Phase::Finished && !self.closed => {
+                let suite = Suite::of(session.suite());
+                suite.is_some_and(|suite| abilities.has(suite)) && !session.is_within_message()
+            }
+            _ => false,
+        }
     }
 
-    /// Gives the keys to the kernel: from here on `socket`, which [`kernel::prepare`](crate::kernel::prepare) has prepared,
-    /// encrypts what is sent and decrypts what is received. After an error the connection can only
-    /// be closed.
+    /// Gives the keys to the kernel: from here on `socket`, which
+    /// [`kernel::prepare`](crate::kernel::prepare) has prepared, encrypts what is sent and decrypts
+    /// what is received. After an error the connection can only be closed.
     ///
     /// It must be finished, all that was to be sent must have been, in TLS 1.3, and nothing may be
     /// left of a record ([`Handshake::missing`]); otherwise `InvalidInput`.
     pub fn into_kernel(self, socket: BorrowedFd<'_>) -> io::Result<KernelSession> {
-        let is_tls13 = self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-        if self.phase != Phase::Finished || !is_tls13 || !self.input.is_empty() {
-            return Err(io::Error::new(
+        let handed = match self.side {
+            Side::Tls13(session) if self.phase == Phase::Finished => session.hand_over(),
+            _ => None,
+        };
+        let handed = handed.ok_or_else(|| {
+            io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "only a finished TLS 1.3 handshake without a partial record can be handed over",
-            ));
-        }
-        let (secrets, connection) = self
-            .connection
-            .dangerous_into_kernel_connection()
-            .map_err(io::Error::other)?;
-        KernelSession::install(socket, connection, &secrets)
+            )
+        })?;
+        KernelSession::install(socket, handed)
     }
 
     /// Goes on in user space. It must be finished and all that was to be sent must have been;
     /// otherwise rustls' error says so.
     pub fn into_user(self) -> Result<UserSession, rustls::Error> {
-        UserSession::new(self.connection, self.input)
+        match self.side {
+            _ if self.phase != Phase::Finished => Err(rustls::Error::HandshakeNotComplete),
+            Side::Rustls(connection) => Ok(UserSession::tls12(*connection, self.input)),
+            Side::Tls13(session) => Ok(UserSession::tls13(session)),
+            Side::Over => Err(rustls::Error::HandshakeNotComplete),
+        }
     }
 
     #[cfg(test)]
-    pub(crate) fn into_connection(self) -> UnbufferedServerConnection {
-        self.connection
+    pub(crate) fn into_session(self) -> user13::Session {
+        match self.side {
+            Side::Tls13(session) => *session,
+            _ => panic!("no session of TLS 1.3"),
+        }
     }
 
     fn take(&mut self, received: &[u8], out: &mut Vec<u8>) -> Result<Progress, Failed> {
+        if let Side::Tls13(_) = self.side {
+            return self.take_records(&mut received.to_vec(), out);
+        }
         let unanswered = self.phase == Phase::Unanswered;
         if unanswered && looks_like_http(self.input.first().or(received.first())) {
             return Err(Failed::PlainHttp);
@@ -225,29 +239,19 @@ impl Handshake {
         }
         self.input.extend_from_slice(received);
         let sent_before = out.len();
-        let processed = records::process(
-            &mut self.connection,
-            &mut self.input,
-            &mut self.plaintext,
-            out,
-        );
-        self.input.drain(..processed.used);
-        self.closed |= processed.peer_closed;
+        let state = self.process(out);
         if let Some(name) = take_server_name() {
             self.server_name = Some(name);
         }
         let silent = out.len() == sent_before;
-        let state = processed.state.inspect_err(|_| {
+        let state = state.inspect_err(|_| {
             // rustls has no alert for some errors, as for a message that is too long.
             if unanswered && silent {
                 out.extend_from_slice(&DECODE_ERROR);
             }
         })?;
-        if state != State::Handshaking && !self.is_within_message() {
-            let used = records::answer_key_update(&mut self.connection, &mut self.input, out)?;
-            self.input.drain(..used);
-            self.phase = Phase::Finished;
-            return Ok(Progress::Finished);
+        if state != State::Handshaking {
+            return self.finish(out);
         }
         if !silent {
             self.phase = Phase::Answered;
@@ -255,15 +259,90 @@ impl Handshake {
         Ok(Progress::More)
     }
 
-    /// Whether rustls has opened a record that holds only the start of a message. It needs the record
-    /// until it has the rest, so neither the kernel nor a session could go on from there.
-    fn is_within_message(&self) -> bool {
-        !self.closed && !self.input.is_empty() && self.missing() == 0
+    /// Has rustls process what was received, record by record: what follows a handshake of TLS 1.3 is
+    /// not for rustls.
+    fn process(&mut self, out: &mut Vec<u8>) -> Result<State, rustls::Error> {
+        let Side::Rustls(connection) = &mut self.side else {
+            return Err(rustls::Error::HandshakeNotComplete);
+        };
+        loop {
+            let (length, is_whole) = first_record(&self.input[self.seen..]);
+            let end = self.seen + length;
+            let input = &mut self.input[..end];
+            let processed = records::process(connection, input, &mut self.plaintext, out);
+            let is_last = end == self.input.len();
+            let seen = if is_whole { end } else { self.seen };
+            self.seen = seen.saturating_sub(processed.used);
+            self.input.drain(..processed.used);
+            self.closed |= processed.peer_closed;
+            let state = processed.state?;
+            let is_ours = state != State::Handshaking
+                && connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+            if is_ours || is_last {
+                return Ok(state);
+            }
+        }
     }
 
-    fn suite(&self) -> Option<SupportedCipherSuite> {
-        self.connection.negotiated_cipher_suite()
+    /// The handshake is done; in TLS 1.3 the records are ours from here on.
+    fn finish(&mut self, out: &mut Vec<u8>) -> Result<Progress, Failed> {
+        match mem::replace(&mut self.side, Side::Over) {
+            Side::Rustls(connection) => {
+                self.connected = self.agreed(&connection);
+                if connection.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
+                    let session = user13::Session::new(*connection)?;
+                    self.side = Side::Tls13(Box::new(session));
+                } else {
+                    self.side = Side::Rustls(connection);
+                }
+            }
+            other => self.side = other,
+        }
+        self.phase = Phase::Finished;
+        let mut received = mem::take(&mut self.input);
+        if let Side::Rustls(_) = self.side {
+            self.input = received;
+            return Ok(Progress::Finished);
+        }
+        self.take_records(&mut received, out)
     }
+
+    /// Takes records of a session of TLS 1.3.
+    fn take_records(&mut self, received: &mut [u8], out: &mut Vec<u8>) -> Result<Progress, Failed> {
+        if let Side::Tls13(session) = &mut self.side {
+            let incoming = session.decrypt(received, &mut self.plaintext, out)?;
+            self.closed |= incoming == Incoming::Closed;
+            session.answer_key_update(out)?;
+        }
+        Ok(Progress::Finished)
+    }
+
+    fn agreed(&self, connection: &UnbufferedServerConnection) -> Option<Connected> {
+        let suite = connection.negotiated_cipher_suite()?.suite();
+        let client = connection
+            .peer_certificates()
+            .and_then(|chain| subject(chain.first()?));
+        Some(Connected {
+            version: connection.protocol_version()?,
+            suite: suite
+                .as_str()
+                .unwrap_or("unknown")
+                .replace("TLS13_", "TLS_"),
+            alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
+            server_name: self.server_name.clone(),
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            client,
+        })
+    }
+}
+
+/// The length of the record that `input` starts with, or what is there of it; whether that is all.
+fn first_record(input: &[u8]) -> (usize, bool) {
+    let Some([high, low]) = input.get(3..RECORD_HEADER_BYTES) else {
+        return (input.len(), false);
+    };
+    let length = RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([*high, *low]));
+    (length.min(input.len()), length <= input.len())
 }
 
 /// No TLS record type is a letter, and every HTTP method begins with one.

@@ -20,13 +20,12 @@ use std::time::Instant;
 
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
-use rustls::{
-    AlertDescription, CipherSuite, ConnectionTrafficSecrets, ExtractedSecrets, SupportedCipherSuite,
-};
+use rustls::{AlertDescription, CipherSuite, ConnectionTrafficSecrets, SupportedCipherSuite};
 use zeroize::Zeroizing;
 
 use crate::opening::Opening;
 use crate::post_handshake::{KEY_UPDATE_MESSAGE, KeyUpdates, Refused};
+use crate::user13::Handed;
 
 /// Record types (RFC 8446 section 5.1).
 const ALERT: u8 = 21;
@@ -246,23 +245,24 @@ pub fn prepare(socket: BorrowedFd<'_>) -> io::Result<()> {
 
 impl KernelSession {
     /// Hands the keys of a finished handshake to `socket`, which was prepared.
-    pub(crate) fn install(
-        socket: BorrowedFd<'_>,
-        connection: KernelConnection<ServerConnectionData>,
-        secrets: &ExtractedSecrets,
-    ) -> io::Result<Self> {
+    pub(crate) fn install(socket: BorrowedFd<'_>, handed: Handed) -> io::Result<Self> {
+        let Handed {
+            connection,
+            send,
+            receive,
+            key_updates,
+        } = handed;
         let suite = connection.negotiated_cipher_suite();
         let records_max = suite
             .tls13()
             .map_or(0, |suite| suite.common.confidentiality_limit);
-        let records_sent = secrets.tx.0;
-        set_keys(socket, libc::TLS_TX, secrets.tx.0, &secrets.tx.1)?;
-        set_keys(socket, libc::TLS_RX, secrets.rx.0, &secrets.rx.1)?;
+        set_keys(socket, libc::TLS_TX, send.0, &send.1)?;
+        set_keys(socket, libc::TLS_RX, receive.0, &receive.1)?;
         Ok(Self {
             connection,
-            records_sent,
+            records_sent: send.0,
             records_max,
-            key_updates: KeyUpdates::default(),
+            key_updates,
             owes_key_update: false,
             ended: false,
             opening: Opening::new(Instant::now()),

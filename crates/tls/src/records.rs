@@ -81,27 +81,6 @@ pub(crate) fn process(
     }
 }
 
-/// Appends to `out` the answer to a KeyUpdate that was processed. rustls keeps it until it encrypts
-/// data, which it never does where the records are taken from it: the client would be left with the
-/// keys that it asked to be changed, and they were.
-///
-/// `input` is what [`process`] has left; it is looked at again, and the result is how many bytes of it
-/// are done with.
-pub(crate) fn answer_key_update(
-    connection: &mut UnbufferedServerConnection,
-    input: &mut [u8],
-    out: &mut Vec<u8>,
-) -> Result<usize, Error> {
-    let UnbufferedStatus { discard, state } = connection.process_tls_records(input);
-    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
-        // Fails since there is no room; what goes before the data is to be sent by then.
-        let _ = traffic.encrypt(&[0], &mut []);
-    }
-    let processed = process(connection, &mut input[discard..], &mut Vec::new(), out);
-    processed.state?;
-    Ok(discard + processed.used)
-}
-
 /// After an error the alert waits in rustls, perhaps behind part of a flight. No call may be made
 /// once they are taken: it would look at the record at fault again, and rustls answer it twice.
 fn take_alert(

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use rustls::Error;
 use rustls::server::UnbufferedServerConnection;
-use rustls::{Error, ProtocolVersion};
 
 use crate::opening::{Opening, SHORT_RECORD_BYTES, SHORT_RECORDS_MAX};
 use crate::protection;
@@ -59,19 +59,22 @@ enum Records {
 }
 
 impl UserSession {
-    /// Goes on from a finished handshake; `input` is the start of a record, if one was received.
-    pub(crate) fn new(
-        connection: UnbufferedServerConnection,
-        input: Vec<u8>,
-    ) -> Result<Self, Error> {
-        let records = match connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_3) => {
-                Records::Tls13(Box::new(user13::Session::new(connection, input)?))
-            }
-            _ => Records::Tls12(Box::new(user12::Session::new(connection, input))),
-        };
+    /// Goes on from a finished handshake of TLS 1.2; `input` is what rustls has left of what was
+    /// received.
+    pub(crate) fn tls12(connection: UnbufferedServerConnection, input: Vec<u8>) -> Self {
+        let session = user12::Session::new(connection, input);
+        Self::new(Records::Tls12(Box::new(session)))
+    }
+
+    /// Goes on from a finished handshake of TLS 1.3.
+    pub(crate) fn tls13(mut session: Box<user13::Session>) -> Self {
+        session.stay();
+        Self::new(Records::Tls13(session))
+    }
+
+    fn new(records: Records) -> Self {
         let opening = Opening::new(Instant::now());
-        Ok(Self { records, opening })
+        Self { records, opening }
     }
 
     /// Decrypts what was received, which is overwritten, and appends the data to `plaintext`. What

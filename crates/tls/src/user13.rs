@@ -7,10 +7,14 @@ use std::time::Instant;
 
 use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::{AlertDescription, Error, InvalidMessage};
+use rustls::{
+    AlertDescription, ConnectionTrafficSecrets, Error, InvalidMessage, SupportedCipherSuite,
+};
 
 use crate::post_handshake::{KEY_UPDATE_MESSAGE, KeyUpdates, Refused};
-use crate::protection::{ALERT, DATA, Flaw, HANDSHAKE, Key, OVERHEAD_BYTES, next_record};
+use crate::protection::{
+    ALERT, DATA, Flaw, HANDSHAKE, HEADER_BYTES, Key, OVERHEAD_BYTES, next_record,
+};
 use crate::user::{Incoming, RECORD_PLAINTEXT_BYTES_MAX, UserError};
 
 /// Alert levels (RFC 8446 section 6).
@@ -30,6 +34,21 @@ pub(crate) struct Session {
     /// The client asked for a KeyUpdate.
     owes_key_update: bool,
     phase: Phase,
+    /// What `send` and `receive` were made of, as long as the kernel may get them.
+    secrets: Option<Box<Secrets>>,
+}
+
+struct Secrets {
+    send: ConnectionTrafficSecrets,
+    receive: ConnectionTrafficSecrets,
+}
+
+/// A session's keys with the numbers of the next records, and what the next keys are made of.
+pub(crate) struct Handed {
+    pub(crate) connection: KernelConnection<ServerConnectionData>,
+    pub(crate) send: (u64, ConnectionTrafficSecrets),
+    pub(crate) receive: (u64, ConnectionTrafficSecrets),
+    pub(crate) key_updates: KeyUpdates,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,24 +64,76 @@ enum Phase {
 struct Broken(Option<AlertDescription>, Error);
 
 impl Session {
-    pub(crate) fn new(
-        connection: UnbufferedServerConnection,
-        mut input: Vec<u8>,
-    ) -> Result<Self, Error> {
+    /// Goes on from a finished handshake.
+    pub(crate) fn new(connection: UnbufferedServerConnection) -> Result<Self, Error> {
         let (secrets, connection) = connection.dangerous_into_kernel_connection()?;
         let suite = connection.negotiated_cipher_suite();
         let common = suite.tls13().map(|suite| &suite.common);
-        input.shrink_to_fit();
         Ok(Self {
             send: Key::new(secrets.tx.0, &secrets.tx.1)?,
             receive: Key::new(secrets.rx.0, &secrets.rx.1)?,
             records_max: common.map_or(0, |common| common.confidentiality_limit),
             connection,
-            input,
+            input: Vec::new(),
             key_updates: KeyUpdates::default(),
             owes_key_update: false,
             phase: Phase::Open,
+            secrets: Some(Box::new(Secrets {
+                send: secrets.tx.1,
+                receive: secrets.rx.1,
+            })),
         })
+    }
+
+    /// The session stays here: what only the kernel would need is forgotten.
+    pub(crate) fn stay(&mut self) {
+        self.secrets = None;
+    }
+
+    /// Gives all away, for the kernel; `None` if the session stays here, has ended, or has the start
+    /// of a record.
+    pub(crate) fn hand_over(self) -> Option<Handed> {
+        if self.phase != Phase::Open || self.missing() != 0 || self.owes_key_update {
+            return None;
+        }
+        let secrets = *self.secrets?;
+        Some(Handed {
+            connection: self.connection,
+            send: (self.send.sequence(), secrets.send),
+            receive: (self.receive.sequence(), secrets.receive),
+            key_updates: self.key_updates,
+        })
+    }
+
+    pub(crate) fn suite(&self) -> SupportedCipherSuite {
+        self.connection.negotiated_cipher_suite()
+    }
+
+    /// Whether the start of a message was received, and its rest was not.
+    pub(crate) fn is_within_message(&self) -> bool {
+        self.key_updates.end_of_message().is_err()
+    }
+
+    /// Bytes that lack of the record, or first of its header, that has begun; 0: none has.
+    pub(crate) fn missing(&self) -> usize {
+        match self.input.get(3..HEADER_BYTES) {
+            None if self.input.is_empty() => 0,
+            None => HEADER_BYTES - self.input.len(),
+            Some(length) => {
+                let payload = usize::from(u16::from_be_bytes([length[0], length[1]]));
+                (HEADER_BYTES + payload).saturating_sub(self.input.len())
+            }
+        }
+    }
+
+    /// Appends the KeyUpdate that the client asked for, if it did.
+    pub(crate) fn answer_key_update(&mut self, out: &mut Vec<u8>) -> Result<(), UserError> {
+        if self.owes_key_update && self.phase == Phase::Open {
+            let mut record = [0; KEY_UPDATE_MESSAGE.len() + OVERHEAD_BYTES];
+            let written = self.update_key(&mut record)?;
+            out.extend_from_slice(&record[..written]);
+        }
+        Ok(())
     }
 
     /// See [`UserSession::decrypt`](crate::UserSession::decrypt).
@@ -143,9 +214,12 @@ impl Session {
     }
 
     fn follow_key_update(&mut self, requested: bool) -> Result<(), Broken> {
-        let updated = self.connection.update_rx_secret();
-        let key = updated.and_then(|(sequence, secrets)| Key::new(sequence, &secrets));
-        self.receive = key.map_err(|error| Broken(Some(AlertDescription::InternalError), error))?;
+        let internal = |error| Broken(Some(AlertDescription::InternalError), error);
+        let (sequence, secrets) = self.connection.update_rx_secret().map_err(internal)?;
+        self.receive = Key::new(sequence, &secrets).map_err(internal)?;
+        if let Some(kept) = &mut self.secrets {
+            kept.receive = secrets;
+        }
         self.owes_key_update |= requested;
         Ok(())
     }
@@ -182,6 +256,9 @@ impl Session {
         let written = self.send.seal(HANDSHAKE, &KEY_UPDATE_MESSAGE, out)?;
         let (sequence, secrets) = self.connection.update_tx_secret()?;
         self.send = Key::new(sequence, &secrets)?;
+        if let Some(kept) = &mut self.secrets {
+            kept.send = secrets;
+        }
         self.owes_key_update = false;
         Ok(written)
     }
@@ -255,7 +332,7 @@ mod tests {
     use std::sync::Arc;
 
     use rcgen::generate_simple_self_signed;
-    use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
     use super::*;
     use crate::{Acceptor, CertificateFiles, Handshake, Progress, Settings};
@@ -303,10 +380,7 @@ mod tests {
             let progress = handshake.feed(&client_output(&mut client), &mut out);
             client_read(&mut client, &out);
             if progress.unwrap() == Progress::Finished {
-                return (
-                    Session::new(handshake.into_connection(), Vec::new()).unwrap(),
-                    client,
-                );
+                return (handshake.into_session(), client);
             }
         }
     }
