@@ -14,10 +14,13 @@ const LISTEN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
 /// Where the server says that its admin listener is.
 #[track_caller]
 pub(crate) fn admin(server: &Server) -> SocketAddr {
-    let log = server.log();
-    let (_, rest) = log
-        .split_once("admin on http://")
-        .expect("an admin listener");
+    let mut log = String::new();
+    eventually("the line of the admin listener", || {
+        log = server.log();
+        let rest = log.split_once("admin on http://");
+        rest.is_some_and(|(_, rest)| rest.contains('\n'))
+    });
+    let (_, rest) = log.split_once("admin on http://").expect("it is there");
     let end = rest.find(|char: char| char != '.' && char != ':' && !char.is_ascii_digit());
     rest[..end.unwrap_or(rest.len())]
         .parse()
@@ -116,7 +119,9 @@ fn clients_that_stall_hold_up_no_probe() {
         let status = &answer[9..];
         assert!(matches!(status, b"503" | b"408"), "{answer:?}");
     }
-    let warnings = server.log().matches("too many").count();
+    let warnings = || server.log().matches("too many").count();
+    eventually("a warning", || warnings() > 0);
+    let warnings = warnings();
     // One in ten seconds, not one for each of two thousand.
     assert!((1..100).contains(&warnings), "{warnings}");
     assert_eq!(server.get("/file").body, b"content");

@@ -300,6 +300,7 @@ fn a_vanished_root_is_logged_once() {
         assert_eq!(client.get("/file").status, 404);
         thread::sleep(Duration::from_millis(2));
     }
+    eventually("a line of it", || mentions() > silent);
     assert_eq!(mentions(), silent + 1, "{}", server.log());
     fs::rename(&away, tree.root()).unwrap();
     eventually("the root", || client.get("/file").status == 200);

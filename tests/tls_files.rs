@@ -67,7 +67,7 @@ fn clients_that_are_asked_for_certificates() {
             "client-auth = \"{mode}\"\nclient-ca = \"{}\"",
             authorities.display()
         );
-        let server = Launch::secure(&tree, "", &tls, &[&files]).start();
+        let mut server = Launch::secure(&tree, "", &tls, &[&files]).start();
         for (identity, served) in clients.into_iter().zip(served) {
             let config = authority.client_with(suites, identity);
             let mut client = Client::secure(server.address, &config);
@@ -77,6 +77,9 @@ fn clients_that_are_asked_for_certificates() {
                 .and_then(|()| client.response_or_refusal());
             assert_eq!(answer.is_some(), served, "{mode}");
         }
+        // Then the log is whole.
+        server.signal(Signal::TERM);
+        server.wait();
         let log = server.log();
         let lines: Vec<_> = log
             .lines()
