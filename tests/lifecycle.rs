@@ -431,7 +431,8 @@ fn a_stop_does_not_wait_for_files_that_hang() {
             let config = format!("graceful-timeout = \"{timeout}\"");
             server = Launch::run(&tree, &config, "directory-listing = true").start();
             remote.hold(question);
-            // More than are answered at a time, so some wait in the kernel and some in the file system.
+            // More than are answered at a time, so some wait in the kernel and some in the file
+            // system.
             let mut clients: Vec<_> = (0..10).map(|_| server.connect()).collect();
             for (number, client) in clients.iter_mut().enumerate() {
                 let size = ["small", "large"][number % 2];

@@ -1,4 +1,5 @@
-//! A standard error, or a standard output, that takes nothing: the server serves and stops all the same.
+//! A standard error, or a standard output, that takes nothing: the server serves and stops all the
+//! same.
 
 use std::fs::{self, File, OpenOptions, Permissions, set_permissions};
 use std::io::{ErrorKind, Read, Write};
@@ -61,7 +62,8 @@ fn tree() -> Tree {
     tree
 }
 
-/// A server of `tree` for which `redirection` stands at the end of the shell's line; `$0` is `path`.
+/// A server of `tree` for which `redirection` stands at the end of the shell's line; `$0` is
+/// `path`.
 fn redirected(tree: &Tree, redirection: &str, path: &str) -> Launch {
     let script = format!("exec \"$@\" {redirection}");
     Launch::serve_on("1", tree.root())

@@ -167,8 +167,8 @@ impl Client {
         Ok(())
     }
 
-    /// Says `response`, unless there is another one under way. What the socket does not take at once
-    /// is lost.
+    /// Says `response`, unless there is another one under way. What the socket does not take at
+    /// once is lost.
     fn refuse(&mut self, response: Vec<u8>) {
         if self.response.is_empty() {
             self.response = response;

@@ -58,11 +58,11 @@ impl fmt::Display for Address {
 
 /// Serves as `settings` say until a signal stops it, all shards on threads of their own.
 ///
-/// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let it serve on
-/// for the drain delay, then let responses finish within the graceful timeout; a second signal ends
-/// them at once. A shard that hangs in the kernel is left behind: then this returns while its thread
-/// still runs, and the caller is to end the process. HUP reads certificates again, which is done by
-/// itself as well when their files change.
+/// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let it serve
+/// on for the drain delay, then let responses finish within the graceful timeout; a second signal
+/// ends them at once. A shard that hangs in the kernel is left behind: then this returns while its
+/// thread still runs, and the caller is to end the process. HUP reads certificates again, which is
+/// done by itself as well when their files change.
 ///
 /// `log_lines_dropped` counts lines of the log that were lost, for `/metrics`.
 pub fn run(

@@ -64,8 +64,8 @@ pub(crate) fn forward(events: Sender<Event>) -> Result<Forwarding, Error> {
 }
 
 impl Forwarding {
-    /// Sends an [`Event::Stop`] for each TERM, INT and QUIT from now on. Before, they end the process:
-    /// the main thread may wait for a file system and would not see an event.
+    /// Sends an [`Event::Stop`] for each TERM, INT and QUIT from now on. Before, they end the
+    /// process: the main thread may wait for a file system and would not see an event.
     pub(crate) fn take_stops(&self) -> Result<(), Error> {
         [SIGTERM, SIGINT, SIGQUIT]
             .into_iter()

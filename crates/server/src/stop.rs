@@ -1,8 +1,9 @@
 //! How a stop goes on, from the first signal to the end of the process: a state machine without
 //! a clock.
 //!
-//! Serving, then draining (`server.drain-delay`), then stopping (`server.graceful-timeout`), then the
-//! end. Each has a time at which the next begins, and a signal begins a stop at once in any of them.
+//! Serving, then draining (`server.drain-delay`), then stopping (`server.graceful-timeout`), then
+//! the end. Each has a time at which the next begins, and a signal begins a stop at once in any of
+//! them.
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,7 @@ impl Stop {
         self.ends
     }
 
-    /// A signal to stop. One that nobody can have been sent to (`is_ready` is false) does not drain.
+    /// A signal to stop. A server that is not ready yet has nothing to drain.
     pub(crate) fn signal(&mut self, now: Instant, is_ready: bool) -> Step {
         match self.phase {
             Phase::Serving if is_ready && !self.drain_delay.is_zero() => {

@@ -83,8 +83,8 @@ fn time_left(certificate: &Certificate) -> Duration {
     left.unwrap_or_default()
 }
 
-/// Certificates that may be renewed, in a thread of its own: the file system that they are on may not
-/// answer. None where no listener speaks TLS.
+/// Certificates that may be renewed, in a thread of its own: the file system that they are on may
+/// not answer. None where no listener speaks TLS.
 pub(crate) struct Renewal(Option<SyncSender<()>>);
 
 impl Renewal {

@@ -82,8 +82,8 @@ impl LineQueue {
         let _ = self.progress.wait_timeout_while(state, wait, waits);
     }
 
-    /// Writes to `out` what is queued, for ever. `tell_dropped` is called with the number of lines that
-    /// were dropped since it was called before, when writing works again; it may push a line.
+    /// Writes to `out` what is queued, for ever. `tell_dropped` is called with the number of lines
+    /// that were dropped since it was called before, when writing works again; it may push a line.
     pub(crate) fn write_to(&self, mut out: impl Write, tell_dropped: impl Fn(u64)) {
         let mut told = 0;
         loop {

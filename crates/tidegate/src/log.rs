@@ -1,7 +1,7 @@
 //! Logs: to standard error, chosen by `RUST_LOG`.
 //!
-//! Nothing here waits for standard error: lines go through a [`LineQueue`], and so do the messages of
-//! panics and the error that ends the process, once [`start`] was called.
+//! Nothing here waits for standard error: lines go through a [`LineQueue`], and so do the messages
+//! of panics and the error that ends the process, once [`start`] was called.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
