@@ -60,6 +60,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod blocking;
 mod buffers;
 mod core;
 mod driver;
@@ -74,6 +75,7 @@ mod queue;
 mod ring;
 mod slot;
 
+pub use blocking::run_blocking;
 pub use buffers::RecvBuf;
 pub use error::Error;
 pub use fd::Fd;

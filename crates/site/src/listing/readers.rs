@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use glommio::sync::Semaphore;
+use tidegate_uring::run_blocking;
 
 use crate::cache::Key;
 use crate::error::Error;
@@ -146,8 +147,7 @@ async fn run(
     };
     let abandoned = Abandoned::default();
     let cancelled = Arc::clone(&abandoned.0);
-    let entries = glommio::executor().spawn_blocking(move || reading.run(&cancelled));
-    Ok(entries.await?)
+    Ok(run_blocking(move || reading.run(&cancelled)).await??)
 }
 
 fn owned(fd: &impl AsFd) -> io::Result<OwnedFd> {
