@@ -249,3 +249,18 @@ fn what_a_kill_leaves_is_hidden_and_goes_with_the_next_run() {
     assert_eq!(last.as_deref(), Some(expected));
     assert_eq!(drafts(&tree.root()), 0);
 }
+
+#[test]
+fn more_threads_than_any_host_has_cores_are_refused() {
+    let tree = Tree::with("page.html", &text(4096));
+    for jobs in ["0", "1025", "99999999", "many"] {
+        let output = compress(&tree.root(), &["--jobs", jobs]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(message.contains("from 1 to 1024"), "{message}");
+    }
+    assert_eq!(variants(&tree.root()), Vec::<PathBuf>::new());
+    let output = compress(&tree.root(), &["--jobs", "1024"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(variants(&tree.root()).len(), 3);
+}

@@ -19,7 +19,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The system has no threads to give.
-    #[error("cannot start threads")]
+    #[error(
+        "cannot start threads (use fewer jobs, or raise pids.max of the cgroup or RLIMIT_NPROC)"
+    )]
     Threads(#[source] ThreadPoolBuildError),
 }
 

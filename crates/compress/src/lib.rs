@@ -36,7 +36,7 @@ use std::path::Path;
 use rayon::ThreadPoolBuilder;
 
 pub use error::{Action, Error, FileError};
-pub use options::{Level, Options};
+pub use options::{JOBS_MAX, Level, Options};
 pub use summary::{Skipped, Summary, Tally};
 pub use tidegate_http::Coding;
 
@@ -71,7 +71,7 @@ pub fn compress(
     observer: &dyn Observer,
 ) -> Result<Summary, Error> {
     let root = Root::open(directory)?;
-    let pool = ThreadPoolBuilder::new().num_threads(options.jobs.get());
+    let pool = ThreadPoolBuilder::new().num_threads(options.jobs.get().min(JOBS_MAX));
     let pool = pool.build().map_err(Error::Threads)?;
     let run = Run::new(&root, options, observer);
     Ok(pool.install(|| run.summary()))

@@ -5,6 +5,10 @@ use std::thread;
 
 use tidegate_http::Coding;
 
+/// The most threads that work: more than any host has cores, and few enough to be started in a
+/// moment.
+pub const JOBS_MAX: usize = 1024;
+
 /// How hard to try.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
@@ -22,7 +26,7 @@ pub struct Options {
     pub codings: Vec<Coding>,
     /// How hard to try.
     pub level: Level,
-    /// Threads that work.
+    /// Threads that work, [`JOBS_MAX`] at the most.
     pub jobs: NonZeroUsize,
     /// Files of fewer bytes get no variants: they fit into a packet or two as they are. One that is there
     /// and stale is made again nevertheless, for the server would send it.
@@ -39,10 +43,15 @@ impl Default for Options {
         Self {
             codings: Coding::ALL.to_vec(),
             level: Level::default(),
-            jobs: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            jobs: available_jobs(),
             size_min: 256,
             force: false,
             dry_run: false,
         }
     }
+}
+
+fn available_jobs() -> NonZeroUsize {
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    NonZeroUsize::new(JOBS_MAX).map_or(cores, |most| cores.min(most))
 }

@@ -17,7 +17,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Args, ValueEnum};
 use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use tidegate_compress::{Coding, FileError, Level, Observer, Options, Skipped, Summary};
+use tidegate_compress::{Coding, FileError, JOBS_MAX, Level, Observer, Options, Skipped, Summary};
 
 use crate::{chain, print};
 
@@ -68,8 +68,8 @@ pub(crate) struct CompressArgs {
     /// How hard to try
     #[arg(long, value_name = "LEVEL", default_value = "best")]
     level: Preset,
-    /// Threads that compress [default: one for each core]
-    #[arg(long, value_name = "N")]
+    /// Threads that compress, 1024 at the most [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = jobs)]
     jobs: Option<NonZeroUsize>,
     /// Leave out files of fewer bytes
     #[arg(long, value_name = "BYTES", default_value_t = Options::default().size_min)]
@@ -195,6 +195,12 @@ fn ignored_signals(status: &str) -> u64 {
     let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.unwrap_or_default()
+}
+
+fn jobs(text: &str) -> Result<NonZeroUsize, String> {
+    let jobs = text.parse::<NonZeroUsize>().ok();
+    jobs.filter(|jobs| jobs.get() <= JOBS_MAX)
+        .ok_or_else(|| format!("not a count from 1 to {JOBS_MAX}"))
 }
 
 fn coding_parser() -> ValueParser {
