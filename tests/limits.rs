@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Launch, Server, Tree, WATCHDOG, eventually, get, noise};
+use rustix::process::Signal;
+
+use crate::support::{Client, Launch, Server, Tree, WATCHDOG, eventually, get, noise, release};
 
 /// More than the sockets between server and client hold.
 const LENGTH: usize = 16 * 1024 * 1024;
@@ -297,4 +299,48 @@ fn at_the_same_time(server: &Server, count: usize, content: &[u8]) {
             assert!(client.body(piece.len()) == piece);
         }
     }
+}
+
+/// Clients that ask for `/large` again and again, for as long as the sockets take it, and read nothing. The
+/// server finds all of that at once, and has begun to answer each of them at the end.
+fn ask_on_and_on(server: &Server, clients: u64) -> Vec<TcpStream> {
+    let requests = get("/large").repeat(4000);
+    server.signal(Signal::STOP);
+    let streams = (0..clients).map(|_| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut unsent = requests.as_bytes();
+        while let Ok(count @ 1..) = stream.write(unsent) {
+            unsent = &unsent[count..];
+        }
+        stream
+    });
+    let streams: Vec<TcpStream> = streams.collect();
+    server.signal(Signal::CONT);
+    for stream in &streams {
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(WATCHDOG)).unwrap();
+        assert_eq!(stream.peek(&mut [0]).unwrap(), 1, "it is being answered");
+    }
+    streams
+}
+
+#[test]
+fn what_clients_send_that_read_nothing_takes_little_memory() {
+    const CLIENTS: u64 = 100;
+    /// A connection, its transfer, and two or three buffers of 4 KiB: twice that.
+    const EACH_KIB_MAX: u64 = 24;
+    if release() < (6, 17) {
+        return println!("skipped: this kernel cannot limit what is received in one go");
+    }
+    let tree = Tree::with("large", &noise(LENGTH, 1));
+    let server = Server::serve(&tree);
+    drop(ask_on_and_on(&server, 1));
+    let before = server.memory_peak_kib();
+    let clients = ask_on_and_on(&server, CLIENTS);
+    let each = (server.memory_peak_kib() - before) / CLIENTS;
+    println!("{each} KiB for each client");
+    assert!(each <= EACH_KIB_MAX, "{each} KiB for each client");
+    drop(clients);
+    server.stop();
 }

@@ -209,6 +209,11 @@ impl Buffers {
         woken.into_iter().for_each(Waker::wake);
     }
 
+    /// Bytes of each buffer.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
+    }
+
     pub(crate) fn bytes(&self, id: u16, len: usize) -> &[u8] {
         assert!(id < self.capacity && len <= self.buffer_bytes);
         // SAFETY: inside the mapping by the assertion, which is zero-filled from the start; the

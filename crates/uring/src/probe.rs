@@ -1,6 +1,8 @@
 //! What this host's io_uring can do, asked once, before the first executor is made.
 
 use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 
 use io_uring::{IoUring, Probe, opcode};
 use rustix::process::{Resource, getrlimit};
@@ -8,6 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::buffers::Buffers;
 use crate::error::Error;
 use crate::locked::{explain_enomem, queue_bytes};
+use crate::op::recv::recv_multi;
 use crate::ring::setup;
 
 /// What glommio 0.9 asks RLIMIT_MEMLOCK for before it makes an executor.
@@ -24,6 +27,9 @@ const PROBE: (u32, u32) = (8, 16);
 pub struct Abilities {
     /// `IORING_OP_PIPE` (Linux 6.16); without it [`Ring::pipe`](crate::Ring::pipe) calls pipe2(2).
     pub pipe: bool,
+    /// Multishot recv that ends after a number of bytes (Linux 6.17); without it the kernel fills
+    /// up to 33 buffers in one go, whether anybody reads them or not.
+    pub recv_limit: bool,
 }
 
 /// Asks the kernel for all that a [`Ring`](crate::Ring) needs.
@@ -32,8 +38,8 @@ pub struct Abilities {
 /// io_uring is missing.
 pub fn probe() -> Result<Abilities, Error> {
     check_locked_memory()?;
-    let ring = setup(PROBE.0, PROBE.1).map_err(explain_setup)?;
-    check_buffers(&ring)?;
+    let mut ring = setup(PROBE.0, PROBE.1).map_err(explain_setup)?;
+    let recv_limit = check_buffers(&mut ring)?;
     let mut supported = Probe::new();
     ring.submitter()
         .register_probe(&mut supported)
@@ -45,6 +51,7 @@ pub fn probe() -> Result<Abilities, Error> {
         Some((_, missing)) => Err(too_old(missing)),
         None => Ok(Abilities {
             pipe: supported.is_supported(opcode::Pipe::CODE),
+            recv_limit,
         }),
     }
 }
@@ -76,7 +83,8 @@ fn check_locked_memory() -> Result<(), Error> {
     }
 }
 
-fn check_buffers(ring: &IoUring) -> Result<(), Error> {
+/// Whether a multishot recv into provided buffers, which must be possible, can be limited.
+fn check_buffers(ring: &mut IoUring) -> Result<bool, Error> {
     let buffers = Buffers::new(8, 512).map_err(Error::setup("mmap"))?;
     let (address, entries) = buffers.registration();
     // SAFETY: the memory is a mapping of that many entries, unregistered below before it goes.
@@ -85,9 +93,24 @@ fn check_buffers(ring: &IoUring) -> Result<(), Error> {
             .register_buf_ring_with_flags(address, entries, Buffers::GROUP, 0)
     };
     registered.map_err(|_| too_old("a ring of provided buffers"))?;
+    let recv_limit = can_limit_recv(ring).map_err(Error::setup("recv on io_uring"))?;
     ring.submitter()
         .unregister_buf_ring(Buffers::GROUP)
-        .map_err(Error::setup("io_uring_register(UNREGISTER_PBUF_RING)"))
+        .map_err(Error::setup("io_uring_register(UNREGISTER_PBUF_RING)"))?;
+    Ok(recv_limit)
+}
+
+/// Tries it on a socket at its end, at which each recv completes at once: a kernel that does not
+/// know the limit says EINVAL.
+fn can_limit_recv(ring: &mut IoUring) -> io::Result<bool> {
+    let (socket, peer) = UnixStream::pair()?;
+    drop(peer);
+    let entry = recv_multi(socket.as_raw_fd(), Some(1));
+    // SAFETY: the entry holds no address, and the socket and the buffers live until it completed.
+    unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
+    ring.submit_and_wait(1)?;
+    let completion = ring.completion().next();
+    Ok(completion.is_some_and(|completion| completion.result() >= 0))
 }
 
 /// Turns what `io_uring_setup(2)` answered into a cause and a remedy.

@@ -16,7 +16,7 @@ use rustix::net::sockopt::set_socket_linger;
 use support::{
     arm, pattern, read_all, ring, ring_with_buffers, run, settle, socket_pair, tcp_pair, until,
 };
-use tidegate_uring::{Fd, Received, Ring};
+use tidegate_uring::{Fd, Received, Ring, probe};
 
 /// Bytes that each peer sends where several do.
 const SENT: usize = 200_000;
@@ -67,7 +67,7 @@ fn few_buffers_serve_several_sockets_beside_a_stalled_one() {
 #[test]
 fn buffers_of_an_unread_queue_are_spilled_for_others() {
     run(async {
-        let ring = ring_with_buffers(8, 64);
+        let ring = ring_with_buffers(2, 64);
         let (unread, mut unread_peer) = socket_pair();
         let mut unread_recv = ring.recv(&unread);
         arm(&mut unread_recv).await;
@@ -82,6 +82,30 @@ fn buffers_of_an_unread_queue_are_spilled_for_others() {
         let mut all = first.to_vec();
         all.extend(read_all(&mut unread_recv, 7 * 64).await);
         assert_eq!(all, pattern(1, 8 * 64));
+    });
+}
+
+#[test]
+fn what_nobody_reads_stays_in_the_socket() {
+    const SENT: usize = 128 * 1024;
+    if !probe().unwrap().recv_limit {
+        return println!("skipped: this kernel cannot limit what is received in one go");
+    }
+    run(async {
+        let ring = ring_with_buffers(64, 4096);
+        let (socket, mut peer) = socket_pair();
+        let mut recv = ring.recv(&socket);
+        arm(&mut recv).await;
+        // In pieces, and all at once.
+        for piece in [&[1; 10][..], &[2; 10], &pattern(3, SENT)] {
+            peer.write_all(piece).unwrap();
+            settle(&ring).await;
+        }
+        let left = rustix::io::ioctl_fionread(&socket).unwrap() as usize;
+        assert!(left >= SENT - 2 * 4096, "{left} of {SENT} bytes are left");
+        let all = read_all(&mut recv, 20 + SENT).await;
+        let expected = [vec![1; 10], vec![2; 10], pattern(3, SENT)].concat();
+        assert!(all == expected);
     });
 }
 

@@ -3,8 +3,10 @@
 use std::future::poll_fn;
 use std::io;
 use std::ops::Deref;
+use std::os::fd::RawFd;
 use std::task::{Context, Poll};
 
+use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
 
 use crate::buffers::{Buffers, RecvBuf};
@@ -17,7 +19,7 @@ use crate::slot::{Completion, Item, Yields};
 /// What a socket receives, as it comes.
 ///
 /// While nothing comes it holds no buffer. A peer that sends while nobody reads fills a handful
-/// of buffers, then the op is paused until they are read; if others need those buffers meanwhile
+/// of buffers (before Linux 6.17 up to 33), then the op is paused until they are read; if others need those buffers meanwhile
 /// the bytes are moved out of them. So no peer can take the buffers from the rest.
 ///
 /// Dropped: the op is cancelled and bytes that came and were not taken are lost.
@@ -45,6 +47,11 @@ impl Deref for Received {
         }
     }
 }
+
+/// Buffers that one submission fills, where the kernel counts them. Few, as all of them may come
+/// before anybody sees that nobody reads them; and a client whose requests are many and small
+/// costs one submission more for each 8 KiB of them.
+const LIMIT_BUFFERS: usize = 2;
 
 impl Ring {
     /// Receives from `socket` until the stream is dropped.
@@ -106,8 +113,27 @@ impl Recv {
 }
 
 fn arm(ring: &Ring, socket: &Fd) -> Multishot {
-    let entry = opcode::RecvMulti::new(types::Fd(socket.raw()), Buffers::GROUP).build();
+    let bytes_max = LIMIT_BUFFERS * ring.shared.buffers.buffer_bytes();
+    let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
+    let limit = ring.shared.abilities.recv_limit.then_some(bytes_max);
+    let entry = recv_multi(socket.raw(), limit);
     // SAFETY: the entry holds no address: the kernel picks provided buffers, which live as long
     // as the ring; the socket is held.
     unsafe { Multishot::submit(ring, entry, Held::new(socket, Memory::None), Yields::Buffer) }
 }
+
+/// A multishot recv from `socket` into provided buffers, which ends after `bytes_max` bytes.
+pub(crate) fn recv_multi(socket: RawFd, bytes_max: Option<u32>) -> Entry {
+    let mut entry = opcode::RecvMulti::new(types::Fd(socket), Buffers::GROUP).build();
+    if let Some(bytes_max) = bytes_max {
+        // SAFETY: an entry is the kernel's `struct io_uring_sqe` (`repr(C)`, 64 bytes), which has
+        // its `optlen`, a u32, at byte 44.
+        unsafe { (&raw mut entry).cast::<u32>().add(OPTLEN).write(bytes_max) };
+    }
+    entry
+}
+
+/// Where `optlen` of an entry is, in words of 32 bits. The crate `io-uring` does not know it yet.
+const OPTLEN: usize = 44 / size_of::<u32>();
+
+const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() >= align_of::<u32>());
