@@ -34,6 +34,7 @@ mod sites;
 mod steering;
 mod support;
 mod symlinks;
+mod threads;
 mod tls;
 mod tls_files;
 mod tls_handshakes;

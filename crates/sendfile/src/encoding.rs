@@ -11,6 +11,7 @@ use tidegate_uring::{Fd, Ring};
 use crate::Options;
 use crate::ahead::FIRST_BYTES;
 use crate::behind::Behind;
+use crate::by_thread::{self, lacks_worker};
 use crate::error::ErrorKind;
 use crate::outlet::Outlet;
 use crate::pool::Pool;
@@ -152,9 +153,15 @@ impl<'a, E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Encoding<'a, E> {
         if let Some(behind) = &mut self.behind {
             behind.absent(since);
         }
-        let (count, plain) = read.await;
+        let plain = match read.await {
+            (Err(error), _) if lacks_worker(&error) => {
+                Box::pin(by_thread::read(file, &wanted)).await
+            }
+            (count, plain) => count.map(|_| plain),
+        };
         drop(permit);
-        if count.map_err(ErrorKind::File)? == 0 {
+        let plain = plain.map_err(ErrorKind::File)?;
+        if plain.is_empty() {
             return Err(ErrorKind::Truncated);
         }
         self.pool().count_cold();

@@ -78,6 +78,7 @@ mod ahead;
 mod behind;
 mod budget;
 mod buffers;
+mod by_thread;
 mod cork;
 mod encoding;
 mod error;

@@ -9,6 +9,8 @@ use rustix::pipe::{SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, splice};
 use tidegate_uring::splice::Splice;
 use tidegate_uring::{Fd, Op, Ring};
 
+use crate::by_thread;
+
 /// Both ends of a pipe.
 #[derive(Debug)]
 pub(crate) struct Pipe {
@@ -65,6 +67,11 @@ impl Pipe {
             length(range) as u32,
             SpliceFlags::MOVE,
         )
+    }
+
+    /// [`Pipe::fill`] on the executor's blocking thread, where the ring has no worker.
+    pub(crate) async fn fill_by_thread(&self, file: &Fd, range: &Range<u64>) -> io::Result<usize> {
+        by_thread::splice_to(file, range, &self.writer).await
     }
 
     /// Moves up to `len` bytes into a socket that carries `O_NONBLOCK`. `more`: other bytes follow

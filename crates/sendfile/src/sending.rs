@@ -11,6 +11,7 @@ use tidegate_uring::{Fd, Ring};
 use crate::Options;
 use crate::ahead::FIRST_BYTES;
 use crate::behind::Behind;
+use crate::by_thread::lacks_worker;
 use crate::error::ErrorKind;
 use crate::outlet::Outlet;
 use crate::permits::Permit;
@@ -138,7 +139,14 @@ impl<'a> Sending<'a> {
         if let Some(behind) = &mut self.behind {
             behind.absent(since);
         }
-        let count = splice.await.map_err(ErrorKind::File)?;
+        let count = match splice.await {
+            Err(error) if lacks_worker(&error) => {
+                // Boxed, as it is rare: a transfer has no room for it.
+                Box::pin(lease.pipe().fill_by_thread(self.source.file(), &chunk)).await
+            }
+            count => count,
+        };
+        let count = count.map_err(ErrorKind::File)?;
         drop(permit);
         self.filled(count)?;
         self.pool().count_cold();

@@ -184,6 +184,13 @@ fn spawn(seed: Seed, control: OwnedFd, events: Sender<Event>) -> Result<(), Erro
 
 fn execute(seed: Seed, control: OwnedFd, events: &Sender<Event>) -> Result<(), Error> {
     let shard = seed.number;
+    // glommio panics where it cannot start its blocking thread.
+    let thread = std::thread::Builder::new().spawn(|| {});
+    thread.map(drop).map_err(|source| Error::Shard {
+        shard,
+        operation: "start the thread that reads directories",
+        source: source.into(),
+    })?;
     // Pinned below and not by glommio, which looks the core up in /sys; that may be hidden.
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .name(&format!("shard-{shard}"))

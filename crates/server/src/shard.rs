@@ -166,6 +166,8 @@ impl Shard {
             ..ring_config(&settings, queues)
         })
         .map_err(fault(number, "set up its io_uring"))?;
+        let workers = ring.start_workers().await;
+        workers.map_err(fault(number, "start the workers of its io_uring"))?;
         let pipes = Pool::new(&ring, pool_config(&settings, share, shards))
             .await
             .map_err(fault(number, "make a pipe"))?;

@@ -15,7 +15,7 @@ pub enum Error {
     /// It is there, and the server may not read it.
     #[error("not readable by this server")]
     Forbidden,
-    /// The process is out of file descriptors or memory for now.
+    /// The process is out of file descriptors, memory or threads for now.
     #[error("out of resources: {0}")]
     Busy(io::Error),
     /// The disk or file system failed.
@@ -62,7 +62,8 @@ impl From<io::Error> for Error {
                 | Errno::INVAL,
             ) => Self::NotFound,
             Some(Errno::ACCESS | Errno::PERM) => Self::Forbidden,
-            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Self::Busy(error),
+            // CANCELED: nobody cancels a look-up but who drops it; the kernel has no worker for it.
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::CANCELED) => Self::Busy(error),
             _ => Self::Failed(error),
         }
     }

@@ -49,6 +49,11 @@ pub enum Error {
         /// What was looked for.
         missing: &'static str,
     },
+    /// The kernel has no thread to give to ops that block.
+    #[error(
+        "the kernel cannot start a worker thread for io_uring: raise the limit of threads: pids.max of the cgroup (TasksMax=, --pids-limit) or RLIMIT_NPROC (`ulimit -u`, LimitNPROC=)"
+    )]
+    NoWorker,
     /// Setting a part of the ring up failed for another reason.
     #[error("{operation}: {source}")]
     Setup {

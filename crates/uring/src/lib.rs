@@ -74,6 +74,7 @@ mod probe;
 mod queue;
 mod ring;
 mod slot;
+mod workers;
 
 pub use blocking::run_blocking;
 pub use buffers::RecvBuf;

@@ -1,0 +1,54 @@
+//! Reading on the executor's blocking thread, where the kernel has no worker for it.
+//!
+//! A worker that is needed and cannot be started (`pids.max`, `RLIMIT_NPROC`) shows as an op that
+//! was cancelled, though nobody did. The blocking thread is there from the start.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::{Errno, pread, retry_on_intr};
+use rustix::pipe::{SpliceFlags, splice};
+use tidegate_uring::{Fd, run_blocking};
+
+/// Whether an op failed because there is no worker for it.
+pub(crate) fn lacks_worker(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::CANCELED)
+}
+
+/// Splices `range` of `file`, or its first part, into the pipe of `writer`: how many bytes.
+///
+/// Dropped: the pipe may still get bytes.
+pub(crate) async fn splice_to(file: &Fd, range: &Range<u64>, writer: &Fd) -> io::Result<usize> {
+    let (file, writer) = (owned(file)?, owned(writer)?);
+    let (mut offset, len) = (range.start, (range.end - range.start) as usize);
+    let work = move || {
+        retry_on_intr(|| {
+            splice(
+                &file,
+                Some(&mut offset),
+                &writer,
+                None,
+                len,
+                SpliceFlags::MOVE,
+            )
+        })
+    };
+    Ok(run_blocking(work).await??)
+}
+
+/// Reads `range` of `file`, or its first part.
+pub(crate) async fn read(file: &Fd, range: &Range<u64>) -> io::Result<Vec<u8>> {
+    let file = owned(file)?;
+    let (offset, mut buffer) = (range.start, vec![0; (range.end - range.start) as usize]);
+    let work = move || {
+        let count = retry_on_intr(|| pread(&file, &mut buffer[..], offset))?;
+        buffer.truncate(count);
+        Ok::<_, Errno>(buffer)
+    };
+    Ok(run_blocking(work).await??)
+}
+
+fn owned(fd: &Fd) -> io::Result<OwnedFd> {
+    fd.as_fd().try_clone_to_owned()
+}
