@@ -2,17 +2,22 @@
 
 use std::fs::File;
 use std::process::Command;
+use std::time::SystemTime;
 
 use rustix::fs::{Advice, fadvise, fsync};
+use rustix::process::{Resource, getrlimit};
 
-use crate::support::{Launch, Server, Tree, get, installed, is_root, noise};
+use crate::support::{Launch, Server, Tree, eventually, get, installed, is_root, noise};
 
 const LEN: usize = 3_000_000;
 
-/// From here on the kernel refuses each further thread to `server`, which runs as nobody.
-fn forbid_threads(server: &Server) {
+/// How many threads the user of `server`, which runs as nobody, may have from here on for it to start one
+/// more.
+fn limit_threads(server: &Server, limit: &str) {
     let id = server.id().to_string();
-    let mut line = vec!["prlimit", "--pid", &id, "--nproc=1"];
+    // The soft limit: it can be raised again.
+    let limit = format!("--nproc={limit}:");
+    let mut line = vec!["prlimit", "--pid", &id, &limit];
     if is_root() {
         let nobody = [
             "setpriv",
@@ -42,7 +47,7 @@ fn files_are_looked_up_and_read_from_the_disk_at_the_limit_of_threads() {
         fadvise(&file, 0, None, Advice::DontNeed).unwrap();
     }
     let server = Launch::serve(tree.root()).unprivileged(&tree).start();
-    forbid_threads(&server);
+    limit_threads(&server, "1");
     let mut clients = names.map(|_| server.connect());
     for (client, name) in clients.iter_mut().zip(names) {
         client.send(get(&format!("/{name}")));
@@ -54,5 +59,23 @@ fn files_are_looked_up_and_read_from_the_disk_at_the_limit_of_threads() {
     }
     assert_eq!(server.get("/small").body, b"here");
     assert_eq!(server.get("/nothing").status, 404);
+    server.stop();
+}
+
+#[test]
+fn large_files_are_hashed_once_there_is_a_thread_for_it() {
+    if !installed("prlimit") || !installed("setpriv") {
+        return;
+    }
+    let tree = Tree::with("large", &noise(LEN, 1));
+    tree.modified("large", SystemTime::UNIX_EPOCH);
+    let server = Launch::serve(tree.root()).unprivileged(&tree).start();
+    limit_threads(&server, "1");
+    let response = server.get("/large");
+    assert_eq!((response.status, response.header("etag")), (200, None));
+    let maximum = getrlimit(Resource::Nproc).maximum;
+    let unlimited = maximum.map_or("unlimited".to_owned(), |maximum| maximum.to_string());
+    limit_threads(&server, &unlimited);
+    eventually("an ETag", || server.get("/large").has("etag"));
     server.stop();
 }

@@ -14,14 +14,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 
 use quick_cache::unsync;
 use rustix::fs::{AtFlags, statx};
 use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, gettid, sched_setaffinity};
-use tidegate_uring::Fd;
+use tidegate_uring::{Fd, catch_panic};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::file::Identity;
@@ -53,6 +53,9 @@ struct Job {
     file: OwnedFd,
 }
 
+/// That there is no thread is told once; each file that wants one tries again.
+static WARNED: Once = Once::new();
+
 static TAGS: LazyLock<Mutex<Tags>> = LazyLock::new(|| {
     Mutex::new(Tags {
         known: unsync::Cache::new(KNOWN_MAX),
@@ -83,7 +86,11 @@ pub(crate) fn is_waiting(identity: &Identity) -> bool {
 
 impl Tags {
     fn ask(&mut self, identity: &Identity, file: &Fd) {
-        let Some(jobs) = &self.jobs else { return };
+        // Not to be had at the start, it may be now.
+        let Some(jobs) = self.jobs.take().or_else(start) else {
+            return;
+        };
+        let jobs = self.jobs.insert(jobs);
         if self.waiting.len() >= WAITING_MAX || self.waiting.contains(identity) {
             return;
         }
@@ -112,7 +119,9 @@ fn start() -> Option<SyncSender<Job>> {
     match thread.spawn(move || work(&receiver)) {
         Ok(_) => Some(sender),
         Err(error) => {
-            tracing::warn!(%error, "no thread to hash files: those without a modification time get no ETag");
+            WARNED.call_once(|| {
+                tracing::warn!(%error, "no thread to hash files: those without a modification time get no ETag");
+            });
             None
         }
     }
@@ -121,7 +130,8 @@ fn start() -> Option<SyncSender<Job>> {
 fn work(jobs: &Receiver<Job>) {
     step_aside();
     while let Ok(job) = jobs.recv() {
-        let hash = hash(&job);
+        // A panic is of this file alone: the thread goes on.
+        let hash = catch_panic(|| hash(&job)).flatten();
         let mut tags = tags();
         tags.waiting.remove(&job.identity);
         match hash {

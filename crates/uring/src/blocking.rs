@@ -27,10 +27,24 @@ where
     let place = Arc::clone(&output);
     #[expect(clippy::disallowed_methods, reason = "the one place that may")]
     let worked = glommio::executor().spawn_blocking(move || {
-        let worked = catch_unwind(AssertUnwindSafe(work)).ok();
-        *place.lock().unwrap_or_else(PoisonError::into_inner) = worked;
+        let worked = catch_panic(work);
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(worked);
     });
     worked.await;
     let output = output.lock().unwrap_or_else(PoisonError::into_inner).take();
-    output.ok_or_else(|| io::Error::other("work on the blocking thread panicked"))
+    output.unwrap_or_else(|| Err(panicked()))
+}
+
+/// The output of `work`, which others on the same thread outlive.
+///
+/// # Errors
+///
+/// Where `work` panicked. The panic itself was told by the panic hook.
+pub fn catch_panic<T>(work: impl FnOnce() -> T) -> io::Result<T> {
+    // What it was in the midst of is its own, and is dropped.
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| panicked())
+}
+
+fn panicked() -> io::Error {
+    io::Error::other("the work panicked")
 }

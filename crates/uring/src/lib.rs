@@ -76,7 +76,7 @@ mod ring;
 mod slot;
 mod workers;
 
-pub use blocking::run_blocking;
+pub use blocking::{catch_panic, run_blocking};
 pub use buffers::RecvBuf;
 pub use error::Error;
 pub use fd::Fd;
