@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Client, Launch, Server, Tree, eventually, get, noise, request_with};
+use crate::support::{
+    Client, Launch, Server, Tree, eventually, get, installed, mounts, noise, request_with,
+};
 
 const SHORT: &str = "[cache]\nvalid = \"20ms\"";
 
@@ -138,6 +140,47 @@ fn variants_come_and_go() {
             .status
             == 404
     });
+}
+
+/// ext4 with inodes of 128 bytes, which have no room for more than whole seconds.
+#[test]
+fn a_change_within_one_second_shows_where_times_are_in_seconds() {
+    let tree = Tree::new();
+    let image = tree.base().join("image");
+    let script = format!(
+        "truncate -s 16m {image}; mkfs.ext4 -q -F -I 128 {image} >&2; mount -o loop {image} {root}",
+        image = image.display(),
+        root = tree.root().display()
+    );
+    if !installed("mkfs.ext4") || !mounts(&script) {
+        return;
+    }
+    let server = Launch::run(&tree, SHORT, "").mounted(&script).start();
+    for (number, size) in [10, 10_000, 100_000, 3_000_000].into_iter().enumerate() {
+        // On a busy machine a second may pass between the two.
+        let mut names = (0..100).map(|attempt| format!("{number}-{attempt}"));
+        let (name, known) = names
+            .find_map(|name| {
+                let path = server.sees(&tree.path(&name));
+                fs::write(&path, noise(size, 1)).unwrap();
+                let first = fs::metadata(&path).unwrap().modified().unwrap();
+                // Longer than a tick of the kernel's clock.
+                thread::sleep(Duration::from_millis(50));
+                let known = server.get(&format!("/{name}"));
+                assert!(known.body == noise(size, 1), "{size}");
+                fs::write(&path, noise(size, 2)).unwrap();
+                let second = fs::metadata(&path).unwrap().modified().unwrap();
+                (first == second).then_some((name, known))
+            })
+            .expect("two changes within a second");
+        // What is sent from the file itself shows at once, and its tag when it is looked at again.
+        eventually(&format!("the second of {size} bytes, with its tag"), || {
+            let now = server.get(&format!("/{name}"));
+            now.has("etag")
+                && now.header("etag") != known.header("etag")
+                && now.body == noise(size, 2)
+        });
+    }
 }
 
 /// Each round is one look that all share, whoever comes first.

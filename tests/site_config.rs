@@ -16,6 +16,7 @@ const TABLE: &[(&str, usize, &[&str])] = &[
     ("directory-listing = \"yes\"", 10, &["directory-listing"]),
     ("directory-listings = true", 10, &["directory-listings", "directory-listing"]),
     ("symlinks = \"sometimes\"", 10, &["symlinks", "beneath", "never", "follow"]),
+    ("etag = \"inode\"", 10, &["etag", "mtime", "content"]),
     ("precompressed = [\"lzma\"]", 10, &["precompressed", "lzma", "gzip"]),
     ("precompressed = [\"br\", \"br\"]", 10, &["precompressed", "br"]),
     ("try-files = []", 10, &["try-files"]),
@@ -185,7 +186,7 @@ fn the_effective_config_keeps_a_site() {
     let text = format!(
         "[limits]\nranges = 7\n\
          [[site]]\nnames = [\"A.example\", \"*.example.org\"]\nroot = {:?}\ndirectory-listing = true\n\
-         symlinks = \"never\"\nprecompressed = [\"gzip\"]\ntry-files = [\"$path\", \"/x\"]\n\
+         symlinks = \"never\"\netag = \"content\"\nprecompressed = [\"gzip\"]\ntry-files = [\"$path\", \"/x\"]\n\
          spa-fallback = \"/app.html\"\nerror-pages = {{ 404 = \"/404.html\" }}\n\
          [[site.headers]]\nmatch = \"/assets/**\"\ncache = \"immutable\"\nset = {{ x-a = \"b\" }}\n\
          [[site.redirects]]\nfrom = \"/old/*\"\nto = \"/new/$1\"\nstatus = 308\n\

@@ -1,10 +1,10 @@
 //! The validators of files whose time tells nothing: reproducible builds set it to the start of 1970,
-//! zip to 1980, npm to 1985.
+//! zip to 1980, npm to 1985, others to any second that they are told; a copy keeps that of its original.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Launch, Server, Tree, eventually, noise};
+use crate::support::{Launch, Response, Server, Tree, eventually, noise};
 
 /// Bytes of files, sent from memory and spliced.
 const SIZES: [usize; 4] = [0, 10, 10_000, 3_000_000];
@@ -148,6 +148,138 @@ fn variants_of_1970_have_tags_of_their_own() {
         tags[0] != tags[1] && tags[1] != tags[2] && tags[0] != tags[2],
         "{tags:?}"
     );
+}
+
+/// Has what was looked up looked at again soon.
+const SHORT: &str = "[cache]\nvalid = \"20ms\"";
+
+/// Bazel's, and a SOURCE_DATE_EPOCH.
+const PINNED: [u64; 2] = [946_684_800, 1_700_000_000];
+
+#[test]
+fn contents_with_one_pinned_time_have_tags_of_their_own() {
+    for seconds in PINNED {
+        for size in SIZES.into_iter().filter(|size| *size > 0) {
+            let [old, new] = [1, 2].map(|seed| {
+                let tree = Tree::new();
+                tree.write_at("file", &noise(size, seed), seconds);
+                tree
+            });
+            // No server ever sees both.
+            let known = tagged(&Server::serve(&old), "/file");
+            let server = Server::serve(&new);
+            let place = format!("{seconds} {size}");
+            assert_ne!(tagged(&server, "/file").etag(), known.etag(), "{place}");
+            is_another(&server, "/file", &[&known], false, &place);
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_has_one_time_has_no_dates() {
+    let tree = Tree::new();
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(PINNED[1]);
+    tree.write_at("dir/file", b"content", PINNED[1]);
+    tree.write_at("file", b"content", PINNED[1]);
+    let directory = fs::File::open(tree.path("dir")).unwrap();
+    directory.set_modified(time).unwrap();
+    let server = Server::serve(&tree);
+    assert!(!server.get("/dir/file").has("last-modified"));
+    assert!(server.get("/file").has("last-modified"));
+    assert_eq!(server.get("/dir/file").etag(), server.get("/file").etag());
+}
+
+/// A release that looks like the one before it, and one whose files have other lengths.
+#[test]
+fn another_content_with_the_same_time_is_noticed() {
+    let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(PINNED[1]);
+    for time in [whole, whole + Duration::from_nanos(1)] {
+        for size in SIZES.into_iter().filter(|size| *size > 0) {
+            for more in [0, 1] {
+                let tree = Tree::with("file", &noise(size, 1));
+                tree.modified("file", time);
+                let server = Launch::run(&tree, SHORT, "").start();
+                let known = tagged(&server, "/file");
+                assert!(known.has("last-modified"), "{known:?}");
+                tree.write("new", &noise(size + more, 2));
+                tree.modified("new", time);
+                fs::rename(tree.path("new"), tree.path("file")).unwrap();
+                let place = format!("{time:?} {size} {more}");
+                eventually(&place, || server.get("/file").body == noise(size + more, 2));
+                is_another(&server, "/file", &[&known], true, &place);
+                // What was there before has not the date of what came after it, either.
+                let between = tagged(&server, "/file");
+                tree.write("new", &noise(size, 1));
+                tree.modified("new", time);
+                fs::rename(tree.path("new"), tree.path("file")).unwrap();
+                eventually(&place, || server.get("/file").body == noise(size, 1));
+                is_another(&server, "/file", &[&between], true, &place);
+            }
+        }
+    }
+}
+
+/// Checks that a client that has one of `known` gets the file, whatever it asks by. `dated`: by date, too.
+#[track_caller]
+fn is_another(server: &Server, target: &str, known: &[&Response], dated: bool, place: &str) {
+    for known in known {
+        let none_match = format!("If-None-Match: {}", known.etag());
+        assert_eq!(
+            server.get_with(target, &[&none_match]).status,
+            200,
+            "{place}"
+        );
+        let if_range = format!("If-Range: {}", known.etag());
+        let part = server.get_with(target, &["Range: bytes=1-2", &if_range]);
+        assert_eq!(part.status, 200, "{place}");
+        let date = known.header("last-modified").filter(|_| dated);
+        let Some(date) = date else { continue };
+        let since = format!("If-Modified-Since: {date}");
+        assert_eq!(server.get_with(target, &[&since]).status, 200, "{place}");
+        let if_range = format!("If-Range: {date}");
+        let part = server.get_with(target, &["Range: bytes=1-2", &if_range]);
+        assert_eq!(part.status, 200, "{place}");
+    }
+}
+
+#[test]
+fn a_variant_of_what_a_file_held_before_is_not_sent() {
+    let tree = Tree::new();
+    tree.write_at("file", &noise(1000, 1), PINNED[1]);
+    tree.write_at("file.gz", &noise(500, 2), PINNED[1]);
+    let server = Launch::run(&tree, SHORT, "").start();
+    let ask = || server.get_with("/file", &["Accept-Encoding: gzip"]);
+    assert_eq!(ask().header("content-encoding"), Some("gzip"));
+    // A tool that copies times writes the file, and leaves alone what looks the same.
+    tree.write_at("new", &noise(1000, 3), PINNED[1]);
+    fs::rename(tree.path("new"), tree.path("file")).unwrap();
+    eventually("the file", || !ask().has("content-encoding"));
+    assert!(ask().body == noise(1000, 3));
+    tree.write_at("file.gz", &noise(500, 4), PINNED[1]);
+    eventually("its new variant", || ask().body == noise(500, 4));
+}
+
+#[test]
+fn a_site_may_have_tags_of_contents_alone() {
+    let trees = [1, 2].map(|_| Tree::new());
+    let tags = trees.each_ref().map(|tree| {
+        let server = Launch::run(tree, "", "etag = \"content\"").start();
+        SIZES.map(|size| {
+            tree.write(&format!("{size}"), &noise(size, 1));
+            tag(&server, &format!("/{size}"))
+        })
+    });
+    assert_eq!(tags[0], tags[1]);
+}
+
+/// What is sent for `target` once it has a tag.
+fn tagged(server: &Server, target: &str) -> Response {
+    let mut response = server.get(target);
+    eventually(&format!("a tag of {target}"), || {
+        response = server.get(target);
+        response.has("etag")
+    });
+    response
 }
 
 #[test]

@@ -29,6 +29,24 @@ pub(crate) fn is_root() -> bool {
     geteuid().is_root()
 }
 
+/// Whether `script` can be run in a mount namespace of its own; says so when it can't, since a test is
+/// then skipped.
+pub(crate) fn mounts(script: &str) -> bool {
+    let line = namespace(script);
+    let output = Command::new(line[0]).args(&line[1..]).output();
+    let works = output.as_ref().is_ok_and(|output| output.status.success());
+    if !works {
+        println!("skipped: cannot mount here: {output:?}");
+    }
+    works
+}
+
+/// The command line that runs `script`, with what follows as its arguments.
+fn namespace(script: &str) -> [&str; 7] {
+    let propagation = "--propagation=private";
+    ["unshare", "--mount", propagation, "sh", "-e", "-c", script]
+}
+
 /// A command line of tidegate that is about to be run.
 pub(crate) struct Launch {
     /// Programs that change what they are given (limits, user) and then run the rest of the line.
@@ -101,6 +119,13 @@ impl Launch {
     ) -> Self {
         self.wrappers.extend(wrapper.into_iter().map(Into::into));
         self
+    }
+
+    /// Runs the line in a mount namespace of its own, after the shell's `script` in there. The server sees
+    /// what that mounted, and [`Server::sees`] tells where the test finds it.
+    pub(crate) fn mounted(self, script: &str) -> Self {
+        let script = format!("{script} && exec \"$@\"");
+        self.through(namespace(&script)).through(["sh"])
     }
 
     /// Sets a limit with the shell's `ulimit`, in its units.
@@ -253,6 +278,12 @@ impl Server {
     /// The server's process id.
     pub(crate) fn id(&self) -> u32 {
         self.process.child.id()
+    }
+
+    /// Where the test finds what the server finds at `path`.
+    pub(crate) fn sees(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.id()));
+        root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -12,7 +12,7 @@
 //! A variant is written under a name that is hidden (`draft`), gets the time, mode and owner of its
 //! original, and only then its own name. So nobody ever sees a part of one, and a variant is fresh exactly
 //! as long as its original is not touched: both have the same time. Where that tells nothing, since the
-//! variant is newer or the time is one of the first two seconds of 1970, their contents are compared
+//! variant is newer or the time is in whole seconds, as tools set it, their contents are compared
 //! (`compare`).
 //!
 //! The server asks for less, a variant that is not older: it cannot compare contents for each request. So

@@ -113,6 +113,7 @@ pub(crate) struct Cache {
     pub(crate) hot_bytes_per_core: Field<Size>,
     pub(crate) open_files_per_core: Field<Count>,
     pub(crate) valid: Field<Period>,
+    pub(crate) idle: Field<Period>,
 }
 
 #[derive(Default, Deserialize)]
@@ -124,6 +125,7 @@ pub(crate) struct Site {
     pub(crate) directory_listing: Field<bool>,
     pub(crate) hidden_files: Field<bool>,
     pub(crate) symlinks: Field<String>,
+    pub(crate) etag: Field<String>,
     pub(crate) precompressed: List,
     pub(crate) try_files: List,
     pub(crate) spa_fallback: Field<String>,

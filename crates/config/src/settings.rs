@@ -154,6 +154,9 @@ pub struct Cache {
     /// How long a looked-up file is trusted; zero looks again for each request.
     #[serde(serialize_with = "units::duration")]
     pub valid: Duration,
+    /// How long a file that nobody asks for is kept open, 1 s or more.
+    #[serde(serialize_with = "units::duration")]
+    pub idle: Duration,
 }
 
 /// `[admin]`
@@ -367,6 +370,7 @@ impl Default for Cache {
             hot_bytes_per_core: 64 << 20,
             open_files_per_core: 8192,
             valid: Duration::from_secs(1),
+            idle: Duration::from_mins(1),
         }
     }
 }

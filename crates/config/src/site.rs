@@ -27,6 +27,8 @@ pub struct Site {
     pub hidden_files: bool,
     /// Which symbolic links are followed.
     pub symlinks: Symlinks,
+    /// What entity tags are made of.
+    pub etag: EtagSource,
     /// The precompressed variants that are looked for, the preferred one first; none twice.
     pub precompressed: Vec<Coding>,
     /// What is looked for, in this order; at least one. Each begins with `$path`,
@@ -63,6 +65,17 @@ pub enum Symlinks {
     Never,
     /// All, wherever they lead.
     Follow,
+}
+
+/// What entity tags are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EtagSource {
+    /// The time of modification and the length; the content where that time may be set by a tool.
+    #[default]
+    Mtime,
+    /// The content of every file. No time is told.
+    Content,
 }
 
 /// A content coding with files of its own (RFC 9110, section 8.4.1).
@@ -162,6 +175,7 @@ impl Default for Site {
             directory_listing: false,
             hidden_files: false,
             symlinks: Symlinks::default(),
+            etag: EtagSource::default(),
             precompressed: vec![Coding::Brotli, Coding::Zstd, Coding::Gzip],
             try_files: vec!["$path".to_owned(), "$path/".to_owned()],
             spa_fallback: None,

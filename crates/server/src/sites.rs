@@ -2,7 +2,7 @@
 
 use tidegate_config::{self as config, Settings};
 use tidegate_http::{Coding, Cors, Status};
-use tidegate_site::{CacheConfig, HeaderRule, Redirect, SiteConfig, Symlinks, Types};
+use tidegate_site::{CacheConfig, EtagSource, HeaderRule, Redirect, SiteConfig, Symlinks, Types};
 
 use crate::limits::Share;
 
@@ -13,6 +13,7 @@ pub(crate) fn cache_config(settings: &Settings, share: Share) -> CacheConfig {
         hot_bytes: share.hot_bytes,
         open_files: share.open_files,
         valid: settings.cache.valid,
+        idle: settings.cache.idle,
     }
 }
 
@@ -25,6 +26,7 @@ pub(crate) fn site_config(site: &config::Site) -> SiteConfig {
         directory_listing: site.directory_listing,
         hidden_files: site.hidden_files,
         symlinks: symlinks(site.symlinks),
+        etag: etag(site.etag),
         precompressed: site.precompressed.iter().copied().map(coding).collect(),
         try_files: site.try_files.clone(),
         spa_fallback: site.spa_fallback.clone(),
@@ -45,6 +47,13 @@ fn symlinks(symlinks: config::Symlinks) -> Symlinks {
         config::Symlinks::Beneath => Symlinks::Beneath,
         config::Symlinks::Never => Symlinks::Never,
         config::Symlinks::Follow => Symlinks::Follow,
+    }
+}
+
+fn etag(source: config::EtagSource) -> EtagSource {
+    match source {
+        config::EtagSource::Mtime => EtagSource::Mtime,
+        config::EtagSource::Content => EtagSource::Content,
     }
 }
 

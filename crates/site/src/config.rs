@@ -25,6 +25,8 @@ pub struct SiteConfig {
     pub hidden_files: bool,
     /// Which symbolic links are followed.
     pub symlinks: Symlinks,
+    /// What entity tags are made of.
+    pub etag: EtagSource,
     /// Codings whose variants are looked for beside a file, the preferred first.
     pub precompressed: Vec<Coding>,
     /// What is tried for a path, in order: `$path` stands for the path, a slash at the end for a
@@ -54,6 +56,7 @@ impl SiteConfig {
             directory_listing: false,
             hidden_files: false,
             symlinks: Symlinks::Beneath,
+            etag: EtagSource::Mtime,
             precompressed: Coding::ALL.to_vec(),
             try_files: vec!["$path".to_owned(), "$path/".to_owned()],
             spa_fallback: None,
@@ -75,6 +78,15 @@ pub enum Symlinks {
     Never,
     /// All, wherever they lead.
     Follow,
+}
+
+/// What entity tags are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EtagSource {
+    /// The time of modification and the length; the content where a tool may have set that time.
+    Mtime,
+    /// The content of every file. No time is told.
+    Content,
 }
 
 /// Header fields for the paths that a pattern matches.
@@ -108,4 +120,6 @@ pub struct CacheConfig {
     pub open_files: usize,
     /// How long what was looked up is trusted before it is looked at again.
     pub valid: Duration,
+    /// How long a file that nobody asks for is kept open.
+    pub idle: Duration,
 }

@@ -1,9 +1,9 @@
-//! Hashes of contents, for files whose modification time tells nothing.
+//! Hashes of contents, for files whose time of modification makes no entity tag.
 //!
-//! Reproducible builds set all times to 0 or 1 s after 1970. A tag made of such a time would be the
-//! same for two contents of one length, so it is made of a hash of the content: of a file in
-//! memory at once, of a larger one by a thread of the process, once for all cores. Until that is
-//! done the file is sent without a tag.
+//! A tag made of a time that a tool has set would be the same for two contents of one length, so it
+//! is made of a hash of the content: of a file in memory at once, of a larger one as a part of the
+//! look-up, and of one above [`AT_ONCE_MAX`] by a thread of the process; each once for all cores.
+//! Until the thread is done the file is sent without a tag.
 //!
 //! The hash is XXH3 of 128 bits: it tells contents apart that nobody made to collide, and whoever
 //! may write the files needs no collision to harm their readers.
@@ -16,15 +16,16 @@ use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
+use std::time::SystemTime;
 
 use quick_cache::unsync;
 use rustix::fs::{AtFlags, statx};
 use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, gettid, sched_setaffinity};
-use tidegate_uring::{Fd, catch_panic};
+use tidegate_uring::{Fd, Ring, catch_panic};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::file::Identity;
+use crate::file::{Identity, is_settled, read_at};
 use crate::root::FIELDS;
 
 /// Files whose hashes are kept: about 10 MiB when all are there.
@@ -36,13 +37,23 @@ const WAITING_MAX: usize = 64;
 
 const READ_BYTES: usize = 256 * 1024;
 
+/// Bytes of the largest file that is hashed as a part of its look-up: 0.2 ms of a core.
+pub(crate) const AT_ONCE_MAX: u64 = 1024 * 1024;
+
+/// Bytes read at a time for that; others run between two reads.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Bytes hashed between two looks whether the file is still the one that was asked for.
+const LOOK_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Hashing gives way to serving.
 const NICE: i32 = 10;
 
-type Hash = [u8; 16];
+/// A hash of a content.
+pub(crate) type Digest = [u8; 16];
 
 struct Tags {
-    known: unsync::Cache<Identity, Hash>,
+    known: unsync::Cache<Identity, Digest>,
     waiting: HashSet<Identity>,
     /// `None`: there is no thread.
     jobs: Option<SyncSender<Job>>,
@@ -65,12 +76,49 @@ static TAGS: LazyLock<Mutex<Tags>> = LazyLock::new(|| {
 });
 
 /// The hash of a content in memory.
-pub(crate) fn of_bytes(bytes: &[u8]) -> Hash {
+pub(crate) fn of_bytes(bytes: &[u8]) -> Digest {
     xxh3_128(bytes).to_be_bytes()
 }
 
+/// The hash of an open file of `len` bytes, read on `ring`. `None` if it is not `len` bytes long.
+///
+/// Dropped: the read is cancelled.
+pub(crate) async fn of_open(
+    ring: &Ring,
+    file: &Fd,
+    len: u64,
+    remote: bool,
+) -> io::Result<Option<Digest>> {
+    let mut hasher = Xxh3::new();
+    let mut buffer = Vec::with_capacity(PIECE_BYTES);
+    let mut offset = 0;
+    loop {
+        buffer.clear();
+        let (count, read) = read_at(ring, file, buffer, offset, remote).await;
+        buffer = read;
+        if count? == 0 {
+            return Ok((offset == len).then(|| hasher.digest128().to_be_bytes()));
+        }
+        hasher.update(&buffer);
+        offset += buffer.len() as u64;
+        if offset > len {
+            return Ok(None);
+        }
+    }
+}
+
+/// The hash of a file, if it is known.
+pub(crate) fn known(identity: &Identity) -> Option<Digest> {
+    tags().known.get(identity).copied()
+}
+
+/// The hash of the content that the file of this identity has whenever it has it.
+pub(crate) fn remember(identity: Identity, hash: Digest) {
+    tags().known.insert(identity, hash);
+}
+
 /// The hash of a file, if it is known. If not, it is on its way.
-pub(crate) fn of_file(identity: &Identity, file: &Fd) -> Option<Hash> {
+pub(crate) fn of_file(identity: &Identity, file: &Fd) -> Option<Digest> {
     let mut tags = tags();
     let known = tags.known.get(identity).copied();
     if known.is_none() {
@@ -120,7 +168,7 @@ fn start() -> Option<SyncSender<Job>> {
         Ok(_) => Some(sender),
         Err(error) => {
             WARNED.call_once(|| {
-                tracing::warn!(%error, "no thread to hash files: those without a modification time get no ETag");
+                tracing::warn!(%error, "no thread to hash files: some large ones get no ETag");
             });
             None
         }
@@ -153,13 +201,22 @@ fn step_aside() {
     let _ = setpriority_process(Some(gettid()), NICE);
 }
 
-/// `None`: it is not the file any more that was asked for.
-fn hash(job: &Job) -> io::Result<Option<Hash>> {
+/// `None`: it is not the file any more that was asked for, or it changed so lately that it may be
+/// another one under the same identity.
+fn hash(job: &Job) -> io::Result<Option<Digest>> {
+    let began = SystemTime::now();
     let file = File::from(job.file.try_clone()?);
     let mut hasher = Xxh3::new();
     let mut buffer = vec![0; READ_BYTES];
-    let mut offset = 0;
+    let (mut offset, mut next_look) = (0, 0);
     loop {
+        // One that was deleted meanwhile keeps its space no longer than to the next look.
+        if offset >= next_look {
+            if !is_still(job, began)? {
+                return Ok(None);
+            }
+            next_look = offset + LOOK_BYTES;
+        }
         let count = file.read_at(&mut buffer, offset)?;
         if count == 0 {
             break;
@@ -167,7 +224,12 @@ fn hash(job: &Job) -> io::Result<Option<Hash>> {
         hasher.update(&buffer[..count]);
         offset += count as u64;
     }
-    let seen = statx(&job.file, c"", AtFlags::EMPTY_PATH, FIELDS)?;
-    let unchanged = Identity::of(&seen) == job.identity;
+    let unchanged = is_still(job, began)?;
     Ok(unchanged.then(|| hasher.digest128().to_be_bytes()))
+}
+
+/// Whether the file is what was asked for, and was before `began`.
+fn is_still(job: &Job, began: SystemTime) -> io::Result<bool> {
+    let seen = statx(&job.file, c"", AtFlags::EMPTY_PATH, FIELDS)?;
+    Ok(Identity::of(&seen) == job.identity && is_settled(&seen, began))
 }

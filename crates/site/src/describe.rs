@@ -5,9 +5,13 @@ use std::time::SystemTime;
 use rustix::fs::Statx;
 use tidegate_http::{Coding, ETag, Representation, RepresentationFields, Validators};
 
-use crate::content_tag;
-use crate::file::{Content, Identity, MADE_UP_SECONDS, modified};
+use crate::config::EtagSource;
+use crate::content_tag::Digest;
+use crate::file::{MADE_UP_SECONDS, modified};
 use crate::rules::Set;
+
+/// The start of 2000, which Bazel gives to all that it packs.
+const BAZEL_SECONDS: u64 = 946_684_800;
 
 /// What a file is sent for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,28 +24,64 @@ pub(crate) enum Purpose {
     ErrorPage,
 }
 
-/// The validators of a file with `content`; `None` in place of a tag: it is on its way.
+/// What a file's time of modification is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimeUse {
+    /// An entity tag and a date: another content has another time.
+    TagAndDate,
+    /// A date: a tool may have set it, or the file system rounds it.
+    Date,
+    /// Nothing: other contents had it or are likely to, and the date is no better than the tag.
+    Nothing,
+}
+
+/// What the time of a file in `directory` is good for. `pinned`: it was seen with another content.
+///
+/// It is the same on every host that has a copy of the tree with its times, so the time of change,
+/// which is each host's own, is not asked.
+pub(crate) fn time_use(
+    stat: &Statx,
+    directory: Option<&Statx>,
+    pinned: bool,
+    source: EtagSource,
+) -> TimeUse {
+    let Some(seconds) = modified(stat).map(seconds) else {
+        return TimeUse::Nothing;
+    };
+    let made_up = seconds <= MADE_UP_SECONDS || seconds == BAZEL_SECONDS;
+    if made_up || pinned || source == EtagSource::Content {
+        TimeUse::Nothing
+    } else if stat.stx_mtime.tv_nsec != 0 {
+        TimeUse::TagAndDate
+    } else if directory.is_some_and(|directory| is_same_time(directory, stat)) {
+        TimeUse::Nothing
+    } else {
+        TimeUse::Date
+    }
+}
+
+fn is_same_time(one: &Statx, other: &Statx) -> bool {
+    let time = |stat: &Statx| (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec);
+    time(one) == time(other)
+}
+
+/// The validators of a file. `digest` is the hash of its content, which is needed unless its time
+/// makes a tag; `None`: it is not known yet.
 pub(crate) fn validators(
     stat: &Statx,
-    content: &Content,
+    time_use: TimeUse,
+    digest: Option<Digest>,
     coding: Option<Coding>,
     now: SystemTime,
 ) -> Validators {
-    let modified = modified(stat).filter(|time| seconds(*time) > MADE_UP_SECONDS);
+    let modified = modified(stat).filter(|_| time_use != TimeUse::Nothing);
     let etag = match modified {
-        Some(time) => Some(ETag::new(time, stat.stx_size)),
-        None => content_tag(stat, content).map(ETag::of_content),
+        Some(time) if time_use == TimeUse::TagAndDate => Some(ETag::new(time, stat.stx_size)),
+        _ => digest.map(ETag::of_content),
     };
     Validators {
         etag: etag.map(|etag| coding.map_or(etag, |coding| etag.with_coding(coding))),
         modified: modified.filter(|time| *time <= now).map(seconds),
-    }
-}
-
-fn content_tag(stat: &Statx, content: &Content) -> Option<[u8; 16]> {
-    match content {
-        Content::Memory(bytes) => Some(content_tag::of_bytes(bytes)),
-        Content::File(file) => content_tag::of_file(&Identity::of(stat), file),
     }
 }
 
@@ -113,8 +153,6 @@ fn join(lists: &[&str]) -> String {
 mod tests {
     use std::time::Duration;
 
-    use bytes::Bytes;
-
     use super::*;
 
     fn stat(seconds: i64, nanoseconds: u32) -> Statx {
@@ -130,49 +168,83 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(MADE_UP_SECONDS + 1000)
     }
 
-    fn of(seconds: i64, content: &'static [u8], coding: Option<Coding>) -> Validators {
-        let content = Content::Memory(Bytes::from_static(content));
-        validators(&stat(seconds, 0), &content, coding, now())
+    fn of(time_use: TimeUse, seconds: i64, digest: u8, coding: Option<Coding>) -> Validators {
+        let stat = stat(seconds, 0);
+        validators(&stat, time_use, Some([digest; 16]), coding, now())
     }
 
     #[test]
-    fn times_that_tell_nothing_are_not_told() {
-        // RFC 9110, section 8.8.2.1: no time in the future.
-        let real = MADE_UP_SECONDS as i64;
+    fn a_time_is_used_as_far_as_it_tells_contents_apart() {
+        use EtagSource::{Content, Mtime};
+        use TimeUse::{Date, Nothing, TagAndDate};
+        let real = MADE_UP_SECONDS as i64 + 5;
+        // Time of modification, that of the directory, pinned, source, and its use.
         let table = [
-            (-5, None),
-            (0, None),
-            (1, None),
-            (315_532_800, None), // zip: 1980
-            (499_162_500, None), // npm: 1985
-            (real, None),
+            ((-5, 7), (1, 0), false, Mtime, Nothing),
+            ((0, 0), (1, 0), false, Mtime, Nothing),
+            ((1, 0), (0, 0), false, Mtime, Nothing),
+            ((315_532_800, 0), (0, 0), false, Mtime, Nothing), // zip: 1980
+            ((499_162_500, 0), (0, 0), false, Mtime, Nothing), // npm: 1985
+            ((MADE_UP_SECONDS as i64, 0), (0, 0), false, Mtime, Nothing),
+            ((946_684_800, 0), (0, 0), false, Mtime, Nothing), // Bazel: 2000
+            ((946_684_799, 0), (0, 0), false, Mtime, Date),
+            ((real, 7), (0, 0), false, Mtime, TagAndDate),
+            ((real, 7), (real, 0), false, Mtime, TagAndDate),
+            ((real, 7), (real, 7), false, Mtime, TagAndDate),
+            // tar, SOURCE_DATE_EPOCH, a file system of seconds
+            ((real, 0), (real + 1, 0), false, Mtime, Date),
+            ((real, 0), (real, 1), false, Mtime, Date),
+            // a tree whose directories have the time of its files
+            ((real, 0), (real, 0), false, Mtime, Nothing),
+            ((real, 7), (0, 0), true, Mtime, Nothing),
+            ((real, 0), (0, 0), true, Mtime, Nothing),
+            ((real, 7), (0, 0), false, Content, Nothing),
+        ];
+        for (time, directory, pinned, source, expected) in table {
+            let directory = stat(directory.0, directory.1);
+            let found = time_use(&stat(time.0, time.1), Some(&directory), pinned, source);
+            assert_eq!(found, expected, "{time:?} {pinned} {source:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_told_that_is_not_in_the_future() {
+        // RFC 9110, section 8.8.2.1.
+        let real = MADE_UP_SECONDS as i64;
+        for (seconds, expected) in [
             (real + 1, Some(MADE_UP_SECONDS + 1)),
             (real + 1000, Some(MADE_UP_SECONDS + 1000)),
             (real + 1001, None),
-        ];
-        for (seconds, expected) in table {
-            assert_eq!(of(seconds, b"", None).modified, expected, "{seconds}");
+        ] {
+            for time_use in [TimeUse::TagAndDate, TimeUse::Date] {
+                let found = of(time_use, seconds, 1, None).modified;
+                assert_eq!(found, expected, "{seconds}");
+            }
+            assert_eq!(of(TimeUse::Nothing, seconds, 1, None).modified, None);
         }
     }
 
     #[test]
     fn without_a_time_the_content_is_the_tag() {
-        for seconds in [-5, 0, 1, 499_162_500] {
-            assert_eq!(of(seconds, b"a", None).etag, of(0, b"a", None).etag);
-            assert_ne!(of(seconds, b"a", None).etag, of(seconds, b"b", None).etag);
-        }
         let real = MADE_UP_SECONDS as i64 + 5;
-        assert_eq!(of(real, b"a", None).etag, of(real, b"b", None).etag);
-        assert_ne!(of(real, b"a", None).etag, of(real + 1, b"a", None).etag);
+        for time_use in [TimeUse::Date, TimeUse::Nothing] {
+            let tag = of(time_use, real, 1, None).etag;
+            assert_eq!(of(time_use, real + 1, 1, None).etag, tag);
+            assert_ne!(of(time_use, real, 2, None).etag, tag);
+            let untagged = validators(&stat(real, 0), time_use, None, None, now());
+            assert_eq!(untagged.etag, None);
+        }
+        let tag = of(TimeUse::TagAndDate, real, 1, None).etag;
+        assert_eq!(of(TimeUse::TagAndDate, real, 2, None).etag, tag);
+        assert_ne!(of(TimeUse::TagAndDate, real + 1, 1, None).etag, tag);
     }
 
     #[test]
     fn each_coding_has_a_tag_of_its_own() {
-        for seconds in [0, MADE_UP_SECONDS as i64 + 5] {
-            let plain = of(seconds, b"a", None).etag;
-            let coded = of(seconds, b"a", Some(Coding::Gzip)).etag;
-            assert_ne!(plain, coded); // RFC 9110, section 8.8.3.3
-            assert_ne!(coded, of(seconds, b"a", Some(Coding::Zstd)).etag);
+        for time_use in [TimeUse::TagAndDate, TimeUse::Nothing] {
+            let of = |coding| of(time_use, MADE_UP_SECONDS as i64 + 5, 1, coding).etag;
+            assert_ne!(of(None), of(Some(Coding::Gzip))); // RFC 9110, section 8.8.3.3
+            assert_ne!(of(Some(Coding::Gzip)), of(Some(Coding::Zstd)));
         }
     }
 

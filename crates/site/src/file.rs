@@ -1,6 +1,6 @@
 //! A file as it is served.
 
-use std::io::IoSliceMut;
+use std::io::{self, IoSliceMut};
 use std::mem;
 use std::time::{Duration, SystemTime};
 
@@ -129,6 +129,24 @@ pub(crate) fn is_remote(fd: &Fd) -> bool {
     read == Err(Errno::OPNOTSUPP)
 }
 
+/// Reads on from `offset` into the room that `buffer` has left. `remote`: by a worker of the ring.
+///
+/// Dropped: the read is cancelled.
+pub(crate) async fn read_at(
+    ring: &Ring,
+    file: &Fd,
+    buffer: Vec<u8>,
+    offset: u64,
+    remote: bool,
+) -> (io::Result<usize>, Vec<u8>) {
+    // io_uring would read a file of FUSE inline: it takes what can be polled for what does not block.
+    if remote {
+        ring.read_by_worker(file, buffer, offset).await
+    } else {
+        ring.read(file, buffer, Some(offset)).await
+    }
+}
+
 /// Has `fd` closed by a worker of the ring, unless others hold it as well.
 pub(crate) fn close_by_worker(ring: &Ring, fd: Fd) {
     if let Ok(fd) = fd.try_unwrap() {
@@ -173,14 +191,33 @@ pub(crate) const MADE_UP_SECONDS: u64 = 631_152_000;
 /// ticks every 1 to 10 ms, and before Linux 6.13 nothing finer is to be had.
 const CLOCK_TICK: Duration = Duration::from_millis(20);
 
+/// The coarsest steps in which a file system keeps times: those of FAT. ext4 with inodes of 128
+/// bytes, ext3, HFS+ and many servers of files keep whole seconds.
+const COARSE_STEP: Duration = Duration::from_secs(2);
+
 /// Whether the file has not been changed just before `now`, which is no later than when it was looked
 /// at, so that any change after the look shows in its identity. Its time of change, which nobody can
 /// set back, must be as old as that of its content.
+///
+/// By the clock of this host: a server of files whose clock is behind by more than the step of its
+/// times can have a change go unseen.
 pub(crate) fn is_settled(stat: &Statx, now: SystemTime) -> bool {
+    let least = step(stat) + CLOCK_TICK;
     [stat.stx_mtime, stat.stx_ctime].iter().all(|time| {
         let time = time_of(*time).unwrap_or(SystemTime::UNIX_EPOCH);
-        now.duration_since(time).is_ok_and(|age| age > CLOCK_TICK)
+        now.duration_since(time).is_ok_and(|age| age > least)
     })
+}
+
+/// The steps in which the file system keeps times, beyond those of the clock: a time is rounded down
+/// to one. Whoever sets a time of modification may leave out its nanoseconds; the time of change then
+/// still has some, if the file system keeps any.
+fn step(stat: &Statx) -> Duration {
+    if stat.stx_ctime.tv_nsec == 0 && stat.stx_mtime.tv_nsec == 0 {
+        COARSE_STEP
+    } else {
+        Duration::ZERO
+    }
 }
 
 /// Whether files of this identity have one content, whoever looks and when: a change after `now`
@@ -246,13 +283,46 @@ mod tests {
             (0, MADE_UP_SECONDS as i64, true, false),
         ];
         for (modified, changed, settled, shared) in cases {
-            stat.stx_mtime.tv_sec = modified;
-            stat.stx_mtime.tv_nsec = 0;
-            stat.stx_ctime.tv_sec = changed;
-            stat.stx_ctime.tv_nsec = 0;
+            set(&mut stat, (modified, 0), (changed, 0));
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now as u64);
             let found = (is_settled(&stat, now), tells_versions_apart(&stat, now));
             assert_eq!(found, (settled, shared), "{modified} {changed}");
         }
+    }
+
+    #[test]
+    fn times_without_nanoseconds_take_two_seconds_to_settle() {
+        let file = tempfile::tempfile().unwrap();
+        let mut stat = statx(&file, c"", AtFlags::EMPTY_PATH, FIELDS).unwrap();
+        let now = 2 * MADE_UP_SECONDS as i64;
+        // Modified, changed, milliseconds from then to the look, settled.
+        let cases = [
+            // A file system of seconds, or of two.
+            ((now, 0), (now, 0), 21, false),
+            ((now, 0), (now, 0), 1_999, false),
+            ((now, 0), (now, 0), 2_019, false),
+            ((now, 0), (now, 0), 2_020, true),
+            // An old file that was renamed there.
+            ((now - 60, 0), (now, 0), 1_999, false),
+            ((now - 60, 0), (now, 0), 2_020, true),
+            // A file system of nanoseconds, on which tar has set the time.
+            ((now - 60, 0), (now, 1), 20, false),
+            ((now - 60, 0), (now, 1), 21, true),
+            ((now, 0), (now, 1), 21, true),
+            // One that keeps them for the time of modification alone.
+            ((now, 1), (now, 0), 21, true),
+        ];
+        for (modified, changed, millis, settled) in cases {
+            set(&mut stat, modified, changed);
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now as u64);
+            let look = now + Duration::from_millis(millis) + Duration::from_nanos(1);
+            let place = format!("{modified:?} {changed:?} {millis}");
+            assert_eq!(is_settled(&stat, look), settled, "{place}");
+        }
+    }
+
+    fn set(stat: &mut Statx, modified: (i64, u32), changed: (i64, u32)) {
+        (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec) = modified;
+        (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec) = changed;
     }
 }

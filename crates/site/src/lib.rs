@@ -43,6 +43,7 @@ mod looks;
 mod lookup;
 mod mime;
 mod names;
+mod pinned;
 mod recent;
 mod redirects;
 mod release;
@@ -53,7 +54,7 @@ mod site;
 mod sites;
 mod variants;
 
-pub use config::{CacheConfig, HeaderRule, Redirect, SiteConfig, Symlinks};
+pub use config::{CacheConfig, EtagSource, HeaderRule, Redirect, SiteConfig, Symlinks};
 pub use error::{Error, RootError};
 pub use file::{Content, File};
 pub use listing::Listing;

@@ -10,19 +10,21 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use futures_lite::future::zip;
 use rustix::fs::{FileType, Statx};
-use tidegate_http::Coding;
+use tidegate_http::{Coding, Validators};
 use tidegate_uring::Fd;
 
 use crate::bodies;
 use crate::candidates::{Candidate, candidates};
 use crate::config::SiteConfig;
-use crate::describe::{Common, Purpose, validators};
+use crate::content_tag::{self, Digest};
+use crate::describe::{Common, Purpose, TimeUse, time_use, validators};
 use crate::error::Error;
 use crate::file::{
-    Content, File, Identity, close_by_worker, file_type, is_remote, is_settled,
+    Content, File, Identity, close_by_worker, file_type, is_remote, is_settled, read_at,
     tells_versions_apart,
 };
 use crate::names::{parent, relative};
+use crate::pinned;
 use crate::recent::Recent;
 use crate::resource::{Resource, Seen};
 use crate::root::{Tree, allow_waiting};
@@ -190,26 +192,32 @@ impl<'a> Lookup<'a> {
             variants::seek(self.tree, codings, &name, &stat),
         )
         .await;
-        let sought = sought?;
-        let content_type = self.config.types.of(name.as_bytes());
-        let has_variants = sought.iter().any(|sought| sought.fresh);
-        let common = Common::new(self.purpose, &content_type, has_variants, self.rules());
+        let (beside_stat, mut sought) = (beside_stat.ok(), sought?);
         let mut making = Making {
             inline_max: self.inline_max,
             tree: self.tree,
-            common: &common,
+            config: self.config,
+            purpose: self.purpose,
+            directory: beside_stat.as_ref(),
             now,
             settled: is_settled(&stat, now),
             untagged: Vec::new(),
         };
-        let original = making.file(file, &stat, None).await?;
-        self.note_variants(&sought, &beside, beside_stat.ok().as_ref(), now);
+        let original = making.load(&name, file, stat).await?;
+        if original.pinned {
+            variants::distrust_older_changes(&mut sought, &stat);
+        }
+        let content_type = self.config.types.of(name.as_bytes());
+        let has_variants = sought.iter().any(|sought| sought.fresh);
+        let common = Common::new(self.purpose, &content_type, has_variants, self.rules());
+        self.note_variants(&sought, &beside, beside_stat.as_ref(), now);
+        let file = making.file(original, None, &common);
         let mut files = Vec::new();
         for variant in sought {
-            files.extend(making.variant(variant).await?);
+            files.extend(making.variant(variant, &common).await?);
         }
         Ok(Resource {
-            file: original,
+            file,
             variants: files,
             seen: std::mem::take(&mut self.seen),
             settled: making.settled,
@@ -258,18 +266,36 @@ impl<'a> Lookup<'a> {
 struct Making<'a> {
     inline_max: usize,
     tree: &'a Tree,
-    common: &'a Common<'a>,
+    config: &'a SiteConfig,
+    purpose: Purpose,
+    /// That the file is in.
+    directory: Option<&'a Statx>,
     now: SystemTime,
     settled: bool,
     untagged: Vec<Identity>,
 }
 
+/// A file with its content.
+struct Loaded {
+    stat: Statx,
+    content: Content,
+    /// Whether its time was seen with another content.
+    pinned: bool,
+    time_use: TimeUse,
+    digest: Option<Digest>,
+}
+
 impl Making<'_> {
-    async fn variant(&mut self, sought: Sought) -> Result<Option<Rc<File>>, Error> {
+    async fn variant(
+        &mut self,
+        sought: Sought,
+        common: &Common<'_>,
+    ) -> Result<Option<Rc<File>>, Error> {
         match sought.found {
             Some((file, stat)) if sought.fresh => {
                 self.settled &= is_settled(&stat, self.now);
-                Ok(Some(self.file(file, &stat, Some(sought.coding)).await?))
+                let loaded = self.load(&sought.name, file, stat).await?;
+                Ok(Some(self.file(loaded, Some(sought.coding), common)))
             }
             Some((file, _)) => {
                 if is_remote(&file) {
@@ -281,32 +307,81 @@ impl Making<'_> {
         }
     }
 
-    async fn file(
-        &mut self,
-        file: Fd,
-        stat: &Statx,
-        coding: Option<Coding>,
-    ) -> Result<Rc<File>, Error> {
+    async fn load(&mut self, name: &CString, file: Fd, stat: Statx) -> Result<Loaded, Error> {
         allow_waiting(&file)?;
-        let content = self.content(file, stat).await?;
-        let validators = match self.common.purpose {
-            Purpose::Itself | Purpose::Fallback => validators(stat, &content, coding, self.now),
-            // It is no representation of what was asked for.
-            Purpose::ErrorPage => tidegate_http::Validators::default(),
+        let content = self.content(file, &stat).await?;
+        let mut digest = match &content {
+            Content::Memory(bytes) => Some(content_tag::of_bytes(bytes)),
+            Content::File(_) => None,
         };
-        if validators.etag.is_none() && self.common.purpose != Purpose::ErrorPage {
-            self.untagged.push(Identity::of(stat));
+        let pinned = pinned::note(&self.config.root, name, &stat, digest);
+        let time_use = time_use(&stat, self.directory, pinned, self.config.etag);
+        if let Content::File(file) = &content
+            && time_use != TimeUse::TagAndDate
+            && self.has_validators()
+        {
+            digest = self.digest(file, &stat).await;
+            if digest.is_none() {
+                self.untagged.push(Identity::of(&stat));
+            }
         }
-        Ok(Rc::new(File {
+        Ok(Loaded {
+            stat,
+            content,
+            pinned,
+            time_use,
+            digest,
+        })
+    }
+
+    fn file(&self, loaded: Loaded, coding: Option<Coding>, common: &Common<'_>) -> Rc<File> {
+        let stat = &loaded.stat;
+        let validators = if self.has_validators() {
+            validators(stat, loaded.time_use, loaded.digest, coding, self.now)
+        } else {
+            Validators::default()
+        };
+        Rc::new(File {
             len: stat.stx_size,
-            fields: self.common.fields(coding, validators),
+            fields: common.fields(coding, validators),
             validators,
-            content_type: self.common.content_type.to_owned(),
+            content_type: common.content_type.to_owned(),
             coding,
             recent: Recent::default(),
-            content,
+            content: loaded.content,
             ring: self.tree.ring.clone(),
-        }))
+        })
+    }
+
+    /// An error page is no representation of what was asked for.
+    fn has_validators(&self) -> bool {
+        match self.purpose {
+            Purpose::Itself | Purpose::Fallback => true,
+            Purpose::ErrorPage => false,
+        }
+    }
+
+    /// The hash of a file that is not in memory, if it can be told by now.
+    async fn digest(&mut self, file: &Fd, stat: &Statx) -> Option<Digest> {
+        let identity = Identity::of(stat);
+        if stat.stx_size > content_tag::AT_ONCE_MAX {
+            return content_tag::of_file(&identity, file);
+        }
+        if let Some(digest) = content_tag::known(&identity) {
+            return Some(digest);
+        }
+        let ring = &self.tree.ring;
+        let read = content_tag::of_open(ring, file, stat.stx_size, is_remote(file)).await;
+        let after = self.tree.stat_open(file).await;
+        // Without a tag it is looked up again.
+        let digest = read.ok().flatten()?;
+        if Identity::of(&after.ok()?) != identity {
+            return None;
+        }
+        if is_settled(stat, self.now) {
+            content_tag::remember(identity, digest);
+        }
+        Some(digest)
     }
 
     /// The bytes of a small file; a larger one stays where it is.
@@ -358,14 +433,7 @@ impl Making<'_> {
         while bytes.len() < len {
             let offset = bytes.len() as u64;
             let ring = &self.tree.ring;
-            // io_uring would read a file of FUSE inline: it takes what can be polled for what does
-            // not block.
-            let read = if remote {
-                ring.read_by_worker(file, bytes, offset)
-            } else {
-                ring.read(file, bytes, Some(offset))
-            };
-            let (count, buffer) = read.await;
+            let (count, buffer) = read_at(ring, file, bytes, offset, remote).await;
             bytes = buffer;
             if count? == 0 {
                 break;

@@ -1,6 +1,8 @@
 //! Precompressed variants beside a file: `app.js.br` is `app.js` in Brotli.
 //!
-//! A variant counts if it is a regular file below the root and not older than its original. Which
+//! A variant counts if it is a regular file below the root and not older than its original. Where
+//! the original's time was seen with another content, that says nothing of the variant: then it
+//! has to have been changed after the original, too, by the time that nobody can set. Which
 //! are there is known as long as the original is: that none was added is seen by the directory's
 //! identity, one statx for all that are not there.
 
@@ -64,6 +66,19 @@ async fn seek_one(
         found,
         fresh,
     })
+}
+
+/// Variants that were last changed before their original was may be of what it held before.
+pub(crate) fn distrust_older_changes(sought: &mut [Sought], original: &Statx) {
+    for variant in sought {
+        if let Some((_, stat)) = &variant.found {
+            variant.fresh &= changed(stat) >= changed(original);
+        }
+    }
+}
+
+fn changed(stat: &Statx) -> (i64, u32) {
+    (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec)
 }
 
 async fn open(tree: &Tree, name: &CString) -> Result<(Fd, Statx), Error> {

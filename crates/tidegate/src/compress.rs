@@ -29,10 +29,10 @@ already, and links that lead out of DIR or to directories: DIR itself may be one
 What is there and has the very time of NAME is left alone, and so is what is
 newer and holds just what NAME holds. Anything else is made again, so run this
 whenever files have changed, and after going back to older ones, too: the server
-sends what is not older than NAME. Where the time of NAME is that of no change,
-0 or 1 second after 1970 began, contents alone are compared. One thing is not
-seen: a file that changed and kept any other time; --force makes all again. A
-link in the place of a variant stays what it is.
+sends what is not older than NAME. Where the time of NAME is in whole seconds, as
+tools set it, contents alone are compared. One thing is not seen: a file that
+changed and kept a time that has nanoseconds; --force makes all again. A link in
+the place of a variant stays what it is.
 
 Examples:
   tidegate compress /srv/www

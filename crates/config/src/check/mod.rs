@@ -301,6 +301,14 @@ fn cache(raw: raw::Cache, report: &mut Report<'_>) -> Cache {
             default.valid,
             duration(Duration::ZERO..=DAY, "a changed file would never be seen"),
         ),
+        idle: report.checked(
+            raw.idle,
+            default.idle,
+            duration(
+                Duration::from_secs(1)..=DAY,
+                "to look at files anew each time set cache.valid = \"0s\"",
+            ),
+        ),
     }
 }
 
@@ -498,6 +506,7 @@ mod tests {
             ("[limits]\nranges = 0", "2: limits.ranges: 0 is outside 1 to 1024: "),
             ("[limits]\nranges = 1025", "2: limits.ranges: 1025 is outside 1 to 1024: "),
             ("[cache]\nvalid = '48h'", "2: cache.valid: 48h is outside 0s to 24h: "),
+            ("[cache]\nidle = '0s'", "2: cache.idle: 0s is outside 1s to 24h: "),
         ]);
     }
 

@@ -53,6 +53,7 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
         directory_listing: report.checked(raw.directory_listing, default.directory_listing, Ok),
         hidden_files: report.checked(raw.hidden_files, default.hidden_files, Ok),
         symlinks: report.checked(raw.symlinks, default.symlinks, |name| web::symlinks(&name)),
+        etag: report.checked(raw.etag, default.etag, |name| web::etag(&name)),
         precompressed: precompressed(raw.precompressed, default.precompressed, report),
         try_files: try_files(raw.try_files, default.try_files, report),
         spa_fallback: report.checked(raw.spa_fallback, default.spa_fallback, path::file_or_empty),
@@ -246,7 +247,7 @@ mod tests {
 
     use super::*;
     use crate::check::tests::{parse, refused};
-    use crate::{CachePreset, Settings, Symlinks};
+    use crate::{CachePreset, EtagSource, Settings, Symlinks};
 
     /// Rows of text after a site's root, which is line 2.
     fn refused_in_a_site(rows: &[(&str, &str)]) {
@@ -321,6 +322,7 @@ mod tests {
         refused_in_a_site(&[
             ("symlinks = 'yes'", "3: site.symlinks: `yes` is none of \"beneath\", \"never\", \"follow\""),
             ("symlinks = ''", "3: site.symlinks: `` is none of"),
+            ("etag = 'inode'", "3: site.etag: `inode` is none of \"mtime\", \"content\""),
             ("precompressed = ['br', 'deflate']", "3: site.precompressed: `deflate` is none of \"br\", \"zstd\", \"gzip\""),
             ("precompressed = ['br', 'gzip', 'br']", "3: site.precompressed: `br` is named twice"),
             ("try-files = []", "3: site.try-files: empty: nothing would ever be found"),
@@ -451,7 +453,7 @@ mod tests {
     #[test]
     fn every_key_of_a_site_is_taken() {
         let site = site(
-            "directory-listing = true\nsymlinks = 'follow'\nprecompressed = ['gzip', 'br']\n\
+            "directory-listing = true\nsymlinks = 'follow'\netag = 'content'\nprecompressed = ['gzip', 'br']\n\
              try-files = ['$path', '$path.html', '/en$path/', '/fallback.html']\nspa-fallback = '/app.html'\n\
              error-pages = { 404 = '/404.html', 503 = '/e/busy page.html' }\n\
              [[site.headers]]\nmatch = '/a/**'\ncache = 'immutable'\nset = { X-A = ' b\tc ', X-B = '' }\n\
@@ -462,6 +464,7 @@ mod tests {
         );
         assert!(site.directory_listing);
         assert_eq!(site.symlinks, Symlinks::Follow);
+        assert_eq!(site.etag, EtagSource::Content);
         assert_eq!(site.precompressed, [Coding::Gzip, Coding::Brotli]);
         assert_eq!(site.try_files[2], "/en$path/");
         assert_eq!(site.spa_fallback.as_deref(), Some("/app.html"));

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::header::is_token;
 use super::{Checked, is_host_name, one_of, refuse};
 use crate::units::Count;
-use crate::{CachePreset, Coding, Symlinks};
+use crate::{CachePreset, Coding, EtagSource, Symlinks};
 
 /// The longest host name (RFC 1035, section 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
@@ -83,6 +83,14 @@ pub(crate) fn symlinks(name: &str) -> Checked<Symlinks> {
         ("beneath", Symlinks::Beneath),
         ("never", Symlinks::Never),
         ("follow", Symlinks::Follow),
+    ];
+    one_of(name, &all)
+}
+
+pub(crate) fn etag(name: &str) -> Checked<EtagSource> {
+    let all = [
+        ("mtime", EtagSource::Mtime),
+        ("content", EtagSource::Content),
     ];
     one_of(name, &all)
 }

@@ -198,6 +198,7 @@ mod tests {
             hot_bytes: 1 << 20,
             open_files: 4,
             valid: Duration::from_secs(1),
+            idle: Duration::from_mins(1),
         })
     }
 

@@ -100,6 +100,7 @@ pub(crate) fn cache() -> CacheConfig {
         hot_bytes: 1 << 20,
         open_files: 64,
         valid: VALID,
+        idle: Duration::from_mins(1),
     }
 }
 

@@ -1,0 +1,129 @@
+//! Names whose content changed while their time of modification stayed.
+//!
+//! Whoever sets times can give two contents the same one, as `rsync -t` does over a tree that was
+//! built again. No rule about times finds all of these, but this process sees some of the changes:
+//! it notes the last version of each name that any core looked up. Once the content is another one
+//! under the same time, that time is pinned: it makes no validator of that name any more.
+//!
+//! A name is one of a root's path, not of a directory: a release that takes the place of another is
+//! compared with it.
+
+use std::ffi::CStr;
+use std::hash::{Hash, Hasher};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use quick_cache::unsync;
+use rustix::fs::Statx;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::content_tag::Digest;
+use crate::file::Identity;
+
+/// Names whose last versions are noted: about 6 MiB when all are there. Those that nobody looks up
+/// give way.
+const NAMES_MAX: usize = 65_536;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    modified: (i64, u32),
+    /// A hash of the content, or where that is not at hand of all that the file system tells.
+    mark: u128,
+    pinned: bool,
+}
+
+static NAMES: LazyLock<Mutex<unsync::Cache<u128, Version>>> =
+    LazyLock::new(|| Mutex::new(unsync::Cache::new(NAMES_MAX)));
+
+/// Notes what `name` below `root` is now, and tells whether its time is pinned.
+pub(crate) fn note(root: &Path, name: &CStr, stat: &Statx, digest: Option<Digest>) -> bool {
+    let mark = digest.map_or_else(|| hash(&Identity::of(stat)), u128::from_be_bytes);
+    let version = Version {
+        modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+        mark,
+        pinned: false,
+    };
+    let key = hash(&(root.as_os_str().as_bytes(), name));
+    // Nothing is half done when a thread panics with the lock.
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = names.get(&key).copied();
+    let version = before.map_or(version, |before| before.then(version));
+    if before != Some(version) {
+        names.insert(key, version);
+    }
+    version.pinned
+}
+
+impl Version {
+    /// `next`, which came after this one.
+    fn then(self, next: Self) -> Self {
+        let same_time = self.modified == next.modified;
+        Self {
+            pinned: same_time && (self.pinned || self.mark != next.mark),
+            ..next
+        }
+    }
+}
+
+fn hash(value: &impl Hash) -> u128 {
+    let mut hasher = Xxh3::new();
+    value.hash(&mut Writing(&mut hasher));
+    hasher.digest128()
+}
+
+/// All bits of the hash, of which [`Hasher`] has half.
+struct Writing<'a>(&'a mut Xxh3);
+
+impl Hasher for Writing<'_> {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.digest()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_pinned_once_two_contents_had_it() {
+        let version = |time, mark, pinned| Version {
+            modified: (time, 0),
+            mark,
+            pinned,
+        };
+        // Before, next, and whether the time is pinned then.
+        let cases = [
+            (version(5, 1, false), version(5, 1, false), false),
+            (version(5, 1, false), version(5, 2, false), true),
+            (version(5, 1, true), version(5, 1, false), true),
+            (version(5, 1, false), version(6, 2, false), false),
+            (version(5, 1, true), version(6, 1, false), false),
+        ];
+        for (before, next, pinned) in cases {
+            let expected = Version { pinned, ..next };
+            assert_eq!(before.then(next), expected, "{before:?} {next:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_one_of_its_root() {
+        let root = tempfile::tempdir().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let flags = rustix::fs::AtFlags::EMPTY_PATH;
+        let stat = rustix::fs::statx(&file, c"", flags, crate::root::FIELDS).unwrap();
+        let note = |root: &Path, name, digest| note(root, name, &stat, digest);
+        assert!(!note(root.path(), c"a", Some([1; 16])));
+        assert!(!note(root.path(), c"b", Some([2; 16])));
+        assert!(!note(&root.path().join("a"), c"a", Some([2; 16])));
+        assert!(!note(root.path(), c"a", Some([1; 16])));
+        assert!(note(root.path(), c"a", Some([2; 16])));
+        assert!(note(root.path(), c"a", Some([1; 16])));
+        assert!(!note(root.path(), c"large", None));
+        assert!(!note(root.path(), c"large", None));
+    }
+}
