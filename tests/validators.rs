@@ -153,7 +153,7 @@ fn variants_of_1970_have_tags_of_their_own() {
 /// Has what was looked up looked at again soon.
 const SHORT: &str = "[cache]\nvalid = \"20ms\"";
 
-/// Bazel's, and a SOURCE_DATE_EPOCH.
+/// Bazel's, and a `SOURCE_DATE_EPOCH`.
 const PINNED: [u64; 2] = [946_684_800, 1_700_000_000];
 
 #[test]

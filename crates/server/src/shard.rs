@@ -94,6 +94,7 @@ pub(crate) async fn run(
     let shard = Shard::new(seed, burst).await?;
     let watching = Rc::clone(&shard.deadlines).watch();
     shard.ring.spawn(watching).detach();
+    shard.ring.spawn(shard.sites.sweep()).detach();
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {

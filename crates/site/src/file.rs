@@ -74,6 +74,14 @@ impl File {
             + allocated(self.content_type.len())
     }
 
+    /// Whether it is kept open and has no name any more.
+    pub(crate) fn is_deleted(&self) -> bool {
+        match &self.content {
+            Content::Memory(_) => false,
+            Content::File(fd) => is_deleted(fd),
+        }
+    }
+
     /// Descriptors that it keeps open.
     pub(crate) fn descriptors(&self) -> u64 {
         match self.content {

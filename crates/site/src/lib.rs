@@ -22,6 +22,8 @@
 //! and the hashes of contents. Nothing here blocks its executor: every call that may wait for
 //! a disk is an op of the ring, or done on another thread (listings, hashes of large files).
 //!
+//! [`Sites::sweep`] closes what is cached and nobody asks for, or was deleted.
+//!
 //! Nothing is answered with what was seen longer than the cache's time ago: who comes while another
 //! request looks at the same name, or at the root, waits for that look.
 //!
@@ -52,6 +54,7 @@ mod root;
 mod rules;
 mod site;
 mod sites;
+mod sweep;
 mod variants;
 
 pub use config::{CacheConfig, EtagSource, HeaderRule, Redirect, SiteConfig, Symlinks};

@@ -2,6 +2,7 @@
 //!
 //! The first candidate that exists wins, even if it cannot be read.
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
 use std::rc::Rc;
@@ -222,6 +223,7 @@ impl<'a> Lookup<'a> {
             seen: std::mem::take(&mut self.seen),
             settled: making.settled,
             untagged: making.untagged,
+            deleted: Cell::new(false),
         })
     }
 

@@ -86,6 +86,11 @@ impl Release {
         }
     }
 
+    /// Has it looked at again from `now` on.
+    pub(crate) fn distrust(&self, now: Instant) {
+        self.trusted_until.set(now);
+    }
+
     /// The root as it was last seen.
     pub(crate) fn current(&self) -> Result<Tree, Error> {
         let current = self.current.borrow();

@@ -1,5 +1,6 @@
 //! A file with its variants, and whether it still is what its path leads to.
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::rc::Rc;
 
@@ -20,6 +21,8 @@ pub(crate) struct Resource {
     pub(crate) settled: bool,
     /// A content whose hash was not known yet.
     pub(crate) untagged: Vec<Identity>,
+    /// Whether one of its files was found deleted.
+    pub(crate) deleted: Cell<bool>,
 }
 
 /// A name, and what was there; `None`: nothing.
@@ -60,6 +63,18 @@ impl Resource {
             }
         }
         true
+    }
+
+    /// Looks whether one of its open files was deleted, and notes it. Waits for no disk.
+    pub(crate) fn look_whether_deleted(&self) -> bool {
+        let deleted = self.files().any(|file| file.is_deleted());
+        self.deleted.set(deleted);
+        deleted
+    }
+
+    /// Whether one of its open files was deleted when that was last looked at.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.get()
     }
 
     /// Bytes of memory that it takes.

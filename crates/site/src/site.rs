@@ -249,6 +249,13 @@ impl Site {
         }
     }
 
+    /// Looks at the root, trusted or not, and lets go of one that is it no more. What goes wrong shows
+    /// to the next request.
+    pub(crate) async fn look_at_root(&self, now: Instant) {
+        self.release.distrust(now);
+        let _ = self.tree(now).await;
+    }
+
     /// The root. What was looked up in one that is no longer it is dropped at once.
     async fn tree(&self, now: Instant) -> Result<Tree, Error> {
         let mut looked = self.release.look(now, &self.shared.numbers).await;
@@ -408,6 +415,7 @@ impl Site {
             let entry = Entry {
                 known: known.clone(),
                 trusted_until: now + self.shared.config.valid,
+                used: Cell::new(now),
             };
             self.shared.cache.borrow_mut().insert(name, entry);
         }
@@ -435,6 +443,7 @@ impl Site {
 
 fn trusted<'a>(cache: &'a Cache, name: Name<'_>, now: Instant) -> Option<&'a Known> {
     let entry = cache.get(name)?;
+    entry.used.set(now);
     (now < entry.trusted_until).then_some(&entry.known)
 }
 

@@ -13,6 +13,7 @@ use crate::error::RootError;
 use crate::listing::Readers;
 use crate::looks::Looks;
 use crate::site::{Shared, Site};
+use crate::sweep;
 
 /// The sites of one core, with what they looked up.
 pub struct Sites {
@@ -21,6 +22,7 @@ pub struct Sites {
     /// Suffixes with their dot, the longest first.
     wildcards: Vec<(String, usize)>,
     default: usize,
+    shared: Rc<Shared>,
 }
 
 impl Sites {
@@ -53,12 +55,21 @@ impl Sites {
                 .unwrap_or(0),
             exact,
             wildcards,
+            shared: Rc::clone(&shared),
             all: sites
                 .into_iter()
                 .enumerate()
                 .map(|(number, config)| Ok(Rc::new(Site::open(number, config, &shared, ring)?)))
                 .collect::<Result<_, RootError>>()?,
         })
+    }
+
+    /// Closes files that nobody asks for, and those that were deleted, and lets go of roots whose paths
+    /// lead elsewhere, for as long as it is polled. While no file is open it waits without a timer.
+    ///
+    /// Dropped: they stay open until others take their places.
+    pub fn sweep(&self) -> impl Future<Output = ()> + 'static {
+        sweep::sweep(Rc::clone(&self.shared), self.all.clone())
     }
 
     /// The site for the value of Host: the one with this name, else the one with the longest

@@ -10,7 +10,9 @@
 
 mod key;
 
-use std::rc::Rc;
+use std::cell::Cell;
+use std::rc::{Rc, Weak};
+use std::task::Waker;
 use std::time::Instant;
 
 use quick_cache::unsync::DefaultLifecycle;
@@ -49,6 +51,8 @@ pub(crate) enum Known {
 pub(crate) struct Entry {
     pub(crate) known: Known,
     pub(crate) trusted_until: Instant,
+    /// When it was last asked for.
+    pub(crate) used: Cell<Instant>,
 }
 
 type Table<W> = unsync::Cache<Key, Entry, W, key::Prehashed, DefaultLifecycle<Key, Entry>>;
@@ -58,6 +62,8 @@ pub(crate) struct Cache {
     hot: Table<Bytes>,
     files: Table<Descriptors>,
     absent: Table<Bytes>,
+    /// Who waits for a file to be open.
+    waiting: Option<Waker>,
 }
 
 impl Cache {
@@ -66,6 +72,7 @@ impl Cache {
             hot: bytes_table(config.hot_bytes, TYPICAL_BYTES),
             files: table(config.open_files, config.open_files as u64, Descriptors),
             absent: bytes_table(ABSENT_BYTES, ENTRY_BYTES),
+            waiting: None,
         }
     }
 
@@ -86,6 +93,9 @@ impl Cache {
                 remove_entry(&mut self.hot, name);
                 remove_entry(&mut self.absent, name);
                 self.files.insert(name.to_key(), entry);
+                if let Some(waiting) = self.waiting.take() {
+                    waiting.wake();
+                }
             }
             Known::Resource(_) => {
                 remove_entry(&mut self.files, name);
@@ -115,6 +125,39 @@ impl Cache {
     /// Closes the files that are only cached: the process is out of descriptors.
     pub(crate) fn close_files(&mut self) {
         self.files.clear();
+    }
+
+    /// Whether files are kept open.
+    pub(crate) fn has_open(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// Wakes the one that waits when the next file is kept open.
+    pub(crate) fn wake_when_open(&mut self, waiting: &Waker) {
+        self.waiting = Some(waiting.clone());
+    }
+
+    /// The files that are kept open. They may be closed meanwhile.
+    pub(crate) fn open(&self) -> Vec<Weak<Resource>> {
+        let entries = self.files.iter().map(|(_, entry)| &entry.known);
+        let open = entries.filter_map(|known| match known {
+            Known::Resource(resource) => Some(Rc::downgrade(resource)),
+            Known::Slash | Known::Absent => None,
+        });
+        open.collect()
+    }
+
+    /// Closes the files that were last asked for before `time`.
+    pub(crate) fn close_unused(&mut self, time: Instant) {
+        self.files.retain(|_, entry| entry.used.get() >= time);
+    }
+
+    /// Closes the files that were found deleted.
+    pub(crate) fn close_deleted(&mut self) {
+        self.files.retain(|_, entry| match &entry.known {
+            Known::Resource(resource) => !resource.is_deleted(),
+            Known::Slash | Known::Absent => true,
+        });
     }
 
     /// Drops all that was looked up in one root.
@@ -206,6 +249,7 @@ mod tests {
         Entry {
             known,
             trusted_until,
+            used: Cell::new(trusted_until),
         }
     }
 
