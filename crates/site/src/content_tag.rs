@@ -25,7 +25,7 @@ use rustix::thread::{CpuSet, gettid, sched_setaffinity};
 use tidegate_uring::{Fd, Ring, catch_panic};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::file::{Identity, is_settled, read_at};
+use crate::file::{Identity, is_settled};
 use crate::root::FIELDS;
 
 /// Files whose hashes are kept: about 10 MiB when all are there.
@@ -37,7 +37,7 @@ const WAITING_MAX: usize = 64;
 
 const READ_BYTES: usize = 256 * 1024;
 
-/// Bytes of the largest file that is hashed as a part of its look-up: 0.2 ms of a core.
+/// Bytes of the largest file that is hashed as a part of its look-up: less than 0.2 ms of a core.
 pub(crate) const AT_ONCE_MAX: u64 = 1024 * 1024;
 
 /// Bytes read at a time for that; others run between two reads.
@@ -80,21 +80,17 @@ pub(crate) fn of_bytes(bytes: &[u8]) -> Digest {
     xxh3_128(bytes).to_be_bytes()
 }
 
-/// The hash of an open file of `len` bytes, read on `ring`. `None` if it is not `len` bytes long.
+/// The hash of an open file of `len` bytes, read by workers of `ring`: where a large file is on the disk
+/// may have to be read as well. `None` if it is not `len` bytes long.
 ///
 /// Dropped: the read is cancelled.
-pub(crate) async fn of_open(
-    ring: &Ring,
-    file: &Fd,
-    len: u64,
-    remote: bool,
-) -> io::Result<Option<Digest>> {
+pub(crate) async fn of_open(ring: &Ring, file: &Fd, len: u64) -> io::Result<Option<Digest>> {
     let mut hasher = Xxh3::new();
     let mut buffer = Vec::with_capacity(PIECE_BYTES);
     let mut offset = 0;
     loop {
         buffer.clear();
-        let (count, read) = read_at(ring, file, buffer, offset, remote).await;
+        let (count, read) = ring.read_by_worker(file, buffer, offset).await;
         buffer = read;
         if count? == 0 {
             return Ok((offset == len).then(|| hasher.digest128().to_be_bytes()));

@@ -1,6 +1,6 @@
 //! A file as it is served.
 
-use std::io::{self, IoSliceMut};
+use std::io::IoSliceMut;
 use std::mem;
 use std::time::{Duration, SystemTime};
 
@@ -135,24 +135,6 @@ pub(crate) fn is_remote(fd: &Fd) -> bool {
         ReadWriteFlags::NOWAIT,
     );
     read == Err(Errno::OPNOTSUPP)
-}
-
-/// Reads on from `offset` into the room that `buffer` has left. `remote`: by a worker of the ring.
-///
-/// Dropped: the read is cancelled.
-pub(crate) async fn read_at(
-    ring: &Ring,
-    file: &Fd,
-    buffer: Vec<u8>,
-    offset: u64,
-    remote: bool,
-) -> (io::Result<usize>, Vec<u8>) {
-    // io_uring would read a file of FUSE inline: it takes what can be polled for what does not block.
-    if remote {
-        ring.read_by_worker(file, buffer, offset).await
-    } else {
-        ring.read(file, buffer, Some(offset)).await
-    }
 }
 
 /// Has `fd` closed by a worker of the ring, unless others hold it as well.

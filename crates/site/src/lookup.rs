@@ -21,7 +21,7 @@ use crate::content_tag::{self, Digest};
 use crate::describe::{Common, Purpose, TimeUse, time_use, validators};
 use crate::error::Error;
 use crate::file::{
-    Content, File, Identity, close_by_worker, file_type, is_remote, is_settled, read_at,
+    Content, File, Identity, close_by_worker, file_type, is_remote, is_settled,
     tells_versions_apart,
 };
 use crate::names::{parent, relative};
@@ -373,7 +373,7 @@ impl Making<'_> {
             return Some(digest);
         }
         let ring = &self.tree.ring;
-        let read = content_tag::of_open(ring, file, stat.stx_size, is_remote(file)).await;
+        let read = content_tag::of_open(ring, file, stat.stx_size).await;
         let after = self.tree.stat_open(file).await;
         // Without a tag it is looked up again.
         let digest = read.ok().flatten()?;
@@ -435,7 +435,14 @@ impl Making<'_> {
         while bytes.len() < len {
             let offset = bytes.len() as u64;
             let ring = &self.tree.ring;
-            let (count, buffer) = read_at(ring, file, bytes, offset, remote).await;
+            // io_uring would read a file of FUSE inline: it takes what can be polled for what does
+            // not block.
+            let read = if remote {
+                ring.read_by_worker(file, bytes, offset)
+            } else {
+                ring.read(file, bytes, Some(offset))
+            };
+            let (count, buffer) = read.await;
             bytes = buffer;
             if count? == 0 {
                 break;
