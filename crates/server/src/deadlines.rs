@@ -141,8 +141,7 @@ impl Deadlines {
             if ready() {
                 return Poll::Ready(());
             }
-            let waker = context.waker().clone();
-            self.inner.borrow_mut().waiting.push(waker);
+            self.inner.borrow_mut().wait(context.waker());
             Poll::Pending
         })
         .await;
@@ -256,6 +255,13 @@ impl Deadlines {
 }
 
 impl Inner {
+    /// Once for each task, however often it asks: see [`tidegate_uring::Called`].
+    fn wait(&mut self, waker: &Waker) {
+        if !self.waiting.iter().any(|known| known.will_wake(waker)) {
+            self.waiting.push(waker.clone());
+        }
+    }
+
     fn note(&mut self, tick: u32, key: Key) {
         self.calendar.entry(tick).or_default().push(key);
         if self
@@ -310,7 +316,9 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
+    use std::pin::pin;
 
+    use futures_lite::future::poll_once;
     use glommio::LocalExecutor;
 
     use super::*;
@@ -420,6 +428,17 @@ mod tests {
         assert!(!deadlines.expired(later) && !deadlines.expired(busy));
         deadlines.end_longest_idle();
         assert!(deadlines.expired(later) && !deadlines.expired(busy));
+    }
+
+    #[test]
+    fn a_task_that_asks_again_and_again_is_woken_once() {
+        let deadlines = Deadlines::new();
+        LocalExecutor::default().run(async move {
+            for _ in 0..70_000 {
+                assert!(poll_once(pin!(deadlines.until(|| false))).await.is_none());
+            }
+            assert_eq!(deadlines.inner.borrow().waiting.len(), 1);
+        });
     }
 
     #[test]

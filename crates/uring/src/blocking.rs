@@ -4,6 +4,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::called::Called;
+
 /// Runs `work` on the blocking thread of the executor that runs the caller, and yields its output.
 ///
 /// A panic of `work` would end glommio's thread, and everybody who waits for that would wait for
@@ -30,7 +32,7 @@ where
         let worked = catch_panic(work);
         *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(worked);
     });
-    worked.await;
+    Called::new(worked).await;
     let output = output.lock().unwrap_or_else(PoisonError::into_inner).take();
     output.unwrap_or_else(|| Err(panicked()))
 }

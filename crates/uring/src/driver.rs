@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future::yield_now;
 use glommio::io::BufferedFile;
 
+use crate::called::Called;
 use crate::core::Shared;
 
 /// How long the driver goes on waiting on the ring itself after the executor had its say. Timers
@@ -101,7 +102,7 @@ impl Event {
 /// A read of the eventfd on the executor's own ring. It outlives the turns that a queued op
 /// causes meanwhile, since to cancel and repeat it would cost more than the turn.
 struct Signal {
-    read: Pin<Box<dyn Future<Output = ()>>>,
+    read: Called<Pin<Box<dyn Future<Output = ()>>>>,
     taken: bool,
 }
 
@@ -109,13 +110,13 @@ impl Signal {
     fn new(event: &Rc<Event>) -> Self {
         let event = Rc::clone(event);
         Self {
-            read: Box::pin(async move { event.wait().await }),
+            read: Called::new(Box::pin(async move { event.wait().await })),
             taken: false,
         }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let polled = self.read.as_mut().poll(context);
+        let polled = Pin::new(&mut self.read).poll(context);
         self.taken = polled.is_ready();
         polled
     }

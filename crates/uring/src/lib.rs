@@ -3,7 +3,7 @@
 //! glommio drives its own rings and gives no way to submit an op of one's own. This crate sets
 //! one more io_uring up beside them, the *op ring*, whose ops any task of that executor can await:
 //! multishot accept, multishot recv into a ring of provided buffers, send, splice, poll,
-//! openat2, statx, read, fadvise, close, pipe and cancel.
+//! openat2, statx, read, fadvise, close, pipe, cancel and nop.
 //!
 //! ```text
 //!  tasks          push an entry, await the op                 wake
@@ -62,6 +62,7 @@ struct Readme;
 
 mod blocking;
 mod buffers;
+mod called;
 mod core;
 mod driver;
 mod error;
@@ -78,12 +79,15 @@ mod workers;
 
 pub use blocking::{catch_panic, run_blocking};
 pub use buffers::RecvBuf;
+pub use called::Called;
 pub use error::Error;
 pub use fd::Fd;
 pub use locked::{Trial, queue_bytes, queues_count};
 pub use op::accept::Accept;
 pub use op::recv::{Received, Recv};
-pub use op::{Op, accept, advise, cancel, close, open, pipe, poll, read, recv, send, splice, stat};
+pub use op::{
+    Op, accept, advise, cancel, close, nop, open, pipe, poll, read, recv, send, splice, stat,
+};
 pub use outq::unacknowledged;
 pub use probe::{Abilities, probe};
 pub use ring::{Config, Ring};

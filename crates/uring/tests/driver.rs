@@ -18,6 +18,9 @@ use tidegate_uring::{Config, Fd, Ring};
 /// Turns after which a ready op must have been seen.
 const TURNS_MAX: usize = 1000;
 
+/// Twice what glommio counts to.
+const YIELDS: usize = 70_000;
+
 /// Bytes sent to and fro in which a timer must have come.
 const EXCHANGES_MAX: usize = 1_000_000;
 
@@ -44,6 +47,20 @@ fn yield_now_lets_completions_in_beside_a_task_that_spins() {
             }
             assert_eq!(seen.get(), round);
         }
+    });
+}
+
+/// glommio counts a task's wakers in 16 bits, and a read of its own keeps one of each poll.
+#[test]
+fn a_task_that_yields_for_long_leaves_the_driver_its_wakers() {
+    run(async {
+        let ring = ring();
+        // The driver sleeps, and is woken by each yield to find nothing.
+        glommio::timer::sleep(Duration::from_millis(100)).await;
+        for _ in 0..YIELDS {
+            ring.yield_now().await;
+        }
+        ring.nop().await.unwrap();
     });
 }
 

@@ -4,6 +4,7 @@ pub mod accept;
 pub mod advise;
 pub mod cancel;
 pub mod close;
+pub mod nop;
 pub mod open;
 pub mod pipe;
 pub mod poll;

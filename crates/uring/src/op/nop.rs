@@ -1,0 +1,30 @@
+//! An op that does nothing.
+
+use std::io;
+
+use io_uring::opcode;
+
+use crate::held::{Held, Memory};
+use crate::op::{Done, Kind, Op};
+use crate::ring::Ring;
+use crate::slot::Yields;
+
+/// Yields nothing.
+pub struct Nop;
+
+impl Kind for Nop {
+    type Output = io::Result<()>;
+
+    fn finish(done: Done) -> Self::Output {
+        done.outcome.map(drop)
+    }
+}
+
+impl Ring {
+    /// Goes to the kernel and comes back: what shows that the ring works.
+    pub fn nop(&self) -> Op<Nop> {
+        let entry = opcode::Nop::new().build();
+        // SAFETY: the entry holds neither an address nor a descriptor.
+        unsafe { self.op(entry, Held::memory(Memory::None), Yields::Count) }
+    }
+}
