@@ -8,6 +8,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::Waker;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use io_uring::types::{SubmitArgs, Timespec};
@@ -29,6 +30,10 @@ const BUFFER_QUEUE_MAX: usize = 4;
 
 /// Descriptors (accepted connections) that it may.
 const FD_QUEUE_MAX: usize = 256;
+
+/// How long the executor rests when the kernel refused a second time in a row to take what is
+/// submitted: memory is short, and to ask on would keep the core from those that could free some.
+const REFUSED_REST: Duration = Duration::from_millis(1);
 
 /// Whether the eventfd is switched off while the driver is awake. It must be seen switched on by a
 /// kernel that has just queued work: on x86 its store of that is a barrier, elsewhere it need not be.
@@ -53,6 +58,8 @@ struct Core {
     generation: u32,
     buffers: Rc<Buffers>,
     reaped: Reaped,
+    /// The last enter was refused.
+    refused: bool,
 }
 
 /// What a turn takes out of the ring, woken and dropped once the ring is no longer borrowed,
@@ -80,6 +87,7 @@ impl Shared {
                 generation: 0,
                 buffers: Rc::clone(&buffers),
                 reaped: Reaped::default(),
+                refused: false,
             }),
             buffers,
             abilities,
@@ -304,21 +312,22 @@ impl Core {
                 submitter.submit_with_args(1, &SubmitArgs::new().timespec(&wait))
             }
         };
-        match entered {
-            Ok(_) => Ok(true),
-            // A signal; the completion queue must be reaped first; or no memory for requests just
+        let refused = mem::replace(&mut self.refused, false);
+        match entered.map_err(|error| (error.raw_os_error(), error)) {
+            // Submitted, or the wait is over.
+            Ok(_) | Err((Some(libc::ETIME), _)) => Ok(true),
+            // A signal.
+            Err((Some(libc::EINTR), _)) => Ok(false),
+            // The completion queue must be reaped first, or there is no memory for requests just
             // now. What was not submitted stays queued for the next turn.
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
-                ) =>
-            {
+            Err((Some(libc::EBUSY | libc::EAGAIN | libc::ENOMEM), _)) => {
+                self.refused = true;
+                if refused {
+                    thread::sleep(REFUSED_REST);
+                }
                 Ok(false)
             }
-            // The wait is over.
-            Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(true),
-            Err(error) => Err(error),
+            Err((_, error)) => Err(error),
         }
     }
 

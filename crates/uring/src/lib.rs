@@ -67,6 +67,7 @@ mod core;
 mod driver;
 mod error;
 mod fd;
+mod guards;
 mod held;
 mod locked;
 mod op;
