@@ -7,18 +7,21 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_lite::future::poll_once;
+use futures_lite::future::{or, poll_once};
 use rustix::net::sockopt;
 use support::{
     Bench, HASTY, PATIENT, PIPE, connect, connect_narrow, evicted_file_of, file_of, joined,
     pattern, poll_until, pool_of, read_all, run, until_true,
 };
-use tidegate_sendfile::{Error, ErrorKind, Opening, Options};
+use tidegate_sendfile::{Error, ErrorKind, Options};
 use tidegate_uring::Fd;
 
 const LEN: usize = 8 << 20;
+
+/// How often a test is tried whose reader must come to read now and then.
+const TRIES_MAX: usize = 20;
 
 /// Closes with a reset instead of an end.
 fn reset(peer: TcpStream) {
@@ -47,26 +50,65 @@ fn a_reader_that_stalls_ends_the_transfer() {
     });
 }
 
+/// Reads `pieces` times, 4 KiB at the most each, with `pause` before; what it read, and the longest
+/// time between two reads.
+fn read_slowly(peer: &mut TcpStream, pieces: usize, pause: Duration) -> (Vec<u8>, Duration) {
+    let (mut all, mut longest) = (Vec::new(), Duration::ZERO);
+    let mut piece = [0; 4096];
+    let mut last = Instant::now();
+    for _ in 0..pieces {
+        std::thread::sleep(pause);
+        let count = peer.read(&mut piece).unwrap_or(0);
+        all.extend_from_slice(&piece[..count]);
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+    }
+    (all, longest)
+}
+
+/// Has `attempt` send to a slow reader, with `limit` for its stalls, until it was not cut off. It is
+/// cut off with reason on a machine that is so busy that the reader does not come to read: `attempt`
+/// tells the longest time between two reads.
+async fn never_stalls(limit: Duration, attempt: impl AsyncFn() -> (Result<(), Error>, Duration)) {
+    for _ in 0..TRIES_MAX {
+        let (sent, longest) = attempt().await;
+        let Err(error) = sent else { return };
+        assert!(matches!(error.kind, ErrorKind::Stalled), "{error}");
+        // A third of the limit passes until what the reader takes is acknowledged.
+        assert!(longest > limit / 2, "cut off, with reads {longest:?} apart");
+    }
+    panic!("the machine is too busy for a reader of any pace");
+}
+
 #[test]
 fn a_reader_that_is_slow_but_moves_does_not_stall() {
+    const LIMIT: Duration = Duration::from_millis(400);
     run(async {
         let bench = Bench::new().await;
         let data = pattern(400_000);
         let file = file_of(&data);
-        let (socket, peer) = connect_narrow();
-        let reader = support::read_by(peer, |_| std::thread::sleep(Duration::from_millis(8)));
-        let options = Options {
-            stall: Duration::from_millis(400),
-            drop_behind: false,
-            unread: false,
-            opening: Opening::NONE,
+        let attempt = async || {
+            let (socket, mut peer) = connect_narrow();
+            let reader = std::thread::spawn(move || {
+                let pieces = 400_000_usize.div_ceil(4096);
+                let (mut all, longest) = read_slowly(&mut peer, pieces, Duration::from_millis(8));
+                peer.read_to_end(&mut all).unwrap();
+                (all, longest)
+            });
+            let options = Options {
+                stall: LIMIT,
+                ..PATIENT
+            };
+            let sent = bench.send(&socket, &file, 0..400_000, &options).await;
+            drop(socket);
+            until_true(|| reader.is_finished()).await;
+            let (all, longest) = reader.join().unwrap();
+            if sent.is_ok() {
+                assert!(all == data);
+            }
+            (sent.map(drop), longest)
         };
-        bench
-            .send(&socket, &file, 0..400_000, &options)
-            .await
-            .unwrap();
-        drop(socket);
-        assert!(joined(reader).await == data);
+        never_stalls(LIMIT, attempt).await;
     });
 }
 
@@ -74,36 +116,43 @@ fn a_reader_that_is_slow_but_moves_does_not_stall() {
 /// was taken, for which this reader needs many times the stall time.
 #[test]
 fn a_reader_that_takes_little_of_a_large_buffer_does_not_stall() {
+    const LIMIT: Duration = Duration::from_millis(600);
     run(async {
         let bench = Bench::new().await;
         let data = pattern(LEN);
         let file = file_of(&data);
-        let (socket, mut peer) = connect();
-        sockopt::set_socket_recv_buffer_size(peer.as_fd(), 16 * 1024).unwrap();
-        let options = Options {
-            stall: Duration::from_millis(600),
-            drop_behind: false,
-            unread: false,
-            opening: Opening::NONE,
-        };
-        let reader = std::thread::spawn(move || {
-            let mut all = Vec::new();
-            let mut piece = [0; 4096];
-            for _ in 0..75 {
-                let count = peer.read(&mut piece).unwrap();
-                all.extend_from_slice(&piece[..count]);
-                std::thread::sleep(Duration::from_millis(40));
+        let attempt = async || {
+            let (socket, mut peer) = connect();
+            sockopt::set_socket_recv_buffer_size(peer.as_fd(), 16 * 1024).unwrap();
+            let reader = std::thread::spawn(move || {
+                let (all, longest) = read_slowly(&mut peer, 75, Duration::from_millis(40));
+                (all, longest, peer)
+            });
+            let options = Options {
+                stall: LIMIT,
+                ..PATIENT
+            };
+            let mut transfer = Box::pin(bench.send(&socket, &file, 0..LEN as u64, &options));
+            let over = async {
+                until_true(|| reader.is_finished()).await;
+                None
+            };
+            let cut_off = or(async { Some((&mut transfer).await) }, over).await;
+            until_true(|| reader.is_finished()).await;
+            let (mut all, longest, peer) = reader.join().unwrap();
+            if let Some(sent) = cut_off {
+                return (sent.map(drop), longest);
             }
-            (all, peer)
-        });
-        let mut send = Box::pin(bench.send(&socket, &file, 0..LEN as u64, &options));
-        assert!(poll_until(&mut send, || reader.is_finished()).await);
-        let (mut all, peer) = reader.join().unwrap();
-        let rest = read_all(peer);
-        send.await.unwrap();
-        drop(socket);
-        all.extend(joined(rest).await);
-        assert!(all == data);
+            let rest = read_all(peer);
+            let sent = transfer.await;
+            drop(socket);
+            all.extend(joined(rest).await);
+            if sent.is_ok() {
+                assert!(all == data);
+            }
+            (sent.map(drop), longest)
+        };
+        never_stalls(LIMIT, attempt).await;
     });
 }
 

@@ -23,7 +23,7 @@ use tidegate_uring::{Config, Fd, Ring};
 pub(crate) const PIPE: usize = 256 * 1024;
 
 /// How long a test may take before it counts as hanging.
-const WATCHDOG: Duration = Duration::from_mins(1);
+const WATCHDOG: Duration = Duration::from_mins(3);
 
 /// Longer than any test.
 pub(crate) const PATIENT: Options = Options {
