@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::support::{Authority, Client, Files, Launch, Server, Tree, eventually, get, key_pair};
 
-const LISTEN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
+pub(crate) const LISTEN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
 
 /// Where the server says that its admin listener is.
 #[track_caller]

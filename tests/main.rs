@@ -41,4 +41,5 @@ mod tls_handshakes;
 mod tls_key_updates;
 mod validators;
 mod variants;
+mod watchdog;
 mod zeros;

@@ -1,9 +1,9 @@
-//! Watches the system calls of a server.
+//! Watches the system calls of a server, or disturbs them.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use super::{Server, Tree, eventually};
 
@@ -11,6 +11,8 @@ use super::{Server, Tree, eventually};
 pub(crate) struct Strace {
     child: Child,
     log: PathBuf,
+    /// Kept open: strace ends when it cannot say something.
+    stderr: BufReader<ChildStderr>,
 }
 
 /// How many bytes went which way.
@@ -28,18 +30,35 @@ impl Strace {
         let log = tree.base().join("strace");
         let calls = "trace=read,pread64,readv,preadv,preadv2,write,pwrite64,writev,pwritev,pwritev2,\
                      sendto,sendmsg,sendmmsg,splice";
-        let child = Command::new("strace")
-            .args(["-f", "-s", "0", "-e", calls, "-p", &server.id().to_string()])
+        Self::run(server, &["-s", "0", "-e", calls], log)
+    }
+
+    /// Attaches to `server`, to do as `inject` says to `call`; `None`, and says so, where that is not
+    /// permitted.
+    pub(crate) fn inject(server: &Server, call: &str, inject: &str) -> Option<Self> {
+        let trace = format!("trace={call}");
+        let inject = format!("inject={call}:{inject}");
+        Self::run(server, &["-e", &trace, "-e", &inject], "/dev/null".into())
+    }
+
+    fn run(server: &Server, options: &[&str], log: PathBuf) -> Option<Self> {
+        let mut child = Command::new("strace")
+            .args(["-f", "-p", &server.id().to_string()])
+            .args(options)
             .arg("-o")
             .arg(&log)
             .stderr(Stdio::piped())
             .spawn()
             .expect("strace");
-        let mut strace = Self { child, log };
-        let stderr = strace.child.stderr.take().expect("standard error is piped");
+        let stderr = child.stderr.take().expect("standard error is piped");
+        let mut strace = Self {
+            child,
+            log,
+            stderr: BufReader::new(stderr),
+        };
         let mut line = String::new();
         // Its first line; it says no more than a pipe holds.
-        let read = BufReader::new(stderr).read_line(&mut line);
+        let read = strace.stderr.read_line(&mut line);
         read.expect("a line of strace");
         if line.contains("not permitted") {
             println!("skipped: {line}");

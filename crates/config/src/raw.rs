@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::units::{Cores, Count, Period, Size, SizeOrOff};
+use crate::units::{Cores, Count, Period, PeriodOrOff, Size, SizeOrOff};
 
 /// A value that may be left out.
 pub(crate) type Field<T> = Option<Spanned<T>>;
@@ -39,6 +39,7 @@ pub(crate) struct Server {
     pub(crate) steering: Field<String>,
     pub(crate) drain_delay: Field<Period>,
     pub(crate) graceful_timeout: Field<Period>,
+    pub(crate) watchdog: Field<PeriodOrOff>,
 }
 
 #[derive(Default, Deserialize)]

@@ -50,6 +50,9 @@ pub struct Server {
     /// How long a graceful stop waits for responses under way; zero cuts them off.
     #[serde(serialize_with = "units::duration")]
     pub graceful_timeout: Duration,
+    /// How long a shard may make no progress before the process ends; none: for ever.
+    #[serde(serialize_with = "units::duration_or_off")]
+    pub watchdog: Option<Duration>,
 }
 
 /// Which core a new connection goes to.
@@ -311,6 +314,7 @@ impl Default for Server {
             steering: Steering::Hash,
             drain_delay: Duration::ZERO,
             graceful_timeout: Duration::from_secs(30),
+            watchdog: Some(Duration::from_secs(30)),
         }
     }
 }

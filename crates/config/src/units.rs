@@ -34,6 +34,10 @@ pub enum Cores {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Period(pub(crate) Duration);
 
+/// A duration as typed, or "off".
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeriodOrOff(pub(crate) Option<Duration>);
+
 /// A number of bytes as typed: 16384, "16k", "64m", "1g".
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size(pub(crate) u64);
@@ -109,6 +113,16 @@ impl<'de> Deserialize<'de> for Period {
     }
 }
 
+impl<'de> Deserialize<'de> for PeriodOrOff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Typed {
+            expecting: "\"off\" or a duration with its unit, such as \"75s\"",
+            text: Some(|text| parse_duration_or_off(text).map(Self)),
+            integer: None,
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Typed {
@@ -155,6 +169,13 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     Ok(Duration::from_millis(milliseconds))
 }
 
+fn parse_duration_or_off(text: &str) -> Result<Option<Duration>, ValueError> {
+    match text {
+        "off" => Ok(None),
+        duration => parse_duration(duration).map(Some),
+    }
+}
+
 /// Reads a size: digits, and k, m or g for powers of 1024.
 pub(crate) fn parse_size(text: &str) -> Result<u64, ValueError> {
     scaled(text, BYTES).ok_or_else(|| {
@@ -197,6 +218,18 @@ pub(crate) fn format_size(bytes: u64) -> String {
 /// For `serialize_with` on fields that hold a duration.
 pub(crate) fn duration<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&format_duration(*value))
+}
+
+/// For `serialize_with` on fields that hold a duration, or none where they are off.
+#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+pub(crate) fn duration_or_off<S: Serializer>(
+    value: &Option<Duration>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(time) => duration(time, to),
+        None => to.serialize_str("off"),
+    }
 }
 
 /// For `serialize_with` on fields that hold a number of bytes.

@@ -24,6 +24,7 @@ use tidegate_tls::{Acceptor, Certificate};
 
 use crate::admin_listener::{self, Service};
 use crate::error::Error;
+use crate::heartbeat::Heartbeat;
 
 /// What `/metrics` is (`OpenMetrics` 1.0).
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -34,16 +35,31 @@ pub(crate) struct Condition {
     is_ready: AtomicBool,
     tls: Option<Acceptor>,
     log_lines_dropped: &'static AtomicU64,
+    /// One for each shard, in their order.
+    heartbeats: Vec<Arc<Heartbeat>>,
 }
 
 impl Condition {
     /// Of a server that does not serve yet, with what its TLS listeners accept by.
-    pub(crate) fn new(tls: Option<Acceptor>, log_lines_dropped: &'static AtomicU64) -> Self {
+    pub(crate) fn new(
+        tls: Option<Acceptor>,
+        log_lines_dropped: &'static AtomicU64,
+        heartbeats: Vec<Arc<Heartbeat>>,
+    ) -> Self {
         Self {
             is_ready: AtomicBool::new(false),
             tls,
             log_lines_dropped,
+            heartbeats,
         }
+    }
+
+    /// A line for each shard that gets nowhere.
+    fn stalled(&self) -> String {
+        let shards = self.heartbeats.iter().enumerate();
+        let stalled = shards.filter(|(_, heartbeat)| heartbeat.is_stalled());
+        let lines = stalled.map(|(shard, _)| format!("shard {shard} makes no progress\n"));
+        lines.collect::<Vec<_>>().concat()
     }
 
     /// Whether the server serves, from now on.
@@ -107,11 +123,15 @@ fn answer_head(head: &Head<'_>, condition: &Condition) -> Vec<u8> {
     if !matches!(method, Method::Get | Method::Head) {
         return said(Status::METHOD_NOT_ALLOWED, method);
     }
+    let stalled = condition.stalled();
     match head.target.path() {
+        "/healthz" | "/readyz" if !stalled.is_empty() => {
+            written(Status::SERVICE_UNAVAILABLE, "text/plain", &stalled, method)
+        }
         "/healthz" => said(Status::OK, method),
         "/readyz" if condition.is_ready() => said(Status::OK, method),
         "/readyz" => said(Status::SERVICE_UNAVAILABLE, method),
-        "/metrics" => measured(&metrics(condition), method),
+        "/metrics" => written(Status::OK, METRICS_TYPE, &metrics(condition), method),
         _ => said(Status::NOT_FOUND, method),
     }
 }
@@ -131,22 +151,23 @@ fn said(status: Status, method: Method) -> Vec<u8> {
     out
 }
 
-fn measured(metrics: &str, method: Method) -> Vec<u8> {
+/// `text` of a type.
+fn written(status: Status, content_type: &str, text: &str, method: Method) -> Vec<u8> {
     let mut fields = Vec::new();
-    write_field(&mut fields, "Content-Type", METRICS_TYPE);
+    write_field(&mut fields, "Content-Type", content_type);
     write_field(&mut fields, "Cache-Control", "no-store");
     let head = ResponseHead {
-        status: Status::OK,
+        status,
         date: &HttpDate::new(SystemTime::now()),
         persistent: false,
         version: Version::Http11,
-        content_length: Some(metrics.len() as u64),
+        content_length: Some(text.len() as u64),
         fields: &fields,
     };
     let mut out = Vec::new();
     head.write(&mut out);
     if method != Method::Head {
-        out.extend_from_slice(metrics.as_bytes());
+        out.extend_from_slice(text.as_bytes());
     }
     out
 }
@@ -156,6 +177,11 @@ struct CertificateLabels {
     file: String,
     /// The names it is for, with spaces between.
     names: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShardLabels {
+    shard: usize,
 }
 
 /// What Prometheus collects, in its text format.
@@ -171,6 +197,13 @@ fn metrics(condition: &Condition) -> String {
     dropped.inc_by(condition.log_lines_dropped.load(Ordering::Relaxed));
     let help = "Lines of the log that standard error did not take in time";
     registry.register("log_lines_dropped", help, dropped);
+    let silence = Family::<ShardLabels, Gauge>::default();
+    for (shard, heartbeat) in condition.heartbeats.iter().enumerate() {
+        let seconds = silence.get_or_create(&ShardLabels { shard });
+        seconds.set(i64::try_from(heartbeat.silence().as_secs()).unwrap_or(i64::MAX));
+    }
+    let help = "How long the shard gives no sign of life, in steps of two seconds";
+    registry.register_with_unit("shard_silence", help, Unit::Seconds, silence);
     if let Some(tls) = &condition.tls {
         let expiry = Family::<CertificateLabels, Gauge>::default();
         for certificate in tls.certificates().iter() {
@@ -220,7 +253,7 @@ mod tests {
 
     #[test]
     fn it_is_ready_when_it_was_said_to_be() {
-        let condition = Condition::new(None, &NONE_DROPPED);
+        let condition = Condition::new(None, &NONE_DROPPED, Vec::new());
         assert!(get("/healthz", &condition).starts_with("HTTP/1.1 200 "));
         assert!(get("/readyz", &condition).starts_with("HTTP/1.1 503 "));
         condition.set_ready(true);
@@ -233,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_is_not_asked_rightly_is_refused() {
-        let condition = Condition::new(None, &NONE_DROPPED);
+        let condition = Condition::new(None, &NONE_DROPPED, Vec::new());
         for (request, status) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 404),
             (
@@ -254,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_head_has_the_length_and_no_body() {
-        let condition = Condition::new(None, &NONE_DROPPED);
+        let condition = Condition::new(None, &NONE_DROPPED, Vec::new());
         let whole = get("/metrics", &condition);
         let (_, body) = whole.split_once("\r\n\r\n").unwrap();
         assert!(body.ends_with("# EOF\n"), "{body}");

@@ -1,6 +1,7 @@
 //! Why the server does not start, or ends.
 
 use std::io;
+use std::time::Duration;
 
 /// Why the server refused to start, or ended other than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,18 @@ pub enum Error {
         shard: usize,
         /// The message of its panic, or what ended it.
         reason: String,
+    },
+    /// A shard has not answered for the time of `server.watchdog`.
+    #[error(
+        "shard {shard} made no progress for {}s (server.watchdog): its thread is in {thread}; the process ends, for what started it to start it anew", .time.as_secs()
+    )]
+    ShardStalled {
+        /// The shard's number, from 0.
+        shard: usize,
+        /// For how long.
+        time: Duration,
+        /// What its thread does, as the kernel tells.
+        thread: String,
     },
     /// The admin listener has no thread.
     #[error("cannot start the thread of the admin listener")]

@@ -94,6 +94,7 @@ async fn shard(directory: &TempDir) -> Rc<Shard> {
         abilities: probe().unwrap(),
         queues: Queues::full(),
         listeners: Vec::new(),
+        heartbeat: Arc::default(),
     };
     Shard::new(seed, 0).await.unwrap()
 }

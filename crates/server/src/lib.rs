@@ -26,6 +26,7 @@ mod cores;
 mod deadlines;
 mod error;
 mod handshake;
+mod heartbeat;
 #[cfg(test)]
 mod hits;
 mod limits;

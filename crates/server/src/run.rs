@@ -17,6 +17,7 @@ use tidegate_config::Settings;
 
 use crate::admin::{self, Condition};
 use crate::error::Error;
+use crate::heartbeat::{ASK_EVERY, Heartbeat, Watchdog};
 use crate::limits;
 use crate::listener::{Bound, Listener, listen_on};
 use crate::locked::{EXECUTOR_IO_BYTES, Locked};
@@ -76,7 +77,6 @@ pub fn run(
     let tls = Tls::of(&settings)?;
     let renewal = Renewal::start(tls.as_ref())?;
     let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
-    let condition = Arc::new(Condition::new(acceptor, log_lines_dropped));
     limits::raise();
     let chosen = cores::choose(&settings.server.cores)?;
     chosen.log();
@@ -84,6 +84,10 @@ pub fn run(
     let locked = Locked::fit(&settings, cores.len())?;
     locked.log();
     let abilities = tidegate_uring::probe().map_err(Error::Uring)?;
+    let heartbeats: Vec<Arc<Heartbeat>> = cores.iter().map(|_| Arc::default()).collect();
+    let watchdog = Watchdog::new(&heartbeats, settings.server.watchdog);
+    let condition = Condition::new(acceptor, log_lines_dropped, heartbeats.clone());
+    let condition = Arc::new(condition);
     let share = limits::by_descriptors(&settings, cores.len())?;
     let share = limits::by_memory(share, cores.len());
     let bound = settings
@@ -117,13 +121,15 @@ pub fn run(
             abilities,
             queues: locked.queues,
             listeners: std::mem::take(&mut listeners[number]),
+            heartbeat: Arc::clone(&heartbeats[number]),
         };
         spawn(seed, shard_control, sender.clone())?;
     }
     drop(sender);
     forwarding.take_stops()?;
     let stop = Stop::new(&settings.server);
-    supervise(&events, &controls, &renewal, &condition, stop, || {
+    let mut inbox = Inbox::new(&events, watchdog);
+    supervise(&mut inbox, &controls, &renewal, &condition, stop, || {
         on_ready(&addresses);
     })
 }
@@ -212,15 +218,24 @@ fn execute(seed: Seed, control: OwnedFd, events: &Sender<Event>) -> Result<(), E
 
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("panic without a message")
-        .to_owned()
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    explained(text.unwrap_or("panic without a message"))
+}
+
+/// Adds what glommio does not say where its own rings are refused a call.
+fn explained(panic: &str) -> String {
+    let refused = ["flush_rings!", "Failed to poll io", "Failed to park"];
+    if refused.iter().any(|text| panic.contains(text)) {
+        format!("{panic} (the kernel refused an io_uring_enter: is memory short?)")
+    } else {
+        panic.to_owned()
+    }
 }
 
 /// Passes signals on to the shards until all of them have ended, or their time is over. One that
 /// ends by itself ends the server.
 fn supervise(
-    events: &Receiver<Event>,
+    inbox: &mut Inbox<'_>,
     controls: &[OwnedFd],
     renewal: &Renewal,
     condition: &Condition,
@@ -231,7 +246,7 @@ fn supervise(
     let mut starting = controls.len();
     let mut running = controls.len();
     while running > 0 {
-        let action = match next(events, stop.ends()) {
+        let action = match inbox.next(stop.ends())? {
             Some(Event::Ready) => {
                 starting -= 1;
                 if starting == 0
@@ -286,17 +301,42 @@ fn take(step: Step, controls: &[OwnedFd]) {
     }
 }
 
-/// The next event; `None` when `until` comes before it.
-fn next(events: &Receiver<Event>, until: Option<Instant>) -> Option<Event> {
-    let event = match until {
-        Some(until) => events.recv_timeout(until.saturating_duration_since(Instant::now())),
-        None => events.recv().map_err(RecvTimeoutError::from),
-    };
-    match event {
-        Ok(event) => Some(event),
-        Err(RecvTimeoutError::Timeout) => None,
-        // The senders live as long as their threads.
-        Err(RecvTimeoutError::Disconnected) => panic!("the thread of signals does not end"),
+/// What the main thread waits for, and the watchdog that it is the clock of.
+struct Inbox<'a> {
+    events: &'a Receiver<Event>,
+    watchdog: Watchdog,
+    /// When the shards are to be asked.
+    ask_at: Instant,
+}
+
+impl<'a> Inbox<'a> {
+    fn new(events: &'a Receiver<Event>, watchdog: Watchdog) -> Self {
+        Self {
+            events,
+            watchdog,
+            ask_at: Instant::now() + ASK_EVERY,
+        }
+    }
+
+    /// The next event, `None` when `until` comes before it; an error once a shard has not answered
+    /// for too long.
+    fn next(&mut self, until: Option<Instant>) -> Result<Option<Event>, Error> {
+        loop {
+            let wake_at = until.map_or(self.ask_at, |until| until.min(self.ask_at));
+            let wait = wake_at.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(wait) {
+                Ok(event) => return Ok(Some(event)),
+                Err(RecvTimeoutError::Timeout) if wake_at < self.ask_at => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {
+                    // Not at fixed times: what was missed while the process was stopped is not
+                    // made up for.
+                    self.ask_at = Instant::now() + ASK_EVERY;
+                    self.watchdog.ask()?;
+                }
+                // The senders live as long as their threads.
+                Err(RecvTimeoutError::Disconnected) => panic!("the thread of signals does not end"),
+            }
+        }
     }
 }
 
@@ -337,10 +377,11 @@ mod tests {
         }
         let mut ready = 0;
         let renewal = Renewal::start(None).unwrap();
-        let condition = Condition::new(None, &NONE_DROPPED);
+        let condition = Condition::new(None, &NONE_DROPPED, Vec::new());
         let stop = Stop::new(&Server::default());
         let on_ready = || ready += 1;
-        let result = supervise(&receiver, &controls, &renewal, &condition, stop, on_ready);
+        let mut inbox = Inbox::new(&receiver, Watchdog::new(&[], None));
+        let result = supervise(&mut inbox, &controls, &renewal, &condition, stop, on_ready);
         let told = readers.iter().map(told).collect();
         Outcome {
             result,
@@ -426,6 +467,23 @@ mod tests {
             let events = (0..ready).map(|_| Event::Ready);
             let outcome = outcome(3, events.chain([failed(0)]));
             assert_eq!(outcome.ready, usize::from(ready == 3), "{ready} of 3");
+        }
+    }
+
+    #[test]
+    fn a_refused_call_is_explained() {
+        let all = [
+            ("assertion failed: flush_rings!(lat_ring)? > 0", true),
+            (
+                "Failed to park! This is actually pretty bad!: Os { code: 12 }",
+                true,
+            ),
+            ("index out of bounds", false),
+        ];
+        for (panic, is_refusal) in all {
+            let text = explained(panic);
+            assert!(text.starts_with(panic));
+            assert_eq!(text.contains("io_uring_enter"), is_refusal, "{text}");
         }
     }
 

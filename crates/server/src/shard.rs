@@ -19,6 +19,7 @@ use tidegate_uring::{Abilities, Config, Fd, Ring};
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
 use crate::error::Error;
+use crate::heartbeat::Heartbeat;
 use crate::limits::Share;
 use crate::listener::{self, Listener};
 use crate::locked::Queues;
@@ -37,6 +38,7 @@ pub(crate) struct Seed {
     pub(crate) abilities: Abilities,
     pub(crate) queues: Queues,
     pub(crate) listeners: Vec<Listener>,
+    pub(crate) heartbeat: Arc<Heartbeat>,
 }
 
 /// What the connections of one core share.
@@ -91,7 +93,12 @@ pub(crate) async fn run(
     let control = Fd::from(control);
     let listeners = mem::take(&mut seed.listeners);
     let burst = listeners.iter().map(|listener| listener.backlog).sum();
+    let heartbeat = Arc::clone(&seed.heartbeat);
     let shard = Shard::new(seed, burst).await?;
+    shard
+        .ring
+        .spawn(heartbeat.beat(shard.ring.clone()))
+        .detach();
     let watching = Rc::clone(&shard.deadlines).watch();
     shard.ring.spawn(watching).detach();
     shard.ring.spawn(shard.sites.sweep()).detach();
@@ -159,6 +166,7 @@ impl Shard {
             abilities,
             queues,
             listeners: _,
+            heartbeat: _,
         } = seed;
         let ring = Ring::start(&Config {
             workers: settings.io.cold_workers,

@@ -17,8 +17,8 @@ const STEP: Duration = Duration::from_millis(250);
 /// one. If that is there before the first task ran, it takes the executor for idle: it sleeps,
 /// though tasks are ready, the driver among them, and no completion of the op ring ends that sleep.
 /// It takes a timer of glommio's own (of 100 ms) that comes in the few instructions before the
-/// tasks, as on a machine that is busy with others, or an `io_uring_enter(2)` that failed there. The
-/// next timer ends the sleep; one that came just before it would be used up, so there are two.
+/// tasks, as on a machine that is busy with others, or an `io_uring_enter(2)` that failed there.
+/// The next timer ends the sleep; one that came just before it would be used up, so there are two.
 pub(crate) struct Guards {
     timers: [Option<Called<Timer>>; 2],
     /// When the later one comes.

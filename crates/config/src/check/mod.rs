@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::document::Document;
 use crate::raw;
 use crate::rules::{self, DAY, count, duration, power_of_two, size};
-use crate::units::{Count, Size};
+use crate::units::{Count, Period, Size};
 use crate::{Admin, Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError};
 
 mod report;
@@ -19,6 +19,8 @@ mod tls;
 use report::Report;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+/// Two questions of the server's to each shard.
+const WATCHDOG_MIN: Duration = Duration::from_secs(4);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -61,6 +63,13 @@ fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
             default.graceful_timeout,
             duration(Duration::ZERO..=DAY, "a stop that waits longer is no stop"),
         ),
+        watchdog: report.checked(raw.watchdog, default.watchdog, |typed| {
+            let within = duration(
+                WATCHDOG_MIN..=DAY,
+                "each core is asked every two seconds, and may miss one; \"off\" waits for ever",
+            );
+            typed.0.map(|time| within(Period(time))).transpose()
+        }),
     }
 }
 
@@ -442,6 +451,9 @@ mod tests {
             ("[server]\nsteering = 'rss'", "2: server.steering: `rss` is none of \"hash\", \"cpu\""),
             ("[server]\ngraceful-timeout = '25h'", "2: server.graceful-timeout: 25h is outside 0s to 24h: "),
             ("[server]\ndrain-delay = '25h'", "2: server.drain-delay: 25h is outside 0s to 24h: "),
+            ("[server]\nwatchdog = '3s'", "2: server.watchdog: 3s is outside 4s to 24h: "),
+            ("[server]\nwatchdog = false", "2: server.watchdog: invalid type: boolean `false`, expected \"off\" or a duration"),
+            ("[server]\nwatchdog = 'on'", "2: server.watchdog: `on` is not a duration: "),
             ("[server]\ngraceful-timeout = 'soon'", "2: server.graceful-timeout: `soon` is not a duration: "),
             ("[admin]\nlisten = '9900'", "2: admin.listen: `9900` has no port: "),
             ("[[listen]]\naddress = 'h:1'\n[admin]\nlisten = 'h:1'", "4: admin.listen: h:1 is listened on already, by line 2"),
@@ -535,7 +547,7 @@ mod tests {
     #[test]
     fn values_are_taken() {
         let settings = parse(
-            "[server]\ncores = '0-1,4'\nsteering = 'cpu'\ndrain-delay = '5s'\ngraceful-timeout = '0s'\n\
+            "[server]\ncores = '0-1,4'\nsteering = 'cpu'\ndrain-delay = '5s'\ngraceful-timeout = '0s'\nwatchdog = 'off'\n\
              [[listen]]\naddress = 'localhost:0'\n[[listen]]\naddress = '[::1]:443'\nbacklog = 1\n\
              [timeouts]\nheader = '500ms'\n[limits]\nbody-discard = 0\nheader-bytes = 2000\n\
              [io]\ndrop-behind = '16m'\n\
@@ -548,6 +560,7 @@ mod tests {
         assert_eq!(settings.server.steering, Steering::Cpu);
         assert_eq!(settings.server.drain_delay, Duration::from_secs(5));
         assert_eq!(settings.server.graceful_timeout, Duration::ZERO);
+        assert_eq!(settings.server.watchdog, None);
         assert_eq!(settings.listen[0].address, "localhost:0");
         assert_eq!(settings.listen[1].address, "[::1]:443");
         assert_eq!(settings.listen[1].backlog, 1);

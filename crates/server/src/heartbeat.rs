@@ -1,0 +1,336 @@
+//! Whether each shard gets on: the main thread asks it for a sign of life now and then.
+//!
+//! The question wakes a task of the shard from another thread, the answer goes through its ring:
+//! that shows that its executor runs, is woken, and that its ring works. It also ends a sleep that
+//! the executor should not have begun. Between two questions nothing is done for it.
+
+use std::fs;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use rustix::thread::{Pid, gettid};
+use tidegate_uring::Ring;
+
+use crate::error::Error;
+
+/// How often each shard is asked.
+pub(crate) const ASK_EVERY: Duration = Duration::from_secs(2);
+
+/// Questions in a row that a shard leaves without an answer before it is said to get nowhere.
+const STALLED_QUESTIONS: u32 = 3;
+
+/// Questions in a row that wake the shard: glommio counts the wakers of a task in 16 bits.
+const WAKING_QUESTIONS_MAX: u32 = 1000;
+
+/// The questions to one shard, and its answers.
+#[derive(Default)]
+pub(crate) struct Heartbeat(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    asked: u32,
+    answered: u32,
+    /// The task that answers; none before the shard serves and once it has ended.
+    task: Option<Waker>,
+    thread: Option<Pid>,
+}
+
+impl Heartbeat {
+    /// How many questions wait for an answer.
+    pub(crate) fn unanswered(&self) -> u32 {
+        self.state().unanswered()
+    }
+
+    /// Whether the shard has answered none of the last questions.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.unanswered() >= STALLED_QUESTIONS
+    }
+
+    /// How long the shard has not answered, in steps of [`ASK_EVERY`].
+    pub(crate) fn silence(&self) -> Duration {
+        ASK_EVERY * self.unanswered().saturating_sub(1)
+    }
+
+    /// Answers, from now until this is dropped, which the shard's executor does when it ends.
+    pub(crate) async fn beat(self: Arc<Self>, ring: Ring) {
+        let end = End(&self);
+        self.state().thread = Some(gettid());
+        loop {
+            let asked = poll_fn(|context| self.poll_asked(context)).await;
+            // That it comes back is the sign.
+            let _ = ring.nop().await;
+            end.0.state().answered = asked;
+        }
+    }
+
+    /// Asks, if there is somebody to answer. How many questions had no answer before.
+    fn ask(&self) -> u32 {
+        let mut state = self.state();
+        let unanswered = state.unanswered();
+        if let Some(task) = &state.task {
+            // By reference: the waker is dropped by the shard's own thread alone.
+            if unanswered < WAKING_QUESTIONS_MAX {
+                task.wake_by_ref();
+            }
+            state.asked = state.asked.wrapping_add(1);
+        }
+        unanswered
+    }
+
+    fn poll_asked(&self, context: &mut Context<'_>) -> Poll<u32> {
+        let mut state = self.state();
+        if state.unanswered() > 0 {
+            return Poll::Ready(state.asked);
+        }
+        state.task = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn unanswered(&self) -> u32 {
+        self.asked.wrapping_sub(self.answered)
+    }
+}
+
+/// Ends the questions when it is dropped.
+struct End<'a>(&'a Heartbeat);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.task = None;
+        state.answered = state.asked;
+    }
+}
+
+/// Looks after the shards for the main thread.
+pub(crate) struct Watchdog {
+    shards: Vec<Watched>,
+    /// Questions in a row without an answer after which the process ends.
+    questions_max: Option<u32>,
+}
+
+struct Watched {
+    heartbeat: Arc<Heartbeat>,
+    /// Questions in a row without an answer, but for those where the thread was kept from running.
+    missed: u32,
+    /// How long the thread has waited for a core, ever.
+    starved: Duration,
+}
+
+impl Watchdog {
+    /// Bites when a shard has not answered for `limit`, if there is one.
+    pub(crate) fn new(heartbeats: &[Arc<Heartbeat>], limit: Option<Duration>) -> Self {
+        let shards = heartbeats.iter().map(|heartbeat| Watched {
+            heartbeat: Arc::clone(heartbeat),
+            missed: 0,
+            starved: Duration::ZERO,
+        });
+        let questions = |limit: Duration| limit.as_millis().div_ceil(ASK_EVERY.as_millis());
+        Self {
+            shards: shards.collect(),
+            questions_max: limit.map(|limit| u32::try_from(questions(limit)).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// Asks every shard; to be called each [`ASK_EVERY`]. It is the calls that are counted, no
+    /// clock is read: a process that was stopped or a machine that was suspended made none.
+    ///
+    /// An error once a shard has not answered for the limit.
+    pub(crate) fn ask(&mut self) -> Result<(), Error> {
+        for (shard, watched) in self.shards.iter_mut().enumerate() {
+            watched.ask(shard);
+            if self.questions_max.is_some_and(|max| watched.missed >= max) {
+                return Err(Error::ShardStalled {
+                    shard,
+                    time: ASK_EVERY * watched.missed,
+                    thread: thread_state(watched.heartbeat.state().thread),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Watched {
+    fn ask(&mut self, shard: usize) {
+        let unanswered = self.heartbeat.ask();
+        match unanswered {
+            0 => self.missed = 0,
+            _ if self.was_starved() => {}
+            _ => self.missed += 1,
+        }
+        if unanswered + 1 == STALLED_QUESTIONS {
+            let thread = thread_state(self.heartbeat.state().thread);
+            tracing::error!(shard, thread, "a shard makes no progress");
+        }
+    }
+
+    /// Whether since the last call the thread was kept waiting for a core for most of the time.
+    fn was_starved(&mut self) -> bool {
+        let starved = starved(self.heartbeat.state().thread).unwrap_or_default();
+        let before = std::mem::replace(&mut self.starved, starved);
+        starved.saturating_sub(before) > ASK_EVERY / 2
+    }
+}
+
+/// How long a thread has been ready to run and did not; `None` where the kernel does not tell
+/// (`CONFIG_SCHED_INFO`).
+fn starved(thread: Option<Pid>) -> Option<Duration> {
+    let text = proc_text(thread, "schedstat")?;
+    let nanoseconds = text.split(' ').nth(1)?;
+    nanoseconds.parse().ok().map(Duration::from_nanos)
+}
+
+/// What a thread is doing, as proc(5) has it.
+fn thread_state(thread: Option<Pid>) -> String {
+    let stat = proc_text(thread, "stat").unwrap_or_default();
+    // The name before it may hold anything.
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
+    let place = proc_text(thread, "wchan").filter(|place| !matches!(place.as_str(), "" | "0"));
+    let state = format!("state {}", state.unwrap_or('?'));
+    place.map_or(state.clone(), |place| format!("{state} in {place}"))
+}
+
+fn proc_text(thread: Option<Pid>, file: &str) -> Option<String> {
+    let thread = thread?.as_raw_nonzero();
+    fs::read_to_string(format!("/proc/self/task/{thread}/{file}")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::thread;
+
+    use futures_lite::future::{or, poll_once};
+    use glommio::LocalExecutor;
+    use glommio::timer::sleep;
+    use tidegate_uring::Config;
+
+    use super::*;
+
+    fn watchdog(limit: Option<Duration>) -> (Arc<Heartbeat>, Watchdog) {
+        let heartbeat = Arc::<Heartbeat>::default();
+        let watchdog = Watchdog::new(&[Arc::clone(&heartbeat)], limit);
+        (heartbeat, watchdog)
+    }
+
+    /// Has a task to answer that never does.
+    fn begin(heartbeat: &Heartbeat) {
+        assert!(
+            heartbeat
+                .poll_asked(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
+    }
+
+    #[test]
+    fn a_shard_that_does_not_serve_yet_is_not_asked() {
+        let (heartbeat, mut watchdog) = watchdog(Some(ASK_EVERY * 2));
+        for _ in 0..10 {
+            watchdog.ask().unwrap();
+        }
+        assert_eq!((heartbeat.unanswered(), heartbeat.is_stalled()), (0, false));
+    }
+
+    #[test]
+    fn one_without_an_answer_is_named_and_ends_the_process_at_the_limit() {
+        let (heartbeat, mut watchdog) = watchdog(Some(Duration::from_secs(30)));
+        begin(&heartbeat);
+        for asked in 1..=15 {
+            watchdog.ask().unwrap();
+            assert_eq!(
+                heartbeat.is_stalled(),
+                asked >= STALLED_QUESTIONS,
+                "{asked}"
+            );
+            assert_eq!(heartbeat.silence(), ASK_EVERY * (asked - 1));
+        }
+        let error = watchdog.ask().unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("shard 0 made no progress for 30s"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn without_a_limit_it_waits_for_ever() {
+        let (heartbeat, mut watchdog) = watchdog(None);
+        begin(&heartbeat);
+        for _ in 0..100_000 {
+            watchdog.ask().unwrap();
+        }
+        assert!(heartbeat.is_stalled());
+    }
+
+    #[test]
+    fn a_shard_answers_until_it_ends() {
+        let (heartbeat, mut watchdog) = watchdog(Some(ASK_EVERY * 2));
+        let shard = Arc::clone(&heartbeat);
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            LocalExecutor::default().run(async {
+                let ring = Ring::start(&Config::default()).unwrap();
+                let beat = shard.beat(ring.clone());
+                let end = async {
+                    while stopped.try_recv().is_err() {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                or(beat, end).await;
+            });
+        });
+        while heartbeat.state().task.is_none() {
+            thread::yield_now();
+        }
+        for _ in 0..100 {
+            watchdog.ask().unwrap();
+            while heartbeat.unanswered() > 0 {
+                thread::yield_now();
+            }
+        }
+        stop.send(()).unwrap();
+        thread.join().unwrap();
+        for _ in 0..10 {
+            watchdog.ask().unwrap();
+        }
+        assert_eq!(heartbeat.unanswered(), 0);
+    }
+
+    #[test]
+    fn a_task_that_is_dropped_leaves_no_question() {
+        let heartbeat = Arc::<Heartbeat>::default();
+        LocalExecutor::default().run(async {
+            let ring = Ring::start(&Config::default()).unwrap();
+            let mut beat = pin!(Arc::clone(&heartbeat).beat(ring));
+            assert!(poll_once(&mut beat).await.is_none());
+            heartbeat.ask();
+            assert_eq!(heartbeat.unanswered(), 1);
+        });
+        assert_eq!(heartbeat.unanswered(), 0);
+        assert_eq!(heartbeat.ask(), 0);
+    }
+
+    #[test]
+    fn a_thread_tells_what_it_does() {
+        let own = Some(gettid());
+        assert!(
+            thread_state(own).starts_with("state R"),
+            "{}",
+            thread_state(own)
+        );
+        assert_eq!(thread_state(None), "state ?");
+    }
+}

@@ -1,0 +1,154 @@
+//! Shards that hang, or are refused calls: somebody notices, and the process ends where it must.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::admin::{LISTEN, admin};
+use crate::support::{
+    Client, Launch, Server, Strace, Tree, WATCHDOG, eventually, installed, noise,
+};
+
+/// More than is kept in memory, so that it is sent by splice(2).
+const LENGTH: usize = 300_000;
+
+/// Calls of `io_uring_enter(2)`, each of which is disturbed: a few rounds of sleep and work.
+const CALLS: usize = 40;
+
+const GET: &[u8] = b"GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+
+fn tree() -> Tree {
+    Tree::with("large", &noise(LENGTH, 1))
+}
+
+fn server(tree: &Tree, watchdog: &str) -> Server {
+    Launch::run(tree, &format!("watchdog = \"{watchdog}\"\n{LISTEN}"), "").start()
+}
+
+/// Has the shard hang in a call, until the strace is dropped; `None` where that cannot be.
+fn hang(server: &Server) -> Option<(Strace, TcpStream)> {
+    let strace = installed("strace")
+        .then(|| Strace::inject(server, "splice", "delay_enter=600s:when=1"))
+        .flatten()?;
+    let mut client = TcpStream::connect(server.address).expect("a connection");
+    client.write_all(GET).expect("a request");
+    Some((strace, client))
+}
+
+/// The status of `path` of the admin listener, and its text.
+fn ask(address: SocketAddr, path: &str) -> (u16, String) {
+    let response = Client::connect(address).get(path);
+    (response.status, response.text().to_owned())
+}
+
+#[track_caller]
+fn becomes_stalled(address: SocketAddr) {
+    for path in ["/healthz", "/readyz"] {
+        eventually("503 that names the shard", || {
+            ask(address, path) == (503, "shard 0 makes no progress\n".to_owned())
+        });
+    }
+}
+
+#[test]
+fn a_shard_that_hangs_is_named_and_ends_the_process() {
+    let tree = tree();
+    let mut server = server(&tree, "20s");
+    let address = admin(&server);
+    let Some((strace, _client)) = hang(&server) else {
+        return;
+    };
+    becomes_stalled(address);
+    let line = "shard 0 made no progress for 20s (server.watchdog): its thread is in state ";
+    eventually("the end", || server.log().contains(line));
+    // The thread ends when it is no longer held.
+    drop(strace);
+    assert_eq!(server.wait().code(), Some(1));
+}
+
+#[test]
+fn a_shard_that_goes_on_after_all_is_well_again() {
+    let tree = tree();
+    let server = server(&tree, "off");
+    let address = admin(&server);
+    let Some((strace, _client)) = hang(&server) else {
+        return;
+    };
+    becomes_stalled(address);
+    let silent = |metrics: &str| !metrics.contains("shard_silence_seconds{shard=\"0\"} 0\n");
+    assert!(silent(&ask(address, "/metrics").1));
+    drop(strace);
+    eventually("200", || ask(address, "/healthz").0 == 200);
+    eventually("no silence", || !silent(&ask(address, "/metrics").1));
+    assert_eq!(ask(address, "/readyz").0, 200);
+    assert_eq!(server.get("/large").body.len(), LENGTH);
+    server.stop();
+}
+
+#[test]
+fn a_process_that_was_stopped_goes_on() {
+    let tree = tree();
+    let server = server(&tree, "4s");
+    let address = admin(&server);
+    for _ in 0..2 {
+        server.signal(Signal::STOP);
+        thread::sleep(Duration::from_secs(6));
+        server.signal(Signal::CONT);
+        assert_eq!(server.get("/large").body.len(), LENGTH);
+        assert_eq!(ask(address, "/healthz").0, 200);
+    }
+    // Some questions later it is still there.
+    thread::sleep(Duration::from_secs(5));
+    server.stop();
+}
+
+/// Asks for the file three times, with the shard asleep before each; whether the server is there to
+/// the end.
+#[track_caller]
+fn serves(server: &Server, what: &str) -> bool {
+    (0..3).all(|_| {
+        thread::sleep(Duration::from_millis(30));
+        let answer = TcpStream::connect(server.address).and_then(|mut client| {
+            client.set_read_timeout(Some(WATCHDOG))?;
+            client.write_all(GET)?;
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer)?;
+            Ok(answer)
+        });
+        let hangs = |error: &std::io::Error| error.kind() == ErrorKind::WouldBlock;
+        assert!(!answer.as_ref().is_err_and(hangs), "{what}: it hangs");
+        answer.is_ok_and(|answer| answer.len() > LENGTH)
+    })
+}
+
+/// glommio's rings are refused calls as the op ring is, and it panics at some of these: then the
+/// process ends. It never hangs, whichever call it was.
+#[test]
+fn a_refused_call_of_the_ring_hangs_nothing() {
+    if !installed("strace") {
+        return;
+    }
+    let tree = tree();
+    for error in ["error=EAGAIN", "delay_exit=150ms"] {
+        let mut running = server(&tree, "off");
+        for call in 1..=CALLS {
+            let what = format!("{error}:when={call}");
+            let Some(strace) = Strace::inject(&running, "io_uring_enter", &what) else {
+                return;
+            };
+            if !serves(&running, &what) {
+                assert_eq!(running.wait().code(), Some(1), "{what}");
+                let log = running.log();
+                assert!(
+                    log.contains("the kernel refused an io_uring_enter"),
+                    "{log}"
+                );
+                running = server(&tree, "off");
+            }
+            drop(strace);
+        }
+    }
+}
