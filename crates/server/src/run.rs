@@ -224,7 +224,12 @@ fn message(panic: &(dyn Any + Send)) -> String {
 
 /// Adds what glommio does not say where its own rings are refused a call.
 fn explained(panic: &str) -> String {
-    let refused = ["flush_rings!", "Failed to poll io", "Failed to park"];
+    let refused = [
+        "flush_rings!",
+        "OutOfMemory",
+        "Failed to poll io",
+        "Failed to park",
+    ];
     if refused.iter().any(|text| panic.contains(text)) {
         format!("{panic} (the kernel refused an io_uring_enter: is memory short?)")
     } else {
