@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::mem::{self, ManuallyDrop};
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::Waker;
@@ -17,9 +17,11 @@ use slab::Slab;
 
 use crate::buffers::Buffers;
 use crate::error::Error;
-use crate::held::Held;
+use crate::held::{Held, Memory};
+use crate::op::close;
 use crate::probe::Abilities;
-use crate::slot::{Completion, Item, Key, Slot, State, Stream, Yields, release};
+use crate::shares::Permit;
+use crate::slot::{Completion, Item, Key, Slot, State, Stream, Yields, opened, release};
 
 /// How long a ring that ends waits for ops that the kernel cannot cancel at once, such as a read
 /// from a disk that does not answer. Past it their memory is leaked, never freed under the kernel.
@@ -70,6 +72,8 @@ struct Reaped {
     released: Vec<Held>,
     /// Streams whose readers are behind.
     overfull: Vec<Key>,
+    /// Files that were opened for nobody.
+    opened: Vec<(OwnedFd, Option<Box<Permit>>)>,
 }
 
 impl Shared {
@@ -114,6 +118,15 @@ impl Shared {
         key
     }
 
+    /// Has a worker close `fd`; nobody waits for it.
+    fn close(&self, fd: OwnedFd, permit: Option<Box<Permit>>) {
+        let entry = close::entry(&fd);
+        let mut held = Held::memory(Memory::Closing(fd));
+        held.permit = permit;
+        // SAFETY: the entry holds no address, and the descriptor has no owner but the op.
+        unsafe { self.submit(entry, held, Yields::Closed, State::Orphaned) };
+    }
+
     /// Asks the kernel to stop the op of `key`; its last completion comes all the same.
     fn cancel(&self, key: Key) {
         self.core.borrow_mut().push(cancellation(key));
@@ -136,10 +149,14 @@ impl Shared {
         let mut core = self.core.borrow_mut();
         let Some(slot) = core.slot(key) else { return };
         let state = mem::replace(&mut slot.state, State::Orphaned);
+        let mut open = None;
         let complete = match &state {
             State::Waiting(_) | State::Orphaned => false,
             State::Done(completion) => {
-                release(slot.yields, *completion, &slot.held, &self.buffers);
+                open = opened(*completion, &slot.held).map(|fd| (fd, slot.held.permit.take()));
+                if open.is_none() {
+                    release(slot.yields, *completion, &slot.held, &self.buffers);
+                }
                 true
             }
             State::Stream(stream) => {
@@ -151,6 +168,9 @@ impl Shared {
         drop(core);
         // Only now: a waker or a buffer's owner may come back to the ring when it is dropped.
         drop((state, slot));
+        if let Some((fd, permit)) = open {
+            self.close(fd, permit);
+        }
         self.buffers.call_driver();
         if !complete && cancel {
             self.cancel(key);
@@ -187,7 +207,14 @@ impl Shared {
         let mut reaped = mem::take(&mut core.reaped);
         drop(core);
         reaped.wakers.drain(..).for_each(Waker::wake);
-        reaped.released.clear();
+        for held in reaped.released.drain(..) {
+            if let Some((fd, permit)) = held.into_last_file() {
+                self.close(fd, Some(permit));
+            }
+        }
+        for (fd, permit) in reaped.opened.drain(..) {
+            self.close(fd, permit);
+        }
         self.buffers.wake_waiting();
         // The vectors go back, for their capacity.
         self.core.borrow_mut().reaped = reaped;
@@ -521,7 +548,10 @@ fn settle(
             }
         }
         State::Orphaned => {
-            release(slot.yields, completion, &slot.held, buffers);
+            match opened(completion, &slot.held) {
+                Some(fd) => reaped.opened.push((fd, slot.held.permit.take())),
+                None => release(slot.yields, completion, &slot.held, buffers),
+            }
             if !completion.more {
                 let slot = slots.remove(key.index as usize);
                 reaped.released.push(slot.held);

@@ -10,40 +10,57 @@ use io_uring::types::OpenHow;
 use rustix::fs::Statx;
 
 use crate::fd::Fd;
+use crate::shares::Permit;
 
 /// Descriptors and memory of one op; lives in the op's slot, not in its future.
 #[derive(Default)]
 pub(crate) struct Held {
-    /// Kept so that the numbers in the entry stay those of these files.
-    fds: [Option<Fd>; 2],
+    /// Kept so that the number in the entry stays that of this file.
+    fd: Option<Fd>,
     pub(crate) memory: Memory,
+    /// Leave to occupy a worker. Boxed for the sake of the many slots that hold none.
+    pub(crate) permit: Option<Box<Permit>>,
 }
 
 impl Held {
     pub(crate) fn new(fd: &Fd, memory: Memory) -> Self {
         Self {
-            fds: [Some(fd.clone()), None],
+            fd: Some(fd.clone()),
             memory,
+            permit: None,
         }
     }
 
     pub(crate) fn pair(from: &Fd, to: &Fd) -> Self {
         Self {
-            fds: [Some(from.clone()), Some(to.clone())],
-            memory: Memory::None,
+            fd: Some(from.clone()),
+            memory: Memory::Second(to.clone()),
+            permit: None,
         }
     }
 
     pub(crate) fn memory(memory: Memory) -> Self {
         Self {
-            fds: [None, None],
+            fd: None,
             memory,
+            permit: None,
         }
     }
 
     /// Whether the op works on the descriptor numbered `fd`.
     pub(crate) fn has_fd(&self, fd: RawFd) -> bool {
-        self.fds.iter().flatten().any(|held| held.raw() == fd)
+        let second = match &self.memory {
+            Memory::Second(second) => Some(second),
+            _ => None,
+        };
+        self.fd.iter().chain(second).any(|held| held.raw() == fd)
+    }
+
+    /// The file that a worker waited for, if nobody else holds it: to close it may take as long.
+    pub(crate) fn into_last_file(self) -> Option<(OwnedFd, Box<Permit>)> {
+        let permit = self.permit?;
+        let fd = self.fd?.try_unwrap().ok()?;
+        Some((fd, permit))
     }
 
     /// Lets go of the descriptor that a close op has closed.
@@ -75,6 +92,8 @@ pub(crate) enum Memory {
     Stat(Stable<(CString, Statx)>),
     /// Written by the kernel: the read and the write end.
     Pipe(Stable<[i32; 2]>),
+    /// The other descriptor of an op that has two.
+    Second(Fd),
     /// The descriptor of a close op: an unsubmitted op closes it by being dropped.
     Closing(OwnedFd),
 }

@@ -26,6 +26,8 @@
 //! * An op owns its buffers and keeps its file descriptors open until its last completion, whether
 //!   its future is still there or not. **Dropping a future cancels its op**; what the op still
 //!   produces (an accepted connection, an opened file, a filled buffer) is released.
+//! * An op that occupies a worker may hold leave for it ([`Shares`]), which it gives back with its last
+//!   completion: a worker that a file system keeps waiting stays counted, whoever still waits for it.
 //! * A cancelled op may have had its effect: bytes sent or spliced by then stay sent.
 //! * The ring ends with its last clone and last op.
 //! * Tasks are spawned by [`Ring::spawn`]. Others work as well, but a wake-up of theirs that is not the
@@ -75,6 +77,7 @@ mod outq;
 mod probe;
 mod queue;
 mod ring;
+mod shares;
 mod slot;
 mod workers;
 
@@ -92,3 +95,4 @@ pub use op::{
 pub use outq::unacknowledged;
 pub use probe::{Abilities, probe};
 pub use ring::{Config, Ring};
+pub use shares::{Owner, Permit, Shares};

@@ -34,10 +34,13 @@ pub struct Config {
     pub recv_buffers: u16,
     /// Bytes of each of them.
     pub recv_buffer_bytes: usize,
-    /// The most worker threads (io-wq) the kernel may run for ops that block, such as splice; 0
+    /// The most worker threads (io-wq) the kernel may run for ops on files and paths that block, such as
+    /// openat2, statx, fadvise and read; 0
     /// leaves the kernel's own bound. They are the thread's: what is set here holds for the
     /// executor's other rings too, and the ring that was started last wins.
     pub workers: u32,
+    /// As many for ops on pipes and sockets, such as splice from a file.
+    pub splice_workers: u32,
     /// The processors those workers may run on; empty: those of the executor's thread.
     pub worker_cpus: Vec<usize>,
     /// What to use of the kernel; `None`: all that [`probe()`] finds.
@@ -52,6 +55,7 @@ impl Default for Config {
             recv_buffers: 1024,
             recv_buffer_bytes: 4096,
             workers: 16,
+            splice_workers: 16,
             worker_cpus: Vec::new(),
             abilities: None,
         }
@@ -180,7 +184,7 @@ fn check_queues(config: &Config) -> Result<(), Error> {
 
 fn limit_workers(io: &IoUring, config: &Config) -> Result<(), Error> {
     io.submitter()
-        .register_iowq_max_workers(&mut [config.workers, config.workers])
+        .register_iowq_max_workers(&mut [config.workers, config.splice_workers])
         .map_err(Error::setup("io_uring_register(IOWQ_MAX_WORKERS)"))?;
     let set = cpu_set(config).map_err(Error::setup("worker_cpus"))?;
     io.submitter()

@@ -192,10 +192,16 @@ pub(crate) fn release(yields: Yields, completion: Completion, held: &Held, buffe
     }
 }
 
+/// The file that an op opened and nobody took: to close it may take as long as to open it.
+pub(crate) fn opened(completion: Completion, held: &Held) -> Option<OwnedFd> {
+    let opened = completion.result >= 0 && matches!(held.memory, Memory::Open(_));
+    opened.then(|| owned(completion.result))
+}
+
 /// The descriptor that a completion of [`Yields::Fd`] handed over.
 pub(crate) fn owned(fd: RawFd) -> OwnedFd {
     // SAFETY: the kernel installed this descriptor for the op whose completion named it; each
-    // completion is consumed once, by its future or by `release`, so there is no other owner.
+    // completion is consumed once, by its future, by `opened` or by `release`, so there is no other owner.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 

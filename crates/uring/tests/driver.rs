@@ -325,7 +325,7 @@ fn workers_stay_on_the_processors_of_their_thread_or_those_that_are_named() {
             run(async {
                 let ring = Ring::start(&Config {
                     worker_cpus: worker_cpus_set,
-                    workers: 2,
+                    splice_workers: 2,
                     ..Config::default()
                 })
                 .unwrap();

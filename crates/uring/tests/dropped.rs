@@ -5,12 +5,14 @@ mod support;
 
 use std::cell::Cell;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
 use bytes::Bytes;
 use rustix::event::PollFlags;
+use rustix::fs::{OFlags, ResolveFlags};
 use rustix::net::SendFlags;
 use rustix::pipe::SpliceFlags;
 use support::{
@@ -18,7 +20,7 @@ use support::{
     socket_pair, until, watched,
 };
 use tidegate_uring::send::Send;
-use tidegate_uring::{Fd, Op, Ring};
+use tidegate_uring::{Fd, Op, Permit, Ring, Shares};
 
 fn send(ring: &Ring, socket: &Fd, data: Bytes) -> Op<Send> {
     ring.send(socket, data, SendFlags::empty())
@@ -311,6 +313,55 @@ fn what_a_waker_owns_may_come_back_to_the_ring_when_it_is_dropped() {
             }
             assert!(dropped.get());
             settle(&ring).await;
+        }
+    });
+}
+
+/// Leave to occupy the only worker.
+fn leave(shares: &Rc<Shares>) -> Permit {
+    let owner = tidegate_uring::Owner { device: 1, user: 1 };
+    shares.try_take(owner).unwrap()
+}
+
+#[test]
+fn leave_is_held_until_the_kernel_is_done_with_a_dropped_op() {
+    run(async {
+        let ring = ring();
+        let shares = Shares::new(1);
+        let (reader, writer) = pipe();
+        let read = ring.read(&reader, Vec::with_capacity(1), None);
+        let mut read = read.holding(leave(&shares));
+        assert!(poll_once(&mut read).await.is_none());
+        settle(&ring).await;
+        drop(read);
+        assert_eq!(shares.given(), 1, "its last completion has yet to come");
+        until("given back", || shares.given() == 0).await;
+
+        let read = ring.read(&reader, Vec::with_capacity(1), None);
+        let read = read.holding(leave(&shares));
+        rustix::io::write(&writer, b".").unwrap();
+        read.await.0.unwrap();
+        assert_eq!(shares.given(), 0, "it is complete");
+    });
+}
+
+#[test]
+fn a_file_that_was_opened_for_nobody_is_closed_by_a_worker_with_its_leave() {
+    run(async {
+        let ring = ring();
+        let shares = Shares::new(1);
+        let path = std::ffi::CString::new("/proc/self/status").unwrap();
+        for taken_in_time in [false, true] {
+            let root = Fd::from(OwnedFd::from(std::fs::File::open("/").unwrap()));
+            let flags = OFlags::RDONLY;
+            let open = ring.openat2(&root, path.clone(), flags, ResolveFlags::empty());
+            let open = open.holding(leave(&shares));
+            if taken_in_time {
+                settle(&ring).await;
+            }
+            drop(open);
+            assert_eq!(shares.given(), 1, "{taken_in_time}");
+            until("closed", || shares.given() == 0).await;
         }
     });
 }

@@ -27,6 +27,7 @@ use io_uring::squeue::Entry;
 use crate::core::Shared;
 use crate::held::Held;
 use crate::ring::Ring;
+use crate::shares::Permit;
 use crate::slot::{Key, State, Yields, register};
 
 /// How the completion of an op becomes the output of its future.
@@ -76,6 +77,18 @@ impl Ring {
             key: Some(key),
             kind: PhantomData,
         }
+    }
+}
+
+impl<K: Kind> Op<K> {
+    /// Keeps `permit` until the kernel is done with the op, which for one that was dropped may be long
+    /// after.
+    pub fn holding(self, permit: Permit) -> Self {
+        if let Some(key) = self.key {
+            let permit = Some(Box::new(permit));
+            self.ring.with_slot(key, |slot| slot.held.permit = permit);
+        }
+        self
     }
 }
 

@@ -29,7 +29,7 @@ impl Ring {
     /// files that exist: one that `flags` created would have no permissions.
     ///
     /// Answered at once where the names on the way are cached, else on a worker thread. Dropped:
-    /// a file that was opened is closed.
+    /// a file that was opened is closed, on a worker.
     pub fn openat2(
         &self,
         dir: &Fd,

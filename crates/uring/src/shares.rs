@@ -1,0 +1,348 @@
+//! A number of workers, shared out among those that may keep them waiting.
+//!
+//! A file system that does not answer keeps the worker that asks it, for as long as it likes. So leave to
+//! occupy a worker (a [`Permit`]) is given for an [`Owner`], and no owner gets so many that others are
+//! left without: one user of a device has at most as many as are free, and all users of a device together
+//! at most twice as many (the dynamic thresholds of Choudhury and Hahne, 1998, by which queues share the
+//! buffer of a switch). Of 32 a single user gets 16 and all those of one device 22; when that is stuck,
+//! another user of the same device gets 6, and one of another device 8. However many devices are stuck
+//! one after the other, each leaves something to the next but for the last few.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// Who asks for a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// What it may have to wait for: the device of a file system.
+    pub device: u32,
+    /// On whose behalf.
+    pub user: u32,
+}
+
+/// Leave to occupy a worker, until it is dropped. With [`Op::holding`](crate::Op::holding) it lasts as
+/// long as the worker is occupied.
+pub struct Permit {
+    shares: Rc<Shares>,
+    owner: Owner,
+}
+
+/// The workers, and who has them.
+pub struct Shares {
+    max: usize,
+    given: Cell<usize>,
+    /// Of those who hold some or wait for one.
+    accounts: RefCell<Vec<Account>>,
+}
+
+struct Account {
+    owner: Owner,
+    held: usize,
+    waiting: VecDeque<Waiting>,
+}
+
+enum Waiting {
+    Task(Rc<Seat>),
+    Call(Box<dyn FnOnce(Permit)>),
+}
+
+/// A task's place in the line.
+#[derive(Default)]
+struct Seat {
+    permit: Cell<Option<Permit>>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl Shares {
+    /// Of `max` workers.
+    pub fn new(max: usize) -> Rc<Self> {
+        Rc::new(Self {
+            max,
+            given: Cell::new(0),
+            accounts: RefCell::default(),
+        })
+    }
+
+    /// How many are given.
+    pub fn given(&self) -> usize {
+        self.given.get()
+    }
+
+    /// How many wait for one, for all owners.
+    pub fn waiting(&self) -> usize {
+        let accounts = self.accounts.borrow();
+        accounts.iter().map(|account| account.waiting.len()).sum()
+    }
+
+    /// How many wait for one on behalf of `owner`.
+    pub fn waiting_of(&self, owner: Owner) -> usize {
+        let accounts = self.accounts.borrow();
+        let account = accounts.iter().find(|account| account.owner == owner);
+        account.map_or(0, |account| account.waiting.len())
+    }
+
+    /// One, if it can be had at once.
+    pub fn try_take(self: &Rc<Self>, owner: Owner) -> Option<Permit> {
+        let mut accounts = self.accounts.borrow_mut();
+        let waits = |account: &Account| account.owner == owner && !account.waiting.is_empty();
+        let free = self.has_one_for(&accounts, owner) && !accounts.iter().any(waits);
+        free.then(|| self.give(&mut accounts, owner))
+    }
+
+    /// One, after those who asked before on behalf of the same owner. Dropped: the place in line is
+    /// given up.
+    pub fn take(self: &Rc<Self>, owner: Owner) -> impl Future<Output = Permit> {
+        Take {
+            shares: self,
+            owner,
+            seat: None,
+        }
+    }
+
+    /// Calls `act` with one: now, or in its turn.
+    pub fn then(self: &Rc<Self>, owner: Owner, act: impl FnOnce(Permit) + 'static) {
+        match self.try_take(owner) {
+            Some(permit) => act(permit),
+            None => self.queue(owner, Waiting::Call(Box::new(act))),
+        }
+    }
+
+    fn queue(&self, owner: Owner, waiting: Waiting) {
+        let mut accounts = self.accounts.borrow_mut();
+        account(&mut accounts, owner).waiting.push_back(waiting);
+    }
+
+    fn has_one_for(&self, accounts: &[Account], owner: Owner) -> bool {
+        let free = self.max - self.given.get();
+        let (mut of_owner, mut of_device) = (0, 0);
+        for account in accounts {
+            if account.owner.device == owner.device {
+                of_device += account.held;
+            }
+            if account.owner == owner {
+                of_owner = account.held;
+            }
+        }
+        of_owner < free && of_device < 2 * free
+    }
+
+    fn give(self: &Rc<Self>, accounts: &mut Vec<Account>, owner: Owner) -> Permit {
+        self.given.set(self.given.get() + 1);
+        account(accounts, owner).held += 1;
+        Permit {
+            shares: Rc::clone(self),
+            owner,
+        }
+    }
+
+    /// Whoever waits next for one that can be had: on behalf of the owner that has the fewest.
+    fn next(self: &Rc<Self>) -> Option<(Permit, Waiting)> {
+        let mut accounts = self.accounts.borrow_mut();
+        let served = accounts
+            .iter()
+            .filter(|account| !account.waiting.is_empty())
+            .filter(|account| self.has_one_for(&accounts, account.owner))
+            .min_by_key(|account| account.held)?
+            .owner;
+        let waiting = account(&mut accounts, served).waiting.pop_front()?;
+        Some((self.give(&mut accounts, served), waiting))
+    }
+
+    fn take_back(&self, owner: Owner) {
+        self.given.set(self.given.get() - 1);
+        let mut accounts = self.accounts.borrow_mut();
+        account(&mut accounts, owner).held -= 1;
+        accounts.retain(Account::is_needed);
+    }
+}
+
+/// The account of `owner`, opened if there is none.
+fn account(accounts: &mut Vec<Account>, owner: Owner) -> &mut Account {
+    let found = accounts.iter().position(|account| account.owner == owner);
+    let index = found.unwrap_or_else(|| {
+        accounts.push(Account {
+            owner,
+            held: 0,
+            waiting: VecDeque::new(),
+        });
+        accounts.len() - 1
+    });
+    &mut accounts[index]
+}
+
+impl Account {
+    fn is_needed(&self) -> bool {
+        self.held > 0 || !self.waiting.is_empty()
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.shares.take_back(self.owner);
+        // Nothing is borrowed while others act.
+        while let Some((permit, waiting)) = self.shares.next() {
+            match waiting {
+                Waiting::Task(seat) => seat.give(permit),
+                Waiting::Call(act) => act(permit),
+            }
+        }
+    }
+}
+
+impl Seat {
+    fn give(&self, permit: Permit) {
+        self.permit.set(Some(permit));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// By hand, since it is a part of every transfer, which an async fn would make larger.
+struct Take<'a> {
+    shares: &'a Rc<Shares>,
+    owner: Owner,
+    /// Once it waits.
+    seat: Option<Rc<Seat>>,
+}
+
+impl Take<'_> {
+    fn sit_down(&self) -> Rc<Seat> {
+        let seat = Rc::new(Seat::default());
+        let waiting = Waiting::Task(Rc::clone(&seat));
+        self.shares.queue(self.owner, waiting);
+        seat
+    }
+}
+
+impl Future for Take<'_> {
+    type Output = Permit;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Permit> {
+        let permit = match &self.seat {
+            Some(seat) => seat.permit.take(),
+            None => self.shares.try_take(self.owner),
+        };
+        if let Some(permit) = permit {
+            return Poll::Ready(permit);
+        }
+        let seat = self.seat.take().unwrap_or_else(|| self.sit_down());
+        seat.waker.set(Some(context.waker().clone()));
+        self.seat = Some(seat);
+        Poll::Pending
+    }
+}
+
+impl Drop for Take<'_> {
+    /// Leaves the line; one that was given and not taken goes to the next with its seat.
+    fn drop(&mut self) {
+        let Some(own) = &self.seat else { return };
+        let mut accounts = self.shares.accounts.borrow_mut();
+        account(&mut accounts, self.owner)
+            .waiting
+            .retain(|other| !matches!(other, Waiting::Task(seat) if Rc::ptr_eq(seat, own)));
+        accounts.retain(Account::is_needed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::{block_on, poll_once};
+
+    use super::*;
+
+    /// Device, user, and how many it gets.
+    type Taker = (u32, u32, usize);
+
+    fn owner(device: u32, user: u32) -> Owner {
+        Owner { device, user }
+    }
+
+    /// All that `owner` can have at once.
+    fn take_all(shares: &Rc<Shares>, owner: Owner) -> Vec<Permit> {
+        std::iter::from_fn(|| shares.try_take(owner)).collect()
+    }
+
+    #[test]
+    fn nobody_gets_so_many_that_others_are_left_without() {
+        // Workers; who takes all that can be had, one after the other, and how many that are.
+        let cases: [(usize, &[Taker]); 7] = [
+            (0, &[(1, 1, 0)]),
+            (1, &[(1, 1, 1), (2, 1, 0)]),
+            (2, &[(1, 1, 1), (2, 1, 1)]),
+            (
+                32,
+                &[(1, 1, 16), (2, 1, 8), (3, 1, 4), (4, 1, 2), (5, 1, 1)],
+            ),
+            // Of one device.
+            (
+                32,
+                &[(1, 1, 16), (1, 2, 6), (1, 3, 0), (2, 1, 5), (2, 2, 2)],
+            ),
+            (32, &[(1, 1, 16), (2, 1, 8), (1, 2, 0), (2, 2, 3)]),
+            (16, &[(1, 1, 8), (1, 2, 3), (2, 1, 3)]),
+        ];
+        for (max, takers) in cases {
+            let shares = Shares::new(max);
+            let mut held = Vec::new();
+            for (device, user, expected) in takers {
+                let permits = take_all(&shares, owner(*device, *user));
+                assert_eq!(permits.len(), *expected, "of {max}: {device} {user}");
+                held.extend(permits);
+            }
+            assert_eq!(shares.given(), held.len());
+            drop(held);
+            assert_eq!(shares.given(), 0);
+            assert!(shares.accounts.borrow().is_empty());
+        }
+    }
+
+    #[test]
+    fn those_who_wait_are_served_in_order_and_past_those_who_have_theirs() {
+        block_on(async {
+            let shares = Shares::new(4);
+            let stuck = take_all(&shares, owner(1, 1));
+            let mut more = Box::pin(shares.take(owner(1, 1)));
+            assert!(poll_once(&mut more).await.is_none());
+            let other = shares.take(owner(2, 1)).await;
+            let mut first = Box::pin(shares.take(owner(2, 1)));
+            let mut second = Box::pin(shares.take(owner(2, 1)));
+            assert!(poll_once(&mut first).await.is_none());
+            assert!(poll_once(&mut second).await.is_none());
+            assert_eq!((shares.waiting(), shares.waiting_of(owner(2, 1))), (3, 2));
+            drop(other);
+            let first = first.await;
+            assert!(poll_once(&mut second).await.is_none());
+            assert!(poll_once(&mut more).await.is_none(), "it has its share");
+            drop(first);
+            drop((second.await, stuck));
+            drop(more.await);
+            assert_eq!((shares.given(), shares.waiting()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn one_that_leaves_the_line_passes_its_leave_on() {
+        block_on(async {
+            let shares = Shares::new(1);
+            let first = shares.take(owner(1, 1)).await;
+            let mut gone = Box::pin(shares.take(owner(1, 1)));
+            let mut leaver = Box::pin(shares.take(owner(1, 1)));
+            let called = Rc::new(Cell::new(0));
+            assert!(poll_once(&mut gone).await.is_none());
+            assert!(poll_once(&mut leaver).await.is_none());
+            let count = Rc::clone(&called);
+            shares.then(owner(1, 1), move |_| count.set(count.get() + 1));
+            drop(gone);
+            drop(first);
+            assert_eq!((shares.given(), called.get()), (1, 0));
+            drop(leaver);
+            assert_eq!((shares.given(), called.get()), (0, 1));
+            assert!(shares.accounts.borrow().is_empty());
+        });
+    }
+}
