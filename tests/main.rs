@@ -31,6 +31,7 @@ mod refusals;
 mod remote_files;
 mod site_config;
 mod sites;
+mod stalls;
 mod steering;
 mod support;
 mod symlinks;

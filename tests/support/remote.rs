@@ -8,14 +8,16 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry,
-    ReplyOpen, Request, spawn_mount,
+    Generation, INodeNo, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyOpen, Request, spawn_mount,
 };
 
 use super::eventually;
 
 /// Bytes of a small file, and of a large one.
 pub(crate) const SIZES: [u64; 2] = [100, 1 << 20];
+/// Bytes of an old one.
+const OLD_BYTES: u64 = 3 << 20;
 /// Nothing is remembered of files: the kernel asks for all of it again.
 const FORGOTTEN: Duration = Duration::ZERO;
 /// Requests that can be held back while others are answered.
@@ -29,9 +31,11 @@ pub(crate) enum Question {
     Open,
     Read,
     Flush,
+    Directory,
 }
 
-/// A mounted file system of files `small-N` and `large-N`, for each number, full of `x`. It answers
+/// A mounted file system of files `small-N`, `large-N` and `old-N` (of 1970), for each number, full of `x`,
+/// and empty directories `dir-N`. It answers
 /// everything when it is dropped, and is unmounted.
 pub(crate) struct Remote {
     gate: Arc<Gate>,
@@ -118,30 +122,35 @@ impl Gate {
 
 struct Files(Arc<Gate>);
 
-/// Which file a name is, if there is one of it: even numbers are small.
+/// What names begin with.
+const KINDS: [&str; 4] = ["small", "large", "dir", "old"];
+
+/// Which file a name is, if there is one of it.
 fn inode(name: &OsStr) -> Option<INodeNo> {
-    let (size, number) = name.to_str()?.split_once('-')?;
-    let size = ["small", "large"].iter().position(|known| *known == size)?;
+    let (kind, number) = name.to_str()?.split_once('-')?;
+    let kind = KINDS.iter().position(|known| *known == kind)?;
     let number: u64 = number.parse().ok()?;
-    Some(INodeNo(2 * number + 10 + size as u64))
+    Some(INodeNo(4 * number + 16 + kind as u64))
 }
 
 fn attributes(ino: INodeNo) -> FileAttr {
-    let is_root = ino == INodeNo::ROOT;
-    let size = if is_root {
-        0
-    } else {
-        SIZES[ino.0 as usize % 2]
+    let kind = Some(ino.0 % 4).filter(|_| ino != INodeNo::ROOT);
+    let (size, years) = match kind {
+        Some(0) => (SIZES[0], 20),
+        Some(1) => (SIZES[1], 20),
+        Some(3) => (OLD_BYTES, 0),
+        _ => (0, 20),
     };
+    let is_directory = size == 0;
     FileAttr {
         ino,
         size,
         blocks: size.div_ceil(512),
         atime: UNIX_EPOCH,
-        mtime: UNIX_EPOCH + Duration::from_hours(20 * 365 * 24),
+        mtime: UNIX_EPOCH + Duration::from_hours(years * 365 * 24),
         ctime: UNIX_EPOCH,
         crtime: UNIX_EPOCH,
-        kind: if is_root {
+        kind: if is_directory {
             FileType::Directory
         } else {
             FileType::RegularFile
@@ -158,10 +167,10 @@ fn attributes(ino: INodeNo) -> FileAttr {
 
 impl Filesystem for Files {
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.0.pass(Question::Lookup);
         let Some(ino) = inode(name) else {
             return reply.error(Errno::ENOENT);
         };
-        self.0.pass(Question::Lookup);
         reply.entry(&FORGOTTEN, &attributes(ino), Generation(0));
     }
 
@@ -189,6 +198,11 @@ impl Filesystem for Files {
         self.0.pass(Question::Read);
         let left = attributes(ino).size.saturating_sub(offset);
         reply.data(&vec![b'x'; left.min(size.into()) as usize]);
+    }
+
+    fn readdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, reply: ReplyDirectory) {
+        self.0.pass(Question::Directory);
+        reply.ok();
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {

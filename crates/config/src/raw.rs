@@ -83,6 +83,7 @@ pub(crate) struct Timeouts {
     pub(crate) keep_alive: Field<Period>,
     pub(crate) send_stall: Field<Period>,
     pub(crate) linger: Field<Period>,
+    pub(crate) lookup: Field<Period>,
 }
 
 #[derive(Default, Deserialize)]
@@ -115,6 +116,7 @@ pub(crate) struct Cache {
     pub(crate) open_files_per_core: Field<Count>,
     pub(crate) valid: Field<Period>,
     pub(crate) idle: Field<Period>,
+    pub(crate) stale: Field<Period>,
 }
 
 #[derive(Default, Deserialize)]

@@ -98,6 +98,9 @@ pub struct Timeouts {
     /// How long to read on from a client after the last response; zero closes at once.
     #[serde(serialize_with = "units::duration")]
     pub linger: Duration,
+    /// How long it may take to look a path up; not zero.
+    #[serde(serialize_with = "units::duration")]
+    pub lookup: Duration,
 }
 
 /// `[limits]`
@@ -160,6 +163,9 @@ pub struct Cache {
     /// How long a file that nobody asks for is kept open, 1 s or more.
     #[serde(serialize_with = "units::duration")]
     pub idle: Duration,
+    /// How long after that it may still be sent, while the file system does not answer.
+    #[serde(serialize_with = "units::duration")]
+    pub stale: Duration,
 }
 
 /// `[admin]`
@@ -337,6 +343,7 @@ impl Default for Timeouts {
             keep_alive: Duration::from_secs(75),
             send_stall: Duration::from_mins(1),
             linger: Duration::from_secs(5),
+            lookup: Duration::from_secs(10),
         }
     }
 }
@@ -375,6 +382,7 @@ impl Default for Cache {
             open_files_per_core: 8192,
             valid: Duration::from_secs(1),
             idle: Duration::from_mins(1),
+            stale: Duration::from_secs(30),
         }
     }
 }

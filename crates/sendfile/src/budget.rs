@@ -39,11 +39,10 @@ pub(crate) struct Bounds {
     pub(crate) pipe_pages: usize,
     /// The most pipes; together they fit the pages.
     pub(crate) pipes_max: usize,
-    /// The most transfers that may wait for the disk with a pipe, which leaves one to the others
+    /// The most transfers that may wait for a disk with a pipe, which leaves one to the others
     /// unless there is only one.
     pub(crate) cold_max: usize,
-    /// The most transfers that may have the disk asked ahead: what looks files up has the other half
-    /// of the ring's workers to itself.
+    /// The most transfers that may have a disk asked ahead.
     pub(crate) ahead_max: usize,
 }
 
@@ -62,8 +61,9 @@ impl Bounds {
         Self {
             pipe_pages,
             pipes_max,
-            cold_max: config.cold_max.min(pipes_max / 2).max(1),
-            ahead_max: (config.cold_max / 2).max(1),
+            // Twice what one device is to have: that leaves as many for others.
+            cold_max: config.cold_max.saturating_mul(2).min(pipes_max / 2).max(1),
+            ahead_max: config.cold_max.max(1),
         }
     }
 }
@@ -139,10 +139,10 @@ mod tests {
 
     #[test]
     fn pages_are_shared_out() {
-        // pages_max; pages of a pipe of at most 64, pipes of at most 128, cold of at most 16
+        // pages_max; pages of a pipe of at most 64, pipes of at most 128, cold of at most 2 x 16
         let cases = [
-            (None, (64, 128, 16)),
-            (Some(14336), (64, 128, 16)),
+            (None, (64, 128, 32)),
+            (Some(14336), (64, 128, 32)),
             (Some(1024), (64, 16, 8)),
             (Some(512), (64, 8, 4)),
             (Some(511), (32, 15, 7)),
@@ -168,13 +168,14 @@ mod tests {
         assert_eq!(bounds(64, 1, Some(64), 16), (64, 1, 1));
         assert_eq!(bounds(64, 0, Some(0), 0), (1, 1, 1));
         assert_eq!(bounds(100, 8, None, 16), (64, 8, 4));
-        assert_eq!(bounds(0, 8, None, 3), (1, 8, 3));
+        assert_eq!(bounds(0, 8, None, 1), (1, 8, 2));
         assert_eq!(bounds(4, 8, Some(8), 3), (4, 2, 1));
     }
 
     #[test]
-    fn half_of_the_workers_are_left_to_look_ups() {
-        for (cold_max, expected) in [(0, 1), (1, 1), (2, 1), (3, 1), (16, 8), (1024, 512)] {
+    fn half_of_those_of_one_device_have_the_disk_asked() {
+        // Of all devices twice as many.
+        for (cold_max, expected) in [(0, 1), (1, 1), (2, 2), (16, 16), (1024, 1024)] {
             let config = PoolConfig {
                 pipe_bytes: page_size(),
                 pipes_max: 2,

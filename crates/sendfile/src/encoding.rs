@@ -61,7 +61,7 @@ impl<'a, E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Encoding<'a, E> {
             behind: options.drop_behind.then(|| Behind::new(file, range.start)),
             left: range,
             sent: 0,
-            source: Source::new(ring, pool, file, options.unread),
+            source: Source::new(ring, pool, file, options),
         }
     }
 
@@ -141,11 +141,13 @@ impl<'a, E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Encoding<'a, E> {
     }
 
     async fn piece_on_disk(&mut self) -> Result<Piece, ErrorKind> {
-        let permit = self.pool().cold().await;
+        let permit = self.pool().cold(self.source.owner()).await;
         let wanted = head(&self.left, PIECE_BYTES);
         let buffer = Vec::with_capacity((wanted.end - wanted.start) as usize);
         let (ring, file) = (self.source.ring(), self.source.file());
-        let read = ring.read_by_worker(file, buffer, wanted.start);
+        let read = ring
+            .read_by_worker(file, buffer, wanted.start)
+            .holding(permit);
         let after = wanted.end..self.left.end;
         let since = self
             .source
@@ -159,7 +161,6 @@ impl<'a, E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Encoding<'a, E> {
             }
             (count, plain) => count.map(|_| plain),
         };
-        drop(permit);
         let plain = plain.map_err(ErrorKind::File)?;
         if plain.is_empty() {
             return Err(ErrorKind::Truncated);

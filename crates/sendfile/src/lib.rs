@@ -63,7 +63,7 @@
 //!         socket.set_nonblocking(true).unwrap();
 //!
 //!         let (socket, file) = (OwnedFd::from(socket), OwnedFd::from(file));
-//!         let options = Options { stall: Duration::from_secs(60), drop_behind: false, unread: true, opening: Opening::NONE };
+//!         let options = Options { stall: Duration::from_secs(60), drop_behind: false, unread: true, device: 0, opening: Opening::NONE };
 //!         sendfile(&ring, &pool, &Fd::from(socket), &Fd::from(file), 7..12, &options)
 //!             .await
 //!             .unwrap();
@@ -133,6 +133,9 @@ pub struct Options {
     /// worker before it is looked at, since the file system may have to read from the disk where the
     /// file's bytes are.
     pub unread: bool,
+    /// The device that the file lies on: those who wait for one device do not keep those of another
+    /// waiting.
+    pub device: u32,
     /// What of the range leaves in short sends. For [`sendfile`] alone.
     pub opening: Opening,
 }

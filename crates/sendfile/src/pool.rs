@@ -27,12 +27,12 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 use rustix::param::page_size;
-use tidegate_uring::Ring;
+use tidegate_uring::{Owner, Permit, Ring, Shares};
 
 use crate::behind::LATE_FILES_MAX;
 use crate::budget::Bounds;
 use crate::buffers::Buffers;
-use crate::permits::{Permit, Permits};
+use crate::permits::Permits;
 use crate::pipe::Pipe;
 use crate::queue::Queue;
 use crate::turns::Turns;
@@ -51,8 +51,9 @@ pub struct PoolConfig {
     /// [`pages_of_user`](crate::pages_of_user); `None`: no limit. Two pipes of a page each are
     /// allowed in any case.
     pub pages_max: Option<usize>,
-    /// The most transfers that may wait for the disk at once, each with a pipe; at least 1. They
-    /// have at most half of the pipes that `pipes_max` and `pages_max` allow.
+    /// The most transfers that may wait for the files of one device at once, each with a pipe; at least 1.
+    /// Those of all devices are at most twice as many, shared out by [`Shares`], and have at most half of
+    /// the pipes that `pipes_max` and `pages_max` allow.
     ///
     /// At most half as many, at least one, have the disk asked ahead at once, whatever the pipes.
     pub cold_max: usize,
@@ -105,9 +106,9 @@ pub struct Pool {
     bounds: Bounds,
     state: RefCell<State>,
     waiters: Queue<Grant>,
-    cold: Rc<Permits>,
+    cold: Rc<Shares>,
     /// Leave to have the disk asked ahead.
-    pub(crate) ahead: Rc<Permits>,
+    pub(crate) ahead: Rc<Shares>,
     /// Leave to hold a file for a while after its transfer.
     pub(crate) late: Rc<Permits>,
     pub(crate) turns: Rc<Turns>,
@@ -145,8 +146,8 @@ impl Pool {
     pub async fn new(ring: &Ring, config: PoolConfig) -> io::Result<Rc<Self>> {
         let bounds = Bounds::new(&config);
         let pool = Rc::new(Self {
-            cold: Permits::new(bounds.cold_max),
-            ahead: Permits::new(bounds.ahead_max),
+            cold: Shares::new(bounds.cold_max),
+            ahead: Shares::new(bounds.ahead_max),
             late: Permits::new(LATE_FILES_MAX),
             bounds,
             state: RefCell::default(),
@@ -205,13 +206,13 @@ impl Pool {
     }
 
     /// Leave to wait for the disk with a pipe, if it can be had at once.
-    pub(crate) fn try_cold(&self) -> Option<Permit> {
-        self.cold.try_take()
+    pub(crate) fn try_cold(&self, owner: Owner) -> Option<Permit> {
+        self.cold.try_take(owner)
     }
 
     /// Leave to wait for the disk with a pipe. Not to be awaited with a pipe in hand.
-    pub(crate) async fn cold(&self) -> Permit {
-        self.cold.take().await
+    pub(crate) async fn cold(&self, owner: Owner) -> Permit {
+        self.cold.take(owner).await
     }
 
     /// Bytes that a pipe usually holds.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 use rustix::param::page_size;
-use tidegate_uring::{Fd, Ring};
+use tidegate_uring::{Fd, Permit, Ring};
 
 use crate::Options;
 use crate::ahead::FIRST_BYTES;
@@ -14,7 +14,6 @@ use crate::behind::Behind;
 use crate::by_thread::lacks_worker;
 use crate::error::ErrorKind;
 use crate::outlet::Outlet;
-use crate::permits::Permit;
 use crate::pool::{Lease, Pool};
 use crate::residency::Residency;
 use crate::source::Source;
@@ -45,7 +44,7 @@ impl<'a> Sending<'a> {
             outlet: Outlet::new(socket, &range, options.stall),
             behind: options.drop_behind.then(|| Behind::new(file, range.start)),
             bytes: Transfer::new(range, options.opening),
-            source: Source::new(ring, pool, file, options.unread),
+            source: Source::new(ring, pool, file, options),
         }
     }
 
@@ -132,7 +131,8 @@ impl<'a> Sending<'a> {
         let chunk = self.chunk(lease);
         let splice = lease
             .fill()
-            .fill_cold(self.source.ring(), self.source.file(), &chunk);
+            .fill_cold(self.source.ring(), self.source.file(), &chunk)
+            .holding(permit);
         let (bytes, capacity) = (&self.bytes, lease.pipe().capacity());
         let after = |len| bytes.chunk_after(&chunk, len, page_size());
         let since = self.source.absent(&chunk, capacity, after);
@@ -147,7 +147,6 @@ impl<'a> Sending<'a> {
             count => count,
         };
         let count = count.map_err(ErrorKind::File)?;
-        drop(permit);
         self.filled(count)?;
         self.pool().count_cold();
         Ok(())
@@ -185,11 +184,11 @@ impl<'a> Sending<'a> {
 
     /// Leave to read from the disk, and a pipe for it; the one at hand if there is no wait.
     async fn cold_lease(&mut self, lease: Lease) -> Result<(Lease, Permit), ErrorKind> {
-        if let Some(permit) = self.pool().try_cold() {
+        if let Some(permit) = self.pool().try_cold(self.source.owner()) {
             return Ok((lease, permit));
         }
         drop(lease);
-        let permit = self.pool().cold().await;
+        let permit = self.pool().cold(self.source.owner()).await;
         Ok((self.take().await?, permit))
     }
 

@@ -1,20 +1,19 @@
 //! The file of a transfer: what of it is in memory, and having workers ask the disk for what [`Ahead`]
 //! tells.
 //!
-//! When the queue of a disk is full, a worker that asks waits. The workers are the same as those that
-//! look files up, so only as many transfers ask at once as leave half of them to that.
-//! A transfer that is dropped gives its leave back at once, though a worker may still wait for it: until
-//! the disk answers that one is one too many.
+//! When the queue of a disk is full, or a file system does not answer, a worker that asks waits. So only
+//! so many transfers ask at once, and those of one device leave as many to others. The leave of a transfer
+//! that is dropped goes on until its worker comes back.
 
 use std::ops::Range;
 use std::rc::Rc;
 
 use rustix::fs::Advice;
 use tidegate_uring::advise::Advise;
-use tidegate_uring::{Fd, Op, Ring};
+use tidegate_uring::{Fd, Op, Owner, Permit, Ring};
 
+use crate::Options;
 use crate::ahead::Ahead;
-use crate::permits::Permit;
 use crate::pool::Pool;
 use crate::residency::{Prober, Residency};
 
@@ -23,21 +22,25 @@ pub(crate) struct Source<'a> {
     ring: &'a Ring,
     pool: &'a Rc<Pool>,
     file: &'a Fd,
+    owner: Owner,
     prober: Prober,
     ahead: Ahead,
     /// What was asked for last. It is cancelled, if it has not started, when the transfer ends.
-    under_way: Option<(Op<Advise>, Permit)>,
+    under_way: Option<Op<Advise>>,
 }
 
 impl<'a> Source<'a> {
-    /// `unread`: nobody has read the range lately, as far as the caller knows.
-    pub(crate) fn new(ring: &'a Ring, pool: &'a Rc<Pool>, file: &'a Fd, unread: bool) -> Self {
+    pub(crate) fn new(ring: &'a Ring, pool: &'a Rc<Pool>, file: &'a Fd, options: &Options) -> Self {
         Self {
             ring,
             pool,
             file,
+            owner: Owner {
+                device: options.device,
+                user: 0,
+            },
             prober: Prober::default(),
-            ahead: Ahead::new(unread),
+            ahead: Ahead::new(options.unread),
             under_way: None,
         }
     }
@@ -54,6 +57,11 @@ impl<'a> Source<'a> {
         self.file
     }
 
+    /// Who waits for the file.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
     /// Whether a part was not in memory when it was looked at.
     pub(crate) fn met_disk(&self) -> bool {
         self.ahead.met_disk()
@@ -67,7 +75,7 @@ impl<'a> Source<'a> {
             return;
         }
         if let Some(wanted) = self.ahead.before_look(&next(), tell) {
-            let permit = self.pool.ahead.take().await;
+            let permit = self.pool.ahead.take(self.owner).await;
             self.ask(&wanted, permit);
             self.settle().await;
         }
@@ -111,7 +119,7 @@ impl<'a> Source<'a> {
     /// Where there is no leave, `prepare` waits for it before the next look.
     fn ask_further(&mut self, step: usize, kept_up: bool, after: impl Fn(usize) -> Range<u64>) {
         if let Some(wanted) = self.ahead.further(step, kept_up, after)
-            && let Some(permit) = self.pool.ahead.try_take()
+            && let Some(permit) = self.pool.ahead.try_take(self.owner)
         {
             self.ahead.asked(&wanted);
             self.ask(&wanted, permit);
@@ -123,15 +131,14 @@ impl<'a> Source<'a> {
         let advise = self
             .ring
             .fadvise(self.file, wanted.start, len, Advice::WillNeed);
-        self.under_way = Some((advise, permit));
+        self.under_way = Some(advise.holding(permit));
         self.pool.count_ahead();
     }
 
     async fn settle(&mut self) {
-        if let Some((advise, permit)) = self.under_way.take() {
+        if let Some(advise) = self.under_way.take() {
             // A disk that fails is told by the read.
             let _ = advise.await;
-            drop(permit);
         }
     }
 }

@@ -38,6 +38,7 @@ fn files_of_sizes_about_the_pipe_arrive_whole() {
 
 const UNREAD: Options = Options {
     unread: true,
+    device: 0,
     opening: Opening::NONE,
     ..PATIENT
 };

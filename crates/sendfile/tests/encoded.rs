@@ -68,6 +68,7 @@ fn ranges_arrive_whole_from_memory_and_from_the_disk() {
         let data = pattern(3 << 20);
         let options = Options {
             unread: true,
+            device: 0,
             opening: Opening::NONE,
             drop_behind: true,
             ..PATIENT

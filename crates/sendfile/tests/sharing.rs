@@ -94,6 +94,7 @@ async fn read_from_the_disk(config: PoolConfig, cold_max: usize) {
             let reader = read_all(peer);
             let options = Options {
                 unread: true,
+                device: 0,
                 opening: Opening::NONE,
                 ..PATIENT
             };

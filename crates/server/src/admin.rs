@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
@@ -20,6 +20,7 @@ use tidegate_config::Admin;
 use tidegate_http::{
     Head, HttpDate, Limits, Method, ResponseHead, Status, TextResponse, Version, parse, write_field,
 };
+use tidegate_site::Stalls;
 use tidegate_tls::{Acceptor, Certificate};
 
 use crate::admin_listener::{self, Service};
@@ -37,6 +38,7 @@ pub(crate) struct Condition {
     log_lines_dropped: &'static AtomicU64,
     /// One for each shard, in their order.
     heartbeats: Vec<Arc<Heartbeat>>,
+    stalls: Arc<Stalls>,
 }
 
 impl Condition {
@@ -51,7 +53,13 @@ impl Condition {
             tls,
             log_lines_dropped,
             heartbeats,
+            stalls: Arc::default(),
         }
+    }
+
+    /// Where shards count what file systems that do not answer came to.
+    pub(crate) fn stalls(&self) -> &Arc<Stalls> {
+        &self.stalls
     }
 
     /// A line for each shard that gets nowhere.
@@ -204,6 +212,7 @@ fn metrics(condition: &Condition) -> String {
     }
     let help = "How long the shard gives no sign of life, in steps of two seconds";
     registry.register_with_unit("shard_silence", help, Unit::Seconds, silence);
+    register_stalls(&mut registry, &condition.stalls);
     if let Some(tls) = &condition.tls {
         let expiry = Family::<CertificateLabels, Gauge>::default();
         for certificate in tls.certificates().iter() {
@@ -218,6 +227,14 @@ fn metrics(condition: &Condition) -> String {
     // Only a writer that fails makes it fail, and a string does not.
     text::encode(&mut metrics, &registry).expect("text is written to memory");
     metrics
+}
+
+fn register_stalls(registry: &mut Registry, stalls: &Stalls) {
+    let counter = |count: &AtomicU64| ConstCounter::new(count.load(Ordering::Relaxed));
+    let help = "Requests answered with what was known, while the file system did not answer";
+    registry.register("stale_responses", help, counter(&stalls.stale));
+    let help = "Requests refused with 503, since the file system did not answer";
+    registry.register("stalled_responses", help, counter(&stalls.refused));
 }
 
 fn labels(certificate: &Certificate) -> CertificateLabels {

@@ -17,6 +17,9 @@ use tidegate_site::{Content, File, Found, Listing, Site};
 /// is, so that a client that is slow to take it holds no copy.
 const COPIED_BYTES_MAX: usize = 32 * 1024;
 
+/// When a client is told to come again that was refused for now.
+const RETRY_AFTER_SECONDS: &str = "10";
+
 /// The port of HTTPS where none is named.
 const HTTPS_PORT: u16 = 443;
 
@@ -205,9 +208,12 @@ impl Answer<'_> {
             if status == Status::METHOD_NOT_ALLOWED {
                 write_field(&mut lines, "Allow", tidegate_http::ALLOW);
             }
+            write_retry_after(status, &mut lines);
             return self.whole(page, status, &lines, out);
         }
-        self.text(status, Vec::new(), out)
+        let mut fields = Vec::new();
+        write_retry_after(status, &mut fields);
+        self.text(status, fields, out)
     }
 
     /// Sends the client to `location`, in which everything is encoded that must be.
@@ -293,6 +299,13 @@ impl Answer<'_> {
             location.push_str(query);
         }
         location
+    }
+}
+
+/// When to come again, where that may help (RFC 9110, section 15.6.4).
+fn write_retry_after(status: Status, fields: &mut Vec<u8>) {
+    if status == Status::SERVICE_UNAVAILABLE {
+        write_field(fields, "Retry-After", RETRY_AFTER_SECONDS);
     }
 }
 

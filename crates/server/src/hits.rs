@@ -93,6 +93,7 @@ async fn shard(directory: &TempDir) -> Rc<Shard> {
         share,
         abilities: probe().unwrap(),
         queues: Queues::full(),
+        stalls: Arc::default(),
         listeners: Vec::new(),
         heartbeat: Arc::default(),
     };

@@ -76,7 +76,7 @@ pub(crate) async fn look_up(connection: &Connection, wanted: Wanted) -> Result<L
 
 async fn outcome(
     connection: &Connection,
-    site: &Site,
+    site: &Rc<Site>,
     head: &Head<'_>,
     path: &[u8],
     refusal: Option<Status>,
@@ -91,7 +91,7 @@ async fn outcome(
     }
 }
 
-async fn find(connection: &Connection, site: &Site, head: &Head<'_>, path: &[u8]) -> Found {
+async fn find(connection: &Connection, site: &Rc<Site>, head: &Head<'_>, path: &[u8]) -> Found {
     let lookup = Lookup {
         path,
         accepted: Accepted::of(head),

@@ -14,6 +14,7 @@ use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tidegate_config::Settings;
+use tidegate_site::READERS;
 
 use crate::admin::{self, Condition};
 use crate::error::Error;
@@ -120,6 +121,7 @@ pub fn run(
             share,
             abilities,
             queues: locked.queues,
+            stalls: Arc::clone(condition.stalls()),
             listeners: std::mem::take(&mut listeners[number]),
             heartbeat: Arc::clone(&heartbeats[number]),
         };
@@ -201,8 +203,8 @@ fn execute(seed: Seed, control: OwnedFd, events: &Sender<Event>) -> Result<(), E
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .name(&format!("shard-{shard}"))
         .io_memory(EXECUTOR_IO_BYTES)
-        // Directories are read by this thread: on any core, not on this one before all others.
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        // Directories are read by these threads: on any core, not on this one before all others.
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(READERS))
         .make()
         .map_err(|error| Error::Shard {
             shard,

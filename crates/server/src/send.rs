@@ -78,6 +78,7 @@ async fn send_range(
         stall: shard.settings.timeouts.send_stall,
         drop_behind: (shard.settings.io.drop_behind).is_some_and(|least| file.len >= least),
         unread: !file.recent.covers(&range, start),
+        device: file.device(),
         opening: Opening::NONE,
     };
     let len = range.end - range.start;

@@ -13,7 +13,7 @@ use glommio::Task;
 use glommio::timer::Timer;
 use tidegate_config::Settings;
 use tidegate_sendfile::{Pool, PoolConfig, pages_of_user};
-use tidegate_site::Sites;
+use tidegate_site::{Sites, Stalls};
 use tidegate_uring::{Abilities, Config, Fd, Ring};
 
 use crate::clock::Clock;
@@ -37,6 +37,7 @@ pub(crate) struct Seed {
     pub(crate) share: Share,
     pub(crate) abilities: Abilities,
     pub(crate) queues: Queues,
+    pub(crate) stalls: Arc<Stalls>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) heartbeat: Arc<Heartbeat>,
 }
@@ -165,11 +166,15 @@ impl Shard {
             share,
             abilities,
             queues,
+            stalls,
             listeners: _,
             heartbeat: _,
         } = seed;
         let ring = Ring::start(&Config {
-            workers: settings.io.cold_workers,
+            // As many as are shared out, so that none waits for another kind: two times as many as for
+            // one device, for look-ups and for reads; and to ask ahead.
+            workers: 5 * settings.io.cold_workers,
+            splice_workers: 2 * settings.io.cold_workers,
             worker_cpus: vec![core],
             abilities: Some(abilities),
             ..ring_config(&settings, queues)
@@ -190,6 +195,7 @@ impl Shard {
                 settings.sites.iter().map(site_config).collect(),
                 cache_config(&settings, share),
                 &ring,
+                &stalls,
             )?,
             burst,
             listeners: RefCell::default(),

@@ -14,6 +14,9 @@ pub(crate) fn cache_config(settings: &Settings, share: Share) -> CacheConfig {
         open_files: share.open_files,
         valid: settings.cache.valid,
         idle: settings.cache.idle,
+        stale: settings.cache.stale,
+        lookup: settings.timeouts.lookup,
+        workers: settings.io.cold_workers as usize,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 use tidegate_http::{Coding, Cors, Status};
 
+use crate::looks::Times;
 use crate::mime::Types;
 
 /// One site.
@@ -122,4 +123,20 @@ pub struct CacheConfig {
     pub valid: Duration,
     /// How long a file that nobody asks for is kept open.
     pub idle: Duration,
+    /// How long after that it may still be answered with, while the look does not come back.
+    pub stale: Duration,
+    /// How long a look may take.
+    pub lookup: Duration,
+    /// Workers of the ring that look-ups of one root may occupy, if they are alone; those of all roots
+    /// twice as many.
+    pub workers: usize,
+}
+
+impl CacheConfig {
+    pub(crate) fn times(&self) -> Times {
+        Times {
+            valid: self.valid,
+            lookup: self.lookup,
+        }
+    }
 }

@@ -5,15 +5,17 @@
 //! look-up, and of one above [`AT_ONCE_MAX`] by a thread of the process; each once for all cores.
 //! Until the thread is done the file is sent without a tag.
 //!
+//! Each device has a thread of its own while files of it wait: one that does not answer keeps nobody
+//! else's from being hashed.
+//!
 //! The hash is XXH3 of 128 bits: it tells contents apart that nobody made to collide, and whoever
 //! may write the files needs no collision to harm their readers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::SystemTime;
@@ -22,18 +24,22 @@ use quick_cache::unsync;
 use rustix::fs::{AtFlags, statx};
 use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, gettid, sched_setaffinity};
-use tidegate_uring::{Fd, Ring, catch_panic};
+use tidegate_uring::{Fd, catch_panic};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use crate::disk::Disk;
 use crate::file::{Identity, is_settled};
 use crate::root::FIELDS;
 
 /// Files whose hashes are kept: about 10 MiB when all are there.
 const KNOWN_MAX: usize = 65_536;
 
-/// Files that wait for the thread, each with a descriptor. More are asked for again when they are
-/// looked at again.
+/// Files that wait for a thread, each with a descriptor; of one device at most as many as are left to
+/// others. More are asked for again when they are looked at again.
 const WAITING_MAX: usize = 64;
+
+/// Threads, each for one device.
+const THREADS_MAX: usize = 8;
 
 const READ_BYTES: usize = 256 * 1024;
 
@@ -55,9 +61,12 @@ pub(crate) type Digest = [u8; 16];
 struct Tags {
     known: unsync::Cache<Identity, Digest>,
     waiting: HashSet<Identity>,
-    /// `None`: there is no thread.
-    jobs: Option<SyncSender<Job>>,
+    /// Of the devices that have a thread now: what it has yet to do.
+    jobs: HashMap<Device, VecDeque<Job>>,
 }
+
+/// Major and minor.
+type Device = (u32, u32);
 
 struct Job {
     identity: Identity,
@@ -71,7 +80,7 @@ static TAGS: LazyLock<Mutex<Tags>> = LazyLock::new(|| {
     Mutex::new(Tags {
         known: unsync::Cache::new(KNOWN_MAX),
         waiting: HashSet::new(),
-        jobs: start(),
+        jobs: HashMap::new(),
     })
 });
 
@@ -80,19 +89,19 @@ pub(crate) fn of_bytes(bytes: &[u8]) -> Digest {
     xxh3_128(bytes).to_be_bytes()
 }
 
-/// The hash of an open file of `len` bytes, read by workers of `ring`: where a large file is on the disk
-/// may have to be read as well. `None` if it is not `len` bytes long.
+/// The hash of an open file of `len` bytes, read by workers: where a large file is on the disk may have
+/// to be read as well. `None` if it is not `len` bytes long.
 ///
 /// Dropped: the read is cancelled.
-pub(crate) async fn of_open(ring: &Ring, file: &Fd, len: u64) -> io::Result<Option<Digest>> {
+pub(crate) async fn of_open(disk: &Disk, file: &Fd, len: u64) -> io::Result<Option<Digest>> {
     let mut hasher = Xxh3::new();
     let mut buffer = Vec::with_capacity(PIECE_BYTES);
     let mut offset = 0;
     loop {
         buffer.clear();
-        let (count, read) = ring.read_by_worker(file, buffer, offset).await;
+        let (count, read) = disk.read(file, buffer, offset, true).await?;
         buffer = read;
-        if count? == 0 {
+        if count == 0 {
             return Ok((offset == len).then(|| hasher.digest128().to_be_bytes()));
         }
         hasher.update(&buffer);
@@ -130,25 +139,38 @@ pub(crate) fn is_waiting(identity: &Identity) -> bool {
 
 impl Tags {
     fn ask(&mut self, identity: &Identity, file: &Fd) {
-        // Not to be had at the start, it may be now.
-        let Some(jobs) = self.jobs.take().or_else(start) else {
-            return;
-        };
-        let jobs = self.jobs.insert(jobs);
-        if self.waiting.len() >= WAITING_MAX || self.waiting.contains(identity) {
+        let device = identity.device();
+        if self.waiting.contains(identity) || !self.has_room_for(device) {
             return;
         }
         // Out of descriptors: it is asked for again.
         let Ok(file) = file.as_fd().try_clone_to_owned() else {
             return;
         };
-        let identity = *identity;
-        match jobs.try_send(Job { identity, file }) {
-            Ok(()) => {
-                self.waiting.insert(identity);
-            }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        if !self.jobs.contains_key(&device) && !start(device) {
+            return;
         }
+        let identity = *identity;
+        self.waiting.insert(identity);
+        let jobs = self.jobs.entry(device).or_default();
+        jobs.push_back(Job { identity, file });
+    }
+
+    fn has_room_for(&self, device: Device) -> bool {
+        let left = WAITING_MAX - self.waiting.len();
+        match self.jobs.get(&device) {
+            Some(jobs) => jobs.len() < left,
+            None => self.jobs.len() < THREADS_MAX && left > 0,
+        }
+    }
+
+    /// What the thread of `device` does next; `None`: it ends.
+    fn next(&mut self, device: Device) -> Option<Job> {
+        let job = self.jobs.get_mut(&device)?.pop_front();
+        if job.is_none() {
+            self.jobs.remove(&device);
+        }
+        job
     }
 }
 
@@ -157,23 +179,25 @@ fn tags() -> MutexGuard<'static, Tags> {
     TAGS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn start() -> Option<SyncSender<Job>> {
-    let (sender, receiver) = sync_channel(WAITING_MAX);
+/// Starts the thread of a device. It begins once the lock that its caller has is free.
+fn start(device: Device) -> bool {
     let thread = thread::Builder::new().name("tidegate-hash".to_owned());
-    match thread.spawn(move || work(&receiver)) {
-        Ok(_) => Some(sender),
-        Err(error) => {
-            WARNED.call_once(|| {
-                tracing::warn!(%error, "no thread to hash files: some large ones get no ETag");
-            });
-            None
-        }
+    let started = thread.spawn(move || work(device));
+    if let Err(error) = &started {
+        WARNED.call_once(|| {
+            tracing::warn!(%error, "no thread to hash files: some large ones get no ETag");
+        });
     }
+    started.is_ok()
 }
 
-fn work(jobs: &Receiver<Job>) {
+fn work(device: Device) {
     step_aside();
-    while let Ok(job) = jobs.recv() {
+    loop {
+        // The lock is not held while the file is read.
+        let Some(job) = tags().next(device) else {
+            return;
+        };
         // A panic is of this file alone: the thread goes on.
         let hash = catch_panic(|| hash(&job)).flatten();
         let mut tags = tags();

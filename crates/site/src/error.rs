@@ -18,6 +18,9 @@ pub enum Error {
     /// The process is out of file descriptors, memory or threads for now.
     #[error("out of resources: {0}")]
     Busy(io::Error),
+    /// The file system did not answer in time, or so many wait for it that nobody else may.
+    #[error("the file system does not answer")]
+    Stalled,
     /// The disk or file system failed.
     #[error("{0}")]
     Failed(io::Error),
@@ -29,7 +32,7 @@ impl Error {
         match self {
             Self::NotFound => Status::NOT_FOUND,
             Self::Forbidden => Status::FORBIDDEN,
-            Self::Busy(_) => Status::SERVICE_UNAVAILABLE,
+            Self::Busy(_) | Self::Stalled => Status::SERVICE_UNAVAILABLE,
             Self::Failed(_) => Status::INTERNAL_SERVER_ERROR,
         }
     }
@@ -41,6 +44,7 @@ impl Clone for Error {
             Self::NotFound => Self::NotFound,
             Self::Forbidden => Self::Forbidden,
             Self::Busy(error) => Self::Busy(copy(error)),
+            Self::Stalled => Self::Stalled,
             Self::Failed(error) => Self::Failed(copy(error)),
         }
     }

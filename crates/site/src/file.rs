@@ -8,8 +8,9 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statx};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tidegate_http::{Coding, RepresentationFields, Validators};
-use tidegate_uring::{Fd, Ring};
+use tidegate_uring::Fd;
 
+use crate::disk::Disk;
 use crate::recent::Recent;
 
 /// A file, or a precompressed variant of one, with all that its responses need.
@@ -28,7 +29,7 @@ pub struct File {
     pub recent: Recent,
     pub(crate) fields: RepresentationFields,
     /// Closes it.
-    pub(crate) ring: Ring,
+    pub(crate) disk: Disk,
 }
 
 /// Where a file's bytes are.
@@ -58,6 +59,11 @@ impl File {
     /// The Vary line, if there is one: for a 412 or 416.
     pub fn vary_field(&self) -> &[u8] {
         self.fields.vary()
+    }
+
+    /// The device that it lies on.
+    pub fn device(&self) -> u32 {
+        self.disk.owner().device
     }
 
     /// Bytes of memory that it takes, whoever else holds its content.
@@ -119,7 +125,7 @@ impl Drop for File {
         else {
             return;
         };
-        close_by_worker(&self.ring, fd);
+        self.disk.close(fd);
     }
 }
 
@@ -137,18 +143,18 @@ pub(crate) fn is_remote(fd: &Fd) -> bool {
     read == Err(Errno::OPNOTSUPP)
 }
 
-/// Has `fd` closed by a worker of the ring, unless others hold it as well.
-pub(crate) fn close_by_worker(ring: &Ring, fd: Fd) {
-    if let Ok(fd) = fd.try_unwrap() {
-        // Dropped, it goes on.
-        drop(ring.close(fd));
-    }
+fn is_deleted(fd: &Fd) -> bool {
+    known(fd, StatxFlags::NLINK).is_some_and(|stat| stat.stx_nlink == 0)
 }
 
-/// By what the kernel knows of the open file: neither a disk nor a server of files is waited for.
-fn is_deleted(fd: &Fd) -> bool {
+pub(crate) fn is_regular(fd: &Fd) -> bool {
+    known(fd, StatxFlags::TYPE).is_some_and(|stat| file_type(&stat) == FileType::RegularFile)
+}
+
+/// What the kernel knows of the open file: neither a disk nor a server of files is waited for.
+fn known(fd: &Fd, fields: StatxFlags) -> Option<Statx> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    statx(fd, c"", flags, StatxFlags::NLINK).is_ok_and(|stat| stat.stx_nlink == 0)
+    statx(fd, c"", flags, fields).ok()
 }
 
 /// What changes when a file is changed or replaced.
@@ -162,6 +168,11 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    /// The device that the file lies on: major and minor.
+    pub(crate) fn device(&self) -> (u32, u32) {
+        self.device
+    }
+
     pub(crate) fn of(stat: &Statx) -> Self {
         Self {
             device: (stat.stx_dev_major, stat.stx_dev_minor),
@@ -225,6 +236,11 @@ pub(crate) fn modified(stat: &Statx) -> Option<SystemTime> {
 fn time_of(time: StatxTimestamp) -> Option<SystemTime> {
     let seconds = u64::try_from(time.tv_sec).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, time.tv_nsec))
+}
+
+/// The device that it lies on: 12 bits of major, 20 of minor, as the kernel has it.
+pub(crate) fn device(stat: &Statx) -> u32 {
+    stat.stx_dev_major << 20 | stat.stx_dev_minor
 }
 
 pub(crate) fn file_type(stat: &Statx) -> FileType {

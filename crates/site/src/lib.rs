@@ -20,12 +20,14 @@
 //!
 //! A [`Sites`] belongs to one core; what a process has once for all of them are the bytes of small files
 //! and the hashes of contents. Nothing here blocks its executor: every call that may wait for
-//! a disk is an op of the ring, or done on another thread (listings, hashes of large files).
+//! a disk is an op of the ring, on one of the workers that its root may have, or done on another thread
+//! (listings, hashes of large files).
 //!
 //! [`Sites::sweep`] closes what is cached and nobody asks for, or was deleted.
 //!
 //! Nothing is answered with what was seen longer than the cache's time ago: who comes while another
-//! request looks at the same name, or at the root, waits for that look.
+//! request looks at the same name, or at the root, waits for that look. Only while a look does not come
+//! back ([`CacheConfig::stale`]) what was seen before is good for a while longer.
 //!
 //! # Order of calls
 //!
@@ -38,6 +40,7 @@ mod candidates;
 mod config;
 mod content_tag;
 mod describe;
+mod disk;
 mod error;
 mod file;
 mod listing;
@@ -54,14 +57,17 @@ mod root;
 mod rules;
 mod site;
 mod sites;
+mod stalls;
 mod sweep;
 mod variants;
+mod watch;
 
 pub use config::{CacheConfig, EtagSource, HeaderRule, Redirect, SiteConfig, Symlinks};
 pub use error::{Error, RootError};
 pub use file::{Content, File};
-pub use listing::Listing;
+pub use listing::{Listing, READERS};
 pub use mime::Types;
 pub use recent::Recent;
 pub use site::{Cached, Found, Site, Wanted};
 pub use sites::Sites;
+pub use stalls::Stalls;

@@ -19,10 +19,10 @@ use crate::candidates::{Candidate, candidates};
 use crate::config::SiteConfig;
 use crate::content_tag::{self, Digest};
 use crate::describe::{Common, Purpose, TimeUse, time_use, validators};
+use crate::disk::OpenFile;
 use crate::error::Error;
 use crate::file::{
-    Content, File, Identity, close_by_worker, file_type, is_remote, is_settled,
-    tells_versions_apart,
+    Content, File, Identity, device, file_type, is_remote, is_settled, tells_versions_apart,
 };
 use crate::names::{parent, relative};
 use crate::pinned;
@@ -66,7 +66,7 @@ pub(crate) struct Lookup<'a> {
 
 /// An open file of which is known what it is.
 struct Opened {
-    file: Fd,
+    file: OpenFile,
     stat: Statx,
     /// Before it was looked at.
     now: SystemTime,
@@ -299,17 +299,11 @@ impl Making<'_> {
                 let loaded = self.load(&sought.name, file, stat).await?;
                 Ok(Some(self.file(loaded, Some(sought.coding), common)))
             }
-            Some((file, _)) => {
-                if is_remote(&file) {
-                    close_by_worker(&self.tree.ring, file);
-                }
-                Ok(None)
-            }
-            None => Ok(None),
+            Some(_) | None => Ok(None),
         }
     }
 
-    async fn load(&mut self, name: &CString, file: Fd, stat: Statx) -> Result<Loaded, Error> {
+    async fn load(&mut self, name: &CString, file: OpenFile, stat: Statx) -> Result<Loaded, Error> {
         allow_waiting(&file)?;
         let content = self.content(file, &stat).await?;
         let mut digest = match &content {
@@ -351,7 +345,7 @@ impl Making<'_> {
             coding,
             recent: Recent::default(),
             content: loaded.content,
-            ring: self.tree.ring.clone(),
+            disk: self.tree.disk.on(device(stat)),
         })
     }
 
@@ -372,8 +366,8 @@ impl Making<'_> {
         if let Some(digest) = content_tag::known(&identity) {
             return Some(digest);
         }
-        let ring = &self.tree.ring;
-        let read = content_tag::of_open(ring, file, stat.stx_size).await;
+        let disk = &self.tree.disk;
+        let read = content_tag::of_open(disk, file, stat.stx_size).await;
         let after = self.tree.stat_open(file).await;
         // Without a tag it is looked up again.
         let digest = read.ok().flatten()?;
@@ -387,10 +381,10 @@ impl Making<'_> {
     }
 
     /// The bytes of a small file; a larger one stays where it is.
-    async fn content(&mut self, file: Fd, stat: &Statx) -> Result<Content, Error> {
+    async fn content(&mut self, file: OpenFile, stat: &Statx) -> Result<Content, Error> {
         let len = match usize::try_from(stat.stx_size) {
             Ok(len) if len <= self.inline_max => len,
-            _ => return Ok(Content::File(file)),
+            _ => return Ok(Content::File(file.into_fd())),
         };
         let remote = is_remote(&file);
         let bytes = self.bytes(&file, stat, len, remote).await;
@@ -398,10 +392,10 @@ impl Making<'_> {
             // Its length has changed since it was looked at. What is sent from the file itself will be
             // as long as was said, or come out short and end the connection.
             self.settled = false;
-            return Ok(Content::File(file));
+            return Ok(Content::File(file.into_fd()));
         };
-        if remote {
-            close_by_worker(&self.tree.ring, file);
+        if !remote {
+            drop(file.into_fd());
         }
         Ok(Content::Memory(bytes?))
     }
@@ -434,17 +428,9 @@ impl Making<'_> {
         let mut bytes = Vec::with_capacity(len + 1);
         while bytes.len() < len {
             let offset = bytes.len() as u64;
-            let ring = &self.tree.ring;
-            // io_uring would read a file of FUSE inline: it takes what can be polled for what does
-            // not block.
-            let read = if remote {
-                ring.read_by_worker(file, bytes, offset)
-            } else {
-                ring.read(file, bytes, Some(offset))
-            };
-            let (count, buffer) = read.await;
+            let (count, buffer) = self.tree.disk.read(file, bytes, offset, remote).await?;
             bytes = buffer;
-            if count? == 0 {
+            if count == 0 {
                 break;
             }
         }

@@ -7,33 +7,40 @@ use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{self, Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, open, statx};
-use tidegate_uring::{Fd, Ring};
+use tidegate_uring::{Fd, Owner, Ring};
 
+use crate::disk::Disk;
 use crate::error::{Error, RootError};
-use crate::looks::Looks;
-use crate::root::{FIELDS, Tree, stat_open};
+use crate::file::device;
+use crate::looks::{Boxed, Looks, Seen};
+use crate::root::{FIELDS, Tree};
+use crate::site::Shared;
 
 /// Numbers of roots: no two that one core opens have the same.
-pub(crate) type Numbers = Cell<u32>;
+pub(crate) type Numbers = Rc<Cell<u32>>;
 
 /// A root's path, and the directory it led to when it was last looked at.
 pub(crate) struct Release {
-    ring: Ring,
+    /// To the root as it was last seen.
+    disk: RefCell<Disk>,
+    numbers: Numbers,
     path: PathBuf,
     /// What relative and absolute paths are resolved from.
     base: Fd,
     resolve: ResolveFlags,
     valid: Duration,
+    stale: Duration,
     /// `None` while the root has vanished.
     current: RefCell<Option<Current>>,
     /// The number of `current`; 0: none.
     number: Cell<u32>,
     trusted_until: Cell<Instant>,
-    looks: Looks<(), Result<(), Error>>,
+    looks: Rc<Looks<(), ()>>,
 }
 
 struct Current {
@@ -46,13 +53,14 @@ struct Current {
 pub(crate) struct ReleaseConfig<'a> {
     pub(crate) path: &'a Path,
     pub(crate) resolve: ResolveFlags,
-    pub(crate) valid: Duration,
-    pub(crate) numbers: &'a Numbers,
+    /// The number of its site.
+    pub(crate) user: u32,
+    pub(crate) shared: &'a Shared,
 }
 
 impl Release {
     /// Opens the root, waiting for it. Called once for each core, while starting.
-    pub(crate) fn open(ring: &Ring, config: &ReleaseConfig<'_>) -> Result<Self, RootError> {
+    pub(crate) fn open(ring: &Ring, config: &ReleaseConfig<'_>) -> Result<Rc<Self>, RootError> {
         let refused = |source| RootError {
             path: config.path.to_owned(),
             source,
@@ -62,19 +70,32 @@ impl Release {
         let root = open_now(&path, OFlags::RDONLY).map_err(refused)?;
         let seen = statx(&root, c"", AtFlags::EMPTY_PATH, FIELDS)
             .map_err(|errno| refused(errno.into()))?;
+        let Shared {
+            numbers,
+            workers,
+            watch,
+            config: cache,
+            ..
+        } = config.shared;
+        let owner = Owner {
+            device: device(&seen),
+            user: config.user,
+        };
         let release = Self {
-            ring: ring.clone(),
+            disk: RefCell::new(Disk::new(ring, workers, owner)),
+            numbers: Rc::clone(numbers),
             path,
             base,
             resolve: config.resolve,
-            valid: config.valid,
+            valid: cache.valid,
+            stale: cache.stale,
             current: RefCell::new(None),
             number: Cell::new(0),
-            trusted_until: Cell::new(Instant::now() + config.valid),
-            looks: Looks::new(config.valid),
+            trusted_until: Cell::new(Instant::now() + cache.valid),
+            looks: Looks::new(cache.times(), watch),
         };
-        release.install(root, &seen, config.numbers);
-        Ok(release)
+        release.install(root, &seen);
+        Ok(Rc::new(release))
     }
 
     /// The number of the root, if it is trusted at `now` to be the one; 0 if not. Free of syscalls.
@@ -88,7 +109,8 @@ impl Release {
 
     /// Has it looked at again from `now` on.
     pub(crate) fn distrust(&self, now: Instant) {
-        self.trusted_until.set(now);
+        // Never later: how long it may be stale counts from when its time was over.
+        self.trusted_until.set(now.min(self.trusted_until.get()));
     }
 
     /// The root as it was last seen.
@@ -103,28 +125,38 @@ impl Release {
         self.number.get()
     }
 
-    /// The root, looked at again if its time is over.
+    /// The root, looked at again if its time is over; as it was before, while that does not come back.
     ///
     /// One request looks, and the others wait for it. Dropped: the next looks.
-    pub(crate) async fn look(&self, now: Instant, numbers: &Numbers) -> Result<Tree, Error> {
-        if now >= self.trusted_until.get() {
-            let look = async || {
-                self.look_again(numbers).await?;
-                self.trusted_until.set(now + self.valid);
-                Ok(())
-            };
-            self.looks.share((), now, look).await?;
+    pub(crate) async fn look(self: &Rc<Self>, now: Instant) -> Result<Seen<Tree>, Error> {
+        if now < self.trusted_until.get() {
+            return self.current().map(Seen::Now);
         }
-        self.current()
+        let release = Rc::clone(self);
+        let look = move || -> Boxed<()> {
+            Box::pin(async move {
+                release.look_again().await?;
+                release.trusted_until.set(now + release.valid);
+                Ok(())
+            })
+        };
+        let known = self.number.get() != 0 && now < self.trusted_until.get() + self.stale;
+        match self
+            .looks
+            .share_or((), now, known.then_some(()), look)
+            .await?
+        {
+            Seen::Now(()) => self.current().map(Seen::Now),
+            Seen::Before(()) => self.current().map(Seen::Before),
+        }
     }
 
-    async fn look_again(&self, numbers: &Numbers) -> Result<(), Error> {
-        let seen = self
-            .ring
-            .statx(&self.base, self.name(), AtFlags::empty(), FIELDS);
-        let outcome = match seen.await {
+    async fn look_again(&self) -> Result<(), Error> {
+        let disk = self.disk.borrow().clone();
+        disk.admit()?;
+        let outcome = match disk.stat(&self.base, self.name()).await {
             Ok(seen) if self.is_current(&seen) => return Ok(()),
-            Ok(_) => self.open_anew(numbers).await,
+            Ok(_) => self.open_anew(&disk).await,
             Err(error) => Err(error),
         };
         match outcome.map_err(Error::from) {
@@ -143,30 +175,30 @@ impl Release {
             .is_some_and(|current| current.identity == identity(seen))
     }
 
-    async fn open_anew(&self, numbers: &Numbers) -> io::Result<()> {
+    async fn open_anew(&self, disk: &Disk) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let opened = self
-            .ring
-            .openat2(&self.base, self.name(), flags, ResolveFlags::empty());
-        let root = Fd::from(opened.await?);
-        let seen = stat_open(&self.ring, &root).await?;
+        let opened = disk.open(&self.base, self.name(), flags, ResolveFlags::empty());
+        let root = opened.await?.into_fd();
+        let seen = disk.stat(&root, CString::default()).await?;
         let path = self.path.display();
         if self.number.get() != 0 {
             tracing::debug!(%path, "the root is another directory now");
         } else if missing().remove(&self.path) {
             tracing::info!(%path, "the root is back");
         }
-        self.install(root, &seen, numbers);
+        self.install(root, &seen);
         Ok(())
     }
 
-    fn install(&self, root: Fd, seen: &Statx, numbers: &Numbers) {
-        numbers.set(numbers.get() + 1);
+    fn install(&self, root: Fd, seen: &Statx) {
+        self.numbers.set(self.numbers.get() + 1);
+        let disk = self.disk.borrow().on(device(seen));
+        self.disk.replace(disk.clone());
         let tree = Tree {
-            ring: self.ring.clone(),
+            disk,
             root,
             resolve: self.resolve,
-            number: numbers.get(),
+            number: self.numbers.get(),
         };
         self.number.set(tree.number);
         let identity = identity(seen);

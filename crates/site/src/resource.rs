@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::rc::Rc;
 
+use futures_util::future::join_all;
 use tidegate_http::{Accepted, Choice};
 
 use crate::content_tag;
@@ -55,9 +56,9 @@ impl Resource {
             return false;
         }
         // All are queued before the first is waited for.
-        let looks: Vec<_> = self.seen.iter().map(|seen| tree.stat(&seen.name)).collect();
-        for (look, seen) in looks.into_iter().zip(&self.seen) {
-            let now = look.await.ok().map(|stat| Identity::of(&stat));
+        let looks = self.seen.iter().map(|seen| tree.stat(&seen.name));
+        for (look, seen) in join_all(looks).await.into_iter().zip(&self.seen) {
+            let now = look.ok().map(|stat| Identity::of(&stat));
             if now != seen.identity {
                 return false;
             }

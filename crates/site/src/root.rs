@@ -4,10 +4,11 @@
 use std::ffi::CString;
 use std::io;
 
-use rustix::fs::{AtFlags, OFlags, ResolveFlags, Statx, StatxFlags, fcntl_setfl};
-use tidegate_uring::{Fd, Op, Ring, stat::Stat};
+use rustix::fs::{OFlags, ResolveFlags, Statx, StatxFlags, fcntl_setfl};
+use tidegate_uring::Fd;
 
 use crate::config::Symlinks;
+use crate::disk::{Disk, OpenFile};
 
 /// How often a lookup is tried again that met a rename (`EAGAIN`, openat2(2)).
 const RENAME_RETRIES: u32 = 8;
@@ -23,7 +24,7 @@ pub(crate) const FIELDS: StatxFlags = StatxFlags::TYPE
 /// A root as it was when a lookup began: all of that lookup sees the same tree.
 #[derive(Clone)]
 pub(crate) struct Tree {
-    pub(crate) ring: Ring,
+    pub(crate) disk: Disk,
     pub(crate) root: Fd,
     pub(crate) resolve: ResolveFlags,
     /// Names this root among all that were ever opened by this core; never 0.
@@ -32,23 +33,24 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// Opens the file or directory `name`, relative to the root.
-    pub(crate) async fn open(&self, name: &CString) -> io::Result<Fd> {
+    pub(crate) async fn open(&self, name: &CString) -> io::Result<OpenFile> {
         self.open_with(name, OFlags::empty()).await
     }
 
     /// Opens the directory `name`, relative to the root.
     pub(crate) async fn open_directory(&self, name: &CString) -> io::Result<Fd> {
-        self.open_with(name, OFlags::DIRECTORY).await
+        let directory = self.open_with(name, OFlags::DIRECTORY).await?;
+        Ok(directory.into_fd())
     }
 
-    async fn open_with(&self, name: &CString, more: OFlags) -> io::Result<Fd> {
+    async fn open_with(&self, name: &CString, more: OFlags) -> io::Result<OpenFile> {
         // O_NONBLOCK: to open a fifo must not wait for its writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | more;
         let mut tries = 0;
         loop {
             let opened = self
-                .ring
-                .openat2(&self.root, name.clone(), flags, self.resolve)
+                .disk
+                .open(&self.root, name.clone(), flags, self.resolve)
                 .await;
             match opened {
                 Err(error)
@@ -56,28 +58,21 @@ impl Tree {
                 {
                     tries += 1;
                 }
-                other => return other.map(Fd::from),
+                other => return other,
             }
         }
     }
 
     /// What `name`, relative to the root, is now. It tells whether a file that was opened is still
     /// the one, and nothing else: unlike an opened file it may lie outside.
-    pub(crate) fn stat(&self, name: &CString) -> Op<Stat> {
-        self.ring
-            .statx(&self.root, name.clone(), AtFlags::empty(), FIELDS)
+    pub(crate) async fn stat(&self, name: &CString) -> io::Result<Statx> {
+        self.disk.stat(&self.root, name.clone()).await
     }
 
     /// What the open file is.
     pub(crate) async fn stat_open(&self, file: &Fd) -> io::Result<Statx> {
-        stat_open(&self.ring, file).await
+        self.disk.stat(file, CString::default()).await
     }
-}
-
-/// What the open file is.
-pub(crate) async fn stat_open(ring: &Ring, file: &Fd) -> io::Result<Statx> {
-    ring.statx(file, CString::default(), AtFlags::EMPTY_PATH, FIELDS)
-        .await
 }
 
 /// Takes `O_NONBLOCK` from a regular file: reads of it may wait, on a worker of the ring.

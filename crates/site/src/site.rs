@@ -2,10 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tidegate_http::{Accepted, Cors, Status, write_field};
-use tidegate_uring::Ring;
+use tidegate_uring::{Ring, Shares};
 
 use crate::cache::{Cache, Entry, Hasher, Key, Known, Name};
 use crate::config::{CacheConfig, SiteConfig};
@@ -13,12 +15,14 @@ use crate::describe::{FALLBACK_VARY, Purpose};
 use crate::error::{Error, RootError};
 use crate::file::File;
 use crate::listing::{self, Listing, Readers};
-use crate::looks::Looks;
+use crate::looks::{Boxed, Looks, Seen};
 use crate::lookup::{Directory, Lookup, Outcome};
 use crate::names::{is_hidden, last_segment};
 use crate::release::{Numbers, Release, ReleaseConfig};
 use crate::resource::Resource;
 use crate::root::{Tree, resolve_flags};
+use crate::stalls::Stalls;
+use crate::watch::Watch;
 use crate::{redirects, rules};
 
 /// What a request wants, as far as it decides what a path leads to.
@@ -77,17 +81,47 @@ pub enum Found {
 pub(crate) struct Shared {
     pub(crate) cache: RefCell<Cache>,
     pub(crate) hasher: Hasher,
-    pub(crate) looks: Looks<Key, Result<Answer, Error>>,
+    pub(crate) looks: Rc<Looks<Key, Answer>>,
     pub(crate) numbers: Numbers,
-    pub(crate) readers: Readers,
+    pub(crate) readers: Rc<Readers>,
+    /// Workers that look-ups may occupy.
+    pub(crate) workers: Rc<Shares>,
+    pub(crate) watch: Rc<Watch>,
+    pub(crate) stalls: Arc<Stalls>,
     pub(crate) config: CacheConfig,
+}
+
+/// A request, as it is looked up.
+struct Request {
+    now: Instant,
+    /// It is answered with what was known before.
+    is_stale: Cell<bool>,
+}
+
+impl Request {
+    fn new(now: Instant) -> Self {
+        Self {
+            now,
+            is_stale: Cell::new(false),
+        }
+    }
+
+    fn take<T>(&self, seen: Seen<T>) -> T {
+        match seen {
+            Seen::Now(known) => known,
+            Seen::Before(known) => {
+                self.is_stale.set(true);
+                known
+            }
+        }
+    }
 }
 
 /// One site, as one core serves it.
 pub struct Site {
     number: usize,
     config: SiteConfig,
-    release: Release,
+    release: Rc<Release>,
     /// The number of the root in which all was looked up that is cached; 0: nothing is.
     cached_root: Cell<u32>,
     shared: Rc<Shared>,
@@ -112,8 +146,8 @@ impl Site {
             &ReleaseConfig {
                 path: &config.root,
                 resolve: resolve_flags(config.symlinks),
-                valid: shared.config.valid,
-                numbers: &shared.numbers,
+                user: u32::try_from(number).unwrap_or(u32::MAX),
+                shared,
             },
         )?;
         Ok(Self {
@@ -162,22 +196,41 @@ impl Site {
     /// What a path leads to that [`Site::redirect`] says nothing of.
     ///
     /// Dropped: the lookup is cancelled, and nothing of it stays.
-    pub async fn find(&self, wanted: &Wanted<'_>, now: Instant) -> Found {
-        let tree = self.tree(now).await;
+    pub async fn find(self: &Rc<Self>, wanted: &Wanted<'_>, now: Instant) -> Found {
+        let request = Request::new(now);
+        let tree = self.tree(&request).await;
         let found = match &tree {
-            Ok(tree) => self.locate(tree, wanted, now).await,
+            Ok(tree) => self.locate(tree, wanted, &request).await,
             Err(error) => Err(error.clone()),
         };
-        match found {
+        let found = match found {
             Ok(found) => found,
-            Err(error) => {
-                let status = error.status();
-                Found::Refused {
-                    status,
-                    page: self.page(tree, status, wanted.accepted, now).await,
-                    error,
-                }
-            }
+            Err(error) => self.refused(tree, wanted, error, &request).await,
+        };
+        if request.is_stale.get() {
+            self.shared.stalls.stale.fetch_add(1, Ordering::Relaxed);
+        }
+        found
+    }
+
+    async fn refused(
+        self: &Rc<Self>,
+        tree: Result<Tree, Error>,
+        wanted: &Wanted<'_>,
+        error: Error,
+        request: &Request,
+    ) -> Found {
+        let (status, accepted) = (error.status(), wanted.accepted);
+        let page = if matches!(error, Error::Stalled) {
+            self.shared.stalls.refused.fetch_add(1, Ordering::Relaxed);
+            self.page_at_hand(status, accepted)
+        } else {
+            self.page(tree, status, accepted, request).await
+        };
+        Found::Refused {
+            status,
+            page,
+            error,
         }
     }
 
@@ -190,7 +243,7 @@ impl Site {
     ///
     /// Dropped: the lookup is cancelled, and nothing of it stays.
     pub async fn error_page(
-        &self,
+        self: &Rc<Self>,
         status: Status,
         accepted: Accepted,
         now: Instant,
@@ -198,23 +251,38 @@ impl Site {
         if !self.names_error_page(status) {
             return None;
         }
-        let tree = self.tree(now).await;
-        self.page(tree, status, accepted, now).await
+        let request = Request::new(now);
+        match self.tree(&request).await {
+            Err(Error::Stalled) => self.page_at_hand(status, accepted),
+            tree => self.page(tree, status, accepted, &request).await,
+        }
+    }
+
+    /// The page for a status that was looked up last, without asking a file system that does not answer.
+    fn page_at_hand(&self, status: Status, accepted: Accepted) -> Option<Rc<File>> {
+        let path = self.config.error_pages.get(&status.code())?;
+        let root = self.release.number();
+        let cache = self.shared.cache.borrow();
+        let entry = cache.get(self.name(root, Purpose::ErrorPage, path.as_bytes()))?;
+        match &entry.known {
+            Known::Resource(resource) => Some(Rc::clone(resource.choose(accepted))),
+            Known::Slash | Known::Absent => None,
+        }
     }
 
     /// The page for a status in `tree`; in the root as it was last seen, if it could not be looked
     /// at.
     async fn page(
-        &self,
+        self: &Rc<Self>,
         tree: Result<Tree, Error>,
         status: Status,
         accepted: Accepted,
-        now: Instant,
+        request: &Request,
     ) -> Option<Rc<File>> {
         let path = self.config.error_pages.get(&status.code())?;
         let tree = tree.or_else(|_| self.release.current()).ok()?;
         let resource = self
-            .internal(&tree, Purpose::ErrorPage, path, now)
+            .internal(&tree, Purpose::ErrorPage, path, request)
             .await
             .ok()??;
         Some(Rc::clone(resource.choose(accepted)))
@@ -232,11 +300,17 @@ impl Site {
         lines
     }
 
-    async fn locate(&self, tree: &Tree, wanted: &Wanted<'_>, now: Instant) -> Result<Found, Error> {
+    async fn locate(
+        self: &Rc<Self>,
+        tree: &Tree,
+        wanted: &Wanted<'_>,
+        request: &Request,
+    ) -> Result<Found, Error> {
         if !self.config.hidden_files && is_hidden(wanted.path) {
             return Err(Error::NotFound);
         }
-        match self.known(tree, Purpose::Itself, wanted.path, now).await? {
+        let known = self.known(tree, Purpose::Itself, wanted.path, request);
+        match known.await? {
             Answer::Known(Known::Resource(resource)) => {
                 Ok(Found::File(Rc::clone(resource.choose(wanted.accepted))))
             }
@@ -244,8 +318,8 @@ impl Site {
                 status: Status::MOVED_PERMANENTLY,
                 location: redirects::with_slash(wanted.path),
             }),
-            Answer::Known(Known::Absent) => self.fall_back(tree, wanted, now).await,
-            Answer::Directory(directory) => self.list(tree, &directory, wanted, now).await,
+            Answer::Known(Known::Absent) => self.fall_back(tree, wanted, request).await,
+            Answer::Directory(directory) => self.list(tree, &directory, wanted, request.now).await,
         }
     }
 
@@ -253,15 +327,15 @@ impl Site {
     /// to the next request.
     pub(crate) async fn look_at_root(&self, now: Instant) {
         self.release.distrust(now);
-        let _ = self.tree(now).await;
+        let _ = self.tree(&Request::new(now)).await;
     }
 
     /// The root. What was looked up in one that is no longer it is dropped at once.
-    async fn tree(&self, now: Instant) -> Result<Tree, Error> {
-        let mut looked = self.release.look(now, &self.shared.numbers).await;
+    async fn tree(&self, request: &Request) -> Result<Tree, Error> {
+        let mut looked = self.release.look(request.now).await;
         if let Err(Error::Busy(_)) = looked {
             self.shared.cache.borrow_mut().close_files();
-            looked = self.release.look(now, &self.shared.numbers).await;
+            looked = self.release.look(request.now).await;
         }
         let number = self.release.number();
         let before = self.cached_root.replace(number);
@@ -269,21 +343,21 @@ impl Site {
             self.shared.cache.borrow_mut().forget(before);
             self.shared.readers.forget(before);
         }
-        looked
+        looked.map(|seen| request.take(seen))
     }
 
     async fn fall_back(
-        &self,
+        self: &Rc<Self>,
         tree: &Tree,
         wanted: &Wanted<'_>,
-        now: Instant,
+        request: &Request,
     ) -> Result<Found, Error> {
         let path = match &self.config.spa_fallback {
             Some(path) if wanted.navigates && self.may_fall_back(wanted.path) => path,
             _ => return Err(Error::NotFound),
         };
-        let resource = self.internal(tree, Purpose::Fallback, path, now).await?;
-        let resource = resource.ok_or(Error::NotFound)?;
+        let resource = self.internal(tree, Purpose::Fallback, path, request);
+        let resource = resource.await?.ok_or(Error::NotFound)?;
         Ok(Found::Fallback(Rc::clone(resource.choose(wanted.accepted))))
     }
 
@@ -316,33 +390,43 @@ impl Site {
 
     /// A file that the site names itself.
     async fn internal(
-        &self,
+        self: &Rc<Self>,
         tree: &Tree,
         purpose: Purpose,
         path: &str,
-        now: Instant,
+        request: &Request,
     ) -> Result<Option<Rc<Resource>>, Error> {
-        match self.known(tree, purpose, path.as_bytes(), now).await? {
+        let known = self.known(tree, purpose, path.as_bytes(), request);
+        match known.await? {
             Answer::Known(Known::Resource(resource)) => Ok(Some(resource)),
             Answer::Known(Known::Slash | Known::Absent) | Answer::Directory(_) => Ok(None),
         }
     }
 
     /// What is known of a path, looked at again if its time is over: by one request, for which the
-    /// others wait.
+    /// others wait. While that does not come back, what was known before.
     async fn known(
-        &self,
+        self: &Rc<Self>,
         tree: &Tree,
         purpose: Purpose,
         path: &[u8],
-        now: Instant,
+        request: &Request,
     ) -> Result<Answer, Error> {
         let name = self.name(tree.number, purpose, path);
-        if let Some(known) = trusted(&self.shared.cache.borrow(), name, now) {
-            return Ok(Answer::Known(known.clone()));
-        }
-        let look = || self.look(tree, purpose, path, now);
-        self.shared.looks.share(name.to_key(), now, look).await
+        let now = request.now;
+        let entry = self.shared.cache.borrow().get(name).cloned();
+        let stale = match entry {
+            Some(entry) if now < entry.trusted_until => return Ok(Answer::Known(entry.known)),
+            entry => entry.filter(|entry| now < entry.trusted_until + self.shared.config.stale),
+        };
+        let before = stale.map(|entry| Answer::Known(entry.known));
+        let look = || -> Boxed<Answer> {
+            let (site, tree, path) = (Rc::clone(self), tree.clone(), path.to_vec());
+            Box::pin(async move { site.look(&tree, purpose, &path, now).await })
+        };
+        let looks = &self.shared.looks;
+        let seen = looks.share_or(name.to_key(), now, before, look).await?;
+        Ok(request.take(seen))
     }
 
     /// Looks whether all is as it was seen, and if not, looks the path up.
@@ -353,6 +437,7 @@ impl Site {
         path: &[u8],
         now: Instant,
     ) -> Result<Answer, Error> {
+        tree.disk.admit()?;
         let name = self.name(tree.number, purpose, path);
         let entry = self.shared.cache.borrow().get(name).cloned();
         if let Some(Known::Resource(resource)) = entry.map(|entry| entry.known)

@@ -1,19 +1,23 @@
 //! Which site a Host means.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tidegate_http::site_name;
-use tidegate_uring::Ring;
+use tidegate_uring::{Ring, Shares};
 
 use crate::cache::{Cache, Hasher};
 use crate::config::{CacheConfig, SiteConfig};
 use crate::error::RootError;
 use crate::listing::Readers;
 use crate::looks::Looks;
+use crate::release::Numbers;
 use crate::site::{Shared, Site};
+use crate::stalls::Stalls;
 use crate::sweep;
+use crate::watch::Watch;
 
 /// The sites of one core, with what they looked up.
 pub struct Sites {
@@ -26,7 +30,8 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// Opens the roots, waiting for them. Called once for each core, while starting.
+    /// Opens the roots, waiting for them. Called once for each core, while starting. What stalls is counted
+    /// in `stalls`.
     ///
     /// The site without names is the default for hosts that no name fits, else the first.
     ///
@@ -37,14 +42,19 @@ impl Sites {
         sites: Vec<SiteConfig>,
         cache: CacheConfig,
         ring: &Ring,
+        stalls: &Arc<Stalls>,
     ) -> Result<Self, RootError> {
         assert!(!sites.is_empty(), "at least one site");
+        let watch = Rc::new(Watch::default());
         let shared = Rc::new(Shared {
             cache: RefCell::new(Cache::new(&cache)),
             hasher: Hasher::default(),
-            numbers: Cell::new(0),
-            looks: Looks::new(cache.valid),
-            readers: Readers::new(cache.valid),
+            numbers: Numbers::default(),
+            looks: Looks::new(cache.times(), &watch),
+            readers: Readers::new(cache.times(), &watch),
+            workers: Shares::new(2 * cache.workers),
+            watch,
+            stalls: Arc::clone(stalls),
             config: cache,
         });
         let (exact, wildcards) = names(&sites);

@@ -112,6 +112,9 @@ mod tests {
             open_files: 0,
             valid: Duration::from_millis(valid),
             idle: Duration::from_millis(idle),
+            stale: Duration::ZERO,
+            lookup: Duration::from_secs(1),
+            workers: 1,
         };
         // valid, idle and open files; how long a pass takes, all in milliseconds.
         let cases = [

@@ -11,8 +11,8 @@ use std::ffi::CString;
 use futures_util::future::join_all;
 use rustix::fs::{FileType, Statx};
 use tidegate_http::Coding;
-use tidegate_uring::Fd;
 
+use crate::disk::OpenFile;
 use crate::error::Error;
 use crate::file::file_type;
 use crate::names::with_extension;
@@ -23,7 +23,7 @@ pub(crate) struct Sought {
     pub(crate) coding: Coding,
     pub(crate) name: CString,
     /// `None`: there is none.
-    pub(crate) found: Option<(Fd, Statx)>,
+    pub(crate) found: Option<(OpenFile, Statx)>,
     /// It is there and counts.
     pub(crate) fresh: bool,
 }
@@ -81,7 +81,7 @@ fn changed(stat: &Statx) -> (i64, u32) {
     (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec)
 }
 
-async fn open(tree: &Tree, name: &CString) -> Result<(Fd, Statx), Error> {
+async fn open(tree: &Tree, name: &CString) -> Result<(OpenFile, Statx), Error> {
     let file = tree.open(name).await?;
     let stat = tree.stat_open(&file).await?;
     Ok((file, stat))

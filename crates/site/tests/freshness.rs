@@ -157,7 +157,13 @@ fn a_root_that_is_no_directory_is_refused() {
         let ring = tidegate_uring::Ring::start(&tidegate_uring::Config::default()).unwrap();
         for name in ["file", "none"] {
             let sites = vec![SiteConfig::of(tree.path(name))];
-            let error = tidegate_site::Sites::open(sites, support::cache(), &ring).err();
+            let error = tidegate_site::Sites::open(
+                sites,
+                support::cache(),
+                &ring,
+                &std::sync::Arc::default(),
+            )
+            .err();
             assert_eq!(error.unwrap().path, tree.path(name));
         }
     });

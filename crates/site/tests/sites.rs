@@ -30,7 +30,8 @@ fn hosts_are_told_apart() {
             site(&tree, "2", &[]),
             site(&tree, "3", &["*.cdn.example.org", "[::1]"]),
         ];
-        let sites = Sites::open(configs, support::cache(), &ring).unwrap();
+        let sites =
+            Sites::open(configs, support::cache(), &ring, &std::sync::Arc::default()).unwrap();
         // RFC 9110, section 4.2.3: no case; section 7.2: a port; RFC 1034, section 3.1: a final dot.
         let table = [
             (Some("example.org"), 0),
@@ -60,7 +61,8 @@ fn without_a_default_the_first_is_it() {
     run(async {
         let ring = Ring::start(&Config::default()).unwrap();
         let configs = vec![site(&tree, "0", &["a"]), site(&tree, "1", &["b"])];
-        let sites = Sites::open(configs, support::cache(), &ring).unwrap();
+        let sites =
+            Sites::open(configs, support::cache(), &ring, &std::sync::Arc::default()).unwrap();
         assert_eq!(sites.of(Some("c")).number(), 0);
         assert_eq!(sites.of(Some("b")).number(), 1);
     });
@@ -72,7 +74,8 @@ fn sites_share_a_cache_and_not_its_entries() {
     run(async {
         let ring = Ring::start(&Config::default()).unwrap();
         let configs = vec![site(&tree, "0", &["a"]), site(&tree, "1", &["b"])];
-        let sites = Sites::open(configs, support::cache(), &ring).unwrap();
+        let sites =
+            Sites::open(configs, support::cache(), &ring, &std::sync::Arc::default()).unwrap();
         let now = Instant::now();
         for _ in 0..2 {
             for (host, expected) in [("a", "file 0"), ("b", "file 1")] {

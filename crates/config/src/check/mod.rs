@@ -183,6 +183,11 @@ fn timeouts(raw: raw::Timeouts, report: &mut Report<'_>) -> Timeouts {
                 "a lingering connection holds its place",
             ),
         ),
+        lookup: report.checked(
+            raw.lookup,
+            default.lookup,
+            duration(MILLISECOND..=DAY, "every path has to be looked up once"),
+        ),
     }
 }
 
@@ -309,6 +314,14 @@ fn cache(raw: raw::Cache, report: &mut Report<'_>) -> Cache {
             raw.valid,
             default.valid,
             duration(Duration::ZERO..=DAY, "a changed file would never be seen"),
+        ),
+        stale: report.checked(
+            raw.stale,
+            default.stale,
+            duration(
+                Duration::ZERO..=DAY,
+                "a file system that does not answer would go unnoticed",
+            ),
         ),
         idle: report.checked(
             raw.idle,
@@ -517,6 +530,8 @@ mod tests {
             ("[cache]\nopen-files-per-core = 0", "2: cache.open-files-per-core: 0 is outside 1 to 1048576: "),
             ("[limits]\nranges = 0", "2: limits.ranges: 0 is outside 1 to 1024: "),
             ("[limits]\nranges = 1025", "2: limits.ranges: 1025 is outside 1 to 1024: "),
+            ("[timeouts]\nlookup = '0s'", "2: timeouts.lookup: 0s is outside 1ms to 24h: "),
+            ("[cache]\nstale = '48h'", "2: cache.stale: 48h is outside 0s to 24h: "),
             ("[cache]\nvalid = '48h'", "2: cache.valid: 48h is outside 0s to 24h: "),
             ("[cache]\nidle = '0s'", "2: cache.idle: 0s is outside 1s to 24h: "),
         ]);

@@ -30,6 +30,7 @@ pub(crate) const PATIENT: Options = Options {
     stall: Duration::from_mins(10),
     drop_behind: false,
     unread: false,
+    device: 0,
     opening: Opening::NONE,
 };
 
@@ -37,6 +38,7 @@ pub(crate) const HASTY: Options = Options {
     stall: Duration::from_millis(50),
     drop_behind: false,
     unread: false,
+    device: 0,
     opening: Opening::NONE,
 };
 

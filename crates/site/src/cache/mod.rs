@@ -242,6 +242,9 @@ mod tests {
             open_files: 4,
             valid: Duration::from_secs(1),
             idle: Duration::from_mins(1),
+            stale: Duration::ZERO,
+            lookup: Duration::from_secs(1),
+            workers: 1,
         })
     }
 

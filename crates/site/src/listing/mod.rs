@@ -19,6 +19,7 @@ use entries::{Entries, Held, Item};
 use html::Html;
 
 pub(crate) use read::Config;
+pub use readers::READERS;
 pub(crate) use readers::Readers;
 
 /// Entries of a listing, at most; one that has more says so.

@@ -1,39 +1,51 @@
-//! Who reads directories: the executor's thread for what blocks. What was read is shared by all
+//! Who reads directories: the executor's threads for what blocks. One reads at a time; only one that takes
+//! long, as on a file system that does not answer, has another read beside it, and those of one root or
+//! device are bounded ([`Shares`]), so that there is a thread for those of others. What was read is shared by all
 //! who ask for the same directory, and counts against a budget until it is neither kept nor sent:
 //! neither many who ask nor those who take their time cost more than that.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use glommio::sync::Semaphore;
-use tidegate_uring::run_blocking;
+use futures_lite::future::or;
+use glommio::sync::{Permit, Semaphore};
+use tidegate_uring::{Shares, run_blocking};
 
 use crate::cache::Key;
 use crate::error::Error;
 use crate::listing::entries::{Budget, Entries, Held};
 use crate::listing::read::{Config, Reading};
-use crate::looks::Looks;
+use crate::looks::{Boxed, Looks, Times};
 use crate::lookup::Directory;
 use crate::root::Tree;
+use crate::watch::Watch;
 
-/// Directories that wait for the thread, for each core.
+/// Directories that wait for a thread, for each root.
 const WAITING_MAX: usize = 64;
+
+/// Threads that read directories, for each core: what the executor is to have for what blocks.
+pub const READERS: usize = 4;
+
+/// How long a reading keeps others from reading.
+const TURN: Duration = Duration::from_secs(1);
 
 /// Directories whose entries are kept, for each core.
 const KEPT_MAX: usize = 64;
 
 /// The readings of one core.
 pub(crate) struct Readers {
-    looks: Looks<Key, Result<Rc<Held>, Error>>,
+    looks: Rc<Looks<Key, Rc<Held>>>,
+    threads: Rc<Shares>,
     /// One reads, so that what is left of the budget at its start is left to it.
     turn: Semaphore,
-    waiting: Cell<usize>,
+    watch: Rc<Watch>,
     budget: Budget,
     /// The oldest first.
     kept: RefCell<VecDeque<Kept>>,
@@ -47,22 +59,23 @@ struct Kept {
 }
 
 impl Readers {
-    pub(crate) fn new(valid: Duration) -> Self {
-        Self {
-            looks: Looks::new(valid),
+    pub(crate) fn new(times: Times, watch: &Rc<Watch>) -> Rc<Self> {
+        Rc::new(Self {
+            looks: Looks::new(times, watch),
+            threads: Shares::new(READERS),
             turn: Semaphore::new(1),
-            waiting: Cell::new(0),
+            watch: Rc::clone(watch),
             budget: Budget::default(),
             kept: RefCell::default(),
-            valid,
-        }
+            valid: times.valid,
+        })
     }
 
     /// What is in a directory, as it was read at `now` or not longer before than is trusted.
     ///
     /// Dropped while it is read: the reading ends early, and the next of those that wait reads.
     pub(crate) async fn read(
-        &self,
+        self: &Rc<Self>,
         key: Key,
         tree: &Tree,
         directory: &Directory,
@@ -72,10 +85,14 @@ impl Readers {
         if let Some(entries) = self.kept(&key, now) {
             return Ok(entries);
         }
-        let reading = async || {
-            let entries = self.read_in_turn(tree, directory, config).await?;
-            self.keep(key.clone(), &entries, now + self.valid);
-            Ok(entries)
+        let reading = || -> Boxed<Rc<Held>> {
+            let (readers, key) = (Rc::clone(self), key.clone());
+            let (tree, directory) = (tree.clone(), directory.clone());
+            Box::pin(async move {
+                let entries = readers.read_in_turn(&tree, &directory, config).await?;
+                readers.keep(key, &entries, now + readers.valid);
+                Ok(entries)
+            })
         };
         self.looks.share(key.clone(), now, reading).await
     }
@@ -112,13 +129,17 @@ impl Readers {
         directory: &Directory,
         config: Config,
     ) -> Result<Rc<Held>, Error> {
-        let waiting = Waiting::begin(&self.waiting)?;
-        let permit = self.turn.acquire_permit(1).await;
-        let _permit = permit.map_err(|_| Error::Failed(io::ErrorKind::Other.into()))?;
-        drop(waiting);
+        let owner = tree.disk.owner();
+        if self.threads.waiting_of(owner) >= WAITING_MAX {
+            return Err(Error::Stalled);
+        }
         loop {
+            let thread = self.threads.take(owner).await;
+            let turn = self.turn.acquire_permit(1).await;
+            let turn = turn.map_err(|_| Error::Failed(io::ErrorKind::Other.into()))?;
             let bytes_max = self.budget.left();
-            let entries = run(tree, directory, config, bytes_max).await?;
+            let reading = run(thread, reading(tree, directory, config, bytes_max)?);
+            let entries = self.in_turn(turn, reading).await?;
             if let Some(entries) = entries {
                 return Ok(self.budget.hold(entries));
             }
@@ -129,49 +150,58 @@ impl Readers {
             }
         }
     }
+
+    /// What `reading` yields. Others have their turn after it, or when it takes too long.
+    async fn in_turn<T>(&self, turn: Permit<'_>, reading: impl Future<Output = T>) -> T {
+        let mut reading = pin!(reading);
+        let over = self.watch.until(Instant::now() + TURN);
+        let read = or(async { Some(reading.as_mut().await) }, async {
+            over.await;
+            None
+        });
+        let read = read.await;
+        drop(turn);
+        match read {
+            Some(read) => read,
+            None => reading.await,
+        }
+    }
 }
 
-/// `None`: there are more bytes than `bytes_max` of entries.
-async fn run(
+fn reading(
     tree: &Tree,
     directory: &Directory,
     config: Config,
     bytes_max: usize,
-) -> Result<Option<Entries>, Error> {
-    let reading = Reading {
+) -> io::Result<Reading> {
+    Ok(Reading {
         directory: owned(&directory.file)?,
         root: owned(&tree.root)?,
         name: directory.name.clone(),
         config,
         bytes_max,
-    };
+    })
+}
+
+/// `None`: there are more bytes of entries than may be. `thread` is given back when the thread is free
+/// again, whoever still waits for it.
+async fn run(thread: tidegate_uring::Permit, reading: Reading) -> Result<Option<Entries>, Error> {
     let abandoned = Abandoned::default();
     let cancelled = Arc::clone(&abandoned.0);
-    Ok(run_blocking(move || reading.run(&cancelled)).await??)
+    let entries = run_blocking(move || reading.run(&cancelled));
+    let entries = glommio::spawn_local(async move {
+        let entries = entries.await;
+        drop(thread);
+        entries
+    });
+    match entries.detach().await {
+        Some(entries) => Ok(entries??),
+        None => Err(Error::Failed(io::ErrorKind::Other.into())),
+    }
 }
 
 fn owned(fd: &impl AsFd) -> io::Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned()
-}
-
-/// One that waits for its turn.
-struct Waiting<'a>(&'a Cell<usize>);
-
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a Cell<usize>) -> Result<Self, Error> {
-        if count.get() == WAITING_MAX {
-            let error = io::Error::other("too many directories wait to be listed");
-            return Err(Error::Busy(error));
-        }
-        count.set(count.get() + 1);
-        Ok(Self(count))
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }
 
 /// Tells a reading, when dropped, that nobody waits for it.
@@ -189,17 +219,26 @@ mod tests {
     use std::fs::File;
     use std::path::Path;
 
+    use futures_lite::future::poll_once;
     use futures_util::future::join_all;
     use glommio::{LocalExecutorBuilder, Placement};
-    use tidegate_uring::{Fd, Ring};
+    use tidegate_uring::{Fd, Owner, Ring};
 
     use super::*;
     use crate::cache::Hasher;
     use crate::config::Symlinks;
+    use crate::disk::Disk;
     use crate::listing::{ENTRIES_MAX, KEY_KIND};
     use crate::root::resolve_flags;
 
     const VALID: Duration = Duration::from_secs(1);
+
+    const TIMES: Times = Times {
+        valid: VALID,
+        lookup: Duration::from_secs(10),
+    };
+
+    const OWNER: Owner = Owner { device: 1, user: 0 };
 
     const CONFIG: Config = Config {
         hidden_files: false,
@@ -208,7 +247,7 @@ mod tests {
     };
 
     struct Bench {
-        readers: Readers,
+        readers: Rc<Readers>,
         hasher: Hasher,
         tree: Tree,
         directory: Directory,
@@ -219,10 +258,14 @@ mod tests {
         fn new(path: &Path) -> Self {
             let open = || Fd::from(OwnedFd::from(File::open(path).unwrap()));
             Self {
-                readers: Readers::new(VALID),
+                readers: Readers::new(TIMES, &Rc::default()),
                 hasher: Hasher::default(),
                 tree: Tree {
-                    ring: Ring::start(&tidegate_uring::Config::default()).unwrap(),
+                    disk: Disk::new(
+                        &Ring::start(&tidegate_uring::Config::default()).unwrap(),
+                        &Shares::new(2),
+                        OWNER,
+                    ),
                     root: open(),
                     resolve: resolve_flags(Symlinks::Beneath),
                     number: 1,
@@ -309,13 +352,49 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_some_wait() {
+    fn those_of_one_root_leave_a_thread_to_others_and_no_more_than_some_wait() {
         run(async |bench| {
-            bench.readers.waiting.set(WAITING_MAX);
-            assert!(matches!(bench.read().await, Err(Error::Busy(_))));
-            bench.readers.waiting.set(WAITING_MAX - 1);
-            assert!(bench.read().await.is_ok());
-            assert_eq!(bench.readers.waiting.get(), WAITING_MAX - 1);
+            let threads = &bench.readers.threads;
+            let stuck: Vec<_> = std::iter::from_fn(|| threads.try_take(OWNER)).collect();
+            for _ in 0..WAITING_MAX - 1 {
+                threads.then(OWNER, drop);
+            }
+            let mut last = Box::pin(bench.read());
+            assert!(poll_once(&mut last).await.is_none());
+            let key = bench.hasher.name(2, KEY_KIND, b".").to_key();
+            let (tree, directory) = (&bench.tree, &bench.directory);
+            let readers = &bench.readers;
+            let more = readers.read(key.clone(), tree, directory, CONFIG, bench.now);
+            assert!(matches!(more.await, Err(Error::Stalled)));
+            let other = Tree {
+                disk: tree.disk.on(2),
+                ..tree.clone()
+            };
+            let other = readers.read(key, &other, directory, CONFIG, bench.now);
+            assert!(other.await.is_ok());
+            drop(stuck);
+            assert!(last.await.is_ok());
+        });
+    }
+
+    #[test]
+    fn a_reading_that_takes_long_passes_its_turn_on() {
+        run(async |bench| {
+            let readers = &bench.readers;
+            let turn = async || readers.turn.acquire_permit(1).await.unwrap();
+            let mut hanging = Box::pin(readers.in_turn(turn().await, std::future::pending::<()>()));
+            assert!(poll_once(&mut hanging).await.is_none());
+            let mut next = Box::pin(turn());
+            assert!(poll_once(&mut next).await.is_none());
+            let next = async {
+                drop(next.await);
+                true
+            };
+            let hanging = async {
+                hanging.await;
+                false
+            };
+            assert!(or(hanging, next).await);
         });
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -101,6 +102,9 @@ pub(crate) fn cache() -> CacheConfig {
         open_files: 64,
         valid: VALID,
         idle: Duration::from_mins(1),
+        stale: Duration::from_secs(30),
+        lookup: Duration::from_secs(10),
+        workers: 16,
     }
 }
 
@@ -123,7 +127,7 @@ impl Bench {
 
     pub(crate) fn of(config: SiteConfig, cache: CacheConfig) -> Self {
         let ring = Ring::start(&Config::default()).unwrap();
-        let sites = Sites::open(vec![config], cache, &ring).unwrap();
+        let sites = Sites::open(vec![config], cache, &ring, &Arc::default()).unwrap();
         Self {
             site: Rc::clone(sites.of(None)),
             now: Instant::now(),
