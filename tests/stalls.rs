@@ -4,7 +4,8 @@ use std::fs;
 
 use crate::admin::admin;
 use crate::support::{
-    Client, Launch, Question, Remote, Response, SIZES, Server, Tree, eventually, request_with,
+    AnswerAtLast, Client, Launch, Question, Remote, Response, SIZES, Server, Tree, eventually,
+    request_with,
 };
 
 /// Far more than there are workers.
@@ -14,9 +15,11 @@ const FAR: &str = "Host: far.test";
 
 /// A site on a disk, and one on a file system that may hold its answers back.
 struct Stage {
-    tree: Tree,
-    remote: Remote,
+    // Dropped in this order.
+    _answer: AnswerAtLast,
     server: Server,
+    remote: Remote,
+    tree: Tree,
 }
 
 impl Stage {
@@ -44,9 +47,10 @@ impl Stage {
         let config = format!("{config}\n[admin]\nlisten = \"127.0.0.1:0\"\n");
         let server = Launch::run_sites(&tree, &config, &sites).start();
         Some(Self {
-            tree,
-            remote,
+            _answer: remote.answer_at_last(),
             server,
+            remote,
+            tree,
         })
     }
 

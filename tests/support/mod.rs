@@ -17,7 +17,7 @@ pub(crate) use authority::{Authority, Files, key_pair};
 pub(crate) use client::{Client, Ending, Response, get, request, request_with};
 pub(crate) use kernel::{kernel_sessions, release};
 pub(crate) use multipart::content_range;
-pub(crate) use remote::{Question, Remote, SIZES};
+pub(crate) use remote::{AnswerAtLast, Question, Remote, SIZES};
 pub(crate) use server::{Launch, Server, is_root, mounts};
 pub(crate) use strace::Strace;
 pub(crate) use tree::{SECRET, Tree, noise};

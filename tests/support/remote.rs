@@ -88,8 +88,20 @@ impl Remote {
 
     /// Answers.
     pub(crate) fn answer(&self) {
-        self.gate.lock().held = None;
-        self.gate.opened.notify_all();
+        self.gate.open();
+    }
+
+    /// Answers when it is dropped, which lets a server end that waits for it.
+    pub(crate) fn answer_at_last(&self) -> AnswerAtLast {
+        AnswerAtLast(Arc::clone(&self.gate))
+    }
+}
+
+pub(crate) struct AnswerAtLast(Arc<Gate>);
+
+impl Drop for AnswerAtLast {
+    fn drop(&mut self) {
+        self.0.open();
     }
 }
 
@@ -113,6 +125,11 @@ impl Gate {
             let waited = self.opened.wait(state);
             state = waited.unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn open(&self) {
+        self.lock().held = None;
+        self.opened.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
