@@ -36,11 +36,9 @@ pub(crate) struct Forwarding(Handle);
 /// Sends an [`Event::Reload`] for each HUP from now on, in a thread of its own, and ignores what is
 /// sent for nothing.
 pub(crate) fn forward(events: Sender<Event>) -> Result<Forwarding, Error> {
-    let ignored = IGNORED.iter().map(|(signal, _)| *signal);
-    // A write to a log that is as large as RLIMIT_FSIZE allows fails: it need not end the process.
-    let signals = ignored.chain(REAL_TIME).chain([SIGXFSZ, SIGHUP]);
-    let mut signals = Signals::new(signals).map_err(Error::Signals)?;
+    let mut signals = Signals::new([SIGHUP]).map_err(Error::Signals)?;
     let handle = signals.handle();
+    ignore(&handle);
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
@@ -61,6 +59,18 @@ pub(crate) fn forward(events: Sender<Event>) -> Result<Forwarding, Error> {
         })
         .map_err(Error::Signals)?;
     Ok(Forwarding(handle))
+}
+
+/// Has the thread take signals that would end the process. One that cannot be taken stays as it is:
+/// valgrind keeps the last real-time signal for itself, as a sandbox may.
+fn ignore(handle: &Handle) {
+    let ignored = IGNORED.iter().map(|(signal, _)| *signal);
+    // A write to a log that is as large as RLIMIT_FSIZE allows fails: it need not end the process.
+    for signal in ignored.chain(REAL_TIME).chain([SIGXFSZ]) {
+        if let Err(error) = handle.add_signal(signal) {
+            tracing::debug!(signal, %error, "a signal is left as it is");
+        }
+    }
 }
 
 impl Forwarding {
