@@ -117,10 +117,12 @@ impl<K: Clone + Eq + Hash + 'static, T: Clone + 'static> Looks<K, T> {
         until: Instant,
         look: impl FnOnce() -> Boxed<T>,
     ) -> Result<T, Error> {
-        match self.before(until, self.join(&key, now)).await {
-            None => return Err(Error::Stalled),
-            Some(Some(outcome)) => return outcome,
-            Some(None) => {}
+        if self.under_way(&key).is_some() {
+            match self.before(until, self.join(&key, now)).await {
+                None => return Err(Error::Stalled),
+                Some(Some(outcome)) => return outcome,
+                Some(None) => {}
+            }
         }
         let looking = Looking::begin(self, key, now);
         let mut look = look();

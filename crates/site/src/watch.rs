@@ -2,13 +2,13 @@
 //! somebody waits: most looks are over long before it rings.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use glommio::timer::sleep;
+use slab::Slab;
 
 /// How late a moment may be noticed.
 const TICK: Duration = Duration::from_millis(50);
@@ -16,20 +16,24 @@ const TICK: Duration = Duration::from_millis(50);
 /// Those who wait, of one core.
 #[derive(Default)]
 pub(crate) struct Watch {
-    waiting: RefCell<BTreeMap<u64, (Instant, Waker)>>,
-    next: Cell<u64>,
+    waiting: RefCell<Slab<Waiting>>,
     ticking: Cell<bool>,
+}
+
+struct Waiting {
+    at: Instant,
+    waker: Waker,
+    is_over: bool,
 }
 
 impl Watch {
     /// Waits until `at`, and at most a tick longer. Dropped: nothing of it stays.
     pub(crate) async fn until(self: &Rc<Self>, at: Instant) {
-        let place = Place {
+        let mut place = Place {
             watch: self,
-            number: self.next.replace(self.next.get() + 1),
-            at,
+            index: None,
         };
-        poll_fn(|context| place.poll(context)).await;
+        poll_fn(|context| place.poll(at, context)).await;
     }
 
     fn start(self: &Rc<Self>) {
@@ -40,9 +44,11 @@ impl Watch {
 
     /// Wakes whose moment has come. False when nobody is left.
     fn ring(&self, now: Instant) -> bool {
-        let waiting = self.waiting.borrow();
-        let due = waiting.values().filter(|(at, _)| *at <= now);
-        due.for_each(|(_, waker)| waker.wake_by_ref());
+        let mut waiting = self.waiting.borrow_mut();
+        for (_, waiting) in waiting.iter_mut().filter(|(_, one)| one.at <= now) {
+            waiting.is_over = true;
+            waiting.waker.wake_by_ref();
+        }
         self.ticking.set(!waiting.is_empty());
         self.ticking.get()
     }
@@ -62,19 +68,33 @@ async fn tick(watch: Weak<Watch>) {
 
 struct Place<'a> {
     watch: &'a Rc<Watch>,
-    number: u64,
-    at: Instant,
+    /// Once it waits.
+    index: Option<usize>,
 }
 
 impl Place<'_> {
-    fn poll(&self, context: &Context<'_>) -> Poll<()> {
-        if Instant::now() >= self.at {
+    /// The clock is read once. What is waited for beside this is polled far more often than a tick.
+    fn poll(&mut self, at: Instant, context: &Context<'_>) -> Poll<()> {
+        let Some(index) = self.index else {
+            return self.begin(at, context);
+        };
+        let waiting = &mut self.watch.waiting.borrow_mut()[index];
+        if waiting.is_over {
             return Poll::Ready(());
         }
-        let waker = context.waker().clone();
-        let mut waiting = self.watch.waiting.borrow_mut();
-        let replaced = waiting.insert(self.number, (self.at, waker));
-        drop((waiting, replaced));
+        waiting.waker.clone_from(context.waker());
+        Poll::Pending
+    }
+
+    fn begin(&mut self, at: Instant, context: &Context<'_>) -> Poll<()> {
+        if Instant::now() >= at {
+            return Poll::Ready(());
+        }
+        self.index = Some(self.watch.waiting.borrow_mut().insert(Waiting {
+            at,
+            waker: context.waker().clone(),
+            is_over: false,
+        }));
         self.watch.start();
         Poll::Pending
     }
@@ -82,8 +102,10 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let left = self.watch.waiting.borrow_mut().remove(&self.number);
-        drop(left);
+        if let Some(index) = self.index {
+            let left = self.watch.waiting.borrow_mut().remove(index);
+            drop(left);
+        }
     }
 }
 
