@@ -240,17 +240,23 @@ fn two_range_fields_are_none() {
 #[test]
 fn a_bomb_of_ranges_is_the_whole_file() {
     let tree = Tree::with("file", &noise(LARGE, 1));
+    // Configuration, and the most ascending and unordered ranges.
     let limits = [
-        ("", 16),
-        ("[limits]\nranges = 3", 3),
-        ("[limits]\nranges = 1", 1),
+        ("", 1024, 16),
+        ("[limits]\nranges = 3", 3, 3),
+        ("[limits]\nranges = 1", 1, 1),
+        ("[limits]\nranges-unordered = 5", 1024, 5),
     ];
-    for (config, max) in limits {
+    for (config, most, unordered) in limits {
         let server = Launch::run(&tree, config, "").start();
         let mut client = server.connect();
-        for (count, status) in [(1, 206), (max, 206), (max + 1, 200), (1000, 200)] {
-            let response = client.get_with("/file", &[&singles(count)]);
-            assert_eq!(response.status, status, "{count} of {max}");
+        for (count, status) in [(1, 206), (most, 206), (most + 1, 200)] {
+            let response = client.get_with("/file", &[&singles(0..count)]);
+            assert_eq!(response.status, status, "{count} of {most}");
+        }
+        for (count, status) in [(unordered, 206), (unordered + 1, 200), (1000, 200)] {
+            let response = client.get_with("/file", &[&singles((0..count).rev())]);
+            assert_eq!(response.status, status, "{count} of {unordered} backwards");
         }
         // RFC 9110, section 14.2: many small ones, in any order, all overlapping.
         let same = format!("Range: bytes={}", vec!["0-"; 1000].join(","));
@@ -258,10 +264,39 @@ fn a_bomb_of_ranges_is_the_whole_file() {
     }
 }
 
-/// A Range of `count` ranges that do not touch each other.
-fn singles(count: usize) -> String {
-    let ranges: Vec<_> = (0..count).map(|at| format!("{0}-{0}", at * 10)).collect();
+/// A Range of one byte at each tenth.
+fn singles(places: impl Iterator<Item = usize>) -> String {
+    let ranges: Vec<_> = places.map(|at| format!("{0}-{0}", at * 10)).collect();
     format!("Range: bytes={}", ranges.join(","))
+}
+
+/// What zsync (20), zchunk (255) and electron-updater (1,000 at a time) ask for.
+#[test]
+fn a_thousand_ranges_are_as_many_parts() {
+    let tree = Tree::new();
+    for (path, length, config) in [
+        ("small.css", 12_000, ""),
+        ("memory.css", 700_000, "[io]\ninline-max = '1m'"),
+        ("large.css", LARGE, "[limits]\nheader-bytes = '32k'"),
+    ] {
+        let content = noise(length, 5);
+        tree.write_at(path, &content, DATE_SECONDS);
+        let server = Launch::run(&tree, config, "").start();
+        let mut client = server.connect();
+        for count in [17, 20, 255, 1000, 1024] {
+            let step = (length / count) as u64;
+            let ranges: Vec<_> = (0..count as u64).map(|at| at * step..at * step + 7).collect();
+            let texts: Vec<_> = ranges
+                .iter()
+                .map(|range| format!("{}-{}", range.start, range.end - 1))
+                .collect();
+            let field = format!("Range: bytes={}", texts.join(", "));
+            let response = client.get_with(&format!("/{path}"), &[&field]);
+            assert_eq!(response.status, 206, "{path}: {count}");
+            check_parts(&response, &ranges, &content, &format!("{path}: {count}"));
+        }
+        assert_eq!(client.get("/none").status, 404, "{path}");
+    }
 }
 
 #[test]

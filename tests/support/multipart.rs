@@ -24,7 +24,7 @@ impl Response {
         let boundary = boundary.unwrap_or_else(|| panic!("not multipart: {content_type}"));
         let boundary = boundary.trim_matches('"');
         assert!((1..=70).contains(&boundary.len()), "{boundary}");
-        let mut rest = strip(&self.body, &format!("--{boundary}"));
+        let mut rest = strip(&self.body, &format!("\r\n--{boundary}"));
         let mut parts = Vec::new();
         while !rest.starts_with(b"--") {
             let (part, behind) = part(strip(rest, "\r\n"));

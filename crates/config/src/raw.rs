@@ -95,6 +95,7 @@ pub(crate) struct Limits {
     pub(crate) headers: Field<Count>,
     pub(crate) body_discard: Field<Size>,
     pub(crate) ranges: Field<Count>,
+    pub(crate) ranges_unordered: Field<Count>,
 }
 
 #[derive(Default, Deserialize)]

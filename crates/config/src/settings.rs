@@ -121,6 +121,8 @@ pub struct Limits {
     pub body_discard: u64,
     /// Ranges of a request, 1 to 1024; more are answered with the whole file.
     pub ranges: usize,
+    /// Ranges of a request that overlap or go back, 1 to 1024; more are answered with the whole file.
+    pub ranges_unordered: usize,
 }
 
 /// `[io]`
@@ -356,7 +358,8 @@ impl Default for Limits {
             header_bytes: 16 << 10,
             headers: 100,
             body_discard: 64 << 10,
-            ranges: 16,
+            ranges: 1024,
+            ranges_unordered: 16,
         }
     }
 }

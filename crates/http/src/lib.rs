@@ -106,9 +106,9 @@ pub use framing::{Discard, Discarded, Framing};
 pub use head::{Head, Version, parse};
 pub use limits::Limits;
 pub use method::Method;
-pub use multipart::{Multipart, Part};
+pub use multipart::Multipart;
 pub use negotiate::{Accepted, Choice, Coding, navigates, prefers_json};
-pub use range::{Ranges, ranges, write_content_range, write_unsatisfied_range};
+pub use range::{RangeLimits, Ranges, ranges, write_content_range, write_unsatisfied_range};
 pub use representation::{Representation, RepresentationFields};
 pub use response::{
     ALLOW, ResponseHead, TextResponse, write_error, write_field, write_options, write_redirect,

@@ -23,14 +23,30 @@ pub enum Ranges {
     Unsatisfiable,
 }
 
+/// How many ranges one request may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RangeLimits {
+    /// Where each one starts at or behind the end of the one before it, inclusive: what clients ask
+    /// for that know which parts of a file they lack.
+    pub ascending: usize,
+    /// Where some overlap or go back, inclusive (RFC 9110, section 14.2, on denial of service). It
+    /// never allows more than `ascending` does.
+    pub unordered: usize,
+}
+
 /// The ranges a request asks for of a representation of `len` bytes, once
 /// [`evaluate`](crate::evaluate) has said that it is to be sent.
 ///
 /// It is [`Ranges::Whole`] for a method other than GET (section 14.2), a unit other than bytes, what
-/// is malformed, an If-Range that does not hold, more than `ranges_max` ranges, ranges that are
-/// longer in all than the file, and an empty file, of which there is no range. Ranges that overlap
+/// is malformed, an If-Range that does not hold, more ranges than `limits` allow, ranges that are
+/// longer in all than the file, and an empty file, which has no range. Ranges that overlap
 /// are made one (section 15.3.7.2). Numbers beyond 64 bits are as good as the largest.
-pub fn ranges(head: &Head<'_>, validators: &Validators, len: u64, ranges_max: usize) -> Ranges {
+pub fn ranges(
+    head: &Head<'_>,
+    validators: &Validators,
+    len: u64,
+    limits: RangeLimits,
+) -> Ranges {
     if !head.fields.has(Field::Range)
         || head.method != Method::Get
         || len == 0
@@ -39,8 +55,9 @@ pub fn ranges(head: &Head<'_>, validators: &Validators, len: u64, ranges_max: us
         return Ranges::Whole;
     }
     let wanted = head.fields.only(Field::Range).and_then(bytes_of);
-    match wanted.and_then(|set| satisfiable(set, len, ranges_max)) {
+    match wanted.and_then(|set| satisfiable(set, len, limits)) {
         None => Ranges::Whole,
+        Some(ranges) if are_ascending(&ranges) => one_or_many(ranges),
         Some(ranges) => one_or_many(coalesce(ranges)),
     }
 }
@@ -74,21 +91,31 @@ fn bytes_of(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// The ranges of a set that the file has something of; `None` if the set is to be ignored.
-fn satisfiable(set: &[u8], len: u64, ranges_max: usize) -> Option<Vec<Range<u64>>> {
-    let mut ranges = Vec::new();
+fn satisfiable(set: &[u8], len: u64, limits: RangeLimits) -> Option<Vec<Range<u64>>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    let mut count_max = limits.ascending;
     let mut count = 0;
     let mut bytes = 0_u64;
     for spec in list(set) {
-        count += 1;
-        if count > ranges_max {
-            return None;
-        }
-        if let Some(range) = Spec::parse(spec)?.within(len) {
+        let range = Spec::parse(spec)?.within(len);
+        if let Some(range) = range {
+            if ranges.last().is_some_and(|last| range.start < last.end) {
+                count_max = count_max.min(limits.unordered);
+            }
             bytes = bytes.checked_add(range.end - range.start)?;
             ranges.push(range);
         }
+        count += 1;
+        if count > count_max {
+            return None;
+        }
     }
     (count > 0 && bytes <= len).then_some(ranges)
+}
+
+/// Whether none overlaps with the one before it or goes back.
+fn are_ascending(ranges: &[Range<u64>]) -> bool {
+    ranges.is_sorted_by(|before, range| before.end <= range.start)
 }
 
 /// One element of a range set (RFC 9110, section 14.1.2).
@@ -168,9 +195,14 @@ mod tests {
     use super::*;
     use crate::testing::{example, with_get, with_request, written};
 
+    const LIMITS: RangeLimits = RangeLimits {
+        ascending: 1024,
+        unordered: 16,
+    };
+
     fn of(value: &str, len: u64) -> Ranges {
         with_get(&format!("Range: {value}\r\n"), |head| {
-            ranges(head, &example(), len, 16)
+            ranges(head, &example(), len, LIMITS)
         })
     }
 
@@ -276,7 +308,7 @@ mod tests {
     #[test]
     fn requests_that_have_no_ranges() {
         let with = |method: &str, fields: &str, len| {
-            with_request(method, fields, |head| ranges(head, &example(), len, 16))
+            with_request(method, fields, |head| ranges(head, &example(), len, LIMITS))
         };
         assert_eq!(with("GET", "", 11), Ranges::Whole, "no Range");
         let range = "Range: bytes=0-4\r\n";
@@ -296,33 +328,44 @@ mod tests {
 
     #[test]
     fn ranges_are_bounded() {
-        let count = |count: usize| {
-            let specs: Vec<_> = (0..count)
-                .map(|at| format!("{}-{}", at * 2, at * 2))
-                .collect();
-            format!("Range: bytes={}\r\n", specs.join(","))
+        type Of = fn(usize) -> String;
+        let ascending: Of = |at| format!("{0}-{0}", at * 2);
+        let adjacent: Of = |at| format!("{at}-{at}");
+        let descending: Of = |at| format!("{0}-{0}", 100_000 - at);
+        let same: Of = |_| "7-7".to_owned();
+        // The second one goes back, and all behind it ascend.
+        let back_once: Of = |at| match at {
+            1 => "3-3".to_owned(),
+            at => format!("{0}-{0}", 10 + at),
         };
+        let absent: Of = |_| "999999999-".to_owned();
         #[rustfmt::skip] // one row a line
         let cases = [
-            (16, 16, true, "exactly the most"),
-            (17, 16, false, "one more"),
-            (500, 16, false, "a bomb"),
-            (1, 1, true, "one is the most"),
-            (2, 1, false, "and these are two"),
-            (1, 0, false, "no ranges at all"),
+            (ascending, 20, 1024, true, "as many as zsync asks for"),
+            (ascending, 1024, 1024, true, "exactly the most"),
+            (ascending, 1025, 1024, false, "one more"),
+            (adjacent, 1024, 1024, true, "side by side is neither overlap nor back"),
+            (absent, 1024, 1024, true, "those that are not there"),
+            (absent, 1025, 1024, false, "count too"),
+            (descending, 16, 1024, true, "exactly the most that go back"),
+            (descending, 17, 1024, false, "one more"),
+            (same, 16, 1024, true, "exactly the most that overlap"),
+            (same, 17, 1024, false, "one more"),
+            (same, 500, 1024, false, "a bomb"),
+            (back_once, 16, 1024, true, "one that goes back"),
+            (back_once, 17, 1024, false, "counts for all"),
+            (ascending, 1, 1, true, "one is the most"),
+            (ascending, 2, 1, false, "and these are two"),
+            (same, 3, 2, false, "the limit of ascending ones is that of all"),
+            (ascending, 1, 0, false, "no ranges at all"),
         ];
-        for (ranges_wanted, ranges_max, is_answered, why) in cases {
-            let ranges = with_get(&count(ranges_wanted), |head| {
-                ranges(head, &example(), 1_000_000, ranges_max)
-            });
-            assert_eq!(ranges != Ranges::Whole, is_answered, "{why}");
+        for (spec, count, ascending, is_answered, why) in cases {
+            let specs: Vec<_> = (0..count).map(spec).collect();
+            let value = format!("Range: bytes={}\r\n", specs.join(","));
+            let limits = RangeLimits { ascending, ..LIMITS };
+            let ranges = with_get(&value, |head| ranges(head, &example(), 1_000_000, limits));
+            assert_eq!(ranges != Ranges::Whole, is_answered, "{count}: {why}");
         }
-        let unsatisfiable = format!("bytes={}", vec!["99-"; 17].join(","));
-        assert_eq!(
-            of(&unsatisfiable, 11),
-            Ranges::Whole,
-            "those that are not there count too"
-        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use tidegate_http::{
-    Head, HttpDate, Multipart, Precondition, Ranges, ResponseHead, Status, Streamed, TextResponse,
+    Head, HttpDate, Multipart, Precondition, RangeLimits, Ranges, ResponseHead, Status, Streamed, TextResponse,
     Version, evaluate, ranges, write_content_range, write_field, write_options,
     write_unsatisfied_range,
 };
@@ -40,7 +40,7 @@ pub(crate) enum Body {
     Memory(Bytes),
     /// Bytes of a file, to be spliced.
     Range(Rc<File>, Range<u64>),
-    /// Ranges of a file, to be spliced, each behind a head of its own.
+    /// Ranges of a file, each behind a head of its own.
     Parts(Rc<File>, Multipart),
     /// A listing, piece by piece.
     Listing(Box<Listing>, Streamed),
@@ -56,8 +56,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) date: &'a HttpDate,
     /// The value of Strict-Transport-Security; empty: there is none.
     pub(crate) hsts: &'a str,
-    /// More ranges than this are answered with all of the file.
-    pub(crate) ranges_max: usize,
+    /// More ranges than these are answered with all of the file.
+    pub(crate) range_limits: RangeLimits,
 }
 
 impl Reply {
@@ -102,10 +102,10 @@ impl Answer<'_> {
     }
 
     fn select(&self, file: &Rc<File>, out: &mut Vec<u8>) -> Option<Body> {
-        match ranges(self.head, &file.validators, file.len, self.ranges_max) {
+        match ranges(self.head, &file.validators, file.len, self.range_limits) {
             Ranges::Whole => self.whole(file, Status::OK, &[], out),
             Ranges::One(range) => self.part(file, range, out),
-            Ranges::Many(ranges) => self.parts(file, &ranges, out),
+            Ranges::Many(ranges) => self.parts(file, ranges, out),
             Ranges::Unsatisfiable => {
                 let mut fields = file.vary_field().to_vec();
                 write_unsatisfied_range(&mut fields, file.len);
@@ -136,7 +136,7 @@ impl Answer<'_> {
         self.bytes(file, range, out)
     }
 
-    fn parts(&self, file: &Rc<File>, ranges: &[Range<u64>], out: &mut Vec<u8>) -> Option<Body> {
+    fn parts(&self, file: &Rc<File>, ranges: Vec<Range<u64>>, out: &mut Vec<u8>) -> Option<Body> {
         let parts = Multipart::new(
             ranges,
             file.len,
@@ -144,10 +144,10 @@ impl Answer<'_> {
             file.coding,
             fastrand::u64(..),
         );
-        let len = Some(parts.content_length());
+        let len = parts.content_length();
         self.start(
             Status::PARTIAL_CONTENT,
-            len,
+            Some(len),
             file.fields_without_type(),
             out,
         );
@@ -155,15 +155,15 @@ impl Answer<'_> {
         out.extend_from_slice(b"\r\n");
         match &file.content {
             _ if !self.reply.with_body => None,
-            Content::Memory(bytes) => {
-                for part in parts.parts() {
-                    out.extend_from_slice(part.head);
-                    out.extend_from_slice(slice(bytes, &part.range));
+            Content::Memory(bytes) if len <= COPIED_BYTES_MAX as u64 => {
+                for range in parts.ranges() {
+                    parts.write_head(range, out);
+                    out.extend_from_slice(slice(bytes, range));
                 }
-                out.extend_from_slice(parts.end());
+                parts.write_end(out);
                 None
             }
-            Content::File(_) => Some(Body::Parts(Rc::clone(file), parts)),
+            _ => Some(Body::Parts(Rc::clone(file), parts)),
         }
     }
 
@@ -336,7 +336,7 @@ fn https_location(head: &Head<'_>, port: NonZeroU16) -> Option<String> {
 }
 
 /// The bytes of `range`, which lies within the file.
-fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> &'a [u8] {
+pub(crate) fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> &'a [u8] {
     // A file in memory is no longer than its bytes, which fit a usize.
     &bytes[range.start as usize..range.end as usize]
 }

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::net::{SendFlags, Shutdown, shutdown};
 use tidegate_http::{
-    Accepted, Discard, Framing, Head, HttpDate, Method, Status, Version, parse, write_error,
+    Accepted, Discard, Framing, Head, HttpDate, Method, RangeLimits, Status, Version, parse,
+    write_error,
 };
 use tidegate_site::{Cached, Site};
 use tidegate_uring::Fd;
@@ -470,7 +471,10 @@ impl Connection {
             reply,
             date,
             hsts: self.hsts(),
-            ranges_max: self.shard.settings.limits.ranges,
+            range_limits: RangeLimits {
+                ascending: self.shard.settings.limits.ranges,
+                unordered: self.shard.settings.limits.ranges_unordered,
+            },
         }
     }
 

@@ -1,6 +1,7 @@
 //! Sending: bytes from memory, and the bodies that follow them.
 
 use std::io;
+use std::mem::take;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use tidegate_sendfile::{Error as TransferError, ErrorKind, Opening, Options, sen
 use tidegate_site::{Content, File, Listing};
 use tidegate_uring::Fd;
 
-use crate::answer::Body;
+use crate::answer::{Body, slice};
 use crate::connection::{Closed, Connection};
 use crate::deadlines::Phase;
 use crate::link::Link;
@@ -24,6 +25,10 @@ const PIECE_BYTES: usize = 64 * 1024;
 
 /// Bytes in memory after which others run.
 const QUANTUM_BYTES: usize = 256 * 1024;
+
+/// Parts of a multipart body after which others run: each costs some calls of the kernel, however
+/// small it is.
+const TURN_PARTS: usize = 16;
 
 /// Sends what follows the head of a response.
 pub(crate) async fn send_body(connection: &mut Connection, body: &mut Body) -> Result<(), Closed> {
@@ -107,18 +112,36 @@ async fn send_range(
     Ok(())
 }
 
+/// Sends the parts one behind the other. Small ones of a file in memory leave together.
 async fn send_parts(
     connection: &mut Connection,
     file: &File,
     parts: &Multipart,
 ) -> Result<(), Closed> {
-    for part in parts.parts() {
-        let head = Bytes::copy_from_slice(part.head);
-        send_all(connection, head, SendFlags::MORE).await?;
-        send_range(connection, file, part.range).await?;
+    let mut out = Vec::new();
+    for (index, range) in parts.ranges().iter().enumerate() {
+        if index > 0 && index.is_multiple_of(TURN_PARTS) {
+            connection.shard.ring.yield_now().await;
+        }
+        parts.write_head(range, &mut out);
+        match &file.content {
+            Content::Memory(bytes) => {
+                let mut bytes = bytes.slice_ref(slice(bytes, range));
+                if out.len() + bytes.len() <= PIECE_BYTES {
+                    out.extend_from_slice(&bytes);
+                } else {
+                    send_all(connection, take(&mut out).into(), SendFlags::MORE).await?;
+                    send_memory(connection, &mut bytes).await?;
+                }
+            }
+            Content::File(_) => {
+                send_all(connection, take(&mut out).into(), SendFlags::MORE).await?;
+                send_range(connection, file, range.clone()).await?;
+            }
+        }
     }
-    let end = Bytes::copy_from_slice(parts.end());
-    send_all(connection, end, SendFlags::empty()).await
+    parts.write_end(&mut out);
+    send_all(connection, out.into(), SendFlags::empty()).await
 }
 
 async fn send_listing(

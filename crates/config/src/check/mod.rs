@@ -230,6 +230,14 @@ fn limits(raw: raw::Limits, report: &mut Report<'_>) -> Limits {
                 "a request for more is answered with the whole file",
             ),
         ),
+        ranges_unordered: report.checked(
+            raw.ranges_unordered,
+            default.ranges_unordered,
+            count(
+                1..=1024,
+                "a request for more is answered with the whole file",
+            ),
+        ),
     }
 }
 
@@ -532,6 +540,8 @@ mod tests {
             ("[limits]\nranges = 1025", "2: limits.ranges: 1025 is outside 1 to 1024: "),
             ("[timeouts]\nlookup = '0s'", "2: timeouts.lookup: 0s is outside 1ms to 24h: "),
             ("[cache]\nstale = '48h'", "2: cache.stale: 48h is outside 0s to 24h: "),
+            ("[limits]\nranges-unordered = 0", "2: limits.ranges-unordered: 0 is outside 1 to 1024: "),
+            ("[limits]\nranges-unordered = 1025", "2: limits.ranges-unordered: 1025 is outside 1 to 1024: "),
             ("[cache]\nvalid = '48h'", "2: cache.valid: 48h is outside 0s to 24h: "),
             ("[cache]\nidle = '0s'", "2: cache.idle: 0s is outside 1s to 24h: "),
         ]);
