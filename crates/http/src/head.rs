@@ -121,7 +121,8 @@ fn parse_lines(buf: &[u8], headers_max: usize) -> Result<Option<Head<'_>>, Error
 }
 
 /// Parses a head whose version httparse does not know: HTTP/1.2 is treated as
-/// HTTP/1.1 (RFC 9110, section 2.5), HTTP/2.0 is refused.
+/// HTTP/1.1 (RFC 9110, section 2.5), HTTP/2.0 is refused as another version, and what is
+/// not one digit, a dot and one digit (RFC 9112, section 2.3) as malformed.
 #[cold]
 fn parse_later_version<'b>(
     buf: &'b [u8],
@@ -134,16 +135,15 @@ fn parse_later_version<'b>(
     let rest = &buf[start..];
     let fits =
         |(byte, shape): (&u8, &u8)| byte == shape || (*shape == b'0' && byte.is_ascii_digit());
-    // The major version alone tells: how a line of it goes on is not known here.
-    if let Some([b'0' | b'2'..=b'9', ..]) = rest.strip_prefix(b"HTTP/") {
-        return Err(Error::Version);
-    }
     if !rest.iter().zip(SHAPE).all(fits) {
         return Err(Error::RequestLine);
     }
-    let Some(lines) = rest.get(SHAPE.len()..) else {
+    let Some((line, lines)) = rest.split_at_checked(SHAPE.len()) else {
         return Ok(None);
     };
+    if line[b"HTTP/".len()] != b'1' {
+        return Err(Error::Version);
+    }
     let mut fields = [EMPTY_HEADER; Limits::HEADERS_MAX];
     match httparse::parse_headers(lines, &mut fields[..headers_max])? {
         httparse::Status::Partial => Ok(None),
@@ -391,7 +391,14 @@ mod tests {
             ("GET / HTTP/0.9", Error::Version, "another major version"),
             ("PRI * HTTP/2.0", Error::Version, "the preface of HTTP/2"),
             ("GET / HTTP/9.9", Error::Version, "another major version"),
-            ("GET / HTTP/2", Error::Version, "however its line goes on"),
+            ("GET / HTTP/2", Error::RequestLine, "no minor version: RFC 9112, 2.3"),
+            ("GET / HTTP/01.01", Error::RequestLine, "two digits: RFC 9112, 2.3"),
+            ("GET / HTTP/01.1", Error::RequestLine, "two digits"),
+            ("GET / HTTP/11.1", Error::RequestLine, "two digits"),
+            ("GET / HTTP/2.00", Error::RequestLine, "two digits"),
+            ("GET / HTTP/2.0 ", Error::RequestLine, "a space behind it"),
+            ("GET / HTTP/2,0", Error::RequestLine, "no dot"),
+            ("GET / HTTP/0x1.1", Error::RequestLine, "hexadecimal"),
             ("GET /", Error::RequestLine, "HTTP/0.9 has no version: RFC 9112, 3"),
             ("GET / HTTP/1.10", Error::LineEnding, "two digits: RFC 9112, 2.3"),
             ("GET / HTTP/1.20", Error::RequestLine, "two digits of a later version"),

@@ -178,14 +178,19 @@ pub(crate) fn is_host(value: &str) -> bool {
 ///
 /// A percent-encoding in the host is refused although RFC 3986 has them: no DNS
 /// name needs one, and it would give a site's name a second spelling. So is
-/// userinfo (RFC 9110, section 4.2.4).
+/// userinfo (RFC 9110, section 4.2.4), and a port that TCP does not have.
 fn split_authority(value: &str) -> Option<(&str, Option<&str>)> {
     let (host, rest) = value.split_at_checked(host_len(value.as_bytes()))?;
-    match rest.as_bytes() {
-        [] => Some((host, None)),
-        [b':', port @ ..] if port.iter().all(u8::is_ascii_digit) => Some((host, Some(&rest[1..]))),
-        _ => None,
+    match rest.strip_prefix(':') {
+        None => rest.is_empty().then_some((host, None)),
+        Some(port) => is_port(port).then_some((host, Some(port))),
     }
+}
+
+/// Whether `port` is empty (RFC 3986, section 3.2.3) or one of 0 to 65535.
+fn is_port(port: &str) -> bool {
+    port.bytes().all(|byte| byte.is_ascii_digit())
+        && (port.is_empty() || port.parse::<u16>().is_ok())
 }
 
 /// Bytes of the host at the start of an authority: a registered name, an IPv4
@@ -195,12 +200,28 @@ fn host_len(value: &[u8]) -> usize {
     let Some(inner) = value.strip_prefix(b"[") else {
         return value.iter().take_while(|byte| is_host_byte(byte)).count();
     };
-    let is_inner_byte = |byte: &u8| *byte == b':' || is_host_byte(byte);
-    let len = inner.iter().take_while(|byte| is_inner_byte(byte)).count();
-    match inner.get(len) {
-        Some(b']') if len > 0 => len + 2,
+    match memchr::memchr(b']', inner) {
+        Some(len) if is_ip_literal(&inner[..len]) => len + 2,
         _ => 0,
     }
+}
+
+/// Whether brackets may hold `inner`: an IPv6 address, or one of a version to come
+/// (RFC 3986, section 3.2.2), `v1.` and what a host may have, or colons.
+fn is_ip_literal(inner: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(inner) else {
+        return false;
+    };
+    let Some(future) = text.strip_prefix(['v', 'V']) else {
+        return text.parse::<Ipv6Addr>().is_ok();
+    };
+    let is_byte = |byte: u8| byte == b':' || HOST_BYTES[usize::from(byte)];
+    future.split_once('.').is_some_and(|(version, address)| {
+        !version.is_empty()
+            && version.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && !address.is_empty()
+            && address.bytes().all(is_byte)
+    })
 }
 
 /// Which bytes a host may have. A table, for every request has a Host.
@@ -400,15 +421,61 @@ mod tests {
             "[::1]",
             "[::ffff:127.0.0.1]:80",
             "[v1.a:b]", // IPvFuture
-            "a_b",      // no DNS name, but a registered one
-            "a,b",      // a comma is a sub-delim: RFC 3986, 3.2.2
+            "[VfF.~]:80",
+            "[1:2:3:4:5:6:7:8]",
+            "a:00080", // *DIGIT
+            "a:65535",
+            "1.2.3.4.5", // a registered name
+            "a_b",       // no DNS name, but a registered one
+            "a,b",       // a comma is a sub-delim: RFC 3986, 3.2.2
         ];
         for value in valid {
             assert!(is_host(value), "{value}");
         }
         let invalid = [
-            ":80", ":", "a b", "a/b", "a?b", "a#b", "a@b", "a:b", "a:1:2", "::1", "[::1", "[]",
-            "[::1]a", "[::1]80", "a[", "a%41", "a\\b", "\u{e4}", "a\tb",
+            ":80",
+            ":",
+            "a b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a@b",
+            "a:b",
+            "a:1:2",
+            "::1",
+            "[::1",
+            "[]",
+            "[::1]a",
+            "[::1]80",
+            "a[",
+            "a%41",
+            "a\\b",
+            "\u{e4}",
+            "a\tb",
+            "[zz::1]",
+            "[t.example]",
+            "[1.2.3.4]",
+            "[:]",
+            "[::1::]",
+            "[1:2:3:4:5:6:7:8:9]",
+            "[12345::]",
+            "[::1%25eth0]",
+            "[fe80::1%eth0]",
+            "[v.a]",
+            "[v1.]",
+            "[v1]",
+            "[vg.a]",
+            "[v1.a b]",
+            "[ ::1]",
+            "[::1 ]",
+            "[[::1]]",
+            "a:65536",
+            "a:99999999999999999999",
+            "a:+80",
+            "a:-1",
+            "a:0x50",
+            "u@a",
+            "u:p@a:80",
         ];
         for value in invalid {
             assert!(!is_host(value), "{value}");
