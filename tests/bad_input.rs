@@ -61,7 +61,42 @@ fn targets_without_meaning_are_400() {
 fn other_protocols_are_turned_away() {
     let tree = Tree::with("index.html", b"content");
     let server = Server::serve(&tree);
-    refused(&server, "GET / HTTP/2.0\r\nHost: test\r\n\r\n", &[400, 505]);
+    refused(&server, "GET / HTTP/2.0\r\nHost: test\r\n\r\n", &[505]);
+    for version in [
+        "HTTP/01.01",
+        "HTTP/1.10",
+        "HTTP/ 1.1",
+        "HTTP/11.1",
+        "HTTP/1.",
+        "HTTP/2",
+    ] {
+        refused(
+            &server,
+            &format!("GET / {version}\r\nHost: test\r\n\r\n"),
+            &[400],
+        );
+    }
+    for host in [
+        "[zz::1]",
+        "[t.example]",
+        "[::1",
+        "[v1]",
+        "t.example:65536",
+        "t.example:x",
+        "u@t.example",
+        "t%2eexample",
+    ] {
+        refused(
+            &server,
+            &format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+            &[400],
+        );
+        refused(
+            &server,
+            &format!("GET http://{host}/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+            &[400],
+        );
+    }
     refused(
         &server,
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",

@@ -83,7 +83,7 @@ fn a_fallback_page_is_for_navigations() {
     let server = Launch::run(&tree, "", "spa-fallback = \"/app.html\"").start();
     let mut client = server.connect();
     #[rustfmt::skip] // one row a line
-    let table: [(&str, &[&str], bool, &str); 22] = [
+    let table: [(&str, &[&str], bool, &str); 36] = [
         ("/users/42", &[NAVIGATION], true, "a browser that goes to a page"),
         ("/users/42", &[NAVIGATION, "Accept: */*"], true, "a browser that goes to a page"),
         ("/users/42?tab=1", &[HTML], true, "an older browser"),
@@ -94,17 +94,31 @@ fn a_fallback_page_is_for_navigations() {
         ("/users/42", &["Sec-Fetch-Mode: cors", HTML], false, "fetch()"),
         ("/users/42", &["Sec-Fetch-Mode: no-cors", HTML], false, "an image or a script"),
         ("/users/42", &["Sec-Fetch-Mode: same-origin"], false, "a worker"),
-        ("/users/42", &["Accept: */*"], false, "fetch() of an older browser, curl"),
+        ("/users/42", &["Accept: */*"], true, "a link preview, a probe, curl"),
+        ("/users/", &["Accept: */*"], true, "a link preview"),
+        ("/v1.2/users", &["Accept: */*"], true, "a dot before the last segment"),
+        ("/users/jane.doe", &["Accept: */*"], false, "a name with a dot"),
+        ("/users/42.html", &["Accept: */*"], false, "a name with a dot"),
+        ("/users/42", &["Accept: application/json, text/plain, */*"], false, "axios"),
+        ("/users/jane.doe", &[NAVIGATION], true, "a browser says that it navigates"),
+        ("/users/jane.doe", &[NAVIGATION, "Sec-Fetch-Dest: document"], true, "as they all say"),
+        ("/users/jane.doe", &["Sec-Fetch-Dest: document"], true, "one of the two"),
+        ("/users/jane.doe", &[NAVIGATION, "Sec-Fetch-Dest: embed"], false, "an image, maybe"),
+        ("/users/jane.doe", &[HTML], false, "a missing file, maybe"),
+        ("/pkg/react@18.2.0", &[NAVIGATION], true, "a version"),
+        ("/v/1.2.3", &[NAVIGATION], true, "a version"),
+        ("/x/.dot", &[NAVIGATION], true, "a name that files do not have here"),
+        ("/x/.dot", &["Accept: */*"], false, "a hidden file"),
+        ("/.env", &[HTML], false, "a hidden file"),
         ("/users/42", &["Accept: text/*"], false, "no browser"),
         ("/users/42", &["Accept: text/html;q=0, */*"], false, "12.5.1: not acceptable"),
         ("/users/42", &["Accept: application/json"], false, "a client of an API"),
         ("/users/42", &["Accept: image/avif,image/webp,*/*"], false, "an image"),
-        ("/users/42", &[], false, "nothing says what it is"),
-        ("/missing.js", &[NAVIGATION], false, "a missing asset"),
+        ("/users/42", &[], true, "12.5.1: no Accept is any"),
+        ("/missing.js", &[NAVIGATION], true, "an address that somebody typed"),
         ("/missing.js", &[HTML], false, "a missing asset"),
-        ("/assets/logo.svg", &[NAVIGATION], false, "a missing asset"),
-        ("/users/missing.css?v=1", &[NAVIGATION], false, "a missing asset"),
-        ("/.env", &[NAVIGATION], false, "a hidden file"),
+        ("/assets/logo.svg", &["Sec-Fetch-Mode: no-cors"], false, "a missing asset"),
+        ("/users/missing.css?v=1", &["Accept: */*"], false, "a missing asset"),
         ("/%", &[NAVIGATION], false, "not a path"),
     ];
     for (target, fields, falls_back, why) in table {
@@ -123,7 +137,7 @@ fn a_fallback_page_is_for_navigations() {
                 let content_type = response.header("content-type");
                 assert_eq!(content_type, Some("text/html; charset=utf-8"), "{place}");
                 let vary = response.list("vary");
-                for name in ["accept", "sec-fetch-mode"] {
+                for name in ["accept", "sec-fetch-dest", "sec-fetch-mode"] {
                     assert!(vary.iter().any(|one| one == name), "{place}: {vary:?}");
                 }
             }
@@ -143,7 +157,8 @@ fn the_same_path_is_a_page_for_one_and_absent_for_another() {
     let server = Launch::run(&tree, "", "spa-fallback = \"/app.html\"").start();
     let mut client = server.connect();
     for round in 0..5 {
-        assert_eq!(client.get("/route").status, 404, "round {round}");
+        let data = client.get_with("/route", &["Accept: application/json"]);
+        assert_eq!(data.status, 404, "round {round}");
         let page = client.get_with("/route", &[NAVIGATION]);
         assert_eq!(page.body, b"the application", "round {round}");
     }
@@ -164,7 +179,12 @@ fn a_fallback_page_is_a_file_like_others() {
     assert_eq!(coded.header("content-encoding"), Some("br"));
     assert_eq!(
         coded.list("vary"),
-        ["accept", "accept-encoding", "sec-fetch-mode"]
+        [
+            "accept",
+            "accept-encoding",
+            "sec-fetch-dest",
+            "sec-fetch-mode"
+        ]
     );
 }
 
@@ -299,4 +319,80 @@ fn application() -> Tree {
     tree.write("real.js", b"a script");
     tree.write("docs/index.html", b"docs");
     tree
+}
+
+/// `/npm/@s%2fpkg` of npm, `/repo/owner%2Fname` of applications.
+#[test]
+fn an_encoded_slash_is_a_part_of_a_name() {
+    let tree = application();
+    tree.write("a/b.txt", b"a file");
+    tree.write("private/key", b"secret");
+    tree.write("fixed.json", b"fixed");
+    let rules = "spa-fallback = \"/app.html\"\n\
+                 [[site.redirects]]\nfrom = \"/npm/*\"\nto = \"/packages/$1\"\nstatus = 302\n\
+                 [[site.headers]]\nmatch = \"/a/**\"\nset = { X-Rule = \"a\" }";
+    let server = Launch::run(&tree, "", rules).start();
+    for (target, location) in [
+        ("/npm/@s%2fpkg", "/packages/@s%2Fpkg"),
+        ("/npm/@s%2Fpkg?q", "/packages/@s%2Fpkg?q"),
+        ("/npm/%2F%2Fevil.example", "/packages/%2F%2Fevil.example"),
+    ] {
+        let response = server.get(target);
+        assert_eq!(response.status, 302, "{target}");
+        assert_eq!(response.header("location"), Some(location), "{target}");
+    }
+    for target in ["/repo/owner%2Fname", "/a%2Fb.txt", "/..%2F..%2Fsecret"] {
+        let response = server.get_with(target, &[NAVIGATION]);
+        assert_eq!(response.body, b"the application", "{target}");
+        assert!(!response.has("x-rule"), "{target}");
+    }
+    for target in [
+        "/a%2fb.txt",
+        "/a%2F",
+        "/private%2Fkey",
+        "/%2e%2e%2fsecret",
+        "/%2Fa/b.txt",
+    ] {
+        let response = server.get_with(target, &["Accept: image/png"]);
+        assert_eq!(response.status, 404, "{target}");
+    }
+    let site = "try-files = [\"$path\", \"/fixed.json\"]";
+    let server = Launch::run(&tree, "", site).start();
+    assert_eq!(server.get("/-/v1%2Fsearch").body, b"fixed");
+}
+
+#[test]
+fn an_encoded_slash_may_be_a_slash() {
+    let tree = application();
+    tree.write("a/b.txt", b"a file");
+    tree.write("a/.hidden", b"hidden");
+    tree.write("npm/@s/pkg", b"a package");
+    let rules = "encoded-slash = \"decode\"\n\
+                 [[site.redirects]]\nfrom = \"/old/*/*\"\nto = \"/new/$2\"\n\
+                 [[site.headers]]\nmatch = \"/a/**\"\nset = { X-Rule = \"a\" }";
+    let server = Launch::run(&tree, "", rules).start();
+    for target in [
+        "/a%2fb.txt",
+        "/a%2Fb.txt",
+        "/%2Fa%2F%2Fb.txt",
+        "/x%2F..%2fa/b.txt",
+    ] {
+        let response = server.get(target);
+        assert_eq!(response.body, b"a file", "{target}");
+        assert_eq!(response.header("x-rule"), Some("a"), "{target}");
+    }
+    assert_eq!(server.get("/npm/@s%2fpkg").body, b"a package");
+    assert_eq!(
+        server.get("/old%2Fa%2Fb").header("location"),
+        Some("/new/b")
+    );
+    for (target, status) in [
+        ("/a%2F.hidden", 404),
+        ("/a%252Fb.txt", 404),
+        ("/..%2Fsecret", 400),
+        ("/a%2F..%2F..%2Fsecret", 400),
+        ("/a/%2e%2e%2f%2e%2e/secret", 400),
+    ] {
+        assert_eq!(server.get(target).status, status, "{target}");
+    }
 }

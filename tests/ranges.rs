@@ -285,7 +285,9 @@ fn a_thousand_ranges_are_as_many_parts() {
         let mut client = server.connect();
         for count in [17, 20, 255, 1000, 1024] {
             let step = (length / count) as u64;
-            let ranges: Vec<_> = (0..count as u64).map(|at| at * step..at * step + 7).collect();
+            let ranges: Vec<_> = (0..count as u64)
+                .map(|at| at * step..at * step + 7)
+                .collect();
             let texts: Vec<_> = ranges
                 .iter()
                 .map(|range| format!("{}-{}", range.start, range.end - 1))

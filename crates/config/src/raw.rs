@@ -128,6 +128,7 @@ pub(crate) struct Site {
     pub(crate) index: List,
     pub(crate) directory_listing: Field<bool>,
     pub(crate) hidden_files: Field<bool>,
+    pub(crate) encoded_slash: Field<String>,
     pub(crate) symlinks: Field<String>,
     pub(crate) etag: Field<String>,
     pub(crate) precompressed: List,

@@ -25,6 +25,8 @@ pub struct Site {
     pub directory_listing: bool,
     /// Whether names that begin with a dot are served.
     pub hidden_files: bool,
+    /// What `%2F` in a path is.
+    pub encoded_slash: EncodedSlash,
     /// Which symbolic links are followed.
     pub symlinks: Symlinks,
     /// What entity tags are made of.
@@ -52,6 +54,17 @@ pub struct Site {
     pub redirects: Vec<Redirect>,
     /// `[site.cors]`: other origins whose scripts may read this site.
     pub cors: Cors,
+}
+
+/// What `%2F` in a path is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EncodedSlash {
+    /// A part of a name, which no file has.
+    #[default]
+    Literal,
+    /// A slash.
+    Decode,
 }
 
 /// Which symbolic links are followed.
@@ -174,6 +187,7 @@ impl Default for Site {
             index: vec!["index.html".to_owned()],
             directory_listing: false,
             hidden_files: false,
+            encoded_slash: EncodedSlash::default(),
             symlinks: Symlinks::default(),
             etag: EtagSource::default(),
             precompressed: vec![Coding::Brotli, Coding::Zstd, Coding::Gzip],

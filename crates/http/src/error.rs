@@ -58,10 +58,6 @@ pub enum Error {
     /// `%00`: no file name has a NUL.
     #[error("the path has a NUL byte")]
     NulInPath,
-    /// `%2F`: no file name has a slash, and to read it as a separator would give every path a second
-    /// spelling that rules about paths in front of this server do not see.
-    #[error("the path has an encoded slash within a segment")]
-    EncodedSlash,
     /// `..` would climb above the root.
     #[error("the path climbs above the root")]
     AboveRoot,

@@ -44,6 +44,7 @@ fields! {
     IfUnmodifiedSince = "if-unmodified-since";
     Origin = "origin";
     Range = "range";
+    SecFetchDest = "sec-fetch-dest";
     SecFetchMode = "sec-fetch-mode";
 }
 

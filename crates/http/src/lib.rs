@@ -19,7 +19,7 @@
 //!              |        `---> cors.write_preflight, write_options ---------|
 //!              |-- head.method is Known or Unknown                         |
 //!              |        `---> write_error(405 or 501) ---------------------|
-//!              |-- head.target.decode_path(out)                            |
+//!              |-- head.target.decode_path(slash, out)                     |
 //!              |        |---- Err(error) ---> write_error -----------------|
 //!              |        `---- Ok: look the file up, for site_name(host)    |
 //!              |                 |---- not there ---> write_error ---------|
@@ -54,7 +54,7 @@
 //! only to find the next request behind it.
 //!
 //! ```
-//! use tidegate_http::{Discard, Limits, Method, parse};
+//! use tidegate_http::{Discard, EncodedSlash, Limits, Method, parse};
 //!
 //! let limits = Limits::default();
 //! let received = b"GET /a%20b/../c HTTP/1.1\r\nHost: example.org\r\n\r\nGET /next";
@@ -65,7 +65,7 @@
 //! assert!(head.persistent);
 //!
 //! let mut path = Vec::new();
-//! head.target.decode_path(&mut path)?;
+//! head.target.decode_path(EncodedSlash::Literal, &mut path)?;
 //! assert_eq!(path, b"/c");
 //!
 //! let behind = &received[head.len..];
@@ -107,7 +107,7 @@ pub use head::{Head, Version, parse};
 pub use limits::Limits;
 pub use method::Method;
 pub use multipart::Multipart;
-pub use negotiate::{Accepted, Choice, Coding, navigates, prefers_json};
+pub use negotiate::{Accepted, Choice, Coding, Navigation, prefers_json};
 pub use range::{RangeLimits, Ranges, ranges, write_content_range, write_unsatisfied_range};
 pub use representation::{Representation, RepresentationFields};
 pub use response::{
@@ -115,4 +115,4 @@ pub use response::{
 };
 pub use status::Status;
 pub use stream::Streamed;
-pub use target::{Target, encode_path, site_name};
+pub use target::{ENCODED_SLASH, EncodedSlash, Target, encode_path, site_name};

@@ -127,13 +127,60 @@ impl Accepted {
     }
 }
 
-/// Whether the request is for a page to be shown, not for a part of one: a browser says so by
-/// Sec-Fetch-Mode, and where that is missing by an Accept that names text/html.
-pub fn navigates(head: &Head<'_>) -> bool {
-    if head.fields.has(Field::SecFetchMode) {
-        return head.fields.only(Field::SecFetchMode) == Some(b"navigate");
+/// Whether a request is for a page to be shown, not for a part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Navigation {
+    /// The browser says so: Sec-Fetch-Mode is `navigate`, or Sec-Fetch-Dest `document` (Fetch
+    /// Metadata Request Headers, sections 2.1 and 2.2).
+    Told,
+    /// Nothing says so, but Accept names text/html, as older browsers do for pages alone.
+    TakesHtml,
+    /// Nothing says so or else what is wanted: Accept is missing, or `*/*` and nothing beside it.
+    TakesAnything,
+    /// It is for something else.
+    No,
+}
+
+impl Navigation {
+    /// What a request says.
+    pub fn of(head: &Head<'_>) -> Self {
+        let fields = &head.fields;
+        match (
+            fields.has(Field::SecFetchMode),
+            fields.has(Field::SecFetchDest),
+        ) {
+            (false, false) => Self::of_accept(head),
+            (mode, dest) => {
+                let navigates = !mode || fields.only(Field::SecFetchMode) == Some(b"navigate");
+                let shows = !dest || fields.only(Field::SecFetchDest).is_some_and(shows_pages);
+                if navigates && shows {
+                    Self::Told
+                } else {
+                    Self::No
+                }
+            }
+        }
     }
-    MediaQuality::of(head, "text", "html").exact.unwrap_or(0) > 0
+
+    fn of_accept(head: &Head<'_>) -> Self {
+        if MediaQuality::of(head, "text", "html").exact.unwrap_or(0) > 0 {
+            return Self::TakesHtml;
+        }
+        let mut ranges = head.fields.all(Field::Accept).flat_map(list);
+        let is_any = |range| matches!(weighted(range), Some((b"*/*", 1..)));
+        if ranges.all(is_any) {
+            Self::TakesAnything
+        } else {
+            Self::No
+        }
+    }
+}
+
+/// Whether a destination of a navigation is one that pages are shown in. `object` and `embed` are
+/// images as often.
+fn shows_pages(destination: &[u8]) -> bool {
+    let all: [&[u8]; 4] = [b"document", b"frame", b"iframe", b"fencedframe"];
+    all.contains(&destination)
 }
 
 /// Whether the client would rather have JSON than HTML (RFC 9110, section 12.5.1).
@@ -297,29 +344,47 @@ mod tests {
 
     #[test]
     fn navigations_are_told_apart() {
+        use Navigation::{No, TakesAnything, TakesHtml, Told};
         let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
         #[rustfmt::skip] // one row a line
         let cases = [
-            ("Sec-Fetch-Mode: navigate\r\n", true, "a browser goes there"),
-            ("Sec-Fetch-Mode: navigate\r\nAccept: */*\r\n", true, "whatever it accepts"),
-            ("Sec-Fetch-Mode: cors\r\nAccept: text/html\r\n", false, "a script fetches it"),
-            ("Sec-Fetch-Mode: no-cors\r\nAccept: text/html\r\n", false, "a page's image"),
-            ("Sec-Fetch-Mode: Navigate\r\n", false, "a token of structured fields is case-sensitive"),
-            ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Mode: navigate\r\n", false, "twice"),
-            (&format!("Accept: {browser}\r\n"), true, "a browser without Sec-Fetch-Mode"),
-            ("Accept: Text/HTML\r\n", true, "any case: RFC 9110, 8.3.1"),
-            ("Accept: text/html;charset=utf-8\r\n", true, "with a parameter"),
-            ("Accept: text/html;q=0.001\r\n", true, "not gladly"),
-            ("Accept: text/html;q=0\r\n", false, "not at all: RFC 9110, 12.4.2"),
-            ("Accept: */*\r\n", false, "curl, fetch(), a page's script"),
-            ("Accept: text/*\r\n", false, "not by its name"),
-            ("Accept: text/css,*/*;q=0.1\r\n", false, "a page's style"),
-            ("Accept: application/json\r\n", false, "an API's client"),
-            ("Accept: html\r\n", false, "no media type"),
-            ("", false, "nothing is said"),
+            ("Sec-Fetch-Mode: navigate\r\n", Told, "a browser goes there"),
+            ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", Told, "as they all say"),
+            ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n", Told, "within a page"),
+            ("Sec-Fetch-Dest: document\r\n", Told, "a proxy lets one field through"),
+            ("Sec-Fetch-Mode: navigate\r\nAccept: */*\r\n", Told, "whatever it accepts"),
+            ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: embed\r\n", No, "an image in an embed"),
+            ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: object\r\n", No, "an image in an object"),
+            ("Sec-Fetch-Dest: image\r\nAccept: text/html\r\n", No, "an image"),
+            ("Sec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\nAccept: */*\r\n", No, "fetch()"),
+            ("Sec-Fetch-Mode: cors\r\nAccept: text/html\r\n", No, "a script fetches it"),
+            ("Sec-Fetch-Mode: cors\r\nSec-Fetch-Dest: document\r\n", No, "a contradiction"),
+            ("Sec-Fetch-Mode: no-cors\r\nAccept: text/html\r\n", No, "a page's image"),
+            ("Sec-Fetch-Mode: Navigate\r\n", No, "a token of structured fields is case-sensitive"),
+            ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Mode: navigate\r\n", No, "twice"),
+            (&format!("Accept: {browser}\r\n"), TakesHtml, "a browser without Sec-Fetch-Mode"),
+            ("Accept: Text/HTML\r\n", TakesHtml, "any case: RFC 9110, 8.3.1"),
+            ("Accept: text/html;charset=utf-8\r\n", TakesHtml, "with a parameter"),
+            ("Accept: text/html;q=0.001\r\n", TakesHtml, "not gladly"),
+            ("Accept: text/html;q=0\r\n", No, "not at all: RFC 9110, 12.4.2"),
+            ("Accept: text/html;q=0, */*\r\n", No, "all but that"),
+            ("Accept: */*\r\n", TakesAnything, "link previews, probes, curl"),
+            ("Accept: */*;q=0.8\r\n", TakesAnything, "with a quality"),
+            ("Accept: */*;q=0\r\n", No, "nothing at all"),
+            ("", TakesAnything, "nothing is said: RFC 9110, 12.5.1"),
+            ("Accept: application/json, text/plain, */*\r\n", No, "an API's client"),
+            ("Accept: image/avif,image/webp,*/*\r\n", No, "an image"),
+            ("Accept: text/*\r\n", No, "not by its name"),
+            ("Accept: text/css,*/*;q=0.1\r\n", No, "a page's style"),
+            ("Accept: application/json\r\n", No, "an API's client"),
+            ("Accept: html\r\n", No, "no media type"),
         ];
         for (fields, expected, why) in cases {
-            assert_eq!(with_get(fields, navigates), expected, "{fields:?}: {why}");
+            assert_eq!(
+                with_get(fields, Navigation::of),
+                expected,
+                "{fields:?}: {why}"
+            );
         }
     }
 

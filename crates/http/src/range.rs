@@ -41,12 +41,7 @@ pub struct RangeLimits {
 /// is malformed, an If-Range that does not hold, more ranges than `limits` allow, ranges that are
 /// longer in all than the file, and an empty file, which has no range. Ranges that overlap
 /// are made one (section 15.3.7.2). Numbers beyond 64 bits are as good as the largest.
-pub fn ranges(
-    head: &Head<'_>,
-    validators: &Validators,
-    len: u64,
-    limits: RangeLimits,
-) -> Ranges {
+pub fn ranges(head: &Head<'_>, validators: &Validators, len: u64, limits: RangeLimits) -> Ranges {
     if !head.fields.has(Field::Range)
         || head.method != Method::Get
         || len == 0
@@ -362,7 +357,10 @@ mod tests {
         for (spec, count, ascending, is_answered, why) in cases {
             let specs: Vec<_> = (0..count).map(spec).collect();
             let value = format!("Range: bytes={}\r\n", specs.join(","));
-            let limits = RangeLimits { ascending, ..LIMITS };
+            let limits = RangeLimits {
+                ascending,
+                ..LIMITS
+            };
             let ranges = with_get(&value, |head| ranges(head, &example(), 1_000_000, limits));
             assert_eq!(ranges != Ranges::Whole, is_answered, "{count}: {why}");
         }

@@ -10,6 +10,20 @@ use std::net::Ipv6Addr;
 
 use crate::Error;
 
+/// What stands for an encoded slash (`%2F`) in a decoded path where it is no separator: NUL, which
+/// no path has otherwise and no file name can have.
+pub const ENCODED_SLASH: u8 = 0;
+
+/// What an encoded slash (`%2F`) in a path is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncodedSlash {
+    /// A part of a name: [`ENCODED_SLASH`].
+    #[default]
+    Literal,
+    /// A slash like any other.
+    Decode,
+}
+
 /// The target of a request, still percent-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'b> {
@@ -102,12 +116,15 @@ impl<'b> Target<'b> {
     /// Percent-encodings are decoded once. Dot segments, plain or encoded, are
     /// removed (RFC 3986, section 5.2.4). Empty segments collapse, `//` to `/`,
     /// as they do in the file system. A slash at the end stays one. The result
-    /// starts with `/` and may hold any byte but NUL.
+    /// starts with `/` and may hold any byte; NUL is [`ENCODED_SLASH`].
     ///
-    /// Fails with a status of 400 for a malformed encoding, an encoded NUL or
-    /// slash, a path that climbs above the root, and a target without a path;
-    /// what `out` holds then has no meaning.
-    pub fn decode_path(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+    /// An encoded slash that is decoded is one before anything else is looked at, so it separates
+    /// segments as any slash does.
+    ///
+    /// Fails with a status of 400 for a malformed encoding, an encoded NUL, a path
+    /// that climbs above the root, and a target without a path; what `out` holds
+    /// then has no meaning.
+    pub fn decode_path(&self, slash: EncodedSlash, out: &mut Vec<u8>) -> Result<(), Error> {
         let path = self.path.as_bytes();
         out.clear();
         if path.first() != Some(&b'/') {
@@ -117,7 +134,10 @@ impl<'b> Target<'b> {
             out.extend_from_slice(path);
             return Ok(());
         }
-        decode_segments(&path[1..], out)
+        match slash {
+            EncodedSlash::Literal => decode_segments(&path[1..], out),
+            EncodedSlash::Decode => decode_segments(&with_slashes(&path[1..]), out),
+        }
     }
 }
 
@@ -134,6 +154,8 @@ pub fn encode_path(path: &[u8], out: &mut String) {
     for &byte in &path[slashes..] {
         if byte == b'/' || is_pchar(byte) {
             out.push(char::from(byte));
+        } else if byte == ENCODED_SLASH {
+            out.push_str("%2F");
         } else {
             out.push('%');
             out.push(char::from(HEX[usize::from(byte >> 4)]));
@@ -273,6 +295,27 @@ fn is_plain(path: &[u8]) -> bool {
     special == 0 && path.last() != Some(&b'%')
 }
 
+/// `path` with a slash for each encoded one. `%252F` is none: it is an encoded percent sign.
+fn with_slashes(path: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = memchr::memchr(b'%', rest) {
+        decoded.extend_from_slice(&rest[..at]);
+        rest = match &rest[at..] {
+            [b'%', b'2', b'f' | b'F', behind @ ..] => {
+                decoded.push(b'/');
+                behind
+            }
+            escape => {
+                decoded.push(b'%');
+                &escape[1..]
+            }
+        };
+    }
+    decoded.extend_from_slice(rest);
+    decoded
+}
+
 /// Decodes what follows the first `/` of a path. Before and after each segment
 /// `out` starts and ends with `/`.
 fn decode_segments(path: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
@@ -308,11 +351,11 @@ fn decode_segment(segment: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
             [high, low, ..] => hex_pair(high, low).ok_or(Error::PercentEncoding)?,
             _ => return Err(Error::PercentEncoding),
         };
-        match byte {
+        let byte = match byte {
             0 => return Err(Error::NulInPath),
-            b'/' => return Err(Error::EncodedSlash),
-            _ => {}
-        }
+            b'/' => ENCODED_SLASH,
+            byte => byte,
+        };
         out.extend_from_slice(&rest[..at]);
         out.push(byte);
         rest = &rest[at + 3..];
@@ -345,7 +388,7 @@ mod tests {
         let mut out = b"left from the last request".to_vec();
         let (target, _) = Target::parse(raw)?;
         assert_eq!(target.is_asterisk(), raw == "*", "{raw}");
-        target.decode_path(&mut out)?;
+        target.decode_path(EncodedSlash::Literal, &mut out)?;
         Ok(out)
     }
 
@@ -404,7 +447,10 @@ mod tests {
     fn connect_has_the_authority_form() {
         let target = Target::connect("host:443").unwrap();
         assert_eq!(target.path(), "");
-        assert_eq!(target.decode_path(&mut Vec::new()), Err(Error::NoPath));
+        assert_eq!(
+            target.decode_path(EncodedSlash::Literal, &mut Vec::new()),
+            Err(Error::NoPath)
+        );
         for raw in ["host", "host:", "/", "*", "http://host:80/"] {
             assert_eq!(Target::connect(raw), Err(Error::Target), "{raw}");
         }
@@ -516,6 +562,49 @@ mod tests {
         }
     }
 
+    /// Path, as a part of a name, as a separator.
+    #[test]
+    fn encoded_slashes() {
+        type Decoded = Result<&'static [u8], Error>;
+        #[rustfmt::skip] // one row a line
+        let cases: &[(&str, Decoded, Decoded, &str)] = &[
+            ("/a%2fb", Ok(b"/a\0b"), Ok(b"/a/b"), "small"),
+            ("/a%2Fb", Ok(b"/a\0b"), Ok(b"/a/b"), "capital"),
+            ("/%2f", Ok(b"/\0"), Ok(b"/"), "alone"),
+            ("/a%2F", Ok(b"/a\0"), Ok(b"/a/"), "at the end"),
+            ("/%2Fa", Ok(b"/\0a"), Ok(b"/a"), "empty segments collapse"),
+            ("/a%252Fb", Ok(b"/a%2Fb"), Ok(b"/a%2Fb"), "decoded once only"),
+            ("/..%2F..%2Fetc", Ok(b"/..\0..\0etc"), Err(Error::AboveRoot), "traversal"),
+            ("/a/..%2f", Ok(b"/a/..\0"), Ok(b"/"), "up and a slash"),
+            ("/a/%2e%2e%2f%2e%2E/b", Ok(b"/a/..\0../b"), Err(Error::AboveRoot), "all encoded"),
+            ("/a%2Fb/../c", Ok(b"/c"), Ok(b"/a/c"), "RFC 3986, 5.2.4: one segment or two"),
+            ("/a/b%2F.%2F..", Ok(b"/a/b\0.\0.."), Ok(b"/a/"), "dot segments"),
+            ("/a%2F%00", Err(Error::NulInPath), Err(Error::NulInPath), "NUL is none"),
+            ("/a%%2F", Err(Error::PercentEncoding), Err(Error::PercentEncoding), "malformed"),
+            ("/a%2%2F", Err(Error::PercentEncoding), Err(Error::PercentEncoding), "cut short"),
+            ("/a%5Cb", Ok(b"/a\\b"), Ok(b"/a\\b"), "a backslash is no slash"),
+            ("/a%c0%afb", Ok(b"/a\xc0\xafb"), Ok(b"/a\xc0\xafb"), "overlong UTF-8 is none"),
+        ];
+        for (raw, literal, decoded, why) in cases {
+            let target = Target::parse(raw).unwrap().0;
+            let decode = |slash| {
+                let mut out = Vec::new();
+                target.decode_path(slash, &mut out).map(|()| out)
+            };
+            let expected = |path: &Decoded| path.map(<[u8]>::to_vec);
+            assert_eq!(
+                decode(EncodedSlash::Literal),
+                expected(literal),
+                "{raw}: {why}"
+            );
+            assert_eq!(
+                decode(EncodedSlash::Decode),
+                expected(decoded),
+                "{raw}: {why}"
+            );
+        }
+    }
+
     #[test]
     fn paths_are_decoded() {
         #[rustfmt::skip] // one row a line
@@ -564,8 +653,6 @@ mod tests {
             ("/%+4", Error::PercentEncoding, "a sign is no digit"),
             ("/a%", Error::PercentEncoding, "at the end"),
             ("/a%00", Error::NulInPath, "NUL"),
-            ("/a%2fb", Error::EncodedSlash, "a slash within a segment"),
-            ("/..%2F..%2Fetc/passwd", Error::EncodedSlash, "traversal by encoded slashes"),
             ("/..", Error::AboveRoot, "above the root"),
             ("/../a", Error::AboveRoot, "and down again"),
             ("/a/../..", Error::AboveRoot, "later"),
@@ -617,7 +704,6 @@ mod tests {
     #[track_caller]
     fn assert_clean(decoded: &[u8]) {
         assert_eq!(decoded.first(), Some(&b'/'), "starts with a slash");
-        assert!(!decoded.contains(&0), "no NUL");
         let segments: Vec<_> = decoded[1..].split(|byte| *byte == b'/').collect();
         let (last, parents) = segments.split_last().unwrap();
         assert!(parents.iter().all(|segment| !segment.is_empty()));
@@ -637,7 +723,7 @@ mod tests {
 
     /// Paths as decoding gives them.
     fn decoded_path() -> impl Strategy<Value = Vec<u8>> {
-        let byte = any::<u8>().prop_filter("no NUL, no slash", |byte| !matches!(byte, 0 | b'/'));
+        let byte = any::<u8>().prop_filter("no slash", |byte| *byte != b'/');
         let segment = prop::collection::vec(byte, 1..6)
             .prop_filter("no dot segment", |name| name != b"." && name != b"..");
         (prop::collection::vec(segment, 0..5), any::<bool>()).prop_map(|(segments, slash)| {
@@ -662,6 +748,22 @@ mod tests {
             if let Ok(decoded) = decode(&path) {
                 assert_clean(&decoded);
             }
+        }
+
+        /// What is served for an encoded slash is what is served for a slash.
+        #[test]
+        fn a_decoded_slash_is_a_slash(path in tricky_path()) {
+            let decode = |path: &str, slash| {
+                let mut out = Vec::new();
+                Target::parse(path)?.0.decode_path(slash, &mut out).map(|()| out)
+            };
+            let decoded = decode(&path, EncodedSlash::Decode);
+            if let Ok(decoded) = &decoded {
+                assert_clean(decoded);
+                prop_assert!(!decoded.contains(&ENCODED_SLASH));
+            }
+            let plain = path.replace("%2f", "/").replace("%2F", "/");
+            prop_assert_eq!(decoded, decode(&plain, EncodedSlash::Literal));
         }
 
         #[test]

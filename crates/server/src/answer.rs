@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use tidegate_http::{
-    Head, HttpDate, Multipart, Precondition, RangeLimits, Ranges, ResponseHead, Status, Streamed, TextResponse,
-    Version, evaluate, ranges, write_content_range, write_field, write_options,
+    Head, HttpDate, Multipart, Precondition, RangeLimits, Ranges, ResponseHead, Status, Streamed,
+    TextResponse, Version, evaluate, ranges, write_content_range, write_field, write_options,
     write_unsatisfied_range,
 };
 use tidegate_site::{Content, File, Found, Listing, Site};

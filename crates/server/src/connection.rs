@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::net::{SendFlags, Shutdown, shutdown};
 use tidegate_http::{
-    Accepted, Discard, Framing, Head, HttpDate, Method, RangeLimits, Status, Version, parse,
-    write_error,
+    Accepted, Discard, Framing, Head, HttpDate, Method, Navigation, RangeLimits, Status, Version,
+    parse, write_error,
 };
 use tidegate_site::{Cached, Site};
 use tidegate_uring::Fd;
@@ -410,12 +410,12 @@ impl Connection {
     ) -> Answered {
         let Scratch { out, path, .. } = scratch;
         let shard = &self.shard;
-        let decoded = head.target.decode_path(path);
+        let site = shard.sites.of(head.host);
+        let decoded = head.target.decode_path(site.encoded_slash(), path);
         if decoded.is_err() {
             // Half a path means nothing, to the site's rules neither.
             path.clear();
         }
-        let site = shard.sites.of(head.host);
         let date = shard.clock.date(now);
         let answer = self.answer_to(head, path, site, reply, &date);
         let refuse = |status, out| {
@@ -432,7 +432,8 @@ impl Connection {
         }
         match (head.method, decoded) {
             (Method::Get | Method::Head, Ok(())) => {
-                match site.cached(path, Accepted::of(head), now) {
+                let navigation = || Navigation::of(head);
+                match site.cached(path, Accepted::of(head), navigation, now) {
                     Cached::File(file) => Answered::of(answer.file(&file, out)),
                     Cached::Absent { page } => {
                         Answered::of(answer.refuse(Status::NOT_FOUND, page.as_ref(), out))

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidegate_http::{Accepted, Head, Status, navigates, parse, prefers_json};
+use tidegate_http::{Accepted, Head, Navigation, Status, parse, prefers_json};
 use tidegate_site::{Error as SiteError, File, Found, Site, Wanted as Lookup};
 
 use crate::answer::{Body, Reply};
@@ -48,11 +48,12 @@ pub(crate) async fn look_up(connection: &Connection, wanted: Wanted) -> Result<L
     let Ok(Some(head)) = parse(&wanted.head, &shard.http) else {
         return Err(Closed);
     };
+    let site = shard.sites.of(head.host);
     let mut path = Vec::new();
-    if head.target.decode_path(&mut path).is_err() {
+    let slash = site.encoded_slash();
+    if head.target.decode_path(slash, &mut path).is_err() {
         path.clear();
     }
-    let site = shard.sites.of(head.host);
     let outcome = outcome(connection, site, &head, &path, wanted.refusal).await;
     let date = shard.clock.date(Instant::now());
     let answer = connection.answer_to(&head, &path, site, wanted.reply, &date);
@@ -95,7 +96,7 @@ async fn find(connection: &Connection, site: &Rc<Site>, head: &Head<'_>, path: &
     let lookup = Lookup {
         path,
         accepted: Accepted::of(head),
-        navigates: navigates(head),
+        navigation: Navigation::of(head),
         wants_json: prefers_json(head),
     };
     let found = site.find(&lookup, Instant::now()).await;

@@ -1,7 +1,7 @@
 //! The sites of the configuration, as `tidegate_site` has them.
 
 use tidegate_config::{self as config, Settings};
-use tidegate_http::{Coding, Cors, Status};
+use tidegate_http::{Coding, Cors, EncodedSlash, Status};
 use tidegate_site::{CacheConfig, EtagSource, HeaderRule, Redirect, SiteConfig, Symlinks, Types};
 
 use crate::limits::Share;
@@ -28,6 +28,7 @@ pub(crate) fn site_config(site: &config::Site) -> SiteConfig {
         index: site.index.clone(),
         directory_listing: site.directory_listing,
         hidden_files: site.hidden_files,
+        encoded_slash: encoded_slash(site.encoded_slash),
         symlinks: symlinks(site.symlinks),
         etag: etag(site.etag),
         precompressed: site.precompressed.iter().copied().map(coding).collect(),
@@ -42,6 +43,13 @@ pub(crate) fn site_config(site: &config::Site) -> SiteConfig {
         headers: site.headers.iter().map(header_rule).collect(),
         redirects: site.redirects.iter().map(redirect).collect(),
         cors: Cors::new(site.cors.origins.clone(), site.cors.max_age.as_secs()),
+    }
+}
+
+fn encoded_slash(slash: config::EncodedSlash) -> EncodedSlash {
+    match slash {
+        config::EncodedSlash::Literal => EncodedSlash::Literal,
+        config::EncodedSlash::Decode => EncodedSlash::Decode,
     }
 }
 

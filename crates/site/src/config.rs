@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::bytes::Regex;
-use tidegate_http::{Coding, Cors, Status};
+use tidegate_http::{Coding, Cors, EncodedSlash, Status};
 
 use crate::looks::Times;
 use crate::mime::Types;
@@ -24,6 +24,8 @@ pub struct SiteConfig {
     pub directory_listing: bool,
     /// Whether names that begin with a dot are served.
     pub hidden_files: bool,
+    /// What an encoded slash in a path is.
+    pub encoded_slash: EncodedSlash,
     /// Which symbolic links are followed.
     pub symlinks: Symlinks,
     /// What entity tags are made of.
@@ -56,6 +58,7 @@ impl SiteConfig {
             index: vec!["index.html".to_owned()],
             directory_listing: false,
             hidden_files: false,
+            encoded_slash: EncodedSlash::Literal,
             symlinks: Symlinks::Beneath,
             etag: EtagSource::Mtime,
             precompressed: Coding::ALL.to_vec(),

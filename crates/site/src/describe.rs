@@ -138,7 +138,7 @@ impl<'a> Common<'a> {
 }
 
 /// What decides between the fallback and 404.
-pub(crate) const FALLBACK_VARY: &str = "Accept, Sec-Fetch-Mode";
+pub(crate) const FALLBACK_VARY: &str = "Accept, Sec-Fetch-Dest, Sec-Fetch-Mode";
 
 fn join(lists: &[&str]) -> String {
     let lists: Vec<_> = lists
@@ -254,11 +254,15 @@ mod tests {
             (Purpose::Itself, false, ""),
             (Purpose::Itself, true, "Accept-Encoding"),
             (Purpose::ErrorPage, true, "Accept-Encoding"),
-            (Purpose::Fallback, false, "Accept, Sec-Fetch-Mode"),
+            (
+                Purpose::Fallback,
+                false,
+                "Accept, Sec-Fetch-Dest, Sec-Fetch-Mode",
+            ),
             (
                 Purpose::Fallback,
                 true,
-                "Accept, Sec-Fetch-Mode, Accept-Encoding",
+                "Accept, Sec-Fetch-Dest, Sec-Fetch-Mode, Accept-Encoding",
             ),
         ];
         for (purpose, has_variants, expected) in table {

@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use regex::bytes::Captures;
-use tidegate_http::{Status, encode_path};
+use tidegate_http::{ENCODED_SLASH, Status, encode_path};
 
 use crate::config::Redirect;
 
@@ -90,7 +90,12 @@ fn put(location: &mut String, captured: &[u8]) {
     } else {
         IN_PATH
     };
-    location.extend(percent_encode(captured, encoded));
+    for (index, part) in captured.split(|byte| *byte == ENCODED_SLASH).enumerate() {
+        if index > 0 {
+            location.push_str("%2F");
+        }
+        location.extend(percent_encode(part, encoded));
+    }
 }
 
 /// Whether what is appended to `location` becomes a part of its query.
@@ -143,7 +148,7 @@ mod tests {
 
     #[test]
     fn rules_send_elsewhere() {
-        let table: [Case; 19] = [
+        let table: [Case; 22] = [
             ("^/old/([^/]*)$", "/new/$1", b"/old/a", None, Some("/new/a")),
             ("^/old/([^/]*)$", "/new/$1", b"/old/a/b", None, None),
             (
@@ -164,6 +169,28 @@ mod tests {
                 b"/a b%\xff?",
                 None,
                 Some("https://example.org/a%20b%25%FF%3F"),
+            ),
+            // An encoded slash stays one, and is part of a name.
+            (
+                "^/npm/([^/]*)$",
+                "/packages/$1",
+                b"/npm/@s\0pkg",
+                None,
+                Some("/packages/@s%2Fpkg"),
+            ),
+            (
+                "^/npm/([^/]*)$",
+                "https://example.org$1",
+                b"/npm/\0evil.org",
+                None,
+                Some("https://example.org/%2Fevil.org"),
+            ),
+            (
+                "^/npm/([^/]*)$",
+                "/?name=$1",
+                b"/npm/@s\0pkg",
+                None,
+                Some("/?name=%40s%2Fpkg"),
             ),
             // RFC 3986, section 3.2: what follows is no part of the host.
             (

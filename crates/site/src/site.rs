@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tidegate_http::{Accepted, Cors, Status, write_field};
+use tidegate_http::{Accepted, Cors, EncodedSlash, Navigation, Status, write_field};
 use tidegate_uring::{Ring, Shares};
 
 use crate::cache::{Cache, Entry, Hasher, Key, Known, Name};
@@ -28,12 +28,12 @@ use crate::{redirects, rules};
 /// What a request wants, as far as it decides what a path leads to.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// Decoded: it begins with a slash and has no dot segments.
+    /// Decoded as [`Site::encoded_slash`] says: it begins with a slash and has no dot segments.
     pub path: &'a [u8],
     /// The content codings that may be sent.
     pub accepted: Accepted,
-    /// Whether a browser opens it as a page.
-    pub navigates: bool,
+    /// Whether it is opened as a page.
+    pub navigation: Navigation,
     /// Whether a listing is wanted as JSON.
     pub wants_json: bool,
 }
@@ -169,10 +169,21 @@ impl Site {
         &self.config.cors
     }
 
-    /// What `path` is known to lead to. Free of syscalls and allocation.
+    /// What an encoded slash in a path of this site is.
+    pub fn encoded_slash(&self) -> EncodedSlash {
+        self.config.encoded_slash
+    }
+
+    /// What `path` is known to lead to; `navigation` is asked only where it matters. Free of syscalls and allocation.
     ///
     /// A path that [`Site::redirect`] catches is never known here.
-    pub fn cached(&self, path: &[u8], accepted: Accepted, now: Instant) -> Cached {
+    pub fn cached(
+        &self,
+        path: &[u8],
+        accepted: Accepted,
+        navigation: impl FnOnce() -> Navigation,
+        now: Instant,
+    ) -> Cached {
         let root = self.release.trusted(now);
         if root == 0 {
             return Cached::Unknown;
@@ -180,7 +191,7 @@ impl Site {
         let cache = self.shared.cache.borrow();
         match trusted(&cache, self.name(root, Purpose::Itself, path), now) {
             Some(Known::Resource(resource)) => Cached::File(Rc::clone(resource.choose(accepted))),
-            Some(Known::Absent) if !self.may_fall_back(path) => {
+            Some(Known::Absent) if !self.falls_back(path, navigation) => {
                 self.cached_page(&cache, root, accepted, now)
             }
             Some(Known::Slash | Known::Absent) | None => Cached::Unknown,
@@ -294,7 +305,7 @@ impl Site {
     /// ever.
     pub fn fields_for(&self, path: &[u8], status: Status) -> Vec<u8> {
         let mut lines = rules::apply(&self.config.headers, path).lines(status);
-        if status == Status::NOT_FOUND && self.may_fall_back(path) {
+        if status == Status::NOT_FOUND && self.config.spa_fallback.is_some() {
             write_field(&mut lines, "Vary", FALLBACK_VARY);
         }
         lines
@@ -307,7 +318,7 @@ impl Site {
         request: &Request,
     ) -> Result<Found, Error> {
         if !self.config.hidden_files && is_hidden(wanted.path) {
-            return Err(Error::NotFound);
+            return self.fall_back(tree, wanted, request).await;
         }
         let known = self.known(tree, Purpose::Itself, wanted.path, request);
         match known.await? {
@@ -353,7 +364,7 @@ impl Site {
         request: &Request,
     ) -> Result<Found, Error> {
         let path = match &self.config.spa_fallback {
-            Some(path) if wanted.navigates && self.may_fall_back(wanted.path) => path,
+            Some(path) if self.falls_back(wanted.path, || wanted.navigation) => path,
             _ => return Err(Error::NotFound),
         };
         let resource = self.internal(tree, Purpose::Fallback, path, request);
@@ -361,10 +372,16 @@ impl Site {
         Ok(Found::Fallback(Rc::clone(resource.choose(wanted.accepted))))
     }
 
-    /// Whether `path` may be a page that the site's scripts make: a missing script or image must
-    /// stay missing.
-    fn may_fall_back(&self, path: &[u8]) -> bool {
-        self.config.spa_fallback.is_some() && is_page_name(last_segment(path))
+    /// Whether `path`, which leads to nothing, is a page that the site's scripts make. What says that
+    /// it navigates is believed; else a missing script or image must stay missing, so its name tells.
+    fn falls_back(&self, path: &[u8], navigation: impl FnOnce() -> Navigation) -> bool {
+        self.config.spa_fallback.is_some()
+            && match navigation() {
+                Navigation::Told => true,
+                Navigation::TakesHtml => is_page_name(last_segment(path)),
+                Navigation::TakesAnything => !last_segment(path).contains(&b'.'),
+                Navigation::No => false,
+            }
     }
 
     async fn list(

@@ -5,8 +5,9 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use support::{Bench, Tree, fields, file, kind, run, text};
-use tidegate_site::{Cached, Content, Symlinks};
+use support::{Bench, Tree, fields, file, kind, run, text, wanted};
+use tidegate_http::{Accepted, Navigation};
+use tidegate_site::{Cached, Content, Symlinks, Wanted};
 
 fn strings(items: &[&str]) -> Vec<String> {
     items.iter().map(ToString::to_string).collect()
@@ -54,7 +55,9 @@ fn files_directories_and_nothing() {
             ("/.well-known/security.txt", "file s"),
         ];
         check(&bench, &table).await;
-        let all = Bench::with(&tree, |config| config.hidden_files = true);
+        let all = Bench::with(&tree, |config| {
+            config.hidden_files = true
+        });
         check(&all, &[("/.hidden", "file h"), ("/d/.hidden/x", "file h")]).await;
     });
 }
@@ -177,14 +180,33 @@ fn the_fallback_answers_navigations_only() {
                 assert_eq!(kind(&bench.navigate(path).await), "fallback app", "{path}");
                 assert_eq!(kind(&bench.find(path).await), "404", "{path}");
                 // Which of the two is up to the request.
-                assert!(matches!(bench.cached(path), Cached::Unknown), "{path}");
+                assert!(matches!(bench.cached(path), Cached::Absent { page: None }));
+                let told = || Navigation::Told;
+                let known = bench
+                    .site
+                    .cached(path.as_bytes(), Accepted::IDENTITY, told, bench.now);
+                assert!(matches!(known, Cached::Unknown), "{path}");
                 let lines = bench
                     .site
                     .fields_for(path.as_bytes(), tidegate_http::Status::NOT_FOUND);
-                assert_eq!(lines, b"Vary: Accept, Sec-Fetch-Mode\r\n");
+                assert_eq!(lines, b"Vary: Accept, Sec-Fetch-Dest, Sec-Fetch-Mode\r\n");
             }
-            for path in ["/missing.js", "/img/missing.png"] {
-                assert_eq!(kind(&bench.navigate(path).await), "404", "{path}");
+            for (path, navigation) in [
+                ("/missing.js", Navigation::TakesHtml),
+                ("/missing.js", Navigation::TakesAnything),
+                ("/page.html", Navigation::TakesAnything),
+                ("/.hidden", Navigation::TakesHtml),
+            ] {
+                let wanted = Wanted {
+                    navigation,
+                    ..wanted(path)
+                };
+                assert_eq!(kind(&bench.find_wanted(&wanted).await), "404", "{path}");
+            }
+            for path in ["/missing.js", "/v/1.2.3", "/.hidden"] {
+                assert_eq!(kind(&bench.navigate(path).await), "fallback app", "{path}");
+            }
+            for path in ["/missing.js", "/v/1.2.3"] {
                 assert!(matches!(bench.cached(path), Cached::Absent { page: None }));
             }
         }
@@ -192,7 +214,7 @@ fn the_fallback_answers_navigations_only() {
         let tidegate_site::Found::Fallback(app) = bench.navigate("/a").await else {
             panic!("no fallback");
         };
-        assert!(fields(&app).contains("\r\nVary: Accept, Sec-Fetch-Mode\r\n"));
+        assert!(fields(&app).contains("\r\nVary: Accept, Sec-Fetch-Dest, Sec-Fetch-Mode\r\n"));
         assert!(app.validators.etag.is_some());
     });
 }

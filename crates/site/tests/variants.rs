@@ -3,7 +3,7 @@
 mod support;
 
 use support::{Bench, Tree, fields, minutes_ago, run, text};
-use tidegate_http::Coding;
+use tidegate_http::{Coding, Navigation};
 use tidegate_site::Cached;
 
 fn tree() -> Tree {
@@ -37,7 +37,11 @@ fn the_best_that_is_accepted_and_there_is_sent() {
                 let file = bench.accepting("/a.js", codings).await;
                 assert_eq!(text(&file), expected, "{codings}");
                 let accepted = support::accepted(codings);
-                let Cached::File(cached) = bench.site.cached(b"/a.js", accepted, bench.now) else {
+                let Cached::File(cached) =
+                    bench
+                        .site
+                        .cached(b"/a.js", accepted, || Navigation::No, bench.now)
+                else {
                     panic!("not cached");
                 };
                 assert_eq!(text(&cached), expected, "{codings}");
@@ -141,7 +145,7 @@ fn a_fallback_and_an_error_page_have_variants() {
         });
         let wanted = tidegate_site::Wanted {
             accepted: support::accepted("gzip"),
-            navigates: true,
+            navigation: Navigation::Told,
             ..support::wanted("/none")
         };
         let found = bench.find_wanted(&wanted).await;
@@ -149,9 +153,12 @@ fn a_fallback_and_an_error_page_have_variants() {
         let tidegate_site::Found::Fallback(file) = found else {
             panic!("no fallback");
         };
-        assert!(fields(&file).contains("\r\nVary: Accept, Sec-Fetch-Mode, Accept-Encoding\r\n"));
+        assert!(
+            fields(&file)
+                .contains("\r\nVary: Accept, Sec-Fetch-Dest, Sec-Fetch-Mode, Accept-Encoding\r\n")
+        );
         let wanted = tidegate_site::Wanted {
-            navigates: false,
+            navigation: Navigation::No,
             ..wanted
         };
         assert_eq!(support::kind(&bench.find_wanted(&wanted).await), "404 gzip");

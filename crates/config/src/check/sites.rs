@@ -52,6 +52,9 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
         index: report.list(raw.index, default.index, |name, _| path::index(name)),
         directory_listing: report.checked(raw.directory_listing, default.directory_listing, Ok),
         hidden_files: report.checked(raw.hidden_files, default.hidden_files, Ok),
+        encoded_slash: report.checked(raw.encoded_slash, default.encoded_slash, |name| {
+            web::encoded_slash(&name)
+        }),
         symlinks: report.checked(raw.symlinks, default.symlinks, |name| web::symlinks(&name)),
         etag: report.checked(raw.etag, default.etag, |name| web::etag(&name)),
         precompressed: precompressed(raw.precompressed, default.precompressed, report),

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::header::is_token;
 use super::{Checked, is_host_name, one_of, refuse};
 use crate::units::Count;
-use crate::{CachePreset, Coding, EtagSource, Symlinks};
+use crate::{CachePreset, Coding, EncodedSlash, EtagSource, Symlinks};
 
 /// The longest host name (RFC 1035, section 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
@@ -76,6 +76,14 @@ pub(crate) fn redirect_status(Count(status): Count) -> Checked<u16> {
         Ok(status) if REDIRECTS.contains(&status) => Ok(status),
         _ => refuse(format!("{status} is none of {}", list(REDIRECTS))),
     }
+}
+
+pub(crate) fn encoded_slash(name: &str) -> Checked<EncodedSlash> {
+    let all = [
+        ("literal", EncodedSlash::Literal),
+        ("decode", EncodedSlash::Decode),
+    ];
+    one_of(name, &all)
 }
 
 pub(crate) fn symlinks(name: &str) -> Checked<Symlinks> {

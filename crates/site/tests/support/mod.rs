@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use glommio::{LocalExecutorBuilder, Placement};
 use tempfile::TempDir;
-use tidegate_http::{Accepted, Limits, parse};
+use tidegate_http::{Accepted, Limits, Navigation, parse};
 use tidegate_site::{CacheConfig, Cached, Content, File, Found, Site, SiteConfig, Sites, Wanted};
 use tidegate_uring::{Config, Ring};
 
@@ -150,7 +150,7 @@ impl Bench {
     /// A browser opens the path.
     pub(crate) async fn navigate(&self, path: &str) -> Found {
         let wanted = Wanted {
-            navigates: true,
+            navigation: Navigation::Told,
             ..wanted(path)
         };
         self.find_wanted(&wanted).await
@@ -186,8 +186,12 @@ impl Bench {
     }
 
     pub(crate) fn cached(&self, path: &str) -> Cached {
-        self.site
-            .cached(path.as_bytes(), Accepted::IDENTITY, self.now)
+        self.site.cached(
+            path.as_bytes(),
+            Accepted::IDENTITY,
+            || Navigation::No,
+            self.now,
+        )
     }
 }
 
@@ -195,7 +199,7 @@ pub(crate) fn wanted(path: &str) -> Wanted<'_> {
     Wanted {
         path: path.as_bytes(),
         accepted: Accepted::IDENTITY,
-        navigates: false,
+        navigation: Navigation::No,
         wants_json: false,
     }
 }
