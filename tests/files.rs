@@ -333,6 +333,52 @@ fn hidden_files_are_shown_only_on_demand() {
 }
 
 #[test]
+fn some_hidden_files_are_shown() {
+    let tree = Tree::new();
+    for name in [
+        ".treeinfo",
+        "a/.zgroup",
+        ".zarr/0",
+        ".zarr/.git",
+        ".env",
+        ".git/.zgroup",
+        ".treeinfo2",
+        ".well-known/a",
+    ] {
+        tree.write(name, b"hidden");
+    }
+    let site = "hidden-files = [\".treeinfo\", \".z*\"]\ndirectory-listing = true";
+    let server = Launch::run(&tree, "", site).start();
+    for target in [
+        "/.treeinfo",
+        "/a/.zgroup",
+        "/.zarr/0",
+        "/%2ezarr/0",
+        "/.well-known/a",
+    ] {
+        assert_eq!(server.get(target).body, b"hidden", "{target}");
+    }
+    for target in [
+        "/.env",
+        "/.git/.zgroup",
+        "/.treeinfo2",
+        "/.zarr/.git",
+        "/.git/",
+    ] {
+        assert_eq!(server.get(target).status, 404, "{target}");
+    }
+    let listing = server.get("/").text().to_owned();
+    assert!(
+        listing.contains(".treeinfo\"") && listing.contains(".zarr/\""),
+        "{listing}"
+    );
+    assert!(
+        !listing.contains(".env") && !listing.contains(".treeinfo2"),
+        "{listing}"
+    );
+}
+
+#[test]
 fn only_regular_files_are_served() {
     let tree = Tree::with("regular", b"content");
     let mode = Mode::RUSR | Mode::WUSR | Mode::ROTH;

@@ -43,6 +43,9 @@ pub use settings::{
     Admin, Cache, CertificateFiles, ClientAuth, Io, Ktls, Limits, Listen, MissingCertificates,
     Server, Settings, Steering, Timeouts, Tls, TlsVersion,
 };
-pub use site::{CachePreset, Coding, Cors, EncodedSlash, EtagSource, HeaderRule, Redirect, Site, Symlinks};
+pub use site::{
+    CachePreset, Coding, Cors, EncodedSlash, EtagSource, HeaderRule, HiddenFiles, HiddenName,
+    Redirect, Site, Symlinks,
+};
 pub use source::Source;
 pub use units::Cores;

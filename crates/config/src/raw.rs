@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::units::{Cores, Count, Period, PeriodOrOff, Size, SizeOrOff};
+use crate::units::{BoolOrList, Cores, Count, Period, PeriodOrOff, Size, SizeOrOff};
 
 /// A value that may be left out.
 pub(crate) type Field<T> = Option<Spanned<T>>;
@@ -127,7 +127,7 @@ pub(crate) struct Site {
     pub(crate) root: Field<String>,
     pub(crate) index: List,
     pub(crate) directory_listing: Field<bool>,
-    pub(crate) hidden_files: Field<bool>,
+    pub(crate) hidden_files: Field<BoolOrList>,
     pub(crate) encoded_slash: Field<String>,
     pub(crate) symlinks: Field<String>,
     pub(crate) etag: Field<String>,

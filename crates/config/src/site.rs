@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::ser::{Serialize, Serializer};
 
-use crate::{Glob, units};
+use crate::{Glob, ValueError, units};
 
 /// `[[site]]`
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -23,8 +23,8 @@ pub struct Site {
     pub index: Vec<String>,
     /// Whether a directory without an index file is listed.
     pub directory_listing: bool,
-    /// Whether names that begin with a dot are served.
-    pub hidden_files: bool,
+    /// Which names that begin with a dot are served, beside `.well-known`.
+    pub hidden_files: HiddenFiles,
     /// What `%2F` in a path is.
     pub encoded_slash: EncodedSlash,
     /// Which symbolic links are followed.
@@ -54,6 +54,44 @@ pub struct Site {
     pub redirects: Vec<Redirect>,
     /// `[site.cors]`: other origins whose scripts may read this site.
     pub cors: Cors,
+}
+
+/// Which names that begin with a dot are served.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum HiddenFiles {
+    /// `false`, or no names.
+    #[default]
+    None,
+    /// `true`
+    All,
+    /// Those that one of these matches; at least one.
+    Named(Vec<HiddenName>),
+}
+
+/// A pattern for names that begin with a dot: `.treeinfo`, `.z*`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HiddenName(Glob);
+
+impl HiddenName {
+    /// Reads a pattern that begins with a dot and has no slash.
+    pub(crate) fn parse(text: &str) -> Result<Self, ValueError> {
+        Ok(Self(format!("/{text}").parse()?))
+    }
+
+    /// The pattern for a slash and the name.
+    pub fn glob(&self) -> &Glob {
+        &self.0
+    }
+}
+
+impl Serialize for HiddenFiles {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => to.serialize_bool(false),
+            Self::All => to.serialize_bool(true),
+            Self::Named(names) => to.collect_seq(names.iter().map(|name| &name.0.as_str()[1..])),
+        }
+    }
 }
 
 /// What `%2F` in a path is.
@@ -186,7 +224,7 @@ impl Default for Site {
             root: PathBuf::from("."),
             index: vec!["index.html".to_owned()],
             directory_listing: false,
-            hidden_files: false,
+            hidden_files: HiddenFiles::None,
             encoded_slash: EncodedSlash::default(),
             symlinks: Symlinks::default(),
             etag: EtagSource::default(),

@@ -46,6 +46,13 @@ pub(crate) struct Size(pub(crate) u64);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SizeOrOff(pub(crate) Option<u64>);
 
+/// `true` or `false` as typed, or a list of texts.
+#[derive(Clone, Debug)]
+pub(crate) enum BoolOrList {
+    Bool(bool),
+    List(Vec<String>),
+}
+
 /// A whole number as typed, not yet held against its range.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Count(pub(crate) i64);
@@ -146,6 +153,34 @@ impl<'de> Deserialize<'de> for SizeOrOff {
                 Err(_) => Err(ValueError::new(format!("{bytes} is not a size"))),
             }),
         })
+    }
+}
+
+impl<'de> Deserialize<'de> for BoolOrList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = BoolOrList;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or a list of names such as [\".treeinfo\"]")
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<BoolOrList, E> {
+                Ok(BoolOrList::Bool(value))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<BoolOrList, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    texts.push(text);
+                }
+                Ok(BoolOrList::List(texts))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
     }
 }
 

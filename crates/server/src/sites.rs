@@ -2,7 +2,9 @@
 
 use tidegate_config::{self as config, Settings};
 use tidegate_http::{Coding, Cors, EncodedSlash, Status};
-use tidegate_site::{CacheConfig, EtagSource, HeaderRule, Redirect, SiteConfig, Symlinks, Types};
+use tidegate_site::{
+    CacheConfig, EtagSource, HeaderRule, HiddenFiles, Redirect, SiteConfig, Symlinks, Types,
+};
 
 use crate::limits::Share;
 
@@ -27,7 +29,7 @@ pub(crate) fn site_config(site: &config::Site) -> SiteConfig {
         root: site.root.clone(),
         index: site.index.clone(),
         directory_listing: site.directory_listing,
-        hidden_files: site.hidden_files,
+        hidden_files: hidden_files(&site.hidden_files),
         encoded_slash: encoded_slash(site.encoded_slash),
         symlinks: symlinks(site.symlinks),
         etag: etag(site.etag),
@@ -43,6 +45,19 @@ pub(crate) fn site_config(site: &config::Site) -> SiteConfig {
         headers: site.headers.iter().map(header_rule).collect(),
         redirects: site.redirects.iter().map(redirect).collect(),
         cors: Cors::new(site.cors.origins.clone(), site.cors.max_age.as_secs()),
+    }
+}
+
+fn hidden_files(files: &config::HiddenFiles) -> HiddenFiles {
+    match files {
+        config::HiddenFiles::None => HiddenFiles::None,
+        config::HiddenFiles::All => HiddenFiles::All,
+        config::HiddenFiles::Named(names) => HiddenFiles::Named(
+            names
+                .iter()
+                .map(|name| name.glob().regex().clone())
+                .collect(),
+        ),
     }
 }
 

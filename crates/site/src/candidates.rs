@@ -1,5 +1,6 @@
 //! What is tried for a path: the items of try-files, with the path put in.
 
+use crate::config::HiddenFiles;
 use crate::names::is_hidden;
 
 /// What stands for the path in an item.
@@ -15,7 +16,7 @@ pub(crate) struct Candidate {
 
 /// What `items` name for `path`, in order, none twice in a row. What is hidden is left out, but for
 /// items that name it themselves.
-pub(crate) fn candidates(items: &[String], path: &[u8], hidden_files: bool) -> Vec<Candidate> {
+pub(crate) fn candidates(items: &[String], path: &[u8], served: &HiddenFiles) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::with_capacity(items.len());
     for item in items {
         let candidate = Candidate {
@@ -24,7 +25,7 @@ pub(crate) fn candidates(items: &[String], path: &[u8], hidden_files: bool) -> V
         };
         let before = candidates.last();
         let repeated = before.is_some_and(|before| before.path == candidate.path);
-        let hidden = !hidden_files && !candidate.is_fixed && is_hidden(&candidate.path);
+        let hidden = !candidate.is_fixed && is_hidden(&candidate.path, served);
         if !repeated && !hidden {
             candidates.push(candidate);
         }
@@ -66,7 +67,7 @@ mod tests {
         ];
         for (items, path, expected) in table {
             let items: Vec<String> = items.iter().map(ToString::to_string).collect();
-            let expanded = candidates(&items, path.as_bytes(), false);
+            let expanded = candidates(&items, path.as_bytes(), &HiddenFiles::None);
             let expected: Vec<&[u8]> = expected.iter().map(|path| path.as_bytes()).collect();
             let expanded: Vec<_> = expanded.iter().map(|tried| &tried.path[..]).collect();
             assert_eq!(expanded, expected, "{items:?} {path}");

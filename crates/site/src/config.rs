@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::bytes::Regex;
@@ -22,8 +23,8 @@ pub struct SiteConfig {
     pub index: Vec<String>,
     /// Whether a directory without an index is listed.
     pub directory_listing: bool,
-    /// Whether names that begin with a dot are served.
-    pub hidden_files: bool,
+    /// Which names that begin with a dot are served.
+    pub hidden_files: HiddenFiles,
     /// What an encoded slash in a path is.
     pub encoded_slash: EncodedSlash,
     /// Which symbolic links are followed.
@@ -57,7 +58,7 @@ impl SiteConfig {
             root,
             index: vec!["index.html".to_owned()],
             directory_listing: false,
-            hidden_files: false,
+            hidden_files: HiddenFiles::None,
             encoded_slash: EncodedSlash::Literal,
             symlinks: Symlinks::Beneath,
             etag: EtagSource::Mtime,
@@ -69,6 +70,32 @@ impl SiteConfig {
             headers: Vec::new(),
             redirects: Vec::new(),
             cors: Cors::default(),
+        }
+    }
+}
+
+/// Which names that begin with a dot are served, beside `.well-known`, which always is (RFC 8615).
+#[derive(Clone, Debug)]
+pub enum HiddenFiles {
+    /// None.
+    None,
+    /// All.
+    All,
+    /// Those that one of these matches: a slash and the name; anchored at both ends. What lies in
+    /// a directory with such a name is served, too, unless it is hidden itself.
+    Named(Arc<[Regex]>),
+}
+
+impl HiddenFiles {
+    /// Whether `name` is one of them.
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Named(patterns) => {
+                let name = [b"/", name].concat();
+                patterns.iter().any(|pattern| pattern.is_match(&name))
+            }
         }
     }
 }

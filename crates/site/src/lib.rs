@@ -62,7 +62,9 @@ mod sweep;
 mod variants;
 mod watch;
 
-pub use config::{CacheConfig, EtagSource, HeaderRule, Redirect, SiteConfig, Symlinks};
+pub use config::{
+    CacheConfig, EtagSource, HeaderRule, HiddenFiles, Redirect, SiteConfig, Symlinks,
+};
 pub use error::{Error, RootError};
 pub use file::{Content, File};
 pub use listing::{Listing, READERS};

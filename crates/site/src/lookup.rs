@@ -99,7 +99,7 @@ impl<'a> Lookup<'a> {
     fn candidates(&self) -> Vec<Candidate> {
         match self.purpose {
             Purpose::Itself => {
-                candidates(&self.config.try_files, self.path, self.config.hidden_files)
+                candidates(&self.config.try_files, self.path, &self.config.hidden_files)
             }
             Purpose::Fallback | Purpose::ErrorPage => vec![Candidate {
                 path: self.path.to_vec(),

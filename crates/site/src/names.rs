@@ -2,13 +2,16 @@
 
 use std::ffi::CString;
 
+use crate::config::HiddenFiles;
+
 /// The one hidden name that is public by its nature (RFC 8615).
 const WELL_KNOWN: &[u8] = b".well-known";
 
-/// Whether a segment of `path` begins with a dot.
-pub(crate) fn is_hidden(path: &[u8]) -> bool {
+/// Whether a segment of `path` begins with a dot and is not `served`.
+pub(crate) fn is_hidden(path: &[u8], served: &HiddenFiles) -> bool {
     path.split(|byte| *byte == b'/')
-        .any(|segment| segment.starts_with(b".") && segment != WELL_KNOWN)
+        .filter(|segment| segment.starts_with(b".") && *segment != WELL_KNOWN)
+        .any(|segment| !served.has(segment))
 }
 
 /// The name below the root that `path` means, which begins with a slash. `None`: it names nothing.
@@ -58,7 +61,33 @@ mod tests {
             (b"/.well-known/.secret", true),
         ];
         for (path, hidden) in table {
-            assert_eq!(is_hidden(path), hidden, "{}", path.escape_ascii());
+            let none = is_hidden(path, &HiddenFiles::None);
+            assert_eq!(none, hidden, "{}", path.escape_ascii());
+            assert!(!is_hidden(path, &HiddenFiles::All));
+        }
+    }
+
+    #[test]
+    fn some_hidden_names_are_served() {
+        let regexes = [r"\A/\.treeinfo\z", r"\A/\.z[^/]*\z"];
+        let regexes = regexes.map(|regex| regex::bytes::Regex::new(regex).unwrap());
+        let served = HiddenFiles::Named(regexes.into());
+        let table: [(&[u8], bool); 12] = [
+            (b"/", false),
+            (b"/a", false),
+            (b"/.treeinfo", false),
+            (b"/a/.treeinfo", false),
+            (b"/.treeinfo2", true),
+            (b"/.zgroup", false),
+            (b"/.zarr/0.0", false),
+            (b"/.zarr/.git", true),
+            (b"/.git/.zgroup", true),
+            (b"/.z\0.git", false), // One name, which no file has.
+            (b"/..zgroup", true),
+            (b"/.well-known/.zgroup", false),
+        ];
+        for (path, hidden) in table {
+            assert_eq!(is_hidden(path, &served), hidden, "{}", path.escape_ascii());
         }
     }
 

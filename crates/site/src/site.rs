@@ -317,7 +317,7 @@ impl Site {
         wanted: &Wanted<'_>,
         request: &Request,
     ) -> Result<Found, Error> {
-        if !self.config.hidden_files && is_hidden(wanted.path) {
+        if is_hidden(wanted.path, &self.config.hidden_files) {
             return self.fall_back(tree, wanted, request).await;
         }
         let known = self.known(tree, Purpose::Itself, wanted.path, request);
@@ -392,7 +392,7 @@ impl Site {
         now: Instant,
     ) -> Result<Found, Error> {
         let config = listing::Config {
-            hidden_files: self.config.hidden_files,
+            hidden_files: self.config.hidden_files.clone(),
             symlinks: self.config.symlinks,
             entries_max: listing::ENTRIES_MAX,
         };
@@ -400,7 +400,7 @@ impl Site {
         let name = directory.name.as_bytes();
         let key = self.shared.hasher.name(tree.number, kind, name).to_key();
         let readers = &self.shared.readers;
-        let entries = readers.read(key, tree, directory, config, now).await?;
+        let entries = readers.read(key, tree, directory, &config, now).await?;
         let format = listing::Format::of(wanted.wants_json);
         Ok(Found::Listing(Listing::new(wanted.path, entries, format)))
     }

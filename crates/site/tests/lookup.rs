@@ -56,7 +56,7 @@ fn files_directories_and_nothing() {
         ];
         check(&bench, &table).await;
         let all = Bench::with(&tree, |config| {
-            config.hidden_files = true
+            config.hidden_files = tidegate_site::HiddenFiles::All;
         });
         check(&all, &[("/.hidden", "file h"), ("/d/.hidden/x", "file h")]).await;
     });

@@ -442,7 +442,7 @@ mod tests {
             ("[[site]]\nroot = 1", "2: site.root: invalid type: integer `1`, expected a string"),
             ("[[site]]\nroot = 'x'\nindex = 'index.html'", "3: site.index: invalid type: string \"index.html\", expected a sequence"),
             ("[[site]]\nroot = 'x'\nindex = [1]", "3: site.index: invalid type: integer `1`, expected a string"),
-            ("[[site]]\nroot = 'x'\nhidden-files = 'no'", "3: site.hidden-files: invalid type: string \"no\", expected a boolean"),
+            ("[[site]]\nroot = 'x'\nhidden-files = 'no'", "3: site.hidden-files: invalid type: string \"no\", expected true, false or a list"),
             ("[[site]]\nroot = 'x'\nmime-types = []", "3: site.mime-types: invalid type: sequence, expected a map"),
             ("[[site]]\nroot = 'x'\nnames = 'a'", "3: site.names: invalid type: string \"a\", expected a sequence"),
             ("[[site]]\nroot = 'x'\nsymlinks = false", "3: site.symlinks: invalid type: boolean `false`, expected a string"),
@@ -594,7 +594,8 @@ mod tests {
         assert_eq!(settings.limits.body_discard, 0);
         assert_eq!(settings.cache.hot_bytes_per_core, 1 << 30);
         assert_eq!(settings.sites[0].root, Path::new("/srv"));
-        assert!(settings.sites[0].index.is_empty() && settings.sites[0].hidden_files);
+        assert!(settings.sites[0].index.is_empty());
+        assert_eq!(settings.sites[0].hidden_files, crate::HiddenFiles::All);
         assert_eq!(settings.sites[0].mime_types["wasm"], "application/wasm");
     }
 

@@ -51,7 +51,7 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
         }),
         index: report.list(raw.index, default.index, |name, _| path::index(name)),
         directory_listing: report.checked(raw.directory_listing, default.directory_listing, Ok),
-        hidden_files: report.checked(raw.hidden_files, default.hidden_files, Ok),
+        hidden_files: report.checked(raw.hidden_files, default.hidden_files, web::hidden_files),
         encoded_slash: report.checked(raw.encoded_slash, default.encoded_slash, |name| {
             web::encoded_slash(&name)
         }),
@@ -250,7 +250,7 @@ mod tests {
 
     use super::*;
     use crate::check::tests::{parse, refused};
-    use crate::{CachePreset, EtagSource, Settings, Symlinks};
+    use crate::{CachePreset, EtagSource, HiddenFiles, HiddenName, Settings, Symlinks};
 
     /// Rows of text after a site's root, which is line 2.
     fn refused_in_a_site(rows: &[(&str, &str)]) {
@@ -341,6 +341,14 @@ mod tests {
             ("spa-fallback = 'index.html'", "3: site.spa-fallback: `index.html` is not the path of a file from the root"),
             ("spa-fallback = '/'", "3: site.spa-fallback: `/` is a directory: name a file"),
             ("spa-fallback = '/../index.html'", "3: site.spa-fallback: `/../index.html` has a segment"),
+            ("hidden-files = 'yes'", "3: site.hidden-files: invalid type: string \"yes\", expected true, false or a list of names"),
+            ("hidden-files = [1]", "3: site.hidden-files: invalid type: integer `1`, expected a string"),
+            ("hidden-files = ['a']", "3: site.hidden-files: `a` does not begin with a dot"),
+            ("hidden-files = ['*']", "3: site.hidden-files: `*` does not begin with a dot"),
+            ("hidden-files = ['.a', '.a/b']", "3: site.hidden-files: `.a/b` is no name of one file"),
+            ("hidden-files = ['..']", "3: site.hidden-files: `..` is no name of one file"),
+            ("hidden-files = ['.[a']", "3: site.hidden-files: `/.[a` is not a pattern for paths: a `[` without its `]`"),
+            ("encoded-slash = 'on'", "3: site.encoded-slash: `on` is none of \"literal\", \"decode\""),
             ("error-pages = { 404 = '404.html' }", "3: site.error-pages.404: `404.html` is not the path of a file"),
             ("error-pages = { 404 = '' }", "3: site.error-pages.404: `` is not the path of a file"),
             ("error-pages = { 404 = '/errors/' }", "3: site.error-pages.404: `/errors/` is a directory"),
@@ -549,6 +557,11 @@ mod tests {
                 |((root, listing, symlinks, fallback, pages), codings, rules, from, age)| Site {
                     root: PathBuf::from(format!("/{root}")),
                     directory_listing: listing,
+                    hidden_files: if listing {
+                        HiddenFiles::Named(vec![HiddenName::parse(".z*").unwrap()])
+                    } else {
+                        HiddenFiles::All
+                    },
                     symlinks,
                     precompressed: codings,
                     spa_fallback: fallback,

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::header::is_token;
 use super::{Checked, is_host_name, one_of, refuse};
-use crate::units::Count;
-use crate::{CachePreset, Coding, EncodedSlash, EtagSource, Symlinks};
+use crate::units::{BoolOrList, Count};
+use crate::{CachePreset, Coding, EncodedSlash, EtagSource, HiddenFiles, HiddenName, Symlinks};
 
 /// The longest host name (RFC 1035, section 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
@@ -76,6 +76,34 @@ pub(crate) fn redirect_status(Count(status): Count) -> Checked<u16> {
         Ok(status) if REDIRECTS.contains(&status) => Ok(status),
         _ => refuse(format!("{status} is none of {}", list(REDIRECTS))),
     }
+}
+
+pub(crate) fn hidden_files(typed: BoolOrList) -> Checked<HiddenFiles> {
+    match typed {
+        BoolOrList::Bool(false) => Ok(HiddenFiles::None),
+        BoolOrList::Bool(true) => Ok(HiddenFiles::All),
+        BoolOrList::List(names) if names.is_empty() => Ok(HiddenFiles::None),
+        BoolOrList::List(names) => {
+            let names: Checked<Vec<_>> = names.iter().map(|name| hidden_name(name)).collect();
+            Ok(HiddenFiles::Named(names?))
+        }
+    }
+}
+
+/// A pattern for names that begin with a dot.
+fn hidden_name(text: &str) -> Checked<HiddenName> {
+    let shown = text.escape_debug();
+    if !text.starts_with('.') {
+        return refuse(format!(
+            "`{shown}` does not begin with a dot: names that do not are served anyway"
+        ));
+    }
+    if text.contains('/') || matches!(text, "." | "..") {
+        return refuse(format!(
+            "`{shown}` is no name of one file or directory: write it without its directory"
+        ));
+    }
+    HiddenName::parse(text)
 }
 
 pub(crate) fn encoded_slash(name: &str) -> Checked<EncodedSlash> {

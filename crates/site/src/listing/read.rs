@@ -9,16 +9,16 @@ use rustix::fs::{
     AtFlags, Dir, DirEntry, FileType, Mode, OFlags, ResolveFlags, Statx, openat2, statx,
 };
 
-use crate::config::Symlinks;
+use crate::config::{HiddenFiles, Symlinks};
 use crate::file::file_type;
 use crate::listing::entries::Entries;
 use crate::names::is_hidden;
 use crate::root::{FIELDS, resolve_flags};
 
 /// Which entries are listed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) hidden_files: bool,
+    pub(crate) hidden_files: HiddenFiles,
     pub(crate) symlinks: Symlinks,
     pub(crate) entries_max: usize,
 }
@@ -69,7 +69,8 @@ impl Reading {
     fn served(&self, entry: &DirEntry) -> Option<Statx> {
         let name = entry.file_name();
         let bytes = name.to_bytes();
-        if matches!(bytes, b"." | b"..") || (!self.config.hidden_files && is_hidden(bytes)) {
+        let hidden = is_hidden(bytes, &self.config.hidden_files);
+        if matches!(bytes, b"." | b"..") || hidden {
             return None;
         }
         self.stat(name)
@@ -114,7 +115,7 @@ mod tests {
             root: open(),
             name: c".".to_owned(),
             config: Config {
-                hidden_files: false,
+                hidden_files: HiddenFiles::None,
                 symlinks: Symlinks::Beneath,
                 entries_max,
             },

@@ -79,7 +79,7 @@ impl Readers {
         key: Key,
         tree: &Tree,
         directory: &Directory,
-        config: Config,
+        config: &Config,
         now: Instant,
     ) -> Result<Rc<Held>, Error> {
         if let Some(entries) = self.kept(&key, now) {
@@ -87,9 +87,9 @@ impl Readers {
         }
         let reading = || -> Boxed<Rc<Held>> {
             let (readers, key) = (Rc::clone(self), key.clone());
-            let (tree, directory) = (tree.clone(), directory.clone());
+            let (tree, directory, config) = (tree.clone(), directory.clone(), config.clone());
             Box::pin(async move {
-                let entries = readers.read_in_turn(&tree, &directory, config).await?;
+                let entries = readers.read_in_turn(&tree, &directory, &config).await?;
                 readers.keep(key, &entries, now + readers.valid);
                 Ok(entries)
             })
@@ -127,7 +127,7 @@ impl Readers {
         &self,
         tree: &Tree,
         directory: &Directory,
-        config: Config,
+        config: &Config,
     ) -> Result<Rc<Held>, Error> {
         let owner = tree.disk.owner();
         if self.threads.waiting_of(owner) >= WAITING_MAX {
@@ -171,14 +171,14 @@ impl Readers {
 fn reading(
     tree: &Tree,
     directory: &Directory,
-    config: Config,
+    config: &Config,
     bytes_max: usize,
 ) -> io::Result<Reading> {
     Ok(Reading {
         directory: owned(&directory.file)?,
         root: owned(&tree.root)?,
         name: directory.name.clone(),
-        config,
+        config: config.clone(),
         bytes_max,
     })
 }
@@ -226,7 +226,7 @@ mod tests {
 
     use super::*;
     use crate::cache::Hasher;
-    use crate::config::Symlinks;
+    use crate::config::{HiddenFiles, Symlinks};
     use crate::disk::Disk;
     use crate::listing::{ENTRIES_MAX, KEY_KIND};
     use crate::root::resolve_flags;
@@ -241,7 +241,7 @@ mod tests {
     const OWNER: Owner = Owner { device: 1, user: 0 };
 
     const CONFIG: Config = Config {
-        hidden_files: false,
+        hidden_files: HiddenFiles::None,
         symlinks: Symlinks::Beneath,
         entries_max: ENTRIES_MAX,
     };
@@ -281,7 +281,7 @@ mod tests {
         async fn read(&self) -> Result<Rc<Held>, Error> {
             let key = self.hasher.name(1, KEY_KIND, b".").to_key();
             let (tree, directory) = (&self.tree, &self.directory);
-            let reading = self.readers.read(key, tree, directory, CONFIG, self.now);
+            let reading = self.readers.read(key, tree, directory, &CONFIG, self.now);
             reading.await
         }
     }
@@ -364,13 +364,13 @@ mod tests {
             let key = bench.hasher.name(2, KEY_KIND, b".").to_key();
             let (tree, directory) = (&bench.tree, &bench.directory);
             let readers = &bench.readers;
-            let more = readers.read(key.clone(), tree, directory, CONFIG, bench.now);
+            let more = readers.read(key.clone(), tree, directory, &CONFIG, bench.now);
             assert!(matches!(more.await, Err(Error::Stalled)));
             let other = Tree {
                 disk: tree.disk.on(2),
                 ..tree.clone()
             };
-            let other = readers.read(key, &other, directory, CONFIG, bench.now);
+            let other = readers.read(key, &other, directory, &CONFIG, bench.now);
             assert!(other.await.is_ok());
             drop(stuck);
             assert!(last.await.is_ok());
