@@ -49,6 +49,7 @@ pub(crate) struct Listen {
     pub(crate) backlog: Field<Count>,
     pub(crate) tls: Field<bool>,
     pub(crate) https_redirect: Field<Count>,
+    pub(crate) only_v6: Field<bool>,
 }
 
 #[derive(Default, Deserialize)]

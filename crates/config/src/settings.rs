@@ -80,6 +80,8 @@ pub struct Listen {
     /// The port that all requests are sent to by HTTPS, on the host that they name; zero: they are
     /// answered here. Not with `tls`.
     pub https_redirect: u16,
+    /// Whether an IPv6 address is for IPv6 clients alone; else `[::]` is for IPv4 ones too.
+    pub only_v6: bool,
 }
 
 /// `[timeouts]`
@@ -334,6 +336,7 @@ impl Default for Listen {
             backlog: 4096,
             tls: false,
             https_redirect: 0,
+            only_v6: false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Listening sockets, and accepting from them within the limits.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::num::NonZeroU16;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -47,6 +47,8 @@ pub(crate) struct Bound {
     pub(crate) address: SocketAddr,
     /// Whether it is listened on from the start: not where TLS has no certificate yet.
     pub(crate) is_open: bool,
+    /// Whether TLS is spoken there.
+    pub(crate) secure: bool,
     pub(crate) listeners: Vec<Listener>,
 }
 
@@ -69,63 +71,154 @@ impl Manner {
     }
 }
 
-/// Listens on an address once for each of `cores`, in their order (`SO_REUSEPORT`): the kernel
-/// spreads connections as `steering` says.
+/// How the addresses of one section are listened on.
+struct Binding<'a> {
+    /// `None`: clients find the port closed.
+    backlog: Option<u32>,
+    cores: &'a [usize],
+    steering: Steering,
+    /// An IPv6 address is for IPv6 alone.
+    only_v6: bool,
+}
+
+/// Listens on every address of one section of `all`, once for each of `cores`, in their order
+/// (`SO_REUSEPORT`): the kernel spreads connections as `steering` says.
 pub(crate) fn listen_on(
     configured: &Listen,
+    all: &[Listen],
     cores: &[usize],
     steering: Steering,
     tls: Option<&Tls>,
-) -> Result<Bound, Error> {
+) -> Result<Vec<Bound>, Error> {
     let wanted = resolve(&configured.address)?;
     let is_open = !configured.tls || tls.is_none_or(|tls| tls.acceptor.is_ready());
-    let backlog = is_open.then_some(configured.backlog);
-    let bound = bind_all(wanted, backlog, cores, steering);
-    let (address, sockets) = bound.map_err(|source| Error::Listen {
+    let binding = Binding {
+        backlog: is_open.then_some(configured.backlog),
+        cores,
+        steering,
+        only_v6: configured.only_v6 || wanted.iter().any(|address| has_v4_beside(address, all)),
+    };
+    let bound = bind_same_port(&wanted, |address| bind_all(address, &binding));
+    let bound = bound.map_err(|source| Error::Listen {
         address: configured.address.clone(),
         source,
     })?;
-    let listeners = sockets.into_iter().map(|socket| Listener {
-        socket,
-        backlog: configured.backlog as usize,
-        manner: Manner::of(configured, tls),
-    });
-    Ok(Bound {
+    let bound = bound.into_iter().map(|(address, sockets)| Bound {
         address,
         is_open,
-        listeners: listeners.collect(),
-    })
+        secure: configured.tls,
+        listeners: sockets
+            .into_iter()
+            .map(|socket| Listener {
+                socket,
+                backlog: configured.backlog as usize,
+                manner: Manner::of(configured, tls),
+            })
+            .collect(),
+    });
+    Ok(bound.collect())
 }
 
-fn resolve(address: &str) -> Result<SocketAddr, Error> {
-    let found = address.to_socket_addrs().and_then(|mut all| {
-        all.next()
-            .ok_or_else(|| io::Error::other("the name has no address"))
-    });
-    found.map_err(|source| Error::Resolve {
+/// Whether an IPv4 address with the port of `address` is listened on, which a socket for all
+/// addresses would take as well.
+fn has_v4_beside(address: &SocketAddr, all: &[Listen]) -> bool {
+    all.iter()
+        .filter_map(|listen| listen.address.parse::<SocketAddrV4>().ok())
+        .any(|other| other.port() == address.port() && other.port() != 0)
+}
+
+/// Every address that the name has, none twice.
+fn resolve(address: &str) -> Result<Vec<SocketAddr>, Error> {
+    let unresolved = |source| Error::Resolve {
         address: address.to_owned(),
         source,
-    })
+    };
+    let mut all: Vec<SocketAddr> = Vec::new();
+    for found in address.to_socket_addrs().map_err(unresolved)? {
+        if !all.contains(&found) {
+            all.push(found);
+        }
+    }
+    if all.is_empty() {
+        return Err(unresolved(io::Error::other("the name has no address")));
+    }
+    Ok(all)
 }
 
-/// Binds a socket for each of `cores`, and listens with `backlog`, if there is one: a port that is
-/// bound only is closed to clients.
-fn bind_all(
-    wanted: SocketAddr,
-    backlog: Option<u32>,
-    cores: &[usize],
-    steering: Steering,
-) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
+/// How often another port is asked for where the one that the system picked for the first address is
+/// taken on another.
+const PORT_TRIES: u32 = 16;
+
+/// Binds all of `wanted`, with the same port where the system picks it.
+fn bind_same_port<T>(
+    wanted: &[SocketAddr],
+    bind: impl Fn(SocketAddr) -> io::Result<(SocketAddr, T)>,
+) -> io::Result<Vec<(SocketAddr, T)>> {
+    let mut tries = 1;
+    loop {
+        match bind_each(wanted, &bind) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && wanted[0].port() == 0
+                    && tries < PORT_TRIES =>
+            {
+                tries += 1;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Binds all of `wanted` but those of a family that this host does not have: a name has an IPv6
+/// address where nothing else does.
+fn bind_each<T>(
+    wanted: &[SocketAddr],
+    bind: impl Fn(SocketAddr) -> io::Result<(SocketAddr, T)>,
+) -> io::Result<Vec<(SocketAddr, T)>> {
+    let mut bound: Vec<(SocketAddr, T)> = Vec::new();
+    let mut absent = None;
+    for address in wanted {
+        let mut address = *address;
+        if let Some((first, _)) = bound.first() {
+            address.set_port(first.port());
+        }
+        match bind(address) {
+            Ok(one) => bound.push(one),
+            Err(error) if is_absent(&error) => absent = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match absent {
+        Some(error) if bound.is_empty() => Err(error),
+        _ => Ok(bound),
+    }
+}
+
+/// Whether an address could not be bound since the host has no such address.
+fn is_absent(error: &io::Error) -> bool {
+    let absent = [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT];
+    Errno::from_io_error(error).is_some_and(|errno| absent.contains(&errno))
+}
+
+/// Binds a socket for each core, and listens with the backlog, if there is one: a port that is bound
+/// only is closed to clients.
+fn bind_all(wanted: SocketAddr, binding: &Binding<'_>) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
+    let Binding {
+        backlog,
+        cores,
+        steering,
+        only_v6,
+    } = *binding;
     // With SO_REUSEPORT a second server of the same user would get the port too, and half the
     // connections. Without it the port is refused where anybody listens.
     if wanted.port() != 0 {
-        drop(bound_socket(wanted, false)?);
+        drop(bound_socket(wanted, false, only_v6)?);
     }
-    let first = bound_socket(wanted, true)?;
+    let first = bound_socket(wanted, true, only_v6)?;
     let address = SocketAddr::try_from(getsockname(&first)?)?;
     let mut sockets = vec![first];
     for _ in 1..cores.len() {
-        sockets.push(bound_socket(address, true)?);
+        sockets.push(bound_socket(address, true, only_v6)?);
     }
     for (socket, core) in sockets.iter().zip(cores) {
         if steering == Steering::Cpu {
@@ -144,7 +237,7 @@ fn listen_with(socket: impl AsFd, backlog: u32) -> io::Result<()> {
     Ok(listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?)
 }
 
-fn bound_socket(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
+fn bound_socket(address: SocketAddr, shared: bool, only_v6: bool) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -153,8 +246,8 @@ fn bound_socket(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_reuseport(&socket, shared)?;
     if address.is_ipv6() {
-        // "[::]:80" beside "0.0.0.0:80" works, whatever net.ipv6.bindv6only says.
-        sockopt::set_ipv6_v6only(&socket, true)?;
+        // Whatever net.ipv6.bindv6only says.
+        sockopt::set_ipv6_v6only(&socket, only_v6)?;
     }
     // Accepted sockets inherit it: a response must not wait for the acknowledgement of another.
     sockopt::set_tcp_nodelay(&socket, true)?;
@@ -278,4 +371,69 @@ async fn rest(shard: &Shard, error: &io::Error) {
     }
     shard.warn_of_accept(error);
     Timer::new(ACCEPT_REST).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// Addresses that are bound in turn, each with how that ends; the system picks port 9.
+    fn bound(wanted: &[&str], ends: &[Option<Errno>]) -> Result<Vec<String>, Errno> {
+        let wanted: Vec<SocketAddr> = wanted.iter().map(|text| text.parse().unwrap()).collect();
+        let ends = RefCell::new(ends.iter());
+        let bound = bind_same_port(&wanted, |mut address| {
+            if let Some(errno) = ends.borrow_mut().next().expect("a further try") {
+                return Err((*errno).into());
+            }
+            if address.port() == 0 {
+                address.set_port(9);
+            }
+            Ok((address, ()))
+        });
+        assert_eq!(ends.borrow().len(), 0, "all are tried");
+        let bound = bound.map_err(|error| Errno::from_io_error(&error).unwrap())?;
+        Ok(bound
+            .iter()
+            .map(|(address, ())| address.to_string())
+            .collect())
+    }
+
+    #[test]
+    fn all_addresses_of_a_name_are_bound_to_one_port() {
+        let ok = None;
+        let in_use = Some(Errno::ADDRINUSE);
+        let absent = Some(Errno::ADDRNOTAVAIL);
+        let no_v6 = Some(Errno::AFNOSUPPORT);
+        let both = ["[::1]:0", "127.0.0.1:0"];
+        let fixed = ["[::1]:80", "127.0.0.1:80"];
+        let (v4, v6) = ("127.0.0.1:9", "[::1]:9");
+        assert_eq!(bound(&both, &[ok, ok]).unwrap(), [v6, v4]);
+        assert_eq!(bound(&both, &[ok, in_use, ok, ok]).unwrap(), [v6, v4]);
+        assert_eq!(bound(&both, &[absent, ok]).unwrap(), [v4]);
+        assert_eq!(bound(&both, &[no_v6, ok]).unwrap(), [v4]);
+        assert_eq!(bound(&both, &[ok, absent]).unwrap(), [v6]);
+        assert_eq!(bound(&both, &[no_v6, absent]), Err(Errno::ADDRNOTAVAIL));
+        assert_eq!(bound(&fixed, &[ok, in_use]), Err(Errno::ADDRINUSE));
+        assert_eq!(bound(&both[..1], &[no_v6]), Err(Errno::AFNOSUPPORT));
+    }
+
+    #[test]
+    fn what_ipv4_takes_is_left_to_it() {
+        let listen = |address: &str| Listen {
+            address: address.to_owned(),
+            ..Listen::default()
+        };
+        let all = [
+            listen("0.0.0.0:80"),
+            listen("127.0.0.1:0"),
+            listen("[::]:443"),
+        ];
+        let table = [("[::]:80", true), ("[::]:443", false), ("[::]:0", false)];
+        for (address, expected) in table {
+            let address = address.parse().unwrap();
+            assert_eq!(has_v4_beside(&address, &all), expected, "{address}");
+        }
+    }
 }

@@ -91,12 +91,13 @@ pub fn run(
     let condition = Arc::new(condition);
     let share = limits::by_descriptors(&settings, cores.len())?;
     let share = limits::by_memory(share, cores.len());
-    let bound = settings
-        .listen
-        .iter()
-        .map(|listen| listen_on(listen, &cores, settings.server.steering, tls.as_ref()))
-        .collect::<Result<Vec<Bound>, Error>>()?;
-    let addresses = addresses(&settings, &bound);
+    let steering = settings.server.steering;
+    let mut bound = Vec::new();
+    for listen in &settings.listen {
+        let all = &settings.listen;
+        bound.extend(listen_on(listen, all, &cores, steering, tls.as_ref())?);
+    }
+    let addresses = addresses(&bound);
     warn_of_closed(&bound);
     let mut listeners = by_shard(bound, cores.len());
     admin::start(&settings.admin, &condition)?;
@@ -136,12 +137,11 @@ pub fn run(
     })
 }
 
-fn addresses(settings: &Settings, bound: &[Bound]) -> Vec<Address> {
-    let both = settings.listen.iter().zip(bound);
-    let both = both.filter(|(_, bound)| bound.is_open);
-    let addresses = both.map(|(listen, bound)| Address {
+fn addresses(bound: &[Bound]) -> Vec<Address> {
+    let open = bound.iter().filter(|bound| bound.is_open);
+    let addresses = open.map(|bound| Address {
         socket: bound.address,
-        secure: listen.tls,
+        secure: bound.secure,
     });
     addresses.collect()
 }

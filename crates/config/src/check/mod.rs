@@ -115,6 +115,7 @@ fn listen_one(
             Ok(tls)
         }),
         https_redirect: https_redirect(raw.https_redirect, speaks_tls, report),
+        only_v6: report.checked(raw.only_v6, default.only_v6, Ok),
     }
 }
 
