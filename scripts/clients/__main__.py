@@ -28,6 +28,7 @@ import with_ffmpeg
 import with_gnutls
 import with_nginx
 import with_openssl
+import with_ranges
 import with_sslyze
 import with_testssl
 import with_wget
@@ -38,6 +39,7 @@ from stage import Stage
 PARTS = {
     "curl": with_curl,
     "wget": with_wget,
+    "ranges": with_ranges,
     "ffmpeg": with_ffmpeg,
     "nginx": with_nginx,
     "chromium": with_chromium,
@@ -57,6 +59,8 @@ def main():
         sys.exit(f"no program {arguments.server}")
     if arguments.sslyze:
         os.environ["PATH"] += os.pathsep + str(arguments.sslyze.absolute())
+    if arguments.npm:
+        os.environ["NODE_PATH"] = str(arguments.npm.absolute() / "node_modules")
     with tempfile.TemporaryDirectory(prefix="clients-") as directory:
         work = Path(directory)
         # The workers of nginx may be another user.
@@ -72,6 +76,7 @@ def parse():
     parser.add_argument("--only", metavar="PART,..", type=parts, default=list(PARTS))
     parser.add_argument("--tree", metavar="DIR", type=Path)
     parser.add_argument("--sslyze", metavar="DIR", type=Path)
+    parser.add_argument("--npm", metavar="DIR", type=Path)
     parser.add_argument("--screenshots", metavar="DIR", type=Path)
     return parser.parse_args()
 
