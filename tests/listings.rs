@@ -60,7 +60,7 @@ fn every_name_in_a_listing_leads_to_its_file() {
     let mut client = server.connect();
     let html = client.get("/dir/").text().to_owned();
     let mut seen: Vec<Vec<u8>> = Vec::new();
-    for href in hrefs(&html).filter(|href| !href.starts_with("..")) {
+    for href in entries_linked(&html) {
         let response = client.get(&resolved("/dir/", href));
         assert_eq!(response.status, 200, "{href}");
         seen.push(response.body);
@@ -96,9 +96,12 @@ fn nothing_in_a_name_becomes_html() {
     }
     assert!(html.contains("&amp;lt;entity&amp;gt;.txt"), "{html}");
     for href in hrefs(html) {
-        let is_relative =
-            href.starts_with("./") || href.starts_with("../") || href.starts_with('/');
-        assert!(is_relative && !href.starts_with("//"), "{href}");
+        // A colon before any slash ends a scheme; two slashes begin a host.
+        let first_segment = href.split('/').next().unwrap_or_default();
+        assert!(
+            !first_segment.contains(':') && !href.starts_with("//"),
+            "{href}"
+        );
         let is_clean = href
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && !b"<>\"'`\\".contains(&byte));
@@ -204,13 +207,82 @@ fn a_listing_is_a_page_that_needs_nothing_else() {
     for outside in ["src=", "@import", "<link", "url(", "http://", "https://"] {
         assert!(!html.contains(outside), "{outside} in {html}");
     }
-    let up = hrefs(&html).any(|href| resolved("/dir/", href) == "/dir/../");
-    assert!(up, "no way up in {html}");
-    let top = server.get("/");
+    assert!(html.contains("<title>index of /dir/</title>"), "{html}");
     assert!(
-        !hrefs(top.text()).any(|href| href.contains("..")),
-        "above the top"
+        html.contains("<data value=\"12345\">12.1 kib</data>"),
+        "{html}"
     );
+    let links: Vec<_> = hrefs(&html).collect();
+    assert_eq!(links, ["../", "sub/", "file.txt"]);
+    let top = server.get("/");
+    let links: Vec<_> = hrefs(top.text()).collect();
+    assert_eq!(links, ["dir/"]);
+}
+
+#[test]
+fn directories_above_are_linked_by_their_paths() {
+    let tree = Tree::with("a b/c/d/file", b"content");
+    let server = Launch::run(&tree, "", LISTED).start();
+    let page = server.get("/a%20b/c/d/");
+    let links: Vec<_> = hrefs(page.text()).collect();
+    assert_eq!(links, ["/a%20b/", "/a%20b/c/", "../", "file"]);
+    for link in &links[..2] {
+        assert_eq!(server.get(link).status, 200, "{link}");
+    }
+}
+
+#[test]
+fn variants_are_not_listed_beside_their_files() {
+    let tree = Tree::with("app.js", b"");
+    for name in ["app.js.br", "app.js.gz", "app.js.zst", "data.tar.gz"] {
+        tree.write(name, b"");
+    }
+    let server = Launch::run(&tree, "", LISTED).start();
+    assert_eq!(
+        names(&server.get_with("/", &[JSON])),
+        ["app.js", "data.tar.gz"]
+    );
+    // What is not sent by negotiation is a file like any other.
+    let brotli = "directory-listing = true\nprecompressed = [\"br\"]";
+    let server = Launch::run(&tree, "", brotli).start();
+    assert_eq!(
+        names(&server.get_with("/", &[JSON])),
+        ["app.js", "app.js.gz", "app.js.zst", "data.tar.gz"]
+    );
+}
+
+#[test]
+fn a_listing_is_sorted_as_its_query_says() {
+    let tree = Tree::new();
+    for (name, bytes, time) in [("a", 3, 20), ("b", 1, 30), ("c", 2, 10)] {
+        tree.write_at(&format!("dir/{name}"), &noise(bytes, 1), time);
+    }
+    tree.write("dir/sub/x", b"");
+    let server = Launch::run(&tree, "", LISTED).start();
+    for (query, expected) in [
+        ("", "abc"),
+        ("?sort=name", "abc"),
+        ("?sort=-name", "cba"),
+        ("?sort=size", "bca"),
+        ("?sort=-size", "acb"),
+        ("?sort=date", "cab"),
+        ("?sort=-date", "bac"),
+        ("?sort=x", "abc"),
+    ] {
+        let target = format!("/dir/{query}");
+        let listed = names(&server.get_with(&target, &[JSON]));
+        assert_eq!(listed.concat(), format!("sub{expected}"), "{query}");
+        let page = server.get(&target);
+        let linked: Vec<_> = entries_linked(page.text()).collect();
+        assert_eq!(linked.concat(), format!("sub/{expected}"), "{query}");
+    }
+    let page = server.get("/dir/?sort=size");
+    for part in [
+        "aria-sort=\"ascending\"><button name=\"sort\" value=\"-size\">",
+        "<button name=\"sort\" value=\"name\">",
+    ] {
+        assert!(page.text().contains(part), "no {part} in {}", page.text());
+    }
 }
 
 #[test]
@@ -313,7 +385,7 @@ fn a_directory_is_read_once_in_the_time_that_it_is_trusted() {
     for _ in 0..3 {
         assert_eq!(names(&client.get_with("/dir/", &[JSON])), ["one"]);
         let page = client.get("/dir/");
-        assert!(hrefs(page.text()).all(|href| href != "./two"));
+        assert!(hrefs(page.text()).all(|href| href != "two"));
         assert_eq!(page.header("cache-control"), Some("no-cache"));
     }
 }
@@ -505,17 +577,14 @@ fn hrefs(html: &str) -> impl Iterator<Item = &str> {
     links.filter_map(|rest| rest.split('"').next())
 }
 
-/// Where a link in the directory `base` leads to.
+/// The links to entries, but not those to directories above.
+fn entries_linked(html: &str) -> impl Iterator<Item = &str> {
+    hrefs(html).filter(|href| !href.starts_with('/') && *href != "../")
+}
+
+/// Where a link to an entry of the directory `base` leads to.
 fn resolved(base: &str, href: &str) -> String {
-    let href = href
-        .replace("&amp;", "&")
-        .replace("&#39;", "'")
-        .replace("&#x27;", "'");
-    match href.strip_prefix("./") {
-        _ if href.starts_with('/') => href,
-        Some(name) => format!("{base}{name}"),
-        None => format!("{base}{href}"),
-    }
+    format!("{base}{href}")
 }
 
 #[track_caller]

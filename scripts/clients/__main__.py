@@ -26,6 +26,7 @@ import with_curl
 import with_curl_tls
 import with_ffmpeg
 import with_gnutls
+import with_listings
 import with_nginx
 import with_openssl
 import with_ranges
@@ -41,6 +42,7 @@ PARTS = {
     "wget": with_wget,
     "ranges": with_ranges,
     "ffmpeg": with_ffmpeg,
+    "listings": with_listings,
     "nginx": with_nginx,
     "chromium": with_chromium,
     "openssl": with_openssl,
@@ -77,6 +79,7 @@ def parse():
     parser.add_argument("--tree", metavar="DIR", type=Path)
     parser.add_argument("--sslyze", metavar="DIR", type=Path)
     parser.add_argument("--npm", metavar="DIR", type=Path)
+    parser.add_argument("--python", metavar="PROGRAM", default="python3")
     parser.add_argument("--screenshots", metavar="DIR", type=Path)
     return parser.parse_args()
 
@@ -95,7 +98,9 @@ def run(arguments, program, work):
     try:
         made = certificates.make(work / "certificates")
         with serving(program, root, work, made) as (port, tls_port):
-            stage = Stage(program, port, tls_port, root, work, made, arguments.screenshots)
+            stage = Stage(
+                program, port, tls_port, root, work, made, arguments.screenshots, arguments.python
+            )
             for name in arguments.only:
                 yield from outcomes_of_part(name, stage)
     except Failed as failure:

@@ -45,6 +45,10 @@ ODD_NAMES = (
     "inner directory/leaf & co.txt",
 )
 
+# A tree that is known by its listings alone.
+LISTED_NAMES = ("100.bin", "a b.txt", "a:b.txt", "ünï.txt", "inner/leaf.csv", "inner/deeper/leaf.csv")
+LISTED_BYTES = 100
+
 # What stands in the pictures of the listing: name, bytes, when it was modified.
 SHOWCASE = (
     ("fonts/serif.woff2", 1, 1_776_000_000),
@@ -68,6 +72,8 @@ def make(root, given):
     shutil.copytree(PAGE, main / "page")
     plant_tree(main, given)
     plant(main / "odd", {name: name.encode() for name in ODD_NAMES})
+    plant(main / "listed", {name: bytes(LISTED_BYTES) for name in LISTED_NAMES})
+    plant(main / "listed", {"100.bin.gz": b"a variant, which is not listed"})
     plant_files(main / "files")
     plant_showcase(main / "showcase")
     plant(main, {"404.html": b"<!doctype html><title>Lost</title><h1>Nothing at this address</h1>\n"})

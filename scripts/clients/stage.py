@@ -23,6 +23,8 @@ class Stage:
     work: Path
     certificates: object
     screenshots: Path | None
+    # An interpreter of Python with the modules of PyPI that checks use.
+    python: str
     scheme: str = "http"
 
     def secure(self):

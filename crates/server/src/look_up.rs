@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tidegate_http::{Accepted, Head, Navigation, Status, parse, prefers_json};
-use tidegate_site::{Error as SiteError, File, Found, Site, Wanted as Lookup};
+use tidegate_site::{Error as SiteError, File, Found, Order, Site, Wanted as Lookup};
 
 use crate::answer::{Body, Reply};
 use crate::connection::{Closed, Connection};
@@ -98,6 +98,7 @@ async fn find(connection: &Connection, site: &Rc<Site>, head: &Head<'_>, path: &
         accepted: Accepted::of(head),
         navigation: Navigation::of(head),
         wants_json: prefers_json(head),
+        order: Order::of_query(head.target.query()),
     };
     let found = site.find(&lookup, Instant::now()).await;
     if let Found::Refused { error, .. } = &found {

@@ -67,7 +67,7 @@ pub use config::{
 };
 pub use error::{Error, RootError};
 pub use file::{Content, File};
-pub use listing::{Listing, READERS};
+pub use listing::{Listing, Order, READERS};
 pub use mime::Types;
 pub use recent::Recent;
 pub use site::{Cached, Found, Site, Wanted};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tidegate_http::{Accepted, Cors, EncodedSlash, Navigation, Status, write_field};
+use tidegate_http::{Accepted, Coding, Cors, EncodedSlash, Navigation, Status, write_field};
 use tidegate_uring::{Ring, Shares};
 
 use crate::cache::{Cache, Entry, Hasher, Key, Known, Name};
@@ -14,7 +14,7 @@ use crate::config::{CacheConfig, SiteConfig};
 use crate::describe::{FALLBACK_VARY, Purpose};
 use crate::error::{Error, RootError};
 use crate::file::File;
-use crate::listing::{self, Listing, Readers};
+use crate::listing::{self, Listing, Order, Readers};
 use crate::looks::{Boxed, Looks, Seen};
 use crate::lookup::{Directory, Lookup, Outcome};
 use crate::names::{is_hidden, last_segment};
@@ -36,6 +36,8 @@ pub struct Wanted<'a> {
     pub navigation: Navigation,
     /// Whether a listing is wanted as JSON.
     pub wants_json: bool,
+    /// How a listing is sorted.
+    pub order: Order,
 }
 
 /// What is known of a path, without waiting.
@@ -391,10 +393,12 @@ impl Site {
         wanted: &Wanted<'_>,
         now: Instant,
     ) -> Result<Found, Error> {
+        let codings = self.config.precompressed.iter().copied();
         let config = listing::Config {
             hidden_files: self.config.hidden_files.clone(),
             symlinks: self.config.symlinks,
             entries_max: listing::ENTRIES_MAX,
+            variant_extensions: codings.map(Coding::extension).collect(),
         };
         let kind = listing::KEY_KIND;
         let name = directory.name.as_bytes();
@@ -402,7 +406,12 @@ impl Site {
         let readers = &self.shared.readers;
         let entries = readers.read(key, tree, directory, &config, now).await?;
         let format = listing::Format::of(wanted.wants_json);
-        Ok(Found::Listing(Listing::new(wanted.path, entries, format)))
+        Ok(Found::Listing(Listing::new(
+            wanted.path,
+            entries,
+            format,
+            wanted.order,
+        )))
     }
 
     /// A file that the site names itself.

@@ -62,7 +62,7 @@ fn a_directory_without_an_index_is_listed() {
             panic!("no listing");
         };
         assert!(html.fields().starts_with(b"Content-Type: text/html"));
-        assert!(text(html).contains("<a href=\"./b9\">b9</a></td><td title=\"3 bytes\">3 B</td>"));
+        assert!(text(html).contains("<a href=\"b9\">b9</a></td><td><data value=\"3\">3 B</data>"));
     });
 }
 

@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::ops::Deref;
 use std::rc::Rc;
 
-use crate::listing::{ENTRIES_MAX, order};
+use crate::listing::order::{self, Order, SortBy};
+use crate::listing::{ENTRIES_MAX, variants};
 
 /// Bytes of the entries of one core: those that are kept, and those that are being sent.
 pub(crate) const BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -15,9 +16,13 @@ const NAME_BYTES_MAX: usize = 255;
 /// What entries take beside their items and names.
 const ENTRIES_BYTES: usize = 256;
 
+/// Bytes of an entry's places in the orders by size and by time.
+const PLACES_BYTES: usize = 2 * size_of::<u32>();
+
 // No directory is too large to be listed while no other is.
-const _: () =
-    assert!(ENTRIES_BYTES + ENTRIES_MAX * (size_of::<Item>() + NAME_BYTES_MAX) <= BYTES_MAX);
+const _: () = assert!(
+    ENTRIES_BYTES + ENTRIES_MAX * (size_of::<Item>() + PLACES_BYTES + NAME_BYTES_MAX) <= BYTES_MAX
+);
 
 /// An entry of a directory, but for its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +40,14 @@ pub(crate) struct Item {
 /// What was read of a directory.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
+    /// Sorted by name once they are finished: directories, then files.
     items: Vec<Item>,
+    /// How many of them are directories.
+    directories: usize,
+    /// Indexes of the items in the order of their sizes.
+    by_size: Vec<u32>,
+    /// Indexes of the items in the order of their times.
+    by_date: Vec<u32>,
     /// All names, one behind the other.
     names: Vec<u8>,
     /// Whether there are more.
@@ -58,16 +70,65 @@ impl Entries {
         }
     }
 
-    /// Puts them in the order in which they are listed, and gives back the memory that was taken
-    /// ahead.
-    pub(crate) fn finish(&mut self) {
+    /// Leaves out the variants of listed files, whose names have one of `extensions` more, sorts the
+    /// rest in every order, and gives back the memory that was taken ahead.
+    pub(crate) fn finish(&mut self, extensions: &[&str]) {
+        self.drop_variants(extensions);
         let names = &self.names;
         self.items.sort_unstable_by(|a, b| {
             let (name, other) = (name_of(names, a), name_of(names, b));
             order::compare((a.is_directory, name), (b.is_directory, other))
         });
+        self.directories = self.items.partition_point(|item| item.is_directory);
+        self.by_size = self.sorted_by(|item| item.len);
+        self.by_date = self.sorted_by(|item| item.modified);
         self.items.shrink_to_fit();
         self.names.shrink_to_fit();
+    }
+
+    fn drop_variants(&mut self, extensions: &[&str]) {
+        let names = &self.names;
+        let files = self.items.iter().filter(|item| !item.is_directory);
+        let variants = variants::among(files.map(|item| name_of(names, item)), extensions);
+        self.items
+            .retain(|item| item.is_directory || !variants.contains(name_of(names, item)));
+    }
+
+    /// The indexes of all items: directories, then files, each sorted by `key`, the same by name.
+    fn sorted_by<K: Ord>(&self, key: impl Fn(&Item) -> K) -> Vec<u32> {
+        // There are no more than ENTRIES_MAX.
+        let mut indexes: Vec<u32> = (0..self.items.len() as u32).collect();
+        indexes.sort_by_key(|index| {
+            let item = &self.items[*index as usize];
+            (!item.is_directory, key(item))
+        });
+        indexes
+    }
+
+    /// The item at `position` in `order`.
+    pub(crate) fn at(&self, position: usize, order: Order) -> &Item {
+        let is_directory = position < self.directories;
+        let (first, end) = if is_directory {
+            (0, self.directories)
+        } else {
+            (self.directories, self.items.len())
+        };
+        let by = if is_directory && order.by == SortBy::Size {
+            SortBy::Name
+        } else {
+            order.by
+        };
+        let position = if order.descending {
+            first + (end - 1 - position)
+        } else {
+            position
+        };
+        let index = match by {
+            SortBy::Name => position,
+            SortBy::Size => self.by_size[position] as usize,
+            SortBy::Date => self.by_date[position] as usize,
+        };
+        &self.items[index]
     }
 
     pub(crate) fn items(&self) -> &[Item] {
@@ -80,7 +141,7 @@ impl Entries {
 
     /// Bytes of memory that they take.
     pub(crate) fn memory(&self) -> usize {
-        ENTRIES_BYTES + self.items.len() * size_of::<Item>() + self.names.len()
+        ENTRIES_BYTES + self.items.len() * (size_of::<Item>() + PLACES_BYTES) + self.names.len()
     }
 }
 
@@ -141,10 +202,38 @@ mod tests {
             entries.push(name.as_bytes(), is_directory, 0, 0);
         }
         entries.push(&[b'x'; NAME_BYTES_MAX + 1], false, 0, 0);
-        entries.finish();
+        entries.finish(&[]);
         let names = entries.items().iter().map(|item| entries.name(item));
         let expected: [&[u8]; 4] = [b"z", b"", b"b9", b"b10"];
         assert!(names.eq(expected));
+    }
+
+    #[test]
+    fn each_order_has_directories_first() {
+        let mut entries = Entries::default();
+        for (name, is_directory, len, modified) in [
+            ("b", false, 1, 30),
+            ("a", false, 3, 20),
+            ("c", false, 3, 10),
+            ("y", true, 4096, 1),
+            ("x", true, 9, 2),
+        ] {
+            entries.push(name.as_bytes(), is_directory, len, modified);
+        }
+        entries.finish(&[]);
+        for (by, descending, expected) in [
+            (SortBy::Name, false, "xyabc"),
+            (SortBy::Name, true, "yxcba"),
+            (SortBy::Size, false, "xybac"),
+            (SortBy::Size, true, "yxcab"),
+            (SortBy::Date, false, "yxcab"),
+            (SortBy::Date, true, "xybac"),
+        ] {
+            let order = Order { by, descending };
+            let names = (0..5).map(|place| entries.name(entries.at(place, order)));
+            let names: Vec<u8> = names.flatten().copied().collect();
+            assert_eq!(names, expected.as_bytes(), "{order:?}");
+        }
     }
 
     #[test]
@@ -156,7 +245,7 @@ mod tests {
         let other = Rc::clone(&held);
         assert_eq!(
             budget.left(),
-            BYTES_MAX - ENTRIES_BYTES - size_of::<Item>() - 4
+            BYTES_MAX - ENTRIES_BYTES - size_of::<Item>() - PLACES_BYTES - 4
         );
         drop(held);
         assert!(budget.left() < BYTES_MAX);

@@ -6,19 +6,20 @@ use std::io::Write;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use crate::listing::entries::{Entries, Item};
+use crate::listing::order::{Order, SortBy};
 use crate::listing::timestamp;
 
 /// The page runs nothing and loads nothing, whatever names its entries have; of styles it has those
 /// alone whose hash is told here.
 pub(crate) const FIELDS: &[u8] = b"Content-Type: text/html; charset=utf-8\r\n\
     Content-Security-Policy: default-src 'none'; \
-    style-src 'sha256-ug7ONds8i7Taip3HwP2Xhc+ZD3dRJd3xlvVD0TqsLns='\r\n\
+    style-src 'sha256-h2wNB6Y4AeCSBG5+e0L0Myk5eXkJ6zj4VCci36E+JcA='\r\n\
     Vary: Accept\r\n";
 
 const STYLE: &str = include_str!("style.css");
 
-/// In a link all is encoded but what no part of a URI or of HTML gives a meaning to. A colon has
-/// none behind "./".
+/// In a link all is encoded but what no part of a URI or of HTML gives a meaning to. A colon in the
+/// first segment would end a scheme (RFC 3986, section 4.2).
 const IN_LINK: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -28,20 +29,25 @@ const IN_LINK: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b')')
     .remove(b'+')
     .remove(b',')
-    .remove(b':')
     .remove(b'@');
 
-/// More directories than this above the listed one are not links: each needs one more `../`.
-const LINKS_MAX: usize = 32;
+/// The first directories of a path are links, up to the one whose encoded path is longer than this
+/// or that is deeper than [`LINKS_MAX`]: all have to fit into one piece.
+const LINK_BYTES_MAX: usize = 1024;
+const LINKS_MAX: usize = 16;
 
 pub(crate) struct Html {
     /// The decoded path, with its final slash.
     path: Box<[u8]>,
+    order: Order,
 }
 
 impl Html {
-    pub(crate) fn new(path: &[u8]) -> Self {
-        Self { path: path.into() }
+    pub(crate) fn new(path: &[u8], order: Order) -> Self {
+        Self {
+            path: path.into(),
+            order,
+        }
     }
 
     pub(crate) fn start(&self, out: &mut Vec<u8>, entries: &Entries) {
@@ -53,35 +59,69 @@ impl Html {
                 "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
                  <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
                  <meta name=\"color-scheme\" content=\"light dark\">\n\
-                 <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>"
+                 <title>Index of {title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>"
             ),
         );
         self.links_above(out);
         let (directories, files) = counts(entries);
         put(
             out,
-            format_args!("</h1>\n<p>{directories}, {files}</p>\n<table>\n{HEADINGS}<tbody>\n"),
+            format_args!("</h1>\n<p>{directories}, {files}</p>\n<form>\n<table>\n<thead><tr>"),
         );
+        for (by, value, shown) in COLUMNS {
+            heading(out, self.order, by, value, shown);
+        }
+        out.extend_from_slice(b"</tr></thead>\n<tbody>\n");
         if self.path.len() > 1 {
             out.extend_from_slice(UP.as_bytes());
         }
     }
 
-    /// The path, each directory of it a link.
+    /// The path, each directory above the listed one a link by its absolute path.
+    ///
+    /// The top is no link. Programs that read listings ignore an absolute path that leads elsewhere,
+    /// but some take `../../`, `/` or `/?` for an entry (fsspec, GDAL).
     fn links_above(&self, out: &mut Vec<u8>) {
-        let names: Vec<&[u8]> = self
-            .path
-            .split(|byte| *byte == b'/')
-            .filter(|name| !name.is_empty())
-            .collect();
-        let depth = names.len();
-        link_above(out, depth, "/");
-        for (index, name) in names.iter().enumerate() {
+        let names = self.path.split(|byte| *byte == b'/');
+        let mut names = names.filter(|name| !name.is_empty()).peekable();
+        link_above(out, None, "/");
+        let mut href = String::from("/");
+        let mut depth = 0;
+        while let Some(name) = names.next() {
+            depth += 1;
+            href.extend(percent_encode(name, IN_LINK));
+            href.push('/');
+            let is_link =
+                names.peek().is_some() && depth <= LINKS_MAX && href.len() <= LINK_BYTES_MAX;
             let shown = String::from_utf8_lossy(name);
-            link_above(out, depth - index - 1, &escape(&shown));
+            link_above(out, is_link.then_some(href.as_str()), &escape(&shown));
             out.extend_from_slice(b"<wbr>/");
         }
     }
+}
+
+/// The columns that a listing can be sorted by, in their order, and their values in a query.
+const COLUMNS: [(SortBy, &str, &str); 3] = [
+    (SortBy::Name, "name", "Name"),
+    (SortBy::Size, "size", "Size"),
+    (SortBy::Date, "date", "Modified (UTC)"),
+];
+
+/// The heading of a column: a button that sorts by it, or the other way round if that is so.
+///
+/// Not a link, which programs would take for an entry of the directory.
+fn heading(out: &mut Vec<u8>, order: Order, by: SortBy, value: &str, shown: &str) {
+    let (sorted, minus) = match (order.by == by, order.descending) {
+        (true, false) => (" aria-sort=\"ascending\"", "-"),
+        (true, true) => (" aria-sort=\"descending\"", ""),
+        (false, _) => ("", ""),
+    };
+    put(
+        out,
+        format_args!(
+            "<th scope=\"col\"{sorted}><button name=\"sort\" value=\"{minus}{value}\">{shown}</button></th>"
+        ),
+    );
 }
 
 pub(crate) fn item(out: &mut Vec<u8>, name: &[u8], item: &Item) {
@@ -96,13 +136,16 @@ pub(crate) fn item(out: &mut Vec<u8>, name: &[u8], item: &Item) {
     let name = escape(&shown);
     put(
         out,
-        format_args!("<tr{class}><td><a href=\"./{href}{slash}\">{name}</a></td>"),
+        format_args!("<tr{class}><td><a href=\"{href}{slash}\">{name}</a></td>"),
     );
     if item.is_directory {
         out.extend_from_slice(b"<td></td>");
     } else {
         let (bytes, size) = (item.len, size(item.len));
-        put(out, format_args!("<td title=\"{bytes} bytes\">{size}</td>"));
+        put(
+            out,
+            format_args!("<td><data value=\"{bytes}\">{size}</data></td>"),
+        );
     }
     let time = timestamp(item.modified);
     let (date, clock) = (&time[..10], &time[11..16]);
@@ -115,7 +158,7 @@ pub(crate) fn item(out: &mut Vec<u8>, name: &[u8], item: &Item) {
 }
 
 pub(crate) fn end(out: &mut Vec<u8>, entries: &Entries) {
-    out.extend_from_slice(b"</tbody>\n</table>\n");
+    out.extend_from_slice(b"</tbody>\n</table>\n</form>\n");
     if entries.truncated {
         let count = entries.items().len();
         put(
@@ -128,20 +171,13 @@ pub(crate) fn end(out: &mut Vec<u8>, entries: &Entries) {
     out.extend_from_slice(b"</main>\n</body>\n</html>\n");
 }
 
-const HEADINGS: &str = "<thead><tr><th scope=\"col\">Name</th><th scope=\"col\">Size</th>\
-    <th scope=\"col\">Modified (UTC)</th></tr></thead>\n";
-
 const UP: &str = "<tr class=\"d\"><td><a href=\"../\">..</a></td><td></td><td></td></tr>\n";
 
-/// Appends a link to the directory `levels` above this one.
-fn link_above(out: &mut Vec<u8>, levels: usize, shown: &str) {
-    match levels {
-        0 => put(out, format_args!("<span>{shown}</span>")),
-        1..=LINKS_MAX => {
-            let href = "../".repeat(levels);
-            put(out, format_args!("<a href=\"{href}\">{shown}</a>"));
-        }
-        _ => out.extend_from_slice(shown.as_bytes()),
+/// Appends the name of a directory of the path, as a link if `href` leads to it.
+fn link_above(out: &mut Vec<u8>, href: Option<&str>, shown: &str) {
+    match href {
+        Some(href) => put(out, format_args!("<a href=\"{href}\">{shown}</a>")),
+        None => put(out, format_args!("<span>{shown}</span>")),
     }
 }
 
@@ -238,16 +274,16 @@ mod tests {
     fn the_path_leads_up() {
         let html = |path: &[u8]| {
             let mut out = Vec::new();
-            Html::new(path).start(&mut out, &Entries::default());
+            Html::new(path, Order::default()).start(&mut out, &Entries::default());
             String::from_utf8(out).unwrap()
         };
-        let page = html(b"/a/b&c/");
+        let page = html(b"/a \"/b&c/");
         assert!(
-            page.contains("<a href=\"../../\">/</a><a href=\"../\">a</a>"),
+            page.contains("<span>/</span><a href=\"/a%20%22/\">a &quot;</a>"),
             "{page}"
         );
         assert!(page.contains("<span>b&amp;c</span>"), "{page}");
         assert!(page.contains("href=\"../\">..</a>"), "{page}");
-        assert!(!html(b"/").contains("href=\"../\""));
+        assert!(!html(b"/").contains("href="));
     }
 }

@@ -10,6 +10,7 @@ mod json;
 mod order;
 mod read;
 mod readers;
+mod variants;
 
 use std::rc::Rc;
 
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use entries::{Entries, Held, Item};
 use html::Html;
 
+pub use order::Order;
 pub(crate) use read::Config;
 pub use readers::READERS;
 pub(crate) use readers::Readers;
@@ -52,6 +54,7 @@ impl Format {
 pub struct Listing {
     entries: Rc<Held>,
     writer: Writer,
+    order: Order,
     /// Entries that were written.
     count: usize,
     state: State,
@@ -71,10 +74,11 @@ enum State {
 
 impl Listing {
     /// `path` is the decoded path of the directory, with its final slash.
-    pub(crate) fn new(path: &[u8], entries: Rc<Held>, format: Format) -> Self {
+    pub(crate) fn new(path: &[u8], entries: Rc<Held>, format: Format, order: Order) -> Self {
         Self {
+            order,
             writer: match format {
-                Format::Html => Writer::Html(Html::new(path)),
+                Format::Html => Writer::Html(Html::new(path, order)),
                 Format::Json => Writer::Json,
             },
             entries,
@@ -108,7 +112,8 @@ impl Listing {
             self.writer.start(&mut piece, &self.entries);
             self.state = State::Middle;
         }
-        for item in &self.entries.items()[self.count..] {
+        for position in self.count..self.entries.items().len() {
+            let item = self.entries.at(position, self.order);
             if piece.len() + ENTRY_BYTES_MAX > PIECE_BYTES_MAX {
                 return Some(piece.into());
             }
@@ -167,11 +172,13 @@ mod tests {
         for (name, is_directory) in items {
             entries.push(name, *is_directory, 1536, 784_111_777);
         }
+        entries.finish(&[]);
         Budget::default().hold(entries)
     }
 
     fn text(items: &[(&[u8], bool)], truncated: bool, format: Format) -> String {
-        let mut listing = Listing::new(b"/a <b>/", held(items, truncated), format);
+        let mut listing =
+            Listing::new(b"/a <b>/", held(items, truncated), format, Order::default());
         let mut text = Vec::new();
         while let Some(piece) = listing.next_piece() {
             assert!(piece.len() <= PIECE_BYTES_MAX);
@@ -184,18 +191,18 @@ mod tests {
     #[test]
     fn names_are_escaped_and_links_lead_to_them() {
         let table: [(&[u8], &str, &str); 7] = [
-            (b"a.txt", "./a.txt", "a.txt"),
-            // RFC 3986, section 4.2: without the dot "a" were a scheme.
-            (b"a:b", "./a:b", "a:b"),
-            (b"//", "./%2F%2F", "//"),
-            (b"a b?#%", "./a%20b%3F%23%25", "a b?#%"),
+            (b"a.txt", "a.txt", "a.txt"),
+            // RFC 3986, section 4.2: with a bare colon "a" were a scheme.
+            (b"a:b", "a%3Ab", "a:b"),
+            (b"//", "%2F%2F", "//"),
+            (b"a b?#%", "a%20b%3F%23%25", "a b?#%"),
             (
                 b"<script>\"'&",
-                "./%3Cscript%3E%22%27%26",
+                "%3Cscript%3E%22%27%26",
                 "&lt;script&gt;&quot;&#39;&amp;",
             ),
-            (b"\xff\xc3\xa4", "./%FF%C3%A4", "\u{fffd}\u{e4}"),
-            (b"a\nb", "./a%0Ab", "a\u{fffd}b"),
+            (b"\xff\xc3\xa4", "%FF%C3%A4", "\u{fffd}\u{e4}"),
+            (b"a\nb", "a%0Ab", "a\u{fffd}b"),
         ];
         for (name, href, shown) in table {
             let html = text(&[(name, false)], false, Format::Html);
@@ -207,15 +214,21 @@ mod tests {
     #[test]
     fn the_path_is_escaped() {
         let html = text(&[], false, Format::Html);
-        assert!(html.contains("<title>/a &lt;b&gt;/</title>"), "{html}");
+        assert!(
+            html.contains("<title>Index of /a &lt;b&gt;/</title>"),
+            "{html}"
+        );
         assert!(!html.contains("<b>"), "{html}");
     }
 
     #[test]
     fn a_directory_has_a_slash_and_a_file_a_size() {
         let html = text(&[(b"d", true), (b"f", false)], false, Format::Html);
-        assert!(html.contains("href=\"./d/\""), "{html}");
-        assert!(html.contains("title=\"1536 bytes\">1.5 KiB<"), "{html}");
+        assert!(html.contains("href=\"d/\""), "{html}");
+        assert!(
+            html.contains("<data value=\"1536\">1.5 KiB</data>"),
+            "{html}"
+        );
         assert!(html.contains("datetime=\"1994-11-06T08:49:37Z\""), "{html}");
     }
 
@@ -236,7 +249,7 @@ mod tests {
     fn a_truncated_listing_says_so() {
         assert!(text(&[(b"a", false)], true, Format::Html).contains("more than 1 "));
         assert!(!text(&[(b"a", false)], false, Format::Html).contains("more than"));
-        let json = Listing::new(b"/", held(&[], true), Format::Json);
+        let json = Listing::new(b"/", held(&[], true), Format::Json, Order::default());
         assert!(json.is_truncated());
         assert!(json.fields().starts_with(json::FIELDS));
         assert_ne!(json.fields(), json::FIELDS);
@@ -253,10 +266,10 @@ mod tests {
         }
         // The longest path that can be opened.
         let path = [b"/".as_slice(), &[b'"'; 4093], b"/"].concat();
-        let mut listing = Listing::new(&path, held(&[], false), Format::Html);
+        let mut listing = Listing::new(&path, held(&[], false), Format::Html, Order::default());
         assert!(listing.next_piece().unwrap().len() <= PIECE_BYTES_MAX);
         let path = b"/a".repeat(2047);
-        let mut listing = Listing::new(&path, held(&[], false), Format::Html);
+        let mut listing = Listing::new(&path, held(&[], false), Format::Html, Order::default());
         assert!(listing.next_piece().unwrap().len() <= PIECE_BYTES_MAX);
     }
 

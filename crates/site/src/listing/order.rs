@@ -1,7 +1,50 @@
-//! The order of a listing: directories first, then by name as people sort: without regard to the
-//! case of ASCII letters, numbers by their value.
+//! The orders of a listing: directories first, then by name, size or time.
+//!
+//! Names are sorted as people do: without regard to the case of ASCII letters, numbers by value.
 
 use std::cmp::Ordering;
+
+/// What a listing is sorted by. Directories come before files in every order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SortBy {
+    /// The name.
+    #[default]
+    Name,
+    /// Bytes; directories, which have none, are sorted by name.
+    Size,
+    /// The time of the last change.
+    Date,
+}
+
+/// How a listing is sorted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// The property that is compared.
+    pub by: SortBy,
+    /// Whether the greatest comes first.
+    pub descending: bool,
+}
+
+impl Order {
+    /// The order that a request's query asks for: `sort=name`, `sort=size` or `sort=date`, with a
+    /// minus before the value for the greatest first. Anything else is the order by name.
+    pub fn of_query(query: Option<&str>) -> Self {
+        let mut parameters = query.unwrap_or_default().split('&');
+        let value = parameters.find_map(|parameter| parameter.strip_prefix("sort="));
+        let value = value.unwrap_or_default();
+        let (descending, name) = match value.strip_prefix('-') {
+            Some(name) => (true, name),
+            None => (false, value),
+        };
+        let by = match name {
+            "name" => SortBy::Name,
+            "size" => SortBy::Size,
+            "date" => SortBy::Date,
+            _ => return Self::default(),
+        };
+        Self { by, descending }
+    }
+}
 
 /// Compares entries, each by whether it is a directory, and by its name.
 pub(crate) fn compare(a: (bool, &[u8]), b: (bool, &[u8])) -> Ordering {
@@ -56,6 +99,24 @@ fn take_number<'a>(name: &mut &'a [u8]) -> &'a [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_tells_the_order() {
+        let order = |by, descending| Order { by, descending };
+        let table = [
+            (None, Order::default()),
+            (Some(""), Order::default()),
+            (Some("sort=size"), order(SortBy::Size, false)),
+            (Some("a=b&sort=-date"), order(SortBy::Date, true)),
+            (Some("sort=-name"), order(SortBy::Name, true)),
+            (Some("sort=name"), Order::default()),
+            (Some("sort=-colour"), Order::default()),
+            (Some("resort=size"), Order::default()),
+        ];
+        for (query, expected) in table {
+            assert_eq!(Order::of_query(query), expected, "{query:?}");
+        }
+    }
 
     #[test]
     fn names_are_sorted_as_people_do() {

@@ -21,6 +21,8 @@ pub(crate) struct Config {
     pub(crate) hidden_files: HiddenFiles,
     pub(crate) symlinks: Symlinks,
     pub(crate) entries_max: usize,
+    /// Of precompressed variants, without the dot: these are not listed beside their files.
+    pub(crate) variant_extensions: Vec<&'static str>,
 }
 
 /// A directory to read.
@@ -61,7 +63,7 @@ impl Reading {
                 return Ok(None);
             }
         }
-        entries.finish();
+        entries.finish(&self.config.variant_extensions);
         Ok(Some(entries))
     }
 
@@ -118,6 +120,7 @@ mod tests {
                 hidden_files: HiddenFiles::None,
                 symlinks: Symlinks::Beneath,
                 entries_max,
+                variant_extensions: Vec::new(),
             },
             bytes_max: 100_000,
         }

@@ -240,10 +240,11 @@ mod tests {
 
     const OWNER: Owner = Owner { device: 1, user: 0 };
 
-    const CONFIG: Config = Config {
+    static CONFIG: Config = Config {
         hidden_files: HiddenFiles::None,
         symlinks: Symlinks::Beneath,
         entries_max: ENTRIES_MAX,
+        variant_extensions: Vec::new(),
     };
 
     struct Bench {

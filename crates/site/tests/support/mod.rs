@@ -12,7 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 use glommio::{LocalExecutorBuilder, Placement};
 use tempfile::TempDir;
 use tidegate_http::{Accepted, Limits, Navigation, parse};
-use tidegate_site::{CacheConfig, Cached, Content, File, Found, Site, SiteConfig, Sites, Wanted};
+use tidegate_site::{
+    CacheConfig, Cached, Content, File, Found, Order, Site, SiteConfig, Sites, Wanted,
+};
 use tidegate_uring::{Config, Ring};
 
 /// How long lookups are trusted in the tests.
@@ -201,6 +203,7 @@ pub(crate) fn wanted(path: &str) -> Wanted<'_> {
         accepted: Accepted::IDENTITY,
         navigation: Navigation::No,
         wants_json: false,
+        order: Order::default(),
     }
 }
 
