@@ -15,6 +15,9 @@ use crate::support::{
 /// More than is kept in memory, so that it is sent by splice(2).
 const LENGTH: usize = 300_000;
 
+/// More than the buffers of a connection take.
+const LARGER: usize = 16 << 20;
+
 /// Calls of `io_uring_enter(2)`, each of which is disturbed: a few rounds of sleep and work.
 const CALLS: usize = 40;
 
@@ -103,6 +106,27 @@ fn a_process_that_was_stopped_goes_on() {
     // Some questions later it is still there.
     thread::sleep(Duration::from_secs(5));
     server.stop();
+}
+
+#[test]
+fn a_shard_that_has_ended_is_not_asked_while_another_lets_a_response_finish() {
+    if thread::available_parallelism().is_ok_and(|cores| cores.get() < 2) {
+        return println!("skipped: there is one core only");
+    }
+    let tree = Tree::with("large", &noise(LARGER, 1));
+    let config = "watchdog = \"4s\"\ngraceful-timeout = \"1h\"\n[timeouts]\nsend-stall = \"1h\"";
+    let launch = Launch::run(&tree, config, "").arguments(["--cores", "2"]);
+    let mut server = launch.start();
+    let mut client = Client::connect_narrow(server.address);
+    client.send(GET);
+    assert_eq!(client.head().content_length(), LARGER);
+    client.body(1000);
+    server.signal(Signal::TERM);
+    // Longer than the watchdog waits for an answer.
+    thread::sleep(Duration::from_secs(9));
+    assert!(client.body(LARGER - 1000) == noise(LARGER, 1)[1000..]);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(!server.log().contains("no progress"), "{}", server.log());
 }
 
 /// Asks for the file three times, with the shard asleep before each; whether the server is there to

@@ -32,7 +32,7 @@ pub(crate) struct Heartbeat(Mutex<State>);
 struct State {
     asked: u32,
     answered: u32,
-    /// The task that answers; none before the shard serves and once it has ended.
+    /// The task that answers; none before the shard serves and once it has stopped.
     task: Option<Waker>,
     thread: Option<Pid>,
 }
@@ -53,7 +53,7 @@ impl Heartbeat {
         ASK_EVERY * self.unanswered().saturating_sub(1)
     }
 
-    /// Answers, from now until this is dropped, which the shard's executor does when it ends.
+    /// Answers, from now until this is dropped. An executor that ends does not drop its tasks.
     pub(crate) async fn beat(self: Arc<Self>, ring: Ring) {
         let end = End(&self);
         self.state().thread = Some(gettid());

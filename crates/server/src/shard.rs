@@ -96,10 +96,7 @@ pub(crate) async fn run(
     let burst = listeners.iter().map(|listener| listener.backlog).sum();
     let heartbeat = Arc::clone(&seed.heartbeat);
     let shard = Shard::new(seed, burst).await?;
-    shard
-        .ring
-        .spawn(heartbeat.beat(shard.ring.clone()))
-        .detach();
+    let beating = shard.ring.spawn(heartbeat.beat(shard.ring.clone()));
     let watching = Rc::clone(&shard.deadlines).watch();
     shard.ring.spawn(watching).detach();
     shard.ring.spawn(shard.sites.sweep()).detach();
@@ -117,6 +114,8 @@ pub(crate) async fn run(
     ready();
     control_signal(&shard.ring, &control).await;
     shard.stop(accepting, &control).await;
+    // An executor that ends drops no tasks, and the questions would go on.
+    beating.cancel().await;
     tracing::debug!(
         shard = number,
         connections = shard.counters.connections.get(),
