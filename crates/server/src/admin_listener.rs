@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use tidegate_uring::catch_panic;
 
 use crate::shard::Throttle;
 
@@ -23,8 +24,8 @@ const HEAD_TIME: Duration = Duration::from_secs(2);
 /// How long it may take to receive the response.
 const RESPONSE_TIME: Duration = Duration::from_secs(5);
 
-/// How long accepting rests when the system has no descriptor or memory for a connection.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How long it rests when the system has no descriptor or memory for it.
+const REST: Duration = Duration::from_millis(100);
 
 /// What connections are answered with. Nothing of it may wait.
 pub(crate) trait Service {
@@ -53,7 +54,7 @@ pub(crate) fn serve(listener: &TcpListener, service: &impl Service) -> io::Resul
     let mut clients: Vec<Client> = Vec::new();
     let warnings = Throttle::default();
     loop {
-        wait(listener, &clients)?;
+        wait(listener, &clients);
         clients.retain_mut(|client| client.is_unfinished(service));
         // One at a time: those that are here are looked at before another takes their place.
         if let Some(client) = accept(listener) {
@@ -66,7 +67,7 @@ pub(crate) fn serve(listener: &TcpListener, service: &impl Service) -> io::Resul
 }
 
 /// Waits until a connection comes, one can go on, or the time of one is over.
-fn wait(listener: &TcpListener, clients: &[Client]) -> io::Result<()> {
+fn wait(listener: &TcpListener, clients: &[Client]) {
     let mut sources = vec![PollFd::new(listener, PollFlags::IN)];
     sources.extend(clients.iter().map(Client::source));
     let until = clients.iter().map(|client| client.until).min();
@@ -74,8 +75,12 @@ fn wait(listener: &TcpListener, clients: &[Client]) -> io::Result<()> {
     // A client's time ends within 5 s, which fits.
     let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
     match poll(&mut sources, wait.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
+        Ok(_) | Err(Errno::INTR) => {}
+        // No memory, which another moment may have.
+        Err(error) => {
+            tracing::debug!(%error, "the admin listener cannot wait");
+            thread::sleep(REST);
+        }
     }
 }
 
@@ -95,7 +100,7 @@ fn accept(listener: &TcpListener) -> Option<Client> {
         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
         Err(error) => {
             tracing::debug!(%error, "no connection to the admin listener");
-            thread::sleep(ACCEPT_REST);
+            thread::sleep(REST);
         }
     }
     None
@@ -140,7 +145,8 @@ impl Client {
     fn go_on(&mut self, service: &impl Service) -> io::Result<()> {
         while self.response.is_empty() {
             self.receive()?;
-            if let Some(response) = service.response(&self.received) {
+            // A panic ends this connection, and not the listener.
+            if let Some(response) = catch_panic(|| service.response(&self.received))? {
                 self.response = response;
                 self.until = Instant::now() + RESPONSE_TIME;
             }
@@ -174,6 +180,44 @@ impl Client {
             self.response = response;
             // A client that is gone needs no answer.
             let _ = self.send();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Panics at one request, and repeats all others.
+    struct Fragile;
+
+    impl Service for Fragile {
+        fn response(&self, received: &[u8]) -> Option<Vec<u8>> {
+            assert_ne!(received, b"panic");
+            Some(received.to_vec())
+        }
+
+        fn too_slow(&self) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn no_room(&self) -> Vec<u8> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_panic_ends_one_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // For ever: it ends with the process.
+        thread::spawn(move || serve(&listener, &Fragile));
+        for (request, expected) in [("panic", ""), ("a request", "a request")] {
+            let mut client = TcpStream::connect(address).unwrap();
+            client.write_all(request.as_bytes()).unwrap();
+            let mut response = String::new();
+            client.read_to_string(&mut response).unwrap();
+            assert_eq!(response, expected);
         }
     }
 }

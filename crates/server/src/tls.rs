@@ -14,6 +14,7 @@ use tidegate_tls::{
     Abilities, Acceptor, Certificate, CertificateError, CertificateFiles, ClientAuthentication,
     Error, LeastVersion, Missing, Settings as TlsSettings,
 };
+use tidegate_uring::catch_panic;
 
 use crate::error::Error as ServerError;
 
@@ -96,7 +97,13 @@ impl Renewal {
         let (sender, demands) = sync_channel(1);
         thread::Builder::new()
             .name("certificates".to_owned())
-            .spawn(move || look_after(&acceptor, &demands))
+            .spawn(move || {
+                look_after(&demands, |is_demanded| {
+                    if is_demanded || acceptor.changed() {
+                        reload(&acceptor);
+                    }
+                });
+            })
             .map_err(ServerError::CertificatesThread)?;
         Ok(Self(Some(sender)))
     }
@@ -112,15 +119,16 @@ impl Renewal {
     }
 }
 
-/// Reads the certificates again when that is demanded, and when their files have changed.
-fn look_after(acceptor: &Acceptor, demands: &Receiver<()>) {
+/// Calls `look` each [`LOOK_EVERY`] with false, and with true when that is demanded, for as long as
+/// it can be. A panic of `look` was told by the panic hook; the next call comes all the same.
+fn look_after(demands: &Receiver<()>, look: impl Fn(bool)) {
     loop {
-        match demands.recv_timeout(LOOK_EVERY) {
-            Ok(()) => reload(acceptor),
-            Err(RecvTimeoutError::Timeout) if acceptor.changed() => reload(acceptor),
-            Err(RecvTimeoutError::Timeout) => {}
+        let is_demanded = match demands.recv_timeout(LOOK_EVERY) {
+            Ok(()) => true,
+            Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => return,
-        }
+        };
+        let _ = catch_panic(|| look(is_demanded));
     }
 }
 
@@ -194,5 +202,29 @@ fn client_authentication(tls: &config::Tls) -> ClientAuthentication {
         ClientAuth::Off => ClientAuthentication::Off,
         ClientAuth::Request => ClientAuthentication::Request { authorities },
         ClientAuth::Require => ClientAuthentication::Require { authorities },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_not_the_last_look() {
+        let (sender, demands) = sync_channel(1);
+        let (looked, looks) = channel();
+        thread::spawn(move || {
+            look_after(&demands, |is_demanded| {
+                looked.send(is_demanded).expect("a test that waits");
+                panic!("a look that fails");
+            });
+        });
+        for _ in 0..2 {
+            sender.send(()).expect("a thread that looks");
+            // Others may come between.
+            while !looks.recv().expect("a thread that looks") {}
+        }
     }
 }
