@@ -47,8 +47,8 @@ pub(crate) struct Locked {
 }
 
 impl Locked {
-    /// The longest queues for which the user of this process may lock enough. Lowers the soft limit for a moment;
-    /// to be called while no other thread sets up rings.
+    /// The longest queues for which the user of this process may lock enough. Lowers the soft limit
+    /// for a moment; to be called while no other thread sets up rings.
     pub(crate) fn fit(settings: &Settings, shards: usize) -> Result<Self, Error> {
         let limit = getrlimit(Resource::Memlock).current;
         let need = |queues| total(settings, queues, shards);

@@ -11,7 +11,9 @@ use crate::called::Called;
 /// Between the times of the two timers.
 const STEP: Duration = Duration::from_millis(250);
 
-/// Two timers of the executor, of which one at least is always to come while the driver runs.
+/// Two timers of the executor. While the driver runs, at least one of them is still to come.
+///
+/// They are set by the driver's turns: while it sleeps for want of work, none is set anew.
 ///
 /// glommio (0.9) leaves its tasks for its own events when its ring of timers and notifications has
 /// one. If that is there before the first task ran, it takes the executor for idle: it sleeps,

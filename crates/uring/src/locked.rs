@@ -1,7 +1,8 @@
 //! Memory that io_uring locks, bounded by `RLIMIT_MEMLOCK`.
 //!
-//! The kernel counts it for each user, over all processes of that user (`user_struct::locked_vm`), and exempts
-//! `CAP_IPC_LOCK`. Registered buffers count on every kernel, the queues of rings since Linux 6.14.
+//! The kernel counts it for each user, over all processes of that user (`user_struct::locked_vm`),
+//! and exempts `CAP_IPC_LOCK`. Registered buffers count on every kernel, the queues of rings since
+//! Linux 6.14.
 
 use std::fs;
 use std::io;
@@ -65,13 +66,14 @@ impl Trial {
             _ => explain_setup(error),
         })?;
         let memory = Mapping::new(TRIAL_BYTES).map_err(Error::Memory)?;
-        // The kernel counts a huge page as a whole, and once. One without huge pages knows no such advice.
+        // The kernel counts a huge page as a whole, and once. One without huge pages knows no such
+        // advice.
         let _ = memory.advise(Advice::LinuxNoHugepage);
         Ok(Self { ring, memory })
     }
 
-    /// Whether the user of this process may lock so many bytes, those of this trial's ring included. Nothing
-    /// stays locked.
+    /// Whether the user of this process may lock so many bytes, those of this trial's ring included.
+    /// Nothing stays locked.
     ///
     /// An error is one that has nothing to do with memory.
     pub fn may_lock(&self, bytes: u64) -> Result<bool, Error> {
@@ -107,8 +109,8 @@ impl Trial {
     }
 }
 
-/// Whether the queues of rings count against this process's `RLIMIT_MEMLOCK`: the kernel is new enough, and the
-/// process not exempt.
+/// Whether the queues of rings count against this process's `RLIMIT_MEMLOCK`: the kernel is new
+/// enough, and the process not exempt.
 ///
 /// Lowers the soft limit of the process for a moment, so no other thread may set up a ring meanwhile.
 pub fn queues_count() -> bool {
@@ -127,7 +129,7 @@ pub fn queues_count() -> bool {
     ring.is_err()
 }
 
-/// What ENOMEM means to somebody who wanted to lock `needed` bytes.
+/// The cause of an ENOMEM, where `needed` bytes were to be locked.
 pub(crate) fn explain_enomem(error: io::Error, needed: u64) -> Error {
     match getrlimit(Resource::Memlock).current {
         Some(limit) if !is_exempt() => Error::LockedMemory { limit, needed },

@@ -19,8 +19,8 @@ use crate::slot::{Completion, Item, Yields};
 /// What a socket receives, as it comes.
 ///
 /// While nothing comes it holds no buffer. A peer that sends while nobody reads fills a handful
-/// of buffers (before Linux 6.17 up to 33), then the op is paused until they are read; if others need those buffers meanwhile
-/// the bytes are moved out of them. So no peer can take the buffers from the rest.
+/// of buffers (before Linux 6.17 up to 33), then the op is paused until they are read; if others
+/// need those buffers meanwhile the bytes are moved out of them. So no peer can take the buffers from the rest.
 ///
 /// Dropped: the op is cancelled and bytes that came and were not taken are lost.
 pub struct Recv {
