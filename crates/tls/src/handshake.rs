@@ -19,6 +19,13 @@ use crate::user13;
 /// in one message, and room to spare.
 const BUFFERED_BYTES_MAX: usize = 64 << 10;
 
+/// Protected records that a handshake may hold. rustls decrypts early data that it skips again with
+/// each record that follows: without a bound, 64 KiB of tiny ones keep a core busy for seconds.
+const PROTECTED_RECORDS_MAX: usize = 128;
+
+/// The type that every protected record has (RFC 8446 section 5.2).
+const APPLICATION_DATA: u8 = 23;
+
 /// Bytes of a record's header: type, version, length (RFC 8446 section 5.1).
 const RECORD_HEADER_BYTES: usize = 5;
 
@@ -41,7 +48,7 @@ pub enum Failed {
     #[error("plain HTTP on a TLS port")]
     PlainHttp,
     /// More was received than a handshake can need.
-    #[error("the handshake is larger than 64 KiB")]
+    #[error("the handshake is larger than 64 KiB, or is in more than 128 protected records")]
     TooLong,
     /// The client broke the protocol, or nothing it offers is acceptable.
     #[error("{0}")]
@@ -81,6 +88,8 @@ pub struct Handshake {
     input: Vec<u8>,
     /// Bytes of `input` in records that rustls has seen, and has not done with.
     seen: usize,
+    /// Protected records among those, at most [`PROTECTED_RECORDS_MAX`].
+    protected: usize,
     plaintext: Vec<u8>,
     connected: Option<Connected>,
     server_name: Option<Box<str>>,
@@ -116,6 +125,7 @@ impl Handshake {
             )?)),
             input: Vec::new(),
             seen: 0,
+            protected: 0,
             connected: None,
             plaintext: Vec::new(),
             server_name: None,
@@ -261,12 +271,19 @@ impl Handshake {
 
     /// Has rustls process what was received, record by record: what follows a handshake of TLS 1.3 is
     /// not for rustls.
-    fn process(&mut self, out: &mut Vec<u8>) -> Result<State, rustls::Error> {
+    fn process(&mut self, out: &mut Vec<u8>) -> Result<State, Failed> {
         let Side::Rustls(connection) = &mut self.side else {
-            return Err(rustls::Error::HandshakeNotComplete);
+            return Err(rustls::Error::HandshakeNotComplete.into());
         };
         loop {
-            let (length, is_whole) = first_record(&self.input[self.seen..]);
+            let next = &self.input[self.seen..];
+            let (length, is_whole) = first_record(next);
+            if is_whole && next.first() == Some(&APPLICATION_DATA) {
+                self.protected += 1;
+            }
+            if self.protected > PROTECTED_RECORDS_MAX {
+                return Err(Failed::TooLong);
+            }
             let end = self.seen + length;
             let input = &mut self.input[..end];
             let processed = records::process(connection, input, &mut self.plaintext, out);
@@ -274,6 +291,9 @@ impl Handshake {
             let seen = if is_whole { end } else { self.seen };
             self.seen = seen.saturating_sub(processed.used);
             self.input.drain(..processed.used);
+            if self.seen == 0 {
+                self.protected = 0;
+            }
             self.closed |= processed.peer_closed;
             let state = processed.state?;
             let is_ours = state != State::Handshaking

@@ -340,3 +340,26 @@ fn undecryptable_records_are_not_skipped_without_end() {
     let refused = (0..100).find_map(|_| handshake.feed(&record, &mut out).err());
     refused.expect("an end to it");
 }
+
+#[test]
+fn tiny_records_are_not_decrypted_again_and_again() {
+    let authority = Authority::new();
+    let files = authority.issue("server", &["localhost"], Kind::Ecdsa);
+    let acceptor = Acceptor::new(Settings::new(vec![files.clone()])).unwrap();
+    for payload in [0, 1, 17] {
+        let config = sessions_with_early_data(&authority, &files, &[kx_group::X25519]);
+        let mut client = connect(&config, "localhost");
+        client.early_data().unwrap().write_all(b"early").unwrap();
+        let mut handshake = Handshake::new(&acceptor).unwrap();
+        let mut out = Vec::new();
+        handshake
+            .feed(&client_output(&mut client), &mut out)
+            .unwrap();
+        let mut record = vec![23, 3, 3, 0, payload];
+        record.resize(5 + usize::from(payload), 7);
+        // One is there already.
+        handshake.feed(&record.repeat(127), &mut out).unwrap();
+        let refused = handshake.feed(&record, &mut out);
+        assert!(matches!(refused, Err(Failed::TooLong)), "{payload}");
+    }
+}
