@@ -16,6 +16,8 @@ pub struct Validators {
     /// nothing, as the times do that reproducible builds set, and where it is in the future (RFC
     /// 9110, section 8.8.2.1).
     pub modified: Option<u64>,
+    /// Whether no other content has the same date (RFC 9110, section 8.8.2.2).
+    pub is_date_strong: bool,
 }
 
 impl Validators {
@@ -68,17 +70,18 @@ fn is_known(fields: Fields<'_>, validators: &Validators) -> bool {
     }
 }
 
-/// Whether an If-Range holds, or there is none: its tag or date is exactly the current one (RFC
-/// 9110, section 13.1.5).
-///
-/// A client must not send a date that is no strong validator, so that it is compared as it is.
+/// Whether an If-Range holds, or there is none: its tag or date is exactly the current one, and the
+/// date is a strong validator (RFC 9110, section 13.1.5).
 pub(crate) fn range_still_applies(fields: Fields<'_>, validators: &Validators) -> bool {
     if !fields.has(Field::IfRange) {
         return true;
     }
     match fields.only(Field::IfRange) {
         Some(tag @ ([b'"', ..] | [b'W', b'/', ..])) => is_same(tag, validators),
-        Some(date) => validators.modified.is_some() && parse_seconds(date) == validators.modified,
+        Some(date) => {
+            let modified = validators.modified.filter(|_| validators.is_date_strong);
+            modified.is_some() && parse_seconds(date) == modified
+        }
         None => false,
     }
 }
@@ -294,6 +297,18 @@ mod tests {
             let lines = lines(template);
             let applies = with_get(&lines, |head| range_still_applies(head.fields, &none));
             assert!(!applies, "{template:?}: nothing to compare with");
+        }
+        let weak = Validators {
+            is_date_strong: false,
+            ..example()
+        };
+        for (template, expected) in [("If-Range: TAG\r\n", true), ("If-Range: DATE\r\n", false)] {
+            let lines = lines(template);
+            let applies = with_get(&lines, |head| range_still_applies(head.fields, &weak));
+            assert_eq!(
+                applies, expected,
+                "{template:?}: 13.1.5: a date that is not strong"
+            );
         }
     }
 

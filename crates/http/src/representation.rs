@@ -149,6 +149,7 @@ mod tests {
         validators: Validators {
             etag: None,
             modified: None,
+            is_date_strong: false,
         },
         vary: "",
         accept_ranges: false,

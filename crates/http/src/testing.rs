@@ -38,5 +38,6 @@ pub(crate) fn example() -> Validators {
     Validators {
         etag: Some(ETag::new(modified, 11)),
         modified: Some(EXAMPLE_SECONDS),
+        is_date_strong: true,
     }
 }

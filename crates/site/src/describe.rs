@@ -29,7 +29,7 @@ pub(crate) enum Purpose {
 pub(crate) enum TimeUse {
     /// An entity tag and a date: another content has another time.
     TagAndDate,
-    /// A date: a tool may have set it, or the file system rounds it.
+    /// A date, which is no strong validator: a tool may have set it, or the file system rounds it.
     Date,
     /// Nothing: other contents had it or are likely to, and the date is no better than the tag.
     Nothing,
@@ -82,6 +82,7 @@ pub(crate) fn validators(
     Validators {
         etag: etag.map(|etag| coding.map_or(etag, |coding| etag.with_coding(coding))),
         modified: modified.filter(|time| *time <= now).map(seconds),
+        is_date_strong: time_use == TimeUse::TagAndDate,
     }
 }
 
@@ -217,8 +218,9 @@ mod tests {
             (real + 1001, None),
         ] {
             for time_use in [TimeUse::TagAndDate, TimeUse::Date] {
-                let found = of(time_use, seconds, 1, None).modified;
-                assert_eq!(found, expected, "{seconds}");
+                let found = of(time_use, seconds, 1, None);
+                assert_eq!(found.modified, expected, "{seconds}");
+                assert_eq!(found.is_date_strong, time_use == TimeUse::TagAndDate);
             }
             assert_eq!(of(TimeUse::Nothing, seconds, 1, None).modified, None);
         }
