@@ -129,6 +129,25 @@ fn a_shard_that_has_ended_is_not_asked_while_another_lets_a_response_finish() {
     assert!(!server.log().contains("no progress"), "{}", server.log());
 }
 
+#[test]
+fn a_shard_that_hangs_while_it_starts_ends_the_process() {
+    if !installed("strace") {
+        return;
+    }
+    let tree = tree();
+    // The call from which on all are refused; it is another one at each start what that means.
+    for call in [2, 8, 20] {
+        let inject = format!("inject=io_uring_enter:error=EAGAIN:when={call}+");
+        let strace = ["strace", "-f", "-q", "-o", "/dev/null", "-e", &inject];
+        let launch = Launch::run(&tree, "watchdog = \"4s\"", "").through(strace);
+        let code = match launch.start_or_refusal() {
+            Ok(mut server) => server.wait().code(),
+            Err(output) => output.status.code(),
+        };
+        assert_eq!(code, Some(1), "from call {call} on");
+    }
+}
+
 /// Asks for the file three times, with the shard asleep before each; whether the server is there to
 /// the end.
 #[track_caller]

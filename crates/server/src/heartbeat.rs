@@ -32,9 +32,20 @@ pub(crate) struct Heartbeat(Mutex<State>);
 struct State {
     asked: u32,
     answered: u32,
-    /// The task that answers; none before the shard serves and once it has stopped.
-    task: Option<Waker>,
+    answers: Answers,
     thread: Option<Pid>,
+}
+
+/// Where answers come from.
+#[derive(Default)]
+enum Answers {
+    /// The shard starts. Questions are for the task that it will have: a start may hang, too.
+    #[default]
+    Later,
+    /// The task that waits for a question.
+    From(Waker),
+    /// The shard has ended, and is asked no more.
+    No,
 }
 
 impl Heartbeat {
@@ -53,10 +64,14 @@ impl Heartbeat {
         ASK_EVERY * self.unanswered().saturating_sub(1)
     }
 
+    /// The calling thread is the shard's from now on.
+    pub(crate) fn begin(&self) {
+        self.state().thread = Some(gettid());
+    }
+
     /// Answers, from now until this is dropped. An executor that ends does not drop its tasks.
     pub(crate) async fn beat(self: Arc<Self>, ring: Ring) {
         let end = End(&self);
-        self.state().thread = Some(gettid());
         loop {
             let asked = poll_fn(|context| self.poll_asked(context)).await;
             // That it comes back is the sign.
@@ -65,17 +80,17 @@ impl Heartbeat {
         }
     }
 
-    /// Asks, if there is somebody to answer. How many questions had no answer before.
+    /// Asks, unless the shard has ended. How many questions had no answer before.
     fn ask(&self) -> u32 {
         let mut state = self.state();
         let unanswered = state.unanswered();
-        if let Some(task) = &state.task {
+        match &state.answers {
+            Answers::No => return unanswered,
             // By reference: the waker is dropped by the shard's own thread alone.
-            if unanswered < WAKING_QUESTIONS_MAX {
-                task.wake_by_ref();
-            }
-            state.asked = state.asked.wrapping_add(1);
+            Answers::From(task) if unanswered < WAKING_QUESTIONS_MAX => task.wake_by_ref(),
+            Answers::From(_) | Answers::Later => {}
         }
+        state.asked = state.asked.wrapping_add(1);
         unanswered
     }
 
@@ -84,7 +99,7 @@ impl Heartbeat {
         if state.unanswered() > 0 {
             return Poll::Ready(state.asked);
         }
-        state.task = Some(context.waker().clone());
+        state.answers = Answers::From(context.waker().clone());
         Poll::Pending
     }
 
@@ -105,7 +120,7 @@ struct End<'a>(&'a Heartbeat);
 impl Drop for End<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.task = None;
+        state.answers = Answers::No;
         state.answered = state.asked;
     }
 }
@@ -235,12 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_does_not_serve_yet_is_not_asked() {
-        let (heartbeat, mut watchdog) = watchdog(Some(ASK_EVERY * 2));
-        for _ in 0..10 {
+    fn a_shard_that_does_not_come_to_serve_is_one_that_hangs() {
+        let (heartbeat, mut watchdog) = watchdog(Some(ASK_EVERY * 4));
+        heartbeat.begin();
+        for _ in 0..4 {
             watchdog.ask().unwrap();
         }
-        assert_eq!((heartbeat.unanswered(), heartbeat.is_stalled()), (0, false));
+        assert!(heartbeat.is_stalled());
+        assert!(watchdog.ask().is_err());
     }
 
     #[test]
@@ -292,7 +309,7 @@ mod tests {
                 or(beat, end).await;
             });
         });
-        while heartbeat.state().task.is_none() {
+        while !matches!(heartbeat.state().answers, Answers::From(_)) {
             thread::yield_now();
         }
         for _ in 0..100 {

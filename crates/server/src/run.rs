@@ -192,6 +192,7 @@ fn spawn(seed: Seed, control: OwnedFd, events: Sender<Event>) -> Result<(), Erro
 
 fn execute(seed: Seed, control: OwnedFd, events: &Sender<Event>) -> Result<(), Error> {
     let shard = seed.number;
+    seed.heartbeat.begin();
     // glommio panics where it cannot start its blocking thread.
     let thread = std::thread::Builder::new().spawn(|| {});
     thread.map(drop).map_err(|source| Error::Shard {
