@@ -67,6 +67,21 @@ fn check_tells_right_from_wrong() {
 }
 
 #[test]
+fn a_config_may_be_a_pipe_but_has_an_end() {
+    let tree = Tree::new();
+    let file = tree.base().join("tidegate.toml");
+    fs::write(&file, format!("[[site]]\nroot = {:?}\n", tree.root())).unwrap();
+    // What a shell makes of `--config <(...)` is a pipe, too.
+    let script = format!("cat '{}' | \"$0\" \"$@\"", file.display());
+    let output = Launch::with(["check", "--config", "/dev/stdin"])
+        .through(["sh", "-c", &script])
+        .output();
+    assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
+    let output = Launch::with(["check", "--config", "/dev/zero"]).output();
+    output.refusal(1, &["/dev/zero: larger than 16 MiB"]);
+}
+
+#[test]
 fn the_effective_config_is_a_config() {
     let tree = Tree::new();
     let file = tree.base().join("tidegate.toml");

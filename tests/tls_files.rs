@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -109,6 +110,15 @@ fn a_hangup_reads_certificates_again_and_a_broken_one_keeps_the_old() {
     });
     assert_eq!(shown(&server, &config, "localhost"), first);
 
+    // One that nobody writes to does not keep the reload after it from being done.
+    fs::remove_file(&files.key).unwrap();
+    authority.fifo("server.key");
+    server.signal(Signal::HUP);
+    eventually("the pipe is told of", || {
+        server.log().contains("server.key: is a pipe")
+    });
+    fs::remove_file(&files.key).unwrap();
+
     authority.issue("server", &["localhost"]);
     server.signal(Signal::HUP);
     eventually("another certificate", || {
@@ -192,6 +202,25 @@ fn files_that_cannot_be_used_are_refused_at_their_lines() {
         ..good.clone()
     };
     refused(&not_pem, CERT, "certificates.cert", "has no certificate");
+    // Neither may hold up the start, nor a later reload.
+    let fifo = Files {
+        key: authority.fifo("fifo.key"),
+        ..good.clone()
+    };
+    let reason = "fifo.key: is a pipe and not a regular file";
+    refused(&fifo, KEY, "certificates.key", reason);
+    let endless = Files {
+        cert: "/dev/zero".into(),
+        ..good.clone()
+    };
+    let reason = "/dev/zero: is a device and not a regular file";
+    refused(&endless, CERT, "certificates.cert", reason);
+    let large = Files {
+        cert: authority.write("large.pem", &" ".repeat((1 << 20) + 1)),
+        ..good.clone()
+    };
+    let reason = "large.pem: is larger than 1048576 bytes";
+    refused(&large, CERT, "certificates.cert", reason);
     let encrypted = Files {
         key: authority.write(
             "encrypted.key",
@@ -390,9 +419,16 @@ fn authorities_that_cannot_be_used_are_refused_at_their_line() {
     let tree = tree();
     let authority = Authority::new();
     let files = authority.issue("server", &["localhost"]);
-    let tls = "client-auth = \"require\"\nclient-ca = \"none.pem\"";
-    let output = Launch::secure(&tree, "", tls, &[&files]).output();
-    output.refusal(1, &["tidegate.toml:12: tls.client-ca: ", "no such file"]);
+    let fifo = authority.fifo("fifo.pem");
+    for (path, reason) in [
+        (Path::new("none.pem"), "no such file"),
+        (&fifo, "is a pipe and not a regular file"),
+    ] {
+        let path = path.display();
+        let tls = format!("client-auth = \"require\"\nclient-ca = \"{path}\"");
+        let output = Launch::secure(&tree, "", &tls, &[&files]).output();
+        output.refusal(1, &["tidegate.toml:12: tls.client-ca: ", reason]);
+    }
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! A configuration file: its name and its text.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::check;
 use crate::document::Document;
 use crate::{Error, Problem, Settings};
+
+/// The most bytes of a file that are read: thousands of sites have less, and a device without an end
+/// must not take all memory.
+const BYTES_MAX: u64 = 16 << 20;
 
 /// The text of a configuration and the name it is reported under.
 ///
@@ -26,9 +31,13 @@ impl Source {
         }
     }
 
-    /// Reads `file` to its end. Blocking.
+    /// Reads `file` to its end, which may be a pipe, as a shell makes it for `<(...)`. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, is not UTF-8 or has more than 16 MiB.
     pub fn read(file: &Path) -> Result<Self, Error> {
-        match fs::read_to_string(file) {
+        match read(file) {
             Ok(text) => Ok(Self::new(file, text)),
             Err(reason) => Err(Error::Read {
                 file: file.to_owned(),
@@ -83,8 +92,20 @@ impl Source {
     }
 }
 
+fn read(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let mut start = File::open(file)?.take(BYTES_MAX + 1);
+    start.read_to_string(&mut text)?;
+    if text.len() as u64 > BYTES_MAX {
+        return Err(io::Error::other("larger than 16 MiB"));
+    }
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -96,6 +117,12 @@ mod tests {
             error.to_string(),
             format!("{}: No such file or directory (os error 2)", file.display())
         );
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let error = Source::read(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error.to_string(), "/dev/zero: larger than 16 MiB");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::Error as PemError;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
@@ -42,6 +43,12 @@ pub enum Reason {
     /// It can not be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
+    /// It is a directory, pipe, socket or device: there may be no end of it, or nothing for ever.
+    #[error("is a {0} and not a regular file")]
+    NotRegular(&'static str),
+    /// It has more bytes than any file of certificates.
+    #[error("is larger than {} bytes", pem::BYTES_MAX)]
+    TooLarge,
     /// There is nothing in it.
     #[error("is empty")]
     Empty,
@@ -55,8 +62,8 @@ pub enum Reason {
     #[error("is UTF-16: store it as ASCII or UTF-8")]
     Utf16,
     /// It is not the PEM it should be.
-    #[error("is not valid PEM: {0}")]
-    NotPem(rustls_pki_types::pem::Error),
+    #[error("is not valid PEM: {}", fault(.0))]
+    NotPem(PemError),
     /// It has no `CERTIFICATE` section, but those with these labels.
     #[error("has no certificate{}", but(.0))]
     NoCertificate(String),
@@ -92,6 +99,21 @@ pub enum Reason {
     /// The first certificate is not valid at this time, and the one that it replaces is.
     #[error("{0}; the one before it is valid and stays")]
     Replaced(Untimely),
+}
+
+/// What the parser says, which has lines of the file as lists of numbers.
+fn fault(error: &PemError) -> String {
+    match error {
+        PemError::MissingSectionEnd { end_marker } => {
+            let label = String::from_utf8_lossy(end_marker);
+            format!("the line `-----END {label}-----` is missing; is the file whole?")
+        }
+        // A line may be part of a key.
+        PemError::IllegalSectionStart { .. } => {
+            "a line that begins with -----BEGIN does not end with -----".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Where there is something else.

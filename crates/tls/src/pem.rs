@@ -1,6 +1,8 @@
 //! Certificates and keys in PEM files, as other programs leave them.
 
-use std::fs;
+use std::fs::{File, FileType};
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustls_pki_types::pem::{self, PemObject};
@@ -8,6 +10,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use crate::certificates::Reason;
+
+/// The most bytes of a file that are read. A bundle of all authorities that browsers trust has a
+/// quarter of it, and a file without an end must not take all memory.
+pub(crate) const BYTES_MAX: usize = 1 << 20;
 
 /// Labels that OpenSSL has for certificates beside `CERTIFICATE`.
 const OTHER_LABELS: [&str; 2] = ["TRUSTED CERTIFICATE", "X509 CERTIFICATE"];
@@ -42,9 +48,35 @@ pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Reason> {
     }
 }
 
+/// All of a file. Never waits for a writer, as opening a FIFO would: nothing else would be read again.
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Reason> {
-    let bytes = fs::read(path).map_err(Reason::Unreadable)?;
-    Ok(Zeroizing::new(bytes))
+    let mut options = File::options();
+    let opened = options.read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = opened.map_err(Reason::Unreadable)?;
+    let kind = file.metadata().map_err(Reason::Unreadable)?.file_type();
+    if !kind.is_file() {
+        return Err(Reason::NotRegular(name(kind)));
+    }
+    // All of its room at once: what is moved to another place would leave a copy of a key behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(BYTES_MAX + 1));
+    let mut start = file.take(BYTES_MAX as u64 + 1);
+    start.read_to_end(&mut bytes).map_err(Reason::Unreadable)?;
+    if bytes.len() > BYTES_MAX {
+        return Err(Reason::TooLarge);
+    }
+    Ok(bytes)
+}
+
+fn name(kind: FileType) -> &'static str {
+    if kind.is_dir() {
+        "directory"
+    } else if kind.is_fifo() {
+        "pipe"
+    } else if kind.is_socket() {
+        "socket"
+    } else {
+        "device"
+    }
 }
 
 /// What is text of a file, if all of it is.

@@ -182,7 +182,7 @@ fn what_is_refused_and_in_which_words() {
             &good.certificate,
             &authority.path(""),
             &authority.path(""),
-            "cannot be read: Is a directory",
+            "is a directory and not a regular file",
         ),
         (&empty, &good.key, &empty, "is empty"),
         (
@@ -201,7 +201,7 @@ fn what_is_refused_and_in_which_words() {
             &write("2.pem", cut),
             &good.key,
             &authority.path("2.pem"),
-            "is not valid PEM",
+            "is not valid PEM: the line `-----END CERTIFICATE-----` is missing",
         ),
         (
             &authority.path("none"),
