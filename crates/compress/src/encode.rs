@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 
-use brotli::BrotliCompress;
+use brotli::CompressorReader;
 use brotli::enc::BrotliEncoderParams;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -11,6 +11,8 @@ use tidegate_http::Coding;
 
 use crate::options::Level;
 
+/// Bytes that are handed to brotli at once.
+const BROTLI_READ_BYTES: usize = 4 << 10;
 /// What brotli looks back at most, as a power of two: 4 MiB. More would be of use to few files only, and
 /// every client has to keep as much in memory.
 const BROTLI_WINDOW_LOG_MAX: u32 = 22;
@@ -54,19 +56,16 @@ fn setting(coding: Coding, level: Level) -> u32 {
     }
 }
 
-fn brotli(
-    quality: u32,
-    len: u64,
-    mut source: &mut dyn Read,
-    mut sink: &mut dyn Write,
-) -> io::Result<()> {
+fn brotli(quality: u32, len: u64, source: &mut dyn Read, sink: &mut dyn Write) -> io::Result<()> {
     let parameters = BrotliEncoderParams {
         quality: quality.cast_signed(),
         lgwin: brotli_window_log(len).cast_signed(),
         size_hint: usize::try_from(len).unwrap_or(usize::MAX),
         ..BrotliEncoderParams::default()
     };
-    BrotliCompress(&mut source, &mut sink, &parameters).map(drop)
+    // Not `BrotliCompress`: where the source fails, it first compresses all that it has of it.
+    let mut encoder = CompressorReader::with_params(source, BROTLI_READ_BYTES, &parameters);
+    io::copy(&mut encoder, sink).map(drop)
 }
 
 /// The least window that holds the whole file, as a power of two: small files are compressed and unpacked
@@ -208,6 +207,22 @@ mod tests {
                 "{coding:?}"
             );
         }
+    }
+
+    /// To be stopped is to fail: not even what was read before is compressed then.
+    #[test]
+    fn brotli_gives_up_at_once_with_its_source() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("broken"))
+            }
+        }
+        let bytes = text(20_000);
+        let mut source = bytes.as_slice().chain(Broken);
+        let mut sink = Vec::new();
+        encode(Coding::Brotli, Level::Best, 40_000, &mut source, &mut sink).unwrap_err();
+        assert_eq!(sink, b"");
     }
 
     #[test]

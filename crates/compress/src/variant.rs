@@ -14,7 +14,7 @@ use crate::options::Options;
 use crate::plan::{Job, variant};
 use crate::root::Root;
 
-/// Bytes read at once; between two reads it is asked whether to stop.
+/// Bytes read at once; before each read and write it is asked whether to stop.
 const READ_BYTES: usize = 64 << 10;
 
 /// What is left of a file when a variant is worth its place, in hundredths.
@@ -50,7 +50,7 @@ pub(crate) fn make(
         cost: cost(job.coding, options.level),
         observer,
     };
-    let mut sink = Counted::new(draft.as_ref());
+    let mut sink = Counted::new(draft.as_ref(), observer);
     let encoded = compress(job, options, &original, source, &mut sink);
     // Before any other error: a compressor may fail only because of it.
     is_unchanged(&original, &root.real(&job.path))?;
@@ -107,25 +107,37 @@ pub(crate) struct Source<'o> {
 
 impl Read for Source<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.observer.is_stopping() {
-            return Err(io::Error::other("stopped"));
-        }
+        go_on(self.observer)?;
         let count = self.file.read(buffer)?;
         self.observer.advanced(count as u64 * self.cost);
         Ok(count)
     }
 }
 
-/// Writes into a draft, or nowhere, and counts.
+/// Fails once the observer ends the work.
+fn go_on(observer: &dyn Observer) -> io::Result<()> {
+    if observer.is_stopping() {
+        return Err(io::Error::other("stopped"));
+    }
+    Ok(())
+}
+
+/// Writes into a draft, or nowhere, and counts, with an eye on the observer: much may come of what was
+/// read last.
 struct Counted<'d> {
     draft: Option<BufWriter<&'d File>>,
     bytes: u64,
+    observer: &'d dyn Observer,
 }
 
 impl<'d> Counted<'d> {
-    fn new(draft: Option<&'d Draft<'_>>) -> Self {
+    fn new(draft: Option<&'d Draft<'_>>, observer: &'d dyn Observer) -> Self {
         let draft = draft.map(|draft| BufWriter::new(draft.file()));
-        Self { draft, bytes: 0 }
+        Self {
+            draft,
+            bytes: 0,
+            observer,
+        }
     }
 
     /// The number of bytes, all written.
@@ -137,6 +149,7 @@ impl<'d> Counted<'d> {
 
 impl Write for Counted<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        go_on(self.observer)?;
         if let Some(draft) = &mut self.draft {
             draft.write_all(bytes)?;
         }
@@ -152,6 +165,26 @@ impl Write for Counted<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::FileError;
+
+    /// Is stopping, and is told nothing.
+    struct Stopping;
+
+    impl Observer for Stopping {
+        fn planned(&self, _: u64) {}
+        fn advanced(&self, _: u64) {}
+        fn written(&self, _: &Path, _: u64, _: u64) {}
+        fn failed(&self, _: &FileError) {}
+        fn is_stopping(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_stop_is_heeded_where_nothing_is_read_any_more() {
+        let error = Counted::new(None, &Stopping).write(b"a").unwrap_err();
+        assert_eq!(error.to_string(), "stopped");
+    }
 
     #[test]
     fn a_variant_has_to_save_a_twentieth() {

@@ -34,6 +34,10 @@ tools set it, contents alone are compared. One thing is not seen: a file that
 changed and kept a time that has nanoseconds; --force makes all again. A link in
 the place of a variant stays what it is.
 
+INT, TERM or HUP ends the work as soon as each thread is done with the piece it
+has in hand, of some 100 KiB: soon, but for many --jobs. A second one ends it at
+once; the next run removes the hidden files that it leaves.
+
 Examples:
   tidegate compress /srv/www
   tidegate compress dist --codings br,gzip
