@@ -20,9 +20,9 @@ pub enum Error {
     },
     /// The system has no threads to give.
     #[error(
-        "cannot start threads (use fewer jobs, or raise pids.max of the cgroup or RLIMIT_NPROC)"
+        "cannot start threads (use fewer jobs, or raise pids.max of the cgroup or RLIMIT_NPROC): {0}"
     )]
-    Threads(#[source] ThreadPoolBuildError),
+    Threads(ThreadPoolBuildError),
 }
 
 /// What went wrong with one file or directory.

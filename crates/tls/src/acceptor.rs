@@ -49,7 +49,13 @@ pub enum Error {
     },
     /// rustls refuses the settings, or the system has no random numbers.
     #[error("TLS cannot be set up: {0}")]
-    Setup(#[from] rustls::Error),
+    Setup(rustls::Error),
+}
+
+impl From<rustls::Error> for Error {
+    fn from(error: rustls::Error) -> Self {
+        Self::Setup(error)
+    }
 }
 
 impl Error {

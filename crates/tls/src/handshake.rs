@@ -51,7 +51,7 @@ pub enum Failed {
     #[error("the handshake is larger than 64 KiB, or is in more than 128 protected records")]
     TooLong,
     /// The client broke the protocol, or nothing it offers is acceptable.
-    #[error("{0}")]
+    #[error(transparent)]
     Tls(#[from] rustls::Error),
 }
 

@@ -32,7 +32,7 @@ pub enum Incoming {
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
     /// The client broke the protocol. The alert was appended to `out`.
-    #[error("{0}")]
+    #[error(transparent)]
     Tls(#[from] Error),
     /// The keys have been used as often as is safe, or it was closed or failed before.
     #[error("nothing more can be encrypted")]

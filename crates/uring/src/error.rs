@@ -3,6 +3,8 @@
 use std::io;
 
 /// Why a ring could not be had on this host.
+///
+/// `Display` gives all of it. There is no `source`, or who prints both would say it twice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -55,17 +57,17 @@ pub enum Error {
     )]
     NoWorker,
     /// Setting a part of the ring up failed for another reason.
-    #[error("{operation}: {source}")]
+    #[error("{operation}: {reason}")]
     Setup {
         /// The call that failed.
         operation: &'static str,
         /// What the kernel answered.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
 impl Error {
     pub(crate) fn setup(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Setup { operation, source }
+        move |reason| Self::Setup { operation, reason }
     }
 }

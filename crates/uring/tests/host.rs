@@ -192,8 +192,8 @@ fn settings_that_no_ring_can_have_are_refused_and_not_blamed_on_the_kernel() {
                 panic!("a ring of {config:?}");
             };
             assert!(
-                matches!(&error, Error::Setup { source, .. }
-                    if source.kind() == std::io::ErrorKind::InvalidInput),
+                matches!(&error, Error::Setup { reason, .. }
+                    if reason.kind() == std::io::ErrorKind::InvalidInput),
                 "{config:?}: {error:?}"
             );
         }
