@@ -219,6 +219,31 @@ fn another_content_with_the_same_time_is_noticed() {
     }
 }
 
+/// Dates have steps of a second, whatever those of the file system are.
+#[test]
+fn another_content_of_the_same_second_has_no_date() {
+    let second = SystemTime::UNIX_EPOCH + Duration::from_secs(PINNED[1]);
+    for size in SIZES.into_iter().filter(|size| *size > 0) {
+        let tree = Tree::with("file", &noise(size, 1));
+        tree.modified("file", second + Duration::from_millis(3));
+        let server = Launch::run(&tree, SHORT, "").start();
+        let known = tagged(&server, "/file");
+        assert!(known.has("last-modified"), "{known:?}");
+        tree.write("new", &noise(size, 2));
+        tree.modified("new", second + Duration::from_millis(5));
+        fs::rename(tree.path("new"), tree.path("file")).unwrap();
+        let place = format!("{size}");
+        eventually(&place, || server.get("/file").body == noise(size, 2));
+        is_another(&server, "/file", &[&known], true, &place);
+        let response = server.get("/file");
+        assert!(response.has("etag"), "{place}");
+        assert!(!response.has("last-modified"), "{place}");
+        // In another second it has one again.
+        tree.modified("file", second + Duration::from_secs(1));
+        eventually(&place, || server.get("/file").has("last-modified"));
+    }
+}
+
 /// Checks that a client that has one of `known` gets the file, whatever it asks by. `dated`: by date, too.
 #[track_caller]
 fn is_another(server: &Server, target: &str, known: &[&Response], dated: bool, place: &str) {

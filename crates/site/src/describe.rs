@@ -8,6 +8,7 @@ use tidegate_http::{Coding, ETag, Representation, RepresentationFields, Validato
 use crate::config::EtagSource;
 use crate::content_tag::Digest;
 use crate::file::{MADE_UP_SECONDS, modified};
+use crate::pinned::Pinned;
 use crate::rules::Set;
 
 /// The start of 2000, which Bazel gives to all that it packs.
@@ -29,34 +30,48 @@ pub(crate) enum Purpose {
 pub(crate) enum TimeUse {
     /// An entity tag and a date: another content has another time.
     TagAndDate,
+    /// An entity tag: another content had another time in the same second.
+    Tag,
     /// A date, which is no strong validator: a tool may have set it, or the file system rounds it.
     Date,
     /// Nothing: other contents had it or are likely to, and the date is no better than the tag.
     Nothing,
 }
 
-/// What the time of a file in `directory` is good for. `pinned`: it was seen with another content.
+impl TimeUse {
+    pub(crate) fn makes_tag(self) -> bool {
+        matches!(self, Self::TagAndDate | Self::Tag)
+    }
+
+    fn makes_date(self) -> bool {
+        matches!(self, Self::TagAndDate | Self::Date)
+    }
+}
+
+/// What the time of a file in `directory` is good for. `pinned`: how much of it was seen with another
+/// content.
 ///
 /// It is the same on every host that has a copy of the tree with its times, so the time of change,
 /// which is each host's own, is not asked.
 pub(crate) fn time_use(
     stat: &Statx,
     directory: Option<&Statx>,
-    pinned: bool,
+    pinned: Pinned,
     source: EtagSource,
 ) -> TimeUse {
     let Some(seconds) = modified(stat).map(seconds) else {
         return TimeUse::Nothing;
     };
     let made_up = seconds <= MADE_UP_SECONDS || seconds == BAZEL_SECONDS;
-    if made_up || pinned || source == EtagSource::Content {
-        TimeUse::Nothing
-    } else if stat.stx_mtime.tv_nsec != 0 {
-        TimeUse::TagAndDate
-    } else if directory.is_some_and(|directory| is_same_time(directory, stat)) {
-        TimeUse::Nothing
-    } else {
-        TimeUse::Date
+    if made_up || pinned == Pinned::Time || source == EtagSource::Content {
+        return TimeUse::Nothing;
+    }
+    let is_tree_time = || directory.is_some_and(|directory| is_same_time(directory, stat));
+    match (stat.stx_mtime.tv_nsec != 0, pinned == Pinned::Nothing) {
+        (true, true) => TimeUse::TagAndDate,
+        (true, false) => TimeUse::Tag,
+        (false, true) if !is_tree_time() => TimeUse::Date,
+        (false, _) => TimeUse::Nothing,
     }
 }
 
@@ -74,14 +89,15 @@ pub(crate) fn validators(
     coding: Option<Coding>,
     now: SystemTime,
 ) -> Validators {
-    let modified = modified(stat).filter(|_| time_use != TimeUse::Nothing);
-    let etag = match modified {
-        Some(time) if time_use == TimeUse::TagAndDate => Some(ETag::new(time, stat.stx_size)),
-        _ => digest.map(ETag::of_content),
+    let time = modified(stat);
+    let etag = match time.filter(|_| time_use.makes_tag()) {
+        Some(time) => Some(ETag::new(time, stat.stx_size)),
+        None => digest.map(ETag::of_content),
     };
+    let date = time.filter(|time| time_use.makes_date() && *time <= now);
     Validators {
         etag: etag.map(|etag| coding.map_or(etag, |coding| etag.with_coding(coding))),
-        modified: modified.filter(|time| *time <= now).map(seconds),
+        modified: date.map(seconds),
         is_date_strong: time_use == TimeUse::TagAndDate,
     }
 }
@@ -177,34 +193,37 @@ mod tests {
     #[test]
     fn a_time_is_used_as_far_as_it_tells_contents_apart() {
         use EtagSource::{Content, Mtime};
-        use TimeUse::{Date, Nothing, TagAndDate};
+        use Pinned::{Nothing as No, Second, Time};
+        use TimeUse::{Date, Nothing, Tag, TagAndDate};
         let real = MADE_UP_SECONDS as i64 + 5;
         // Time of modification, that of the directory, pinned, source, and its use.
         let table = [
-            ((-5, 7), (1, 0), false, Mtime, Nothing),
-            ((0, 0), (1, 0), false, Mtime, Nothing),
-            ((1, 0), (0, 0), false, Mtime, Nothing),
-            ((315_532_800, 0), (0, 0), false, Mtime, Nothing), // zip: 1980
-            ((499_162_500, 0), (0, 0), false, Mtime, Nothing), // npm: 1985
-            ((MADE_UP_SECONDS as i64, 0), (0, 0), false, Mtime, Nothing),
-            ((946_684_800, 0), (0, 0), false, Mtime, Nothing), // Bazel: 2000
-            ((946_684_799, 0), (0, 0), false, Mtime, Date),
-            ((real, 7), (0, 0), false, Mtime, TagAndDate),
-            ((real, 7), (real, 0), false, Mtime, TagAndDate),
-            ((real, 7), (real, 7), false, Mtime, TagAndDate),
+            ((-5, 7), (1, 0), No, Mtime, Nothing),
+            ((0, 0), (1, 0), No, Mtime, Nothing),
+            ((1, 0), (0, 0), No, Mtime, Nothing),
+            ((315_532_800, 0), (0, 0), No, Mtime, Nothing), // zip: 1980
+            ((499_162_500, 0), (0, 0), No, Mtime, Nothing), // npm: 1985
+            ((MADE_UP_SECONDS as i64, 0), (0, 0), No, Mtime, Nothing),
+            ((946_684_800, 0), (0, 0), No, Mtime, Nothing), // Bazel: 2000
+            ((946_684_799, 0), (0, 0), No, Mtime, Date),
+            ((real, 7), (0, 0), No, Mtime, TagAndDate),
+            ((real, 7), (real, 0), No, Mtime, TagAndDate),
+            ((real, 7), (real, 7), No, Mtime, TagAndDate),
             // tar, SOURCE_DATE_EPOCH, a file system of seconds
-            ((real, 0), (real + 1, 0), false, Mtime, Date),
-            ((real, 0), (real, 1), false, Mtime, Date),
+            ((real, 0), (real + 1, 0), No, Mtime, Date),
+            ((real, 0), (real, 1), No, Mtime, Date),
             // a tree whose directories have the time of its files
-            ((real, 0), (real, 0), false, Mtime, Nothing),
-            ((real, 7), (0, 0), true, Mtime, Nothing),
-            ((real, 0), (0, 0), true, Mtime, Nothing),
-            ((real, 7), (0, 0), false, Content, Nothing),
+            ((real, 0), (real, 0), No, Mtime, Nothing),
+            ((real, 7), (0, 0), Time, Mtime, Nothing),
+            ((real, 0), (0, 0), Time, Mtime, Nothing),
+            ((real, 7), (0, 0), Second, Mtime, Tag),
+            ((real, 0), (0, 0), Second, Mtime, Nothing),
+            ((real, 7), (0, 0), No, Content, Nothing),
         ];
         for (time, directory, pinned, source, expected) in table {
             let directory = stat(directory.0, directory.1);
             let found = time_use(&stat(time.0, time.1), Some(&directory), pinned, source);
-            assert_eq!(found, expected, "{time:?} {pinned} {source:?}");
+            assert_eq!(found, expected, "{time:?} {pinned:?} {source:?}");
         }
     }
 
@@ -237,6 +256,8 @@ mod tests {
             assert_eq!(untagged.etag, None);
         }
         let tag = of(TimeUse::TagAndDate, real, 1, None).etag;
+        let dateless = of(TimeUse::Tag, real, 2, None);
+        assert_eq!((dateless.etag, dateless.modified), (tag, None));
         assert_eq!(of(TimeUse::TagAndDate, real, 2, None).etag, tag);
         assert_ne!(of(TimeUse::TagAndDate, real + 1, 1, None).etag, tag);
     }

@@ -25,7 +25,7 @@ use crate::file::{
     Content, File, Identity, device, file_type, is_remote, is_settled, tells_versions_apart,
 };
 use crate::names::{parent, relative};
-use crate::pinned;
+use crate::pinned::{self, Pinned};
 use crate::recent::Recent;
 use crate::resource::{Resource, Seen};
 use crate::root::{Tree, allow_waiting};
@@ -205,7 +205,7 @@ impl<'a> Lookup<'a> {
             untagged: Vec::new(),
         };
         let original = making.load(&name, file, stat).await?;
-        if original.pinned {
+        if original.pinned == Pinned::Time {
             variants::distrust_older_changes(&mut sought, &stat);
         }
         let content_type = self.config.types.of(name.as_bytes());
@@ -281,8 +281,8 @@ struct Making<'a> {
 struct Loaded {
     stat: Statx,
     content: Content,
-    /// Whether its time was seen with another content.
-    pinned: bool,
+    /// How much of its time was seen with another content.
+    pinned: Pinned,
     time_use: TimeUse,
     digest: Option<Digest>,
 }
@@ -313,7 +313,7 @@ impl Making<'_> {
         let pinned = pinned::note(&self.config.root, name, &stat, digest);
         let time_use = time_use(&stat, self.directory, pinned, self.config.etag);
         if let Content::File(file) = &content
-            && time_use != TimeUse::TagAndDate
+            && !time_use.makes_tag()
             && self.has_validators()
         {
             digest = self.digest(file, &stat).await;

@@ -3,7 +3,8 @@
 //! Whoever sets times can give two contents the same one, as `rsync -t` does over a tree that was
 //! built again. No rule about times finds all of these, but this process sees some of the changes:
 //! it notes the last version of each name that any core looked up. Once the content is another one
-//! under the same time, that time is pinned: it makes no validator of that name any more.
+//! under the same time, that time is pinned: it makes no validator of that name any more. Dates have steps
+//! of a second: under another time in the same second its tag holds, but its date is pinned.
 //!
 //! A name is one of a root's path, not of a directory: a release that takes the place of another is
 //! compared with it.
@@ -28,21 +29,31 @@ const NAMES_MAX: usize = 65_536;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     modified: (i64, u32),
-    /// A hash of the content, or where that is not at hand of all that the file system tells.
     mark: u128,
-    pinned: bool,
+    pinned: Pinned,
+}
+
+/// Which part of a time other contents had, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pinned {
+    /// None, as far as was seen.
+    Nothing,
+    /// Its second: it makes no date.
+    Second,
+    /// All of it: it makes no validator.
+    Time,
 }
 
 static NAMES: LazyLock<Mutex<unsync::Cache<u128, Version>>> =
     LazyLock::new(|| Mutex::new(unsync::Cache::new(NAMES_MAX)));
 
-/// Notes what `name` below `root` is now, and tells whether its time is pinned.
-pub(crate) fn note(root: &Path, name: &CStr, stat: &Statx, digest: Option<Digest>) -> bool {
+/// Notes what `name` below `root` is now, and tells how far its time is pinned.
+pub(crate) fn note(root: &Path, name: &CStr, stat: &Statx, digest: Option<Digest>) -> Pinned {
     let mark = digest.map_or_else(|| hash(&Identity::of(stat)), u128::from_be_bytes);
     let version = Version {
         modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
         mark,
-        pinned: false,
+        pinned: Pinned::Nothing,
     };
     let key = hash(&(root.as_os_str().as_bytes(), name));
     // Nothing is half done when a thread panics with the lock.
@@ -58,10 +69,29 @@ pub(crate) fn note(root: &Path, name: &CStr, stat: &Statx, digest: Option<Digest
 impl Version {
     /// `next`, which came after this one.
     fn then(self, next: Self) -> Self {
-        let same_time = self.modified == next.modified;
-        Self {
-            pinned: same_time && (self.pinned || self.mark != next.mark),
-            ..next
+        let pinned = if self.modified == next.modified {
+            self.pinned_at_same_time(&next)
+        } else if self.modified.0 == next.modified.0 {
+            self.pinned_at_same_second(&next)
+        } else {
+            Pinned::Nothing
+        };
+        Self { pinned, ..next }
+    }
+
+    fn pinned_at_same_time(&self, next: &Self) -> Pinned {
+        if self.mark == next.mark {
+            self.pinned
+        } else {
+            Pinned::Time
+        }
+    }
+
+    fn pinned_at_same_second(&self, next: &Self) -> Pinned {
+        if self.mark == next.mark && self.pinned == Pinned::Nothing {
+            Pinned::Nothing
+        } else {
+            Pinned::Second
         }
     }
 }
@@ -90,21 +120,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_pinned_once_two_contents_had_it() {
-        let version = |time, mark, pinned| Version {
-            modified: (time, 0),
+    fn a_time_or_its_second_is_pinned_once_two_contents_had_it() {
+        use Pinned::{Nothing, Second, Time};
+        let version = |modified, mark, pinned| Version {
+            modified,
             mark,
             pinned,
         };
-        // Before, next, and whether the time is pinned then.
+        // Before, next, and how far the time is pinned then.
         let cases = [
-            (version(5, 1, false), version(5, 1, false), false),
-            (version(5, 1, false), version(5, 2, false), true),
-            (version(5, 1, true), version(5, 1, false), true),
-            (version(5, 1, false), version(6, 2, false), false),
-            (version(5, 1, true), version(6, 1, false), false),
+            (version((5, 1), 1, Nothing), ((5, 1), 1), Nothing),
+            (version((5, 1), 1, Nothing), ((5, 1), 2), Time),
+            (version((5, 1), 1, Time), ((5, 1), 1), Time),
+            (version((5, 1), 1, Nothing), ((6, 1), 2), Nothing),
+            (version((5, 1), 1, Time), ((6, 1), 1), Nothing),
+            (version((5, 1), 1, Nothing), ((5, 2), 1), Nothing),
+            (version((5, 1), 1, Nothing), ((5, 2), 2), Second),
+            (version((5, 1), 1, Time), ((5, 2), 1), Second),
+            (version((5, 1), 1, Second), ((5, 1), 1), Second),
+            (version((5, 1), 1, Second), ((5, 1), 2), Time),
+            (version((5, 1), 1, Second), ((5, 2), 1), Second),
+            (version((5, 1), 1, Second), ((6, 1), 2), Nothing),
         ];
-        for (before, next, pinned) in cases {
+        for (before, (modified, mark), pinned) in cases {
+            let next = version(modified, mark, Nothing);
             let expected = Version { pinned, ..next };
             assert_eq!(before.then(next), expected, "{before:?} {next:?}");
         }
@@ -116,7 +155,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let flags = rustix::fs::AtFlags::EMPTY_PATH;
         let stat = rustix::fs::statx(&file, c"", flags, crate::root::FIELDS).unwrap();
-        let note = |root: &Path, name, digest| note(root, name, &stat, digest);
+        let note = |root: &Path, name, digest| note(root, name, &stat, digest) != Pinned::Nothing;
         assert!(!note(root.path(), c"a", Some([1; 16])));
         assert!(!note(root.path(), c"b", Some([2; 16])));
         assert!(!note(&root.path().join("a"), c"a", Some([2; 16])));
