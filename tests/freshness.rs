@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -180,6 +180,56 @@ fn a_change_within_one_second_shows_where_times_are_in_seconds() {
                 && now.header("etag") != known.header("etag")
                 && now.body == noise(size, 2)
         });
+    }
+}
+
+/// The same with times of modification that a tool sets: a client that asks by date alone gets what it
+/// has not.
+#[test]
+fn a_change_within_one_second_that_keeps_its_time_has_no_date() {
+    let tree = Tree::new();
+    let image = tree.base().join("image");
+    let script = format!(
+        "truncate -s 16m {image}; mkfs.ext4 -q -F -I 128 {image} >&2; mount -o loop {image} {root}",
+        image = image.display(),
+        root = tree.root().display()
+    );
+    if !installed("mkfs.ext4") || !mounts(&script) {
+        return;
+    }
+    let server = Launch::run(&tree, SHORT, "").mounted(&script).start();
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for (number, size) in [10, 100_000, 3_000_000].into_iter().enumerate() {
+        // When its state was changed, in seconds.
+        let write = |name: &str, seed| {
+            let path = server.sees(&tree.path(name));
+            fs::write(&path, noise(size, seed)).unwrap();
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(time).unwrap();
+            file.metadata().unwrap().ctime()
+        };
+        // On a busy machine a second may pass between the two.
+        let mut names = (0..100).map(|attempt| format!("{number}-{attempt}"));
+        let (name, known) = names
+            .find_map(|name| {
+                let first = write(&name, 1);
+                let known = server.get(&format!("/{name}"));
+                assert!(known.body == noise(size, 1), "{size}");
+                (first == write(&name, 2)).then_some((name, known))
+            })
+            .expect("two changes within a second");
+        let target = format!("/{name}");
+        eventually(&format!("the second of {size} bytes, with its tag"), || {
+            let now = server.get(&target);
+            now.has("etag")
+                && now.header("etag") != known.header("etag")
+                && now.body == noise(size, 2)
+        });
+        if let Some(date) = known.header("last-modified") {
+            let since = format!("If-Modified-Since: {date}");
+            let response = server.get_with(&target, &[&since]);
+            assert_eq!(response.status, 200, "{size}");
+        }
     }
 }
 

@@ -310,8 +310,7 @@ impl Making<'_> {
             Content::Memory(bytes) => Some(content_tag::of_bytes(bytes)),
             Content::File(_) => None,
         };
-        let pinned = pinned::note(&self.config.root, name, &stat, digest);
-        let time_use = time_use(&stat, self.directory, pinned, self.config.etag);
+        let (mut pinned, mut time_use) = self.time_use(name, &stat, digest);
         if let Content::File(file) = &content
             && !time_use.makes_tag()
             && self.has_validators()
@@ -319,6 +318,11 @@ impl Making<'_> {
             digest = self.digest(file, &stat).await;
             if digest.is_none() {
                 self.untagged.push(Identity::of(&stat));
+            }
+            (pinned, time_use) = self.time_use(name, &stat, digest);
+            // Another content may come that looks the same, and nobody would know that it is another.
+            if digest.is_none() && !is_settled(&stat, self.now) {
+                time_use = TimeUse::Nothing;
             }
         }
         Ok(Loaded {
@@ -328,6 +332,13 @@ impl Making<'_> {
             time_use,
             digest,
         })
+    }
+
+    /// How far the time of `name` is pinned, and what it is good for then.
+    fn time_use(&self, name: &CString, stat: &Statx, digest: Option<Digest>) -> (Pinned, TimeUse) {
+        let pinned = pinned::note(&self.config.root, name, stat, digest);
+        let time_use = time_use(stat, self.directory, pinned, self.config.etag);
+        (pinned, time_use)
     }
 
     fn file(&self, loaded: Loaded, coding: Option<Coding>, common: &Common<'_>) -> Rc<File> {

@@ -29,7 +29,10 @@ const NAMES_MAX: usize = 65_536;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     modified: (i64, u32),
-    mark: u128,
+    /// A hash of all that the file system tells.
+    identity: u128,
+    /// That of its content; `None` where it is not at hand.
+    digest: Option<Digest>,
     pinned: Pinned,
 }
 
@@ -49,10 +52,10 @@ static NAMES: LazyLock<Mutex<unsync::Cache<u128, Version>>> =
 
 /// Notes what `name` below `root` is now, and tells how far its time is pinned.
 pub(crate) fn note(root: &Path, name: &CStr, stat: &Statx, digest: Option<Digest>) -> Pinned {
-    let mark = digest.map_or_else(|| hash(&Identity::of(stat)), u128::from_be_bytes);
     let version = Version {
         modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
-        mark,
+        identity: hash(&Identity::of(stat)),
+        digest,
         pinned: Pinned::Nothing,
     };
     let key = hash(&(root.as_os_str().as_bytes(), name));
@@ -76,11 +79,25 @@ impl Version {
         } else {
             Pinned::Nothing
         };
-        Self { pinned, ..next }
+        // It may be read later, and be compared with what is known of it.
+        let known = self.digest.filter(|_| self.identity == next.identity);
+        Self {
+            pinned,
+            digest: next.digest.or(known),
+            ..next
+        }
+    }
+
+    /// Whether it has the content of `next`, as far as is known.
+    fn has_content_of(&self, next: &Self) -> bool {
+        match (self.digest, next.digest) {
+            (Some(before), Some(now)) => before == now,
+            (None, _) | (_, None) => self.identity == next.identity,
+        }
     }
 
     fn pinned_at_same_time(&self, next: &Self) -> Pinned {
-        if self.mark == next.mark {
+        if self.has_content_of(next) {
             self.pinned
         } else {
             Pinned::Time
@@ -88,7 +105,7 @@ impl Version {
     }
 
     fn pinned_at_same_second(&self, next: &Self) -> Pinned {
-        if self.mark == next.mark && self.pinned == Pinned::Nothing {
+        if self.has_content_of(next) && self.pinned == Pinned::Nothing {
             Pinned::Nothing
         } else {
             Pinned::Second
@@ -122,9 +139,10 @@ mod tests {
     #[test]
     fn a_time_or_its_second_is_pinned_once_two_contents_had_it() {
         use Pinned::{Nothing, Second, Time};
-        let version = |modified, mark, pinned| Version {
+        let version = |modified, content, pinned| Version {
             modified,
-            mark,
+            identity: 1,
+            digest: Some([content; 16]),
             pinned,
         };
         // Before, next, and how far the time is pinned then.
@@ -142,10 +160,38 @@ mod tests {
             (version((5, 1), 1, Second), ((5, 2), 1), Second),
             (version((5, 1), 1, Second), ((6, 1), 2), Nothing),
         ];
-        for (before, (modified, mark), pinned) in cases {
-            let next = version(modified, mark, Nothing);
+        for (before, (modified, content), pinned) in cases {
+            let next = version(modified, content, Nothing);
             let expected = Version { pinned, ..next };
             assert_eq!(before.then(next), expected, "{before:?} {next:?}");
+        }
+    }
+
+    #[test]
+    fn contents_are_compared_where_both_are_known() {
+        let version = |identity, content: Option<u8>| Version {
+            modified: (5, 1),
+            identity,
+            digest: content.map(|content| [content; 16]),
+            pinned: Pinned::Nothing,
+        };
+        // Before, next, whether they have one content, and what is known of the content then.
+        let cases = [
+            ((1, None), (1, None), true, None),
+            ((1, None), (2, None), false, None),
+            ((1, None), (1, Some(1)), true, Some(1)),
+            ((1, None), (2, Some(1)), false, Some(1)),
+            ((1, Some(1)), (1, None), true, Some(1)),
+            ((1, Some(1)), (2, None), false, None),
+            ((1, Some(1)), (2, Some(1)), true, Some(1)),
+            ((1, Some(1)), (1, Some(2)), false, Some(2)),
+        ];
+        for (before, next, one, known) in cases {
+            let after = version(before.0, before.1).then(version(next.0, next.1));
+            let pinned = if one { Pinned::Nothing } else { Pinned::Time };
+            let place = format!("{before:?} {next:?}");
+            assert_eq!(after.pinned, pinned, "{place}");
+            assert_eq!(after.digest, known.map(|content| [content; 16]), "{place}");
         }
     }
 
