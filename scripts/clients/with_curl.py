@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 from outcome import Skipped, expect, require
-from site_tree import BIG_BYTES, LONG_AGO, in_listing
+from site_tree import BIG_BYTES, LONG_AGO_NS, in_listing
 from stage import compare_trees, files_beneath, run
 
 TOOLS = ("curl",)
@@ -31,7 +31,7 @@ def session(stage):
     for _, extension, command, _ in CODINGS:
         if shutil.which(command[0]):
             run(*command, text)
-            os.utime(f"{text}.{extension}", (LONG_AGO, LONG_AGO))
+            os.utime(f"{text}.{extension}", ns=(LONG_AGO_NS, LONG_AGO_NS))
     yield stage
 
 
