@@ -18,7 +18,7 @@ const LENGTH: usize = 300_000;
 /// More than the buffers of a connection take.
 const LARGER: usize = 16 << 20;
 
-/// Calls of `io_uring_enter(2)`, each of which is disturbed: a few rounds of sleep and work.
+/// How many calls of `io_uring_enter(2)` are disturbed, one in each run: some rounds of sleep and work.
 const CALLS: usize = 40;
 
 const GET: &[u8] = b"GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";

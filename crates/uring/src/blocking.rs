@@ -43,7 +43,7 @@ where
 ///
 /// Where `work` panicked. The panic itself was told by the panic hook.
 pub fn catch_panic<T>(work: impl FnOnce() -> T) -> io::Result<T> {
-    // What it was in the midst of is its own, and is dropped.
+    // Whatever the work had half done belongs to it, and is dropped with it.
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| panicked())
 }
 

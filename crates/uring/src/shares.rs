@@ -15,12 +15,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// Who asks for a worker.
+/// An owner of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// What it may have to wait for: the device of a file system.
     pub device: u32,
-    /// On whose behalf.
+    /// One user of that device: a root, or the content of files.
     pub user: u32,
 }
 
@@ -31,7 +31,7 @@ pub struct Permit {
     owner: Owner,
 }
 
-/// The workers, and who has them.
+/// The workers, and the owners that hold them.
 pub struct Shares {
     max: usize,
     given: Cell<usize>,
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn nobody_gets_so_many_that_others_are_left_without() {
-        // Workers; who takes all that can be had, one after the other, and how many that are.
+        // How many workers there are, the owners that each take all they can get, and how many that is.
         let cases: [(usize, &[Taker]); 7] = [
             (0, &[(1, 1, 0)]),
             (1, &[(1, 1, 1), (2, 1, 0)]),
