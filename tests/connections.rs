@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Client, Launch, Server, Tree, get, noise, request};
+use crate::support::{Client, Launch, Server, Tree, get, noise, request, request_with};
 
 /// A tree with something of every size class.
 fn mixed() -> Tree {
@@ -323,6 +323,21 @@ fn the_last_response_survives_requests_that_come_behind_it() {
     let response = client.response();
     assert!(response.closes() && response.body == content);
     client.ends();
+}
+
+/// Bytes that nobody reads when a socket is closed make it a reset, which may overtake the response.
+#[test]
+fn what_comes_behind_the_last_request_makes_no_reset() {
+    let server = Server::serve(&mixed());
+    for behind in [1, 64 * 1024, 4 * 1024 * 1024] {
+        let mut client = server.connect();
+        let mut bytes = request_with("GET", "/", &["Connection: close"]).into_bytes();
+        bytes.resize(bytes.len() + behind, b'x');
+        client.send(bytes);
+        client.finish_sending();
+        assert!(client.response().closes());
+        assert!(!client.ends_with_reset(), "{behind}");
+    }
 }
 
 /// Checks the response to `target` of the tree [`mixed`].

@@ -86,6 +86,17 @@ fn a_reader_that_stalls_is_cut() {
     assert_eq!(server.get("/big").body.len(), LENGTH);
 }
 
+/// Else the kernel would keep what the client does not take, for minutes.
+#[test]
+fn a_reader_that_stalls_is_cut_by_a_reset() {
+    let tree = Tree::with("big", &noise(LENGTH, 1));
+    let server = Launch::run(&tree, "[timeouts]\nsend-stall = \"1s\"", "").start();
+    let idle = server.sockets();
+    let mut client = stalled(&server);
+    server.wait_for_sockets(idle);
+    assert!(client.ends_with_reset());
+}
+
 #[test]
 fn a_reader_that_is_slow_is_not_cut() {
     let tree = Tree::with("big", &noise(LENGTH, 1));

@@ -19,6 +19,7 @@ mod fallbacks;
 mod files;
 mod freshness;
 mod header_rules;
+mod kernel_calls;
 mod lifecycle;
 mod limits;
 mod listings;

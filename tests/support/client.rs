@@ -387,6 +387,26 @@ impl Client {
         std::mem::take(&mut self.received)
     }
 
+    /// Reads until the server ends the connection; whether it did so with a reset.
+    #[track_caller]
+    pub(crate) fn ends_with_reset(&mut self) -> bool {
+        let mut buffer = [0; 1 << 14];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return true,
+                Err(error) => panic!("neither a byte nor the connection's end: {error}"),
+            }
+        }
+    }
+
+    /// Its own address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.stream.tcp().local_addr().expect("an address")
+    }
+
     /// Checks that the server ends the connection without another byte.
     #[track_caller]
     pub(crate) fn ends(&mut self) {

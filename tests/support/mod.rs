@@ -19,7 +19,7 @@ pub(crate) use kernel::{kernel_sessions, release};
 pub(crate) use multipart::content_range;
 pub(crate) use remote::{AnswerAtLast, Question, Remote, SIZES};
 pub(crate) use server::{Launch, Server, is_root, mounts};
-pub(crate) use strace::Strace;
+pub(crate) use strace::{Call, Strace};
 pub(crate) use tree::{SECRET, Tree, noise};
 
 /// How long anything may take before the test calls it stuck.

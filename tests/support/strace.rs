@@ -1,5 +1,6 @@
 //! Watches the system calls of a server, or disturbs them.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -7,12 +8,25 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use super::{Server, Tree, eventually};
 
-/// A strace that writes down the calls of a server that move bytes.
+/// A strace that writes down the calls of a server that move bytes, and those of [`OTHERS`].
 pub(crate) struct Strace {
     child: Child,
     log: PathBuf,
     /// Kept open: strace ends when it cannot say something.
     stderr: BufReader<ChildStderr>,
+}
+
+/// Calls that move no bytes of a response.
+const OTHERS: [&str; 2] = ["setsockopt", "io_uring_enter"];
+
+/// A system call that has returned.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) name: String,
+    /// What stands between its parentheses.
+    pub(crate) arguments: String,
+    /// Not negative.
+    pub(crate) result: usize,
 }
 
 /// How many bytes went which way.
@@ -29,8 +43,20 @@ impl Strace {
     pub(crate) fn attach(server: &Server, tree: &Tree) -> Option<Self> {
         let log = tree.base().join("strace");
         let calls = "trace=read,pread64,readv,preadv,preadv2,write,pwrite64,writev,pwritev,pwritev2,\
-                     sendto,sendmsg,sendmmsg,splice";
+                     sendto,sendmsg,sendmmsg,splice,setsockopt,io_uring_enter";
         Self::run(server, &["-s", "0", "-e", calls], log)
+    }
+
+    /// The same, with every splice returning `delay` late, as strace writes it.
+    pub(crate) fn attach_with_late_splices(
+        server: &Server,
+        tree: &Tree,
+        delay: &str,
+    ) -> Option<Self> {
+        let log = tree.base().join("strace");
+        let inject = format!("inject=splice:delay_exit={delay}");
+        let options = ["-s", "0", "-e", "trace=sendto,splice", "-e", &inject];
+        Self::run(server, &options, log)
     }
 
     /// Attaches to `server`, to do as `inject` says to `call`; `None`, and says so, where that is not
@@ -69,21 +95,33 @@ impl Strace {
     }
 
     /// Stops the server, and tells what it moved.
-    pub(crate) fn stop(mut self, server: Server) -> Moved {
+    pub(crate) fn stop(self, server: Server) -> Moved {
+        let calls = self.calls(server);
+        let (spliced, copied): (Vec<_>, Vec<_>) = calls
+            .iter()
+            .filter(|call| !OTHERS.contains(&call.name.as_str()))
+            .partition(|call| call.name == "splice");
+        let sum = |calls: &[&Call]| calls.iter().map(|call| call.result).sum();
+        Moved {
+            spliced: sum(&spliced),
+            copied: sum(&copied),
+        }
+    }
+
+    /// Stops the server, and tells what it called, in the order in which the calls returned. Those that
+    /// failed are left out.
+    pub(crate) fn calls(mut self, server: Server) -> Vec<Call> {
         server.stop();
         eventually("the end of strace", || {
             self.child.try_wait().expect("a status").is_some()
         });
         let log = fs::read_to_string(&self.log).expect("the calls");
-        let (spliced, copied): (Vec<_>, Vec<_>) = log
-            .lines()
-            .filter_map(moved)
-            .partition(|(call, _)| *call == "splice");
-        let sum = |calls: &[(&str, usize)]| calls.iter().map(|(_, bytes)| bytes).sum();
-        Moved {
-            spliced: sum(&spliced),
-            copied: sum(&copied),
-        }
+        let mut begun = HashMap::new();
+        let lines = log.lines().filter_map(|line| line.split_once(' '));
+        lines
+            .filter_map(|(thread, text)| whole(thread, text.trim_start(), &mut begun))
+            .filter_map(|text| call(&text))
+            .collect()
     }
 }
 
@@ -95,12 +133,30 @@ impl Drop for Strace {
     }
 }
 
-/// The call in a line of strace, and the bytes that it moved; `None` where it did not end or failed.
-fn moved(line: &str) -> Option<(&str, usize)> {
-    let (left, result) = line.rsplit_once(" = ")?;
-    let (_thread, call) = left.split_once(' ')?;
-    let call = call.trim_start();
-    let call = call.strip_prefix("<... ").unwrap_or(call);
-    let name = call.split(['(', ' ']).next()?;
-    Some((name, result.trim().parse().ok()?))
+/// The text of a call once it has returned; until then what there is of it waits in `begun`, by thread.
+fn whole<'a>(thread: &'a str, text: &str, begun: &mut HashMap<&'a str, String>) -> Option<String> {
+    if let Some(text) = text.strip_suffix(" <unfinished ...>") {
+        begun.insert(thread, text.to_owned());
+        return None;
+    }
+    match text.strip_prefix("<... ") {
+        Some(rest) => {
+            let (_name, end) = rest.split_once("resumed>")?;
+            Some(begun.remove(thread)? + end)
+        }
+        None => Some(text.to_owned()),
+    }
+}
+
+/// The call in a line of strace; `None` where it failed.
+fn call(text: &str) -> Option<Call> {
+    let (left, result) = text.rsplit_once(" = ")?;
+    let (name, arguments) = left.split_once('(')?;
+    // What was injected follows in parentheses.
+    let result = result.split(' ').next()?;
+    Some(Call {
+        name: name.to_owned(),
+        arguments: arguments.trim_end().trim_end_matches(')').to_owned(),
+        result: result.parse().ok()?,
+    })
 }
