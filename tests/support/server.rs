@@ -1,5 +1,6 @@
 //! Starts the real binary, and makes sure that it ends with the test.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -8,20 +9,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::{Client, Response, Tree, WATCHDOG, eventually};
 
-/// How many servers may run at the same time. Each locks some memory, and an unprivileged user has 8 MiB
-/// for all of them.
-const SERVERS_MAX: usize = 4;
+/// How many tests may have servers at the same time. Each server locks some memory, and an unprivileged
+/// user has 8 MiB for all of them.
+const TESTS_MAX: usize = 4;
+/// The same where memory may be locked without a limit: most tests wait for most of their time.
+const TESTS_WITH_IPC_LOCK_MAX: usize = 16;
 
 /// The user that tests run as root use when they need one who is not.
 const NOBODY: &str = "65534";
 
-static SERVERS: Mutex<usize> = Mutex::new(0);
+/// The servers of each test that has any, by the name of its thread.
+static SERVERS: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 static SERVER_ENDED: Condvar = Condvar::new();
 
 /// Whether the tests run as root.
@@ -471,25 +476,44 @@ fn collect(mut stderr: ChildStderr, text: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()>
     })
 }
 
-/// One of the [`SERVERS_MAX`] places.
-struct Room;
+/// A place among the tests that have servers.
+struct Room {
+    test: String,
+}
 
 impl Room {
+    /// Waits for room, unless the test has a server already: tests that hold one and wait for another would
+    /// wait for each other. So does a test's own thread, which has no name.
     fn take() -> Self {
-        let taken = SERVERS.lock().expect("the count of servers");
-        let mut taken = SERVER_ENDED
-            .wait_while(taken, |taken| *taken >= SERVERS_MAX)
+        let test = thread::current().name().unwrap_or_default().to_owned();
+        let sets = capabilities(None).expect("the capabilities of this thread");
+        let most = if sets.effective.contains(CapabilitySet::IPC_LOCK) {
+            TESTS_WITH_IPC_LOCK_MAX
+        } else {
+            TESTS_MAX
+        };
+        let must_wait = |servers: &mut BTreeMap<String, usize>| {
+            !test.is_empty() && !servers.contains_key(&test) && servers.len() >= most
+        };
+        let servers = SERVERS.lock().expect("the count of servers");
+        let mut servers = SERVER_ENDED
+            .wait_while(servers, must_wait)
             .expect("the count of servers");
-        *taken += 1;
-        Self
+        *servers.entry(test.clone()).or_default() += 1;
+        Self { test }
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if let Ok(mut taken) = SERVERS.lock() {
-            *taken -= 1;
+        if let Ok(mut servers) = SERVERS.lock()
+            && let Some(count) = servers.get_mut(&self.test)
+        {
+            *count -= 1;
+            if *count == 0 {
+                servers.remove(&self.test);
+            }
         }
-        SERVER_ENDED.notify_one();
+        SERVER_ENDED.notify_all();
     }
 }
