@@ -158,11 +158,13 @@ fn known() -> Table {
     for site in &mut settings.sites {
         site.headers.push(HeaderRule {
             pattern: any_path(),
+            ignore_case: false,
             cache: None,
             set: Vec::new(),
         });
         site.redirects.push(Redirect {
             from: any_path(),
+            ignore_case: false,
             to: "/".to_owned(),
             status: 301,
         });
