@@ -188,6 +188,121 @@ fn a_rule_may_set_the_type() {
     assert_ne!(missing.header("content-type"), Some("text/x-own"));
 }
 
+const CAPTURES: &str = r#"
+directory-listing = true
+try-files = ["$path", "$path/", "$path.html", "/fixed/index.html"]
+spa-fallback = "/fixed/app.html"
+error-pages = { 405 = "/fixed/error.html" }
+
+[[site.headers]]
+match = "/{en,de}/**"
+ignore-case = true
+set = { Surrogate-Key = "lang-$1 page-$2", X-Price = "$$5", X-First = "$1" }
+
+[[site.headers]]
+match = "/**/*-[a-f0-9]{8}.*"
+set = { X-Hash = "$3", X-First = "$1" }
+
+[[site.headers]]
+match = "/fixed/*"
+set = { Surrogate-Key = "fixed-$1" }
+
+[[site.redirects]]
+from = "/de/old"
+to = "/de/new"
+"#;
+
+/// Method, target, request fields, status and the fields of the answer; "" for none.
+type Row = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    u16,
+    &'static [(&'static str, &'static str)],
+);
+
+/// Every kind of answer says what was captured of the path that it is for.
+#[test]
+#[rustfmt::skip] // one row a line
+fn captures_are_in_values_of_every_answer() {
+    let tree = Tree::new();
+    for path in ["en/a.txt", "de/sub/b.html", "DE/x", "en/app-3f9ac1d2.js", "fixed/index.html", "fixed/app.html", "fixed/error.html"] {
+        tree.write(path, b"content");
+    }
+    tree.write("de/listed/file", b"");
+    let rows: &[Row] = &[
+        ("GET", "/en/a.txt", &[], 200, &[("surrogate-key", "lang-en page-a.txt"), ("x-price", "$5"), ("x-first", "en")]),
+        ("HEAD", "/en/a.txt", &[], 200, &[("surrogate-key", "lang-en page-a.txt")]),
+        ("GET", "/%65n/./%61.txt?q", &[], 200, &[("surrogate-key", "lang-en page-a.txt")]),
+        ("GET", "/en/a.txt", &["Range: bytes=1-2"], 206, &[("surrogate-key", "lang-en page-a.txt")]),
+        ("GET", "/en/a.txt", &["Range: bytes=1-2,4-4"], 206, &[("surrogate-key", "lang-en page-a.txt")]),
+        ("GET", "/en/a.txt", &["If-None-Match: *"], 304, &[("surrogate-key", "lang-en page-a.txt")]),
+        ("GET", "/en/a.txt", &["If-Match: \"x\""], 412, &[("surrogate-key", "lang-en page-a.txt")]),
+        ("GET", "/en/a.txt", &["Range: bytes=100-"], 416, &[("surrogate-key", "lang-en page-a.txt")]),
+        ("POST", "/en/a.txt", &[], 405, &[("surrogate-key", "lang-en page-a.txt")]),
+        ("OPTIONS", "/en/a.txt", &[], 204, &[("surrogate-key", "lang-en page-a.txt")]),
+        ("GET", "/DE/x", &[], 200, &[("surrogate-key", "lang-DE page-x")]),
+        ("GET", "/de/sub/b", &[], 200, &[("surrogate-key", "lang-de page-sub/b")]),
+        ("GET", "/de/old", &[], 301, &[("surrogate-key", "lang-de page-old"), ("location", "/de/new")]),
+        ("GET", "/de/listed", &[], 301, &[("surrogate-key", "lang-de page-listed")]),
+        ("GET", "/de/listed/", &[], 200, &[("surrogate-key", "lang-de page-listed/")]),
+        // A later rule wins, with its own captures.
+        ("GET", "/en/app-3f9ac1d2.js", &[], 200, &[("x-hash", "3f9ac1d2"), ("x-first", "en")]),
+        // What is sent in place of something else has the captures of its own path.
+        ("GET", "/en/none.js", &[], 200, &[("surrogate-key", "fixed-index.html"), ("x-first", "")]),
+        ("GET", "/fr/none", &[], 200, &[("surrogate-key", "fixed-index.html")]),
+    ];
+    let server = Launch::run(&tree, "", CAPTURES).start();
+    let mut client = server.connect();
+    for (method, target, fields, status, expected) in rows {
+        // Looked up, then from memory.
+        for _ in 0..2 {
+            let response = client.ask(method, target, fields);
+            assert_eq!(response.status, *status, "{method} {target} {fields:?}");
+            check(&response, expected, &format!("{method} {target} {fields:?}"));
+            if response.closes() {
+                client = server.connect();
+            }
+        }
+    }
+    server.stop();
+}
+
+/// What a client sends is in a value as its escapes: it ends no line, no quoted string and no list.
+#[test]
+#[rustfmt::skip] // one row a line
+fn nothing_of_a_path_gets_raw_into_a_value() {
+    let tree = Tree::new();
+    tree.write("a\r\nb: c", b"content");
+    let rule = "[[site.headers]]\nmatch = \"/**\"\nset = { X-Path = 'key=\"$1\"' }\n\
+        [[site.headers]]\nmatch = \"/nothing/**\"\nset = { X-Path = \"$1\" }";
+    let rows = [
+        ("/a%0d%0ab:%20c", 200, "a%0D%0Ab%3A%20c"),
+        ("/%0d%0aSet-Cookie:%20a=b%0d%0a%0d%0abody", 404, "%0D%0ASet-Cookie%3A%20a%3Db%0D%0A%0D%0Abody"),
+        ("/%22,%20%3Bb='%5C", 404, "%22%2C%20%3Bb%3D%27%5C"),
+        ("/caf%c3%a9%ff%7f%01%09", 404, "caf%C3%A9%FF%7F%01%09"),
+        ("/@s%2fpkg/$1$$", 404, "%40s%2Fpkg/%241%24%24"),
+        ("/100%25%2530", 404, "100%25%2530"),
+    ];
+    let server = Launch::run(&tree, "", rule).start();
+    let mut client = server.connect();
+    for (target, status, captured) in rows {
+        let response = client.get(target);
+        assert_eq!(response.status, status, "{target}");
+        let expected = format!("key=\"{captured}\"");
+        check(&response, &[("x-path", &expected), ("set-cookie", ""), ("b", "")], target);
+    }
+    // A value that comes to nothing is none, and one that is too long neither.
+    check(&client.get("/nothing/"), &[("x-path", "")], "nothing");
+    let long = client.get(&format!("/{}", "%22".repeat(1300)));
+    assert_eq!(long.status, 404);
+    assert_eq!(long.header("x-path").map(str::len), Some(1300 * 3 + "key=\"\"".len()));
+    let longer = client.get(&format!("/{}", "%22".repeat(1400)));
+    assert_eq!(longer.status, 404);
+    check(&longer, &[("x-path", "")], "a long path");
+    server.stop();
+}
+
 /// A file for every target of [`TABLE`].
 fn files() -> Tree {
     let tree = Tree::new();

@@ -98,6 +98,25 @@ impl Glob {
         // The first is the whole match.
         self.regex.captures_len() - 1
     }
+
+    /// Refuses the first of these numbers, from 1, that is not one of a capture.
+    pub(crate) fn check_captures(
+        &self,
+        numbers: impl IntoIterator<Item = usize>,
+    ) -> Result<(), ValueError> {
+        let mut numbers = numbers.into_iter();
+        let Some(number) = numbers.find(|number| *number > self.captures()) else {
+            return Ok(());
+        };
+        let there = match self.captures() {
+            0 => "no captures".to_owned(),
+            1 => "one capture".to_owned(),
+            count => format!("{count} captures"),
+        };
+        Err(ValueError::new(format!(
+            "`${number}` captures nothing: `{self}` has {there}"
+        )))
+    }
 }
 
 impl FromStr for Glob {
@@ -266,7 +285,9 @@ impl<'t> Translation<'t> {
     /// Captures what matches `class`, as often as the braces say that may follow it.
     fn repeatable(&mut self, class: &str) -> Step {
         let times = self.repetition()?;
-        self.regex.push_str(&format!("({class}{times})"));
+        for part in ["(", class, &times, ")"] {
+            self.regex.push_str(part);
+        }
         Ok(())
     }
 

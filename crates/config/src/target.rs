@@ -54,7 +54,10 @@ pub(crate) fn target(to: String, from: &Glob) -> Checked<String> {
     let path = path_of(&to)?;
     refuse_brackets(path)?;
     let parts = parts(path)?;
-    refuse_missing_captures(&parts, from)?;
+    from.check_captures(parts.iter().filter_map(|part| match part {
+        Part::Capture(number) => Some(*number),
+        Part::Text(_) => None,
+    }))?;
     Ok(to)
 }
 
@@ -180,22 +183,6 @@ fn parts(path: &str) -> Checked<Vec<Part<'_>>> {
         parts.push(Part::Text(&piece[1..]));
     }
     Ok(parts)
-}
-
-fn refuse_missing_captures(parts: &[Part<'_>], from: &Glob) -> Checked<()> {
-    let missing = parts.iter().find_map(|part| match part {
-        Part::Capture(number) if *number > from.captures() => Some(number),
-        _ => None,
-    });
-    let Some(number) = missing else { return Ok(()) };
-    let there = match from.captures() {
-        0 => "no captures".to_owned(),
-        1 => "one capture".to_owned(),
-        count => format!("{count} captures"),
-    };
-    refuse(format!(
-        "`${number}` captures nothing: `{from}` has {there}"
-    ))
 }
 
 /// Follows the rules from where `start` leads for that example, as a client would; the first that

@@ -125,7 +125,8 @@ pub enum EtagSource {
 pub struct HeaderRule {
     /// Of the decoded path; anchored at both ends.
     pub pattern: Regex,
-    /// Name and value; an empty value takes back what a rule before it has set.
+    /// Name and value, in which `$1` to `$9` stand for what the groups of `pattern` captured,
+    /// percent-encoded, and `$$` for a dollar. An empty value takes back what a rule before it has set.
     pub set: Vec<(String, String)>,
 }
 

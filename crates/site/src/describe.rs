@@ -1,5 +1,6 @@
 //! From what the file system says of an open file to what its responses say.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use rustix::fs::Statx;
@@ -110,7 +111,7 @@ fn seconds(time: SystemTime) -> u64 {
 /// What all representations of one resource have in common.
 pub(crate) struct Common<'a> {
     pub(crate) purpose: Purpose,
-    pub(crate) content_type: &'a str,
+    pub(crate) content_type: Cow<'a, str>,
     pub(crate) vary: String,
     pub(crate) rules: Set<'a>,
 }
@@ -130,8 +131,8 @@ impl<'a> Common<'a> {
         let coding = if has_variants { "Accept-Encoding" } else { "" };
         Self {
             purpose,
-            content_type: rules.take("content-type").unwrap_or(content_type),
-            vary: join(&[rules.take("vary").unwrap_or_default(), needed, coding]),
+            content_type: rules.take("content-type").unwrap_or(content_type.into()),
+            vary: join(&[&rules.take("vary").unwrap_or_default(), needed, coding]),
             rules,
         }
     }
@@ -143,12 +144,12 @@ impl<'a> Common<'a> {
         validators: Validators,
     ) -> RepresentationFields {
         let representation = Representation {
-            content_type: self.content_type,
+            content_type: &self.content_type,
             coding,
             validators,
             vary: &self.vary,
             accept_ranges: self.purpose != Purpose::ErrorPage,
-            others: self.rules.fields(),
+            others: &self.rules.fields(),
         };
         representation.fields()
     }

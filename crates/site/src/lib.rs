@@ -59,6 +59,7 @@ mod site;
 mod sites;
 mod stalls;
 mod sweep;
+mod template;
 mod variants;
 mod watch;
 

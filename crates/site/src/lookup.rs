@@ -352,7 +352,7 @@ impl Making<'_> {
             len: stat.stx_size,
             fields: common.fields(coding, validators),
             validators,
-            content_type: common.content_type.to_owned(),
+            content_type: common.content_type.clone().into_owned(),
             coding,
             recent: Recent::default(),
             content: loaded.content,

@@ -1,10 +1,11 @@
 //! Where a site's rules send clients, and the redirect of a directory to its slash.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use regex::bytes::Captures;
-use tidegate_http::{ENCODED_SLASH, Status, encode_path};
+use tidegate_http::{Status, encode_path};
 
 use crate::config::Redirect;
+use crate::template::{self, Part, parts};
 
 /// All but what RFC 3986, section 3.3, lets a path have.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
@@ -26,15 +27,6 @@ const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'=')
     .remove(b':')
     .remove(b'@');
-
-/// All but what means nothing in a query, whoever takes it apart: neither ends a parameter, nor is
-/// it a space.
-const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'/')
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// What the first rule that matches says.
 pub(crate) fn apply(
@@ -60,16 +52,10 @@ pub(crate) fn with_slash(path: &[u8]) -> String {
 /// Puts what was captured, encoded, in the place of `$1` to `$9`.
 fn expand(to: &str, captures: &Captures<'_>) -> String {
     let mut location = String::with_capacity(to.len() + captures[0].len());
-    let mut parts = to.split('$');
-    location.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        if let Some(digit @ b'1'..=b'9') = part.bytes().next() {
-            let group = captures.get(usize::from(digit - b'0'));
-            put(&mut location, group.map_or(b"", |group| group.as_bytes()));
-            location.push_str(&part[1..]);
-        } else {
-            location.push('$');
-            location.push_str(part);
+    for part in parts(to) {
+        match part {
+            Part::Text(text) => location.push_str(text),
+            Part::Capture(number) => put(&mut location, template::captured(captures, number)),
         }
     }
     on_this_host(location)
@@ -86,16 +72,11 @@ fn put(location: &mut String, captured: &[u8]) {
         captured
     };
     let encoded = if ends_in_query(location) {
-        IN_QUERY
+        template::PLAIN
     } else {
         IN_PATH
     };
-    for (index, part) in captured.split(|byte| *byte == ENCODED_SLASH).enumerate() {
-        if index > 0 {
-            location.push_str("%2F");
-        }
-        location.extend(percent_encode(part, encoded));
-    }
+    template::put(location, captured, encoded);
 }
 
 /// Whether what is appended to `location` becomes a part of its query.

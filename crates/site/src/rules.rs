@@ -1,13 +1,22 @@
 //! Header fields that a site's rules set for a path.
 
+use std::borrow::Cow;
+use std::cell::LazyCell;
+
+use regex::bytes::Captures;
 use tidegate_http::{Status, write_field};
 
 use crate::config::HeaderRule;
+use crate::template::{self, Part, parts};
+
+/// A field whose value comes to more with what was captured is left out: part of a name is another
+/// name, and proxies take heads of 8 KiB, often no longer ones.
+const VALUE_BYTES_MAX: usize = 4 << 10;
 
 /// What the rules set for one path: name and value of each field once.
 #[derive(Default)]
 pub(crate) struct Set<'a> {
-    fields: Vec<(&'a str, &'a str)>,
+    fields: Vec<(&'a str, Cow<'a, str>)>,
 }
 
 /// All rules whose pattern matches `path` apply in their order; of a field that several set the
@@ -15,15 +24,43 @@ pub(crate) struct Set<'a> {
 pub(crate) fn apply<'a>(rules: &'a [HeaderRule], path: &[u8]) -> Set<'a> {
     let mut set = Set::default();
     for rule in rules.iter().filter(|rule| rule.pattern.is_match(path)) {
+        let captures = LazyCell::new(|| rule.pattern.captures(path));
         for (name, value) in &rule.set {
-            set.put(name, value);
+            set.put(name, expand(value, || captures.as_ref()));
         }
     }
     set
 }
 
+/// Puts what was captured, encoded, in the place of `$1` to `$9`. Empty if that is too long.
+fn expand<'a, 'c>(
+    value: &'a str,
+    captures: impl FnOnce() -> Option<&'c Captures<'c>>,
+) -> Cow<'a, str> {
+    if !value.contains('$') {
+        return Cow::Borrowed(value);
+    }
+    let Some(captures) = captures() else {
+        return Cow::Borrowed("");
+    };
+    let mut expanded = String::new();
+    for part in parts(value) {
+        match part {
+            Part::Text(text) => expanded.push_str(text),
+            Part::Capture(number) => {
+                let text = template::captured(captures, number);
+                template::put(&mut expanded, text, template::PLAIN);
+            }
+        }
+        if expanded.len() > VALUE_BYTES_MAX {
+            return Cow::Borrowed("");
+        }
+    }
+    Cow::Owned(expanded)
+}
+
 impl<'a> Set<'a> {
-    fn put(&mut self, name: &'a str, value: &'a str) {
+    fn put(&mut self, name: &'a str, value: Cow<'a, str>) {
         self.take(name);
         if !value.is_empty() {
             self.fields.push((name, value));
@@ -31,14 +68,15 @@ impl<'a> Set<'a> {
     }
 
     /// Takes a field out.
-    pub(crate) fn take(&mut self, name: &str) -> Option<&'a str> {
-        let is_it = |field: &(&str, &str)| field.0.eq_ignore_ascii_case(name);
+    pub(crate) fn take(&mut self, name: &str) -> Option<Cow<'a, str>> {
+        let is_it = |field: &(&str, Cow<'_, str>)| field.0.eq_ignore_ascii_case(name);
         let index = self.fields.iter().position(is_it)?;
         Some(self.fields.remove(index).1)
     }
 
-    pub(crate) fn fields(&self) -> &[(&'a str, &'a str)] {
-        &self.fields
+    pub(crate) fn fields(&self) -> Vec<(&str, &str)> {
+        let fields = self.fields.iter();
+        fields.map(|(name, value)| (*name, &**value)).collect()
     }
 
     /// The lines for an answer that comes with no file of the path: a listing (200), a redirect, an
@@ -49,11 +87,11 @@ impl<'a> Set<'a> {
         self.fields
             .retain(|(name, value)| !is_of_caching(name) || outlives(value, status));
         if status == Status::OK && !self.fields.iter().any(|(name, _)| is_of_caching(name)) {
-            self.fields.push(("Cache-Control", "no-cache"));
+            self.fields.push(("Cache-Control", "no-cache".into()));
         }
         let mut lines = Vec::new();
         for (name, value) in self.fields {
-            write_field(&mut lines, name, value);
+            write_field(&mut lines, name, &value);
         }
         lines
     }
@@ -127,6 +165,53 @@ mod tests {
         ];
         for (path, expected) in table {
             assert_eq!(apply(&rules, path).fields(), expected);
+        }
+    }
+
+    #[test]
+    fn captures_are_in_values() {
+        let value = "$1, $2: \"$3\" $$1 $0 $9$";
+        let rules = [rule(
+            "(?s-u)^/([a-z]*)/(x)?(.*)$",
+            &[("X-A", value), ("X-B", "$2"), ("X-C", "$$")],
+        )];
+        let table: [(&[u8], &str); 5] = [
+            (b"/de/xy/z", "de, x: \"y/z\" $1 $0 $"),
+            // A group that has no part in the match is nothing.
+            (b"/en/", "en, : \"\" $1 $0 $"),
+            (
+                b"/a/\r\nSet-Cookie: a=b;\"c\",d",
+                "a, : \"%0D%0ASet-Cookie%3A%20a%3Db%3B%22c%22%2Cd\" $1 $0 $",
+            ),
+            (b"/a/\0\xff%", "a, : \"%2F%FF%25\" $1 $0 $"),
+            ("/a/é".as_bytes(), "a, : \"%C3%A9\" $1 $0 $"),
+        ];
+        for (path, expected) in table {
+            let set = apply(&rules, path);
+            assert_eq!(
+                set.fields()[0],
+                ("X-A", expected),
+                "{}",
+                path.escape_ascii()
+            );
+            // What comes to nothing is not sent.
+            let last = set.fields().last().copied();
+            assert_eq!(last, Some(("X-C", "$")), "{}", path.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_value_that_comes_to_too_much_is_left_out() {
+        let rules = [
+            rule("^.*$", &[("X-A", "before"), ("X-B", "1")]),
+            rule("^/(.*)$", &[("X-A", "$1$1$1$1")]),
+        ];
+        let path = |len| format!("/{}", "a".repeat(len)).into_bytes();
+        let longest = apply(&rules, &path(VALUE_BYTES_MAX / 4)).lines(Status::NOT_FOUND);
+        assert!(longest.len() > VALUE_BYTES_MAX);
+        for len in [VALUE_BYTES_MAX / 4 + 1, 64 << 10, 1 << 20] {
+            let set = apply(&rules, &path(len));
+            assert_eq!(set.fields(), [("X-B", "1")], "{len}");
         }
     }
 

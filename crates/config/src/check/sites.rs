@@ -171,7 +171,10 @@ fn header_rule(
     let set = report.map(raw.set, |name, text| {
         header::name(name, with_cors)?;
         not_set(name, preset, &mut seen)?;
-        Ok((name.to_owned(), header::value(name, &text)?))
+        Ok((
+            name.to_owned(),
+            header::value(name, &text, pattern.as_ref())?,
+        ))
     });
     Some(HeaderRule {
         pattern: pattern?,
@@ -389,6 +392,11 @@ mod tests {
             ("[[site.headers]]\nmatch = '/'\nset = { 'a:' = '1' }", "5: site.headers.set.a:: `a:` is not the name of a header field"),
             ("[[site.headers]]\nmatch = '/'\nset = { Content-Type = 'garbage' }", "5: site.headers.set.Content-Type: `garbage` is not a MIME type"),
             ("[[site.headers]]\nmatch = '/'\nset = { vary = 'a, *' }", "5: site.headers.set.vary: `*` cannot be beside the names"),
+            ("[[site.headers]]\nmatch = '/a/*/**'\nset = { a = '$1 $3' }", "5: site.headers.set.a: `$3` captures nothing: `/a/*/**` has 2 captures"),
+            ("[[site.headers]]\nmatch = '/'\nset = { a = '$$$1' }", "5: site.headers.set.a: `$1` captures nothing: `/` has no captures"),
+            ("[[site.headers]]\nmatch = '/[a'\nset = { a = '$9' }", "4: site.headers.match: `/[a` is not a pattern"),
+            ("[[site.headers]]\nmatch = '/*'\nset = { content-type = '$1/x' }", "5: site.headers.set.content-type: `$1`: what a client asks for cannot say content-type; a dollar itself is $$"),
+            ("[[site.headers]]\nmatch = '/*'\nset = { Vary = 'X-$1' }", "5: site.headers.set.Vary: `$1`: what a client"),
             ("[[site.headers]]\nmatch = '/'\nset = { a = 'é' }", "5: site.headers.set.a: a header field cannot hold `é`"),
             ("[[site.headers]]\nmatch = '/'\n[site.headers.set]\na = \"b\\r\\nc: d\"", "6: site.headers.set.a: a header field cannot hold `\\r`"),
             ("[[site.headers]]\nmatch = '/'\nset = { a = \"\\u0000\" }", "5: site.headers.set.a: a header field cannot hold `\\0`"),
@@ -510,6 +518,17 @@ mod tests {
     }
 
     #[test]
+    fn dollars_in_values_are_taken_as_typed() {
+        for value in ["$1$2", "$$9", "a$$$1", "$", "5$", "$0 ${9} $x", "$12"] {
+            let site = site(&format!(
+                "[[site.headers]]\nmatch = '/*/?'\nset = {{ a = '{value}' }}"
+            ));
+            let expected = [("a".to_owned(), value.to_owned())];
+            assert_eq!(site.headers[0].fields(), expected);
+        }
+    }
+
+    #[test]
     fn presets_say_what_they_are_called() {
         let rows = [
             ("immutable", "public, max-age=31536000, immutable"),
@@ -553,7 +572,7 @@ mod tests {
             patterns.clone(),
             any::<bool>(),
             "x-[a-z]{0,4}",
-            "[!-~]{0,4}",
+            "[!-#%-~]{0,4}",
         );
         let fallback = proptest::option::of(file);
         let pages = proptest::collection::btree_map(Just(404_u16), file, 0..2);

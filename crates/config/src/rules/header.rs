@@ -1,6 +1,7 @@
 //! Header fields that a site sets: names and values.
 
 use super::{Checked, refuse, web};
+use crate::Glob;
 
 /// What the server says itself, and why a site cannot.
 const OWNED: &[(&str, &str)] = &[
@@ -47,10 +48,19 @@ pub(crate) fn name(name: &str, with_cors: bool) -> Checked<()> {
     Ok(())
 }
 
-/// The value of a header field, or empty. Whatever else is in it, no line ends there.
-pub(crate) fn value(name: &str, text: &str) -> Checked<String> {
+/// The value of a header field, or empty. Whatever else is in it, no line ends there. Captures are those
+/// of `pattern`, if that was right.
+pub(crate) fn value(name: &str, text: &str, pattern: Option<&Glob>) -> Checked<String> {
     let value = printable(text)?;
+    let captures = captures(&value);
+    if let Some(pattern) = pattern {
+        pattern.check_captures(captures.iter().copied())?;
+    }
     match name.to_ascii_lowercase().as_str() {
+        "content-type" | "vary" if !captures.is_empty() => refuse(format!(
+            "`${}`: what a client asks for cannot say {name}; a dollar itself is $$",
+            captures[0]
+        )),
         "content-type" if !value.is_empty() => web::mime_type(value),
         // RFC 9110, section 12.5.5: either that or names, and the server adds its own.
         "vary" if value.contains('*') => refuse(
@@ -58,6 +68,17 @@ pub(crate) fn value(name: &str, text: &str) -> Checked<String> {
         ),
         _ => Ok(value),
     }
+}
+
+/// The numbers of `$1` to `$9` in a value; `$$` is a dollar.
+fn captures(value: &str) -> Vec<usize> {
+    let without_dollars = value.replace("$$", "");
+    let pieces = without_dollars.split('$').skip(1);
+    let numbers = pieces.filter_map(|piece| match piece.bytes().next() {
+        Some(digit @ b'1'..=b'9') => Some(usize::from(digit - b'0')),
+        _ => None,
+    });
+    numbers.collect()
 }
 
 fn printable(text: &str) -> Checked<String> {
