@@ -25,7 +25,7 @@ use std::str::FromStr;
 use regex::bytes::Regex;
 use serde::ser::{Serialize, Serializer};
 
-use crate::ValueError;
+use crate::{ValueError, mistaken_regex};
 
 /// Longer patterns are mistakes, and cost memory in every match.
 const BYTES_MAX: usize = 1024;
@@ -52,23 +52,29 @@ pub struct Glob {
 }
 
 impl Glob {
-    /// Reads a pattern. With `ignore_case` its letters match in either case, those beyond
-    /// ASCII too (Unicode, simple case folding).
+    /// Reads a pattern; refuses what was meant as a regular expression. With `ignore_case` its letters
+    /// match in either case, those beyond ASCII too (Unicode, simple case folding).
     pub fn new(text: &str, ignore_case: bool) -> Result<Self, ValueError> {
-        let refuse = |reason: String| {
-            let text = text.escape_debug();
-            ValueError::new(format!("`{text}` is not a pattern for paths: {reason}"))
-        };
+        let is_glob = |text: &str| Translation::new(text).run().is_ok();
+        match mistaken_regex::reason(text, is_glob) {
+            Some(reason) => Err(refusal(text, &reason)),
+            None => Self::translate(text, ignore_case),
+        }
+    }
+
+    /// Reads a pattern, whatever it looks like.
+    pub(crate) fn translate(text: &str, ignore_case: bool) -> Result<Self, ValueError> {
         if text.len() > BYTES_MAX {
             return Err(ValueError::new(format!(
                 "a pattern of {} bytes: {BYTES_MAX} is the most",
                 text.len()
             )));
         }
-        let source = Translation::new(text).run().map_err(refuse)?;
+        let source = Translation::new(text).run();
+        let source = source.map_err(|reason| refusal(text, &reason))?;
         let flag = if ignore_case { "(?i)" } else { "" };
         let regex = Regex::new(&format!("{flag}{source}"))
-            .map_err(|_| refuse("it is too large, or braces nest too deep".to_owned()))?;
+            .map_err(|_| refusal(text, "it is too large, or braces nest too deep"))?;
         Ok(Self {
             text: text.to_owned(),
             regex,
@@ -143,6 +149,11 @@ impl Serialize for Glob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
     }
+}
+
+fn refusal(text: &str, reason: &str) -> ValueError {
+    let text = text.escape_debug();
+    ValueError::new(format!("`{text}` is not a pattern for paths: {reason}"))
 }
 
 /// How many bytes of a pattern, from its start, are the first bytes of every path that it matches.

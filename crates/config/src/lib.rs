@@ -30,6 +30,7 @@ mod document;
 mod error;
 mod example;
 mod glob;
+mod mistaken_regex;
 mod raw;
 mod rules;
 mod settings;

@@ -75,7 +75,8 @@ pub struct HiddenName(Glob);
 impl HiddenName {
     /// Reads a pattern that begins with a dot and has no slash.
     pub(crate) fn parse(text: &str) -> Result<Self, ValueError> {
-        Ok(Self(format!("/{text}").parse()?))
+        // `.*` is any such name.
+        Ok(Self(Glob::translate(&format!("/{text}"), false)?))
     }
 
     /// The pattern for a slash and the name.
