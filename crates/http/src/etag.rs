@@ -6,15 +6,15 @@ use std::time::SystemTime;
 
 use crate::Coding;
 
-/// Two quotes, three numbers of 16 hexadecimal digits, two dashes and `-zst`.
-const BYTES_MAX: usize = 56;
+/// Two quotes, two numbers of 16 hexadecimal digits, a dash and `-zst`.
+const BYTES_MAX: usize = 39;
 
 /// A strong entity tag (RFC 9110, section 8.8.3).
 ///
 /// Of a file it is `"<modification time>-<length>"`: the time is in nanoseconds since 1970, both
 /// numbers are hexadecimal. A file that is written again within the resolution of the file system's
-/// clock and keeps its length keeps its tag; [`ETag::with_generation`] tells such files apart where
-/// the file system can. Every content coding has a tag of its own ([`ETag::with_coding`]).
+/// clock and keeps its length keeps its tag. Every content coding has a tag of its own
+/// ([`ETag::with_coding`]).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ETag {
     /// Zeros behind the tag.
@@ -33,18 +33,13 @@ impl ETag {
         Self::of(format_args!("\"{:032x}\"", u128::from_be_bytes(hash)))
     }
 
-    /// This tag with `-<generation>` at its end: the number of a file's inode or of its generation,
-    /// for files whose modification time says too little. It comes before [`ETag::with_coding`].
-    #[must_use]
-    pub fn with_generation(self, generation: u64) -> Self {
-        self.with(format_args!("-{generation:x}"))
-    }
-
     /// This tag with `-br`, `-zst` or `-gz` at its end: the tag of a variant must differ from the
     /// original's (RFC 9110, section 8.8.3.3). A tag has one coding only.
     #[must_use]
     pub fn with_coding(self, coding: Coding) -> Self {
-        self.with(format_args!("-{}", coding.extension()))
+        let text = str::from_utf8(self.as_bytes()).unwrap_or_default();
+        let start = text.strip_suffix('"').unwrap_or(text);
+        Self::of(format_args!("{start}-{}\"", coding.extension()))
     }
 
     /// The tag with its quotes.
@@ -59,12 +54,6 @@ impl ETag {
         debug_assert!(written.is_ok(), "all that a tag is made of fits");
         let len = BYTES_MAX - rest.len();
         Self { bytes, len }
-    }
-
-    fn with(self, more: fmt::Arguments<'_>) -> Self {
-        let text = str::from_utf8(self.as_bytes()).unwrap_or_default();
-        let start = text.strip_suffix('"').unwrap_or(text);
-        Self::of(format_args!("{start}{more}\""))
     }
 }
 
@@ -112,19 +101,18 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_tells_generation_and_coding() {
+    fn a_tag_tells_its_coding() {
         let latest = SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::MAX);
-        let longest = ETag::new(latest, u64::MAX).with_generation(u64::MAX);
+        let longest = ETag::new(latest, u64::MAX);
         let content = ETag::of_content([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255]);
         #[rustfmt::skip] // one row a line
         let cases = [
-            (ETag::new(SystemTime::UNIX_EPOCH, 1).with_generation(26), "\"0-1-1a\""),
             (ETag::new(SystemTime::UNIX_EPOCH, 1).with_coding(Coding::Gzip), "\"0-1-gz\""),
             (content, "\"000102030405060708090a0b0c0d0eff\""),
             (content.with_coding(Coding::Brotli), "\"000102030405060708090a0b0c0d0eff-br\""),
             (
                 longest.with_coding(Coding::Zstd),
-                "\"ffffffffffffffff-ffffffffffffffff-ffffffffffffffff-zst\"",
+                "\"ffffffffffffffff-ffffffffffffffff-zst\"",
             ),
         ];
         for (tag, expected) in cases {
