@@ -46,8 +46,8 @@ pub use settings::{
     Server, Settings, Steering, Timeouts, Tls, TlsVersion,
 };
 pub use site::{
-    CachePreset, Coding, Cors, EncodedSlash, EtagSource, HeaderRule, HiddenFiles, HiddenName,
-    Redirect, Site, Symlinks,
+    CachePreset, Coding, CompressedOnly, Cors, EncodedSlash, EtagSource, HeaderRule, HiddenFiles,
+    HiddenName, Redirect, Site, Symlinks,
 };
 pub use source::Source;
 pub use units::Cores;

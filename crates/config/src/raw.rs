@@ -133,6 +133,8 @@ pub(crate) struct Site {
     pub(crate) symlinks: Field<String>,
     pub(crate) etag: Field<String>,
     pub(crate) precompressed: List,
+    pub(crate) compressed_only: Field<String>,
+    pub(crate) content_encoded: List,
     pub(crate) try_files: List,
     pub(crate) spa_fallback: Field<String>,
     pub(crate) charset: Field<String>,

@@ -33,6 +33,10 @@ pub struct Site {
     pub etag: EtagSource,
     /// The precompressed variants that are looked for, the preferred one first; none twice.
     pub precompressed: Vec<Coding>,
+    /// What becomes of files of which only such variants are there.
+    pub compressed_only: CompressedOnly,
+    /// The paths of files that are sent with the coding that their names end in.
+    pub content_encoded: Vec<Glob>,
     /// What is looked for, in this order; at least one. Each begins with `$path`,
     /// the path asked for, or with `/`. One that ends in `/` names a directory.
     pub try_files: Vec<String>,
@@ -128,6 +132,19 @@ pub enum EtagSource {
     Mtime,
     /// The content of every file. No time is told.
     Content,
+}
+
+/// What becomes of a file of which only precompressed variants are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CompressedOnly {
+    /// It is not there.
+    #[default]
+    Off,
+    /// Clients that take none of its codings get it decompressed.
+    Decompress,
+    /// Clients that take none of its codings get 406.
+    Refuse,
 }
 
 /// A content coding with files of its own (RFC 9110, section 8.4.1).
@@ -234,6 +251,8 @@ impl Default for Site {
             symlinks: Symlinks::default(),
             etag: EtagSource::default(),
             precompressed: vec![Coding::Brotli, Coding::Zstd, Coding::Gzip],
+            compressed_only: CompressedOnly::default(),
+            content_encoded: Vec::new(),
             try_files: vec!["$path".to_owned(), "$path/".to_owned()],
             spa_fallback: None,
             charset: "utf-8".to_owned(),

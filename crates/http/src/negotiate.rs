@@ -109,6 +109,18 @@ impl Accepted {
     /// preference, which decides between those that the client takes equally gladly; a coding it
     /// takes as gladly as none is used.
     pub fn choose(self, preferred: impl IntoIterator<Item = Coding>) -> Choice {
+        let best = self.choose_coded(preferred);
+        let is_as_good = |coding| self.codings[coding as usize] >= self.identity.unwrap_or(0);
+        match (best, self.identity) {
+            (Some(coding), _) if is_as_good(coding) => Choice::Coded(coding),
+            (_, Some(0)) => Choice::None,
+            _ => Choice::Identity,
+        }
+    }
+
+    /// As [`Accepted::choose`], where the file is there in these codings alone; `None`: the client takes
+    /// none of them.
+    pub fn choose_coded(self, preferred: impl IntoIterator<Item = Coding>) -> Option<Coding> {
         let mut best = None;
         let mut best_quality = 0;
         for coding in preferred {
@@ -117,13 +129,7 @@ impl Accepted {
                 (best, best_quality) = (Some(coding), quality);
             }
         }
-        match (best, self.identity) {
-            (Some(coding), identity) if best_quality >= identity.unwrap_or(0) => {
-                Choice::Coded(coding)
-            }
-            (_, Some(0)) => Choice::None,
-            _ => Choice::Identity,
-        }
+        best
     }
 }
 

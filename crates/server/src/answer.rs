@@ -11,7 +11,7 @@ use tidegate_http::{
     TextResponse, Version, evaluate, ranges, write_content_range, write_field, write_options,
     write_unsatisfied_range,
 };
-use tidegate_site::{Content, File, Found, Listing, Site};
+use tidegate_site::{Content, Decompression, File, Found, Listing, Site};
 
 /// The most of a file in memory that is copied behind its head. What is longer is sent from where it
 /// is, so that a client that is slow to take it holds no copy.
@@ -44,6 +44,8 @@ pub(crate) enum Body {
     Parts(Rc<File>, Multipart),
     /// A listing, piece by piece.
     Listing(Box<Listing>, Streamed),
+    /// A file that is decompressed while it is sent.
+    Decompression(Box<Decompression>, Streamed),
 }
 
 /// A request that is answered.
@@ -80,6 +82,17 @@ impl Answer<'_> {
             }
             Found::Refused { status, page, .. } => self.refuse(status, page.as_ref(), out),
             Found::Listing(listing) => return self.list(listing, out),
+            Found::Compressed(compressed) => {
+                return self.decompressed(&compressed.description, out);
+            }
+            Found::Decompression(decompression) => {
+                let streamed = Streamed::to(self.reply.version);
+                let (_, persistent) = self.decompressed(decompression.description(), out);
+                return (
+                    Some(Body::Decompression(decompression, streamed)),
+                    persistent,
+                );
+            }
         };
         (body, self.reply.persistent)
     }
@@ -88,17 +101,35 @@ impl Answer<'_> {
     pub(crate) fn file(&self, file: &Rc<File>, out: &mut Vec<u8>) -> Option<Body> {
         match evaluate(self.head, &file.validators) {
             Precondition::Met => self.select(file, out),
-            Precondition::NotModified => {
-                let fields = file.not_modified_fields();
-                self.start(Status::NOT_MODIFIED, None, fields, out);
-                out.extend_from_slice(b"\r\n");
-                None
-            }
-            Precondition::Failed => {
-                let fields = file.vary_field().to_vec();
-                self.text(Status::PRECONDITION_FAILED, fields, out)
-            }
+            Precondition::NotModified => self.not_modified(file, out),
+            Precondition::Failed => self.precondition_failed(file, out),
         }
+    }
+
+    fn not_modified(&self, file: &File, out: &mut Vec<u8>) -> Option<Body> {
+        let fields = file.not_modified_fields();
+        self.start(Status::NOT_MODIFIED, None, fields, out);
+        out.extend_from_slice(b"\r\n");
+        None
+    }
+
+    fn precondition_failed(&self, file: &File, out: &mut Vec<u8>) -> Option<Body> {
+        let fields = file.vary_field().to_vec();
+        self.text(Status::PRECONDITION_FAILED, fields, out)
+    }
+
+    /// The head of a file that is decompressed while it is sent, of which `description` tells, or what
+    /// is sent in place of it. It has no ranges: how long it is is not known.
+    fn decompressed(&self, description: &File, out: &mut Vec<u8>) -> (Option<Body>, bool) {
+        let body = match evaluate(self.head, &description.validators) {
+            Precondition::Met => {
+                let persistent = self.start_streamed(description.fields(), &[], out);
+                return (None, persistent);
+            }
+            Precondition::NotModified => self.not_modified(description, out),
+            Precondition::Failed => self.precondition_failed(description, out),
+        };
+        (body, self.reply.persistent)
     }
 
     fn select(&self, file: &Rc<File>, out: &mut Vec<u8>) -> Option<Body> {
@@ -184,16 +215,22 @@ impl Answer<'_> {
     }
 
     fn list(&self, listing: Listing, out: &mut Vec<u8>) -> (Option<Body>, bool) {
+        let lines = self.lines(Status::OK);
+        let persistent = self.start_streamed(listing.fields(), &lines, out);
+        let body = Body::Listing(Box::new(listing), Streamed::to(self.reply.version));
+        (self.reply.with_body.then_some(body), persistent)
+    }
+
+    /// The head of a response whose length is not known, with further field lines: whether the
+    /// connection goes on after it.
+    fn start_streamed(&self, fields: &[u8], lines: &[u8], out: &mut Vec<u8>) -> bool {
         let streamed = Streamed::to(self.reply.version);
         let reply = self.reply.streamed(streamed);
-        let listed = Answer { reply, ..*self };
-        let mut lines = self.lines(Status::OK);
-        lines.extend_from_slice(streamed.fields());
-        listed.start(Status::OK, None, listing.fields(), out);
-        out.extend_from_slice(&lines);
+        Answer { reply, ..*self }.start(Status::OK, None, fields, out);
+        out.extend_from_slice(lines);
+        out.extend_from_slice(streamed.fields());
         out.extend_from_slice(b"\r\n");
-        let body = Body::Listing(Box::new(listing), streamed);
-        (reply.with_body.then_some(body), reply.persistent)
+        reply.persistent
     }
 
     /// Refuses the request, with an error page if there is one.

@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidegate_http::{Accepted, Head, Navigation, Status, parse, prefers_json};
+use tidegate_http::{
+    Accepted, Head, Navigation, Precondition, Status, evaluate, parse, prefers_json,
+};
 use tidegate_site::{Error as SiteError, File, Found, Order, Site, Wanted as Lookup};
 
 use crate::answer::{Body, Reply};
@@ -54,7 +56,7 @@ pub(crate) async fn look_up(connection: &Connection, wanted: Wanted) -> Result<L
     if head.target.decode_path(slash, &mut path).is_err() {
         path.clear();
     }
-    let outcome = outcome(connection, site, &head, &path, wanted.refusal).await;
+    let outcome = outcome(connection, site, &head, &path, &wanted).await;
     let date = shard.clock.date(Instant::now());
     let answer = connection.answer_to(&head, &path, site, wanted.reply, &date);
     let persistent = wanted.reply.persistent;
@@ -80,19 +82,25 @@ async fn outcome(
     site: &Rc<Site>,
     head: &Head<'_>,
     path: &[u8],
-    refusal: Option<Status>,
+    wanted: &Wanted,
 ) -> Outcome {
-    if let Some(status) = refusal {
+    if let Some(status) = wanted.refusal {
         let page = site.error_page(status, Accepted::of(head), Instant::now());
         return Outcome::Refused(status, page.await);
     }
     match site.redirect(path, head.target.query()) {
         Some((status, location)) => Outcome::Moved(status, location),
-        None => Outcome::Found(find(connection, site, head, path).await),
+        None => Outcome::Found(find(connection, site, head, path, wanted.reply).await),
     }
 }
 
-async fn find(connection: &Connection, site: &Rc<Site>, head: &Head<'_>, path: &[u8]) -> Found {
+async fn find(
+    connection: &Connection,
+    site: &Rc<Site>,
+    head: &Head<'_>,
+    path: &[u8],
+    reply: Reply,
+) -> Found {
     let lookup = Lookup {
         path,
         accepted: Accepted::of(head),
@@ -101,16 +109,28 @@ async fn find(connection: &Connection, site: &Rc<Site>, head: &Head<'_>, path: &
         order: Order::of_query(head.target.query()),
     };
     let found = site.find(&lookup, Instant::now()).await;
-    if let Found::Refused { error, .. } = &found {
-        warn_of(connection, path, error);
-    }
+    let found = match found {
+        Found::Compressed(compressed) if wants_bytes(head, reply, &compressed.description) => {
+            // Boxed, as it is rare.
+            Box::pin(site.decompress(&compressed, lookup.accepted)).await
+        }
+        found => found,
+    };
+    warn_of(connection, path, &found);
     found
 }
 
+/// Whether a request is answered with the bytes of the file of which `description` tells.
+fn wants_bytes(head: &Head<'_>, reply: Reply, description: &File) -> bool {
+    reply.with_body && evaluate(head, &description.validators) == Precondition::Met
+}
+
 /// Tells the site's owner of what is not the client's fault.
-fn warn_of(connection: &Connection, path: &[u8], error: &SiteError) {
-    let fault = !matches!(error, SiteError::NotFound);
-    if fault && connection.shard.file_warnings.is_due() {
+fn warn_of(connection: &Connection, path: &[u8], found: &Found) {
+    if let Found::Refused { error, .. } = found
+        && !matches!(error, SiteError::NotFound | SiteError::NotAcceptable)
+        && connection.shard.file_warnings.is_due()
+    {
         tracing::warn!(path = %path.escape_ascii(), %error, "cannot look up");
     }
 }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send, sockopt};
 use tidegate_http::{Multipart, Streamed};
 use tidegate_sendfile::{Error as TransferError, ErrorKind, Opening, Options, sendfile};
-use tidegate_site::{Content, File, Listing};
+use tidegate_site::{Content, Decompression, Error as SiteError, File, Listing};
 use tidegate_uring::Fd;
 
 use crate::answer::{Body, slice};
@@ -39,6 +39,9 @@ pub(crate) async fn send_body(connection: &mut Connection, body: &mut Body) -> R
         Body::Parts(file, parts) => Box::pin(send_parts(connection, file, parts)).await,
         Body::Listing(listing, streamed) => {
             Box::pin(send_listing(connection, listing, *streamed)).await
+        }
+        Body::Decompression(decompression, streamed) => {
+            Box::pin(send_decompression(connection, decompression, *streamed)).await
         }
     }
 }
@@ -156,9 +159,50 @@ async fn send_listing(
         // To write a piece takes a moment of the core.
         connection.shard.ring.yield_now().await;
     }
+    send_end(connection, streamed).await
+}
+
+async fn send_end(connection: &mut Connection, streamed: Streamed) -> Result<(), Closed> {
     let mut end = Vec::new();
     streamed.write_end(&mut end);
     send_all(connection, end.into(), SendFlags::empty()).await
+}
+
+async fn send_decompression(
+    connection: &mut Connection,
+    decompression: &mut Decompression,
+    streamed: Streamed,
+) -> Result<(), Closed> {
+    loop {
+        // What a thread takes for it is not the client's fault.
+        connection.enter(Phase::Transfer);
+        match decompression.next_piece().await {
+            Ok(Some(piece)) => {
+                let mut out = Vec::with_capacity(piece.len() + 32);
+                streamed.write_piece(&piece, &mut out);
+                drop(piece);
+                send_all(connection, out.into(), SendFlags::MORE).await?;
+            }
+            Ok(None) => return send_end(connection, streamed).await,
+            Err(error) => return Err(cut(connection, streamed, &error)),
+        }
+    }
+}
+
+/// Ends a response whose end would not tell that it is short.
+fn cut(connection: &mut Connection, streamed: Streamed, error: &SiteError) -> Closed {
+    if connection.shard.file_warnings.is_due() {
+        tracing::warn!(%error, "response cut short");
+    }
+    match &mut connection.link {
+        Link::Secure(secure) => secure.abort(),
+        // To be closed is the end of such a body; to be reset is none.
+        Link::Plain(recv) if streamed == Streamed::UntilClose => {
+            let _ = sockopt::set_socket_linger(recv.socket(), Some(Duration::ZERO));
+        }
+        Link::Plain(_) => {}
+    }
+    Closed
 }
 
 /// A response that cannot be completed: only closing tells the client.

@@ -3,7 +3,8 @@
 use tidegate_config::{self as config, Settings};
 use tidegate_http::{Coding, Cors, EncodedSlash, Status};
 use tidegate_site::{
-    CacheConfig, EtagSource, HeaderRule, HiddenFiles, Redirect, SiteConfig, Symlinks, Types,
+    CacheConfig, CompressedOnly, EtagSource, HeaderRule, HiddenFiles, Redirect, SiteConfig,
+    Symlinks, Types,
 };
 
 use crate::limits::Share;
@@ -34,6 +35,12 @@ pub(crate) fn site_config(site: &config::Site) -> SiteConfig {
         symlinks: symlinks(site.symlinks),
         etag: etag(site.etag),
         precompressed: site.precompressed.iter().copied().map(coding).collect(),
+        compressed_only: compressed_only(site.compressed_only),
+        content_encoded: site
+            .content_encoded
+            .iter()
+            .map(|glob| glob.regex().clone())
+            .collect(),
         try_files: site.try_files.clone(),
         spa_fallback: site.spa_fallback.clone(),
         types: Types {
@@ -88,6 +95,14 @@ fn coding(coding: config::Coding) -> Coding {
         config::Coding::Brotli => Coding::Brotli,
         config::Coding::Zstd => Coding::Zstd,
         config::Coding::Gzip => Coding::Gzip,
+    }
+}
+
+fn compressed_only(files: config::CompressedOnly) -> CompressedOnly {
+    match files {
+        config::CompressedOnly::Off => CompressedOnly::Off,
+        config::CompressedOnly::Decompress => CompressedOnly::Decompress,
+        config::CompressedOnly::Refuse => CompressedOnly::Refuse,
     }
 }
 

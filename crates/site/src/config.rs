@@ -33,6 +33,10 @@ pub struct SiteConfig {
     pub etag: EtagSource,
     /// Codings whose variants are looked for beside a file, the preferred first.
     pub precompressed: Vec<Coding>,
+    /// What becomes of files that are there in these codings alone.
+    pub compressed_only: CompressedOnly,
+    /// Paths of files that are sent with the coding that their names end in; anchored at both ends.
+    pub content_encoded: Vec<Regex>,
     /// What is tried for a path, in order: `$path` stands for the path, a slash at the end for a
     /// directory.
     pub try_files: Vec<String>,
@@ -63,6 +67,8 @@ impl SiteConfig {
             symlinks: Symlinks::Beneath,
             etag: EtagSource::Mtime,
             precompressed: Coding::ALL.to_vec(),
+            compressed_only: CompressedOnly::Off,
+            content_encoded: Vec::new(),
             try_files: vec!["$path".to_owned(), "$path/".to_owned()],
             spa_fallback: None,
             types: Types::default(),
@@ -109,6 +115,17 @@ pub enum Symlinks {
     Never,
     /// All, wherever they lead.
     Follow,
+}
+
+/// What becomes of a file of which only precompressed variants are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompressedOnly {
+    /// It is not there.
+    Off,
+    /// Clients that take none of its codings get it decompressed.
+    Decompress,
+    /// Clients that take none of its codings get 406.
+    Refuse,
 }
 
 /// What entity tags are made of.

@@ -22,11 +22,10 @@ use std::time::SystemTime;
 
 use quick_cache::unsync;
 use rustix::fs::{AtFlags, statx};
-use rustix::process::setpriority_process;
-use rustix::thread::{CpuSet, gettid, sched_setaffinity};
 use tidegate_uring::{Fd, catch_panic};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use crate::background::step_aside;
 use crate::disk::Disk;
 use crate::file::{Identity, is_settled};
 use crate::root::FIELDS;
@@ -192,7 +191,7 @@ fn start(device: Device) -> bool {
 }
 
 fn work(device: Device) {
-    step_aside();
+    step_aside(NICE);
     loop {
         // The lock is not held while the file is read.
         let Some(job) = tags().next(device) else {
@@ -209,16 +208,6 @@ fn work(device: Device) {
             Err(error) => tracing::debug!(%error, "cannot hash a file"),
         }
     }
-}
-
-/// Leaves the core of the thread that started this one. What the host refuses is done without.
-fn step_aside() {
-    let mut all = CpuSet::new();
-    for cpu in 0..CpuSet::MAX_CPU {
-        all.set(cpu);
-    }
-    let _ = sched_setaffinity(None, &all);
-    let _ = setpriority_process(Some(gettid()), NICE);
 }
 
 /// `None`: it is not the file any more that was asked for, or it changed so lately that it may be

@@ -137,18 +137,19 @@ impl<'a> Common<'a> {
         }
     }
 
-    /// The field lines of one representation.
+    /// The field lines of one representation; `has_ranges`: parts of it can be sent.
     pub(crate) fn fields(
         &self,
         coding: Option<Coding>,
         validators: Validators,
+        has_ranges: bool,
     ) -> RepresentationFields {
         let representation = Representation {
             content_type: &self.content_type,
             coding,
             validators,
             vary: &self.vary,
-            accept_ranges: self.purpose != Purpose::ErrorPage,
+            accept_ranges: has_ranges && self.purpose != Purpose::ErrorPage,
             others: &self.rules.fields(),
         };
         representation.fields()

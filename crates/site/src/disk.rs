@@ -37,6 +37,10 @@ impl Disk {
         }
     }
 
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
     pub(crate) fn owner(&self) -> Owner {
         self.owner
     }

@@ -12,6 +12,9 @@ pub enum Error {
     /// Nothing is there, or nothing that is served: hidden, outside the root, no regular file.
     #[error("not found")]
     NotFound,
+    /// It is there in codings alone that the client does not take.
+    #[error("there only in content codings that the client does not take")]
+    NotAcceptable,
     /// It is there, and the server may not read it.
     #[error("not readable by this server")]
     Forbidden,
@@ -31,6 +34,7 @@ impl Error {
     pub fn status(&self) -> Status {
         match self {
             Self::NotFound => Status::NOT_FOUND,
+            Self::NotAcceptable => Status::NOT_ACCEPTABLE,
             Self::Forbidden => Status::FORBIDDEN,
             Self::Busy(_) | Self::Stalled => Status::SERVICE_UNAVAILABLE,
             Self::Failed(_) => Status::INTERNAL_SERVER_ERROR,
@@ -42,6 +46,7 @@ impl Clone for Error {
     fn clone(&self) -> Self {
         match self {
             Self::NotFound => Self::NotFound,
+            Self::NotAcceptable => Self::NotAcceptable,
             Self::Forbidden => Self::Forbidden,
             Self::Busy(error) => Self::Busy(copy(error)),
             Self::Stalled => Self::Stalled,

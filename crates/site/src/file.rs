@@ -33,6 +33,7 @@ pub struct File {
 }
 
 /// Where a file's bytes are.
+#[derive(Clone)]
 pub enum Content {
     /// In memory: all of them. Other cores may hold the same ones.
     Memory(Bytes),

@@ -34,11 +34,13 @@
 //! [`Site::cached`] first; what it knows is final. Then [`Site::redirect`], and [`Site::find`] only
 //! for paths it has nothing for: so no path that a redirect catches ever gets into the cache.
 
+mod background;
 mod bodies;
 mod cache;
 mod candidates;
 mod config;
 mod content_tag;
+mod decompress;
 mod describe;
 mod disk;
 mod error;
@@ -64,8 +66,10 @@ mod variants;
 mod watch;
 
 pub use config::{
-    CacheConfig, EtagSource, HeaderRule, HiddenFiles, Redirect, SiteConfig, Symlinks,
+    CacheConfig, CompressedOnly, EtagSource, HeaderRule, HiddenFiles, Redirect, SiteConfig,
+    Symlinks,
 };
+pub use decompress::{Compressed, Decompression};
 pub use error::{Error, RootError};
 pub use file::{Content, File};
 pub use listing::{Listing, Order, READERS};

@@ -16,8 +16,9 @@ use tidegate_uring::Fd;
 
 use crate::bodies;
 use crate::candidates::{Candidate, candidates};
-use crate::config::SiteConfig;
+use crate::config::{CompressedOnly, SiteConfig};
 use crate::content_tag::{self, Digest};
+use crate::decompress::{self, Compressed};
 use crate::describe::{Common, Purpose, TimeUse, time_use, validators};
 use crate::disk::OpenFile;
 use crate::error::Error;
@@ -27,7 +28,7 @@ use crate::file::{
 use crate::names::{parent, relative};
 use crate::pinned::{self, Pinned};
 use crate::recent::Recent;
-use crate::resource::{Resource, Seen};
+use crate::resource::{Plain, Resource, Seen};
 use crate::root::{Tree, allow_waiting};
 use crate::rules::{self, Set};
 use crate::variants::{self, Sought};
@@ -62,6 +63,13 @@ pub(crate) struct Lookup<'a> {
     /// The path whose header rules apply, if not the one asked for: what is sent in place of a missing
     /// `/assets/a.js` must not be kept for ever like a script.
     pub(crate) ruled_by: Option<Vec<u8>>,
+}
+
+/// What a name leads to.
+enum Basis {
+    File(Box<Opened>),
+    /// It is there compressed only.
+    Variants(Vec<Sought>, SystemTime),
 }
 
 /// An open file of which is known what it is.
@@ -112,8 +120,8 @@ impl<'a> Lookup<'a> {
         let Some(name) = relative(path) else {
             return Ok(None);
         };
-        match self.open(&name).await? {
-            Some(opened) => Ok(Some(Outcome::Resource(self.resource(name, opened).await?))),
+        match self.basis(&name).await? {
+            Some(basis) => Ok(Some(Outcome::Resource(self.resource(name, basis).await?))),
             None => Ok(None),
         }
     }
@@ -125,11 +133,11 @@ impl<'a> Lookup<'a> {
             let Some(name) = relative(&[path, index.as_bytes()].concat()) else {
                 continue;
             };
-            if let Some(opened) = self.open(&name).await? {
+            if let Some(basis) = self.basis(&name).await? {
                 if self.is_redirected(path) {
                     return Ok(Some(Outcome::Slash));
                 }
-                return Ok(Some(Outcome::Resource(self.resource(name, opened).await?)));
+                return Ok(Some(Outcome::Resource(self.resource(name, basis).await?)));
             }
         }
         if config.directory_listing && self.purpose == Purpose::Itself {
@@ -155,6 +163,21 @@ impl<'a> Lookup<'a> {
     /// relative to the path with one.
     fn is_redirected(&self, directory: &[u8]) -> bool {
         directory.strip_suffix(b"/") == Some(self.path)
+    }
+
+    /// The regular file `name`, or its variants if nothing of that name is there.
+    async fn basis(&mut self, name: &CString) -> Result<Option<Basis>, Error> {
+        if let Some(opened) = self.open(name).await? {
+            return Ok(Some(Basis::File(Box::new(opened))));
+        }
+        let is_absent = self.seen.last().is_some_and(|seen| seen.identity.is_none());
+        if self.config.compressed_only == CompressedOnly::Off || !is_absent {
+            return Ok(None);
+        }
+        let now = SystemTime::now();
+        let sought = variants::seek(self.tree, &self.config.precompressed, name, None).await?;
+        let is_there = sought.iter().any(|sought| sought.fresh);
+        Ok(is_there.then_some(Basis::Variants(sought, now)))
     }
 
     /// Opens the regular file `name`; anything else is noted as seen.
@@ -184,47 +207,104 @@ impl<'a> Lookup<'a> {
         });
     }
 
-    async fn resource(&mut self, name: CString, opened: Opened) -> Result<Resource, Error> {
+    async fn resource(&mut self, name: CString, basis: Basis) -> Result<Resource, Error> {
+        match basis {
+            Basis::File(opened) => self.original(name, *opened).await,
+            Basis::Variants(sought, now) => self.compressed(&name, sought, now).await,
+        }
+    }
+
+    async fn original(&mut self, name: CString, opened: Opened) -> Result<Resource, Error> {
         let Opened { file, stat, now } = opened;
         let codings = &self.config.precompressed;
         let beside = parent(&name);
         let (beside_stat, sought) = zip(
             self.tree.stat(&beside),
-            variants::seek(self.tree, codings, &name, &stat),
+            variants::seek(self.tree, codings, &name, Some(&stat)),
         )
         .await;
         let (beside_stat, mut sought) = (beside_stat.ok(), sought?);
-        let mut making = Making {
+        let mut making = self.making(beside_stat.as_ref(), now);
+        making.settled = is_settled(&stat, now);
+        let original = making.load(&name, file, stat).await?;
+        if original.pinned == Pinned::Time {
+            variants::distrust_older_changes(&mut sought, &original.stat);
+        }
+        let content_type = self.config.types.of(name.as_bytes());
+        let coded = self.content_encoded(name.as_bytes());
+        let varies = coded.is_some() || sought.iter().any(|sought| sought.fresh);
+        let common = Common::new(self.purpose, &content_type, varies, self.rules());
+        self.note_variants(&sought, &beside, beside_stat.as_ref(), now);
+        let mut files = Vec::new();
+        if let Some((coding, stem)) = coded {
+            let content_type = self.config.types.of(stem);
+            let common = Common::new(self.purpose, &content_type, varies, self.rules());
+            files.push(making.file(&original, Some(coding), &common));
+        }
+        for (coding, name, found) in sought.into_iter().filter_map(Sought::counting) {
+            let variant = making.variant(&name, found).await?;
+            files.push(making.file(&variant, Some(coding), &common));
+        }
+        let plain = Plain::File(making.file(&original, None, &common));
+        Ok(making.resource(plain, files, std::mem::take(&mut self.seen)))
+    }
+
+    /// The file `name`, of which only variants are there.
+    async fn compressed(
+        &mut self,
+        name: &CString,
+        sought: Vec<Sought>,
+        now: SystemTime,
+    ) -> Result<Resource, Error> {
+        let beside = parent(name);
+        let beside_stat = self.tree.stat(&beside).await.ok();
+        let mut making = self.making(beside_stat.as_ref(), now);
+        let content_type = self.config.types.of(name.as_bytes());
+        let common = Common::new(self.purpose, &content_type, true, self.rules());
+        self.note_variants(&sought, &beside, beside_stat.as_ref(), now);
+        let mut files = Vec::new();
+        let mut plain = Plain::Nothing;
+        let easiest = match self.config.compressed_only {
+            CompressedOnly::Decompress => decompress::easiest(variants::codings(&sought)),
+            CompressedOnly::Refuse | CompressedOnly::Off => None,
+        };
+        for (coding, name, found) in sought.into_iter().filter_map(Sought::counting) {
+            let variant = making.variant(&name, found).await?;
+            let file = making.file(&variant, Some(coding), &common);
+            if Some(coding) == easiest {
+                plain = making
+                    .decompressed((coding, name), &file, &variant, &common)
+                    .await;
+            }
+            files.push(file);
+        }
+        Ok(making.resource(plain, files, std::mem::take(&mut self.seen)))
+    }
+    fn making<'m>(&self, directory: Option<&'m Statx>, now: SystemTime) -> Making<'m>
+    where
+        'a: 'm,
+    {
+        Making {
             inline_max: self.inline_max,
             tree: self.tree,
             config: self.config,
             purpose: self.purpose,
-            directory: beside_stat.as_ref(),
+            directory,
             now,
-            settled: is_settled(&stat, now),
+            settled: true,
             untagged: Vec::new(),
-        };
-        let original = making.load(&name, file, stat).await?;
-        if original.pinned == Pinned::Time {
-            variants::distrust_older_changes(&mut sought, &stat);
         }
-        let content_type = self.config.types.of(name.as_bytes());
-        let has_variants = sought.iter().any(|sought| sought.fresh);
-        let common = Common::new(self.purpose, &content_type, has_variants, self.rules());
-        self.note_variants(&sought, &beside, beside_stat.as_ref(), now);
-        let file = making.file(original, None, &common);
-        let mut files = Vec::new();
-        for variant in sought {
-            files.extend(making.variant(variant, &common).await?);
+    }
+
+    /// The coding that the file `name` is sent with itself, and its name without that.
+    fn content_encoded<'n>(&self, name: &'n [u8]) -> Option<(Coding, &'n [u8])> {
+        let path = [b"/", name].concat();
+        let patterns = &self.config.content_encoded;
+        if patterns.iter().any(|pattern| pattern.is_match(&path)) {
+            variants::coded_content(name)
+        } else {
+            None
         }
-        Ok(Resource {
-            file,
-            variants: files,
-            seen: std::mem::take(&mut self.seen),
-            settled: making.settled,
-            untagged: making.untagged,
-            deleted: Cell::new(false),
-        })
     }
 
     /// The rules for the path that the file is sent for. An error page is sent for many, and gets
@@ -290,16 +370,45 @@ struct Loaded {
 impl Making<'_> {
     async fn variant(
         &mut self,
-        sought: Sought,
+        name: &CString,
+        (file, stat): (OpenFile, Statx),
+    ) -> Result<Loaded, Error> {
+        self.settled &= is_settled(&stat, self.now);
+        self.load(name, file, stat).await
+    }
+
+    /// What clients get of the variant `file` that do not take its coding. A small one is as good as
+    /// any file in memory.
+    async fn decompressed(
+        &self,
+        (coding, name): (Coding, CString),
+        file: &Rc<File>,
+        loaded: &Loaded,
         common: &Common<'_>,
-    ) -> Result<Option<Rc<File>>, Error> {
-        match sought.found {
-            Some((file, stat)) if sought.fresh => {
-                self.settled &= is_settled(&stat, self.now);
-                let loaded = self.load(&sought.name, file, stat).await?;
-                Ok(Some(self.file(loaded, Some(sought.coding), common)))
-            }
-            Some(_) | None => Ok(None),
+    ) -> Plain {
+        let small = match file.len {
+            // What browsers make of it, whatever the coding would say.
+            0 => Some(Vec::new()),
+            _ => decompress::decompress_small(file, coding, self.inline_max).await,
+        };
+        if let Some(bytes) = small.map(Bytes::from) {
+            let len = bytes.len() as u64;
+            let body = Some((Content::Memory(bytes), len));
+            Plain::File(Rc::new(self.described(loaded, None, common, body)))
+        } else {
+            let description = self.described(loaded, None, common, None);
+            Plain::Compressed(Rc::new(Compressed::new(description, file, coding, name)))
+        }
+    }
+
+    fn resource(self, plain: Plain, variants: Vec<Rc<File>>, seen: Vec<Seen>) -> Resource {
+        Resource {
+            plain,
+            variants,
+            seen,
+            settled: self.settled,
+            untagged: self.untagged,
+            deleted: Cell::new(false),
         }
     }
 
@@ -341,23 +450,37 @@ impl Making<'_> {
         (pinned, time_use)
     }
 
-    fn file(&self, loaded: Loaded, coding: Option<Coding>, common: &Common<'_>) -> Rc<File> {
+    fn file(&self, loaded: &Loaded, coding: Option<Coding>, common: &Common<'_>) -> Rc<File> {
+        let body = Some((loaded.content.clone(), loaded.stat.stx_size));
+        Rc::new(self.described(loaded, coding, common, body))
+    }
+
+    /// The file with its bytes and how many they are. `None`: they are made while they are sent.
+    fn described(
+        &self,
+        loaded: &Loaded,
+        coding: Option<Coding>,
+        common: &Common<'_>,
+        body: Option<(Content, u64)>,
+    ) -> File {
         let stat = &loaded.stat;
         let validators = if self.has_validators() {
             validators(stat, loaded.time_use, loaded.digest, coding, self.now)
         } else {
             Validators::default()
         };
-        Rc::new(File {
-            len: stat.stx_size,
-            fields: common.fields(coding, validators),
+        let has_ranges = body.is_some();
+        let (content, len) = body.unwrap_or((Content::Memory(Bytes::new()), 0));
+        File {
+            len,
+            fields: common.fields(coding, validators, has_ranges),
             validators,
             content_type: common.content_type.clone().into_owned(),
             coding,
             recent: Recent::default(),
-            content: loaded.content,
+            content,
             disk: self.tree.disk.on(device(stat)),
-        })
+        }
     }
 
     /// An error page is no representation of what was asked for.

@@ -8,12 +8,13 @@ use futures_util::future::join_all;
 use tidegate_http::{Accepted, Choice};
 
 use crate::content_tag;
+use crate::decompress::Compressed;
 use crate::file::{File, Identity, RC_BYTES, allocated};
 use crate::root::Tree;
 
 /// What a path leads to.
 pub(crate) struct Resource {
-    pub(crate) file: Rc<File>,
+    pub(crate) plain: Plain,
     /// The preferred first.
     pub(crate) variants: Vec<Rc<File>>,
     /// All that was seen on the way: while nothing of it changes, the path leads here.
@@ -26,6 +27,35 @@ pub(crate) struct Resource {
     pub(crate) deleted: Cell<bool>,
 }
 
+/// What clients get that take no coding of a file.
+pub(crate) enum Plain {
+    /// The file, or what it is decompressed in memory.
+    File(Rc<File>),
+    /// What is decompressed while it is sent.
+    Compressed(Rc<Compressed>),
+    /// Nothing: it is there in codings alone.
+    Nothing,
+}
+
+impl Plain {
+    /// What can be sent at once.
+    fn file(&self) -> Option<&Rc<File>> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Compressed(_) | Self::Nothing => None,
+        }
+    }
+
+    /// What says how it is sent.
+    fn description(&self) -> Option<&File> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Compressed(compressed) => Some(&compressed.description),
+            Self::Nothing => None,
+        }
+    }
+}
+
 /// A name, and what was there; `None`: nothing.
 pub(crate) struct Seen {
     pub(crate) name: CString,
@@ -33,20 +63,25 @@ pub(crate) struct Seen {
 }
 
 impl Resource {
-    /// What serves a client best that accepts `accepted`.
-    pub(crate) fn choose(&self, accepted: Accepted) -> &Rc<File> {
+    /// What serves a client best that accepts `accepted`; `None`: [`Resource::plain`] says.
+    pub(crate) fn choose(&self, accepted: Accepted) -> Option<&Rc<File>> {
         if self.variants.is_empty() {
-            return &self.file;
+            return self.plain.file();
         }
         let codings = self.variants.iter().filter_map(|file| file.coding);
-        match accepted.choose(codings) {
-            Choice::Coded(coding) => self
+        let coding = match (accepted.choose(codings.clone()), &self.plain) {
+            (Choice::Coded(coding), _) => Some(coding),
+            // Rather a coding than 406.
+            (_, Plain::Nothing) => accepted.choose_coded(codings),
+            // Not acceptable, and better than nothing (RFC 9110, section 12.5.3).
+            (Choice::Identity | Choice::None, _) => None,
+        };
+        match coding {
+            Some(coding) => self
                 .variants
                 .iter()
-                .find(|file| file.coding == Some(coding))
-                .unwrap_or(&self.file),
-            // Not acceptable, and better than nothing (RFC 9110, section 12.5.3).
-            Choice::Identity | Choice::None => &self.file,
+                .find(|file| file.coding == Some(coding)),
+            None => self.plain.file(),
         }
     }
 
@@ -68,7 +103,7 @@ impl Resource {
 
     /// Looks whether one of its open files was deleted, and notes it. Waits for no disk.
     pub(crate) fn look_whether_deleted(&self) -> bool {
-        let deleted = self.files().any(|file| file.is_deleted());
+        let deleted = self.files().any(File::is_deleted);
         self.deleted.set(deleted);
         deleted
     }
@@ -80,7 +115,7 @@ impl Resource {
 
     /// Bytes of memory that it takes.
     pub(crate) fn memory(&self) -> u64 {
-        let files: u64 = self.files().map(|file| file.memory()).sum();
+        let files: u64 = self.files().map(File::memory).sum();
         let names = self
             .seen
             .iter()
@@ -96,10 +131,11 @@ impl Resource {
 
     /// Descriptors that it keeps open.
     pub(crate) fn descriptors(&self) -> u64 {
-        self.files().map(|file| file.descriptors()).sum()
+        self.files().map(File::descriptors).sum()
     }
 
-    fn files(&self) -> impl Iterator<Item = &Rc<File>> {
-        self.variants.iter().chain([&self.file])
+    fn files(&self) -> impl Iterator<Item = &File> {
+        let variants = self.variants.iter().map(Rc::as_ref);
+        variants.chain(self.plain.description())
     }
 }

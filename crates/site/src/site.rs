@@ -11,6 +11,7 @@ use tidegate_uring::{Ring, Shares};
 
 use crate::cache::{Cache, Entry, Hasher, Key, Known, Name};
 use crate::config::{CacheConfig, SiteConfig};
+use crate::decompress::{Compressed, Decoders, Decompression};
 use crate::describe::{FALLBACK_VARY, Purpose};
 use crate::error::{Error, RootError};
 use crate::file::File;
@@ -19,7 +20,7 @@ use crate::looks::{Boxed, Looks, Seen};
 use crate::lookup::{Directory, Lookup, Outcome};
 use crate::names::{is_hidden, last_segment};
 use crate::release::{Numbers, Release, ReleaseConfig};
-use crate::resource::Resource;
+use crate::resource::{Plain, Resource};
 use crate::root::{Tree, resolve_flags};
 use crate::stalls::Stalls;
 use crate::watch::Watch;
@@ -59,6 +60,10 @@ pub enum Found {
     File(Rc<File>),
     /// The file that the site's own scripts make of this path what it is: to be sent with 200.
     Fallback(Rc<File>),
+    /// A file to be decompressed, if its bytes are wanted ([`Site::decompress`]).
+    Compressed(Rc<Compressed>),
+    /// A file that is being decompressed, to be sent as it comes.
+    Decompression(Box<Decompression>),
     /// A directory, by a path without its final slash.
     Redirect {
         /// 301.
@@ -86,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) looks: Rc<Looks<Key, Answer>>,
     pub(crate) numbers: Numbers,
     pub(crate) readers: Rc<Readers>,
+    pub(crate) decoders: Rc<Decoders>,
     /// Workers that look-ups may occupy.
     pub(crate) workers: Rc<Shares>,
     pub(crate) watch: Rc<Watch>,
@@ -192,7 +198,10 @@ impl Site {
         }
         let cache = self.shared.cache.borrow();
         match trusted(&cache, self.name(root, Purpose::Itself, path), now) {
-            Some(Known::Resource(resource)) => Cached::File(Rc::clone(resource.choose(accepted))),
+            Some(Known::Resource(resource)) => match resource.choose(accepted) {
+                Some(file) => Cached::File(Rc::clone(file)),
+                None => Cached::Unknown,
+            },
             Some(Known::Absent) if !self.falls_back(path, navigation) => {
                 self.cached_page(&cache, root, accepted, now)
             }
@@ -247,6 +256,27 @@ impl Site {
         }
     }
 
+    /// Begins to decompress a file that [`Site::find`] found for a client that takes `accepted`.
+    ///
+    /// Dropped: so is what was decompressed.
+    pub async fn decompress(
+        self: &Rc<Self>,
+        compressed: &Rc<Compressed>,
+        accepted: Accepted,
+    ) -> Found {
+        match self.shared.decoders.start(compressed).await {
+            Ok(decompression) => Found::Decompression(Box::new(decompression)),
+            Err(error) => {
+                let status = error.status();
+                Found::Refused {
+                    status,
+                    page: self.error_page(status, accepted, Instant::now()).await,
+                    error,
+                }
+            }
+        }
+    }
+
     /// Whether the site names a page for a status: ask [`Site::error_page`] for it.
     pub fn names_error_page(&self, status: Status) -> bool {
         self.config.error_pages.contains_key(&status.code())
@@ -278,7 +308,7 @@ impl Site {
         let cache = self.shared.cache.borrow();
         let entry = cache.get(self.name(root, Purpose::ErrorPage, path.as_bytes()))?;
         match &entry.known {
-            Known::Resource(resource) => Some(Rc::clone(resource.choose(accepted))),
+            Known::Resource(resource) => resource.choose(accepted).cloned(),
             Known::Slash | Known::Absent => None,
         }
     }
@@ -298,7 +328,8 @@ impl Site {
             .internal(&tree, Purpose::ErrorPage, path, request)
             .await
             .ok()??;
-        Some(Rc::clone(resource.choose(accepted)))
+        // One that is large and there compressed only is not worth it.
+        resource.choose(accepted).cloned()
     }
 
     /// The field lines that the site's rules set on an answer to `path` that comes with none of
@@ -307,8 +338,12 @@ impl Site {
     /// ever.
     pub fn fields_for(&self, path: &[u8], status: Status) -> Vec<u8> {
         let mut lines = rules::apply(&self.config.headers, path).lines(status);
-        if status == Status::NOT_FOUND && self.config.spa_fallback.is_some() {
+        let depends = matches!(status, Status::NOT_FOUND | Status::NOT_ACCEPTABLE);
+        if depends && self.config.spa_fallback.is_some() {
             write_field(&mut lines, "Vary", FALLBACK_VARY);
+        }
+        if status == Status::NOT_ACCEPTABLE {
+            write_field(&mut lines, "Vary", "Accept-Encoding");
         }
         lines
     }
@@ -325,7 +360,7 @@ impl Site {
         let known = self.known(tree, Purpose::Itself, wanted.path, request);
         match known.await? {
             Answer::Known(Known::Resource(resource)) => {
-                Ok(Found::File(Rc::clone(resource.choose(wanted.accepted))))
+                chosen(&resource, wanted.accepted, Found::File)
             }
             Answer::Known(Known::Slash) => Ok(Found::Redirect {
                 status: Status::MOVED_PERMANENTLY,
@@ -371,7 +406,7 @@ impl Site {
         };
         let resource = self.internal(tree, Purpose::Fallback, path, request);
         let resource = resource.await?.ok_or(Error::NotFound)?;
-        Ok(Found::Fallback(Rc::clone(resource.choose(wanted.accepted))))
+        chosen(&resource, wanted.accepted, Found::Fallback)
     }
 
     /// Whether `path`, which leads to nothing, is a page that the site's scripts make. What says that
@@ -540,7 +575,7 @@ impl Site {
         let name = self.name(root, Purpose::ErrorPage, path.as_bytes());
         match trusted(cache, name, now) {
             Some(Known::Resource(resource)) => Cached::Absent {
-                page: Some(Rc::clone(resource.choose(accepted))),
+                page: resource.choose(accepted).cloned(),
             },
             Some(Known::Slash | Known::Absent) => Cached::Absent { page: None },
             None => Cached::Unknown,
@@ -549,6 +584,19 @@ impl Site {
 
     fn name<'a>(&self, root: u32, purpose: Purpose, path: &'a [u8]) -> Name<'a> {
         self.shared.hasher.name(root, purpose as u32, path)
+    }
+}
+
+/// What of `resource` a client gets that takes `accepted`; `found` is what a file is then.
+fn chosen(
+    resource: &Resource,
+    accepted: Accepted,
+    found: fn(Rc<File>) -> Found,
+) -> Result<Found, Error> {
+    match (resource.choose(accepted), &resource.plain) {
+        (Some(file), _) => Ok(found(Rc::clone(file))),
+        (None, Plain::Compressed(compressed)) => Ok(Found::Compressed(Rc::clone(compressed))),
+        (None, Plain::File(_) | Plain::Nothing) => Err(Error::NotAcceptable),
     }
 }
 

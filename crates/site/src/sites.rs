@@ -10,6 +10,7 @@ use tidegate_uring::{Ring, Shares};
 
 use crate::cache::{Cache, Hasher};
 use crate::config::{CacheConfig, SiteConfig};
+use crate::decompress::Decoders;
 use crate::error::RootError;
 use crate::listing::Readers;
 use crate::looks::Looks;
@@ -52,6 +53,7 @@ impl Sites {
             numbers: Numbers::default(),
             looks: Looks::new(cache.times(), &watch),
             readers: Readers::new(cache.times(), &watch),
+            decoders: Decoders::new(cache.lookup),
             workers: Shares::new(2 * cache.workers),
             watch,
             stalls: Arc::clone(stalls),

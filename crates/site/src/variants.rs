@@ -1,6 +1,7 @@
 //! Precompressed variants beside a file: `app.js.br` is `app.js` in Brotli.
 //!
-//! A variant counts if it is a regular file below the root and not older than its original. Where
+//! A variant counts if it is a regular file below the root and not older than its original, if that is
+//! there. Where
 //! the original's time was seen with another content, that says nothing of the variant: then it
 //! has to have been changed after the original, too, by the time that nobody can set. Which
 //! are there is known as long as the original is: that none was added is seen by the directory's
@@ -28,12 +29,26 @@ pub(crate) struct Sought {
     pub(crate) fresh: bool,
 }
 
-/// Looks for the variants of the file `name`, all at once.
+impl Sought {
+    /// The variant with its coding and name, if it counts.
+    pub(crate) fn counting(self) -> Option<(Coding, CString, (OpenFile, Statx))> {
+        let found = self.found.filter(|_| self.fresh)?;
+        Some((self.coding, self.name, found))
+    }
+}
+
+/// The codings of those that count.
+pub(crate) fn codings(sought: &[Sought]) -> impl Iterator<Item = Coding> {
+    let counting = sought.iter().filter(|sought| sought.fresh);
+    counting.map(|sought| sought.coding)
+}
+
+/// Looks for the variants of the file `name`, all at once. `original`: `None` if it is not there itself.
 pub(crate) async fn seek(
     tree: &Tree,
     codings: &[Coding],
     name: &CString,
-    original: &Statx,
+    original: Option<&Statx>,
 ) -> Result<Vec<Sought>, Error> {
     if is_compressed(name) {
         return Ok(Vec::new());
@@ -48,7 +63,7 @@ async fn seek_one(
     tree: &Tree,
     coding: Coding,
     original_name: &CString,
-    original: &Statx,
+    original: Option<&Statx>,
 ) -> Result<Sought, Error> {
     let name = with_extension(original_name, coding.extension());
     let found = match open(tree, &name).await {
@@ -58,7 +73,8 @@ async fn seek_one(
         Err(_) => None,
     };
     let fresh = found.as_ref().is_some_and(|(_, stat)| {
-        file_type(stat) == FileType::RegularFile && !is_older(stat, original)
+        let is_older = original.is_some_and(|original| is_older(stat, original));
+        file_type(stat) == FileType::RegularFile && !is_older
     });
     Ok(Sought {
         coding,
@@ -101,11 +117,24 @@ fn is_older(variant: &Statx, original: &Statx) -> bool {
 
 /// Whether a file is a variant itself.
 fn is_compressed(name: &CString) -> bool {
-    let name = name.as_bytes();
-    Coding::ALL.iter().any(|coding| {
-        name.strip_suffix(coding.extension().as_bytes())
-            .is_some_and(|stem| stem.ends_with(b"."))
+    coded(name.as_bytes()).is_some()
+}
+
+/// The coding that the extension of `name` stands for, and the name without that extension.
+fn coded(name: &[u8]) -> Option<(Coding, &[u8])> {
+    Coding::ALL.into_iter().find_map(|coding| {
+        let stem = name.strip_suffix(coding.extension().as_bytes())?;
+        Some((coding, stem.strip_suffix(b".")?))
     })
+}
+
+/// As [`coded`], for what is sent with its coding: `a.svgz` is the same as `a.svg.gz` (SVG 2, section
+/// 1.4).
+pub(crate) fn coded_content(name: &[u8]) -> Option<(Coding, &[u8])> {
+    let svg = name
+        .strip_suffix(b"z")
+        .filter(|name| name.ends_with(b".svg"));
+    svg.map(|name| (Coding::Gzip, name)).or_else(|| coded(name))
 }
 
 #[cfg(test)]
@@ -123,6 +152,24 @@ mod tests {
             (c"br/a", false),
         ] {
             assert_eq!(is_compressed(&name.to_owned()), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_tells_the_coding_of_its_content() {
+        use Coding::{Brotli, Gzip, Zstd};
+        for (name, expected) in [
+            ("Build/X.wasm.br", Some((Brotli, "Build/X.wasm"))),
+            ("X.framework.js.gz", Some((Gzip, "X.framework.js"))),
+            ("X.data.zst", Some((Zstd, "X.data"))),
+            ("a.svgz", Some((Gzip, "a.svg"))),
+            ("a.svg", None),
+            ("asvgz", None),
+            ("a.tgz", None),
+            ("gz", None),
+        ] {
+            let expected = expected.map(|(coding, stem)| (coding, stem.as_bytes()));
+            assert_eq!(coded_content(name.as_bytes()), expected, "{name}");
         }
     }
 

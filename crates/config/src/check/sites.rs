@@ -58,6 +58,10 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
         symlinks: report.checked(raw.symlinks, default.symlinks, |name| web::symlinks(&name)),
         etag: report.checked(raw.etag, default.etag, |name| web::etag(&name)),
         precompressed: precompressed(raw.precompressed, default.precompressed, report),
+        compressed_only: report.checked(raw.compressed_only, default.compressed_only, |name| {
+            web::compressed_only(&name)
+        }),
+        content_encoded: report.list(raw.content_encoded, Vec::new(), |text, _| text.parse()),
         try_files: try_files(raw.try_files, default.try_files, report),
         spa_fallback: report.checked(raw.spa_fallback, default.spa_fallback, path::file_or_empty),
         charset: report.checked(raw.charset, default.charset, web::charset),
@@ -265,7 +269,9 @@ mod tests {
 
     use super::*;
     use crate::check::tests::{parse, refused};
-    use crate::{CachePreset, EtagSource, HiddenFiles, HiddenName, Settings, Symlinks};
+    use crate::{
+        CachePreset, CompressedOnly, EtagSource, HiddenFiles, HiddenName, Settings, Symlinks,
+    };
 
     /// Rows of text after a site's root, which is line 2.
     fn refused_in_a_site(rows: &[(&str, &str)]) {
@@ -343,6 +349,9 @@ mod tests {
             ("etag = 'inode'", "3: site.etag: `inode` is none of \"mtime\", \"content\""),
             ("precompressed = ['br', 'deflate']", "3: site.precompressed: `deflate` is none of \"br\", \"zstd\", \"gzip\""),
             ("precompressed = ['br', 'gzip', 'br']", "3: site.precompressed: `br` is named twice"),
+            ("compressed-only = 'on'", "3: site.compressed-only: `on` is none of \"off\", \"decompress\", \"refuse\""),
+            ("content-encoded = true", "3: site.content-encoded: invalid type: boolean `true`, expected a sequence"),
+            ("content-encoded = ['/a', '*.gz']", "3: site.content-encoded: `*.gz` is not a pattern for paths: every path begins with `/`"),
             ("try-files = []", "3: site.try-files: empty: nothing would ever be found"),
             ("try-files = ['']", "3: site.try-files: `` begins with neither `$path` nor `/`"),
             ("try-files = ['index.html']", "3: site.try-files: `index.html` begins with neither"),
@@ -488,6 +497,7 @@ mod tests {
     fn every_key_of_a_site_is_taken() {
         let site = site(
             "directory-listing = true\nsymlinks = 'follow'\netag = 'content'\nprecompressed = ['gzip', 'br']\n\
+             compressed-only = 'refuse'\ncontent-encoded = ['/Build/**', '/a.svgz']\n\
              try-files = ['$path', '$path.html', '/en$path/', '/fallback.html']\nspa-fallback = '/app.html'\n\
              error-pages = { 404 = '/404.html', 503 = '/e/busy page.html' }\n\
              [[site.headers]]\nmatch = '/a/**'\ncache = 'immutable'\nset = { X-A = ' b\tc ', X-B = '' }\n\
@@ -500,6 +510,9 @@ mod tests {
         assert_eq!(site.symlinks, Symlinks::Follow);
         assert_eq!(site.etag, EtagSource::Content);
         assert_eq!(site.precompressed, [Coding::Gzip, Coding::Brotli]);
+        assert_eq!(site.compressed_only, CompressedOnly::Refuse);
+        let encoded = site.content_encoded.iter().map(Glob::as_str);
+        assert!(encoded.eq(["/Build/**", "/a.svgz"]));
         assert_eq!(site.try_files[2], "/en$path/");
         assert_eq!(site.spa_fallback.as_deref(), Some("/app.html"));
         assert_eq!(site.error_pages[&503], "/e/busy page.html");
@@ -598,6 +611,12 @@ mod tests {
                     },
                     symlinks,
                     precompressed: codings,
+                    compressed_only: if listing {
+                        CompressedOnly::Decompress
+                    } else {
+                        CompressedOnly::Refuse
+                    },
+                    content_encoded: from.iter().map(|from| from.parse().unwrap()).collect(),
                     spa_fallback: fallback,
                     error_pages: pages,
                     headers: rules

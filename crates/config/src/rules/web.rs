@@ -5,14 +5,17 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::header::is_token;
 use super::{Checked, is_host_name, one_of, refuse};
 use crate::units::{BoolOrList, Count};
-use crate::{CachePreset, Coding, EncodedSlash, EtagSource, HiddenFiles, HiddenName, Symlinks};
+use crate::{
+    CachePreset, Coding, CompressedOnly, EncodedSlash, EtagSource, HiddenFiles, HiddenName,
+    Symlinks,
+};
 
 /// The longest host name (RFC 1035, section 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
 
 /// The errors that a site may have a page for. Of the others 412 and 416 are for programs, and the rest
 /// are answered before it is known which site is meant.
-const ERRORS: &[u16] = &[400, 403, 404, 405, 500, 501, 503];
+const ERRORS: &[u16] = &[400, 403, 404, 405, 406, 500, 501, 503];
 
 /// The redirects there are (RFC 9110, section 15.4).
 const REDIRECTS: &[u16] = &[301, 302, 303, 307, 308];
@@ -127,6 +130,15 @@ pub(crate) fn etag(name: &str) -> Checked<EtagSource> {
     let all = [
         ("mtime", EtagSource::Mtime),
         ("content", EtagSource::Content),
+    ];
+    one_of(name, &all)
+}
+
+pub(crate) fn compressed_only(name: &str) -> Checked<CompressedOnly> {
+    let all = [
+        ("off", CompressedOnly::Off),
+        ("decompress", CompressedOnly::Decompress),
+        ("refuse", CompressedOnly::Refuse),
     ];
     one_of(name, &all)
 }
