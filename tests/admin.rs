@@ -133,9 +133,12 @@ fn what_it_does_not_have_is_refused() {
     let tree = Tree::with("file", b"content");
     let server = Launch::run(&tree, LISTEN, "").start();
     let address = admin(&server);
-    assert_eq!(Client::connect(address).get("/file").status, 404);
+    let missing = Client::connect(address).get("/file");
+    // For a probe, and not as a page.
+    assert_eq!((missing.status, missing.text()), (404, "404 Not Found\n"));
     let refused = Client::connect(address).ask("POST", "/metrics", &[]);
     assert_eq!(refused.status, 405);
+    assert_eq!(refused.header("allow"), Some("GET, HEAD"));
     // Nor do the sites have it.
     assert_eq!(server.get("/metrics").status, 404);
 }

@@ -396,3 +396,42 @@ fn an_encoded_slash_may_be_a_slash() {
         assert_eq!(server.get(target).status, status, "{target}");
     }
 }
+
+#[test]
+fn an_error_is_a_page_that_a_person_can_read() {
+    let tree = Tree::with("file", b"content");
+    let server = Launch::run(&tree, "", "").start();
+    let mut client = server.connect();
+    let missing = client.get("/no/<b>such</b>?page");
+    assert_eq!(missing.status, 404);
+    assert_eq!(
+        missing.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let page = missing.text().to_owned();
+    assert!(page.contains("<h1>404 Not Found</h1>"), "{page}");
+    assert!(
+        page.contains("<p>There is nothing at this address.</p>"),
+        "{page}"
+    );
+    assert!(page.contains("content=\"light dark\""), "{page}");
+    for secret in ["such", "script", "tidegate", env!("CARGO_PKG_VERSION")] {
+        assert!(!page.contains(secret), "{page}");
+    }
+    let head = client.ask("HEAD", "/no/<b>such</b>?page", &[]);
+    assert_eq!(head.content_length(), page.len());
+    assert_eq!(head.steady_headers(), missing.steady_headers());
+
+    let refused = client.ask("DELETE", "/file", &[]);
+    assert_eq!(refused.header("allow"), Some("GET, HEAD, OPTIONS"));
+    assert!(refused.text().contains("<h1>405 Method Not Allowed</h1>"));
+    let unsatisfied = client.get_with("/file", &["Range: bytes=70-"]);
+    assert!(
+        unsatisfied
+            .text()
+            .contains("<h1>416 Range Not Satisfiable</h1>")
+    );
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    let bad = client.response();
+    assert!(bad.text().contains("<h1>400 Bad Request</h1>"));
+}

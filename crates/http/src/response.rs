@@ -9,6 +9,9 @@ use crate::{HttpDate, Status, Version};
 /// Bytes of a head without its prebuilt fields, at most.
 const START_BYTES_MAX: usize = 192;
 
+/// Bytes of the lines that a page adds to a head, at most.
+const LINES_BYTES_MAX: usize = 96;
+
 /// What is allowed on every target, for Allow.
 pub const ALLOW: &str = "GET, HEAD, OPTIONS";
 
@@ -56,7 +59,12 @@ impl ResponseHead<'_> {
     }
 }
 
-/// A complete response that says its status in plain text.
+/// The type of [`Status::page`].
+const PAGE_TYPE: &[u8] = b"Content-Type: text/html; charset=utf-8\r\n";
+
+/// A complete response that says its status in a page for people ([`Status::page`]).
+///
+/// It is HTML whatever the client accepts: it has no Vary then, and a program reads the status.
 #[derive(Clone, Copy, Debug)]
 pub struct TextResponse<'a> {
     /// The status.
@@ -76,30 +84,31 @@ pub struct TextResponse<'a> {
 impl TextResponse<'_> {
     /// Appends the response. A 405 says what is allowed (RFC 9110, section 15.5.6).
     pub fn write(&self, out: &mut Vec<u8>) {
-        // "404 Not Found\n"
-        let length = 3 + 1 + self.status.reason().len() + 1;
+        let page = self.status.page();
+        // All at once: most of it is the page.
+        let reserved = START_BYTES_MAX + self.fields.len() + LINES_BYTES_MAX;
+        out.reserve(reserved + page.len());
         let head = ResponseHead {
             status: self.status,
             date: self.date,
             persistent: self.persistent,
             version: self.version,
-            content_length: Some(length as u64),
+            content_length: Some(page.len() as u64),
             fields: self.fields,
         };
         head.write_start(out);
-        write_field(out, "Content-Type", "text/plain; charset=utf-8");
+        out.extend_from_slice(PAGE_TYPE);
         if self.status == Status::METHOD_NOT_ALLOWED {
             write_field(out, "Allow", ALLOW);
         }
         out.extend_from_slice(b"\r\n");
         if self.with_body {
-            write_code_and_reason(out, self.status);
-            out.push(b'\n');
+            out.extend_from_slice(page.as_bytes());
         }
     }
 }
 
-/// Appends a complete response that says `status` in plain text.
+/// Appends a complete response that says `status` in a page.
 ///
 /// The arguments are as in [`TextResponse`].
 pub fn write_error(
@@ -186,10 +195,6 @@ pub fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
 
 fn write_status(out: &mut Vec<u8>, status: Status) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    write_code_and_reason(out, status);
-}
-
-fn write_code_and_reason(out: &mut Vec<u8>, status: Status) {
     out.extend_from_slice(itoa::Buffer::new().format(status.code()).as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.reason().as_bytes());
@@ -261,19 +266,20 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_its_status() {
+    fn an_error_says_its_status_in_a_page() {
         let write = |status, with_body| {
             written(|out| {
                 write_error(out, status, &date(), Version::Http11, false, with_body);
             })
         };
-        let head = "HTTP/1.1 404 Not Found\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
-                    Content-Length: 14\r\nConnection: close\r\n\
-                    Content-Type: text/plain; charset=utf-8\r\n\r\n";
-        assert_eq!(
-            write(Status::NOT_FOUND, true),
-            format!("{head}404 Not Found\n")
+        let page = Status::NOT_FOUND.page();
+        let head = format!(
+            "HTTP/1.1 404 Not Found\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\
+             Content-Type: text/html; charset=utf-8\r\n\r\n",
+            page.len()
         );
+        assert_eq!(write(Status::NOT_FOUND, true), format!("{head}{page}"));
         assert_eq!(write(Status::NOT_FOUND, false), head);
         assert!(
             write(Status::METHOD_NOT_ALLOWED, true).contains("\r\nAllow: GET, HEAD, OPTIONS\r\n")
@@ -281,18 +287,16 @@ mod tests {
     }
 
     #[test]
-    fn the_length_of_a_text_is_right_for_every_status() {
-        for status in [
-            Status::BAD_REQUEST,
-            Status::CONTENT_TOO_LARGE,
-            Status::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Status::PERMANENT_REDIRECT,
-        ] {
-            let response = written(|out| {
-                write_error(out, status, &date(), Version::Http11, true, true);
-            });
+    fn a_page_is_as_long_as_is_said_and_has_room_from_the_start() {
+        for &status in Status::ALL {
+            let mut out = Vec::new();
+            write_error(&mut out, status, &date(), Version::Http10, true, true);
+            let (page, reserved) = (status.page(), START_BYTES_MAX + LINES_BYTES_MAX);
+            assert!(out.len() <= reserved + page.len(), "{status:?}");
+            let response = String::from_utf8(out).unwrap();
             let (head, body) = response.split_once("\r\n\r\n").unwrap();
-            assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
+            assert!(head.contains(&format!("Content-Length: {}\r\n", page.len())));
+            assert_eq!(body, page);
         }
     }
 
@@ -305,10 +309,14 @@ mod tests {
                 write_redirect(out, status, "/a%20b/?c", &date(), version, true, with_body);
             })
         };
-        let head = "HTTP/1.1 301 Moved Permanently\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
-                    Content-Length: 22\r\nConnection: keep-alive\r\n\
-                    Location: /a%20b/?c\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n";
-        assert_eq!(write(true), format!("{head}301 Moved Permanently\n"));
+        let page = Status::MOVED_PERMANENTLY.page();
+        let head = format!(
+            "HTTP/1.1 301 Moved Permanently\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             Content-Length: {}\r\nConnection: keep-alive\r\n\
+             Location: /a%20b/?c\r\nContent-Type: text/html; charset=utf-8\r\n\r\n",
+            page.len()
+        );
+        assert_eq!(write(true), format!("{head}{page}"));
         assert_eq!(write(false), head);
     }
 
@@ -336,12 +344,14 @@ mod tests {
             }
             .write(out);
         });
-        assert_eq!(
-            response,
+        let page = Status::RANGE_NOT_SATISFIABLE.page();
+        let expected = format!(
             "HTTP/1.1 416 Range Not Satisfiable\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
-             Content-Length: 26\r\nContent-Range: bytes */5\r\n\
-             Content-Type: text/plain; charset=utf-8\r\n\r\n416 Range Not Satisfiable\n"
+             Content-Length: {}\r\nContent-Range: bytes */5\r\n\
+             Content-Type: text/html; charset=utf-8\r\n\r\n{page}",
+            page.len()
         );
+        assert_eq!(response, expected);
     }
 
     /// RFC 9110, 9.3.7 and 15.3.5: a 204 has neither content nor Content-Length.

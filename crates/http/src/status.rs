@@ -1,16 +1,51 @@
 //! The status codes this server sends.
 
-/// A status code and its reason phrase (RFC 9110, section 15).
+/// A status code, its reason phrase (RFC 9110, section 15), and a page that says it to a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Status(u16);
 
+/// A whole page, made at compile time. Without the style it is as readable: a site's
+/// Content-Security-Policy may forbid it.
+macro_rules! page {
+    ($code:literal, $reason:literal, $sentence:literal) => {
+        concat!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n",
+            "<meta name=\"viewport\" content=\"width=device-width\">\n",
+            "<meta name=\"color-scheme\" content=\"light dark\">\n<title>",
+            $code,
+            " ",
+            $reason,
+            "</title>\n<style>body{font:1.1em/1.5 system-ui,sans-serif;max-width:34em;",
+            "margin:15vh auto;padding:0 1em}</style>\n<h1>",
+            $code,
+            " ",
+            $reason,
+            "</h1>\n<p>",
+            $sentence,
+            "</p>\n"
+        )
+    };
+}
+
 macro_rules! statuses {
-    ($($name:ident = $code:literal $reason:literal;)*) => {
+    ($($name:ident = $code:literal $reason:literal $sentence:literal;)*) => {
         impl Status {
             $(
                 #[doc = concat!(stringify!($code), " ", $reason, ".")]
                 pub const $name: Self = Self($code);
             )*
+
+            /// Every status that this server sends.
+            #[cfg(test)]
+            pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// A page in HTML with the code, the reason phrase and one sentence.
+            pub fn page(self) -> &'static str {
+                match self.0 {
+                    $($code => page!($code, $reason, $sentence),)*
+                    _ => "",
+                }
+            }
 
             /// The reason phrase that goes with the code.
             pub fn reason(self) -> &'static str {
@@ -32,31 +67,31 @@ macro_rules! statuses {
 }
 
 statuses! {
-    OK = 200 "OK";
-    NO_CONTENT = 204 "No Content";
-    PARTIAL_CONTENT = 206 "Partial Content";
-    MOVED_PERMANENTLY = 301 "Moved Permanently";
-    FOUND = 302 "Found";
-    SEE_OTHER = 303 "See Other";
-    NOT_MODIFIED = 304 "Not Modified";
-    TEMPORARY_REDIRECT = 307 "Temporary Redirect";
-    PERMANENT_REDIRECT = 308 "Permanent Redirect";
-    BAD_REQUEST = 400 "Bad Request";
-    FORBIDDEN = 403 "Forbidden";
-    NOT_FOUND = 404 "Not Found";
-    METHOD_NOT_ALLOWED = 405 "Method Not Allowed";
-    NOT_ACCEPTABLE = 406 "Not Acceptable";
-    REQUEST_TIMEOUT = 408 "Request Timeout";
-    PRECONDITION_FAILED = 412 "Precondition Failed";
-    CONTENT_TOO_LARGE = 413 "Content Too Large";
-    URI_TOO_LONG = 414 "URI Too Long";
-    RANGE_NOT_SATISFIABLE = 416 "Range Not Satisfiable";
-    EXPECTATION_FAILED = 417 "Expectation Failed";
-    REQUEST_HEADER_FIELDS_TOO_LARGE = 431 "Request Header Fields Too Large";
-    INTERNAL_SERVER_ERROR = 500 "Internal Server Error";
-    NOT_IMPLEMENTED = 501 "Not Implemented";
-    SERVICE_UNAVAILABLE = 503 "Service Unavailable";
-    HTTP_VERSION_NOT_SUPPORTED = 505 "HTTP Version Not Supported";
+    OK = 200 "OK" "The request succeeded.";
+    NO_CONTENT = 204 "No Content" "There is nothing to show.";
+    PARTIAL_CONTENT = 206 "Partial Content" "This is a part of what is there.";
+    MOVED_PERMANENTLY = 301 "Moved Permanently" "This page has moved to another address.";
+    FOUND = 302 "Found" "This page is at another address for now.";
+    SEE_OTHER = 303 "See Other" "The answer is at another address.";
+    NOT_MODIFIED = 304 "Not Modified" "This page has not changed.";
+    TEMPORARY_REDIRECT = 307 "Temporary Redirect" "This page is at another address for now.";
+    PERMANENT_REDIRECT = 308 "Permanent Redirect" "This page has moved to another address.";
+    BAD_REQUEST = 400 "Bad Request" "The server could not understand this request.";
+    FORBIDDEN = 403 "Forbidden" "This page may not be seen.";
+    NOT_FOUND = 404 "Not Found" "There is nothing at this address.";
+    METHOD_NOT_ALLOWED = 405 "Method Not Allowed" "This address can be read, and nothing can be sent to it.";
+    NOT_ACCEPTABLE = 406 "Not Acceptable" "There is no form of this that the request accepts.";
+    REQUEST_TIMEOUT = 408 "Request Timeout" "The request took too long to arrive.";
+    PRECONDITION_FAILED = 412 "Precondition Failed" "The page is not as the request expects it to be.";
+    CONTENT_TOO_LARGE = 413 "Content Too Large" "The request is larger than this server accepts.";
+    URI_TOO_LONG = 414 "URI Too Long" "The address is longer than this server accepts.";
+    RANGE_NOT_SATISFIABLE = 416 "Range Not Satisfiable" "The part that was asked for does not exist.";
+    EXPECTATION_FAILED = 417 "Expectation Failed" "The server cannot do what the request expects.";
+    REQUEST_HEADER_FIELDS_TOO_LARGE = 431 "Request Header Fields Too Large" "The head of the request is too large; to delete this site's cookies may help.";
+    INTERNAL_SERVER_ERROR = 500 "Internal Server Error" "Something is wrong on the server; please try again later.";
+    NOT_IMPLEMENTED = 501 "Not Implemented" "The server does not know this kind of request.";
+    SERVICE_UNAVAILABLE = 503 "Service Unavailable" "The server cannot answer now; please try again in a while.";
+    HTTP_VERSION_NOT_SUPPORTED = 505 "HTTP Version Not Supported" "The server does not speak this version of HTTP.";
 }
 
 impl Status {
@@ -79,6 +114,23 @@ mod tests {
             Status::REQUEST_HEADER_FIELDS_TOO_LARGE.reason(),
             "Request Header Fields Too Large"
         );
+    }
+
+    #[test]
+    fn every_status_has_a_page_with_one_sentence() {
+        for status in Status::ALL {
+            let page = status.page();
+            let heading = format!("{} {}", status.code(), status.reason());
+            assert!(page.starts_with("<!DOCTYPE html>\n"), "{page}");
+            assert!(
+                page.contains(&format!("<title>{heading}</title>")),
+                "{page}"
+            );
+            assert!(page.contains(&format!("<h1>{heading}</h1>\n<p>")), "{page}");
+            assert!(page.ends_with(".</p>\n"), "{page}");
+            assert!(!page.contains("script") && page.is_ascii(), "{page}");
+            assert!((300..600).contains(&page.len()), "{page}");
+        }
     }
 
     #[test]

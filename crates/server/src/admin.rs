@@ -18,7 +18,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tidegate_config::Admin;
 use tidegate_http::{
-    Head, HttpDate, Limits, Method, ResponseHead, Status, TextResponse, Version, parse, write_field,
+    Head, HttpDate, Limits, Method, ResponseHead, Status, Version, parse, write_field,
 };
 use tidegate_site::Stalls;
 use tidegate_tls::{Acceptor, Certificate};
@@ -144,19 +144,10 @@ fn answer_head(head: &Head<'_>, condition: &Condition) -> Vec<u8> {
     }
 }
 
-/// A status, in words.
+/// A status, in words: for a probe, and not as a page.
 fn said(status: Status, method: Method) -> Vec<u8> {
-    let mut out = Vec::new();
-    let response = TextResponse {
-        status,
-        date: &HttpDate::new(SystemTime::now()),
-        version: Version::Http11,
-        persistent: false,
-        with_body: method != Method::Head,
-        fields: b"Cache-Control: no-store\r\n",
-    };
-    response.write(&mut out);
-    out
+    let text = format!("{} {}\n", status.code(), status.reason());
+    written(status, "text/plain; charset=utf-8", &text, method)
 }
 
 /// `text` of a type.
@@ -164,6 +155,9 @@ fn written(status: Status, content_type: &str, text: &str, method: Method) -> Ve
     let mut fields = Vec::new();
     write_field(&mut fields, "Content-Type", content_type);
     write_field(&mut fields, "Cache-Control", "no-store");
+    if status == Status::METHOD_NOT_ALLOWED {
+        write_field(&mut fields, "Allow", "GET, HEAD");
+    }
     let head = ResponseHead {
         status,
         date: &HttpDate::new(SystemTime::now()),
