@@ -19,6 +19,7 @@ mod content_encoded;
 mod drop_behind;
 mod fallbacks;
 mod files;
+mod first_steps;
 mod freshness;
 mod header_rules;
 mod kernel_calls;

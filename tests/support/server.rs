@@ -334,7 +334,13 @@ impl Server {
     /// The next address that the server says it listens on.
     #[track_caller]
     pub(crate) fn next_address(&self) -> SocketAddr {
-        address(&self.process.line().expect("another line"))
+        address(&self.next_line())
+    }
+
+    /// The next line that the server prints, past those that are read.
+    #[track_caller]
+    pub(crate) fn next_line(&self) -> String {
+        self.process.line().expect("another line")
     }
 
     /// Asks for `target` with `fields`, each without its line end, on a connection of its own.

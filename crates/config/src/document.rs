@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 use toml::value::{Table, Value};
 
-use crate::{CertificateFiles, Error, Glob, HeaderRule, Problem, Redirect, Settings, raw};
+use crate::{CertificateFiles, Error, Glob, HeaderRule, Place, Problem, Redirect, Settings, raw};
 
 /// How far an unknown key may be from a known one to be taken for a typo of it.
 const TYPO_DISTANCE_MAX: usize = 2;
@@ -66,30 +66,9 @@ impl<'text> Document<'text> {
         self.problem(span.start, key, reason)
     }
 
-    /// A problem with the dotted `key` of the site with this number, from 0: at
-    /// the line that sets it, or else that begins the site, or else at line 1.
-    pub(crate) fn problem_of_site(&self, number: usize, key: &str, reason: &str) -> Problem {
-        let offset = offset_in(&self.root, "site", number, key).unwrap_or_default();
-        self.problem(offset, format!("site.{key}"), reason)
-    }
-
-    /// A problem with `key` of the certificate with this number, likewise.
-    pub(crate) fn problem_of_certificate(&self, number: usize, key: &str, reason: &str) -> Problem {
-        let tls = self.tls();
-        let offset = tls.and_then(|tls| offset_in(tls, "certificates", number, key));
-        let key = format!("tls.certificates.{key}");
-        self.problem(offset.unwrap_or_default(), key, reason)
-    }
-
-    /// A problem with `key` of the section `[tls]`.
-    pub(crate) fn problem_of_tls(&self, key: &str, reason: &str) -> Problem {
-        let set = self.tls().and_then(|tls| tls.get_key_value(key));
-        let offset = set.map_or(0, |(key, _)| key.span().start);
-        self.problem(offset, format!("tls.{key}"), reason)
-    }
-
-    fn tls(&self) -> Option<&DeTable<'text>> {
-        self.root.get("tls")?.get_ref().as_table()
+    /// A problem at `place`, or at what would hold it.
+    pub(crate) fn problem_of(&self, place: &Place, reason: &str) -> Problem {
+        self.problem(place.offset_in(&self.root), place.dotted(), reason)
     }
 
     /// A problem with `key` at `offset`, for keys that are missing there.
@@ -250,16 +229,6 @@ fn key_in(value: &Spanned<DeValue<'_>>, path: &str, offset: usize) -> Option<Str
         _ => None,
     };
     below.or_else(|| value.span().contains(&offset).then(|| path.to_owned()))
-}
-
-/// Where the table with this number in the array `tables` sets `key`, or else begins.
-fn offset_in(root: &DeTable<'_>, tables: &str, number: usize, key: &str) -> Option<usize> {
-    let tables = root.get(tables)?.get_ref().as_array()?;
-    let table = tables.get(number)?;
-    let keys = table.get_ref().as_table()?.iter();
-    let mut set = keys.filter(|(name, _)| name.get_ref() == key);
-    let key = set.next().map(|(name, _)| name.span().start);
-    key.or(Some(table.span().start))
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod error;
 mod example;
 mod glob;
 mod mistaken_regex;
+mod place;
 mod raw;
 mod rules;
 mod settings;
@@ -41,6 +42,7 @@ mod units;
 
 pub use error::{Error, Problem, ValueError};
 pub use glob::Glob;
+pub use place::Place;
 pub use settings::{
     Admin, Cache, CertificateFiles, ClientAuth, Io, Ktls, Limits, Listen, MissingCertificates,
     Server, Settings, Steering, Timeouts, Tls, TlsVersion,

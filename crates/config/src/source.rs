@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::check;
 use crate::document::Document;
-use crate::{Error, Problem, Settings};
+use crate::{Error, Place, Problem, Settings};
 
 /// The most bytes of a file that are read: thousands of sites have less, and a device without an end
 /// must not take all memory.
@@ -15,7 +15,7 @@ const BYTES_MAX: u64 = 16 << 20;
 /// The text of a configuration and the name it is reported under.
 ///
 /// Keep it where a problem may show up after the checks of this crate, such as
-/// a root that does not exist: [`Source::refuse_sites`] reports it with its line.
+/// a root that does not exist: [`Source::problems`] reports it with its line.
 #[derive(Clone, Debug)]
 pub struct Source {
     file: PathBuf,
@@ -52,43 +52,20 @@ impl Source {
         check::settings(&document)
     }
 
-    /// The error that gives a reason about `key` of the certificate with this number, from 0, at the
-    /// line that sets it.
-    #[must_use]
-    pub fn refuse_certificate(&self, number: usize, key: &str, reason: &str) -> Error {
-        self.refuse(|document| document.problem_of_certificate(number, key, reason))
-    }
-
-    /// The error that gives a reason about `key` of the section `[tls]`, at the line that sets it.
-    #[must_use]
-    pub fn refuse_tls(&self, key: &str, reason: &str) -> Error {
-        self.refuse(|document| document.problem_of_tls(key, reason))
-    }
-
-    fn refuse(&self, problem: impl FnOnce(&Document<'_>) -> Problem) -> Error {
-        match Document::parse(&self.text, &self.file) {
-            Ok(document) => Error::Invalid(vec![problem(&document)]),
-            Err(error) => error,
-        }
-    }
-
-    /// The error that gives a reason for each of some sites, by number from 0,
-    /// about its `key`: at the line that sets it.
-    #[must_use]
-    pub fn refuse_sites(
+    /// What was found at some places of a text that [`Source::settings`] takes, each with its line.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not TOML, or has unknown keys.
+    pub fn problems(
         &self,
-        key: &str,
-        reasons: impl IntoIterator<Item = (usize, String)>,
-    ) -> Error {
-        match Document::parse(&self.text, &self.file) {
-            Ok(document) => {
-                let reasons = reasons.into_iter();
-                let problems =
-                    reasons.map(|(number, reason)| document.problem_of_site(number, key, &reason));
-                Error::Invalid(problems.collect())
-            }
-            Err(error) => error,
-        }
+        found: impl IntoIterator<Item = (Place, String)>,
+    ) -> Result<Vec<Problem>, Error> {
+        let document = Document::parse(&self.text, &self.file)?;
+        let problems = found
+            .into_iter()
+            .map(|(place, reason)| document.problem_of(&place, &reason));
+        Ok(problems.collect())
     }
 }
 
@@ -135,34 +112,32 @@ mod tests {
     }
 
     #[test]
-    fn late_problems_of_tls_have_the_lines_of_their_keys() {
-        let text = "[tls]\nclient-ca = 'c'\n\n[[tls.certificates]]\ncert = 'a'\n\n\
-             [[tls.certificates]]\ncert = 'b'\nkey = 'b'\n[[site]]\nroot = 'x'\n";
-        let source = Source::new("t.toml", text);
-        let key = |number| source.refuse_certificate(number, "key", "bad").to_string();
-        assert_eq!(key(1), "t.toml:9: tls.certificates.key: bad");
-        assert_eq!(key(0), "t.toml:4: tls.certificates.key: bad");
-        let authority = source.refuse_tls("client-ca", "bad").to_string();
-        assert_eq!(authority, "t.toml:2: tls.client-ca: bad");
-    }
-
-    #[test]
+    #[rustfmt::skip] // a row a line
     fn late_problems_have_the_lines_of_their_keys() {
-        let text = "[[site]]\nindex = []\nroot = 'x'\n\n[[site]]\nnames = ['a']\nroot = 'y'\n";
+        let text = "[tls]\nclient-ca = 'c'\n\n[[tls.certificates]]\ncert = 'a'\n\n\
+             [[tls.certificates]]\ncert = 'b'\nkey = 'b'\n\n[[site]]\nindex = []\nroot = 'x'\n\n\
+             [[site]]\nnames = [\n'a',\n'b',\n]\nroot = 'y'\nerror-pages = {\n404 = '/a',\n500 = '/b',\n}\n";
         let source = Source::new("t.toml", text);
-        let gone = |number| (number, "gone".to_owned());
+        let certificate = |number| Place::of("tls").key("certificates").item(number).key("key");
+        let site = |number| Place::of("site").item(number);
         let rows = [
-            (vec![gone(0)], "root", "t.toml:3: site.root: gone"),
-            (
-                vec![gone(0), gone(1)],
-                "root",
-                "t.toml:3: site.root: gone\nt.toml:7: site.root: gone",
-            ),
-            (vec![gone(1)], "charset", "t.toml:5: site.charset: gone"),
-            (vec![gone(2)], "root", "t.toml:1: site.root: gone"),
+            (certificate(1), "9: tls.certificates.key"),
+            (certificate(0), "4: tls.certificates.key"),
+            (Place::of("tls").key("client-ca"), "2: tls.client-ca"),
+            (Place::of("tls").key("ktls"), "1: tls.ktls"),
+            (site(0).key("root"), "13: site.root"),
+            (site(0).key("charset"), "11: site.charset"),
+            (site(1).key("root"), "20: site.root"),
+            (site(1).key("names").item(1), "18: site.names"),
+            (site(1).key("error-pages").key("500"), "23: site.error-pages.500"),
+            (site(1).key("error-pages").key("503"), "21: site.error-pages.503"),
+            (site(2).key("root"), "11: site.root"),
+            (Place::of("listen").item(0).key("tls"), "1: listen.tls"),
         ];
-        for (reasons, key, expected) in rows {
-            assert_eq!(source.refuse_sites(key, reasons).to_string(), expected);
+        for (place, expected) in rows {
+            let problems = source.problems([(place, "gone".to_owned())]).unwrap();
+            let expected = format!("t.toml:{expected}: gone");
+            assert_eq!(Error::Invalid(problems).to_string(), expected);
         }
     }
 }

@@ -24,6 +24,7 @@ mod clock;
 mod connection;
 mod cores;
 mod deadlines;
+mod diagnose;
 mod error;
 mod handshake;
 mod heartbeat;
@@ -44,8 +45,7 @@ mod stop;
 mod survey;
 mod tls;
 
+pub use diagnose::{CERTIFICATE, Diagnostic, diagnose, lacks_index};
 pub use error::Error;
 pub use run::{Address, run};
 pub use survey::{Finding, Found, survey};
-pub use tidegate_tls::Error as TlsError;
-pub use tls::check_tls;

@@ -75,7 +75,8 @@ fn encoded_slash(slash: config::EncodedSlash) -> EncodedSlash {
     }
 }
 
-fn symlinks(symlinks: config::Symlinks) -> Symlinks {
+/// Which links are followed.
+pub(crate) fn symlinks(symlinks: config::Symlinks) -> Symlinks {
     match symlinks {
         config::Symlinks::Beneath => Symlinks::Beneath,
         config::Symlinks::Never => Symlinks::Never,

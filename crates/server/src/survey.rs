@@ -208,27 +208,17 @@ fn kernel_tls_text(abilities: &KernelTls) -> String {
     groups.join("; ")
 }
 
-/// Each certificate, whether or not a listener needs it, and what is wrong with them; none where none
-/// is configured.
+/// Each certificate that can be used, whether or not a listener needs it. What is wrong with others
+/// [`diagnose`](crate::diagnose()) tells.
 fn certificates(settings: &Settings) -> Vec<Finding> {
-    let found = match tls::acceptor(&settings.tls) {
-        Ok(None) => Vec::new(),
-        Ok(Some(acceptor)) => {
-            let problems = acceptor.problems();
-            let problems = problems
-                .iter()
-                .map(|problem| Found::Fair(problem.to_string()));
-            let certificates = acceptor.certificates();
-            certificates
-                .iter()
-                .map(certificate)
-                .chain(problems)
-                .collect()
-        }
-        Err(error) => vec![Found::Bad(error.into())],
+    let Ok(Some(acceptor)) = tls::acceptor(&settings.tls) else {
+        return Vec::new();
     };
-    let findings = found.into_iter().map(|found| finding("certificate", found));
-    findings.collect()
+    let certificates = acceptor.certificates();
+    let findings = certificates.iter().map(certificate);
+    findings
+        .map(|found| finding("certificate", found))
+        .collect()
 }
 
 fn certificate(certificate: &Certificate) -> Found {

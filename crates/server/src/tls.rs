@@ -1,7 +1,6 @@
 //! What TLS listeners share: certificates, and what the kernel can do; and certificates that are
 //! renewed while the server runs.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -11,8 +10,8 @@ use tidegate_config::{
 };
 use tidegate_tls::kernel;
 use tidegate_tls::{
-    Abilities, Acceptor, Certificate, CertificateError, CertificateFiles, ClientAuthentication,
-    Error, LeastVersion, Missing, Settings as TlsSettings,
+    Abilities, Acceptor, Certificate, CertificateFiles, ClientAuthentication, Error, LeastVersion,
+    Missing, Settings as TlsSettings,
 };
 use tidegate_uring::catch_panic;
 
@@ -50,14 +49,6 @@ impl Tls {
         };
         Ok(Some(Self { acceptor, kernel }))
     }
-}
-
-/// Reads the files that `[tls]` names, whether or not a listener needs them. Returns what is wrong
-/// with those that the server starts with all the same; the error is what it does not start with.
-/// Blocking.
-pub fn check_tls(tls: &config::Tls) -> Result<Arc<[CertificateError]>, Error> {
-    let acceptor = acceptor(tls)?;
-    Ok(acceptor.map_or_else(|| Arc::new([]) as _, |acceptor| acceptor.problems()))
 }
 
 /// An acceptor with the certificates that `[tls]` names, and all else that it names; `None` where it

@@ -67,9 +67,7 @@ impl Release {
         };
         let path = path::absolute(config.path).map_err(refused)?;
         let base = open_now(Path::new("/"), OFlags::PATH).map_err(refused)?;
-        let root = open_now(&path, OFlags::RDONLY).map_err(refused)?;
-        let seen = statx(&root, c"", AtFlags::EMPTY_PATH, FIELDS)
-            .map_err(|errno| refused(errno.into()))?;
+        let (root, seen) = open_root(&path).map_err(refused)?;
         let Shared {
             numbers,
             workers,
@@ -227,6 +225,14 @@ fn missing() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 
 fn identity(seen: &Statx) -> (u32, u32, u64) {
     (seen.stx_dev_major, seen.stx_dev_minor, seen.stx_ino)
+}
+
+/// A directory that can be served, and what it is: it can be read, and so can what is in it, which
+/// are two permissions. Blocking.
+pub(crate) fn open_root(path: &Path) -> io::Result<(Fd, Statx)> {
+    let root = open_now(path, OFlags::RDONLY)?;
+    let seen = statx(&root, c".", AtFlags::empty(), FIELDS)?;
+    Ok((root, seen))
 }
 
 fn open_now(path: &Path, access: OFlags) -> io::Result<Fd> {

@@ -1,13 +1,12 @@
 //! `tidegate check`: is this configuration right, here and now?
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use tidegate_config::{Error, Source};
 
-use crate::tls;
+use crate::inspect::{Found, inspect};
 
 /// Says `FILE: ok` on standard output, or each problem on standard error. What the server starts with
 /// all the same is a warning there, and no problem.
@@ -16,51 +15,40 @@ use crate::tls;
 /// so that editors can jump to `FILE:LINE`. The exit status is the answer even
 /// where nobody reads the text, so a failed write is no error.
 pub(crate) fn check(file: &Path) -> ExitCode {
-    match problems(file) {
-        Ok(warnings) => {
-            for warning in warnings {
-                let _ = writeln!(io::stderr(), "{warning}");
-            }
-            let _ = writeln!(io::stdout(), "{}: ok", file.display());
-            ExitCode::SUCCESS
-        }
+    let found = match found(file) {
+        Ok(found) => found,
         Err(error) => {
             let _ = writeln!(io::stderr(), "{error}");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
+    };
+    let lines: String = found.iter().map(line).collect();
+    let _ = io::stderr().write_all(lines.as_bytes());
+    if found.iter().any(|one| one.is_error) {
+        return ExitCode::FAILURE;
     }
+    let _ = writeln!(io::stdout(), "{}: ok", file.display());
+    ExitCode::SUCCESS
 }
 
-/// Checks the file, then what it names on this host. Returns the warnings.
-fn problems(file: &Path) -> Result<Vec<Error>, Error> {
+/// Checks the file, then what it names on this host.
+fn found(file: &Path) -> Result<Vec<Found>, Error> {
     let source = Source::read(file)?;
     let settings = source.settings()?;
-    let sites = settings.sites.iter().enumerate();
-    let unreadable: Vec<_> = sites
-        .filter_map(|(number, site)| Some((number, unreadable(&site.root)?)))
-        .collect();
-    if !unreadable.is_empty() {
-        return Err(source.refuse_sites("root", unreadable));
+    inspect(&source, &settings)
+}
+
+fn line(found: &Found) -> String {
+    let mut problem = found.problem.clone();
+    if !found.is_error {
+        problem.reason.insert_str(0, "warning: ");
     }
-    tls::check(&source, &settings.tls)
-}
-
-/// Why `root` cannot be served, if so.
-fn unreadable(root: &Path) -> Option<String> {
-    let error = readable(root).err()?;
-    Some(format!("cannot serve {}: {error}", root.display()))
-}
-
-/// A directory can be served if it can be listed and the files in it reached,
-/// which are two permissions.
-fn readable(directory: &Path) -> io::Result<()> {
-    fs::read_dir(directory)?;
-    fs::metadata(directory.join("."))?;
-    Ok(())
+    format!("{problem}\n")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::PathBuf;
 
     use super::*;
@@ -71,25 +59,28 @@ mod tests {
         file
     }
 
+    fn lines(file: &Path) -> String {
+        found(file).unwrap().iter().map(line).collect()
+    }
+
     #[test]
     fn the_root_must_be_a_directory() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path();
         fs::create_dir(place.join("www")).unwrap();
         fs::write(place.join("file"), "").unwrap();
-        assert!(problems(&config(place, "www")).is_ok());
+        assert_eq!(lines(&config(place, "www")), "");
         let rows = [
             ("none", "No such file or directory (os error 2)"),
             ("file", "Not a directory (os error 20)"),
         ];
         for (root, reason) in rows {
             let file = config(place, root);
-            let error = problems(&file).unwrap_err().to_string();
             let root = place.join(root);
             assert_eq!(
-                error,
+                lines(&file),
                 format!(
-                    "{}:2: site.root: cannot serve {}: {reason}",
+                    "{}:2: site.root: cannot serve {}: {reason}\n",
                     file.display(),
                     root.display()
                 )
@@ -105,12 +96,12 @@ mod tests {
             |name: &str, root: &str| format!("[[site]]\nnames = ['{name}']\nroot = '{root}'\n");
         let text = site("a", "none") + &site("b", ".") + &site("c", "neither");
         fs::write(&file, text).unwrap();
-        let error = problems(&file).unwrap_err().to_string();
-        let lines: Vec<&str> = error
+        let lines = lines(&file);
+        let places: Vec<&str> = lines
             .lines()
             .filter_map(|line| line.split(": ").next())
             .collect();
         let place = |line| format!("{}:{line}", file.display());
-        assert_eq!(lines, [place(3), place(9)]);
+        assert_eq!(places, [place(3), place(9)]);
     }
 }

@@ -41,7 +41,9 @@ Examples:
   TIDEGATE_CONFIG=/etc/tidegate.toml tidegate run";
 
 const CHECK_EXAMPLES: &str = "\
-Prints `FILE: ok`, or each problem as `FILE:LINE: KEY: REASON` on standard error.
+Prints `FILE: ok`, or each problem as `FILE:LINE: KEY: REASON` on standard error. What the server would
+start with but looks like a mistake, such as an error page that is not there, is a warning among
+them; the exit status is 0 then, and 1 for a problem.
 
 Examples:
   tidegate check --config tidegate.toml
@@ -55,11 +57,12 @@ Examples:
 
 const DOCTOR_EXAMPLES: &str = "\
 Prints a line for each thing: `good`, `fair` (it could be better, and how) or `bad` (tidegate would
-not start), and fails if anything is bad.
+not start), and fails if anything is bad. Of a file it tells all that `tidegate check` tells: its
+warnings are fair, its problems bad.
 
 Examples:
   tidegate doctor                              for a directory with the defaults
-  tidegate doctor --config tidegate.toml       for that file, its certificates included";
+  tidegate doctor --config tidegate.toml       for that file, its roots and certificates included";
 
 /// Serves static assets over HTTP from every core.
 #[derive(Debug, Parser)]

@@ -4,22 +4,27 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tidegate_config::Settings;
+use tidegate_config::{Settings, Source};
 use tidegate_server::{Finding, Found, survey};
 
 use crate::cli::DoctorArgs;
-use crate::{chain, print};
+use crate::{chain, inspect, print};
 
 /// Width of the topics.
 const TOPIC: usize = 12;
 
 /// Prints what was found, a line each; fails if the server would not start.
 pub(crate) fn examine(args: DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let settings = match args.config {
-        Some(file) => Settings::load(&file)?,
-        None => Settings::for_directory(PathBuf::from(".")),
+    let (mut findings, settings) = match args.config {
+        Some(file) => {
+            let source = Source::read(&file)?;
+            let settings = source.settings()?;
+            let found = inspect::inspect(&source, &settings)?;
+            (found.iter().map(finding).collect(), settings)
+        }
+        None => (Vec::new(), Settings::for_directory(PathBuf::from("."))),
     };
-    let findings = survey(&settings);
+    findings.extend(survey(&settings));
     let text: String = findings.iter().map(line).collect();
     print(&text)?;
     Ok(if findings.iter().any(is_bad) {
@@ -27,6 +32,19 @@ pub(crate) fn examine(args: DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// What was found of the configuration, at its line.
+fn finding(found: &inspect::Found) -> Finding {
+    let text = found.problem.to_string();
+    Finding {
+        topic: found.topic,
+        found: if found.is_error {
+            Found::Bad(text.into())
+        } else {
+            Found::Fair(text)
+        },
+    }
 }
 
 fn line(finding: &Finding) -> String {

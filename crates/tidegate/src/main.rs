@@ -7,11 +7,11 @@ mod check;
 mod cli;
 mod compress;
 mod doctor;
+mod inspect;
 mod line_queue;
 mod log;
 mod serve;
 mod show;
-mod tls;
 
 use std::error::Error;
 use std::io::{self, Write};

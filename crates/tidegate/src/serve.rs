@@ -4,19 +4,27 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::{self, Path};
 use std::thread;
 
-use tidegate_config::{Settings, Source};
-use tidegate_server::{Address, Error as ServerError};
+use tidegate_config::{Settings, Site, Source};
+use tidegate_server::{Address, CERTIFICATE, Error as ServerError, diagnose, lacks_index};
 
 use crate::cli::{RunArgs, ServeArgs};
-use crate::{log, tls};
+use crate::{inspect, log};
+
+/// The most sites that are told at the start, and the most names of one.
+const SITES_TOLD_MAX: usize = 8;
+const NAMES_TOLD_MAX: usize = 3;
 
 /// Serves a directory with the defaults.
 pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
     start_log()?;
-    serve(args.settings()?)?;
-    Ok(())
+    let settings = args.settings()?;
+    serve(&Served {
+        settings,
+        source: None,
+    })
 }
 
 /// Serves as a configuration file says.
@@ -25,10 +33,9 @@ pub(crate) fn from_file(args: RunArgs) -> Result<(), Box<dyn Error>> {
     let source = Source::read(&args.config)?;
     let mut settings = source.settings()?;
     args.overrides.apply(&mut settings)?;
-    let tls = settings.tls.clone();
-    serve(settings).map_err(|error| match error {
-        ServerError::Tls(error) => tls::placed(&source, &tls, &error).into(),
-        error => Box::<dyn Error>::from(error),
+    serve(&Served {
+        settings,
+        source: Some(source),
     })
 }
 
@@ -36,20 +43,43 @@ fn start_log() -> Result<(), String> {
     log::start().map_err(|error| format!("cannot start the thread of the log: {error}"))
 }
 
-fn serve(settings: Settings) -> Result<(), ServerError> {
-    tidegate_server::run(settings, log::lines_dropped(), announce)
+/// What is served, and the file that says so, if one does.
+#[derive(Clone)]
+struct Served {
+    settings: Settings,
+    source: Option<Source>,
 }
 
-/// Tells whoever started the process where it listens, in a thread of its own: a standard output
-/// that is gone or stalled is no reason not to serve, nor to stay when the process is to end.
-fn announce(addresses: &[Address]) {
-    let addresses = addresses.to_vec();
+fn serve(served: &Served) -> Result<(), Box<dyn Error>> {
+    let announced = served.clone();
+    let on_ready = move |addresses: &[Address]| announce(addresses.to_vec(), announced);
+    tidegate_server::run(served.settings.clone(), log::lines_dropped(), on_ready)
+        .map_err(|error| explained(error, served))
+}
+
+/// The error, at the line of the file that is at fault, with all others of its kind.
+fn explained(error: ServerError, served: &Served) -> Box<dyn Error> {
+    let is_of_file = matches!(error, ServerError::Root(_) | ServerError::Tls(_));
+    let source = served.source.as_ref().filter(|_| is_of_file);
+    match source.and_then(|source| inspect::errors(source, &served.settings)) {
+        Some(errors) => errors.into(),
+        None => error.into(),
+    }
+}
+
+/// Tells whoever started the process where it listens and what it serves, in a thread of its own: a
+/// standard output that is gone or stalled is no reason not to serve, nor to stay when the process is
+/// to end. Nor is a file system that does not answer.
+fn announce(addresses: Vec<Address>, served: Served) {
     let printed = thread::Builder::new()
         .name("announce".to_owned())
         .spawn(move || {
-            if let Err(error) = print_addresses(&addresses) {
+            if let Err(error) = print(&start_lines(&addresses, &served.settings.sites)) {
                 tracing::warn!(%error, "cannot write the addresses to standard output");
             }
+            // Whoever reads on may have had enough.
+            let _ = print(&index_lines(&served));
+            warn(&served);
         });
     if let Err(error) = printed {
         tracing::warn!(%error, "no thread to print the addresses");
@@ -57,16 +87,85 @@ fn announce(addresses: &[Address]) {
 }
 
 /// Past the buffer of `io::stdout()`, for which the process would wait when it ends.
-fn print_addresses(addresses: &[Address]) -> io::Result<()> {
+fn print(text: &str) -> io::Result<()> {
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    write_addresses(&mut output, addresses)
+    output.write_all(text.as_bytes())
 }
 
-fn write_addresses(output: &mut impl Write, addresses: &[Address]) -> io::Result<()> {
-    let lines = addresses
-        .iter()
-        .map(|address| format!("listening on {address}\n"));
-    output.write_all(lines.collect::<String>().as_bytes())
+/// The addresses, then the sites.
+fn start_lines(addresses: &[Address], sites: &[Site]) -> String {
+    let addresses = addresses.iter();
+    let mut lines: Vec<_> = addresses
+        .map(|address| format!("listening on {address}\n"))
+        .collect();
+    let told = sites.iter().take(SITES_TOLD_MAX);
+    lines.extend(told.map(|site| site_line(site, sites.len() > 1)));
+    if let Some(more @ 1..) = sites.len().checked_sub(SITES_TOLD_MAX) {
+        lines.push(format!("and {more} more sites\n"));
+    }
+    lines.concat()
+}
+
+fn site_line(site: &Site, is_one_of_several: bool) -> String {
+    let hosts = match &site.names[..] {
+        [] if is_one_of_several => " for all other hosts".to_owned(),
+        [] => String::new(),
+        names => format!(" for {}", some_of(names)),
+    };
+    let listed = if site.directory_listing {
+        "directories are listed"
+    } else {
+        "directories are not listed"
+    };
+    format!("serving {}{hosts}; {listed}\n", absolute(&site.root))
+}
+
+fn some_of(names: &[String]) -> String {
+    let told = names.len().min(NAMES_TOLD_MAX);
+    let text = names[..told].join(", ");
+    match names.len() - told {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
+}
+
+/// As it is found from anywhere, for a person who may not know where the server was started.
+fn absolute(path: &Path) -> String {
+    let absolute = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute.display().to_string()
+}
+
+/// The sites that answer `/` with 404, for want of an index file. Blocking.
+fn index_lines(served: &Served) -> String {
+    let remedy = match served.source {
+        None => "--directory-listing lists it",
+        Some(_) => "site.directory-listing = true lists it",
+    };
+    let told = served.settings.sites.iter().take(SITES_TOLD_MAX);
+    let lines = told.filter(|site| lacks_index(site)).map(|site| {
+        let (index, root) = (site.index.join(" or "), absolute(&site.root));
+        format!("no {index} in {root}; {remedy}\n")
+    });
+    lines.collect::<Vec<_>>().concat()
+}
+
+/// Logs what looks like a mistake, as `check` tells it. Blocking.
+fn warn(served: &Served) {
+    match &served.source {
+        Some(source) => {
+            let found = inspect::inspect(source, &served.settings).unwrap_or_default();
+            // Those of certificates are in the log.
+            for one in found.iter().filter(|one| one.topic != CERTIFICATE) {
+                tracing::warn!("{}", one.problem);
+            }
+        }
+        // Nothing else that the command line says names a file.
+        None => {
+            for one in diagnose(&served.settings) {
+                tracing::warn!("--spa: {}", one.reason);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -74,18 +173,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_for_each_address() {
+    fn one_line_for_each_address_then_one_for_each_site() {
         let addresses = [("127.0.0.1:80", false), ("[::1]:8443", true)];
         let addresses = addresses.map(|(text, secure)| Address {
             socket: text.parse().unwrap(),
             secure,
         });
-        let mut output = Vec::new();
-        write_addresses(&mut output, &addresses).unwrap();
-        let text = String::from_utf8(output).unwrap();
-        assert_eq!(
-            text,
-            "listening on http://127.0.0.1:80\nlistening on https://[::1]:8443\n"
-        );
+        let site = |names: &[&str], root: &str| Site {
+            names: names.iter().map(ToString::to_string).collect(),
+            root: root.into(),
+            ..Site::default()
+        };
+        let listening = "listening on http://127.0.0.1:80\nlistening on https://[::1]:8443\n";
+        let mut alone = site(&[], "/srv/./www");
+        let lines = start_lines(&addresses, &[alone.clone()]);
+        let serving = "serving /srv/www; directories are not listed\n";
+        assert_eq!(lines, format!("{listening}{serving}"));
+        alone.directory_listing = true;
+        let names = ["a.test", "b.test", "c.test", "d.test", "e.test"];
+        let lines = start_lines(&[], &[alone, site(&names, "/srv/a")]);
+        let serving = "serving /srv/www for all other hosts; directories are listed\n\
+             serving /srv/a for a.test, b.test, c.test and 2 more; directories are not listed\n";
+        assert_eq!(lines, serving);
+    }
+
+    #[test]
+    fn many_sites_are_counted() {
+        let sites = vec![Site::default(); SITES_TOLD_MAX + 3];
+        let lines = start_lines(&[], &sites);
+        assert_eq!(lines.lines().count(), SITES_TOLD_MAX + 1);
+        assert!(lines.ends_with("\nand 3 more sites\n"), "{lines}");
     }
 }

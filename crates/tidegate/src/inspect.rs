@@ -1,0 +1,61 @@
+//! What is wrong with a configuration on this host, at the lines that say it: the same for `check`,
+//! `doctor` and `run`.
+
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+
+use tidegate_config::{Error, Problem, Settings, Source};
+use tidegate_server::diagnose;
+
+/// How long a server that does not start may take to find out all that keeps it from it: one of its
+/// roots may be on a file system that does not answer.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// One thing that is wrong, or looks like a mistake.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// What it is about, in a word or two.
+    pub(crate) topic: &'static str,
+    /// Whether the server does not start.
+    pub(crate) is_error: bool,
+    pub(crate) problem: Problem,
+}
+
+/// All that is found, in the order of lines. `settings` are those of `source`, perhaps with what the
+/// command line says in their place. Blocking, for as long as a file system does not answer.
+///
+/// # Errors
+///
+/// When `source` is not right by itself.
+pub(crate) fn inspect(source: &Source, settings: &Settings) -> Result<Vec<Found>, Error> {
+    let found = diagnose(settings);
+    let places = found
+        .iter()
+        .map(|one| (one.place.clone(), one.reason.clone()));
+    let problems = source.problems(places)?;
+    let mut found: Vec<_> = found
+        .into_iter()
+        .zip(problems)
+        .map(|(one, problem)| Found {
+            topic: one.topic,
+            is_error: one.is_error,
+            problem,
+        })
+        .collect();
+    found.sort_by_key(|one| one.problem.line);
+    Ok(found)
+}
+
+/// All that keeps the server from starting, if something is found in time.
+pub(crate) fn errors(source: &Source, settings: &Settings) -> Option<Error> {
+    let (source, settings) = (source.clone(), settings.clone());
+    let (sender, receiver) = sync_channel(1);
+    thread::Builder::new()
+        .spawn(move || sender.send(inspect(&source, &settings)))
+        .ok()?;
+    let found = receiver.recv_timeout(LIMIT).ok()?.ok()?;
+    let errors = found.into_iter().filter(|one| one.is_error);
+    let problems: Vec<_> = errors.map(|one| one.problem).collect();
+    (!problems.is_empty()).then_some(Error::Invalid(problems))
+}
