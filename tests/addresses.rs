@@ -2,13 +2,13 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 
-use crate::support::{Client, Launch, Tree, installed};
+use crate::support::{Client, Launch, Tree, installed, skipped};
 
 /// Whether this host has IPv6; says so where it has not, since a test is then skipped.
 fn has_v6() -> bool {
     let has = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !has {
-        println!("skipped: no IPv6");
+        skipped("no IPv6");
     }
     has
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{self, Command};
 
-use super::support::{Launch, Tree, is_root, noise, two_cores};
+use super::support::{Launch, Tree, is_root, noise, skipped, two_cores};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -20,7 +20,7 @@ fn own_mounts() -> Option<[&'static str; 2]> {
     if allowed.is_ok_and(|status| status.success()) {
         return Some(["unshare", "-m"]);
     }
-    println!("skipped: `unshare -m` is not installed or not allowed");
+    skipped("`unshare -m` is not installed or not allowed");
     None
 }
 
@@ -43,7 +43,9 @@ impl Cgroup {
                 return Some(group);
             }
         }
-        println!("skipped: no cgroup with the {controller} controller can be made");
+        skipped(format_args!(
+            "no cgroup with the {controller} controller can be made"
+        ));
         None
     }
 
@@ -127,7 +129,7 @@ fn small_files_stay_within_the_memory_of_the_cgroup() {
 #[test]
 fn queues_are_as_long_as_may_be_locked() {
     if !is_root() {
-        println!("skipped: needs root, to run as a user who has locked nothing");
+        skipped("needs root, to run as a user who has locked nothing");
         return;
     }
     let tree = Tree::with("file", b"content");
@@ -160,7 +162,11 @@ fn queues_are_as_long_as_may_be_locked() {
 
 #[test]
 fn a_lack_of_memory_is_not_blamed_on_a_limit() {
-    if !super::support::installed("strace") || !is_root() {
+    if !super::support::installed("strace") {
+        return;
+    }
+    if !is_root() {
+        skipped("needs root, to be refused memory by strace");
         return;
     }
     let tree = Tree::new();

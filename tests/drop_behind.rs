@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{Advice, fadvise};
 
-use crate::support::{Launch, Server, Tree, eventually, installed, noise};
+use crate::support::{Launch, Server, Tree, eventually, installed, noise, skipped};
 
 /// Several times what is given back at a time, and what the last part is given back of.
 const LEN: usize = 40 * 1024 * 1024;
@@ -72,7 +72,7 @@ fn tree(names: &[&str]) -> Option<Tree> {
     evict(&probe);
     let evicted = resident(&probe) == 0;
     if !evicted {
-        println!("skipped: files on this file system stay in memory");
+        skipped("files on this file system stay in memory");
     }
     evicted.then_some(tree)
 }

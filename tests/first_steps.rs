@@ -1,6 +1,7 @@
 //! What a first user is told: what is served, what is missing, and what looks like a mistake.
 
-use std::fs;
+use std::process::Command;
+use std::{env, fs};
 
 use crate::support::{Authority, Files, Launch, Tree, eventually};
 
@@ -228,4 +229,18 @@ fn run_names_the_line_of_a_certificate_and_of_every_root() {
             &format!("{name}:{}: site.root: cannot serve ", text.lines().count()),
         ],
     );
+}
+
+/// What libtest captures of a test that passes nobody sees.
+#[test]
+fn a_test_that_lacks_a_tool_says_so_in_plain_cargo_test() {
+    let test = "refusals::io_uring_forbidden";
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", test, "--test-threads=2"])
+        .env("PATH", "")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let line = format!("skipped: {test}: python3 is not installed (apt-get install python3)\n");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), line);
 }

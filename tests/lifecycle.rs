@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::admin::admin;
 use crate::support::{
-    Client, Launch, Question, Remote, Server, Tree, eventually, get, noise, two_cores,
+    Client, Launch, Question, Remote, Server, Tree, eventually, get, noise, skipped, two_cores,
 };
 
 /// More than the sockets between server and client hold.
@@ -388,7 +388,7 @@ fn a_stop_does_not_wait_for_a_shard_that_hangs() {
         let mut server;
         let remote = match Remote::mount(&mount) {
             Ok(remote) => remote,
-            Err(reason) => return println!("skipped: {reason}"),
+            Err(reason) => return skipped(reason),
         };
         remote.hold(Question::Attributes);
         let root = mount.display();
@@ -426,7 +426,7 @@ fn a_stop_does_not_wait_for_files_that_hang() {
             let mut server;
             let remote = match Remote::mount(&tree.path("far")) {
                 Ok(remote) => remote,
-                Err(reason) => return println!("skipped: {reason}"),
+                Err(reason) => return skipped(reason),
             };
             let config = format!("graceful-timeout = \"{timeout}\"");
             server = Launch::run(&tree, &config, "directory-listing = true").start();

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Client, Launch, Server, Tree, WATCHDOG, eventually, get, noise, release};
+use crate::support::{
+    Client, Launch, Server, Tree, WATCHDOG, eventually, get, noise, release, skipped,
+};
 
 /// More than the sockets between server and client hold.
 const LENGTH: usize = 16 * 1024 * 1024;
@@ -342,7 +344,7 @@ fn what_clients_send_that_read_nothing_takes_little_memory() {
     /// A connection, its transfer, and two or three buffers of 4 KiB: twice that.
     const EACH_KIB_MAX: u64 = 24;
     if release() < (6, 17) {
-        return println!("skipped: this kernel cannot limit what is received in one go");
+        return skipped("this kernel cannot limit what is received in one go");
     }
     let tree = Tree::with("large", &noise(LENGTH, 1));
     let server = Server::serve(&tree);

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use rustix::process::Signal;
 
 use crate::admin::admin;
-use crate::support::{Client, Launch, Server, Tree, eventually, installed};
+use crate::support::{Client, Launch, Server, Tree, eventually, installed, skipped};
 
 /// A pipe by name, of which both ends are here.
 struct Pipe {
@@ -162,7 +162,7 @@ fn a_panic_does_not_wait_for_the_log() {
         .through(["sh", "-c", "exec \"$@\" 2>\"$0\"", path]);
     let mut server = match launch.start_or_refusal() {
         Ok(server) => server,
-        Err(output) => return println!("skipped: strace is not permitted: {output:?}"),
+        Err(output) => return skipped(format_args!("strace is not permitted: {output:?}")),
     };
     let mut connections = Vec::new();
     eventually("the end of a server whose ring fails", || {

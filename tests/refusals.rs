@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Launch, Server, Tree, installed, is_root, noise};
+use crate::support::{Launch, Server, Tree, installed, is_root, noise, skipped};
 
 /// Runs what follows with `io_uring_setup` (425 on every architecture) refused with EPERM, as the seccomp
 /// profile of a container does.
@@ -105,7 +105,7 @@ fn an_address_that_is_not_of_this_host() {
 fn a_privileged_port() {
     let least = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     if least.is_ok_and(|least| least.trim() == "0") {
-        println!("skipped: any user may use any port here");
+        skipped("any user may use any port here");
         return;
     }
     let tree = Tree::new();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Launch, Question, Remote, SIZES, Tree, get};
+use crate::support::{Launch, Question, Remote, SIZES, Tree, get, skipped};
 
 /// Lets a server of one core wait for each of `questions` about a file of `size`, in turn.
 #[track_caller]
@@ -11,7 +11,7 @@ fn nobody_waits_for(questions: &[Question], size: &str, bytes: u64) {
     fs::create_dir(tree.path("far")).unwrap();
     let remote = match Remote::mount(&tree.path("far")) {
         Ok(remote) => remote,
-        Err(reason) => return println!("skipped: {reason}"),
+        Err(reason) => return skipped(reason),
     };
     let server = Launch::serve(tree.root()).start();
     for (number, question) in questions.iter().enumerate() {

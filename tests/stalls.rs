@@ -5,7 +5,7 @@ use std::fs;
 use crate::admin::admin;
 use crate::support::{
     AnswerAtLast, Client, Launch, Question, Remote, Response, SIZES, Server, Tree, eventually,
-    request_with,
+    request_with, skipped,
 };
 
 /// Far more than there are workers.
@@ -33,7 +33,7 @@ impl Stage {
         let remote = match Remote::mount(&far) {
             Ok(remote) => remote,
             Err(reason) => {
-                println!("skipped: {reason}");
+                skipped(reason);
                 return None;
             }
         };

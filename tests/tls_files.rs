@@ -247,7 +247,6 @@ fn issue_for_years(authority: &Authority, name: &str, from: i32, to: i32) -> Fil
 /// What a client that looks at nothing is answered for `/file`; `None` where curl is missing.
 fn fetched_unchecked(server: &Server) -> Option<Vec<u8>> {
     if !crate::support::installed("curl") {
-        println!("skipped: curl is not installed");
         return None;
     }
     let url = format!("https://localhost:{}/file", server.address.port());

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::admin::{LISTEN, admin};
 use crate::support::{
-    Client, Launch, Server, Strace, Tree, WATCHDOG, eventually, installed, noise,
+    Client, Launch, Server, Strace, Tree, WATCHDOG, eventually, installed, noise, skipped,
 };
 
 /// More than is kept in memory, so that it is sent by splice(2).
@@ -111,7 +111,7 @@ fn a_process_that_was_stopped_goes_on() {
 #[test]
 fn a_shard_that_has_ended_is_not_asked_while_another_lets_a_response_finish() {
     if thread::available_parallelism().is_ok_and(|cores| cores.get() < 2) {
-        return println!("skipped: there is one core only");
+        return skipped("there is one core only");
     }
     let tree = Tree::with("large", &noise(LARGER, 1));
     let config = "watchdog = \"4s\"\ngraceful-timeout = \"1h\"\n[timeouts]\nsend-stall = \"1h\"";

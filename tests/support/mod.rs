@@ -6,6 +6,7 @@ mod kernel;
 mod multipart;
 mod remote;
 mod server;
+mod skip;
 mod strace;
 mod tree;
 
@@ -19,6 +20,7 @@ pub(crate) use kernel::{kernel_sessions, release};
 pub(crate) use multipart::content_range;
 pub(crate) use remote::{AnswerAtLast, Question, Remote, SIZES};
 pub(crate) use server::{Launch, Server, is_root, mounts};
+pub(crate) use skip::skipped;
 pub(crate) use strace::{Call, Strace};
 pub(crate) use tree::{SECRET, Tree, noise};
 
@@ -40,9 +42,22 @@ pub(crate) fn installed(name: &str) -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()));
     if !found {
-        println!("skipped: {name} is not installed");
+        let package = package(name);
+        skipped(format_args!(
+            "{name} is not installed (apt-get install {package})"
+        ));
     }
     found
+}
+
+/// The package of Debian that has the program `name`.
+fn package(name: &str) -> &str {
+    match name {
+        "setpriv" | "prlimit" | "unshare" | "nsenter" => "util-linux",
+        "fincore" => "util-linux-extra",
+        "mkfs.ext4" => "e2fsprogs",
+        name => name,
+    }
 }
 
 /// Two cores that this process may use; says so when there is only one, since a test is then skipped.
@@ -51,7 +66,7 @@ pub(crate) fn two_cores() -> Option<[usize; 2]> {
     let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
     let pair = cores.next().zip(cores.next());
     if pair.is_none() {
-        println!("skipped: one core only");
+        skipped("one core only");
     }
     pair.map(Into::into)
 }

@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::{Client, Response, Tree, WATCHDOG, eventually};
+use super::{Client, Response, Tree, WATCHDOG, eventually, skipped};
 
 /// How many tests may have servers at the same time. Each server locks some memory, and an unprivileged
 /// user has 8 MiB for all of them.
@@ -41,7 +41,7 @@ pub(crate) fn mounts(script: &str) -> bool {
     let output = Command::new(line[0]).args(&line[1..]).output();
     let works = output.as_ref().is_ok_and(|output| output.status.success());
     if !works {
-        println!("skipped: cannot mount here: {output:?}");
+        skipped(format_args!("cannot mount here: {output:?}"));
     }
     works
 }

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
-use super::{Server, Tree, eventually};
+use super::{Server, Tree, eventually, skipped};
 
 /// A strace that writes down the calls of a server that move bytes, and those of [`OTHERS`].
 pub(crate) struct Strace {
@@ -87,7 +87,7 @@ impl Strace {
         let read = strace.stderr.read_line(&mut line);
         read.expect("a line of strace");
         if line.contains("not permitted") {
-            println!("skipped: {line}");
+            skipped(line.trim_end());
             return None;
         }
         assert!(line.contains("attached"), "{line}");

@@ -1,9 +1,12 @@
 //! Every byte of a range, in order, and no other.
 
+#[path = "../../../tests/support/skip.rs"]
+mod skip;
 mod support;
 
 use std::time::Duration;
 
+use skip::skipped;
 use support::{
     Bench, PATIENT, PIPE, connect, connect_narrow, evicted_file_of, file_of, joined, pattern,
     pool_of, read_all, read_by, run,
@@ -158,7 +161,7 @@ fn an_evicted_file_comes_through_the_ring() {
 #[test]
 fn a_file_system_in_memory_is_served_too() {
     let Ok(file) = tempfile::tempfile_in("/dev/shm") else {
-        return;
+        return skipped("there is no /dev/shm");
     };
     run(async {
         let bench = Bench::new().await;

@@ -1,10 +1,13 @@
 //! Listings of directories.
 
+#[path = "../../../tests/support/skip.rs"]
+mod skip;
 mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use skip::skipped;
 use support::{Bench, Tree, kind, run, wanted};
 use tidegate_site::{Found, Listing, Symlinks, Wanted};
 
@@ -128,7 +131,7 @@ fn a_large_directory_comes_in_pieces() {
 #[test]
 fn a_directory_that_may_not_be_read_is_forbidden() {
     if rustix::process::geteuid().is_root() {
-        eprintln!("skipped: root may read everything");
+        skipped("root may read everything");
         return;
     }
     let tree = Tree::new(&[("d/a", "")]);

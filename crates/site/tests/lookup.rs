@@ -1,10 +1,13 @@
 //! What a path leads to.
 
+#[path = "../../../tests/support/skip.rs"]
+mod skip;
 mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use skip::skipped;
 use support::{Bench, Tree, fields, file, kind, run, text, wanted};
 use tidegate_http::{Accepted, Navigation};
 use tidegate_site::{Cached, Content, Symlinks, Wanted};
@@ -263,7 +266,7 @@ fn error_pages_come_without_validators() {
 #[test]
 fn what_may_not_be_read_is_forbidden() {
     if rustix::process::geteuid().is_root() {
-        eprintln!("skipped: root may read everything");
+        skipped("root may read everything");
         return;
     }
     let tree = Tree::new(&[("secret", "s"), ("dir/x", "x")]);

@@ -1,5 +1,7 @@
 //! The driver: it sleeps when nothing is to be done, and gets its turn beside busy tasks.
 
+#[path = "../../../tests/support/skip.rs"]
+mod skip;
 mod support;
 
 use std::cell::Cell;
@@ -12,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::net::SendFlags;
+use skip::skipped;
 use support::{arm, child, is_child, pipe, ring, run, settle, socket_pair};
 use tidegate_uring::{Config, Fd, Ring};
 
@@ -165,7 +168,7 @@ fn strace(options: &[&str], command: &Command) -> Option<Command> {
     let mut probe = Command::new("strace");
     let probed = probe.args(["-o", "/dev/null", "true"]).output();
     if !probed.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: strace is not installed, or may not trace here");
+        skipped("strace is not installed (apt-get install strace), or may not trace here");
         return None;
     }
     let mut traced = Command::new("strace");

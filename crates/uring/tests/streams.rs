@@ -1,5 +1,7 @@
 //! Streams: buffers that run dry, readers that are behind, peers that go away.
 
+#[path = "../../../tests/support/skip.rs"]
+mod skip;
 mod support;
 
 use std::cell::Cell;
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use futures_lite::future::yield_now;
 use rustix::net::sockopt::set_socket_linger;
+use skip::skipped;
 use support::{
     arm, pattern, read_all, ring, ring_with_buffers, run, settle, socket_pair, tcp_pair, until,
 };
@@ -89,7 +92,7 @@ fn buffers_of_an_unread_queue_are_spilled_for_others() {
 fn what_nobody_reads_stays_in_the_socket() {
     const SENT: usize = 128 * 1024;
     if !probe().unwrap().recv_limit {
-        return println!("skipped: this kernel cannot limit what is received in one go");
+        return skipped("this kernel cannot limit what is received in one go");
     }
     run(async {
         let ring = ring_with_buffers(64, 4096);

@@ -16,6 +16,7 @@ use rustls::{DigitallySignedStruct, SignatureScheme, SupportedCipherSuite};
 use tidegate_tls::{Acceptor, Certificate, CertificateFiles, Certificates, Error, Settings};
 
 use crate::kit::{Authority, ClientSettings, Kind, client_config, connect, key_pair, shake};
+use crate::skip::skipped;
 
 const ECDSA: SignatureScheme = SignatureScheme::ECDSA_NISTP256_SHA256;
 const RSA: SignatureScheme = SignatureScheme::RSA_PSS_SHA256;
@@ -350,7 +351,7 @@ fn openssl(authority: &Authority, arguments: &[&str]) -> Option<()> {
     match run {
         Ok(output) => assert!(output.status.success(), "{arguments:?}: {output:?}"),
         Err(error) => {
-            println!("skipped: openssl: {error}");
+            skipped(format_args!("openssl: {error} (apt-get install openssl)"));
             return None;
         }
     }

@@ -6,3 +6,5 @@ mod handshakes;
 mod kit;
 mod reload;
 mod sessions;
+#[path = "../../../../tests/support/skip.rs"]
+mod skip;
