@@ -2,9 +2,27 @@
 # All of CI in one command, for a developer's machine too. Every step runs even when an earlier one
 # failed; the exit status is 1 if any did. What is not installed is skipped with a line that says so.
 #
-#   scripts/check.sh              everything
-#   SKIP_VM=1 scripts/check.sh    without the virtual machine
+#   scripts/check.sh                 everything
+#   scripts/check.sh STEP...         these steps only, such as: scripts/check.sh clippy tests
+#   SKIP_VM=1 scripts/check.sh       without the virtual machine
+#
+# The steps, in their order:
+#
+#   format         cargo fmt --all --check
+#   clippy         lints of all targets, warnings are errors
+#   docs           the documentation builds without a warning
+#   readme         README.md gives the command for the tests
+#   tests          cargo test --workspace; at the end, the tests that were skipped and why
+#   shell-syntax   bash -n of every shell script
+#   shell-lint     shellcheck of every shell script
+#   dependencies   licenses, sources and duplicates (cargo-deny)
+#   advisories     known vulnerabilities (cargo-deny)
+#   instructions   the instructions of a request, against the baseline (valgrind)
+#   least-kernel   the server on Linux 6.1 (qemu)
 set -uo pipefail
+# shellcheck source=scripts/lib/help.sh
+. "$(dirname "$0")/lib/help.sh"
+script=$(realpath "$0")
 cd "$(dirname "$0")/.." || exit 1
 
 # The one command that README.md gives for the tests; `readme` fails when the README says another.
@@ -15,10 +33,26 @@ readonly SKIPPED=77
 failed=()
 skipped=()
 
-# step NAME COMMAND...: runs the command, tells how long it took, keeps score.
+# The steps, as the text above has them.
+mapfile -t steps < <(sed -n 's/^#   \([a-z-]*\)  *[^ ].*/\1/p' "$script" | grep -v '^scripts')
+
+# The steps that are asked for; all, if none is.
+choose() {
+  local name
+  for name in "$@"; do
+    [[ " ${steps[*]} " == *" $name "* ]] || {
+      echo "check.sh: there is no step $name; there are: ${steps[*]}" >&2
+      exit 2
+    }
+  done
+  (($# == 0)) || steps=("$@")
+}
+
+# step NAME COMMAND...: runs the command if it is asked for, tells how long it took, keeps score.
 step() {
   local name=$1 begin=$SECONDS status=0
   shift
+  [[ " ${steps[*]} " == *" $name "* ]] || return 0
   printf '\n== %s\n' "$name"
   "$@" || status=$?
   case $status in
@@ -67,6 +101,19 @@ lint_shell() {
   shell_scripts | xargs -d '\n' shellcheck --external-sources
 }
 
+# The tests, then what they said when they were skipped: that stands among thousands of lines.
+tests() {
+  local log status=0
+  log=$(mktemp)
+  [[ ! -t 2 ]] || export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-always}
+  # Word splitting is meant: the command stands in the README as it is run here.
+  # shellcheck disable=SC2086
+  { $TEST_COMMAND 2>&1 >&3 | tee "$log" >&2; } 3>&1 || status=$?
+  grep '^skipped: ' "$log" | sort -u
+  rm "$log"
+  return $status
+}
+
 docs() {
   RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 }
@@ -109,19 +156,18 @@ instructions() {
   scripts/bench/instructions.sh --check
 }
 
+choose "$@"
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step docs docs
 step readme readme
-# Word splitting is meant: the command stands in the README as it is run here.
-# shellcheck disable=SC2086
-step tests $TEST_COMMAND
-step 'shell syntax' syntax
-step shellcheck lint_shell
+step tests tests
+step shell-syntax syntax
+step shell-lint lint_shell
 step dependencies dependencies
 step advisories advisories
 step instructions instructions
-step 'least kernel' least_kernel
+step least-kernel least_kernel
 
 printf '\n%d s in all' "$SECONDS"
 ((${#skipped[@]} == 0)) || printf '; skipped: %s' "$(IFS=,; echo "${skipped[*]}")"

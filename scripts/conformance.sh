@@ -18,6 +18,8 @@
 #   --nginx PROGRAM     default: nginx in PATH; a server that is not installed is left out
 #   --caddy PROGRAM     default: caddy in PATH
 set -euo pipefail
+# shellcheck source=scripts/lib/help.sh
+. "$(dirname "$0")/lib/help.sh"
 # Without bytecode, which would stay beside the sources.
 scripts=$(cd "$(dirname "$0")" && pwd)
 PYTHONPATH="$scripts/lib" exec python3 -B "$scripts/conformance" "$@"

@@ -11,6 +11,10 @@ RUN_ID=$$
 # shellcheck source=lib/host.sh
 . "$BENCH/lib/host.sh"
 
+# The arguments of the command are its own.
+# shellcheck source=../lib/help.sh
+. "$BENCH/../lib/help.sh" "${1:-}"
+
 die() {
     echo "netns.sh: $*" >&2
     exit 1

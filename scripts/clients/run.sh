@@ -26,6 +26,8 @@
 # and electron-updater, for --npm target/npm:
 #   npm install --prefix target/npm --ignore-scripts electron-updater
 set -euo pipefail
+# shellcheck source=scripts/lib/help.sh
+. "$(dirname "$0")/../lib/help.sh"
 root=$(cd "$(dirname "$0")/../.." && pwd)
 
 # No __pycache__ in the tree.

@@ -9,6 +9,8 @@
 #
 # Kernels are kept in target/vm/kernel-SUITE until they are deleted there.
 set -euo pipefail
+# shellcheck source=scripts/lib/help.sh
+. "$(dirname "$0")/../lib/help.sh"
 cd "$(dirname "$0")/../.."
 # shellcheck source=scripts/vm/lib.sh
 . scripts/vm/lib.sh
@@ -116,6 +118,10 @@ table() {
 PATH=$PATH:/sbin:/usr/sbin
 need qemu-system-x86_64 busybox cpio xz depmod strip python3
 mkdir -p "$WORK"
+[[ ${1:-} != -* ]] || {
+  echo "test.sh: there is no option $1 (--help has the usage)" >&2
+  exit 2
+}
 suites=("$@")
 (($# > 0)) || suites=("${SUITES[@]}")
 status=0
