@@ -3,7 +3,9 @@
 use std::process::Command;
 use std::{env, fs};
 
-use crate::support::{Authority, Files, Launch, Tree, eventually};
+use rustix::process::Signal;
+
+use crate::support::{Authority, Files, Launch, Question, Remote, Tree, eventually, skipped};
 
 #[test]
 fn the_start_tells_what_is_served_and_that_there_is_no_index() {
@@ -201,6 +203,27 @@ fn nothing_is_said_of_a_configuration_that_is_right() {
     let output = Launch::with(["check", "--config"]).argument(&file).output();
     let warning = ":3: listen.https-redirect: warning: no listener with tls = true has port 8444\n";
     assert!(output.stderr.ends_with(warning), "{output:?}");
+}
+
+#[test]
+fn a_file_that_is_named_and_hangs_holds_up_neither_start_nor_stop() {
+    let tree = Tree::with("near", b"content");
+    fs::create_dir(tree.path("far")).unwrap();
+    // Dropped after the file system, which it hangs in.
+    let mut server;
+    let remote = match Remote::mount(&tree.path("far")) {
+        Ok(remote) => remote,
+        Err(reason) => return skipped(reason),
+    };
+    remote.hold(Question::Lookup);
+    let site = "error-pages = { 404 = '/far/small-1' }\nspa-fallback = '/none.html'";
+    server = Launch::run(&tree, "", site).start();
+    remote.asked(Question::Lookup);
+    assert_eq!(server.get("/near").body, b"content");
+    server.signal(Signal::TERM);
+    eventually("the end", || server.is_ending());
+    remote.answer();
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]

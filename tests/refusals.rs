@@ -57,15 +57,19 @@ fn a_file_in_place_of_a_directory() {
 fn a_directory_that_may_not_be_read() {
     let tree = Tree::with("file", b"content");
     let root = tree.root();
-    fs::set_permissions(&root, fs::Permissions::from_mode(0o600)).unwrap();
     let name = root.to_str().expect("a temporary directory in UTF-8");
-    // A user who is not root owns it: no permission at all then.
-    if !is_root() {
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o000)).unwrap();
+    // No permission at all, and none to reach the files in it. A user who is not root owns it.
+    let modes = if is_root() {
+        [0o600, 0o604]
+    } else {
+        [0o000, 0o400]
+    };
+    for mode in modes {
+        fs::set_permissions(&root, fs::Permissions::from_mode(mode)).unwrap();
+        let output = Launch::serve(&root).unprivileged(&tree).output();
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).unwrap();
+        output.refusal(1, &[name, "permission denied"]);
     }
-    let output = Launch::serve(&root).unprivileged(&tree).output();
-    fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).unwrap();
-    output.refusal(1, &[name, "permission denied"]);
 }
 
 #[test]
