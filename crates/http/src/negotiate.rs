@@ -158,7 +158,10 @@ impl Navigation {
             (false, false) => Self::of_accept(head),
             (mode, dest) => {
                 let navigates = !mode || fields.only(Field::SecFetchMode) == Some(b"navigate");
-                let shows = !dest || fields.only(Field::SecFetchDest).is_some_and(shows_pages);
+                let shows = !dest
+                    || fields
+                        .only(Field::SecFetchDest)
+                        .is_some_and(|dest| shows_pages(dest) || mode && dest == PASSED_ON);
                 if navigates && shows {
                     Self::Told
                 } else {
@@ -181,6 +184,10 @@ impl Navigation {
         }
     }
 }
+
+/// The destination of a navigation that a service worker passes on: `fetch(event.request)` makes a new
+/// request, which has the mode of the first and no destination (Fetch, `new Request(input, init)`).
+const PASSED_ON: &[u8] = b"empty";
 
 /// Whether a destination of a navigation is one that pages are shown in. `object` and `embed` are
 /// images as often.
@@ -358,6 +365,8 @@ mod tests {
             ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", Told, "as they all say"),
             ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n", Told, "within a page"),
             ("Sec-Fetch-Dest: document\r\n", Told, "a proxy lets one field through"),
+            ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: empty\r\n", Told, "a service worker passes it on"),
+            ("Sec-Fetch-Dest: empty\r\nAccept: text/html\r\n", No, "fetch(), and a proxy"),
             ("Sec-Fetch-Mode: navigate\r\nAccept: */*\r\n", Told, "whatever it accepts"),
             ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: embed\r\n", No, "an image in an embed"),
             ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: object\r\n", No, "an image in an object"),

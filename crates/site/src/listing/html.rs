@@ -19,7 +19,8 @@ pub(crate) const FIELDS: &[u8] = b"Content-Type: text/html; charset=utf-8\r\n\
 const STYLE: &str = include_str!("style.css");
 
 /// In a link all is encoded but what no part of a URI or of HTML gives a meaning to. A colon in the
-/// first segment would end a scheme (RFC 3986, section 4.2).
+/// first segment would end a scheme (RFC 3986, section 4.2). `=` stands as it is for programs that look
+/// for it in links that they do not decode: GDAL and fsspec, for the columns of `year=2026/`.
 const IN_LINK: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -29,6 +30,7 @@ const IN_LINK: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b')')
     .remove(b'+')
     .remove(b',')
+    .remove(b'=')
     .remove(b'@');
 
 /// The first directories of a path are links, up to the one whose encoded path is longer than this

@@ -190,11 +190,12 @@ mod tests {
 
     #[test]
     fn names_are_escaped_and_links_lead_to_them() {
-        let table: [(&[u8], &str, &str); 7] = [
+        let table: [(&[u8], &str, &str); 8] = [
             (b"a.txt", "a.txt", "a.txt"),
             // RFC 3986, section 4.2: with a bare colon "a" were a scheme.
             (b"a:b", "a%3Ab", "a:b"),
             (b"//", "%2F%2F", "//"),
+            (b"a=b", "a=b", "a=b"),
             (b"a b?#%", "a%20b%3F%23%25", "a b?#%"),
             (
                 b"<script>\"'&",
