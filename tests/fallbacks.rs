@@ -103,6 +103,7 @@ fn a_fallback_page_is_for_navigations() {
         ("/users/jane.doe", &[NAVIGATION], true, "a browser says that it navigates"),
         ("/users/jane.doe", &[NAVIGATION, "Sec-Fetch-Dest: document"], true, "as they all say"),
         ("/users/jane.doe", &["Sec-Fetch-Dest: document"], true, "one of the two"),
+        ("/users/jane.doe", &[NAVIGATION, "Sec-Fetch-Dest: empty"], true, "by a service worker"),
         ("/users/jane.doe", &[NAVIGATION, "Sec-Fetch-Dest: embed"], false, "an image, maybe"),
         ("/users/jane.doe", &[HTML], false, "a missing file, maybe"),
         ("/pkg/react@18.2.0", &[NAVIGATION], true, "a version"),

@@ -29,6 +29,7 @@ import with_gnutls
 import with_listings
 import with_nginx
 import with_openssl
+import with_packages
 import with_ranges
 import with_sslyze
 import with_testssl
@@ -43,6 +44,7 @@ PARTS = {
     "ranges": with_ranges,
     "ffmpeg": with_ffmpeg,
     "listings": with_listings,
+    "packages": with_packages,
     "nginx": with_nginx,
     "chromium": with_chromium,
     "openssl": with_openssl,

@@ -31,6 +31,17 @@ def serving_certified(stage):
         yield port, log
 
 
+@contextmanager
+def serving_packages(stage):
+    """The server under test once more, with repositories of packages, while the body runs; gives its
+    port."""
+    port = free_port()
+    words = {"ROOT": stage.root, "RUN": stage.work, "PORT": port}
+    command = command_of(stage.program, "-packages", stage.work, words)
+    with running(command, port, stage.work / "packages.log"):
+        yield port
+
+
 def command_of(program, variant, work, words):
     if Path(program).name.startswith("caddy"):
         config = filled(f"caddy{variant}.conf", work, **words)

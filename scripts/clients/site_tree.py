@@ -47,7 +47,15 @@ ODD_NAMES = (
 )
 
 # A tree that is known by its listings alone.
-LISTED_NAMES = ("100.bin", "a b.txt", "a:b.txt", "ünï.txt", "inner/leaf.csv", "inner/deeper/leaf.csv")
+LISTED_NAMES = (
+    "100.bin",
+    "a b.txt",
+    "a:b.txt",
+    "ünï.txt",
+    "inner/leaf.csv",
+    "inner/deeper/leaf.csv",
+    "year=2026/leaf.csv",
+)
 LISTED_BYTES = 100
 
 # What stands in the pictures of the listing: name, bytes, when it was modified.
@@ -80,7 +88,8 @@ def make(root, given):
     plant(main, {"404.html": b"<!doctype html><title>Lost</title><h1>Nothing at this address</h1>\n"})
     script = b"document.title = 'app at ' + location.pathname;\n"
     app = b"<!doctype html><html lang=en><title>app</title><link rel=icon href=data:,><script src=/app.js></script>\n"
-    plant(root / "app", {"index.html": app, "app.js": script})
+    worker = b"self.addEventListener('fetch', (event) => event.respondWith(fetch(event.request)));\n"
+    plant(root / "app", {"index.html": app, "app.js": script, "worker.js": worker})
     plant(root / "other", {"data.json": b'{"from": "elsewhere"}\n'})
     return root
 

@@ -1,12 +1,13 @@
 """What every check is given: the server that runs, and its files."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from outcome import Failed
+from outcome import Failed, Skipped
 
 COMMAND_SECONDS = 300
 
@@ -37,6 +38,20 @@ class Stage:
     def room(self):
         """A new, empty directory; it goes away with `work`."""
         return Path(tempfile.mkdtemp(dir=self.work))
+
+
+def require_tools(*names):
+    """Skips the check unless all these programs are installed."""
+    missing = [name for name in names if not shutil.which(name)]
+    if missing:
+        raise Skipped(f"not installed: {', '.join(missing)}")
+
+
+def require_modules(stage, *modules):
+    """Skips the check unless the interpreter that was given has all these modules."""
+    for module in modules:
+        if subprocess.run([stage.python, "-c", f"import {module}"], capture_output=True, check=False).returncode:
+            raise Skipped(f"{stage.python} has no module {module}")
 
 
 def run(*command, cwd=None, statuses=(0,)):

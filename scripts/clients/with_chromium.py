@@ -25,6 +25,15 @@ FONTS = ("*.woff2", "*.woff", "*.ttf")
 PHONE = {"width": 390, "height": 844, "mobile": True}
 DESKTOP = {"width": 960, "height": 844, "mobile": False}
 SCREENSHOT_BYTES_MAX = 100_000
+ROUTES = ("/users/jane.doe", "/pkg/react@18.2.0", "/v/1.2.3/", "/a;b,c~d", "/x/.dot", "/missing.js")
+TITLE_IN_FRAME = f"""new Promise((resolve) => {{
+  const frame = document.createElement("iframe");
+  frame.src = "{ROUTES[0]}";
+  frame.onload = () => resolve(frame.contentDocument.title);
+  document.body.append(frame);
+}})"""
+WORKER_PASSES_ON = """navigator.serviceWorker.register("/worker.js")
+  .then(() => navigator.serviceWorker.ready).then(() => true)"""
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,23 @@ def application(subject):
         expect("the status of a missing script", tab.evaluate(missing), 404)
 
 
+def routes(subject):
+    """An application: routes with dots, in a frame, and passed on by a service worker."""
+    host = f"{subject.stage.scheme}://app.localhost:{subject.stage.port}"
+    with subject.other_tab() as tab:
+        for route in ROUTES:
+            tab.load(host + route)
+            expect("the title", tab.evaluate("document.title"), f"app at {route}")
+        expect("the title in a frame", tab.evaluate(TITLE_IN_FRAME), f"app at {ROUTES[0]}")
+        tab.evaluate(WORKER_PASSES_ON)
+        for route in ROUTES:
+            tab.load(host + route)
+            expect("whether a worker is at work", tab.evaluate("!!navigator.serviceWorker.controller"), True)
+            expect("the title by way of the worker", tab.evaluate("document.title"), f"app at {route}")
+        missing = "fetch('/missing.js').then((response) => response.status)"
+        expect("the status of a missing script", tab.evaluate(missing), 404)
+
+
 def error_page(subject):
     """The error page is shown."""
     with subject.other_tab() as tab:
@@ -253,6 +279,7 @@ CHECKS = (
     worker,
     quiet,
     application,
+    routes,
     error_page,
     documentation,
     listing,

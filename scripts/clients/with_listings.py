@@ -1,16 +1,18 @@
 """Programs that read directory listings: file systems, mirrors and libraries for data."""
 
+import html
 import json
-import shutil
+import re
 import subprocess
 import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import unquote
+from urllib.request import urlopen
 
 from outcome import Failed, Skipped, expect
-from site_tree import LISTED_NAMES
-from stage import files_beneath, run
+from site_tree import LISTED_BYTES, LISTED_NAMES, LONG_AGO_NS
+from stage import files_beneath, require_modules, require_tools, run
 
 TOOLS = ()
 MOUNT_SECONDS = 10
@@ -24,6 +26,13 @@ import json, sys
 from pyogrio import vsi_listtree
 print(json.dumps(vsi_listtree("/vsicurl/" + sys.argv[1])))
 """
+HTMLLISTPARSE = """
+import calendar, htmllistparse, json, sys
+_, entries = htmllistparse.fetch_listing(sys.argv[1])
+print(json.dumps([(e.name, e.size, e.size and calendar.timegm(e.modified) // 60 * 60) for e in entries]))
+"""
+# Of xbmc/filesystem/HTTPDirectory.cpp: link, text, and what follows.
+KODI = re.compile(r'<a href="([^"]*)"[^>]*>\s*(.*?)\s*</a>(.+?)(?=<a|</tr|$)', re.IGNORECASE | re.DOTALL)
 
 
 def session(stage):
@@ -43,16 +52,45 @@ def gdal(stage):
     return files_found(name for name in names if not name.endswith("/"))
 
 
+def htmllistparse(stage):
+    """htmllistparse finds the names, sizes and times."""
+    found = imported(stage, HTMLLISTPARSE, "htmllistparse")
+    expect("what was found", sorted(map(tuple, found)), sorted(top_of_listing()))
+
+
+def kodi(stage):
+    """Kodi takes every entry for one, by its own pattern."""
+    with urlopen(stage.url("/listed/")) as response:
+        page = response.read().decode()
+    entries = [(unquote(link).rstrip("/"), html.unescape(shown)) for link, shown, _ in KODI.findall(page)]
+    # It takes those alone whose link and text are the same, and no way up.
+    found = sorted(link for link, shown in entries if link == shown and link != "..")
+    expect("what was found", found, top_names())
+
+
+def top_names():
+    return sorted({name.partition("/")[0] for name in LISTED_NAMES})
+
+
+def top_of_listing():
+    """Each entry of the top: its name, its bytes and its time in seconds."""
+    for name in top_names():
+        if name in LISTED_NAMES:
+            yield name, LISTED_BYTES, LONG_AGO_NS // 10**9 // 60 * 60
+        else:
+            yield f"{name}/", None, None
+
+
 def rclone(stage):
     """rclone lists the tree."""
-    require_tool("rclone")
+    require_tools("rclone")
     command = ("rclone", "--config", "", "--http-url", stage.url("/listed/"), "lsf", "-R", "--files-only", ":http:")
     return files_found(run(*command).stdout.decode().splitlines())
 
 
 def lftp(stage):
     """lftp finds the files, with their sizes."""
-    require_tool("lftp")
+    require_tools("lftp")
     found = run("lftp", "-c", f"open {stage.url('/listed/')}; find").stdout.decode().splitlines()
     sizes = run("lftp", "-c", f"open {stage.url('/listed/')}; cls --size --block-size=1 -1 100.bin").stdout.decode()
     expect("the size", sizes.split(), ["100", "100.bin"])
@@ -61,7 +99,7 @@ def lftp(stage):
 
 def wget(stage):
     """wget -r fetches every file, and one page for each directory."""
-    require_tool("wget")
+    require_tools("wget")
     copy = stage.room()
     options = ("--recursive", "--no-parent", "--no-host-directories", "--cut-dirs=1", "--quiet")
     names = ("--restrict-file-names=unix,nocontrol", "--local-encoding=UTF-8", "--execute=robots=off")
@@ -71,7 +109,7 @@ def wget(stage):
 
 def httpdirfs(stage):
     """httpdirfs mounts it."""
-    require_tool("httpdirfs")
+    require_tools("httpdirfs")
     if not Path("/dev/fuse").exists():
         raise Skipped("no /dev/fuse")
     with mounted(stage) as place:
@@ -102,15 +140,8 @@ def wait_for_mount(place):
 
 def imported(stage, script, *modules):
     """What a script of Python prints, which needs modules of PyPI."""
-    for module in modules:
-        if subprocess.run([stage.python, "-c", f"import {module}"], capture_output=True, check=False).returncode:
-            raise Skipped(f"{stage.python} has no module {module}")
+    require_modules(stage, *modules)
     return json.loads(run(stage.python, "-c", script, stage.url("/listed/")).stdout)
-
-
-def require_tool(name):
-    if not shutil.which(name):
-        raise Skipped(f"not installed: {name}")
 
 
 def files_found(names):
@@ -118,4 +149,4 @@ def files_found(names):
     return f"{len(LISTED_NAMES)} files"
 
 
-CHECKS = (fsspec, gdal, rclone, lftp, wget, httpdirfs)
+CHECKS = (fsspec, gdal, htmllistparse, kodi, rclone, lftp, wget, httpdirfs)
