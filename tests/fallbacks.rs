@@ -83,7 +83,7 @@ fn a_fallback_page_is_for_navigations() {
     let server = Launch::run(&tree, "", "spa-fallback = \"/app.html\"").start();
     let mut client = server.connect();
     #[rustfmt::skip] // one row a line
-    let table: [(&str, &[&str], bool, &str); 36] = [
+    let table: [(&str, &[&str], bool, &str); 37] = [
         ("/users/42", &[NAVIGATION], true, "a browser that goes to a page"),
         ("/users/42", &[NAVIGATION, "Accept: */*"], true, "a browser that goes to a page"),
         ("/users/42?tab=1", &[HTML], true, "an older browser"),
