@@ -21,7 +21,8 @@
 //! A [`Sites`] belongs to one core; what a process has once for all of them are the bytes of small files
 //! and the hashes of contents. Nothing here blocks its executor: every call that may wait for
 //! a disk is an op of the ring, on one of the workers that its root may have, or done on another thread
-//! (listings, hashes of large files).
+//! (listings, hashes of large files,
+//! decompression).
 //!
 //! [`Sites::sweep`] closes what is cached and nobody asks for, or was deleted.
 //!
