@@ -9,7 +9,7 @@ use std::thread;
 use rustix::net::sockopt;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use crate::support::{Call, Launch, Server, Strace, Tree, get, installed, noise};
+use crate::support::{Call, Launch, Server, Strace, Tree, get, installed, noise, skipped};
 
 /// Longer than io.inline-max, and shorter than what is corked.
 const SHORT: usize = 100 * 1024;
@@ -152,7 +152,7 @@ fn a_response_does_not_wait_for_acknowledgements() {
     let mut client = server.connect();
     client.get("/small");
     let Some(socket) = server_end(&server, client.address()) else {
-        println!("skipped: pidfd_getfd is not allowed");
+        skipped("pidfd_getfd is not allowed");
         return;
     };
     assert!(sockopt::tcp_nodelay(&socket).expect("an option of TCP"));
