@@ -46,9 +46,11 @@ def fsspec(stage):
 
 
 def gdal(stage):
-    """GDAL reads the directories."""
+    """GDAL reads the directories, and takes nothing else for one."""
     found = imported(stage, GDAL, "pyogrio")
-    names = (unquote(url.partition("/listed/")[2]) for url in found)
+    names = [unquote(url.partition("/listed/")[2]) for url in found]
+    directories = {f"{above}/" for name in LISTED_NAMES for above in Path(name).parents} - {"./"}
+    expect("the directories", sorted(name for name in names if name.endswith("/")), sorted(directories))
     return files_found(name for name in names if not name.endswith("/"))
 
 

@@ -82,7 +82,8 @@ impl Html {
     /// The path, each directory above the listed one a link by its absolute path.
     ///
     /// The top is no link. Programs that read listings ignore an absolute path that leads elsewhere,
-    /// but some take `../../`, `/` or `/?` for an entry (fsspec, GDAL).
+    /// but some take `../../`, `/` or `/?` for an entry (fsspec, GDAL), or the last name of whatever
+    /// follows `<a href="` (GDAL).
     fn links_above(&self, out: &mut Vec<u8>) {
         let names = self.path.split(|byte| *byte == b'/');
         let mut names = names.filter(|name| !name.is_empty()).peekable();
@@ -178,7 +179,10 @@ const UP: &str = "<tr class=\"d\"><td><a href=\"../\">..</a></td><td></td><td></
 /// Appends the name of a directory of the path, as a link if `href` leads to it.
 fn link_above(out: &mut Vec<u8>, href: Option<&str>, shown: &str) {
     match href {
-        Some(href) => put(out, format_args!("<a href=\"{href}\">{shown}</a>")),
+        Some(href) => put(
+            out,
+            format_args!("<a class=\"above\" href=\"{href}\">{shown}</a>"),
+        ),
         None => put(out, format_args!("<span>{shown}</span>")),
     }
 }
@@ -281,7 +285,7 @@ mod tests {
         };
         let page = html(b"/a \"/b&c/");
         assert!(
-            page.contains("<span>/</span><a href=\"/a%20%22/\">a &quot;</a>"),
+            page.contains("<span>/</span><a class=\"above\" href=\"/a%20%22/\">a &quot;</a>"),
             "{page}"
         );
         assert!(page.contains("<span>b&amp;c</span>"), "{page}");
