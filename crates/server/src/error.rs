@@ -120,7 +120,7 @@ pub enum Error {
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            " (another process has it: stop that one or choose another port)"
+            " (another process or section [[listen]] has it: stop that one or choose another port)"
         }
         io::ErrorKind::PermissionDenied => {
             " (a port below net.ipv4.ip_unprivileged_port_start needs root or CAP_NET_BIND_SERVICE)"
