@@ -31,6 +31,7 @@ mod ranges;
 mod redirects;
 mod refusals;
 mod remote_files;
+mod respond;
 mod site_config;
 mod sites;
 mod stalls;

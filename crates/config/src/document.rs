@@ -5,12 +5,13 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 use toml::value::{Table, Value};
 
-use crate::{CertificateFiles, Error, Glob, HeaderRule, Problem, Redirect, Settings, raw};
+use crate::{CertificateFiles, Error, Glob, HeaderRule, Problem, Redirect, Respond, Settings, raw};
 
 /// How far an unknown key may be from a known one to be taken for a typo of it.
 const TYPO_DISTANCE_MAX: usize = 2;
@@ -161,6 +162,13 @@ fn known() -> Table {
             cache: None,
             set: Vec::new(),
         });
+        site.respond.push(Respond {
+            pattern: any_path(),
+            except: Vec::new(),
+            status: 503,
+            retry_after: Some(Duration::ZERO),
+            page: None,
+        });
         site.redirects.push(Redirect {
             from: any_path(),
             to: "/".to_owned(),
@@ -293,7 +301,8 @@ mod tests {
     fn the_examples_of_the_shipped_file_are_right() {
         let settings = Settings::parse(&with_examples(), Path::new("t.toml"));
         let site = settings.unwrap().sites.remove(0);
-        assert_eq!((site.headers.len(), site.redirects.len()), (1, 1));
+        let counts = [site.headers.len(), site.respond.len(), site.redirects.len()];
+        assert_eq!(counts, [1, 1, 1]);
     }
 
     #[test]

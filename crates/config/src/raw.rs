@@ -140,6 +140,7 @@ pub(crate) struct Site {
     pub(crate) error_pages: Map,
     pub(crate) mime_types: Map,
     pub(crate) headers: Vec<Spanned<HeaderRule>>,
+    pub(crate) respond: Vec<Spanned<Respond>>,
     pub(crate) redirects: Vec<Spanned<Redirect>>,
     pub(crate) cors: Cors,
 }
@@ -151,6 +152,17 @@ pub(crate) struct HeaderRule {
     pub(crate) pattern: Field<String>,
     pub(crate) cache: Field<String>,
     pub(crate) set: Map,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Respond {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) status: Field<Count>,
+    pub(crate) retry_after: Field<Period>,
+    pub(crate) page: Field<String>,
 }
 
 #[derive(Default, Deserialize)]

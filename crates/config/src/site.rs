@@ -50,6 +50,8 @@ pub struct Site {
     pub mime_types: BTreeMap<String, String>,
     /// `[[site.headers]]`: all that match apply, later ones win.
     pub headers: Vec<HeaderRule>,
+    /// `[[site.respond]]`: the first that matches answers, before the redirects.
+    pub respond: Vec<Respond>,
     /// `[[site.redirects]]`: the first that matches applies.
     pub redirects: Vec<Redirect>,
     /// `[site.cors]`: other origins whose scripts may read this site.
@@ -171,6 +173,26 @@ pub enum CachePreset {
     None,
 }
 
+/// `[[site.respond]]`: some paths are answered with a status.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Respond {
+    /// The paths.
+    #[serde(rename = "match")]
+    pub pattern: Glob,
+    /// Those of them that are not answered so.
+    pub except: Vec<Glob>,
+    /// 200, 204, or an error that a site can give by rule.
+    pub status: u16,
+    /// When to come again, in whole seconds; only with 429 and 503.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "period")]
+    pub retry_after: Option<Duration>,
+    /// The file that is the body; begins with `/`. None: that of `error_pages`, or a line of text.
+    /// There is none with 204.
+    #[serde(serialize_with = "empty_if_none")]
+    pub page: Option<String>,
+}
+
 /// `[[site.redirects]]`: some paths moved.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -236,6 +258,7 @@ impl Default for Site {
             error_pages: BTreeMap::new(),
             mime_types: BTreeMap::new(),
             headers: Vec::new(),
+            respond: Vec::new(),
             redirects: Vec::new(),
             cors: Cors::default(),
         }
@@ -264,6 +287,14 @@ fn empty_if_none<T: Serialize, S: Serializer>(value: &Option<T>, to: S) -> Resul
         Some(value) => value.serialize(to),
         None => to.serialize_str(""),
     }
+}
+
+#[expect(
+    clippy::ref_option,
+    reason = "serde calls it with a reference to the field"
+)]
+fn period<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    units::duration(&value.unwrap_or_default(), to)
 }
 
 /// TOML has no other keys than texts.

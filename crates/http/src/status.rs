@@ -46,12 +46,17 @@ statuses! {
     NOT_FOUND = 404 "Not Found";
     METHOD_NOT_ALLOWED = 405 "Method Not Allowed";
     REQUEST_TIMEOUT = 408 "Request Timeout";
+    GONE = 410 "Gone";
     PRECONDITION_FAILED = 412 "Precondition Failed";
     CONTENT_TOO_LARGE = 413 "Content Too Large";
     URI_TOO_LONG = 414 "URI Too Long";
     RANGE_NOT_SATISFIABLE = 416 "Range Not Satisfiable";
     EXPECTATION_FAILED = 417 "Expectation Failed";
+    IM_A_TEAPOT = 418 "I'm a teapot";
+    MISDIRECTED_REQUEST = 421 "Misdirected Request";
+    TOO_MANY_REQUESTS = 429 "Too Many Requests";
     REQUEST_HEADER_FIELDS_TOO_LARGE = 431 "Request Header Fields Too Large";
+    UNAVAILABLE_FOR_LEGAL_REASONS = 451 "Unavailable For Legal Reasons";
     INTERNAL_SERVER_ERROR = 500 "Internal Server Error";
     NOT_IMPLEMENTED = 501 "Not Implemented";
     SERVICE_UNAVAILABLE = 503 "Service Unavailable";
@@ -85,7 +90,7 @@ mod tests {
         for status in [Status::OK, Status::NOT_MODIFIED, Status::NOT_IMPLEMENTED] {
             assert_eq!(Status::of_code(status.code()), Some(status));
         }
-        for code in [0, 100, 299, 418, u16::MAX] {
+        for code in [0, 100, 299, 419, u16::MAX] {
             assert_eq!(Status::of_code(code), None, "{code}");
         }
     }

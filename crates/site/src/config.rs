@@ -44,8 +44,9 @@ pub struct SiteConfig {
     pub error_pages: BTreeMap<u16, String>,
     /// All whose pattern matches apply, in order.
     pub headers: Vec<HeaderRule>,
-    /// The first whose pattern matches applies.
-    pub redirects: Vec<Redirect>,
+    /// The first that is for a path answers it, before any file is looked for. Those that respond
+    /// come first.
+    pub rules: Vec<PathRule>,
     /// Which other origins may read this site.
     pub cors: Cors,
 }
@@ -68,7 +69,7 @@ impl SiteConfig {
             types: Types::default(),
             error_pages: BTreeMap::new(),
             headers: Vec::new(),
-            redirects: Vec::new(),
+            rules: Vec::new(),
             cors: Cors::default(),
         }
     }
@@ -129,15 +130,41 @@ pub struct HeaderRule {
     pub set: Vec<(String, String)>,
 }
 
-/// Sends clients elsewhere.
+/// Answers some paths, whatever is there.
 #[derive(Clone, Debug)]
-pub struct Redirect {
+pub struct PathRule {
     /// Of the decoded path; anchored at both ends.
-    pub from: Regex,
-    /// A path or an absolute URI, in which `$1` to `$9` stand for what the groups of `from` captured.
-    pub to: String,
-    /// One of the 3xx that have a Location.
+    pub pattern: Regex,
+    /// Likewise: paths that it is not for.
+    pub except: Vec<Regex>,
+    /// The answer.
+    pub answer: RuleAnswer,
+}
+
+/// What a rule answers.
+#[derive(Clone, Debug)]
+pub enum RuleAnswer {
+    /// A status.
+    Respond(Respond),
+    /// That it is elsewhere.
+    Redirect {
+        /// One of the 3xx that have a Location.
+        status: Status,
+        /// A path or an absolute URI, in which `$1` to `$9` stand for what the groups of the pattern
+        /// captured.
+        to: String,
+    },
+}
+
+/// An answer that is a status.
+#[derive(Clone, Debug)]
+pub struct Respond {
+    /// The status.
     pub status: Status,
+    /// In how many seconds to come again.
+    pub retry_after: Option<u64>,
+    /// The path of the file that is the body. `None`: that of the site's error pages.
+    pub page: Option<String>,
 }
 
 /// What one core keeps of what it looked up, for all its sites.

@@ -6,7 +6,7 @@
 //!  decoded path -------+--> cached: the root and the entry are trusted ------> File
 //!                      |      | unknown, or trusted too long                     ^
 //!                      |      v                                                  |
-//!                      |    redirect: rules ----> elsewhere                      |
+//!                      |    ruling: rules ----> a status, elsewhere              |
 //!                      |      |                                                  |
 //!                      |      v                                                  |
 //!                      `--> find: is the root still the root?                    |
@@ -31,8 +31,8 @@
 //!
 //! # Order of calls
 //!
-//! [`Site::cached`] first; what it knows is final. Then [`Site::redirect`], and [`Site::find`] only
-//! for paths it has nothing for: so no path that a redirect catches ever gets into the cache.
+//! [`Site::cached`] first; what it knows is final. Then [`Site::ruling`], and [`Site::find`] only
+//! for paths it has nothing for: so no path that a rule answers ever gets into the cache.
 
 mod bodies;
 mod cache;
@@ -55,6 +55,7 @@ mod release;
 mod resource;
 mod root;
 mod rules;
+mod rulings;
 mod site;
 mod sites;
 mod stalls;
@@ -63,13 +64,15 @@ mod variants;
 mod watch;
 
 pub use config::{
-    CacheConfig, EtagSource, HeaderRule, HiddenFiles, Redirect, SiteConfig, Symlinks,
+    CacheConfig, EtagSource, HeaderRule, HiddenFiles, PathRule, Respond, RuleAnswer, SiteConfig,
+    Symlinks,
 };
 pub use error::{Error, RootError};
 pub use file::{Content, File};
 pub use listing::{Listing, Order, READERS};
 pub use mime::Types;
 pub use recent::Recent;
+pub use rulings::Ruling;
 pub use site::{Cached, Found, Site, Wanted};
 pub use sites::Sites;
 pub use stalls::Stalls;

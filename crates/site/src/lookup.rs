@@ -24,12 +24,13 @@ use crate::error::Error;
 use crate::file::{
     Content, File, Identity, device, file_type, is_remote, is_settled, tells_versions_apart,
 };
-use crate::names::{parent, relative};
+use crate::names::{is_hidden, parent, relative};
 use crate::pinned::{self, Pinned};
 use crate::recent::Recent;
 use crate::resource::{Resource, Seen};
 use crate::root::{Tree, allow_waiting};
 use crate::rules::{self, Set};
+use crate::rulings::is_answered;
 use crate::variants::{self, Sought};
 
 /// What a lookup came to.
@@ -99,7 +100,11 @@ impl<'a> Lookup<'a> {
     fn candidates(&self) -> Vec<Candidate> {
         match self.purpose {
             Purpose::Itself => {
-                candidates(&self.config.try_files, self.path, &self.config.hidden_files)
+                let config = self.config;
+                let served = |path: &[u8]| {
+                    !is_hidden(path, &config.hidden_files) && !is_answered(&config.rules, path)
+                };
+                candidates(&config.try_files, self.path, served)
             }
             Purpose::Fallback | Purpose::ErrorPage => vec![Candidate {
                 path: self.path.to_vec(),
@@ -122,9 +127,13 @@ impl<'a> Lookup<'a> {
     async fn directory(&mut self, path: &[u8]) -> Result<Option<Outcome>, Error> {
         let config = self.config;
         for index in &config.index {
-            let Some(name) = relative(&[path, index.as_bytes()].concat()) else {
+            let path_of_index = [path, index.as_bytes()].concat();
+            let Some(name) = relative(&path_of_index) else {
                 continue;
             };
+            if is_answered(&config.rules, &path_of_index) {
+                continue;
+            }
             if let Some(opened) = self.open(&name).await? {
                 if self.is_redirected(path) {
                     return Ok(Some(Outcome::Slash));

@@ -10,7 +10,7 @@ use tidegate_http::{Accepted, Coding, Cors, EncodedSlash, Navigation, Status, wr
 use tidegate_uring::{Ring, Shares};
 
 use crate::cache::{Cache, Entry, Hasher, Key, Known, Name};
-use crate::config::{CacheConfig, SiteConfig};
+use crate::config::{CacheConfig, Respond, SiteConfig};
 use crate::describe::{FALLBACK_VARY, Purpose};
 use crate::error::{Error, RootError};
 use crate::file::File;
@@ -21,6 +21,7 @@ use crate::names::{is_hidden, last_segment};
 use crate::release::{Numbers, Release, ReleaseConfig};
 use crate::resource::Resource;
 use crate::root::{Tree, resolve_flags};
+use crate::rulings::{self, Ruling};
 use crate::stalls::Stalls;
 use crate::watch::Watch;
 use crate::{redirects, rules};
@@ -49,7 +50,7 @@ pub enum Cached {
         /// The error page.
         page: Option<Rc<File>>,
     },
-    /// Ask [`Site::redirect`], then [`Site::find`].
+    /// Ask [`Site::ruling`], then [`Site::find`].
     Unknown,
 }
 
@@ -178,7 +179,7 @@ impl Site {
 
     /// What `path` is known to lead to; `navigation` is asked only where it matters. Free of syscalls and allocation.
     ///
-    /// A path that [`Site::redirect`] catches is never known here.
+    /// A path that [`Site::ruling`] answers is never known here.
     pub fn cached(
         &self,
         path: &[u8],
@@ -200,13 +201,13 @@ impl Site {
         }
     }
 
-    /// Where the site's rules send whoever asks for `path`: the location with the `query`, unless
-    /// the rule has one of its own.
-    pub fn redirect(&self, path: &[u8], query: Option<&str>) -> Option<(Status, String)> {
-        redirects::apply(&self.config.redirects, path, query)
+    /// What the site's rules say of `path`, whatever is there; a redirect has the `query`, unless
+    /// its rule has one of its own.
+    pub fn ruling(&self, path: &[u8], query: Option<&str>) -> Option<Ruling<'_>> {
+        rulings::rule(&self.config.rules, path, query)
     }
 
-    /// What a path leads to that [`Site::redirect`] says nothing of.
+    /// What a path leads to that [`Site::ruling`] says nothing of.
     ///
     /// Dropped: the lookup is cancelled, and nothing of it stays.
     pub async fn find(self: &Rc<Self>, wanted: &Wanted<'_>, now: Instant) -> Found {
@@ -234,11 +235,14 @@ impl Site {
         request: &Request,
     ) -> Found {
         let (status, accepted) = (error.status(), wanted.accepted);
-        let page = if matches!(error, Error::Stalled) {
+        let stalled = matches!(error, Error::Stalled);
+        if stalled {
             self.shared.stalls.refused.fetch_add(1, Ordering::Relaxed);
-            self.page_at_hand(status, accepted)
-        } else {
-            self.page(tree, status, accepted, request).await
+        }
+        let page = match self.error_page_path(status) {
+            None => None,
+            Some(path) if stalled => self.page_at_hand(path, accepted),
+            Some(path) => self.page(tree, path, accepted, request).await,
         };
         Found::Refused {
             status,
@@ -249,7 +253,12 @@ impl Site {
 
     /// Whether the site names a page for a status: ask [`Site::error_page`] for it.
     pub fn names_error_page(&self, status: Status) -> bool {
-        self.config.error_pages.contains_key(&status.code())
+        self.error_page_path(status).is_some()
+    }
+
+    fn error_page_path(&self, status: Status) -> Option<&str> {
+        let path = self.config.error_pages.get(&status.code())?;
+        Some(path)
     }
 
     /// The site's page for a status, if it has one.
@@ -261,19 +270,39 @@ impl Site {
         accepted: Accepted,
         now: Instant,
     ) -> Option<Rc<File>> {
-        if !self.names_error_page(status) {
-            return None;
-        }
+        let path = self.error_page_path(status)?;
+        self.page_named(path, accepted, now).await
+    }
+
+    /// The page for what a rule responds, if it has one: its own, or that of the site for the status.
+    ///
+    /// Dropped: the lookup is cancelled, and nothing of it stays.
+    pub async fn respond_page(
+        self: &Rc<Self>,
+        respond: &Respond,
+        accepted: Accepted,
+        now: Instant,
+    ) -> Option<Rc<File>> {
+        let own = respond.page.as_deref();
+        let path = own.or_else(|| self.error_page_path(respond.status))?;
+        self.page_named(path, accepted, now).await
+    }
+
+    async fn page_named(
+        self: &Rc<Self>,
+        path: &str,
+        accepted: Accepted,
+        now: Instant,
+    ) -> Option<Rc<File>> {
         let request = Request::new(now);
         match self.tree(&request).await {
-            Err(Error::Stalled) => self.page_at_hand(status, accepted),
-            tree => self.page(tree, status, accepted, &request).await,
+            Err(Error::Stalled) => self.page_at_hand(path, accepted),
+            tree => self.page(tree, path, accepted, &request).await,
         }
     }
 
-    /// The page for a status that was looked up last, without asking a file system that does not answer.
-    fn page_at_hand(&self, status: Status, accepted: Accepted) -> Option<Rc<File>> {
-        let path = self.config.error_pages.get(&status.code())?;
+    /// The page as it was looked up last, without asking a file system that does not answer.
+    fn page_at_hand(&self, path: &str, accepted: Accepted) -> Option<Rc<File>> {
         let root = self.release.number();
         let cache = self.shared.cache.borrow();
         let entry = cache.get(self.name(root, Purpose::ErrorPage, path.as_bytes()))?;
@@ -283,16 +312,14 @@ impl Site {
         }
     }
 
-    /// The page for a status in `tree`; in the root as it was last seen, if it could not be looked
-    /// at.
+    /// The page in `tree`; in the root as it was last seen, if it could not be looked at.
     async fn page(
         self: &Rc<Self>,
         tree: Result<Tree, Error>,
-        status: Status,
+        path: &str,
         accepted: Accepted,
         request: &Request,
     ) -> Option<Rc<File>> {
-        let path = self.config.error_pages.get(&status.code())?;
         let tree = tree.or_else(|_| self.release.current()).ok()?;
         let resource = self
             .internal(&tree, Purpose::ErrorPage, path, request)
@@ -533,8 +560,7 @@ impl Site {
     }
 
     fn cached_page(&self, cache: &Cache, root: u32, accepted: Accepted, now: Instant) -> Cached {
-        let code = Status::NOT_FOUND.code();
-        let Some(path) = self.config.error_pages.get(&code) else {
+        let Some(path) = self.error_page_path(Status::NOT_FOUND) else {
             return Cached::Absent { page: None };
         };
         let name = self.name(root, Purpose::ErrorPage, path.as_bytes());

@@ -9,7 +9,17 @@ use toml::Spanned;
 use super::report::Report;
 use crate::raw::{self, List};
 use crate::rules::{DAY, duration, header, path, web};
-use crate::{Coding, Cors, Glob, HeaderRule, Redirect, Site, ValueError, target};
+use crate::units::Period;
+use crate::{Coding, Cors, Glob, HeaderRule, Redirect, Respond, Site, ValueError, target};
+
+/// What has no body (RFC 9110, section 15.3.5).
+const NO_CONTENT: u16 = 204;
+
+/// What may say when to come again (RFC 9110, section 15.6.4; RFC 6585, section 4).
+const FOR_NOW: [u16; 2] = [429, 503];
+
+/// The longest wait that a client is told: who comes again after a year does so anyway.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(366 * 24);
 
 /// What a redirect says unless it is told otherwise.
 const MOVED_PERMANENTLY: u16 = 301;
@@ -72,6 +82,7 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
         headers: every(raw.headers, |rule| {
             header_rule(rule, !cors.origins.is_empty(), report)
         }),
+        respond: every(raw.respond, |rule| respond(rule, report)),
         redirects: redirects(raw.redirects, report),
         cors,
     }
@@ -191,6 +202,54 @@ fn not_set(name: &str, preset: bool, seen: &mut Vec<String>) -> Result<(), Value
     }
     seen.push(lower);
     Ok(())
+}
+
+/// The rule, unless it has no pattern or no status.
+fn respond(raw: Spanned<raw::Respond>, report: &mut Report<'_>) -> Option<Respond> {
+    let offset = raw.span().start;
+    let raw = raw.into_inner();
+    let reason = "required: the paths, such as \"/db/**\"";
+    let pattern = glob(raw.pattern, (offset, "site.respond.match", reason), report);
+    let except = report.list(raw.except, Vec::new(), |text, _| text.parse());
+    if raw.status.is_none() {
+        let reason = "required: the answer, such as 403";
+        report.missing(offset, "site.respond.status", reason);
+    }
+    let status = raw
+        .status
+        .and_then(|status| report.required(status, web::rule_status));
+    let retry_after = report.checked(raw.retry_after, None, |after| retry_after(after, status));
+    let page = report.checked(raw.page, None, |page| respond_page(page, status));
+    Some(Respond {
+        pattern: pattern?,
+        except,
+        status: status?,
+        retry_after,
+        page,
+    })
+}
+
+/// When to come again; `status` is what the rule says, unless that was refused.
+fn retry_after(after: Period, status: Option<u16>) -> Result<Option<Duration>, ValueError> {
+    if status.is_some_and(|status| !FOR_NOW.contains(&status)) {
+        return Err(ValueError::new(
+            "only 429 and 503 are answers for now: take it out",
+        ));
+    }
+    let why = "it is when to come again";
+    let after = duration(Duration::from_secs(1)..=RETRY_AFTER_MAX, why)(after)?;
+    if after.subsec_nanos() != 0 {
+        return Err(ValueError::new("it is told in whole seconds"));
+    }
+    Ok(Some(after))
+}
+
+fn respond_page(page: String, status: Option<u16>) -> Result<Option<String>, ValueError> {
+    let page = path::file_or_empty(page)?;
+    if page.is_some() && status == Some(NO_CONTENT) {
+        return Err(ValueError::new("204 has no body: set status = 200"));
+    }
+    Ok(page)
 }
 
 fn redirects(raw: Vec<Spanned<raw::Redirect>>, report: &mut Report<'_>) -> Vec<Redirect> {
@@ -353,7 +412,7 @@ mod tests {
             ("error-pages = { 404 = '' }", "3: site.error-pages.404: `` is not the path of a file"),
             ("error-pages = { 404 = '/errors/' }", "3: site.error-pages.404: `/errors/` is a directory"),
             ("error-pages = { 200 = '/a' }", "3: site.error-pages.200: `200` is none of the errors that can have a page: 400, 403"),
-            ("[site.error-pages]\n404 = '/a'\n418 = '/b'", "5: site.error-pages.418: `418` is none of the errors"),
+            ("[site.error-pages]\n404 = '/a'\n419 = '/b'", "5: site.error-pages.419: `419` is none of the errors"),
             ("error-pages = { 4xx = '/a' }", "3: site.error-pages.4xx: `4xx` is none of the errors"),
             ("error-pages = { '+404' = '/a' }", "3: site.error-pages.+404: `+404` is none of"),
             ("error-pages = { 0404 = '/a' }", "3: site.error-pages.0404: `0404` is none of"),
@@ -414,6 +473,28 @@ mod tests {
 
     #[test]
     #[rustfmt::skip] // a row a line
+    fn impossible_answers() {
+        refused_in_a_site(&[
+            ("[[site.respond]]\nstatus = 403", "3: site.respond.match: required: the paths, such as"),
+            ("[[site.respond]]\nmatch = '/a'", "3: site.respond.status: required: the answer, such as 403"),
+            ("[[site.respond]]\nmatch = 'a'\nstatus = 403", "4: site.respond.match: `a` is not a pattern for paths"),
+            ("[[site.respond]]\nmatch = '/**'\nexcept = ['/a', 'b']\nstatus = 403", "5: site.respond.except: `b` is not a pattern for paths"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 301", "5: site.respond.status: 301 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: [[site.redirects]] sends"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 401", "5: site.respond.status: 401 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: there is no password"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 405", "5: site.respond.status: 405 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: that a method is not allowed"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 444", "5: site.respond.status: 444 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: every request gets an answer"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 502", "5: site.respond.status: 502 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: it is about a server behind"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = -403", "5: site.respond.status: -403 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: write one"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 403\nretry-after = '5s'", "6: site.respond.retry-after: only 429 and 503 are answers for now"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 503\nretry-after = '1500ms'", "6: site.respond.retry-after: it is told in whole seconds"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 503\nretry-after = '0s'", "6: site.respond.retry-after: 0s is outside 1s to 8784h: "),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 503\npage = 'a.html'", "6: site.respond.page: `a.html` is not the path of a file"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 204\npage = '/a.html'", "6: site.respond.page: 204 has no body"),
+        ]);
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
     fn impossible_cors() {
         refused_in_a_site(&[
             ("cors = { origins = ['*', 'https://a'] }", "3: site.cors.origins: `*` is every origin: write it alone"),
@@ -469,6 +550,8 @@ mod tests {
              error-pages = { 404 = '/404.html', 503 = '/e/busy page.html' }\n\
              [[site.headers]]\nmatch = '/a/**'\ncache = 'immutable'\nset = { X-A = ' b\tc ', X-B = '' }\n\
              [[site.headers]]\nmatch = '**.{js,css}'\nset = { cache-control = 'private' }\n\
+             [[site.respond]]\nmatch = '/db/**'\nstatus = 403\n\
+             [[site.respond]]\nmatch = '/**'\nexcept = ['/a', '/b/*']\nstatus = 503\nretry-after = '2m'\npage = '/e.html'\n\
              [[site.redirects]]\nfrom = '/old/*'\nto = '/new/$1'\n\
              [[site.redirects]]\nfrom = '/b'\nto = 'https://example.org'\nstatus = 307\n\
              [site.cors]\norigins = ['https://a.example', 'http://localhost:3000', 'http://[::1]']\nmax-age = '0s'\n",
@@ -491,6 +574,14 @@ mod tests {
         );
         assert_eq!(site.headers[1].fields(), [pair("cache-control", "private")]);
         assert!(site.headers[1].pattern.regex().is_match(b"/x/y.css"));
+        let [deny, later] = &site.respond[..] else {
+            panic!("{:?}", site.respond);
+        };
+        assert_eq!((deny.status, deny.retry_after), (403, None));
+        assert_eq!((&deny.page, deny.except.len()), (&None, 0));
+        assert_eq!(later.retry_after, Some(Duration::from_mins(2)));
+        assert_eq!(later.page.as_deref(), Some("/e.html"));
+        assert!(later.except[1].regex().is_match(b"/b/x"));
         let statuses: Vec<u16> = site.redirects.iter().map(|rule| rule.status).collect();
         assert_eq!(statuses, [301, 307]);
         assert_eq!(site.cors.origins.len(), 3);
@@ -544,17 +635,34 @@ mod tests {
             "[!-~]{0,4}",
         );
         let fallback = proptest::option::of(file);
+        let answer = (patterns.clone(), 1..999_u64, proptest::option::of(file)).prop_map(
+            |(pattern, seconds, page)| Respond {
+                pattern: pattern.parse().unwrap(),
+                except: vec![pattern.parse().unwrap()],
+                status: 503,
+                retry_after: Some(Duration::from_secs(seconds)).filter(|_| seconds > 99),
+                page,
+            },
+        );
         let pages = proptest::collection::btree_map(Just(404_u16), file, 0..2);
         let symlinks = prop_oneof![Just(Symlinks::Never), Just(Symlinks::Follow)];
         (
             (text, any::<bool>(), symlinks, fallback, pages),
             proptest::sample::subsequence(codings, 0..=3).prop_shuffle(),
             proptest::collection::vec(rule, 0..3),
+            proptest::collection::vec(answer, 0..3),
             proptest::collection::vec(patterns, 0..3),
             0..86_400_000_u64,
         )
             .prop_map(
-                |((root, listing, symlinks, fallback, pages), codings, rules, from, age)| Site {
+                |(
+                    (root, listing, symlinks, fallback, pages),
+                    codings,
+                    rules,
+                    respond,
+                    from,
+                    age,
+                )| Site {
                     root: PathBuf::from(format!("/{root}")),
                     directory_listing: listing,
                     hidden_files: if listing {
@@ -574,6 +682,7 @@ mod tests {
                             set: vec![(name, value)],
                         })
                         .collect(),
+                    respond,
                     redirects: from
                         .into_iter()
                         .map(|from| Redirect {
