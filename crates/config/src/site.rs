@@ -16,9 +16,10 @@ pub struct Site {
     /// ones, `*.example.org` for all below it, IPv6 addresses in brackets. No two
     /// sites have the same. The one site that may have none is the default.
     pub names: Vec<String>,
-    /// The directory that is served. Not empty; whether it exists is not checked here.
-    #[serde(serialize_with = "lossy_path")]
-    pub root: PathBuf,
+    /// The directory that is served. Not empty; whether it exists is not checked here. A site without
+    /// one has rules that answer.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy_path")]
+    pub root: Option<PathBuf>,
     /// File names tried, in this order, where a directory is asked for.
     pub index: Vec<String>,
     /// Whether a directory without an index file is listed.
@@ -243,7 +244,7 @@ impl Default for Site {
     fn default() -> Self {
         Self {
             names: Vec::new(),
-            root: PathBuf::from("."),
+            root: Some(PathBuf::from(".")),
             index: vec!["index.html".to_owned()],
             directory_listing: false,
             hidden_files: HiddenFiles::None,
@@ -274,8 +275,12 @@ impl Default for Cors {
     }
 }
 
-fn lossy_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&path.to_string_lossy())
+#[expect(
+    clippy::ref_option,
+    reason = "serde calls it with a reference to the field"
+)]
+fn lossy_path<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.as_deref().unwrap_or(Path::new("")).to_string_lossy())
 }
 
 #[expect(

@@ -3,8 +3,8 @@
 use tidegate_config::{self as config, Settings};
 use tidegate_http::{Coding, Cors, EncodedSlash, Status};
 use tidegate_site::{
-    CacheConfig, EtagSource, HeaderRule, HiddenFiles, PathRule, Respond, RuleAnswer, SiteConfig,
-    Symlinks, Types,
+    CacheConfig, EtagSource, HeaderRule, HiddenFiles, Mount, PathRule, Respond, RuleAnswer,
+    SiteConfig, Symlinks, Types,
 };
 
 use crate::limits::Share;
@@ -28,7 +28,7 @@ pub(crate) fn site_config(site: &config::Site) -> SiteConfig {
     let respond = site.respond.iter().map(respond);
     SiteConfig {
         names: site.names.clone(),
-        root: site.root.clone(),
+        mounts: mounts(site),
         index: site.index.clone(),
         directory_listing: site.directory_listing,
         hidden_files: hidden_files(&site.hidden_files),
@@ -48,6 +48,15 @@ pub(crate) fn site_config(site: &config::Site) -> SiteConfig {
         rules: respond.chain(site.redirects.iter().map(redirect)).collect(),
         cors: Cors::new(site.cors.origins.clone(), site.cors.max_age.as_secs()),
     }
+}
+
+/// The root is that of all paths.
+fn mounts(site: &config::Site) -> Vec<Mount> {
+    let root = site.root.iter().map(|root| Mount {
+        at: String::new(),
+        root: root.clone(),
+    });
+    root.collect()
 }
 
 fn hidden_files(files: &config::HiddenFiles) -> HiddenFiles {

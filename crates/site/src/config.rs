@@ -17,8 +17,9 @@ pub struct SiteConfig {
     /// Host names in lower case, without port: exact, or `*.suffix` for any name below a suffix.
     /// Empty: the default site.
     pub names: Vec<String>,
-    /// The directory. It may be a symbolic link that is changed while it is served.
-    pub root: PathBuf,
+    /// The directories. A path is looked for in the one with the longest `at` that it lies in; in none
+    /// it is 404.
+    pub mounts: Vec<Mount>,
     /// File names tried in order for a directory.
     pub index: Vec<String>,
     /// Whether a directory without an index is listed.
@@ -56,7 +57,10 @@ impl SiteConfig {
     pub fn of(root: PathBuf) -> Self {
         Self {
             names: Vec::new(),
-            root,
+            mounts: vec![Mount {
+                at: String::new(),
+                root,
+            }],
             index: vec!["index.html".to_owned()],
             directory_listing: false,
             hidden_files: HiddenFiles::None,
@@ -73,6 +77,16 @@ impl SiteConfig {
             cors: Cors::default(),
         }
     }
+}
+
+/// A directory of a site, and the paths that are looked for in it.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// `/static` for this path and all below it, which are looked for in `root` without it. It ends in no
+    /// slash; empty: for all paths. No two of a site have the same.
+    pub at: String,
+    /// The directory. It may be a symbolic link that is changed while it is served.
+    pub root: PathBuf,
 }
 
 /// Which names that begin with a dot are served, beside `.well-known`, which always is (RFC 8615).

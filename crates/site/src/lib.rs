@@ -54,6 +54,7 @@ mod redirects;
 mod release;
 mod resource;
 mod root;
+mod roots;
 mod rules;
 mod rulings;
 mod site;
@@ -64,8 +65,8 @@ mod variants;
 mod watch;
 
 pub use config::{
-    CacheConfig, EtagSource, HeaderRule, HiddenFiles, PathRule, Respond, RuleAnswer, SiteConfig,
-    Symlinks,
+    CacheConfig, EtagSource, HeaderRule, HiddenFiles, Mount, PathRule, Respond, RuleAnswer,
+    SiteConfig, Symlinks,
 };
 pub use error::{Error, RootError};
 pub use file::{Content, File};

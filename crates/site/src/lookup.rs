@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_lite::future::zip;
@@ -24,11 +24,13 @@ use crate::error::Error;
 use crate::file::{
     Content, File, Identity, device, file_type, is_remote, is_settled, tells_versions_apart,
 };
-use crate::names::{is_hidden, parent, relative};
+use crate::looks::Seen as Looked;
+use crate::names::{is_hidden, parent};
 use crate::pinned::{self, Pinned};
 use crate::recent::Recent;
 use crate::resource::{Resource, Seen};
 use crate::root::{Tree, allow_waiting};
+use crate::roots::Roots;
 use crate::rules::{self, Set};
 use crate::rulings::is_answered;
 use crate::variants::{self, Sought};
@@ -49,17 +51,28 @@ pub(crate) enum Outcome {
 #[derive(Clone)]
 pub(crate) struct Directory {
     pub(crate) file: Fd,
+    /// That it lies in.
+    pub(crate) tree: Tree,
     pub(crate) name: CString,
 }
 
 /// One lookup.
 pub(crate) struct Lookup<'a> {
+    /// That the path lies in.
     pub(crate) tree: &'a Tree,
+    /// That the candidate lies in, if it is another.
+    pub(crate) other: Option<Tree>,
+    pub(crate) roots: &'a Roots,
+    pub(crate) now: Instant,
     pub(crate) config: &'a SiteConfig,
     pub(crate) inline_max: usize,
     pub(crate) purpose: Purpose,
     pub(crate) path: &'a [u8],
     pub(crate) seen: Vec<Seen>,
+    /// Until when the outcome is trusted: no longer than any root that was looked in.
+    pub(crate) trusted_until: Instant,
+    /// Whether all that was seen lies in the tree of the path.
+    pub(crate) is_within: bool,
     /// The path whose header rules apply, if not the one asked for: what is sent in place of a missing
     /// `/assets/a.js` must not be kept for ever like a script.
     pub(crate) ruled_by: Option<Vec<u8>>,
@@ -74,10 +87,18 @@ struct Opened {
 }
 
 impl<'a> Lookup<'a> {
-    /// Looks the path up. Dropped: nothing of it stays.
-    pub(crate) async fn run(mut self) -> Result<Outcome, Error> {
+    /// Looks the path up, and tells until when the outcome is trusted. Dropped: nothing of it stays.
+    pub(crate) async fn run(mut self) -> Result<(Outcome, Instant), Error> {
+        let outcome = self.try_each().await?;
+        Ok((outcome, self.trusted_until))
+    }
+
+    async fn try_each(&mut self) -> Result<Outcome, Error> {
         let mut absent: Option<Vec<u8>> = None;
         for Candidate { path, is_fixed } in self.candidates() {
+            if !self.enter(&path).await? {
+                continue;
+            }
             if is_fixed {
                 self.ruled_by = Some(path.clone());
             }
@@ -97,12 +118,36 @@ impl<'a> Lookup<'a> {
         Ok(Outcome::Absent)
     }
 
+    /// Goes to the root that a candidate lies in. False: it is not there.
+    async fn enter(&mut self, path: &[u8]) -> Result<bool, Error> {
+        self.other = None;
+        if self.roots.is_same(path, self.path) {
+            return Ok(true);
+        }
+        self.is_within = false;
+        let looked = self.roots.look(path, self.now).await;
+        if let Some(root) = self.roots.of(path) {
+            self.trusted_until = self.trusted_until.min(root.trusted_until());
+        }
+        match looked {
+            Ok(Looked::Now(tree) | Looked::Before(tree)) => self.other = Some(tree),
+            Err(Error::NotFound) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    fn tree(&self) -> &Tree {
+        self.other.as_ref().unwrap_or(self.tree)
+    }
+
     fn candidates(&self) -> Vec<Candidate> {
         match self.purpose {
             Purpose::Itself => {
                 let config = self.config;
                 let served = |path: &[u8]| {
-                    !is_hidden(path, &config.hidden_files) && !is_answered(&config.rules, path)
+                    !is_hidden(self.roots.below(path), &config.hidden_files)
+                        && !is_answered(&config.rules, path)
                 };
                 candidates(&config.try_files, self.path, served)
             }
@@ -114,7 +159,7 @@ impl<'a> Lookup<'a> {
     }
 
     async fn file(&mut self, path: &[u8]) -> Result<Option<Outcome>, Error> {
-        let Some(name) = relative(path) else {
+        let Some(name) = self.tree().relative(path) else {
             return Ok(None);
         };
         match self.open(&name).await? {
@@ -128,7 +173,7 @@ impl<'a> Lookup<'a> {
         let config = self.config;
         for index in &config.index {
             let path_of_index = [path, index.as_bytes()].concat();
-            let Some(name) = relative(&path_of_index) else {
+            let Some(name) = self.tree().relative(&path_of_index) else {
                 continue;
             };
             if is_answered(&config.rules, &path_of_index) {
@@ -149,12 +194,16 @@ impl<'a> Lookup<'a> {
     }
 
     async fn listed(&self, path: &[u8]) -> Result<Option<Outcome>, Error> {
-        let Some(name) = relative(path) else {
+        let tree = self.tree();
+        let Some(name) = tree.relative(path) else {
             return Ok(None);
         };
-        match self.tree.open_directory(&name).await.map_err(Error::from) {
+        match tree.open_directory(&name).await.map_err(Error::from) {
             Ok(_) if self.is_redirected(path) => Ok(Some(Outcome::Slash)),
-            Ok(file) => Ok(Some(Outcome::Directory(Directory { file, name }))),
+            Ok(file) => {
+                let tree = tree.clone();
+                Ok(Some(Outcome::Directory(Directory { file, tree, name })))
+            }
             Err(Error::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
@@ -168,7 +217,7 @@ impl<'a> Lookup<'a> {
 
     /// Opens the regular file `name`; anything else is noted as seen.
     async fn open(&mut self, name: &CString) -> Result<Option<Opened>, Error> {
-        let file = match self.tree.open(name).await.map_err(Error::from) {
+        let file = match self.tree().open(name).await.map_err(Error::from) {
             Ok(file) => file,
             Err(Error::NotFound) => {
                 self.note(name, None);
@@ -177,7 +226,7 @@ impl<'a> Lookup<'a> {
             Err(error) => return Err(error),
         };
         let now = SystemTime::now();
-        let stat = self.tree.stat_open(&file).await?;
+        let stat = self.tree().stat_open(&file).await?;
         self.note(name, Some(&stat));
         if file_type(&stat) == FileType::RegularFile {
             Ok(Some(Opened { file, stat, now }))
@@ -197,20 +246,21 @@ impl<'a> Lookup<'a> {
         let Opened { file, stat, now } = opened;
         let codings = &self.config.precompressed;
         let beside = parent(&name);
+        let tree = self.tree().clone();
         let (beside_stat, sought) = zip(
-            self.tree.stat(&beside),
-            variants::seek(self.tree, codings, &name, &stat),
+            tree.stat(&beside),
+            variants::seek(&tree, codings, &name, &stat),
         )
         .await;
         let (beside_stat, mut sought) = (beside_stat.ok(), sought?);
         let mut making = Making {
             inline_max: self.inline_max,
-            tree: self.tree,
+            tree: &tree,
             config: self.config,
             purpose: self.purpose,
             directory: beside_stat.as_ref(),
             now,
-            settled: is_settled(&stat, now),
+            settled: self.is_within && is_settled(&stat, now),
             untagged: Vec::new(),
         };
         let original = making.load(&name, file, stat).await?;
@@ -345,7 +395,7 @@ impl Making<'_> {
 
     /// How far the time of `name` is pinned, and what it is good for then.
     fn time_use(&self, name: &CString, stat: &Statx, digest: Option<Digest>) -> (Pinned, TimeUse) {
-        let pinned = pinned::note(&self.config.root, name, stat, digest);
+        let pinned = pinned::note(&self.tree.path, name, stat, digest);
         let time_use = time_use(stat, self.directory, pinned, self.config.etag);
         (pinned, time_use)
     }

@@ -37,7 +37,7 @@ fn problems(file: &Path) -> Result<Vec<Error>, Error> {
     let settings = source.settings()?;
     let sites = settings.sites.iter().enumerate();
     let unreadable: Vec<_> = sites
-        .filter_map(|(number, site)| Some((number, unreadable(&site.root)?)))
+        .filter_map(|(number, site)| Some((number, unreadable(site.root.as_ref()?)?)))
         .collect();
     if !unreadable.is_empty() {
         return Err(source.refuse_sites("root", unreadable));

@@ -24,7 +24,9 @@ pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
 fn load(file: &Path) -> Result<Settings, Box<dyn Error>> {
     let mut settings = Settings::load(file)?;
     for site in &mut settings.sites {
-        site.root = path::absolute(&site.root)?;
+        if let Some(root) = &mut site.root {
+            *root = path::absolute(&*root)?;
+        }
     }
     let certificates = settings.tls.certificates.iter_mut();
     let files = certificates.flat_map(|files| [&mut files.cert, &mut files.key]);

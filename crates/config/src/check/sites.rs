@@ -49,15 +49,20 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
     let default = Site::default();
     let offset = raw.span().start;
     let raw = raw.into_inner();
-    if raw.root.is_none() {
-        report.missing(offset, "site.root", "required: the directory to serve");
+    let answers = !raw.respond.is_empty() || !raw.redirects.is_empty();
+    if raw.root.is_none() && !answers {
+        let reason = "required: the directory to serve, unless respond rules or redirects answer";
+        report.missing(offset, "site.root", reason);
     }
     let directory = report.document().directory();
+    let places = Places {
+        has_root: raw.root.is_some() || !answers,
+    };
     let cors = cors(raw.cors, report);
     Site {
         names: names(raw.names, offset, seen, report),
-        root: report.checked(raw.root, default.root, |root| {
-            Ok(directory.join(path::root(root)?))
+        root: report.checked(raw.root, None, |root| {
+            Ok(Some(directory.join(path::root(root)?)))
         }),
         index: report.list(raw.index, default.index, |name, _| path::index(name)),
         directory_listing: report.checked(raw.directory_listing, default.directory_listing, Ok),
@@ -68,12 +73,14 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
         symlinks: report.checked(raw.symlinks, default.symlinks, |name| web::symlinks(&name)),
         etag: report.checked(raw.etag, default.etag, |name| web::etag(&name)),
         precompressed: precompressed(raw.precompressed, default.precompressed, report),
-        try_files: try_files(raw.try_files, default.try_files, report),
-        spa_fallback: report.checked(raw.spa_fallback, default.spa_fallback, path::file_or_empty),
+        try_files: try_files(raw.try_files, default.try_files, &places, report),
+        spa_fallback: report.checked(raw.spa_fallback, default.spa_fallback, |path| {
+            places.file_or_empty(path)
+        }),
         charset: report.checked(raw.charset, default.charset, web::charset),
         default_type: report.checked(raw.default_type, default.default_type, web::mime_type),
         error_pages: report.map(raw.error_pages, |status, page| {
-            Ok((web::error_status(status)?, path::file(page)?))
+            Ok((web::error_status(status)?, places.file(page)?))
         }),
         mime_types: report.map(raw.mime_types, |extension, text| {
             web::extension(extension)?;
@@ -82,9 +89,49 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
         headers: every(raw.headers, |rule| {
             header_rule(rule, !cors.origins.is_empty(), report)
         }),
-        respond: every(raw.respond, |rule| respond(rule, report)),
+        respond: every(raw.respond, |rule| respond(rule, &places, report)),
         redirects: redirects(raw.redirects, report),
         cors,
+    }
+}
+
+/// Where the files of a site are looked for.
+struct Places {
+    has_root: bool,
+}
+
+impl Places {
+    /// A file of the site.
+    fn file(&self, path: String) -> Result<String, ValueError> {
+        let path = path::file(path)?;
+        self.find(&path)?;
+        Ok(path)
+    }
+
+    /// Likewise, or none.
+    fn file_or_empty(&self, path: String) -> Result<Option<String>, ValueError> {
+        let path = path::file_or_empty(path)?;
+        path.as_deref().map(|path| self.find(path)).transpose()?;
+        Ok(path)
+    }
+
+    /// Something to look for, wherever a request's path stands in it.
+    fn try_file(&self, item: String) -> Result<String, ValueError> {
+        let item = path::try_file(item)?;
+        if !item.contains(path::PATH) {
+            self.find(&item)?;
+        }
+        Ok(item)
+    }
+
+    fn find(&self, path: &str) -> Result<(), ValueError> {
+        if self.has_root {
+            return Ok(());
+        }
+        let shown = path.escape_debug();
+        Err(ValueError::new(format!(
+            "`{shown}` would never be found: the site has no root"
+        )))
     }
 }
 
@@ -128,12 +175,17 @@ fn precompressed(raw: List, default: Vec<Coding>, report: &mut Report<'_>) -> Ve
     })
 }
 
-fn try_files(raw: List, default: Vec<String>, report: &mut Report<'_>) -> Vec<String> {
+fn try_files(
+    raw: List,
+    default: Vec<String>,
+    places: &Places,
+    report: &mut Report<'_>,
+) -> Vec<String> {
     if let Some(list) = raw.as_ref().filter(|list| list.get_ref().is_empty()) {
         let reason = "empty: nothing would ever be found; the default is [\"$path\", \"$path/\"]";
         report.missing(list.span().start, "site.try-files", reason);
     }
-    report.list(raw, default, |item, _| path::try_file(item))
+    report.list(raw, default, |item, _| places.try_file(item))
 }
 
 fn cors(raw: raw::Cors, report: &mut Report<'_>) -> Cors {
@@ -205,7 +257,11 @@ fn not_set(name: &str, preset: bool, seen: &mut Vec<String>) -> Result<(), Value
 }
 
 /// The rule, unless it has no pattern or no status.
-fn respond(raw: Spanned<raw::Respond>, report: &mut Report<'_>) -> Option<Respond> {
+fn respond(
+    raw: Spanned<raw::Respond>,
+    places: &Places,
+    report: &mut Report<'_>,
+) -> Option<Respond> {
     let offset = raw.span().start;
     let raw = raw.into_inner();
     let reason = "required: the paths, such as \"/db/**\"";
@@ -219,7 +275,13 @@ fn respond(raw: Spanned<raw::Respond>, report: &mut Report<'_>) -> Option<Respon
         .status
         .and_then(|status| report.required(status, web::rule_status));
     let retry_after = report.checked(raw.retry_after, None, |after| retry_after(after, status));
-    let page = report.checked(raw.page, None, |page| respond_page(page, status));
+    let page = report.checked(raw.page, None, |page| {
+        let page = places.file_or_empty(page)?;
+        if page.is_some() && status == Some(NO_CONTENT) {
+            return Err(ValueError::new("204 has no body: set status = 200"));
+        }
+        Ok(page)
+    });
     Some(Respond {
         pattern: pattern?,
         except,
@@ -242,14 +304,6 @@ fn retry_after(after: Period, status: Option<u16>) -> Result<Option<Duration>, V
         return Err(ValueError::new("it is told in whole seconds"));
     }
     Ok(Some(after))
-}
-
-fn respond_page(page: String, status: Option<u16>) -> Result<Option<String>, ValueError> {
-    let page = path::file_or_empty(page)?;
-    if page.is_some() && status == Some(NO_CONTENT) {
-        return Err(ValueError::new("204 has no body: set status = 200"));
-    }
-    Ok(page)
 }
 
 fn redirects(raw: Vec<Spanned<raw::Redirect>>, report: &mut Report<'_>) -> Vec<Redirect> {
@@ -330,6 +384,11 @@ mod tests {
             ("", "1: site.root: required: write [[site]]"),
             ("# nothing\n[server]\n", "1: site.root: required: write [[site]]"),
             ("\n[[site]]\nindex = []", "2: site.root: required: the directory to serve"),
+            ("[[site]]\n[[site.headers]]\nmatch = '/'\ncache = 'none'", "1: site.root: required: the directory"),
+            ("[[site]]\nspa-fallback = '/a.html'\n[[site.redirects]]\nfrom = '/b'\nto = '/c'", "2: site.spa-fallback: `/a.html` would never be found: the site has no root"),
+            ("[[site]]\nerror-pages = { 404 = '/a.html' }\n[[site.redirects]]\nfrom = '/b'\nto = '/c'", "2: site.error-pages.404: `/a.html` would never"),
+            ("[[site]]\ntry-files = ['$path', '/a']\n[[site.redirects]]\nfrom = '/b'\nto = '/c'", "2: site.try-files: `/a` would never"),
+            ("[[site]]\n[[site.respond]]\nmatch = '/b'\nstatus = 404\npage = '/a'", "5: site.respond.page: `/a` would never"),
             ("[[site]]\nroot = ''", "2: site.root: empty: "),
             ("[[site]]\nroot = \"a\\u0000\"", "2: site.root: a path cannot hold a NUL byte"),
             ("[[site]]\nroot = 'x'\nindex = ['']", "3: site.index: `` is not a file name"),
@@ -537,9 +596,9 @@ mod tests {
             "xn--bcher-kva.example",
         ];
         assert_eq!(sites[0].names, expected);
-        assert_eq!(sites[0].root, Path::new("etc/a"));
+        assert_eq!(sites[0].root.as_deref(), Some(Path::new("etc/a")));
         assert!(sites[1].names.is_empty());
-        assert_eq!(sites[1].root, Path::new("etc/b"));
+        assert_eq!(sites[1].root.as_deref(), Some(Path::new("etc/b")));
     }
 
     #[test]
@@ -611,11 +670,22 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("etc/t.toml:")?.split(": ").next())
             .collect();
-        assert_eq!(
-            places,
-            ["1", "2", "3", "3", "4", "5", "5", "6", "7"],
-            "{error}"
-        );
+        assert_eq!(places, ["2", "3", "3", "4", "5", "5", "6", "7"], "{error}");
+    }
+
+    #[test]
+    fn a_site_needs_no_root_where_rules_answer() {
+        let rules = [
+            "[[site.redirects]]\nfrom = '/**'\nto = 'https://a.example/$1'",
+            "[[site.respond]]\nmatch = '/**'\nstatus = 410",
+        ];
+        for rule in rules {
+            let settings = parse(&format!("[[site]]\n{rule}")).expect(rule);
+            assert_eq!(settings.sites[0].root, None);
+            let text = settings.to_toml();
+            assert!(!text.contains("root"), "{text}");
+            assert_eq!(parse(&text), Ok(settings), "{text}");
+        }
     }
 
     fn any_site() -> impl Strategy<Value = Site> {
@@ -663,7 +733,7 @@ mod tests {
                     from,
                     age,
                 )| Site {
-                    root: PathBuf::from(format!("/{root}")),
+                    root: Some(PathBuf::from(format!("/{root}"))),
                     directory_listing: listing,
                     hidden_files: if listing {
                         HiddenFiles::Named(vec![HiddenName::parse(".z*").unwrap()])

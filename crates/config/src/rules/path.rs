@@ -3,7 +3,7 @@
 use super::{Checked, refuse};
 
 /// What stands for the path asked for, in `try-files`.
-const PATH: &str = "$path";
+pub(crate) const PATH: &str = "$path";
 
 /// A directory's path: not empty, without NUL.
 pub(crate) fn root(path: String) -> Checked<String> {
