@@ -26,6 +26,7 @@ mod listings;
 mod log;
 mod long_answers;
 mod methods;
+mod mounts;
 mod pipelines;
 mod ranges;
 mod redirects;

@@ -11,7 +11,9 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 use toml::value::{Table, Value};
 
-use crate::{CertificateFiles, Error, Glob, HeaderRule, Problem, Redirect, Respond, Settings, raw};
+use crate::{
+    CertificateFiles, Error, Glob, HeaderRule, Mount, Problem, Redirect, Respond, Settings, raw,
+};
 
 /// How far an unknown key may be from a known one to be taken for a typo of it.
 const TYPO_DISTANCE_MAX: usize = 2;
@@ -157,6 +159,10 @@ fn known() -> Table {
         key: PathBuf::new(),
     });
     for site in &mut settings.sites {
+        site.mounts.push(Mount {
+            at: "/a".to_owned(),
+            root: PathBuf::new(),
+        });
         site.headers.push(HeaderRule {
             pattern: any_path(),
             cache: None,
@@ -301,8 +307,13 @@ mod tests {
     fn the_examples_of_the_shipped_file_are_right() {
         let settings = Settings::parse(&with_examples(), Path::new("t.toml"));
         let site = settings.unwrap().sites.remove(0);
-        let counts = [site.headers.len(), site.respond.len(), site.redirects.len()];
-        assert_eq!(counts, [1, 1, 1]);
+        let counts = [
+            site.mounts.len(),
+            site.headers.len(),
+            site.respond.len(),
+            site.redirects.len(),
+        ];
+        assert_eq!(counts, [1; 4]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use settings::{
 };
 pub use site::{
     CachePreset, Coding, Cors, EncodedSlash, EtagSource, HeaderRule, HiddenFiles, HiddenName,
-    Redirect, Respond, Site, Symlinks,
+    Mount, Redirect, Respond, Site, Symlinks,
 };
 pub use source::Source;
 pub use units::Cores;

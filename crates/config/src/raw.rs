@@ -139,10 +139,18 @@ pub(crate) struct Site {
     pub(crate) default_type: Field<String>,
     pub(crate) error_pages: Map,
     pub(crate) mime_types: Map,
+    pub(crate) mount: Vec<Spanned<Mount>>,
     pub(crate) headers: Vec<Spanned<HeaderRule>>,
     pub(crate) respond: Vec<Spanned<Respond>>,
     pub(crate) redirects: Vec<Spanned<Redirect>>,
     pub(crate) cors: Cors,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Mount {
+    pub(crate) at: Field<String>,
+    pub(crate) root: Field<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -17,8 +17,11 @@ pub struct Site {
     /// sites have the same. The one site that may have none is the default.
     pub names: Vec<String>,
     /// The directory that is served. Not empty; whether it exists is not checked here. A site without
-    /// one has rules that answer.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy_path")]
+    /// one has mounts, or rules that answer.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "lossy_path_or_none"
+    )]
     pub root: Option<PathBuf>,
     /// File names tried, in this order, where a directory is asked for.
     pub index: Vec<String>,
@@ -49,6 +52,10 @@ pub struct Site {
     pub error_pages: BTreeMap<u16, String>,
     /// MIME types by extension (lower case, without a dot), before the built-in ones.
     pub mime_types: BTreeMap<String, String>,
+    /// `[[site.mount]]`: further directories; the one with the longest `at` has a path. No two have the
+    /// same.
+    #[serde(rename = "mount")]
+    pub mounts: Vec<Mount>,
     /// `[[site.headers]]`: all that match apply, later ones win.
     pub headers: Vec<HeaderRule>,
     /// `[[site.respond]]`: the first that matches answers, before the redirects.
@@ -144,6 +151,18 @@ pub enum Coding {
     /// `.gz` files.
     #[serde(rename = "gzip")]
     Gzip,
+}
+
+/// `[[site.mount]]`: a directory for some paths.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Mount {
+    /// The path, decoded, that is looked for in `root` with all below it: begins with `/` and goes on,
+    /// but not to a slash at its end.
+    pub at: String,
+    /// The directory, as that of a site.
+    #[serde(serialize_with = "lossy_path")]
+    pub root: PathBuf,
 }
 
 /// `[[site.headers]]`: header fields for some paths.
@@ -258,6 +277,7 @@ impl Default for Site {
             default_type: "application/octet-stream".to_owned(),
             error_pages: BTreeMap::new(),
             mime_types: BTreeMap::new(),
+            mounts: Vec::new(),
             headers: Vec::new(),
             respond: Vec::new(),
             redirects: Vec::new(),
@@ -275,12 +295,16 @@ impl Default for Cors {
     }
 }
 
+fn lossy_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
+}
+
 #[expect(
     clippy::ref_option,
     reason = "serde calls it with a reference to the field"
 )]
-fn lossy_path<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&path.as_deref().unwrap_or(Path::new("")).to_string_lossy())
+fn lossy_path_or_none<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+    lossy_path(path.as_deref().unwrap_or(Path::new("")), to)
 }
 
 #[expect(

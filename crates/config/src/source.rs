@@ -73,18 +73,17 @@ impl Source {
     }
 
     /// The error that gives a reason for each of some sites, by number from 0,
-    /// about its `key`: at the line that sets it.
+    /// about a key of it: at the line that sets it.
     #[must_use]
-    pub fn refuse_sites(
+    pub fn refuse_sites<'k>(
         &self,
-        key: &str,
-        reasons: impl IntoIterator<Item = (usize, String)>,
+        reasons: impl IntoIterator<Item = (usize, &'k str, String)>,
     ) -> Error {
         match Document::parse(&self.text, &self.file) {
             Ok(document) => {
                 let reasons = reasons.into_iter();
-                let problems =
-                    reasons.map(|(number, reason)| document.problem_of_site(number, key, &reason));
+                let problems = reasons
+                    .map(|(number, key, reason)| document.problem_of_site(number, key, &reason));
                 Error::Invalid(problems.collect())
             }
             Err(error) => error,
@@ -150,19 +149,18 @@ mod tests {
     fn late_problems_have_the_lines_of_their_keys() {
         let text = "[[site]]\nindex = []\nroot = 'x'\n\n[[site]]\nnames = ['a']\nroot = 'y'\n";
         let source = Source::new("t.toml", text);
-        let gone = |number| (number, "gone".to_owned());
+        let gone = |number, key| (number, key, "gone".to_owned());
         let rows = [
-            (vec![gone(0)], "root", "t.toml:3: site.root: gone"),
+            (vec![gone(0, "root")], "t.toml:3: site.root: gone"),
             (
-                vec![gone(0), gone(1)],
-                "root",
-                "t.toml:3: site.root: gone\nt.toml:7: site.root: gone",
+                vec![gone(0, "root"), gone(1, "names")],
+                "t.toml:3: site.root: gone\nt.toml:6: site.names: gone",
             ),
-            (vec![gone(1)], "charset", "t.toml:5: site.charset: gone"),
-            (vec![gone(2)], "root", "t.toml:1: site.root: gone"),
+            (vec![gone(1, "charset")], "t.toml:5: site.charset: gone"),
+            (vec![gone(2, "root")], "t.toml:1: site.root: gone"),
         ];
-        for (reasons, key, expected) in rows {
-            assert_eq!(source.refuse_sites(key, reasons).to_string(), expected);
+        for (reasons, expected) in rows {
+            assert_eq!(source.refuse_sites(reasons).to_string(), expected);
         }
     }
 }

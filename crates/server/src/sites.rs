@@ -52,11 +52,13 @@ pub(crate) fn site_config(site: &config::Site) -> SiteConfig {
 
 /// The root is that of all paths.
 fn mounts(site: &config::Site) -> Vec<Mount> {
-    let root = site.root.iter().map(|root| Mount {
-        at: String::new(),
+    let mounts = site.mounts.iter().map(|mount| (&*mount.at, &mount.root));
+    let root = site.root.iter().map(|root| ("", root));
+    let mounts = mounts.chain(root).map(|(at, root)| Mount {
+        at: at.to_owned(),
         root: root.clone(),
     });
-    root.collect()
+    mounts.collect()
 }
 
 fn hidden_files(files: &config::HiddenFiles) -> HiddenFiles {

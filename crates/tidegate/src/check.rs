@@ -35,12 +35,19 @@ pub(crate) fn check(file: &Path) -> ExitCode {
 fn problems(file: &Path) -> Result<Vec<Error>, Error> {
     let source = Source::read(file)?;
     let settings = source.settings()?;
-    let sites = settings.sites.iter().enumerate();
-    let unreadable: Vec<_> = sites
-        .filter_map(|(number, site)| Some((number, unreadable(site.root.as_ref()?)?)))
-        .collect();
+    let unreadable = settings
+        .sites
+        .iter()
+        .enumerate()
+        .flat_map(|(number, site)| {
+            let root = site.root.iter().map(|root| ("root", root));
+            let mounts = site.mounts.iter().map(|mount| ("mount", &mount.root));
+            let roots = root.chain(mounts);
+            roots.filter_map(move |(key, root)| Some((number, key, unreadable(root)?)))
+        });
+    let unreadable: Vec<_> = unreadable.collect();
     if !unreadable.is_empty() {
-        return Err(source.refuse_sites("root", unreadable));
+        return Err(source.refuse_sites(unreadable));
     }
     tls::check(&source, &settings.tls)
 }

@@ -24,7 +24,8 @@ pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
 fn load(file: &Path) -> Result<Settings, Box<dyn Error>> {
     let mut settings = Settings::load(file)?;
     for site in &mut settings.sites {
-        if let Some(root) = &mut site.root {
+        let mounts = site.mounts.iter_mut().map(|mount| &mut mount.root);
+        for root in site.root.iter_mut().chain(mounts) {
             *root = path::absolute(&*root)?;
         }
     }

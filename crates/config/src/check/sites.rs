@@ -10,7 +10,7 @@ use super::report::Report;
 use crate::raw::{self, List};
 use crate::rules::{DAY, duration, header, path, web};
 use crate::units::Period;
-use crate::{Coding, Cors, Glob, HeaderRule, Redirect, Respond, Site, ValueError, target};
+use crate::{Coding, Cors, Glob, HeaderRule, Mount, Redirect, Respond, Site, ValueError, target};
 
 /// What has no body (RFC 9110, section 15.3.5).
 const NO_CONTENT: u16 = 204;
@@ -50,13 +50,16 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
     let offset = raw.span().start;
     let raw = raw.into_inner();
     let answers = !raw.respond.is_empty() || !raw.redirects.is_empty();
-    if raw.root.is_none() && !answers {
-        let reason = "required: the directory to serve, unless respond rules or redirects answer";
+    if raw.root.is_none() && raw.mount.is_empty() && !answers {
+        let reason =
+            "required: the directory to serve, unless there are mounts, respond rules or redirects";
         report.missing(offset, "site.root", reason);
     }
     let directory = report.document().directory();
+    let has_root = raw.root.is_some() || (raw.mount.is_empty() && !answers);
     let places = Places {
-        has_root: raw.root.is_some() || !answers,
+        has_root,
+        mounts: mounts(raw.mount, report),
     };
     let cors = cors(raw.cors, report);
     Site {
@@ -90,6 +93,7 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
             header_rule(rule, !cors.origins.is_empty(), report)
         }),
         respond: every(raw.respond, |rule| respond(rule, &places, report)),
+        mounts: places.mounts,
         redirects: redirects(raw.redirects, report),
         cors,
     }
@@ -98,6 +102,7 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
 /// Where the files of a site are looked for.
 struct Places {
     has_root: bool,
+    mounts: Vec<Mount>,
 }
 
 impl Places {
@@ -125,13 +130,65 @@ impl Places {
     }
 
     fn find(&self, path: &str) -> Result<(), ValueError> {
-        if self.has_root {
+        let below = |mount: &Mount| path.strip_prefix(&*mount.at);
+        let mut below = self.mounts.iter().filter_map(below);
+        if self.has_root || below.any(|rest| rest.starts_with('/')) {
             return Ok(());
         }
         let shown = path.escape_debug();
+        let reason = match self.mounts.first() {
+            None => "the site has no root",
+            Some(_) => "the site has no root, and it lies in no mount",
+        };
         Err(ValueError::new(format!(
-            "`{shown}` would never be found: the site has no root"
+            "`{shown}` would never be found: {reason}"
         )))
+    }
+}
+
+/// The mounts: no two have one path.
+fn mounts(raw: Vec<Spanned<raw::Mount>>, report: &mut Report<'_>) -> Vec<Mount> {
+    let mut seen = BTreeMap::new();
+    every(raw, |entry| mount(entry, &mut seen, report))
+}
+
+fn mount(
+    raw: Spanned<raw::Mount>,
+    seen: &mut BTreeMap<String, usize>,
+    report: &mut Report<'_>,
+) -> Option<Mount> {
+    let offset = raw.span().start;
+    let raw = raw.into_inner();
+    let reason = "required: the path that leads there, such as \"/static\"";
+    let at = required(raw.at, (offset, "site.mount.at", reason), report);
+    let at = at.and_then(|at| {
+        let line = report.line(at.span().start);
+        report.required(at, |path| not_mounted(&path, line, seen))
+    });
+    let reason = "required: the directory to serve";
+    let root = required(raw.root, (offset, "site.mount.root", reason), report);
+    let directory = report.document().directory();
+    let root =
+        root.and_then(|root| report.required(root, |root| Ok(directory.join(path::root(root)?))));
+    Some(Mount {
+        at: at?,
+        root: root?,
+    })
+}
+
+/// Takes the path down in `seen`; refuses one that is there.
+fn not_mounted(
+    path: &str,
+    line: usize,
+    seen: &mut BTreeMap<String, usize>,
+) -> Result<String, ValueError> {
+    let at = path::mount_point(path)?;
+    match seen.insert(at.clone(), line) {
+        None => Ok(at),
+        Some(first) => Err(ValueError::new(format!(
+            "`{}` is mounted already, by line {first}",
+            at.escape_debug()
+        ))),
     }
 }
 
@@ -342,12 +399,21 @@ fn glob(
     missing: (usize, &str, &str),
     report: &mut Report<'_>,
 ) -> Option<Glob> {
-    let Some(typed) = typed else {
+    let typed = required(typed, missing, report)?;
+    report.required(typed, |text| text.parse())
+}
+
+/// What was typed; that it is `missing` is refused.
+fn required(
+    typed: raw::Field<String>,
+    missing: (usize, &str, &str),
+    report: &mut Report<'_>,
+) -> raw::Field<String> {
+    if typed.is_none() {
         let (offset, key, reason) = missing;
         report.missing(offset, key, reason);
-        return None;
-    };
-    report.required(typed, |text| text.parse())
+    }
+    typed
 }
 
 /// What `check` makes of each, but for those that it refuses.
@@ -528,6 +594,44 @@ mod tests {
             ("[[site.redirects]]\nfrom = '/a'\nto = '/b'\nstatus = 304", "6: site.redirects.status: 304 is none of"),
             ("[[site.redirects]]\nfrom = '/a'\nto = '/b'\nstatus = -1", "6: site.redirects.status: -1 is none of"),
         ]);
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn impossible_mounts() {
+        refused_in_a_site(&[
+            ("[[site.mount]]\nroot = 'a'", "3: site.mount.at: required: the path that leads there"),
+            ("[[site.mount]]\nat = '/a'", "3: site.mount.root: required: the directory to serve"),
+            ("[[site.mount]]\nat = '/'\nroot = 'a'", "4: site.mount.at: `/` is all of the site: set site.root"),
+            ("[[site.mount]]\nat = ''\nroot = 'a'", "4: site.mount.at: `` is all of the site"),
+            ("[[site.mount]]\nat = 'a'\nroot = 'a'", "4: site.mount.at: `a` is not a path from the root"),
+            ("[[site.mount]]\nat = '/a/**'\nroot = 'a'", "4: site.mount.at: `/a/**` is a pattern: a path, such as `/a`, has all"),
+            ("[[site.mount]]\nat = '/a%20b'\nroot = 'a'", "4: site.mount.at: `/a%20b`: paths are compared decoded: write the character that `%20`"),
+            ("[[site.mount]]\nat = '/a/../b'\nroot = 'a'", "4: site.mount.at: `/a/../b` has a segment `.` or `..`"),
+            ("[[site.mount]]\nat = '/a//b'\nroot = 'a'", "4: site.mount.at: `/a//b` has two slashes"),
+            ("[[site.mount]]\nat = '//'\nroot = 'a'", "4: site.mount.at: `//` has two slashes"),
+            ("[[site.mount]]\nat = \"/\\u0000\"\nroot = 'a'", "4: site.mount.at: a path cannot hold a NUL byte"),
+            ("[[site.mount]]\nat = '/a'\nroot = ''", "5: site.mount.root: empty: name the directory to serve"),
+            ("[[site.mount]]\nat = '/a'\nroot = 'a'\n[[site.mount]]\nat = '/a/'\nroot = 'b'", "7: site.mount.at: `/a` is mounted already, by line 4"),
+        ]);
+        refused(&[
+            ("[[site]]\nspa-fallback = '/ab/c'\n[[site.mount]]\nat = '/a'\nroot = 'a'", "2: site.spa-fallback: `/ab/c` would never be found: the site has no root, and it lies in no mount"),
+            ("[[site]]\nspa-fallback = '/a'\n[[site.mount]]\nat = '/a'\nroot = 'a'", "2: site.spa-fallback: `/a` would never be found"),
+        ]);
+    }
+
+    #[test]
+    fn mounts_take_the_place_of_a_root() {
+        let text = "[[site]]\nspa-fallback = '/a/b/c'\n[[site.mount]]\nat = '/a/'\nroot = 'a'\n\
+                    [[site.mount]]\nat = '/a/b c%'\nroot = '/b'";
+        let settings = parse(text).unwrap();
+        let mounts = settings.sites[0].mounts.iter();
+        let mounts: Vec<_> = mounts.map(|mount| (&*mount.at, &*mount.root)).collect();
+        let expected = [("/a", Path::new("etc/a")), ("/a/b c%", Path::new("/b"))];
+        assert_eq!(mounts, expected);
+        assert_eq!(settings.sites[0].root, None);
+        let again = Settings::parse(&settings.to_toml(), Path::new("t"));
+        assert_eq!(again.unwrap(), settings);
     }
 
     #[test]
@@ -750,6 +854,12 @@ mod tests {
                             pattern: pattern.parse().unwrap(),
                             cache: preset.then_some(CachePreset::None),
                             set: vec![(name, value)],
+                        })
+                        .collect(),
+                    mounts: (0..respond.len())
+                        .map(|number| Mount {
+                            at: format!("/é \"{number}"),
+                            root: PathBuf::from(format!("/{number}")),
                         })
                         .collect(),
                     respond,
