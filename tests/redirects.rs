@@ -35,7 +35,16 @@ to = "/%24$10"
 
 [[site.redirects]]
 from = "/{cats,dogs}/*.html"
-to = "/pets/$1"
+to = "/pets/$1/$2"
+
+[[site.redirects]]
+from = "/{en,de}/[0-9]{4}-?{2}/**"
+to = "/$3/$1/$2/$4"
+
+[[site.redirects]]
+from = "/Shop/{Cart,c}"
+ignore-case = true
+to = "/basket?from=$1"
 
 [[site.redirects]]
 from = "/directory"
@@ -80,19 +89,27 @@ const TABLE: &[(&str, u16, &str, &str)] = &[
     ("/query", 308, "/target?fixed=1", "a query of its own"),
     ("/query?x=1", 308, "/target?fixed=1", "takes the place of the request's"),
     ("/price/5", 301, "/%2450", "a capture is one digit"),
-    ("/cats/tom.html", 301, "/pets/tom", "alternatives do not capture"),
-    ("/dogs/rex.html?a", 301, "/pets/rex?a", "alternatives do not capture"),
+    ("/cats/tom.html", 301, "/pets/cats/tom", "alternatives capture"),
+    ("/dogs/rex.html?a", 301, "/pets/dogs/rex?a", "alternatives capture"),
+    ("/de/2024-05/a/b", 301, "/05/de/2024/a/b", "a repetition is one capture"),
+    ("/de/2024-%C3%A9%0A/", 301, "/%C3%A9%0A/de/2024/", "characters beyond ASCII and line ends in one"),
+    ("/sHOP/CART", 301, "/basket?from=CART", "in either case, by choice"),
+    ("/shop/C", 301, "/basket?from=C", "in either case, by choice"),
     ("/directory", 301, "/first", "the first rule that matches, before what is on disk"),
     ("/go/a", 301, "/a", "a capture at the start"),
     ("/host/a", 301, "https://host.example/a", "a capture behind the host"),
 ];
 
 /// Targets that none of the rules matches.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 10] = [
     "/old/a/b",
     "/old",
     "/v/x/y",
     "/cats/tom.htm",
+    "/Cats/tom.html",
+    "/en/202-05/a",
+    "/en/20245-05/a",
+    "/en/2024-5/a",
     "/x/old/a",
     "/birds/a.html",
 ];

@@ -165,6 +165,7 @@ fn known() -> Table {
         });
         site.headers.push(HeaderRule {
             pattern: any_path(),
+            ignore_case: false,
             cache: None,
             set: Vec::new(),
         });
@@ -177,6 +178,7 @@ fn known() -> Table {
         });
         site.redirects.push(Redirect {
             from: any_path(),
+            ignore_case: false,
             to: "/".to_owned(),
             status: 301,
         });

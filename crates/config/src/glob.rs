@@ -10,12 +10,14 @@
 //! | `**` | any bytes | yes |
 //! | `/**/` | `/`, and `/` any bytes `/` | what is between |
 //! | `?` | one character but `/` | yes |
-//! | `[a-z0]` `[!a-z]` | one character of these, or but these; never `/` | no |
-//! | `{a,b*}` | one of these patterns; they may nest | only what is within |
+//! | `[a-z0]` `[!a-z]` | one character of these, or but these; never `/` | yes |
+//! | `[a-f0-9]{12}` `?{8,}` `?{2,4}` | so many of these characters | all of them, once |
+//! | `{a,b*}` | one of these patterns; they may nest | yes, and what is within |
 //! | `\*` | the next character as it is | no |
 //!
-//! `*` and `**` take as much as they can, from the left. They match names that
-//! are not UTF-8, which the others do not.
+//! Captures are numbered by where they open, from the left. `*`, `**` and repetitions
+//! take as much as they can, from the left. `*` and `**` match names that are not UTF-8,
+//! which the others do not.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,14 +30,17 @@ use crate::ValueError;
 /// Longer patterns are mistakes, and cost memory in every match.
 const BYTES_MAX: usize = 1024;
 
+/// The longest name that file systems have; each repetition is a state of the match.
+const REPETITIONS_MAX: u32 = 255;
+
 /// Any bytes but `/`; captured.
 const SEGMENT: &str = "((?-u:[^/])*)";
 /// Any bytes; captured.
 const ANYTHING: &str = "((?s-u:.)*)";
 /// Directories and the slash after them, or nothing; the directories are captured.
 const DIRECTORIES: &str = "(?:((?s-u:.)*)/)?";
-/// One character but `/`; captured.
-const CHARACTER: &str = "([^/])";
+/// One character but `/`.
+const CHARACTER: &str = "[^/]";
 
 /// A pattern for the paths of requests.
 #[derive(Clone, Debug)]
@@ -47,6 +52,30 @@ pub struct Glob {
 }
 
 impl Glob {
+    /// Reads a pattern. With `ignore_case` its letters match in either case, those beyond
+    /// ASCII too (Unicode, simple case folding).
+    pub fn new(text: &str, ignore_case: bool) -> Result<Self, ValueError> {
+        let refuse = |reason: String| {
+            let text = text.escape_debug();
+            ValueError::new(format!("`{text}` is not a pattern for paths: {reason}"))
+        };
+        if text.len() > BYTES_MAX {
+            return Err(ValueError::new(format!(
+                "a pattern of {} bytes: {BYTES_MAX} is the most",
+                text.len()
+            )));
+        }
+        let source = Translation::new(text).run().map_err(refuse)?;
+        let flag = if ignore_case { "(?i)" } else { "" };
+        let regex = Regex::new(&format!("{flag}{source}"))
+            .map_err(|_| refuse("it is too large, or braces nest too deep".to_owned()))?;
+        Ok(Self {
+            text: text.to_owned(),
+            regex,
+            prefix_len: prefix_len(text, ignore_case),
+        })
+    }
+
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -75,31 +104,13 @@ impl FromStr for Glob {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let refuse = |reason: String| {
-            let text = text.escape_debug();
-            ValueError::new(format!("`{text}` is not a pattern for paths: {reason}"))
-        };
-        if text.len() > BYTES_MAX {
-            return Err(ValueError::new(format!(
-                "a pattern of {} bytes: {BYTES_MAX} is the most",
-                text.len()
-            )));
-        }
-        let source = Translation::new(text).run().map_err(refuse)?;
-        let regex = Regex::new(&source)
-            .map_err(|_| refuse("it is too large, or braces nest too deep".to_owned()))?;
-        let prefix_len = text.find(['*', '?', '[', '{', '\\']).unwrap_or(text.len());
-        Ok(Self {
-            text: text.to_owned(),
-            regex,
-            prefix_len,
-        })
+        Self::new(text, false)
     }
 }
 
 impl PartialEq for Glob {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        self.text == other.text && self.regex.as_str() == other.regex.as_str()
     }
 }
 
@@ -113,6 +124,13 @@ impl Serialize for Glob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
     }
+}
+
+/// How many bytes of a pattern, from its start, are the first bytes of every path that it matches.
+fn prefix_len(text: &str, ignore_case: bool) -> usize {
+    let has_case = |char: char| ignore_case && (char.is_alphabetic() || !char.is_ascii());
+    let is_special = |char| matches!(char, '*' | '?' | '[' | '{' | '\\') || has_case(char);
+    text.find(is_special).unwrap_or(text.len())
 }
 
 type Step = Result<(), String>;
@@ -214,7 +232,7 @@ impl<'t> Translation<'t> {
     }
 
     fn open(&mut self, at_start: bool) {
-        self.regex.push_str("(?:");
+        self.regex.push('(');
         self.braces.push(at_start);
         self.at_start = at_start;
     }
@@ -242,8 +260,28 @@ impl<'t> Translation<'t> {
                     .to_owned(),
             );
         }
-        self.regex.push_str(CHARACTER);
+        self.repeatable(CHARACTER)
+    }
+
+    /// Captures what matches `class`, as often as the braces say that may follow it.
+    fn repeatable(&mut self, class: &str) -> Step {
+        let times = self.repetition()?;
+        self.regex.push_str(&format!("({class}{times})"));
         Ok(())
+    }
+
+    /// Braces with numbers, as they are in a regular expression; empty if others follow, or none.
+    fn repetition(&mut self) -> Result<String, String> {
+        let inner = self
+            .rest
+            .strip_prefix('{')
+            .and_then(|rest| rest.split_once('}'));
+        let Some((times, rest)) = inner.filter(|(times, _)| is_repetition(times)) else {
+            return Ok(String::new());
+        };
+        refuse_odd_repetition(times)?;
+        self.rest = rest;
+        Ok(format!("{{{times}}}"))
     }
 
     /// A percent sign, which is one: an escape would never match a path, which is decoded.
@@ -271,8 +309,7 @@ impl<'t> Translation<'t> {
         } else {
             format!("[[{items}]&&[^/]]")
         };
-        self.regex.push_str(&class);
-        Ok(())
+        self.repeatable(&class)
     }
 
     /// A character or a range of them. A `-` before the end is a character.
@@ -321,6 +358,42 @@ impl<'t> Translation<'t> {
         let rest = self.rest.strip_prefix(char);
         self.rest = rest.unwrap_or(self.rest);
         rest.is_some()
+    }
+}
+
+/// Whether it is `12`, `8,` or `8,64`.
+fn is_repetition(times: &str) -> bool {
+    let (min, max) = times.split_once(',').unwrap_or((times, ""));
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    !min.is_empty() && is_digits(min) && is_digits(max)
+}
+
+/// Refuses repetitions that match nothing, or that no name is long enough for.
+fn refuse_odd_repetition(times: &str) -> Step {
+    let (min, max) = times.split_once(',').unwrap_or((times, times));
+    let number = |text: &str| text.parse().unwrap_or(u32::MAX);
+    let (min, max) = (
+        number(min),
+        if max.is_empty() {
+            None
+        } else {
+            Some(number(max))
+        },
+    );
+    if min.max(max.unwrap_or_default()) > REPETITIONS_MAX {
+        return Err(format!(
+            "`{{{times}}}` repeats a character more than {REPETITIONS_MAX} times, which no name has; \
+             `{{8,}}` has no upper end"
+        ));
+    }
+    match max {
+        Some(max) if max < min => Err(format!(
+            "the repetition `{{{times}}}` is inverted: write `{{{max},{min}}}`"
+        )),
+        Some(0) => Err(format!(
+            "`{{{times}}}` repeats a character no times: leave it out"
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -391,32 +464,34 @@ mod tests {
             ("/?", "/", None),
             ("/?", "/ab", None),
             ("/?b", "//b", None),
-            ("/[a-c]", "/b", Some(&[])),
+            ("/[a-c]", "/b", Some(&["b"])),
             ("/[a-c]", "/d", None),
-            ("/[a-cx]", "/x", Some(&[])),
-            ("/[!a-c]", "/d", Some(&[])),
+            ("/[a-cx]", "/x", Some(&["x"])),
+            ("/[!a-c]", "/d", Some(&["d"])),
             ("/[^a-c]", "/b", None),
             ("/a[!b]c", "/a/c", None),
             ("/a[+-9]c", "/a/c", None),
-            ("/a[+-9]c", "/a.c", Some(&[])),
-            ("/[]a]", "/]", Some(&[])),
+            ("/a[+-9]c", "/a.c", Some(&["."])),
+            ("/[]a]", "/]", Some(&["]"])),
             ("/[!]]", "/]", None),
-            ("/[a-]", "/-", Some(&[])),
-            ("/[-a]", "/-", Some(&[])),
-            (r"/[\]]", "/]", Some(&[])),
-            ("/[&&^~]", "/^", Some(&[])),
-            ("/[[]", "/[", Some(&[])),
-            ("/[à-ü]", "/é", Some(&[])),
-            ("/*.{js,css}", "/a.css", Some(&["a"])),
+            ("/[a-]", "/-", Some(&["-"])),
+            ("/[-a]", "/-", Some(&["-"])),
+            (r"/[\]]", "/]", Some(&["]"])),
+            ("/[&&^~]", "/^", Some(&["^"])),
+            ("/[[]", "/[", Some(&["["])),
+            ("/[à-ü]", "/é", Some(&["é"])),
+            ("/*.{js,css}", "/a.css", Some(&["a", "css"])),
             ("/*.{js,css}", "/a.txt", None),
-            ("/{a,b/*}/c", "/a/c", Some(&["-"])),
-            ("/{a,b/*}/c", "/b/x/c", Some(&["x"])),
-            ("/a{,.html}", "/a", Some(&[])),
-            ("/a{,.html}", "/a.html", Some(&[])),
-            ("/{a,b{c,d}}", "/bd", Some(&[])),
+            ("/{a,b/*}/c", "/a/c", Some(&["a", "-"])),
+            ("/{a,b/*}/c", "/b/x/c", Some(&["b/x", "x"])),
+            ("/a{,.html}", "/a", Some(&[""])),
+            ("/a{,.html}", "/a.html", Some(&[".html"])),
+            ("/{a,b{c,d}}", "/bd", Some(&["bd", "d"])),
+            ("/{a,b{c,d}}", "/a", Some(&["a", "-"])),
             ("/{a,b{c,d}}", "/bc,d", None),
-            ("{/a,/b/**}", "/b/c", Some(&["c"])),
-            ("{/a,/b}/?", "/b/c", Some(&["c"])),
+            ("{/a,/b/**}", "/b/c", Some(&["/b/c", "c"])),
+            ("{/a,/b}/?", "/b/c", Some(&["/b", "c"])),
+            ("/*/[ab]/{c,d?}", "/x/b/dy", Some(&["x", "b", "dy", "y"])),
             ("/a,b]", "/a,b]", Some(&[])),
             (r"/\*\?\[\{\}\\", r"/*?[{}\", Some(&[])),
             (r"/\[slug\].js", "/[slug].js", Some(&[])),
@@ -426,6 +501,29 @@ mod tests {
             ("/^$ #", "/^$ #", Some(&[])),
             ("/a?=*", "/ab=c", Some(&["b", "c"])),
             (r"/a?b\=*", "/a?b=c", Some(&["?", "c"])),
+            ("/*-[a-f0-9]{8}.*", "/app-3f9ac1d2.js", Some(&["app", "3f9ac1d2", "js"])),
+            ("/*-[a-f0-9]{8}.*", "/app-3f9ac1d.js", None),
+            ("/*-[a-f0-9]{8}.*", "/app-3f9ac1dx.js", None),
+            ("/[0-9]{4,}/", "/123/", None),
+            ("/[0-9]{4,}/", "/12345/", Some(&["12345"])),
+            ("/[0-9]{1,2}[0-9]", "/123", Some(&["12", "3"])),
+            ("/[0-9]{1,2}[0-9]", "/1234", None),
+            ("/[!0-9]{2}", "/é-", Some(&["é-"])),
+            ("/[!0-9]{2}", "//a", None),
+            ("/x[y]{0,1}", "/x", Some(&[""])),
+            ("/?{2,3}", "/ab", Some(&["ab"])),
+            ("/?{2,3}", "/a", None),
+            ("/?{2,3}", "/abcd", None),
+            ("/?{255}", "/", None),
+            ("/{?{2},[a]{3}b}", "/aaab", Some(&["aaab", "-", "aaa"])),
+            // Other braces, and those behind something else, are alternatives.
+            ("/[ab]{1,2,3}", "/a3", Some(&["a", "3"])),
+            ("/[ab]{1,x}", "/a1", Some(&["a", "1"])),
+            ("/[ab]{,2}", "/a", Some(&["a", ""])),
+            ("/a{1,2}", "/a2", Some(&["2"])),
+            ("/*{1,2}", "/a2", Some(&["a", "2"])),
+            (r"/\]{1,2}", "/]2", Some(&["2"])),
+            (r"/[a]\{1\}", "/a{1}", Some(&["a"])),
             ("/100%", "/100%", Some(&[])),
             ("/100%-2%0", "/100%-2%0", Some(&[])),
             (r"/a\%20b", "/a%20b", Some(&[])),
@@ -453,13 +551,42 @@ mod tests {
     }
 
     #[test]
+    fn case_is_ignored_by_choice() {
+        // Pattern, path, whether it matches.
+        let rows = [
+            ("/Old/*.HTM", "/oLD/a.htm", true),
+            ("/old/[a-f]{2}", "/OLD/Ab", true),
+            ("/[!a]", "/A", false),
+            ("/{en,de}/x", "/DE/X", true),
+            (r"/\a", "/A", true),
+            ("/grüße", "/GRÜßE", true),
+            ("/12-3/a", "/12-3/A", true),
+            ("/12-3/a", "/12_3/a", false),
+            // Simple case folding: a character is one character.
+            ("/strasse", "/straße", false),
+        ];
+        for (text, path, matches) in rows {
+            let glob = Glob::new(text, true).expect(text);
+            assert_eq!(glob.is_match(path.as_bytes()), matches, "{text} {path}");
+            assert_eq!(
+                glob.regex().is_match(path.as_bytes()),
+                matches,
+                "{text} {path}"
+            );
+            assert_ne!(glob, self::glob(text));
+        }
+        assert!(!glob("/a").is_match(b"/A"));
+    }
+
+    #[test]
     fn captures_are_counted() {
         let rows = [
             ("/a", 0),
             ("/*/**/?", 3),
             ("/**/**/a", 2),
-            ("/{*,**}[*]", 2),
-            (r"/\*[?]", 0),
+            ("/{*,**}[*]", 4),
+            (r"/\*[?]", 1),
+            ("/{a,{b,c}}/[x]{2}?{3}", 4),
         ];
         for (text, count) in rows {
             assert_eq!(glob(text).captures(), count, "{text}");
@@ -497,6 +624,13 @@ mod tests {
             ("https://a.example/**", "it has no host: site.names says"),
             ("/a%20b", r"paths are compared decoded: write the character that `%20` stands for, or `\%20` for these three"),
             ("/caf%C3%a9", "the character that `%C3` stands for"),
+            ("/[a]{2,1}", "the repetition `{2,1}` is inverted: write `{1,2}`"),
+            ("/[a]{0}", "`{0}` repeats a character no times: leave it out"),
+            ("/?{0,0}", "`{0,0}` repeats a character no times"),
+            ("/?{256}", "`{256}` repeats a character more than 255 times, which no name has; `{8,}` has no upper end"),
+            ("/?{1,99999999999999999999}", "more than 255 times"),
+            ("/?{3,256}", "more than 255 times"),
+            ("/[a]{3", "a `{` without its `}`"),
             (r"/a\", r"nothing follows the last `\`"),
             (&long, "1024 is the most"),
         ];
@@ -531,6 +665,17 @@ mod tests {
         }
     }
 
+    /// A pattern for `text` alone.
+    fn escaped(text: &str) -> String {
+        let escaped = |char: char| {
+            (!char.is_alphanumeric())
+                .then_some('\\')
+                .into_iter()
+                .chain([char])
+        };
+        text.chars().flat_map(escaped).collect()
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2048))]
 
@@ -559,7 +704,7 @@ mod tests {
 
         #[test]
         fn an_escaped_text_matches_itself(text in "\\PC{0,12}", other in "\\PC{0,12}") {
-            let escaped: String = text.chars().flat_map(|char| ['\\', char]).collect();
+            let escaped = escaped(&text);
             let glob = glob(&format!("/{escaped}"));
             prop_assert_eq!(glob.captures(), 0);
             let matched = glob.regex().is_match(format!("/{text}").as_bytes());
@@ -568,7 +713,30 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics_and_none_comes_to_a_wrong_regex(text in "/?([*?\\[\\]{},!^/a-c\\\\-]|\\PC){0,16}") {
+        fn either_case_of_a_text_matches_where_it_is_ignored(text in "[a-zA-Z/.0-9äÖß-]{0,12}") {
+            let glob = Glob::new(&format!("/{}", escaped(&text)), true).unwrap();
+            for path in [&text, &text.to_ascii_uppercase(), &text.to_ascii_lowercase()] {
+                let path = format!("/{path}");
+                prop_assert!(glob.is_match(path.as_bytes()), "{} {}", glob, path);
+            }
+        }
+
+        /// A hash is one capture, however its characters fall.
+        #[test]
+        fn a_repetition_is_one_capture(least in 0..4_usize, more in 0..4_usize, name in "[a-f]{0,8}") {
+            let text = format!("/[a-e]{{{least},{}}}*", least + more);
+            if let Ok(glob) = text.parse::<Glob>() {
+                prop_assert_eq!(glob.captures(), 2);
+                let path = format!("/{name}");
+                let run = name.bytes().take_while(|byte| *byte != b'f').count();
+                let found = glob.regex().captures(path.as_bytes()).map(|captures| captures[1].len());
+                let expected = (run >= least).then_some(run.min(least + more));
+                prop_assert_eq!(found, expected, "{} {}", text, path);
+            }
+        }
+
+        #[test]
+        fn no_text_panics_and_none_comes_to_a_wrong_regex(text in "/?([*?\\[\\]{},!^/a-c0-3\\\\-]|\\PC){0,16}") {
             if let Err(error) = text.parse::<Glob>() {
                 prop_assert!(!error.to_string().contains("too large"), "{}: {}", text, error);
             }

@@ -8,7 +8,7 @@
 //! 4. `error` says what is wrong as `FILE:LINE: KEY: REASON`.
 //!
 //! `units` reads and writes durations, sizes and core lists, `glob` patterns for
-//! paths, `target` where redirects lead. Apart from [`Source::read`] nothing
+//! paths, `target` where redirects lead, `example` makes paths that a pattern matches. Apart from [`Source::read`] nothing
 //! here touches the system: a [`Settings`] is a plain value, and whether its
 //! roots exist is for others to find out.
 //!
@@ -28,6 +28,7 @@
 mod check;
 mod document;
 mod error;
+mod example;
 mod glob;
 mod raw;
 mod rules;

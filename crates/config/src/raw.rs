@@ -158,6 +158,7 @@ pub(crate) struct Mount {
 pub(crate) struct HeaderRule {
     #[serde(rename = "match")]
     pub(crate) pattern: Field<String>,
+    pub(crate) ignore_case: Field<bool>,
     pub(crate) cache: Field<String>,
     pub(crate) set: Map,
 }
@@ -177,6 +178,7 @@ pub(crate) struct Respond {
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Redirect {
     pub(crate) from: Field<String>,
+    pub(crate) ignore_case: Field<bool>,
     pub(crate) to: Field<String>,
     pub(crate) status: Field<Count>,
 }

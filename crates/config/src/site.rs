@@ -172,6 +172,8 @@ pub struct HeaderRule {
     /// The paths.
     #[serde(rename = "match")]
     pub pattern: Glob,
+    /// Whether the letters of the pattern match in either case.
+    pub ignore_case: bool,
     /// What Cache-Control says, in one word. Then `set` has no Cache-Control.
     #[serde(serialize_with = "empty_if_none")]
     pub cache: Option<CachePreset>,
@@ -219,6 +221,8 @@ pub struct Respond {
 pub struct Redirect {
     /// The paths.
     pub from: Glob,
+    /// Whether the letters of `from` match in either case.
+    pub ignore_case: bool,
     /// A path, or an http(s) URL, percent-encoded. `$1` to `$9`, by one digit, are
     /// captures that `from` has; no other `$` is in it. They come after the host.
     pub to: String,

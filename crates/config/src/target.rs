@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use regex::bytes::Captures;
 
 use crate::rules::web;
-use crate::{Glob, Redirect, ValueError};
+use crate::{Glob, Redirect, ValueError, example};
 
 /// Captures have one digit in a target.
 const CAPTURES_MAX: usize = 9;
@@ -61,13 +61,13 @@ pub(crate) fn target(to: String, from: &Glob) -> Checked<String> {
 /// The rules of a site that send a client on and on, each with the reason. Of several that do so together
 /// it is one.
 ///
-/// They are tried out with paths in which captures are a short text or empty: a circle that takes
-/// others is not found. One that is found is true: a client may ask for any path of it.
+/// They are tried out with examples of the paths that they are for: a circle that takes others is not
+/// found. One that is found is true: a client may ask for any path of it.
 pub(crate) fn endless(rules: &[Redirect]) -> Vec<(usize, ValueError)> {
     let mut told = BTreeSet::new();
     let mut found = Vec::new();
     for start in 0..rules.len() {
-        let walks = (0..=samples(&rules[start])).filter_map(|sample| walk(rules, start, sample));
+        let walks = examples(&rules[start]).filter_map(|number| walk(rules, start, number));
         // One that only leads into a circle of others is not at fault.
         let circle = walks
             .into_iter()
@@ -80,16 +80,11 @@ pub(crate) fn endless(rules: &[Redirect]) -> Vec<(usize, ValueError)> {
     found
 }
 
-/// The number of the last sample: 0 has no capture empty, each up to the captures there are that one, and
-/// one more, if there are several, has all of them empty.
-fn samples(rule: &Redirect) -> usize {
-    let count = rule.from.captures().min(CAPTURES_MAX);
-    count + usize::from(count > 1)
-}
-
-fn sample(rule: &Redirect, number: usize, capture: usize) -> &'static [u8] {
-    let is_empty = capture == number || number > rule.from.captures().min(CAPTURES_MAX);
-    if is_empty { b"" } else { b"x" }
+/// The numbers of the examples that are tried: with no capture empty, with each of those that a target can
+/// name, and with all of them.
+fn examples(rule: &Redirect) -> impl Iterator<Item = usize> {
+    let count = rule.from.captures();
+    (0..=count.min(CAPTURES_MAX)).chain((count > 1).then_some(count + 1))
 }
 
 fn refuse_other_characters(to: &str) -> Checked<()> {
@@ -194,31 +189,37 @@ fn refuse_missing_captures(parts: &[Part<'_>], from: &Glob) -> Checked<()> {
     });
     let Some(number) = missing else { return Ok(()) };
     let there = match from.captures() {
-        0 => "no wildcard".to_owned(),
-        1 => "one wildcard".to_owned(),
-        count => format!("{count} wildcards"),
+        0 => "no captures".to_owned(),
+        1 => "one capture".to_owned(),
+        count => format!("{count} captures"),
     };
     refuse(format!(
         "`${number}` captures nothing: `{from}` has {there}"
     ))
 }
 
-/// Follows the rules from where `start` leads with that sample, as a client would; the first that
+/// Follows the rules from where `start` leads for that example, as a client would; the first that
 /// matches applies. `None`: it comes to an end.
 fn walk(rules: &[Redirect], start: usize, number: usize) -> Option<Walk> {
-    let rule = &rules[start];
-    let mut path = landing(&rule.to, |capture| sample(rule, number, capture))?;
+    let example = example::path(&rules[start].from, number);
+    let mut path = rules[start].lead(&example)?;
     let mut walk = Walk::default();
     while walk.paths.len() < HOPS_MAX && path.len() <= PATH_BYTES_MAX {
         let number = rules.iter().position(|rule| rule.from.is_match(&path))?;
-        let rule = &rules[number];
-        let captures = rule.from.regex().captures(&path)?;
-        let next = landing(&rule.to, |number| capture(&captures, number))?;
+        let next = rules[number].lead(&path)?;
         walk.rules.insert(number);
         walk.paths.push(std::mem::replace(&mut path, next));
     }
     walk.paths.push(path);
     Some(walk)
+}
+
+impl Redirect {
+    /// The path on this host that it sends a path to, if it matches.
+    fn lead(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let captures = self.from.regex().captures(path)?;
+        landing(&self.to, |number| capture(&captures, number))
+    }
 }
 
 impl Walk {
@@ -320,10 +321,10 @@ mod tests {
             ("/*", "/x$0", "after `$` comes the number"),
             ("/*", "/x$$1", "after `$` comes the number"),
             ("/*", "/x$+1", "after `$` comes the number"),
-            ("/a", "/b/$1", "`$1` captures nothing: `/a` has no wildcard"),
-            ("/a/*", "/b/$2", "`$2` captures nothing: `/a/*` has one wildcard"),
+            ("/a", "/b/$1", "`$1` captures nothing: `/a` has no captures"),
+            ("/a/*", "/b/$2", "`$2` captures nothing: `/a/*` has one capture"),
             ("/a/*", "/b/$20", "`$2` captures nothing"),
-            ("/*/*", "/b/$1/$3", "`$3` captures nothing: `/*/*` has 2 wildcards"),
+            ("/*/*", "/b/$1/$3", "`$3` captures nothing: `/*/*` has 2 captures"),
             ("/a", "/b%zz", "`%zz`: after `%` come two hexadecimal digits"),
             ("/a", "/b%2", "`%2`: after `%` come"),
             ("/a", "/b?100%", "`%`: after `%` come"),
@@ -361,6 +362,21 @@ mod tests {
         assert_eq!(found, expected);
     }
 
+    #[test]
+    fn a_circle_is_seen_where_case_is_ignored() {
+        let rule = |ignore_case| Redirect {
+            from: Glob::new("/About/*", ignore_case).unwrap(),
+            to: "/about/$1".to_owned(),
+            status: 301,
+            ignore_case,
+        };
+        assert_eq!(endless(&[rule(false)]), []);
+        let (number, reason) = &endless(&[rule(true)])[0];
+        assert_eq!(*number, 0);
+        let expected = "without end: `/about/x` is sent on to `/about/x`";
+        assert!(reason.to_string().starts_with(expected), "{reason}");
+    }
+
     /// From and to.
     type Rules<'r> = &'r [(&'r str, &'r str)];
 
@@ -370,6 +386,7 @@ mod tests {
             from: from.parse().expect(from),
             to: (*to).to_owned(),
             status: 301,
+            ignore_case: false,
         };
         let rules: Vec<Redirect> = rules.iter().map(rule).collect();
         let found = endless(&rules).into_iter();
@@ -393,6 +410,7 @@ mod tests {
             &[("/a", "https://a/a"), ("/**", "http://b/$1")],
             // Names with an escape in them: paths are compared decoded, once.
             &[(r"/\%61", "/a")],
+            &[("/{a,b}", "/c/$1"), ("/[0-9]{4}/*", "/$2/$1")],
         ];
         for rules in rows {
             assert_eq!(found(rules), [], "{rules:?}");
@@ -419,6 +437,10 @@ mod tests {
             (&[("/**", "/en/$1"), ("/en/**", "https://en.example.org/$1")], 0, ""),
             (&[("/café", "/caf%C3%A9")], 0, r"`/caf\xc3\xa9` is sent on"),
             (&[("/a b", "/%61%20b#c")], 0, "`/a b` is sent on"),
+            // What is captured is what the pattern lets it be.
+            (&[("/{en,de}/**", "/$1/$2")], 0, "`/en/x` is sent on"),
+            (&[("/[0-9]{4}/*", "/$1/b/$2"), ("/[0-9]{4}/b/*", "/$1/$2")], 0, "`/0000/b/x` is sent on"),
+            (&[("/{en,de}/a", "/$1/b"), ("/de/b", "/de/a")], 0, "`/de/b` is sent on"),
         ];
         for (rules, number, reason) in rows {
             let found = found(rules);

@@ -283,7 +283,9 @@ fn header_rule(
         report.missing(offset, "site.headers.set", reason);
     }
     let reason = "required: the paths, such as \"/assets/**\"";
-    let pattern = glob(raw.pattern, (offset, "site.headers.match", reason), report);
+    let ignore_case = report.checked(raw.ignore_case, false, Ok);
+    let missing = (offset, "site.headers.match", reason);
+    let pattern = glob(raw.pattern, ignore_case, missing, report);
     let cache = report.checked(raw.cache, None, |name| web::cache_preset(&name));
     let mut seen = Vec::new();
     let set = report.map(raw.set, |name, text| {
@@ -293,6 +295,7 @@ fn header_rule(
     });
     Some(HeaderRule {
         pattern: pattern?,
+        ignore_case,
         cache,
         set,
     })
@@ -380,7 +383,9 @@ fn redirect(
     let offset = raw.span().start;
     let raw = raw.into_inner();
     let reason = "required: the paths that moved, such as \"/old/*\"";
-    let from = glob(raw.from, (offset, "site.redirects.from", reason), report);
+    let ignore_case = report.checked(raw.ignore_case, false, Ok);
+    let missing = (offset, "site.redirects.from", reason);
+    let from = glob(raw.from, ignore_case, missing, report);
     if raw.to.is_none() {
         let reason = "required: where they are now, such as \"/new/$1\"";
         report.missing(offset, "site.redirects.to", reason);
@@ -390,17 +395,24 @@ fn redirect(
     let to = raw.to?;
     let place = to.span();
     let to = report.required(to, |to| target::target(to, &from))?;
-    Some((Redirect { from, to, status }, place))
+    let rule = Redirect {
+        from,
+        ignore_case,
+        to,
+        status,
+    };
+    Some((rule, place))
 }
 
 /// The pattern, unless it is refused or `missing`, which is refused too.
 fn glob(
     typed: raw::Field<String>,
+    ignore_case: bool,
     missing: (usize, &str, &str),
     report: &mut Report<'_>,
 ) -> Option<Glob> {
     let typed = required(typed, missing, report)?;
-    report.required(typed, |text| text.parse())
+    report.required(typed, |text| Glob::new(&text, ignore_case))
 }
 
 /// What was typed; that it is `missing` is refused.
@@ -583,7 +595,7 @@ mod tests {
             ("[[site.redirects]]\nto = '/b'", "3: site.redirects.from: required: the paths that moved"),
             ("[[site.redirects]]\nfrom = '/a'", "3: site.redirects.to: required: where they are now"),
             ("[[site.redirects]]\nfrom = 'a'\nto = '/b'", "4: site.redirects.from: `a` is not a pattern for paths: every path begins"),
-            ("[[site.redirects]]\nfrom = '/a/*'\nto = '/b/$2'", "5: site.redirects.to: `$2` captures nothing: `/a/*` has one wildcard"),
+            ("[[site.redirects]]\nfrom = '/a/*'\nto = '/b/$2'", "5: site.redirects.to: `$2` captures nothing: `/a/*` has one capture"),
             ("[[site.redirects]]\nfrom = '/a/*'\nto = '//b/$1'", "5: site.redirects.to: `//b/$1` is another host"),
             ("[[site.redirects]]\nfrom = '/**'\nto = '/b/$1'", "5: site.redirects.to: without end: "),
             ("[[site.redirects]]\nfrom = '/a'\nto = '/b'\n[[site.redirects]]\nfrom = '/b'\nto = '/a'",
@@ -851,7 +863,8 @@ mod tests {
                     headers: rules
                         .into_iter()
                         .map(|(pattern, preset, name, value)| HeaderRule {
-                            pattern: pattern.parse().unwrap(),
+                            pattern: Glob::new(pattern, !preset).unwrap(),
+                            ignore_case: !preset,
                             cache: preset.then_some(CachePreset::None),
                             set: vec![(name, value)],
                         })
@@ -866,7 +879,8 @@ mod tests {
                     redirects: from
                         .into_iter()
                         .map(|from| Redirect {
-                            from: from.parse().unwrap(),
+                            from: Glob::new(from, listing).unwrap(),
+                            ignore_case: listing,
                             to: "https://a/%24?b".to_owned(),
                             status: 308,
                         })
