@@ -194,6 +194,25 @@ fn another_name_of_a_file_is_another_path() {
     assert_eq!(server.get("/link/index.html").status, 410);
 }
 
+#[test]
+fn a_rule_may_be_for_either_case() {
+    let rule = r#"
+[[site.respond]]
+match = "/db/**"
+except = ["/db/Open"]
+ignore-case = true
+status = 403
+"#;
+    let tree = Tree::with("DB/x", b"shown on file systems that take this for db");
+    tree.write("db/x", SECRET.as_bytes());
+    tree.write("dB/oPEN", b"open");
+    let server = Launch::run(&tree, "", rule).start();
+    for target in ["/db/x", "/DB/x", "/Db/X", "/%44b/x", "/x/../dB/x"] {
+        assert_eq!(server.get(target).status, 403, "{target}");
+    }
+    assert_eq!(server.get("/dB/oPEN").text(), "open");
+}
+
 const MAINTENANCE: &str = r#"
 error-pages = { 404 = "/404.html", 503 = "/busy.html", 429 = "/busy.html" }
 

@@ -172,6 +172,7 @@ fn known() -> Table {
         site.respond.push(Respond {
             pattern: any_path(),
             except: Vec::new(),
+            ignore_case: false,
             status: 503,
             retry_after: Some(Duration::ZERO),
             page: None,

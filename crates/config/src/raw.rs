@@ -169,6 +169,7 @@ pub(crate) struct Respond {
     #[serde(rename = "match")]
     pub(crate) pattern: Field<String>,
     pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
     pub(crate) status: Field<Count>,
     pub(crate) retry_after: Field<Period>,
     pub(crate) page: Field<String>,

@@ -204,6 +204,8 @@ pub struct Respond {
     pub pattern: Glob,
     /// Those of them that are not answered so.
     pub except: Vec<Glob>,
+    /// Whether the letters of all these match in either case.
+    pub ignore_case: bool,
     /// 200, 204, or an error that a site can give by rule.
     pub status: u16,
     /// When to come again, in whole seconds; only with 429 and 503.

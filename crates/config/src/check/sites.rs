@@ -325,8 +325,12 @@ fn respond(
     let offset = raw.span().start;
     let raw = raw.into_inner();
     let reason = "required: the paths, such as \"/db/**\"";
-    let pattern = glob(raw.pattern, (offset, "site.respond.match", reason), report);
-    let except = report.list(raw.except, Vec::new(), |text, _| text.parse());
+    let ignore_case = report.checked(raw.ignore_case, false, Ok);
+    let missing = (offset, "site.respond.match", reason);
+    let pattern = glob(raw.pattern, ignore_case, missing, report);
+    let except = report.list(raw.except, Vec::new(), |text, _| {
+        Glob::new(&text, ignore_case)
+    });
     if raw.status.is_none() {
         let reason = "required: the answer, such as 403";
         report.missing(offset, "site.respond.status", reason);
@@ -345,6 +349,7 @@ fn respond(
     Some(Respond {
         pattern: pattern?,
         except,
+        ignore_case,
         status: status?,
         retry_after,
         page,
@@ -823,8 +828,9 @@ mod tests {
         let fallback = proptest::option::of(file);
         let answer = (patterns.clone(), 1..999_u64, proptest::option::of(file)).prop_map(
             |(pattern, seconds, page)| Respond {
-                pattern: pattern.parse().unwrap(),
-                except: vec![pattern.parse().unwrap()],
+                pattern: Glob::new(pattern, seconds > 500).unwrap(),
+                except: vec![Glob::new(pattern, seconds > 500).unwrap()],
+                ignore_case: seconds > 500,
                 status: 503,
                 retry_after: Some(Duration::from_secs(seconds)).filter(|_| seconds > 99),
                 page,
