@@ -231,3 +231,36 @@ fn a_single_page_application_can_be_served_by_a_flag() {
     assert_eq!((page.status, page.text()), (200, "the application"));
     assert_eq!(server.get("/missing.js").status, 404);
 }
+
+/// Without files there is nothing but what the rules answer.
+#[test]
+fn a_site_that_only_redirects_needs_no_root() {
+    let tree = Tree::new();
+    let sites = "[[site]]\nnames = [\"old.example\"]\nspa-fallback = \"\"\n\
+                 [[site.redirects]]\nfrom = \"/docs/**\"\nto = \"https://new.example/$1\"\nstatus = 308\n\
+                 [[site.respond]]\nmatch = \"/gone/**\"\nstatus = 410\n";
+    let file = tree.base().join("tidegate.toml");
+    let server = Launch::run_sites(&tree, "", sites).start();
+    for command in ["check", "config", "doctor"] {
+        let run = || Launch::with([command, "--config"]).argument(&file).output();
+        let text = run().success();
+        assert!(!text.contains("root ="), "{command}: {text}");
+        if command == "config" {
+            fs::write(&file, &text).unwrap();
+            assert_eq!(run().success(), text);
+        }
+    }
+    let mut client = server.connect();
+    for _ in 0..3 {
+        let moved = client.get("/docs/a?b");
+        assert_eq!(moved.status, 308);
+        assert_eq!(moved.header("location"), Some("https://new.example/a?b"));
+        for (target, status) in [("/gone/a", 410), ("/", 404), ("/docs", 404), ("/.git", 404)] {
+            for method in ["GET", "HEAD"] {
+                assert_eq!(client.ask(method, target, &[]).status, status, "{target}");
+            }
+        }
+        assert_eq!(client.ask("OPTIONS", "/", &[]).status, 204);
+        assert_eq!(client.ask("DELETE", "/", &[]).status, 405);
+    }
+}

@@ -5,12 +5,16 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 use toml::value::{Table, Value};
 
-use crate::{CertificateFiles, Error, Glob, HeaderRule, Place, Problem, Redirect, Settings, raw};
+use crate::{
+    CertificateFiles, Error, Glob, HeaderRule, Mount, Place, Problem, Redirect, Respond, Settings,
+    raw,
+};
 
 /// How far an unknown key may be from a known one to be taken for a typo of it.
 const TYPO_DISTANCE_MAX: usize = 2;
@@ -135,11 +139,23 @@ fn known() -> Table {
         key: PathBuf::new(),
     });
     for site in &mut settings.sites {
+        site.mounts.push(Mount {
+            at: "/a".to_owned(),
+            root: PathBuf::new(),
+        });
         site.headers.push(HeaderRule {
             pattern: any_path(),
             ignore_case: false,
             cache: None,
             set: Vec::new(),
+        });
+        site.respond.push(Respond {
+            pattern: any_path(),
+            except: Vec::new(),
+            ignore_case: false,
+            status: 503,
+            retry_after: Some(Duration::ZERO),
+            page: None,
         });
         site.redirects.push(Redirect {
             from: any_path(),
@@ -264,7 +280,13 @@ mod tests {
     fn the_examples_of_the_shipped_file_are_right() {
         let settings = Settings::parse(&with_examples(), Path::new("t.toml"));
         let site = settings.unwrap().sites.remove(0);
-        assert_eq!((site.headers.len(), site.redirects.len()), (1, 1));
+        let counts = [
+            site.mounts.len(),
+            site.headers.len(),
+            site.respond.len(),
+            site.redirects.len(),
+        ];
+        assert_eq!(counts, [1; 4]);
     }
 
     #[test]

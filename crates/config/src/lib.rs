@@ -49,7 +49,7 @@ pub use settings::{
 };
 pub use site::{
     CachePreset, Coding, CompressedOnly, Cors, EncodedSlash, EtagSource, HeaderRule, HiddenFiles,
-    HiddenName, Redirect, Site, Symlinks,
+    HiddenName, Mount, Redirect, Respond, Site, Symlinks,
 };
 pub use source::Source;
 pub use units::Cores;

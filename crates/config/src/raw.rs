@@ -141,9 +141,18 @@ pub(crate) struct Site {
     pub(crate) default_type: Field<String>,
     pub(crate) error_pages: Map,
     pub(crate) mime_types: Map,
+    pub(crate) mount: Vec<Spanned<Mount>>,
     pub(crate) headers: Vec<Spanned<HeaderRule>>,
+    pub(crate) respond: Vec<Spanned<Respond>>,
     pub(crate) redirects: Vec<Spanned<Redirect>>,
     pub(crate) cors: Cors,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Mount {
+    pub(crate) at: Field<String>,
+    pub(crate) root: Field<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -154,6 +163,18 @@ pub(crate) struct HeaderRule {
     pub(crate) ignore_case: Field<bool>,
     pub(crate) cache: Field<String>,
     pub(crate) set: Map,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Respond {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) status: Field<Count>,
+    pub(crate) retry_after: Field<Period>,
+    pub(crate) page: Field<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -287,7 +287,7 @@ impl Settings {
             admin: Admin::default(),
             tls: Tls::default(),
             sites: vec![Site {
-                root,
+                root: Some(root),
                 ..Site::default()
             }],
         }

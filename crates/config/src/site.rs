@@ -16,9 +16,13 @@ pub struct Site {
     /// ones, `*.example.org` for all below it, IPv6 addresses in brackets. No two
     /// sites have the same. The one site that may have none is the default.
     pub names: Vec<String>,
-    /// The directory that is served. Not empty; whether it exists is not checked here.
-    #[serde(serialize_with = "lossy_path")]
-    pub root: PathBuf,
+    /// The directory that is served. Not empty; whether it exists is not checked here. A site without
+    /// one has mounts, or rules that answer.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "lossy_path_or_none"
+    )]
+    pub root: Option<PathBuf>,
     /// File names tried, in this order, where a directory is asked for.
     pub index: Vec<String>,
     /// Whether a directory without an index file is listed.
@@ -52,8 +56,14 @@ pub struct Site {
     pub error_pages: BTreeMap<u16, String>,
     /// MIME types by extension (lower case, without a dot), before the built-in ones.
     pub mime_types: BTreeMap<String, String>,
+    /// `[[site.mount]]`: further directories; the one with the longest `at` has a path. No two have the
+    /// same.
+    #[serde(rename = "mount")]
+    pub mounts: Vec<Mount>,
     /// `[[site.headers]]`: all that match apply, later ones win.
     pub headers: Vec<HeaderRule>,
+    /// `[[site.respond]]`: the first that matches answers, before the redirects.
+    pub respond: Vec<Respond>,
     /// `[[site.redirects]]`: the first that matches applies.
     pub redirects: Vec<Redirect>,
     /// `[site.cors]`: other origins whose scripts may read this site.
@@ -161,6 +171,18 @@ pub enum Coding {
     Gzip,
 }
 
+/// `[[site.mount]]`: a directory for some paths.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Mount {
+    /// The path, decoded, that is looked for in `root` with all below it: begins with `/` and goes on,
+    /// but not to a slash at its end.
+    pub at: String,
+    /// The directory, as that of a site.
+    #[serde(serialize_with = "lossy_path")]
+    pub root: PathBuf,
+}
+
 /// `[[site.headers]]`: header fields for some paths.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -189,6 +211,28 @@ pub enum CachePreset {
     Revalidate,
     /// Not at all.
     None,
+}
+
+/// `[[site.respond]]`: some paths are answered with a status.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Respond {
+    /// The paths.
+    #[serde(rename = "match")]
+    pub pattern: Glob,
+    /// Those of them that are not answered so.
+    pub except: Vec<Glob>,
+    /// Whether the letters of all these match in either case.
+    pub ignore_case: bool,
+    /// 200, 204, or an error that a site can give by rule.
+    pub status: u16,
+    /// When to come again, in whole seconds; only with 429 and 503.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "period")]
+    pub retry_after: Option<Duration>,
+    /// The file that is the body; begins with `/`. None: that of `error_pages`, or a line of text.
+    /// There is none with 204.
+    #[serde(serialize_with = "empty_if_none")]
+    pub page: Option<String>,
 }
 
 /// `[[site.redirects]]`: some paths moved.
@@ -243,7 +287,7 @@ impl Default for Site {
     fn default() -> Self {
         Self {
             names: Vec::new(),
-            root: PathBuf::from("."),
+            root: Some(PathBuf::from(".")),
             index: vec!["index.html".to_owned()],
             directory_listing: false,
             hidden_files: HiddenFiles::None,
@@ -259,7 +303,9 @@ impl Default for Site {
             default_type: "application/octet-stream".to_owned(),
             error_pages: BTreeMap::new(),
             mime_types: BTreeMap::new(),
+            mounts: Vec::new(),
             headers: Vec::new(),
+            respond: Vec::new(),
             redirects: Vec::new(),
             cors: Cors::default(),
         }
@@ -283,11 +329,27 @@ fn lossy_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
     clippy::ref_option,
     reason = "serde calls it with a reference to the field"
 )]
+fn lossy_path_or_none<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+    lossy_path(path.as_deref().unwrap_or(Path::new("")), to)
+}
+
+#[expect(
+    clippy::ref_option,
+    reason = "serde calls it with a reference to the field"
+)]
 fn empty_if_none<T: Serialize, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => value.serialize(to),
         None => to.serialize_str(""),
     }
+}
+
+#[expect(
+    clippy::ref_option,
+    reason = "serde calls it with a reference to the field"
+)]
+fn period<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    units::duration(&value.unwrap_or_default(), to)
 }
 
 /// TOML has no other keys than texts.

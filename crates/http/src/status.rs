@@ -82,12 +82,17 @@ statuses! {
     METHOD_NOT_ALLOWED = 405 "Method Not Allowed" "This address can be read, and nothing can be sent to it.";
     NOT_ACCEPTABLE = 406 "Not Acceptable" "There is no form of this that the request accepts.";
     REQUEST_TIMEOUT = 408 "Request Timeout" "The request took too long to arrive.";
+    GONE = 410 "Gone" "What was at this address is gone for good.";
     PRECONDITION_FAILED = 412 "Precondition Failed" "The page is not as the request expects it to be.";
     CONTENT_TOO_LARGE = 413 "Content Too Large" "The request is larger than this server accepts.";
     URI_TOO_LONG = 414 "URI Too Long" "The address is longer than this server accepts.";
     RANGE_NOT_SATISFIABLE = 416 "Range Not Satisfiable" "The part that was asked for does not exist.";
     EXPECTATION_FAILED = 417 "Expectation Failed" "The server cannot do what the request expects.";
+    IM_A_TEAPOT = 418 "I'm a teapot" "This is a teapot, and does not brew coffee.";
+    MISDIRECTED_REQUEST = 421 "Misdirected Request" "This server does not answer for this address.";
+    TOO_MANY_REQUESTS = 429 "Too Many Requests" "There were too many requests; please try again in a while.";
     REQUEST_HEADER_FIELDS_TOO_LARGE = 431 "Request Header Fields Too Large" "The head of the request is too large; to delete this site's cookies may help.";
+    UNAVAILABLE_FOR_LEGAL_REASONS = 451 "Unavailable For Legal Reasons" "This page may not be shown, for legal reasons.";
     INTERNAL_SERVER_ERROR = 500 "Internal Server Error" "Something is wrong on the server; please try again later.";
     NOT_IMPLEMENTED = 501 "Not Implemented" "The server does not know this kind of request.";
     SERVICE_UNAVAILABLE = 503 "Service Unavailable" "The server cannot answer now; please try again in a while.";
@@ -138,7 +143,7 @@ mod tests {
         for status in [Status::OK, Status::NOT_MODIFIED, Status::NOT_IMPLEMENTED] {
             assert_eq!(Status::of_code(status.code()), Some(status));
         }
-        for code in [0, 100, 299, 418, u16::MAX] {
+        for code in [0, 100, 299, 419, u16::MAX] {
             assert_eq!(Status::of_code(code), None, "{code}");
         }
     }

@@ -11,14 +11,14 @@ use tidegate_http::{
     TextResponse, Version, evaluate, ranges, write_content_range, write_field, write_options,
     write_unsatisfied_range,
 };
-use tidegate_site::{Content, Decompression, File, Found, Listing, Site};
+use tidegate_site::{Content, Decompression, File, Found, Listing, Respond, Site};
 
 /// The most of a file in memory that is copied behind its head. What is longer is sent from where it
 /// is, so that a client that is slow to take it holds no copy.
 const COPIED_BYTES_MAX: usize = 32 * 1024;
 
 /// When a client is told to come again that was refused for now.
-const RETRY_AFTER_SECONDS: &str = "10";
+const RETRY_AFTER_SECONDS: u64 = 10;
 
 /// The port of HTTPS where none is named.
 const HTTPS_PORT: u16 = 443;
@@ -240,17 +240,46 @@ impl Answer<'_> {
         page: Option<&Rc<File>>,
         out: &mut Vec<u8>,
     ) -> Option<Body> {
-        if let Some(page) = page {
-            let mut lines = self.lines(status);
-            if status == Status::METHOD_NOT_ALLOWED {
-                write_field(&mut lines, "Allow", tidegate_http::ALLOW);
-            }
-            write_retry_after(status, &mut lines);
-            return self.whole(page, status, &lines, out);
+        self.paged(status, page, default_retry_after(status), out)
+    }
+
+    /// Answers as a rule of the site says, with the page for it if there is one.
+    pub(crate) fn respond(
+        &self,
+        respond: &Respond,
+        page: Option<&Rc<File>>,
+        out: &mut Vec<u8>,
+    ) -> Option<Body> {
+        let status = respond.status;
+        if status == Status::NO_CONTENT {
+            self.start(status, None, &self.lines(status), out);
+            out.extend_from_slice(b"\r\n");
+            return None;
         }
+        let retry_after = respond.retry_after.or_else(|| default_retry_after(status));
+        self.paged(status, page, retry_after, out)
+    }
+
+    /// A status with its page, or with a line of text where there is none.
+    fn paged(
+        &self,
+        status: Status,
+        page: Option<&Rc<File>>,
+        retry_after: Option<u64>,
+        out: &mut Vec<u8>,
+    ) -> Option<Body> {
         let mut fields = Vec::new();
-        write_retry_after(status, &mut fields);
-        self.text(status, fields, out)
+        if let Some(seconds) = retry_after {
+            write_field(&mut fields, "Retry-After", &seconds.to_string());
+        }
+        let Some(page) = page else {
+            return self.text(status, fields, out);
+        };
+        if status == Status::METHOD_NOT_ALLOWED {
+            write_field(&mut fields, "Allow", tidegate_http::ALLOW);
+        }
+        fields.extend_from_slice(&self.lines(status));
+        self.whole(page, status, &fields, out)
     }
 
     /// Sends the client to `location`, in which everything is encoded that must be.
@@ -339,11 +368,9 @@ impl Answer<'_> {
     }
 }
 
-/// When to come again, where that may help (RFC 9110, section 15.6.4).
-fn write_retry_after(status: Status, fields: &mut Vec<u8>) {
-    if status == Status::SERVICE_UNAVAILABLE {
-        write_field(fields, "Retry-After", RETRY_AFTER_SECONDS);
-    }
+/// In how many seconds to come again, where that may help (RFC 9110, section 15.6.4).
+fn default_retry_after(status: Status) -> Option<u64> {
+    (status == Status::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS)
 }
 
 /// Whether `path` is that of a challenge by which certificates are renewed (RFC 8555, section 8.3).

@@ -448,11 +448,8 @@ impl Connection {
             (Method::Get | Method::Head | Method::Options, Err(error)) => {
                 refuse(error.status(), out)
             }
-            (Method::Known, Ok(())) => match site.redirect(path, head.target.query()) {
-                Some((status, location)) => Answered::of(answer.redirect(status, &location, out)),
-                None => refuse(Status::METHOD_NOT_ALLOWED, out),
-            },
-            (Method::Known, Err(_)) => refuse(Status::METHOD_NOT_ALLOWED, out),
+            (Method::Known, Ok(())) if site.ruling(path, None).is_some() => Answered::No(None),
+            (Method::Known, _) => refuse(Status::METHOD_NOT_ALLOWED, out),
             (Method::Unknown, _) => refuse(Status::NOT_IMPLEMENTED, out),
         }
     }

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use tidegate_http::{
     Accepted, Head, Navigation, Precondition, Status, evaluate, parse, prefers_json,
 };
-use tidegate_site::{Error as SiteError, File, Found, Order, Site, Wanted as Lookup};
+use tidegate_site::{
+    Error as SiteError, File, Found, Order, Respond, Ruling, Site, Wanted as Lookup,
+};
 
 use crate::answer::{Body, Reply};
 use crate::connection::{Closed, Connection};
@@ -23,8 +25,10 @@ pub(crate) struct Wanted {
 }
 
 /// What the request comes to.
-enum Outcome {
+enum Outcome<'s> {
     Found(Found),
+    /// By a rule of the site, with the page for it, if there is one.
+    Ruled(&'s Respond, Option<Rc<File>>),
     /// By a rule of the site, to this location.
     Moved(Status, String),
     /// With the site's page for it, if there is one.
@@ -63,6 +67,9 @@ pub(crate) async fn look_up(connection: &Connection, wanted: Wanted) -> Result<L
     let mut out = Vec::with_capacity(512);
     let (body, persistent) = match outcome {
         Outcome::Found(found) => answer.found(found, &mut out),
+        Outcome::Ruled(respond, page) => {
+            (answer.respond(respond, page.as_ref(), &mut out), persistent)
+        }
         Outcome::Moved(status, location) => {
             (answer.redirect(status, &location, &mut out), persistent)
         }
@@ -77,19 +84,23 @@ pub(crate) async fn look_up(connection: &Connection, wanted: Wanted) -> Result<L
     })
 }
 
-async fn outcome(
+async fn outcome<'s>(
     connection: &Connection,
-    site: &Rc<Site>,
+    site: &'s Rc<Site>,
     head: &Head<'_>,
     path: &[u8],
     wanted: &Wanted,
-) -> Outcome {
+) -> Outcome<'s> {
     if let Some(status) = wanted.refusal {
         let page = site.error_page(status, Accepted::of(head), Instant::now());
         return Outcome::Refused(status, page.await);
     }
-    match site.redirect(path, head.target.query()) {
-        Some((status, location)) => Outcome::Moved(status, location),
+    match site.ruling(path, head.target.query()) {
+        Some(Ruling::Respond(respond)) => {
+            let page = site.respond_page(respond, Accepted::of(head), Instant::now());
+            Outcome::Ruled(respond, page.await)
+        }
+        Some(Ruling::Redirect { status, location }) => Outcome::Moved(status, location),
         None => Outcome::Found(find(connection, site, head, path, wanted.reply).await),
     }
 }

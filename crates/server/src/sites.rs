@@ -3,8 +3,8 @@
 use tidegate_config::{self as config, Settings};
 use tidegate_http::{Coding, Cors, EncodedSlash, Status};
 use tidegate_site::{
-    CacheConfig, CompressedOnly, EtagSource, HeaderRule, HiddenFiles, Redirect, SiteConfig,
-    Symlinks, Types,
+    CacheConfig, CompressedOnly, EtagSource, HeaderRule, HiddenFiles, Mount, PathRule, Respond,
+    RuleAnswer, SiteConfig, Symlinks, Types,
 };
 
 use crate::limits::Share;
@@ -25,9 +25,10 @@ pub(crate) fn cache_config(settings: &Settings, share: Share) -> CacheConfig {
 
 /// One site.
 pub(crate) fn site_config(site: &config::Site) -> SiteConfig {
+    let respond = site.respond.iter().map(respond);
     SiteConfig {
         names: site.names.clone(),
-        root: site.root.clone(),
+        mounts: mounts(site),
         index: site.index.clone(),
         directory_listing: site.directory_listing,
         hidden_files: hidden_files(&site.hidden_files),
@@ -50,9 +51,20 @@ pub(crate) fn site_config(site: &config::Site) -> SiteConfig {
         },
         error_pages: site.error_pages.clone(),
         headers: site.headers.iter().map(header_rule).collect(),
-        redirects: site.redirects.iter().map(redirect).collect(),
+        rules: respond.chain(site.redirects.iter().map(redirect)).collect(),
         cors: Cors::new(site.cors.origins.clone(), site.cors.max_age.as_secs()),
     }
+}
+
+/// The root is that of all paths.
+fn mounts(site: &config::Site) -> Vec<Mount> {
+    let mounts = site.mounts.iter().map(|mount| (&*mount.at, &mount.root));
+    let root = site.root.iter().map(|root| ("", root));
+    let mounts = mounts.chain(root).map(|(at, root)| Mount {
+        at: at.to_owned(),
+        root: root.clone(),
+    });
+    mounts.collect()
 }
 
 fn hidden_files(files: &config::HiddenFiles) -> HiddenFiles {
@@ -114,10 +126,33 @@ fn header_rule(rule: &config::HeaderRule) -> HeaderRule {
     }
 }
 
-fn redirect(redirect: &config::Redirect) -> Redirect {
-    Redirect {
-        from: redirect.from.regex().clone(),
-        to: redirect.to.clone(),
-        status: Status::of_code(redirect.status).expect("the configuration was checked"),
+fn respond(rule: &config::Respond) -> PathRule {
+    PathRule {
+        pattern: rule.pattern.regex().clone(),
+        except: rule
+            .except
+            .iter()
+            .map(|glob| glob.regex().clone())
+            .collect(),
+        answer: RuleAnswer::Respond(Respond {
+            status: status(rule.status),
+            retry_after: rule.retry_after.map(|after| after.as_secs()),
+            page: rule.page.clone(),
+        }),
     }
+}
+
+fn redirect(redirect: &config::Redirect) -> PathRule {
+    PathRule {
+        pattern: redirect.from.regex().clone(),
+        except: Vec::new(),
+        answer: RuleAnswer::Redirect {
+            status: status(redirect.status),
+            to: redirect.to.clone(),
+        },
+    }
+}
+
+fn status(code: u16) -> Status {
+    Status::of_code(code).expect("the configuration was checked")
 }

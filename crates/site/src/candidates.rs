@@ -1,8 +1,5 @@
 //! What is tried for a path: the items of try-files, with the path put in.
 
-use crate::config::HiddenFiles;
-use crate::names::is_hidden;
-
 /// What stands for the path in an item.
 const PLACE: &str = "$path";
 
@@ -14,9 +11,13 @@ pub(crate) struct Candidate {
     pub(crate) is_fixed: bool,
 }
 
-/// What `items` name for `path`, in order, none twice in a row. What is hidden is left out, but for
+/// What `items` name for `path`, in order, none twice in a row. What is not `served` is left out, but for
 /// items that name it themselves.
-pub(crate) fn candidates(items: &[String], path: &[u8], served: &HiddenFiles) -> Vec<Candidate> {
+pub(crate) fn candidates(
+    items: &[String],
+    path: &[u8],
+    served: impl Fn(&[u8]) -> bool,
+) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::with_capacity(items.len());
     for item in items {
         let candidate = Candidate {
@@ -25,8 +26,7 @@ pub(crate) fn candidates(items: &[String], path: &[u8], served: &HiddenFiles) ->
         };
         let before = candidates.last();
         let repeated = before.is_some_and(|before| before.path == candidate.path);
-        let hidden = !candidate.is_fixed && is_hidden(&candidate.path, served);
-        if !repeated && !hidden {
+        if !repeated && (candidate.is_fixed || served(&candidate.path)) {
             candidates.push(candidate);
         }
     }
@@ -58,7 +58,7 @@ mod tests {
             (&["$path", "$path/"], "/a/", &["/a/"]),
             (&["$path", "$path/"], "/", &["/"]),
             (&["$path.html"], "/a", &["/a.html"]),
-            (&["$path.html"], "/a/", &[]), // "/a/.html" is hidden
+            (&["$path.html"], "/a/", &[]), // "/a/.html" is not served
             (&["$path", "/index.html"], "/a", &["/a", "/index.html"]),
             (&["/x$path/y"], "/a/", &["/x/a/y"]),
             (&["$path/index.html"], "/", &["/index.html"]),
@@ -67,7 +67,8 @@ mod tests {
         ];
         for (items, path, expected) in table {
             let items: Vec<String> = items.iter().map(ToString::to_string).collect();
-            let expanded = candidates(&items, path.as_bytes(), &HiddenFiles::None);
+            let served = |path: &[u8]| !path.windows(2).any(|two| two == b"/.");
+            let expanded = candidates(&items, path.as_bytes(), served);
             let expected: Vec<&[u8]> = expected.iter().map(|path| path.as_bytes()).collect();
             let expanded: Vec<_> = expanded.iter().map(|tried| &tried.path[..]).collect();
             assert_eq!(expanded, expected, "{items:?} {path}");

@@ -17,8 +17,9 @@ pub struct SiteConfig {
     /// Host names in lower case, without port: exact, or `*.suffix` for any name below a suffix.
     /// Empty: the default site.
     pub names: Vec<String>,
-    /// The directory. It may be a symbolic link that is changed while it is served.
-    pub root: PathBuf,
+    /// The directories. A path is looked for in the one with the longest `at` that it lies in; in none
+    /// it is 404.
+    pub mounts: Vec<Mount>,
     /// File names tried in order for a directory.
     pub index: Vec<String>,
     /// Whether a directory without an index is listed.
@@ -48,8 +49,9 @@ pub struct SiteConfig {
     pub error_pages: BTreeMap<u16, String>,
     /// All whose pattern matches apply, in order.
     pub headers: Vec<HeaderRule>,
-    /// The first whose pattern matches applies.
-    pub redirects: Vec<Redirect>,
+    /// The first that is for a path answers it, before any file is looked for. Those that respond
+    /// come first.
+    pub rules: Vec<PathRule>,
     /// Which other origins may read this site.
     pub cors: Cors,
 }
@@ -59,7 +61,10 @@ impl SiteConfig {
     pub fn of(root: PathBuf) -> Self {
         Self {
             names: Vec::new(),
-            root,
+            mounts: vec![Mount {
+                at: String::new(),
+                root,
+            }],
             index: vec!["index.html".to_owned()],
             directory_listing: false,
             hidden_files: HiddenFiles::None,
@@ -74,10 +79,20 @@ impl SiteConfig {
             types: Types::default(),
             error_pages: BTreeMap::new(),
             headers: Vec::new(),
-            redirects: Vec::new(),
+            rules: Vec::new(),
             cors: Cors::default(),
         }
     }
+}
+
+/// A directory of a site, and the paths that are looked for in it.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// `/static` for this path and all below it, which are looked for in `root` without it. It ends in no
+    /// slash; empty: for all paths. No two of a site have the same.
+    pub at: String,
+    /// The directory. It may be a symbolic link that is changed while it is served.
+    pub root: PathBuf,
 }
 
 /// Which names that begin with a dot are served, beside `.well-known`, which always is (RFC 8615).
@@ -147,15 +162,41 @@ pub struct HeaderRule {
     pub set: Vec<(String, String)>,
 }
 
-/// Sends clients elsewhere.
+/// Answers some paths, whatever is there.
 #[derive(Clone, Debug)]
-pub struct Redirect {
+pub struct PathRule {
     /// Of the decoded path; anchored at both ends.
-    pub from: Regex,
-    /// A path or an absolute URI, in which `$1` to `$9` stand for what the groups of `from` captured.
-    pub to: String,
-    /// One of the 3xx that have a Location.
+    pub pattern: Regex,
+    /// Likewise: paths that it is not for.
+    pub except: Vec<Regex>,
+    /// The answer.
+    pub answer: RuleAnswer,
+}
+
+/// What a rule answers.
+#[derive(Clone, Debug)]
+pub enum RuleAnswer {
+    /// A status.
+    Respond(Respond),
+    /// That it is elsewhere.
+    Redirect {
+        /// One of the 3xx that have a Location.
+        status: Status,
+        /// A path or an absolute URI, in which `$1` to `$9` stand for what the groups of the pattern
+        /// captured.
+        to: String,
+    },
+}
+
+/// An answer that is a status.
+#[derive(Clone, Debug)]
+pub struct Respond {
+    /// The status.
     pub status: Status,
+    /// In how many seconds to come again.
+    pub retry_after: Option<u64>,
+    /// The path of the file that is the body. `None`: that of the site's error pages.
+    pub page: Option<String>,
 }
 
 /// What one core keeps of what it looked up, for all its sites.

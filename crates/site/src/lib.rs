@@ -6,7 +6,7 @@
 //!  decoded path -------+--> cached: the root and the entry are trusted ------> File
 //!                      |      | unknown, or trusted too long                     ^
 //!                      |      v                                                  |
-//!                      |    redirect: rules ----> elsewhere                      |
+//!                      |    ruling: rules ----> a status, elsewhere              |
 //!                      |      |                                                  |
 //!                      |      v                                                  |
 //!                      `--> find: is the root still the root?                    |
@@ -32,8 +32,8 @@
 //!
 //! # Order of calls
 //!
-//! [`Site::cached`] first; what it knows is final. Then [`Site::redirect`], and [`Site::find`] only
-//! for paths it has nothing for: so no path that a redirect catches ever gets into the cache.
+//! [`Site::cached`] first; what it knows is final. Then [`Site::ruling`], and [`Site::find`] only
+//! for paths it has nothing for: so no path that a rule answers ever gets into the cache.
 
 mod background;
 mod bodies;
@@ -58,7 +58,9 @@ mod redirects;
 mod release;
 mod resource;
 mod root;
+mod roots;
 mod rules;
+mod rulings;
 mod site;
 mod sites;
 mod stalls;
@@ -68,8 +70,8 @@ mod variants;
 mod watch;
 
 pub use config::{
-    CacheConfig, CompressedOnly, EtagSource, HeaderRule, HiddenFiles, Redirect, SiteConfig,
-    Symlinks,
+    CacheConfig, CompressedOnly, EtagSource, HeaderRule, HiddenFiles, Mount, PathRule, Respond,
+    RuleAnswer, SiteConfig, Symlinks,
 };
 pub use decompress::{Compressed, Decompression};
 pub use error::{Error, RootError};
@@ -78,6 +80,7 @@ pub use listing::{Listing, Order, READERS};
 pub use mime::Types;
 pub use probe::Probe;
 pub use recent::Recent;
+pub use rulings::Ruling;
 pub use site::{Cached, Found, Site, Wanted};
 pub use sites::Sites;
 pub use stalls::Stalls;

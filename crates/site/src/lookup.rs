@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_lite::future::zip;
@@ -25,12 +25,15 @@ use crate::error::Error;
 use crate::file::{
     Content, File, Identity, device, file_type, is_remote, is_settled, tells_versions_apart,
 };
-use crate::names::{parent, relative};
+use crate::looks::Seen as Looked;
+use crate::names::{is_hidden, parent};
 use crate::pinned::{self, Pinned};
 use crate::recent::Recent;
 use crate::resource::{Plain, Resource, Seen};
 use crate::root::{Tree, allow_waiting};
+use crate::roots::Roots;
 use crate::rules::{self, Set};
+use crate::rulings::is_answered;
 use crate::variants::{self, Sought};
 
 /// What a lookup came to.
@@ -49,17 +52,28 @@ pub(crate) enum Outcome {
 #[derive(Clone)]
 pub(crate) struct Directory {
     pub(crate) file: Fd,
+    /// That it lies in.
+    pub(crate) tree: Tree,
     pub(crate) name: CString,
 }
 
 /// One lookup.
 pub(crate) struct Lookup<'a> {
+    /// That the path lies in.
     pub(crate) tree: &'a Tree,
+    /// That the candidate lies in, if it is another.
+    pub(crate) other: Option<Tree>,
+    pub(crate) roots: &'a Roots,
+    pub(crate) now: Instant,
     pub(crate) config: &'a SiteConfig,
     pub(crate) inline_max: usize,
     pub(crate) purpose: Purpose,
     pub(crate) path: &'a [u8],
     pub(crate) seen: Vec<Seen>,
+    /// Until when the outcome is trusted: no longer than any root that was looked in.
+    pub(crate) trusted_until: Instant,
+    /// Whether all that was seen lies in the tree of the path.
+    pub(crate) is_within: bool,
     /// The path whose header rules apply, if not the one asked for: what is sent in place of a missing
     /// `/assets/a.js` must not be kept for ever like a script.
     pub(crate) ruled_by: Option<Vec<u8>>,
@@ -81,10 +95,18 @@ struct Opened {
 }
 
 impl<'a> Lookup<'a> {
-    /// Looks the path up. Dropped: nothing of it stays.
-    pub(crate) async fn run(mut self) -> Result<Outcome, Error> {
+    /// Looks the path up, and tells until when the outcome is trusted. Dropped: nothing of it stays.
+    pub(crate) async fn run(mut self) -> Result<(Outcome, Instant), Error> {
+        let outcome = self.try_each().await?;
+        Ok((outcome, self.trusted_until))
+    }
+
+    async fn try_each(&mut self) -> Result<Outcome, Error> {
         let mut absent: Option<Vec<u8>> = None;
         for Candidate { path, is_fixed } in self.candidates() {
+            if !self.enter(&path).await? {
+                continue;
+            }
             if is_fixed {
                 self.ruled_by = Some(path.clone());
             }
@@ -104,10 +126,38 @@ impl<'a> Lookup<'a> {
         Ok(Outcome::Absent)
     }
 
+    /// Goes to the root that a candidate lies in. False: it is not there.
+    async fn enter(&mut self, path: &[u8]) -> Result<bool, Error> {
+        self.other = None;
+        if self.roots.is_same(path, self.path) {
+            return Ok(true);
+        }
+        self.is_within = false;
+        let looked = self.roots.look(path, self.now).await;
+        if let Some(root) = self.roots.of(path) {
+            self.trusted_until = self.trusted_until.min(root.trusted_until());
+        }
+        match looked {
+            Ok(Looked::Now(tree) | Looked::Before(tree)) => self.other = Some(tree),
+            Err(Error::NotFound) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    fn tree(&self) -> &Tree {
+        self.other.as_ref().unwrap_or(self.tree)
+    }
+
     fn candidates(&self) -> Vec<Candidate> {
         match self.purpose {
             Purpose::Itself => {
-                candidates(&self.config.try_files, self.path, &self.config.hidden_files)
+                let config = self.config;
+                let served = |path: &[u8]| {
+                    !is_hidden(self.roots.below(path), &config.hidden_files)
+                        && !is_answered(&config.rules, path)
+                };
+                candidates(&config.try_files, self.path, served)
             }
             Purpose::Fallback | Purpose::ErrorPage => vec![Candidate {
                 path: self.path.to_vec(),
@@ -117,7 +167,7 @@ impl<'a> Lookup<'a> {
     }
 
     async fn file(&mut self, path: &[u8]) -> Result<Option<Outcome>, Error> {
-        let Some(name) = relative(path) else {
+        let Some(name) = self.tree().relative(path) else {
             return Ok(None);
         };
         match self.basis(&name).await? {
@@ -130,9 +180,13 @@ impl<'a> Lookup<'a> {
     async fn directory(&mut self, path: &[u8]) -> Result<Option<Outcome>, Error> {
         let config = self.config;
         for index in &config.index {
-            let Some(name) = relative(&[path, index.as_bytes()].concat()) else {
+            let path_of_index = [path, index.as_bytes()].concat();
+            let Some(name) = self.tree().relative(&path_of_index) else {
                 continue;
             };
+            if is_answered(&config.rules, &path_of_index) {
+                continue;
+            }
             if let Some(basis) = self.basis(&name).await? {
                 if self.is_redirected(path) {
                     return Ok(Some(Outcome::Slash));
@@ -148,12 +202,16 @@ impl<'a> Lookup<'a> {
     }
 
     async fn listed(&self, path: &[u8]) -> Result<Option<Outcome>, Error> {
-        let Some(name) = relative(path) else {
+        let tree = self.tree();
+        let Some(name) = tree.relative(path) else {
             return Ok(None);
         };
-        match self.tree.open_directory(&name).await.map_err(Error::from) {
+        match tree.open_directory(&name).await.map_err(Error::from) {
             Ok(_) if self.is_redirected(path) => Ok(Some(Outcome::Slash)),
-            Ok(file) => Ok(Some(Outcome::Directory(Directory { file, name }))),
+            Ok(file) => {
+                let tree = tree.clone();
+                Ok(Some(Outcome::Directory(Directory { file, tree, name })))
+            }
             Err(Error::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
@@ -175,14 +233,14 @@ impl<'a> Lookup<'a> {
             return Ok(None);
         }
         let now = SystemTime::now();
-        let sought = variants::seek(self.tree, &self.config.precompressed, name, None).await?;
+        let sought = variants::seek(self.tree(), &self.config.precompressed, name, None).await?;
         let is_there = sought.iter().any(|sought| sought.fresh);
         Ok(is_there.then_some(Basis::Variants(sought, now)))
     }
 
     /// Opens the regular file `name`; anything else is noted as seen.
     async fn open(&mut self, name: &CString) -> Result<Option<Opened>, Error> {
-        let file = match self.tree.open(name).await.map_err(Error::from) {
+        let file = match self.tree().open(name).await.map_err(Error::from) {
             Ok(file) => file,
             Err(Error::NotFound) => {
                 self.note(name, None);
@@ -191,7 +249,7 @@ impl<'a> Lookup<'a> {
             Err(error) => return Err(error),
         };
         let now = SystemTime::now();
-        let stat = self.tree.stat_open(&file).await?;
+        let stat = self.tree().stat_open(&file).await?;
         self.note(name, Some(&stat));
         if file_type(&stat) == FileType::RegularFile {
             Ok(Some(Opened { file, stat, now }))
@@ -218,14 +276,15 @@ impl<'a> Lookup<'a> {
         let Opened { file, stat, now } = opened;
         let codings = &self.config.precompressed;
         let beside = parent(&name);
+        let tree = self.tree().clone();
         let (beside_stat, sought) = zip(
-            self.tree.stat(&beside),
-            variants::seek(self.tree, codings, &name, Some(&stat)),
+            tree.stat(&beside),
+            variants::seek(&tree, codings, &name, Some(&stat)),
         )
         .await;
         let (beside_stat, mut sought) = (beside_stat.ok(), sought?);
-        let mut making = self.making(beside_stat.as_ref(), now);
-        making.settled = is_settled(&stat, now);
+        let mut making = self.making(&tree, beside_stat.as_ref(), now);
+        making.settled &= is_settled(&stat, now);
         let original = making.load(&name, file, stat).await?;
         if original.pinned == Pinned::Time {
             variants::distrust_older_changes(&mut sought, &original.stat);
@@ -257,8 +316,9 @@ impl<'a> Lookup<'a> {
         now: SystemTime,
     ) -> Result<Resource, Error> {
         let beside = parent(name);
-        let beside_stat = self.tree.stat(&beside).await.ok();
-        let mut making = self.making(beside_stat.as_ref(), now);
+        let tree = self.tree().clone();
+        let beside_stat = tree.stat(&beside).await.ok();
+        let mut making = self.making(&tree, beside_stat.as_ref(), now);
         let content_type = self.config.types.of(name.as_bytes());
         let common = Common::new(self.purpose, &content_type, true, self.rules());
         self.note_variants(&sought, &beside, beside_stat.as_ref(), now);
@@ -280,25 +340,31 @@ impl<'a> Lookup<'a> {
         }
         Ok(making.resource(plain, files, std::mem::take(&mut self.seen)))
     }
-    fn making<'m>(&self, directory: Option<&'m Statx>, now: SystemTime) -> Making<'m>
+
+    fn making<'m>(
+        &self,
+        tree: &'m Tree,
+        directory: Option<&'m Statx>,
+        now: SystemTime,
+    ) -> Making<'m>
     where
         'a: 'm,
     {
         Making {
             inline_max: self.inline_max,
-            tree: self.tree,
+            tree,
             config: self.config,
             purpose: self.purpose,
             directory,
             now,
-            settled: true,
+            settled: self.is_within,
             untagged: Vec::new(),
         }
     }
 
     /// The coding that the file `name` is sent with itself, and its name without that.
     fn content_encoded<'n>(&self, name: &'n [u8]) -> Option<(Coding, &'n [u8])> {
-        let path = [b"/", name].concat();
+        let path = [&*self.tree().at, b"/", name].concat();
         let patterns = &self.config.content_encoded;
         if patterns.iter().any(|pattern| pattern.is_match(&path)) {
             variants::coded_content(name)
@@ -445,7 +511,7 @@ impl Making<'_> {
 
     /// How far the time of `name` is pinned, and what it is good for then.
     fn time_use(&self, name: &CString, stat: &Statx, digest: Option<Digest>) -> (Pinned, TimeUse) {
-        let pinned = pinned::note(&self.config.root, name, stat, digest);
+        let pinned = pinned::note(&self.tree.path, name, stat, digest);
         let time_use = time_use(stat, self.directory, pinned, self.config.etag);
         (pinned, time_use)
     }

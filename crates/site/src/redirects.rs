@@ -1,10 +1,9 @@
-//! Where a site's rules send clients, and the redirect of a directory to its slash.
+//! Where redirects lead: those of a site's rules, and that of a directory to its slash.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use regex::bytes::Captures;
-use tidegate_http::{Status, encode_path};
+use tidegate_http::encode_path;
 
-use crate::config::Redirect;
 use crate::template::{self, Part, parts};
 
 /// All but what RFC 3986, section 3.3, lets a path have.
@@ -28,17 +27,9 @@ const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'@');
 
-/// What the first rule that matches says.
-pub(crate) fn apply(
-    rules: &[Redirect],
-    path: &[u8],
-    query: Option<&str>,
-) -> Option<(Status, String)> {
-    rules.iter().find_map(|rule| {
-        let captures = rule.from.captures(path)?;
-        let location = expand(&rule.to, &captures);
-        Some((rule.status, with_query(location, query)))
-    })
+/// The location that `to` means for what was captured, with the request's query.
+pub(crate) fn location(to: &str, captures: &Captures<'_>, query: Option<&str>) -> String {
+    with_query(expand(to, captures), query)
 }
 
 /// `path` with its final slash, encoded.
@@ -224,30 +215,11 @@ mod tests {
             ("^/(a)$", "/$1$9!", b"/a", None, Some("/a!")),
         ];
         for (from, to, path, query, expected) in table {
-            let rule = Redirect {
-                from: Regex::new(&format!("(?s-u){from}")).unwrap(),
-                to: to.to_owned(),
-                status: Status::FOUND,
-            };
-            let location = apply(&[rule], path, query).map(|(_, location)| location);
+            let from = Regex::new(&format!("(?s-u){from}")).unwrap();
+            let captures = from.captures(path);
+            let location = captures.map(|captures| location(to, &captures, query));
             assert_eq!(location.as_deref(), expected, "{from} {to}");
         }
-    }
-
-    #[test]
-    fn the_first_rule_that_matches_applies() {
-        let rule = |from: &str, status| Redirect {
-            from: Regex::new(from).unwrap(),
-            to: "/b".to_owned(),
-            status,
-        };
-        let rules = [
-            rule("^/c$", Status::FOUND),
-            rule("^/a$", Status::SEE_OTHER),
-            rule("^/a$", Status::FOUND),
-        ];
-        let status = apply(&rules, b"/a", None).map(|(status, _)| status);
-        assert_eq!(status, Some(Status::SEE_OTHER));
     }
 
     #[test]

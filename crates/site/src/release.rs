@@ -29,7 +29,8 @@ pub(crate) struct Release {
     /// To the root as it was last seen.
     disk: RefCell<Disk>,
     numbers: Numbers,
-    path: PathBuf,
+    at: Rc<[u8]>,
+    path: Rc<Path>,
     /// What relative and absolute paths are resolved from.
     base: Fd,
     resolve: ResolveFlags,
@@ -51,10 +52,10 @@ struct Current {
 
 /// How a [`Release`] is opened.
 pub(crate) struct ReleaseConfig<'a> {
+    /// As [`Tree`] has it.
+    pub(crate) at: &'a [u8],
     pub(crate) path: &'a Path,
     pub(crate) resolve: ResolveFlags,
-    /// The number of its site.
-    pub(crate) user: u32,
     pub(crate) shared: &'a Shared,
 }
 
@@ -75,14 +76,16 @@ impl Release {
             config: cache,
             ..
         } = config.shared;
+        // Its own number, and that of no other root, names it for as long as it is served.
         let owner = Owner {
             device: device(&seen),
-            user: config.user,
+            user: numbers.get() + 1,
         };
         let release = Self {
             disk: RefCell::new(Disk::new(ring, workers, owner)),
             numbers: Rc::clone(numbers),
-            path,
+            at: config.at.into(),
+            path: path.into(),
             base,
             resolve: config.resolve,
             valid: cache.valid,
@@ -103,6 +106,11 @@ impl Release {
         } else {
             0
         }
+    }
+
+    /// Until when it is trusted to be the one.
+    pub(crate) fn trusted_until(&self) -> Instant {
+        self.trusted_until.get()
     }
 
     /// Has it looked at again from `now` on.
@@ -181,7 +189,7 @@ impl Release {
         let path = self.path.display();
         if self.number.get() != 0 {
             tracing::debug!(%path, "the root is another directory now");
-        } else if missing().remove(&self.path) {
+        } else if missing().remove(&*self.path) {
             tracing::info!(%path, "the root is back");
         }
         self.install(root, &seen);
@@ -197,6 +205,8 @@ impl Release {
             root,
             resolve: self.resolve,
             number: self.numbers.get(),
+            at: Rc::clone(&self.at),
+            path: Rc::clone(&self.path),
         };
         self.number.set(tree.number);
         let identity = identity(seen);
@@ -205,7 +215,7 @@ impl Release {
 
     /// Lets go of the directory, so that what it lies on can be unmounted.
     fn vanish(&self) {
-        if self.current.take().is_some() && missing().insert(self.path.clone()) {
+        if self.current.take().is_some() && missing().insert(self.path.to_path_buf()) {
             tracing::error!(path = %self.path.display(), "the root has vanished: answering 404");
         }
         self.number.set(0);

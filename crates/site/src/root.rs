@@ -3,12 +3,15 @@
 
 use std::ffi::CString;
 use std::io;
+use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fs::{OFlags, ResolveFlags, Statx, StatxFlags, fcntl_setfl};
 use tidegate_uring::Fd;
 
 use crate::config::Symlinks;
 use crate::disk::{Disk, OpenFile};
+use crate::names::relative;
 
 /// How often a lookup is tried again that met a rename (`EAGAIN`, openat2(2)).
 const RENAME_RETRIES: u32 = 8;
@@ -29,9 +32,19 @@ pub(crate) struct Tree {
     pub(crate) resolve: ResolveFlags,
     /// Names this root among all that were ever opened by this core; never 0.
     pub(crate) number: u32,
+    /// What paths of the site that lie in it begin with: no slash at its end, empty for the whole site.
+    pub(crate) at: Rc<[u8]>,
+    /// Where it was opened.
+    pub(crate) path: Rc<Path>,
 }
 
 impl Tree {
+    /// The name below the root that `path` means, a path of the site that lies in it. `None`: it names
+    /// nothing.
+    pub(crate) fn relative(&self, path: &[u8]) -> Option<CString> {
+        relative(&path[self.at.len()..])
+    }
+
     /// Opens the file or directory `name`, relative to the root.
     pub(crate) async fn open(&self, name: &CString) -> io::Result<OpenFile> {
         self.open_with(name, OFlags::empty()).await

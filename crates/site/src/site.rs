@@ -10,7 +10,7 @@ use tidegate_http::{Accepted, Coding, Cors, EncodedSlash, Navigation, Status, wr
 use tidegate_uring::{Ring, Shares};
 
 use crate::cache::{Cache, Entry, Hasher, Key, Known, Name};
-use crate::config::{CacheConfig, SiteConfig};
+use crate::config::{CacheConfig, Respond, SiteConfig};
 use crate::decompress::{Compressed, Decoders, Decompression};
 use crate::describe::{FALLBACK_VARY, Purpose};
 use crate::error::{Error, RootError};
@@ -19,9 +19,11 @@ use crate::listing::{self, Listing, Order, Readers};
 use crate::looks::{Boxed, Looks, Seen};
 use crate::lookup::{Directory, Lookup, Outcome};
 use crate::names::{is_hidden, last_segment};
-use crate::release::{Numbers, Release, ReleaseConfig};
+use crate::release::Numbers;
 use crate::resource::{Plain, Resource};
-use crate::root::{Tree, resolve_flags};
+use crate::root::Tree;
+use crate::roots::Roots;
+use crate::rulings::{self, Ruling};
 use crate::stalls::Stalls;
 use crate::watch::Watch;
 use crate::{redirects, rules};
@@ -50,7 +52,7 @@ pub enum Cached {
         /// The error page.
         page: Option<Rc<File>>,
     },
-    /// Ask [`Site::redirect`], then [`Site::find`].
+    /// Ask [`Site::ruling`], then [`Site::find`].
     Unknown,
 }
 
@@ -129,9 +131,7 @@ impl Request {
 pub struct Site {
     number: usize,
     config: SiteConfig,
-    release: Rc<Release>,
-    /// The number of the root in which all was looked up that is cached; 0: nothing is.
-    cached_root: Cell<u32>,
+    roots: Roots,
     shared: Rc<Shared>,
 }
 
@@ -149,20 +149,11 @@ impl Site {
         shared: &Rc<Shared>,
         ring: &Ring,
     ) -> Result<Self, RootError> {
-        let release = Release::open(
-            ring,
-            &ReleaseConfig {
-                path: &config.root,
-                resolve: resolve_flags(config.symlinks),
-                user: u32::try_from(number).unwrap_or(u32::MAX),
-                shared,
-            },
-        )?;
+        let roots = Roots::open(&config.mounts, config.symlinks, shared, ring)?;
         Ok(Self {
             number,
             config,
-            cached_root: Cell::new(release.number()),
-            release,
+            roots,
             shared: Rc::clone(shared),
         })
     }
@@ -184,7 +175,7 @@ impl Site {
 
     /// What `path` is known to lead to; `navigation` is asked only where it matters. Free of syscalls and allocation.
     ///
-    /// A path that [`Site::redirect`] catches is never known here.
+    /// A path that [`Site::ruling`] answers is never known here.
     pub fn cached(
         &self,
         path: &[u8],
@@ -192,7 +183,7 @@ impl Site {
         navigation: impl FnOnce() -> Navigation,
         now: Instant,
     ) -> Cached {
-        let root = self.release.trusted(now);
+        let root = self.roots.trusted(path, now);
         if root == 0 {
             return Cached::Unknown;
         }
@@ -203,31 +194,26 @@ impl Site {
                 None => Cached::Unknown,
             },
             Some(Known::Absent) if !self.falls_back(path, navigation) => {
-                self.cached_page(&cache, root, accepted, now)
+                self.cached_page(&cache, accepted, now)
             }
             Some(Known::Slash | Known::Absent) | None => Cached::Unknown,
         }
     }
 
-    /// Where the site's rules send whoever asks for `path`: the location with the `query`, unless
-    /// the rule has one of its own.
-    pub fn redirect(&self, path: &[u8], query: Option<&str>) -> Option<(Status, String)> {
-        redirects::apply(&self.config.redirects, path, query)
+    /// What the site's rules say of `path`, whatever is there; a redirect has the `query`, unless
+    /// its rule has one of its own.
+    pub fn ruling(&self, path: &[u8], query: Option<&str>) -> Option<Ruling<'_>> {
+        rulings::rule(&self.config.rules, path, query)
     }
 
-    /// What a path leads to that [`Site::redirect`] says nothing of.
+    /// What a path leads to that [`Site::ruling`] says nothing of.
     ///
     /// Dropped: the lookup is cancelled, and nothing of it stays.
     pub async fn find(self: &Rc<Self>, wanted: &Wanted<'_>, now: Instant) -> Found {
         let request = Request::new(now);
-        let tree = self.tree(&request).await;
-        let found = match &tree {
-            Ok(tree) => self.locate(tree, wanted, &request).await,
-            Err(error) => Err(error.clone()),
-        };
-        let found = match found {
+        let found = match self.locate(wanted, &request).await {
             Ok(found) => found,
-            Err(error) => self.refused(tree, wanted, error, &request).await,
+            Err(error) => self.refused(wanted, error, &request).await,
         };
         if request.is_stale.get() {
             self.shared.stalls.stale.fetch_add(1, Ordering::Relaxed);
@@ -237,17 +223,19 @@ impl Site {
 
     async fn refused(
         self: &Rc<Self>,
-        tree: Result<Tree, Error>,
         wanted: &Wanted<'_>,
         error: Error,
         request: &Request,
     ) -> Found {
         let (status, accepted) = (error.status(), wanted.accepted);
-        let page = if matches!(error, Error::Stalled) {
+        let stalled = matches!(error, Error::Stalled);
+        if stalled {
             self.shared.stalls.refused.fetch_add(1, Ordering::Relaxed);
-            self.page_at_hand(status, accepted)
-        } else {
-            self.page(tree, status, accepted, request).await
+        }
+        let page = match self.error_page_path(status) {
+            None => None,
+            Some(path) if stalled => self.page_at_hand(path, accepted),
+            Some(path) => self.page(path, accepted, request).await,
         };
         Found::Refused {
             status,
@@ -279,7 +267,12 @@ impl Site {
 
     /// Whether the site names a page for a status: ask [`Site::error_page`] for it.
     pub fn names_error_page(&self, status: Status) -> bool {
-        self.config.error_pages.contains_key(&status.code())
+        self.error_page_path(status).is_some()
+    }
+
+    fn error_page_path(&self, status: Status) -> Option<&str> {
+        let path = self.config.error_pages.get(&status.code())?;
+        Some(path)
     }
 
     /// The site's page for a status, if it has one.
@@ -291,20 +284,27 @@ impl Site {
         accepted: Accepted,
         now: Instant,
     ) -> Option<Rc<File>> {
-        if !self.names_error_page(status) {
-            return None;
-        }
-        let request = Request::new(now);
-        match self.tree(&request).await {
-            Err(Error::Stalled) => self.page_at_hand(status, accepted),
-            tree => self.page(tree, status, accepted, &request).await,
-        }
+        let path = self.error_page_path(status)?;
+        self.page(path, accepted, &Request::new(now)).await
     }
 
-    /// The page for a status that was looked up last, without asking a file system that does not answer.
-    fn page_at_hand(&self, status: Status, accepted: Accepted) -> Option<Rc<File>> {
-        let path = self.config.error_pages.get(&status.code())?;
-        let root = self.release.number();
+    /// The page for what a rule responds, if it has one: its own, or that of the site for the status.
+    ///
+    /// Dropped: the lookup is cancelled, and nothing of it stays.
+    pub async fn respond_page(
+        self: &Rc<Self>,
+        respond: &Respond,
+        accepted: Accepted,
+        now: Instant,
+    ) -> Option<Rc<File>> {
+        let own = respond.page.as_deref();
+        let path = own.or_else(|| self.error_page_path(respond.status))?;
+        self.page(path, accepted, &Request::new(now)).await
+    }
+
+    /// The page as it was looked up last, without asking a file system that does not answer.
+    fn page_at_hand(&self, path: &str, accepted: Accepted) -> Option<Rc<File>> {
+        let root = self.roots.of(path.as_bytes())?.number();
         let cache = self.shared.cache.borrow();
         let entry = cache.get(self.name(root, Purpose::ErrorPage, path.as_bytes()))?;
         match &entry.known {
@@ -313,17 +313,18 @@ impl Site {
         }
     }
 
-    /// The page for a status in `tree`; in the root as it was last seen, if it could not be looked
-    /// at.
+    /// The page; in the root as it was last seen, if that could not be looked at.
     async fn page(
         self: &Rc<Self>,
-        tree: Result<Tree, Error>,
-        status: Status,
+        path: &str,
         accepted: Accepted,
         request: &Request,
     ) -> Option<Rc<File>> {
-        let path = self.config.error_pages.get(&status.code())?;
-        let tree = tree.or_else(|_| self.release.current()).ok()?;
+        let tree = match self.tree(path.as_bytes(), request).await {
+            Err(Error::Stalled) => return self.page_at_hand(path, accepted),
+            Err(_) => self.roots.of(path.as_bytes())?.current().ok()?,
+            Ok(tree) => tree,
+        };
         let resource = self
             .internal(&tree, Purpose::ErrorPage, path, request)
             .await
@@ -350,14 +351,14 @@ impl Site {
 
     async fn locate(
         self: &Rc<Self>,
-        tree: &Tree,
         wanted: &Wanted<'_>,
         request: &Request,
     ) -> Result<Found, Error> {
-        if is_hidden(wanted.path, &self.config.hidden_files) {
-            return self.fall_back(tree, wanted, request).await;
+        if is_hidden(self.roots.below(wanted.path), &self.config.hidden_files) {
+            return self.fall_back(wanted, request).await;
         }
-        let known = self.known(tree, Purpose::Itself, wanted.path, request);
+        let tree = self.tree(wanted.path, request).await?;
+        let known = self.known(&tree, Purpose::Itself, wanted.path, request);
         match known.await? {
             Answer::Known(Known::Resource(resource)) => {
                 chosen(&resource, wanted.accepted, Found::File)
@@ -366,37 +367,24 @@ impl Site {
                 status: Status::MOVED_PERMANENTLY,
                 location: redirects::with_slash(wanted.path),
             }),
-            Answer::Known(Known::Absent) => self.fall_back(tree, wanted, request).await,
-            Answer::Directory(directory) => self.list(tree, &directory, wanted, request.now).await,
+            Answer::Known(Known::Absent) => self.fall_back(wanted, request).await,
+            Answer::Directory(directory) => self.list(&directory, wanted, request.now).await,
         }
     }
 
-    /// Looks at the root, trusted or not, and lets go of one that is it no more. What goes wrong shows
-    /// to the next request.
-    pub(crate) async fn look_at_root(&self, now: Instant) {
-        self.release.distrust(now);
-        let _ = self.tree(&Request::new(now)).await;
+    /// Looks at the roots, trusted or not, and lets go of those that are it no more.
+    pub(crate) async fn look_at_roots(&self, now: Instant) {
+        self.roots.look_at_all(now).await;
     }
 
-    /// The root. What was looked up in one that is no longer it is dropped at once.
-    async fn tree(&self, request: &Request) -> Result<Tree, Error> {
-        let mut looked = self.release.look(request.now).await;
-        if let Err(Error::Busy(_)) = looked {
-            self.shared.cache.borrow_mut().close_files();
-            looked = self.release.look(request.now).await;
-        }
-        let number = self.release.number();
-        let before = self.cached_root.replace(number);
-        if before != 0 && before != number {
-            self.shared.cache.borrow_mut().forget(before);
-            self.shared.readers.forget(before);
-        }
+    /// The root that `path` lies in.
+    async fn tree(&self, path: &[u8], request: &Request) -> Result<Tree, Error> {
+        let looked = self.roots.look(path, request.now).await;
         looked.map(|seen| request.take(seen))
     }
 
     async fn fall_back(
         self: &Rc<Self>,
-        tree: &Tree,
         wanted: &Wanted<'_>,
         request: &Request,
     ) -> Result<Found, Error> {
@@ -404,7 +392,8 @@ impl Site {
             Some(path) if self.falls_back(wanted.path, || wanted.navigation) => path,
             _ => return Err(Error::NotFound),
         };
-        let resource = self.internal(tree, Purpose::Fallback, path, request);
+        let tree = self.tree(path.as_bytes(), request).await?;
+        let resource = self.internal(&tree, Purpose::Fallback, path, request);
         let resource = resource.await?.ok_or(Error::NotFound)?;
         chosen(&resource, wanted.accepted, Found::Fallback)
     }
@@ -423,7 +412,6 @@ impl Site {
 
     async fn list(
         &self,
-        tree: &Tree,
         directory: &Directory,
         wanted: &Wanted<'_>,
         now: Instant,
@@ -436,7 +424,7 @@ impl Site {
             variant_extensions: codings.map(Coding::extension).collect(),
         };
         let kind = listing::KEY_KIND;
-        let name = directory.name.as_bytes();
+        let (tree, name) = (&directory.tree, directory.name.as_bytes());
         let key = self.shared.hasher.name(tree.number, kind, name).to_key();
         let readers = &self.shared.readers;
         let entries = readers.read(key, tree, directory, &config, now).await?;
@@ -520,17 +508,17 @@ impl Site {
         path: &[u8],
         now: Instant,
     ) -> Result<Answer, Error> {
-        let mut outcome = self.lookup(tree, purpose, path).run().await;
+        let mut outcome = self.lookup(tree, purpose, path, now).run().await;
         if let Err(Error::Busy(_)) = outcome {
             self.shared.cache.borrow_mut().close_files();
-            outcome = self.lookup(tree, purpose, path).run().await;
+            outcome = self.lookup(tree, purpose, path, now).run().await;
         }
         let name = self.name(tree.number, purpose, path);
-        let known = match outcome {
-            Ok(Outcome::Resource(resource)) => Known::Resource(Rc::new(resource)),
-            Ok(Outcome::Slash) => Known::Slash,
-            Ok(Outcome::Absent) => Known::Absent,
-            Ok(Outcome::Directory(directory)) => {
+        let (known, trusted_until) = match outcome {
+            Ok((Outcome::Resource(resource), until)) => (Known::Resource(Rc::new(resource)), until),
+            Ok((Outcome::Slash, until)) => (Known::Slash, until),
+            Ok((Outcome::Absent, until)) => (Known::Absent, until),
+            Ok((Outcome::Directory(directory), _)) => {
                 self.shared.cache.borrow_mut().remove(name);
                 return Ok(Answer::Directory(directory));
             }
@@ -539,13 +527,32 @@ impl Site {
                 return Err(error);
             }
         };
-        self.note(tree, name, &known, now);
+        // A root that was replaced meanwhile has been forgotten.
+        if self.roots.is_current(tree.number) {
+            let entry = Entry {
+                known: known.clone(),
+                trusted_until,
+                used: Cell::new(now),
+            };
+            self.shared.cache.borrow_mut().insert(name, entry);
+        }
         Ok(Answer::Known(known))
     }
 
-    fn lookup<'a>(&'a self, tree: &'a Tree, purpose: Purpose, path: &'a [u8]) -> Lookup<'a> {
+    fn lookup<'a>(
+        &'a self,
+        tree: &'a Tree,
+        purpose: Purpose,
+        path: &'a [u8],
+        now: Instant,
+    ) -> Lookup<'a> {
         Lookup {
             tree,
+            other: None,
+            now,
+            trusted_until: now + self.shared.config.valid,
+            is_within: true,
+            roots: &self.roots,
             config: &self.config,
             inline_max: self.shared.config.inline_max,
             purpose,
@@ -555,23 +562,11 @@ impl Site {
         }
     }
 
-    fn note(&self, tree: &Tree, name: Name<'_>, known: &Known, now: Instant) {
-        // A root that was replaced meanwhile has been forgotten.
-        if tree.number == self.release.number() {
-            let entry = Entry {
-                known: known.clone(),
-                trusted_until: now + self.shared.config.valid,
-                used: Cell::new(now),
-            };
-            self.shared.cache.borrow_mut().insert(name, entry);
-        }
-    }
-
-    fn cached_page(&self, cache: &Cache, root: u32, accepted: Accepted, now: Instant) -> Cached {
-        let code = Status::NOT_FOUND.code();
-        let Some(path) = self.config.error_pages.get(&code) else {
+    fn cached_page(&self, cache: &Cache, accepted: Accepted, now: Instant) -> Cached {
+        let Some(path) = self.error_page_path(Status::NOT_FOUND) else {
             return Cached::Absent { page: None };
         };
+        let root = self.roots.trusted(path.as_bytes(), now);
         let name = self.name(root, Purpose::ErrorPage, path.as_bytes());
         match trusted(cache, name, now) {
             Some(Known::Resource(resource)) => Cached::Absent {

@@ -43,7 +43,7 @@ async fn roots(shared: &Shared, sites: &[Rc<Site>]) {
         until_open(shared).await;
         sleep(pause).await;
         for site in sites {
-            site.look_at_root(Instant::now()).await;
+            site.look_at_roots(Instant::now()).await;
         }
     }
 }

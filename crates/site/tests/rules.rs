@@ -5,7 +5,7 @@ mod support;
 use regex::bytes::Regex;
 use support::{Bench, Tree, fields, file, run};
 use tidegate_http::Status;
-use tidegate_site::{Found, HeaderRule, Redirect};
+use tidegate_site::{Found, HeaderRule, PathRule, RuleAnswer, Ruling};
 
 fn rule(pattern: &str, set: &[(&str, &str)]) -> HeaderRule {
     HeaderRule {
@@ -102,16 +102,22 @@ fn redirects_keep_the_query() {
     let tree = Tree::new(&[("index.html", "")]);
     run(async {
         let bench = Bench::with(&tree, |config| {
-            config.redirects = vec![Redirect {
-                from: Regex::new("(?s-u)^/old/(.*)$").unwrap(),
-                to: "/new/$1".to_owned(),
-                status: Status::PERMANENT_REDIRECT,
+            config.rules = vec![PathRule {
+                pattern: Regex::new("(?s-u)^/old/(.*)$").unwrap(),
+                except: Vec::new(),
+                answer: RuleAnswer::Redirect {
+                    status: Status::PERMANENT_REDIRECT,
+                    to: "/new/$1".to_owned(),
+                },
             }];
         });
-        assert_eq!(
-            bench.site.redirect(b"/old/a b", Some("c=d")),
-            Some((Status::PERMANENT_REDIRECT, "/new/a%20b?c=d".to_owned()))
-        );
-        assert_eq!(bench.site.redirect(b"/new/a", None), None);
+        match bench.site.ruling(b"/old/a b", Some("c=d")) {
+            Some(Ruling::Redirect { status, location }) => {
+                assert_eq!(status, Status::PERMANENT_REDIRECT);
+                assert_eq!(location, "/new/a%20b?c=d");
+            }
+            _ => panic!("no redirect"),
+        }
+        assert!(bench.site.ruling(b"/new/a", None).is_none());
     });
 }

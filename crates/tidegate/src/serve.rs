@@ -117,7 +117,11 @@ fn site_line(site: &Site, is_one_of_several: bool) -> String {
     } else {
         "directories are not listed"
     };
-    format!("serving {}{hosts}; {listed}\n", absolute(&site.root))
+    let places: Vec<_> = places(site).collect();
+    if places.is_empty() {
+        return format!("serving no files{hosts}: rules answer\n");
+    }
+    format!("serving {}{hosts}; {listed}\n", places.join(" and "))
 }
 
 fn some_of(names: &[String]) -> String {
@@ -127,6 +131,13 @@ fn some_of(names: &[String]) -> String {
         0 => text,
         more => format!("{text} and {more} more"),
     }
+}
+
+/// The directories of a site, each with the path that it is mounted at.
+fn places(site: &Site) -> impl Iterator<Item = String> {
+    let root = site.root.iter().map(|root| absolute(root));
+    let mounts = site.mounts.iter();
+    root.chain(mounts.map(|mount| format!("{} at {}", absolute(&mount.root), mount.at)))
 }
 
 /// As it is found from anywhere, for a person who may not know where the server was started.
@@ -142,9 +153,10 @@ fn index_lines(served: &Served) -> String {
         Some(_) => "site.directory-listing = true lists it",
     };
     let told = served.settings.sites.iter().take(SITES_TOLD_MAX);
-    let lines = told.filter(|site| lacks_index(site)).map(|site| {
-        let (index, root) = (site.index.join(" or "), absolute(&site.root));
-        format!("no {index} in {root}; {remedy}\n")
+    let lines = told.filter_map(|site| {
+        let root = absolute(site.root.as_ref().filter(|_| lacks_index(site))?);
+        let index = site.index.join(" or ");
+        Some(format!("no {index} in {root}; {remedy}\n"))
     });
     lines.collect::<Vec<_>>().concat()
 }
@@ -181,7 +193,7 @@ mod tests {
         });
         let site = |names: &[&str], root: &str| Site {
             names: names.iter().map(ToString::to_string).collect(),
-            root: root.into(),
+            root: Some(root.into()),
             ..Site::default()
         };
         let listening = "listening on http://127.0.0.1:80\nlistening on https://[::1]:8443\n";

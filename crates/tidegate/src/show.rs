@@ -24,7 +24,10 @@ pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
 fn load(file: &Path) -> Result<Settings, Box<dyn Error>> {
     let mut settings = Settings::load(file)?;
     for site in &mut settings.sites {
-        site.root = path::absolute(&site.root)?;
+        let mounts = site.mounts.iter_mut().map(|mount| &mut mount.root);
+        for root in site.root.iter_mut().chain(mounts) {
+            *root = path::absolute(&*root)?;
+        }
     }
     let certificates = settings.tls.certificates.iter_mut();
     let files = certificates.flat_map(|files| [&mut files.cert, &mut files.key]);

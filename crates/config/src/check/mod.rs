@@ -594,7 +594,7 @@ mod tests {
         assert_eq!(settings.limits.header_bytes, 2000);
         assert_eq!(settings.limits.body_discard, 0);
         assert_eq!(settings.cache.hot_bytes_per_core, 1 << 30);
-        assert_eq!(settings.sites[0].root, Path::new("/srv"));
+        assert_eq!(settings.sites[0].root.as_deref(), Some(Path::new("/srv")));
         assert!(settings.sites[0].index.is_empty());
         assert_eq!(settings.sites[0].hidden_files, crate::HiddenFiles::All);
         assert_eq!(settings.sites[0].mime_types["wasm"], "application/wasm");
@@ -637,7 +637,8 @@ mod tests {
         for (file, root, expected) in rows {
             let text = format!("[[site]]\nroot = '{root}'");
             let settings = Settings::parse(&text, Path::new(file)).unwrap();
-            assert_eq!(settings.sites[0].root, Path::new(expected), "{file} {root}");
+            let expected = Some(Path::new(expected));
+            assert_eq!(settings.sites[0].root.as_deref(), expected, "{file} {root}");
         }
     }
 

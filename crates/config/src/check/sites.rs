@@ -9,7 +9,17 @@ use toml::Spanned;
 use super::report::Report;
 use crate::raw::{self, List};
 use crate::rules::{DAY, duration, header, path, web};
-use crate::{Coding, Cors, Glob, HeaderRule, Redirect, Site, ValueError, target};
+use crate::units::Period;
+use crate::{Coding, Cors, Glob, HeaderRule, Mount, Redirect, Respond, Site, ValueError, target};
+
+/// What has no body (RFC 9110, section 15.3.5).
+const NO_CONTENT: u16 = 204;
+
+/// What may say when to come again (RFC 9110, section 15.6.4; RFC 6585, section 4).
+const FOR_NOW: [u16; 2] = [429, 503];
+
+/// The longest wait that a client is told: who comes again after a year does so anyway.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(366 * 24);
 
 /// What a redirect says unless it is told otherwise.
 const MOVED_PERMANENTLY: u16 = 301;
@@ -39,15 +49,23 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
     let default = Site::default();
     let offset = raw.span().start;
     let raw = raw.into_inner();
-    if raw.root.is_none() {
-        report.missing(offset, "site.root", "required: the directory to serve");
+    let answers = !raw.respond.is_empty() || !raw.redirects.is_empty();
+    if raw.root.is_none() && raw.mount.is_empty() && !answers {
+        let reason =
+            "required: the directory to serve, unless there are mounts, respond rules or redirects";
+        report.missing(offset, "site.root", reason);
     }
     let directory = report.document().directory();
+    let has_root = raw.root.is_some() || (raw.mount.is_empty() && !answers);
+    let places = Places {
+        has_root,
+        mounts: mounts(raw.mount, report),
+    };
     let cors = cors(raw.cors, report);
     Site {
         names: names(raw.names, offset, seen, report),
-        root: report.checked(raw.root, default.root, |root| {
-            Ok(directory.join(path::root(root)?))
+        root: report.checked(raw.root, None, |root| {
+            Ok(Some(directory.join(path::root(root)?)))
         }),
         index: report.list(raw.index, default.index, |name, _| path::index(name)),
         directory_listing: report.checked(raw.directory_listing, default.directory_listing, Ok),
@@ -62,12 +80,14 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
             web::compressed_only(&name)
         }),
         content_encoded: report.list(raw.content_encoded, Vec::new(), |text, _| text.parse()),
-        try_files: try_files(raw.try_files, default.try_files, report),
-        spa_fallback: report.checked(raw.spa_fallback, default.spa_fallback, path::file_or_empty),
+        try_files: try_files(raw.try_files, default.try_files, &places, report),
+        spa_fallback: report.checked(raw.spa_fallback, default.spa_fallback, |path| {
+            places.file_or_empty(path)
+        }),
         charset: report.checked(raw.charset, default.charset, web::charset),
         default_type: report.checked(raw.default_type, default.default_type, web::mime_type),
         error_pages: report.map(raw.error_pages, |status, page| {
-            Ok((web::error_status(status)?, path::file(page)?))
+            Ok((web::error_status(status)?, places.file(page)?))
         }),
         mime_types: report.map(raw.mime_types, |extension, text| {
             web::extension(extension)?;
@@ -76,8 +96,103 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
         headers: every(raw.headers, |rule| {
             header_rule(rule, !cors.origins.is_empty(), report)
         }),
+        respond: every(raw.respond, |rule| respond(rule, &places, report)),
+        mounts: places.mounts,
         redirects: redirects(raw.redirects, report),
         cors,
+    }
+}
+
+/// Where the files of a site are looked for.
+struct Places {
+    has_root: bool,
+    mounts: Vec<Mount>,
+}
+
+impl Places {
+    /// A file of the site.
+    fn file(&self, path: String) -> Result<String, ValueError> {
+        let path = path::file(path)?;
+        self.find(&path)?;
+        Ok(path)
+    }
+
+    /// Likewise, or none.
+    fn file_or_empty(&self, path: String) -> Result<Option<String>, ValueError> {
+        let path = path::file_or_empty(path)?;
+        path.as_deref().map(|path| self.find(path)).transpose()?;
+        Ok(path)
+    }
+
+    /// Something to look for, wherever a request's path stands in it.
+    fn try_file(&self, item: String) -> Result<String, ValueError> {
+        let item = path::try_file(item)?;
+        if !item.contains(path::PATH) {
+            self.find(&item)?;
+        }
+        Ok(item)
+    }
+
+    fn find(&self, path: &str) -> Result<(), ValueError> {
+        let below = |mount: &Mount| path.strip_prefix(&*mount.at);
+        let mut below = self.mounts.iter().filter_map(below);
+        if self.has_root || below.any(|rest| rest.starts_with('/')) {
+            return Ok(());
+        }
+        let shown = path.escape_debug();
+        let reason = match self.mounts.first() {
+            None => "the site has no root",
+            Some(_) => "the site has no root, and it lies in no mount",
+        };
+        Err(ValueError::new(format!(
+            "`{shown}` would never be found: {reason}"
+        )))
+    }
+}
+
+/// The mounts: no two have one path.
+fn mounts(raw: Vec<Spanned<raw::Mount>>, report: &mut Report<'_>) -> Vec<Mount> {
+    let mut seen = BTreeMap::new();
+    every(raw, |entry| mount(entry, &mut seen, report))
+}
+
+fn mount(
+    raw: Spanned<raw::Mount>,
+    seen: &mut BTreeMap<String, usize>,
+    report: &mut Report<'_>,
+) -> Option<Mount> {
+    let offset = raw.span().start;
+    let raw = raw.into_inner();
+    let reason = "required: the path that leads there, such as \"/static\"";
+    let at = required(raw.at, (offset, "site.mount.at", reason), report);
+    let at = at.and_then(|at| {
+        let line = report.line(at.span().start);
+        report.required(at, |path| not_mounted(&path, line, seen))
+    });
+    let reason = "required: the directory to serve";
+    let root = required(raw.root, (offset, "site.mount.root", reason), report);
+    let directory = report.document().directory();
+    let root =
+        root.and_then(|root| report.required(root, |root| Ok(directory.join(path::root(root)?))));
+    Some(Mount {
+        at: at?,
+        root: root?,
+    })
+}
+
+/// Takes the path down in `seen`; refuses one that is there.
+fn not_mounted(
+    path: &str,
+    line: usize,
+    seen: &mut BTreeMap<String, usize>,
+) -> Result<String, ValueError> {
+    let at = path::mount_point(path)?;
+    match seen.insert(at.clone(), line) {
+        None => Ok(at),
+        Some(first) => Err(ValueError::new(format!(
+            "`{}` is mounted already, by line {first}",
+            at.escape_debug()
+        ))),
     }
 }
 
@@ -121,12 +236,17 @@ fn precompressed(raw: List, default: Vec<Coding>, report: &mut Report<'_>) -> Ve
     })
 }
 
-fn try_files(raw: List, default: Vec<String>, report: &mut Report<'_>) -> Vec<String> {
+fn try_files(
+    raw: List,
+    default: Vec<String>,
+    places: &Places,
+    report: &mut Report<'_>,
+) -> Vec<String> {
     if let Some(list) = raw.as_ref().filter(|list| list.get_ref().is_empty()) {
         let reason = "empty: nothing would ever be found; the default is [\"$path\", \"$path/\"]";
         report.missing(list.span().start, "site.try-files", reason);
     }
-    report.list(raw, default, |item, _| path::try_file(item))
+    report.list(raw, default, |item, _| places.try_file(item))
 }
 
 fn cors(raw: raw::Cors, report: &mut Report<'_>) -> Cors {
@@ -203,6 +323,61 @@ fn not_set(name: &str, preset: bool, seen: &mut Vec<String>) -> Result<(), Value
     Ok(())
 }
 
+/// The rule, unless it has no pattern or no status.
+fn respond(
+    raw: Spanned<raw::Respond>,
+    places: &Places,
+    report: &mut Report<'_>,
+) -> Option<Respond> {
+    let offset = raw.span().start;
+    let raw = raw.into_inner();
+    let reason = "required: the paths, such as \"/db/**\"";
+    let ignore_case = report.checked(raw.ignore_case, false, Ok);
+    let missing = (offset, "site.respond.match", reason);
+    let pattern = glob(raw.pattern, ignore_case, missing, report);
+    let except = report.list(raw.except, Vec::new(), |text, _| {
+        Glob::new(&text, ignore_case)
+    });
+    if raw.status.is_none() {
+        let reason = "required: the answer, such as 403";
+        report.missing(offset, "site.respond.status", reason);
+    }
+    let status = raw
+        .status
+        .and_then(|status| report.required(status, web::rule_status));
+    let retry_after = report.checked(raw.retry_after, None, |after| retry_after(after, status));
+    let page = report.checked(raw.page, None, |page| {
+        let page = places.file_or_empty(page)?;
+        if page.is_some() && status == Some(NO_CONTENT) {
+            return Err(ValueError::new("204 has no body: set status = 200"));
+        }
+        Ok(page)
+    });
+    Some(Respond {
+        pattern: pattern?,
+        except,
+        ignore_case,
+        status: status?,
+        retry_after,
+        page,
+    })
+}
+
+/// When to come again; `status` is what the rule says, unless that was refused.
+fn retry_after(after: Period, status: Option<u16>) -> Result<Option<Duration>, ValueError> {
+    if status.is_some_and(|status| !FOR_NOW.contains(&status)) {
+        return Err(ValueError::new(
+            "only 429 and 503 are answers for now: take it out",
+        ));
+    }
+    let why = "it is when to come again";
+    let after = duration(Duration::from_secs(1)..=RETRY_AFTER_MAX, why)(after)?;
+    if after.subsec_nanos() != 0 {
+        return Err(ValueError::new("it is told in whole seconds"));
+    }
+    Ok(Some(after))
+}
+
 fn redirects(raw: Vec<Spanned<raw::Redirect>>, report: &mut Report<'_>) -> Vec<Redirect> {
     let rules = every(raw, |rule| redirect(rule, report));
     let (rules, places): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
@@ -248,12 +423,21 @@ fn glob(
     missing: (usize, &str, &str),
     report: &mut Report<'_>,
 ) -> Option<Glob> {
-    let Some(typed) = typed else {
+    let typed = required(typed, missing, report)?;
+    report.required(typed, |text| Glob::new(&text, ignore_case))
+}
+
+/// What was typed; that it is `missing` is refused.
+fn required(
+    typed: raw::Field<String>,
+    missing: (usize, &str, &str),
+    report: &mut Report<'_>,
+) -> raw::Field<String> {
+    if typed.is_none() {
         let (offset, key, reason) = missing;
         report.missing(offset, key, reason);
-        return None;
-    };
-    report.required(typed, |text| Glob::new(&text, ignore_case))
+    }
+    typed
 }
 
 /// What `check` makes of each, but for those that it refuses.
@@ -292,6 +476,11 @@ mod tests {
             ("", "1: site.root: required: write [[site]]"),
             ("# nothing\n[server]\n", "1: site.root: required: write [[site]]"),
             ("\n[[site]]\nindex = []", "2: site.root: required: the directory to serve"),
+            ("[[site]]\n[[site.headers]]\nmatch = '/'\ncache = 'none'", "1: site.root: required: the directory"),
+            ("[[site]]\nspa-fallback = '/a.html'\n[[site.redirects]]\nfrom = '/b'\nto = '/c'", "2: site.spa-fallback: `/a.html` would never be found: the site has no root"),
+            ("[[site]]\nerror-pages = { 404 = '/a.html' }\n[[site.redirects]]\nfrom = '/b'\nto = '/c'", "2: site.error-pages.404: `/a.html` would never"),
+            ("[[site]]\ntry-files = ['$path', '/a']\n[[site.redirects]]\nfrom = '/b'\nto = '/c'", "2: site.try-files: `/a` would never"),
+            ("[[site]]\n[[site.respond]]\nmatch = '/b'\nstatus = 404\npage = '/a'", "5: site.respond.page: `/a` would never"),
             ("[[site]]\nroot = ''", "2: site.root: empty: "),
             ("[[site]]\nroot = \"a\\u0000\"", "2: site.root: a path cannot hold a NUL byte"),
             ("[[site]]\nroot = 'x'\nindex = ['']", "3: site.index: `` is not a file name"),
@@ -377,7 +566,7 @@ mod tests {
             ("error-pages = { 404 = '' }", "3: site.error-pages.404: `` is not the path of a file"),
             ("error-pages = { 404 = '/errors/' }", "3: site.error-pages.404: `/errors/` is a directory"),
             ("error-pages = { 200 = '/a' }", "3: site.error-pages.200: `200` is none of the errors that can have a page: 400, 403"),
-            ("[site.error-pages]\n404 = '/a'\n418 = '/b'", "5: site.error-pages.418: `418` is none of the errors"),
+            ("[site.error-pages]\n404 = '/a'\n419 = '/b'", "5: site.error-pages.419: `419` is none of the errors"),
             ("error-pages = { 4xx = '/a' }", "3: site.error-pages.4xx: `4xx` is none of the errors"),
             ("error-pages = { '+404' = '/a' }", "3: site.error-pages.+404: `+404` is none of"),
             ("error-pages = { 0404 = '/a' }", "3: site.error-pages.0404: `0404` is none of"),
@@ -446,6 +635,66 @@ mod tests {
 
     #[test]
     #[rustfmt::skip] // a row a line
+    fn impossible_mounts() {
+        refused_in_a_site(&[
+            ("[[site.mount]]\nroot = 'a'", "3: site.mount.at: required: the path that leads there"),
+            ("[[site.mount]]\nat = '/a'", "3: site.mount.root: required: the directory to serve"),
+            ("[[site.mount]]\nat = '/'\nroot = 'a'", "4: site.mount.at: `/` is all of the site: set site.root"),
+            ("[[site.mount]]\nat = ''\nroot = 'a'", "4: site.mount.at: `` is all of the site"),
+            ("[[site.mount]]\nat = 'a'\nroot = 'a'", "4: site.mount.at: `a` is not a path from the root"),
+            ("[[site.mount]]\nat = '/a/**'\nroot = 'a'", "4: site.mount.at: `/a/**` is a pattern: a path, such as `/a`, has all"),
+            ("[[site.mount]]\nat = '/a%20b'\nroot = 'a'", "4: site.mount.at: `/a%20b`: paths are compared decoded: write the character that `%20`"),
+            ("[[site.mount]]\nat = '/a/../b'\nroot = 'a'", "4: site.mount.at: `/a/../b` has a segment `.` or `..`"),
+            ("[[site.mount]]\nat = '/a//b'\nroot = 'a'", "4: site.mount.at: `/a//b` has two slashes"),
+            ("[[site.mount]]\nat = '//'\nroot = 'a'", "4: site.mount.at: `//` has two slashes"),
+            ("[[site.mount]]\nat = \"/\\u0000\"\nroot = 'a'", "4: site.mount.at: a path cannot hold a NUL byte"),
+            ("[[site.mount]]\nat = '/a'\nroot = ''", "5: site.mount.root: empty: name the directory to serve"),
+            ("[[site.mount]]\nat = '/a'\nroot = 'a'\n[[site.mount]]\nat = '/a/'\nroot = 'b'", "7: site.mount.at: `/a` is mounted already, by line 4"),
+        ]);
+        refused(&[
+            ("[[site]]\nspa-fallback = '/ab/c'\n[[site.mount]]\nat = '/a'\nroot = 'a'", "2: site.spa-fallback: `/ab/c` would never be found: the site has no root, and it lies in no mount"),
+            ("[[site]]\nspa-fallback = '/a'\n[[site.mount]]\nat = '/a'\nroot = 'a'", "2: site.spa-fallback: `/a` would never be found"),
+        ]);
+    }
+
+    #[test]
+    fn mounts_take_the_place_of_a_root() {
+        let text = "[[site]]\nspa-fallback = '/a/b/c'\n[[site.mount]]\nat = '/a/'\nroot = 'a'\n\
+                    [[site.mount]]\nat = '/a/b c%'\nroot = '/b'";
+        let settings = parse(text).unwrap();
+        let mounts = settings.sites[0].mounts.iter();
+        let mounts: Vec<_> = mounts.map(|mount| (&*mount.at, &*mount.root)).collect();
+        let expected = [("/a", Path::new("etc/a")), ("/a/b c%", Path::new("/b"))];
+        assert_eq!(mounts, expected);
+        assert_eq!(settings.sites[0].root, None);
+        let again = Settings::parse(&settings.to_toml(), Path::new("t"));
+        assert_eq!(again.unwrap(), settings);
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn impossible_answers() {
+        refused_in_a_site(&[
+            ("[[site.respond]]\nstatus = 403", "3: site.respond.match: required: the paths, such as"),
+            ("[[site.respond]]\nmatch = '/a'", "3: site.respond.status: required: the answer, such as 403"),
+            ("[[site.respond]]\nmatch = 'a'\nstatus = 403", "4: site.respond.match: `a` is not a pattern for paths"),
+            ("[[site.respond]]\nmatch = '/**'\nexcept = ['/a', 'b']\nstatus = 403", "5: site.respond.except: `b` is not a pattern for paths"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 301", "5: site.respond.status: 301 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: [[site.redirects]] sends"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 401", "5: site.respond.status: 401 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: there is no password"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 405", "5: site.respond.status: 405 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: that a method is not allowed"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 444", "5: site.respond.status: 444 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: every request gets an answer"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 502", "5: site.respond.status: 502 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: it is about a server behind"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = -403", "5: site.respond.status: -403 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: write one"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 403\nretry-after = '5s'", "6: site.respond.retry-after: only 429 and 503 are answers for now"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 503\nretry-after = '1500ms'", "6: site.respond.retry-after: it is told in whole seconds"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 503\nretry-after = '0s'", "6: site.respond.retry-after: 0s is outside 1s to 8784h: "),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 503\npage = 'a.html'", "6: site.respond.page: `a.html` is not the path of a file"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 204\npage = '/a.html'", "6: site.respond.page: 204 has no body"),
+        ]);
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
     fn impossible_cors() {
         refused_in_a_site(&[
             ("cors = { origins = ['*', 'https://a'] }", "3: site.cors.origins: `*` is every origin: write it alone"),
@@ -488,9 +737,9 @@ mod tests {
             "xn--bcher-kva.example",
         ];
         assert_eq!(sites[0].names, expected);
-        assert_eq!(sites[0].root, Path::new("etc/a"));
+        assert_eq!(sites[0].root.as_deref(), Some(Path::new("etc/a")));
         assert!(sites[1].names.is_empty());
-        assert_eq!(sites[1].root, Path::new("etc/b"));
+        assert_eq!(sites[1].root.as_deref(), Some(Path::new("etc/b")));
     }
 
     #[test]
@@ -502,6 +751,8 @@ mod tests {
              error-pages = { 404 = '/404.html', 503 = '/e/busy page.html' }\n\
              [[site.headers]]\nmatch = '/a/**'\ncache = 'immutable'\nset = { X-A = ' b\tc ', X-B = '' }\n\
              [[site.headers]]\nmatch = '**.{js,css}'\nset = { cache-control = 'private' }\n\
+             [[site.respond]]\nmatch = '/db/**'\nstatus = 403\n\
+             [[site.respond]]\nmatch = '/**'\nexcept = ['/a', '/b/*']\nstatus = 503\nretry-after = '2m'\npage = '/e.html'\n\
              [[site.redirects]]\nfrom = '/old/*'\nto = '/new/$1'\n\
              [[site.redirects]]\nfrom = '/b'\nto = 'https://example.org'\nstatus = 307\n\
              [site.cors]\norigins = ['https://a.example', 'http://localhost:3000', 'http://[::1]']\nmax-age = '0s'\n",
@@ -527,6 +778,14 @@ mod tests {
         );
         assert_eq!(site.headers[1].fields(), [pair("cache-control", "private")]);
         assert!(site.headers[1].pattern.regex().is_match(b"/x/y.css"));
+        let [deny, later] = &site.respond[..] else {
+            panic!("{:?}", site.respond);
+        };
+        assert_eq!((deny.status, deny.retry_after), (403, None));
+        assert_eq!((&deny.page, deny.except.len()), (&None, 0));
+        assert_eq!(later.retry_after, Some(Duration::from_mins(2)));
+        assert_eq!(later.page.as_deref(), Some("/e.html"));
+        assert!(later.except[1].regex().is_match(b"/b/x"));
         let statuses: Vec<u16> = site.redirects.iter().map(|rule| rule.status).collect();
         assert_eq!(statuses, [301, 307]);
         assert_eq!(site.cors.origins.len(), 3);
@@ -567,11 +826,22 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("etc/t.toml:")?.split(": ").next())
             .collect();
-        assert_eq!(
-            places,
-            ["1", "2", "3", "3", "4", "5", "5", "6", "7"],
-            "{error}"
-        );
+        assert_eq!(places, ["2", "3", "3", "4", "5", "5", "6", "7"], "{error}");
+    }
+
+    #[test]
+    fn a_site_needs_no_root_where_rules_answer() {
+        let rules = [
+            "[[site.redirects]]\nfrom = '/**'\nto = 'https://a.example/$1'",
+            "[[site.respond]]\nmatch = '/**'\nstatus = 410",
+        ];
+        for rule in rules {
+            let settings = parse(&format!("[[site]]\n{rule}")).expect(rule);
+            assert_eq!(settings.sites[0].root, None);
+            let text = settings.to_toml();
+            assert!(!text.contains("root"), "{text}");
+            assert_eq!(parse(&text), Ok(settings), "{text}");
+        }
     }
 
     fn any_site() -> impl Strategy<Value = Site> {
@@ -591,18 +861,36 @@ mod tests {
             "[!-#%-~]{0,4}",
         );
         let fallback = proptest::option::of(file);
+        let answer = (patterns.clone(), 1..999_u64, proptest::option::of(file)).prop_map(
+            |(pattern, seconds, page)| Respond {
+                pattern: Glob::new(pattern, seconds > 500).unwrap(),
+                except: vec![Glob::new(pattern, seconds > 500).unwrap()],
+                ignore_case: seconds > 500,
+                status: 503,
+                retry_after: Some(Duration::from_secs(seconds)).filter(|_| seconds > 99),
+                page,
+            },
+        );
         let pages = proptest::collection::btree_map(Just(404_u16), file, 0..2);
         let symlinks = prop_oneof![Just(Symlinks::Never), Just(Symlinks::Follow)];
         (
             (text, any::<bool>(), symlinks, fallback, pages),
             proptest::sample::subsequence(codings, 0..=3).prop_shuffle(),
             proptest::collection::vec(rule, 0..3),
+            proptest::collection::vec(answer, 0..3),
             proptest::collection::vec(patterns, 0..3),
             0..86_400_000_u64,
         )
             .prop_map(
-                |((root, listing, symlinks, fallback, pages), codings, rules, from, age)| Site {
-                    root: PathBuf::from(format!("/{root}")),
+                |(
+                    (root, listing, symlinks, fallback, pages),
+                    codings,
+                    rules,
+                    respond,
+                    from,
+                    age,
+                )| Site {
+                    root: Some(PathBuf::from(format!("/{root}"))),
                     directory_listing: listing,
                     hidden_files: if listing {
                         HiddenFiles::Named(vec![HiddenName::parse(".z*").unwrap()])
@@ -628,6 +916,13 @@ mod tests {
                             set: vec![(name, value)],
                         })
                         .collect(),
+                    mounts: (0..respond.len())
+                        .map(|number| Mount {
+                            at: format!("/é \"{number}"),
+                            root: PathBuf::from(format!("/{number}")),
+                        })
+                        .collect(),
+                    respond,
                     redirects: from
                         .into_iter()
                         .map(|from| Redirect {

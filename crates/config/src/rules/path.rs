@@ -3,7 +3,7 @@
 use super::{Checked, refuse};
 
 /// What stands for the path asked for, in `try-files`.
-const PATH: &str = "$path";
+pub(crate) const PATH: &str = "$path";
 
 /// A directory's path: not empty, without NUL.
 pub(crate) fn root(path: String) -> Checked<String> {
@@ -52,6 +52,45 @@ pub(crate) fn file_or_empty(path: String) -> Checked<Option<String>> {
         return Ok(None);
     }
     file(path).map(Some)
+}
+
+/// A path of the site that leads to a directory with all below it, without a slash at its end.
+pub(crate) fn mount_point(path: &str) -> Checked<String> {
+    let shown = path.escape_debug();
+    let point = path.strip_suffix('/').unwrap_or(path);
+    if point.is_empty() {
+        return refuse(format!(
+            "`{shown}` is all of the site: set site.root instead"
+        ));
+    }
+    if !point.starts_with('/') {
+        return refuse(format!(
+            "`{shown}` is not a path from the root: write it with a leading slash, such as \"/static\""
+        ));
+    }
+    if let Some(above) = point.strip_suffix("/**").or(point.strip_suffix("/*")) {
+        return refuse(format!(
+            "`{shown}` is a pattern: a path, such as `{}`, has all below it",
+            above.escape_debug()
+        ));
+    }
+    if let Some(escape) = escape(point) {
+        return refuse(format!(
+            "`{shown}`: paths are compared decoded: write the character that `{escape}` stands for"
+        ));
+    }
+    refuse_odd_segments(path)?;
+    Ok(point.to_owned())
+}
+
+/// The first percent-encoding in `path`.
+fn escape(path: &str) -> Option<&str> {
+    let mut starts = path.match_indices('%').map(|(at, _)| at);
+    starts.find_map(|at| {
+        let digits = path.as_bytes().get(at + 1..at + 3)?;
+        let is_escape = digits.iter().all(u8::is_ascii_hexdigit);
+        is_escape.then(|| &path[at..at + 3])
+    })
 }
 
 /// Something to look for: `$path`, or a path from the root, with more after

@@ -15,7 +15,12 @@ const HOST_BYTES_MAX: usize = 253;
 
 /// The errors that a site may have a page for. Of the others 412 and 416 are for programs, and the rest
 /// are answered before it is known which site is meant.
-const ERRORS: &[u16] = &[400, 403, 404, 405, 406, 500, 501, 503];
+const ERRORS: &[u16] = &[
+    400, 403, 404, 405, 406, 410, 418, 421, 429, 451, 500, 501, 503,
+];
+
+/// What a site may answer by rule: what a path can be, whoever asks and whatever is there.
+const BY_RULE: &[u16] = &[200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503];
 
 /// The redirects there are (RFC 9110, section 15.4).
 const REDIRECTS: &[u16] = &[301, 302, 303, 307, 308];
@@ -79,6 +84,22 @@ pub(crate) fn redirect_status(Count(status): Count) -> Checked<u16> {
         Ok(status) if REDIRECTS.contains(&status) => Ok(status),
         _ => refuse(format!("{status} is none of {}", list(REDIRECTS))),
     }
+}
+
+/// The status of a rule that answers by itself.
+pub(crate) fn rule_status(Count(status): Count) -> Checked<u16> {
+    let reason = match status {
+        300..=399 => "[[site.redirects]] sends clients elsewhere",
+        401 | 407 => "there is no password that it could ask for (WWW-Authenticate)",
+        405 => "that a method is not allowed does not hang on the path: GET and HEAD always are",
+        444 => "every request gets an answer; 403 or 404 says the least",
+        502 | 504 => "it is about a server behind this one, and there is none",
+        _ => match u16::try_from(status) {
+            Ok(status) if BY_RULE.contains(&status) => return Ok(status),
+            _ => "write one of these",
+        },
+    };
+    refuse(format!("{status} is none of {}: {reason}", list(BY_RULE)))
 }
 
 pub(crate) fn hidden_files(typed: BoolOrList) -> Checked<HiddenFiles> {

@@ -52,27 +52,30 @@ pub fn lacks_index(site: &config::Site) -> bool {
         || site
             .redirects
             .iter()
-            .any(|rule| rule.from.regex().is_match(b"/"));
+            .map(|rule| &rule.from)
+            .chain(site.respond.iter().map(|rule| &rule.pattern))
+            .any(|pattern| pattern.regex().is_match(b"/"));
     if answers {
         return false;
     }
-    let Ok(probe) = Probe::open(&site.root, symlinks(site.symlinks)) else {
+    let (probes, faults) = Probes::open(site, &Place::of("site"));
+    if !faults.is_empty() {
         return false;
-    };
+    }
     !site
         .try_files
         .iter()
-        .any(|item| is_found(&probe, site, item))
+        .any(|item| is_found(&probes, site, item))
 }
 
 /// Whether an item of try-files leads to a file for `/`.
-fn is_found(probe: &Probe, site: &config::Site, item: &str) -> bool {
+fn is_found(probes: &Probes<'_>, site: &config::Site, item: &str) -> bool {
     let path = item.replace("$path", "/").replace("//", "/");
     if !path.ends_with('/') {
-        return probe.file(&path).is_ok();
+        return probes.file(&path).is_ok();
     }
     let mut index = site.index.iter();
-    index.any(|name| probe.file(&format!("{path}{name}")).is_ok())
+    index.any(|name| probes.file(&format!("{path}{name}")).is_ok())
 }
 
 fn warning(topic: &'static str, place: Place, reason: impl Into<String>) -> Diagnostic {
@@ -84,23 +87,58 @@ fn warning(topic: &'static str, place: Place, reason: impl Into<String>) -> Diag
     }
 }
 
-/// The root of the site at `place`, and the files of it that are named.
+/// The directories of the site at `place`, and the files in them that are named.
 fn files(site: &config::Site, place: &Place) -> Vec<Diagnostic> {
-    let probe = match Probe::open(&site.root, symlinks(site.symlinks)) {
-        Ok(probe) => probe,
-        Err(error) => {
-            return vec![Diagnostic {
-                topic: "root",
-                place: place.clone().key("root"),
-                is_error: true,
-                reason: format!("{error}: {}", error.source),
-            }];
+    let (probes, mut faults) = Probes::open(site, place);
+    if faults.is_empty() {
+        let named = named_files(site, place).into_iter();
+        faults.extend(
+            named.filter_map(|(place, path)| {
+                Some(warning("files", place, probes.file(path).err()?))
+            }),
+        );
+    }
+    faults
+}
+
+/// The directories of a site, each with the path that it is mounted at, the longest first.
+struct Probes<'a>(Vec<(&'a str, Probe)>);
+
+impl<'a> Probes<'a> {
+    /// Opens all of them; tells of those that cannot be. Blocking.
+    fn open(site: &'a config::Site, place: &Place) -> (Self, Vec<Diagnostic>) {
+        let root = site.root.iter().map(|root| ("", root, place.clone()));
+        let mounts = site.mounts.iter().enumerate().map(|(number, mount)| {
+            let place = place.clone().key("mount").item(number);
+            (mount.at.as_str(), &mount.root, place)
+        });
+        let (mut probes, mut faults) = (Vec::new(), Vec::new());
+        for (at, root, place) in root.chain(mounts) {
+            match Probe::open(root, symlinks(site.symlinks)) {
+                Ok(probe) => probes.push((at, probe)),
+                Err(error) => faults.push(Diagnostic {
+                    topic: "root",
+                    place: place.key("root"),
+                    is_error: true,
+                    reason: format!("{error}: {}", error.source),
+                }),
+            }
         }
-    };
-    named_files(site, place)
-        .into_iter()
-        .filter_map(|(place, path)| Some(warning("files", place, probe.file(path).err()?)))
-        .collect()
+        probes.sort_by_key(|(at, _)| std::cmp::Reverse(at.len()));
+        (Self(probes), faults)
+    }
+
+    /// As [`Probe::file`], for a path of the site.
+    fn file(&self, path: &str) -> Result<(), String> {
+        let found = self.0.iter().find_map(|(at, probe)| {
+            let below = path.strip_prefix(at)?;
+            below.starts_with('/').then_some((probe, below))
+        });
+        match found {
+            Some((probe, below)) => probe.file(below),
+            None => Err(format!("no directory of the site has {path}")),
+        }
+    }
 }
 
 /// The files that are sent whatever is asked for.
@@ -114,6 +152,12 @@ fn named_files<'a>(site: &'a config::Site, place: &Place) -> Vec<(Place, &'a str
     if let Some(page) = &site.spa_fallback {
         files.push((place.clone().key("spa-fallback"), page));
     }
+    let respond = place.clone().key("respond");
+    let rules = site.respond.iter().enumerate();
+    files.extend(rules.filter_map(|(number, rule)| {
+        let place = respond.clone().item(number).key("page");
+        Some((place, rule.page.as_deref()?))
+    }));
     let pages = place.clone().key("error-pages");
     files.extend(
         site.error_pages
@@ -229,7 +273,7 @@ mod tests {
         for (index, try_files, expected) in rows {
             let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
             let site = Site {
-                root: root.to_owned(),
+                root: Some(root.to_owned()),
                 index: owned(index),
                 try_files: owned(try_files),
                 ..Site::default()

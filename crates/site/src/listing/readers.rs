@@ -258,23 +258,27 @@ mod tests {
     impl Bench {
         fn new(path: &Path) -> Self {
             let open = || Fd::from(OwnedFd::from(File::open(path).unwrap()));
+            let tree = Tree {
+                disk: Disk::new(
+                    &Ring::start(&tidegate_uring::Config::default()).unwrap(),
+                    &Shares::new(2),
+                    OWNER,
+                ),
+                root: open(),
+                resolve: resolve_flags(Symlinks::Beneath),
+                number: 1,
+                at: Rc::default(),
+                path: path.into(),
+            };
             Self {
                 readers: Readers::new(TIMES, &Rc::default()),
                 hasher: Hasher::default(),
-                tree: Tree {
-                    disk: Disk::new(
-                        &Ring::start(&tidegate_uring::Config::default()).unwrap(),
-                        &Shares::new(2),
-                        OWNER,
-                    ),
-                    root: open(),
-                    resolve: resolve_flags(Symlinks::Beneath),
-                    number: 1,
-                },
                 directory: Directory {
                     file: open(),
+                    tree: tree.clone(),
                     name: c".".to_owned(),
                 },
+                tree,
                 now: Instant::now(),
             }
         }

@@ -1,0 +1,151 @@
+//! The directories of a site: its root, and those that are mounted below a path. Each is looked at,
+//! vanishes and stalls by itself.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use tidegate_uring::Ring;
+
+use crate::config::{Mount, Symlinks};
+use crate::error::{Error, RootError};
+use crate::looks::Seen;
+use crate::release::{Release, ReleaseConfig};
+use crate::root::{Tree, resolve_flags};
+use crate::site::Shared;
+
+/// The directories of one site, as one core serves them.
+pub(crate) struct Roots {
+    /// The longest path first.
+    all: Vec<Root>,
+    shared: Rc<Shared>,
+}
+
+/// One of them.
+pub(crate) struct Root {
+    /// All paths that lie in it begin with this: it ends in no slash, and is empty for the whole site.
+    at: Box<[u8]>,
+    release: Rc<Release>,
+    /// The number of the root in which all was looked up that is cached; 0: nothing is.
+    cached: Cell<u32>,
+}
+
+impl Roots {
+    /// Opens them, waiting for them. Called once for each core, while starting.
+    pub(crate) fn open(
+        mounts: &[Mount],
+        symlinks: Symlinks,
+        shared: &Rc<Shared>,
+        ring: &Ring,
+    ) -> Result<Self, RootError> {
+        let open = |mount: &Mount| {
+            let config = ReleaseConfig {
+                at: mount.at.as_bytes(),
+                path: &mount.root,
+                resolve: resolve_flags(symlinks),
+                shared,
+            };
+            Root::open(ring, &config)
+        };
+        let mut all = mounts.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        all.sort_by_key(|root| std::cmp::Reverse(root.at.len()));
+        Ok(Self {
+            all,
+            shared: Rc::clone(shared),
+        })
+    }
+
+    /// The one that `path` lies in.
+    pub(crate) fn of(&self, path: &[u8]) -> Option<&Root> {
+        self.all.iter().find(|root| root.has(path))
+    }
+
+    /// The number of the root that `path` lies in, if it is trusted at `now` to be the one; 0 if not.
+    /// Free of syscalls.
+    pub(crate) fn trusted(&self, path: &[u8], now: Instant) -> u32 {
+        self.of(path).map_or(0, |root| root.release.trusted(now))
+    }
+
+    /// Whether two paths lie in one root.
+    pub(crate) fn is_same(&self, path: &[u8], other: &[u8]) -> bool {
+        match (self.of(path), self.of(other)) {
+            (Some(root), Some(other)) => std::ptr::eq(root, other),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// What `path` is below its root, with its leading slash; empty for that itself.
+    pub(crate) fn below<'p>(&self, path: &'p [u8]) -> &'p [u8] {
+        self.of(path).map_or(path, |root| &path[root.at.len()..])
+    }
+
+    /// Whether a root has this number now, and not one that took its place.
+    pub(crate) fn is_current(&self, number: u32) -> bool {
+        let mut numbers = self.all.iter().map(|root| root.release.number());
+        numbers.any(|current| current == number)
+    }
+
+    /// The root that `path` lies in, looked at again if its time is over. What was looked up in one that
+    /// is no longer it is dropped at once.
+    pub(crate) async fn look(&self, path: &[u8], now: Instant) -> Result<Seen<Tree>, Error> {
+        let root = self.of(path).ok_or(Error::NotFound)?;
+        root.look(now, &self.shared).await
+    }
+
+    /// Looks at all, trusted or not, and lets go of those that are it no more. What goes wrong shows to
+    /// the next request.
+    pub(crate) async fn look_at_all(&self, now: Instant) {
+        for root in &self.all {
+            root.release.distrust(now);
+            let _ = root.look(now, &self.shared).await;
+        }
+    }
+}
+
+impl Root {
+    fn open(ring: &Ring, config: &ReleaseConfig<'_>) -> Result<Self, RootError> {
+        let release = Release::open(ring, config)?;
+        Ok(Self {
+            at: config.at.into(),
+            cached: Cell::new(release.number()),
+            release,
+        })
+    }
+
+    /// Whether `path` lies in it: is its own, or goes on behind it with a slash.
+    fn has(&self, path: &[u8]) -> bool {
+        let rest = path.strip_prefix(&*self.at);
+        rest.is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+    }
+
+    /// As it was last seen.
+    pub(crate) fn current(&self) -> Result<Tree, Error> {
+        self.release.current()
+    }
+
+    /// The number of the root that was last seen; 0: none.
+    pub(crate) fn number(&self) -> u32 {
+        self.release.number()
+    }
+
+    /// Until when it is trusted to be the one.
+    pub(crate) fn trusted_until(&self) -> Instant {
+        self.release.trusted_until()
+    }
+
+    async fn look(&self, now: Instant, shared: &Shared) -> Result<Seen<Tree>, Error> {
+        let mut looked = self.release.look(now).await;
+        if let Err(Error::Busy(_)) = looked {
+            shared.cache.borrow_mut().close_files();
+            looked = self.release.look(now).await;
+        }
+        let number = self.release.number();
+        let before = self.cached.replace(number);
+        if before != 0 && before != number {
+            shared.cache.borrow_mut().forget(before);
+            shared.readers.forget(before);
+        }
+        looked
+    }
+}
