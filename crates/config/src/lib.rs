@@ -1,11 +1,12 @@
 //! tidegate's configuration: from TOML text to [`Settings`] every part can rely on.
 //!
-//! The text takes four steps, each with its own file:
+//! The text takes five steps, each with its own file:
 //!
-//! 1. `document` parses it and compares its shape with the known keys;
-//! 2. `raw` holds the values as typed, each with its place in the text;
-//! 3. `check` turns them into [`Settings`], with the rules of `rules`;
-//! 4. `error` says what is wrong as `FILE:LINE: KEY: REASON`.
+//! 1. `document` parses it;
+//! 2. `shape` compares it with the known keys and their types, with `foreign` for keys of other servers;
+//! 3. `raw` holds the values as typed, each with its place in the text;
+//! 4. `check` turns them into [`Settings`], with the rules of `rules`;
+//! 5. `error` says all that is wrong as `FILE:LINE: KEY: REASON`, in text that is safe to print (`shown`).
 //!
 //! `units` reads and writes durations, sizes and core lists, `glob` patterns for
 //! paths, `target` where redirects lead. Apart from [`Source::read`] nothing
@@ -28,10 +29,13 @@
 mod check;
 mod document;
 mod error;
+mod foreign;
 mod glob;
 mod raw;
 mod rules;
 mod settings;
+mod shape;
+mod shown;
 mod site;
 mod source;
 mod target;
@@ -43,6 +47,7 @@ pub use settings::{
     Admin, Cache, CertificateFiles, ClientAuth, Io, Ktls, Limits, Listen, MissingCertificates,
     Server, Settings, Steering, Timeouts, Tls, TlsVersion,
 };
+pub use shown::shown;
 pub use site::{
     CachePreset, Coding, Cors, EncodedSlash, EtagSource, HeaderRule, HiddenFiles, HiddenName,
     Redirect, Site, Symlinks,
