@@ -47,7 +47,7 @@ pub use settings::{
     Admin, Cache, CertificateFiles, ClientAuth, Io, Ktls, Limits, Listen, MissingCertificates,
     Server, Settings, Steering, Timeouts, Tls, TlsVersion,
 };
-pub use shown::shown;
+pub use shown::{shown, visible};
 pub use site::{
     CachePreset, Coding, Cors, EncodedSlash, EtagSource, HeaderRule, HiddenFiles, HiddenName,
     Redirect, Site, Symlinks,

@@ -22,6 +22,9 @@ const OTHER_TABLE_DISTANCE: usize = 2;
 /// One letter of so many may differ.
 const LETTERS_PER_TYPO: usize = 3;
 
+/// After so many mistakes no known key is looked for any more: 50 are told.
+const SUGGESTIONS_MAX: usize = 1000;
+
 /// What was typed, but for what is wrong.
 pub(crate) struct Shape {
     pub(crate) raw: raw::Config,
@@ -276,6 +279,9 @@ impl<'d, 't> Pass<'d, 't> {
 
     fn unknown(&mut self, key: &Key<'t>, place: Place<'_>) -> Option<Typed<'t>> {
         let name = key.get_ref();
+        if self.mistakes.len() >= SUGGESTIONS_MAX {
+            return self.refuse(key, place, "unknown key");
+        }
         let (meant, reason) = self.instead(name, place.path);
         if let Some(meant) = meant {
             self.refused.0.insert((place.offset, meant));
@@ -307,7 +313,7 @@ impl<'d, 't> Pass<'d, 't> {
             Some((_, known)) => mean(known),
             None => (
                 None,
-                "unknown key; config/tidegate.toml has all there are".to_owned(),
+                "unknown key; config/tidegate.toml documents all there are".to_owned(),
             ),
         }
     }

@@ -36,7 +36,7 @@ const UNSEEN: &[(char, char)] = &[
 /// What was shown once is shown again as it is.
 #[must_use]
 pub fn shown(text: &str) -> String {
-    let escaped = escaped(text.chars());
+    let escaped = visible(text);
     let length = escaped.chars().count();
     if length <= CHARS_MAX {
         return escaped;
@@ -49,9 +49,11 @@ pub fn shown(text: &str) -> String {
     )
 }
 
-fn escaped(text: impl Iterator<Item = char>) -> String {
+/// `text` of any length without characters that a terminal obeys or nobody sees, as [`shown`] has it.
+#[must_use]
+pub fn visible(text: &str) -> String {
     let mut escaped = String::new();
-    for char in text {
+    for char in text.chars() {
         if is_plain(char) {
             escaped.push(char);
         } else {

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use tidegate_config::{Error, Source};
+use tidegate_config::{Error, Source, visible};
 
-use crate::tls;
+use crate::{shell, tls};
 
 /// Says `FILE: ok` on standard output, or each problem on standard error. What the server starts with
 /// all the same is a warning there, and no problem.
@@ -21,7 +21,7 @@ pub(crate) fn check(file: &Path) -> ExitCode {
             for warning in warnings {
                 let _ = writeln!(io::stderr(), "{warning}");
             }
-            let _ = writeln!(io::stdout(), "{}: ok", file.display());
+            let _ = writeln!(io::stdout(), "{}: ok", visible(&file.to_string_lossy()));
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -48,7 +48,9 @@ fn problems(file: &Path) -> Result<Vec<Error>, Error> {
 /// Why `root` cannot be served, if so.
 fn unreadable(root: &Path) -> Option<String> {
     let error = readable(root).err()?;
-    Some(format!("cannot serve {}: {error}", root.display()))
+    let hint = shell::hint(root).map(|hint| format!("; {hint}"));
+    let hint = hint.unwrap_or_default();
+    Some(format!("cannot serve {}: {error}{hint}", root.display()))
 }
 
 /// A directory can be served if it can be listed and the files in it reached,

@@ -4,32 +4,64 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use tidegate_config::{Settings, Source};
 use tidegate_server::{Address, Error as ServerError};
 
-use crate::cli::{RunArgs, ServeArgs};
-use crate::{log, tls};
+use crate::cli::{Overrides, ServeArgs};
+use crate::{chain, log, shell, tls};
 
 /// Serves a directory with the defaults.
 pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
     start_log()?;
-    serve(args.settings()?)?;
-    Ok(())
+    let settings = args.settings()?;
+    let roots = roots(&settings);
+    serve(settings).map_err(|error| {
+        let hint = roots
+            .iter()
+            .find_map(|root| shell::hint(root).or_else(|| file_hint(root)));
+        with_hint(error, hint)
+    })
+}
+
+/// What to say of a file in the place of a directory.
+fn file_hint(path: &Path) -> Option<String> {
+    let file = path.display();
+    path.is_file()
+        .then(|| format!("`tidegate run {file}` serves as a configuration file says"))
+}
+
+/// The roots of all sites, to be looked at only if they cannot be served: a file system may hang.
+fn roots(settings: &Settings) -> Vec<PathBuf> {
+    settings
+        .sites
+        .iter()
+        .map(|site| site.root.clone())
+        .collect()
 }
 
 /// Serves as a configuration file says.
-pub(crate) fn from_file(args: RunArgs) -> Result<(), Box<dyn Error>> {
+pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn Error>> {
     start_log()?;
-    let source = Source::read(&args.config)?;
+    let source = Source::read(file)?;
     let mut settings = source.settings()?;
-    args.overrides.apply(&mut settings)?;
+    overrides.apply(&mut settings)?;
     let tls = settings.tls.clone();
+    let roots = roots(&settings);
     serve(settings).map_err(|error| match error {
         ServerError::Tls(error) => tls::placed(&source, &tls, &error).into(),
-        error => Box::<dyn Error>::from(error),
+        error => with_hint(error, roots.iter().find_map(|root| shell::hint(root))),
     })
+}
+
+/// The error, with what is to be said of a root that cannot be served.
+fn with_hint(error: ServerError, hint: Option<String>) -> Box<dyn Error> {
+    match (error, hint) {
+        (ServerError::Root(error), Some(hint)) => format!("{}; {hint}", chain(&error)).into(),
+        (error, _) => error.into(),
+    }
 }
 
 fn start_log() -> Result<(), String> {

@@ -5,6 +5,8 @@ use std::path::Path;
 use tidegate_config::{Error as ConfigError, Source, Tls};
 use tidegate_server::TlsError;
 
+use crate::shell;
+
 /// Checks the files that `[tls]` names, if there are certificates among them. Returns what is wrong
 /// with those that are served all the same.
 pub(crate) fn check(source: &Source, tls: &Tls) -> Result<Vec<ConfigError>, ConfigError> {
@@ -20,16 +22,20 @@ pub(crate) fn check(source: &Source, tls: &Tls) -> Result<Vec<ConfigError>, Conf
 /// `error` at the line that names the file at fault.
 pub(crate) fn placed(source: &Source, tls: &Tls, error: &TlsError) -> ConfigError {
     if error.is_of_authorities() {
-        return source.refuse_tls("client-ca", &error.to_string());
+        let hint = tls.client_ca.as_deref().and_then(shell::hint);
+        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        return source.refuse_tls("client-ca", &format!("{error}{hint}"));
     }
     placed_at(source, tls, error.path(), &error.to_string())
 }
 
 /// `reason` at the line that names `path`, which has a certificate or a key.
 fn placed_at(source: &Source, tls: &Tls, path: Option<&Path>, reason: &str) -> ConfigError {
+    let hint = path.and_then(shell::hint).map(|hint| format!("; {hint}"));
+    let reason = format!("{reason}{}", hint.unwrap_or_default());
     match path.and_then(|path| key_of(path, tls)) {
-        Some((number, key)) => source.refuse_certificate(number, key, reason),
-        None => source.refuse_tls("certificates", reason),
+        Some((number, key)) => source.refuse_certificate(number, key, &reason),
+        None => source.refuse_tls("certificates", &reason),
     }
 }
 

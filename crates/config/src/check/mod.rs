@@ -413,8 +413,8 @@ mod tests {
             ("backlog = 1", "1: backlog: unknown key; did you mean `listen.backlog`?"),
             ("\n[timeout]\nheader = '1s'", "2: timeout: unknown key; did you mean `timeouts`?"),
             ("[[listen]]\naddress = 'a:1'\n[[listen]]\nadress = 'b:1'", "4: listen.adress: unknown key; did you mean `listen.address`?"),
-            ("[limits]\nflux = 0", "2: limits.flux: unknown key; config/tidegate.toml has all there are"),
-            ("[server]\nlo = 0", "2: server.lo: unknown key; config/tidegate.toml has all there are"),
+            ("[limits]\nflux = 0", "2: limits.flux: unknown key; config/tidegate.toml documents all there are"),
+            ("[server]\nlo = 0", "2: server.lo: unknown key; config/tidegate.toml documents all there are"),
         ]);
         refused(&[
             ("[[site]]\nroot = 'x'\nname = []", "3: site.name: unknown key; did you mean `site.names`?"),
