@@ -48,6 +48,109 @@ fn wrong_usage_is_exit_status_2() {
 }
 
 #[test]
+fn flags_and_words_of_other_servers_are_answered_with_what_there_is() {
+    let tree = Tree::with("cdn.toml", b"");
+    let root = tree.root();
+    let directory = root.to_str().unwrap();
+    let file = root.join("cdn.toml");
+    let file = file.to_str().unwrap();
+    let rows: &[(&[&str], i32, &str)] = &[
+        (
+            &["serve", "--port", "80"],
+            2,
+            "write --listen 127.0.0.1:8080",
+        ),
+        (&["serve", "-p", "80"], 2, "write --listen 127.0.0.1:8080"),
+        (&["serve", "--tls"], 2, "[[tls.certificates]]"),
+        (&["serve", "--gzip"], 2, "tidegate compress DIR"),
+        (&["serve", "--log-level", "debug"], 2, "RUST_LOG=debug"),
+        (&["serve", "--config", "x"], 2, "tidegate run FILE"),
+        (&["run", "--daemon"], 2, "systemd"),
+        (&[directory], 2, "to serve this directory: tidegate serve"),
+        (&[file], 2, "to serve as this file says: tidegate run"),
+        (
+            &["serve", file],
+            1,
+            "not a directory (os error 20); `tidegate run ",
+        ),
+        (&["serve", "~/www"], 1, "no shell expands ~ here"),
+        (
+            &["serve", "$HOME/www"],
+            1,
+            "no shell expands $home here: write /",
+        ),
+        (
+            &["serve", "--listen", "8080"],
+            2,
+            "write 127.0.0.1:8080 for this host alone",
+        ),
+        (
+            &["serve", "--listen", "unix:/run/x.sock"],
+            2,
+            "there are no Unix sockets here",
+        ),
+        (
+            &["serve", "--listen", "http://a:80/x"],
+            2,
+            "`a:80/x` has a path: write a:80",
+        ),
+        (
+            &["serve", "--listen", "::1:8080"],
+            2,
+            "in brackets, such as [::1]:8080",
+        ),
+        (&["serve", "--listen", "[::1]"], 2, "`[::1]` has no port"),
+        (&["serve", "--listen", "0.0.0.0"], 2, "such as 0.0.0.0:8080"),
+        (
+            &["serve", "--listen", "1.2.3.4:99999"],
+            2,
+            "`99999` is not a port",
+        ),
+    ];
+    for (line, code, expected) in rows {
+        let output = Launch::with(line.iter().copied()).output();
+        output.refusal(*code, &[expected]);
+    }
+}
+
+#[test]
+fn what_was_given_is_printed_without_control_characters() {
+    let tree = Tree::new();
+    let file = tree.base().join("\u{202e}\u{1b}[31m.toml");
+    let path = file.to_str().unwrap();
+    fs::write(
+        &file,
+        "[[site]]\n\"\\u001b[31m\u{2066}\" = '\u{200b}'\nroot = \"\\u001b[2J\"\n",
+    )
+    .unwrap();
+    let lines: &[&[&str]] = &[
+        &["check", path],
+        &["run", path],
+        &["serve", "/\u{1b}[31m\u{202e}"],
+        &["serve", "--\u{1b}[31m"],
+        &["serve", "--a\u{202e}"],
+        &["\u{1b}]0;x\u{7}"],
+        &["compress", "/\u{1b}[31m\u{202e}"],
+        &["doctor", "/none\u{1b}[31m\u{202e}"],
+    ];
+    for line in lines {
+        let output = Launch::with(line.iter().copied()).output();
+        assert_ne!(output.status.code(), Some(0), "{line:?}");
+        let unsafe_chars = ['\u{1b}', '\u{7}', '\u{202e}', '\u{2066}', '\u{200b}'];
+        assert!(
+            !output.stderr.contains(unsafe_chars),
+            "{line:?}: {:?}",
+            output.stderr
+        );
+        assert!(
+            output.stderr.contains("\\u{"),
+            "{line:?}: {:?}",
+            output.stderr
+        );
+    }
+}
+
+#[test]
 fn check_tells_right_from_wrong() {
     let tree = Tree::new();
     let file = tree.base().join("tidegate.toml");
@@ -74,6 +177,10 @@ fn a_config_may_be_a_pipe_but_has_an_end() {
     // What a shell makes of `--config <(...)` is a pipe, too.
     let script = format!("cat '{}' | \"$0\" \"$@\"", file.display());
     let output = Launch::with(["check", "--config", "/dev/stdin"])
+        .through(["sh", "-c", &script])
+        .output();
+    assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
+    let output = Launch::with(["check", "-"])
         .through(["sh", "-c", &script])
         .output();
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);

@@ -149,7 +149,7 @@ fn a_config_with_a_typo() {
             "[limits]\nheaders = true",
             "",
             4,
-            ["limits.headers", "boolean"],
+            ["limits.headers", "found true"],
         ),
         ("[io]\npipe-size = \"0\"", "", 4, ["io.pipe-size", "0"]),
         ("[timeout]\nheader = \"1s\"", "", 3, ["timeout", "timeouts"]),

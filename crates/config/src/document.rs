@@ -1,54 +1,128 @@
-//! A parsed TOML text: where its keys are, and whether they are known.
+//! A parsed TOML text: where its keys are, and which are known.
 //!
 //! Checks deal in byte ranges, which `toml` attaches to values; this is the one
 //! place that turns a range into a line and a dotted key, so no check names its key.
 
+use std::iter;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 use toml::value::{Table, Value};
 
 use crate::{
     CertificateFiles, Error, Glob, HeaderRule, Mount, Place, Problem, Redirect, Respond, Settings,
-    raw,
 };
 
-/// How far an unknown key may be from a known one to be taken for a typo of it.
-const TYPO_DISTANCE_MAX: usize = 2;
-/// What it adds to the distance that the known key is in another table.
-const OTHER_TABLE_DISTANCE: usize = 2;
+/// The most problems of a file that are told one by one.
+const PROBLEMS_MAX: usize = 50;
 
 pub(crate) struct Document<'text> {
     text: &'text str,
     file: &'text Path,
     root: DeTable<'text>,
+    /// Where each line begins.
+    lines: Vec<usize>,
+}
+
+/// One thing that is wrong, by its place in the text.
+#[derive(Debug)]
+pub(crate) struct Mistake {
+    offset: usize,
+    /// The dotted key; none where it is the one at `offset`.
+    key: Option<String>,
+    reason: String,
+}
+
+impl Mistake {
+    /// Something about what is at `offset`.
+    pub(crate) fn at(offset: usize, reason: &str) -> Self {
+        let reason = reason.to_owned();
+        Self {
+            offset,
+            key: None,
+            reason,
+        }
+    }
+
+    /// Something about the dotted `key` at `offset`, where it may be missing.
+    pub(crate) fn of(offset: usize, key: impl Into<String>, reason: &str) -> Self {
+        let reason = reason.to_owned();
+        let key = Some(key.into());
+        Self {
+            offset,
+            key,
+            reason,
+        }
+    }
 }
 
 impl<'text> Document<'text> {
-    /// Refuses what is not TOML, then tables and keys that are not known.
+    /// Refuses what is not TOML.
     pub(crate) fn parse(text: &'text str, file: &'text Path) -> Result<Self, Error> {
-        let mut document = Self {
+        let breaks = text.match_indices('\n').map(|(at, _)| at + 1);
+        // The end of the text belongs to its last line.
+        let starts = breaks.filter(|start| *start < text.len());
+        let (root, errors) = DeTable::parse_recoverable(text);
+        let document = Self {
             text,
             file,
-            root: DeTable::new(),
+            root: root.into_inner(),
+            lines: iter::once(0).chain(starts).collect(),
         };
-        match DeTable::parse(text) {
-            Ok(root) => document.root = root.into_inner(),
-            Err(error) => return Err(document.syntax_error(&error)),
+        // The first error only: those after it are mostly its echoes.
+        match errors.first() {
+            Some(error) => Err(document.syntax_error(error)),
+            None => Ok(document),
         }
-        Error::refuse_any(document.shape_problems())?;
-        Ok(document)
     }
 
-    /// The values as typed; refuses the first that has the wrong type.
-    pub(crate) fn typed(&self) -> Result<raw::Config, Error> {
-        toml::from_str(self.text).map_err(|error: toml::de::Error| {
-            let span = error.span().unwrap_or_default();
-            Error::Invalid(vec![self.problem_at(&span, error.message())])
-        })
+    /// What the text was parsed to.
+    pub(crate) fn root(&self) -> &DeTable<'text> {
+        &self.root
+    }
+
+    /// The text at `span`.
+    pub(crate) fn text_at(&self, span: &Range<usize>) -> &'text str {
+        self.text.get(span.clone()).unwrap_or_default()
+    }
+
+    /// The name after the next dot, where the header of a section goes on with one at `offset`.
+    pub(crate) fn section_below(&self, offset: usize) -> Option<&'text str> {
+        let rest = self
+            .text
+            .get(offset..)?
+            .trim_start_matches([' ', '\t', '"', '\'']);
+        let name = rest.strip_prefix('.')?;
+        let end = name.find([']', '.', '=', '\n']);
+        Some(name[..end?].trim())
+    }
+
+    /// Fails if there are mistakes: with the first of them in the order of the text.
+    pub(crate) fn refuse_any(&self, mut mistakes: Vec<Mistake>) -> Result<(), Error> {
+        if mistakes.is_empty() {
+            return Ok(());
+        }
+        mistakes.sort_by_key(|mistake| mistake.offset);
+        let rest = mistakes.split_off(mistakes.len().min(PROBLEMS_MAX));
+        let mut problems: Vec<Problem> = mistakes
+            .into_iter()
+            .map(|mistake| self.place(mistake))
+            .collect();
+        if let Some(next) = rest.first() {
+            let reason = format!("and {} more from here on", rest.len());
+            problems.push(self.problem(next.offset, String::new(), &reason));
+        }
+        Err(Error::Invalid(problems))
+    }
+
+    fn place(&self, mistake: Mistake) -> Problem {
+        let key = mistake
+            .key
+            .or_else(|| key_at(&self.root, "", mistake.offset));
+        self.problem(mistake.offset, key.unwrap_or_default(), &mistake.reason)
     }
 
     /// The file's own directory, which relative paths in it start from.
@@ -58,16 +132,7 @@ impl<'text> Document<'text> {
 
     /// The line of a byte offset, counted from 1.
     pub(crate) fn line(&self, offset: usize) -> usize {
-        let before = self.text.char_indices().take_while(|(at, _)| *at < offset);
-        let line = 1 + before.filter(|(_, char)| *char == '\n').count();
-        // The end of the text belongs to its last line.
-        line.min(self.text.lines().count().max(1))
-    }
-
-    /// A problem with the value or key at `span`.
-    pub(crate) fn problem_at(&self, span: &Range<usize>, reason: &str) -> Problem {
-        let key = key_at(&self.root, "", span.start).unwrap_or_default();
-        self.problem(span.start, key, reason)
+        self.lines.partition_point(|start| *start <= offset)
     }
 
     /// A problem at `place`, or at what would hold it.
@@ -75,64 +140,75 @@ impl<'text> Document<'text> {
         self.problem(place.offset_in(&self.root), place.dotted(), reason)
     }
 
-    /// A problem with `key` at `offset`, for keys that are missing there.
-    pub(crate) fn problem(&self, offset: usize, key: String, reason: &str) -> Problem {
+    fn problem(&self, offset: usize, key: String, reason: &str) -> Problem {
         Problem::new(self.file, self.line(offset), key, reason)
     }
 
-    /// The first error only: those after it are mostly its echoes.
     fn syntax_error(&self, error: &toml::de::Error) -> Error {
-        let offset = error.span().unwrap_or_default().start;
-        Error::Invalid(vec![self.problem(offset, String::new(), error.message())])
+        let span = error.span().unwrap_or_default();
+        let problem = match error.message() {
+            "duplicate key" => self.repeated(&span),
+            message => self.problem(span.start, String::new(), message),
+        };
+        Error::Invalid(vec![problem])
     }
 
-    fn shape_problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let known = known();
-        self.compare(&self.root, &known, "", &mut problems);
-        problems
-    }
-
-    fn compare(&self, table: &DeTable<'_>, known: &Table, path: &str, problems: &mut Vec<Problem>) {
-        for (key, value) in table {
-            let dotted = join(path, key.get_ref());
-            match (value.get_ref(), known.get(key.get_ref().as_ref())) {
-                (_, None) => {
-                    let reason = unknown(key.get_ref(), path);
-                    problems.push(self.problem(key.span().start, dotted, &reason));
-                }
-                (DeValue::Table(_), Some(Value::Array(tables))) if is_tables(tables) => {
-                    let reason = format!("write [[{dotted}]], with two brackets");
-                    problems.push(self.problem(key.span().start, dotted, &reason));
-                }
-                (DeValue::Array(values), Some(Value::Table(_))) if holds_tables(values) => {
-                    let reason = format!("there is one: write [{dotted}], with one bracket");
-                    problems.push(self.problem(key.span().start, dotted, &reason));
-                }
-                (value, Some(known)) => self.descend(value, known, &dotted, problems),
+    /// The key at `span` is there already, perhaps for want of a section or of brackets.
+    fn repeated(&self, span: &Range<usize>) -> Problem {
+        let name = self.text_at(span);
+        let line = self.line(span.start);
+        let header = self.header(line).map(section);
+        let several = header.filter(|name| is_repeated(name));
+        let first = self.root.get_key_value(name).map(|(key, _)| key.span());
+        match (several, first) {
+            (Some(several), Some(first)) if self.section_below(first.end).is_some() => {
+                let below = self.section_below(first.end).unwrap_or_default();
+                let reason = format!(
+                    "[[{several}]] has to come first: move this below the [[{several}]] of line {line}"
+                );
+                self.problem(first.start, join(several, below), &reason)
+            }
+            (Some(several), _) => {
+                let reason = format!("write [[{several}]] each time, with two brackets");
+                self.problem(span.start, several.to_owned(), &reason)
+            }
+            _ => {
+                let reason = format!("duplicate key: {name} is there already");
+                self.problem(span.start, String::new(), &reason)
             }
         }
     }
 
-    fn descend(&self, value: &DeValue<'_>, known: &Value, path: &str, problems: &mut Vec<Problem>) {
-        match (value, known) {
-            // A table without keys of its own, such as mime-types, takes any.
-            (DeValue::Table(table), Value::Table(known)) if !known.is_empty() => {
-                self.compare(table, known, path, problems);
-            }
-            (DeValue::Array(values), Value::Array(known)) if is_tables(known) => {
-                for value in values {
-                    self.descend(value.get_ref(), &known[0], path, problems);
-                }
-            }
-            _ => {} // a value; its type is for `raw` to judge
-        }
+    /// The header of a section in this line, with its brackets.
+    fn header(&self, line: usize) -> Option<&'text str> {
+        let start = self.lines.get(line - 1)?;
+        let line = self.text.get(*start..)?.lines().next()?.trim();
+        line.starts_with('[').then_some(line)
     }
+}
+
+/// Whether there may be several sections with this dotted name.
+fn is_repeated(name: &str) -> bool {
+    let below = |value: &Value, part: &str| match value {
+        Value::Array(tables) => tables.first()?.get(part).cloned(),
+        value => value.get(part).cloned(),
+    };
+    let file = Value::Table(known());
+    let section = name
+        .split('.')
+        .try_fold(file, |value, part| below(&value, part.trim()));
+    section.is_some_and(|value| value.get(0).is_some_and(Value::is_table))
+}
+
+/// The dotted name of a section in its header.
+fn section(header: &str) -> &str {
+    let name = header.trim_start_matches('[');
+    name.split(']').next().unwrap_or_default().trim()
 }
 
 /// Every known key, as a file that sets each to its default, or to an example
 /// where there is none by default. An array of tables has one element.
-fn known() -> Table {
+pub(crate) fn known() -> Table {
     let mut settings = Settings::for_directory(PathBuf::from("."));
     settings.tls.certificates.push(CertificateFiles {
         cert: PathBuf::new(),
@@ -173,7 +249,7 @@ fn any_path() -> Glob {
 }
 
 /// The dotted names of all known keys and tables.
-fn known_keys() -> Vec<String> {
+pub(crate) fn known_keys() -> Vec<String> {
     let mut keys = Vec::new();
     collect_keys(&known(), "", &mut keys);
     keys
@@ -194,36 +270,7 @@ fn collect_keys(table: &Table, path: &str, keys: &mut Vec<String>) {
     }
 }
 
-fn unknown(key: &str, path: &str) -> String {
-    let keys = known_keys();
-    let nearest = keys.iter().map(|known| (distance(key, path, known), known));
-    match nearest.min() {
-        Some((0..=TYPO_DISTANCE_MAX, known)) => format!("unknown key; did you mean `{known}`?"),
-        Some((_, known)) => format!("unknown key; the nearest known key is `{known}`"),
-        None => "unknown key".to_owned(),
-    }
-}
-
-/// How far `key` in the table `path` is from the dotted key `known`.
-fn distance(key: &str, path: &str, known: &str) -> usize {
-    let (parent, name) = known.rsplit_once('.').unwrap_or(("", known));
-    let elsewhere = if parent == path {
-        0
-    } else {
-        OTHER_TABLE_DISTANCE
-    };
-    strsim::damerau_levenshtein(key, name) + elsewhere
-}
-
-fn is_tables(values: &[Value]) -> bool {
-    values.first().is_some_and(Value::is_table)
-}
-
-fn holds_tables(values: &DeArray<'_>) -> bool {
-    values.iter().any(|value| value.get_ref().is_table())
-}
-
-fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     match path {
         "" => key.to_owned(),
         path => format!("{path}.{key}"),

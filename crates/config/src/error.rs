@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::shown;
+
 /// Why a configuration was refused.
 ///
 /// `Display` gives one line for each problem, without a newline at the end.
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// The file cannot be read: `FILE: REASON`.
-    #[error("{}: {reason}", file.display())]
+    #[error("{}: {reason}", shown(&file.to_string_lossy()))]
     Read {
         /// The file, as it was named.
         file: PathBuf,
@@ -40,19 +42,8 @@ pub struct Problem {
 
 /// Why a single value was refused, wherever it came from: a file, a flag or the environment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
+#[error("{}", shown(.0))]
 pub struct ValueError(String);
-
-impl Error {
-    /// Fails if there are problems.
-    pub(crate) fn refuse_any(mut problems: Vec<Problem>) -> Result<(), Self> {
-        if problems.is_empty() {
-            return Ok(());
-        }
-        problems.sort_by_key(|problem| problem.line);
-        Err(Self::Invalid(problems))
-    }
-}
 
 impl Problem {
     pub(crate) fn new(file: &Path, line: usize, key: String, reason: &str) -> Self {
@@ -69,11 +60,11 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: ", self.file.display(), self.line)?;
+        write!(f, "{}:{}: ", shown(&self.file.to_string_lossy()), self.line)?;
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            write!(f, "{}: ", shown(&self.key))?;
         }
-        f.write_str(&self.reason)
+        f.write_str(&shown(&self.reason))
     }
 }
 

@@ -1,11 +1,12 @@
 //! tidegate's configuration: from TOML text to [`Settings`] every part can rely on.
 //!
-//! The text takes four steps, each with its own file:
+//! The text takes five steps, each with its own file:
 //!
-//! 1. `document` parses it and compares its shape with the known keys;
-//! 2. `raw` holds the values as typed, each with its place in the text;
-//! 3. `check` turns them into [`Settings`], with the rules of `rules`;
-//! 4. `error` says what is wrong as `FILE:LINE: KEY: REASON`.
+//! 1. `document` parses it;
+//! 2. `shape` compares it with the known keys and their types, with `foreign` for keys of other servers;
+//! 3. `raw` holds the values as typed, each with its place in the text;
+//! 4. `check` turns them into [`Settings`], with the rules of `rules`;
+//! 5. `error` says all that is wrong as `FILE:LINE: KEY: REASON`, in text that is safe to print (`shown`).
 //!
 //! `units` reads and writes durations, sizes and core lists, `glob` patterns for
 //! paths, `target` where redirects lead, `example` makes paths that a pattern matches. Apart from [`Source::read`] nothing
@@ -29,12 +30,15 @@ mod check;
 mod document;
 mod error;
 mod example;
+mod foreign;
 mod glob;
 mod mistaken_regex;
 mod place;
 mod raw;
 mod rules;
 mod settings;
+mod shape;
+mod shown;
 mod site;
 mod source;
 mod target;
@@ -47,6 +51,7 @@ pub use settings::{
     Admin, Cache, CertificateFiles, ClientAuth, Io, Ktls, Limits, Listen, MissingCertificates,
     Server, Settings, Steering, Timeouts, Tls, TlsVersion,
 };
+pub use shown::{shown, visible};
 pub use site::{
     CachePreset, Coding, CompressedOnly, Cors, EncodedSlash, EtagSource, HeaderRule, HiddenFiles,
     HiddenName, Mount, Redirect, Respond, Site, Symlinks,

@@ -311,7 +311,7 @@ impl FromStr for Listen {
     /// An address of a flag or the environment, with the default backlog.
     fn from_str(address: &str) -> Result<Self, ValueError> {
         Ok(Self {
-            address: rules::address(address.to_owned())?,
+            address: rules::address(address)?,
             ..Self::default()
         })
     }

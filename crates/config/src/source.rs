@@ -1,8 +1,14 @@
 //! A configuration file: its name and its text.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, fcntl_setfl};
 
 use crate::check;
 use crate::document::Document;
@@ -11,6 +17,15 @@ use crate::{Error, Place, Problem, Settings};
 /// The most bytes of a file that are read: thousands of sites have less, and a device without an end
 /// must not take all memory.
 const BYTES_MAX: u64 = 16 << 20;
+
+/// How a command line names standard input.
+const STANDARD_INPUT: &str = "-";
+
+/// Longer than it takes to type the password that a writer asks for.
+const PIPE_WAIT: Timespec = Timespec {
+    tv_sec: 60,
+    tv_nsec: 0,
+};
 
 /// The text of a configuration and the name it is reported under.
 ///
@@ -31,18 +46,21 @@ impl Source {
         }
     }
 
-    /// Reads `file` to its end, which may be a pipe, as a shell makes it for `<(...)`. Blocking.
+    /// Reads `file` to its end, which may be a pipe, as a shell makes it for `<(...)`; `-` is standard
+    /// input. Blocking, but for a pipe to which nobody writes.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, is not UTF-8 or has more than 16 MiB.
+    /// When it cannot be read, is not UTF-8 or has more than 16 MiB; when nothing is written to a pipe
+    /// within a minute.
     pub fn read(file: &Path) -> Result<Self, Error> {
-        match read(file) {
+        let bytes = read(file).map_err(|reason| Error::Read {
+            file: file.to_owned(),
+            reason,
+        })?;
+        match String::from_utf8(bytes) {
             Ok(text) => Ok(Self::new(file, text)),
-            Err(reason) => Err(Error::Read {
-                file: file.to_owned(),
-                reason,
-            }),
+            Err(error) => Err(Error::Invalid(vec![not_utf8(file, &error)])),
         }
     }
 
@@ -69,14 +87,54 @@ impl Source {
     }
 }
 
-fn read(file: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let mut start = File::open(file)?.take(BYTES_MAX + 1);
-    start.read_to_string(&mut text)?;
-    if text.len() as u64 > BYTES_MAX {
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(file)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > BYTES_MAX {
         return Err(io::Error::other("larger than 16 MiB"));
     }
-    Ok(text)
+    Ok(bytes)
+}
+
+fn open(file: &Path) -> io::Result<File> {
+    if file == Path::new(STANDARD_INPUT) {
+        return Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?));
+    }
+    let kind = fs::metadata(file)?.file_type();
+    if kind.is_dir() {
+        return Err(io::Error::other("a directory, not a configuration file"));
+    }
+    if kind.is_socket() {
+        return Err(io::Error::other("a socket, not a configuration file"));
+    }
+    if kind.is_fifo() {
+        return open_pipe(file, PIPE_WAIT);
+    }
+    File::open(file)
+}
+
+/// A pipe that somebody has written to, within `wait`: opening one waits for a writer else, for ever
+/// (fifo(7)).
+fn open_pipe(file: &Path, wait: Timespec) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let pipe = rustix::fs::open(file, flags, Mode::empty())?;
+    if poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&wait))? == 0 {
+        return Err(io::Error::other("a pipe to which nobody writes"));
+    }
+    fcntl_setfl(&pipe, OFlags::RDONLY)?;
+    Ok(File::from(pipe))
+}
+
+/// The problem at the first byte that is none of UTF-8.
+fn not_utf8(file: &Path, error: &FromUtf8Error) -> Problem {
+    let bytes = error.as_bytes();
+    let start = error.utf8_error().valid_up_to();
+    let line = bytes[..start].split(|byte| *byte == b'\n').count();
+    let reason = format!(
+        "not UTF-8 (byte 0x{:02x}): save the file as UTF-8",
+        bytes[start]
+    );
+    Problem::new(file, line, String::new(), &reason)
 }
 
 #[cfg(test)]
@@ -103,12 +161,62 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_utf8_is_refused() {
+    fn a_file_that_is_not_utf8_is_refused_with_its_line() {
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("latin1.toml");
-        fs::write(&file, b"# caf\xe9\n").unwrap();
-        let error = Source::read(&file).unwrap_err().to_string();
-        assert!(error.ends_with("latin1.toml: stream did not contain valid UTF-8"));
+        let rows: [(&[u8], &str); 3] = [
+            (b"[[site]]\n# caf\xe9\n", ":2: not UTF-8 (byte 0xe9): "),
+            (b"\xff\xfe[\0", ":1: not UTF-8 (byte 0xff): "),
+            (b"a\xc3", ":1: not UTF-8 (byte 0xc3): "),
+        ];
+        for (text, expected) in rows {
+            let file = directory.path().join("latin1.toml");
+            fs::write(&file, text).unwrap();
+            let error = Source::read(&file).unwrap_err().to_string();
+            assert!(error.contains(&format!("latin1.toml{expected}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Source::read(directory.path()).unwrap_err().to_string();
+        assert!(
+            error.ends_with(": a directory, not a configuration file"),
+            "{error}"
+        );
+        let socket = directory.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let error = Source::read(&socket).unwrap_err().to_string();
+        assert!(
+            error.ends_with("socket: a socket, not a configuration file"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_pipe_is_read_if_somebody_writes_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &file,
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR | Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let soon = Timespec {
+            tv_sec: 0,
+            tv_nsec: 1,
+        };
+        let error = open_pipe(&file, soon).unwrap_err().to_string();
+        assert_eq!(error, "a pipe to which nobody writes");
+        let writer = std::thread::spawn({
+            let file = file.clone();
+            move || fs::write(file, "[[site]]\n")
+        });
+        assert_eq!(Source::read(&file).unwrap().text, "[[site]]\n");
+        writer.join().unwrap().unwrap();
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use tidegate_config::{Error, Source};
+use tidegate_config::{Error, Source, visible};
 
 use crate::inspect::{Found, inspect};
 
@@ -27,7 +27,7 @@ pub(crate) fn check(file: &Path) -> ExitCode {
     if found.iter().any(|one| one.is_error) {
         return ExitCode::FAILURE;
     }
-    let _ = writeln!(io::stdout(), "{}: ok", file.display());
+    let _ = writeln!(io::stdout(), "{}: ok", visible(&file.to_string_lossy()));
     ExitCode::SUCCESS
 }
 

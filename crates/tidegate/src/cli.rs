@@ -1,6 +1,7 @@
 //! The command line. Flags win over the environment (`TIDEGATE_*`), which wins
 //! over the file; clap does the first, [`Overrides::apply`] the second.
 
+use std::env;
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
@@ -11,6 +12,9 @@ use tidegate_config::{Cores, Listen, Settings, ValueError};
 
 use crate::compress::CompressArgs;
 
+/// The variable that names the configuration file where the command line does not.
+const CONFIG_VARIABLE: &str = "TIDEGATE_CONFIG";
+
 /// What `--spa` answers navigations with.
 const SPA_PAGE: &str = "/index.html";
 
@@ -18,8 +22,8 @@ const EXAMPLES: &str = "\
 Examples:
   tidegate serve                               the working directory on http://127.0.0.1:8080
   tidegate serve /srv/www --listen 0.0.0.0:80  a directory for everybody
-  tidegate run --config tidegate.toml          as a file says
-  tidegate check --config tidegate.toml        is that file right?
+  tidegate run tidegate.toml                   as a file says
+  tidegate check tidegate.toml                 is that file right?
   tidegate compress /srv/www                   variants for clients that take them
   tidegate doctor                              what this host offers
 
@@ -36,8 +40,8 @@ Examples:
 
 const RUN_EXAMPLES: &str = "\
 Examples:
-  tidegate run --config /etc/tidegate.toml
-  tidegate run --config tidegate.toml --listen 127.0.0.1:8081 --cores 1
+  tidegate run /etc/tidegate.toml
+  tidegate run tidegate.toml --listen 127.0.0.1:8081 --cores 1
   TIDEGATE_CONFIG=/etc/tidegate.toml tidegate run";
 
 const CHECK_EXAMPLES: &str = "\
@@ -46,13 +50,13 @@ start with but looks like a mistake, such as an error page that is not there, is
 them; the exit status is 0 then, and 1 for a problem.
 
 Examples:
-  tidegate check --config tidegate.toml
-  tidegate check --config new.toml && mv new.toml /etc/tidegate.toml";
+  tidegate check tidegate.toml
+  tidegate check new.toml && mv new.toml /etc/tidegate.toml";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
   tidegate config                              the defaults
-  tidegate config --config tidegate.toml       what that file comes to
+  tidegate config tidegate.toml                what that file comes to
   tidegate config > tidegate.toml              a file to start from";
 
 const DOCTOR_EXAMPLES: &str = "\
@@ -62,7 +66,7 @@ warnings are fair, its problems bad.
 
 Examples:
   tidegate doctor                              for a directory with the defaults
-  tidegate doctor --config tidegate.toml       for that file, its roots and certificates included";
+  tidegate doctor tidegate.toml                for that file, its roots and certificates included";
 
 /// Serves static assets over HTTP from every core.
 #[derive(Debug, Parser)]
@@ -105,12 +109,25 @@ pub(crate) struct ServeArgs {
     overrides: Overrides,
 }
 
+/// The configuration file that a command is for.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    #[arg(
+        value_name = "FILE",
+        conflicts_with = "config",
+        help = "The configuration file; - is standard input [env: TIDEGATE_CONFIG]"
+    )]
+    file: Option<PathBuf>,
+    /// The same
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(crate) struct RunArgs {
-    /// The configuration file
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
     #[command(flatten)]
     pub(crate) overrides: Overrides,
 }
@@ -118,25 +135,22 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Args)]
 #[command(after_help = CHECK_EXAMPLES)]
 pub(crate) struct CheckArgs {
-    /// The configuration file
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = DOCTOR_EXAMPLES)]
 pub(crate) struct DoctorArgs {
-    /// The configuration file
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = CONFIG_EXAMPLES)]
 pub(crate) struct ConfigArgs {
-    /// The configuration file; without one, the defaults
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
     #[command(flatten)]
     pub(crate) overrides: Overrides,
 }
@@ -208,6 +222,15 @@ impl FromStr for Wanted {
             },
             has_scheme: address.is_some(),
         })
+    }
+}
+
+impl ConfigFile {
+    /// The file that was named: on the command line, or else by the environment.
+    pub(crate) fn named(&self) -> Option<PathBuf> {
+        let argument = self.file.as_ref().or(self.config.as_ref()).cloned();
+        let variable = || env::var_os(CONFIG_VARIABLE).filter(|value| !value.is_empty());
+        argument.or_else(|| variable().map(PathBuf::from))
     }
 }
 

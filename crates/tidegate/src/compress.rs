@@ -18,6 +18,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tidegate_compress::{Coding, FileError, JOBS_MAX, Level, Observer, Options, Skipped, Summary};
+use tidegate_config::visible;
 
 use crate::{chain, print};
 
@@ -173,7 +174,7 @@ impl Observer for Reporter {
 
     fn written(&self, path: &Path, before_bytes: u64, after_bytes: u64) {
         if self.dry_run {
-            let path = path.display();
+            let path = visible(&path.to_string_lossy());
             let line = format!("would write {path}: {before_bytes} bytes become {after_bytes}");
             // Where standard output is gone the summary fails, too, and that is told.
             self.bar.suspend(|| writeln!(io::stdout(), "{line}")).ok();

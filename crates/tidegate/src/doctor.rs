@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tidegate_config::{Settings, Source};
+use tidegate_config::{Settings, Source, visible};
 use tidegate_server::{Finding, Found, survey};
 
 use crate::cli::DoctorArgs;
@@ -14,8 +14,8 @@ use crate::{chain, inspect, print};
 const TOPIC: usize = 12;
 
 /// Prints what was found, a line each; fails if the server would not start.
-pub(crate) fn examine(args: DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let (mut findings, settings) = match args.config {
+pub(crate) fn examine(args: &DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let (mut findings, settings) = match args.config.named() {
         Some(file) => {
             let source = Source::read(&file)?;
             let settings = source.settings()?;
@@ -53,6 +53,7 @@ fn line(finding: &Finding) -> String {
         Found::Fair(text) => ("fair", text.clone()),
         Found::Bad(error) => ("bad", chain(error.as_ref())),
     };
+    let text = visible(&text);
     format!("{grade:<5} {:<TOPIC$} {text}\n", finding.topic)
 }
 

@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use tidegate_config::{Error, Problem, Settings, Source};
-use tidegate_server::diagnose;
+use tidegate_server::{Diagnostic, diagnose};
+
+use crate::shell;
 
 /// How long a server that does not start may take to find out all that keeps it from it: one of its
 /// roots may be on a file system that does not answer.
@@ -30,9 +32,7 @@ pub(crate) struct Found {
 /// When `source` is not right by itself.
 pub(crate) fn inspect(source: &Source, settings: &Settings) -> Result<Vec<Found>, Error> {
     let found = diagnose(settings);
-    let places = found
-        .iter()
-        .map(|one| (one.place.clone(), one.reason.clone()));
+    let places = found.iter().map(|one| (one.place.clone(), reason(one)));
     let problems = source.problems(places)?;
     let mut found: Vec<_> = found
         .into_iter()
@@ -45,6 +45,14 @@ pub(crate) fn inspect(source: &Source, settings: &Settings) -> Result<Vec<Found>
         .collect();
     found.sort_by_key(|one| one.problem.line);
     Ok(found)
+}
+
+/// Why, and what was meant, if a shell would have read it so.
+fn reason(found: &Diagnostic) -> String {
+    match found.path.as_deref().and_then(shell::hint) {
+        Some(hint) => format!("{}; {hint}", found.reason),
+        None => found.reason.clone(),
+    }
 }
 
 /// All that keeps the server from starting, if something is found in time.

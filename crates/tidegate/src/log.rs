@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use tidegate_config::shown;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::Directive;
@@ -49,6 +50,7 @@ pub(crate) fn start() -> io::Result<()> {
         .log_internal_errors(false)
         .init();
     for directive in unknown {
+        let directive = shown(directive);
         tracing::warn!("RUST_LOG: `{directive}` is no directive: ignored");
     }
     Ok(())

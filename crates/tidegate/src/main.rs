@@ -11,7 +11,9 @@ mod inspect;
 mod line_queue;
 mod log;
 mod serve;
+mod shell;
 mod show;
+mod usage;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -19,6 +21,7 @@ use std::iter;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tidegate_config::visible;
 use tikv_jemallocator::Jemalloc;
 
 use crate::cli::{Cli, Command};
@@ -30,7 +33,10 @@ use crate::cli::{Cli, Command};
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
-    let status = run(Cli::parse().command);
+    let status = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        Err(error) => usage::refuse(error),
+    };
     log::finish();
     status
 }
@@ -38,12 +44,18 @@ fn main() -> ExitCode {
 fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(args) => status(serve::directory(args)),
-        Command::Run(args) => status(serve::from_file(args)),
-        Command::Check(args) => check::check(&args.config),
+        Command::Run(args) => match args.config.named() {
+            Some(file) => status(serve::from_file(&file, args.overrides)),
+            None => usage::refuse(usage::no_file("run")),
+        },
+        Command::Check(args) => match args.config.named() {
+            Some(file) => check::check(&file),
+            None => usage::refuse(usage::no_file("check")),
+        },
         Command::Config(args) => status(show::effective(args)),
         Command::Compress(args) => status(compress::directory(&args)),
         Command::Doctor(args) => {
-            doctor::examine(args).unwrap_or_else(|error| failure(error.as_ref()))
+            doctor::examine(&args).unwrap_or_else(|error| failure(error.as_ref()))
         }
     }
 }
@@ -70,11 +82,13 @@ fn print(text: &str) -> Result<(), String> {
     }
 }
 
-/// The error and its causes, outermost first: `CONTEXT: CAUSE`.
+/// The error and its causes, outermost first: `CONTEXT: CAUSE`, in text that is safe to print.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let errors = iter::successors(Some(error), |&error| error.source());
     let levels: Vec<String> = errors.map(ToString::to_string).collect();
-    levels.join(": ")
+    let text = levels.join(": ");
+    let lines: Vec<String> = text.lines().map(visible).collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -104,5 +118,9 @@ mod tests {
         assert_eq!(chain(cause.as_ref()), "permission denied");
         let error = Level("cannot listen on port 80", Some(cause));
         assert_eq!(chain(&error), "cannot listen on port 80: permission denied");
+        assert_eq!(
+            chain(&Level("a\u{1b}\nb\u{202e}", None)),
+            "a\\u{1b}\nb\\u{202e}"
+        );
     }
 }

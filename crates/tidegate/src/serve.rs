@@ -10,8 +10,8 @@ use std::thread;
 use tidegate_config::{Settings, Site, Source};
 use tidegate_server::{Address, CERTIFICATE, Error as ServerError, diagnose, lacks_index};
 
-use crate::cli::{RunArgs, ServeArgs};
-use crate::{inspect, log};
+use crate::cli::{Overrides, ServeArgs};
+use crate::{chain, inspect, log, shell};
 
 /// The most sites that are told at the start, and the most names of one.
 const SITES_TOLD_MAX: usize = 8;
@@ -28,11 +28,11 @@ pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
 }
 
 /// Serves as a configuration file says.
-pub(crate) fn from_file(args: RunArgs) -> Result<(), Box<dyn Error>> {
+pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn Error>> {
     start_log()?;
-    let source = Source::read(&args.config)?;
+    let source = Source::read(file)?;
     let mut settings = source.settings()?;
-    args.overrides.apply(&mut settings)?;
+    overrides.apply(&mut settings)?;
     serve(&Served {
         settings,
         source: Some(source),
@@ -57,14 +57,32 @@ fn serve(served: &Served) -> Result<(), Box<dyn Error>> {
         .map_err(|error| explained(error, served))
 }
 
-/// The error, at the line of the file that is at fault, with all others of its kind.
+/// The error, at the line of the file that is at fault, with all others of its kind. Without a file: with
+/// what was meant instead.
 fn explained(error: ServerError, served: &Served) -> Box<dyn Error> {
-    let is_of_file = matches!(error, ServerError::Root(_) | ServerError::Tls(_));
-    let source = served.source.as_ref().filter(|_| is_of_file);
-    match source.and_then(|source| inspect::errors(source, &served.settings)) {
-        Some(errors) => errors.into(),
-        None => error.into(),
+    match (error, &served.source) {
+        (ServerError::Root(error), None) => match directory_hint(&error.path) {
+            Some(hint) => format!("{}; {hint}", chain(&error)).into(),
+            None => error.into(),
+        },
+        (error @ (ServerError::Root(_) | ServerError::Tls(_)), Some(source)) => {
+            match inspect::errors(source, &served.settings) {
+                Some(errors) => errors.into(),
+                None => error.into(),
+            }
+        }
+        (error, _) => error.into(),
     }
+}
+
+/// What to write in place of a directory of the command line that cannot be served.
+fn directory_hint(path: &Path) -> Option<String> {
+    let file_hint = || {
+        let file = path.display();
+        path.is_file()
+            .then(|| format!("`tidegate run {file}` serves as a configuration file says"))
+    };
+    shell::hint(path).or_else(file_hint)
 }
 
 /// Tells whoever started the process where it listens and what it serves, in a thread of its own: a

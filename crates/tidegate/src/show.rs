@@ -10,7 +10,7 @@ use crate::print;
 
 /// Prints the settings that `run` with the same flags and environment has.
 pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
-    let mut settings = match args.config {
+    let mut settings = match args.config.named() {
         Some(file) => load(&file)?,
         None => Settings::for_directory(PathBuf::from(".")),
     };

@@ -186,3 +186,39 @@ fn wrong_usage_exits_with_2() {
         stderr(&output)
     );
 }
+
+/// The file as an argument, behind `--config`, and from the environment, which is the weakest.
+#[test]
+fn a_configuration_file_is_named_in_three_ways() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("t.toml"), FILE).unwrap();
+    let rows = [
+        (&["check", "t.toml"][..], &[][..]),
+        (&["check", "--config", "t.toml"], &[]),
+        (&["check"], &[("TIDEGATE_CONFIG", "t.toml")]),
+        (&["check", "t.toml"], &[("TIDEGATE_CONFIG", "none.toml")]),
+        (
+            &["check", "--config", "t.toml"],
+            &[("TIDEGATE_CONFIG", "none.toml")],
+        ),
+    ];
+    for (args, env) in rows {
+        let output = tidegate(directory.path(), args, env);
+        assert_eq!(stdout(&output), "t.toml: ok\n", "{args:?} {env:?}");
+    }
+    let from_file = tidegate(directory.path(), &["config", "t.toml"], &[]);
+    assert!(stdout(&from_file).contains("cores = 2"));
+    let doctor = tidegate(directory.path(), &["doctor", "none.toml"], &[]);
+    assert!(stderr(&doctor).starts_with("tidegate: none.toml: No such file"));
+    for command in ["run", "check", "config", "doctor"] {
+        let args = &[command, "t.toml", "--config", "u.toml"];
+        let output = tidegate(directory.path(), args, &[]);
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        assert!(stderr(&output).contains("cannot be used with"), "{command}");
+    }
+    for env in [&[][..], &[("TIDEGATE_CONFIG", "")]] {
+        let output = tidegate(directory.path(), &["check"], env);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("write tidegate check FILE"));
+    }
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::document::Document;
 use crate::raw;
 use crate::rules::{self, DAY, count, duration, power_of_two, size};
+use crate::shape::{self, Shape};
 use crate::units::{Count, Period, Size};
 use crate::{Admin, Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError};
 
@@ -27,9 +28,14 @@ const GIB: u64 = 1 << 30;
 
 /// Checks all of `document`.
 pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
-    let raw = document.typed()?;
-    let mut report = Report::new(document);
-    let with_certificates = !raw.tls.certificates.is_empty();
+    let Shape {
+        raw,
+        mistakes,
+        refused,
+    } = shape::compare(document, document.root());
+    let mut report = Report::new(document, mistakes, refused);
+    let with_certificates =
+        !raw.tls.certificates.is_empty() || report.was_refused_anywhere("tls.certificates");
     let mut addresses = BTreeMap::new();
     let settings = Settings {
         server: server(raw.server, &mut report),
@@ -99,7 +105,7 @@ fn listen_one(
     let speaks_tls = raw.tls.as_ref().is_some_and(|tls| *tls.get_ref());
     Listen {
         address: report.checked(raw.address, default.address, |text| {
-            new_address(text, line, seen)
+            new_address(&text, line, seen)
         }),
         backlog: report.checked(
             raw.backlog,
@@ -121,7 +127,7 @@ fn listen_one(
 
 /// An address on which nothing else of this configuration listens.
 fn new_address(
-    text: String,
+    text: &str,
     line: usize,
     seen: &mut BTreeMap<String, usize>,
 ) -> Result<String, ValueError> {
@@ -138,7 +144,7 @@ fn admin(raw: raw::Admin, seen: &mut BTreeMap<String, usize>, report: &mut Repor
             if text.is_empty() {
                 return Ok(text);
             }
-            new_address(text, line, seen)
+            new_address(&text, line, seen)
         }),
     }
 }
@@ -402,22 +408,117 @@ mod tests {
         refused_beside_a_site(&[
             ("[limits]\nheader-byte = '1k'", "2: limits.header-byte: unknown key; did you mean `limits.header-bytes`?"),
             ("[limits]\nheader_bytes = '1k'", "2: limits.header_bytes: unknown key; did you mean `limits.header-bytes`?"),
+            ("[limits]\nHeaderBytes = '1k'", "2: limits.HeaderBytes: unknown key; did you mean `limits.header-bytes`?"),
             ("[server]\nkeep-alive = '1s'", "2: server.keep-alive: unknown key; did you mean `timeouts.keep-alive`?"),
             ("backlog = 1", "1: backlog: unknown key; did you mean `listen.backlog`?"),
             ("\n[timeout]\nheader = '1s'", "2: timeout: unknown key; did you mean `timeouts`?"),
             ("[[listen]]\naddress = 'a:1'\n[[listen]]\nadress = 'b:1'", "4: listen.adress: unknown key; did you mean `listen.address`?"),
-            ("[[listen]]\nproxy-protocol = 'off'", "2: listen.proxy-protocol: unknown key; the nearest known key is `"),
-            ("[server]\nuser = ''", "2: server.user: unknown key; the nearest known key is `"),
-            ("[limits]\nconnections-per-ip = 0", "2: limits.connections-per-ip: unknown key; the nearest known key is `limits.connections-per-core`"),
-            ("[access-log]\npath = ''", "1: access-log: unknown key; "),
-            ("[tls]\nciphers = 'all'", "2: tls.ciphers: unknown key; "),
+            ("[limits]\nflux = 0", "2: limits.flux: unknown key; config/tidegate.toml documents all there are"),
+            ("[server]\nlo = 0", "2: server.lo: unknown key; config/tidegate.toml documents all there are"),
         ]);
         refused(&[
             ("[[site]]\nroot = 'x'\nname = []", "3: site.name: unknown key; did you mean `site.names`?"),
             ("[[site]]\nroot = 'x'\ntryfiles = []", "3: site.tryfiles: unknown key; did you mean `site.try-files`?"),
             ("[[site]]\nroot = 'x'\n[site.cors]\norigin = []", "4: site.cors.origin: unknown key; did you mean `site.cors.origins`?"),
-            ("[[site]]\nroot = 'x'\n[[site.headers]]\nmatch = '/'\n[[site.headers]]\npath = '/'", "6: site.headers.path: unknown key; did you mean `site.headers.match`?"),
-            ("[[site]]\nroot = 'x'\n[[site.redirects]]\nfrom = '/a'\nto = '/b'\ncode = 301", "6: site.redirects.code: unknown key; "),
+            ("[[site]]\nrot = 'x'", "2: site.rot: unknown key; did you mean `site.root`?"),
+            ("[[sit]]\nroot = 'x'", "1: sit: unknown key; did you mean `site`?"),
+        ]);
+    }
+
+    /// Each is one mistake, and one line.
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn keys_of_other_servers() {
+        refused_beside_a_site(&[
+            ("[[listen]]\nport = 80", "2: listen.port: unknown key; write host and port into address = \"0.0.0.0:8080\""),
+            ("[[listen]]\nbind = '::'", "2: listen.bind: unknown key; write host and port into address"),
+            ("[[listen]]\nproxy-protocol = 'off'", "2: listen.proxy-protocol: unknown key; tidegate has no PROXY protocol"),
+            ("[[listen]]\nhttp2 = true", "2: listen.http2: unknown key; tidegate has none: it speaks HTTP/1.1"),
+            ("[[listen]]\nssl = true", "2: listen.ssl: unknown key; write tls = true"),
+            ("port = 80", "1: port: unknown key; write [[listen]], and address"),
+            ("[server]\nport = 80", "2: server.port: unknown key; write [[listen]], and address"),
+            ("[general]\nhost = '::'", "1: general: unknown key; write [server] for the process"),
+            ("[server]\nuser = 'www'", "2: server.user: unknown key; tidegate does not change its user: systemd's User="),
+            ("pid-file = '/run/x'", "1: pid-file: unknown key; tidegate has no pid file"),
+            ("pidfile = '/run/x'", "1: pidfile: unknown key; tidegate has no pid file"),
+            ("include = 'sites/*'", "1: include: unknown key; tidegate has none: a configuration is one file"),
+            ("[log]\nlevel = 'debug'", "1: log: unknown key; logs go to standard error, and RUST_LOG chooses them"),
+            ("[logging]\nlevel = 'debug'", "1: logging: unknown key; logs go to standard error"),
+            ("[server]\nlog_level = 'debug'", "2: server.log_level: unknown key; logs go to standard error"),
+            ("[access-log]\npath = ''", "1: access-log: unknown key; tidegate has no access log"),
+            ("[server]\nworker_processes = 4", "2: server.worker_processes: unknown key; write cores = 4"),
+            ("threads = 4", "1: threads: unknown key; write cores = 4 below [server]"),
+            ("[limits]\nmax-connections = 4", "2: limits.max-connections: unknown key; write connections-per-core"),
+            ("[limits]\nconnections-per-ip = 0", "2: limits.connections-per-ip: unknown key; tidegate has no limits for one client"),
+            ("[tls]\nciphers = 'all'", "2: tls.ciphers: unknown key; tidegate has no choice of ciphers"),
+            ("[tls]\ncert = 'a'\nkey = 'b'", "2: tls.cert: unknown key; write cert and key below [[tls.certificates]]"),
+            ("[tls]\nssl_protocols = 'a'", "2: tls.ssl_protocols: unknown key; write min-version = \"1.3\""),
+            ("[tls]\nacme = true", "2: tls.acme: unknown key; tidegate gets no certificates itself"),
+            ("[[headers]]\nmatch = '/'", "1: headers: unknown key; write [[site.headers]] below the [[site]]"),
+            ("[headers]\nX-A = 'b'", "1: headers: unknown key; write [[site.headers]] below the [[site]]"),
+            ("[[redirects]]\nfrom = '/'", "1: redirects: unknown key; write [[site.redirects]] below the [[site]]"),
+            ("[cors]\norigins = []", "1: cors: unknown key; write [site.cors] below the [[site]]"),
+            ("[[rewrites]]\nsource = '/'", "1: rewrites: unknown key; tidegate rewrites no paths"),
+            ("[server]\ntimeout = '1s'", "2: server.timeout: unknown key; [timeouts] has them"),
+            ("origin = 's3://a'", "1: origin: unknown key; tidegate has none"),
+            ("metrics = true", "1: metrics: unknown key; write listen = \"127.0.0.1:9900\" below [admin]"),
+        ].map(|(text, expected)| (text.split("\nkey = ").next().unwrap(), expected)));
+        refused(&[
+            ("root = '/srv'", "1: root: unknown key; write [[site]], and root"),
+            ("[server]\nroot = '/srv'\n[[site]]\nroot = 'x'", "2: server.root: unknown key; write [[site]], and root"),
+            ("[[site]]\nDocumentRoot = 'x'", "2: site.DocumentRoot: unknown key; write it as root"),
+        ]);
+        let in_a_site = [
+            ("server_name = 'a'", "server_name: unknown key; write names = [\"example.org\"]"),
+            ("hostname = 'a'", "hostname: unknown key; write names"),
+            ("gzip = 'on'", "gzip: unknown key; files are not compressed while they are served: `tidegate compress DIR`"),
+            ("gzip_static = 'on'", "gzip_static: unknown key; write precompressed = [\"br\", \"zstd\", \"gzip\"]"),
+            ("brotli = true", "brotli: unknown key; files are not compressed"),
+            ("compression = true", "compression: unknown key; files are not compressed"),
+            ("autoindex = 'on'", "autoindex: unknown key; write directory-listing = true"),
+            ("browse = true", "browse: unknown key; write directory-listing = true"),
+            ("dirlist = true", "dirlist: unknown key; write directory-listing = true"),
+            ("error_page = '/404.html'", "error_page: unknown key; write error-pages = { 404 = \"/404.html\" }"),
+            ("expires = '1y'", "expires: unknown key; write [[site.headers]]"),
+            ("cache-control = '1y'", "cache-control: unknown key; write [[site.headers]]"),
+            ("mounts = []", "mounts: unknown key; write [[site.mount]]"),
+            ("alias = '/a'", "alias: unknown key; write names"),
+            ("deny = '/a'", "deny: unknown key; write [[site.respond]]"),
+            ("allow = '10.0.0.0/8'", "allow: unknown key; write [[site.respond]]"),
+            ("auth = 'basic'", "auth: unknown key; tidegate has no passwords: client-auth of [tls]"),
+            ("[site.location]\npath = '/'", "location: unknown key; tidegate has no sections for paths"),
+            ("ssl_certificate = 'a'", "ssl_certificate: unknown key; write cert and key below [[tls.certificates]]"),
+            ("trailing-slash = true", "trailing-slash: unknown key; directories are redirected to their slash anyway"),
+            ("proxy_pass = 'http://a'", "proxy_pass: unknown key; tidegate is no proxy"),
+            ("[[site.headers]]\npath = '/'\nset = { a = 'b' }", "headers.path: unknown key; write it as match"),
+            ("[[site.headers]]\nmatch = '/'\nheaders = { a = 'b' }", "headers.headers: unknown key; write set = "),
+            ("[[site.redirects]]\nsource = '/a'\nto = '/b'", "redirects.source: unknown key; write it as from"),
+            ("[[site.redirects]]\nfrom = '/a'\ndestination = '/b'", "redirects.destination: unknown key; write it as to"),
+            ("[[site.redirects]]\nfrom = '/a'\nto = '/b'\ncode = 301", "redirects.code: unknown key; write status = 301"),
+            ("[site.cors]\nmethods = []", "cors.methods: unknown key; it is decided by tidegate"),
+        ];
+        for (text, expected) in in_a_site {
+            let error = parse(&format!("[[site]]\nroot = 'x'\n{text}")).expect_err(text);
+            assert!(error.contains(&format!(": site.{expected}")), "{text}\n{error}");
+            assert_eq!(error.lines().count(), 1, "{text}\n{error}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn sections_in_a_wrong_place() {
+        refused(&[
+            ("[[site.redirects]]\nfrom = '/a'\nto = '/b'\n[[site]]\nroot = 'x'",
+             "1: site.redirects: [[site]] has to come first: move this below the [[site]] of line 4"),
+            ("[server]\n[[site.headers]]\nmatch = '/'\n[[site]]\nroot = 'x'",
+             "2: site.headers: [[site]] has to come first: move this below the [[site]] of line 4"),
+            ("[site.cors]\norigins = []\n[[site]]\nroot = 'x'", "1: site.cors: [[site]] has to come first"),
+            ("[[site.redirects]]\nfrom = '/a'\nto = '/b'", "1: site.redirects: [[site]] has to come first: write it above"),
+            ("[site]\nroot = 'x'\n[[site]]\nroot = 'y'", "3: site: write [[site]] each time, with two brackets"),
+            ("[[site]]\nroot = 'x'\n[site]\nroot = 'y'", "3: site: write [[site]] each time, with two brackets"),
+            ("[[site]]\nroot = 'x'\n[site.headers]\nmatch = '/'\n[site.headers]\nmatch = '/a'",
+             "5: site.headers: write [[site.headers]] each time, with two brackets"),
+            ("[listen]\naddress = 'a:1'\n[listen]\naddress = 'b:1'", "3: listen: write [[listen]] each time"),
         ]);
     }
 
@@ -425,39 +526,56 @@ mod tests {
     #[rustfmt::skip] // a row a line
     fn wrong_types() {
         refused_beside_a_site(&[
-            ("server = 1", "1: server: invalid type: integer `1`, expected "),
-            ("listen = '127.0.0.1:80'", "1: listen: invalid type: string \"127.0.0.1:80\", expected a sequence"),
+            ("server = 1", "1: server: a section: write [server], and its keys below it"),
+            ("listen = '127.0.0.1:80'", "1: listen: a section: write [[listen]] each time, and its keys below it"),
             ("[listen]\naddress = '127.0.0.1:80'", "1: listen: write [[listen]], with two brackets"),
             ("[[limits]]\nheaders = 1", "1: limits: there is one: write [limits], with one bracket"),
-            ("listen = [1]", "1: listen: invalid type: integer `1`, expected "),
-            ("[server]\ncores = true", "2: server.cores: invalid type: boolean `true`, expected \"auto\", a count or a list"),
-            ("[server]\ncores = 1.5", "2: server.cores: invalid type: floating point `1.5`, expected \"auto\""),
-            ("[server]\ncores = [0, 1]", "2: server.cores: invalid type: sequence, expected \"auto\""),
-            ("[timeouts]\nheader = 10", "2: timeouts.header: invalid type: integer `10`, expected a duration with its unit, such as \"75s\""),
-            ("[limits]\nheaders = '100'", "2: limits.headers: invalid type: string \"100\", expected a whole number"),
-            ("[limits]\nheader-bytes = 16.0", "2: limits.header-bytes: invalid type: floating point `16.0`, expected a size such as \"16k\""),
-            ("[limits]\nheaders = 99999999999999999999", "2: limits.headers: "),
+            ("listen = [1]", "1: listen: a section: write [[listen]]"),
+            ("[server]\ncores = true", "2: server.cores: expected \"auto\", a count or a list such as \"0-15,32\", found true"),
+            ("[server]\ncores = 1.5", "2: server.cores: expected \"auto\", a count or a list such as \"0-15,32\", found 1.5"),
+            ("[server]\ncores = [0, 1]", "2: server.cores: expected \"auto\", a count or a list such as \"0-15,32\", found a list"),
+            ("[server]\ncores = 2026-01-01", "2: server.cores: expected \"auto\", a count or a list such as \"0-15,32\", found 2026-01-01"),
+            ("[server]\ncores = { a = 1 }", "2: server.cores: expected \"auto\", a count or a list such as \"0-15,32\", found a table"),
+            ("[timeouts]\nheader = 10", "2: timeouts.header: expected a duration with its unit, such as \"75s\", found 10: write \"10s\""),
+            ("[limits]\nheaders = '100'", "2: limits.headers: expected a whole number, found '100': write 100"),
+            ("[limits]\nheaders = 'many'", "2: limits.headers: expected a whole number, found 'many'"),
+            ("[limits]\nheader-bytes = 16.0", "2: limits.header-bytes: expected a size such as \"16k\", found 16.0"),
+            ("[limits]\nheaders = 99999999999999999999", "2: limits.headers: expected a whole number, found 99999999999999999999"),
+            ("[[listen]]\ntls = 'yes'", "2: listen.tls: expected true or false, found 'yes': write true"),
+            ("[[listen]]\naddress = 8080", "2: listen.address: expected a string, found 8080: write \"127.0.0.1:8080\""),
+            ("[tls]\nmin-version = 1.3", "2: tls.min-version: expected a string, found 1.3: write \"1.3\""),
+            ("[tls]\ncertificates = 'a.pem'\n[[listen]]\ntls = true", "2: tls.certificates: a section: write [[tls.certificates]]"),
+            ("[tls]\n[tls.certificates]\ncert = 'a'\nkey = 'b'", "2: tls.certificates: write [[tls.certificates]], with two brackets"),
+            ("[tls]\nclient-auth = 'require'\nclient-ca = true", "3: tls.client-ca: expected a string, found true"),
         ]);
         refused(&[
             ("[site]\nroot = 'x'", "1: site: write [[site]], with two brackets"),
-            ("[[site]]\nroot = 1", "2: site.root: invalid type: integer `1`, expected a string"),
-            ("[[site]]\nroot = 'x'\nindex = 'index.html'", "3: site.index: invalid type: string \"index.html\", expected a sequence"),
-            ("[[site]]\nroot = 'x'\nindex = [1]", "3: site.index: invalid type: integer `1`, expected a string"),
-            ("[[site]]\nroot = 'x'\nhidden-files = 'no'", "3: site.hidden-files: invalid type: string \"no\", expected true, false or a list"),
-            ("[[site]]\nroot = 'x'\nmime-types = []", "3: site.mime-types: invalid type: sequence, expected a map"),
-            ("[[site]]\nroot = 'x'\nnames = 'a'", "3: site.names: invalid type: string \"a\", expected a sequence"),
-            ("[[site]]\nroot = 'x'\nsymlinks = false", "3: site.symlinks: invalid type: boolean `false`, expected a string"),
-            ("[[site]]\nroot = 'x'\nprecompressed = true", "3: site.precompressed: invalid type: boolean `true`, expected a sequence"),
-            ("[[site]]\nroot = 'x'\nspa-fallback = true", "3: site.spa-fallback: invalid type: boolean `true`, expected a string"),
-            ("[[site]]\nroot = 'x'\nerror-pages = ['/404.html']", "3: site.error-pages: invalid type: sequence, expected a map"),
-            ("[[site]]\nroot = 'x'\nerror-pages = { 404 = 404 }", "3: site.error-pages.404: invalid type: integer `404`, expected a string"),
-            ("[[site]]\nroot = 'x'\n[site.headers]\nmatch = '/'", "3: site.headers: write [[site.headers]], with two brackets"),
-            ("[[site]]\nroot = 'x'\n[site.redirects]\nfrom = '/'", "3: site.redirects: write [[site.redirects]], with two brackets"),
-            ("[[site]]\nroot = 'x'\n[[site.headers]]\nmatch = '/'\nset = { age = 1 }", "5: site.headers.set.age: invalid type: integer `1`, expected a string"),
-            ("[[site]]\nroot = 'x'\n[[site.headers]]\nmatch = '/'\nset = 'age: 1'", "5: site.headers.set: invalid type: string \"age: 1\", expected a map"),
-            ("[[site]]\nroot = 'x'\n[[site.redirects]]\nfrom = '/a'\nto = '/b'\nstatus = '301'", "6: site.redirects.status: invalid type: string \"301\", expected a whole number"),
+            ("site = 'x'", "1: site: a section: write [[site]]"),
+            ("[[site]]\nroot = 1", "2: site.root: expected a string, found 1: write \"1\""),
+            ("[[site]]\nroot = ['x']", "2: site.root: expected a string, found a list"),
+            ("[[site]]\nroot = { path = 'x' }", "2: site.root: expected a string, found a table"),
+            ("[[site]]\nroot = 'x'\nindex = 'index.html'", "3: site.index: expected a list, found 'index.html': write ['index.html']"),
+            ("[[site]]\nroot = 'x'\nindex = [1]", "3: site.index: expected a string, found 1: write \"1\""),
+            ("[[site]]\nroot = 'x'\nindex = [\n'a',\n{}]", "5: site.index: expected a string, found a table"),
+            ("[[site]]\nroot = 'x'\nhidden-files = 'no'", "3: site.hidden-files: expected true, false or a list of names such as [\".treeinfo\"], found 'no'"),
+            ("[[site]]\nroot = 'x'\nmime-types = []", "3: site.mime-types: expected a table of names and values, found a list"),
+            ("[[site]]\nroot = 'x'\nnames = 'a'", "3: site.names: expected a list, found 'a': write ['a']"),
+            ("[[site]]\nroot = 'x'\nnames = 'a'\n[[site]]\nroot = 'y'", "3: site.names: expected a list, found 'a'"),
+            ("[[site]]\nroot = 'x'\nsymlinks = false", "3: site.symlinks: expected a string, found false"),
+            ("[[site]]\nroot = 'x'\ndirectory-listing = 'on'", "3: site.directory-listing: expected true or false, found 'on': write true"),
+            ("[[site]]\nroot = 'x'\nprecompressed = true", "3: site.precompressed: expected a list, found true"),
+            ("[[site]]\nroot = 'x'\nspa-fallback = true", "3: site.spa-fallback: expected a string, found true"),
+            ("[[site]]\nroot = 'x'\nerror-pages = ['/404.html']", "3: site.error-pages: expected a table of names and values, found a list"),
+            ("[[site]]\nroot = 'x'\nerror-pages = { 404 = 404 }", "3: site.error-pages.404: expected a string, found 404"),
+            ("[[site]]\nroot = 'x'\nheaders = {}", "3: site.headers: a section: write [[site.headers]] each time, and its keys below it"),
+            ("[[site]]\nroot = 'x'\nheaders = 'a: b'", "3: site.headers: a section: write [[site.headers]]"),
+            ("[[site]]\nroot = 'x'\n[site.headers]\nmatch = '/'\nset = { a = 'b' }", "3: site.headers: write [[site.headers]], with two brackets"),
+            ("[[site]]\nroot = 'x'\n[site.redirects]\nfrom = '/'\nto = '/a'", "3: site.redirects: write [[site.redirects]], with two brackets"),
+            ("[[site]]\nroot = 'x'\n[[site.headers]]\nmatch = '/'\nset = { age = 1 }", "5: site.headers.set.age: expected a string, found 1: write \"1\""),
+            ("[[site]]\nroot = 'x'\n[[site.headers]]\nmatch = '/'\nset = 'age: 1'", "5: site.headers.set: expected a table of names and values, found 'age: 1'"),
+            ("[[site]]\nroot = 'x'\n[[site.redirects]]\nfrom = '/a'\nto = '/b'\nstatus = '301'", "6: site.redirects.status: expected a whole number, found '301': write 301"),
             ("[[site]]\nroot = 'x'\n[[site.cors]]\norigins = []", "3: site.cors: there is one: write [site.cors], with one bracket"),
-            ("[[site]]\nroot = 'x'\nmime-types = { a = 1 }", "3: site.mime-types.a: invalid type: integer `1`, expected a string"),
+            ("[[site]]\nroot = 'x'\nmime-types = { a = 1 }", "3: site.mime-types.a: expected a string, found 1"),
         ]);
     }
 
@@ -474,16 +592,29 @@ mod tests {
             ("[server]\ngraceful-timeout = '25h'", "2: server.graceful-timeout: 25h is outside 0s to 24h: "),
             ("[server]\ndrain-delay = '25h'", "2: server.drain-delay: 25h is outside 0s to 24h: "),
             ("[server]\nwatchdog = '3s'", "2: server.watchdog: 3s is outside 4s to 24h: "),
-            ("[server]\nwatchdog = false", "2: server.watchdog: invalid type: boolean `false`, expected \"off\" or a duration"),
+            ("[server]\nwatchdog = false", "2: server.watchdog: expected \"off\" or a duration with its unit, such as \"75s\", found false"),
             ("[server]\nwatchdog = 'on'", "2: server.watchdog: `on` is not a duration: "),
             ("[server]\ngraceful-timeout = 'soon'", "2: server.graceful-timeout: `soon` is not a duration: "),
-            ("[admin]\nlisten = '9900'", "2: admin.listen: `9900` has no port: "),
+            ("[admin]\nlisten = '9900'", "2: admin.listen: `9900` has no address: write 127.0.0.1:9900 for this host alone, or [::]:9900"),
             ("[[listen]]\naddress = 'h:1'\n[admin]\nlisten = 'h:1'", "4: admin.listen: h:1 is listened on already, by line 2"),
             ("[[listen]]\nbacklog = 0", "2: listen.backlog: 0 is outside 1 to 65535: "),
             ("[[listen]]\nbacklog = 65536", "2: listen.backlog: 65536 is outside 1 to 65535: "),
             ("[[listen]]\naddress = ''", "2: listen.address: `` has no port: "),
-            ("[[listen]]\naddress = 'localhost'", "2: listen.address: `localhost` has no port: write HOST:PORT"),
-            ("[[listen]]\naddress = ':80'", "2: listen.address: `` is not a host name"),
+            ("[[listen]]\naddress = 'localhost'", "2: listen.address: `localhost` has no port: write HOST:PORT, such as localhost:8080"),
+            ("[[listen]]\naddress = ':x'", "2: listen.address: `x` is not a port"),
+            ("[[listen]]\naddress = '*:99999'", "2: listen.address: `99999` is not a port: write 0 to 65535"),
+            ("[[listen]]\naddress = '*'", "2: listen.address: `*` has no port"),
+            ("[[listen]]\naddress = '8080'", "2: listen.address: `8080` has no address: write 127.0.0.1:8080 for this host alone, or [::]:8080"),
+            ("[[listen]]\naddress = 'unix:/run/x.sock'", "2: listen.address: `unix:/run/x.sock`: there are no Unix sockets here"),
+            ("[[listen]]\naddress = '/run/x.sock'", "2: listen.address: `/run/x.sock`: there are no Unix sockets here"),
+            ("[[listen]]\naddress = 'a:80/x'", "2: listen.address: `a:80/x` has a path: write a:80"),
+            ("[[listen]]\naddress = 'https://a:80/x'", "2: listen.address: `https://a:80/x` has a scheme: write a:80, and tls = true"),
+            ("[[listen]]\naddress = '0.0.0.0'", "2: listen.address: `0.0.0.0` has no port: write HOST:PORT, such as 0.0.0.0:8080"),
+            ("[[listen]]\naddress = '::'", "2: listen.address: `::` has no port: write [::]:8080"),
+            ("[[listen]]\naddress = '::1'", "2: listen.address: `::1` has no port: write [::1]:8080"),
+            ("[[listen]]\naddress = '1.2.3.4:99999'", "2: listen.address: `99999` is not a port"),
+            ("[[listen]]\naddress = 'a:http'", "2: listen.address: `http` is not a port: write 80"),
+            ("[[listen]]\naddress = ':80'\n[[listen]]\naddress = '*:80'", "4: listen.address: [::]:80 is listened on already, by line 2"),
             ("[[listen]]\naddress = 'a:'", "2: listen.address: `` is not a port"),
             ("[[listen]]\naddress = 'a:+1'", "2: listen.address: `+1` is not a port"),
             ("[[listen]]\naddress = 'a:65536'", "2: listen.address: `65536` is not a port: write 0 to 65535"),
@@ -492,7 +623,7 @@ mod tests {
             ("[[listen]]\naddress = '[::g]:80'", "2: listen.address: `[::g]` is not a host name"),
             ("[[listen]]\naddress = '1.2.3:80'", "2: listen.address: `1.2.3` is not a host name"),
             ("[[listen]]\naddress = 'a b:80'", "2: listen.address: `a b` is not a host name"),
-            ("[[listen]]\naddress = 'http://a:80'", "2: listen.address: `http://a:80` is ambiguous"),
+            ("[[listen]]\naddress = 'http://a:80'", "2: listen.address: `http://a:80` has a scheme: write a:80, and tls = false"),
             ("[[listen]]\naddress = 'a:1'\n[[listen]]\naddress = 'a:1'", "4: listen.address: a:1 is listened on already, by line 2"),
             ("[[listen]]\ntls = true", "2: listen.tls: there is no certificate to show: set tls.certificates"),
             ("[[listen]]\nhttps-redirect = 70000", "2: listen.https-redirect: 70000 is outside 0 to 65535: "),
@@ -534,7 +665,7 @@ mod tests {
             ("[io]\ndrop-behind = '4k'", "2: io.drop-behind: 4k is outside 1m to 1024g: "),
             ("[io]\ndrop-behind = 'on'", "2: io.drop-behind: `on` is not a size: "),
             ("[io]\ndrop-behind = -1", "2: io.drop-behind: -1 is not a size"),
-            ("[io]\ndrop-behind = true", "2: io.drop-behind: invalid type: boolean `true`, expected \"off\" or a size"),
+            ("[io]\ndrop-behind = true", "2: io.drop-behind: expected \"off\" or a size such as \"16m\", found true"),
             ("[cache]\nhot-bytes-per-core = '1025g'", "2: cache.hot-bytes-per-core: 1025g is outside 0 to 1024g: "),
             ("[cache]\nopen-files-per-core = 0", "2: cache.open-files-per-core: 0 is outside 1 to 1048576: "),
             ("[limits]\nranges = 0", "2: limits.ranges: 0 is outside 1 to 1024: "),
@@ -552,14 +683,106 @@ mod tests {
     fn every_problem_with_a_value_is_reported_in_order() {
         let error = parse("[[site]]\nindex = ['/']\n[limits]\nheaders = 0\n[io]\npipe-size = 1\n");
         let error = error.unwrap_err();
-        let starts: Vec<&str> = error
-            .lines()
-            .filter_map(|line| line.split(": ").nth(1))
-            .collect();
-        assert_eq!(
-            starts,
-            ["site.root", "site.index", "limits.headers", "io.pipe-size"]
+        let keys = ["site.root", "site.index", "limits.headers", "io.pipe-size"];
+        assert_eq!(keys_of(&error), keys);
+    }
+
+    fn keys_of(error: &str) -> Vec<&str> {
+        let lines = error.lines();
+        lines.filter_map(|line| line.split(": ").nth(1)).collect()
+    }
+
+    /// Keys, types, values and what is missing, in one run and in the order of lines.
+    #[test]
+    fn every_mistake_of_a_file_is_reported_at_once() {
+        let text = "[limits]\nheaders = true\nflux = 1\nranges = 0\n\
+             [[listen]]\nport = 80\ntls = 'no'\nbacklog = 0\n\
+             [[site]]\nindex = 'a'\nsymlinks = 'x'\nautoindex = 'on'\n\
+             [[site.redirects]]\nfrom = 1\nto = 'x'\n[[site.headers]]\nmatch = '/['\ncache = 3\n";
+        let error = parse(text).unwrap_err();
+        let expected = [
+            "limits.headers",
+            "limits.flux",
+            "limits.ranges",
+            "listen.port",
+            "listen.tls",
+            "listen.backlog",
+            "site.root",
+            "site.index",
+            "site.symlinks",
+            "site.autoindex",
+            "site.redirects.from",
+            "site.headers.set",
+            "site.headers.match",
+            "site.headers.cache",
+        ];
+        assert_eq!(keys_of(&error), expected, "{error}");
+    }
+
+    #[test]
+    fn of_many_mistakes_the_first_are_told() {
+        let keys = (0..1000).map(|number| format!("x{number} = 1\n"));
+        let text = keys.collect::<Vec<_>>().concat() + SITE;
+        let error = parse(&text).unwrap_err();
+        let lines: Vec<&str> = error.lines().collect();
+        assert_eq!(lines.len(), 51);
+        assert!(
+            lines[49].starts_with("etc/t.toml:50: x49: unknown key; "),
+            "{}",
+            lines[49]
         );
+        assert_eq!(lines[50], "etc/t.toml:51: and 950 more from here on");
+    }
+
+    /// Values, keys and the text of TOML's own errors.
+    #[test]
+    fn what_is_echoed_is_safe_to_print() {
+        let long = "x".repeat(20_000);
+        let texts = [
+            "[[site]]\nroot = 'x'\ncharset = \"\\u001b[31m\\u202e\"".to_owned(),
+            "[[site]]\nroot = 'x'\nnames = ['\u{202e}a\u{200b}']".to_owned(),
+            "[[site]]\nroot = 'x'\n\"\\u001b[31m\" = 1".to_owned(),
+            "[[site]]\nroot = 'x'\n\u{202e} = 1".to_owned(),
+            "[[site]]\nroot = 'x'\nmime-types = { \"\u{2066}\" = 'a' }".to_owned(),
+            "[[listen]]\naddress = \"\\u001b[2J:80\"".to_owned(),
+            "[server]\ncores = \"\\u009b\"\nsteering = \"\u{200e}\"".to_owned(),
+            "[server]\nwatchdog = \"\u{61c}\"".to_owned(),
+            "[[site]]\nroot = 'x'\nindex = '\u{feff}'".to_owned(),
+            format!("[[site]]\nroot = 'x'\ncharset = ' {long}'"),
+            format!("[[site]]\nroot = 'x'\n{long} = 1"),
+            format!("[[site]]\nroot = 'x'\nnames = '{long}'"),
+            format!("[[site]]\nroot = 'x'\n[[site.redirects]]\nfrom = '/['\nto = '{long}'"),
+            format!("[[listen]]\naddress = '{long}'"),
+            format!("a = {long}"),
+        ];
+        for text in texts {
+            let error = parse(&text).unwrap_err();
+            let is_safe = |char: char| {
+                char == '\n' || crate::shown(&char.to_string()).len() == char.len_utf8()
+            };
+            assert!(error.chars().all(is_safe), "{error:?}");
+            assert!(
+                error.lines().all(|line| line.len() < 1200),
+                "{} bytes",
+                error.len()
+            );
+        }
+    }
+
+    #[test]
+    fn every_address_that_has_one_meaning_is_taken() {
+        let rows = [
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            (" 127.0.0.1:80\t", "127.0.0.1:80"),
+            (":8080", "[::]:8080"),
+            ("*:8080", "[::]:8080"),
+            ("[::]:8080", "[::]:8080"),
+            ("localhost:8080", "localhost:8080"),
+        ];
+        for (typed, expected) in rows {
+            let listen: Listen = typed.parse().unwrap();
+            assert_eq!(listen.address, expected, "{typed:?}");
+        }
     }
 
     #[test]

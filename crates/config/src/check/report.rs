@@ -4,27 +4,35 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use crate::document::Document;
+use crate::document::{Document, Mistake};
 use crate::raw::{Field, List, Map};
-use crate::{Error, Problem, ValueError};
+use crate::shape::Refused;
+use crate::{Error, ValueError};
 
 /// What is wrong so far.
 pub(super) struct Report<'d> {
     document: &'d Document<'d>,
-    problems: Vec<Problem>,
+    mistakes: Vec<Mistake>,
+    refused: Refused,
 }
 
 impl<'d> Report<'d> {
-    pub(super) fn new(document: &'d Document<'d>) -> Self {
+    /// `mistakes` were made in the shape of the file, in place of the keys of `refused`.
+    pub(super) fn new(
+        document: &'d Document<'d>,
+        mistakes: Vec<Mistake>,
+        refused: Refused,
+    ) -> Self {
         Self {
             document,
-            problems: Vec::new(),
+            mistakes,
+            refused,
         }
     }
 
     /// Fails if anything is wrong.
     pub(super) fn end(self) -> Result<(), Error> {
-        Error::refuse_any(self.problems)
+        self.document.refuse_any(self.mistakes)
     }
 
     pub(super) fn document(&self) -> &'d Document<'d> {
@@ -94,13 +102,25 @@ impl<'d> Report<'d> {
 
     /// Refuses what was typed at `span`, which was taken before.
     pub(super) fn refuse(&mut self, span: &Range<usize>, reason: &ValueError) {
-        let problem = self.document.problem_at(span, &reason.to_string());
-        self.problems.push(problem);
+        let mistake = Mistake::at(span.start, &reason.to_string());
+        self.mistakes.push(mistake);
     }
 
-    /// Refuses a key that is missing in the table at `offset`.
+    /// Refuses a key that is missing in the table at `offset`, unless what stands there for it was
+    /// refused already.
     pub(super) fn missing(&mut self, offset: usize, key: &str, reason: &str) {
-        let problem = self.document.problem(offset, key.to_owned(), reason);
-        self.problems.push(problem);
+        if !self.was_refused(offset, key) {
+            self.mistakes.push(Mistake::of(offset, key, reason));
+        }
+    }
+
+    /// Whether something was refused already that stands for `key` in the table at `offset`.
+    pub(super) fn was_refused(&self, offset: usize, key: &str) -> bool {
+        self.refused.is_in(offset, key)
+    }
+
+    /// The same in any table.
+    pub(super) fn was_refused_anywhere(&self, key: &str) -> bool {
+        self.refused.is_anywhere(key)
     }
 }

@@ -25,7 +25,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_hours(366 * 24);
 const MOVED_PERMANENTLY: u16 = 301;
 
 pub(super) fn sites(raw: Vec<Spanned<raw::Site>>, report: &mut Report<'_>) -> Vec<Site> {
-    if raw.is_empty() {
+    if raw.is_empty() && !report.was_refused(0, "site") {
         report.missing(
             0,
             "site.root",
@@ -216,6 +216,9 @@ fn names(raw: List, offset: usize, seen: &mut Seen, report: &mut Report<'_>) -> 
 }
 
 fn only_default(offset: usize, seen: &mut Seen, report: &mut Report<'_>) {
+    if report.was_refused(offset, "site.names") {
+        return;
+    }
     let line = report.line(offset);
     if let Some(first) = seen.default.replace(line) {
         let reason =
@@ -554,8 +557,8 @@ mod tests {
             ("spa-fallback = 'index.html'", "3: site.spa-fallback: `index.html` is not the path of a file from the root"),
             ("spa-fallback = '/'", "3: site.spa-fallback: `/` is a directory: name a file"),
             ("spa-fallback = '/../index.html'", "3: site.spa-fallback: `/../index.html` has a segment"),
-            ("hidden-files = 'yes'", "3: site.hidden-files: invalid type: string \"yes\", expected true, false or a list of names"),
-            ("hidden-files = [1]", "3: site.hidden-files: invalid type: integer `1`, expected a string"),
+            ("hidden-files = 'yes'", "3: site.hidden-files: expected true, false or a list of names"),
+            ("hidden-files = [1]", "3: site.hidden-files: expected a string, found 1"),
             ("hidden-files = ['a']", "3: site.hidden-files: `a` does not begin with a dot"),
             ("hidden-files = ['*']", "3: site.hidden-files: `*` does not begin with a dot"),
             ("hidden-files = ['.a', '.a/b']", "3: site.hidden-files: `.a/b` is no name of one file"),

@@ -40,7 +40,9 @@ pub(super) fn tls(raw: raw::Tls, report: &mut Report<'_>) -> Tls {
             .filter_map(|entry| certificate(entry, report))
             .collect(),
     };
-    if let (Some(span), true, None) = (asked, tls.client_auth != ClientAuth::Off, &tls.client_ca) {
+    let with_authorities = tls.client_ca.is_some() || report.was_refused_anywhere("tls.client-ca");
+    if let (Some(span), true, false) = (asked, tls.client_auth != ClientAuth::Off, with_authorities)
+    {
         let reason = "what clients show is checked against authorities: set tls.client-ca";
         report.refuse(&span, &ValueError::new(reason));
     }

@@ -8,7 +8,7 @@ pub(crate) mod path;
 pub(crate) mod web;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -86,11 +86,20 @@ impl AsNumber for Size {
 }
 
 /// `HOST:PORT`: a host name, an IPv4 address or an IPv6 address in brackets,
-/// and a port from 0 to 65535. Host names are not looked up.
-pub(crate) fn address(text: String) -> Checked<String> {
-    let Some((host, port)) = text.rsplit_once(':') else {
+/// and a port from 0 to 65535; spaces around it do not count. Host names are not looked up.
+/// `:PORT` and `*:PORT` are all addresses, `[::]:PORT`.
+pub(crate) fn address(text: &str) -> Checked<String> {
+    let text = text.trim();
+    let all = text.strip_prefix('*').unwrap_or(text).strip_prefix(':');
+    if let Some(port) = all.filter(|port| !port.contains(':')) {
+        refuse_no_port(port)?;
+        return Ok(format!("[::]:{port}"));
+    }
+    refuse_no_address(text)?;
+    let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
+        let example = if is_host(text) { text } else { "127.0.0.1" };
         return refuse(format!(
-            "`{text}` has no port: write HOST:PORT, such as 127.0.0.1:8080"
+            "`{text}` has no port: write HOST:PORT, such as {example}:8080"
         ));
     };
     if host.contains(':') && !host.starts_with('[') {
@@ -98,19 +107,57 @@ pub(crate) fn address(text: String) -> Checked<String> {
             "`{text}` is ambiguous: write an IPv6 address in brackets, such as [::1]:8080"
         ));
     }
-    if host.starts_with('[') && text.ends_with(']') {
-        return refuse(format!(
-            "`{text}` has no port: write HOST:PORT, such as [::1]:8080"
-        ));
-    }
-    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits || port.parse::<u16>().is_err() {
-        return refuse(format!("`{port}` is not a port: write 0 to 65535"));
-    }
-    if !is_host(host, &text) {
+    refuse_no_port(port)?;
+    if !is_host(host) {
         return refuse(format!("`{host}` is not a host name or an IP address"));
     }
-    Ok(text)
+    Ok(text.to_owned())
+}
+
+/// Refuses what other servers listen on, or is only a part of an address.
+fn refuse_no_address(text: &str) -> Checked<()> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits {
+        return refuse(format!(
+            "`{text}` has no address: write 127.0.0.1:{text} for this host alone, or [::]:{text} for all of its addresses"
+        ));
+    }
+    if text.starts_with("unix:") || text.starts_with(['/', '@', '.']) {
+        return refuse(format!(
+            "`{text}`: there are no Unix sockets here: write HOST:PORT, such as 127.0.0.1:8080"
+        ));
+    }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let address = rest.split('/').next().unwrap_or_default();
+        return refuse(format!(
+            "`{text}` has a scheme: write {address}, and tls = {} beside it",
+            scheme == "https"
+        ));
+    }
+    if let Some((address, _)) = text.split_once('/') {
+        return refuse(format!("`{text}` has a path: write {address}"));
+    }
+    if text.parse::<Ipv6Addr>().is_ok() && !text.rsplit(':').next().is_some_and(is_decimal_port) {
+        return refuse(format!("`{text}` has no port: write [{text}]:8080"));
+    }
+    Ok(())
+}
+
+/// Whether the last part of an IPv6 address without brackets may have been meant as a port.
+fn is_decimal_port(part: &str) -> bool {
+    part.len() > 1 && part.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn refuse_no_port(port: &str) -> Checked<()> {
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if digits && port.parse::<u16>().is_ok() {
+        return Ok(());
+    }
+    match port {
+        "http" => refuse("`http` is not a port: write 80"),
+        "https" => refuse("`https` is not a port: write 443"),
+        port => refuse(format!("`{port}` is not a port: write 0 to 65535")),
+    }
 }
 
 /// Takes a new `address` down in `seen` with its place; refuses one that is there already.
@@ -202,10 +249,10 @@ fn refuse<T>(reason: impl Into<String>) -> Checked<T> {
     Err(ValueError::new(reason))
 }
 
-/// `text` is the whole address, which the standard library parses for IPv6.
-fn is_host(host: &str, text: &str) -> bool {
+/// The standard library parses IPv6 addresses with a port.
+fn is_host(host: &str) -> bool {
     if host.starts_with('[') {
-        return text.parse::<SocketAddrV6>().is_ok();
+        return format!("{host}:0").parse::<SocketAddrV6>().is_ok();
     }
     is_host_name(host)
 }

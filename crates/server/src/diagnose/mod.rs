@@ -5,6 +5,8 @@
 
 mod tls;
 
+use std::path::PathBuf;
+
 use tidegate_config::{self as config, Place, Settings};
 use tidegate_site::Probe;
 
@@ -24,6 +26,8 @@ pub struct Diagnostic {
     pub is_error: bool,
     /// What is wrong, in one line.
     pub reason: String,
+    /// The file or directory that cannot be used, if it is one.
+    pub path: Option<PathBuf>,
 }
 
 /// The topic of what is wrong with the files of certificates, which the server logs itself.
@@ -84,6 +88,7 @@ fn warning(topic: &'static str, place: Place, reason: impl Into<String>) -> Diag
         place,
         is_error: false,
         reason: reason.into(),
+        path: None,
     }
 }
 
@@ -121,6 +126,7 @@ impl<'a> Probes<'a> {
                     place: place.key("root"),
                     is_error: true,
                     reason: format!("{error}: {}", error.source),
+                    path: Some(root.clone()),
                 }),
             }
         }

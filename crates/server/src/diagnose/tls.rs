@@ -35,16 +35,17 @@ pub(super) fn certificates(settings: &Settings) -> Vec<Diagnostic> {
 
 /// Why no listener can speak TLS.
 fn refused(error: &TlsError, tls: &config::Tls) -> Diagnostic {
-    let place = if error.is_of_authorities() {
-        Place::of("tls").key("client-ca")
+    let (place, path) = if error.is_of_authorities() {
+        (Place::of("tls").key("client-ca"), tls.client_ca.as_deref())
     } else {
-        place_of(error.path(), tls)
+        (place_of(error.path(), tls), error.path())
     };
     Diagnostic {
         topic: CERTIFICATE,
         place,
         is_error: true,
         reason: error.to_string(),
+        path: path.map(Path::to_owned),
     }
 }
 

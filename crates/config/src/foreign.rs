@@ -1,0 +1,294 @@
+//! Keys that other servers have, and what tidegate has in their place.
+//!
+//! They come from nginx, Apache, lighttpd, H2O, Caddy and static-web-server. A key that becomes one of
+//! tidegate's own leaves this table: a test holds that.
+
+/// Keys of other servers, and what to say of them.
+pub(crate) struct Row {
+    /// The tables that it is for, with spaces between: dotted names, `-` for the file itself.
+    /// Empty: any.
+    tables: &'static str,
+    /// As [`squash`] makes them, with spaces between.
+    keys: &'static str,
+    /// The dotted key of tidegate's that was meant, or empty.
+    pub(crate) meant: &'static str,
+    /// What tidegate has in its place, or that it has nothing.
+    pub(crate) says: &'static str,
+}
+
+/// What there is to say of `key` in the table with this dotted name.
+pub(crate) fn find(table: &str, key: &str) -> Option<&'static Row> {
+    let table = if table.is_empty() { "-" } else { table };
+    let key = squash(key);
+    let mut rows = ROWS.iter().filter(|row| row.is_for(table) && row.has(&key));
+    let for_any = rows.clone().next();
+    rows.find(|row| !row.tables.is_empty()).or(for_any)
+}
+
+/// A key without what only tells one notation from another: `server_name`, `serverName`.
+pub(crate) fn squash(key: &str) -> String {
+    let letters = key.chars().filter(|char| !matches!(char, '-' | '_' | '.'));
+    letters.flat_map(char::to_lowercase).collect()
+}
+
+impl Row {
+    fn is_for(&self, table: &str) -> bool {
+        self.tables.is_empty() || self.tables.split(' ').any(|known| known == table)
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.keys.split(' ').any(|known| known == key)
+    }
+}
+
+const fn row(
+    tables: &'static str,
+    keys: &'static str,
+    meant: &'static str,
+    says: &'static str,
+) -> Row {
+    Row {
+        tables,
+        keys,
+        meant,
+        says,
+    }
+}
+
+/// Of several that fit the first is taken, and one for certain tables before one for any.
+#[rustfmt::skip] // a row a line
+const ROWS: &[Row] = &[
+    // Listeners.
+    row("listen", "port ports host hostname ip bind interface addr listen socketaddress", "listen.address",
+        "write host and port into address = \"0.0.0.0:8080\""),
+    row("listen", "ssl https secure tlsenabled sslengine", "listen.tls", "write tls = true"),
+    row("listen", "ipv6only v6only onlyipv6", "listen.only-v6", "write only-v6 = true"),
+    row("listen", "redirect redirecthttps forcehttps httpsport", "listen.https-redirect", "write https-redirect = 443"),
+    row("listen", "default defaultserver", "", "hosts that no site names are answered by the site without names"),
+    row("listen", "servername names domain domains", "", "hosts are named by their site: names = [\"example.org\"] below [[site]]"),
+    row("listen", "unix socket path socketpath", "", "tidegate has no Unix sockets: write address = \"127.0.0.1:8080\""),
+    row("listen", "cert key certificate certificates sslcertificate sslcertificatekey certfile keyfile", "tls.certificates",
+        "write cert and key below [[tls.certificates]]"),
+    row("- server site general", "port ports host bind ip address addr listenaddress interface serverport serverbind listen", "",
+        "write [[listen]], and address = \"0.0.0.0:8080\" below it"),
+    row("- server", "general global http https main advanced servers", "",
+        "write [server] for the process, [[listen]] for addresses and [[site]] for what is served"),
+    row("", "redirecthttps redirecthttptohttps httptohttps httpsredirect http2redirecttohttps forcehttps forcessl", "",
+        "write https-redirect = 443 below the [[listen]] of port 80"),
+    row("", "proxyprotocol acceptproxy proxyproto", "", "tidegate has no PROXY protocol"),
+    row("", "trustedproxies realip realipheader setrealipfrom logforwardedfor forwardedheaders xforwardedfor remoteipheader", "",
+        "tidegate has nothing in its place: a client's address is that of its connection"),
+    row("", "http2 h2 h2c http3 h3 quic alpn usehttp2", "", "tidegate has none: it speaks HTTP/1.1"),
+    row("", "unix unixsocket", "", "tidegate has no Unix sockets: write [[listen]] and address = \"127.0.0.1:8080\""),
+
+    // Certificates.
+    row("tls.certificates", "certificate crt pem chain fullchain certfile certificatefile public sslcertificate", "tls.certificates.cert",
+        "write it as cert"),
+    row("tls.certificates", "privatekey private keyfile privkey sslcertificatekey", "tls.certificates.key", "write it as key"),
+    row("tls.certificates", "name names domain domains hosts servername", "",
+        "a certificate is for the names that it tells itself"),
+    row("- server tls site", "cert key certificate certificates sslcert sslkey sslcertificate sslcertificatekey sslcertificatefile \
+        sslcertificatekeyfile certfile keyfile certificatefile privatekey privkey tlscert tlskey http2tlscert http2tlskey pemfile \
+        sslpemfile sslprivkey", "tls.certificates", "write cert and key below [[tls.certificates]]"),
+    row("", "acme letsencrypt certbot autotls autohttps automatichttps ondemand email issuer acmeca", "",
+        "tidegate gets no certificates itself: docs/tls.md tells how certbot and lego renew them for it"),
+    row("", "sslprotocols sslprotocol protocols minprotocol tlsversion minversion minimumversion tlsminversion", "",
+        "write min-version = \"1.3\" below [tls]"),
+    row("", "ciphers sslciphers ciphersuite ciphersuites sslciphersuite sslpreferserverciphers cipherlist curves ecdhcurve", "",
+        "tidegate has no choice of ciphers: min-version of [tls] has two profiles of Mozilla's"),
+    row("", "stapling sslstapling ocsp ocspstapling sslsessioncache sslsessiontickets sessiontickets sslsessiontimeout ssldhparam dhparam", "",
+        "tidegate has none"),
+    row("", "stricttransportsecurity hstsmaxage", "", "write hsts = \"max-age=63072000\" below [tls]"),
+    row("", "sslclientcertificate sslverifyclient sslcacertificatefile clientcertificate mtls", "",
+        "write client-auth = \"require\" and client-ca below [tls]"),
+    row("- server site", "ssl sslengine tlsenabled", "", "write tls = true below [[listen]], and [[tls.certificates]]"),
+
+    // Sites and their directories.
+    row("site", "documentroot docroot dir directory path webroot publicdir publicfolder public folder source src serverdocumentroot filedir",
+        "site.root", "write it as root"),
+    row("- server general", "root documentroot docroot dir directory path webroot publicdir publicfolder public publish folder www \
+        serverdocumentroot filedir fileserver static staticdir", "site", "write [[site]], and root = \"/srv/www\" below it"),
+    row("site", "servername hostname hostnames serveralias host hosts domain domains alias aliases virtualhost servernames", "site.names",
+        "write names = [\"example.org\"]"),
+    row("", "servername hostname hostnames serveralias hosts domain domains virtualhost virtualhosts vhost vhosts", "",
+        "write names = [\"example.org\"] below the [[site]] of these hosts"),
+    row("site.mount", "path prefix url location match from", "site.mount.at", "write it as at"),
+    row("", "mount mounts alias aliases aliasurl directories virtualdirectories", "",
+        "write [[site.mount]] below a [[site]], with at = \"/static\" and root"),
+    row("", "location locations handle handlepath route routes paths path ifmodule filesmatch locationmatch", "",
+        "tidegate has no sections for paths: match of [[site.headers]] and [[site.respond]], from of [[site.redirects]] \
+         and at of [[site.mount]] say which they are for"),
+    row("", "rewrite rewrites rewriterule rewriterules rewriteengine rewritecond urlrewrite urlrewriteonce uri", "",
+        "tidegate rewrites no paths: [[site.redirects]] sends clients on, try-files looks for other files, [[site.mount]] \
+         has another directory at a path"),
+    row("", "redir redirection redirections redirectmatch redirectpermanent urlredirect", "",
+        "write [[site.redirects]] below a [[site]], with from and to"),
+    row("", "respond return deny denied allow block blocked blocklist forbid forbidden internal order require maintenance maintenancemode \
+        maintenancemodestatus urlaccessdeny", "",
+        "write [[site.respond]] below a [[site]], with match = \"/private/**\" and status = 403; clients are not told apart by address"),
+    row("", "auth basicauth authbasic authbasicuserfile basicauthentication htpasswd password passwords users authtype authname \
+        authuserfile forwardauth authrequest", "", "tidegate has no passwords: client-auth of [tls] asks clients for certificates"),
+    row("", "autoindex browse dirlist dirlisting dirlistingactivate listing listdirectory listdirectories directorylist filedirlisting options \
+        autoindexexactsize autoindexformat directorylistingorder directorylistingformat", "",
+        "write directory-listing = true below a [[site]]"),
+    row("", "directoryindex indexfile indexfiles indexfilenames indexes fileindex defaultfile", "site.index",
+        "write index = [\"index.html\"] below a [[site]]"),
+    row("", "tryfile trypath", "", "write try-files = [\"$path\", \"$path/\"] below a [[site]]"),
+    row("", "spa singlepage singlepageapp fallback pagefallback historyfallback historyapifallback fallbackresource", "",
+        "write spa-fallback = \"/index.html\" below a [[site]]"),
+    row("", "errorpage errordocument errordocuments errorpages errorfile errors handleerrors page404 page50x error404 custom404 notfound \
+        notfoundpage fileerrordoc servererrorhandler404", "", "write error-pages = { 404 = \"/404.html\" } below a [[site]]"),
+    row("", "trailingslash redirecttrailingslash addtrailingslash appendslash stripslash mergeslashes cleanurls htmlextension \
+        extensions", "", "directories are redirected to their slash anyway; try-files = [\"$path\", \"$path.html\", \"$path/\"] finds \
+         names without .html"),
+    row("", "hidden hide hidedotfiles dotfiles ignorehiddenfiles showhidden indexignore", "", "write hidden-files = false below a [[site]]"),
+    row("", "followsymlinks followsymlink disablesymlinks serverfollowsymlink followlinks", "", "write symlinks = \"beneath\" below a [[site]]"),
+    row("", "types mime mimetype addtype mimetypeassign mediatypes contenttypes filemimeaddtypes typesconfig", "",
+        "write mime-types = { wasm = \"application/wasm\" } below a [[site]]"),
+    row("", "addcharset charsettypes adddefaultcharset", "", "write charset = \"utf-8\" below a [[site]]"),
+
+    // Header fields.
+    row("site.headers", "path paths pattern glob source location url for files from", "site.headers.match", "write it as match"),
+    row("site.headers", "headers header values value add name field fields append always", "site.headers.set",
+        "write set = { X-Name = \"value\" }"),
+    row("site.headers", "cachecontrol expires maxage ttl", "site.headers.cache",
+        "write cache = \"immutable\", or set = { Cache-Control = \"max-age=3600\" }"),
+    row("site.cors", "alloworigin alloworigins allowedorigin allowedorigins corsalloworigins enabled", "site.cors.origins",
+        "write origins = [\"https://app.example.org\"]"),
+    row("site.cors", "methods allowmethods allowedmethods headers allowheaders allowedheaders exposeheaders exposedheaders credentials \
+        allowcredentials corsallowheaders corsexposeheaders", "", "it is decided by tidegate: there are origins and max-age"),
+    row("", "corsalloworigin corsalloworigins alloworigin alloworigins accesscontrolalloworigin", "",
+        "write [site.cors] below a [[site]], with origins = [\"https://app.example.org\"]"),
+    row("- server general advanced", "headers header", "", "write [[site.headers]] below the [[site]] that it is for, with match and set"),
+    row("- server", "redirects redirect", "", "write [[site.redirects]] below the [[site]] that it is for, with from and to"),
+    row("- server", "cors", "", "write [site.cors] below the [[site]] that it is for, with origins"),
+    row("", "addheader addheaders headersset customheaders responseheaders securityheaders setenvaddresponseheader headeradd", "",
+        "write [[site.headers]] below a [[site]], with match = \"/**\" and set = { X-Name = \"value\" }"),
+    row("", "expires expiresactive expiresdefault expiresbytype expireurl cachecontrol cachecontrolheaders maxage filecustomexpires", "",
+        "write [[site.headers]] below a [[site]], with match and cache = \"immutable\" or set = { Cache-Control = \"max-age=3600\" }"),
+    row("site", "cache caching", "", "write [[site.headers]] below it, with match and cache = \"immutable\""),
+
+    // Redirects and answers.
+    row("site.redirects", "source match path pattern url old location regex", "site.redirects.from", "write it as from"),
+    row("site.redirects", "destination target new replacement location uri", "site.redirects.to", "write it as to"),
+    row("site.redirects", "code statuscode permanent temporary type kind", "site.redirects.status", "write status = 301"),
+    row("site.respond", "path pattern from location url paths", "site.respond.match", "write it as match"),
+    row("site.respond", "code statuscode", "site.respond.status", "write status = 403"),
+    row("site.respond", "body text content file", "site.respond.page", "write page = \"/page.html\", a file of the site"),
+
+    // Compression.
+    row("", "gzipstatic brotlistatic zstdstatic compressionstatic filesendgzip filesendcompressed precompress precompression", "",
+        "write precompressed = [\"br\", \"zstd\", \"gzip\"] below a [[site]]; `tidegate compress DIR` writes the variants"),
+    row("", "gzip brotli zstd deflate compress compression compressionlevel encode gziptypes gziplevel gzipcomplevel gzipminlength \
+        gzipvary gzipproxied brotlitypes brotlicomplevel deflatemimetypes deflateallowedencodings addoutputfilterbytype", "",
+        "files are not compressed while they are served: `tidegate compress DIR` writes variants, which site.precompressed sends"),
+
+    // The process.
+    row("", "workerprocesses workers workerthreads worker threads numthreads threadsmultiplier processes cpus workercpuaffinity \
+        cpuaffinity maxworkers servermaxworker startservers maxblockingthreads", "server.cores", "write cores = 4 below [server]"),
+    row("", "workerconnections maxconnections maxconns connections maxclients maxrequestworkers servermaxconnections", "",
+        "write connections-per-core below [limits]"),
+    row("", "user group username groupname serverusername servergroupname uid gid runas", "",
+        "tidegate does not change its user: systemd's User= does, or setpriv"),
+    row("", "pid pidfile serverpidfile", "", "tidegate has no pid file: systemd or another supervisor knows the process that it started"),
+    row("", "daemon daemonize background detach", "", "tidegate stays in the foreground: systemd or another supervisor keeps it running"),
+    row("", "chroot serverchroot", "", "tidegate has none: systemd's RootDirectory= does it"),
+    row("", "accesslog accesslogs customlog transferlog logformat accesslogformat accesslogfilename logrequests logremoteaddress", "",
+        "tidegate has no access log: listen of [admin] has /metrics with its counts"),
+    row("", "log logs logging logger loglevel errorlog errorlogs servererrorlog logfile logoutput verbose debug", "",
+        "logs go to standard error, and RUST_LOG chooses them: RUST_LOG=debug"),
+    row("", "include includes import imports includeoptional includeshell extends", "", "tidegate has none: a configuration is one file"),
+    row("", "health healthcheck healthz metrics prometheus status stubstatus serverstatus experimentalmetrics", "",
+        "write listen = \"127.0.0.1:9900\" below [admin]: it has /healthz, /readyz and /metrics"),
+    row("", "sendfile sendfilemaxchunk aio directio tcpnopush tcpnodelay nodelay tcpfastopen reuseport use usepoll epoll multiaccept \
+        acceptmutex eventhandler servereventhandler", "", "it is decided by tidegate"),
+    row("", "openfilecache openfilecachevalid filecache", "", "write open-files-per-core and valid below [cache]"),
+    row("", "watch livereload reload autoreload", "", "changed files show within cache.valid"),
+    row("", "servertokens serversignature servertag serverheader version", "", "tidegate has none"),
+
+    // Limits and times.
+    row("", "keepalivetimeout idletimeout http1idletimeout servermaxkeepaliveidle", "", "write keep-alive = \"75s\" below [timeouts]"),
+    row("", "clientheadertimeout readtimeout requesttimeout headertimeout readheadertimeout http1requesttimeout servermaxreadidle", "",
+        "write header = \"10s\" below [timeouts]"),
+    row("", "sendtimeout writetimeout servermaxwriteidle", "", "write send-stall = \"60s\" below [timeouts]"),
+    row("server site listen limits", "timeout", "", "[timeouts] has them: header, keep-alive, send-stall, linger and lookup"),
+    row("", "graceperiod shutdowntimeout gracefulshutdown workershutdowntimeout", "", "write graceful-timeout = \"30s\" below [server]"),
+    row("", "clientmaxbodysize maxbody maxbodysize bodylimit limitrequestbody clientbodybuffersize", "",
+        "write body-discard below [limits]: bodies are read and dropped"),
+    row("", "clientheaderbuffersize largeclientheaderbuffers maxheadersize maxheaderbytes limitrequestfieldsize limitrequestline", "",
+        "write header-bytes below [limits]"),
+    row("", "keepaliverequests maxkeepaliverequests servermaxkeepaliverequests", "", "write requests-per-connection below [limits]"),
+    row("", "maxranges rangelimit", "", "write ranges below [limits]"),
+    row("", "limitconn limitconnzone connectionsperip perip limitreq limitreqzone limitrate ratelimit throttle", "",
+        "tidegate has no limits for one client: connections-per-core of [limits] is for all together"),
+
+    // What tidegate does not do.
+    row("- server site", "origin origins upstream upstreams backend backends", "", "tidegate has none: it serves files of this host"),
+    row("", "proxypass proxy reverseproxy proxyreverseurl proxycache proxycachepath upstream", "",
+        "tidegate is no proxy: it serves files of this host"),
+    row("", "fastcgi fastcgipass phpfastcgi php cgi wsgi uwsgipass scgi lua perl", "", "tidegate runs no programs: it serves files"),
+    row("", "upload uploads webdav dav put methods", "", "tidegate has GET, HEAD and OPTIONS alone"),
+    row("", "ssi templates markdown acceptmarkdown subfilter", "", "files are sent as they are"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::known_keys;
+
+    /// Keys that are named here before this crate has them.
+    const ANNOUNCED: &[&str] = &["site.mount", "site.respond"];
+
+    fn is_known(dotted: &str) -> bool {
+        let announced = ANNOUNCED.iter().any(|table| dotted.starts_with(table));
+        announced || known_keys().iter().any(|known| known == dotted)
+    }
+
+    #[test]
+    fn what_was_meant_is_known() {
+        for row in ROWS {
+            assert!(row.meant.is_empty() || is_known(row.meant), "{}", row.meant);
+        }
+    }
+
+    /// Who adds such a key takes it out of the table.
+    #[test]
+    fn a_key_that_tidegate_has_is_not_said_to_be_missing() {
+        for row in ROWS.iter().filter(|row| row.says.starts_with("tidegate ")) {
+            let is_there = |known: &&String| {
+                let (table, name) = known.rsplit_once('.').unwrap_or(("-", known));
+                row.is_for(table) && row.has(&squash(name))
+            };
+            let keys = known_keys();
+            assert_eq!(keys.iter().find(is_there), None, "{}", row.says);
+        }
+    }
+
+    #[test]
+    fn every_key_is_written_as_it_is_compared() {
+        for row in ROWS {
+            for key in row.keys.split(' ') {
+                assert!(
+                    !key.is_empty() && squash(key) == key,
+                    "{key:?}: {}",
+                    row.says
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn notations_are_alike() {
+        for key in [
+            "server_name",
+            "server-name",
+            "serverName",
+            "ServerName",
+            "server.name",
+        ] {
+            let row = find("site", key).unwrap();
+            assert_eq!(row.meant, "site.names", "{key}");
+        }
+        assert!(find("site", "flux-capacitor").is_none());
+    }
+}

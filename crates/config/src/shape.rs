@@ -1,0 +1,465 @@
+//! The shape of a file: whether its keys are known and their values of the type that is wanted.
+//!
+//! What is wrong is noted and left out, so that the rest can be checked in the same run.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue, Deserializer};
+use toml::value::{Table, Value};
+
+use crate::document::{Document, Mistake, join, known, known_keys};
+use crate::{foreign, raw};
+
+/// How far an unknown key may be from a known one to be taken for a typo of it.
+const TYPO_DISTANCE_MAX: usize = 2;
+/// What it adds to the distance that the known key is in another table.
+const OTHER_TABLE_DISTANCE: usize = 2;
+/// One letter of so many may differ.
+const LETTERS_PER_TYPO: usize = 3;
+
+/// After so many mistakes no known key is looked for any more: 50 are told.
+const SUGGESTIONS_MAX: usize = 1000;
+
+/// What was typed, but for what is wrong.
+pub(crate) struct Shape {
+    pub(crate) raw: raw::Config,
+    pub(crate) mistakes: Vec<Mistake>,
+    pub(crate) refused: Refused,
+}
+
+/// The keys that were meant where something was refused, each with the offset of its table: they are
+/// not missing.
+#[derive(Default)]
+pub(crate) struct Refused(BTreeSet<(usize, String)>);
+
+impl Refused {
+    /// Whether the dotted `key` was meant in the table at `offset`.
+    pub(crate) fn is_in(&self, offset: usize, key: &str) -> bool {
+        self.0.contains(&(offset, key.to_owned()))
+    }
+
+    /// Whether `key` was meant somewhere.
+    pub(crate) fn is_anywhere(&self, key: &str) -> bool {
+        self.0.iter().any(|(_, refused)| refused == key)
+    }
+}
+
+/// Compares `root`, which `document` was parsed to, with the known keys.
+pub(crate) fn compare<'t>(document: &Document<'t>, root: &DeTable<'t>) -> Shape {
+    let mut pass = Pass::new(document, false);
+    let fitting = pass.root(root.clone());
+    if let Ok(raw) = typed(fitting) {
+        return pass.shape(raw);
+    }
+    let mut pass = Pass::new(document, true);
+    let fitting = pass.root(root.clone());
+    match typed(fitting) {
+        Ok(raw) => pass.shape(raw),
+        Err(error) => {
+            let offset = error.span().unwrap_or_default().start;
+            pass.mistakes.push(Mistake::at(offset, error.message()));
+            pass.shape(raw::Config::default())
+        }
+    }
+}
+
+fn typed(root: DeTable<'_>) -> Result<raw::Config, toml::de::Error> {
+    raw::Config::deserialize(Deserializer::from(Spanned::new(0..0, root)))
+}
+
+/// One walk over the file.
+struct Pass<'d, 't> {
+    document: &'d Document<'t>,
+    known_keys: OnceCell<Vec<String>>,
+    /// Whether each value is tried for its type, alone: serde stops at the first that is wrong.
+    tries_values: bool,
+    mistakes: Vec<Mistake>,
+    refused: Refused,
+}
+
+/// Where a table is.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    /// The table that it is in, and its name there; none for the file itself.
+    up: Option<(&'p Place<'p>, &'p str)>,
+    /// Its dotted name.
+    path: &'p str,
+    /// Where it begins.
+    offset: usize,
+    /// Whether it is one of an array.
+    is_repeated: bool,
+}
+
+const FILE: Place<'static> = Place {
+    up: None,
+    path: "",
+    offset: 0,
+    is_repeated: false,
+};
+
+type Key<'t> = Spanned<Cow<'t, str>>;
+type Typed<'t> = Spanned<DeValue<'t>>;
+
+impl<'d, 't> Pass<'d, 't> {
+    fn new(document: &'d Document<'t>, tries_values: bool) -> Self {
+        Self {
+            document,
+            known_keys: OnceCell::new(),
+            tries_values,
+            mistakes: Vec::new(),
+            refused: Refused::default(),
+        }
+    }
+
+    fn shape(self, raw: raw::Config) -> Shape {
+        Shape {
+            raw,
+            mistakes: self.mistakes,
+            refused: self.refused,
+        }
+    }
+
+    fn root(&mut self, root: DeTable<'t>) -> DeTable<'t> {
+        self.table(root, &known(), FILE)
+    }
+
+    /// What fits of a table.
+    fn table(&mut self, table: DeTable<'t>, known: &Table, place: Place<'_>) -> DeTable<'t> {
+        let entries = table.into_iter();
+        let fitting = entries.filter_map(|(key, value)| {
+            let value = match known.get(key.get_ref().as_ref()) {
+                Some(known) => self.value(&key, value, known, place),
+                None => self.unknown(&key, place),
+            };
+            Some((key, value?))
+        });
+        fitting.collect()
+    }
+
+    /// What fits of a value, which is known: a section, a table of the user's own keys, or another.
+    fn value(
+        &mut self,
+        key: &Key<'t>,
+        value: Typed<'t>,
+        known: &Value,
+        place: Place<'_>,
+    ) -> Option<Typed<'t>> {
+        let span = value.span();
+        let path = join(place.path, key.get_ref());
+        let below = |offset, is_repeated| Place {
+            up: Some((&place, key.get_ref())),
+            path: &path,
+            offset,
+            is_repeated,
+        };
+        let fitting = match known {
+            Value::Array(known) if is_tables(known) => {
+                let tables = self.repeated(key, value, place)?;
+                let tables = tables.into_iter().map(|(start, table)| {
+                    let table = self.table(table, table_of(&known[0]), below(start.start, true));
+                    Spanned::new(start, DeValue::Table(table))
+                });
+                DeValue::Array(array_of(tables))
+            }
+            Value::Table(known) if !known.is_empty() => {
+                let table = self.section(key, value, place)?;
+                DeValue::Table(self.table(table, known, below(span.start, false)))
+            }
+            Value::Table(_) if value.get_ref().is_table() => {
+                let table = value.into_inner();
+                DeValue::Table(self.map(into_table(table)?, below(span.start, false)))
+            }
+            _ => return self.leaf(key, value, place),
+        };
+        Some(Spanned::new(span, fitting))
+    }
+
+    /// The tables of a section that may be repeated, each with its place.
+    fn repeated(
+        &mut self,
+        key: &Key<'t>,
+        value: Typed<'t>,
+        place: Place<'_>,
+    ) -> Option<Vec<(Range<usize>, DeTable<'t>)>> {
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::Array(tables) if all_tables(&tables) => {
+                let tables = tables.into_iter();
+                let placed =
+                    tables.map(|table| Some((table.span(), into_table(table.into_inner())?)));
+                placed.collect()
+            }
+            DeValue::Table(table) if !table.is_empty() => {
+                self.one_of_several(key, span.start, place);
+                Some(vec![(span, table)])
+            }
+            _ => {
+                let path = join(place.path, key.get_ref());
+                let reason =
+                    format!("a section: write [[{path}]] each time, and its keys below it");
+                self.refuse(key, place, &reason);
+                None
+            }
+        }
+    }
+
+    /// The table of a section that there is once.
+    fn section(
+        &mut self,
+        key: &Key<'t>,
+        value: Typed<'t>,
+        place: Place<'_>,
+    ) -> Option<DeTable<'t>> {
+        let path = join(place.path, key.get_ref());
+        match value.into_inner() {
+            DeValue::Table(table) => Some(table),
+            DeValue::Array(tables) if !tables.is_empty() && all_tables(&tables) => {
+                let reason = format!("there is one: write [{path}], with one bracket");
+                self.refuse(key, place, &reason);
+                into_table(tables.into_iter().next()?.into_inner())
+            }
+            _ => {
+                let reason = format!("a section: write [{path}], and its keys below it");
+                self.refuse(key, place, &reason);
+                None
+            }
+        }
+    }
+
+    /// What fits of a table with keys of the user's own.
+    fn map(&mut self, table: DeTable<'t>, place: Place<'_>) -> DeTable<'t> {
+        let length = table.len();
+        let entries = table.into_iter();
+        let fitting =
+            entries.filter_map(|(key, value)| Some((key.clone(), self.leaf(&key, value, place)?)));
+        let fitting: DeTable<'t> = fitting.collect();
+        if let Some((up, _)) = place.up.filter(|_| fitting.len() < length) {
+            self.refused.0.insert((up.offset, place.path.to_owned()));
+        }
+        fitting
+    }
+
+    /// The value, if it has its type.
+    fn leaf(&mut self, key: &Key<'t>, value: Typed<'t>, place: Place<'_>) -> Option<Typed<'t>> {
+        if !self.tries_values {
+            return Some(value);
+        }
+        let alone = file_of(key.get_ref(), value.clone(), place);
+        let Err(error) = typed(alone) else {
+            return Some(value);
+        };
+        let part = part_at(&value, &error);
+        let path = join(place.path, key.get_ref());
+        let reason = self.wrong_type(part, error.message(), &path);
+        self.mistakes.push(Mistake::at(part.span().start, &reason));
+        self.refused.0.insert((place.offset, path));
+        None
+    }
+
+    /// Refuses one of several tables that was typed with one bracket, or before the table it belongs to.
+    fn one_of_several(&mut self, key: &Key<'t>, offset: usize, place: Place<'_>) {
+        let path = join(place.path, key.get_ref());
+        let Some(section) = self.document.section_below(key.span().end) else {
+            let reason = format!("write [[{path}]], with two brackets");
+            self.refuse(key, place, &reason);
+            return;
+        };
+        let dotted = format!("{path}.{section}");
+        let reason =
+            format!("[[{path}]] has to come first: write it above, and [[{dotted}]] belongs to it");
+        self.refused.0.insert((offset, format!("{path}.root")));
+        self.mistakes
+            .push(Mistake::of(key.span().start, dotted, &reason));
+    }
+
+    fn unknown(&mut self, key: &Key<'t>, place: Place<'_>) -> Option<Typed<'t>> {
+        let name = key.get_ref();
+        if self.mistakes.len() >= SUGGESTIONS_MAX {
+            return self.refuse(key, place, "unknown key");
+        }
+        let (meant, reason) = self.instead(name, place.path);
+        if let Some(meant) = meant {
+            self.refused.0.insert((place.offset, meant));
+        }
+        self.refuse(key, place, &reason)
+    }
+
+    /// The known key that was meant in place of `key`, if that is clear, and the reason that says so.
+    fn instead(&self, key: &str, path: &str) -> (Option<String>, String) {
+        let mean = |known: &String| {
+            let reason = format!("unknown key; did you mean `{known}`?");
+            (Some(known.clone()), reason)
+        };
+        let keys = self.known_keys.get_or_init(known_keys).iter();
+        let squashed = foreign::squash(key);
+        let is_same = |known: &&String| {
+            let (parent, name) = split(known);
+            parent == path && foreign::squash(name) == squashed
+        };
+        if let Some(known) = keys.clone().find(is_same) {
+            return mean(known);
+        }
+        if let Some(row) = foreign::find(path, key) {
+            let meant = (!row.meant.is_empty()).then(|| row.meant.to_owned());
+            return (meant, format!("unknown key; {}", row.says));
+        }
+        let near = keys.filter_map(|known| Some((distance(key, path, known)?, known)));
+        match near.min() {
+            Some((_, known)) => mean(known),
+            None => (
+                None,
+                "unknown key; config/tidegate.toml documents all there are".to_owned(),
+            ),
+        }
+    }
+
+    fn refuse(&mut self, key: &Key<'t>, place: Place<'_>, reason: &str) -> Option<Typed<'t>> {
+        let path = join(place.path, key.get_ref());
+        self.refused.0.insert((place.offset, path.clone()));
+        self.mistakes
+            .push(Mistake::of(key.span().start, path, reason));
+        None
+    }
+
+    /// What serde says of a value, in the words of the file.
+    fn wrong_type(&self, value: &Typed<'t>, message: &str, path: &str) -> String {
+        let Some((_, expected)) = expected(message) else {
+            return message.to_owned();
+        };
+        let found = match value.get_ref() {
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+            _ => self.document.text_at(&value.span()),
+        };
+        let hint = hint(value.get_ref(), found, expected, path);
+        let hint = hint
+            .map(|hint| format!(": write {hint}"))
+            .unwrap_or_default();
+        format!("expected {expected}, found {found}{hint}")
+    }
+}
+
+/// What serde says was found and expected, the latter in the words of TOML.
+fn expected(message: &str) -> Option<(&str, &str)> {
+    let (found, expected) = message
+        .strip_prefix("invalid type: ")?
+        .rsplit_once(", expected ")?;
+    let expected = match expected {
+        "a sequence" => "a list",
+        "a map" => "a table of names and values",
+        "a boolean" => "true or false",
+        other => other,
+    };
+    Some((found, expected))
+}
+
+/// What to write in place of a value of the wrong type, whose text is `found`.
+fn hint(value: &DeValue<'_>, found: &str, expected: &str, path: &str) -> Option<String> {
+    match value {
+        DeValue::String(_) if expected == "a list" => Some(format!("[{found}]")),
+        DeValue::String(text) if expected == "true or false" => truth(text).map(str::to_owned),
+        DeValue::String(text) if expected == "a whole number" => {
+            text.parse::<i64>().is_ok().then(|| text.to_string())
+        }
+        DeValue::Integer(_) if expected.contains("a duration") => Some(format!("\"{found}s\"")),
+        DeValue::Integer(_) if ADDRESSES.contains(&path) => Some("\"127.0.0.1:8080\"".to_owned()),
+        DeValue::Integer(_) | DeValue::Float(_) if expected == "a string" => {
+            Some(format!("\"{found}\""))
+        }
+        _ => None,
+    }
+}
+
+/// The keys that hold an address.
+const ADDRESSES: &[&str] = &["listen.address", "admin.listen"];
+
+/// The truth value that other formats write as a text.
+fn truth(text: &str) -> Option<&'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" => Some("true"),
+        "false" | "no" | "off" => Some("false"),
+        _ => None,
+    }
+}
+
+/// The element of a list that `error` is about, or else all of the value.
+fn part_at<'v, 't>(value: &'v Typed<'t>, error: &toml::de::Error) -> &'v Typed<'t> {
+    let mut elements = value
+        .get_ref()
+        .as_array()
+        .into_iter()
+        .flat_map(|list| list.iter());
+    let span = error.span().unwrap_or_default();
+    elements
+        .find(|element| element.span() == span)
+        .unwrap_or(value)
+}
+
+/// A file that has nothing but `value`, as `name` of the table at `place`.
+fn file_of<'t>(name: &str, value: Typed<'t>, place: Place<'_>) -> DeTable<'t> {
+    let key = Spanned::new(0..0, Cow::Owned(name.to_owned()));
+    let table: DeTable<'t> = [(key, value)].into_iter().collect();
+    let Some((up, name)) = place.up else {
+        return table;
+    };
+    let table = Spanned::new(0..0, DeValue::Table(table));
+    let value = if place.is_repeated {
+        Spanned::new(0..0, DeValue::Array(array_of([table])))
+    } else {
+        table
+    };
+    file_of(name, value, *up)
+}
+
+fn array_of<'t>(values: impl IntoIterator<Item = Typed<'t>>) -> DeArray<'t> {
+    let mut array = DeArray::new();
+    values.into_iter().for_each(|value| array.push(value));
+    array
+}
+
+fn into_table(value: DeValue<'_>) -> Option<DeTable<'_>> {
+    match value {
+        DeValue::Table(table) => Some(table),
+        _ => None,
+    }
+}
+
+/// How far `key` in the table `path` is from the dotted key `known`, if it may be a typo of that.
+fn distance(key: &str, path: &str, known: &str) -> Option<usize> {
+    let (parent, name) = split(known);
+    if key.len() > name.len() + TYPO_DISTANCE_MAX {
+        return None;
+    }
+    let letters = strsim::damerau_levenshtein(key, name);
+    let elsewhere = if parent == path {
+        0
+    } else {
+        OTHER_TABLE_DISTANCE
+    };
+    let is_near = letters * LETTERS_PER_TYPO <= key.len().max(LETTERS_PER_TYPO);
+    let distance = letters + elsewhere;
+    (is_near && distance <= TYPO_DISTANCE_MAX).then_some(distance)
+}
+
+/// The table of a dotted key, and its name there.
+fn split(dotted: &str) -> (&str, &str) {
+    dotted.rsplit_once('.').unwrap_or(("", dotted))
+}
+
+fn is_tables(values: &[Value]) -> bool {
+    values.first().is_some_and(Value::is_table)
+}
+
+/// The table that `is_tables` has seen.
+fn table_of(value: &Value) -> &Table {
+    value.as_table().expect("a table")
+}
+
+fn all_tables(values: &DeArray<'_>) -> bool {
+    values.iter().all(|value| value.get_ref().is_table())
+}

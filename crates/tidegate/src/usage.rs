@@ -1,0 +1,253 @@
+//! What is wrong with a command line, and what to write instead.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
+use tidegate_config::shown;
+
+use crate::cli::Cli;
+
+/// Flags of other servers, as they are named without hyphens, and what tidegate has in their place.
+#[rustfmt::skip] // a row a line
+const FLAGS: &[(&str, &str)] = &[
+    ("listen cores", "it follows the command: tidegate serve --listen 127.0.0.1:8080 --cores 4; tidegate run and config have it, too"),
+    ("directorylisting spa", "tidegate serve has it; a configuration file has directory-listing and spa-fallback"),
+    ("port p host bind b address addr a ip interface hostname", "write --listen 127.0.0.1:8080: host and port are one"),
+    ("root r directory dir d path webroot docroot documentroot w folder", "write the directory alone: tidegate serve DIR"),
+    ("config c f conf configfile file", "a configuration file is served by: tidegate run FILE"),
+    ("tls ssl https cert key certificate tlscert tlskey sslcert sslkey http2tls http2tlscert http2tlskey certfile keyfile",
+     "write [[tls.certificates]] and tls = true into a file, and: tidegate run FILE (docs/tls.md)"),
+    ("gzip brotli zstd compress compression compressionlevel precompress z", "files are compressed ahead: tidegate compress DIR"),
+    ("precompressed gzipstatic compressionstatic", "it is so: what tidegate compress DIR writes is sent"),
+    ("loglevel log v verbose q quiet silent debug trace g logformat l", "RUST_LOG chooses what is logged: RUST_LOG=debug tidegate ..., or RUST_LOG=error"),
+    ("accesslog logrequests", "tidegate has no access log"),
+    ("daemon daemonize background detach", "tidegate stays in the foreground: systemd or another supervisor keeps it running"),
+    ("pid pidfile", "tidegate has no pid file: systemd or another supervisor knows the process that it started"),
+    ("user u group uid gid", "tidegate does not change its user: systemd's User= does, or setpriv"),
+    ("workers threads threadsmultiplier processes cpus n j", "write --cores 4"),
+    ("index indexfile indexfiles i", "write index = [\"index.html\"] into a file, and: tidegate run FILE"),
+    ("cors corsalloworigins corsalloworigin", "write [site.cors] into a file, and: tidegate run FILE"),
+    ("header headers cache cachecontrol cachecontrolheaders maxage", "write [[site.headers]] into a file, and: tidegate run FILE"),
+    ("redirect redirects rewrite", "write [[site.redirects]] into a file, and: tidegate run FILE"),
+    ("errorpage page404 404", "write error-pages = { 404 = \"/404.html\" } into a file, and: tidegate run FILE"),
+    ("browse autoindex listing list dirlisting", "write --directory-listing"),
+    ("single singlepage fallback pagefallback history s", "write --spa"),
+    ("domain servername names", "write names = [\"example.org\"] into a file, and: tidegate run FILE"),
+    ("auth basicauth username password", "tidegate has no passwords"),
+    ("http2 http3 h2", "tidegate has none: it speaks HTTP/1.1"),
+    ("proxy", "tidegate is no proxy: it serves files of this host"),
+    ("hidden dotfiles all", "write hidden-files = true into a file, and: tidegate run FILE"),
+    ("followsymlinks symlinks", "write symlinks = \"follow\" into a file, and: tidegate run FILE"),
+    ("test t validate configtest dryrun", "a configuration file is checked by: tidegate check FILE"),
+    ("open o watch livereload", "tidegate has none"),
+];
+
+/// Commands of other servers.
+#[rustfmt::skip] // a row a line
+const COMMANDS: &[(&str, &str)] = &[
+    ("start up server fileserver httpd", "a directory is served by: tidegate serve DIR, and as a file says by: tidegate run FILE"),
+    ("test validate lint configtest verify", "a configuration file is checked by: tidegate check FILE"),
+    ("reload restart", "the process takes signals: HUP has it read certificates anew; for the rest stop it with TERM, and start it"),
+    ("stop quit shutdown", "the process takes signals: TERM stops it"),
+    ("version", "write tidegate --version"),
+    ("init new environ defaults", "the defaults are printed by: tidegate config"),
+    ("gzip precompress", "files are compressed ahead: tidegate compress DIR"),
+];
+
+/// Prints the error, or the help that was asked for; the exit status that goes with it.
+pub(crate) fn refuse(error: Error) -> ExitCode {
+    let error = explained(error);
+    // Where nobody reads it the exit status still tells.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::MAX))
+}
+
+/// The error of a command that needs a configuration file and has none.
+pub(crate) fn no_file(command: &str) -> Error {
+    let reason = format!(
+        "no configuration file: write tidegate {command} FILE, --config <FILE>, or set TIDEGATE_CONFIG"
+    );
+    let mut cli = Cli::command();
+    cli.build();
+    let command = cli.find_subcommand_mut(command);
+    let command = command.expect("a command of the command line");
+    command.error(ErrorKind::MissingRequiredArgument, reason)
+}
+
+/// The error with what to write instead, and nothing that a terminal would obey.
+fn explained(mut error: Error) -> Error {
+    let tip = tip(&error);
+    let echoes = error.context();
+    let changed: Vec<_> = echoes
+        .filter_map(|(kind, value)| Some((kind, printable(value)?)))
+        .collect();
+    if tip.is_some() || !changed.is_empty() {
+        // clap's own tips repeat the argument as it was given.
+        error.remove(ContextKind::SuggestedArg);
+        error.remove(ContextKind::SuggestedSubcommand);
+        error.remove(ContextKind::Suggested);
+    }
+    for (kind, value) in changed {
+        error.insert(kind, value);
+    }
+    if let Some(tip) = tip {
+        let tips = vec![shown(&tip).into()];
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
+    error
+}
+
+/// The value as it is safe to print, if it is not so already.
+fn printable(value: &ContextValue) -> Option<ContextValue> {
+    let printable = match value {
+        ContextValue::String(text) => ContextValue::String(shown(text)),
+        ContextValue::Strings(texts) => {
+            ContextValue::Strings(texts.iter().map(|text| shown(text)).collect())
+        }
+        _ => return None,
+    };
+    (printable != *value).then_some(printable)
+}
+
+fn tip(error: &Error) -> Option<String> {
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let flag = text(error, ContextKind::InvalidArg)?;
+            flag.starts_with('-')
+                .then(|| row(FLAGS, flag))?
+                .map(str::to_owned)
+        }
+        ErrorKind::InvalidSubcommand => {
+            let name = text(error, ContextKind::InvalidSubcommand)?;
+            let path = of_path(Path::new(name));
+            path.or_else(|| row(COMMANDS, name).map(str::to_owned))
+        }
+        _ => None,
+    }
+}
+
+fn text(error: &Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn row(rows: &[(&str, &'static str)], given: &str) -> Option<&'static str> {
+    let name = given.split('=').next().unwrap_or_default();
+    let name = name.replace(['-', '_'], "").to_ascii_lowercase();
+    let is_row = |(names, _): &&(&str, &str)| names.split(' ').any(|known| known == name);
+    rows.iter().find(is_row).map(|(_, says)| *says)
+}
+
+/// The command that was meant where a path stands in its place.
+fn of_path(path: &Path) -> Option<String> {
+    let shown = path.display();
+    if path.is_dir() {
+        return Some(format!("to serve this directory: tidegate serve {shown}"));
+    }
+    path.is_file()
+        .then(|| format!("to serve as this file says: tidegate run {shown}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    /// What is printed for this command line.
+    fn refusal(line: &[&str]) -> String {
+        let error = Cli::try_parse_from(line).expect_err(&line.join(" "));
+        assert_eq!(error.exit_code(), 2, "{line:?}");
+        // With the escape sequences of arguments, which a text without styles has lost.
+        explained(error).render().ansi().to_string()
+    }
+
+    #[test]
+    fn flags_of_other_servers_are_answered_with_what_there_is() {
+        let rows = [
+            ("--port", "--listen 127.0.0.1:8080"),
+            ("--port=80", "--listen 127.0.0.1:8080"),
+            ("-p", "--listen 127.0.0.1:8080"),
+            ("--host", "--listen 127.0.0.1:8080"),
+            ("--bind", "--listen 127.0.0.1:8080"),
+            ("--root", "tidegate serve DIR"),
+            ("--config", "tidegate run FILE"),
+            ("-c", "tidegate run FILE"),
+            ("--tls", "[[tls.certificates]]"),
+            ("--cert", "[[tls.certificates]]"),
+            ("--gzip", "tidegate compress DIR"),
+            ("--compression", "tidegate compress DIR"),
+            ("--log-level", "RUST_LOG=debug"),
+            ("-v", "RUST_LOG=debug"),
+            ("--quiet", "RUST_LOG=error"),
+            ("--daemon", "systemd"),
+            ("--workers", "--cores 4"),
+            ("--threads", "--cores 4"),
+            ("--index", "index = ["),
+            ("--cors", "[site.cors]"),
+            ("--browse", "--directory-listing"),
+            ("--single-page", "--spa"),
+        ];
+        for (flag, expected) in rows {
+            let text = refusal(&["tidegate", "serve", flag, "x"]);
+            assert!(text.contains(expected), "{flag}: {text}");
+            assert_eq!(text.matches("tip:").count(), 1, "{flag}: {text}");
+        }
+        let text = refusal(&["tidegate", "--listen", "a:1"]);
+        assert!(text.contains("it follows the command"), "{text}");
+    }
+
+    #[test]
+    fn flags_that_there_are_have_no_row() {
+        for flag in [
+            "help", "version", "codings", "level", "jobs", "minsize", "force",
+        ] {
+            assert_eq!(row(FLAGS, flag), None, "{flag}");
+        }
+    }
+
+    #[test]
+    fn a_path_in_the_place_of_a_command_is_explained() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().to_str().unwrap();
+        let text = refusal(&["tidegate", place]);
+        assert!(text.contains(&format!("tidegate serve {place}")), "{text}");
+        let file = format!("{place}/cdn.toml");
+        std::fs::write(&file, "").unwrap();
+        let text = refusal(&["tidegate", &file]);
+        assert!(text.contains(&format!("tidegate run {file}")), "{text}");
+        let text = refusal(&["tidegate", "start"]);
+        assert!(text.contains("tidegate serve DIR"), "{text}");
+    }
+
+    #[test]
+    fn what_was_given_is_safe_to_print() {
+        let long = "x".repeat(20_000);
+        let rows: &[&[&str]] = &[
+            &["tidegate", "serve", "--\u{1b}[31m"],
+            &["tidegate", "serve", "--a\u{202e}b"],
+            &["tidegate", "\u{1b}]0;x\u{7}"],
+            &["tidegate", "serve", "a", "b\u{2066}"],
+            &["tidegate", "serve", "--listen", "\u{1b}[2J"],
+            &["tidegate", "serve", "--cores", "\u{200b}"],
+            &["tidegate", "compress", ".", "--level", "\u{1b}[5m"],
+            &["tidegate", "compress", ".", "--jobs", "\u{61c}"],
+            &["tidegate", "serve", "--listen", &long],
+            &["tidegate", &long],
+            &["tidegate", "serve", "a", &long],
+        ];
+        for line in rows {
+            let text = refusal(line);
+            let given = line.iter().filter(|given| shown(given) != **given);
+            for given in given {
+                assert!(!text.contains(given), "{text:?}");
+                assert!(text.contains(&shown(given)), "{text:?}");
+            }
+            assert!(text.len() < 4000, "{} bytes", text.len());
+        }
+    }
+}
