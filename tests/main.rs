@@ -21,6 +21,7 @@ mod fallbacks;
 mod files;
 mod first_steps;
 mod freshness;
+mod from_other_servers;
 mod header_rules;
 mod kernel_calls;
 mod lifecycle;

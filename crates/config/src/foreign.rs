@@ -236,12 +236,8 @@ mod tests {
     use super::*;
     use crate::document::known_keys;
 
-    /// Keys that are named here before this crate has them.
-    const ANNOUNCED: &[&str] = &["site.mount", "site.respond"];
-
     fn is_known(dotted: &str) -> bool {
-        let announced = ANNOUNCED.iter().any(|table| dotted.starts_with(table));
-        announced || known_keys().iter().any(|known| known == dotted)
+        known_keys().iter().any(|known| known == dotted)
     }
 
     #[test]
