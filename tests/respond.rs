@@ -1,4 +1,5 @@
-//! Rules that answer paths with a status: what nobody may have, what is gone, maintenance, health checks.
+//! Rules that answer paths with a status: what nobody may have, what is gone, maintenance, health
+//! checks.
 
 use std::fs;
 use std::os::unix::fs::symlink;

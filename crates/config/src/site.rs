@@ -16,8 +16,8 @@ pub struct Site {
     /// ones, `*.example.org` for all below it, IPv6 addresses in brackets. No two
     /// sites have the same. The one site that may have none is the default.
     pub names: Vec<String>,
-    /// The directory that is served. Not empty; whether it exists is not checked here. A site without
-    /// one has mounts, or rules that answer.
+    /// The directory that is served. Not empty; whether it exists is not checked here. A site
+    /// without one has mounts, or rules that answer.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "lossy_path_or_none"
@@ -56,8 +56,8 @@ pub struct Site {
     pub error_pages: BTreeMap<u16, String>,
     /// MIME types by extension (lower case, without a dot), before the built-in ones.
     pub mime_types: BTreeMap<String, String>,
-    /// `[[site.mount]]`: further directories; the one with the longest `at` has a path. No two have the
-    /// same.
+    /// `[[site.mount]]`: further directories; the one with the longest `at` has a path. No two have
+    /// the same.
     #[serde(rename = "mount")]
     pub mounts: Vec<Mount>,
     /// `[[site.headers]]`: all that match apply, later ones win.
@@ -175,8 +175,8 @@ pub enum Coding {
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Mount {
-    /// The path, decoded, that is looked for in `root` with all below it: begins with `/` and goes on,
-    /// but not to a slash at its end.
+    /// The path, decoded, that is looked for in `root` with all below it: begins with `/` and goes
+    /// on, but not to a slash at its end.
     pub at: String,
     /// The directory, as that of a site.
     #[serde(serialize_with = "lossy_path")]

@@ -11,8 +11,8 @@ pub(crate) struct Candidate {
     pub(crate) is_fixed: bool,
 }
 
-/// What `items` name for `path`, in order, none twice in a row. What is not `served` is left out, but for
-/// items that name it themselves.
+/// What `items` name for `path`, in order, none twice in a row. What is not `served` is left out,
+/// but for items that name it themselves.
 pub(crate) fn candidates(
     items: &[String],
     path: &[u8],

@@ -17,8 +17,8 @@ pub struct SiteConfig {
     /// Host names in lower case, without port: exact, or `*.suffix` for any name below a suffix.
     /// Empty: the default site.
     pub names: Vec<String>,
-    /// The directories. A path is looked for in the one with the longest `at` that it lies in; in none
-    /// it is 404.
+    /// The directories. A path is looked for in the one with the longest `at` that it lies in; in
+    /// none it is 404.
     pub mounts: Vec<Mount>,
     /// File names tried in order for a directory.
     pub index: Vec<String>,
@@ -88,8 +88,8 @@ impl SiteConfig {
 /// A directory of a site, and the paths that are looked for in it.
 #[derive(Clone, Debug)]
 pub struct Mount {
-    /// `/static` for this path and all below it, which are looked for in `root` without it. It ends in no
-    /// slash; empty: for all paths. No two of a site have the same.
+    /// `/static` for this path and all below it, which are looked for in `root` without it. It ends
+    /// in no slash; empty: for all paths. No two of a site have the same.
     pub at: String,
     /// The directory. It may be a symbolic link that is changed while it is served.
     pub root: PathBuf,
@@ -182,8 +182,8 @@ pub enum RuleAnswer {
     Redirect {
         /// One of the 3xx that have a Location.
         status: Status,
-        /// A path or an absolute URI, in which `$1` to `$9` stand for what the groups of the pattern
-        /// captured.
+        /// A path or an absolute URI, in which `$1` to `$9` stand for what the groups of the
+        /// pattern captured.
         to: String,
     },
 }

@@ -95,7 +95,9 @@ struct Opened {
 }
 
 impl<'a> Lookup<'a> {
-    /// Looks the path up, and tells until when the outcome is trusted. Dropped: nothing of it stays.
+    /// Looks the path up, and tells until when the outcome is trusted.
+    ///
+    /// Dropped: nothing of it stays.
     pub(crate) async fn run(mut self) -> Result<(Outcome, Instant), Error> {
         let outcome = self.try_each().await?;
         Ok((outcome, self.trusted_until))

@@ -39,8 +39,8 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// The name below the root that `path` means, a path of the site that lies in it. `None`: it names
-    /// nothing.
+    /// The name below the root that `path` means, a path of the site that lies in it. `None`: it
+    /// names nothing.
     pub(crate) fn relative(&self, path: &[u8]) -> Option<CString> {
         relative(&path[self.at.len()..])
     }

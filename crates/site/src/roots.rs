@@ -23,7 +23,7 @@ pub(crate) struct Roots {
 
 /// One of them.
 pub(crate) struct Root {
-    /// All paths that lie in it begin with this: it ends in no slash, and is empty for the whole site.
+    /// All paths that lie in it begin with this. It ends in no slash, and is empty for all paths.
     at: Box<[u8]>,
     release: Rc<Release>,
     /// The number of the root in which all was looked up that is cached; 0: nothing is.
@@ -60,8 +60,8 @@ impl Roots {
         self.all.iter().find(|root| root.has(path))
     }
 
-    /// The number of the root that `path` lies in, if it is trusted at `now` to be the one; 0 if not.
-    /// Free of syscalls.
+    /// The number of the root that `path` lies in, if it is trusted at `now` to be the one; 0 if
+    /// not. Free of syscalls.
     pub(crate) fn trusted(&self, path: &[u8], now: Instant) -> u32 {
         self.of(path).map_or(0, |root| root.release.trusted(now))
     }
@@ -86,15 +86,15 @@ impl Roots {
         numbers.any(|current| current == number)
     }
 
-    /// The root that `path` lies in, looked at again if its time is over. What was looked up in one that
-    /// is no longer it is dropped at once.
+    /// The root that `path` lies in, looked at again if its time is over. What was looked up in one
+    /// that is no longer it is dropped at once.
     pub(crate) async fn look(&self, path: &[u8], now: Instant) -> Result<Seen<Tree>, Error> {
         let root = self.of(path).ok_or(Error::NotFound)?;
         root.look(now, &self.shared).await
     }
 
-    /// Looks at all, trusted or not, and lets go of those that are it no more. What goes wrong shows to
-    /// the next request.
+    /// Looks at all, trusted or not, and lets go of those that are it no more. What goes wrong shows
+    /// to the next request.
     pub(crate) async fn look_at_all(&self, now: Instant) {
         for root in &self.all {
             root.release.distrust(now);

@@ -1,8 +1,8 @@
 //! Rules that answer a path before any file is looked for.
 //!
 //! They are held against the path as it is looked up: decoded once, without dot segments and empty
-//! ones, so that no other spelling of it gets past them. What a rule responds to is not served under
-//! another path either, where `try-files` or an index would find it: see [`is_answered`].
+//! ones, so that no other spelling of it gets past them. What a rule responds to is not served
+//! under another path either, where `try-files` or an index would find it: see [`is_answered`].
 
 use tidegate_http::Status;
 

@@ -288,7 +288,7 @@ impl Site {
         self.page(path, accepted, &Request::new(now)).await
     }
 
-    /// The page for what a rule responds, if it has one: its own, or that of the site for the status.
+    /// The page for what a rule responds, if any: its own, or that of the site for the status.
     ///
     /// Dropped: the lookup is cancelled, and nothing of it stays.
     pub async fn respond_page(
