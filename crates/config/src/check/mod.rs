@@ -707,7 +707,6 @@ mod tests {
             "listen.port",
             "listen.tls",
             "listen.backlog",
-            "site.root",
             "site.index",
             "site.symlinks",
             "site.autoindex",

@@ -542,7 +542,7 @@ mod tests {
             ("precompressed = ['br', 'deflate']", "3: site.precompressed: `deflate` is none of \"br\", \"zstd\", \"gzip\""),
             ("precompressed = ['br', 'gzip', 'br']", "3: site.precompressed: `br` is named twice"),
             ("compressed-only = 'on'", "3: site.compressed-only: `on` is none of \"off\", \"decompress\", \"refuse\""),
-            ("content-encoded = true", "3: site.content-encoded: invalid type: boolean `true`, expected a sequence"),
+            ("content-encoded = true", "3: site.content-encoded: expected a list, found true"),
             ("content-encoded = ['/a', '*.gz']", "3: site.content-encoded: `*.gz` is not a pattern for paths: every path begins with `/`"),
             ("try-files = []", "3: site.try-files: empty: nothing would ever be found"),
             ("try-files = ['']", "3: site.try-files: `` begins with neither `$path` nor `/`"),
