@@ -97,10 +97,15 @@ fn names(settings: &Settings, certified: &[Vec<String>]) -> Vec<Diagnostic> {
     all
 }
 
-/// No site has names: all that ask are answered, whatever host they mean.
+/// No site has names: all that ask are answered, whatever host they mean. A certificate that nobody
+/// has issued is for a trial.
 fn no_names(certified: &[Vec<String>]) -> Option<Diagnostic> {
-    let names = certified.iter().flatten().map(|name| format!("\"{name}\""));
-    let names: Vec<_> = names.collect();
+    let names: Vec<_> = certified
+        .iter()
+        .flatten()
+        .filter(|name| is_public(name))
+        .map(|name| format!("\"{name}\""))
+        .collect();
     if names.is_empty() {
         return None;
     }
@@ -223,13 +228,14 @@ mod tests {
 
     #[test]
     fn what_belongs_together_is_not_told() {
-        let rows: [(Names, Names); 8] = [
+        let rows: [(Names, Names); 9] = [
             (&[&["a.test"]], &[&["a.test"]]),
             (&[&["a.test", "www.a.test"]], &[&["a.test", "*.a.test"]]),
             (&[&["*.a.test"]], &[&["www.a.test", "api.a.test"]]),
             (&[&["a.test"], &["b.test"]], &[&["a.test"], &["b.test"]]),
             // The site without names is for what else the certificate is for.
             (&[&["a.test"], &[]], &[&["a.test"], &["c.test"]]),
+            (&[&[]], &[&["localhost", "127.0.0.1"]]),
             // Names of probes.
             (&[&["a.test", "localhost", "127.0.0.1"]], &[&["a.test"]]),
             // One that nobody has issued, for clients that name no host.
