@@ -103,7 +103,7 @@ fn etag(source: config::EtagSource) -> EtagSource {
     }
 }
 
-fn coding(coding: config::Coding) -> Coding {
+pub(crate) fn coding(coding: config::Coding) -> Coding {
     match coding {
         config::Coding::Brotli => Coding::Brotli,
         config::Coding::Zstd => Coding::Zstd,

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::{self, Path};
 use std::thread;
 
-use tidegate_config::{Settings, Site, Source};
+use tidegate_config::{Settings, Site, Source, visible};
 use tidegate_server::{Address, CERTIFICATE, Error as ServerError, diagnose, lacks_index};
 
 use crate::cli::{Overrides, ServeArgs};
@@ -161,7 +161,7 @@ fn places(site: &Site) -> impl Iterator<Item = String> {
 /// As it is found from anywhere, for a person who may not know where the server was started.
 fn absolute(path: &Path) -> String {
     let absolute = path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    absolute.display().to_string()
+    visible(&absolute.to_string_lossy()).into_owned()
 }
 
 /// The sites that answer `/` with 404, for want of an index file. Blocking.

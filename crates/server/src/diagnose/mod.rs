@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use tidegate_config::{self as config, Place, Settings};
 use tidegate_site::Probe;
 
-use crate::sites::symlinks;
+use crate::sites::{coding, symlinks};
 
 /// The port of HTTPS, which is often passed on to another one.
 const HTTPS_PORT: u16 = 443;
@@ -107,7 +107,10 @@ fn files(site: &config::Site, place: &Place) -> Vec<Diagnostic> {
 }
 
 /// The directories of a site, each with the path that it is mounted at, the longest first.
-struct Probes<'a>(Vec<(&'a str, Probe)>);
+struct Probes<'a> {
+    site: &'a config::Site,
+    all: Vec<(&'a str, Probe)>,
+}
 
 impl<'a> Probes<'a> {
     /// Opens all of them; tells of those that cannot be. Blocking.
@@ -131,19 +134,35 @@ impl<'a> Probes<'a> {
             }
         }
         probes.sort_by_key(|(at, _)| std::cmp::Reverse(at.len()));
-        (Self(probes), faults)
+        let all = probes;
+        (Self { site, all }, faults)
     }
 
-    /// As [`Probe::file`], for a path of the site.
+    /// As [`Probe::file`], for a path of the site. What is there compressed only is there, if such files
+    /// are served.
     fn file(&self, path: &str) -> Result<(), String> {
-        let found = self.0.iter().find_map(|(at, probe)| {
+        let found = self.all.iter().find_map(|(at, probe)| {
             let below = path.strip_prefix(at)?;
             below.starts_with('/').then_some((probe, below))
         });
         match found {
-            Some((probe, below)) => probe.file(below),
+            Some((probe, below)) => probe.file(below).or_else(|reason| {
+                let mut names = self.compressed_names(below);
+                let is_there = names.any(|name| probe.file(&name).is_ok());
+                if is_there { Ok(()) } else { Err(reason) }
+            }),
             None => Err(format!("no directory of the site has {path}")),
         }
+    }
+
+    /// The names under which the file at `path` may be there compressed.
+    fn compressed_names(&self, path: &str) -> impl Iterator<Item = String> {
+        let codings = match self.site.compressed_only {
+            config::CompressedOnly::Off => &[],
+            _ => &self.site.precompressed[..],
+        };
+        let codings = codings.iter().map(|own| coding(*own));
+        codings.map(move |coding| format!("{path}.{}", coding.extension()))
     }
 }
 
