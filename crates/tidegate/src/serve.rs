@@ -161,7 +161,7 @@ fn places(site: &Site) -> impl Iterator<Item = String> {
 /// As it is found from anywhere, for a person who may not know where the server was started.
 fn absolute(path: &Path) -> String {
     let absolute = path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    visible(&absolute.to_string_lossy()).into_owned()
+    visible(&absolute.to_string_lossy())
 }
 
 /// The sites that answer `/` with 404, for want of an index file. Blocking.
