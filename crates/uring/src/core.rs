@@ -17,11 +17,11 @@ use slab::Slab;
 
 use crate::buffers::Buffers;
 use crate::error::Error;
+use crate::features::Abilities;
 use crate::held::{Held, Memory};
-use crate::op::close;
-use crate::probe::Abilities;
 use crate::shares::Permit;
 use crate::slot::{Completion, Item, Key, Slot, State, Stream, Yields, opened, release};
+use crate::sqe;
 
 /// How long a ring that ends waits for ops that the kernel cannot cancel at once, such as a read
 /// from a disk that does not answer. Past it their memory is leaked, never freed under the kernel.
@@ -120,7 +120,7 @@ impl Shared {
 
     /// Has a worker close `fd`; nobody waits for it.
     fn close(&self, fd: OwnedFd, permit: Option<Box<Permit>>) {
-        let entry = close::entry(&fd);
+        let entry = sqe::close(&fd);
         let mut held = Held::memory(Memory::Closing(fd));
         held.permit = permit;
         // SAFETY: the entry holds no address, and the descriptor has no owner but the op.

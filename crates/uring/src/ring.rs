@@ -12,55 +12,17 @@ use io_uring::IoUring;
 use rustix::event::EventfdFlags;
 
 use crate::buffers::Buffers;
+use crate::config::Config;
 use crate::core::Shared;
 use crate::driver::{Event, drive};
 use crate::error::Error;
+use crate::features::Abilities;
 use crate::locked::explain_enomem;
-use crate::probe::{Abilities, explain_setup, probe};
+use crate::probe::probe;
+use crate::setup::{explain_setup, setup};
 
 /// The kernel's own bound.
 const ENTRIES_MAX: u32 = 32 * 1024;
-
-/// How a [`Ring`] is set up.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Entries of the submission queue: a power of two of at most 32,768. More ops than that may be queued; they
-    /// are submitted in several turns.
-    pub entries: u32,
-    /// Entries of the completion queue: a power of two, at least `entries` and at most 65,536.
-    /// More completions than that may wait; the kernel keeps them.
-    pub completions: u32,
-    /// How many provided buffers there are for recv at the most: a power of two, at most 32,768.
-    pub recv_buffers: u16,
-    /// Bytes of each of them.
-    pub recv_buffer_bytes: usize,
-    /// The most worker threads (io-wq) the kernel may run for ops on files and paths that block, such as
-    /// openat2, statx, fadvise and read; 0
-    /// leaves the kernel's own bound. They are the thread's: what is set here holds for the
-    /// executor's other rings too, and the ring that was started last wins.
-    pub workers: u32,
-    /// As many for ops on pipes and sockets, such as splice from a file.
-    pub splice_workers: u32,
-    /// The processors those workers may run on; empty: those of the executor's thread.
-    pub worker_cpus: Vec<usize>,
-    /// What to use of the kernel; `None`: all that [`probe()`] finds.
-    pub abilities: Option<Abilities>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            entries: 1024,
-            completions: 16 * 1024,
-            recv_buffers: 1024,
-            recv_buffer_bytes: 4096,
-            workers: 16,
-            splice_workers: 16,
-            worker_cpus: Vec::new(),
-            abilities: None,
-        }
-    }
-}
 
 /// The op ring of an executor. Its methods queue ops; see the crate's documentation.
 #[derive(Clone)]
@@ -80,8 +42,8 @@ impl Ring {
             None => probe()?,
         };
         check_queues(config)?;
-        let io =
-            setup(config.entries, config.completions).map_err(|error| explain(error, config))?;
+        let io = setup(config.entries, config.completions)
+            .map_err(|error| explain_setup(error, config.locked_bytes()))?;
         limit_workers(&io, config)?;
         let event = register_event(&io)?;
         let shared = Rc::new(Shared::new(io, abilities, |io| {
@@ -146,26 +108,6 @@ impl<F: Future> Future for Counted<F> {
         let counted = self.project();
         counted.polls.set(counted.polls.get() + 1);
         counted.future.poll(context)
-    }
-}
-
-/// The ring itself: one thread submits and reaps, completions wait until it asks for them.
-pub(crate) fn setup(entries: u32, completions: u32) -> io::Result<IoUring> {
-    IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .setup_cqsize(completions)
-        .dontfork()
-        .build(entries)
-}
-
-/// Why a ring of `config` was refused.
-fn explain(error: io::Error, config: &Config) -> Error {
-    match error.raw_os_error() {
-        Some(libc::ENOMEM) => explain_enomem(error, config.locked_bytes()),
-        _ => explain_setup(error),
     }
 }
 

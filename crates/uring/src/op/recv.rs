@@ -3,18 +3,15 @@
 use std::future::poll_fn;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::RawFd;
 use std::task::{Context, Poll};
 
-use io_uring::squeue::Entry;
-use io_uring::{opcode, types};
-
-use crate::buffers::{Buffers, RecvBuf};
+use crate::buffers::RecvBuf;
 use crate::fd::Fd;
 use crate::held::{Held, Memory};
 use crate::op::stream::Multishot;
 use crate::ring::Ring;
 use crate::slot::{Completion, Item, Yields};
+use crate::sqe::recv_multi;
 
 /// What a socket receives, as it comes.
 ///
@@ -121,19 +118,3 @@ fn arm(ring: &Ring, socket: &Fd) -> Multishot {
     // as the ring; the socket is held.
     unsafe { Multishot::submit(ring, entry, Held::new(socket, Memory::None), Yields::Buffer) }
 }
-
-/// A multishot recv from `socket` into provided buffers, which ends after `bytes_max` bytes.
-pub(crate) fn recv_multi(socket: RawFd, bytes_max: Option<u32>) -> Entry {
-    let mut entry = opcode::RecvMulti::new(types::Fd(socket), Buffers::GROUP).build();
-    if let Some(bytes_max) = bytes_max {
-        // SAFETY: an entry is the kernel's `struct io_uring_sqe` (`repr(C)`, 64 bytes), which has
-        // its `optlen`, a u32, at byte 44.
-        unsafe { (&raw mut entry).cast::<u32>().add(OPTLEN).write(bytes_max) };
-    }
-    entry
-}
-
-/// Where `optlen` of an entry is, in words of 32 bits. The crate `io-uring` does not know it yet.
-const OPTLEN: usize = 44 / size_of::<u32>();
-
-const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() >= align_of::<u32>());
