@@ -19,7 +19,8 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifi
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 
-use crate::certificates::{Certificate, CertificateError, Certificates, Reason, at};
+use crate::certificate_error::{CertificateError, Reason, at};
+use crate::certificates::{Certificate, Certificates};
 use crate::pem;
 use crate::resolver::Resolver;
 use crate::settings::{ClientAuthentication, LeastVersion, Missing, Settings};

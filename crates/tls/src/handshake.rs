@@ -12,7 +12,8 @@ use crate::certificates::subject;
 use crate::kernel::{Abilities, KernelSession, Suite};
 use crate::records::{self, State};
 use crate::resolver::take_server_name;
-use crate::user::{Incoming, UserError, UserSession};
+use crate::session::{Incoming, UserError};
+use crate::user::UserSession;
 use crate::user13;
 
 /// Received bytes that a handshake may hold before they make sense: a client's certificate chain

@@ -9,11 +9,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use crate::certificates::Reason;
-
-/// The most bytes of a file that are read. A bundle of all authorities that browsers trust has a
-/// quarter of it, and a file without an end must not take all memory.
-pub(crate) const BYTES_MAX: usize = 1 << 20;
+use crate::certificate_error::{FILE_BYTES_MAX, Reason};
 
 /// Labels that OpenSSL has for certificates beside `CERTIFICATE`.
 const OTHER_LABELS: [&str; 2] = ["TRUSTED CERTIFICATE", "X509 CERTIFICATE"];
@@ -58,10 +54,10 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Reason> {
         return Err(Reason::NotRegular(name(kind)));
     }
     // All of its room at once: what is moved to another place would leave a copy of a key behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(BYTES_MAX + 1));
-    let mut start = file.take(BYTES_MAX as u64 + 1);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1));
+    let mut start = file.take(FILE_BYTES_MAX as u64 + 1);
     start.read_to_end(&mut bytes).map_err(Reason::Unreadable)?;
-    if bytes.len() > BYTES_MAX {
+    if bytes.len() > FILE_BYTES_MAX {
         return Err(Reason::TooLarge);
     }
     Ok(bytes)

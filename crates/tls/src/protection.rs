@@ -8,7 +8,8 @@ use aws_lc_rs::aead::{
 };
 use rustls::{ConnectionTrafficSecrets, Error};
 
-use crate::user::RECORD_PLAINTEXT_BYTES_MAX;
+/// Bytes of data that one full record holds (RFC 8446 section 5.1).
+pub const RECORD_PLAINTEXT_BYTES_MAX: usize = 16 << 10;
 
 /// Record types.
 pub(crate) const ALERT: u8 = 21;

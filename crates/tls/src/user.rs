@@ -2,15 +2,12 @@
 
 use std::time::Instant;
 
-use rustls::Error;
 use rustls::server::UnbufferedServerConnection;
 
 use crate::opening::{Opening, SHORT_RECORD_BYTES, SHORT_RECORDS_MAX};
-use crate::protection;
+use crate::protection::{self, RECORD_PLAINTEXT_BYTES_MAX};
+use crate::session::{Incoming, UserError};
 use crate::{user12, user13};
-
-/// Bytes of data that one full record holds (RFC 8446 section 5.1).
-pub const RECORD_PLAINTEXT_BYTES_MAX: usize = 16 << 10;
 
 /// Room for what is sent before data: the answer to a KeyUpdate, and a KeyUpdate when the cipher's
 /// limit is near, 27 bytes each.
@@ -18,32 +15,6 @@ const KEY_UPDATES_BYTES_MAX: usize = 64;
 
 /// Bytes of an alert.
 const ALERT_BYTES: usize = 2;
-
-/// What a piece of input has brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Incoming {
-    /// Data, perhaps none yet: part of a record, or records of the protocol itself.
-    Data,
-    /// The client has sent close_notify, after the data that was appended. It may still receive.
-    Closed,
-}
-
-/// Why a session has ended.
-#[derive(Debug, thiserror::Error)]
-pub enum UserError {
-    /// The client broke the protocol. The alert was appended to `out`.
-    #[error(transparent)]
-    Tls(#[from] Error),
-    /// The keys have been used as often as is safe, or it was closed or failed before.
-    #[error("nothing more can be encrypted")]
-    Ended,
-    /// The buffer has not the room that [`UserSession::encrypted_bytes_max`] asks for.
-    #[error("{required} bytes are needed for the encrypted records")]
-    TooSmall {
-        /// Bytes that are needed.
-        required: usize,
-    },
-}
 
 /// The records of one connection. Boxed inside; it holds no buffer while nothing is under way.
 pub struct UserSession {

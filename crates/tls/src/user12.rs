@@ -4,7 +4,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncryptError, UnbufferedStatus};
 
 use crate::records::{self, State};
-use crate::user::{Incoming, UserError};
+use crate::session::{Incoming, UserError};
 
 /// A header, an explicit nonce (AES-GCM) and a tag: the most that a record adds to its data.
 pub(crate) const OVERHEAD_BYTES: usize = 5 + 8 + 16;

@@ -13,9 +13,10 @@ use rustls::{
 
 use crate::post_handshake::{KEY_UPDATE_MESSAGE, KeyUpdates, Refused};
 use crate::protection::{
-    ALERT, DATA, Flaw, HANDSHAKE, HEADER_BYTES, Key, OVERHEAD_BYTES, next_record,
+    ALERT, DATA, Flaw, HANDSHAKE, HEADER_BYTES, Key, OVERHEAD_BYTES, RECORD_PLAINTEXT_BYTES_MAX,
+    next_record,
 };
-use crate::user::{Incoming, RECORD_PLAINTEXT_BYTES_MAX, UserError};
+use crate::session::{Incoming, UserError};
 
 /// Alert levels (RFC 8446 section 6).
 const WARNING: u8 = 1;
