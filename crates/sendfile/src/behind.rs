@@ -37,10 +37,6 @@ const AGAIN: u64 = 8 * 1024 * 1024;
 /// what was still in the socket.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
-/// The most files of a [`Pool`] that are held open for that time. Of one more it is given back at once,
-/// with what its peer has not taken left in memory.
-pub const LATE_FILES_MAX: usize = 32;
-
 /// The pages that one transfer brought in.
 pub(crate) struct Behind {
     visit: Visit,

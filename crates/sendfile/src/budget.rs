@@ -6,8 +6,6 @@
 
 use rustix::param::page_size;
 
-use crate::pool::PoolConfig;
-
 /// What the kernel sets where the file that says so cannot be read.
 const PAGES_DEFAULT: usize = 16 * 1024;
 
@@ -19,6 +17,36 @@ const PIPES_WANTED: usize = 8;
 
 /// What the kernel gives a new pipe. Smaller ones cost more calls than sharing them is worth.
 const PAGES_WANTED: usize = 16;
+
+/// The bounds of a [`Pool`](crate::Pool).
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    /// Bytes that a pipe is to hold: a power of two of at least a page, else the next lower one.
+    /// Where `pages_max` allows fewer than eight of them, pipes are smaller, down to 16 pages; and
+    /// smaller than that where not even two would fit.
+    pub pipe_bytes: usize,
+    /// The most pipes there may be; at least 1. With only one, a transfer that waits for the disk
+    /// keeps it from all others.
+    pub pipes_max: usize,
+    /// The most pages of memory that all pipes together may hold, see
+    /// [`pages_of_user`]; `None`: no limit. Two pipes of a page each are
+    /// allowed in any case.
+    pub pages_max: Option<usize>,
+    /// The most transfers that may wait for the files of one device at once, each with a pipe; at least 1.
+    /// Those of all devices are at most twice as many, shared out by [`Shares`](tidegate_uring::Shares), and have at most half of
+    /// the pipes that `pipes_max` and `pages_max` allow.
+    ///
+    /// At most half as many, at least one, have the disk asked ahead at once, whatever the pipes.
+    pub cold_max: usize,
+}
+
+impl PoolConfig {
+    /// What a pool with these bounds has at the most: how many pipes, and bytes that each holds.
+    pub fn fit(&self) -> (usize, usize) {
+        let bounds = Bounds::new(self);
+        (bounds.pipes_max, bounds.pipe_pages * page_size())
+    }
+}
 
 /// The share of the user's pages for pipes that each of `shards` pools may have; `None`: there is
 /// no limit.

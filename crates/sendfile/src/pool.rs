@@ -29,43 +29,16 @@ use rustix::io::Errno;
 use rustix::param::page_size;
 use tidegate_uring::{Owner, Permit, Ring, Shares};
 
-use crate::behind::LATE_FILES_MAX;
-use crate::budget::Bounds;
+use crate::budget::{Bounds, PoolConfig};
 use crate::buffers::Buffers;
 use crate::permits::Permits;
 use crate::pipe::Pipe;
 use crate::queue::Queue;
 use crate::turns::Turns;
 
-/// The bounds of a [`Pool`].
-#[derive(Clone, Debug)]
-pub struct PoolConfig {
-    /// Bytes that a pipe is to hold: a power of two of at least a page, else the next lower one.
-    /// Where `pages_max` allows fewer than eight of them, pipes are smaller, down to 16 pages; and
-    /// smaller than that where not even two would fit.
-    pub pipe_bytes: usize,
-    /// The most pipes there may be; at least 1. With only one, a transfer that waits for the disk
-    /// keeps it from all others.
-    pub pipes_max: usize,
-    /// The most pages of memory that all pipes together may hold, see
-    /// [`pages_of_user`](crate::pages_of_user); `None`: no limit. Two pipes of a page each are
-    /// allowed in any case.
-    pub pages_max: Option<usize>,
-    /// The most transfers that may wait for the files of one device at once, each with a pipe; at least 1.
-    /// Those of all devices are at most twice as many, shared out by [`Shares`], and have at most half of
-    /// the pipes that `pipes_max` and `pages_max` allow.
-    ///
-    /// At most half as many, at least one, have the disk asked ahead at once, whatever the pipes.
-    pub cold_max: usize,
-}
-
-impl PoolConfig {
-    /// What a pool with these bounds has at the most: how many pipes, and bytes that each holds.
-    pub fn fit(&self) -> (usize, usize) {
-        let bounds = Bounds::new(self);
-        (bounds.pipes_max, bounds.pipe_pages * page_size())
-    }
-}
+/// The most files of a [`Pool`] that are held open for a second after their transfers, to give back the
+/// last of their memory. Of one more it is given back at once, with what its peer has not taken left in memory.
+pub const LATE_FILES_MAX: usize = 32;
 
 /// What a [`Pool`] holds and what it did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
