@@ -22,11 +22,14 @@ mod compare;
 mod draft;
 mod encode;
 mod error;
+mod job;
 mod kinds;
+mod observer;
 mod options;
 mod plan;
 mod root;
 mod run;
+mod source;
 mod summary;
 mod variant;
 mod walk;
@@ -36,26 +39,13 @@ use std::path::Path;
 use rayon::ThreadPoolBuilder;
 
 pub use error::{Action, Error, FileError};
+pub use observer::Observer;
 pub use options::{JOBS_MAX, Level, Options};
 pub use summary::{Skipped, Summary, Tally};
 pub use tidegate_http::Coding;
 
 use crate::root::Root;
 use crate::run::Run;
-
-/// Who is told how far the work is, and may end it. Called from all threads.
-pub trait Observer: Sync {
-    /// The tree is walked: `work` lies ahead, in a unit of its own that is proportional to time.
-    fn planned(&self, work: u64);
-    /// So much more of the work is done.
-    fn advanced(&self, work: u64);
-    /// The variant `path` with this coding is in place, or would be but for a dry run.
-    fn written(&self, path: &Path, before_bytes: u64, after_bytes: u64);
-    /// A file or directory could not be dealt with; the others are.
-    fn failed(&self, error: &FileError);
-    /// Whether to end early. Asked often; once true it has to stay so.
-    fn is_stopping(&self) -> bool;
-}
 
 /// Makes the variants of the files in `directory`, and of those in the directories below it.
 ///

@@ -1,33 +1,20 @@
 //! What is to be made, found by holding each file against its variants.
 
 use std::cmp::Ordering;
-use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use tidegate_http::Coding;
 
-use crate::Observer;
 use crate::compare::holds;
+use crate::job::{Job, variant};
 use crate::kinds;
+use crate::observer::Observer;
 use crate::root::Root;
+use crate::source::Source;
 use crate::summary::Summary;
-use crate::variant::Source;
-
-/// A variant to be made.
-#[derive(Clone, Debug)]
-pub(crate) struct Job {
-    /// The original, relative to the root.
-    pub(crate) path: Arc<Path>,
-    pub(crate) coding: Coding,
-    /// Bytes of the original.
-    pub(crate) len: u64,
-    /// Whether there is a variant, which the new one replaces.
-    pub(crate) replaces: bool,
-}
 
 /// What was found out about the tree, or a part of it.
 #[derive(Default)]
@@ -125,14 +112,6 @@ impl Original<'_> {
 /// builds set such times, whatever the content is, and some file systems keep no others.
 fn time_tells(file: &Metadata) -> bool {
     file.mtime_nsec() != 0
-}
-
-/// The path of a variant.
-pub(crate) fn variant(path: &Path, coding: Coding) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(".");
-    name.push(coding.extension());
-    PathBuf::from(name)
 }
 
 /// Whether a file of that name may have variants; counts it if not.
@@ -256,11 +235,5 @@ mod tests {
         }
         fs::create_dir(root.join("a.gz")).unwrap();
         state(&root).unwrap_err();
-    }
-
-    #[test]
-    fn the_extension_is_added_to_the_whole_name() {
-        let path = variant(Path::new("a/b.min.js"), Coding::Zstd);
-        assert_eq!(path, Path::new("a/b.min.js.zst"));
     }
 }

@@ -10,12 +10,13 @@ use rayon::iter::{ParallelBridge, ParallelIterator};
 use rustix::io::Errno;
 use tidegate_http::Coding;
 
-use crate::Observer;
 use crate::draft;
 use crate::encode::cost;
 use crate::error::{Action, FileError};
+use crate::job::{Job, variant};
+use crate::observer::Observer;
 use crate::options::Options;
-use crate::plan::{Job, Original, Plan, State, is_wanted, variant};
+use crate::plan::{Original, Plan, State, is_wanted};
 use crate::root::Root;
 use crate::summary::Summary;
 use crate::variant::{Made, make};

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, unlinkat};
 
-use crate::Observer;
 use crate::draft::Draft;
 use crate::encode::{cost, encode};
+use crate::job::{Job, variant};
+use crate::observer::{Observer, go_on};
 use crate::options::Options;
-use crate::plan::{Job, variant};
 use crate::root::Root;
+use crate::source::Source;
 
 /// Bytes read at once; before each read and write it is asked whether to stop.
 const READ_BYTES: usize = 64 << 10;
@@ -95,31 +96,6 @@ fn is_unchanged(opened: &Metadata, path: &Path) -> io::Result<()> {
     } else {
         Err(io::Error::other("it was changed meanwhile; run this again"))
     }
-}
-
-/// An original, read with an eye on the observer.
-pub(crate) struct Source<'o> {
-    pub(crate) file: File,
-    /// Of a byte, as the observer is told.
-    pub(crate) cost: u64,
-    pub(crate) observer: &'o dyn Observer,
-}
-
-impl Read for Source<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        go_on(self.observer)?;
-        let count = self.file.read(buffer)?;
-        self.observer.advanced(count as u64 * self.cost);
-        Ok(count)
-    }
-}
-
-/// Fails once the observer ends the work.
-fn go_on(observer: &dyn Observer) -> io::Result<()> {
-    if observer.is_stopping() {
-        return Err(io::Error::other("stopped"));
-    }
-    Ok(())
 }
 
 /// Writes into a draft, or nowhere, and counts, with an eye on the observer: much may come of what was
