@@ -112,6 +112,7 @@ instructions() {
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step docs docs
+step 'module circles' scripts/lint/module_circles.py --self-test compress sendfile tls uring
 step readme readme
 # Word splitting is meant: the command stands in the README as it is run here.
 # shellcheck disable=SC2086
