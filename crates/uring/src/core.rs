@@ -18,7 +18,7 @@ use slab::Slab;
 use crate::buffers::Buffers;
 use crate::error::Error;
 use crate::features::Abilities;
-use crate::held::{Held, Memory};
+use crate::resources::{Memory, OpResources};
 use crate::shares::Permit;
 use crate::slot::{Completion, Item, Key, Slot, State, Stream, Yields, opened, release};
 use crate::sqe;
@@ -69,7 +69,7 @@ struct Core {
 #[derive(Default)]
 struct Reaped {
     wakers: Vec<Waker>,
-    released: Vec<Held>,
+    released: Vec<OpResources>,
     /// Streams whose readers are behind.
     overfull: Vec<Key>,
     /// Files that were opened for nobody.
@@ -104,16 +104,19 @@ impl Shared {
     ///
     /// # Safety
     ///
-    /// Every address in `entry` must lie in `held`, or in memory that lives as long as the ring,
-    /// and every descriptor must be one of `held`.
+    /// Every address in `entry` must lie in `resources`, or in memory that lives as long as the ring,
+    /// and every descriptor must be one of `resources`.
     pub(crate) unsafe fn submit(
         &self,
         entry: squeue::Entry,
-        held: Held,
+        resources: OpResources,
         yields: Yields,
         state: State,
     ) -> Key {
-        let key = self.core.borrow_mut().insert(entry, held, yields, state);
+        let key = self
+            .core
+            .borrow_mut()
+            .insert(entry, resources, yields, state);
         self.wake_driver();
         key
     }
@@ -121,10 +124,10 @@ impl Shared {
     /// Has a worker close `fd`; nobody waits for it.
     fn close(&self, fd: OwnedFd, permit: Option<Box<Permit>>) {
         let entry = sqe::close(&fd);
-        let mut held = Held::memory(Memory::Closing(fd));
-        held.permit = permit;
+        let mut resources = OpResources::memory(Memory::Closing(fd));
+        resources.permit = permit;
         // SAFETY: the entry holds no address, and the descriptor has no owner but the op.
-        unsafe { self.submit(entry, held, Yields::Closed, State::Orphaned) };
+        unsafe { self.submit(entry, resources, Yields::Closed, State::Orphaned) };
     }
 
     /// Asks the kernel to stop the op of `key`; its last completion comes all the same.
@@ -153,9 +156,10 @@ impl Shared {
         let complete = match &state {
             State::Waiting(_) | State::Orphaned => false,
             State::Done(completion) => {
-                open = opened(*completion, &slot.held).map(|fd| (fd, slot.held.permit.take()));
+                open = opened(*completion, &slot.resources)
+                    .map(|fd| (fd, slot.resources.permit.take()));
                 if open.is_none() {
-                    release(slot.yields, *completion, &slot.held, &self.buffers);
+                    release(slot.yields, *completion, &slot.resources, &self.buffers);
                 }
                 true
             }
@@ -181,7 +185,7 @@ impl Shared {
     pub(crate) fn mark_cancelled(&self, fd: RawFd) {
         for (_, slot) in self.core.borrow_mut().slots.iter_mut() {
             if let State::Stream(stream) = &mut slot.state {
-                stream.cancelled |= slot.held.has_fd(fd);
+                stream.cancelled |= slot.resources.has_fd(fd);
             }
         }
     }
@@ -207,8 +211,8 @@ impl Shared {
         let mut reaped = mem::take(&mut core.reaped);
         drop(core);
         reaped.wakers.drain(..).for_each(Waker::wake);
-        for held in reaped.released.drain(..) {
-            if let Some((fd, permit)) = held.into_last_file() {
+        for resources in reaped.released.drain(..) {
+            if let Some((fd, permit)) = resources.into_last_file() {
                 self.close(fd, Some(permit));
             }
         }
@@ -256,14 +260,20 @@ impl Drop for Shared {
 }
 
 impl Core {
-    fn insert(&mut self, entry: squeue::Entry, held: Held, yields: Yields, state: State) -> Key {
+    fn insert(
+        &mut self,
+        entry: squeue::Entry,
+        resources: OpResources,
+        yields: Yields,
+        state: State,
+    ) -> Key {
         let generation = self.generation;
         self.generation = generation.wrapping_add(1);
         let index = self.slots.insert(Slot {
             generation,
             yields,
             state,
-            held,
+            resources,
         });
         let key = Key {
             index: u32::try_from(index).expect("fewer than 2^32 ops in flight"),
@@ -508,7 +518,7 @@ fn queue_max(yields: Yields) -> usize {
 fn release_queue(stream: &Stream, slot: &Slot, buffers: &Buffers) {
     for item in stream.queue.iter() {
         if let Item::Completion(completion) = item {
-            release(slot.yields, *completion, &slot.held, buffers);
+            release(slot.yields, *completion, &slot.resources, buffers);
         }
     }
 }
@@ -529,7 +539,7 @@ fn settle(
         return;
     };
     if slot.yields == Yields::Closed {
-        slot.held.closed();
+        slot.resources.closed();
     }
     match &mut slot.state {
         State::Waiting(waker) => {
@@ -548,13 +558,13 @@ fn settle(
             }
         }
         State::Orphaned => {
-            match opened(completion, &slot.held) {
-                Some(fd) => reaped.opened.push((fd, slot.held.permit.take())),
-                None => release(slot.yields, completion, &slot.held, buffers),
+            match opened(completion, &slot.resources) {
+                Some(fd) => reaped.opened.push((fd, slot.resources.permit.take())),
+                None => release(slot.yields, completion, &slot.resources, buffers),
             }
             if !completion.more {
                 let slot = slots.remove(key.index as usize);
-                reaped.released.push(slot.held);
+                reaped.released.push(slot.resources);
             }
         }
         State::Done(_) => debug_assert!(false, "a second completion of a single op"),

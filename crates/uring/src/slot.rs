@@ -17,8 +17,8 @@ use std::task::{Context, Poll, Waker};
 use io_uring::cqueue;
 
 use crate::buffers::Buffers;
-use crate::held::{Held, Memory};
 use crate::queue::Queue;
+use crate::resources::{Memory, OpResources};
 
 /// Names a slot. The generation makes a key of a freed slot miss its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,14 +168,19 @@ pub(crate) struct Slot {
     pub(crate) generation: u32,
     pub(crate) yields: Yields,
     pub(crate) state: State,
-    pub(crate) held: Held,
+    pub(crate) resources: OpResources,
 }
 
 // One for each idle connection.
 const _: () = assert!(size_of::<Slot>() <= 88);
 
 /// Releases what `completion` handed over and nobody took.
-pub(crate) fn release(yields: Yields, completion: Completion, held: &Held, buffers: &Buffers) {
+pub(crate) fn release(
+    yields: Yields,
+    completion: Completion,
+    resources: &OpResources,
+    buffers: &Buffers,
+) {
     if completion.result < 0 {
         return;
     }
@@ -183,7 +188,7 @@ pub(crate) fn release(yields: Yields, completion: Completion, held: &Held, buffe
         // What a close op closed was let go of when it completed.
         Yields::Count | Yields::Closed => {}
         Yields::Fd => drop(owned(completion.result)),
-        Yields::PipeFds => drop(pipe_fds(held)),
+        Yields::PipeFds => drop(pipe_fds(resources)),
         Yields::Buffer => {
             if let Some(id) = completion.buffer {
                 buffers.publish(id);
@@ -193,8 +198,8 @@ pub(crate) fn release(yields: Yields, completion: Completion, held: &Held, buffe
 }
 
 /// The file that an op opened and nobody took: to close it may take as long as to open it.
-pub(crate) fn opened(completion: Completion, held: &Held) -> Option<OwnedFd> {
-    let opened = completion.result >= 0 && matches!(held.memory, Memory::Open(_));
+pub(crate) fn opened(completion: Completion, resources: &OpResources) -> Option<OwnedFd> {
+    let opened = completion.result >= 0 && matches!(resources.memory, Memory::Open(_));
     opened.then(|| owned(completion.result))
 }
 
@@ -206,12 +211,12 @@ pub(crate) fn owned(fd: RawFd) -> OwnedFd {
 }
 
 /// The descriptors that a successful pipe op wrote.
-pub(crate) fn pipe_fds(held: &Held) -> Option<(OwnedFd, OwnedFd)> {
-    let Memory::Pipe(fds) = &held.memory else {
+pub(crate) fn pipe_fds(resources: &OpResources) -> Option<(OwnedFd, OwnedFd)> {
+    let Memory::Pipe(fds) = &resources.memory else {
         return None;
     };
     // SAFETY: the op is complete, so the kernel no longer writes; the memory is initialised from
-    // the start and lives as long as `held`.
+    // the start and lives as long as `resources`.
     let [reader, writer] = unsafe { *fds.as_ptr() };
     Some((owned(reader), owned(writer)))
 }

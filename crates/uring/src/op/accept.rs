@@ -10,9 +10,9 @@ use io_uring::{opcode, types};
 use rustix::net::SocketFlags;
 
 use crate::fd::Fd;
-use crate::held::{Held, Memory};
 use crate::op::stream::Multishot;
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
 use crate::slot::{Item, Yields, owned};
 
@@ -60,7 +60,7 @@ impl Ring {
                 .flags(flags())
                 .build();
         // SAFETY: the entry holds no address, and the listener is held.
-        unsafe { self.op(entry, Held::new(listener, Memory::None), Yields::Fd) }
+        unsafe { self.op(entry, OpResources::new(listener, Memory::None), Yields::Fd) }
     }
 }
 
@@ -100,7 +100,14 @@ fn arm(ring: &Ring, listener: &Fd) -> Multishot {
         .flags(flags())
         .build();
     // SAFETY: the entry holds no address, and the listener is held.
-    unsafe { Multishot::submit(ring, entry, Held::new(listener, Memory::None), Yields::Fd) }
+    unsafe {
+        Multishot::submit(
+            ring,
+            entry,
+            OpResources::new(listener, Memory::None),
+            Yields::Fd,
+        )
+    }
 }
 
 fn flags() -> i32 {

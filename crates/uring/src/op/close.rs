@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use crate::held::{Held, Memory};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
 use crate::slot::Yields;
 use crate::sqe;
@@ -31,6 +31,12 @@ impl Ring {
         let entry = sqe::close(&fd);
         // SAFETY: the entry holds no address, and the descriptor has no owner but the op, which
         // lets go of it when the kernel has closed it.
-        unsafe { self.op(entry, Held::memory(Memory::Closing(fd)), Yields::Closed) }
+        unsafe {
+            self.op(
+                entry,
+                OpResources::memory(Memory::Closing(fd)),
+                Yields::Closed,
+            )
+        }
     }
 }

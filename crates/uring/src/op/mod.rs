@@ -25,7 +25,7 @@ use std::task::{Context, Poll};
 use io_uring::squeue::Entry;
 
 use crate::core::Shared;
-use crate::held::Held;
+use crate::resources::OpResources;
 use crate::ring::Ring;
 use crate::shares::Permit;
 use crate::slot::{Key, State, Yields, register};
@@ -47,7 +47,7 @@ pub trait Kind {
 #[doc(hidden)]
 pub struct Done {
     pub(crate) outcome: io::Result<u32>,
-    pub(crate) held: Held,
+    pub(crate) resources: OpResources,
 }
 
 /// An op with one completion.
@@ -66,11 +66,16 @@ impl Ring {
     /// # Safety
     ///
     /// As for [`Shared::submit`].
-    pub(crate) unsafe fn op<K: Kind>(&self, entry: Entry, held: Held, yields: Yields) -> Op<K> {
+    pub(crate) unsafe fn op<K: Kind>(
+        &self,
+        entry: Entry,
+        resources: OpResources,
+        yields: Yields,
+    ) -> Op<K> {
         // SAFETY: the caller's promise is the callee's.
         let key = unsafe {
             self.shared
-                .submit(entry, held, yields, State::Waiting(None))
+                .submit(entry, resources, yields, State::Waiting(None))
         };
         Op {
             ring: Rc::clone(&self.shared),
@@ -86,7 +91,8 @@ impl<K: Kind> Op<K> {
     pub fn holding(self, permit: Permit) -> Self {
         if let Some(key) = self.key {
             let permit = Some(Box::new(permit));
-            self.ring.with_slot(key, |slot| slot.held.permit = permit);
+            self.ring
+                .with_slot(key, |slot| slot.resources.permit = permit);
         }
         self
     }
@@ -107,10 +113,10 @@ impl<K: Kind> Future for Op<K> {
             return Poll::Pending;
         };
         self.key = None;
-        let held = self.ring.take(key).held;
+        let resources = self.ring.take(key).resources;
         Poll::Ready(K::finish(Done {
             outcome: completion.outcome(),
-            held,
+            resources,
         }))
     }
 }

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use io_uring::opcode;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::held::{Held, Memory, Stable};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources, Stable};
 use crate::ring::Ring;
 use crate::slot::{Yields, pipe_fds};
 
@@ -19,7 +19,7 @@ impl Kind for Pipe {
 
     fn finish(done: Done) -> Self::Output {
         done.outcome?;
-        Ok(pipe_fds(&done.held).expect("a pipe op holds its descriptors"))
+        Ok(pipe_fds(&done.resources).expect("a pipe op holds its descriptors"))
     }
 }
 
@@ -41,6 +41,12 @@ impl Ring {
             .flags(PipeFlags::CLOEXEC.bits())
             .build();
         // SAFETY: the address is that of the held pair.
-        unsafe { self.op(entry, Held::memory(Memory::Pipe(fds)), Yields::PipeFds) }
+        unsafe {
+            self.op(
+                entry,
+                OpResources::memory(Memory::Pipe(fds)),
+                Yields::PipeFds,
+            )
+        }
     }
 }

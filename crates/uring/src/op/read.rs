@@ -6,8 +6,8 @@ use io_uring::squeue::Flags;
 use io_uring::{opcode, types};
 
 use crate::fd::Fd;
-use crate::held::{Held, Memory};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
 use crate::slot::Yields;
 
@@ -18,7 +18,7 @@ impl Kind for Read {
     type Output = (io::Result<usize>, Vec<u8>);
 
     fn finish(done: Done) -> Self::Output {
-        let Memory::Buffer(mut buffer) = done.held.memory else {
+        let Memory::Buffer(mut buffer) = done.resources.memory else {
             unreachable!("a read holds its buffer");
         };
         if let Ok(count) = done.outcome {
@@ -65,7 +65,7 @@ impl Ring {
         unsafe {
             self.op(
                 entry,
-                Held::new(fd, Memory::Buffer(Box::new(buffer))),
+                OpResources::new(fd, Memory::Buffer(Box::new(buffer))),
                 Yields::Count,
             )
         }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 
 use crate::buffers::RecvBuf;
 use crate::fd::Fd;
-use crate::held::{Held, Memory};
 use crate::op::stream::Multishot;
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
 use crate::slot::{Completion, Item, Yields};
 use crate::sqe::recv_multi;
@@ -116,5 +116,12 @@ fn arm(ring: &Ring, socket: &Fd) -> Multishot {
     let entry = recv_multi(socket.raw(), limit);
     // SAFETY: the entry holds no address: the kernel picks provided buffers, which live as long
     // as the ring; the socket is held.
-    unsafe { Multishot::submit(ring, entry, Held::new(socket, Memory::None), Yields::Buffer) }
+    unsafe {
+        Multishot::submit(
+            ring,
+            entry,
+            OpResources::new(socket, Memory::None),
+            Yields::Buffer,
+        )
+    }
 }

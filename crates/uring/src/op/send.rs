@@ -7,8 +7,8 @@ use io_uring::{opcode, types};
 use rustix::net::SendFlags;
 
 use crate::fd::Fd;
-use crate::held::{Held, Memory};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
 use crate::slot::Yields;
 
@@ -37,7 +37,7 @@ impl Ring {
         unsafe {
             self.op(
                 entry,
-                Held::new(socket, Memory::Bytes(Box::new(data))),
+                OpResources::new(socket, Memory::Bytes(Box::new(data))),
                 Yields::Count,
             )
         }

@@ -6,8 +6,8 @@ use io_uring::{opcode, types};
 use rustix::pipe::SpliceFlags;
 
 use crate::fd::Fd;
-use crate::held::Held;
 use crate::op::{Done, Kind, Op};
+use crate::resources::OpResources;
 use crate::ring::Ring;
 use crate::slot::Yields;
 
@@ -49,7 +49,7 @@ impl Ring {
         .flags(flags.bits())
         .build();
         // SAFETY: the entry holds no address, and both descriptors are held.
-        unsafe { self.op(entry, Held::pair(from, to), Yields::Count) }
+        unsafe { self.op(entry, OpResources::pair(from, to), Yields::Count) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use io_uring::squeue::Entry;
 
 use crate::core::Shared;
-use crate::held::Held;
+use crate::resources::OpResources;
 use crate::ring::Ring;
 use crate::slot::{Item, Key, State, Stream, Yields, register};
 
@@ -21,11 +21,16 @@ impl Multishot {
     /// # Safety
     ///
     /// As for [`Shared::submit`].
-    pub(crate) unsafe fn submit(ring: &Ring, entry: Entry, held: Held, yields: Yields) -> Self {
+    pub(crate) unsafe fn submit(
+        ring: &Ring,
+        entry: Entry,
+        resources: OpResources,
+        yields: Yields,
+    ) -> Self {
         // SAFETY: the caller's promise is the callee's.
         let key = unsafe {
             ring.shared
-                .submit(entry, held, yields, State::Stream(Stream::default()))
+                .submit(entry, resources, yields, State::Stream(Stream::default()))
         };
         Self {
             ring: Rc::clone(&ring.shared),

@@ -14,7 +14,7 @@ use crate::shares::Permit;
 
 /// Descriptors and memory of one op; lives in the op's slot, not in its future.
 #[derive(Default)]
-pub(crate) struct Held {
+pub(crate) struct OpResources {
     /// Kept so that the number in the entry stays that of this file.
     fd: Option<Fd>,
     pub(crate) memory: Memory,
@@ -22,7 +22,7 @@ pub(crate) struct Held {
     pub(crate) permit: Option<Box<Permit>>,
 }
 
-impl Held {
+impl OpResources {
     pub(crate) fn new(fd: &Fd, memory: Memory) -> Self {
         Self {
             fd: Some(fd.clone()),
@@ -53,7 +53,10 @@ impl Held {
             Memory::Second(second) => Some(second),
             _ => None,
         };
-        self.fd.iter().chain(second).any(|held| held.raw() == fd)
+        self.fd
+            .iter()
+            .chain(second)
+            .any(|resources| resources.raw() == fd)
     }
 
     /// The file that a worker waited for, if nobody else holds it: to close it may take as long.
@@ -74,7 +77,7 @@ impl Held {
 /// Memory that the kernel reads or writes for an op. All of it is on the heap: moving the value
 /// does not move what the kernel was given the address of.
 #[derive(Default)]
-#[expect(dead_code, reason = "some is held for the kernel alone")]
+#[expect(dead_code, reason = "some is resources for the kernel alone")]
 pub(crate) enum Memory {
     #[default]
     None,
