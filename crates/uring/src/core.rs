@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::features::Abilities;
 use crate::resources::{Memory, OpResources};
 use crate::shares::Permit;
-use crate::slot::{Completion, Item, Key, Slot, State, Stream, Yields, opened, release};
+use crate::slot::{Completion, Item, Key, ResultKind, Slot, State, Stream, opened, release};
 use crate::sqe;
 
 /// How long a ring that ends waits for ops that the kernel cannot cancel at once, such as a read
@@ -110,13 +110,13 @@ impl Shared {
         &self,
         entry: squeue::Entry,
         resources: OpResources,
-        yields: Yields,
+        result_kind: ResultKind,
         state: State,
     ) -> Key {
         let key = self
             .core
             .borrow_mut()
-            .insert(entry, resources, yields, state);
+            .insert(entry, resources, result_kind, state);
         self.wake_driver();
         key
     }
@@ -127,7 +127,7 @@ impl Shared {
         let mut resources = OpResources::memory(Memory::Closing(fd));
         resources.permit = permit;
         // SAFETY: the entry holds no address, and the descriptor has no owner but the op.
-        unsafe { self.submit(entry, resources, Yields::Closed, State::Orphaned) };
+        unsafe { self.submit(entry, resources, ResultKind::Closed, State::Orphaned) };
     }
 
     /// Asks the kernel to stop the op of `key`; its last completion comes all the same.
@@ -159,7 +159,12 @@ impl Shared {
                 open = opened(*completion, &slot.resources)
                     .map(|fd| (fd, slot.resources.permit.take()));
                 if open.is_none() {
-                    release(slot.yields, *completion, &slot.resources, &self.buffers);
+                    release(
+                        slot.result_kind,
+                        *completion,
+                        &slot.resources,
+                        &self.buffers,
+                    );
                 }
                 true
             }
@@ -264,14 +269,14 @@ impl Core {
         &mut self,
         entry: squeue::Entry,
         resources: OpResources,
-        yields: Yields,
+        result_kind: ResultKind,
         state: State,
     ) -> Key {
         let generation = self.generation;
         self.generation = generation.wrapping_add(1);
         let index = self.slots.insert(Slot {
             generation,
-            yields,
+            result_kind,
             state,
             resources,
         });
@@ -417,7 +422,8 @@ impl Core {
     /// Moves the bytes that streams have queued out of their provided buffers.
     fn spill(&mut self) {
         for (_, slot) in self.slots.iter_mut() {
-            if let (State::Stream(stream), Yields::Buffer) = (&mut slot.state, slot.yields) {
+            if let (State::Stream(stream), ResultKind::Buffer) = (&mut slot.state, slot.result_kind)
+            {
                 for item in stream.queue.iter_mut() {
                     spill_item(item, &self.buffers);
                 }
@@ -455,7 +461,7 @@ impl Core {
     fn cancellable(&self) -> Vec<Key> {
         self.slots
             .iter()
-            .filter(|(_, slot)| slot.yields != Yields::Closed)
+            .filter(|(_, slot)| slot.result_kind != ResultKind::Closed)
             .map(|(index, slot)| Key {
                 index: index as u32,
                 generation: slot.generation,
@@ -507,9 +513,9 @@ fn note_buffer(completion: Completion, buffers: &Buffers) -> Completion {
 }
 
 /// Completions that a stream may queue for a reader that is behind before it is paused.
-fn queue_max(yields: Yields) -> usize {
-    match yields {
-        Yields::Buffer => BUFFER_QUEUE_MAX,
+fn queue_max(result_kind: ResultKind) -> usize {
+    match result_kind {
+        ResultKind::Buffer => BUFFER_QUEUE_MAX,
         _ => FD_QUEUE_MAX,
     }
 }
@@ -518,7 +524,7 @@ fn queue_max(yields: Yields) -> usize {
 fn release_queue(stream: &Stream, slot: &Slot, buffers: &Buffers) {
     for item in stream.queue.iter() {
         if let Item::Completion(completion) = item {
-            release(slot.yields, *completion, &slot.resources, buffers);
+            release(slot.result_kind, *completion, &slot.resources, buffers);
         }
     }
 }
@@ -538,7 +544,7 @@ fn settle(
         debug_assert!(false, "a completion without an op");
         return;
     };
-    if slot.yields == Yields::Closed {
+    if slot.result_kind == ResultKind::Closed {
         slot.resources.closed();
     }
     match &mut slot.state {
@@ -551,7 +557,7 @@ fn settle(
             stream.queue.push(Item::Completion(completion));
             reaped.wakers.extend(stream.waker.take());
             if completion.more
-                && stream.queue.len() >= queue_max(slot.yields)
+                && stream.queue.len() >= queue_max(slot.result_kind)
                 && !mem::replace(&mut stream.paused, true)
             {
                 reaped.overfull.push(key);
@@ -560,7 +566,7 @@ fn settle(
         State::Orphaned => {
             match opened(completion, &slot.resources) {
                 Some(fd) => reaped.opened.push((fd, slot.resources.permit.take())),
-                None => release(slot.yields, completion, &slot.resources, buffers),
+                None => release(slot.result_kind, completion, &slot.resources, buffers),
             }
             if !completion.more {
                 let slot = slots.remove(key.index as usize);

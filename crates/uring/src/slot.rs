@@ -45,7 +45,7 @@ impl Key {
 
 /// What a successful completion hands over, and so what must be released when nobody takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Yields {
+pub(crate) enum ResultKind {
     /// A number.
     Count,
     /// A new file descriptor, as the result.
@@ -166,7 +166,7 @@ pub(crate) fn register(place: &mut Option<Waker>, context: &Context<'_>) -> Opti
 
 pub(crate) struct Slot {
     pub(crate) generation: u32,
-    pub(crate) yields: Yields,
+    pub(crate) result_kind: ResultKind,
     pub(crate) state: State,
     pub(crate) resources: OpResources,
 }
@@ -176,7 +176,7 @@ const _: () = assert!(size_of::<Slot>() <= 88);
 
 /// Releases what `completion` handed over and nobody took.
 pub(crate) fn release(
-    yields: Yields,
+    result_kind: ResultKind,
     completion: Completion,
     resources: &OpResources,
     buffers: &Buffers,
@@ -184,12 +184,12 @@ pub(crate) fn release(
     if completion.result < 0 {
         return;
     }
-    match yields {
+    match result_kind {
         // What a close op closed was let go of when it completed.
-        Yields::Count | Yields::Closed => {}
-        Yields::Fd => drop(owned(completion.result)),
-        Yields::PipeFds => drop(pipe_fds(resources)),
-        Yields::Buffer => {
+        ResultKind::Count | ResultKind::Closed => {}
+        ResultKind::Fd => drop(owned(completion.result)),
+        ResultKind::PipeFds => drop(pipe_fds(resources)),
+        ResultKind::Buffer => {
             if let Some(id) = completion.buffer {
                 buffers.publish(id);
             }
@@ -203,7 +203,7 @@ pub(crate) fn opened(completion: Completion, resources: &OpResources) -> Option<
     opened.then(|| owned(completion.result))
 }
 
-/// The descriptor that a completion of [`Yields::Fd`] handed over.
+/// The descriptor that a completion of [`ResultKind::Fd`] handed over.
 pub(crate) fn owned(fd: RawFd) -> OwnedFd {
     // SAFETY: the kernel installed this descriptor for the op whose completion named it; each
     // completion is consumed once, by its future, by `opened` or by `release`, so there is no other owner.

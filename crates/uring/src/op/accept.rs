@@ -14,7 +14,7 @@ use crate::op::stream::Multishot;
 use crate::op::{Done, Kind, Op};
 use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::{Item, Yields, owned};
+use crate::slot::{Item, ResultKind, owned};
 
 /// Yields one connection.
 pub struct AcceptOne;
@@ -60,7 +60,13 @@ impl Ring {
                 .flags(flags())
                 .build();
         // SAFETY: the entry holds no address, and the listener is held.
-        unsafe { self.op(entry, OpResources::new(listener, Memory::None), Yields::Fd) }
+        unsafe {
+            self.op(
+                entry,
+                OpResources::new(listener, Memory::None),
+                ResultKind::Fd,
+            )
+        }
     }
 }
 
@@ -105,7 +111,7 @@ fn arm(ring: &Ring, listener: &Fd) -> Multishot {
             ring,
             entry,
             OpResources::new(listener, Memory::None),
-            Yields::Fd,
+            ResultKind::Fd,
         )
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use crate::op::{Done, Kind, Op};
 use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 use crate::sqe;
 
 /// Yields nothing: the descriptor is closed.
@@ -35,7 +35,7 @@ impl Ring {
             self.op(
                 entry,
                 OpResources::memory(Memory::Closing(fd)),
-                Yields::Closed,
+                ResultKind::Closed,
             )
         }
     }

@@ -28,7 +28,7 @@ use crate::core::Shared;
 use crate::resources::OpResources;
 use crate::ring::Ring;
 use crate::shares::Permit;
-use crate::slot::{Key, State, Yields, register};
+use crate::slot::{Key, ResultKind, State, register};
 
 /// How the completion of an op becomes the output of its future.
 pub trait Kind {
@@ -70,12 +70,12 @@ impl Ring {
         &self,
         entry: Entry,
         resources: OpResources,
-        yields: Yields,
+        result_kind: ResultKind,
     ) -> Op<K> {
         // SAFETY: the caller's promise is the callee's.
         let key = unsafe {
             self.shared
-                .submit(entry, resources, yields, State::Waiting(None))
+                .submit(entry, resources, result_kind, State::Waiting(None))
         };
         Op {
             ring: Rc::clone(&self.shared),

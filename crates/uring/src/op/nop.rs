@@ -7,7 +7,7 @@ use io_uring::opcode;
 use crate::op::{Done, Kind, Op};
 use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 
 /// Yields nothing.
 pub struct Nop;
@@ -25,6 +25,6 @@ impl Ring {
     pub fn nop(&self) -> Op<Nop> {
         let entry = opcode::Nop::new().build();
         // SAFETY: the entry holds neither an address nor a descriptor.
-        unsafe { self.op(entry, OpResources::memory(Memory::None), Yields::Count) }
+        unsafe { self.op(entry, OpResources::memory(Memory::None), ResultKind::Count) }
     }
 }

@@ -9,7 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::op::{Done, Kind, Op};
 use crate::resources::{Memory, OpResources, Stable};
 use crate::ring::Ring;
-use crate::slot::{Yields, pipe_fds};
+use crate::slot::{ResultKind, pipe_fds};
 
 /// Yields the read end and the write end.
 pub struct Pipe;
@@ -45,7 +45,7 @@ impl Ring {
             self.op(
                 entry,
                 OpResources::memory(Memory::Pipe(fds)),
-                Yields::PipeFds,
+                ResultKind::PipeFds,
             )
         }
     }

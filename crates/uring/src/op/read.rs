@@ -9,7 +9,7 @@ use crate::fd::Fd;
 use crate::op::{Done, Kind, Op};
 use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 
 /// Yields how many bytes were appended to the buffer, and the buffer.
 pub struct Read;
@@ -66,7 +66,7 @@ impl Ring {
             self.op(
                 entry,
                 OpResources::new(fd, Memory::Buffer(Box::new(buffer))),
-                Yields::Count,
+                ResultKind::Count,
             )
         }
     }

@@ -10,7 +10,7 @@ use crate::fd::Fd;
 use crate::op::stream::Multishot;
 use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::{Completion, Item, Yields};
+use crate::slot::{Completion, Item, ResultKind};
 use crate::sqe::recv_multi;
 
 /// What a socket receives, as it comes.
@@ -121,7 +121,7 @@ fn arm(ring: &Ring, socket: &Fd) -> Multishot {
             ring,
             entry,
             OpResources::new(socket, Memory::None),
-            Yields::Buffer,
+            ResultKind::Buffer,
         )
     }
 }

@@ -10,7 +10,7 @@ use crate::fd::Fd;
 use crate::op::{Done, Kind, Op};
 use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 
 /// Yields how many bytes the socket took, which may be fewer than were given.
 pub struct Send;
@@ -38,7 +38,7 @@ impl Ring {
             self.op(
                 entry,
                 OpResources::new(socket, Memory::Bytes(Box::new(data))),
-                Yields::Count,
+                ResultKind::Count,
             )
         }
     }

@@ -9,7 +9,7 @@ use crate::fd::Fd;
 use crate::op::{Done, Kind, Op};
 use crate::resources::OpResources;
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 
 /// Yields how many bytes were moved; 0 is the end of the file.
 pub struct Splice;
@@ -49,7 +49,7 @@ impl Ring {
         .flags(flags.bits())
         .build();
         // SAFETY: the entry holds no address, and both descriptors are held.
-        unsafe { self.op(entry, OpResources::pair(from, to), Yields::Count) }
+        unsafe { self.op(entry, OpResources::pair(from, to), ResultKind::Count) }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::fd::Fd;
 use crate::op::{Done, Kind, Op};
 use crate::resources::{Memory, OpResources, Stable};
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 
 /// Yields what the file system says of a file.
 pub struct Stat;
@@ -49,7 +49,7 @@ impl Ring {
             self.op(
                 entry,
                 OpResources::new(dir, Memory::Stat(held)),
-                Yields::Count,
+                ResultKind::Count,
             )
         }
     }

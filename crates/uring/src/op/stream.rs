@@ -8,7 +8,7 @@ use io_uring::squeue::Entry;
 use crate::core::Shared;
 use crate::resources::OpResources;
 use crate::ring::Ring;
-use crate::slot::{Item, Key, State, Stream, Yields, register};
+use crate::slot::{Item, Key, ResultKind, State, Stream, register};
 
 /// The completions of one multishot submission. Dropped: the op is cancelled, and what it had
 /// handed over is released.
@@ -25,12 +25,16 @@ impl Multishot {
         ring: &Ring,
         entry: Entry,
         resources: OpResources,
-        yields: Yields,
+        result_kind: ResultKind,
     ) -> Self {
         // SAFETY: the caller's promise is the callee's.
         let key = unsafe {
-            ring.shared
-                .submit(entry, resources, yields, State::Stream(Stream::default()))
+            ring.shared.submit(
+                entry,
+                resources,
+                result_kind,
+                State::Stream(Stream::default()),
+            )
         };
         Self {
             ring: Rc::clone(&ring.shared),
