@@ -74,11 +74,11 @@ mod features;
 mod guards;
 mod locked;
 mod op;
-mod outq;
 mod probe;
 mod queue;
 mod resources;
 mod ring;
+mod send_queue;
 mod setup;
 mod shares;
 mod slot;
@@ -99,8 +99,8 @@ pub use op::recv::{Received, Recv};
 pub use op::{
     Op, accept, advise, cancel, close, nop, open, pipe, poll, read, recv, send, splice, stat,
 };
-pub use outq::unacknowledged;
 pub use probe::probe;
 pub use ring::Ring;
+pub use send_queue::unacknowledged;
 pub use shares::{Owner, Permit, Shares};
 pub use trial::{Trial, queues_count};
