@@ -1,6 +1,6 @@
 //! The sizes and limits of a ring.
 
-use crate::features::Abilities;
+use crate::features::Features;
 
 /// How a [`Ring`](crate::Ring) is set up.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct Config {
     /// The processors those workers may run on; empty: those of the executor's thread.
     pub worker_cpus: Vec<usize>,
     /// What to use of the kernel; `None`: all that [`probe()`](crate::probe()) finds.
-    pub abilities: Option<Abilities>,
+    pub features: Option<Features>,
 }
 
 impl Default for Config {
@@ -38,7 +38,7 @@ impl Default for Config {
             workers: 16,
             splice_workers: 16,
             worker_cpus: Vec::new(),
-            abilities: None,
+            features: None,
         }
     }
 }

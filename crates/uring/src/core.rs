@@ -17,7 +17,7 @@ use slab::Slab;
 
 use crate::buffers::Buffers;
 use crate::error::Error;
-use crate::features::Abilities;
+use crate::features::Features;
 use crate::resources::{Memory, OpResources};
 use crate::shares::Permit;
 use crate::slot::{Completion, Item, Key, ResultKind, Slot, State, Stream, opened, release};
@@ -45,7 +45,7 @@ const EVENT_SWITCHED: bool = cfg!(target_arch = "x86_64");
 pub(crate) struct Shared {
     core: RefCell<Core>,
     pub(crate) buffers: Rc<Buffers>,
-    pub(crate) abilities: Abilities,
+    pub(crate) features: Features,
     /// Turns taken, and those that had nothing to do.
     pub(crate) turns: Cell<u64>,
     /// Polls of the tasks that were spawned by [`crate::Ring::spawn`].
@@ -79,7 +79,7 @@ struct Reaped {
 impl Shared {
     pub(crate) fn new(
         io: IoUring,
-        abilities: Abilities,
+        features: Features,
         provide: impl FnOnce(&IoUring) -> Result<Buffers, Error>,
     ) -> Result<Self, Error> {
         let buffers = Rc::new(provide(&io)?);
@@ -94,7 +94,7 @@ impl Shared {
                 refused: false,
             }),
             buffers,
-            abilities,
+            features,
             turns: Cell::new(0),
             polls: Rc::default(),
         })

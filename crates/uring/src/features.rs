@@ -5,7 +5,7 @@
 /// Fields may be set to false to force the fall-back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Abilities {
+pub struct Features {
     /// `IORING_OP_PIPE` (Linux 6.16); without it [`Ring::pipe`](crate::Ring::pipe) calls pipe2(2).
     pub pipe: bool,
     /// Multishot recv that ends after a number of bytes (Linux 6.17); without it the kernel fills

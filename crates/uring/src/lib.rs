@@ -55,7 +55,7 @@
 //! # Kernel
 //!
 //! Linux 6.1 or newer ([`probe()`] says so in words where it is not there). What newer kernels add
-//! ([`Abilities`]) is used where it is there and replaced where it is not.
+//! ([`Features`]) is used where it is there and replaced where it is not.
 
 /// The README's example, kept compiling.
 #[cfg(doctest)]
@@ -92,7 +92,7 @@ pub use called::Called;
 pub use config::Config;
 pub use error::Error;
 pub use fd::Fd;
-pub use features::Abilities;
+pub use features::Features;
 pub use locked::queue_bytes;
 pub use op::accept::Accept;
 pub use op::recv::{Received, Recv};

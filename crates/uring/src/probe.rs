@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::buffers::Buffers;
 use crate::error::Error;
-use crate::features::Abilities;
+use crate::features::Features;
 use crate::locked::queue_bytes;
 use crate::setup::{explain_setup, setup, too_old};
 use crate::sqe::recv_multi;
@@ -24,7 +24,7 @@ const PROBE: (u32, u32) = (8, 16);
 ///
 /// Call it before the first glommio executor is made: glommio panics or ends the process where
 /// io_uring is missing.
-pub fn probe() -> Result<Abilities, Error> {
+pub fn probe() -> Result<Features, Error> {
     check_locked_memory()?;
     let bytes = queue_bytes(PROBE.0, PROBE.1);
     let mut ring = setup(PROBE.0, PROBE.1).map_err(|error| explain_setup(error, bytes))?;
@@ -38,7 +38,7 @@ pub fn probe() -> Result<Abilities, Error> {
         .find(|(code, _)| !supported.is_supported(*code))
     {
         Some((_, missing)) => Err(too_old(missing)),
-        None => Ok(Abilities {
+        None => Ok(Features {
             pipe: supported.is_supported(opcode::Pipe::CODE),
             recv_limit,
         }),

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::core::Shared;
 use crate::driver::{Event, drive};
 use crate::error::Error;
-use crate::features::Abilities;
+use crate::features::Features;
 use crate::locked::explain_enomem;
 use crate::probe::probe;
 use crate::setup::{explain_setup, setup};
@@ -37,8 +37,8 @@ impl Ring {
     ///
     /// Outside a glommio executor.
     pub fn start(config: &Config) -> Result<Self, Error> {
-        let abilities = match config.abilities {
-            Some(abilities) => abilities,
+        let features = match config.features {
+            Some(features) => features,
             None => probe()?,
         };
         check_queues(config)?;
@@ -46,9 +46,7 @@ impl Ring {
             .map_err(|error| explain_setup(error, config.locked_bytes()))?;
         limit_workers(&io, config)?;
         let event = register_event(&io)?;
-        let shared = Rc::new(Shared::new(io, abilities, |io| {
-            provide_buffers(io, config)
-        })?);
+        let shared = Rc::new(Shared::new(io, features, |io| provide_buffers(io, config))?);
         let event = Event::new(event);
         glommio::spawn_local(drive(Rc::downgrade(&shared), event)).detach();
         Ok(Self { shared })
@@ -87,8 +85,8 @@ impl Ring {
     }
 
     /// What this ring uses beyond Linux 6.1.
-    pub fn abilities(&self) -> Abilities {
-        self.shared.abilities
+    pub fn features(&self) -> Features {
+        self.shared.features
     }
 }
 

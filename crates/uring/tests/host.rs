@@ -10,8 +10,8 @@ use tidegate_uring::{Config, Error, Ring, probe};
 
 #[test]
 fn this_host_will_do() {
-    let abilities = probe().unwrap();
-    println!("{abilities:?}");
+    let features = probe().unwrap();
+    println!("{features:?}");
 }
 
 #[test]

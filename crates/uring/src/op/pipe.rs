@@ -28,7 +28,7 @@ impl Ring {
     ///
     /// Dropped: a pipe that was made is closed.
     pub async fn pipe(&self) -> io::Result<(OwnedFd, OwnedFd)> {
-        if self.abilities().pipe {
+        if self.features().pipe {
             self.pipe_op().await
         } else {
             Ok(pipe_with(PipeFlags::CLOEXEC)?)

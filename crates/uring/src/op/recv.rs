@@ -112,7 +112,7 @@ impl Recv {
 fn arm(ring: &Ring, socket: &Fd) -> Multishot {
     let bytes_max = LIMIT_BUFFERS * ring.shared.buffers.buffer_bytes();
     let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
-    let limit = ring.shared.abilities.recv_limit.then_some(bytes_max);
+    let limit = ring.shared.features.recv_limit.then_some(bytes_max);
     let entry = recv_multi(socket.raw(), limit);
     // SAFETY: the entry holds no address: the kernel picks provided buffers, which live as long
     // as the ring; the socket is held.
