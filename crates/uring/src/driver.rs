@@ -13,7 +13,7 @@ use glommio::io::BufferedFile;
 
 use crate::called::Called;
 use crate::core::Shared;
-use crate::guards::Guards;
+use crate::wakeup_timers::WakeupTimers;
 
 /// How long the driver goes on waiting on the ring itself after the executor had its say. Timers
 /// and other things of the executor's own may be late by as much.
@@ -28,13 +28,13 @@ const STAY: Duration = Duration::from_millis(10);
 pub(crate) async fn drive(ring: Weak<Shared>, event: Event) {
     let event = Rc::new(event);
     let mut signal: Option<Signal> = None;
-    let mut guards = Guards::new();
+    let mut wakeup_timers = WakeupTimers::new();
     let mut awake = Instant::now();
     let mut polls = 0;
     let mut postponed = false;
     while let Some(shared) = ring.upgrade() {
-        if guards.are_due() {
-            poll_fn(|context| guards.set(context)).await;
+        if wakeup_timers.are_due() {
+            poll_fn(|context| wakeup_timers.set(context)).await;
         }
         let alone = polls == shared.polls.get();
         polls = shared.polls.get();

@@ -71,7 +71,6 @@ mod driver;
 mod error;
 mod fd;
 mod features;
-mod guards;
 mod locked;
 mod op;
 mod probe;
@@ -84,6 +83,7 @@ mod shares;
 mod slot;
 mod sqe;
 mod trial;
+mod wakeup_timers;
 mod workers;
 
 pub use blocking::{catch_panic, run_blocking};

@@ -21,13 +21,13 @@ const STEP: Duration = Duration::from_millis(250);
 /// It takes a timer of glommio's own (of 100 ms) that comes in the few instructions before the
 /// tasks, as on a machine that is busy with others, or an `io_uring_enter(2)` that failed there.
 /// The next timer ends the sleep; one that came just before it would be used up, so there are two.
-pub(crate) struct Guards {
+pub(crate) struct WakeupTimers {
     timers: [Option<Called<Timer>>; 2],
     /// When the later one comes.
     last: Instant,
 }
 
-impl Guards {
+impl WakeupTimers {
     pub(crate) fn new() -> Self {
         Self {
             timers: [None, None],
