@@ -46,13 +46,13 @@ struct Account {
 }
 
 enum Waiting {
-    Task(Rc<Seat>),
+    Task(Rc<Waiter>),
     Call(Box<dyn FnOnce(Permit)>),
 }
 
 /// A task's place in the line.
 #[derive(Default)]
-struct Seat {
+struct Waiter {
     permit: Cell<Option<Permit>>,
     waker: Cell<Option<Waker>>,
 }
@@ -99,7 +99,7 @@ impl Shares {
         Take {
             shares: self,
             owner,
-            seat: None,
+            waiter: None,
         }
     }
 
@@ -186,14 +186,14 @@ impl Drop for Permit {
         // Nothing is borrowed while others act.
         while let Some((permit, waiting)) = self.shares.next() {
             match waiting {
-                Waiting::Task(seat) => seat.give(permit),
+                Waiting::Task(waiter) => waiter.give(permit),
                 Waiting::Call(act) => act(permit),
             }
         }
     }
 }
 
-impl Seat {
+impl Waiter {
     fn give(&self, permit: Permit) {
         self.permit.set(Some(permit));
         if let Some(waker) = self.waker.take() {
@@ -207,15 +207,15 @@ struct Take<'a> {
     shares: &'a Rc<Shares>,
     owner: Owner,
     /// Once it waits.
-    seat: Option<Rc<Seat>>,
+    waiter: Option<Rc<Waiter>>,
 }
 
 impl Take<'_> {
-    fn sit_down(&self) -> Rc<Seat> {
-        let seat = Rc::new(Seat::default());
-        let waiting = Waiting::Task(Rc::clone(&seat));
+    fn join_queue(&self) -> Rc<Waiter> {
+        let waiter = Rc::new(Waiter::default());
+        let waiting = Waiting::Task(Rc::clone(&waiter));
         self.shares.queue(self.owner, waiting);
-        seat
+        waiter
     }
 }
 
@@ -223,28 +223,28 @@ impl Future for Take<'_> {
     type Output = Permit;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Permit> {
-        let permit = match &self.seat {
-            Some(seat) => seat.permit.take(),
+        let permit = match &self.waiter {
+            Some(waiter) => waiter.permit.take(),
             None => self.shares.try_take(self.owner),
         };
         if let Some(permit) = permit {
             return Poll::Ready(permit);
         }
-        let seat = self.seat.take().unwrap_or_else(|| self.sit_down());
-        seat.waker.set(Some(context.waker().clone()));
-        self.seat = Some(seat);
+        let waiter = self.waiter.take().unwrap_or_else(|| self.join_queue());
+        waiter.waker.set(Some(context.waker().clone()));
+        self.waiter = Some(waiter);
         Poll::Pending
     }
 }
 
 impl Drop for Take<'_> {
-    /// Leaves the line; one that was given and not taken goes to the next with its seat.
+    /// Leaves the line; one that was given and not taken goes to the next with its waiter.
     fn drop(&mut self) {
-        let Some(own) = &self.seat else { return };
+        let Some(own) = &self.waiter else { return };
         let mut accounts = self.shares.accounts.borrow_mut();
         account(&mut accounts, self.owner)
             .waiting
-            .retain(|other| !matches!(other, Waiting::Task(seat) if Rc::ptr_eq(seat, own)));
+            .retain(|other| !matches!(other, Waiting::Task(waiter) if Rc::ptr_eq(waiter, own)));
         accounts.retain(Account::is_needed);
     }
 }
