@@ -4,7 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::called::Called;
+use crate::poll_on_wake::PollOnWake;
 
 /// Runs `work` on the blocking thread of the executor that runs the caller, and yields its output.
 ///
@@ -32,7 +32,7 @@ where
         let worked = catch_panic(work);
         *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(worked);
     });
-    Called::new(worked).await;
+    PollOnWake::new(worked).await;
     let output = output.lock().unwrap_or_else(PoisonError::into_inner).take();
     output.unwrap_or_else(|| Err(panicked()))
 }

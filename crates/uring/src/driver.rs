@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use futures_lite::future::yield_now;
 use glommio::io::BufferedFile;
 
-use crate::called::Called;
 use crate::core::Shared;
+use crate::poll_on_wake::PollOnWake;
 use crate::wakeup_timers::WakeupTimers;
 
 /// How long the driver goes on waiting on the ring itself after the executor had its say. Timers
@@ -107,7 +107,7 @@ impl Event {
 /// A read of the eventfd on the executor's own ring. It outlives the turns that a queued op
 /// causes meanwhile, since to cancel and repeat it would cost more than the turn.
 struct Signal {
-    read: Called<Pin<Box<dyn Future<Output = ()>>>>,
+    read: PollOnWake<Pin<Box<dyn Future<Output = ()>>>>,
     taken: bool,
 }
 
@@ -115,7 +115,7 @@ impl Signal {
     fn new(event: &Rc<Event>) -> Self {
         let event = Rc::clone(event);
         Self {
-            read: Called::new(Box::pin(async move { event.wait().await })),
+            read: PollOnWake::new(Box::pin(async move { event.wait().await })),
             taken: false,
         }
     }

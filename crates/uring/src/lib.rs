@@ -64,7 +64,6 @@ struct Readme;
 
 mod blocking;
 mod buffers;
-mod called;
 mod config;
 mod core;
 mod driver;
@@ -73,6 +72,7 @@ mod fd;
 mod features;
 mod locked;
 mod op;
+mod poll_on_wake;
 mod probe;
 mod queue;
 mod resources;
@@ -88,7 +88,6 @@ mod workers;
 
 pub use blocking::{catch_panic, run_blocking};
 pub use buffers::RecvBuf;
-pub use called::Called;
 pub use config::Config;
 pub use error::Error;
 pub use fd::Fd;
@@ -99,6 +98,7 @@ pub use op::recv::{Received, Recv};
 pub use op::{
     Op, accept, advise, cancel, close, nop, open, pipe, poll, read, recv, send, splice, stat,
 };
+pub use poll_on_wake::PollOnWake;
 pub use probe::probe;
 pub use ring::Ring;
 pub use send_queue::unacknowledged;

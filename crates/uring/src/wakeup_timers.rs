@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
 
-use crate::called::Called;
+use crate::poll_on_wake::PollOnWake;
 
 /// Between the times of the two timers.
 const STEP: Duration = Duration::from_millis(250);
@@ -22,7 +22,7 @@ const STEP: Duration = Duration::from_millis(250);
 /// tasks, as on a machine that is busy with others, or an `io_uring_enter(2)` that failed there.
 /// The next timer ends the sleep; one that came just before it would be used up, so there are two.
 pub(crate) struct WakeupTimers {
-    timers: [Option<Called<Timer>>; 2],
+    timers: [Option<PollOnWake<Timer>>; 2],
     /// When the later one comes.
     last: Instant,
 }
@@ -37,7 +37,7 @@ impl WakeupTimers {
 
     /// Whether one has come.
     pub(crate) fn are_due(&self) -> bool {
-        let due = |timer: &Option<Called<Timer>>| timer.as_ref().is_none_or(Called::is_due);
+        let due = |timer: &Option<PollOnWake<Timer>>| timer.as_ref().is_none_or(PollOnWake::is_due);
         self.timers.iter().any(due)
     }
 
@@ -45,9 +45,9 @@ impl WakeupTimers {
     pub(crate) fn set(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let now = Instant::now();
         for timer in &mut self.timers {
-            if timer.as_ref().is_none_or(Called::is_due) {
+            if timer.as_ref().is_none_or(PollOnWake::is_due) {
                 self.last = self.last.max(now) + STEP;
-                let mut set = Called::new(Timer::new(self.last - now));
+                let mut set = PollOnWake::new(Timer::new(self.last - now));
                 // Pending: it is in the future.
                 let _ = Pin::new(&mut set).poll(context);
                 *timer = Some(set);
