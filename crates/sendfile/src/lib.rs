@@ -82,6 +82,7 @@ mod by_thread;
 mod cork;
 mod encoding;
 mod error;
+mod fair_queue;
 mod options;
 mod outlet;
 mod permits;
@@ -94,7 +95,6 @@ mod sending;
 mod source;
 mod stall;
 mod transfer;
-mod turns;
 
 use std::io;
 use std::ops::Range;

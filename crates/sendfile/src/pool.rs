@@ -31,10 +31,10 @@ use tidegate_uring::{Owner, Permit, Ring, Shares};
 
 use crate::budget::{Bounds, PoolConfig};
 use crate::buffers::Buffers;
+use crate::fair_queue::FairQueue;
 use crate::permits::Permits;
 use crate::pipe::Pipe;
 use crate::queue::Queue;
-use crate::turns::Turns;
 
 /// The most files of a [`Pool`] that are held open for a second after their transfers, to give back the
 /// last of their memory. Of one more it is given back at once, with what its peer has not taken left in memory.
@@ -84,7 +84,7 @@ pub struct Pool {
     pub(crate) ahead: Rc<Shares>,
     /// Leave to hold a file for a while after its transfer.
     pub(crate) late: Rc<Permits>,
-    pub(crate) turns: Rc<Turns>,
+    pub(crate) turns: Rc<FairQueue>,
     pub(crate) buffers: Buffers,
     chunks_inline: Cell<u64>,
     chunks_cold: Cell<u64>,
