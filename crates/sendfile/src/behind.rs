@@ -93,7 +93,7 @@ impl Behind {
         if range.is_empty() {
             return;
         }
-        let late = pool.late.try_take();
+        let late = pool.late.try_acquire();
         let (own_ring, file) = (ring.clone(), file.clone());
         let last = async move {
             if late.is_some() {

@@ -32,9 +32,9 @@ use tidegate_uring::{Owner, Permit, Ring, Shares};
 use crate::budget::{Bounds, PoolConfig};
 use crate::buffers::Buffers;
 use crate::fair_queue::FairQueue;
-use crate::permits::Permits;
 use crate::pipe::Pipe;
 use crate::queue::Queue;
+use crate::semaphore::Semaphore;
 
 /// The most files of a [`Pool`] that are held open for a second after their transfers, to give back the
 /// last of their memory. Of one more it is given back at once, with what its peer has not taken left in memory.
@@ -83,7 +83,7 @@ pub struct Pool {
     /// Leave to have the disk asked ahead.
     pub(crate) ahead: Rc<Shares>,
     /// Leave to hold a file for a while after its transfer.
-    pub(crate) late: Rc<Permits>,
+    pub(crate) late: Rc<Semaphore>,
     pub(crate) turns: Rc<FairQueue>,
     pub(crate) buffers: Buffers,
     chunks_inline: Cell<u64>,
@@ -121,7 +121,7 @@ impl Pool {
         let pool = Rc::new(Self {
             cold: Shares::new(bounds.cold_max),
             ahead: Shares::new(bounds.ahead_max),
-            late: Permits::new(LATE_FILES_MAX),
+            late: Semaphore::new(LATE_FILES_MAX),
             bounds,
             state: RefCell::default(),
             waiters: Queue::default(),

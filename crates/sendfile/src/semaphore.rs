@@ -3,15 +3,15 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-pub(crate) struct Permits {
+pub(crate) struct Semaphore {
     max: usize,
     given: Cell<usize>,
 }
 
 /// Leave, until it is dropped.
-pub(crate) struct Permit(Rc<Permits>);
+pub(crate) struct Permit(Rc<Semaphore>);
 
-impl Permits {
+impl Semaphore {
     /// At most `max` at once.
     pub(crate) fn new(max: usize) -> Rc<Self> {
         Rc::new(Self {
@@ -21,7 +21,7 @@ impl Permits {
     }
 
     /// One, if there is one left.
-    pub(crate) fn try_take(self: &Rc<Self>) -> Option<Permit> {
+    pub(crate) fn try_acquire(self: &Rc<Self>) -> Option<Permit> {
         let given = self.given.get();
         (given < self.max).then(|| {
             self.given.set(given + 1);
@@ -42,12 +42,12 @@ mod tests {
 
     #[test]
     fn no_more_are_given_than_there_are() {
-        let permits = Permits::new(2);
-        let first = permits.try_take();
-        let second = permits.try_take();
+        let semaphore = Semaphore::new(2);
+        let first = semaphore.try_acquire();
+        let second = semaphore.try_acquire();
         assert!(first.is_some() && second.is_some());
-        assert!(permits.try_take().is_none());
+        assert!(semaphore.try_acquire().is_none());
         drop(first);
-        assert!(permits.try_take().is_some());
+        assert!(semaphore.try_acquire().is_some());
     }
 }
