@@ -7,7 +7,7 @@
 //!    |  empty, dropped |  |  writable again              |    |  somebody needs it: closed,
 //!    +-----------------+  +------------------------------+    |  and a new one made in its place
 //!                      |                                      v
-//!                      |  dropped with bytes in it          Place ----> Lease
+//!                      |  dropped with bytes in it       Reservation ----> Lease
 //!                      +----------------------------> closed
 //! ```
 //!
@@ -165,11 +165,11 @@ impl Pool {
                 Some(grant) => grant,
                 None => self.waiters.wait(first).await,
             };
-            let place = match grant {
+            let reservation = match grant {
                 Grant::Pipe(lease) => return Ok(lease),
-                Grant::Place(place) => place,
+                Grant::Reservation(reservation) => reservation,
             };
-            match place.make(ring).await {
+            match reservation.make(ring).await {
                 Ok(lease) => return Ok(lease),
                 // It was served already: the next pipe is its.
                 Err(failure) if failure.others => first = true,
@@ -220,7 +220,7 @@ impl Pool {
         state.making += 1;
         state.pages += pages;
         let pool = Rc::clone(self);
-        Some(Grant::Place(Place { pool, pages }))
+        Some(Grant::Reservation(Reservation { pool, pages }))
     }
 
     /// Serves those who wait, as far as it goes. Called after each change for the better.
@@ -258,11 +258,11 @@ impl State {
 /// What one who waits for a pipe is given.
 enum Grant {
     Pipe(Lease),
-    Place(Place),
+    Reservation(Reservation),
 }
 
 /// Room in the pool's counts for a pipe that is to be made. Dropped: the room is given back.
-struct Place {
+struct Reservation {
     pool: Rc<Pool>,
     /// Set to 0 when the room is taken.
     pages: usize,
@@ -274,7 +274,7 @@ struct Failure {
     others: bool,
 }
 
-impl Place {
+impl Reservation {
     async fn make(self, ring: &Ring) -> Result<Lease, Failure> {
         // The kernel gives a new pipe 16 pages before it is sized, so the budget may be passed for
         // a moment.
@@ -310,7 +310,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
         if self.pages == 0 {
             return;
