@@ -1,4 +1,4 @@
-//! The file of a transfer: what of it is in memory, and having workers ask the disk for what [`Ahead`]
+//! The file of a transfer: what of it is in memory, and having workers ask the disk for what [`Readahead`]
 //! tells.
 //!
 //! When the queue of a disk is full, or a file system does not answer, a worker that asks waits. So only
@@ -13,7 +13,7 @@ use tidegate_uring::advise::Advise;
 use tidegate_uring::{Fd, Op, Owner, Permit, Ring};
 
 use crate::Options;
-use crate::ahead::Ahead;
+use crate::ahead::Readahead;
 use crate::pool::Pool;
 use crate::residency::{Prober, Residency};
 
@@ -24,7 +24,7 @@ pub(crate) struct Source<'a> {
     file: &'a Fd,
     owner: Owner,
     prober: Prober,
-    ahead: Ahead,
+    ahead: Readahead,
     /// What was asked for last. It is cancelled, if it has not started, when the transfer ends.
     under_way: Option<Op<Advise>>,
 }
@@ -40,7 +40,7 @@ impl<'a> Source<'a> {
                 user: 0,
             },
             prober: Prober::default(),
-            ahead: Ahead::new(options.unread),
+            ahead: Readahead::new(options.unread),
             under_way: None,
         }
     }
@@ -92,7 +92,7 @@ impl<'a> Source<'a> {
         self.prober.read(self.file, offset, buffer)
     }
 
-    /// The look found all of `chunk` in memory. `step` and `after` as for [`Ahead::further`].
+    /// The look found all of `chunk` in memory. `step` and `after` as for [`Readahead::further`].
     pub(crate) fn resident(
         &mut self,
         chunk: &Range<u64>,
@@ -104,7 +104,7 @@ impl<'a> Source<'a> {
     }
 
     /// The look found a part of `chunk` absent. Gives from where on the file was, as far as can be told.
-    /// `step` and `after` as for [`Ahead::further`].
+    /// `step` and `after` as for [`Readahead::further`].
     pub(crate) fn absent(
         &mut self,
         chunk: &Range<u64>,
