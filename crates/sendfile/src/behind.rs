@@ -8,7 +8,7 @@
 //! A file that is all in memory stays there. From the first part on that is not, all counts as brought
 //! in by the transfer: the kernel reads ahead of it, so what the probes find further on says nothing
 //! of how it was before. What was asked for before the first look counts with what that look found. (cachestat(2) and mincore(2) would tell, but only to who may write to
-//! the file, which a server should not.) A file that others ask for as well is kept: [`Visit`].
+//! the file, which a server should not.) A file that others ask for as well is kept: [`Popularity`].
 //!
 //! `RWF_DONTCACHE` is no way to do this: there is none for splice(2), and a read that has it drops the
 //! pages once they are copied, before they could be spliced.
@@ -23,7 +23,7 @@ use tidegate_uring::advise::Advise;
 use tidegate_uring::{Fd, Op, Ring, unacknowledged};
 
 use crate::pool::Pool;
-use crate::popular::Visit;
+use crate::popularity::Popularity;
 
 /// What is given back at a time.
 const STEP: u64 = 2 * 1024 * 1024;
@@ -39,8 +39,8 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// The pages that one transfer brought in.
 pub(crate) struct Behind {
-    visit: Visit,
-    brought: Brought,
+    popularity: Popularity,
+    faulted: FaultedRange,
     /// The last one started. Not awaited; the next one covers what it did as well.
     advice: Option<Op<Advise>>,
 }
@@ -49,8 +49,8 @@ impl Behind {
     /// For a transfer of `file` that begins at `start`.
     pub(crate) fn new(file: &Fd, start: u64) -> Self {
         Self {
-            visit: Visit::new(file, start),
-            brought: Brought::default(),
+            popularity: Popularity::new(file, start),
+            faulted: FaultedRange::default(),
             advice: None,
         }
     }
@@ -58,18 +58,18 @@ impl Behind {
     /// Of what is filled next a part was not in memory, nor, as far as can be told, what lies `since`
     /// there.
     pub(crate) fn absent(&mut self, since: u64) {
-        self.brought.absent(since);
+        self.faulted.absent(since);
     }
 
     /// `range` is on its way to the socket.
     pub(crate) fn filled(&mut self, range: Range<u64>) {
-        self.brought.filled(range);
+        self.faulted.filled(range);
     }
 
     /// The socket took all before `position`: gives back what its peer has taken of that, once it is enough.
     pub(crate) fn follow(&mut self, ring: &Ring, file: &Fd, socket: &Fd, position: u64) {
-        self.visit.reached(position);
-        if self.brought.is_due(position) {
+        self.popularity.reached(position);
+        if self.faulted.is_due(position) {
             // A socket that cannot tell counts as one that holds nothing.
             let queued = unacknowledged(socket).unwrap_or(0) as u64;
             self.give_back(ring, file, position.saturating_sub(queued));
@@ -78,18 +78,18 @@ impl Behind {
 
     /// Gives back what lies before `taken`, up to which the peer has taken the file.
     fn give_back(&mut self, ring: &Ring, file: &Fd, taken: u64) {
-        if !self.brought.is_due(taken) {
+        if !self.faulted.is_due(taken) {
             return;
         }
-        let range = self.brought.behind(taken);
-        if !self.visit.is_popular() {
+        let range = self.faulted.behind(taken);
+        if !self.popularity.is_popular() {
             self.advice = Some(dont_need(ring, file, &range));
         }
     }
 
     /// Gives back the last of it a while after the transfer is over.
     pub(crate) fn finish(mut self, ring: &Ring, pool: &Pool, file: &Fd) {
-        let range = self.brought.behind(u64::MAX);
+        let range = self.faulted.behind(u64::MAX);
         if range.is_empty() {
             return;
         }
@@ -99,7 +99,7 @@ impl Behind {
             if late.is_some() {
                 sleep(LAST_WAIT).await;
             }
-            if !self.visit.is_popular() {
+            if !self.popularity.is_popular() {
                 // Advice that is not taken leaves things as they are.
                 let _ = dont_need(&own_ring, &file, &range).await;
             }
@@ -121,7 +121,7 @@ fn dont_need(ring: &Ring, file: &Fd, range: &Range<u64>) -> Op<Advise> {
 
 /// The account of what was brought in: all from the first absent part on. It does no I/O.
 #[derive(Debug, Default)]
-struct Brought {
+struct FaultedRange {
     /// From where on, if a part was absent.
     since: Option<u64>,
     range: Range<u64>,
@@ -129,7 +129,7 @@ struct Brought {
     given: u64,
 }
 
-impl Brought {
+impl FaultedRange {
     /// The first time counts.
     fn absent(&mut self, since: u64) {
         self.since.get_or_insert(since);
@@ -168,44 +168,44 @@ mod tests {
 
     #[test]
     fn what_was_in_memory_is_not_given_back() {
-        let mut brought = Brought::default();
-        brought.filled(0..50 * MIB);
-        assert!(!brought.is_due(50 * MIB));
-        assert!(brought.behind(u64::MAX).is_empty());
+        let mut faulted = FaultedRange::default();
+        faulted.filled(0..50 * MIB);
+        assert!(!faulted.is_due(50 * MIB));
+        assert!(faulted.behind(u64::MAX).is_empty());
     }
 
     #[test]
     fn all_is_from_the_first_absent_part_on() {
-        let mut brought = Brought::default();
-        brought.filled(0..5000);
-        brought.absent(5000);
-        brought.filled(5000..2 * MIB);
-        brought.absent(2 * MIB);
-        brought.filled(2 * MIB..3 * MIB);
-        assert_eq!(brought.behind(u64::MAX), 4096..3 * MIB);
+        let mut faulted = FaultedRange::default();
+        faulted.filled(0..5000);
+        faulted.absent(5000);
+        faulted.filled(5000..2 * MIB);
+        faulted.absent(2 * MIB);
+        faulted.filled(2 * MIB..3 * MIB);
+        assert_eq!(faulted.behind(u64::MAX), 4096..3 * MIB);
     }
 
     #[test]
     fn what_was_asked_for_before_the_first_look_is_given_back_too() {
-        let mut brought = Brought::default();
-        brought.filled(5000..MIB);
-        brought.absent(5000);
-        brought.filled(MIB..2 * MIB);
-        assert_eq!(brought.behind(u64::MAX), 4096..2 * MIB);
+        let mut faulted = FaultedRange::default();
+        faulted.filled(5000..MIB);
+        faulted.absent(5000);
+        faulted.filled(MIB..2 * MIB);
+        assert_eq!(faulted.behind(u64::MAX), 4096..2 * MIB);
     }
 
     #[test]
     fn it_is_given_back_in_steps_and_each_part_again() {
-        let mut brought = Brought::default();
-        brought.absent(4096);
-        brought.filled(4096..40 * MIB);
-        assert!(!brought.is_due(STEP));
-        assert!(brought.is_due(4096 + STEP));
-        assert_eq!(brought.behind(30 * MIB), 4096..30 * MIB);
-        assert!(!brought.is_due(30 * MIB + STEP - 1));
-        assert_eq!(brought.behind(33 * MIB), 30 * MIB - AGAIN..33 * MIB);
+        let mut faulted = FaultedRange::default();
+        faulted.absent(4096);
+        faulted.filled(4096..40 * MIB);
+        assert!(!faulted.is_due(STEP));
+        assert!(faulted.is_due(4096 + STEP));
+        assert_eq!(faulted.behind(30 * MIB), 4096..30 * MIB);
+        assert!(!faulted.is_due(30 * MIB + STEP - 1));
+        assert_eq!(faulted.behind(33 * MIB), 30 * MIB - AGAIN..33 * MIB);
         // A part of it again, out of a pipe that was taken away.
-        brought.filled(39 * MIB..39 * MIB + 1);
-        assert_eq!(brought.behind(u64::MAX), 33 * MIB - AGAIN..40 * MIB);
+        faulted.filled(39 * MIB..39 * MIB + 1);
+        assert_eq!(faulted.behind(u64::MAX), 33 * MIB - AGAIN..40 * MIB);
     }
 }

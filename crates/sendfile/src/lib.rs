@@ -87,7 +87,7 @@ mod options;
 mod outlet;
 mod pipe;
 mod pool;
-mod popular;
+mod popularity;
 mod queue;
 mod residency;
 mod semaphore;

@@ -21,11 +21,11 @@ const VISIT_BYTES: u64 = 2 * 1024 * 1024;
 /// Files that are remembered; two whose places are the same displace each other.
 const PLACES: usize = 4096;
 
-static FILES: Mutex<[Option<Seen>; PLACES]> = Mutex::new([None; PLACES]);
+static FILES: Mutex<[Option<Visits>; PLACES]> = Mutex::new([None; PLACES]);
 
 /// One file's last visits.
 #[derive(Clone, Copy)]
-struct Seen {
+struct Visits {
     file: Identity,
     last: Instant,
     before: Option<Instant>,
@@ -35,7 +35,7 @@ struct Seen {
 type Identity = (u32, u32, u64);
 
 /// A transfer of a file.
-pub(crate) struct Visit {
+pub(crate) struct Popularity {
     /// `None`: the file system does not say.
     file: Option<Identity>,
     /// From which position on it counts, if it may and does not yet.
@@ -44,7 +44,7 @@ pub(crate) struct Visit {
     popular: bool,
 }
 
-impl Visit {
+impl Popularity {
     /// A transfer of `file` that begins at `start`.
     pub(crate) fn new(file: &Fd, start: u64) -> Self {
         let found = look(file);
@@ -79,22 +79,24 @@ impl Visit {
     }
 }
 
-fn note(place: &mut Option<Seen>, file: Identity, now: Instant) {
-    let before = place.filter(|seen| seen.file == file).map(|seen| seen.last);
-    *place = Some(Seen {
+fn note(place: &mut Option<Visits>, file: Identity, now: Instant) {
+    let before = place
+        .filter(|visits| visits.file == file)
+        .map(|visits| visits.last);
+    *place = Some(Visits {
         file,
         last: now,
         before,
     });
 }
 
-fn is_popular(place: Option<&Seen>, file: Identity, now: Instant) -> bool {
-    let before = place.filter(|seen| seen.file == file);
-    let before = before.and_then(|seen| seen.before);
+fn is_popular(place: Option<&Visits>, file: Identity, now: Instant) -> bool {
+    let before = place.filter(|visits| visits.file == file);
+    let before = before.and_then(|visits| visits.before);
     before.is_some_and(|before| now.duration_since(before) < RECENT)
 }
 
-fn with_place<T>(file: Identity, act: impl FnOnce(&mut Option<Seen>) -> T) -> T {
+fn with_place<T>(file: Identity, act: impl FnOnce(&mut Option<Visits>) -> T) -> T {
     // Fibonacci hashing: neighbouring inodes go to places far apart.
     let mixed = (file.2 ^ u64::from(file.1)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let place = (mixed >> 32) as usize % PLACES;
@@ -161,8 +163,8 @@ mod tests {
     }
 
     /// A transfer of what lies in `range`.
-    fn visit(file: &Fd, range: Range<u64>) -> Visit {
-        let mut visit = Visit::new(file, range.start);
+    fn visit(file: &Fd, range: Range<u64>) -> Popularity {
+        let mut visit = Popularity::new(file, range.start);
         visit.reached(range.end.min(range.start + 1));
         visit.reached(range.end);
         visit
