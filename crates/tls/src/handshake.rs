@@ -201,17 +201,17 @@ impl Handshake {
     /// It must be finished, all that was to be sent must have been, in TLS 1.3, and nothing may be
     /// left of a record ([`Handshake::missing`]); otherwise `InvalidInput`.
     pub fn into_kernel(self, socket: BorrowedFd<'_>) -> io::Result<KernelSession> {
-        let handed = match self.side {
+        let handover = match self.side {
             Side::Tls13(session) if self.phase == Phase::Finished => session.hand_over(),
             _ => None,
         };
-        let handed = handed.ok_or_else(|| {
+        let handover = handover.ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "only a finished TLS 1.3 handshake without a partial record can be handed over",
             )
         })?;
-        KernelSession::install(socket, handed)
+        KernelSession::install(socket, handover)
     }
 
     /// Goes on in user space. It must be finished and all that was to be sent must have been;

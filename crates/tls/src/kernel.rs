@@ -24,8 +24,8 @@ use rustls::{AlertDescription, CipherSuite, ConnectionTrafficSecrets, SupportedC
 use zeroize::Zeroizing;
 
 use crate::opening::Opening;
-use crate::post_handshake::{KEY_UPDATE_MESSAGE, KeyUpdates, Refused};
-use crate::user13::Handed;
+use crate::post_handshake::{KEY_UPDATE_MESSAGE, KeyUpdates, MessageError};
+use crate::user13::Handover;
 
 /// Record types (RFC 8446 section 5.1).
 const ALERT: u8 = 21;
@@ -245,13 +245,13 @@ pub fn prepare(socket: BorrowedFd<'_>) -> io::Result<()> {
 
 impl KernelSession {
     /// Hands the keys of a finished handshake to `socket`, which was prepared.
-    pub(crate) fn install(socket: BorrowedFd<'_>, handed: Handed) -> io::Result<Self> {
-        let Handed {
+    pub(crate) fn install(socket: BorrowedFd<'_>, handover: Handover) -> io::Result<Self> {
+        let Handover {
             connection,
             send,
             receive,
             key_updates,
-        } = handed;
+        } = handover;
         let suite = connection.negotiated_cipher_suite();
         let records_max = suite
             .tls13()
@@ -328,7 +328,7 @@ impl KernelSession {
     /// connection can only be closed.
     pub fn take_data(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         let taken = self.key_updates.end_of_message();
-        taken.map_err(|refused| self.refuse(socket, refused))
+        taken.map_err(|error| self.refuse(socket, error))
     }
 
     /// Answers a record that the kernel could not decrypt by the alert for it, as far as the socket
@@ -391,8 +391,8 @@ impl KernelSession {
         self.say_fatal(socket, AlertDescription::InternalError);
     }
 
-    fn refuse(&mut self, socket: BorrowedFd<'_>, refused: Refused) -> io::Error {
-        self.fail(socket, refused.alert, refused.reason)
+    fn refuse(&mut self, socket: BorrowedFd<'_>, error: MessageError) -> io::Error {
+        self.fail(socket, error.alert, error.reason)
     }
 
     /// Sends a fatal alert; the error for the `reason` that led to it.
@@ -424,7 +424,7 @@ impl KernelSession {
         let followed = match self.key_updates.take(content, Instant::now()) {
             Ok(Some(requested)) => self.follow_key_update(socket, requested),
             Ok(None) => read_on(socket, self.suite()),
-            Err(refused) => return Err(self.refuse(socket, refused)),
+            Err(error) => return Err(self.refuse(socket, error)),
         };
         match followed {
             Ok(()) => Ok(Control::Nothing),

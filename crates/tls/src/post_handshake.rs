@@ -24,7 +24,7 @@ pub(crate) const KEY_UPDATE_MESSAGE: [u8; KEY_UPDATE_BYTES] = [KEY_UPDATE, 0, 0,
 
 /// Why a client's message ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Refused {
+pub(crate) struct MessageError {
     /// The alert that it is answered by.
     pub(crate) alert: AlertDescription,
     pub(crate) reason: &'static str,
@@ -42,7 +42,11 @@ pub(crate) struct KeyUpdates {
 impl KeyUpdates {
     /// Takes the content of a handshake record. Returns `request_update` of a KeyUpdate that is
     /// complete, and `None` for one that goes on in the next record.
-    pub(crate) fn take(&mut self, content: &[u8], now: Instant) -> Result<Option<bool>, Refused> {
+    pub(crate) fn take(
+        &mut self,
+        content: &[u8],
+        now: Instant,
+    ) -> Result<Option<bool>, MessageError> {
         if content.is_empty() {
             // Section 5.4.
             return Err(unexpected("an empty handshake record"));
@@ -66,7 +70,7 @@ impl KeyUpdates {
     }
 
     /// Fails within a message: no other record may come before its end (section 5.1).
-    pub(crate) fn end_of_message(&self) -> Result<(), Refused> {
+    pub(crate) fn end_of_message(&self) -> Result<(), MessageError> {
         if self.begun_bytes == 0 {
             Ok(())
         } else {
@@ -76,14 +80,14 @@ impl KeyUpdates {
 }
 
 /// `request_update` of the KeyUpdate that `bytes` are, `None` if they are the start of one.
-fn parse(bytes: &[u8]) -> Result<Option<bool>, Refused> {
+fn parse(bytes: &[u8]) -> Result<Option<bool>, MessageError> {
     match bytes {
         [kind, ..] if *kind != KEY_UPDATE => Err(unexpected("a handshake message")),
-        [_, high, middle, low, ..] if [*high, *middle, *low] != [0, 0, 1] => Err(Refused {
+        [_, high, middle, low, ..] if [*high, *middle, *low] != [0, 0, 1] => Err(MessageError {
             alert: AlertDescription::DecodeError,
             reason: "a KeyUpdate of another length than 1",
         }),
-        [_, _, _, _, request, ..] if *request > 1 => Err(Refused {
+        [_, _, _, _, request, ..] if *request > 1 => Err(MessageError {
             alert: AlertDescription::IllegalParameter,
             reason: "a KeyUpdate with another request than 0 or 1",
         }),
@@ -94,8 +98,8 @@ fn parse(bytes: &[u8]) -> Result<Option<bool>, Refused> {
     }
 }
 
-fn unexpected(reason: &'static str) -> Refused {
-    Refused {
+fn unexpected(reason: &'static str) -> MessageError {
+    MessageError {
         alert: AlertDescription::UnexpectedMessage,
         reason,
     }
@@ -136,7 +140,7 @@ mod tests {
             updates.take(content, Instant::now()).unwrap();
         }
         let taken = updates.take(last, Instant::now());
-        taken.map_err(|refused| refused.alert)
+        taken.map_err(|error| error.alert)
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(crate) struct Key {
 
 /// What is wrong with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flaw {
+pub(crate) enum RecordError {
     /// It is of a type that is not protected, or of none.
     Type,
     /// It is too long.
@@ -97,18 +97,18 @@ impl Key {
     }
 
     /// Opens a whole record as [`next_record`] has it: its type and data.
-    pub(crate) fn open<'r>(&mut self, record: &'r mut [u8]) -> Result<(u8, &'r [u8]), Flaw> {
+    pub(crate) fn open<'r>(&mut self, record: &'r mut [u8]) -> Result<(u8, &'r [u8]), RecordError> {
         let (head, sealed) = record.split_at_mut(HEADER_BYTES);
-        let header = <[u8; HEADER_BYTES]>::try_from(&*head).map_err(|_| Flaw::Length)?;
-        let nonce = self.next_nonce().map_err(|_| Flaw::Seal)?;
+        let header = <[u8; HEADER_BYTES]>::try_from(&*head).map_err(|_| RecordError::Length)?;
+        let nonce = self.next_nonce().map_err(|_| RecordError::Seal)?;
         let opened = self.cipher.open_in_place(nonce, Aad::from(header), sealed);
-        let opened = &*opened.map_err(|_| Flaw::Seal)?;
+        let opened = &*opened.map_err(|_| RecordError::Seal)?;
         if opened.len() > INNER_BYTES_MAX {
-            return Err(Flaw::Length);
+            return Err(RecordError::Length);
         }
         // Behind the data: its type, then padding of zeros (section 5.4).
         let kind = opened.iter().rposition(|&byte| byte != 0);
-        let kind = kind.ok_or(Flaw::Type)?;
+        let kind = kind.ok_or(RecordError::Type)?;
         Ok((opened[kind], &opened[..kind]))
     }
 
@@ -130,14 +130,14 @@ fn header(payload_bytes: usize) -> [u8; HEADER_BYTES] {
 
 /// The length of the record that `input` starts with; `None`: not all of it is there. What is
 /// certain to be wrong is told as soon as it is.
-pub(crate) fn next_record(input: &[u8]) -> Result<Option<usize>, Flaw> {
+pub(crate) fn next_record(input: &[u8]) -> Result<Option<usize>, RecordError> {
     match input {
         // Everything after the handshake is protected, and looks like data.
-        [kind, ..] if *kind != DATA => Err(Flaw::Type),
+        [kind, ..] if *kind != DATA => Err(RecordError::Type),
         [_, _, _, high, low, ..] => {
             let payload = usize::from(u16::from_be_bytes([*high, *low]));
             if payload > PAYLOAD_BYTES_MAX {
-                return Err(Flaw::Length);
+                return Err(RecordError::Length);
             }
             let length = HEADER_BYTES + payload;
             Ok((input.len() >= length).then_some(length))
@@ -186,7 +186,7 @@ mod tests {
             }
             let length = near.seal(DATA, b"text", &mut records[0]).unwrap();
             let [_, mut late] = pair(suite);
-            assert_eq!(late.open(&mut records[0][..length]), Err(Flaw::Seal));
+            assert_eq!(late.open(&mut records[0][..length]), Err(RecordError::Seal));
         }
     }
 
@@ -198,7 +198,7 @@ mod tests {
                 let mut record = [0; 4 + OVERHEAD_BYTES];
                 near.seal(ALERT, b"text", &mut record).unwrap();
                 record[place] ^= 1;
-                assert_eq!(far.open(&mut record), Err(Flaw::Seal), "{place}");
+                assert_eq!(far.open(&mut record), Err(RecordError::Seal), "{place}");
             }
         }
     }
@@ -223,22 +223,25 @@ mod tests {
             let length = near.seal(0, &[b'a', DATA, 0, 0], &mut record).unwrap();
             assert_eq!(far.open(&mut record[..length]), Ok((DATA, &b"a"[..])));
             let length = near.seal(0, &[0, 0], &mut record).unwrap();
-            assert_eq!(far.open(&mut record[..length]), Err(Flaw::Type));
+            assert_eq!(far.open(&mut record[..length]), Err(RecordError::Type));
         }
     }
 
     #[test]
     fn records_are_refused_as_soon_as_they_are_wrong() {
         assert_eq!(next_record(b""), Ok(None));
-        assert_eq!(next_record(b"G"), Err(Flaw::Type));
-        assert_eq!(next_record(&[20, 3, 3, 0, 1, 1]), Err(Flaw::Type));
+        assert_eq!(next_record(b"G"), Err(RecordError::Type));
+        assert_eq!(next_record(&[20, 3, 3, 0, 1, 1]), Err(RecordError::Type));
         assert_eq!(next_record(&[DATA, 3, 3, 0x41]), Ok(None));
         assert_eq!(next_record(&[DATA, 3, 3, 0x41, 0x00]), Ok(None));
-        assert_eq!(next_record(&[DATA, 3, 3, 0x41, 0x01]), Err(Flaw::Length));
+        assert_eq!(
+            next_record(&[DATA, 3, 3, 0x41, 0x01]),
+            Err(RecordError::Length)
+        );
     }
 
     /// What is opened of a record with so many bytes of data, its type, and so many of padding.
-    fn opened(data: usize, kind: u8, padding: usize) -> Result<(u8, usize), Flaw> {
+    fn opened(data: usize, kind: u8, padding: usize) -> Result<(u8, usize), RecordError> {
         let [mut near, mut far] = pair(SUITES[0]);
         let mut inner = vec![1; data];
         inner.push(kind);
@@ -257,11 +260,11 @@ mod tests {
             ((MAX, DATA, 0), Ok((DATA, MAX))),
             ((MAX - 1, DATA, 1), Ok((DATA, MAX - 1))),
             ((0, DATA, MAX), Ok((DATA, 0))),
-            ((0, 0, MAX), Err(Flaw::Type)),
-            ((MAX + 1, DATA, 0), Err(Flaw::Length)),
-            ((MAX, DATA, 1), Err(Flaw::Length)),
-            ((0, DATA, MAX + 1), Err(Flaw::Length)),
-            ((0, 0, MAX + 1), Err(Flaw::Length)),
+            ((0, 0, MAX), Err(RecordError::Type)),
+            ((MAX + 1, DATA, 0), Err(RecordError::Length)),
+            ((MAX, DATA, 1), Err(RecordError::Length)),
+            ((0, DATA, MAX + 1), Err(RecordError::Length)),
+            ((0, 0, MAX + 1), Err(RecordError::Length)),
         ];
         for ((data, kind, padding), expected) in rows {
             assert_eq!(

@@ -39,7 +39,7 @@ impl UserSession {
 
     /// Goes on from a finished handshake of TLS 1.3.
     pub(crate) fn tls13(mut session: Box<user13::Session>) -> Self {
-        session.stay();
+        session.forget_secrets();
         Self::new(Records::Tls13(session))
     }
 

@@ -11,10 +11,10 @@ use rustls::{
     AlertDescription, ConnectionTrafficSecrets, Error, InvalidMessage, SupportedCipherSuite,
 };
 
-use crate::post_handshake::{KEY_UPDATE_MESSAGE, KeyUpdates, Refused};
+use crate::post_handshake::{KEY_UPDATE_MESSAGE, KeyUpdates, MessageError};
 use crate::protection::{
-    ALERT, DATA, Flaw, HANDSHAKE, HEADER_BYTES, Key, OVERHEAD_BYTES, RECORD_PLAINTEXT_BYTES_MAX,
-    next_record,
+    ALERT, DATA, HANDSHAKE, HEADER_BYTES, Key, OVERHEAD_BYTES, RECORD_PLAINTEXT_BYTES_MAX,
+    RecordError, next_record,
 };
 use crate::session::{Incoming, UserError};
 
@@ -45,7 +45,7 @@ struct Secrets {
 }
 
 /// A session's keys with the numbers of the next records, and what the next keys are made of.
-pub(crate) struct Handed {
+pub(crate) struct Handover {
     pub(crate) connection: KernelConnection<ServerConnectionData>,
     pub(crate) send: (u64, ConnectionTrafficSecrets),
     pub(crate) receive: (u64, ConnectionTrafficSecrets),
@@ -62,7 +62,7 @@ enum Phase {
 }
 
 /// What the client did wrong, and the alert that says so; none answers an alert.
-struct Broken(Option<AlertDescription>, Error);
+struct Violation(Option<AlertDescription>, Error);
 
 impl Session {
     /// Goes on from a finished handshake.
@@ -87,18 +87,18 @@ impl Session {
     }
 
     /// The session stays here: what only the kernel would need is forgotten.
-    pub(crate) fn stay(&mut self) {
+    pub(crate) fn forget_secrets(&mut self) {
         self.secrets = None;
     }
 
     /// Gives all away, for the kernel; `None` if the session stays here, has ended, or has the start
     /// of a record.
-    pub(crate) fn hand_over(self) -> Option<Handed> {
+    pub(crate) fn hand_over(self) -> Option<Handover> {
         if self.phase != Phase::Open || self.missing() != 0 || self.owes_key_update {
             return None;
         }
         let secrets = *self.secrets?;
-        Some(Handed {
+        Some(Handover {
             connection: self.connection,
             send: (self.send.sequence(), secrets.send),
             receive: (self.receive.sequence(), secrets.receive),
@@ -155,7 +155,7 @@ impl Session {
             &mut joined
         };
         self.take_records(input, plaintext)
-            .map_err(|broken| self.fail(broken, out))
+            .map_err(|violation| self.fail(violation, out))
     }
 
     /// Encrypts `plain` into as few records as it takes, at the start of `out`: how many bytes.
@@ -180,7 +180,7 @@ impl Session {
         &mut self,
         mut input: &mut [u8],
         plaintext: &mut Vec<u8>,
-    ) -> Result<Incoming, Broken> {
+    ) -> Result<Incoming, Violation> {
         while let Some(length) = next_record(input)? {
             let (record, rest) = input.split_at_mut(length);
             if self.take_record(record, plaintext)? == Incoming::Closed {
@@ -197,9 +197,9 @@ impl Session {
         &mut self,
         record: &mut [u8],
         plaintext: &mut Vec<u8>,
-    ) -> Result<Incoming, Broken> {
+    ) -> Result<Incoming, Violation> {
         match self.receive.open(record)? {
-            (ALERT, content) => return heed(content),
+            (ALERT, content) => return parse_alert(content),
             (HANDSHAKE, content) => {
                 if let Some(requested) = self.key_updates.take(content, Instant::now())? {
                     self.follow_key_update(requested)?;
@@ -214,8 +214,8 @@ impl Session {
         Ok(Incoming::Data)
     }
 
-    fn follow_key_update(&mut self, requested: bool) -> Result<(), Broken> {
-        let internal = |error| Broken(Some(AlertDescription::InternalError), error);
+    fn follow_key_update(&mut self, requested: bool) -> Result<(), Violation> {
+        let internal = |error| Violation(Some(AlertDescription::InternalError), error);
         let (sequence, secrets) = self.connection.update_rx_secret().map_err(internal)?;
         self.receive = Key::new(sequence, &secrets).map_err(internal)?;
         if let Some(kept) = &mut self.secrets {
@@ -265,7 +265,7 @@ impl Session {
     }
 
     /// Ends the session, by an alert unless the client did.
-    fn fail(&mut self, Broken(alert, error): Broken, out: &mut Vec<u8>) -> UserError {
+    fn fail(&mut self, Violation(alert, error): Violation, out: &mut Vec<u8>) -> UserError {
         if let (Some(alert), Phase::Open) = (alert, self.phase) {
             let mut record = [0; 2 + OVERHEAD_BYTES];
             if self
@@ -282,7 +282,7 @@ impl Session {
 }
 
 /// What the content of an alert's record says: exactly one alert (section 5.1).
-fn heed(content: &[u8]) -> Result<Incoming, Broken> {
+fn parse_alert(content: &[u8]) -> Result<Incoming, Violation> {
     let &[_, description] = content else {
         return Err(bad_alert(content));
     };
@@ -290,39 +290,39 @@ fn heed(content: &[u8]) -> Result<Incoming, Broken> {
         AlertDescription::CloseNotify => Ok(Incoming::Closed),
         // close_notify follows (section 6.1).
         AlertDescription::UserCanceled => Ok(Incoming::Data),
-        other => Err(Broken(None, Error::AlertReceived(other))),
+        other => Err(Violation(None, Error::AlertReceived(other))),
     }
 }
 
-fn bad_alert(content: &[u8]) -> Broken {
+fn bad_alert(content: &[u8]) -> Violation {
     if content.is_empty() {
         // Section 5.4.
         return unexpected();
     }
     let error = Error::InvalidMessage(InvalidMessage::TrailingData("Alert"));
-    Broken(Some(AlertDescription::DecodeError), error)
+    Violation(Some(AlertDescription::DecodeError), error)
 }
 
-fn unexpected() -> Broken {
+fn unexpected() -> Violation {
     let error = Error::InvalidMessage(InvalidMessage::UnexpectedMessage("after the handshake"));
-    Broken(Some(AlertDescription::UnexpectedMessage), error)
+    Violation(Some(AlertDescription::UnexpectedMessage), error)
 }
 
-impl From<Refused> for Broken {
-    fn from(refused: Refused) -> Self {
-        Self(Some(refused.alert), Error::General(refused.reason.into()))
+impl From<MessageError> for Violation {
+    fn from(error: MessageError) -> Self {
+        Self(Some(error.alert), Error::General(error.reason.into()))
     }
 }
 
-impl From<Flaw> for Broken {
-    fn from(flaw: Flaw) -> Self {
-        match flaw {
-            Flaw::Type => unexpected(),
-            Flaw::Length => Self(
+impl From<RecordError> for Violation {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Type => unexpected(),
+            RecordError::Length => Self(
                 Some(AlertDescription::RecordOverflow),
                 Error::PeerSentOversizedRecord,
             ),
-            Flaw::Seal => Self(Some(AlertDescription::BadRecordMac), Error::DecryptError),
+            RecordError::Seal => Self(Some(AlertDescription::BadRecordMac), Error::DecryptError),
         }
     }
 }
@@ -432,21 +432,21 @@ mod tests {
 
     #[test]
     fn an_alert_is_not_answered_and_one_that_warns_ends_nothing() {
-        let heed = |description: AlertDescription| heed(&[FATAL, description.into()]);
+        let parse = |description: AlertDescription| parse_alert(&[FATAL, description.into()]);
         assert_eq!(
-            heed(AlertDescription::CloseNotify).ok(),
+            parse(AlertDescription::CloseNotify).ok(),
             Some(Incoming::Closed)
         );
         assert_eq!(
-            heed(AlertDescription::UserCanceled).ok(),
+            parse(AlertDescription::UserCanceled).ok(),
             Some(Incoming::Data)
         );
-        let Err(broken) = heed(AlertDescription::BadCertificate) else {
+        let Err(violation) = parse(AlertDescription::BadCertificate) else {
             panic!("a fatal alert ends the session");
         };
         let (mut session, _client) = connected();
         let mut out = Vec::new();
-        session.fail(broken, &mut out);
+        session.fail(violation, &mut out);
         assert!(out.is_empty());
         assert!(matches!(
             session.encrypt_into(b"", &mut out),
