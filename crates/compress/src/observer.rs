@@ -20,7 +20,7 @@ pub trait Observer: Sync {
 }
 
 /// Fails once the observer ends the work.
-pub(crate) fn go_on(observer: &dyn Observer) -> io::Result<()> {
+pub(crate) fn check_stopped(observer: &dyn Observer) -> io::Result<()> {
     if observer.is_stopping() {
         return Err(io::Error::other("stopped"));
     }

@@ -3,19 +3,19 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use crate::observer::{Observer, go_on};
+use crate::observer::{Observer, check_stopped};
 
 /// An original, read with an eye on the observer.
-pub(crate) struct Source<'o> {
+pub(crate) struct OriginalReader<'o> {
     pub(crate) file: File,
     /// Of a byte, as the observer is told.
     pub(crate) cost: u64,
     pub(crate) observer: &'o dyn Observer,
 }
 
-impl Read for Source<'_> {
+impl Read for OriginalReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        go_on(self.observer)?;
+        check_stopped(self.observer)?;
         let count = self.file.read(buffer)?;
         self.observer.advanced(count as u64 * self.cost);
         Ok(count)

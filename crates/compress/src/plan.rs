@@ -12,8 +12,8 @@ use crate::compare::holds;
 use crate::job::{Job, variant};
 use crate::kinds;
 use crate::observer::Observer;
+use crate::original_reader::OriginalReader;
 use crate::root::Root;
-use crate::source::Source;
 use crate::summary::Summary;
 
 /// What was found out about the tree, or a part of it.
@@ -99,12 +99,12 @@ impl Original<'_> {
     }
 
     fn is_held_by(&self, name: &Path, coding: Coding) -> io::Result<bool> {
-        let source = Source {
+        let reader = OriginalReader {
             file: self.root.file(self.path)?,
             cost: 0,
             observer: self.observer,
         };
-        holds(coding, self.root.file(name)?, source)
+        holds(coding, self.root.file(name)?, reader)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::options::Options;
 use crate::plan::{Original, Plan, State, is_wanted};
 use crate::root::Root;
 use crate::summary::Summary;
-use crate::variant::{Made, make};
+use crate::variant::{JobResult, make};
 use crate::walk::{Entry, Walk};
 
 /// One run over a tree.
@@ -165,14 +165,14 @@ impl<'a> Run<'a> {
         let made = make(self.root, job, self.options, self.observer);
         let tally = summary.tally_mut(job.coding);
         match made {
-            Ok(Made::Written { before, after }) => {
+            Ok(JobResult::Written { before, after }) => {
                 tally.written = 1;
                 tally.before_bytes = before;
                 tally.after_bytes = after;
                 let path = self.root.given(&variant(&job.path, job.coding));
                 self.observer.written(&path, before, after);
             }
-            Ok(Made::NoGain) => {
+            Ok(JobResult::NoGain) => {
                 tally.no_gain = 1;
                 tally.removed = u64::from(job.replaces);
             }

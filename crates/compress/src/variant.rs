@@ -10,10 +10,10 @@ use rustix::fs::{AtFlags, unlinkat};
 use crate::draft::Draft;
 use crate::encode::{cost, encode};
 use crate::job::{Job, variant};
-use crate::observer::{Observer, go_on};
+use crate::observer::{Observer, check_stopped};
 use crate::options::Options;
+use crate::original_reader::OriginalReader;
 use crate::root::Root;
-use crate::source::Source;
 
 /// Bytes read at once; before each read and write it is asked whether to stop.
 const READ_BYTES: usize = 64 << 10;
@@ -22,7 +22,7 @@ const READ_BYTES: usize = 64 << 10;
 const WORTH_PERCENT: u64 = 95;
 
 /// What came of a job.
-pub(crate) enum Made {
+pub(crate) enum JobResult {
     /// The variant is in place, with so many bytes.
     Written { before: u64, after: u64 },
     /// It was hardly smaller; an older one is gone, if there was one.
@@ -37,7 +37,7 @@ pub(crate) fn make(
     job: &Job,
     options: &Options,
     observer: &dyn Observer,
-) -> io::Result<Made> {
+) -> io::Result<JobResult> {
     let file = root.file(&job.path)?;
     let original = file.metadata()?;
     let directory = root.parent(&job.path)?;
@@ -46,13 +46,13 @@ pub(crate) fn make(
     let name = place.file_name().unwrap_or_default();
     let draft = (!options.dry_run).then(|| Draft::new(&directory));
     let draft = draft.transpose()?;
-    let source = Source {
+    let reader = OriginalReader {
         file,
         cost: cost(job.coding, options.level),
         observer,
     };
-    let mut sink = Counted::new(draft.as_ref(), observer);
-    let encoded = compress(job, options, &original, source, &mut sink);
+    let mut sink = CountingWriter::new(draft.as_ref(), observer);
+    let encoded = compress(job, options, &original, reader, &mut sink);
     // Before any other error: a compressor may fail only because of it.
     is_unchanged(&original, &root.real(&job.path))?;
     encoded?;
@@ -61,24 +61,24 @@ pub(crate) fn make(
         if job.replaces && !options.dry_run {
             unlinkat(&directory, name, AtFlags::empty())?;
         }
-        return Ok(Made::NoGain);
+        return Ok(JobResult::NoGain);
     }
     if let Some(draft) = draft {
         draft.publish(&original, name)?;
     }
-    Ok(Made::Written { before, after })
+    Ok(JobResult::Written { before, after })
 }
 
 fn compress(
     job: &Job,
     options: &Options,
     original: &Metadata,
-    source: Source<'_>,
-    sink: &mut Counted<'_>,
+    reader: OriginalReader<'_>,
+    sink: &mut CountingWriter<'_>,
 ) -> io::Result<()> {
     let len = original.len();
-    let mut source = BufReader::with_capacity(READ_BYTES, source.take(len));
-    encode(job.coding, options.level, len, &mut source, sink)
+    let mut reader = BufReader::with_capacity(READ_BYTES, reader.take(len));
+    encode(job.coding, options.level, len, &mut reader, sink)
 }
 
 fn is_worth_it(before: u64, after: u64) -> bool {
@@ -100,13 +100,13 @@ fn is_unchanged(opened: &Metadata, path: &Path) -> io::Result<()> {
 
 /// Writes into a draft, or nowhere, and counts, with an eye on the observer: much may come of what was
 /// read last.
-struct Counted<'d> {
+struct CountingWriter<'d> {
     draft: Option<BufWriter<&'d File>>,
     bytes: u64,
     observer: &'d dyn Observer,
 }
 
-impl<'d> Counted<'d> {
+impl<'d> CountingWriter<'d> {
     fn new(draft: Option<&'d Draft<'_>>, observer: &'d dyn Observer) -> Self {
         let draft = draft.map(|draft| BufWriter::new(draft.file()));
         Self {
@@ -123,9 +123,9 @@ impl<'d> Counted<'d> {
     }
 }
 
-impl Write for Counted<'_> {
+impl Write for CountingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        go_on(self.observer)?;
+        check_stopped(self.observer)?;
         if let Some(draft) = &mut self.draft {
             draft.write_all(bytes)?;
         }
@@ -158,7 +158,9 @@ mod tests {
 
     #[test]
     fn a_stop_is_heeded_where_nothing_is_read_any_more() {
-        let error = Counted::new(None, &Stopping).write(b"a").unwrap_err();
+        let error = CountingWriter::new(None, &Stopping)
+            .write(b"a")
+            .unwrap_err();
         assert_eq!(error.to_string(), "stopped");
     }
 
