@@ -5,7 +5,7 @@ mod support;
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-use support::{child, is_child, run};
+use support::{child, is_child, run, watch};
 use tidegate_uring::{Config, Error, Ring, probe};
 
 #[test]
@@ -16,6 +16,7 @@ fn this_host_will_do() {
 
 #[test]
 fn too_little_locked_memory_is_told_with_its_remedy() {
+    let _watched = watch();
     if is_child() {
         let few = Some(64 * 1024);
         let limit = Rlimit {
