@@ -6,16 +6,16 @@
 
 use rustix::param::page_size;
 
-/// What the kernel sets where the file that says so cannot be read.
+/// The kernel's default, for when the limit cannot be read.
 const PAGES_DEFAULT: usize = 16 * 1024;
 
-/// `CAP_SYS_ADMIN` and `CAP_SYS_RESOURCE`, either of which exempts.
+/// `CAP_SYS_ADMIN` and `CAP_SYS_RESOURCE`: either one exempts.
 const CAPABILITIES: u64 = 1 << 21 | 1 << 24;
 
-/// So many pipes let some wait for the disk while others move.
+/// With this many pipes some can wait for the disk while others move.
 const PIPES_WANTED: usize = 8;
 
-/// What the kernel gives a new pipe. Smaller ones cost more calls than sharing them is worth.
+/// The kernel's default size. Smaller pipes cost more calls than sharing them saves.
 const PAGES_WANTED: usize = 16;
 
 /// The bounds of a [`Pool`](crate::Pool).
@@ -32,16 +32,18 @@ pub struct PoolConfig {
     /// [`pages_of_user`]; `None`: no limit. Two pipes of a page each are
     /// allowed in any case.
     pub pages_max: Option<usize>,
-    /// The most transfers that may wait for the files of one device at once, each with a pipe; at least 1.
-    /// Those of all devices are at most twice as many, shared out by [`Shares`](tidegate_uring::Shares), and have at most half of
-    /// the pipes that `pipes_max` and `pages_max` allow.
+    /// The most transfers that may wait for the files of one device at once, each with a pipe; at
+    /// least 1. All devices together have at most twice as many, divided by
+    /// [`Shares`](tidegate_uring::Shares), and at most half of the pipes that `pipes_max` and
+    /// `pages_max` allow.
     ///
-    /// At most half as many, at least one, have the disk asked ahead at once, whatever the pipes.
+    /// At most half as many transfers, at least one, prefetch at once, whatever the number of
+    /// pipes.
     pub cold_max: usize,
 }
 
 impl PoolConfig {
-    /// What a pool with these bounds has at the most: how many pipes, and bytes that each holds.
+    /// The most pipes of a pool with these bounds, and the bytes that each holds.
     pub fn fit(&self) -> (usize, usize) {
         let bounds = Bounds::new(self);
         (bounds.pipes_max, bounds.pipe_pages * page_size())
@@ -70,7 +72,7 @@ pub(crate) struct Bounds {
     /// The most transfers that may wait for a disk with a pipe, which leaves one to the others
     /// unless there is only one.
     pub(crate) cold_max: usize,
-    /// The most transfers that may have a disk asked ahead.
+    /// The most transfers that may prefetch.
     pub(crate) ahead_max: usize,
 }
 
@@ -89,7 +91,7 @@ impl Bounds {
         Self {
             pipe_pages,
             pipes_max,
-            // Twice what one device is to have: that leaves as many for others.
+            // Twice the bound for one device, which leaves as many for others.
             cold_max: config.cold_max.saturating_mul(2).min(pipes_max / 2).max(1),
             ahead_max: config.cold_max.max(1),
         }
@@ -110,8 +112,8 @@ fn share(limit: &str, exempt: bool, shards: usize) -> Option<usize> {
     (limit > 0 && !exempt).then(|| (limit - limit / 8) / shards.max(1))
 }
 
-/// The kernel asks for the capability in the first user namespace, so that of a container's root
-/// does not count: the first namespace is the one that maps all ids to themselves.
+/// The kernel checks the capability in the initial user namespace, so a container's root is not
+/// exempt. The initial namespace maps all ids to themselves.
 fn exempt(status: &str, uid_map: &str) -> bool {
     let effective = status
         .lines()

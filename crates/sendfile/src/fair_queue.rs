@@ -1,8 +1,8 @@
-//! Transfers that could all go on at once take turns, and other tasks run between them.
+//! Round-robin among transfers whose sockets are writable at once; other tasks run in between.
 //!
-//! Many sockets are often found writable by the same turn of the ring. Were each transfer to fill
-//! its own right away, a request that came just then would wait for all of them: with twelve
-//! readers of 200 KB each that is a third of a millisecond.
+//! One turn of the ring often finds many sockets writable. If each transfer filled its socket right
+//! away, a new request would wait for all of them: a third of a millisecond with twelve readers of
+//! 200 KB each.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,20 +13,20 @@ use crate::queue::Queue;
 
 #[derive(Default)]
 pub(crate) struct FairQueue {
-    /// Somebody is about to take a turn.
+    /// A transfer holds the ticket.
     taken: Cell<bool>,
-    /// The ring's turn in which the last transfer had its own.
+    /// The turn of the ring in which the last transfer went on.
     last: Cell<u64>,
     waiting: Queue<Ticket>,
 }
 
-/// The right to be the next. Dropped: it goes to whoever waits for longest.
+/// The right to go on next. Dropped: passes to the transfer that waited longest.
 struct Ticket(Rc<FairQueue>);
 
 impl FairQueue {
-    /// Ready when no other transfer had a turn since the ring last took one.
+    /// Ready once no other transfer went on in the current turn of the ring.
     ///
-    /// Dropped: the place in line is given up.
+    /// Dropped: leaves the queue.
     pub(crate) async fn next(self: &Rc<Self>, ring: &Ring) {
         let ticket = if self.taken.replace(true) {
             self.waiting.wait(false).await

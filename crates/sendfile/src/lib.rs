@@ -21,8 +21,8 @@
 //! Pipes come from a [`Pool`] for each executor. A pipe that still holds bytes when its transfer
 //! ends is closed, never reused.
 //!
-//! [`sendfile_encoded`] is the way for bytes that must be changed on their way, as by TLS without the
-//! kernel's help: through memory, with the same care for the disk, the peer and the other tasks.
+//! [`sendfile_encoded`] sends bytes that must be transformed first, as by TLS in user space:
+//! through memory, with the same care for the disk, the peer and the other tasks.
 //!
 //! # Conditions
 //!
@@ -63,7 +63,13 @@
 //!         socket.set_nonblocking(true).unwrap();
 //!
 //!         let (socket, file) = (OwnedFd::from(socket), OwnedFd::from(file));
-//!         let options = Options { stall: Duration::from_secs(60), drop_behind: false, unread: true, device: 0, opening: Opening::NONE };
+//!         let options = Options {
+//!             stall: Duration::from_secs(60),
+//!             drop_behind: false,
+//!             unread: true,
+//!             device: 0,
+//!             opening: Opening::NONE,
+//!         };
 //!         sendfile(&ring, &pool, &Fd::from(socket), &Fd::from(file), 7..12, &options)
 //!             .await
 //!             .unwrap();
@@ -114,8 +120,8 @@ use crate::sending::Sending;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sent {
-    /// A part of the range was not in memory when it was needed. (What was asked for ahead and came in time
-    /// was.)
+    /// A part of the range was not in memory when it was needed. (A part that was prefetched in
+    /// time counts as in memory.)
     pub from_disk: bool,
 }
 
@@ -158,9 +164,9 @@ pub async fn sendfile(
 /// buffer's start, whatever is there, makes it longer if it must, and returns how many bytes that
 /// are. Encoded pieces are sent in order, each completely before the next is encoded.
 ///
-/// As with [`sendfile`] neither a slow disk nor a slow peer holds the core: what is in memory is
-/// read on the core, the rest by a worker of the ring, and `MSG_MORE` is on all but the last bytes. A transfer
-/// holds one encoded piece while its socket is full.
+/// As with [`sendfile`], neither a slow disk nor a slow peer blocks the core: bytes in memory are
+/// read on the core, others by a worker of the ring. `MSG_MORE` is set on all but the last bytes. A
+/// transfer holds one encoded piece while its socket is full.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Leave to do what only so many may do at once, for those who do without where there is none.
+//! A counting semaphore without a wait queue: its users go on without a permit where none is left.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,11 +8,11 @@ pub(crate) struct Semaphore {
     given: Cell<usize>,
 }
 
-/// Leave, until it is dropped.
+/// A permit, returned when dropped.
 pub(crate) struct Permit(Rc<Semaphore>);
 
 impl Semaphore {
-    /// At most `max` at once.
+    /// With `max` permits.
     pub(crate) fn new(max: usize) -> Rc<Self> {
         Rc::new(Self {
             max,
@@ -20,7 +20,7 @@ impl Semaphore {
         })
     }
 
-    /// One, if there is one left.
+    /// Takes a permit, if one is left.
     pub(crate) fn try_acquire(self: &Rc<Self>) -> Option<Permit> {
         let given = self.given.get();
         (given < self.max).then(|| {
