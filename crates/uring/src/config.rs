@@ -5,26 +5,25 @@ use crate::features::Features;
 /// How a [`Ring`](crate::Ring) is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Entries of the submission queue: a power of two of at most 32,768. More ops than that may be queued; they
-    /// are submitted in several turns.
+    /// Entries of the submission queue: a power of two of at most 32,768. More ops may be queued;
+    /// they are submitted in several turns.
     pub entries: u32,
     /// Entries of the completion queue: a power of two, at least `entries` and at most 65,536.
     /// More completions than that may wait; the kernel keeps them.
     pub completions: u32,
-    /// How many provided buffers there are for recv at the most: a power of two, at most 32,768.
+    /// The most provided buffers for recv: a power of two, at most 32,768.
     pub recv_buffers: u16,
     /// Bytes of each of them.
     pub recv_buffer_bytes: usize,
-    /// The most worker threads (io-wq) the kernel may run for ops on files and paths that block, such as
-    /// openat2, statx, fadvise and read; 0
-    /// leaves the kernel's own bound. They are the thread's: what is set here holds for the
-    /// executor's other rings too, and the ring that was started last wins.
+    /// The most worker threads (io-wq) for ops on files and paths that block, such as openat2,
+    /// statx, fadvise and read; 0 keeps the kernel's own bound. Workers belong to the thread: the
+    /// bound also holds for the executor's other rings, and the ring that started last sets it.
     pub workers: u32,
-    /// As many for ops on pipes and sockets, such as splice from a file.
+    /// The same for ops on pipes and sockets, such as splice from a file.
     pub splice_workers: u32,
     /// The processors those workers may run on; empty: those of the executor's thread.
     pub worker_cpus: Vec<usize>,
-    /// What to use of the kernel; `None`: all that [`probe()`](crate::probe()) finds.
+    /// The kernel features to use; `None`: all that [`probe()`](crate::probe()) finds.
     pub features: Option<Features>,
 }
 

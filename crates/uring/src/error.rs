@@ -4,7 +4,7 @@ use std::io;
 
 /// Why a ring could not be had on this host.
 ///
-/// `Display` gives all of it. There is no `source`, or who prints both would say it twice.
+/// `Display` prints all of it. There is no `source`: printing both would repeat it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -1,6 +1,6 @@
-//! What the ring uses beyond the oldest kernel.
+//! Optional features of newer kernels.
 
-/// What newer kernels add to Linux 6.1.
+/// Kernel features beyond Linux 6.1.
 ///
 /// Fields may be set to false to force the fall-back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

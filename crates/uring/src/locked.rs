@@ -1,7 +1,7 @@
 //! Memory that io_uring locks, bounded by `RLIMIT_MEMLOCK`.
 //!
-//! The kernel counts it for each user, over all processes of that user (`user_struct::locked_vm`),
-//! and exempts `CAP_IPC_LOCK`. Registered buffers count on every kernel, the queues of rings since
+//! The kernel counts it per user, over all processes of that user (`user_struct::locked_vm`), and
+//! exempts `CAP_IPC_LOCK`. Registered buffers count on every kernel, the queues of rings since
 //! Linux 6.14.
 
 use std::fs;
@@ -16,16 +16,16 @@ use crate::error::Error;
 /// The unit in which memory is locked, in bytes.
 const PAGE: usize = 4096;
 
-/// Bytes of the kernel's `struct io_rings` before the completions, or a few more.
+/// Bytes of the kernel's `struct io_rings` before the completions, rounded up a little.
 const RINGS_HEAD: usize = 320;
 
-/// The whole range of user ids, mapped on itself: as it is outside of any user namespace.
+/// The `uid_map` outside of any user namespace: the whole range of user ids, mapped on itself.
 const INITIAL_UID_MAP: [&str; 3] = ["0", "0", "4294967295"];
 
-/// Bytes that the queues of a ring lock where the kernel counts them.
+/// Bytes that the queues of a ring lock, on kernels that count them.
 pub fn queue_bytes(entries: u32, completions: u32) -> u64 {
     let (entries, completions) = (entries as usize, completions as usize);
-    // A submission takes 64 bytes, and 4 of an index that lies beside the completions.
+    // A submission takes 64 bytes, and 4 for an index next to the completions.
     pages(64 * entries) + pages(RINGS_HEAD + 16 * completions + 4 * entries)
 }
 
@@ -34,7 +34,7 @@ fn pages(bytes: usize) -> u64 {
 }
 
 impl Config {
-    /// Bytes that a ring of this configuration locks where the kernel counts its queues.
+    /// Bytes that a ring of this configuration locks, on kernels that count its queues.
     pub fn locked_bytes(&self) -> u64 {
         let buffers = 16 * usize::from(self.recv_buffers);
         queue_bytes(self.entries, self.completions) + pages(buffers)
@@ -49,7 +49,8 @@ pub(crate) fn explain_enomem(error: io::Error, needed: u64) -> Error {
     }
 }
 
-/// Whether the limit does not hold for this process. A capability of a user namespace is none here.
+/// Whether this process is exempt from the limit. A capability within a user namespace does not
+/// exempt.
 fn is_exempt() -> bool {
     let capable = capabilities(None).is_ok_and(|sets| {
         let effective = sets.effective;

@@ -1,4 +1,4 @@
-//! A future that is polled only when it can have got further.
+//! A future that is polled only when its waker was called.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,12 +8,12 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// Polls a future when it is new and when it has called its waker since the last poll, and not
-/// whenever its task runs.
+/// Polls a future when it is new and when its waker was called since the last poll, not whenever
+/// its task runs.
 ///
-/// A future of glommio's I/O (0.9) keeps the waker of each of its polls until the I/O is done, and
-/// glommio counts a task's wakers in 16 bits: a task that runs for other reasons meanwhile must not
-/// poll such a future along, or it panics at the 32,768th poll.
+/// A future of glommio's I/O (0.9) keeps the waker of each poll until the I/O is done, and glommio
+/// counts a task's wakers in 16 bits. A task that runs for other reasons meanwhile must not poll
+/// such a future each time: glommio panics at the 32,768th poll.
 ///
 /// Dropped: the future is dropped.
 pub struct PollOnWake<F> {
@@ -22,13 +22,13 @@ pub struct PollOnWake<F> {
 }
 
 struct WakeFlag {
-    /// The future is to be polled.
+    /// The future needs a poll.
     is_set: AtomicBool,
     task: AtomicWaker,
 }
 
 impl<F: Future> PollOnWake<F> {
-    /// To be polled for the first time.
+    /// A new future, which needs its first poll.
     pub fn new(future: F) -> Self {
         let flag = WakeFlag {
             is_set: AtomicBool::new(true),
@@ -50,7 +50,7 @@ impl<F: Future> Future for PollOnWake<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        // Before the look: a call that comes between the two wakes this task.
+        // Registered before the check: a wake-up between the two wakes this task.
         self.flag.task.register(context.waker());
         if !self.flag.is_set.swap(false, Ordering::AcqRel) {
             return Poll::Pending;

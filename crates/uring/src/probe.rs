@@ -1,4 +1,4 @@
-//! What this host's io_uring can do, asked once, before the first executor is made.
+//! Checks the host's io_uring once, before the first executor is made.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -14,13 +14,13 @@ use crate::locked::queue_bytes;
 use crate::setup::{explain_setup, setup, too_old};
 use crate::sqe::recv_multi;
 
-/// What glommio 0.9 asks RLIMIT_MEMLOCK for before it makes an executor.
+/// The RLIMIT_MEMLOCK that glommio 0.9 demands before it makes an executor.
 const LOCKED_BYTES_MIN: u64 = 512 * 1024;
 
-/// Entries and completions of the ring that the kernel is asked by.
+/// Entries and completions of the probe's ring.
 const PROBE: (u32, u32) = (8, 16);
 
-/// Asks the kernel for all that a [`Ring`](crate::Ring) needs.
+/// Checks that the kernel has all that a [`Ring`](crate::Ring) needs.
 ///
 /// Call it before the first glommio executor is made: glommio panics or ends the process where
 /// io_uring is missing.
@@ -45,8 +45,8 @@ pub fn probe() -> Result<Features, Error> {
     }
 }
 
-/// Every op of this crate that has no fall-back. `SendZc` is not used: it marks Linux 6.0, with
-/// which multishot recv came.
+/// Every op of this crate without a fall-back. `SendZc` is not used: it marks Linux 6.0, which also
+/// brought multishot recv.
 const REQUIRED: [(u8, &str); 12] = [
     (opcode::AcceptMulti::CODE, "accept on io_uring"),
     (opcode::RecvMulti::CODE, "recv on io_uring"),
@@ -89,8 +89,8 @@ fn check_buffers(ring: &mut IoUring) -> Result<bool, Error> {
     Ok(recv_limit)
 }
 
-/// Tries it on a socket at its end, at which each recv completes at once: a kernel that does not
-/// know the limit says EINVAL.
+/// Tries it on a socket whose peer is closed, where each recv completes at once: a kernel without
+/// the limit reports EINVAL.
 fn can_limit_recv(ring: &mut IoUring) -> io::Result<bool> {
     let (socket, peer) = UnixStream::pair()?;
     drop(peer);

@@ -1,4 +1,4 @@
-//! The ring as its users see it, and its set-up.
+//! The public ring, and its set-up.
 
 use std::cell::Cell;
 use std::io;
@@ -52,11 +52,12 @@ impl Ring {
         Ok(Self { shared })
     }
 
-    /// Spawns a task on the executor, and lets the ring know whenever it runs.
+    /// Spawns a task on the executor, whose polls the ring counts.
     ///
-    /// The ring waits in the kernel, and with it the executor, when none of these tasks has run for a
-    /// moment: for up to 10 ms, until the executor has looked after its own things again. Any
-    /// other task of the executor (spawned by glommio's means, or its first) may wait for as long.
+    /// When none of these tasks has run for a moment, the ring blocks in the kernel, and the
+    /// executor with it, for up to 10 ms until the executor handles its own events again. Any other
+    /// task of the executor (spawned by glommio's functions, or its first) may be delayed by as
+    /// much.
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
         F: Future + 'static,
@@ -70,21 +71,21 @@ impl Ring {
 
     /// Lets the ring take a turn and other tasks run.
     ///
-    /// A task that computes for long, or that yields in a loop, calls this rather than a bare
-    /// yield: while it keeps the executor from sleeping, completions would wait for the executor's
-    /// next look at its own ring.
+    /// A task that computes for long, or yields in a loop, calls this rather than a bare yield.
+    /// While it keeps the executor awake, completions would wait until the executor next checks its
+    /// own ring.
     pub async fn yield_now(&self) {
         self.shared.count_poll();
         self.shared.wake_driver();
         futures_lite::future::yield_now().await;
     }
 
-    /// How many turns the ring has taken: while it is the same number, no completion was looked at.
+    /// Turns of the ring so far. While the number is unchanged, no completion was reaped.
     pub fn turns(&self) -> u64 {
         self.shared.turns.get()
     }
 
-    /// What this ring uses beyond Linux 6.1.
+    /// The optional kernel features that this ring uses.
     pub fn features(&self) -> Features {
         self.shared.features
     }
@@ -109,7 +110,7 @@ impl<F: Future> Future for Counted<F> {
     }
 }
 
-/// The kernel says EINVAL to these as it does to flags that it does not know.
+/// The kernel reports bad sizes with EINVAL, as it does unknown flags; so they are checked here.
 fn check_queues(config: &Config) -> Result<(), Error> {
     let entries = config.entries.is_power_of_two() && config.entries <= ENTRIES_MAX;
     let completions = config.completions.is_power_of_two()
@@ -132,7 +133,7 @@ fn limit_workers(io: &IoUring, config: &Config) -> Result<(), Error> {
         .map_err(Error::setup("io_uring_register(IOWQ_AFF)"))
 }
 
-/// The processors for the workers, which do not inherit those of their thread by themselves.
+/// The processors for the workers, which do not inherit those of their thread.
 fn cpu_set(config: &Config) -> io::Result<libc::cpu_set_t> {
     // SAFETY: a cpu_set_t is a plain array of bits; all zero is the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -174,7 +175,7 @@ fn provide_buffers(io: &IoUring, config: &Config) -> Result<Buffers, Error> {
 
 /// An eventfd that counts completions.
 fn register_event(io: &IoUring) -> Result<OwnedFd, Error> {
-    // Blocking: a read on the executor's ring must wait for it, not fail with EAGAIN.
+    // Blocking: a read on the executor's ring must wait for a signal, not fail with EAGAIN.
     let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)
         .map_err(io::Error::from)
         .map_err(Error::setup("eventfd"))?;

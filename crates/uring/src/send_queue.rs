@@ -1,4 +1,4 @@
-//! What the peer of a socket has yet to take.
+//! The bytes of a socket that its peer has not acknowledged.
 
 use std::ffi::c_int;
 use std::io;
@@ -8,7 +8,7 @@ use crate::Fd;
 /// Bytes that were written to a TCP socket and that its peer has not acknowledged, sent or not:
 /// `SIOCOUTQ` of tcp(7). Does not wait.
 ///
-/// Sockets of other kinds count in their own way, if they count at all.
+/// Other kinds of sockets count differently, or not at all.
 ///
 /// # Errors
 ///

@@ -7,7 +7,8 @@ use io_uring::IoUring;
 use crate::error::Error;
 use crate::locked::explain_enomem;
 
-/// The ring itself: one thread submits and reaps, completions wait until it asks for them.
+/// Sets up an io_uring for one thread that submits and reaps; completions are deferred until it
+/// asks for them.
 pub(crate) fn setup(entries: u32, completions: u32) -> io::Result<IoUring> {
     IoUring::builder()
         .setup_single_issuer()

@@ -7,8 +7,8 @@ use io_uring::{opcode, types};
 
 use crate::buffers::Buffers;
 
-/// On a worker: inline, the submitter itself would let go of what a deleted file holds, or wait for whoever
-/// answers for the file.
+/// A close on a worker. Inline it would block the submitter while a deleted file's content is
+/// freed, or while a remote or FUSE file system answers.
 pub(crate) fn close(fd: &OwnedFd) -> Entry {
     opcode::Close::new(types::Fd(fd.as_raw_fd()))
         .build()

@@ -14,10 +14,10 @@ use crate::setup::{explain_setup, setup};
 /// Entries and completions of the smallest ring.
 const SMALLEST: (u32, u32) = (1, 2);
 
-/// Bytes of the memory that is registered over and over to try how much may be locked.
+/// Bytes of the memory that is registered repeatedly to try how much may be locked.
 const TRIAL_BYTES: usize = 1 << 20;
 
-/// A ring by which it is tried how much may be locked. It takes as little as a ring can.
+/// A ring that tries how much memory may be locked. It is as small as a ring can be.
 pub struct Trial {
     ring: IoUring,
     memory: Mapping,
@@ -30,16 +30,16 @@ impl Trial {
         let ring = setup(entries, completions)
             .map_err(|error| explain_setup(error, queue_bytes(entries, completions)))?;
         let memory = Mapping::new(TRIAL_BYTES).map_err(Error::Memory)?;
-        // The kernel counts a huge page as a whole, and once. One without huge pages knows no such
-        // advice.
+        // The kernel counts a huge page as a whole, and once. A kernel without huge pages rejects
+        // the advice, which does not matter.
         let _ = memory.advise(Advice::LinuxNoHugepage);
         Ok(Self { ring, memory })
     }
 
-    /// Whether the user of this process may lock so many bytes, those of this trial's ring included.
-    /// Nothing stays locked.
+    /// Whether the user of this process may lock `bytes` bytes, including those of this trial's
+    /// ring. Nothing stays locked.
     ///
-    /// An error is one that has nothing to do with memory.
+    /// An error has a cause other than memory.
     pub fn may_lock(&self, bytes: u64) -> Result<bool, Error> {
         let (entries, completions) = SMALLEST;
         let buffers = self.buffers(bytes.saturating_sub(queue_bytes(entries, completions)));
@@ -50,7 +50,7 @@ impl Trial {
         }
     }
 
-    /// The same memory as often as it takes: each time counts.
+    /// The same memory, as often as needed: each registration counts.
     fn buffers(&self, bytes: u64) -> Vec<libc::iovec> {
         let buffer = |len| libc::iovec {
             iov_base: self.memory.address().cast(),
@@ -76,7 +76,7 @@ impl Trial {
 /// Whether the queues of rings count against this process's `RLIMIT_MEMLOCK`: the kernel is new
 /// enough, and the process not exempt.
 ///
-/// Lowers the soft limit of the process for a moment, so no other thread may set up a ring meanwhile.
+/// Lowers the soft limit of the process for a moment: no other thread may set up a ring meanwhile.
 pub fn queues_count() -> bool {
     let before = getrlimit(Resource::Memlock);
     let none = Rlimit {
@@ -88,7 +88,7 @@ pub fn queues_count() -> bool {
     }
     let (entries, completions) = SMALLEST;
     let ring = setup(entries, completions);
-    // To what it was a moment ago, which nobody is refused.
+    // Restores the previous limit, which is always allowed.
     let _ = setrlimit(Resource::Memlock, before);
     ring.is_err()
 }

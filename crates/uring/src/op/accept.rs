@@ -29,10 +29,10 @@ impl Kind for AcceptOne {
 
 /// The connections of a listener, as they come.
 ///
-/// When a few hundred wait that nobody took, the op is paused until they are taken; the rest wait
+/// When a few hundred connections wait to be taken, the op is paused until they are; the rest wait
 /// in the listener's backlog.
 ///
-/// Dropped: no further ones are accepted, and those that were and nobody took are closed.
+/// Dropped: no more are accepted, and accepted ones that were not taken are closed.
 pub struct Accept {
     ring: Ring,
     listener: Fd,
@@ -52,8 +52,8 @@ impl Ring {
 }
 
 impl Ring {
-    /// Accepts one connection, with the flags of [`Ring::accept`], and leaves the next in the
-    /// listener's backlog: for a program near the number of connections that it can take.
+    /// Accepts one connection, with the flags of [`Ring::accept`], and leaves others in the
+    /// listener's backlog: for a program near its limit of connections.
     pub fn accept_one(&self, listener: &Fd) -> Op<AcceptOne> {
         let entry =
             opcode::Accept::new(types::Fd(listener.raw()), ptr::null_mut(), ptr::null_mut())

@@ -25,8 +25,8 @@ impl Kind for Close {
 impl Ring {
     /// Closes `fd`, on a worker. Dropped: it is closed all the same.
     ///
-    /// An error tells of the file (such as bytes that could not be written), not of the
-    /// descriptor, which is closed in any case.
+    /// An error concerns the file (such as bytes that could not be written), not the descriptor,
+    /// which is closed in any case.
     pub fn close(&self, fd: OwnedFd) -> Op<Close> {
         let entry = sqe::close(&fd);
         // SAFETY: the entry holds no address, and the descriptor has no owner but the op, which

@@ -1,4 +1,4 @@
-//! The ops: what each is given, what it holds and what it yields.
+//! The ops: their arguments, their resources and their results.
 
 pub mod accept;
 pub mod advise;
@@ -43,7 +43,7 @@ pub trait Kind {
     fn finish(done: Done) -> Self::Output;
 }
 
-/// A completion with what its op held.
+/// A completion, with the resources of its op.
 #[doc(hidden)]
 pub struct Done {
     pub(crate) outcome: io::Result<u32>,
@@ -52,8 +52,8 @@ pub struct Done {
 
 /// An op with one completion.
 ///
-/// It is queued already. Dropping it before it is ready cancels it; the kernel keeps what it was
-/// given until the cancellation took effect.
+/// It is queued already. Dropping it before it is ready cancels it; the kernel keeps the resources
+/// until the cancellation took effect.
 #[must_use = "dropping an op cancels it"]
 pub struct Op<K: Kind> {
     ring: Rc<Shared>,
@@ -86,8 +86,7 @@ impl Ring {
 }
 
 impl<K: Kind> Op<K> {
-    /// Keeps `permit` until the kernel is done with the op, which for one that was dropped may be long
-    /// after.
+    /// Keeps `permit` until the op's last completion, which for a dropped op may come long after.
     pub fn holding(self, permit: Permit) -> Self {
         if let Some(key) = self.key {
             let permit = Some(Box::new(permit));

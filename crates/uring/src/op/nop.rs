@@ -21,7 +21,7 @@ impl Kind for Nop {
 }
 
 impl Ring {
-    /// Goes to the kernel and comes back: what shows that the ring works.
+    /// A round trip to the kernel, which shows that the ring works.
     pub fn nop(&self) -> Op<Nop> {
         let entry = opcode::Nop::new().build();
         // SAFETY: the entry holds neither an address nor a descriptor.

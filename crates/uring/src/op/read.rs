@@ -41,8 +41,9 @@ impl Ring {
         self.read_with(fd, buffer, offset, Flags::empty())
     }
 
-    /// Reads at `offset` as [`Ring::read`] does, but on a worker: for a file of which the bytes, or where
-    /// they are, have to come from the disk, for which the submitter would wait.
+    /// Reads at `offset` as [`Ring::read`] does, but on a worker: for a file whose bytes, or their
+    /// location, may have to come from the disk. Without a worker the submitter would wait for
+    /// that.
     pub fn read_by_worker(&self, fd: &Fd, buffer: Vec<u8>, offset: u64) -> Op<Read> {
         self.read_with(fd, buffer, Some(offset), Flags::ASYNC)
     }

@@ -13,24 +13,24 @@ use crate::ring::Ring;
 use crate::slot::{Completion, Item, ResultKind};
 use crate::sqe::recv_multi;
 
-/// What a socket receives, as it comes.
+/// The bytes that a socket receives, as they arrive.
 ///
-/// While nothing comes it holds no buffer. A peer that sends while nobody reads fills a handful
-/// of buffers (before Linux 6.17 up to 33), then the op is paused until they are read; if others
-/// need those buffers meanwhile the bytes are moved out of them. So no peer can take the buffers from the rest.
+/// While nothing arrives it holds no buffer. Unread data fills a handful of buffers (before Linux
+/// 6.17 up to 33), then the op is paused until they are read. If other sockets need those buffers
+/// meanwhile, the bytes are copied out of them, so no peer can take the buffers from the rest.
 ///
-/// Dropped: the op is cancelled and bytes that came and were not taken are lost.
+/// Dropped: the op is cancelled, and received bytes that were not taken are lost.
 pub struct Recv {
     ring: Ring,
     socket: Fd,
     multishot: Option<Multishot>,
 }
 
-/// Bytes that were received: in a provided buffer, or moved out of it.
+/// Received bytes: in a provided buffer, or copied out of it.
 pub enum Received {
     /// In a provided buffer.
     Buffer(RecvBuf),
-    /// Moved out of it, when buffers ran dry.
+    /// Copied out of it, when buffers ran out.
     Spilled(Vec<u8>),
 }
 
@@ -45,9 +45,9 @@ impl Deref for Received {
     }
 }
 
-/// Buffers that one submission fills, where the kernel counts them. Few, as all of them may come
-/// before anybody sees that nobody reads them; and a client whose requests are many and small
-/// costs one submission more for each 8 KiB of them.
+/// Buffers that one submission fills, where the kernel can limit it. Few, since all of them may be
+/// filled before the reader's lag is noticed; a client that sends many small requests costs one
+/// more submission for each 8 KiB.
 const LIMIT_BUFFERS: usize = 2;
 
 impl Ring {
@@ -62,19 +62,19 @@ impl Ring {
 }
 
 impl Recv {
-    /// What it receives from.
+    /// The socket.
     pub fn socket(&self) -> &Fd {
         &self.socket
     }
 
     /// The next bytes; `None` when the peer will send no more.
     ///
-    /// Dropped: nothing is lost, the bytes are the next call's.
+    /// Dropped: nothing is lost; the bytes stay for the next call.
     pub async fn next(&mut self) -> io::Result<Option<Received>> {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// As [`Recv::next`], for a future of one's own.
+    /// As [`Recv::next`], for a hand-written future.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Received>>> {
         loop {
             let multishot = self

@@ -23,10 +23,10 @@ impl Kind for Splice {
 }
 
 impl Ring {
-    /// Moves up to `len` bytes from `from` to `to`, one of which must be a pipe. With an offset
-    /// the position of that file is not used and not moved; a pipe has none.
+    /// Moves up to `len` bytes from `from` to `to`; one of them must be a pipe. With an offset, the
+    /// file's position is neither used nor moved; a pipe has none.
     ///
-    /// A socket that does not carry `O_NONBLOCK` holds a worker until it takes the bytes.
+    /// A socket without `O_NONBLOCK` occupies a worker until it takes the bytes.
     ///
     /// Dropped: the pipe may hold bytes, and may still get some until its last descriptor is
     /// closed.

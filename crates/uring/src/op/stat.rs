@@ -12,7 +12,7 @@ use crate::resources::{Memory, OpResources, Stable};
 use crate::ring::Ring;
 use crate::slot::ResultKind;
 
-/// Yields what the file system says of a file.
+/// Yields the statx result.
 pub struct Stat;
 
 impl Kind for Stat {

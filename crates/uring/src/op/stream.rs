@@ -10,8 +10,8 @@ use crate::resources::OpResources;
 use crate::ring::Ring;
 use crate::slot::{Item, Key, ResultKind, State, Stream, register};
 
-/// The completions of one multishot submission. Dropped: the op is cancelled, and what it had
-/// handed over is released.
+/// The completions of one multishot submission. Dropped: the op is cancelled, and results that were
+/// not taken are released.
 pub(crate) struct Multishot {
     ring: Rc<Shared>,
     key: Key,

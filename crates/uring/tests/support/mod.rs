@@ -1,4 +1,4 @@
-//! What the tests share: an executor for each, a watchdog, sockets, and memory that tells when it is
+//! Shared by the tests: an executor for each, a watchdog, sockets, and memory that shows when it is
 //! freed.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
