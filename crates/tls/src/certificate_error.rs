@@ -1,4 +1,4 @@
-//! What can be wrong with a file of certificates or keys.
+//! Errors of files with certificates or keys.
 
 use std::fmt;
 use std::io;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use rustls_pki_types::pem::Error as PemError;
 use x509_parser::time::ASN1Time;
 
-/// The most bytes of a file that are read. A bundle of all authorities that browsers trust has a
-/// quarter of it, and a file without an end must not take all memory.
+/// The most bytes read from a file. A bundle of all authorities that browsers trust has a quarter
+/// of that; and a file without an end must not take all memory.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// A file of certificates or keys that can not be used.
@@ -35,7 +35,7 @@ pub enum Reason {
     /// It can not be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
-    /// It is a directory, pipe, socket or device: there may be no end of it, or nothing for ever.
+    /// It is a directory, pipe, socket or device, which may have no end or never deliver.
     #[error("is a {0} and not a regular file")]
     NotRegular(&'static str),
     /// It has more bytes than any file of certificates.
@@ -53,16 +53,17 @@ pub enum Reason {
     /// Its characters have two bytes each.
     #[error("is UTF-16: store it as ASCII or UTF-8")]
     Utf16,
-    /// It is not the PEM it should be.
+    /// It is not valid PEM.
     #[error("is not valid PEM: {}", fault(.0))]
     NotPem(PemError),
-    /// It has no `CERTIFICATE` section, but those with these labels.
+    /// It has no `CERTIFICATE` section, only sections with these labels.
     #[error("has no certificate{}", but(.0))]
     NoCertificate(String),
-    /// It has no private key, but sections with these labels.
+    /// It has no private key, only sections with these labels.
     #[error("has no private key{}", but(.0))]
     NoKey(String),
-    /// The key needs a pass phrase, which a server that starts by itself can not be asked for.
+    /// The key is encrypted: it needs a pass phrase, and an unattended server has nobody to ask for
+    /// it.
     #[error("the private key is encrypted; store it without a pass phrase")]
     EncryptedKey,
     /// The key is of a kind or size that can not sign.
@@ -79,7 +80,7 @@ pub enum Reason {
         /// What the parser says.
         reason: String,
     },
-    /// The certificate is for a key that TLS can not be spoken with here.
+    /// The certificate's key is of a kind that TLS here cannot use.
     #[error(
         "the certificate is for a key that cannot be used here: {0}; have one issued for ECDSA \
          (P-256, P-384, P-521), RSA (rsaEncryption, 2048 to 8192 bits) or Ed25519"
@@ -88,12 +89,12 @@ pub enum Reason {
     /// A certificate of the chain is not valid at this time. It is served all the same.
     #[error("{0}; clients refuse it, but it is served")]
     Untimely(Untimely),
-    /// The first certificate is not valid at this time, and the one that it replaces is.
+    /// The first certificate is not valid now, but the one that it replaces is.
     #[error("{0}; the one before it is valid and stays")]
     Replaced(Untimely),
 }
 
-/// What the parser says, which has lines of the file as lists of numbers.
+/// The parser's message, which would print lines of the file as lists of numbers.
 fn fault(error: &PemError) -> String {
     match error {
         PemError::MissingSectionEnd { end_marker } => {
@@ -108,7 +109,7 @@ fn fault(error: &PemError) -> String {
     }
 }
 
-/// Where there is something else.
+/// Names the sections that are there instead.
 fn but(labels: &str) -> String {
     if labels.is_empty() {
         String::new()
@@ -122,7 +123,7 @@ fn but(labels: &str) -> String {
 pub struct Untimely {
     /// Its place in the file, from 1.
     pub position: usize,
-    /// Whom it is for.
+    /// Its subject.
     pub subject: String,
     /// `notAfter` if it has expired, else `notBefore`.
     pub time: ASN1Time,

@@ -1,9 +1,10 @@
 //! Certificates and their keys: read from PEM files, checked, and chosen for a client.
 //!
-//! A certificate is for the names its `subjectAltName` tells, so no configuration repeats them.
-//! What cannot work is refused when it is read, with the file and the reason: a key that belongs to
-//! another certificate, an encrypted key. What is not valid at this time is served all the same,
-//! since it does no more harm than a closed port, and is told of ([`Certificate::untimely`]).
+//! A certificate covers the names of its `subjectAltName`, so no configuration repeats them.
+//! Unusable files are refused when they are read, with the file and the reason: a key that belongs
+//! to another certificate, an encrypted key. A certificate that is not valid now is served
+//! nevertheless, since that does no more harm than a closed port, and is reported
+//! ([`Certificate::untimely`]).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -30,12 +31,12 @@ use crate::settings::CertificateFiles;
 pub struct Certificate {
     files: CertificateFiles,
     names: Vec<String>,
-    /// Of each certificate of the chain, as they are sent.
+    /// Of each certificate of the chain, in the order in which they are sent.
     validity: Vec<Validity>,
     key: Arc<CertifiedKey>,
 }
 
-/// When a certificate of a chain is valid.
+/// The validity period of a certificate.
 #[derive(Debug)]
 struct Validity {
     position: usize,
@@ -94,15 +95,14 @@ impl Certificate {
         })
     }
 
-    /// Those of the chain that are not valid at `now`.
+    /// The certificates of the chain that are not valid at `now`.
     pub fn untimely(&self, now: SystemTime) -> impl Iterator<Item = Untimely> + '_ {
         self.validity
             .iter()
             .filter_map(move |validity| validity.untimely(now))
     }
 
-    /// Whether, or why not, the server's own certificate is valid at `now`, whatever else is in the
-    /// chain.
+    /// Checks that the server's own certificate is valid at `now`, whatever else is in the chain.
     pub(crate) fn is_timely(&self, now: SystemTime) -> Result<(), Untimely> {
         let own = self.validity.first();
         own.and_then(|own| own.untimely(now)).map_or(Ok(()), Err)
@@ -115,23 +115,23 @@ impl Certificate {
         times.into_iter().find(|time| *time > now)
     }
 
-    /// The files it was read from.
+    /// The files that it was read from.
     pub fn files(&self) -> &CertificateFiles {
         &self.files
     }
 
-    /// The host names and IP addresses it is for, in lower case; wildcards as `*.example.com`.
+    /// The host names and IP addresses that it covers, in lower case; wildcards as `*.example.com`.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// When the first certificate of the chain to expire does so.
+    /// The earliest expiry in the chain.
     pub fn not_after(&self) -> SystemTime {
         let times = self.validity.iter().map(|one| system_time(one.not_after));
         times.min().unwrap_or(UNIX_EPOCH)
     }
 
-    /// What its key signs with: `"ECDSA"`, `"RSA"`, `"Ed25519"`.
+    /// The signature algorithm of its key: `"ECDSA"`, `"RSA"`, `"Ed25519"`.
     pub fn algorithm(&self) -> &'static str {
         match self.key.key.algorithm() {
             SignatureAlgorithm::RSA => "RSA",
@@ -150,18 +150,18 @@ impl Certificate {
     }
 }
 
-/// All certificates of a listener, and which is for whom.
+/// All certificates of a listener, by name.
 #[derive(Debug)]
 pub struct Certificates {
     all: Vec<Arc<Certificate>>,
-    /// Places in `all` for each name, the preferred first. Wildcards are under their `*.`.
+    /// Indices into `all` for each name, the preferred first. Wildcards are under their `*.`.
     by_name: HashMap<String, Vec<usize>>,
     /// The first certificate and those that share a name with it.
     default: Vec<usize>,
 }
 
 impl Certificates {
-    /// Reads all of `files`; the first pair at fault is the error.
+    /// Reads all of `files`; the error is that of the first pair at fault.
     pub fn load(
         files: &[CertificateFiles],
         provider: &CryptoProvider,
@@ -212,17 +212,17 @@ impl Certificates {
         self.all.is_empty()
     }
 
-    /// The one that was read from `files`.
+    /// The certificate that was read from `files`.
     pub(crate) fn of(&self, files: &CertificateFiles) -> Option<&Arc<Certificate>> {
         self.all
             .iter()
             .find(|certificate| certificate.files == *files)
     }
 
-    /// The certificate for a client that asks for `server_name` and can check `schemes`: one with
-    /// the exact name, else with a wildcard for its first label, else the default. Of those the
-    /// first whose key the client can check; if it can check none, the preferred one, and the
-    /// handshake tells the client that nothing fits.
+    /// The certificate for a client that sends `server_name` and can check `schemes`: one with the
+    /// exact name, else with a wildcard for its first label, else the default. Among those, the
+    /// first whose key the client can check. If it can check none, the preferred one; the handshake
+    /// then fails with an alert.
     pub fn choose(
         &self,
         server_name: Option<&str>,
@@ -256,8 +256,7 @@ impl Certificates {
     }
 }
 
-/// Whom a certificate is for, as in a log: the subject in the order of RFC 4514, the common way
-/// of writing it.
+/// The subject of a certificate, for logs, in the order of RFC 4514, the common notation.
 pub(crate) fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     Some(certificate.subject().to_string())
@@ -289,8 +288,8 @@ fn parse<'d>(chain: &'d [CertificateDer<'_>]) -> Result<Vec<X509Certificate<'d>>
     parsed.collect()
 }
 
-/// The place of the first certificate that is for `key`. rustls does not parse every certificate
-/// that can be served (X.509 version 1), so it is not asked.
+/// The index of the first certificate that is for `key`. It is not checked by rustls, which cannot
+/// parse every certificate that can be served (X.509 version 1).
 fn own_place(chain: &[X509Certificate<'_>], key: &dyn SigningKey) -> Option<usize> {
     let Some(public) = key.public_key() else {
         return Some(0);
@@ -299,8 +298,8 @@ fn own_place(chain: &[X509Certificate<'_>], key: &dyn SigningKey) -> Option<usiz
     chain.iter().position(is_for_key)
 }
 
-/// The places of a chain's certificates in the order in which they are sent: the server's own, then
-/// each that issued the one before it, then the rest (RFC 8446, section 4.4.2).
+/// The indices of a chain's certificates in the order in which they are sent: the server's own,
+/// then each issuer of the one before it, then the rest (RFC 8446, section 4.4.2).
 fn order(chain: &[X509Certificate<'_>], own: usize) -> Vec<usize> {
     let mut rest: Vec<usize> = (0..chain.len()).filter(|&place| place != own).collect();
     let mut order = vec![own];
@@ -316,7 +315,7 @@ fn order(chain: &[X509Certificate<'_>], own: usize) -> Vec<usize> {
     order
 }
 
-/// What kind of key a certificate is for, if it is none that rustls signs with.
+/// The kind of a certificate's key, if rustls cannot sign with such a key.
 fn unusable_kind(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
     let algorithm = key.algorithm.algorithm.to_id_string();
     let kind = match algorithm.as_str() {

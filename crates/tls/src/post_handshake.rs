@@ -10,7 +10,7 @@ use rustls::AlertDescription;
 /// KeyUpdate messages that a client may send at once.
 const BURST: u32 = 32;
 
-/// How often it may send one in the long run.
+/// The interval at which it may send one in the long run.
 const EVERY: Duration = Duration::from_millis(100);
 
 /// The handshake type of a KeyUpdate (section 4.6.3).
@@ -25,7 +25,7 @@ pub(crate) const KEY_UPDATE_MESSAGE: [u8; KEY_UPDATE_BYTES] = [KEY_UPDATE, 0, 0,
 /// Why a client's message ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MessageError {
-    /// The alert that it is answered by.
+    /// The alert to send.
     pub(crate) alert: AlertDescription,
     pub(crate) reason: &'static str,
 }
@@ -40,8 +40,8 @@ pub(crate) struct KeyUpdates {
 }
 
 impl KeyUpdates {
-    /// Takes the content of a handshake record. Returns `request_update` of a KeyUpdate that is
-    /// complete, and `None` for one that goes on in the next record.
+    /// Parses the content of a handshake record. Returns `request_update` of a complete KeyUpdate,
+    /// and `None` for one that continues in the next record.
     pub(crate) fn take(
         &mut self,
         content: &[u8],
@@ -51,7 +51,7 @@ impl KeyUpdates {
             // Section 5.4.
             return Err(unexpected("an empty handshake record"));
         }
-        // A byte more than a KeyUpdate has is enough to see that something follows it.
+        // One byte more than a KeyUpdate shows whether something follows it.
         let mut bytes = [0; KEY_UPDATE_BYTES + 1];
         let (begun, rest) = bytes.split_at_mut(self.begun_bytes);
         begun.copy_from_slice(&self.begun[..self.begun_bytes]);
@@ -79,7 +79,7 @@ impl KeyUpdates {
     }
 }
 
-/// `request_update` of the KeyUpdate that `bytes` are, `None` if they are the start of one.
+/// `request_update` of the KeyUpdate in `bytes`, `None` if it is incomplete.
 fn parse(bytes: &[u8]) -> Result<Option<bool>, MessageError> {
     match bytes {
         [kind, ..] if *kind != KEY_UPDATE => Err(unexpected("a handshake message")),
@@ -105,7 +105,7 @@ fn unexpected(reason: &'static str) -> MessageError {
     }
 }
 
-/// A token bucket that holds [`BURST`] tokens, with a new one [`EVERY`] so often.
+/// A token bucket of [`BURST`] tokens that gains one every [`EVERY`].
 #[derive(Default)]
 struct Rate {
     /// When the bucket is full again; `None`: it is.

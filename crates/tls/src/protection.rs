@@ -1,7 +1,7 @@
-//! Records of TLS 1.3 and how they are protected (RFC 8446, section 5), on aws-lc's ciphers.
+//! Record protection of TLS 1.3 (RFC 8446, section 5), on aws-lc's ciphers.
 //!
-//! rustls does this too, but copies each record twice on its way out and gives it memory of its
-//! own: a third of what encryption costs.
+//! rustls does this too, but copies each sent record twice and allocates memory for it: a third of
+//! the cost of encryption.
 
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
@@ -22,23 +22,23 @@ pub(crate) const HEADER_BYTES: usize = 5;
 /// Bytes of the tag, the same for all suites.
 const TAG_BYTES: usize = 16;
 
-/// The inner type and the tag, which come behind the data.
+/// The inner type and the tag, which follow the data.
 const TRAILER_BYTES: usize = 1 + TAG_BYTES;
 
-/// What a record adds to its data.
+/// Bytes that a record adds to its data.
 pub(crate) const OVERHEAD_BYTES: usize = HEADER_BYTES + TRAILER_BYTES;
 
-/// The most that is in a record once it is opened: data, its type and padding (section 5.4).
+/// The most bytes of a decrypted record: data, its type and padding (section 5.4).
 const INNER_BYTES_MAX: usize = RECORD_PLAINTEXT_BYTES_MAX + 1;
 
-/// The most that a record may hold before it is opened (section 5.2). Ciphers whose tag is longer
-/// than those here need it.
+/// The most bytes of an encrypted record (section 5.2). Ciphers with longer tags than these need
+/// that much.
 const PAYLOAD_BYTES_MAX: usize = RECORD_PLAINTEXT_BYTES_MAX + 256;
 
-/// The version that all records say they have (section 5.1).
+/// The version in all record headers (section 5.1).
 const LEGACY_VERSION: [u8; 2] = [3, 3];
 
-/// One direction's key. Each record has the next sequence number, so that no nonce comes twice.
+/// The key of one direction. Each record has the next sequence number, so no nonce is used twice.
 pub(crate) struct Key {
     cipher: LessSafeKey,
     /// The static part of the nonce.
@@ -46,14 +46,14 @@ pub(crate) struct Key {
     sequence: u64,
 }
 
-/// What is wrong with a record.
+/// Why a record is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecordError {
-    /// It is of a type that is not protected, or of none.
+    /// It has an unprotected type, or none.
     Type,
     /// It is too long.
     Length,
-    /// It is not what the peer sealed.
+    /// Its authentication tag is wrong.
     Seal,
 }
 
@@ -76,7 +76,7 @@ impl Key {
         })
     }
 
-    /// Records that were sealed or opened with it.
+    /// How many records were sealed or opened with it.
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -96,7 +96,7 @@ impl Key {
         Ok(length)
     }
 
-    /// Opens a whole record as [`next_record`] has it: its type and data.
+    /// Decrypts a complete record, as found by [`next_record`]. Returns its type and data.
     pub(crate) fn open<'r>(&mut self, record: &'r mut [u8]) -> Result<(u8, &'r [u8]), RecordError> {
         let (head, sealed) = record.split_at_mut(HEADER_BYTES);
         let header = <[u8; HEADER_BYTES]>::try_from(&*head).map_err(|_| RecordError::Length)?;
@@ -106,7 +106,7 @@ impl Key {
         if opened.len() > INNER_BYTES_MAX {
             return Err(RecordError::Length);
         }
-        // Behind the data: its type, then padding of zeros (section 5.4).
+        // After the data: its type, then padding of zeros (section 5.4).
         let kind = opened.iter().rposition(|&byte| byte != 0);
         let kind = kind.ok_or(RecordError::Type)?;
         Ok((opened[kind], &opened[..kind]))
@@ -128,8 +128,8 @@ fn header(payload_bytes: usize) -> [u8; HEADER_BYTES] {
     [DATA, LEGACY_VERSION[0], LEGACY_VERSION[1], high, low]
 }
 
-/// The length of the record that `input` starts with; `None`: not all of it is there. What is
-/// certain to be wrong is told as soon as it is.
+/// The length of the record at the start of `input`; `None` if it is incomplete. A wrong type or
+/// length is reported as soon as its bytes are there.
 pub(crate) fn next_record(input: &[u8]) -> Result<Option<usize>, RecordError> {
     match input {
         // Everything after the handshake is protected, and looks like data.

@@ -1,8 +1,8 @@
-//! What a session in user space returns, whatever its version.
+//! The results of a session in user space, for both versions of TLS.
 
 use rustls::Error;
 
-/// What a piece of input has brought.
+/// The result of decrypting received bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Incoming {
     /// Data, perhaps none yet: part of a record, or records of the protocol itself.
@@ -11,13 +11,13 @@ pub enum Incoming {
     Closed,
 }
 
-/// Why a session has ended.
+/// Why bytes could not be decrypted or encrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
     /// The client broke the protocol. The alert was appended to `out`.
     #[error(transparent)]
     Tls(#[from] Error),
-    /// The keys have been used as often as is safe, or it was closed or failed before.
+    /// The keys reached their limit, or the session was closed or has failed.
     #[error("nothing more can be encrypted")]
     Ended,
     /// The buffer is smaller than

@@ -1,6 +1,6 @@
-//! TLS 1.3 after the handshake, in user space: data is encrypted from where it lies to where it is
-//! sent from. rustls has made the keys, and makes the next ones when they are changed
-//! ([`rustls::kernel`], the same seam as for kTLS).
+//! TLS 1.3 after the handshake, in user space. Data is encrypted straight from its source to the
+//! output buffer. rustls made the keys, and makes the next ones at a KeyUpdate ([`rustls::kernel`],
+//! the interface that kTLS uses too).
 
 use std::mem;
 use std::time::Instant;
@@ -29,13 +29,13 @@ pub(crate) struct Session {
     receive: Key,
     /// The start of a record whose rest is still to come; less than a record.
     input: Vec<u8>,
-    /// Records after which the key we send with is changed.
+    /// Records after which the sending key is changed.
     records_max: u64,
     key_updates: KeyUpdates,
     /// The client asked for a KeyUpdate.
     owes_key_update: bool,
     phase: Phase,
-    /// What `send` and `receive` were made of, as long as the kernel may get them.
+    /// The secrets of `send` and `receive`, kept while the kernel may get them.
     secrets: Option<Box<Secrets>>,
 }
 
@@ -44,7 +44,7 @@ struct Secrets {
     receive: ConnectionTrafficSecrets,
 }
 
-/// A session's keys with the numbers of the next records, and what the next keys are made of.
+/// A session's keys with the numbers of the next records, and the state that makes the next keys.
 pub(crate) struct Handover {
     pub(crate) connection: KernelConnection<ServerConnectionData>,
     pub(crate) send: (u64, ConnectionTrafficSecrets),
@@ -61,11 +61,11 @@ enum Phase {
     Failed,
 }
 
-/// What the client did wrong, and the alert that says so; none answers an alert.
+/// A protocol violation by the client, and the alert for it. An alert gets no alert in return.
 struct Violation(Option<AlertDescription>, Error);
 
 impl Session {
-    /// Goes on from a finished handshake.
+    /// Continues after a finished handshake.
     pub(crate) fn new(connection: UnbufferedServerConnection) -> Result<Self, Error> {
         let (secrets, connection) = connection.dangerous_into_kernel_connection()?;
         let suite = connection.negotiated_cipher_suite();
@@ -86,13 +86,13 @@ impl Session {
         })
     }
 
-    /// The session stays here: what only the kernel would need is forgotten.
+    /// Forgets the secrets that only the kernel would need: the session stays in user space.
     pub(crate) fn forget_secrets(&mut self) {
         self.secrets = None;
     }
 
-    /// Gives all away, for the kernel; `None` if the session stays here, has ended, or has the start
-    /// of a record.
+    /// Hands the session over to the kernel; `None` if the secrets are gone, or the session has
+    /// ended or holds the start of a record.
     pub(crate) fn hand_over(self) -> Option<Handover> {
         if self.phase != Phase::Open || self.missing() != 0 || self.owes_key_update {
             return None;
@@ -115,7 +115,7 @@ impl Session {
         self.key_updates.end_of_message().is_err()
     }
 
-    /// Bytes that lack of the record, or first of its header, that has begun; 0: none has.
+    /// Bytes missing from the record that has begun, or from its header first; 0: none has.
     pub(crate) fn missing(&self) -> usize {
         match self.input.get(3..HEADER_BYTES) {
             None if self.input.is_empty() => 0,
@@ -127,7 +127,7 @@ impl Session {
         }
     }
 
-    /// Appends the KeyUpdate that the client asked for, if it did.
+    /// Appends the KeyUpdate that the client requested, if it did.
     pub(crate) fn answer_key_update(&mut self, out: &mut Vec<u8>) -> Result<(), UserError> {
         if self.owes_key_update && self.phase == Phase::Open {
             let mut record = [0; KEY_UPDATE_MESSAGE.len() + OVERHEAD_BYTES];
@@ -175,7 +175,7 @@ impl Session {
         Ok(written)
     }
 
-    /// Takes the whole records of `input`, and keeps what is left.
+    /// Processes the complete records of `input`, and keeps the rest.
     fn take_records(
         &mut self,
         mut input: &mut [u8],
@@ -252,7 +252,7 @@ impl Session {
         Ok(written)
     }
 
-    /// Writes a KeyUpdate and changes the key that we send with.
+    /// Writes a KeyUpdate and changes the sending key.
     fn update_key(&mut self, out: &mut [u8]) -> Result<usize, Error> {
         let written = self.send.seal(HANDSHAKE, &KEY_UPDATE_MESSAGE, out)?;
         let (sequence, secrets) = self.connection.update_tx_secret()?;
@@ -281,7 +281,7 @@ impl Session {
     }
 }
 
-/// What the content of an alert's record says: exactly one alert (section 5.1).
+/// Parses the content of an alert record: exactly one alert (section 5.1).
 fn parse_alert(content: &[u8]) -> Result<Incoming, Violation> {
     let &[_, description] = content else {
         return Err(bad_alert(content));
