@@ -1,4 +1,4 @@
-//! A variant that is to be made, and its path.
+//! A variant to make, and its path.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidegate_http::Coding;
 
-/// A variant to be made.
+/// A variant to make.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     /// The original, relative to the root.

@@ -1,22 +1,22 @@
 //! Precompressed variants of static files, made ahead of time.
 //!
-//! Beside each file of a tree that is worth it, [`compress`] writes `name.br`, `name.zst` and `name.gz`.
-//! The server sends them in place of the file to clients that accept the coding, so that no request waits
-//! for a compressor.
+//! [`compress`] writes `name.br`, `name.zst` and `name.gz` beside each file of a tree that gains
+//! from it. The server sends them in place of the file to clients that accept the coding, so no
+//! request waits for a compressor.
 //!
-//! 1. The tree is walked, and each file is held against its variants (`plan`). What is not to be
-//!    compressed is counted by its reason ([`Skipped`]).
-//! 2. What remains is sorted, the costliest first, and compressed by all threads (`variant`, `encode`).
-//!    Every file is streamed, so memory does not depend on its size: a thread takes about 100 MiB at most.
+//! 1. The tree is walked, and each file is compared with its variants (`plan`). Files that are not
+//!    compressed are counted by reason ([`Skipped`]).
+//! 2. The jobs are sorted, the costliest first, and run on all threads (`variant`, `encode`). Files
+//!    are streamed, so memory does not depend on their size: a thread takes about 100 MiB at most.
 //!
-//! A variant is written under a name that is hidden (`draft`), gets the time, mode and owner of its
-//! original, and only then its own name. So nobody ever sees a part of one, and a variant is fresh exactly
-//! as long as its original is not touched: both have the same time. Where that tells nothing, since the
-//! variant is newer or the time is in whole seconds, as tools set it, their contents are compared
+//! A variant is written under a hidden name (`draft`), gets the time, mode and owner of its
+//! original, and then its own name. So no reader sees a partial variant, and a variant is fresh
+//! exactly while its original is unchanged: both have the same time. Where times do not tell, since
+//! the variant is newer or the time is in whole seconds, as tools set it, the contents are compared
 //! (`compare`).
 //!
-//! The server asks for less, a variant that is not older: it cannot compare contents for each request. So
-//! where an original is put back to an older one, its variants have to be made again.
+//! The server only checks that a variant is not older, since it cannot compare contents for each
+//! request. So after an original is replaced by an older version, its variants must be made again.
 
 mod compare;
 mod draft;
@@ -49,8 +49,8 @@ use crate::run::Run;
 
 /// Makes the variants of the files in `directory`, and of those in the directories below it.
 ///
-/// Blocks until all is done, or until the observer stops it; what was not finished then has left nothing
-/// behind. What goes wrong with one file is told to the observer and counted in [`Summary::failed`].
+/// Blocks until all is done, or until the observer stops it; unfinished work then leaves nothing
+/// behind. An error of one file is reported to the observer and counted in [`Summary::failed`].
 ///
 /// # Errors
 ///

@@ -5,21 +5,21 @@ use std::path::Path;
 
 use crate::error::FileError;
 
-/// Who is told how far the work is, and may end it. Called from all threads.
+/// Receives progress, and may end the run. Called from all threads.
 pub trait Observer: Sync {
-    /// The tree is walked: `work` lies ahead, in a unit of its own that is proportional to time.
+    /// The tree is walked: `work` lies ahead, in a unit proportional to time.
     fn planned(&self, work: u64);
     /// So much more of the work is done.
     fn advanced(&self, work: u64);
     /// The variant `path` with this coding is in place, or would be but for a dry run.
     fn written(&self, path: &Path, before_bytes: u64, after_bytes: u64);
-    /// A file or directory could not be dealt with; the others are.
+    /// A file or directory failed; the run goes on with the others.
     fn failed(&self, error: &FileError);
     /// Whether to end early. Asked often; once true it has to stay so.
     fn is_stopping(&self) -> bool;
 }
 
-/// Fails once the observer ends the work.
+/// Fails once the observer ends the run.
 pub(crate) fn check_stopped(observer: &dyn Observer) -> io::Result<()> {
     if observer.is_stopping() {
         return Err(io::Error::other("stopped"));

@@ -5,10 +5,10 @@ use std::io::{self, Read};
 
 use crate::observer::{Observer, check_stopped};
 
-/// An original, read with an eye on the observer.
+/// Reads an original, reports progress, and stops when the observer says so.
 pub(crate) struct OriginalReader<'o> {
     pub(crate) file: File,
-    /// Of a byte, as the observer is told.
+    /// Work per byte, in the observer's unit.
     pub(crate) cost: u64,
     pub(crate) observer: &'o dyn Observer,
 }

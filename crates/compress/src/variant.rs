@@ -1,4 +1,4 @@
-//! One variant, from its original to its place.
+//! Makes one variant.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -15,23 +15,23 @@ use crate::options::Options;
 use crate::original_reader::OriginalReader;
 use crate::root::Root;
 
-/// Bytes read at once; before each read and write it is asked whether to stop.
+/// Bytes read at once; each read and write first checks whether to stop.
 const READ_BYTES: usize = 64 << 10;
 
-/// What is left of a file when a variant is worth its place, in hundredths.
+/// The largest variant worth keeping, in hundredths of its original.
 const WORTH_PERCENT: u64 = 95;
 
-/// What came of a job.
+/// The result of a job.
 pub(crate) enum JobResult {
     /// The variant is in place, with so many bytes.
     Written { before: u64, after: u64 },
-    /// It was hardly smaller; an older one is gone, if there was one.
+    /// It was hardly smaller; an older variant, if there was one, is removed.
     NoGain,
 }
 
-/// Makes a variant, or finds out that it is not worth it.
+/// Makes a variant, unless it would hardly be smaller.
 ///
-/// Leaves nothing behind when it fails. A file that was written to meanwhile fails.
+/// Leaves nothing behind when it fails. Fails if the file is written to meanwhile.
 pub(crate) fn make(
     root: &Root,
     job: &Job,
@@ -53,7 +53,7 @@ pub(crate) fn make(
     };
     let mut sink = CountingWriter::new(draft.as_ref(), observer);
     let encoded = compress(job, options, &original, reader, &mut sink);
-    // Before any other error: a compressor may fail only because of it.
+    // Checked before any other error, which a change of the file may have caused.
     is_unchanged(&original, &root.real(&job.path))?;
     encoded?;
     let (before, after) = (original.len(), sink.finish()?);
@@ -85,7 +85,8 @@ fn is_worth_it(before: u64, after: u64) -> bool {
     u128::from(after) * 100 <= u128::from(before) * u128::from(WORTH_PERCENT)
 }
 
-/// Fails when what is at `path` is no more what was opened: its variant would be of neither.
+/// Fails when the file at `path` is not the opened one, or has changed: the variant would match
+/// neither.
 fn is_unchanged(opened: &Metadata, path: &Path) -> io::Result<()> {
     let identity = |file: &Metadata| {
         let time = (file.mtime(), file.mtime_nsec());
@@ -98,8 +99,8 @@ fn is_unchanged(opened: &Metadata, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes into a draft, or nowhere, and counts, with an eye on the observer: much may come of what was
-/// read last.
+/// Writes into a draft, or nowhere, and counts the bytes. It checks whether to stop, since a
+/// compressor may write much after its last read.
 struct CountingWriter<'d> {
     draft: Option<BufWriter<&'d File>>,
     bytes: u64,
