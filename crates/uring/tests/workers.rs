@@ -14,7 +14,7 @@ use rustix::thread::set_thread_uid;
 use support::{executor, pipe, ring, watch};
 use tidegate_uring::{Error, Fd, Ring};
 
-/// A user whom the limit holds, as it does not hold root.
+/// A user whom the limit applies to, unlike root.
 const NOBODY: u32 = 65534;
 
 /// Sets how many threads the user may have.
