@@ -160,6 +160,7 @@ choose "$@"
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step docs docs
+step 'module circles' scripts/lint/module_circles.py --self-test compress sendfile tls uring
 step readme readme
 step tests tests
 step shell-syntax syntax

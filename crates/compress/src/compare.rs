@@ -1,4 +1,4 @@
-//! Whether a variant holds its original: by their contents, where their times do not tell.
+//! Compares a variant with its original by content, for when their times do not tell.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -8,7 +8,7 @@ use tidegate_http::Coding;
 /// Bytes decoded at once.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Whether `variant` is `original` with this coding. Reads no further than to the first difference.
+/// Whether `variant` is `original` with this coding. Reads only up to the first difference.
 ///
 /// Fails when one of them cannot be read, or the variant is not of this coding at all.
 pub(crate) fn holds(coding: Coding, variant: File, original: impl Read) -> io::Result<bool> {

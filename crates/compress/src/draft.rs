@@ -1,7 +1,7 @@
 //! A variant while it is written: a hidden file beside its original, which the server never sends.
 //!
-//! It is removed when it is dropped. A process that is killed cannot do that, so each draft is locked as
-//! long as its writer lives, and a later run removes those that are not.
+//! It is removed when dropped. A killed process cannot do that, so each draft is locked while its
+//! writer lives, and a later run removes those that are not locked.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, Permissions, TryLockError};
@@ -15,16 +15,16 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 const PREFIX: &str = ".tidegate-compress-";
 const SUFFIX: &str = ".tmp";
 
-/// How often a draft is begun anew when another run takes it for one that was left.
+/// Attempts to create a draft, in case another run takes a new one for an abandoned one.
 const TRIES_MAX: usize = 16;
 
-/// The bits of a mode that say who may read and write.
+/// The permission bits of a mode.
 const PERMISSIONS: u32 = 0o777;
 
 /// A variant that is not finished.
 ///
-/// It is made and moved by the descriptor of its directory: in a tree that others may write to, a path could
-/// lead elsewhere by then.
+/// It is created and renamed relative to the descriptor of its directory: in a tree that others may
+/// write to, a path could lead elsewhere by then.
 pub(crate) struct Draft<'d> {
     directory: &'d OwnedFd,
     /// `None`: it has its own name by now.
@@ -48,7 +48,7 @@ impl<'d> Draft<'d> {
     }
 
     fn begin(directory: &'d OwnedFd) -> io::Result<Self> {
-        // The keys of a new hasher are random: no other run takes the same name.
+        // A new hasher has random keys, so no other run takes the same name.
         let number = RandomState::new().build_hasher().finish();
         let name = format!("{PREFIX}{number:016x}{SUFFIX}");
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
@@ -64,14 +64,15 @@ impl<'d> Draft<'d> {
         &self.file
     }
 
-    /// Puts the draft, which is all written, in its place in its directory, with the time, mode and owner
+    /// Renames the complete draft to its final name in its directory, with the time, mode and owner
     /// of its original.
     pub(crate) fn publish(mut self, original: &Metadata, variant: &OsStr) -> io::Result<()> {
         give(&self.file, original)?;
         let mode = original.mode() & PERMISSIONS;
         self.file.set_permissions(Permissions::from_mode(mode))?;
         self.file.set_modified(original.modified()?)?;
-        // Or a power cut could leave a file that has its name and time and not its content: fresh for ever.
+        // Synced first: a power cut could otherwise leave a file with its final name and time but
+        // without its content, which would count as fresh for ever.
         self.file.sync_data()?;
         if let Some(name) = &self.name {
             renameat(self.directory, name, self.directory, variant)?;
@@ -84,18 +85,18 @@ impl<'d> Draft<'d> {
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
-            // What stays is hidden, and a later run removes it.
+            // A draft that stays is hidden, and a later run removes it.
             let _ = unlinkat(self.directory, name, AtFlags::empty());
         }
     }
 }
 
-/// Locks a new draft. Another run may have found it before, and taken it for one that was left.
+/// Locks a new draft. Another run may have found it before that, and taken it for an abandoned one.
 fn is_ours(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(file.metadata()?.nlink() > 0),
         Err(TryLockError::WouldBlock) => Ok(false),
-        // Where files can't be locked nobody removes what is left, and nothing else is different.
+        // Where files cannot be locked, no run removes abandoned drafts; nothing else differs.
         Err(TryLockError::Error(_)) => Ok(true),
     }
 }
@@ -106,8 +107,8 @@ pub(crate) fn is_name(name: &OsStr) -> bool {
     name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
 }
 
-/// Removes a draft whose writer is gone; returns whether it was. One that another run finished or removed
-/// meanwhile was not.
+/// Removes a draft whose writer is gone. Returns whether it did; false if the writer lives, or
+/// another run finished or removed the draft meanwhile.
 pub(crate) fn clean(directory: &OwnedFd, name: &OsStr) -> io::Result<bool> {
     match try_clean(directory, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -116,7 +117,7 @@ pub(crate) fn clean(directory: &OwnedFd, name: &OsStr) -> io::Result<bool> {
 }
 
 fn try_clean(directory: &OwnedFd, name: &OsStr) -> io::Result<bool> {
-    // To its end, or the lock would be given up before the file is gone.
+    // Held to the end, or the lock would be released before the file is gone.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(openat(directory, name, flags, Mode::empty())?);
     match file.try_lock() {
@@ -126,12 +127,12 @@ fn try_clean(directory: &OwnedFd, name: &OsStr) -> io::Result<bool> {
     }
 }
 
-/// Hands the file to the owner of the original as far as this is allowed: to root, as a rule.
+/// Changes the owner to that of the original, as far as allowed: usually only root may.
 fn give(file: &File, original: &Metadata) -> io::Result<()> {
     let own = file.metadata()?;
     if (own.uid(), own.gid()) != (original.uid(), original.gid()) {
-        // The group alone can be set by its members. Where not even that is allowed the file stays with
-        // who runs this, as a copy of the original would.
+        // A member of the group may set the group alone. If even that is not allowed, the file
+        // keeps the user of this process as its owner, as a copy of the original would.
         let _ = fchown(file, Some(original.uid()), Some(original.gid()))
             .or_else(|_| fchown(file, None, Some(original.gid())));
     }
@@ -146,7 +147,8 @@ mod tests {
 
     const NAME: &str = "draft";
 
-    /// What another run, which is looking for what was left, may do between the two steps of a new draft.
+    /// What another run that looks for abandoned drafts may do between the two steps of a new
+    /// draft.
     #[test]
     fn a_draft_that_another_run_took_is_not_ours() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! The compressors. Each streams, so that memory does not depend on the size of a file, and the same bytes
-//! give the same variant every time: no time and no name of the file is in it.
+//! The compressors. Each streams, so memory does not depend on a file's size. The same bytes always
+//! give the same variant: it contains neither time nor name of the file.
 
 use std::io::{self, Read, Write};
 
@@ -13,12 +13,12 @@ use crate::options::Level;
 
 /// Bytes that are handed to brotli at once.
 const BROTLI_READ_BYTES: usize = 4 << 10;
-/// What brotli looks back at most, as a power of two: 4 MiB. More would be of use to few files only, and
-/// every client has to keep as much in memory.
+/// brotli's largest window, as a power of two: 4 MiB. More would help few files, and every client
+/// must hold the window in memory.
 const BROTLI_WINDOW_LOG_MAX: u32 = 22;
-/// The least that brotli can be told.
+/// brotli's smallest window.
 const BROTLI_WINDOW_LOG_MIN: u32 = 10;
-/// What zstd may look back at most for browsers to take it, as a power of two (RFC 9659).
+/// zstd's largest window that browsers accept, as a power of two (RFC 9659).
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// Compresses `source`, which has `len` bytes, into `sink`.
@@ -37,7 +37,7 @@ pub(crate) fn encode(
     }
 }
 
-/// About how long a byte takes, in a unit of its own.
+/// The approximate time per byte, in a unit of its own.
 pub(crate) fn cost(coding: Coding, level: Level) -> u64 {
     match (level, coding) {
         (Level::Best, Coding::Brotli) => 24,
@@ -63,13 +63,14 @@ fn brotli(quality: u32, len: u64, source: &mut dyn Read, sink: &mut dyn Write) -
         size_hint: usize::try_from(len).unwrap_or(usize::MAX),
         ..BrotliEncoderParams::default()
     };
-    // Not `BrotliCompress`: where the source fails, it first compresses all that it has of it.
+    // Not `BrotliCompress`: when the source fails, it first compresses all that it has read.
     let mut encoder = CompressorReader::with_params(source, BROTLI_READ_BYTES, &parameters);
     io::copy(&mut encoder, sink).map(drop)
 }
 
-/// The least window that holds the whole file, as a power of two: small files are compressed and unpacked
-/// with little memory. 16 bytes of a window are out of reach (RFC 7932, section 9.1).
+/// The smallest window that holds the whole file, as a power of two, so that small files take
+/// little memory to compress and to decompress. 16 bytes of a window are not usable (RFC 7932,
+/// section 9.1).
 fn brotli_window_log(len: u64) -> u32 {
     let bits = u64::BITS - len.saturating_add(15).leading_zeros();
     bits.clamp(BROTLI_WINDOW_LOG_MIN, BROTLI_WINDOW_LOG_MAX)
@@ -146,7 +147,7 @@ mod tests {
         }
     }
 
-    /// Not so with gzip, of which the levels are but a few bytes apart in a file of this size.
+    /// Not tested for gzip, whose levels differ by only a few bytes in a file of this size.
     #[test]
     fn best_is_smaller_than_fast() {
         let bytes = include_bytes!("encode.rs");
@@ -173,7 +174,8 @@ mod tests {
         }
     }
 
-    /// RFC 9659: browsers refuse more than 8 MiB. `Window_Descriptor` is in RFC 8878, section 3.1.1.1.2.
+    /// RFC 9659: browsers refuse more than 8 MiB. RFC 8878, section 3.1.1.1.2, defines
+    /// `Window_Descriptor`.
     #[test]
     fn the_window_of_zstd_is_one_that_browsers_take() {
         let bytes = vec![b'x'; (1 << 23) + 1];
@@ -209,7 +211,7 @@ mod tests {
         }
     }
 
-    /// To be stopped is to fail: not even what was read before is compressed then.
+    /// A stop is a failure: bytes read before it are not compressed either.
     #[test]
     fn brotli_gives_up_at_once_with_its_source() {
         struct Broken;

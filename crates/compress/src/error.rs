@@ -1,4 +1,4 @@
-//! What can go wrong, with the path it went wrong with.
+//! Errors, each with its path.
 
 use std::fmt;
 use std::io;
@@ -37,14 +37,14 @@ pub struct FileError {
     pub source: io::Error,
 }
 
-/// What is done with a file or directory.
+/// An operation on a file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A directory is read, or a file's size and time are.
     Look,
     /// A variant is made.
     Make(Coding),
-    /// What a run that was killed left is removed.
+    /// A leftover of a killed run is removed.
     Clean,
 }
 

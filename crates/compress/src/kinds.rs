@@ -27,8 +27,8 @@ const TYPES: &[&str] = &[
     "model/gltf-binary",
 ];
 
-/// Names that the table of types does not know or gets wrong: an `.svgz` is an SVG image that is compressed
-/// already.
+/// Extensions that the table of types lacks or gets wrong: an `.svgz` is an SVG image that is
+/// compressed already.
 const EXTENSIONS: &[(&str, bool)] = &[
     ("cjs", true),
     ("cur", true),

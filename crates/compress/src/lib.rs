@@ -1,29 +1,32 @@
 //! Precompressed variants of static files, made ahead of time.
 //!
-//! Beside each file of a tree that is worth it, [`compress`] writes `name.br`, `name.zst` and `name.gz`.
-//! The server sends them in place of the file to clients that accept the coding, so that no request waits
-//! for a compressor.
+//! [`compress`] writes `name.br`, `name.zst` and `name.gz` beside each file of a tree that gains
+//! from it. The server sends them in place of the file to clients that accept the coding, so no
+//! request waits for a compressor.
 //!
-//! 1. The tree is walked, and each file is held against its variants (`plan`). What is not to be
-//!    compressed is counted by its reason ([`Skipped`]).
-//! 2. What remains is sorted, the costliest first, and compressed by all threads (`variant`, `encode`).
-//!    Every file is streamed, so memory does not depend on its size: a thread takes about 100 MiB at most.
+//! 1. The tree is walked, and each file is compared with its variants (`plan`). Files that are not
+//!    compressed are counted by reason ([`Skipped`]).
+//! 2. The jobs are sorted, the costliest first, and run on all threads (`variant`, `encode`). Files
+//!    are streamed, so memory does not depend on their size: a thread takes about 100 MiB at most.
 //!
-//! A variant is written under a name that is hidden (`draft`), gets the time, mode and owner of its
-//! original, and only then its own name. So nobody ever sees a part of one, and a variant is fresh exactly
-//! as long as its original is not touched: both have the same time. Where that tells nothing, since the
-//! variant is newer or the time is in whole seconds, as tools set it, their contents are compared
+//! A variant is written under a hidden name (`draft`), gets the time, mode and owner of its
+//! original, and then its own name. So no reader sees a partial variant, and a variant is fresh
+//! exactly while its original is unchanged: both have the same time. Where times do not tell, since
+//! the variant is newer or the time is in whole seconds, as tools set it, the contents are compared
 //! (`compare`).
 //!
-//! The server asks for less, a variant that is not older: it cannot compare contents for each request. So
-//! where an original is put back to an older one, its variants have to be made again.
+//! The server only checks that a variant is not older, since it cannot compare contents for each
+//! request. So after an original is replaced by an older version, its variants must be made again.
 
 mod compare;
 mod draft;
 mod encode;
 mod error;
+mod job;
 mod kinds;
+mod observer;
 mod options;
+mod original_reader;
 mod plan;
 mod root;
 mod run;
@@ -36,6 +39,7 @@ use std::path::Path;
 use rayon::ThreadPoolBuilder;
 
 pub use error::{Action, Error, FileError};
+pub use observer::Observer;
 pub use options::{JOBS_MAX, Level, Options};
 pub use summary::{Skipped, Summary, Tally};
 pub use tidegate_http::Coding;
@@ -43,24 +47,10 @@ pub use tidegate_http::Coding;
 use crate::root::Root;
 use crate::run::Run;
 
-/// Who is told how far the work is, and may end it. Called from all threads.
-pub trait Observer: Sync {
-    /// The tree is walked: `work` lies ahead, in a unit of its own that is proportional to time.
-    fn planned(&self, work: u64);
-    /// So much more of the work is done.
-    fn advanced(&self, work: u64);
-    /// The variant `path` with this coding is in place, or would be but for a dry run.
-    fn written(&self, path: &Path, before_bytes: u64, after_bytes: u64);
-    /// A file or directory could not be dealt with; the others are.
-    fn failed(&self, error: &FileError);
-    /// Whether to end early. Asked often; once true it has to stay so.
-    fn is_stopping(&self) -> bool;
-}
-
 /// Makes the variants of the files in `directory`, and of those in the directories below it.
 ///
-/// Blocks until all is done, or until the observer stops it; what was not finished then has left nothing
-/// behind. What goes wrong with one file is told to the observer and counted in [`Summary::failed`].
+/// Blocks until all is done, or until the observer stops it; unfinished work then leaves nothing
+/// behind. An error of one file is reported to the observer and counted in [`Summary::failed`].
 ///
 /// # Errors
 ///

@@ -28,10 +28,10 @@ pub struct Options {
     pub level: Level,
     /// Threads that work, [`JOBS_MAX`] at the most.
     pub jobs: NonZeroUsize,
-    /// Files of fewer bytes get no variants: they fit into a packet or two as they are. One that is there
-    /// and stale is made again nevertheless, for the server would send it.
+    /// Files of fewer bytes get no variants: they fit into a packet or two as they are. A stale
+    /// variant of such a file is made again nevertheless, since the server would send it.
     pub size_min: u64,
-    /// Make variants that are fresh once more, say with another level.
+    /// Make fresh variants again, as with another level.
     pub force: bool,
     /// Compress and count, and change no file.
     pub dry_run: bool,

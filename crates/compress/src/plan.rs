@@ -1,39 +1,26 @@
-//! What is to be made, found by holding each file against its variants.
+//! Finds the variants to make, by comparing each file with the variants it has.
 
 use std::cmp::Ordering;
-use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use tidegate_http::Coding;
 
-use crate::Observer;
 use crate::compare::holds;
+use crate::job::{Job, variant};
 use crate::kinds;
+use crate::observer::Observer;
+use crate::original_reader::OriginalReader;
 use crate::root::Root;
 use crate::summary::Summary;
-use crate::variant::Source;
 
-/// A variant to be made.
-#[derive(Clone, Debug)]
-pub(crate) struct Job {
-    /// The original, relative to the root.
-    pub(crate) path: Arc<Path>,
-    pub(crate) coding: Coding,
-    /// Bytes of the original.
-    pub(crate) len: u64,
-    /// Whether there is a variant, which the new one replaces.
-    pub(crate) replaces: bool,
-}
-
-/// What was found out about the tree, or a part of it.
+/// The plan for a tree, or for a part of it.
 #[derive(Default)]
 pub(crate) struct Plan {
     pub(crate) jobs: Vec<Job>,
-    /// What needs no work.
+    /// Counts of the files that need no work.
     pub(crate) summary: Summary,
 }
 
@@ -52,13 +39,13 @@ impl Plan {
     }
 }
 
-/// What stands in the place of a variant.
+/// The state of a variant's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Missing,
     Stale,
     Fresh,
-    /// A symbolic link, which nothing is ever written to or put in the place of: who made it keeps it.
+    /// A symbolic link. It is never replaced or written through: somebody made it on purpose.
     Linked {
         /// Whether it leads to a fresh variant beneath the root.
         fresh: bool,
@@ -99,40 +86,33 @@ impl Original<'_> {
         Ok(found.is_file() && self.is_fresh(name, coding, &found)?)
     }
 
-    /// Whether the variant is of what the original holds now. What is written here has the very time of
-    /// its original. One that is newer is by somebody else, or its original was put back to what it was
-    /// before; which of them, only its content tells.
+    /// Whether the variant holds the current content of the original. A variant made here has
+    /// exactly the time of its original. A newer one was made by another program, or its original
+    /// was replaced by an older version; only its content shows which.
     fn is_fresh(&self, name: &Path, coding: Coding, variant: &Metadata) -> io::Result<bool> {
         match variant.modified()?.cmp(&self.metadata.modified()?) {
             Ordering::Less => Ok(false),
             Ordering::Equal if time_tells(self.metadata) => Ok(true),
-            // What cannot be compared is made again; that tells what is wrong with the original.
+            // A variant that cannot be compared is made again, which reports any error of the
+            // original.
             _ => Ok(self.is_held_by(name, coding).unwrap_or(false)),
         }
     }
 
     fn is_held_by(&self, name: &Path, coding: Coding) -> io::Result<bool> {
-        let source = Source {
+        let reader = OriginalReader {
             file: self.root.file(self.path)?,
             cost: 0,
             observer: self.observer,
         };
-        holds(coding, self.root.file(name)?, source)
+        holds(coding, self.root.file(name)?, reader)
     }
 }
 
-/// Whether the time of a file is that of a change. One in whole seconds may be of two: tar and reproducible
-/// builds set such times, whatever the content is, and some file systems keep no others.
+/// Whether the time of a file identifies its content. A time in whole seconds may not: tar and
+/// reproducible builds set such times whatever the content, and some file systems store no others.
 fn time_tells(file: &Metadata) -> bool {
     file.mtime_nsec() != 0
-}
-
-/// The path of a variant.
-pub(crate) fn variant(path: &Path, coding: Coding) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(".");
-    name.push(coding.extension());
-    PathBuf::from(name)
 }
 
 /// Whether a file of that name may have variants; counts it if not.
@@ -256,11 +236,5 @@ mod tests {
         }
         fs::create_dir(root.join("a.gz")).unwrap();
         state(&root).unwrap_err();
-    }
-
-    #[test]
-    fn the_extension_is_added_to_the_whole_name() {
-        let path = variant(Path::new("a/b.min.js"), Coding::Zstd);
-        assert_eq!(path, Path::new("a/b.min.js.zst"));
     }
 }

@@ -12,7 +12,7 @@ use crate::error::{Action, Error, FileError};
 /// The directory whose files get variants. Paths handed in are relative to it.
 pub(crate) struct Root {
     directory: OwnedFd,
-    /// Without symbolic links, so that a release that is switched meanwhile does not mix two of them.
+    /// The canonical path, so that a release that is switched meanwhile does not mix two releases.
     real: PathBuf,
     /// As it was given, for messages.
     given: PathBuf,
@@ -38,9 +38,9 @@ impl Root {
         })
     }
 
-    /// Opens a file as the server does: not by a link that leads out.
+    /// Opens a file as the server does: no symbolic link may lead out of the root.
     pub(crate) fn file(&self, path: &Path) -> io::Result<File> {
-        // A pipe without a writer would otherwise be waited for.
+        // Nonblocking: opening a FIFO would otherwise wait for a writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let file = openat2(&self.directory, path, flags, Mode::empty(), resolve)?;
@@ -59,17 +59,17 @@ impl Root {
         Ok(parent)
     }
 
-    /// Where a path is on disk.
+    /// The absolute path.
     pub(crate) fn real(&self, path: &Path) -> PathBuf {
         self.real.join(path)
     }
 
-    /// What a path is called in messages.
+    /// The path for messages.
     pub(crate) fn given(&self, path: &Path) -> PathBuf {
         self.given.join(path)
     }
 
-    /// The inverse of [`Root::real`]; what is not below the root stays as it is.
+    /// The inverse of [`Root::real`]; a path outside the root is returned unchanged.
     pub(crate) fn relative<'p>(&self, real: &'p Path) -> &'p Path {
         real.strip_prefix(&self.real).unwrap_or(real)
     }

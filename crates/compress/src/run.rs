@@ -1,4 +1,4 @@
-//! From the tree to the summary: plan, then make, each on all threads.
+//! One run: plan, then make, each on all threads.
 
 use std::cmp::Reverse;
 use std::fs::Metadata;
@@ -10,15 +10,16 @@ use rayon::iter::{ParallelBridge, ParallelIterator};
 use rustix::io::Errno;
 use tidegate_http::Coding;
 
-use crate::Observer;
 use crate::draft;
 use crate::encode::cost;
 use crate::error::{Action, FileError};
+use crate::job::{Job, variant};
+use crate::observer::Observer;
 use crate::options::Options;
-use crate::plan::{Job, Original, Plan, State, is_wanted, variant};
+use crate::plan::{Original, Plan, State, is_wanted};
 use crate::root::Root;
 use crate::summary::Summary;
-use crate::variant::{Made, make};
+use crate::variant::{JobResult, make};
 use crate::walk::{Entry, Walk};
 
 /// One run over a tree.
@@ -26,7 +27,7 @@ pub(crate) struct Run<'a> {
     root: &'a Root,
     options: &'a Options,
     observer: &'a dyn Observer,
-    /// As asked for, each once: two jobs for one file would be in each other's way.
+    /// The requested codings, each once: two jobs for one file would collide.
     codings: Vec<Coding>,
 }
 
@@ -41,10 +42,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Does all there is to do. Uses the threads of the pool it is called in.
+    /// Runs to the end. Uses the threads of the pool that it is called in.
     pub(crate) fn summary(&self) -> Summary {
         let Plan { mut jobs, summary } = self.plan();
-        // The costliest first, so that no thread begins with one when the others are done.
+        // The costliest first, so that no thread starts a long job when the others are done.
         jobs.sort_by_cached_key(|job| (Reverse(self.work(job)), Arc::clone(&job.path)));
         self.observer
             .planned(jobs.iter().map(|job| self.work(job)).sum());
@@ -99,7 +100,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Adds a file of a type that compresses.
+    /// Adds the jobs of a file of a compressible type.
     fn add(&self, path: PathBuf, metadata: io::Result<Metadata>, plan: &mut Plan) {
         let metadata = match metadata {
             Ok(metadata) => metadata,
@@ -164,18 +165,18 @@ impl<'a> Run<'a> {
         let made = make(self.root, job, self.options, self.observer);
         let tally = summary.tally_mut(job.coding);
         match made {
-            Ok(Made::Written { before, after }) => {
+            Ok(JobResult::Written { before, after }) => {
                 tally.written = 1;
                 tally.before_bytes = before;
                 tally.after_bytes = after;
                 let path = self.root.given(&variant(&job.path, job.coding));
                 self.observer.written(&path, before, after);
             }
-            Ok(Made::NoGain) => {
+            Ok(JobResult::NoGain) => {
                 tally.no_gain = 1;
                 tally.removed = u64::from(job.replaces);
             }
-            // Most likely it is why the job failed.
+            // The stop is most likely why the job failed.
             Err(_) if self.observer.is_stopping() => {}
             Err(error) => {
                 let error = self.root.error(&job.path, Action::Make(job.coding), error);
@@ -191,8 +192,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Whether a link could not be opened because of where it leads: out of the root, in a circle, to nothing,
-/// or to a socket.
+/// Whether a link could not be opened because of its target: outside the root, a loop, missing, or
+/// a socket.
 fn leads_nowhere(error: &io::Error) -> bool {
     let nowhere = [
         Errno::XDEV,

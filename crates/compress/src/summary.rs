@@ -1,18 +1,18 @@
-//! What was done, counted.
+//! Counts of what a run did.
 
 use std::ops::AddAssign;
 
 use tidegate_http::Coding;
 
-/// What was done and what was not.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     tallies: [Tally; Coding::ALL.len()],
     /// Why files have no variants at all.
     pub skipped: Skipped,
-    /// Files and directories that could not be dealt with; the observer was told of each.
+    /// Files and directories that failed; the observer was told of each.
     pub failed: u64,
-    /// Unfinished files of runs that were killed, now removed.
+    /// Drafts of killed runs, now removed.
     pub cleaned: u64,
     /// Whether the observer ended it before all was done.
     pub stopped: bool,
@@ -29,9 +29,9 @@ pub struct Tally {
     pub after_bytes: u64,
     /// Variants left alone, since they hold their originals as these are now.
     pub fresh: u64,
-    /// Variants not kept, since they were hardly smaller than their originals.
+    /// Variants not kept, because they were hardly smaller than their originals.
     pub no_gain: u64,
-    /// Those of `no_gain` of which a stale one was there, which was removed, or would be but for a dry run.
+    /// Those of `no_gain` with a stale variant, which was removed, or would be but for a dry run.
     pub removed: u64,
 }
 

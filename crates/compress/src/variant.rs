@@ -1,4 +1,4 @@
-//! One variant, from its original to its place.
+//! Makes one variant.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -7,36 +7,37 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, unlinkat};
 
-use crate::Observer;
 use crate::draft::Draft;
 use crate::encode::{cost, encode};
+use crate::job::{Job, variant};
+use crate::observer::{Observer, check_stopped};
 use crate::options::Options;
-use crate::plan::{Job, variant};
+use crate::original_reader::OriginalReader;
 use crate::root::Root;
 
-/// Bytes read at once; before each read and write it is asked whether to stop.
+/// Bytes read at once; each read and write first checks whether to stop.
 const READ_BYTES: usize = 64 << 10;
 
-/// What is left of a file when a variant is worth its place, in hundredths.
+/// The largest variant worth keeping, in hundredths of its original.
 const WORTH_PERCENT: u64 = 95;
 
-/// What came of a job.
-pub(crate) enum Made {
+/// The result of a job.
+pub(crate) enum JobResult {
     /// The variant is in place, with so many bytes.
     Written { before: u64, after: u64 },
-    /// It was hardly smaller; an older one is gone, if there was one.
+    /// It was hardly smaller; an older variant, if there was one, is removed.
     NoGain,
 }
 
-/// Makes a variant, or finds out that it is not worth it.
+/// Makes a variant, unless it would hardly be smaller.
 ///
-/// Leaves nothing behind when it fails. A file that was written to meanwhile fails.
+/// Leaves nothing behind when it fails. Fails if the file is written to meanwhile.
 pub(crate) fn make(
     root: &Root,
     job: &Job,
     options: &Options,
     observer: &dyn Observer,
-) -> io::Result<Made> {
+) -> io::Result<JobResult> {
     let file = root.file(&job.path)?;
     let original = file.metadata()?;
     let directory = root.parent(&job.path)?;
@@ -45,14 +46,14 @@ pub(crate) fn make(
     let name = place.file_name().unwrap_or_default();
     let draft = (!options.dry_run).then(|| Draft::new(&directory));
     let draft = draft.transpose()?;
-    let source = Source {
+    let reader = OriginalReader {
         file,
         cost: cost(job.coding, options.level),
         observer,
     };
-    let mut sink = Counted::new(draft.as_ref(), observer);
-    let encoded = compress(job, options, &original, source, &mut sink);
-    // Before any other error: a compressor may fail only because of it.
+    let mut sink = CountingWriter::new(draft.as_ref(), observer);
+    let encoded = compress(job, options, &original, reader, &mut sink);
+    // Checked before any other error, which a change of the file may have caused.
     is_unchanged(&original, &root.real(&job.path))?;
     encoded?;
     let (before, after) = (original.len(), sink.finish()?);
@@ -60,31 +61,32 @@ pub(crate) fn make(
         if job.replaces && !options.dry_run {
             unlinkat(&directory, name, AtFlags::empty())?;
         }
-        return Ok(Made::NoGain);
+        return Ok(JobResult::NoGain);
     }
     if let Some(draft) = draft {
         draft.publish(&original, name)?;
     }
-    Ok(Made::Written { before, after })
+    Ok(JobResult::Written { before, after })
 }
 
 fn compress(
     job: &Job,
     options: &Options,
     original: &Metadata,
-    source: Source<'_>,
-    sink: &mut Counted<'_>,
+    reader: OriginalReader<'_>,
+    sink: &mut CountingWriter<'_>,
 ) -> io::Result<()> {
     let len = original.len();
-    let mut source = BufReader::with_capacity(READ_BYTES, source.take(len));
-    encode(job.coding, options.level, len, &mut source, sink)
+    let mut reader = BufReader::with_capacity(READ_BYTES, reader.take(len));
+    encode(job.coding, options.level, len, &mut reader, sink)
 }
 
 fn is_worth_it(before: u64, after: u64) -> bool {
     u128::from(after) * 100 <= u128::from(before) * u128::from(WORTH_PERCENT)
 }
 
-/// Fails when what is at `path` is no more what was opened: its variant would be of neither.
+/// Fails when the file at `path` is not the opened one, or has changed: the variant would match
+/// neither.
 fn is_unchanged(opened: &Metadata, path: &Path) -> io::Result<()> {
     let identity = |file: &Metadata| {
         let time = (file.mtime(), file.mtime_nsec());
@@ -97,40 +99,15 @@ fn is_unchanged(opened: &Metadata, path: &Path) -> io::Result<()> {
     }
 }
 
-/// An original, read with an eye on the observer.
-pub(crate) struct Source<'o> {
-    pub(crate) file: File,
-    /// Of a byte, as the observer is told.
-    pub(crate) cost: u64,
-    pub(crate) observer: &'o dyn Observer,
-}
-
-impl Read for Source<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        go_on(self.observer)?;
-        let count = self.file.read(buffer)?;
-        self.observer.advanced(count as u64 * self.cost);
-        Ok(count)
-    }
-}
-
-/// Fails once the observer ends the work.
-fn go_on(observer: &dyn Observer) -> io::Result<()> {
-    if observer.is_stopping() {
-        return Err(io::Error::other("stopped"));
-    }
-    Ok(())
-}
-
-/// Writes into a draft, or nowhere, and counts, with an eye on the observer: much may come of what was
-/// read last.
-struct Counted<'d> {
+/// Writes into a draft, or nowhere, and counts the bytes. It checks whether to stop, since a
+/// compressor may write much after its last read.
+struct CountingWriter<'d> {
     draft: Option<BufWriter<&'d File>>,
     bytes: u64,
     observer: &'d dyn Observer,
 }
 
-impl<'d> Counted<'d> {
+impl<'d> CountingWriter<'d> {
     fn new(draft: Option<&'d Draft<'_>>, observer: &'d dyn Observer) -> Self {
         let draft = draft.map(|draft| BufWriter::new(draft.file()));
         Self {
@@ -147,9 +124,9 @@ impl<'d> Counted<'d> {
     }
 }
 
-impl Write for Counted<'_> {
+impl Write for CountingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        go_on(self.observer)?;
+        check_stopped(self.observer)?;
         if let Some(draft) = &mut self.draft {
             draft.write_all(bytes)?;
         }
@@ -182,7 +159,9 @@ mod tests {
 
     #[test]
     fn a_stop_is_heeded_where_nothing_is_read_any_more() {
-        let error = Counted::new(None, &Stopping).write(b"a").unwrap_err();
+        let error = CountingWriter::new(None, &Stopping)
+            .write(b"a")
+            .unwrap_err();
         assert_eq!(error.to_string(), "stopped");
     }
 

@@ -1,4 +1,4 @@
-//! What is in the tree, by what is to be done with it.
+//! Walks the tree and classifies its entries.
 
 use std::path::PathBuf;
 
@@ -15,14 +15,14 @@ const WELL_KNOWN: &str = ".well-known";
 pub(crate) enum Entry {
     /// A regular file.
     File(PathBuf),
-    /// A symbolic link, wherever it leads. One that leads to a directory is not walked into: either that is
-    /// walked by its own path, or it is outside of the root, or hidden, and then it can be named itself.
+    /// A symbolic link to anything. Links to directories are not followed: the target is walked by
+    /// its own path, or it is outside of the root or hidden, and then the user can name it.
     Link(PathBuf),
-    /// What a run that was killed left.
+    /// A draft that a killed run left.
     Draft(PathBuf),
-    /// Not served, and so not looked at; a directory is one, whatever is in it.
+    /// Hidden: not served, so not compressed; a directory counts once, whatever it contains.
     Hidden,
-    /// A directory that is walked next, or something that is never served.
+    /// A directory to walk, or something that is never served.
     Other,
     /// A directory that could not be read.
     Failed(FileError),

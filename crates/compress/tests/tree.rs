@@ -196,7 +196,8 @@ fn only_what_is_stale_is_made_again() {
     assert_eq!(modified(&directory.path().join("a.css.br")), later);
 }
 
-/// `cp -p`, `rsync -t` and `tar x` put a file back with its older time: its variants are newer than it.
+/// `cp -p`, `rsync -t` and `tar x` restore a file with its older time: its variants are newer than
+/// it.
 #[test]
 fn what_is_put_back_to_an_older_one_gets_its_variants_anew() {
     let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
@@ -537,7 +538,8 @@ fn a_file_that_changes_meanwhile_has_no_variant() {
     assert_eq!(files(&directory), ["a.js"]);
 }
 
-/// In a tree that others may write to: what is written stays in the directory where its original was found.
+/// In a tree that others may write to, a variant stays in the directory in which its original was
+/// found.
 #[test]
 fn a_directory_that_is_swapped_for_a_link_leads_nothing_out() {
     struct Swapper {

@@ -1,57 +1,59 @@
-//! What a transfer has a worker ask of the disk before the core looks at it.
+//! What a worker prefetches for a transfer before the core probes it.
 //!
-//! A look at a page that is not in memory begins to read it, and for that the file system must know
-//! where it is on the disk; if that has to be read as well, the look waits. What a worker has asked
-//! for before is there, or under way. So what may not be in memory is asked for first: the first chunk of a
-//! range that nobody read lately, and all that follows what had to come from the disk.
+//! A probe of an absent page starts to read it, and for that the file system must know where the
+//! page is on the disk. If that has to be read as well, the probe blocks the core. After a worker's
+//! prefetch the page is there or under way, and the probe does not block. So two kinds of ranges
+//! are prefetched before they are probed: the first chunk of a range that nothing read lately, and
+//! all that follows an absent chunk.
 //!
-//! Once all of a chunk was asked for, that it is in memory no longer tells whether it was before. So the last
-//! page of the first chunk is left out, for the look to find it or not: the *witness* for all that
-//! follows. The blocks that say where it is were needed for its neighbours, and are known by then.
+//! A prefetched chunk no longer shows whether it was in memory before. So the prefetch leaves out
+//! the last page of the first chunk, the *sentinel page*: the probe finds it in memory or not, and
+//! its state stands for the rest of the file. Its location on the disk is known by then, since its
+//! neighbours needed the same metadata.
 
 use std::ops::Range;
 
 use rustix::param::page_size;
 
-/// The least that is asked for before the first look: a chunk, as a pipe usually holds it.
+/// Bytes prefetched before the first probe, at least: a chunk, as a pipe usually holds it.
 pub(crate) const FIRST_BYTES: usize = 256 * 1024;
 
-/// The most that is asked for at a time: each time costs a switch to a worker.
+/// Bytes prefetched at once, at most. Each prefetch costs a switch to a worker.
 const AHEAD_MAX: usize = 2 * 1024 * 1024;
 
-/// The account of one transfer. It does no I/O: what is to be asked for it tells, and what was found is
-/// told to it.
+/// Pure state machine of one transfer: returns the ranges to prefetch; the caller reports
+/// residency.
 #[derive(Debug)]
-pub(crate) struct Ahead {
-    belief: Belief,
-    /// The end of what was asked for.
+pub(crate) struct Readahead {
+    expected: Expected,
+    /// The end of what was prefetched.
     asked_until: u64,
-    /// Bytes that were asked for last.
+    /// Bytes of the last prefetch.
     asked_bytes: usize,
     met_disk: bool,
 }
 
-/// Where what comes next is thought to be.
+/// Where the bytes that come next are expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Belief {
+enum Expected {
     /// In memory.
     Memory,
-    /// On the disk, since nobody knows.
+    /// Unknown, and treated as on the disk.
     Unread,
-    /// As the page at `witness` is. All from `start` to there was asked for.
-    AsWitness { start: u64, witness: u64 },
+    /// In the same place as the page at `sentinel_page`. All from `start` to there was prefetched.
+    AsSentinel { start: u64, sentinel_page: u64 },
     /// On the disk.
     Disk,
 }
 
-impl Ahead {
-    /// `unread`: nobody has read the range lately, as far as the caller knows.
+impl Readahead {
+    /// `unread`: nothing read the range lately, as far as the caller knows.
     pub(crate) fn new(unread: bool) -> Self {
         Self {
-            belief: if unread {
-                Belief::Unread
+            expected: if unread {
+                Expected::Unread
             } else {
-                Belief::Memory
+                Expected::Memory
             },
             asked_until: 0,
             asked_bytes: 0,
@@ -59,24 +61,28 @@ impl Ahead {
         }
     }
 
-    /// Whether the core may look without asking first.
+    /// Whether the core may probe without a prefetch.
     pub(crate) fn is_trusting(&self) -> bool {
-        matches!(self.belief, Belief::Memory | Belief::AsWitness { .. })
+        matches!(
+            self.expected,
+            Expected::Memory | Expected::AsSentinel { .. }
+        )
     }
 
-    /// Whether a part was not in memory when it was looked at.
+    /// Whether a probe found a part absent.
     pub(crate) fn met_disk(&self) -> bool {
         self.met_disk
     }
 
-    /// What must be asked for before the core looks at the first bytes of `chunk`, which counts as asked
-    /// for then. `tell`: it matters whether it was in memory before.
+    /// The range to prefetch before the core probes the first bytes of `chunk`; it counts as
+    /// prefetched from here on. `tell`: the caller must know whether the chunk was in memory
+    /// before.
     pub(crate) fn before_look(&mut self, chunk: &Range<u64>, tell: bool) -> Option<Range<u64>> {
-        let wanted = match self.belief {
-            Belief::Memory | Belief::AsWitness { .. } => return None,
-            Belief::Disk if chunk.start < self.asked_until => return None,
-            Belief::Disk => chunk.clone(),
-            Belief::Unread => self.first(chunk, tell),
+        let wanted = match self.expected {
+            Expected::Memory | Expected::AsSentinel { .. } => return None,
+            Expected::Disk if chunk.start < self.asked_until => return None,
+            Expected::Disk => chunk.clone(),
+            Expected::Unread => self.first(chunk, tell),
         };
         self.asked(&wanted);
         (!wanted.is_empty()).then_some(wanted)
@@ -84,47 +90,52 @@ impl Ahead {
 
     fn first(&mut self, chunk: &Range<u64>, tell: bool) -> Range<u64> {
         let last = chunk.end.saturating_sub(1);
-        let witness = last - last % page_size() as u64;
+        let sentinel_page = last - last % page_size() as u64;
         let start = chunk.start;
-        if tell && witness > start {
-            self.belief = Belief::AsWitness { start, witness };
-            start..witness
+        if tell && sentinel_page > start {
+            self.expected = Expected::AsSentinel {
+                start,
+                sentinel_page,
+            };
+            start..sentinel_page
         } else {
-            self.belief = Belief::Disk;
+            self.expected = Expected::Disk;
             chunk.clone()
         }
     }
 
-    /// The look found all of `chunk` in memory.
+    /// The probe found all of `chunk` in memory.
     pub(crate) fn resident(&mut self, chunk: &Range<u64>) {
-        if let Belief::AsWitness { witness, .. } = self.belief
-            && chunk.end > witness
+        if let Expected::AsSentinel { sentinel_page, .. } = self.expected
+            && chunk.end > sentinel_page
         {
-            self.belief = Belief::Memory;
+            self.expected = Expected::Memory;
         }
     }
 
-    /// The look found a part of `chunk` absent. Gives from where on the file was, as far as can be told.
+    /// The probe found a part of `chunk` absent. Returns the offset from which on the file is taken
+    /// to have been absent.
     pub(crate) fn absent(&mut self, chunk: &Range<u64>) -> u64 {
-        let since = match self.belief {
-            Belief::AsWitness { start, .. } => start,
-            Belief::Memory | Belief::Unread | Belief::Disk => chunk.start,
+        let since = match self.expected {
+            Expected::AsSentinel { start, .. } => start,
+            Expected::Memory | Expected::Unread | Expected::Disk => chunk.start,
         };
-        self.belief = Belief::Disk;
+        self.expected = Expected::Disk;
         self.met_disk = true;
         since
     }
 
-    /// What to ask for while the chunk before it is sent, if anything: at least what lies `step` bytes
-    /// ahead, and more at a time while the disk `kept_up`, that is, while what was asked for was in memory
-    /// when it was needed. `after` gives as many of the bytes that follow as it is given, or all.
+    /// The range to prefetch while the previous chunk is sent, if any: at least the next `step`
+    /// bytes. The size doubles while the disk `kept_up`, that is, while prefetched ranges are in
+    /// memory when they are needed. `after` returns that many of the bytes that follow, or all that
+    /// are left.
     pub(crate) fn further(
         &self,
         step: usize,
         kept_up: bool,
         after: impl Fn(usize) -> Range<u64>,
     ) -> Option<Range<u64>> {
-        if self.belief != Belief::Disk || after(step).end <= self.asked_until {
+        if self.expected != Expected::Disk || after(step).end <= self.asked_until {
             return None;
         }
         let bytes = if kept_up {
@@ -135,7 +146,7 @@ impl Ahead {
         Some(after(bytes)).filter(|wanted| !wanted.is_empty())
     }
 
-    /// `range`, which [`Ahead::further`] gave, is asked for.
+    /// Notes that `range`, returned by [`Readahead::further`], is being prefetched.
     pub(crate) fn asked(&mut self, range: &Range<u64>) {
         self.asked_until = range.end;
         self.asked_bytes = (range.end - range.start) as usize;
@@ -162,15 +173,15 @@ mod tests {
     }
 
     /// One that found its first chunk absent.
-    fn on_the_disk() -> Ahead {
-        let mut ahead = Ahead::new(false);
+    fn on_the_disk() -> Readahead {
+        let mut ahead = Readahead::new(false);
         ahead.absent(&chunk(0));
         ahead
     }
 
     #[test]
     fn of_what_is_in_memory_nothing_is_asked() {
-        let mut ahead = Ahead::new(false);
+        let mut ahead = Readahead::new(false);
         for number in 0..10 {
             let chunk = chunk(number);
             assert!(ahead.is_trusting());
@@ -195,25 +206,25 @@ mod tests {
             (page + 3..page + 4, true, page + 3..page + 4),
         ];
         for (first, tell, expected) in cases {
-            let mut ahead = Ahead::new(true);
+            let mut ahead = Readahead::new(true);
             assert!(!ahead.is_trusting());
             let asked = ahead.before_look(&first, tell);
             assert_eq!(asked, Some(expected), "{first:?} {tell}");
             let again = ahead.before_look(&first, tell);
             assert_eq!(again, None, "{first:?} {tell}: once");
         }
-        assert_eq!(Ahead::new(true).before_look(&(5..5), true), None);
+        assert_eq!(Readahead::new(true).before_look(&(5..5), true), None);
     }
 
     #[test]
     fn a_witness_that_is_in_memory_speaks_for_what_follows() {
-        let mut ahead = Ahead::new(true);
+        let mut ahead = Readahead::new(true);
         ahead.before_look(&chunk(0), true);
         // Small pipes: what was asked for tells nothing.
         ahead.resident(&(0..CHUNK / 2));
-        assert_ne!(ahead.belief, Belief::Memory);
+        assert_ne!(ahead.expected, Expected::Memory);
         ahead.resident(&(CHUNK / 2..CHUNK));
-        assert_eq!(ahead.belief, Belief::Memory);
+        assert_eq!(ahead.expected, Expected::Memory);
         assert_eq!(ahead.further(STEP, true, after(&chunk(0))), None);
         assert_eq!(ahead.before_look(&chunk(1), true), None);
         assert!(!ahead.met_disk());
@@ -222,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_witness_that_is_absent_speaks_for_what_was_asked_for_too() {
-        let mut ahead = Ahead::new(true);
+        let mut ahead = Readahead::new(true);
         ahead.before_look(&(7..CHUNK), true);
         ahead.resident(&(7..CHUNK / 2));
         assert_eq!(ahead.absent(&(CHUNK / 2..CHUNK)), 7);

@@ -6,19 +6,49 @@
 
 use rustix::param::page_size;
 
-use crate::pool::PoolConfig;
-
-/// What the kernel sets where the file that says so cannot be read.
+/// The kernel's default, for when the limit cannot be read.
 const PAGES_DEFAULT: usize = 16 * 1024;
 
-/// `CAP_SYS_ADMIN` and `CAP_SYS_RESOURCE`, either of which exempts.
+/// `CAP_SYS_ADMIN` and `CAP_SYS_RESOURCE`: either one exempts.
 const CAPABILITIES: u64 = 1 << 21 | 1 << 24;
 
-/// So many pipes let some wait for the disk while others move.
+/// With this many pipes some can wait for the disk while others move.
 const PIPES_WANTED: usize = 8;
 
-/// What the kernel gives a new pipe. Smaller ones cost more calls than sharing them is worth.
+/// The kernel's default size. Smaller pipes cost more calls than sharing them saves.
 const PAGES_WANTED: usize = 16;
+
+/// The bounds of a [`Pool`](crate::Pool).
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    /// Bytes that a pipe is to hold: a power of two of at least a page, else the next lower one.
+    /// Where `pages_max` allows fewer than eight of them, pipes are smaller, down to 16 pages; and
+    /// smaller than that where not even two would fit.
+    pub pipe_bytes: usize,
+    /// The most pipes there may be; at least 1. With only one, a transfer that waits for the disk
+    /// keeps it from all others.
+    pub pipes_max: usize,
+    /// The most pages of memory that all pipes together may hold, see
+    /// [`pages_of_user`]; `None`: no limit. Two pipes of a page each are
+    /// allowed in any case.
+    pub pages_max: Option<usize>,
+    /// The most transfers that may wait for the files of one device at once, each with a pipe; at
+    /// least 1. All devices together have at most twice as many, divided by
+    /// [`Shares`](tidegate_uring::Shares), and at most half of the pipes that `pipes_max` and
+    /// `pages_max` allow.
+    ///
+    /// At most half as many transfers, at least one, prefetch at once, whatever the number of
+    /// pipes.
+    pub cold_max: usize,
+}
+
+impl PoolConfig {
+    /// The most pipes of a pool with these bounds, and the bytes that each holds.
+    pub fn fit(&self) -> (usize, usize) {
+        let bounds = Bounds::new(self);
+        (bounds.pipes_max, bounds.pipe_pages * page_size())
+    }
+}
 
 /// The share of the user's pages for pipes that each of `shards` pools may have; `None`: there is
 /// no limit.
@@ -42,7 +72,7 @@ pub(crate) struct Bounds {
     /// The most transfers that may wait for a disk with a pipe, which leaves one to the others
     /// unless there is only one.
     pub(crate) cold_max: usize,
-    /// The most transfers that may have a disk asked ahead.
+    /// The most transfers that may prefetch.
     pub(crate) ahead_max: usize,
 }
 
@@ -61,7 +91,7 @@ impl Bounds {
         Self {
             pipe_pages,
             pipes_max,
-            // Twice what one device is to have: that leaves as many for others.
+            // Twice the bound for one device, which leaves as many for others.
             cold_max: config.cold_max.saturating_mul(2).min(pipes_max / 2).max(1),
             ahead_max: config.cold_max.max(1),
         }
@@ -82,8 +112,8 @@ fn share(limit: &str, exempt: bool, shards: usize) -> Option<usize> {
     (limit > 0 && !exempt).then(|| (limit - limit / 8) / shards.max(1))
 }
 
-/// The kernel asks for the capability in the first user namespace, so that of a container's root
-/// does not count: the first namespace is the one that maps all ids to themselves.
+/// The kernel checks the capability in the initial user namespace, so a container's root is not
+/// exempt. The initial namespace maps all ids to themselves.
 fn exempt(status: &str, uid_map: &str) -> bool {
     let effective = status
         .lines()

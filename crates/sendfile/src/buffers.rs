@@ -1,9 +1,9 @@
-//! Memory for pieces of files on their way to a socket, kept for the next piece.
+//! Reusable buffers for pieces of files on their way to a socket.
 
 use std::cell::RefCell;
 
-/// Buffers that are kept while nobody uses them. Those in use are bounded by the transfers, which
-/// hold one each while their sockets are full.
+/// Idle buffers kept. Those in use are bounded by the transfers, which hold one each while their
+/// sockets are full.
 const IDLE_MAX: usize = 4;
 
 /// The buffers of one executor.
@@ -11,7 +11,7 @@ const IDLE_MAX: usize = 4;
 pub(crate) struct Buffers(RefCell<Vec<Vec<u8>>>);
 
 impl Buffers {
-    /// A buffer with whatever its last user left in it.
+    /// A buffer that still holds its last user's bytes.
     pub(crate) fn take(&self) -> Vec<u8> {
         self.0.borrow_mut().pop().unwrap_or_default()
     }

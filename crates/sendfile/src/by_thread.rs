@@ -1,7 +1,7 @@
-//! Reading on the executor's blocking thread, where the kernel has no worker for it.
+//! Reads on the executor's blocking thread, for when the kernel has no worker.
 //!
-//! A worker that is needed and cannot be started (`pids.max`, `RLIMIT_NPROC`) shows as an op that
-//! was cancelled, though nobody did. The blocking thread is there from the start.
+//! Where a worker cannot be started (`pids.max`, `RLIMIT_NPROC`), the kernel cancels the op that
+//! needs it, though nobody asked for that. The blocking thread exists from the start.
 
 use std::io;
 use std::ops::Range;
@@ -16,7 +16,7 @@ pub(crate) fn lacks_worker(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::CANCELED)
 }
 
-/// Splices `range` of `file`, or its first part, into the pipe of `writer`: how many bytes.
+/// Splices `range` of `file`, or its first part, into the pipe of `writer`. Returns how many bytes.
 ///
 /// Dropped: the pipe may still get bytes.
 pub(crate) async fn splice_to(file: &Fd, range: &Range<u64>, writer: &Fd) -> io::Result<usize> {

@@ -21,8 +21,8 @@
 //! Pipes come from a [`Pool`] for each executor. A pipe that still holds bytes when its transfer
 //! ends is closed, never reused.
 //!
-//! [`sendfile_encoded`] is the way for bytes that must be changed on their way, as by TLS without the
-//! kernel's help: through memory, with the same care for the disk, the peer and the other tasks.
+//! [`sendfile_encoded`] sends bytes that must be transformed first, as by TLS in user space:
+//! through memory, with the same care for the disk, the peer and the other tasks.
 //!
 //! # Conditions
 //!
@@ -63,7 +63,13 @@
 //!         socket.set_nonblocking(true).unwrap();
 //!
 //!         let (socket, file) = (OwnedFd::from(socket), OwnedFd::from(file));
-//!         let options = Options { stall: Duration::from_secs(60), drop_behind: false, unread: true, device: 0, opening: Opening::NONE };
+//!         let options = Options {
+//!             stall: Duration::from_secs(60),
+//!             drop_behind: false,
+//!             unread: true,
+//!             device: 0,
+//!             opening: Opening::NONE,
+//!         };
 //!         sendfile(&ring, &pool, &Fd::from(socket), &Fd::from(file), 7..12, &options)
 //!             .await
 //!             .unwrap();
@@ -82,85 +88,40 @@ mod by_thread;
 mod cork;
 mod encoding;
 mod error;
+mod fair_queue;
+mod options;
 mod outlet;
-mod permits;
 mod pipe;
 mod pool;
-mod popular;
+mod popularity;
 mod queue;
 mod residency;
+mod semaphore;
 mod sending;
 mod source;
 mod stall;
 mod transfer;
-mod turns;
 
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tidegate_uring::{Fd, Ring};
 
-pub use behind::LATE_FILES_MAX;
-pub use budget::pages_of_user;
+pub use budget::{PoolConfig, pages_of_user};
 pub use error::{Error, ErrorKind};
-pub use pool::{Pool, PoolConfig, PoolStats};
+pub use options::{Opening, Options};
+pub use pool::{LATE_FILES_MAX, Pool, PoolStats};
 
 use crate::encoding::Encoding;
 use crate::sending::Sending;
-
-/// How a transfer is carried out.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// How long the peer may take nothing before the transfer ends as [`ErrorKind::Stalled`],
-    /// which it does at most a quarter of this time later.
-    ///
-    /// Of a TCP socket that is full, what its peer acknowledges counts as taken, long before
-    /// there is room for more. Waits for the disk or for a pipe are not the peer's fault and do not
-    /// start this time.
-    pub stall: Duration,
-    /// Give back the memory of what was read from the disk for this transfer, behind what the
-    /// peer took: `POSIX_FADV_DONTNEED`, 2 MiB at a time, the last of it a second after the transfer.
-    /// For that second the file is held open, of [`LATE_FILES_MAX`] transfers of a [`Pool`] at the most.
-    ///
-    /// A file that is all in memory stays there, and so does one of which two such transfers of this process, on
-    /// whichever cores, sent the first 2 MiB (or all, if it is smaller) within ten minutes; those that
-    /// were under way then keep it to their end.
-    /// Of one that is in memory in parts, what follows the first part that is not goes.
-    pub drop_behind: bool,
-    /// Whether the range may not be in memory: nobody read it lately. The first chunk is then asked for by a
-    /// worker before it is looked at, since the file system may have to read from the disk where the
-    /// file's bytes are.
-    pub unread: bool,
-    /// The device that the file lies on: those who wait for one device do not keep those of another
-    /// waiting.
-    pub device: u32,
-    /// What of the range leaves in short sends. For [`sendfile`] alone.
-    pub opening: Opening,
-}
-
-/// The start of a range that leaves in sends of its own, the last of each without `SPLICE_F_MORE`: a socket
-/// with the kernel's TLS ends a record with each, and the peer need not wait for more to decrypt it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opening {
-    /// Bytes in all; the end of the range may come before.
-    pub bytes: u32,
-    /// Bytes of each send, at least 1.
-    pub each: u32,
-}
-
-impl Opening {
-    /// All of the range leaves as it comes.
-    pub const NONE: Self = Self { bytes: 0, each: 1 };
-}
 
 /// How a transfer that sent its whole range went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sent {
-    /// A part of the range was not in memory when it was needed. (What was asked for ahead and came in time
-    /// was.)
+    /// A part of the range was not in memory when it was needed. (A part that was prefetched in
+    /// time counts as in memory.)
     pub from_disk: bool,
 }
 
@@ -203,9 +164,9 @@ pub async fn sendfile(
 /// buffer's start, whatever is there, makes it longer if it must, and returns how many bytes that
 /// are. Encoded pieces are sent in order, each completely before the next is encoded.
 ///
-/// As with [`sendfile`] neither a slow disk nor a slow peer holds the core: what is in memory is
-/// read on the core, the rest by a worker of the ring, and `MSG_MORE` is on all but the last bytes. A transfer
-/// holds one encoded piece while its socket is full.
+/// As with [`sendfile`], neither a slow disk nor a slow peer blocks the core: bytes in memory are
+/// read on the core, others by a worker of the ring. `MSG_MORE` is set on all but the last bytes. A
+/// transfer holds one encoded piece while its socket is full.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! The socket of a transfer: waiting until it takes more, for as long as its peer may take nothing.
+//! The socket of a transfer: waits until it takes more, with a time limit for a peer that takes
+//! nothing.
 
 use std::io;
 use std::ops::Range;
@@ -13,25 +14,25 @@ use crate::cork::Cork;
 use crate::error::ErrorKind;
 use crate::stall::Stall;
 
-/// Shorter transfers are not corked and take no turns: they have few chunks to keep together, and
-/// are soon over.
+/// Shorter transfers are not corked and do not queue for turns: they have few chunks to keep
+/// together, and end soon.
 const LONG_BYTES_MIN: u64 = 512 * 1024;
 
-/// How long to wait when a socket is said to be writable and takes nothing all the same, as the
-/// kernel has it when memory for sockets is short.
+/// Pause before the next attempt when poll reports a socket writable that takes nothing, as the
+/// kernel does when memory for sockets is short.
 const VAIN_WAIT: Duration = Duration::from_millis(1);
 
 pub(crate) struct Outlet<'a> {
     socket: &'a Fd,
     stall: Stall,
-    /// What the last wait told, if nothing was sent since.
+    /// The events of the last poll, if nothing was sent since.
     woken_by: Option<PollFlags>,
-    /// The transfer is worth a cork, and takes turns.
+    /// The transfer is corked, and queues for turns.
     long: bool,
 }
 
 impl<'a> Outlet<'a> {
-    /// For a transfer of `range` to a peer that may take nothing for the time of `stall`.
+    /// For a transfer of `range`; `stall` is the time limit for a peer that takes nothing.
     pub(crate) fn new(socket: &'a Fd, range: &Range<u64>, stall: Duration) -> Self {
         Self {
             socket,
@@ -45,7 +46,7 @@ impl<'a> Outlet<'a> {
         self.socket
     }
 
-    /// Whether the transfer is a long one, which takes turns.
+    /// Whether the transfer is long, and so queues for turns.
     pub(crate) fn is_long(&self) -> bool {
         self.long
     }
@@ -61,7 +62,7 @@ impl<'a> Outlet<'a> {
         self.woken_by = None;
     }
 
-    /// The socket took nothing: fails if waiting for it again would be answered at once, for ever.
+    /// The socket took nothing: fails if polling it again would return at once, for ever.
     pub(crate) fn full(&self) -> Result<(), ErrorKind> {
         let hung_up = self
             .woken_by
@@ -83,7 +84,7 @@ impl<'a> Outlet<'a> {
             Some(ring.poll(self.socket, PollFlags::OUT).await)
         };
         let stalled = async {
-            // A socket that cannot tell counts as one whose peer takes nothing.
+            // A socket without the count is treated as one whose peer takes nothing.
             let unacknowledged = || unacknowledged(self.socket).unwrap_or(0);
             self.stall.expired(unacknowledged).await;
             None
@@ -93,7 +94,7 @@ impl<'a> Outlet<'a> {
         Ok(())
     }
 
-    /// The error of a socket that hung up and told no error when it was sent to.
+    /// The pending error of a socket that hung up, or `BrokenPipe`.
     fn error(&self) -> io::Error {
         match rustix::net::sockopt::socket_error(self.socket) {
             Ok(Err(error)) | Err(error) => error.into(),

@@ -1,4 +1,4 @@
-//! A pipe, and the two splices that it is for.
+//! A pipe, and the splices into and out of it.
 
 use std::io;
 use std::ops::Range;
@@ -20,8 +20,8 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// Sizes a new pipe to `bytes`, a power of two of at least a page. A kernel that grants less
-    /// (`EPERM`: past `fs.pipe-max-size` or the user's pages) has the last word.
+    /// Resizes a new pipe to `bytes`, a power of two of at least a page. Where the kernel refuses
+    /// (`EPERM`: past `fs.pipe-max-size` or the user's pages) the pipe keeps its size.
     pub(crate) fn new((reader, writer): (OwnedFd, OwnedFd), bytes: usize) -> io::Result<Self> {
         let capacity = match fcntl_setpipe_size(&writer, bytes) {
             Ok(capacity) => capacity,
@@ -35,13 +35,13 @@ impl Pipe {
         })
     }
 
-    /// Bytes it holds, if they fill their pages.
+    /// Its capacity in bytes, reached only by full pages.
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Moves `range` of `file` into this pipe, or the first part of it; 0 is the end of the file.
-    /// For pages that are in memory: with others it waits for the disk.
+    /// Moves `range` of `file`, or its first part, into this pipe; 0 is the end of the file. For
+    /// pages in memory only: others block on the disk.
     pub(crate) fn fill(&self, file: &Fd, range: &Range<u64>) -> Result<usize, Errno> {
         let mut offset = range.start;
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
@@ -75,7 +75,7 @@ impl Pipe {
     }
 
     /// Moves up to `len` bytes into a socket that carries `O_NONBLOCK`. `more`: other bytes follow
-    /// soon, so the last segment may wait for them.
+    /// soon, so the last segment may be held back.
     pub(crate) fn drain(&self, socket: &Fd, len: u64, more: bool) -> Result<usize, Errno> {
         let mut flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
         flags.set(SpliceFlags::MORE, more);

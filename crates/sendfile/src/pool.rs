@@ -7,18 +7,18 @@
 //!    |  empty, dropped |  |  writable again              |    |  somebody needs it: closed,
 //!    +-----------------+  +------------------------------+    |  and a new one made in its place
 //!                      |                                      v
-//!                      |  dropped with bytes in it          Place ----> Lease
+//!                      |  dropped with bytes in it       Reservation ----> Lease
 //!                      +----------------------------> closed
 //! ```
 //!
-//! All are of one size, and there are at most as many as their budget of pages allows ([`Bounds`]).
-//! Who finds none waits in line. A transfer whose peer does not read *parks* its pipe: it is asked for nothing, but the
-//! pipe that was parked first is taken from it as soon as somebody else needs one (what it held is
-//! still in the file). So pipes are held only by transfers that move, and by those that wait for
-//! the disk, which are at most half: neither peers that do not read nor a disk that does not answer
-//! can starve the others.
+//! All pipes have one size, and their number is bounded by a budget of pages ([`Bounds`]). A
+//! transfer that finds none waits in a queue. A transfer whose peer does not read *parks* its pipe.
+//! It keeps the pipe until another transfer needs one: then the pool takes the pipe that was parked
+//! first (its bytes are still in the file). So pipes are held only by transfers that make progress
+//! and by those that wait for the disk, at most half: neither peers that do not read nor a disk
+//! that does not answer can starve the others.
 //!
-//! Nothing here is borrowed while a waker runs or while a task waits.
+//! No `RefCell` is borrowed while a waker runs or a task waits.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -29,53 +29,27 @@ use rustix::io::Errno;
 use rustix::param::page_size;
 use tidegate_uring::{Owner, Permit, Ring, Shares};
 
-use crate::behind::LATE_FILES_MAX;
-use crate::budget::Bounds;
+use crate::budget::{Bounds, PoolConfig};
 use crate::buffers::Buffers;
-use crate::permits::Permits;
+use crate::fair_queue::FairQueue;
 use crate::pipe::Pipe;
 use crate::queue::Queue;
-use crate::turns::Turns;
+use crate::semaphore::Semaphore;
 
-/// The bounds of a [`Pool`].
-#[derive(Clone, Debug)]
-pub struct PoolConfig {
-    /// Bytes that a pipe is to hold: a power of two of at least a page, else the next lower one.
-    /// Where `pages_max` allows fewer than eight of them, pipes are smaller, down to 16 pages; and
-    /// smaller than that where not even two would fit.
-    pub pipe_bytes: usize,
-    /// The most pipes there may be; at least 1. With only one, a transfer that waits for the disk
-    /// keeps it from all others.
-    pub pipes_max: usize,
-    /// The most pages of memory that all pipes together may hold, see
-    /// [`pages_of_user`](crate::pages_of_user); `None`: no limit. Two pipes of a page each are
-    /// allowed in any case.
-    pub pages_max: Option<usize>,
-    /// The most transfers that may wait for the files of one device at once, each with a pipe; at least 1.
-    /// Those of all devices are at most twice as many, shared out by [`Shares`], and have at most half of
-    /// the pipes that `pipes_max` and `pages_max` allow.
-    ///
-    /// At most half as many, at least one, have the disk asked ahead at once, whatever the pipes.
-    pub cold_max: usize,
-}
+/// The most files of a [`Pool`] that are held open for a second after their transfers, for the last
+/// drop of their pages. Beyond that the drop is immediate, and pages that the peer has not taken
+/// yet stay in memory.
+pub const LATE_FILES_MAX: usize = 32;
 
-impl PoolConfig {
-    /// What a pool with these bounds has at the most: how many pipes, and bytes that each holds.
-    pub fn fit(&self) -> (usize, usize) {
-        let bounds = Bounds::new(self);
-        (bounds.pipes_max, bounds.pipe_pages * page_size())
-    }
-}
-
-/// What a [`Pool`] holds and what it did.
+/// Gauges and counters of a [`Pool`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Pipes there are.
+    /// Pipes, whether idle, in use or parked.
     pub pipes: usize,
-    /// Those that nobody uses.
+    /// Idle pipes.
     pub idle: usize,
-    /// Those that hold bytes for peers that do not read just now.
+    /// Parked pipes: they hold bytes for peers that are not reading.
     pub parked: usize,
     /// Pages that the pipes may hold.
     pub pages: usize,
@@ -85,9 +59,9 @@ pub struct PoolStats {
     pub cold: usize,
     /// Transfers that wait until fewer read from the disk.
     pub cold_waiting: usize,
-    /// Transfers that have the disk asked ahead.
+    /// Transfers with a prefetch under way.
     pub ahead: usize,
-    /// Transfers that wait until fewer do.
+    /// Transfers that wait for their turn to prefetch.
     pub ahead_waiting: usize,
     /// Pipes made so far.
     pub pipes_made: u64,
@@ -97,7 +71,7 @@ pub struct PoolStats {
     pub chunks_inline: u64,
     /// Chunks that were spliced from the disk, on a worker of the ring, so far.
     pub chunks_cold: u64,
-    /// Times that a worker of the ring asked the disk for what a transfer was about to need, so far.
+    /// Prefetches by a worker of the ring so far.
     pub asked_ahead: u64,
 }
 
@@ -107,11 +81,11 @@ pub struct Pool {
     state: RefCell<State>,
     waiters: Queue<Grant>,
     cold: Rc<Shares>,
-    /// Leave to have the disk asked ahead.
+    /// Permits to prefetch.
     pub(crate) ahead: Rc<Shares>,
-    /// Leave to hold a file for a while after its transfer.
-    pub(crate) late: Rc<Permits>,
-    pub(crate) turns: Rc<Turns>,
+    /// Permits to hold a file open for a while after its transfer.
+    pub(crate) late: Rc<Semaphore>,
+    pub(crate) turns: Rc<FairQueue>,
     pub(crate) buffers: Buffers,
     chunks_inline: Cell<u64>,
     chunks_cold: Cell<u64>,
@@ -120,25 +94,25 @@ pub struct Pool {
 
 #[derive(Default)]
 struct State {
-    /// The last one used, whose memory the processor still knows, comes last.
+    /// A stack: the pipe used last is still in the processor's cache.
     idle: Vec<Pipe>,
-    /// By the time since when, the ids ascend.
+    /// In the order of parking; the ids ascend.
     parked: VecDeque<(u64, Pipe)>,
     parked_next: u64,
     /// Pipes there are, idle, leased and parked.
     pipes: usize,
-    /// Places of pipes that are being made.
+    /// Reservations: pipes that are being made.
     making: usize,
-    /// Of both.
+    /// Pages of both.
     pages: usize,
-    /// The process has no descriptors for more, as of the last try.
+    /// The last attempt to make a pipe found no descriptor or memory.
     fds_short: bool,
     pipes_made: u64,
     pipes_taken: u64,
 }
 
 impl Pool {
-    /// Makes a pool with one pipe in it, so that there is one however short things become.
+    /// Makes a pool with one pipe, so that one exists even when descriptors run out later.
     ///
     /// # Errors
     ///
@@ -148,7 +122,7 @@ impl Pool {
         let pool = Rc::new(Self {
             cold: Shares::new(bounds.cold_max),
             ahead: Shares::new(bounds.ahead_max),
-            late: Permits::new(LATE_FILES_MAX),
+            late: Semaphore::new(LATE_FILES_MAX),
             bounds,
             state: RefCell::default(),
             waiters: Queue::default(),
@@ -162,7 +136,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// What it holds at this moment.
+    /// Its state at this moment.
     pub fn stats(&self) -> PoolStats {
         let state = self.state.borrow();
         PoolStats {
@@ -183,7 +157,8 @@ impl Pool {
         }
     }
 
-    /// An empty pipe: an idle one, a new one, or what becomes of a parked one; else waits in line.
+    /// Takes an empty pipe: an idle one, a new one, or one in place of a parked one; else waits in
+    /// the queue.
     pub(crate) async fn take(self: &Rc<Self>, ring: &Ring) -> io::Result<Lease> {
         let mut first = self.waiters.is_empty();
         loop {
@@ -192,25 +167,25 @@ impl Pool {
                 Some(grant) => grant,
                 None => self.waiters.wait(first).await,
             };
-            let place = match grant {
+            let reservation = match grant {
                 Grant::Pipe(lease) => return Ok(lease),
-                Grant::Place(place) => place,
+                Grant::Reservation(reservation) => reservation,
             };
-            match place.make(ring).await {
+            match reservation.make(ring).await {
                 Ok(lease) => return Ok(lease),
-                // It was served already: the next pipe is its.
+                // Retries at the head of the queue.
                 Err(failure) if failure.others => first = true,
                 Err(failure) => return Err(failure.error),
             }
         }
     }
 
-    /// Leave to wait for the disk with a pipe, if it can be had at once.
+    /// A permit to wait for the disk with a pipe, if one is free.
     pub(crate) fn try_cold(&self, owner: Owner) -> Option<Permit> {
         self.cold.try_take(owner)
     }
 
-    /// Leave to wait for the disk with a pipe. Not to be awaited with a pipe in hand.
+    /// A permit to wait for the disk with a pipe. Do not await it while holding a pipe.
     pub(crate) async fn cold(&self, owner: Owner) -> Permit {
         self.cold.take(owner).await
     }
@@ -232,7 +207,7 @@ impl Pool {
         self.asked_ahead.set(self.asked_ahead.get() + 1);
     }
 
-    /// What the next one in need of a pipe can have now.
+    /// The grant for the next transfer that needs a pipe, if there is one.
     fn next_grant(self: &Rc<Self>) -> Option<Grant> {
         let mut state = self.state.borrow_mut();
         if let Some(pipe) = state.idle.pop() {
@@ -247,10 +222,10 @@ impl Pool {
         state.making += 1;
         state.pages += pages;
         let pool = Rc::clone(self);
-        Some(Grant::Place(Place { pool, pages }))
+        Some(Grant::Reservation(Reservation { pool, pages }))
     }
 
-    /// Serves those who wait, as far as it goes. Called after each change for the better.
+    /// Serves waiting transfers while grants last. Called whenever a pipe or room for one is freed.
     fn serve(self: &Rc<Self>) {
         while !self.waiters.is_empty() {
             let Some(grant) = self.next_grant() else {
@@ -282,29 +257,29 @@ impl State {
     }
 }
 
-/// What one who waits for a pipe is given.
+/// What a waiting transfer is given: a pipe, or room for a new one.
 enum Grant {
     Pipe(Lease),
-    Place(Place),
+    Reservation(Reservation),
 }
 
-/// Room in the pool's counts for a pipe that is to be made. Dropped: the room is given back.
-struct Place {
+/// Room in the pool's counts for a pipe that is being made. Dropped: the room is returned.
+struct Reservation {
     pool: Rc<Pool>,
-    /// Set to 0 when the room is taken.
+    /// Reserved pages; 0 once the pipe is made.
     pages: usize,
 }
 
 struct Failure {
     error: io::Error,
-    /// Descriptors or memory ran out, and there are other pipes to wait for.
+    /// Descriptors or memory ran out, and there are other pipes that will become free.
     others: bool,
 }
 
-impl Place {
+impl Reservation {
     async fn make(self, ring: &Ring) -> Result<Lease, Failure> {
-        // The kernel gives a new pipe 16 pages before it is sized, so the budget may be passed for
-        // a moment.
+        // The kernel makes a pipe with 16 pages before it is resized, so the budget may be exceeded
+        // for a moment.
         let made = ring.pipe().await;
         match made.and_then(|ends| Pipe::new(ends, self.pages * page_size())) {
             Ok(pipe) => Ok(self.taken_by(pipe)),
@@ -330,14 +305,14 @@ impl Place {
             Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
         );
         state.fds_short |= short;
-        // Told before the room is given back, to others in the same need.
+        // Set before the room is returned, which may serve others with the same need.
         let others = short && state.pipes + state.making > 1;
         drop(state);
         Failure { error, others }
     }
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
         if self.pages == 0 {
             return;
@@ -350,7 +325,7 @@ impl Drop for Place {
     }
 }
 
-/// A pipe in use. Dropped: goes back to the pool if it is empty, is closed if it is not.
+/// A pipe in use. Dropped: returns to the pool if it is empty, else is closed.
 pub(crate) struct Lease {
     pool: Rc<Pool>,
     /// `None` once it was parked.
@@ -367,23 +342,23 @@ impl Lease {
         }
     }
 
-    /// The pipe, to look at or to drain.
+    /// The pipe, to drain or inspect.
     pub(crate) fn pipe(&self) -> &Pipe {
         self.pipe.as_ref().expect("only parking takes it, by value")
     }
 
-    /// The pipe, to be filled: from now on it counts as holding bytes.
+    /// The pipe, to fill: from here on it counts as holding bytes.
     pub(crate) fn fill(&mut self) -> &Pipe {
         self.empty = false;
         self.pipe()
     }
 
-    /// All that was put in came out again.
+    /// Notes that the pipe is empty again.
     pub(crate) fn emptied(&mut self) {
         self.empty = true;
     }
 
-    /// Leaves the pipe with its bytes in the pool, which may give it away.
+    /// Parks the pipe with its bytes in the pool, which may give it to another transfer.
     pub(crate) fn park(mut self) -> Parked {
         let pool = Rc::clone(&self.pool);
         let pipe = self.pipe.take().expect("only parking takes it, by value");
@@ -419,7 +394,7 @@ pub(crate) struct Parked {
 }
 
 impl Parked {
-    /// The pipe with its bytes, unless it was given to somebody else, and the bytes are lost.
+    /// The pipe with its bytes; `None` if it went to another transfer, and the bytes are lost.
     pub(crate) fn reclaim(self) -> Option<Lease> {
         let pipe = self.pool.unpark(self.id)?;
         Some(Lease::new(&self.pool, pipe, false))
@@ -428,7 +403,7 @@ impl Parked {
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        // Not there after `reclaim`.
+        // Gone after `reclaim`.
         if let Some(pipe) = self.pool.unpark(self.id) {
             drop(Lease::new(&self.pool, pipe, false));
         }

@@ -1,4 +1,4 @@
-//! Tasks that wait in line for something, which is handed to the first of them.
+//! A FIFO queue of tasks; a value is handed to the first.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,10 +12,10 @@ use std::task::{Context, Poll, Waker};
 /// What is given belongs to its receiver at once. A receiver that is dropped before it looks drops
 /// the gift with it, so a `T` that must not be lost returns itself when dropped.
 pub(crate) struct Queue<T> {
-    waiting: RefCell<VecDeque<Rc<Seat<T>>>>,
+    waiting: RefCell<VecDeque<Rc<Waiter<T>>>>,
 }
 
-struct Seat<T> {
+struct Waiter<T> {
     gift: Cell<Option<T>>,
     waker: Cell<Option<Waker>>,
 }
@@ -37,46 +37,49 @@ impl<T> Queue<T> {
         self.waiting.borrow().is_empty()
     }
 
-    /// Takes a seat at the end of the line, or before all others.
+    /// Joins the queue at its end, or at its head.
     pub(crate) fn wait(&self, first: bool) -> Wait<'_, T> {
-        let seat = Rc::new(Seat {
+        let waiter = Rc::new(Waiter {
             gift: Cell::new(None),
             waker: Cell::new(None),
         });
         let mut waiting = self.waiting.borrow_mut();
         if first {
-            waiting.push_front(Rc::clone(&seat));
+            waiting.push_front(Rc::clone(&waiter));
         } else {
-            waiting.push_back(Rc::clone(&seat));
+            waiting.push_back(Rc::clone(&waiter));
         }
-        Wait { queue: self, seat }
+        Wait {
+            queue: self,
+            waiter,
+        }
     }
 
     /// Hands `gift` to the first in line; with nobody there it is dropped.
     pub(crate) fn give(&self, gift: T) {
         let first = self.waiting.borrow_mut().pop_front();
-        let Some(seat) = first else { return };
-        seat.gift.set(Some(gift));
-        if let Some(waker) = seat.waker.take() {
+        let Some(waiter) = first else { return };
+        waiter.gift.set(Some(gift));
+        if let Some(waker) = waiter.waker.take() {
             waker.wake();
         }
     }
 }
 
-/// A seat in the line. Dropped: the line closes up.
+/// A place in the queue. Dropped: the queue closes up.
 pub(crate) struct Wait<'a, T> {
     queue: &'a Queue<T>,
-    seat: Rc<Seat<T>>,
+    waiter: Rc<Waiter<T>>,
 }
 
 impl<T> Future for Wait<'_, T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        if let Some(gift) = self.seat.gift.take() {
+        if let Some(gift) = self.waiter.gift.take() {
             return Poll::Ready(gift);
         }
-        self.seat.waker.set(Some(context.waker().clone()));
+        self.waiter.waker.set(Some(context.waker().clone()));
         Poll::Pending
     }
 }
@@ -86,7 +89,7 @@ impl<T> Drop for Wait<'_, T> {
         self.queue
             .waiting
             .borrow_mut()
-            .retain(|seat| !Rc::ptr_eq(seat, &self.seat));
+            .retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
     }
 }
 
@@ -122,13 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn a_gift_that_is_not_taken_is_dropped_with_its_seat() {
+    fn a_gift_that_is_not_taken_is_dropped_with_its_waiter() {
         let queue = Queue::default();
         let gift = Rc::new(());
-        let seat = queue.wait(false);
+        let waiter = queue.wait(false);
         queue.give(Rc::clone(&gift));
         assert_eq!(Rc::strong_count(&gift), 2);
-        drop(seat);
+        drop(waiter);
         assert_eq!(Rc::strong_count(&gift), 1);
     }
 }

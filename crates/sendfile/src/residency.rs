@@ -1,23 +1,23 @@
-//! Whether a chunk of a file can be spliced without waiting for the disk.
+//! Whether a chunk of a file can be spliced without blocking on the disk.
 //!
-//! splice(2) has no way to ask: with a page that is not in memory it waits for the disk, whatever
-//! `SPLICE_F_NONBLOCK` says, and a core that runs everything waits with it. So single bytes are
-//! read with `RWF_NOWAIT`, which fails with `EAGAIN` for a page that is not there and for one that
-//! is there but whose read is still under way. (cachestat(2) counts the latter as cached.)
+//! splice(2) cannot tell: with an absent page it blocks on the disk, despite `SPLICE_F_NONBLOCK`,
+//! and the core with it. So single bytes are read with `RWF_NOWAIT`, which fails with `EAGAIN` for
+//! an absent page and for one whose read is still under way. (cachestat(2) counts the latter as
+//! cached.)
 //!
-//! A probe that finds no page starts to read some there, at least on Linux 6.18; it does not wait
-//! for them. But it waits for the file system to learn where they are, if that is on the disk as well,
-//! and for room in the disk's queue. So the first miss ends the probing of a chunk, and what may
-//! not be in memory (the first of a file, all that follows a miss) a worker asks for before it is
-//! probed. What is left is a miss in the midst of what was in memory.
+//! A probe of an absent page starts to read some pages there, at least on Linux 6.18, and does not
+//! wait for them. But it waits for the file system to find out where they are, if that is on the
+//! disk as well, and for room in the disk's queue. So the first miss ends the probing of a chunk,
+//! and a worker prefetches what may be absent (the first chunk of a file, all that follows a miss)
+//! before it is probed. What is left is a miss in the midst of what was in memory.
 //!
-//! How closely it is looked: at both ends of the chunk and every [`STRIDE`] between, until a whole
-//! chunk was found in memory; then at the ends alone, until one is not, which makes the rest of the
-//! file suspect. On a hot 100 MiB file the closer look at each chunk cost 10 % of all.
+//! Density of the probes: both ends of the chunk and every [`STRIDE`] between, until a whole chunk
+//! was found in memory; then the ends alone, until one is absent, which makes the rest of the file
+//! suspect. On a hot 100 MiB file, dense probes of each chunk took 10 % of the time.
 //!
-//! What the probes cannot see: a hole between two of them, and a page that is evicted between
-//! probe and splice. Either makes the core wait for one read of the disk. Read-ahead and eviction
-//! work in longer runs than that, so such holes are rare.
+//! The probes miss a hole between two of them, and a page that is evicted between probe and splice.
+//! Either blocks the core for one read of the disk. Read-ahead and eviction work in longer runs
+//! than that, so such holes are rare.
 
 use std::io::IoSliceMut;
 use std::ops::Range;
@@ -25,29 +25,29 @@ use std::ops::Range;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tidegate_uring::Fd;
 
-/// Bytes between the probes of a close look, beside those of the first and of the last byte. A
-/// probe costs a quarter of a microsecond; splicing this many bytes to a socket about five.
+/// Bytes between dense probes, beside those of the first and the last byte. A probe costs a quarter
+/// of a microsecond; splicing this many bytes to a socket about five.
 const STRIDE: u64 = 64 * 1024;
 
-/// What the probes found.
+/// The result of probing a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Residency {
-    /// In memory, as far as can be seen.
+    /// In memory, as far as the probes show.
     Resident,
-    /// A part must come from the disk, or the file system does not say.
+    /// A part is on the disk, or the file system does not say.
     Absent,
     /// The file ends at or before the first byte.
     Ended,
 }
 
-/// Probes one file. File systems that cannot tell are asked once.
+/// Probes one file. A file system without `RWF_NOWAIT` is asked once.
 #[derive(Debug, Default)]
 pub(crate) struct Prober {
     unsupported: bool,
     trust: Trust,
 }
 
-/// What was found of the file so far.
+/// The results for this file so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Trust {
     #[default]
@@ -59,13 +59,13 @@ enum Trust {
 }
 
 impl Prober {
-    /// Looks at `range`, which must not be empty.
+    /// Probes `range`, which must not be empty.
     pub(crate) fn probe(&mut self, file: &Fd, range: &Range<u64>) -> Residency {
         self.probe_by(range, |offset| read_byte(file, offset))
     }
 
-    /// Reads from `offset` on what is in memory, as far as `buffer` has room for it: how many bytes,
-    /// 0 at the end of the file; `None` if the first must come from the disk, or the file system
+    /// Reads bytes that are in memory from `offset` on, as many as fit into `buffer`. Returns how
+    /// many, 0 at the end of the file; `None` if the first byte is on the disk, or the file system
     /// does not say.
     pub(crate) fn read(&mut self, file: &Fd, offset: u64, buffer: &mut [u8]) -> Option<usize> {
         if self.unsupported {
@@ -73,12 +73,12 @@ impl Prober {
         }
         let mut buffers = [IoSliceMut::new(buffer)];
         let read = preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT);
-        // Any other error than EAGAIN is told by the read on the ring.
+        // The read on the ring reports any other error than EAGAIN.
         self.unsupported |= read == Err(Errno::OPNOTSUPP);
         read.ok()
     }
 
-    /// Probes by `read_byte`, which is given an offset and tells how many bytes it read there.
+    /// Probes with `read_byte`, which takes an offset and returns how many bytes it read there.
     fn probe_by(
         &mut self,
         range: &Range<u64>,
@@ -108,7 +108,7 @@ impl Prober {
                 Ok(_) => {}
                 Err(error) => {
                     self.unsupported = error == Errno::OPNOTSUPP;
-                    // Any other error than EAGAIN is told by the splice on the ring.
+                    // The splice on the ring reports any other error than EAGAIN.
                     return Residency::Absent;
                 }
             }
@@ -117,7 +117,8 @@ impl Prober {
     }
 }
 
-/// The first byte, in a close look those at multiples of the stride, the last one.
+/// The offsets to probe: the first byte, the last byte and, if `close`, the multiples of the stride
+/// between.
 fn offsets(range: &Range<u64>, close: bool) -> impl Iterator<Item = u64> + use<> {
     let (first, last) = (range.start, range.end - 1);
     let until = if close {
@@ -150,8 +151,8 @@ mod tests {
         Fd::from(OwnedFd::from(file))
     }
 
-    /// A file of `len` bytes of which those of `absent` are not in memory. (No real file serves: a
-    /// fast disk may have answered before the probe that asked it looks again.)
+    /// A file of `len` bytes; those of `absent` are not in memory. (A real file does not serve: a
+    /// fast disk may have answered before the second probe.)
     fn memory(len: u64, absent: Range<u64>) -> impl Fn(u64) -> Result<usize, Errno> {
         move |offset| match offset {
             _ if offset >= len => Ok(0),

@@ -1,9 +1,9 @@
-//! The file of a transfer: what of it is in memory, and having workers ask the disk for what [`Ahead`]
-//! tells.
+//! The file of a transfer: probes which parts are in memory, and has workers prefetch the ranges
+//! that [`Readahead`] returns.
 //!
-//! When the queue of a disk is full, or a file system does not answer, a worker that asks waits. So only
-//! so many transfers ask at once, and those of one device leave as many to others. The leave of a transfer
-//! that is dropped goes on until its worker comes back.
+//! A prefetch occupies a worker until the disk has room in its queue and the file system answers.
+//! So the number of transfers that prefetch at once is bounded, in all and for each device. A
+//! dropped transfer's permit is held until its worker returns.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -13,19 +13,19 @@ use tidegate_uring::advise::Advise;
 use tidegate_uring::{Fd, Op, Owner, Permit, Ring};
 
 use crate::Options;
-use crate::ahead::Ahead;
+use crate::ahead::Readahead;
 use crate::pool::Pool;
 use crate::residency::{Prober, Residency};
 
-/// What one transfer reads from.
+/// The file that one transfer reads.
 pub(crate) struct Source<'a> {
     ring: &'a Ring,
     pool: &'a Rc<Pool>,
     file: &'a Fd,
     owner: Owner,
     prober: Prober,
-    ahead: Ahead,
-    /// What was asked for last. It is cancelled, if it has not started, when the transfer ends.
+    ahead: Readahead,
+    /// The last prefetch. Cancelled, unless it has started, when the transfer ends.
     under_way: Option<Op<Advise>>,
 }
 
@@ -40,7 +40,7 @@ impl<'a> Source<'a> {
                 user: 0,
             },
             prober: Prober::default(),
-            ahead: Ahead::new(options.unread),
+            ahead: Readahead::new(options.unread),
             under_way: None,
         }
     }
@@ -57,7 +57,7 @@ impl<'a> Source<'a> {
         self.file
     }
 
-    /// Who waits for the file.
+    /// The owner of the workers that wait for this file.
     pub(crate) fn owner(&self) -> Owner {
         self.owner
     }
@@ -67,8 +67,9 @@ impl<'a> Source<'a> {
         self.ahead.met_disk()
     }
 
-    /// To be awaited before each look, with no pipe in hand: lets a worker ask for what comes `next`, unless
-    /// it is likely to be in memory or was asked for. `tell`: it matters whether it was in memory before.
+    /// Await this before each probe, without holding a pipe: a worker prefetches the range `next`,
+    /// unless it is probably in memory or was prefetched already. `tell`: the caller must know
+    /// whether the range was in memory before.
     pub(crate) async fn prepare(&mut self, tell: bool, next: impl FnOnce() -> Range<u64>) {
         self.settle().await;
         if self.ahead.is_trusting() {
@@ -81,18 +82,17 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// A look: whether `chunk` is in memory.
+    /// Probes whether `chunk` is in memory.
     pub(crate) fn probe(&mut self, chunk: &Range<u64>) -> Residency {
         self.prober.probe(self.file, chunk)
     }
 
-    /// A look that takes what it finds: what of the file is in memory from `offset` on; see
-    /// [`Prober::read`].
+    /// Reads the bytes of the file that are in memory, from `offset` on; see [`Prober::read`].
     pub(crate) fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
         self.prober.read(self.file, offset, buffer)
     }
 
-    /// The look found all of `chunk` in memory. `step` and `after` as for [`Ahead::further`].
+    /// The probe found all of `chunk` in memory. `step` and `after` as for [`Readahead::further`].
     pub(crate) fn resident(
         &mut self,
         chunk: &Range<u64>,
@@ -103,8 +103,8 @@ impl<'a> Source<'a> {
         self.ask_further(step, true, after);
     }
 
-    /// The look found a part of `chunk` absent. Gives from where on the file was, as far as can be told.
-    /// `step` and `after` as for [`Ahead::further`].
+    /// The probe found a part of `chunk` absent. Returns the offset from which on the file is taken
+    /// to have been absent. `step` and `after` as for [`Readahead::further`].
     pub(crate) fn absent(
         &mut self,
         chunk: &Range<u64>,
@@ -116,7 +116,8 @@ impl<'a> Source<'a> {
         since
     }
 
-    /// Where there is no leave, `prepare` waits for it before the next look.
+    /// Prefetches the next range if a permit is free; else `prepare` waits for one before the next
+    /// probe.
     fn ask_further(&mut self, step: usize, kept_up: bool, after: impl Fn(usize) -> Range<u64>) {
         if let Some(wanted) = self.ahead.further(step, kept_up, after)
             && let Some(permit) = self.pool.ahead.try_take(self.owner)
@@ -137,7 +138,7 @@ impl<'a> Source<'a> {
 
     async fn settle(&mut self) {
         if let Some(advise) = self.under_way.take() {
-            // A disk that fails is told by the read.
+            // The read that follows reports a disk error.
             let _ = advise.await;
         }
     }

@@ -1,26 +1,26 @@
-//! The time a peer has for taking a byte.
+//! The time limit for a peer that takes nothing.
 
 use std::time::Duration;
 
 use glommio::timer::Timer;
 
-/// How often it is looked, in the time of a stall, whether the peer takes bytes.
+/// Checks within the time limit.
 const LOOKS: u32 = 4;
 
-/// Watches over the waits of one transfer.
+/// The stall timer of one transfer.
 ///
-/// That a socket is full does not mean that its peer stands still: the socket is told to be
-/// writable only when a third of its buffer, which may be megabytes, has drained. So at every
-/// quarter of the limit it is looked how many bytes the peer has yet to acknowledge, and the peer
-/// has stalled when that did not fall for four quarters.
+/// A full socket does not mean an idle peer: poll reports it writable only when a third of its
+/// buffer, which may be megabytes, has drained. So each quarter of the limit reads how many bytes
+/// the peer has yet to acknowledge; the peer has stalled when that count did not fall in four
+/// quarters.
 ///
-/// A transfer may wait thousands of times, so its timer is left running when a wait ends well. A
-/// transfer that never waits has no timer, and one that never waits for long looks at nothing.
+/// A transfer may wait thousands of times, so its timer keeps running when a wait ends well. A
+/// transfer that never waits has no timer, and one that never waits long checks nothing.
 pub(crate) struct Stall {
     limit: Duration,
-    /// Bytes not acknowledged as of the last look, if nothing was sent since.
+    /// Unacknowledged bytes at the last check, if nothing was sent since.
     seen: Option<usize>,
-    /// How many looks in a row found no fewer than the one before.
+    /// Consecutive checks that found no fewer bytes than the check before.
     vain: u32,
     timer: Option<Timer>,
 }
@@ -42,7 +42,7 @@ impl Stall {
     }
 
     /// Waits until the peer has taken nothing for the limit, and at most a quarter of it longer.
-    /// `unacknowledged` looks at the socket. Dropped: the time goes on counting.
+    /// `unacknowledged` reads the socket's count. Dropped: the timer keeps running.
     pub(crate) async fn expired(&mut self, unacknowledged: impl Fn() -> usize) {
         while self.vain < LOOKS {
             let quarter = self.limit / LOOKS;

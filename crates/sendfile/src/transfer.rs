@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::Opening;
 
-/// The account of one transfer. It does no I/O: what was moved is told to it.
+/// Pure state machine of one transfer; the caller reports what was moved.
 ///
 /// ```text
 ///   start              start + sent                  next            end

@@ -66,9 +66,9 @@ fn read_slowly(peer: &mut TcpStream, pieces: usize, pause: Duration) -> (Vec<u8>
     (all, longest)
 }
 
-/// Has `attempt` send to a slow reader, with `limit` for its stalls, until it was not cut off. It is
-/// cut off with reason on a machine that is so busy that the reader does not come to read: `attempt`
-/// tells the longest time between two reads.
+/// Repeats `attempt`, which sends to a slow reader with the stall limit `limit`, until it is not
+/// cut off. On a machine so busy that the reader does not get to read, the cut-off is right:
+/// `attempt` returns the longest time between two reads.
 async fn never_stalls(limit: Duration, attempt: impl AsyncFn() -> (Result<(), Error>, Duration)) {
     for _ in 0..TRIES_MAX {
         let (sent, longest) = attempt().await;

@@ -9,7 +9,7 @@ use rustix::thread::set_thread_uid;
 use support::{Bench, PATIENT, connect, evicted_file_of, joined, pattern, read_all, run};
 use tidegate_sendfile::sendfile_encoded;
 
-/// A user whom the limit holds, as it does not hold root.
+/// A user whom the limit applies to, unlike root.
 const NOBODY: u32 = 65534;
 
 const LEN: usize = 3_000_000;

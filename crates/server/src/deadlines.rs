@@ -255,7 +255,7 @@ impl Deadlines {
 }
 
 impl Inner {
-    /// Once for each task, however often it asks: see [`tidegate_uring::Called`].
+    /// Once for each task, however often it asks: see [`tidegate_uring::PollOnWake`].
     fn wait(&mut self, waker: &Waker) {
         if !self.waiting.iter().any(|known| known.will_wake(waker)) {
             self.waiting.push(waker.clone());

@@ -14,7 +14,7 @@ use glommio::timer::Timer;
 use tidegate_config::Settings;
 use tidegate_sendfile::{Pool, PoolConfig, pages_of_user};
 use tidegate_site::{Sites, Stalls};
-use tidegate_uring::{Abilities, Config, Fd, Ring};
+use tidegate_uring::{Config, Fd, Features, Ring};
 
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
@@ -35,7 +35,7 @@ pub(crate) struct Seed {
     pub(crate) core: usize,
     pub(crate) settings: Arc<Settings>,
     pub(crate) share: Share,
-    pub(crate) abilities: Abilities,
+    pub(crate) abilities: Features,
     pub(crate) queues: Queues,
     pub(crate) stalls: Arc<Stalls>,
     pub(crate) listeners: Vec<Listener>,
@@ -175,7 +175,7 @@ impl Shard {
             workers: 5 * settings.io.cold_workers,
             splice_workers: 2 * settings.io.cold_workers,
             worker_cpus: vec![core],
-            abilities: Some(abilities),
+            features: Some(abilities),
             ..ring_config(&settings, queues)
         })
         .map_err(fault(number, "set up its io_uring"))?;

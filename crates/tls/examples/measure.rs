@@ -35,7 +35,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Takes any certificate: the client is not what is measured.
+/// Accepts any certificate: the client is not measured.
 #[derive(Debug)]
 struct Trusting;
 

@@ -1,10 +1,11 @@
-//! What every handshake of a listener shares, on all cores: certificates, ticket keys, suites.
+//! The state that all handshakes of a listener share, on all cores: certificates, ticket keys,
+//! suites.
 //!
 //! The profile is Mozilla's intermediate one, which rustls' defaults are: TLS 1.2 and 1.3, ECDHE
 //! with AES-GCM or ChaCha20-Poly1305, the client's order of suites. Early data (0-RTT) is never
 //! accepted, since it can be replayed.
 //!
-//! A reload builds all of it anew and swaps it at once; connections keep what they began with.
+//! A reload builds new state and swaps it at once; connections keep the state they began with.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -19,18 +20,19 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifi
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 
-use crate::certificates::{Certificate, CertificateError, Certificates, Reason, at};
+use crate::certificate_error::{CertificateError, Reason, at};
+use crate::certificates::{Certificate, Certificates};
 use crate::pem;
 use crate::resolver::Resolver;
 use crate::settings::{ClientAuthentication, LeastVersion, Missing, Settings};
 
-/// How much early data that is not accepted is skipped. Another server, which had this host before,
-/// may have given out tickets for it (nginx: 16 KiB). rustls offers and accepts none where tickets
-/// hold the session. It counts undecryptable bytes each time it looks at them, once for each record
-/// that follows, so this is 128 times what a handshake may have received.
+/// How much early data is skipped, since none is accepted. Another server that had this host before
+/// may have issued tickets that allow it (nginx: 16 KiB). rustls itself offers and accepts no early
+/// data with stateless tickets. It counts undecryptable bytes each time it looks at them, once for
+/// each record that follows, so this is 128 times what a handshake may have received.
 const SKIPPED_EARLY_BYTES_MAX: u32 = 8 << 20;
 
-/// Why a listener can not speak TLS as it is set.
+/// Why a listener cannot speak TLS with its settings.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no certificate at all.
@@ -68,13 +70,13 @@ impl Error {
         }
     }
 
-    /// Whether it is about the authorities for client certificates.
+    /// Whether it concerns the authorities for client certificates.
     pub fn is_of_authorities(&self) -> bool {
         matches!(self, Self::Authorities { .. })
     }
 }
 
-/// Accepts TLS connections of one listener. Cloning is cheap; clones are the same acceptor, and a
+/// Accepts TLS connections of one listener. Cloning is cheap; clones share their state, and so a
 /// reload of one is a reload of all.
 #[derive(Debug, Clone)]
 pub struct Acceptor(Arc<Shared>);
@@ -84,7 +86,7 @@ struct Shared {
     settings: Settings,
     provider: Arc<CryptoProvider>,
     loaded: ArcSwap<Loaded>,
-    /// What the files looked like when they were last read, successfully or not.
+    /// The state of the files when they were last read, successfully or not.
     seen: Mutex<Vec<Option<Stamp>>>,
 }
 
@@ -93,7 +95,7 @@ struct Loaded {
     config: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
     problems: Arc<[CertificateError]>,
-    /// When certificates that were held back are to be read again although their files are the same.
+    /// When to read certificates again that were held back, although their files are unchanged.
     read_again_at: Option<SystemTime>,
     authorities: Vec<CertificateDer<'static>>,
 }
@@ -115,10 +117,10 @@ impl Acceptor {
         })))
     }
 
-    /// Reads the files again and serves what is in them to all new connections. If one of them can not
-    /// be used, what was loaded before stays and the error says what it is; with
-    /// [`Missing::LeaveOut`] that goes for the one alone. A certificate that is not valid now does not
-    /// replace one that is.
+    /// Reads the files again, and serves their certificates to all new connections. If a file
+    /// cannot be used, the loaded certificates stay and the error says why; with
+    /// [`Missing::LeaveOut`] that holds for that file alone. A certificate that is not valid now
+    /// does not replace a valid one.
     pub fn reload(&self) -> Result<(), Error> {
         let shared = &*self.0;
         let seen = stamps(&shared.settings);
@@ -129,8 +131,9 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Whether the files are other ones than when they were last read, successfully or not, or the
-    /// time has come for one that was not valid: a few stat(2) calls. A swapped symlink on the way to a file counts, as Kubernetes swaps `..data`.
+    /// Whether the files changed since they were last read, successfully or not, or a certificate
+    /// that was not valid is due: a few stat(2) calls. A swapped symlink on the path counts as a
+    /// change, as Kubernetes swaps `..data`.
     pub fn changed(&self) -> bool {
         let read_again_at = self.0.loaded.load().read_again_at;
         if read_again_at.is_some_and(|time| SystemTime::now() > time) {
@@ -141,7 +144,7 @@ impl Acceptor {
         *seen != now
     }
 
-    /// The certificates that new connections are served now.
+    /// The certificates for new connections.
     pub fn certificates(&self) -> Arc<Certificates> {
         Arc::clone(&self.0.loaded.load().certificates)
     }
@@ -151,7 +154,7 @@ impl Acceptor {
         !self.0.loaded.load().certificates.is_empty()
     }
 
-    /// What was wrong with the certificates when they were read, though it was no error.
+    /// Problems of the certificates that were no errors when they were read.
     pub fn problems(&self) -> Arc<[CertificateError]> {
         Arc::clone(&self.0.loaded.load().problems)
     }
@@ -202,7 +205,7 @@ fn load(
     })
 }
 
-/// The certificates that are served of those that were read, and those before them.
+/// Chooses the certificates to serve, from those just read and those served before.
 struct Choice {
     now: SystemTime,
     certificates: Vec<Arc<Certificate>>,
@@ -270,8 +273,8 @@ fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> 
     })
 }
 
-/// Tickets stay good across a reload, but not when other client authorities are trusted: a ticket
-/// holds the client's certificate, and resumption does not check it again.
+/// Tickets stay valid across a reload, unless the client authorities change: a ticket holds the
+/// client's certificate, and resumption does not check it again.
 fn ticketer(
     before: Option<&Loaded>,
     authorities: &[CertificateDer<'_>],
@@ -312,7 +315,7 @@ fn verifier(
     builder.build().map_err(|error| unusable(error.to_string()))
 }
 
-/// What tells one state of a file from another without reading it.
+/// Identifies the state of a file without reading it.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     /// Where the path leads once all symlinks are followed.

@@ -1,15 +1,14 @@
 //! Certificates and their keys: read from PEM files, checked, and chosen for a client.
 //!
-//! A certificate is for the names its `subjectAltName` tells, so no configuration repeats them.
-//! What cannot work is refused when it is read, with the file and the reason: a key that belongs to
-//! another certificate, an encrypted key. What is not valid at this time is served all the same,
-//! since it does no more harm than a closed port, and is told of ([`Certificate::untimely`]).
+//! A certificate covers the names of its `subjectAltName`, so no configuration repeats them.
+//! Unusable files are refused when they are read, with the file and the reason: a key that belongs
+//! to another certificate, an encrypted key. A certificate that is not valid now is served
+//! nevertheless, since that does no more harm than a closed port, and is reported
+//! ([`Certificate::untimely`]).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,150 +16,27 @@ use rustls::crypto::CryptoProvider;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::Error as PemError;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use crate::certificate_error::{CertificateError, Reason, Untimely, at};
 use crate::pem;
 use crate::settings::CertificateFiles;
-
-/// A file of certificates or keys that can not be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {reason}", path.display())]
-pub struct CertificateError {
-    /// The file at fault.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub reason: Reason,
-}
-
-/// What is wrong with a file.
-#[derive(Debug, thiserror::Error)]
-pub enum Reason {
-    /// It can not be read.
-    #[error("cannot be read: {0}")]
-    Unreadable(io::Error),
-    /// It is a directory, pipe, socket or device: there may be no end of it, or nothing for ever.
-    #[error("is a {0} and not a regular file")]
-    NotRegular(&'static str),
-    /// It has more bytes than any file of certificates.
-    #[error("is larger than {} bytes", pem::BYTES_MAX)]
-    TooLarge,
-    /// There is nothing in it.
-    #[error("is empty")]
-    Empty,
-    /// It is DER or PKCS#12.
-    #[error(
-        "is binary (DER or PKCS#12) and not PEM: convert it, as by `openssl x509`, `openssl pkey` \
-         or `openssl pkcs12 -nodes`"
-    )]
-    Binary,
-    /// Its characters have two bytes each.
-    #[error("is UTF-16: store it as ASCII or UTF-8")]
-    Utf16,
-    /// It is not the PEM it should be.
-    #[error("is not valid PEM: {}", fault(.0))]
-    NotPem(PemError),
-    /// It has no `CERTIFICATE` section, but those with these labels.
-    #[error("has no certificate{}", but(.0))]
-    NoCertificate(String),
-    /// It has no private key, but sections with these labels.
-    #[error("has no private key{}", but(.0))]
-    NoKey(String),
-    /// The key needs a pass phrase, which a server that starts by itself can not be asked for.
-    #[error("the private key is encrypted; store it without a pass phrase")]
-    EncryptedKey,
-    /// The key is of a kind or size that can not sign.
-    #[error("the private key cannot be used: {0}")]
-    UnusableKey(rustls::Error),
-    /// The key belongs to another certificate.
-    #[error("the private key does not fit the certificate in {}", .0.display())]
-    OtherKey(PathBuf),
-    /// A certificate of the chain can not be parsed.
-    #[error("certificate {position} of the chain cannot be parsed: {reason}")]
-    Unparsable {
-        /// Its place in the file, from 1.
-        position: usize,
-        /// What the parser says.
-        reason: String,
-    },
-    /// The certificate is for a key that TLS can not be spoken with here.
-    #[error(
-        "the certificate is for a key that cannot be used here: {0}; have one issued for ECDSA \
-         (P-256, P-384, P-521), RSA (rsaEncryption, 2048 to 8192 bits) or Ed25519"
-    )]
-    UnusableKind(String),
-    /// A certificate of the chain is not valid at this time. It is served all the same.
-    #[error("{0}; clients refuse it, but it is served")]
-    Untimely(Untimely),
-    /// The first certificate is not valid at this time, and the one that it replaces is.
-    #[error("{0}; the one before it is valid and stays")]
-    Replaced(Untimely),
-}
-
-/// What the parser says, which has lines of the file as lists of numbers.
-fn fault(error: &PemError) -> String {
-    match error {
-        PemError::MissingSectionEnd { end_marker } => {
-            let label = String::from_utf8_lossy(end_marker);
-            format!("the line `-----END {label}-----` is missing; is the file whole?")
-        }
-        // A line may be part of a key.
-        PemError::IllegalSectionStart { .. } => {
-            "a line that begins with -----BEGIN does not end with -----".to_owned()
-        }
-        other => other.to_string(),
-    }
-}
-
-/// Where there is something else.
-fn but(labels: &str) -> String {
-    if labels.is_empty() {
-        String::new()
-    } else {
-        format!(", but {labels}")
-    }
-}
-
-/// A certificate of a chain that is not valid at this time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Untimely {
-    /// Its place in the file, from 1.
-    pub position: usize,
-    /// Whom it is for.
-    pub subject: String,
-    /// `notAfter` if it has expired, else `notBefore`.
-    pub time: ASN1Time,
-    /// Whether it has expired. If not it is not valid yet.
-    pub has_expired: bool,
-}
-
-impl fmt::Display for Untimely {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (position, subject, time) = (self.position, &self.subject, self.time);
-        write!(f, "certificate {position} of the chain ({subject}) ")?;
-        if self.has_expired {
-            write!(f, "expired on {time}")
-        } else {
-            write!(f, "is not valid before {time}")
-        }
-    }
-}
 
 /// One certificate with its key.
 #[derive(Debug)]
 pub struct Certificate {
     files: CertificateFiles,
     names: Vec<String>,
-    /// Of each certificate of the chain, as they are sent.
+    /// Of each certificate of the chain, in the order in which they are sent.
     validity: Vec<Validity>,
     key: Arc<CertifiedKey>,
 }
 
-/// When a certificate of a chain is valid.
+/// The validity period of a certificate.
 #[derive(Debug)]
 struct Validity {
     position: usize,
@@ -219,15 +95,14 @@ impl Certificate {
         })
     }
 
-    /// Those of the chain that are not valid at `now`.
+    /// The certificates of the chain that are not valid at `now`.
     pub fn untimely(&self, now: SystemTime) -> impl Iterator<Item = Untimely> + '_ {
         self.validity
             .iter()
             .filter_map(move |validity| validity.untimely(now))
     }
 
-    /// Whether, or why not, the server's own certificate is valid at `now`, whatever else is in the
-    /// chain.
+    /// Checks that the server's own certificate is valid at `now`, whatever else is in the chain.
     pub(crate) fn is_timely(&self, now: SystemTime) -> Result<(), Untimely> {
         let own = self.validity.first();
         own.and_then(|own| own.untimely(now)).map_or(Ok(()), Err)
@@ -240,23 +115,23 @@ impl Certificate {
         times.into_iter().find(|time| *time > now)
     }
 
-    /// The files it was read from.
+    /// The files that it was read from.
     pub fn files(&self) -> &CertificateFiles {
         &self.files
     }
 
-    /// The host names and IP addresses it is for, in lower case; wildcards as `*.example.com`.
+    /// The host names and IP addresses that it covers, in lower case; wildcards as `*.example.com`.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// When the first certificate of the chain to expire does so.
+    /// The earliest expiry in the chain.
     pub fn not_after(&self) -> SystemTime {
         let times = self.validity.iter().map(|one| system_time(one.not_after));
         times.min().unwrap_or(UNIX_EPOCH)
     }
 
-    /// What its key signs with: `"ECDSA"`, `"RSA"`, `"Ed25519"`.
+    /// The signature algorithm of its key: `"ECDSA"`, `"RSA"`, `"Ed25519"`.
     pub fn algorithm(&self) -> &'static str {
         match self.key.key.algorithm() {
             SignatureAlgorithm::RSA => "RSA",
@@ -275,18 +150,18 @@ impl Certificate {
     }
 }
 
-/// All certificates of a listener, and which is for whom.
+/// All certificates of a listener, by name.
 #[derive(Debug)]
 pub struct Certificates {
     all: Vec<Arc<Certificate>>,
-    /// Places in `all` for each name, the preferred first. Wildcards are under their `*.`.
+    /// Indices into `all` for each name, the preferred first. Wildcards are under their `*.`.
     by_name: HashMap<String, Vec<usize>>,
     /// The first certificate and those that share a name with it.
     default: Vec<usize>,
 }
 
 impl Certificates {
-    /// Reads all of `files`; the first pair at fault is the error.
+    /// Reads all of `files`; the error is that of the first pair at fault.
     pub fn load(
         files: &[CertificateFiles],
         provider: &CryptoProvider,
@@ -337,17 +212,17 @@ impl Certificates {
         self.all.is_empty()
     }
 
-    /// The one that was read from `files`.
+    /// The certificate that was read from `files`.
     pub(crate) fn of(&self, files: &CertificateFiles) -> Option<&Arc<Certificate>> {
         self.all
             .iter()
             .find(|certificate| certificate.files == *files)
     }
 
-    /// The certificate for a client that asks for `server_name` and can check `schemes`: one with
-    /// the exact name, else with a wildcard for its first label, else the default. Of those the
-    /// first whose key the client can check; if it can check none, the preferred one, and the
-    /// handshake tells the client that nothing fits.
+    /// The certificate for a client that sends `server_name` and can check `schemes`: one with the
+    /// exact name, else with a wildcard for its first label, else the default. Among those, the
+    /// first whose key the client can check. If it can check none, the preferred one; the handshake
+    /// then fails with an alert.
     pub fn choose(
         &self,
         server_name: Option<&str>,
@@ -381,18 +256,10 @@ impl Certificates {
     }
 }
 
-/// Whom a certificate is for, as in a log: the subject in the order of RFC 4514, the common way
-/// of writing it.
+/// The subject of a certificate, for logs, in the order of RFC 4514, the common notation.
 pub(crate) fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     Some(certificate.subject().to_string())
-}
-
-pub(crate) fn at(path: &Path, reason: Reason) -> CertificateError {
-    CertificateError {
-        path: path.to_owned(),
-        reason,
-    }
 }
 
 fn lower_case(name: &str) -> Cow<'_, str> {
@@ -421,8 +288,8 @@ fn parse<'d>(chain: &'d [CertificateDer<'_>]) -> Result<Vec<X509Certificate<'d>>
     parsed.collect()
 }
 
-/// The place of the first certificate that is for `key`. rustls does not parse every certificate
-/// that can be served (X.509 version 1), so it is not asked.
+/// The index of the first certificate that is for `key`. It is not checked by rustls, which cannot
+/// parse every certificate that can be served (X.509 version 1).
 fn own_place(chain: &[X509Certificate<'_>], key: &dyn SigningKey) -> Option<usize> {
     let Some(public) = key.public_key() else {
         return Some(0);
@@ -431,8 +298,8 @@ fn own_place(chain: &[X509Certificate<'_>], key: &dyn SigningKey) -> Option<usiz
     chain.iter().position(is_for_key)
 }
 
-/// The places of a chain's certificates in the order in which they are sent: the server's own, then
-/// each that issued the one before it, then the rest (RFC 8446, section 4.4.2).
+/// The indices of a chain's certificates in the order in which they are sent: the server's own,
+/// then each issuer of the one before it, then the rest (RFC 8446, section 4.4.2).
 fn order(chain: &[X509Certificate<'_>], own: usize) -> Vec<usize> {
     let mut rest: Vec<usize> = (0..chain.len()).filter(|&place| place != own).collect();
     let mut order = vec![own];
@@ -448,7 +315,7 @@ fn order(chain: &[X509Certificate<'_>], own: usize) -> Vec<usize> {
     order
 }
 
-/// What kind of key a certificate is for, if it is none that rustls signs with.
+/// The kind of a certificate's key, if rustls cannot sign with such a key.
 fn unusable_kind(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
     let algorithm = key.algorithm.algorithm.to_id_string();
     let kind = match algorithm.as_str() {

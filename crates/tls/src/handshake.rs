@@ -12,15 +12,16 @@ use crate::certificates::subject;
 use crate::kernel::{Abilities, KernelSession, Suite};
 use crate::records::{self, State};
 use crate::resolver::take_server_name;
-use crate::user::{Incoming, UserError, UserSession};
+use crate::session::{Incoming, UserError};
+use crate::user::UserSession;
 use crate::user13;
 
-/// Received bytes that a handshake may hold before they make sense: a client's certificate chain
-/// in one message, and room to spare.
+/// Received bytes that a handshake may buffer: a client's certificate chain in one message, and
+/// some more.
 const BUFFERED_BYTES_MAX: usize = 64 << 10;
 
-/// Protected records that a handshake may hold. rustls decrypts early data that it skips again with
-/// each record that follows: without a bound, 64 KiB of tiny ones keep a core busy for seconds.
+/// Protected records that a handshake may buffer. rustls decrypts skipped early data again with
+/// each record that follows: without a bound, 64 KiB of tiny records keep a core busy for seconds.
 const PROTECTED_RECORDS_MAX: usize = 128;
 
 /// The type that every protected record has (RFC 8446 section 5.2).
@@ -29,19 +30,20 @@ const APPLICATION_DATA: u8 = 23;
 /// Bytes of a record's header: type, version, length (RFC 8446 section 5.1).
 const RECORD_HEADER_BYTES: usize = 5;
 
-/// A plain fatal alert `decode_error`, for a client that is cut off before rustls has an opinion.
+/// A plain fatal alert `decode_error`, for a client that is cut off before rustls has an alert for
+/// it.
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 
-/// How far a handshake is.
+/// The progress of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// The client has to send more.
     More,
-    /// Done. What is fed from now on is data of the client, see [`Handshake::take_plaintext`].
+    /// Done. Bytes fed from here on are the client's data, see [`Handshake::take_plaintext`].
     Finished,
 }
 
-/// Why a connection comes to nothing. What was appended to `out` is sent, then it is closed.
+/// Why a handshake failed. Send the bytes appended to `out`, then close the connection.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
     /// The client speaks HTTP without TLS; nothing is in `out`, and a plain response can be sent.
@@ -64,7 +66,7 @@ impl From<UserError> for Failed {
     }
 }
 
-/// What a finished handshake agreed on, for logs and for what follows.
+/// The parameters that a finished handshake agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connected {
     /// TLS 1.2 or 1.3.
@@ -81,12 +83,12 @@ pub struct Connected {
     pub client: Option<String>,
 }
 
-/// A handshake under way. Some kilobytes: to be boxed by who keeps many.
+/// A handshake in progress. It takes some kilobytes: box it to keep many.
 pub struct Handshake {
     side: Side,
-    /// What was received and not used yet, at most [`BUFFERED_BYTES_MAX`].
+    /// Received bytes that are not processed yet, at most [`BUFFERED_BYTES_MAX`].
     input: Vec<u8>,
-    /// Bytes of `input` in records that rustls has seen, and has not done with.
+    /// Bytes of `input` in records that rustls has seen but not consumed.
     seen: usize,
     /// Protected records among those, at most [`PROTECTED_RECORDS_MAX`].
     protected: usize,
@@ -97,13 +99,13 @@ pub struct Handshake {
     closed: bool,
 }
 
-/// Whose the records are.
+/// The owner of the record layer.
 enum Side {
     /// rustls', during the handshake, and for good in TLS 1.2.
     Rustls(Box<UnbufferedServerConnection>),
-    /// Ours, behind a handshake of TLS 1.3.
+    /// Ours, after a handshake of TLS 1.3.
     Tls13(Box<user13::Session>),
-    /// It came to nothing.
+    /// The handshake failed.
     Over,
 }
 
@@ -117,7 +119,7 @@ enum Phase {
 }
 
 impl Handshake {
-    /// A handshake with the certificates that are loaded now.
+    /// A handshake with the certificates loaded now.
     pub fn new(acceptor: &Acceptor) -> Result<Self, Failed> {
         Ok(Self {
             side: Side::Rustls(Box::new(UnbufferedServerConnection::new(
@@ -134,8 +136,8 @@ impl Handshake {
         })
     }
 
-    /// Takes what was received, in pieces of any size, and appends what is to be sent to `out`;
-    /// after an error too, which ends the handshake: the next call only fails again.
+    /// Processes received bytes, in pieces of any size, and appends the bytes to send to `out`,
+    /// also when it fails. An error ends the handshake: later calls fail too.
     pub fn feed(&mut self, received: &[u8], out: &mut Vec<u8>) -> Result<Progress, Failed> {
         if self.phase == Phase::Failed {
             return Err(rustls::Error::HandshakeNotComplete.into());
@@ -147,8 +149,8 @@ impl Handshake {
         progress
     }
 
-    /// Ends a handshake that the client does not go on with: appends a fatal alert to `out`, where
-    /// the client could still read one that is not encrypted.
+    /// Ends a handshake that the client abandoned: appends a fatal alert to `out`, if the client
+    /// could still read a plain one.
     pub fn give_up(&mut self, out: &mut Vec<u8>) {
         if self.phase == Phase::Unanswered && !self.input.is_empty() {
             out.extend_from_slice(&DECODE_ERROR);
@@ -156,8 +158,8 @@ impl Handshake {
         self.phase = Phase::Failed;
     }
 
-    /// Bytes that lack of the record whose start was fed already, or of its header first: how many
-    /// to read, and not one more, before [`Handshake::into_kernel`]. 0: nothing is left over.
+    /// Bytes missing from a record whose start was fed already, or from its header first. Read
+    /// exactly that many before [`Handshake::into_kernel`]. 0: no partial record.
     pub fn missing(&self) -> usize {
         match &self.side {
             Side::Tls13(session) => session.missing(),
@@ -165,24 +167,24 @@ impl Handshake {
         }
     }
 
-    /// What was agreed on, once finished.
+    /// The agreed parameters, once finished.
     pub fn connected(&self) -> Option<Connected> {
         self.connected.clone()
     }
 
-    /// The data that came with the handshake's last records, decrypted; it is given once.
+    /// The decrypted data that came with the handshake's last records. It is returned once.
     pub fn take_plaintext(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.plaintext)
     }
 
-    /// Whether the client has said that it will send no more (close_notify).
+    /// Whether the client sent close_notify: it will send no more.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Whether the kernel can take the records over: it has the suite, the version is 1.3, and the
-    /// client is neither gone nor within a KeyUpdate, which not every kernel could follow.
-    /// [`Handshake::missing`] must be brought to 0 then, and this asked again.
+    /// Whether the kernel can take over the records: it has the suite, the version is 1.3, and the
+    /// client has neither closed nor sent part of a KeyUpdate, which not every kernel could follow.
+    /// If so, bring [`Handshake::missing`] to 0, then check again.
     pub fn suits_kernel(&self, abilities: &Abilities) -> bool {
         match &self.side {
             Side::Tls13(session) if self.phase == Phase::Finished && !self.closed => {
@@ -193,28 +195,28 @@ impl Handshake {
         }
     }
 
-    /// Gives the keys to the kernel: from here on `socket`, which
-    /// [`kernel::prepare`](crate::kernel::prepare) has prepared, encrypts what is sent and decrypts
-    /// what is received. After an error the connection can only be closed.
+    /// Installs the keys in the kernel. From here on `socket`, prepared by
+    /// [`kernel::prepare`](crate::kernel::prepare), encrypts sent bytes and decrypts received ones.
+    /// After an error the connection can only be closed.
     ///
-    /// It must be finished, all that was to be sent must have been, in TLS 1.3, and nothing may be
-    /// left of a record ([`Handshake::missing`]); otherwise `InvalidInput`.
+    /// Requires TLS 1.3, a finished handshake, all output sent, and no partial record
+    /// ([`Handshake::missing`]); otherwise `InvalidInput`.
     pub fn into_kernel(self, socket: BorrowedFd<'_>) -> io::Result<KernelSession> {
-        let handed = match self.side {
+        let handover = match self.side {
             Side::Tls13(session) if self.phase == Phase::Finished => session.hand_over(),
             _ => None,
         };
-        let handed = handed.ok_or_else(|| {
+        let handover = handover.ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "only a finished TLS 1.3 handshake without a partial record can be handed over",
             )
         })?;
-        KernelSession::install(socket, handed)
+        KernelSession::install(socket, handover)
     }
 
-    /// Goes on in user space. It must be finished and all that was to be sent must have been;
-    /// otherwise rustls' error says so.
+    /// Continues in user space. Requires a finished handshake and all output sent; otherwise
+    /// rustls' error says so.
     pub fn into_user(self) -> Result<UserSession, rustls::Error> {
         match self.side {
             _ if self.phase != Phase::Finished => Err(rustls::Error::HandshakeNotComplete),
@@ -241,7 +243,7 @@ impl Handshake {
             return Err(Failed::PlainHttp);
         }
         if self.input.len() + received.len() > BUFFERED_BYTES_MAX {
-            // Once keys are agreed only rustls could write an alert.
+            // Once keys are agreed, only rustls could send an alert.
             if unanswered {
                 out.extend_from_slice(&DECODE_ERROR);
             }
@@ -269,8 +271,8 @@ impl Handshake {
         Ok(Progress::More)
     }
 
-    /// Has rustls process what was received, record by record: what follows a handshake of TLS 1.3 is
-    /// not for rustls.
+    /// Has rustls process received bytes, record by record: records after a handshake of TLS 1.3
+    /// are not for rustls.
     fn process(&mut self, out: &mut Vec<u8>) -> Result<State, Failed> {
         let Side::Rustls(connection) = &mut self.side else {
             return Err(rustls::Error::HandshakeNotComplete.into());
@@ -304,7 +306,7 @@ impl Handshake {
         }
     }
 
-    /// The handshake is done; in TLS 1.3 the records are ours from here on.
+    /// The handshake is done; in TLS 1.3 this crate owns the records from here on.
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<Progress, Failed> {
         match mem::replace(&mut self.side, Side::Over) {
             Side::Rustls(connection) => {
@@ -327,7 +329,7 @@ impl Handshake {
         self.take_records(&mut received, out)
     }
 
-    /// Takes records of a session of TLS 1.3.
+    /// Processes records of a TLS 1.3 session.
     fn take_records(&mut self, received: &mut [u8], out: &mut Vec<u8>) -> Result<Progress, Failed> {
         if let Side::Tls13(session) = &mut self.side {
             let incoming = session.decrypt(received, &mut self.plaintext, out)?;
@@ -356,7 +358,8 @@ impl Handshake {
     }
 }
 
-/// The length of the record that `input` starts with, or what is there of it; whether that is all.
+/// The length of the record at the start of `input`, or of the part that is there; whether it is
+/// complete.
 fn first_record(input: &[u8]) -> (usize, bool) {
     let Some([high, low]) = input.get(3..RECORD_HEADER_BYTES) else {
         return (input.len(), false);

@@ -1,5 +1,5 @@
-//! Kernel TLS (kTLS): the socket itself encrypts and decrypts, so splice(2) into it works as into a
-//! plain one. TLS 1.3 only; see the crate's documentation for why.
+//! Kernel TLS (kTLS): the socket encrypts and decrypts, so splice(2) into it works as into a plain
+//! socket. TLS 1.3 only; the crate's documentation says why.
 //!
 //! # Safety
 //!
@@ -24,8 +24,8 @@ use rustls::{AlertDescription, CipherSuite, ConnectionTrafficSecrets, SupportedC
 use zeroize::Zeroizing;
 
 use crate::opening::Opening;
-use crate::post_handshake::{KEY_UPDATE_MESSAGE, KeyUpdates, Refused};
-use crate::user13::Handed;
+use crate::post_handshake::{KEY_UPDATE_MESSAGE, KeyUpdates, MessageError};
+use crate::user13::Handover;
 
 /// Record types (RFC 8446 section 5.1).
 const ALERT: u8 = 21;
@@ -41,7 +41,7 @@ const USER_CANCELED: u8 = 90;
 /// Bytes of data in a full record.
 const RECORD_PLAINTEXT_BYTES_MAX: u64 = 16 << 10;
 
-/// Records before the cipher's limit at which an answer under way must be cut off: more than one
+/// Records before the cipher's limit at which a response under way must be cut off: more than one
 /// splice of the largest pipe makes.
 const RECORDS_RESERVE: u64 = 4096;
 
@@ -101,10 +101,10 @@ impl Suite {
     }
 }
 
-/// Which step of a probe or a hand-over failed.
+/// The step of a probe or a hand-over that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Making a connection to try it on.
+    /// Making a connection for the probe.
     Connect,
     /// `TCP_ULP` "tls".
     Protocol,
@@ -117,7 +117,7 @@ pub enum Step {
 /// Why the kernel does not take a suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missing {
-    /// What was tried.
+    /// The step that failed.
     pub step: Step,
     /// `errno`.
     pub code: i32,
@@ -147,7 +147,7 @@ impl fmt::Display for Missing {
     }
 }
 
-/// What the kernel can do, found out once by trying it.
+/// The kTLS features of the kernel, as probed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Abilities {
     suites: [Result<(), Missing>; 3],
@@ -155,7 +155,7 @@ pub struct Abilities {
 }
 
 impl Abilities {
-    /// Nothing: every connection stays in user space, as with kTLS switched off.
+    /// No features: every connection stays in user space, as with kTLS switched off.
     pub fn none() -> Self {
         let missing = Missing {
             step: Step::Protocol,
@@ -167,25 +167,25 @@ impl Abilities {
         }
     }
 
-    /// Whether the kernel takes `suite`.
+    /// Whether the kernel supports `suite`.
     pub fn has(&self, suite: Suite) -> bool {
         self.suites[suite as usize].is_ok()
     }
 
-    /// Every suite, and why the kernel does not take it.
+    /// Every suite, with the reason if the kernel does not support it.
     pub fn suites(&self) -> impl Iterator<Item = (Suite, Result<(), Missing>)> + '_ {
         Suite::ALL.into_iter().zip(self.suites.iter().copied())
     }
 
-    /// Whether keys can be changed on a connection (kernels newer than 6.12): without it a client's
-    /// KeyUpdate ends its connection.
+    /// Whether keys can be changed on a connection (kernels newer than 6.12). Without that, a
+    /// client's KeyUpdate ends its connection.
     pub fn key_update(&self) -> bool {
         self.key_update
     }
 }
 
-/// Finds out what the kernel can do, on connections of its own over loopback. Takes some
-/// milliseconds; once at start is enough.
+/// Probes the kernel's features, on loopback connections of its own. Takes some milliseconds; call
+/// it once at start.
 pub fn probe() -> Abilities {
     let mut key_update = false;
     let suites = Suite::ALL.map(|suite| {
@@ -199,21 +199,20 @@ pub fn probe() -> Abilities {
 /// A record that is not data, or the end of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
-    /// It was data after all; here it is.
+    /// It was data; here it is.
     Data(Vec<u8>),
     /// close_notify: the client sends no more, and may still receive.
     Closed,
     /// An alert that ends the connection; its description (RFC 8446 section 6).
     Alert(u8),
-    /// A record that calls for nothing: part of a KeyUpdate, or the end of one, which the kernel
-    /// follows.
+    /// A record that needs no action: part of a KeyUpdate, or its end, which the kernel follows.
     Nothing,
 }
 
 /// How far the keys are used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
-    /// They are good for long.
+    /// Far from the limit.
     Fresh,
     /// The connection should be closed after the response under way.
     CloseAfterResponse,
@@ -221,37 +220,38 @@ pub enum Usage {
     Exhausted,
 }
 
-/// A connection whose records are the kernel's. What is left in user space is what a KeyUpdate
-/// needs. The socket is not kept: each call gets the one it was installed on.
+/// A connection whose records the kernel handles. User space keeps what a KeyUpdate needs. The
+/// socket is not kept: pass the one that the keys were installed on to each call.
 pub struct KernelSession {
     connection: KernelConnection<ServerConnectionData>,
     records_sent: u64,
     records_max: u64,
     key_updates: KeyUpdates,
-    /// A KeyUpdate that the client asked for and the full socket did not take.
+    /// A KeyUpdate that the client requested, and that the full socket did not take.
     owes_key_update: bool,
-    /// An alert was sent that nothing follows: close_notify or a fatal one.
+    /// The last alert was sent: close_notify or a fatal one.
     ended: bool,
     opening: Opening,
 }
 
-/// Prepares `socket` for [`Handshake::into_kernel`](crate::Handshake::into_kernel), while the
-/// connection can still go on in user space; that it can after this too, with or without an error.
+/// Prepares `socket` for [`Handshake::into_kernel`](crate::Handshake::into_kernel). The connection
+/// can still go on in user space afterwards, whether this fails or not.
 ///
-/// `NotConnected` if the client has sent its end already: TCP takes the protocol only before that.
+/// `NotConnected` if the client has sent its FIN: TCP accepts the upper layer protocol only before
+/// that.
 pub fn prepare(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::SOL_TCP, libc::TCP_ULP, b"tls")
 }
 
 impl KernelSession {
-    /// Hands the keys of a finished handshake to `socket`, which was prepared.
-    pub(crate) fn install(socket: BorrowedFd<'_>, handed: Handed) -> io::Result<Self> {
-        let Handed {
+    /// Installs the keys of a finished handshake on the prepared `socket`.
+    pub(crate) fn install(socket: BorrowedFd<'_>, handover: Handover) -> io::Result<Self> {
+        let Handover {
             connection,
             send,
             receive,
             key_updates,
-        } = handed;
+        } = handover;
         let suite = connection.negotiated_cipher_suite();
         let records_max = suite
             .tls13()
@@ -283,8 +283,8 @@ impl KernelSession {
     }
 
     /// How many of the next `bytes`, from the first on, should leave in records of
-    /// [`SHORT_RECORD_BYTES`](crate::SHORT_RECORD_BYTES): those that the client could not decrypt before
-    /// another round trip if they were in a full one.
+    /// [`SHORT_RECORD_BYTES`](crate::SHORT_RECORD_BYTES): in a full record the client could not
+    /// decrypt them before another round trip.
     pub fn opening(&mut self, bytes: u64) -> u32 {
         self.opening.short(bytes, Instant::now())
     }
@@ -301,8 +301,8 @@ impl KernelSession {
     }
 
     /// Receives the record that made recv(2) fail with `EIO`: one that is not data. `WouldBlock` if
-    /// nothing is there. A KeyUpdate is answered here; where the kernel can not follow it the error
-    /// is what the kernel said, the alert is sent, and the connection can only be closed.
+    /// nothing is there. A KeyUpdate is handled here. If the kernel cannot follow it, the error is
+    /// the kernel's, the alert is sent, and the connection can only be closed.
     pub fn receive_control(&mut self, socket: BorrowedFd<'_>) -> io::Result<Control> {
         let mut buffer = [0; 512];
         let (kind, length) = receive_record(socket, &mut buffer)?;
@@ -324,17 +324,17 @@ impl KernelSession {
         }
     }
 
-    /// Checks that data may come now, as it was received; if not, the client is told and the
-    /// connection can only be closed.
+    /// Checks that data is allowed at this point; if not, an alert is sent and the connection can
+    /// only be closed.
     pub fn take_data(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         let taken = self.key_updates.end_of_message();
-        taken.map_err(|refused| self.refuse(socket, refused))
+        taken.map_err(|error| self.refuse(socket, error))
     }
 
-    /// Answers a record that the kernel could not decrypt by the alert for it, as far as the socket
-    /// takes that. `error` is what recv(2) said; whether it says that of the client's records.
+    /// Sends the alert for a record that the kernel could not decrypt, if the socket takes it.
+    /// `error` is the error of recv(2). Returns whether it concerns the client's records.
     ///
-    /// The socket's pending error (`SO_ERROR`) must have been taken: it would keep the alert back.
+    /// Take the socket's pending error (`SO_ERROR`) first: it would block the alert.
     pub fn reject(&mut self, socket: BorrowedFd<'_>, error: &io::Error) -> bool {
         let description = match error.raw_os_error() {
             Some(libc::EBADMSG) => AlertDescription::BadRecordMac,
@@ -346,14 +346,14 @@ impl KernelSession {
         true
     }
 
-    /// Whether the client has asked for a KeyUpdate that is not sent yet: no data may go before it
-    /// (RFC 8446 section 4.6.3).
+    /// Whether a KeyUpdate that the client requested is still unsent: no data may go before it (RFC
+    /// 8446 section 4.6.3).
     pub fn owes_key_update(&self) -> bool {
         self.owes_key_update
     }
 
-    /// Sends the KeyUpdate that the client asked for, if one is owed; to be called before data is
-    /// sent. `WouldBlock` if the socket is full: to be called again when it is not.
+    /// Sends the KeyUpdate that the client requested, if one is due. Call it before sending data.
+    /// `WouldBlock` if the socket is full: call it again when it is writable.
     pub fn settle(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         if !self.owes_key_update {
             return Ok(());
@@ -366,7 +366,7 @@ impl KernelSession {
             .map_err(io::Error::other)
             .and_then(|(sequence, secrets)| set_keys(socket, libc::TLS_TX, sequence, &secrets));
         if let Err(error) = changed {
-            // The client expects the new keys already, and could not read an alert.
+            // The client expects the new keys already, and could not decrypt an alert.
             self.end();
             return Err(error);
         }
@@ -374,8 +374,8 @@ impl KernelSession {
         Ok(())
     }
 
-    /// Sends close_notify, which also sends what an open record (`MSG_MORE`) holds back.
-    /// `WouldBlock` if the socket is full; closing without it is then all that is left.
+    /// Sends close_notify, and with it the bytes that an open record (`MSG_MORE`) holds back.
+    /// `WouldBlock` if the socket is full; then the connection can only be closed without it.
     pub fn close(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         if self.ended {
             return Ok(());
@@ -385,17 +385,17 @@ impl KernelSession {
         Ok(())
     }
 
-    /// Sends a fatal alert `internal_error`, as far as the socket takes it: a response was cut off by
-    /// our own fault. What an open record holds back leaves with it.
+    /// Sends a fatal alert `internal_error`, if the socket takes it: a response was cut off by a
+    /// fault of the server. It flushes what an open record holds back.
     pub fn abort(&mut self, socket: BorrowedFd<'_>) {
         self.say_fatal(socket, AlertDescription::InternalError);
     }
 
-    fn refuse(&mut self, socket: BorrowedFd<'_>, refused: Refused) -> io::Error {
-        self.fail(socket, refused.alert, refused.reason)
+    fn refuse(&mut self, socket: BorrowedFd<'_>, error: MessageError) -> io::Error {
+        self.fail(socket, error.alert, error.reason)
     }
 
-    /// Sends a fatal alert; the error for the `reason` that led to it.
+    /// Sends a fatal alert. Returns the error for the `reason`.
     fn fail(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -408,13 +408,13 @@ impl KernelSession {
 
     fn say_fatal(&mut self, socket: BorrowedFd<'_>, alert: AlertDescription) {
         if !self.ended {
-            // The connection is closed whether the client hears why or not.
+            // Best effort: the connection is closed in any case.
             let _ = send_record(socket, ALERT, &[FATAL, alert.into()]);
             self.end();
         }
     }
 
-    /// Nothing is sent from now on.
+    /// Nothing is sent from here on.
     fn end(&mut self) {
         self.ended = true;
         self.owes_key_update = false;
@@ -424,7 +424,7 @@ impl KernelSession {
         let followed = match self.key_updates.take(content, Instant::now()) {
             Ok(Some(requested)) => self.follow_key_update(socket, requested),
             Ok(None) => read_on(socket, self.suite()),
-            Err(refused) => return Err(self.refuse(socket, refused)),
+            Err(error) => return Err(self.refuse(socket, error)),
         };
         match followed {
             Ok(()) => Ok(Control::Nothing),
@@ -447,10 +447,11 @@ impl KernelSession {
     }
 }
 
-/// Has the kernel decrypt the next record too after one that holds only the start of a KeyUpdate.
+/// Has the kernel decrypt the next record after one that holds only the start of a KeyUpdate.
 ///
-/// Linux 6.14 and newer take the first byte for a whole one, and wait for the next keys (EKEYEXPIRED);
-/// they get those that they have once more. Older kernels do not wait, and take keys only once.
+/// Linux 6.14 and newer take the first byte for a whole KeyUpdate, and wait for the next keys
+/// (EKEYEXPIRED): so the current keys are installed once more. Older kernels do not wait, and
+/// accept keys only once.
 fn read_on(socket: BorrowedFd<'_>, suite: SupportedCipherSuite) -> io::Result<()> {
     let bytes = match Suite::of(suite) {
         Some(Suite::Aes128Gcm) => mem::size_of::<libc::tls12_crypto_info_aes_gcm_128>(),
@@ -464,7 +465,7 @@ fn read_on(socket: BorrowedFd<'_>, suite: SupportedCipherSuite) -> io::Result<()
     }
 }
 
-/// Tries one suite; whether keys can be changed too.
+/// Probes one suite. Returns whether keys can be changed too.
 fn probe_suite(suite: Suite) -> Result<bool, Missing> {
     let failed = |step| {
         move |error: io::Error| Missing {
@@ -519,7 +520,7 @@ fn crypto_info(
     };
     let key = &key.as_ref()[..key_bytes];
     let (salt, explicit) = iv.as_ref().split_at(salt_bytes);
-    // As large as it gets from the start: growing would leave a copy that is not wiped.
+    // Allocated at its final size: growing would leave a copy that is not wiped.
     let mut info = Zeroizing::new(Vec::with_capacity(CRYPTO_INFO_HEAD_BYTES + 12 + 32 + 8));
     info.extend_from_slice(&libc::TLS_1_3_VERSION.to_ne_bytes());
     info.extend_from_slice(&cipher.to_ne_bytes());
@@ -563,8 +564,8 @@ fn get_option(
     value: &mut [u8],
 ) -> io::Result<()> {
     let mut length = value.len() as libc::socklen_t;
-    // SAFETY: the descriptor is open while borrowed; the kernel writes at most `length` bytes, which
-    // is what there is at `value`, borrowed exclusively for the call, and keeps no pointer to either.
+    // SAFETY: the descriptor is open while borrowed; the kernel writes at most `length` bytes, the
+    // size of `value`, which is borrowed exclusively for the call, and keeps no pointer to either.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

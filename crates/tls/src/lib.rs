@@ -31,6 +31,7 @@
 //! certificate files at start and reload.
 
 mod acceptor;
+mod certificate_error;
 mod certificates;
 mod handshake;
 pub mod kernel;
@@ -40,16 +41,20 @@ mod post_handshake;
 mod protection;
 mod records;
 mod resolver;
+mod session;
 mod settings;
 mod user;
 mod user12;
 mod user13;
 
 pub use acceptor::{Acceptor, Error};
-pub use certificates::{Certificate, CertificateError, Certificates, Reason, Untimely};
+pub use certificate_error::{CertificateError, Reason, Untimely};
+pub use certificates::{Certificate, Certificates};
 pub use handshake::{Connected, Failed, Handshake, Progress};
 pub use kernel::{Abilities, KernelSession, Suite};
 pub use opening::SHORT_RECORD_BYTES;
+pub use protection::RECORD_PLAINTEXT_BYTES_MAX;
 pub use rustls::ProtocolVersion;
+pub use session::{Incoming, UserError};
 pub use settings::{CertificateFiles, ClientAuthentication, LeastVersion, Missing, Settings};
-pub use user::{Incoming, RECORD_PLAINTEXT_BYTES_MAX, UserError, UserSession};
+pub use user::UserSession;

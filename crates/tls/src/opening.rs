@@ -1,31 +1,31 @@
 //! Short records at the start of a connection.
 //!
-//! A client can decrypt a record when all of it is there. A connection begins with a congestion window of ten
-//! segments (RFC 6928), which is less than a full record: the client would have most of the record in
-//! hand and wait a round trip for the rest. So what does not fit into that window begins in short
-//! records. The same goes for a connection that was silent for a while, since its window is closed
-//! again (RFC 5681, section 4.1; `net.ipv4.tcp_slow_start_after_idle`).
+//! A client can decrypt a record only when all of it has arrived. A connection begins with a
+//! congestion window of ten segments (RFC 6928), less than a full record: the client would have
+//! most of a record and wait a round trip for the rest. So data that does not fit into that window
+//! begins in short records. The same holds after an idle period, which resets the window (RFC 5681,
+//! section 4.1; `net.ipv4.tcp_slow_start_after_idle`).
 
 use std::time::{Duration, Instant};
 
-/// Bytes of data in a short record: three packets, so that little of what arrives has to wait, and few records
-/// more than without.
+/// Bytes of data in a short record: three packets, so that little of the received data waits for
+/// the rest of its record, and few records are added.
 pub const SHORT_RECORD_BYTES: u32 = 4 << 10;
 
-/// What the first window has room for: ten segments of a path for Ethernet's packets.
+/// Bytes in the first window: ten segments of an Ethernet path.
 const WINDOW_BYTES: u32 = 10 * 1_448;
 
-/// Data after which records are full: what is sent later does not arrive in the first window.
+/// Data after which records are full: later data does not arrive in the first window.
 const OPENING_BYTES: u32 = 16 << 10;
 
-/// Short records of one opening, the most that there can be.
+/// The most short records of one opening.
 pub(crate) const SHORT_RECORDS_MAX: usize = (OPENING_BYTES / SHORT_RECORD_BYTES) as usize;
 
-/// Silence after which the window is closed again. The kernel waits for its retransmission timeout, which is
-/// shorter on all but the slowest paths.
+/// Idle time that resets the window. The kernel uses its retransmission timeout, which is shorter
+/// on all but the slowest paths.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How far a connection is from its opening.
+/// Tracks when a connection began, or resumed after an idle period, and the data sent since.
 #[derive(Debug)]
 pub(crate) struct Opening {
     /// Bytes since then, [`OPENING_BYTES`] at the most.
@@ -38,8 +38,8 @@ impl Opening {
         Self { sent: 0, last: now }
     }
 
-    /// Takes note of `len` bytes of data that are about to be sent: how many of them, from the first on, belong
-    /// into short records.
+    /// Counts `len` bytes of data that are about to be sent. Returns how many of them, from the
+    /// first on, belong into short records.
     pub(crate) fn short(&mut self, len: u64, now: Instant) -> u32 {
         if now.saturating_duration_since(self.last) >= SILENCE {
             self.sent = 0;
@@ -51,7 +51,7 @@ impl Opening {
         if sent.saturating_add(len) <= WINDOW_BYTES {
             0
         } else {
-            // All of them whole, so that the full ones behind them end where the data does.
+            // Whole short records, so that the last full record ends with the data.
             len.min((OPENING_BYTES - sent).next_multiple_of(SHORT_RECORD_BYTES))
         }
     }

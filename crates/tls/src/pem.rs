@@ -1,4 +1,4 @@
-//! Certificates and keys in PEM files, as other programs leave them.
+//! Reads certificates and keys from PEM files, in the variants that other programs write.
 
 use std::fs::{File, FileType};
 use std::io::Read;
@@ -9,21 +9,17 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use crate::certificates::Reason;
-
-/// The most bytes of a file that are read. A bundle of all authorities that browsers trust has a
-/// quarter of it, and a file without an end must not take all memory.
-pub(crate) const BYTES_MAX: usize = 1 << 20;
+use crate::certificate_error::{FILE_BYTES_MAX, Reason};
 
 /// Labels that OpenSSL has for certificates beside `CERTIFICATE`.
 const OTHER_LABELS: [&str; 2] = ["TRUSTED CERTIFICATE", "X509 CERTIFICATE"];
 
-/// How a file begins that an editor or a shell of Windows has written.
+/// Byte order marks, which editors and shells of Windows write.
 const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 
-/// Every certificate of a file, in its order; none is an error. What may stand behind one in its
-/// section (OpenSSL's trust settings) is still there.
+/// Every certificate of a file, in order; a file without any is an error. Bytes that follow one in
+/// its section (OpenSSL's trust settings) are kept.
 pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Reason> {
     let bytes = read(path)?;
     let text = text(&bytes)?;
@@ -48,7 +44,8 @@ pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Reason> {
     }
 }
 
-/// All of a file. Never waits for a writer, as opening a FIFO would: nothing else would be read again.
+/// Reads a file. It never waits for a writer, as opening a FIFO would: that would block all later
+/// reloads.
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Reason> {
     let mut options = File::options();
     let opened = options.read(true).custom_flags(libc::O_NONBLOCK).open(path);
@@ -57,11 +54,11 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Reason> {
     if !kind.is_file() {
         return Err(Reason::NotRegular(name(kind)));
     }
-    // All of its room at once: what is moved to another place would leave a copy of a key behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(BYTES_MAX + 1));
-    let mut start = file.take(BYTES_MAX as u64 + 1);
+    // Allocated at its final size: a reallocation would leave a copy of a key behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1));
+    let mut start = file.take(FILE_BYTES_MAX as u64 + 1);
     start.read_to_end(&mut bytes).map_err(Reason::Unreadable)?;
-    if bytes.len() > BYTES_MAX {
+    if bytes.len() > FILE_BYTES_MAX {
         return Err(Reason::TooLarge);
     }
     Ok(bytes)
@@ -79,7 +76,7 @@ fn name(kind: FileType) -> &'static str {
     }
 }
 
-/// What is text of a file, if all of it is.
+/// The text of a file, without a byte order mark.
 fn text(bytes: &[u8]) -> Result<&[u8], Reason> {
     match bytes {
         [] => Err(Reason::Empty),
@@ -91,7 +88,7 @@ fn text(bytes: &[u8]) -> Result<&[u8], Reason> {
     }
 }
 
-/// `text` with every certificate under the label that RFC 7468 has for it.
+/// `text` with the label of every certificate changed to that of RFC 7468.
 fn with_usual_labels(text: &[u8]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::from_utf8_lossy(text).into_owned());
     for other in OTHER_LABELS {
@@ -103,7 +100,7 @@ fn with_usual_labels(text: &[u8]) -> Zeroizing<String> {
     text
 }
 
-/// The labels of what is in `text`.
+/// The labels of the sections in `text`.
 fn labels(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let labels = text.lines().filter_map(|line| {
@@ -114,7 +111,7 @@ fn labels(text: &[u8]) -> String {
     labels.join(", ")
 }
 
-/// PKCS#8 says it in the label, the older formats in a header of the section.
+/// PKCS#8 has it in the label, the older formats in a header of the section.
 fn mentions_encryption(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")

@@ -10,7 +10,7 @@ use rustls::AlertDescription;
 /// KeyUpdate messages that a client may send at once.
 const BURST: u32 = 32;
 
-/// How often it may send one in the long run.
+/// The interval at which it may send one in the long run.
 const EVERY: Duration = Duration::from_millis(100);
 
 /// The handshake type of a KeyUpdate (section 4.6.3).
@@ -24,8 +24,8 @@ pub(crate) const KEY_UPDATE_MESSAGE: [u8; KEY_UPDATE_BYTES] = [KEY_UPDATE, 0, 0,
 
 /// Why a client's message ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Refused {
-    /// The alert that it is answered by.
+pub(crate) struct MessageError {
+    /// The alert to send.
     pub(crate) alert: AlertDescription,
     pub(crate) reason: &'static str,
 }
@@ -40,14 +40,18 @@ pub(crate) struct KeyUpdates {
 }
 
 impl KeyUpdates {
-    /// Takes the content of a handshake record. Returns `request_update` of a KeyUpdate that is
-    /// complete, and `None` for one that goes on in the next record.
-    pub(crate) fn take(&mut self, content: &[u8], now: Instant) -> Result<Option<bool>, Refused> {
+    /// Parses the content of a handshake record. Returns `request_update` of a complete KeyUpdate,
+    /// and `None` for one that continues in the next record.
+    pub(crate) fn take(
+        &mut self,
+        content: &[u8],
+        now: Instant,
+    ) -> Result<Option<bool>, MessageError> {
         if content.is_empty() {
             // Section 5.4.
             return Err(unexpected("an empty handshake record"));
         }
-        // A byte more than a KeyUpdate has is enough to see that something follows it.
+        // One byte more than a KeyUpdate shows whether something follows it.
         let mut bytes = [0; KEY_UPDATE_BYTES + 1];
         let (begun, rest) = bytes.split_at_mut(self.begun_bytes);
         begun.copy_from_slice(&self.begun[..self.begun_bytes]);
@@ -66,7 +70,7 @@ impl KeyUpdates {
     }
 
     /// Fails within a message: no other record may come before its end (section 5.1).
-    pub(crate) fn end_of_message(&self) -> Result<(), Refused> {
+    pub(crate) fn end_of_message(&self) -> Result<(), MessageError> {
         if self.begun_bytes == 0 {
             Ok(())
         } else {
@@ -75,15 +79,15 @@ impl KeyUpdates {
     }
 }
 
-/// `request_update` of the KeyUpdate that `bytes` are, `None` if they are the start of one.
-fn parse(bytes: &[u8]) -> Result<Option<bool>, Refused> {
+/// `request_update` of the KeyUpdate in `bytes`, `None` if it is incomplete.
+fn parse(bytes: &[u8]) -> Result<Option<bool>, MessageError> {
     match bytes {
         [kind, ..] if *kind != KEY_UPDATE => Err(unexpected("a handshake message")),
-        [_, high, middle, low, ..] if [*high, *middle, *low] != [0, 0, 1] => Err(Refused {
+        [_, high, middle, low, ..] if [*high, *middle, *low] != [0, 0, 1] => Err(MessageError {
             alert: AlertDescription::DecodeError,
             reason: "a KeyUpdate of another length than 1",
         }),
-        [_, _, _, _, request, ..] if *request > 1 => Err(Refused {
+        [_, _, _, _, request, ..] if *request > 1 => Err(MessageError {
             alert: AlertDescription::IllegalParameter,
             reason: "a KeyUpdate with another request than 0 or 1",
         }),
@@ -94,14 +98,14 @@ fn parse(bytes: &[u8]) -> Result<Option<bool>, Refused> {
     }
 }
 
-fn unexpected(reason: &'static str) -> Refused {
-    Refused {
+fn unexpected(reason: &'static str) -> MessageError {
+    MessageError {
         alert: AlertDescription::UnexpectedMessage,
         reason,
     }
 }
 
-/// A token bucket that holds [`BURST`] tokens, with a new one [`EVERY`] so often.
+/// A token bucket of [`BURST`] tokens that gains one every [`EVERY`].
 #[derive(Default)]
 struct Rate {
     /// When the bucket is full again; `None`: it is.
@@ -136,7 +140,7 @@ mod tests {
             updates.take(content, Instant::now()).unwrap();
         }
         let taken = updates.take(last, Instant::now());
-        taken.map_err(|refused| refused.alert)
+        taken.map_err(|error| error.alert)
     }
 
     #[test]

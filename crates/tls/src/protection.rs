@@ -1,14 +1,15 @@
-//! Records of TLS 1.3 and how they are protected (RFC 8446, section 5), on aws-lc's ciphers.
+//! Record protection of TLS 1.3 (RFC 8446, section 5), on aws-lc's ciphers.
 //!
-//! rustls does this too, but copies each record twice on its way out and gives it memory of its
-//! own: a third of what encryption costs.
+//! rustls does this too, but copies each sent record twice and allocates memory for it: a third of
+//! the cost of encryption.
 
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
 };
 use rustls::{ConnectionTrafficSecrets, Error};
 
-use crate::user::RECORD_PLAINTEXT_BYTES_MAX;
+/// Bytes of data that one full record holds (RFC 8446 section 5.1).
+pub const RECORD_PLAINTEXT_BYTES_MAX: usize = 16 << 10;
 
 /// Record types.
 pub(crate) const ALERT: u8 = 21;
@@ -21,23 +22,23 @@ pub(crate) const HEADER_BYTES: usize = 5;
 /// Bytes of the tag, the same for all suites.
 const TAG_BYTES: usize = 16;
 
-/// The inner type and the tag, which come behind the data.
+/// The inner type and the tag, which follow the data.
 const TRAILER_BYTES: usize = 1 + TAG_BYTES;
 
-/// What a record adds to its data.
+/// Bytes that a record adds to its data.
 pub(crate) const OVERHEAD_BYTES: usize = HEADER_BYTES + TRAILER_BYTES;
 
-/// The most that is in a record once it is opened: data, its type and padding (section 5.4).
+/// The most bytes of a decrypted record: data, its type and padding (section 5.4).
 const INNER_BYTES_MAX: usize = RECORD_PLAINTEXT_BYTES_MAX + 1;
 
-/// The most that a record may hold before it is opened (section 5.2). Ciphers whose tag is longer
-/// than those here need it.
+/// The most bytes of an encrypted record (section 5.2). Ciphers with longer tags than these need
+/// that much.
 const PAYLOAD_BYTES_MAX: usize = RECORD_PLAINTEXT_BYTES_MAX + 256;
 
-/// The version that all records say they have (section 5.1).
+/// The version in all record headers (section 5.1).
 const LEGACY_VERSION: [u8; 2] = [3, 3];
 
-/// One direction's key. Each record has the next sequence number, so that no nonce comes twice.
+/// The key of one direction. Each record has the next sequence number, so no nonce is used twice.
 pub(crate) struct Key {
     cipher: LessSafeKey,
     /// The static part of the nonce.
@@ -45,14 +46,14 @@ pub(crate) struct Key {
     sequence: u64,
 }
 
-/// What is wrong with a record.
+/// Why a record is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flaw {
-    /// It is of a type that is not protected, or of none.
+pub(crate) enum RecordError {
+    /// It has an unprotected type, or none.
     Type,
     /// It is too long.
     Length,
-    /// It is not what the peer sealed.
+    /// Its authentication tag is wrong.
     Seal,
 }
 
@@ -75,7 +76,7 @@ impl Key {
         })
     }
 
-    /// Records that were sealed or opened with it.
+    /// How many records were sealed or opened with it.
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -95,19 +96,19 @@ impl Key {
         Ok(length)
     }
 
-    /// Opens a whole record as [`next_record`] has it: its type and data.
-    pub(crate) fn open<'r>(&mut self, record: &'r mut [u8]) -> Result<(u8, &'r [u8]), Flaw> {
+    /// Decrypts a complete record, as found by [`next_record`]. Returns its type and data.
+    pub(crate) fn open<'r>(&mut self, record: &'r mut [u8]) -> Result<(u8, &'r [u8]), RecordError> {
         let (head, sealed) = record.split_at_mut(HEADER_BYTES);
-        let header = <[u8; HEADER_BYTES]>::try_from(&*head).map_err(|_| Flaw::Length)?;
-        let nonce = self.next_nonce().map_err(|_| Flaw::Seal)?;
+        let header = <[u8; HEADER_BYTES]>::try_from(&*head).map_err(|_| RecordError::Length)?;
+        let nonce = self.next_nonce().map_err(|_| RecordError::Seal)?;
         let opened = self.cipher.open_in_place(nonce, Aad::from(header), sealed);
-        let opened = &*opened.map_err(|_| Flaw::Seal)?;
+        let opened = &*opened.map_err(|_| RecordError::Seal)?;
         if opened.len() > INNER_BYTES_MAX {
-            return Err(Flaw::Length);
+            return Err(RecordError::Length);
         }
-        // Behind the data: its type, then padding of zeros (section 5.4).
+        // After the data: its type, then padding of zeros (section 5.4).
         let kind = opened.iter().rposition(|&byte| byte != 0);
-        let kind = kind.ok_or(Flaw::Type)?;
+        let kind = kind.ok_or(RecordError::Type)?;
         Ok((opened[kind], &opened[..kind]))
     }
 
@@ -127,16 +128,16 @@ fn header(payload_bytes: usize) -> [u8; HEADER_BYTES] {
     [DATA, LEGACY_VERSION[0], LEGACY_VERSION[1], high, low]
 }
 
-/// The length of the record that `input` starts with; `None`: not all of it is there. What is
-/// certain to be wrong is told as soon as it is.
-pub(crate) fn next_record(input: &[u8]) -> Result<Option<usize>, Flaw> {
+/// The length of the record at the start of `input`; `None` if it is incomplete. A wrong type or
+/// length is reported as soon as its bytes are there.
+pub(crate) fn next_record(input: &[u8]) -> Result<Option<usize>, RecordError> {
     match input {
         // Everything after the handshake is protected, and looks like data.
-        [kind, ..] if *kind != DATA => Err(Flaw::Type),
+        [kind, ..] if *kind != DATA => Err(RecordError::Type),
         [_, _, _, high, low, ..] => {
             let payload = usize::from(u16::from_be_bytes([*high, *low]));
             if payload > PAYLOAD_BYTES_MAX {
-                return Err(Flaw::Length);
+                return Err(RecordError::Length);
             }
             let length = HEADER_BYTES + payload;
             Ok((input.len() >= length).then_some(length))
@@ -185,7 +186,7 @@ mod tests {
             }
             let length = near.seal(DATA, b"text", &mut records[0]).unwrap();
             let [_, mut late] = pair(suite);
-            assert_eq!(late.open(&mut records[0][..length]), Err(Flaw::Seal));
+            assert_eq!(late.open(&mut records[0][..length]), Err(RecordError::Seal));
         }
     }
 
@@ -197,7 +198,7 @@ mod tests {
                 let mut record = [0; 4 + OVERHEAD_BYTES];
                 near.seal(ALERT, b"text", &mut record).unwrap();
                 record[place] ^= 1;
-                assert_eq!(far.open(&mut record), Err(Flaw::Seal), "{place}");
+                assert_eq!(far.open(&mut record), Err(RecordError::Seal), "{place}");
             }
         }
     }
@@ -222,22 +223,25 @@ mod tests {
             let length = near.seal(0, &[b'a', DATA, 0, 0], &mut record).unwrap();
             assert_eq!(far.open(&mut record[..length]), Ok((DATA, &b"a"[..])));
             let length = near.seal(0, &[0, 0], &mut record).unwrap();
-            assert_eq!(far.open(&mut record[..length]), Err(Flaw::Type));
+            assert_eq!(far.open(&mut record[..length]), Err(RecordError::Type));
         }
     }
 
     #[test]
     fn records_are_refused_as_soon_as_they_are_wrong() {
         assert_eq!(next_record(b""), Ok(None));
-        assert_eq!(next_record(b"G"), Err(Flaw::Type));
-        assert_eq!(next_record(&[20, 3, 3, 0, 1, 1]), Err(Flaw::Type));
+        assert_eq!(next_record(b"G"), Err(RecordError::Type));
+        assert_eq!(next_record(&[20, 3, 3, 0, 1, 1]), Err(RecordError::Type));
         assert_eq!(next_record(&[DATA, 3, 3, 0x41]), Ok(None));
         assert_eq!(next_record(&[DATA, 3, 3, 0x41, 0x00]), Ok(None));
-        assert_eq!(next_record(&[DATA, 3, 3, 0x41, 0x01]), Err(Flaw::Length));
+        assert_eq!(
+            next_record(&[DATA, 3, 3, 0x41, 0x01]),
+            Err(RecordError::Length)
+        );
     }
 
     /// What is opened of a record with so many bytes of data, its type, and so many of padding.
-    fn opened(data: usize, kind: u8, padding: usize) -> Result<(u8, usize), Flaw> {
+    fn opened(data: usize, kind: u8, padding: usize) -> Result<(u8, usize), RecordError> {
         let [mut near, mut far] = pair(SUITES[0]);
         let mut inner = vec![1; data];
         inner.push(kind);
@@ -256,11 +260,11 @@ mod tests {
             ((MAX, DATA, 0), Ok((DATA, MAX))),
             ((MAX - 1, DATA, 1), Ok((DATA, MAX - 1))),
             ((0, DATA, MAX), Ok((DATA, 0))),
-            ((0, 0, MAX), Err(Flaw::Type)),
-            ((MAX + 1, DATA, 0), Err(Flaw::Length)),
-            ((MAX, DATA, 1), Err(Flaw::Length)),
-            ((0, DATA, MAX + 1), Err(Flaw::Length)),
-            ((0, 0, MAX + 1), Err(Flaw::Length)),
+            ((0, 0, MAX), Err(RecordError::Type)),
+            ((MAX + 1, DATA, 0), Err(RecordError::Length)),
+            ((MAX, DATA, 1), Err(RecordError::Length)),
+            ((0, DATA, MAX + 1), Err(RecordError::Length)),
+            ((0, 0, MAX + 1), Err(RecordError::Length)),
         ];
         for ((data, kind, padding), expected) in rows {
             assert_eq!(

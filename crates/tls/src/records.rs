@@ -1,11 +1,11 @@
-//! rustls' unbuffered API, driven to where it needs more bytes. Handshake and session share it, and
-//! it is the one place to change when rustls 0.24 replaces that API.
+//! Drives rustls' unbuffered API until it needs more bytes. Handshake and session share this
+//! module, the one place to change when rustls 0.24 replaces that API.
 
 use rustls::Error;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 
-/// Where the connection is when all that was received is processed.
+/// The state of the connection when all received bytes are processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// The handshake is not done.
@@ -16,19 +16,19 @@ pub(crate) enum State {
     Closed,
 }
 
-/// What [`process`] has come to.
+/// The result of [`process`].
 pub(crate) struct Processed {
-    /// Bytes at the start of the input that are done with; the rest must be there, before what is
-    /// received next, in the next call.
+    /// Bytes consumed from the start of the input; the next call needs the rest, followed by newly
+    /// received bytes.
     pub(crate) used: usize,
     /// The client's close_notify was among the input.
     pub(crate) peer_closed: bool,
-    /// After an error `out` holds the alert to be sent.
+    /// On an error, `out` holds the alert to send.
     pub(crate) state: Result<State, Error>,
 }
 
-/// Processes the records in `input` (decrypted in place): data is appended to `plaintext`, what is
-/// to be sent to `out`.
+/// Processes the records in `input` (decrypted in place): data is appended to `plaintext`, output
+/// to `out`.
 pub(crate) fn process(
     connection: &mut UnbufferedServerConnection,
     input: &mut [u8],
@@ -81,8 +81,8 @@ pub(crate) fn process(
     }
 }
 
-/// After an error the alert waits in rustls, perhaps behind part of a flight. No call may be made
-/// once they are taken: it would look at the record at fault again, and rustls answer it twice.
+/// After an error rustls holds the alert, perhaps behind part of a flight. Make no call once they
+/// are taken: rustls would process the faulty record again, and send a second alert.
 fn take_alert(
     connection: &mut UnbufferedServerConnection,
     input: &mut [u8],
@@ -109,7 +109,7 @@ fn encode(
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let start = out.len();
-    // The first attempt only asks for the size.
+    // The first attempt only returns the size.
     if let Err(EncodeError::InsufficientSize(size)) = data.encode(&mut []) {
         out.resize(start + size.required_size, 0);
     }

@@ -1,8 +1,8 @@
-//! The certificate for each handshake, and the name the client asked for.
+//! Chooses the certificate for each handshake, and records the name that the client sent.
 //!
-//! rustls' unbuffered connection does not tell the server name, its resolver is told. The resolver
-//! is called on the thread that feeds the handshake and before `feed` returns, so the name passes
-//! through a thread-local from one to the other.
+//! rustls' unbuffered connection does not expose the server name, but passes it to its resolver.
+//! The resolver is called on the thread that feeds the handshake, before `feed` returns, so a
+//! thread-local passes the name on.
 
 use std::cell::Cell;
 use std::sync::Arc;

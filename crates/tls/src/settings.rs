@@ -1,9 +1,9 @@
-//! What a TLS listener is set to, as checked values; the configuration file's own words are the
-//! config crate's.
+//! The settings of a TLS listener, as checked values; the config crate parses the configuration
+//! file.
 
 use std::path::PathBuf;
 
-/// How one listener speaks TLS.
+/// The settings of one listener.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Its certificates; the first is served where the client names no host or an unknown one.
@@ -12,9 +12,9 @@ pub struct Settings {
     pub client_authentication: ClientAuthentication,
     /// ALPN protocols, the best first (RFC 7301). Empty: ALPN is not negotiated.
     pub alpn: Vec<Vec<u8>>,
-    /// The oldest version that is spoken.
+    /// The oldest accepted version.
     pub least_version: LeastVersion,
-    /// What is done about certificates that can not be used.
+    /// What to do about certificates that cannot be used.
     pub missing: Missing,
     /// Session tickets sent after a full TLS 1.3 handshake.
     pub tickets: usize,
@@ -34,7 +34,7 @@ impl Settings {
     }
 }
 
-/// Where a certificate chain and its key are, both as PEM; it may be one file.
+/// The files of a certificate chain and its key, both PEM; it may be one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// The chain, the server's own certificate first.
@@ -43,13 +43,13 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// What is done about certificates that can not be used, such as those whose files are not there.
+/// What to do about certificates that cannot be used, such as those whose files do not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Missing {
     /// It is an error.
     #[default]
     Refuse,
-    /// The others are served, and those before them: perhaps none.
+    /// Serve the others and those loaded before, perhaps none.
     LeaveOut,
 }
 

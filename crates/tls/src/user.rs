@@ -1,51 +1,22 @@
-//! Records in user space, after the handshake: the way for TLS 1.2 and for kernels without kTLS.
+//! Records in user space after the handshake: for TLS 1.2, and for kernels without kTLS.
 
 use std::time::Instant;
 
-use rustls::Error;
 use rustls::server::UnbufferedServerConnection;
 
 use crate::opening::{Opening, SHORT_RECORD_BYTES, SHORT_RECORDS_MAX};
-use crate::protection;
+use crate::protection::{self, RECORD_PLAINTEXT_BYTES_MAX};
+use crate::session::{Incoming, UserError};
 use crate::{user12, user13};
 
-/// Bytes of data that one full record holds (RFC 8446 section 5.1).
-pub const RECORD_PLAINTEXT_BYTES_MAX: usize = 16 << 10;
-
-/// Room for what is sent before data: the answer to a KeyUpdate, and a KeyUpdate when the cipher's
-/// limit is near, 27 bytes each.
+/// Room for messages before the data: the answer to a KeyUpdate, and a KeyUpdate near the cipher's
+/// limit, 27 bytes each.
 const KEY_UPDATES_BYTES_MAX: usize = 64;
 
 /// Bytes of an alert.
 const ALERT_BYTES: usize = 2;
 
-/// What a piece of input has brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Incoming {
-    /// Data, perhaps none yet: part of a record, or records of the protocol itself.
-    Data,
-    /// The client has sent close_notify, after the data that was appended. It may still receive.
-    Closed,
-}
-
-/// Why a session has ended.
-#[derive(Debug, thiserror::Error)]
-pub enum UserError {
-    /// The client broke the protocol. The alert was appended to `out`.
-    #[error(transparent)]
-    Tls(#[from] Error),
-    /// The keys have been used as often as is safe, or it was closed or failed before.
-    #[error("nothing more can be encrypted")]
-    Ended,
-    /// The buffer has not the room that [`UserSession::encrypted_bytes_max`] asks for.
-    #[error("{required} bytes are needed for the encrypted records")]
-    TooSmall {
-        /// Bytes that are needed.
-        required: usize,
-    },
-}
-
-/// The records of one connection. Boxed inside; it holds no buffer while nothing is under way.
+/// The record layer of one connection. Boxed inside; it holds no buffer while idle.
 pub struct UserSession {
     records: Records,
     opening: Opening,
@@ -59,16 +30,16 @@ enum Records {
 }
 
 impl UserSession {
-    /// Goes on from a finished handshake of TLS 1.2; `input` is what rustls has left of what was
-    /// received.
+    /// Continues after a finished handshake of TLS 1.2; `input` holds the received bytes that
+    /// rustls has not consumed.
     pub(crate) fn tls12(connection: UnbufferedServerConnection, input: Vec<u8>) -> Self {
         let session = user12::Session::new(connection, input);
         Self::new(Records::Tls12(Box::new(session)))
     }
 
-    /// Goes on from a finished handshake of TLS 1.3.
+    /// Continues after a finished handshake of TLS 1.3.
     pub(crate) fn tls13(mut session: Box<user13::Session>) -> Self {
-        session.stay();
+        session.forget_secrets();
         Self::new(Records::Tls13(session))
     }
 
@@ -77,9 +48,8 @@ impl UserSession {
         Self { records, opening }
     }
 
-    /// Decrypts what was received, which is overwritten, and appends the data to `plaintext`. What
-    /// the protocol has to say (an alert) is appended to `out`; the answer to a KeyUpdate goes out
-    /// with what is encrypted next.
+    /// Decrypts received bytes in place and appends the data to `plaintext`. An alert is appended
+    /// to `out`; the answer to a KeyUpdate precedes the data that is encrypted next.
     pub fn decrypt(
         &mut self,
         received: &mut [u8],
@@ -92,7 +62,7 @@ impl UserSession {
         }
     }
 
-    /// The most bytes that `plain` bytes of data need when encrypted at once.
+    /// The most bytes that the encryption of `plain` bytes of data needs.
     pub fn encrypted_bytes_max(&self, plain: usize) -> usize {
         let overhead = match &self.records {
             Records::Tls12(_) => user12::OVERHEAD_BYTES,
@@ -102,9 +72,9 @@ impl UserSession {
         plain + records * overhead + KEY_UPDATES_BYTES_MAX
     }
 
-    /// Encrypts `plain` and appends its records to `out`: as few as it takes, but for the first 16 KiB of
-    /// a connection, or after a second of silence, which are in records of [`SHORT_RECORD_BYTES`]
-    /// unless `plain` fits into TCP's first window.
+    /// Encrypts `plain` and appends the records to `out`, as few as possible. The first 16 KiB of a
+    /// connection, or after a second of silence, are in records of [`SHORT_RECORD_BYTES`] unless
+    /// `plain` fits into TCP's first window.
     pub fn encrypt(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), UserError> {
         self.append(plain.len(), out, |session, out| {
             session.encrypt_into(plain, out)
@@ -144,7 +114,7 @@ impl UserSession {
         }
     }
 
-    /// Appends what `write` writes for `plain_bytes` of data.
+    /// Appends the output of `write` for `plain_bytes` of data.
     fn append(
         &mut self,
         plain_bytes: usize,

@@ -1,10 +1,10 @@
-//! TLS 1.2 after the handshake: its records are rustls'.
+//! TLS 1.2 after the handshake: rustls handles its records.
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncryptError, UnbufferedStatus};
 
 use crate::records::{self, State};
-use crate::user::{Incoming, UserError};
+use crate::session::{Incoming, UserError};
 
 /// A header, an explicit nonce (AES-GCM) and a tag: the most that a record adds to its data.
 pub(crate) const OVERHEAD_BYTES: usize = 5 + 8 + 16;
@@ -77,7 +77,7 @@ impl Session {
         self.write(out, |traffic, out| traffic.queue_close_notify(out))
     }
 
-    /// Gets to where rustls lets data be written and has `write` do it.
+    /// Advances rustls to the state in which data can be written, and calls `write` there.
     fn write(
         &mut self,
         out: &mut [u8],
@@ -86,7 +86,7 @@ impl Session {
         if self.failed {
             return Err(UserError::Ended);
         }
-        // Whatever is to be sent first (rustls sends little of its own accord).
+        // Output that goes first (rustls sends little on its own).
         let mut first = Vec::new();
         let mut unexpected = Vec::new();
         let processed = records::process(

@@ -1,6 +1,6 @@
-//! TLS 1.3 after the handshake, in user space: data is encrypted from where it lies to where it is
-//! sent from. rustls has made the keys, and makes the next ones when they are changed
-//! ([`rustls::kernel`], the same seam as for kTLS).
+//! TLS 1.3 after the handshake, in user space. Data is encrypted straight from its source to the
+//! output buffer. rustls made the keys, and makes the next ones at a KeyUpdate ([`rustls::kernel`],
+//! the interface that kTLS uses too).
 
 use std::mem;
 use std::time::Instant;
@@ -11,11 +11,12 @@ use rustls::{
     AlertDescription, ConnectionTrafficSecrets, Error, InvalidMessage, SupportedCipherSuite,
 };
 
-use crate::post_handshake::{KEY_UPDATE_MESSAGE, KeyUpdates, Refused};
+use crate::post_handshake::{KEY_UPDATE_MESSAGE, KeyUpdates, MessageError};
 use crate::protection::{
-    ALERT, DATA, Flaw, HANDSHAKE, HEADER_BYTES, Key, OVERHEAD_BYTES, next_record,
+    ALERT, DATA, HANDSHAKE, HEADER_BYTES, Key, OVERHEAD_BYTES, RECORD_PLAINTEXT_BYTES_MAX,
+    RecordError, next_record,
 };
-use crate::user::{Incoming, RECORD_PLAINTEXT_BYTES_MAX, UserError};
+use crate::session::{Incoming, UserError};
 
 /// Alert levels (RFC 8446 section 6).
 const WARNING: u8 = 1;
@@ -28,13 +29,13 @@ pub(crate) struct Session {
     receive: Key,
     /// The start of a record whose rest is still to come; less than a record.
     input: Vec<u8>,
-    /// Records after which the key we send with is changed.
+    /// Records after which the sending key is changed.
     records_max: u64,
     key_updates: KeyUpdates,
     /// The client asked for a KeyUpdate.
     owes_key_update: bool,
     phase: Phase,
-    /// What `send` and `receive` were made of, as long as the kernel may get them.
+    /// The secrets of `send` and `receive`, kept while the kernel may get them.
     secrets: Option<Box<Secrets>>,
 }
 
@@ -43,8 +44,8 @@ struct Secrets {
     receive: ConnectionTrafficSecrets,
 }
 
-/// A session's keys with the numbers of the next records, and what the next keys are made of.
-pub(crate) struct Handed {
+/// A session's keys with the numbers of the next records, and the state that makes the next keys.
+pub(crate) struct Handover {
     pub(crate) connection: KernelConnection<ServerConnectionData>,
     pub(crate) send: (u64, ConnectionTrafficSecrets),
     pub(crate) receive: (u64, ConnectionTrafficSecrets),
@@ -60,11 +61,11 @@ enum Phase {
     Failed,
 }
 
-/// What the client did wrong, and the alert that says so; none answers an alert.
-struct Broken(Option<AlertDescription>, Error);
+/// A protocol violation by the client, and the alert for it. An alert gets no alert in return.
+struct Violation(Option<AlertDescription>, Error);
 
 impl Session {
-    /// Goes on from a finished handshake.
+    /// Continues after a finished handshake.
     pub(crate) fn new(connection: UnbufferedServerConnection) -> Result<Self, Error> {
         let (secrets, connection) = connection.dangerous_into_kernel_connection()?;
         let suite = connection.negotiated_cipher_suite();
@@ -85,19 +86,19 @@ impl Session {
         })
     }
 
-    /// The session stays here: what only the kernel would need is forgotten.
-    pub(crate) fn stay(&mut self) {
+    /// Forgets the secrets that only the kernel would need: the session stays in user space.
+    pub(crate) fn forget_secrets(&mut self) {
         self.secrets = None;
     }
 
-    /// Gives all away, for the kernel; `None` if the session stays here, has ended, or has the start
-    /// of a record.
-    pub(crate) fn hand_over(self) -> Option<Handed> {
+    /// Hands the session over to the kernel; `None` if the secrets are gone, or the session has
+    /// ended or holds the start of a record.
+    pub(crate) fn hand_over(self) -> Option<Handover> {
         if self.phase != Phase::Open || self.missing() != 0 || self.owes_key_update {
             return None;
         }
         let secrets = *self.secrets?;
-        Some(Handed {
+        Some(Handover {
             connection: self.connection,
             send: (self.send.sequence(), secrets.send),
             receive: (self.receive.sequence(), secrets.receive),
@@ -114,7 +115,7 @@ impl Session {
         self.key_updates.end_of_message().is_err()
     }
 
-    /// Bytes that lack of the record, or first of its header, that has begun; 0: none has.
+    /// Bytes missing from the record that has begun, or from its header first; 0: none has.
     pub(crate) fn missing(&self) -> usize {
         match self.input.get(3..HEADER_BYTES) {
             None if self.input.is_empty() => 0,
@@ -126,7 +127,7 @@ impl Session {
         }
     }
 
-    /// Appends the KeyUpdate that the client asked for, if it did.
+    /// Appends the KeyUpdate that the client requested, if it did.
     pub(crate) fn answer_key_update(&mut self, out: &mut Vec<u8>) -> Result<(), UserError> {
         if self.owes_key_update && self.phase == Phase::Open {
             let mut record = [0; KEY_UPDATE_MESSAGE.len() + OVERHEAD_BYTES];
@@ -154,7 +155,7 @@ impl Session {
             &mut joined
         };
         self.take_records(input, plaintext)
-            .map_err(|broken| self.fail(broken, out))
+            .map_err(|violation| self.fail(violation, out))
     }
 
     /// Encrypts `plain` into as few records as it takes, at the start of `out`: how many bytes.
@@ -174,12 +175,12 @@ impl Session {
         Ok(written)
     }
 
-    /// Takes the whole records of `input`, and keeps what is left.
+    /// Processes the complete records of `input`, and keeps the rest.
     fn take_records(
         &mut self,
         mut input: &mut [u8],
         plaintext: &mut Vec<u8>,
-    ) -> Result<Incoming, Broken> {
+    ) -> Result<Incoming, Violation> {
         while let Some(length) = next_record(input)? {
             let (record, rest) = input.split_at_mut(length);
             if self.take_record(record, plaintext)? == Incoming::Closed {
@@ -196,9 +197,9 @@ impl Session {
         &mut self,
         record: &mut [u8],
         plaintext: &mut Vec<u8>,
-    ) -> Result<Incoming, Broken> {
+    ) -> Result<Incoming, Violation> {
         match self.receive.open(record)? {
-            (ALERT, content) => return heed(content),
+            (ALERT, content) => return parse_alert(content),
             (HANDSHAKE, content) => {
                 if let Some(requested) = self.key_updates.take(content, Instant::now())? {
                     self.follow_key_update(requested)?;
@@ -213,8 +214,8 @@ impl Session {
         Ok(Incoming::Data)
     }
 
-    fn follow_key_update(&mut self, requested: bool) -> Result<(), Broken> {
-        let internal = |error| Broken(Some(AlertDescription::InternalError), error);
+    fn follow_key_update(&mut self, requested: bool) -> Result<(), Violation> {
+        let internal = |error| Violation(Some(AlertDescription::InternalError), error);
         let (sequence, secrets) = self.connection.update_rx_secret().map_err(internal)?;
         self.receive = Key::new(sequence, &secrets).map_err(internal)?;
         if let Some(kept) = &mut self.secrets {
@@ -251,7 +252,7 @@ impl Session {
         Ok(written)
     }
 
-    /// Writes a KeyUpdate and changes the key that we send with.
+    /// Writes a KeyUpdate and changes the sending key.
     fn update_key(&mut self, out: &mut [u8]) -> Result<usize, Error> {
         let written = self.send.seal(HANDSHAKE, &KEY_UPDATE_MESSAGE, out)?;
         let (sequence, secrets) = self.connection.update_tx_secret()?;
@@ -264,7 +265,7 @@ impl Session {
     }
 
     /// Ends the session, by an alert unless the client did.
-    fn fail(&mut self, Broken(alert, error): Broken, out: &mut Vec<u8>) -> UserError {
+    fn fail(&mut self, Violation(alert, error): Violation, out: &mut Vec<u8>) -> UserError {
         if let (Some(alert), Phase::Open) = (alert, self.phase) {
             let mut record = [0; 2 + OVERHEAD_BYTES];
             if self
@@ -280,8 +281,8 @@ impl Session {
     }
 }
 
-/// What the content of an alert's record says: exactly one alert (section 5.1).
-fn heed(content: &[u8]) -> Result<Incoming, Broken> {
+/// Parses the content of an alert record: exactly one alert (section 5.1).
+fn parse_alert(content: &[u8]) -> Result<Incoming, Violation> {
     let &[_, description] = content else {
         return Err(bad_alert(content));
     };
@@ -289,39 +290,39 @@ fn heed(content: &[u8]) -> Result<Incoming, Broken> {
         AlertDescription::CloseNotify => Ok(Incoming::Closed),
         // close_notify follows (section 6.1).
         AlertDescription::UserCanceled => Ok(Incoming::Data),
-        other => Err(Broken(None, Error::AlertReceived(other))),
+        other => Err(Violation(None, Error::AlertReceived(other))),
     }
 }
 
-fn bad_alert(content: &[u8]) -> Broken {
+fn bad_alert(content: &[u8]) -> Violation {
     if content.is_empty() {
         // Section 5.4.
         return unexpected();
     }
     let error = Error::InvalidMessage(InvalidMessage::TrailingData("Alert"));
-    Broken(Some(AlertDescription::DecodeError), error)
+    Violation(Some(AlertDescription::DecodeError), error)
 }
 
-fn unexpected() -> Broken {
+fn unexpected() -> Violation {
     let error = Error::InvalidMessage(InvalidMessage::UnexpectedMessage("after the handshake"));
-    Broken(Some(AlertDescription::UnexpectedMessage), error)
+    Violation(Some(AlertDescription::UnexpectedMessage), error)
 }
 
-impl From<Refused> for Broken {
-    fn from(refused: Refused) -> Self {
-        Self(Some(refused.alert), Error::General(refused.reason.into()))
+impl From<MessageError> for Violation {
+    fn from(error: MessageError) -> Self {
+        Self(Some(error.alert), Error::General(error.reason.into()))
     }
 }
 
-impl From<Flaw> for Broken {
-    fn from(flaw: Flaw) -> Self {
-        match flaw {
-            Flaw::Type => unexpected(),
-            Flaw::Length => Self(
+impl From<RecordError> for Violation {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Type => unexpected(),
+            RecordError::Length => Self(
                 Some(AlertDescription::RecordOverflow),
                 Error::PeerSentOversizedRecord,
             ),
-            Flaw::Seal => Self(Some(AlertDescription::BadRecordMac), Error::DecryptError),
+            RecordError::Seal => Self(Some(AlertDescription::BadRecordMac), Error::DecryptError),
         }
     }
 }
@@ -431,21 +432,21 @@ mod tests {
 
     #[test]
     fn an_alert_is_not_answered_and_one_that_warns_ends_nothing() {
-        let heed = |description: AlertDescription| heed(&[FATAL, description.into()]);
+        let parse = |description: AlertDescription| parse_alert(&[FATAL, description.into()]);
         assert_eq!(
-            heed(AlertDescription::CloseNotify).ok(),
+            parse(AlertDescription::CloseNotify).ok(),
             Some(Incoming::Closed)
         );
         assert_eq!(
-            heed(AlertDescription::UserCanceled).ok(),
+            parse(AlertDescription::UserCanceled).ok(),
             Some(Incoming::Data)
         );
-        let Err(broken) = heed(AlertDescription::BadCertificate) else {
+        let Err(violation) = parse(AlertDescription::BadCertificate) else {
             panic!("a fatal alert ends the session");
         };
         let (mut session, _client) = connected();
         let mut out = Vec::new();
-        session.fail(broken, &mut out);
+        session.fail(violation, &mut out);
         assert!(out.is_empty());
         assert!(matches!(
             session.encrypt_into(b"", &mut out),

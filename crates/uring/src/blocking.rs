@@ -1,17 +1,17 @@
-//! Work that blocks, on the executor's own thread for it.
+//! Blocking work, on the executor's own thread for it.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::called::Called;
+use crate::poll_on_wake::PollOnWake;
 
 /// Runs `work` on the blocking thread of the executor that runs the caller, and yields its output.
 ///
-/// A panic of `work` would end glommio's thread, and everybody who waits for that would wait for
-/// ever; here it is an error of this one caller, and the thread goes on.
+/// A panic of `work` would end glommio's thread, and every later caller would wait for ever. Here
+/// it is an error of this caller, and the thread goes on.
 ///
-/// Dropped: work that was begun goes on to its end, and its output is dropped.
+/// Dropped: work that has started runs to its end, and its output is dropped.
 ///
 /// # Errors
 ///
@@ -24,7 +24,7 @@ pub async fn run_blocking<T>(work: impl FnOnce() -> T + Send + 'static) -> io::R
 where
     T: Send + 'static,
 {
-    // Not as glommio's own output, which is leaked where nobody waits for it any more.
+    // Not through glommio's own output, which leaks when the future is dropped.
     let output = Arc::new(Mutex::new(None));
     let place = Arc::clone(&output);
     #[expect(clippy::disallowed_methods, reason = "the one place that may")]
@@ -32,18 +32,18 @@ where
         let worked = catch_panic(work);
         *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(worked);
     });
-    Called::new(worked).await;
+    PollOnWake::new(worked).await;
     let output = output.lock().unwrap_or_else(PoisonError::into_inner).take();
     output.unwrap_or_else(|| Err(panicked()))
 }
 
-/// The output of `work`, which others on the same thread outlive.
+/// Runs `work` and turns its panic into an error, so that its thread goes on.
 ///
 /// # Errors
 ///
 /// Where `work` panicked. The panic itself was told by the panic hook.
 pub fn catch_panic<T>(work: impl FnOnce() -> T) -> io::Result<T> {
-    // Whatever the work had half done belongs to it, and is dropped with it.
+    // Unwind safe: state that the work left half done belongs to it, and is dropped with it.
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| panicked())
 }
 

@@ -1,8 +1,8 @@
 //! The provided buffers that multishot recv fills.
 //!
-//! The kernel takes buffers from the head of a ring shared with it; this side publishes them at
-//! its tail. Only few are published at first and more when they run dry, so a quiet executor
-//! keeps a small, cache-warm set in use and touches no more memory than its load needs.
+//! The kernel takes buffers from the head of a ring shared with it; this side publishes them at its
+//! tail. Few are published at first, and more when they run out. So a quiet executor keeps a small,
+//! cache-warm set in use and touches no more memory than its load needs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -44,7 +44,7 @@ impl Mapping {
         self.start.as_ptr()
     }
 
-    /// For advice that changes no content.
+    /// For advice that does not change the content.
     pub(crate) fn advise(&self, advice: Advice) -> io::Result<()> {
         // SAFETY: the range is the mapping, which is ours.
         unsafe { madvise(self.start.as_ptr().cast(), self.len, advice) }.map_err(Into::into)
@@ -68,16 +68,16 @@ pub(crate) struct Buffers {
     /// Buffers with an id below this have been published at least once.
     grown: Cell<u16>,
     tail: Cell<u16>,
-    /// Buffers that are published and were not seen filled.
+    /// Published buffers that were not seen filled.
     available: Cell<u16>,
-    /// Streams that found the ring dry, in the order in which they did.
+    /// Streams that found no buffer, in order.
     dry: RefCell<VecDeque<Waker>>,
-    /// A buffer was filled since those of slow readers were taken from them.
+    /// A buffer was filled since the last spill.
     filled: Cell<bool>,
     driver: Rc<Sleeper>,
 }
 
-/// The task that drives the ring, while it sleeps.
+/// The waker of the driver task while it sleeps.
 #[derive(Default)]
 pub(crate) struct Sleeper(Cell<Option<Waker>>);
 
@@ -126,12 +126,12 @@ impl Buffers {
         (self.entries.start.as_ptr() as u64, self.capacity)
     }
 
-    /// Who is to take a turn when a buffer comes back that streams wait for.
+    /// The driver task, to wake when a buffer returns that streams wait for.
     pub(crate) fn driver(&self) -> &Rc<Sleeper> {
         &self.driver
     }
 
-    /// Publishes buffers that were never used, as far as there are any: as many as are in use.
+    /// Publishes unused buffers, as many as are in use, while there are any.
     pub(crate) fn grow(&self) {
         let first = self.grown.get();
         let end = self
@@ -141,8 +141,8 @@ impl Buffers {
         (first..end).for_each(|id| self.publish(id));
     }
 
-    /// Gives buffer `id` to the kernel. Streams may wait for it: [`Buffers::call_driver`] is to be
-    /// called when the ring is not borrowed.
+    /// Gives buffer `id` to the kernel. Call [`Buffers::call_driver`] afterwards, when the ring is
+    /// not borrowed: streams may wait for it.
     pub(crate) fn publish(&self, id: u16) {
         assert!(
             id < self.grown.get(),
@@ -168,39 +168,39 @@ impl Buffers {
         unsafe { &*shared_tail }.store(self.tail.get(), Ordering::Release);
     }
 
-    /// Notes that the kernel filled a buffer.
+    /// Counts a buffer that the kernel filled.
     pub(crate) fn fill(&self) {
         self.available.set(self.available.get() - 1);
         self.filled.set(true);
     }
 
-    /// Wakes `waker` once there is a buffer, after those who came before.
+    /// Queues `waker`, to be woken when there is a buffer for it.
     pub(crate) fn wait(&self, waker: Waker) {
         self.dry.borrow_mut().push_back(waker);
         self.call_driver();
     }
 
-    /// Has the driver take a turn if it can do something for streams that wait.
+    /// Wakes the driver if it can do something for waiting streams.
     pub(crate) fn call_driver(&self) {
         if self.has_work() {
             self.driver.wake();
         }
     }
 
-    /// Whether streams wait, and there are buffers for them, or may be at those who read slowly.
+    /// Whether streams wait, and there are free buffers, or filled ones that could be spilled.
     pub(crate) fn has_work(&self) -> bool {
         (self.available.get() > 0 || self.filled.get()) && !self.dry.borrow().is_empty()
     }
 
-    /// Whether streams wait and no buffers are left but those that were filled and, for a turn now,
-    /// not read. True once for those.
+    /// Whether streams wait, no buffer is free, and buffers were filled since the last call: those
+    /// have gone unread for a turn. True once for each such state.
     pub(crate) fn must_spill(&self) -> bool {
         self.available.get() == 0 && !self.dry.borrow().is_empty() && self.filled.replace(false)
     }
 
-    /// Gives another try to as many streams that wait as there are buffers: to wake the others too
-    /// would have each of them fail again. One that is gone by now takes the place of another; so
-    /// this is to be called each turn while [`Buffers::has_work`].
+    /// Wakes as many waiting streams as there are buffers; waking more would have the rest fail
+    /// again. A stream that is gone by now uses up the wake-up of another, so call this each turn
+    /// while [`Buffers::has_work`].
     pub(crate) fn wake_waiting(&self) {
         let mut dry = self.dry.borrow_mut();
         let count = dry.len().min(usize::from(self.available.get()));
@@ -233,9 +233,9 @@ impl Buffers {
     }
 }
 
-/// Bytes received into a provided buffer, which goes back to the kernel when this is dropped.
+/// Bytes received into a provided buffer, which returns to the kernel when this is dropped.
 ///
-/// There are only so many of them for the executor: do not hold one while waiting for a peer.
+/// The executor has a fixed number of them: do not hold one while waiting for a peer.
 pub struct RecvBuf {
     buffers: Rc<Buffers>,
     id: u16,
@@ -243,7 +243,7 @@ pub struct RecvBuf {
 }
 
 impl RecvBuf {
-    /// Takes over buffer `id`, of which the kernel filled `len` bytes.
+    /// Takes buffer `id`, in which the kernel filled `len` bytes.
     pub(crate) fn new(buffers: &Rc<Buffers>, id: u16, len: usize) -> Self {
         Self {
             buffers: Rc::clone(buffers),

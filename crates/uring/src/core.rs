@@ -1,4 +1,4 @@
-//! Submission, completion and the ops in between.
+//! The state of one ring: submission, completion, and the ops in flight.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -17,38 +17,40 @@ use slab::Slab;
 
 use crate::buffers::Buffers;
 use crate::error::Error;
-use crate::held::{Held, Memory};
-use crate::op::close;
-use crate::probe::Abilities;
+use crate::features::Features;
+use crate::resources::{Memory, OpResources};
 use crate::shares::Permit;
-use crate::slot::{Completion, Item, Key, Slot, State, Stream, Yields, opened, release};
+use crate::slot::{Completion, Item, Key, ResultKind, Slot, State, Stream, opened, release};
+use crate::sqe;
 
-/// How long a ring that ends waits for ops that the kernel cannot cancel at once, such as a read
-/// from a disk that does not answer. Past it their memory is leaked, never freed under the kernel.
+/// How long a ring waits at its end for ops that the kernel cannot cancel at once, such as a read
+/// from a disk that does not answer. After that their memory is leaked, never freed while the
+/// kernel may use it.
 const END_WAIT: Duration = Duration::from_secs(1);
 
-/// Filled buffers that a stream may queue for a reader that is behind before it is paused.
+/// Filled buffers that a stream queues for a slow reader before it is paused.
 const BUFFER_QUEUE_MAX: usize = 4;
 
-/// Descriptors (accepted connections) that it may.
+/// Descriptors (accepted connections) that it queues.
 const FD_QUEUE_MAX: usize = 256;
 
-/// How long the executor rests when the kernel refused a second time in a row to take what is
-/// submitted: memory is short, and to ask on would keep the core from those that could free some.
+/// Pause of the executor when the kernel refuses submissions twice in a row: memory is short, and
+/// retrying at once would keep the core from tasks that could free some.
 const REFUSED_REST: Duration = Duration::from_millis(1);
 
-/// Whether the eventfd is switched off while the driver is awake. It must be seen switched on by a
-/// kernel that has just queued work: on x86 its store of that is a barrier, elsewhere it need not be.
+/// Whether the eventfd is disabled while the driver is awake. Once it is enabled again, a kernel
+/// that queues work at that moment must see it. On x86 the kernel's store of that work is a full
+/// barrier; on other architectures it need not be.
 const EVENT_SWITCHED: bool = cfg!(target_arch = "x86_64");
 
-/// One ring, as the tasks of its executor share it.
+/// One ring, shared by the tasks of its executor.
 pub(crate) struct Shared {
     core: RefCell<Core>,
     pub(crate) buffers: Rc<Buffers>,
-    pub(crate) abilities: Abilities,
-    /// Turns taken, and those that had nothing to do.
+    pub(crate) features: Features,
+    /// Turns of the driver, including idle ones.
     pub(crate) turns: Cell<u64>,
-    /// Polls of the tasks that were spawned by [`crate::Ring::spawn`].
+    /// Polls of tasks spawned by [`crate::Ring::spawn`].
     pub(crate) polls: Rc<Cell<u64>>,
 }
 
@@ -64,22 +66,22 @@ struct Core {
     refused: bool,
 }
 
-/// What a turn takes out of the ring, woken and dropped once the ring is no longer borrowed,
-/// since either may come back to it.
+/// Output of a turn. Wakers are called and values dropped once the ring is no longer borrowed,
+/// since either may re-enter it.
 #[derive(Default)]
 struct Reaped {
     wakers: Vec<Waker>,
-    released: Vec<Held>,
+    released: Vec<OpResources>,
     /// Streams whose readers are behind.
     overfull: Vec<Key>,
-    /// Files that were opened for nobody.
+    /// Opened files whose future is gone.
     opened: Vec<(OwnedFd, Option<Box<Permit>>)>,
 }
 
 impl Shared {
     pub(crate) fn new(
         io: IoUring,
-        abilities: Abilities,
+        features: Features,
         provide: impl FnOnce(&IoUring) -> Result<Buffers, Error>,
     ) -> Result<Self, Error> {
         let buffers = Rc::new(provide(&io)?);
@@ -94,40 +96,43 @@ impl Shared {
                 refused: false,
             }),
             buffers,
-            abilities,
+            features,
             turns: Cell::new(0),
             polls: Rc::default(),
         })
     }
 
-    /// Queues an op: `entry` with the memory that it points to.
+    /// Queues an op: `entry`, and the resources that it refers to.
     ///
     /// # Safety
     ///
-    /// Every address in `entry` must lie in `held`, or in memory that lives as long as the ring,
-    /// and every descriptor must be one of `held`.
+    /// Every address in `entry` must lie in `resources`, or in memory that lives as long as the
+    /// ring, and every descriptor must be one of `resources`.
     pub(crate) unsafe fn submit(
         &self,
         entry: squeue::Entry,
-        held: Held,
-        yields: Yields,
+        resources: OpResources,
+        result_kind: ResultKind,
         state: State,
     ) -> Key {
-        let key = self.core.borrow_mut().insert(entry, held, yields, state);
+        let key = self
+            .core
+            .borrow_mut()
+            .insert(entry, resources, result_kind, state);
         self.wake_driver();
         key
     }
 
-    /// Has a worker close `fd`; nobody waits for it.
+    /// Has a worker close `fd`, without a future.
     fn close(&self, fd: OwnedFd, permit: Option<Box<Permit>>) {
-        let entry = close::entry(&fd);
-        let mut held = Held::memory(Memory::Closing(fd));
-        held.permit = permit;
+        let entry = sqe::close(&fd);
+        let mut resources = OpResources::memory(Memory::Closing(fd));
+        resources.permit = permit;
         // SAFETY: the entry holds no address, and the descriptor has no owner but the op.
-        unsafe { self.submit(entry, held, Yields::Closed, State::Orphaned) };
+        unsafe { self.submit(entry, resources, ResultKind::Closed, State::Orphaned) };
     }
 
-    /// Asks the kernel to stop the op of `key`; its last completion comes all the same.
+    /// Asks the kernel to cancel the op of `key`; its last completion arrives all the same.
     fn cancel(&self, key: Key) {
         self.core.borrow_mut().push(cancellation(key));
         self.wake_driver();
@@ -138,13 +143,13 @@ impl Shared {
         inspect(self.core.borrow_mut().slot(key).expect("a live op"))
     }
 
-    /// Frees the slot of an op that is complete.
+    /// Frees the slot of a completed op.
     pub(crate) fn take(&self, key: Key) -> Slot {
         self.core.borrow_mut().slots.remove(key.index as usize)
     }
 
-    /// Gives up an op whose future is dropped: frees its slot if it is complete, else leaves the
-    /// slot to its last completion, which `cancel` brings about.
+    /// Detaches an op from its dropped future: frees the slot if the op is complete, else leaves it
+    /// to the last completion, which `cancel` brings about.
     pub(crate) fn abandon(&self, key: Key, cancel: bool) {
         let mut core = self.core.borrow_mut();
         let Some(slot) = core.slot(key) else { return };
@@ -153,9 +158,15 @@ impl Shared {
         let complete = match &state {
             State::Waiting(_) | State::Orphaned => false,
             State::Done(completion) => {
-                open = opened(*completion, &slot.held).map(|fd| (fd, slot.held.permit.take()));
+                open = opened(*completion, &slot.resources)
+                    .map(|fd| (fd, slot.resources.permit.take()));
                 if open.is_none() {
-                    release(slot.yields, *completion, &slot.held, &self.buffers);
+                    release(
+                        slot.result_kind,
+                        *completion,
+                        &slot.resources,
+                        &self.buffers,
+                    );
                 }
                 true
             }
@@ -166,7 +177,7 @@ impl Shared {
         };
         let slot = complete.then(|| core.slots.remove(key.index as usize));
         drop(core);
-        // Only now: a waker or a buffer's owner may come back to the ring when it is dropped.
+        // After the borrow: dropping a waker or a buffer's owner may re-enter the ring.
         drop((state, slot));
         if let Some((fd, permit)) = open {
             self.close(fd, permit);
@@ -177,23 +188,23 @@ impl Shared {
         }
     }
 
-    /// Notes of every stream on `fd` that its user cancels it, which a pause must not hide.
+    /// Marks every stream on `fd` as cancelled by its user, so that a pause does not hide it.
     pub(crate) fn mark_cancelled(&self, fd: RawFd) {
         for (_, slot) in self.core.borrow_mut().slots.iter_mut() {
             if let State::Stream(stream) = &mut slot.state {
-                stream.cancelled |= slot.held.has_fd(fd);
+                stream.cancelled |= slot.resources.has_fd(fd);
             }
         }
     }
 
-    /// Whether a turn would find more to do than to submit what is queued.
+    /// Whether a turn would do more than submit what is queued.
     pub(crate) fn has_completions(&self) -> bool {
         self.core.borrow_mut().has_completions()
     }
 
-    /// One turn: submits what was queued, reaps what is complete and wakes who waits for it. Where nothing
-    /// is complete it waits for that, for `wait` at the most. False if there was nothing to do, or nothing
-    /// came.
+    /// One turn: submits queued ops, reaps completions and wakes the tasks that wait for them. If
+    /// nothing is complete, waits up to `wait` for a completion. False if there was nothing to do,
+    /// or nothing came.
     pub(crate) fn turn(&self, wait: Option<Duration>) -> bool {
         self.count_turn();
         let mut core = self.core.borrow_mut();
@@ -207,8 +218,8 @@ impl Shared {
         let mut reaped = mem::take(&mut core.reaped);
         drop(core);
         reaped.wakers.drain(..).for_each(Waker::wake);
-        for held in reaped.released.drain(..) {
-            if let Some((fd, permit)) = held.into_last_file() {
+        for resources in reaped.released.drain(..) {
+            if let Some((fd, permit)) = resources.into_last_file() {
                 self.close(fd, Some(permit));
             }
         }
@@ -216,7 +227,7 @@ impl Shared {
             self.close(fd, permit);
         }
         self.buffers.wake_waiting();
-        // The vectors go back, for their capacity.
+        // Keeps the capacity of the vectors.
         self.core.borrow_mut().reaped = reaped;
         busy
     }
@@ -231,7 +242,7 @@ impl Shared {
     }
 
     /// Whether a turn would find something to do; if not, `driver` is woken when an op is queued.
-    /// Completions are told by the eventfd.
+    /// The eventfd announces completions.
     pub(crate) fn has_work_or_wakes(&self, driver: &Waker) -> bool {
         self.count_turn();
         let mut core = self.core.borrow_mut();
@@ -256,14 +267,20 @@ impl Drop for Shared {
 }
 
 impl Core {
-    fn insert(&mut self, entry: squeue::Entry, held: Held, yields: Yields, state: State) -> Key {
+    fn insert(
+        &mut self,
+        entry: squeue::Entry,
+        resources: OpResources,
+        result_kind: ResultKind,
+        state: State,
+    ) -> Key {
         let generation = self.generation;
         self.generation = generation.wrapping_add(1);
         let index = self.slots.insert(Slot {
             generation,
-            yields,
+            result_kind,
             state,
-            held,
+            resources,
         });
         let key = Key {
             index: u32::try_from(index).expect("fewer than 2^32 ops in flight"),
@@ -302,7 +319,7 @@ impl Core {
         self.has_completions() || !self.io.submission().is_empty()
     }
 
-    /// Whether there is more to do than to submit what is queued.
+    /// Whether there is work beside submitting what is queued.
     fn has_completions(&mut self) -> bool {
         let completions = !self.io.completion().is_empty();
         if !self.backlog.is_empty() || completions || self.buffers.has_work() {
@@ -328,8 +345,8 @@ impl Core {
         Ok(busy)
     }
 
-    /// Submits what is queued, and waits for a completion if it is told how long; false if the
-    /// kernel takes nothing now.
+    /// Submits what is queued, and waits for a completion if `wait` says how long. False if the
+    /// kernel refuses submissions now.
     fn enter(&mut self, wait: Option<Duration>) -> io::Result<bool> {
         let entered = match wait {
             None => self.io.submit(),
@@ -345,8 +362,8 @@ impl Core {
             Ok(_) | Err((Some(libc::ETIME), _)) => Ok(true),
             // A signal.
             Err((Some(libc::EINTR), _)) => Ok(false),
-            // The completion queue must be reaped first, or there is no memory for requests just
-            // now. What was not submitted stays queued for the next turn.
+            // The completion queue must be reaped first, or the kernel has no memory for requests.
+            // Entries that were not submitted stay queued for the next turn.
             Err((Some(libc::EBUSY | libc::EAGAIN | libc::ENOMEM), _)) => {
                 self.refused = true;
                 if refused {
@@ -358,8 +375,8 @@ impl Core {
         }
     }
 
-    /// Has the kernel signal the eventfd of completions from now on, or no longer: while the driver is
-    /// awake nobody waits for it, and each would cost the executor a read.
+    /// Enables or disables the eventfd for completions. While the driver is awake nothing waits for
+    /// it, and each signal would cost the executor a read.
     fn set_event(&mut self, on: bool) {
         if !EVENT_SWITCHED {
             return;
@@ -367,15 +384,15 @@ impl Core {
         let completions = self.io.completion();
         if on {
             completions.enable_eventfd();
-            // Before the look for work that follows: the kernel sets what that looks at, then looks
-            // whether it is to signal.
+            // Orders the store before the check for work that follows: the kernel queues work
+            // first, then checks whether to signal.
             fence(Ordering::SeqCst);
         } else if !completions.eventfd_disabled() {
             completions.disable_eventfd();
         }
     }
 
-    /// Takes the completions out of the ring; how many there were.
+    /// Reaps the completions. Returns how many there were.
     fn reap(&mut self) -> usize {
         let Self {
             io,
@@ -395,7 +412,7 @@ impl Core {
             }
         }
         if dry {
-            // Now, not when the streams see it: by then others have given theirs back.
+            // Now, not when the streams see it: by then others have returned theirs.
             buffers.grow();
         }
         for key in mem::take(&mut reaped.overfull) {
@@ -404,10 +421,11 @@ impl Core {
         count
     }
 
-    /// Moves the bytes that streams have queued out of their provided buffers.
+    /// Copies the bytes that streams have queued out of their provided buffers.
     fn spill(&mut self) {
         for (_, slot) in self.slots.iter_mut() {
-            if let (State::Stream(stream), Yields::Buffer) = (&mut slot.state, slot.yields) {
+            if let (State::Stream(stream), ResultKind::Buffer) = (&mut slot.state, slot.result_kind)
+            {
                 for item in stream.queue.iter_mut() {
                     spill_item(item, &self.buffers);
                 }
@@ -415,8 +433,8 @@ impl Core {
         }
     }
 
-    /// Drops what the kernel has not seen, cancels the rest and reaps until nothing is in flight
-    /// or the wait is over.
+    /// Drops unsubmitted entries, cancels the other ops, and reaps until none is in flight or the
+    /// time is over.
     fn end(&mut self) {
         let deadline = Instant::now() + END_WAIT;
         let step = Timespec::from(Duration::from_millis(10));
@@ -431,7 +449,7 @@ impl Core {
         }
         while !self.slots.is_empty() && Instant::now() < deadline {
             self.refill();
-            // A timeout is an answer too, and any other error shows as slots that stay.
+            // A timeout is expected; any other error shows as slots that remain.
             let _ = self
                 .io
                 .submitter()
@@ -440,12 +458,12 @@ impl Core {
         }
     }
 
-    /// All ops but those that close something: of an op that was cancelled nobody could tell
-    /// whether it did.
+    /// All ops except closes: after a cancelled close it is unknown whether the descriptor was
+    /// closed.
     fn cancellable(&self) -> Vec<Key> {
         self.slots
             .iter()
-            .filter(|(_, slot)| slot.yields != Yields::Closed)
+            .filter(|(_, slot)| slot.result_kind != ResultKind::Closed)
             .map(|(index, slot)| Key {
                 index: index as u32,
                 generation: slot.generation,
@@ -479,8 +497,8 @@ fn cancellation(key: Key) -> squeue::Entry {
         .user_data(Key::IGNORED)
 }
 
-/// Takes note of the buffer that `completion` names. One without bytes (the end of a connection,
-/// an error) goes straight back: nobody would read it.
+/// Accounts for the buffer that `completion` names. A buffer without bytes (the end of a
+/// connection, an error) is republished at once, since nothing reads it.
 fn note_buffer(completion: Completion, buffers: &Buffers) -> Completion {
     let Some(id) = completion.buffer else {
         return completion;
@@ -496,10 +514,10 @@ fn note_buffer(completion: Completion, buffers: &Buffers) -> Completion {
     }
 }
 
-/// Completions that a stream may queue for a reader that is behind before it is paused.
-fn queue_max(yields: Yields) -> usize {
-    match yields {
-        Yields::Buffer => BUFFER_QUEUE_MAX,
+/// Completions that a stream queues for a slow reader before it is paused.
+fn queue_max(result_kind: ResultKind) -> usize {
+    match result_kind {
+        ResultKind::Buffer => BUFFER_QUEUE_MAX,
         _ => FD_QUEUE_MAX,
     }
 }
@@ -508,7 +526,7 @@ fn queue_max(yields: Yields) -> usize {
 fn release_queue(stream: &Stream, slot: &Slot, buffers: &Buffers) {
     for item in stream.queue.iter() {
         if let Item::Completion(completion) = item {
-            release(slot.yields, *completion, &slot.held, buffers);
+            release(slot.result_kind, *completion, &slot.resources, buffers);
         }
     }
 }
@@ -528,8 +546,8 @@ fn settle(
         debug_assert!(false, "a completion without an op");
         return;
     };
-    if slot.yields == Yields::Closed {
-        slot.held.closed();
+    if slot.result_kind == ResultKind::Closed {
+        slot.resources.closed();
     }
     match &mut slot.state {
         State::Waiting(waker) => {
@@ -541,20 +559,20 @@ fn settle(
             stream.queue.push(Item::Completion(completion));
             reaped.wakers.extend(stream.waker.take());
             if completion.more
-                && stream.queue.len() >= queue_max(slot.yields)
+                && stream.queue.len() >= queue_max(slot.result_kind)
                 && !mem::replace(&mut stream.paused, true)
             {
                 reaped.overfull.push(key);
             }
         }
         State::Orphaned => {
-            match opened(completion, &slot.held) {
-                Some(fd) => reaped.opened.push((fd, slot.held.permit.take())),
-                None => release(slot.yields, completion, &slot.held, buffers),
+            match opened(completion, &slot.resources) {
+                Some(fd) => reaped.opened.push((fd, slot.resources.permit.take())),
+                None => release(slot.result_kind, completion, &slot.resources, buffers),
             }
             if !completion.more {
                 let slot = slots.remove(key.index as usize);
-                reaped.released.push(slot.held);
+                reaped.released.push(slot.resources);
             }
         }
         State::Done(_) => debug_assert!(false, "a second completion of a single op"),

@@ -1,4 +1,4 @@
-//! The task that turns the ring, and sleeps where its executor sleeps.
+//! The driver task: takes the ring's turns, and sleeps when the executor does.
 
 use std::future::{Future, poll_fn};
 use std::mem::ManuallyDrop;
@@ -11,30 +11,31 @@ use std::time::{Duration, Instant};
 use futures_lite::future::yield_now;
 use glommio::io::BufferedFile;
 
-use crate::called::Called;
 use crate::core::Shared;
-use crate::guards::Guards;
+use crate::poll_on_wake::PollOnWake;
+use crate::wakeup_timers::WakeupTimers;
 
-/// How long the driver goes on waiting on the ring itself after the executor had its say. Timers
-/// and other things of the executor's own may be late by as much.
+/// How long the driver waits on the op ring itself before the executor sleeps. It delays timers and
+/// other events of the executor by up to as much.
 const STAY: Duration = Duration::from_millis(10);
 
 /// Drives the ring until its last clone is gone.
 ///
-/// What tasks queue goes out with the next look for completions, or when no other task ran since the
-/// driver did: then it waits for a moment on the ring itself, which is one syscall where the executor's
-/// own sleep is five. After that moment, as the executor would never see to anything else, it waits for
-/// an op to be queued or for the eventfd, which the kernel signals with each batch of completions.
+/// Queued ops are submitted when the ring is next checked for completions, or when no other task
+/// ran since the driver did. In that case the driver first waits on the op ring itself, which takes
+/// one syscall where the executor's own sleep takes five. Since the executor sees nothing else
+/// meanwhile, the driver then waits for an op to be queued, or for the eventfd, which the kernel
+/// signals with each batch of completions.
 pub(crate) async fn drive(ring: Weak<Shared>, event: Event) {
     let event = Rc::new(event);
     let mut signal: Option<Signal> = None;
-    let mut guards = Guards::new();
+    let mut wakeup_timers = WakeupTimers::new();
     let mut awake = Instant::now();
     let mut polls = 0;
     let mut postponed = false;
     while let Some(shared) = ring.upgrade() {
-        if guards.are_due() {
-            poll_fn(|context| guards.set(context)).await;
+        if wakeup_timers.are_due() {
+            poll_fn(|context| wakeup_timers.set(context)).await;
         }
         let alone = polls == shared.polls.get();
         polls = shared.polls.get();
@@ -48,7 +49,7 @@ pub(crate) async fn drive(ring: Weak<Shared>, event: Event) {
         }
         let sleeping = signal.get_or_insert_with(|| Signal::new(&event));
         poll_fn(|context| poll_work(&ring, sleeping, context)).await;
-        // One that was taken is read anew when the next sleep begins.
+        // A completed read is started again for the next sleep.
         if sleeping.taken {
             signal = None;
         }
@@ -73,10 +74,10 @@ fn poll_work(ring: &Weak<Shared>, signal: &mut Signal, context: &mut Context<'_>
     }
 }
 
-/// The eventfd that the kernel signals, as a file of the executor.
+/// The eventfd that the kernel signals, as a file that the executor can read.
 pub(crate) struct Event {
-    /// Never dropped: glommio would leave the descriptor open where its executor ends before its
-    /// next look at its ring. It owns nothing else that matters.
+    /// Never dropped: glommio would leave the descriptor open where its executor ends before it
+    /// checks its ring again. The file owns nothing else that matters.
     file: ManuallyDrop<BufferedFile>,
     _fd: OwnedFd,
 }
@@ -95,19 +96,19 @@ impl Event {
         }
     }
 
-    /// Waits until it is signalled. Dropped: nothing is lost, the count is the next call's unless
-    /// the read had it already.
+    /// Waits for a signal. Dropped: nothing is lost; the count stays for the next call unless the
+    /// read had taken it.
     async fn wait(&self) {
-        // The count does not matter. Were the read to fail, the executor would spin and show it;
-        // there is no error of an open eventfd to handle.
+        // The count is not used. An open eventfd has no read error to handle; if one came, the
+        // executor would spin and show it.
         let _ = self.file.read_at(0, 8).await;
     }
 }
 
-/// A read of the eventfd on the executor's own ring. It outlives the turns that a queued op
-/// causes meanwhile, since to cancel and repeat it would cost more than the turn.
+/// A read of the eventfd on the executor's own ring. It outlives the turns that queued ops cause
+/// meanwhile, since cancelling and repeating it would cost more than the turn.
 struct Signal {
-    read: Called<Pin<Box<dyn Future<Output = ()>>>>,
+    read: PollOnWake<Pin<Box<dyn Future<Output = ()>>>>,
     taken: bool,
 }
 
@@ -115,7 +116,7 @@ impl Signal {
     fn new(event: &Rc<Event>) -> Self {
         let event = Rc::clone(event);
         Self {
-            read: Called::new(Box::pin(async move { event.wait().await })),
+            read: PollOnWake::new(Box::pin(async move { event.wait().await })),
             taken: false,
         }
     }

@@ -1,9 +1,9 @@
 //! An io_uring for any glommio executor.
 //!
-//! glommio drives its own rings and gives no way to submit an op of one's own. This crate sets
-//! one more io_uring up beside them, the *op ring*, whose ops any task of that executor can await:
-//! multishot accept, multishot recv into a ring of provided buffers, send, splice, poll,
-//! openat2, statx, read, fadvise, close, pipe, cancel and nop.
+//! glommio drives rings of its own and takes no ops from outside. This crate adds one more
+//! io_uring, the *op ring*; any task of the executor can await its ops: multishot accept, multishot
+//! recv into a ring of provided buffers, send, splice, poll, openat2, statx, read, fadvise, close,
+//! pipe, cancel and nop.
 //!
 //! ```text
 //!  tasks          push an entry, await the op                 wake
@@ -21,17 +21,19 @@
 //!
 //! * A [`Ring`] belongs to the executor (and thread) that [`Ring::start`]ed it; it is neither
 //!   `Send` nor `Sync`. Cloning it is cheap.
-//! * An op is queued when its method is called (streams and pipe: when first polled) and reaches the kernel with the batch of the
-//!   executor's current round. Ops that were queued first are submitted first.
-//! * An op owns its buffers and keeps its file descriptors open until its last completion, whether
-//!   its future is still there or not. **Dropping a future cancels its op**; what the op still
-//!   produces (an accepted connection, an opened file, a filled buffer) is released.
-//! * An op that occupies a worker may hold leave for it ([`Shares`]), which it gives back with its last
-//!   completion: a worker that a file system keeps waiting stays counted, whoever still waits for it.
-//! * A cancelled op may have had its effect: bytes sent or spliced by then stay sent.
+//! * An op is queued when its method is called (streams and pipe: when first polled) and submitted
+//!   with the batch of the executor's current round. Ops are submitted in the order in which they
+//!   were queued.
+//! * An op owns its buffers and keeps its file descriptors open until its last completion, even
+//!   after its future is gone. **Dropping a future cancels its op**; results that the op still
+//!   produces (an accepted connection, an opened file, a filled buffer) are released.
+//! * An op that occupies a worker may hold a permit for it ([`Shares`]), which it returns with its
+//!   last completion. A worker that a file system blocks stays counted, even when no future waits
+//!   for it.
+//! * A cancelled op may have taken effect: bytes sent or spliced by then stay sent.
 //! * The ring ends with its last clone and last op.
-//! * Tasks are spawned by [`Ring::spawn`]. Others work as well, but a wake-up of theirs that is not the
-//!   ring's doing may be seen 10 ms late, as may timers and glommio's own I/O.
+//! * Spawn tasks with [`Ring::spawn`]. Other tasks work as well, but if something other than the
+//!   ring wakes them, they may run 10 ms late, as may timers and glommio's own I/O.
 //!
 //! # Example
 //!
@@ -54,8 +56,8 @@
 //!
 //! # Kernel
 //!
-//! Linux 6.1 or newer ([`probe()`] says so in words where it is not there). What newer kernels add
-//! ([`Abilities`]) is used where it is there and replaced where it is not.
+//! Linux 6.1 or newer; [`probe()`] explains an older or restricted one. Features of newer kernels
+//! ([`Features`]) are used where they exist, and replaced where they do not.
 
 /// The README's example, kept compiling.
 #[cfg(doctest)]
@@ -64,35 +66,43 @@ struct Readme;
 
 mod blocking;
 mod buffers;
-mod called;
+mod config;
 mod core;
 mod driver;
 mod error;
 mod fd;
-mod guards;
-mod held;
+mod features;
 mod locked;
 mod op;
-mod outq;
+mod poll_on_wake;
 mod probe;
 mod queue;
+mod resources;
 mod ring;
+mod send_queue;
+mod setup;
 mod shares;
 mod slot;
+mod sqe;
+mod trial;
+mod wakeup_timers;
 mod workers;
 
 pub use blocking::{catch_panic, run_blocking};
 pub use buffers::RecvBuf;
-pub use called::Called;
+pub use config::Config;
 pub use error::Error;
 pub use fd::Fd;
-pub use locked::{Trial, queue_bytes, queues_count};
+pub use features::Features;
+pub use locked::queue_bytes;
 pub use op::accept::Accept;
 pub use op::recv::{Received, Recv};
 pub use op::{
     Op, accept, advise, cancel, close, nop, open, pipe, poll, read, recv, send, splice, stat,
 };
-pub use outq::unacknowledged;
-pub use probe::{Abilities, probe};
-pub use ring::{Config, Ring};
+pub use poll_on_wake::PollOnWake;
+pub use probe::probe;
+pub use ring::Ring;
+pub use send_queue::unacknowledged;
 pub use shares::{Owner, Permit, Shares};
+pub use trial::{Trial, queues_count};

@@ -1,4 +1,4 @@
-//! What this host's io_uring can do, asked once, before the first executor is made.
+//! Checks the host's io_uring once, before the first executor is made.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -9,36 +9,25 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::buffers::Buffers;
 use crate::error::Error;
-use crate::locked::{explain_enomem, queue_bytes};
-use crate::op::recv::recv_multi;
-use crate::ring::setup;
+use crate::features::Features;
+use crate::locked::queue_bytes;
+use crate::setup::{explain_setup, setup, too_old};
+use crate::sqe::recv_multi;
 
-/// What glommio 0.9 asks RLIMIT_MEMLOCK for before it makes an executor.
+/// The RLIMIT_MEMLOCK that glommio 0.9 demands before it makes an executor.
 const LOCKED_BYTES_MIN: u64 = 512 * 1024;
 
-/// Entries and completions of the ring that the kernel is asked by.
+/// Entries and completions of the probe's ring.
 const PROBE: (u32, u32) = (8, 16);
 
-/// What newer kernels add to Linux 6.1.
-///
-/// Fields may be set to false to force the fall-back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Abilities {
-    /// `IORING_OP_PIPE` (Linux 6.16); without it [`Ring::pipe`](crate::Ring::pipe) calls pipe2(2).
-    pub pipe: bool,
-    /// Multishot recv that ends after a number of bytes (Linux 6.17); without it the kernel fills
-    /// up to 33 buffers in one go, whether anybody reads them or not.
-    pub recv_limit: bool,
-}
-
-/// Asks the kernel for all that a [`Ring`](crate::Ring) needs.
+/// Checks that the kernel has all that a [`Ring`](crate::Ring) needs.
 ///
 /// Call it before the first glommio executor is made: glommio panics or ends the process where
 /// io_uring is missing.
-pub fn probe() -> Result<Abilities, Error> {
+pub fn probe() -> Result<Features, Error> {
     check_locked_memory()?;
-    let mut ring = setup(PROBE.0, PROBE.1).map_err(explain_setup)?;
+    let bytes = queue_bytes(PROBE.0, PROBE.1);
+    let mut ring = setup(PROBE.0, PROBE.1).map_err(|error| explain_setup(error, bytes))?;
     let recv_limit = check_buffers(&mut ring)?;
     let mut supported = Probe::new();
     ring.submitter()
@@ -49,15 +38,15 @@ pub fn probe() -> Result<Abilities, Error> {
         .find(|(code, _)| !supported.is_supported(*code))
     {
         Some((_, missing)) => Err(too_old(missing)),
-        None => Ok(Abilities {
+        None => Ok(Features {
             pipe: supported.is_supported(opcode::Pipe::CODE),
             recv_limit,
         }),
     }
 }
 
-/// Every op of this crate that has no fall-back. `SendZc` is not used: it marks Linux 6.0, with
-/// which multishot recv came.
+/// Every op of this crate without a fall-back. `SendZc` is not used: it marks Linux 6.0, which also
+/// brought multishot recv.
 const REQUIRED: [(u8, &str); 12] = [
     (opcode::AcceptMulti::CODE, "accept on io_uring"),
     (opcode::RecvMulti::CODE, "recv on io_uring"),
@@ -100,8 +89,8 @@ fn check_buffers(ring: &mut IoUring) -> Result<bool, Error> {
     Ok(recv_limit)
 }
 
-/// Tries it on a socket at its end, at which each recv completes at once: a kernel that does not
-/// know the limit says EINVAL.
+/// Tries it on a socket whose peer is closed, where each recv completes at once: a kernel without
+/// the limit reports EINVAL.
 fn can_limit_recv(ring: &mut IoUring) -> io::Result<bool> {
     let (socket, peer) = UnixStream::pair()?;
     drop(peer);
@@ -111,34 +100,4 @@ fn can_limit_recv(ring: &mut IoUring) -> io::Result<bool> {
     ring.submit_and_wait(1)?;
     let completion = ring.completion().next();
     Ok(completion.is_some_and(|completion| completion.result() >= 0))
-}
-
-/// Turns what `io_uring_setup(2)` answered into a cause and a remedy.
-pub(crate) fn explain_setup(error: io::Error) -> Error {
-    match error.raw_os_error() {
-        Some(libc::ENOSYS) => Error::Missing(error),
-        Some(libc::EPERM | libc::EACCES) => match switched_off() {
-            Some(value) => Error::SwitchedOff { value },
-            None => Error::Forbidden(error),
-        },
-        Some(libc::EINVAL) => too_old("IORING_SETUP_DEFER_TASKRUN"),
-        Some(libc::ENOMEM) => explain_enomem(error, queue_bytes(PROBE.0, PROBE.1)),
-        _ => Error::setup("io_uring_setup")(error),
-    }
-}
-
-/// `kernel.io_uring_disabled`, where it forbids something.
-fn switched_off() -> Option<u8> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
-    text.trim().parse().ok().filter(|value| *value > 0)
-}
-
-fn too_old(missing: &'static str) -> Error {
-    Error::TooOld {
-        release: rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned(),
-        missing,
-    }
 }

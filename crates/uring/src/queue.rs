@@ -1,7 +1,7 @@
-//! The completions of a stream that nobody took yet.
+//! The completions of a stream that are not read yet.
 //!
-//! There is seldom more than one, and there are as many queues as there are connections: the
-//! first has a place of its own, and memory for more is there only while it is needed.
+//! There is seldom more than one, and each connection has a queue: the first item is stored inline,
+//! and memory for more exists only while it is needed.
 
 use std::collections::VecDeque;
 

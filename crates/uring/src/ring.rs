@@ -1,4 +1,4 @@
-//! The ring as its users see it, and its set-up.
+//! The public ring, and its set-up.
 
 use std::cell::Cell;
 use std::io;
@@ -12,55 +12,17 @@ use io_uring::IoUring;
 use rustix::event::EventfdFlags;
 
 use crate::buffers::Buffers;
+use crate::config::Config;
 use crate::core::Shared;
 use crate::driver::{Event, drive};
 use crate::error::Error;
+use crate::features::Features;
 use crate::locked::explain_enomem;
-use crate::probe::{Abilities, explain_setup, probe};
+use crate::probe::probe;
+use crate::setup::{explain_setup, setup};
 
 /// The kernel's own bound.
 const ENTRIES_MAX: u32 = 32 * 1024;
-
-/// How a [`Ring`] is set up.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Entries of the submission queue: a power of two of at most 32,768. More ops than that may be queued; they
-    /// are submitted in several turns.
-    pub entries: u32,
-    /// Entries of the completion queue: a power of two, at least `entries` and at most 65,536.
-    /// More completions than that may wait; the kernel keeps them.
-    pub completions: u32,
-    /// How many provided buffers there are for recv at the most: a power of two, at most 32,768.
-    pub recv_buffers: u16,
-    /// Bytes of each of them.
-    pub recv_buffer_bytes: usize,
-    /// The most worker threads (io-wq) the kernel may run for ops on files and paths that block, such as
-    /// openat2, statx, fadvise and read; 0
-    /// leaves the kernel's own bound. They are the thread's: what is set here holds for the
-    /// executor's other rings too, and the ring that was started last wins.
-    pub workers: u32,
-    /// As many for ops on pipes and sockets, such as splice from a file.
-    pub splice_workers: u32,
-    /// The processors those workers may run on; empty: those of the executor's thread.
-    pub worker_cpus: Vec<usize>,
-    /// What to use of the kernel; `None`: all that [`probe()`] finds.
-    pub abilities: Option<Abilities>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            entries: 1024,
-            completions: 16 * 1024,
-            recv_buffers: 1024,
-            recv_buffer_bytes: 4096,
-            workers: 16,
-            splice_workers: 16,
-            worker_cpus: Vec::new(),
-            abilities: None,
-        }
-    }
-}
 
 /// The op ring of an executor. Its methods queue ops; see the crate's documentation.
 #[derive(Clone)]
@@ -75,28 +37,27 @@ impl Ring {
     ///
     /// Outside a glommio executor.
     pub fn start(config: &Config) -> Result<Self, Error> {
-        let abilities = match config.abilities {
-            Some(abilities) => abilities,
+        let features = match config.features {
+            Some(features) => features,
             None => probe()?,
         };
         check_queues(config)?;
-        let io =
-            setup(config.entries, config.completions).map_err(|error| explain(error, config))?;
+        let io = setup(config.entries, config.completions)
+            .map_err(|error| explain_setup(error, config.locked_bytes()))?;
         limit_workers(&io, config)?;
         let event = register_event(&io)?;
-        let shared = Rc::new(Shared::new(io, abilities, |io| {
-            provide_buffers(io, config)
-        })?);
+        let shared = Rc::new(Shared::new(io, features, |io| provide_buffers(io, config))?);
         let event = Event::new(event);
         glommio::spawn_local(drive(Rc::downgrade(&shared), event)).detach();
         Ok(Self { shared })
     }
 
-    /// Spawns a task on the executor, and lets the ring know whenever it runs.
+    /// Spawns a task on the executor, whose polls the ring counts.
     ///
-    /// The ring waits in the kernel, and with it the executor, when none of these tasks has run for a
-    /// moment: for up to 10 ms, until the executor has looked after its own things again. Any
-    /// other task of the executor (spawned by glommio's means, or its first) may wait for as long.
+    /// When none of these tasks has run for a moment, the ring blocks in the kernel, and the
+    /// executor with it, for up to 10 ms until the executor handles its own events again. Any other
+    /// task of the executor (spawned by glommio's functions, or its first) may be delayed by as
+    /// much.
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
         F: Future + 'static,
@@ -110,23 +71,23 @@ impl Ring {
 
     /// Lets the ring take a turn and other tasks run.
     ///
-    /// A task that computes for long, or that yields in a loop, calls this rather than a bare
-    /// yield: while it keeps the executor from sleeping, completions would wait for the executor's
-    /// next look at its own ring.
+    /// A task that computes for long, or yields in a loop, calls this rather than a bare yield.
+    /// While it keeps the executor awake, completions would wait until the executor next checks its
+    /// own ring.
     pub async fn yield_now(&self) {
         self.shared.count_poll();
         self.shared.wake_driver();
         futures_lite::future::yield_now().await;
     }
 
-    /// How many turns the ring has taken: while it is the same number, no completion was looked at.
+    /// Turns of the ring so far. While the number is unchanged, no completion was reaped.
     pub fn turns(&self) -> u64 {
         self.shared.turns.get()
     }
 
-    /// What this ring uses beyond Linux 6.1.
-    pub fn abilities(&self) -> Abilities {
-        self.shared.abilities
+    /// The optional kernel features that this ring uses.
+    pub fn features(&self) -> Features {
+        self.shared.features
     }
 }
 
@@ -149,27 +110,7 @@ impl<F: Future> Future for Counted<F> {
     }
 }
 
-/// The ring itself: one thread submits and reaps, completions wait until it asks for them.
-pub(crate) fn setup(entries: u32, completions: u32) -> io::Result<IoUring> {
-    IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .setup_cqsize(completions)
-        .dontfork()
-        .build(entries)
-}
-
-/// Why a ring of `config` was refused.
-fn explain(error: io::Error, config: &Config) -> Error {
-    match error.raw_os_error() {
-        Some(libc::ENOMEM) => explain_enomem(error, config.locked_bytes()),
-        _ => explain_setup(error),
-    }
-}
-
-/// The kernel says EINVAL to these as it does to flags that it does not know.
+/// The kernel reports bad sizes with EINVAL, as it does unknown flags; so they are checked here.
 fn check_queues(config: &Config) -> Result<(), Error> {
     let entries = config.entries.is_power_of_two() && config.entries <= ENTRIES_MAX;
     let completions = config.completions.is_power_of_two()
@@ -192,7 +133,7 @@ fn limit_workers(io: &IoUring, config: &Config) -> Result<(), Error> {
         .map_err(Error::setup("io_uring_register(IOWQ_AFF)"))
 }
 
-/// The processors for the workers, which do not inherit those of their thread by themselves.
+/// The processors for the workers, which do not inherit those of their thread.
 fn cpu_set(config: &Config) -> io::Result<libc::cpu_set_t> {
     // SAFETY: a cpu_set_t is a plain array of bits; all zero is the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -234,7 +175,7 @@ fn provide_buffers(io: &IoUring, config: &Config) -> Result<Buffers, Error> {
 
 /// An eventfd that counts completions.
 fn register_event(io: &IoUring) -> Result<OwnedFd, Error> {
-    // Blocking: a read on the executor's ring must wait for it, not fail with EAGAIN.
+    // Blocking: a read on the executor's ring must wait for a signal, not fail with EAGAIN.
     let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)
         .map_err(io::Error::from)
         .map_err(Error::setup("eventfd"))?;

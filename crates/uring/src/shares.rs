@@ -1,12 +1,12 @@
-//! A number of workers, shared out among those that may keep them waiting.
+//! Fair allocation of the kernel's worker threads.
 //!
-//! A file system that does not answer keeps the worker that asks it, for as long as it likes. So leave to
-//! occupy a worker (a [`Permit`]) is given for an [`Owner`], and no owner gets so many that others are
-//! left without: one user of a device has at most as many as are free, and all users of a device together
-//! at most twice as many (the dynamic thresholds of Choudhury and Hahne, 1998, by which queues share the
-//! buffer of a switch). Of 32 a single user gets 16 and all those of one device 22; when that is stuck,
-//! another user of the same device gets 6, and one of another device 8. However many devices are stuck
-//! one after the other, each leaves something to the next but for the last few.
+//! A file system that does not answer occupies its worker for as long as it likes. So a worker is
+//! used with a [`Permit`], given to an [`Owner`] within bounds that leave workers for others: a
+//! user of a device holds at most as many as are free, and all users of a device together at most
+//! twice as many (the dynamic thresholds of Choudhury and Hahne, 1998, for queues that share the
+//! buffer of a switch). Of 32, a single user gets 16, and all users of its device 22. When that
+//! device is stuck, another user of the same device gets 6, and one of another device 8. Devices
+//! that get stuck one after the other each leave something for the next, except for the last few.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,17 +15,17 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// An owner of workers.
+/// A user of workers, for which they are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// What it may have to wait for: the device of a file system.
+    /// The device of the file system that its workers may wait for.
     pub device: u32,
     /// One user of that device: a root, or the content of files.
     pub user: u32,
 }
 
-/// Leave to occupy a worker, until it is dropped. With [`Op::holding`](crate::Op::holding) it lasts as
-/// long as the worker is occupied.
+/// The right to occupy a worker, returned when dropped. With [`Op::holding`](crate::Op::holding) it
+/// lasts as long as the worker is occupied.
 pub struct Permit {
     shares: Rc<Shares>,
     owner: Owner,
@@ -35,7 +35,7 @@ pub struct Permit {
 pub struct Shares {
     max: usize,
     given: Cell<usize>,
-    /// Of those who hold some or wait for one.
+    /// One for each owner that holds a permit or waits for one.
     accounts: RefCell<Vec<Account>>,
 }
 
@@ -46,19 +46,19 @@ struct Account {
 }
 
 enum Waiting {
-    Task(Rc<Seat>),
+    Task(Rc<Waiter>),
     Call(Box<dyn FnOnce(Permit)>),
 }
 
-/// A task's place in the line.
+/// A task in the queue.
 #[derive(Default)]
-struct Seat {
+struct Waiter {
     permit: Cell<Option<Permit>>,
     waker: Cell<Option<Waker>>,
 }
 
 impl Shares {
-    /// Of `max` workers.
+    /// Allocates `max` workers.
     pub fn new(max: usize) -> Rc<Self> {
         Rc::new(Self {
             max,
@@ -67,25 +67,25 @@ impl Shares {
         })
     }
 
-    /// How many are given.
+    /// Permits in use.
     pub fn given(&self) -> usize {
         self.given.get()
     }
 
-    /// How many wait for one, for all owners.
+    /// Waiters of all owners.
     pub fn waiting(&self) -> usize {
         let accounts = self.accounts.borrow();
         accounts.iter().map(|account| account.waiting.len()).sum()
     }
 
-    /// How many wait for one on behalf of `owner`.
+    /// Waiters of `owner`.
     pub fn waiting_of(&self, owner: Owner) -> usize {
         let accounts = self.accounts.borrow();
         let account = accounts.iter().find(|account| account.owner == owner);
         account.map_or(0, |account| account.waiting.len())
     }
 
-    /// One, if it can be had at once.
+    /// Takes a permit, if one is available at once.
     pub fn try_take(self: &Rc<Self>, owner: Owner) -> Option<Permit> {
         let mut accounts = self.accounts.borrow_mut();
         let waits = |account: &Account| account.owner == owner && !account.waiting.is_empty();
@@ -93,17 +93,16 @@ impl Shares {
         free.then(|| self.give(&mut accounts, owner))
     }
 
-    /// One, after those who asked before on behalf of the same owner. Dropped: the place in line is
-    /// given up.
+    /// Waits for a permit, behind earlier waiters of the same owner. Dropped: leaves the queue.
     pub fn take(self: &Rc<Self>, owner: Owner) -> impl Future<Output = Permit> {
         Take {
             shares: self,
             owner,
-            seat: None,
+            waiter: None,
         }
     }
 
-    /// Calls `act` with one: now, or in its turn.
+    /// Calls `act` with a permit: now, or when one is available.
     pub fn then(self: &Rc<Self>, owner: Owner, act: impl FnOnce(Permit) + 'static) {
         match self.try_take(owner) {
             Some(permit) => act(permit),
@@ -139,7 +138,7 @@ impl Shares {
         }
     }
 
-    /// Whoever waits next for one that can be had: on behalf of the owner that has the fewest.
+    /// The next waiter that can have a permit: the first of the owner that holds the fewest.
     fn next(self: &Rc<Self>) -> Option<(Permit, Waiting)> {
         let mut accounts = self.accounts.borrow_mut();
         let served = accounts
@@ -183,17 +182,17 @@ impl Account {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.shares.take_back(self.owner);
-        // Nothing is borrowed while others act.
+        // No `RefCell` is borrowed while others act.
         while let Some((permit, waiting)) = self.shares.next() {
             match waiting {
-                Waiting::Task(seat) => seat.give(permit),
+                Waiting::Task(waiter) => waiter.give(permit),
                 Waiting::Call(act) => act(permit),
             }
         }
     }
 }
 
-impl Seat {
+impl Waiter {
     fn give(&self, permit: Permit) {
         self.permit.set(Some(permit));
         if let Some(waker) = self.waker.take() {
@@ -202,20 +201,20 @@ impl Seat {
     }
 }
 
-/// By hand, since it is a part of every transfer, which an async fn would make larger.
+/// Written by hand: it is part of every transfer, and an async fn would make that larger.
 struct Take<'a> {
     shares: &'a Rc<Shares>,
     owner: Owner,
-    /// Once it waits.
-    seat: Option<Rc<Seat>>,
+    /// `None` until it waits.
+    waiter: Option<Rc<Waiter>>,
 }
 
 impl Take<'_> {
-    fn sit_down(&self) -> Rc<Seat> {
-        let seat = Rc::new(Seat::default());
-        let waiting = Waiting::Task(Rc::clone(&seat));
+    fn join_queue(&self) -> Rc<Waiter> {
+        let waiter = Rc::new(Waiter::default());
+        let waiting = Waiting::Task(Rc::clone(&waiter));
         self.shares.queue(self.owner, waiting);
-        seat
+        waiter
     }
 }
 
@@ -223,28 +222,28 @@ impl Future for Take<'_> {
     type Output = Permit;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Permit> {
-        let permit = match &self.seat {
-            Some(seat) => seat.permit.take(),
+        let permit = match &self.waiter {
+            Some(waiter) => waiter.permit.take(),
             None => self.shares.try_take(self.owner),
         };
         if let Some(permit) = permit {
             return Poll::Ready(permit);
         }
-        let seat = self.seat.take().unwrap_or_else(|| self.sit_down());
-        seat.waker.set(Some(context.waker().clone()));
-        self.seat = Some(seat);
+        let waiter = self.waiter.take().unwrap_or_else(|| self.join_queue());
+        waiter.waker.set(Some(context.waker().clone()));
+        self.waiter = Some(waiter);
         Poll::Pending
     }
 }
 
 impl Drop for Take<'_> {
-    /// Leaves the line; one that was given and not taken goes to the next with its seat.
+    /// Leaves the queue; a permit that was given and not taken passes to the next waiter.
     fn drop(&mut self) {
-        let Some(own) = &self.seat else { return };
+        let Some(own) = &self.waiter else { return };
         let mut accounts = self.shares.accounts.borrow_mut();
         account(&mut accounts, self.owner)
             .waiting
-            .retain(|other| !matches!(other, Waiting::Task(seat) if Rc::ptr_eq(seat, own)));
+            .retain(|other| !matches!(other, Waiting::Task(waiter) if Rc::ptr_eq(waiter, own)));
         accounts.retain(Account::is_needed);
     }
 }
@@ -262,14 +261,14 @@ mod tests {
         Owner { device, user }
     }
 
-    /// All that `owner` can have at once.
+    /// All permits that `owner` can have at once.
     fn take_all(shares: &Rc<Shares>, owner: Owner) -> Vec<Permit> {
         std::iter::from_fn(|| shares.try_take(owner)).collect()
     }
 
     #[test]
     fn nobody_gets_so_many_that_others_are_left_without() {
-        // How many workers there are, the owners that each take all they can get, and how many that is.
+        // The number of workers; the owners that each take all they can get, and how many that is.
         let cases: [(usize, &[Taker]); 7] = [
             (0, &[(1, 1, 0)]),
             (1, &[(1, 1, 1), (2, 1, 0)]),

@@ -1,4 +1,4 @@
-//! One op's life between its submission and its last completion.
+//! The lifecycle of one op, from submission to its last completion.
 //!
 //! ```text
 //!            completion              future takes it
@@ -17,10 +17,10 @@ use std::task::{Context, Poll, Waker};
 use io_uring::cqueue;
 
 use crate::buffers::Buffers;
-use crate::held::{Held, Memory};
 use crate::queue::Queue;
+use crate::resources::{Memory, OpResources};
 
-/// Names a slot. The generation makes a key of a freed slot miss its successor.
+/// Identifies a slot. The generation tells a freed slot from its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) index: u32,
@@ -28,7 +28,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// `user_data` of entries whose completion nobody waits for.
+    /// `user_data` of entries whose completion is ignored.
     pub(crate) const IGNORED: u64 = u64::MAX;
 
     pub(crate) fn user_data(self) -> u64 {
@@ -43,9 +43,9 @@ impl Key {
     }
 }
 
-/// What a successful completion hands over, and so what must be released when nobody takes it.
+/// The kind of result of a successful completion, and so what to release when no future takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Yields {
+pub(crate) enum ResultKind {
     /// A number.
     Count,
     /// A new file descriptor, as the result.
@@ -77,7 +77,7 @@ impl Completion {
         }
     }
 
-    /// The last word of an op that was cancelled.
+    /// The last completion of a cancelled op.
     pub(crate) const CANCELLED: Self = Self {
         result: -libc::ECANCELED,
         more: false,
@@ -99,7 +99,7 @@ impl Completion {
     }
 }
 
-/// A completion of a stream, or its bytes once they were moved out of the provided buffer.
+/// A completion of a stream, or its bytes once they were copied out of the provided buffer.
 pub(crate) enum Item {
     Completion(Completion),
     #[expect(
@@ -116,22 +116,23 @@ pub(crate) enum State {
     Orphaned,
 }
 
-/// The completions of a multishot op that its reader has not taken yet.
+/// The completions of a multishot op that are not read yet.
 #[derive(Default)]
 pub(crate) struct Stream {
     pub(crate) queue: Queue<Item>,
     pub(crate) waker: Option<Waker>,
-    /// The last completion came; the kernel has forgotten the op.
+    /// The last completion arrived; the kernel has no record of the op.
     pub(crate) ended: bool,
-    /// The reader is behind and the op was asked to stop.
+    /// The reader is slow, and the op was cancelled for it.
     pub(crate) paused: bool,
-    /// The user asked the op to stop, and the reader has yet to be told.
+    /// The user cancelled the op, and the reader does not know yet.
     pub(crate) cancelled: bool,
 }
 
 impl Stream {
-    /// The next item; `Ready(None)` after the last. `ECANCELED` is kept from the reader where it
-    /// only ends a pause, and told it where the stream was cancelled, even if it was paused then.
+    /// The next item; `Ready(None)` after the last. `ECANCELED` is hidden from the reader where it
+    /// only ends a pause, and reported where the user cancelled the stream, even if it was paused
+    /// then.
     pub(crate) fn take(&mut self) -> Poll<Option<Item>> {
         while let Some(item) = self.queue.pop() {
             if !(item.is_cancellation() && (self.paused || self.cancelled)) {
@@ -154,8 +155,8 @@ impl Item {
     }
 }
 
-/// Puts the waker of `context` into `place`. The one that was there is handed back, to be dropped
-/// when the ring is no longer borrowed: that may drop a task, whose ops come back to the ring.
+/// Stores the waker of `context` in `place`. Returns the previous one, to be dropped when the ring
+/// is no longer borrowed: that may drop a task, whose ops re-enter the ring.
 #[must_use]
 pub(crate) fn register(place: &mut Option<Waker>, context: &Context<'_>) -> Option<Waker> {
     match place {
@@ -166,25 +167,30 @@ pub(crate) fn register(place: &mut Option<Waker>, context: &Context<'_>) -> Opti
 
 pub(crate) struct Slot {
     pub(crate) generation: u32,
-    pub(crate) yields: Yields,
+    pub(crate) result_kind: ResultKind,
     pub(crate) state: State,
-    pub(crate) held: Held,
+    pub(crate) resources: OpResources,
 }
 
 // One for each idle connection.
 const _: () = assert!(size_of::<Slot>() <= 88);
 
-/// Releases what `completion` handed over and nobody took.
-pub(crate) fn release(yields: Yields, completion: Completion, held: &Held, buffers: &Buffers) {
+/// Releases the result of `completion` that no future took.
+pub(crate) fn release(
+    result_kind: ResultKind,
+    completion: Completion,
+    resources: &OpResources,
+    buffers: &Buffers,
+) {
     if completion.result < 0 {
         return;
     }
-    match yields {
-        // What a close op closed was let go of when it completed.
-        Yields::Count | Yields::Closed => {}
-        Yields::Fd => drop(owned(completion.result)),
-        Yields::PipeFds => drop(pipe_fds(held)),
-        Yields::Buffer => {
+    match result_kind {
+        // The descriptor of a close op was released when it completed.
+        ResultKind::Count | ResultKind::Closed => {}
+        ResultKind::Fd => drop(owned(completion.result)),
+        ResultKind::PipeFds => drop(pipe_fds(resources)),
+        ResultKind::Buffer => {
             if let Some(id) = completion.buffer {
                 buffers.publish(id);
             }
@@ -192,26 +198,27 @@ pub(crate) fn release(yields: Yields, completion: Completion, held: &Held, buffe
     }
 }
 
-/// The file that an op opened and nobody took: to close it may take as long as to open it.
-pub(crate) fn opened(completion: Completion, held: &Held) -> Option<OwnedFd> {
-    let opened = completion.result >= 0 && matches!(held.memory, Memory::Open(_));
+/// The opened file that no future took: closing it may block as long as opening it.
+pub(crate) fn opened(completion: Completion, resources: &OpResources) -> Option<OwnedFd> {
+    let opened = completion.result >= 0 && matches!(resources.memory, Memory::Open(_));
     opened.then(|| owned(completion.result))
 }
 
-/// The descriptor that a completion of [`Yields::Fd`] handed over.
+/// Takes ownership of the descriptor of a [`ResultKind::Fd`] completion.
 pub(crate) fn owned(fd: RawFd) -> OwnedFd {
-    // SAFETY: the kernel installed this descriptor for the op whose completion named it; each
-    // completion is consumed once, by its future, by `opened` or by `release`, so there is no other owner.
+    // SAFETY: the kernel installed this descriptor for the op whose completion named it. Each
+    // completion is consumed once, by its future, by `opened` or by `release`, so there is no other
+    // owner.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// The descriptors that a successful pipe op wrote.
-pub(crate) fn pipe_fds(held: &Held) -> Option<(OwnedFd, OwnedFd)> {
-    let Memory::Pipe(fds) = &held.memory else {
+pub(crate) fn pipe_fds(resources: &OpResources) -> Option<(OwnedFd, OwnedFd)> {
+    let Memory::Pipe(fds) = &resources.memory else {
         return None;
     };
     // SAFETY: the op is complete, so the kernel no longer writes; the memory is initialised from
-    // the start and lives as long as `held`.
+    // the start and lives as long as `resources`.
     let [reader, writer] = unsafe { *fds.as_ptr() };
     Some((owned(reader), owned(writer)))
 }

@@ -21,7 +21,7 @@ use tidegate_uring::{Config, Fd, Ring};
 /// Turns after which a ready op must have been seen.
 const TURNS_MAX: usize = 1000;
 
-/// Seconds in one of which an idle child must have been at rest.
+/// Seconds for an idle child to come to rest; one of them must be quiet.
 const RESTS_MAX: usize = 100;
 
 /// Twice what glommio counts to.

@@ -17,7 +17,7 @@ use rustix::net::SendFlags;
 use rustix::pipe::SpliceFlags;
 use support::{
     arm, executor, full_socket, pipe, poll_once, read_all, ring, ring_with_queues, run, settle,
-    socket_pair, until, watched,
+    socket_pair, until, watch, watched,
 };
 use tidegate_uring::send::Send;
 use tidegate_uring::{Fd, Op, Permit, Ring, Shares};
@@ -165,6 +165,7 @@ fn a_future_keeps_its_ring() {
 
 #[test]
 fn an_executor_may_end_with_ops_in_flight() {
+    let _watched = watch();
     let (reader, writer) = pipe();
     let (full, _peer) = full_socket();
     let (data, freed) = watched(b"data");
@@ -204,6 +205,7 @@ fn an_executor_may_end_with_ops_in_flight() {
 
 #[test]
 fn a_ring_may_outlive_its_executor() {
+    let _watched = watch();
     let first = executor();
     let (data, freed) = watched(b"data");
     let (socket, _peer) = full_socket();

@@ -5,17 +5,18 @@ mod support;
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-use support::{child, is_child, run};
+use support::{child, is_child, run, watch};
 use tidegate_uring::{Config, Error, Ring, probe};
 
 #[test]
 fn this_host_will_do() {
-    let abilities = probe().unwrap();
-    println!("{abilities:?}");
+    let features = probe().unwrap();
+    println!("{features:?}");
 }
 
 #[test]
 fn too_little_locked_memory_is_told_with_its_remedy() {
+    let _watched = watch();
     if is_child() {
         let few = Some(64 * 1024);
         let limit = Rlimit {

@@ -191,10 +191,10 @@ async fn drop_at(stage: Stage, ring: &Ring, make: Make) {
 }
 
 fn ring_for(name: &str) -> Ring {
-    let mut abilities = tidegate_uring::probe().unwrap();
-    abilities.pipe &= name != "pipe by the call";
+    let mut features = tidegate_uring::probe().unwrap();
+    features.pipe &= name != "pipe by the call";
     Ring::start(&Config {
-        abilities: Some(abilities),
+        features: Some(features),
         ..Config::default()
     })
     .unwrap()

@@ -268,14 +268,14 @@ fn close_closes() {
 fn a_pipe_carries_bytes_on_the_ring_and_by_the_call() {
     run(async {
         for pipe in [tidegate_uring::probe().unwrap().pipe, false] {
-            let mut abilities = tidegate_uring::probe().unwrap();
-            abilities.pipe = pipe;
+            let mut features = tidegate_uring::probe().unwrap();
+            features.pipe = pipe;
             let ring = Ring::start(&tidegate_uring::Config {
-                abilities: Some(abilities),
+                features: Some(features),
                 ..tidegate_uring::Config::default()
             })
             .unwrap();
-            assert_eq!(ring.abilities().pipe, pipe);
+            assert_eq!(ring.features().pipe, pipe);
             let (reader, writer) = ring.pipe().await.unwrap();
             assert!(reader.as_raw_fd() > 2 && writer.as_raw_fd() > 2);
             for end in [&reader, &writer] {

@@ -11,10 +11,10 @@ use rustix::fs::{AtFlags, OFlags, ResolveFlags, StatxFlags};
 use rustix::pipe::SpliceFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 use rustix::thread::set_thread_uid;
-use support::{executor, pipe, ring};
+use support::{executor, pipe, ring, watch};
 use tidegate_uring::{Error, Fd, Ring};
 
-/// A user whom the limit holds, as it does not hold root.
+/// A user whom the limit applies to, unlike root.
 const NOBODY: u32 = 65534;
 
 /// Sets how many threads the user may have.
@@ -72,6 +72,7 @@ async fn work(ring: &Ring) {
 
 #[test]
 fn workers_that_were_started_serve_where_no_more_are_to_be_had() {
+    let _watched = watch();
     without_threads(true, async |ring| work(&ring).await);
     without_threads(false, async |ring| {
         let refused = ring.start_workers().await;

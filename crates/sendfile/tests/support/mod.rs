@@ -155,13 +155,13 @@ pub(crate) fn file_of(data: &[u8]) -> Fd {
     Fd::from(OwnedFd::from(file))
 }
 
-/// A file of which no page is in memory. (A file that is just being read cannot be evicted.) Its
-/// disk may answer in no time: what must be seen to wait for it is a matter for
-/// [`Bench::cold_transfer`].
+/// A file without a page in memory. (A file that is being read cannot be evicted.) Its disk may
+/// answer at once; a test that must see a wait for the disk uses [`Bench::cold_transfer`].
 pub(crate) fn evicted_file_of(data: &[u8]) -> Fd {
     let file = file_of(data);
     rustix::fs::fsync(&file).unwrap();
-    // Pages that another processor has in hand just then stay: on a busy machine once is not enough.
+    // Repeated: pages that another processor is using at that moment stay, as happens on a busy
+    // machine.
     for _ in 0..5 {
         rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(5));

@@ -1,4 +1,4 @@
-//! Certificates: which is for whom, and what is refused.
+//! The choice of certificates, and the errors of bad ones.
 
 use std::fs;
 use std::path::Path;

@@ -10,11 +10,11 @@ use io_uring::{opcode, types};
 use rustix::net::SocketFlags;
 
 use crate::fd::Fd;
-use crate::held::{Held, Memory};
 use crate::op::stream::Multishot;
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::{Item, Yields, owned};
+use crate::slot::{Item, ResultKind, owned};
 
 /// Yields one connection.
 pub struct AcceptOne;
@@ -29,10 +29,10 @@ impl Kind for AcceptOne {
 
 /// The connections of a listener, as they come.
 ///
-/// When a few hundred wait that nobody took, the op is paused until they are taken; the rest wait
+/// When a few hundred connections wait to be taken, the op is paused until they are; the rest wait
 /// in the listener's backlog.
 ///
-/// Dropped: no further ones are accepted, and those that were and nobody took are closed.
+/// Dropped: no more are accepted, and accepted ones that were not taken are closed.
 pub struct Accept {
     ring: Ring,
     listener: Fd,
@@ -52,15 +52,21 @@ impl Ring {
 }
 
 impl Ring {
-    /// Accepts one connection, with the flags of [`Ring::accept`], and leaves the next in the
-    /// listener's backlog: for a program near the number of connections that it can take.
+    /// Accepts one connection, with the flags of [`Ring::accept`], and leaves others in the
+    /// listener's backlog: for a program near its limit of connections.
     pub fn accept_one(&self, listener: &Fd) -> Op<AcceptOne> {
         let entry =
             opcode::Accept::new(types::Fd(listener.raw()), ptr::null_mut(), ptr::null_mut())
                 .flags(flags())
                 .build();
         // SAFETY: the entry holds no address, and the listener is held.
-        unsafe { self.op(entry, Held::new(listener, Memory::None), Yields::Fd) }
+        unsafe {
+            self.op(
+                entry,
+                OpResources::new(listener, Memory::None),
+                ResultKind::Fd,
+            )
+        }
     }
 }
 
@@ -100,7 +106,14 @@ fn arm(ring: &Ring, listener: &Fd) -> Multishot {
         .flags(flags())
         .build();
     // SAFETY: the entry holds no address, and the listener is held.
-    unsafe { Multishot::submit(ring, entry, Held::new(listener, Memory::None), Yields::Fd) }
+    unsafe {
+        Multishot::submit(
+            ring,
+            entry,
+            OpResources::new(listener, Memory::None),
+            ResultKind::Fd,
+        )
+    }
 }
 
 fn flags() -> i32 {

@@ -6,10 +6,10 @@ use io_uring::{opcode, types};
 use rustix::fs::Advice;
 
 use crate::fd::Fd;
-use crate::held::{Held, Memory};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 
 /// Yields nothing: the advice was taken.
 pub struct Advise;
@@ -32,6 +32,12 @@ impl Ring {
                 .offset(offset)
                 .build();
         // SAFETY: the entry holds no address, and the descriptor is held.
-        unsafe { self.op(entry, Held::new(file, Memory::None), Yields::Count) }
+        unsafe {
+            self.op(
+                entry,
+                OpResources::new(file, Memory::None),
+                ResultKind::Count,
+            )
+        }
     }
 }

@@ -6,10 +6,10 @@ use io_uring::types::CancelBuilder;
 use io_uring::{opcode, types};
 
 use crate::fd::Fd;
-use crate::held::{Held, Memory};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 
 /// Yields how many ops were found and cancelled.
 pub struct Cancel;
@@ -31,6 +31,6 @@ impl Ring {
         self.shared.mark_cancelled(fd.raw());
         let entry = opcode::AsyncCancel2::new(CancelBuilder::fd(types::Fd(fd.raw())).all()).build();
         // SAFETY: the entry holds no address, and the descriptor is held.
-        unsafe { self.op(entry, Held::new(fd, Memory::None), Yields::Count) }
+        unsafe { self.op(entry, OpResources::new(fd, Memory::None), ResultKind::Count) }
     }
 }

@@ -1,15 +1,13 @@
 //! close(2), where closing may take a while.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use io_uring::squeue::{Entry, Flags};
-use io_uring::{opcode, types};
-
-use crate::held::{Held, Memory};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
+use crate::sqe;
 
 /// Yields nothing: the descriptor is closed.
 pub struct Close;
@@ -27,20 +25,18 @@ impl Kind for Close {
 impl Ring {
     /// Closes `fd`, on a worker. Dropped: it is closed all the same.
     ///
-    /// An error tells of the file (such as bytes that could not be written), not of the
-    /// descriptor, which is closed in any case.
+    /// An error concerns the file (such as bytes that could not be written), not the descriptor,
+    /// which is closed in any case.
     pub fn close(&self, fd: OwnedFd) -> Op<Close> {
-        let entry = entry(&fd);
+        let entry = sqe::close(&fd);
         // SAFETY: the entry holds no address, and the descriptor has no owner but the op, which
         // lets go of it when the kernel has closed it.
-        unsafe { self.op(entry, Held::memory(Memory::Closing(fd)), Yields::Closed) }
+        unsafe {
+            self.op(
+                entry,
+                OpResources::memory(Memory::Closing(fd)),
+                ResultKind::Closed,
+            )
+        }
     }
-}
-
-/// On a worker: inline, the submitter itself would let go of what a deleted file holds, or wait for whoever
-/// answers for the file.
-pub(crate) fn entry(fd: &OwnedFd) -> Entry {
-    opcode::Close::new(types::Fd(fd.as_raw_fd()))
-        .build()
-        .flags(Flags::ASYNC)
 }

@@ -1,4 +1,4 @@
-//! The ops: what each is given, what it holds and what it yields.
+//! The ops: their arguments, their resources and their results.
 
 pub mod accept;
 pub mod advise;
@@ -25,10 +25,10 @@ use std::task::{Context, Poll};
 use io_uring::squeue::Entry;
 
 use crate::core::Shared;
-use crate::held::Held;
+use crate::resources::OpResources;
 use crate::ring::Ring;
 use crate::shares::Permit;
-use crate::slot::{Key, State, Yields, register};
+use crate::slot::{Key, ResultKind, State, register};
 
 /// How the completion of an op becomes the output of its future.
 pub trait Kind {
@@ -43,17 +43,17 @@ pub trait Kind {
     fn finish(done: Done) -> Self::Output;
 }
 
-/// A completion with what its op held.
+/// A completion, with the resources of its op.
 #[doc(hidden)]
 pub struct Done {
     pub(crate) outcome: io::Result<u32>,
-    pub(crate) held: Held,
+    pub(crate) resources: OpResources,
 }
 
 /// An op with one completion.
 ///
-/// It is queued already. Dropping it before it is ready cancels it; the kernel keeps what it was
-/// given until the cancellation took effect.
+/// It is queued already. Dropping it before it is ready cancels it; the kernel keeps the resources
+/// until the cancellation took effect.
 #[must_use = "dropping an op cancels it"]
 pub struct Op<K: Kind> {
     ring: Rc<Shared>,
@@ -66,11 +66,16 @@ impl Ring {
     /// # Safety
     ///
     /// As for [`Shared::submit`].
-    pub(crate) unsafe fn op<K: Kind>(&self, entry: Entry, held: Held, yields: Yields) -> Op<K> {
+    pub(crate) unsafe fn op<K: Kind>(
+        &self,
+        entry: Entry,
+        resources: OpResources,
+        result_kind: ResultKind,
+    ) -> Op<K> {
         // SAFETY: the caller's promise is the callee's.
         let key = unsafe {
             self.shared
-                .submit(entry, held, yields, State::Waiting(None))
+                .submit(entry, resources, result_kind, State::Waiting(None))
         };
         Op {
             ring: Rc::clone(&self.shared),
@@ -81,12 +86,12 @@ impl Ring {
 }
 
 impl<K: Kind> Op<K> {
-    /// Keeps `permit` until the kernel is done with the op, which for one that was dropped may be long
-    /// after.
+    /// Keeps `permit` until the op's last completion, which for a dropped op may come long after.
     pub fn holding(self, permit: Permit) -> Self {
         if let Some(key) = self.key {
             let permit = Some(Box::new(permit));
-            self.ring.with_slot(key, |slot| slot.held.permit = permit);
+            self.ring
+                .with_slot(key, |slot| slot.resources.permit = permit);
         }
         self
     }
@@ -107,10 +112,10 @@ impl<K: Kind> Future for Op<K> {
             return Poll::Pending;
         };
         self.key = None;
-        let held = self.ring.take(key).held;
+        let resources = self.ring.take(key).resources;
         Poll::Ready(K::finish(Done {
             outcome: completion.outcome(),
-            held,
+            resources,
         }))
     }
 }

@@ -4,10 +4,10 @@ use std::io;
 
 use io_uring::opcode;
 
-use crate::held::{Held, Memory};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 
 /// Yields nothing.
 pub struct Nop;
@@ -21,10 +21,10 @@ impl Kind for Nop {
 }
 
 impl Ring {
-    /// Goes to the kernel and comes back: what shows that the ring works.
+    /// A round trip to the kernel, which shows that the ring works.
     pub fn nop(&self) -> Op<Nop> {
         let entry = opcode::Nop::new().build();
         // SAFETY: the entry holds neither an address nor a descriptor.
-        unsafe { self.op(entry, Held::memory(Memory::None), Yields::Count) }
+        unsafe { self.op(entry, OpResources::memory(Memory::None), ResultKind::Count) }
     }
 }

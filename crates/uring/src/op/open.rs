@@ -8,10 +8,10 @@ use io_uring::{opcode, types};
 use rustix::fs::{OFlags, ResolveFlags};
 
 use crate::fd::Fd;
-use crate::held::{Held, Memory, Stable};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources, Stable};
 use crate::ring::Ring;
-use crate::slot::{Yields, owned};
+use crate::slot::{ResultKind, owned};
 
 /// Yields the open file.
 pub struct Open;
@@ -46,6 +46,12 @@ impl Ring {
         let (path, how) = unsafe { &*pointer };
         let entry = opcode::OpenAt2::new(types::Fd(dir.raw()), path.as_ptr(), how).build();
         // SAFETY: both addresses lie in the held value, and the directory is held.
-        unsafe { self.op(entry, Held::new(dir, Memory::Open(held)), Yields::Fd) }
+        unsafe {
+            self.op(
+                entry,
+                OpResources::new(dir, Memory::Open(held)),
+                ResultKind::Fd,
+            )
+        }
     }
 }

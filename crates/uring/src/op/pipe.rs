@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 use io_uring::opcode;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::held::{Held, Memory, Stable};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources, Stable};
 use crate::ring::Ring;
-use crate::slot::{Yields, pipe_fds};
+use crate::slot::{ResultKind, pipe_fds};
 
 /// Yields the read end and the write end.
 pub struct Pipe;
@@ -19,7 +19,7 @@ impl Kind for Pipe {
 
     fn finish(done: Done) -> Self::Output {
         done.outcome?;
-        Ok(pipe_fds(&done.held).expect("a pipe op holds its descriptors"))
+        Ok(pipe_fds(&done.resources).expect("a pipe op holds its descriptors"))
     }
 }
 
@@ -28,7 +28,7 @@ impl Ring {
     ///
     /// Dropped: a pipe that was made is closed.
     pub async fn pipe(&self) -> io::Result<(OwnedFd, OwnedFd)> {
-        if self.abilities().pipe {
+        if self.features().pipe {
             self.pipe_op().await
         } else {
             Ok(pipe_with(PipeFlags::CLOEXEC)?)
@@ -41,6 +41,12 @@ impl Ring {
             .flags(PipeFlags::CLOEXEC.bits())
             .build();
         // SAFETY: the address is that of the held pair.
-        unsafe { self.op(entry, Held::memory(Memory::Pipe(fds)), Yields::PipeFds) }
+        unsafe {
+            self.op(
+                entry,
+                OpResources::memory(Memory::Pipe(fds)),
+                ResultKind::PipeFds,
+            )
+        }
     }
 }

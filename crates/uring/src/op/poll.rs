@@ -6,10 +6,10 @@ use io_uring::{opcode, types};
 use rustix::event::PollFlags;
 
 use crate::fd::Fd;
-use crate::held::{Held, Memory};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 
 /// Yields the events that are there.
 pub struct Poll;
@@ -28,6 +28,6 @@ impl Ring {
     pub fn poll(&self, fd: &Fd, events: PollFlags) -> Op<Poll> {
         let entry = opcode::PollAdd::new(types::Fd(fd.raw()), u32::from(events.bits())).build();
         // SAFETY: the entry holds no address, and the descriptor is held.
-        unsafe { self.op(entry, Held::new(fd, Memory::None), Yields::Count) }
+        unsafe { self.op(entry, OpResources::new(fd, Memory::None), ResultKind::Count) }
     }
 }

@@ -6,10 +6,10 @@ use io_uring::squeue::Flags;
 use io_uring::{opcode, types};
 
 use crate::fd::Fd;
-use crate::held::{Held, Memory};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 
 /// Yields how many bytes were appended to the buffer, and the buffer.
 pub struct Read;
@@ -18,7 +18,7 @@ impl Kind for Read {
     type Output = (io::Result<usize>, Vec<u8>);
 
     fn finish(done: Done) -> Self::Output {
-        let Memory::Buffer(mut buffer) = done.held.memory else {
+        let Memory::Buffer(mut buffer) = done.resources.memory else {
             unreachable!("a read holds its buffer");
         };
         if let Ok(count) = done.outcome {
@@ -41,8 +41,9 @@ impl Ring {
         self.read_with(fd, buffer, offset, Flags::empty())
     }
 
-    /// Reads at `offset` as [`Ring::read`] does, but on a worker: for a file of which the bytes, or where
-    /// they are, have to come from the disk, for which the submitter would wait.
+    /// Reads at `offset` as [`Ring::read`] does, but on a worker: for a file whose bytes, or their
+    /// location, may have to come from the disk. Without a worker the submitter would wait for
+    /// that.
     pub fn read_by_worker(&self, fd: &Fd, buffer: Vec<u8>, offset: u64) -> Op<Read> {
         self.read_with(fd, buffer, Some(offset), Flags::ASYNC)
     }
@@ -65,8 +66,8 @@ impl Ring {
         unsafe {
             self.op(
                 entry,
-                Held::new(fd, Memory::Buffer(Box::new(buffer))),
-                Yields::Count,
+                OpResources::new(fd, Memory::Buffer(Box::new(buffer))),
+                ResultKind::Count,
             )
         }
     }

@@ -3,37 +3,34 @@
 use std::future::poll_fn;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::RawFd;
 use std::task::{Context, Poll};
 
-use io_uring::squeue::Entry;
-use io_uring::{opcode, types};
-
-use crate::buffers::{Buffers, RecvBuf};
+use crate::buffers::RecvBuf;
 use crate::fd::Fd;
-use crate::held::{Held, Memory};
 use crate::op::stream::Multishot;
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::{Completion, Item, Yields};
+use crate::slot::{Completion, Item, ResultKind};
+use crate::sqe::recv_multi;
 
-/// What a socket receives, as it comes.
+/// The bytes that a socket receives, as they arrive.
 ///
-/// While nothing comes it holds no buffer. A peer that sends while nobody reads fills a handful
-/// of buffers (before Linux 6.17 up to 33), then the op is paused until they are read; if others
-/// need those buffers meanwhile the bytes are moved out of them. So no peer can take the buffers from the rest.
+/// While nothing arrives it holds no buffer. Unread data fills a handful of buffers (before Linux
+/// 6.17 up to 33), then the op is paused until they are read. If other sockets need those buffers
+/// meanwhile, the bytes are copied out of them, so no peer can take the buffers from the rest.
 ///
-/// Dropped: the op is cancelled and bytes that came and were not taken are lost.
+/// Dropped: the op is cancelled, and received bytes that were not taken are lost.
 pub struct Recv {
     ring: Ring,
     socket: Fd,
     multishot: Option<Multishot>,
 }
 
-/// Bytes that were received: in a provided buffer, or moved out of it.
+/// Received bytes: in a provided buffer, or copied out of it.
 pub enum Received {
     /// In a provided buffer.
     Buffer(RecvBuf),
-    /// Moved out of it, when buffers ran dry.
+    /// Copied out of it, when buffers ran out.
     Spilled(Vec<u8>),
 }
 
@@ -48,9 +45,9 @@ impl Deref for Received {
     }
 }
 
-/// Buffers that one submission fills, where the kernel counts them. Few, as all of them may come
-/// before anybody sees that nobody reads them; and a client whose requests are many and small
-/// costs one submission more for each 8 KiB of them.
+/// Buffers that one submission fills, where the kernel can limit it. Few, since all of them may be
+/// filled before the reader's lag is noticed; a client that sends many small requests costs one
+/// more submission for each 8 KiB.
 const LIMIT_BUFFERS: usize = 2;
 
 impl Ring {
@@ -65,19 +62,19 @@ impl Ring {
 }
 
 impl Recv {
-    /// What it receives from.
+    /// The socket.
     pub fn socket(&self) -> &Fd {
         &self.socket
     }
 
     /// The next bytes; `None` when the peer will send no more.
     ///
-    /// Dropped: nothing is lost, the bytes are the next call's.
+    /// Dropped: nothing is lost; the bytes stay for the next call.
     pub async fn next(&mut self) -> io::Result<Option<Received>> {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// As [`Recv::next`], for a future of one's own.
+    /// As [`Recv::next`], for a hand-written future.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Received>>> {
         loop {
             let multishot = self
@@ -115,25 +112,16 @@ impl Recv {
 fn arm(ring: &Ring, socket: &Fd) -> Multishot {
     let bytes_max = LIMIT_BUFFERS * ring.shared.buffers.buffer_bytes();
     let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
-    let limit = ring.shared.abilities.recv_limit.then_some(bytes_max);
+    let limit = ring.shared.features.recv_limit.then_some(bytes_max);
     let entry = recv_multi(socket.raw(), limit);
     // SAFETY: the entry holds no address: the kernel picks provided buffers, which live as long
     // as the ring; the socket is held.
-    unsafe { Multishot::submit(ring, entry, Held::new(socket, Memory::None), Yields::Buffer) }
-}
-
-/// A multishot recv from `socket` into provided buffers, which ends after `bytes_max` bytes.
-pub(crate) fn recv_multi(socket: RawFd, bytes_max: Option<u32>) -> Entry {
-    let mut entry = opcode::RecvMulti::new(types::Fd(socket), Buffers::GROUP).build();
-    if let Some(bytes_max) = bytes_max {
-        // SAFETY: an entry is the kernel's `struct io_uring_sqe` (`repr(C)`, 64 bytes), which has
-        // its `optlen`, a u32, at byte 44.
-        unsafe { (&raw mut entry).cast::<u32>().add(OPTLEN).write(bytes_max) };
+    unsafe {
+        Multishot::submit(
+            ring,
+            entry,
+            OpResources::new(socket, Memory::None),
+            ResultKind::Buffer,
+        )
     }
-    entry
 }
-
-/// Where `optlen` of an entry is, in words of 32 bits. The crate `io-uring` does not know it yet.
-const OPTLEN: usize = 44 / size_of::<u32>();
-
-const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() >= align_of::<u32>());

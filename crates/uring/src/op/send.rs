@@ -7,10 +7,10 @@ use io_uring::{opcode, types};
 use rustix::net::SendFlags;
 
 use crate::fd::Fd;
-use crate::held::{Held, Memory};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 
 /// Yields how many bytes the socket took, which may be fewer than were given.
 pub struct Send;
@@ -37,8 +37,8 @@ impl Ring {
         unsafe {
             self.op(
                 entry,
-                Held::new(socket, Memory::Bytes(Box::new(data))),
-                Yields::Count,
+                OpResources::new(socket, Memory::Bytes(Box::new(data))),
+                ResultKind::Count,
             )
         }
     }

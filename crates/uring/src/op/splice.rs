@@ -6,10 +6,10 @@ use io_uring::{opcode, types};
 use rustix::pipe::SpliceFlags;
 
 use crate::fd::Fd;
-use crate::held::Held;
 use crate::op::{Done, Kind, Op};
+use crate::resources::OpResources;
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 
 /// Yields how many bytes were moved; 0 is the end of the file.
 pub struct Splice;
@@ -23,10 +23,10 @@ impl Kind for Splice {
 }
 
 impl Ring {
-    /// Moves up to `len` bytes from `from` to `to`, one of which must be a pipe. With an offset
-    /// the position of that file is not used and not moved; a pipe has none.
+    /// Moves up to `len` bytes from `from` to `to`; one of them must be a pipe. With an offset, the
+    /// file's position is neither used nor moved; a pipe has none.
     ///
-    /// A socket that does not carry `O_NONBLOCK` holds a worker until it takes the bytes.
+    /// A socket without `O_NONBLOCK` occupies a worker until it takes the bytes.
     ///
     /// Dropped: the pipe may hold bytes, and may still get some until its last descriptor is
     /// closed.
@@ -49,7 +49,7 @@ impl Ring {
         .flags(flags.bits())
         .build();
         // SAFETY: the entry holds no address, and both descriptors are held.
-        unsafe { self.op(entry, Held::pair(from, to), Yields::Count) }
+        unsafe { self.op(entry, OpResources::pair(from, to), ResultKind::Count) }
     }
 }
 

@@ -7,12 +7,12 @@ use io_uring::{opcode, types};
 use rustix::fs::{AtFlags, Statx, StatxFlags};
 
 use crate::fd::Fd;
-use crate::held::{Held, Memory, Stable};
 use crate::op::{Done, Kind, Op};
+use crate::resources::{Memory, OpResources, Stable};
 use crate::ring::Ring;
-use crate::slot::Yields;
+use crate::slot::ResultKind;
 
-/// Yields what the file system says of a file.
+/// Yields the statx result.
 pub struct Stat;
 
 impl Kind for Stat {
@@ -20,7 +20,7 @@ impl Kind for Stat {
 
     fn finish(done: Done) -> Self::Output {
         done.outcome?;
-        match done.held.memory {
+        match done.resources.memory {
             Memory::Stat(held) => Ok(held.into_inner().1),
             _ => unreachable!("a stat holds its answer"),
         }
@@ -45,6 +45,12 @@ impl Ring {
             .build();
         // SAFETY: both addresses lie in the held value, the answer has the layout of the kernel's
         // struct statx, and the directory is held.
-        unsafe { self.op(entry, Held::new(dir, Memory::Stat(held)), Yields::Count) }
+        unsafe {
+            self.op(
+                entry,
+                OpResources::new(dir, Memory::Stat(held)),
+                ResultKind::Count,
+            )
+        }
     }
 }

@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use io_uring::squeue::Entry;
 
 use crate::core::Shared;
-use crate::held::Held;
+use crate::resources::OpResources;
 use crate::ring::Ring;
-use crate::slot::{Item, Key, State, Stream, Yields, register};
+use crate::slot::{Item, Key, ResultKind, State, Stream, register};
 
-/// The completions of one multishot submission. Dropped: the op is cancelled, and what it had
-/// handed over is released.
+/// The completions of one multishot submission. Dropped: the op is cancelled, and results that were
+/// not taken are released.
 pub(crate) struct Multishot {
     ring: Rc<Shared>,
     key: Key,
@@ -21,11 +21,20 @@ impl Multishot {
     /// # Safety
     ///
     /// As for [`Shared::submit`].
-    pub(crate) unsafe fn submit(ring: &Ring, entry: Entry, held: Held, yields: Yields) -> Self {
+    pub(crate) unsafe fn submit(
+        ring: &Ring,
+        entry: Entry,
+        resources: OpResources,
+        result_kind: ResultKind,
+    ) -> Self {
         // SAFETY: the caller's promise is the callee's.
         let key = unsafe {
-            ring.shared
-                .submit(entry, held, yields, State::Stream(Stream::default()))
+            ring.shared.submit(
+                entry,
+                resources,
+                result_kind,
+                State::Stream(Stream::default()),
+            )
         };
         Self {
             ring: Rc::clone(&ring.shared),

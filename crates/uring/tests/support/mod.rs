@@ -1,4 +1,4 @@
-//! What the tests share: an executor for each, a watchdog, sockets, and memory that tells when it is
+//! Shared by the tests: an executor for each, a watchdog, sockets, and memory that shows when it is
 //! freed.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -42,8 +42,10 @@ pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     executor().run(future)
 }
 
-/// Ends the process with the state of its rings if what is returned is there for too long.
-fn watch() -> Sender<()> {
+/// Ends the process with the state of its rings if what is returned is not dropped in time. For
+/// tests that wait outside of [`run`].
+#[must_use = "the watch ends when it is dropped"]
+pub(crate) fn watch() -> Sender<()> {
     let (sender, end) = channel();
     let name = thread::current().name().unwrap_or("a test").to_owned();
     thread::spawn(move || {

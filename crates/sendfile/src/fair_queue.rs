@@ -1,8 +1,8 @@
-//! Transfers that could all go on at once take turns, and other tasks run between them.
+//! Round-robin among transfers whose sockets are writable at once; other tasks run in between.
 //!
-//! Many sockets are often found writable by the same turn of the ring. Were each transfer to fill
-//! its own right away, a request that came just then would wait for all of them: with twelve
-//! readers of 200 KB each that is a third of a millisecond.
+//! One turn of the ring often finds many sockets writable. If each transfer filled its socket right
+//! away, a new request would wait for all of them: a third of a millisecond with twelve readers of
+//! 200 KB each.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,36 +12,36 @@ use tidegate_uring::Ring;
 use crate::queue::Queue;
 
 #[derive(Default)]
-pub(crate) struct Turns {
-    /// Somebody is about to take a turn.
+pub(crate) struct FairQueue {
+    /// A transfer holds the ticket.
     taken: Cell<bool>,
-    /// The ring's turn in which the last transfer had its own.
+    /// The turn of the ring in which the last transfer went on.
     last: Cell<u64>,
-    waiting: Queue<Turn>,
+    waiting: Queue<Ticket>,
 }
 
-/// The right to be the next. Dropped: it goes to whoever waits for longest.
-struct Turn(Rc<Turns>);
+/// The right to go on next. Dropped: passes to the transfer that waited longest.
+struct Ticket(Rc<FairQueue>);
 
-impl Turns {
-    /// Ready when no other transfer had a turn since the ring last took one.
+impl FairQueue {
+    /// Ready once no other transfer went on in the current turn of the ring.
     ///
-    /// Dropped: the place in line is given up.
+    /// Dropped: leaves the queue.
     pub(crate) async fn next(self: &Rc<Self>, ring: &Ring) {
-        let turn = if self.taken.replace(true) {
+        let ticket = if self.taken.replace(true) {
             self.waiting.wait(false).await
         } else {
-            Turn(Rc::clone(self))
+            Ticket(Rc::clone(self))
         };
         if self.last.get() == ring.turns() {
             ring.yield_now().await;
         }
         self.last.set(ring.turns());
-        drop(turn);
+        drop(ticket);
     }
 }
 
-impl Drop for Turn {
+impl Drop for Ticket {
     fn drop(&mut self) {
         if self.0.waiting.is_empty() {
             self.0.taken.set(false);
@@ -61,7 +61,7 @@ mod tests {
 
     use super::*;
 
-    fn run(test: impl AsyncFnOnce(Ring, Rc<Turns>)) {
+    fn run(test: impl AsyncFnOnce(Ring, Rc<FairQueue>)) {
         LocalExecutorBuilder::new(Placement::Unbound)
             .make()
             .unwrap()
@@ -73,13 +73,13 @@ mod tests {
 
     #[test]
     fn the_ring_takes_a_turn_between_two_transfers() {
-        run(async |ring, turns| {
+        run(async |ring, queue| {
             let had = Rc::new(RefCell::new(Vec::new()));
             let transfers: Vec<_> = (0..5)
                 .map(|_| {
-                    let (ring, turns, had) = (ring.clone(), Rc::clone(&turns), Rc::clone(&had));
+                    let (ring, queue, had) = (ring.clone(), Rc::clone(&queue), Rc::clone(&had));
                     glommio::spawn_local(async move {
-                        turns.next(&ring).await;
+                        queue.next(&ring).await;
                         had.borrow_mut().push(ring.turns());
                     })
                 })
@@ -93,11 +93,11 @@ mod tests {
 
     #[test]
     fn one_that_leaves_the_line_holds_up_nobody() {
-        run(async |ring, turns| {
-            turns.next(&ring).await;
-            let mut first = Box::pin(turns.next(&ring));
-            let mut second = Box::pin(turns.next(&ring));
-            let mut third = Box::pin(turns.next(&ring));
+        run(async |ring, queue| {
+            queue.next(&ring).await;
+            let mut first = Box::pin(queue.next(&ring));
+            let mut second = Box::pin(queue.next(&ring));
+            let mut third = Box::pin(queue.next(&ring));
             assert!(poll_once(&mut first).await.is_none(), "none since the last");
             assert!(poll_once(&mut second).await.is_none());
             assert!(poll_once(&mut third).await.is_none());
@@ -105,7 +105,7 @@ mod tests {
             // With the right to be the next in its hands.
             drop(first);
             third.await;
-            assert!(!turns.taken.get());
+            assert!(!queue.taken.get());
         });
     }
 }

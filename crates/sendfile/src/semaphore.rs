@@ -1,18 +1,18 @@
-//! Leave to do what only so many may do at once, for those who do without where there is none.
+//! A counting semaphore without a wait queue: its users go on without a permit where none is left.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-pub(crate) struct Permits {
+pub(crate) struct Semaphore {
     max: usize,
     given: Cell<usize>,
 }
 
-/// Leave, until it is dropped.
-pub(crate) struct Permit(Rc<Permits>);
+/// A permit, returned when dropped.
+pub(crate) struct Permit(Rc<Semaphore>);
 
-impl Permits {
-    /// At most `max` at once.
+impl Semaphore {
+    /// With `max` permits.
     pub(crate) fn new(max: usize) -> Rc<Self> {
         Rc::new(Self {
             max,
@@ -20,8 +20,8 @@ impl Permits {
         })
     }
 
-    /// One, if there is one left.
-    pub(crate) fn try_take(self: &Rc<Self>) -> Option<Permit> {
+    /// Takes a permit, if one is left.
+    pub(crate) fn try_acquire(self: &Rc<Self>) -> Option<Permit> {
         let given = self.given.get();
         (given < self.max).then(|| {
             self.given.set(given + 1);
@@ -42,12 +42,12 @@ mod tests {
 
     #[test]
     fn no_more_are_given_than_there_are() {
-        let permits = Permits::new(2);
-        let first = permits.try_take();
-        let second = permits.try_take();
+        let semaphore = Semaphore::new(2);
+        let first = semaphore.try_acquire();
+        let second = semaphore.try_acquire();
         assert!(first.is_some() && second.is_some());
-        assert!(permits.try_take().is_none());
+        assert!(semaphore.try_acquire().is_none());
         drop(first);
-        assert!(permits.try_take().is_some());
+        assert!(semaphore.try_acquire().is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! What the peer of a socket has yet to take.
+//! The bytes of a socket that its peer has not acknowledged.
 
 use std::ffi::c_int;
 use std::io;
@@ -8,7 +8,7 @@ use crate::Fd;
 /// Bytes that were written to a TCP socket and that its peer has not acknowledged, sent or not:
 /// `SIOCOUTQ` of tcp(7). Does not wait.
 ///
-/// Sockets of other kinds count in their own way, if they count at all.
+/// Other kinds of sockets count differently, or not at all.
 ///
 /// # Errors
 ///
@@ -29,13 +29,18 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::OwnedFd;
+    use std::time::{Duration, Instant};
 
     use super::*;
+
+    /// How long the test may wait before it counts as hanging.
+    const WATCHDOG: Duration = Duration::from_mins(1);
 
     #[test]
     fn it_falls_as_the_peer_takes_bytes() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.set_read_timeout(Some(WATCHDOG)).unwrap();
         let (mut stream, _) = listener.accept().unwrap();
         let socket = Fd::from(OwnedFd::from(stream.try_clone().unwrap()));
         assert_eq!(unacknowledged(&socket).unwrap(), 0);
@@ -50,7 +55,9 @@ mod tests {
         assert!(full > 0 && full <= written, "{full} of {written}");
         peer.read_exact(&mut vec![0; written]).unwrap();
         // All was received; its acknowledgement may be on the way.
+        let start = Instant::now();
         while unacknowledged(&socket).unwrap() > 0 {
+            assert!(start.elapsed() < WATCHDOG, "it never falls to 0");
             std::thread::yield_now();
         }
     }

@@ -1,4 +1,4 @@
-//! What an op holds while the kernel may touch it.
+//! The resources that an op owns while the kernel may use them.
 
 use std::ffi::CString;
 use std::mem;
@@ -12,17 +12,17 @@ use rustix::fs::Statx;
 use crate::fd::Fd;
 use crate::shares::Permit;
 
-/// Descriptors and memory of one op; lives in the op's slot, not in its future.
+/// Descriptors and memory of one op. They live in the op's slot, not in its future.
 #[derive(Default)]
-pub(crate) struct Held {
-    /// Kept so that the number in the entry stays that of this file.
+pub(crate) struct OpResources {
+    /// Kept open so that the number in the entry names this file.
     fd: Option<Fd>,
     pub(crate) memory: Memory,
-    /// Leave to occupy a worker. Boxed for the sake of the many slots that hold none.
+    /// The permit to occupy a worker. Boxed to keep slots small: most have none.
     pub(crate) permit: Option<Box<Permit>>,
 }
 
-impl Held {
+impl OpResources {
     pub(crate) fn new(fd: &Fd, memory: Memory) -> Self {
         Self {
             fd: Some(fd.clone()),
@@ -47,23 +47,26 @@ impl Held {
         }
     }
 
-    /// Whether the op works on the descriptor numbered `fd`.
+    /// Whether the op works on descriptor number `fd`.
     pub(crate) fn has_fd(&self, fd: RawFd) -> bool {
         let second = match &self.memory {
             Memory::Second(second) => Some(second),
             _ => None,
         };
-        self.fd.iter().chain(second).any(|held| held.raw() == fd)
+        self.fd
+            .iter()
+            .chain(second)
+            .any(|resources| resources.raw() == fd)
     }
 
-    /// The file that a worker waited for, if nobody else holds it: to close it may take as long.
+    /// The file of an op with a permit, if nothing else holds it: closing it may block as long.
     pub(crate) fn into_last_file(self) -> Option<(OwnedFd, Box<Permit>)> {
         let permit = self.permit?;
         let fd = self.fd?.try_unwrap().ok()?;
         Some((fd, permit))
     }
 
-    /// Lets go of the descriptor that a close op has closed.
+    /// Releases the descriptor that a close op has closed.
     pub(crate) fn closed(&mut self) {
         if let Memory::Closing(fd) = mem::take(&mut self.memory) {
             mem::forget(fd);
@@ -74,11 +77,11 @@ impl Held {
 /// Memory that the kernel reads or writes for an op. All of it is on the heap: moving the value
 /// does not move what the kernel was given the address of.
 #[derive(Default)]
-#[expect(dead_code, reason = "some is held for the kernel alone")]
+#[expect(dead_code, reason = "some is resources for the kernel alone")]
 pub(crate) enum Memory {
     #[default]
     None,
-    /// Read by the kernel. Boxed, as is the next, for the sake of the many slots that hold none.
+    /// Read by the kernel. Boxed, as is the next, to keep slots small.
     Bytes(Box<Bytes>),
     /// Its spare capacity is written by the kernel.
     #[expect(
@@ -108,12 +111,12 @@ impl<T> Stable<T> {
         Self(NonNull::from(Box::leak(Box::new(value))))
     }
 
-    /// For the submission entry and for setting the value up.
+    /// For the submission entry, and to initialise the value.
     pub(crate) fn as_ptr(&self) -> *mut T {
         self.0.as_ptr()
     }
 
-    /// The value, once the kernel is done with it.
+    /// The value, when the kernel no longer uses it.
     pub(crate) fn into_inner(self) -> T {
         let pointer = self.0.as_ptr();
         mem::forget(self);

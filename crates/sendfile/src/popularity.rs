@@ -1,10 +1,10 @@
-//! Whether a file is asked for by more than one: then it is better kept in memory.
+//! Whether several clients request a file: then it is better kept in memory.
 //!
-//! The page cache belongs to all cores, and so does this table. It knows of the last few thousand
-//! large files when each was last sent from its first byte, and when before that. Ranges that start
-//! elsewhere do not count, since one client that seeks or resumes asks for many; nor do those that
-//! end early, since a player that asks for two bytes and then for all is still one. It is touched
-//! once by a large transfer, and for every few MiB that are given back.
+//! The page cache belongs to all cores, and so does this table. For the last few thousand large
+//! files it stores when each was last sent from its first byte, and the time before that. Ranges
+//! that start elsewhere do not count, since one client that seeks or resumes sends many; nor do
+//! those that end early, since a player that requests two bytes and then all is one client. A large
+//! transfer touches the table once, and once for every few MiB that are dropped.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,20 +12,21 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use tidegate_uring::Fd;
 
-/// Asked for twice within this time, a file is popular.
+/// A file requested twice within this time is popular.
 const RECENT: Duration = Duration::from_mins(10);
 
-/// Bytes from the first one that must be sent of a file for a visit, unless it is smaller.
+/// Bytes from the start of the file, or all of a smaller one, that must be sent for a visit to
+/// count.
 const VISIT_BYTES: u64 = 2 * 1024 * 1024;
 
-/// Files that are remembered; two whose places are the same displace each other.
+/// Slots of the table. Two files with the same slot displace each other.
 const PLACES: usize = 4096;
 
-static FILES: Mutex<[Option<Seen>; PLACES]> = Mutex::new([None; PLACES]);
+static FILES: Mutex<[Option<Visits>; PLACES]> = Mutex::new([None; PLACES]);
 
 /// One file's last visits.
 #[derive(Clone, Copy)]
-struct Seen {
+struct Visits {
     file: Identity,
     last: Instant,
     before: Option<Instant>,
@@ -35,16 +36,17 @@ struct Seen {
 type Identity = (u32, u32, u64);
 
 /// A transfer of a file.
-pub(crate) struct Visit {
-    /// `None`: the file system does not say.
+pub(crate) struct Popularity {
+    /// `None`: the file system does not report it.
     file: Option<Identity>,
-    /// From which position on it counts, if it may and does not yet.
+    /// The position from which on this visit counts, if it can and does not yet.
     counts_at: Option<u64>,
-    /// Once it was: those that came close together keep the file to their end, however long they take.
+    /// Sticky: transfers that came close together keep the file to their end, however long they
+    /// take.
     popular: bool,
 }
 
-impl Visit {
+impl Popularity {
     /// A transfer of `file` that begins at `start`.
     pub(crate) fn new(file: &Fd, start: u64) -> Self {
         let found = look(file);
@@ -67,7 +69,7 @@ impl Visit {
         }
     }
 
-    /// Whether others asked for the file lately, or had when this was asked before.
+    /// Whether others requested the file lately, or had at an earlier call.
     pub(crate) fn is_popular(&mut self) -> bool {
         self.popular = self.popular
             || self.file.is_some_and(|file| {
@@ -79,31 +81,34 @@ impl Visit {
     }
 }
 
-fn note(place: &mut Option<Seen>, file: Identity, now: Instant) {
-    let before = place.filter(|seen| seen.file == file).map(|seen| seen.last);
-    *place = Some(Seen {
+fn note(place: &mut Option<Visits>, file: Identity, now: Instant) {
+    let before = place
+        .filter(|visits| visits.file == file)
+        .map(|visits| visits.last);
+    *place = Some(Visits {
         file,
         last: now,
         before,
     });
 }
 
-fn is_popular(place: Option<&Seen>, file: Identity, now: Instant) -> bool {
-    let before = place.filter(|seen| seen.file == file);
-    let before = before.and_then(|seen| seen.before);
+fn is_popular(place: Option<&Visits>, file: Identity, now: Instant) -> bool {
+    let before = place.filter(|visits| visits.file == file);
+    let before = before.and_then(|visits| visits.before);
     before.is_some_and(|before| now.duration_since(before) < RECENT)
 }
 
-fn with_place<T>(file: Identity, act: impl FnOnce(&mut Option<Seen>) -> T) -> T {
-    // Fibonacci hashing: neighbouring inodes go to places far apart.
+fn with_place<T>(file: Identity, act: impl FnOnce(&mut Option<Visits>) -> T) -> T {
+    // Fibonacci hashing spreads neighbouring inodes over distant slots.
     let mixed = (file.2 ^ u64::from(file.1)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let place = (mixed >> 32) as usize % PLACES;
-    // Nothing panics while it is held.
+    // Nothing panics while the lock is held.
     let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
     act(&mut files[place])
 }
 
-/// Which file it is, and its bytes. From what the kernel knows: a file system on a network is not asked.
+/// Identity and size of the file, as the kernel has them cached: a network file system is not
+/// asked.
 fn look(file: &Fd) -> Option<(Identity, u64)> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let stat = statx(file, c"", flags, StatxFlags::INO | StatxFlags::SIZE).ok()?;
@@ -146,7 +151,7 @@ mod tests {
         assert!(!is_popular(place.as_ref(), ONE, now));
     }
 
-    /// A file of `len` bytes that nobody visited, unlike one of another test that had its inode before.
+    /// A file of `len` bytes without visits, even if an earlier test's file had the same inode.
     fn file_of(len: u64) -> Fd {
         let file = tempfile::tempfile().unwrap();
         file.set_len(len).unwrap();
@@ -161,8 +166,8 @@ mod tests {
     }
 
     /// A transfer of what lies in `range`.
-    fn visit(file: &Fd, range: Range<u64>) -> Visit {
-        let mut visit = Visit::new(file, range.start);
+    fn visit(file: &Fd, range: Range<u64>) -> Popularity {
+        let mut visit = Popularity::new(file, range.start);
         visit.reached(range.end.min(range.start + 1));
         visit.reached(range.end);
         visit
