@@ -9,13 +9,13 @@ use rustix::net::{SendFlags, send};
 use tidegate_uring::{Fd, Ring};
 
 use crate::Options;
-use crate::ahead::FIRST_BYTES;
-use crate::behind::Behind;
 use crate::by_thread::{self, lacks_worker};
+use crate::drop_behind::DropBehind;
 use crate::error::ErrorKind;
-use crate::outlet::Outlet;
+use crate::file_source::FileSource;
 use crate::pool::Pool;
-use crate::source::Source;
+use crate::readahead::FIRST_BYTES;
+use crate::socket_sink::SocketSink;
 
 /// Bytes that are read and encoded at a time: few calls for each, and all of it stays in the
 /// processor's cache from the read to the send.
@@ -26,15 +26,15 @@ const PIECE_BYTES: usize = 64 * 1024;
 const QUANTUM: u64 = 256 * 1024;
 
 pub(crate) struct Encoding<'a, E> {
-    outlet: Outlet<'a>,
+    sink: SocketSink<'a>,
     encode: E,
     /// What was not read yet.
     left: Range<u64>,
     /// Bytes of the file that the socket took, as a whole piece each.
     sent: u64,
-    source: Source<'a>,
+    source: FileSource<'a>,
     /// `None`: what is brought in stays in memory.
-    behind: Option<Behind>,
+    drop_behind: Option<DropBehind>,
 }
 
 /// A piece on its way to the socket.
@@ -56,12 +56,14 @@ impl<'a, E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Encoding<'a, E> {
         encode: E,
     ) -> Self {
         Self {
-            outlet: Outlet::new(socket, &range, options.stall),
+            sink: SocketSink::new(socket, &range, options.stall),
             encode,
-            behind: options.drop_behind.then(|| Behind::new(file, range.start)),
+            drop_behind: options
+                .drop_behind
+                .then(|| DropBehind::new(file, range.start)),
             left: range,
             sent: 0,
-            source: Source::new(ring, pool, file, options),
+            source: FileSource::new(ring, pool, file, options),
         }
     }
 
@@ -76,14 +78,14 @@ impl<'a, E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Encoding<'a, E> {
 
     /// To be called after the last byte, or in place of it.
     pub(crate) fn finish(self) {
-        if let Some(behind) = self.behind {
+        if let Some(behind) = self.drop_behind {
             let source = &self.source;
             behind.finish(source.ring(), source.pool(), source.file());
         }
     }
 
     pub(crate) async fn run(&mut self) -> Result<(), ErrorKind> {
-        let _cork = self.outlet.cork();
+        let _cork = self.sink.cork();
         let mut turn = 0;
         self.turn().await;
         while !self.left.is_empty() {
@@ -100,14 +102,14 @@ impl<'a, E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Encoding<'a, E> {
 
     /// Lets others run first.
     async fn turn(&self) {
-        if self.outlet.is_long() {
-            self.pool().turns.next(self.source.ring()).await;
+        if self.sink.is_long() {
+            self.pool().fair_queue.next(self.source.ring()).await;
         }
     }
 
     async fn next_piece(&mut self) -> Result<Piece, ErrorKind> {
         let left = &self.left;
-        let tell = self.behind.is_some() || left.end - left.start > FIRST_BYTES as u64;
+        let tell = self.drop_behind.is_some() || left.end - left.start > FIRST_BYTES as u64;
         self.source.prepare(tell, || head(left, FIRST_BYTES)).await;
         match self.piece_in_memory()? {
             Some(piece) => Ok(piece),
@@ -152,7 +154,7 @@ impl<'a, E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Encoding<'a, E> {
         let since = self
             .source
             .absent(&wanted, PIECE_BYTES, |len| head(&after, len));
-        if let Some(behind) = &mut self.behind {
+        if let Some(behind) = &mut self.drop_behind {
             behind.absent(since);
         }
         let plain = match read.await {
@@ -175,7 +177,7 @@ impl<'a, E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Encoding<'a, E> {
         let len = (self.encode)(plain, &mut buffer).map_err(ErrorKind::Encode)?;
         let start = self.left.start;
         self.left.start += plain.len() as u64;
-        if let Some(behind) = &mut self.behind {
+        if let Some(behind) = &mut self.drop_behind {
             behind.filled(start..self.left.start);
         }
         Ok(Piece {
@@ -193,7 +195,7 @@ impl<'a, E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Encoding<'a, E> {
                 self.pool().buffers.give(piece.buffer);
                 return Ok(());
             }
-            self.outlet.writable(self.source.ring()).await?;
+            self.sink.writable(self.source.ring()).await?;
             self.turn().await;
         }
     }
@@ -205,21 +207,21 @@ impl<'a, E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Encoding<'a, E> {
             flags |= SendFlags::MORE;
         }
         let bytes = &piece.buffer[piece.unsent.clone()];
-        match send(self.outlet.socket(), bytes, flags) {
+        match send(self.sink.socket(), bytes, flags) {
             Ok(count) => {
                 piece.unsent.start += count;
-                self.outlet.progress();
+                self.sink.progress();
                 Ok(())
             }
-            Err(Errno::AGAIN) => self.outlet.full(),
+            Err(Errno::AGAIN) => self.sink.full(),
             Err(error) => Err(ErrorKind::Socket(error.into())),
         }
     }
 
     /// Gives the memory back of what the peer has taken.
     fn give_back(&mut self) {
-        if let Some(behind) = &mut self.behind {
-            let (source, socket) = (&self.source, self.outlet.socket());
+        if let Some(behind) = &mut self.drop_behind {
+            let (source, socket) = (&self.source, self.sink.socket());
             behind.follow(source.ring(), source.file(), socket, self.left.start);
         }
     }

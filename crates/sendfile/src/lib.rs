@@ -80,25 +80,25 @@
 //!     });
 //! ```
 
-mod ahead;
-mod behind;
 mod budget;
 mod buffers;
 mod by_thread;
 mod cork;
+mod drop_behind;
 mod encoding;
 mod error;
 mod fair_queue;
+mod file_source;
 mod options;
-mod outlet;
 mod pipe;
 mod pool;
 mod popularity;
 mod queue;
+mod readahead;
 mod residency;
 mod semaphore;
 mod sending;
-mod source;
+mod socket_sink;
 mod stall;
 mod transfer;
 

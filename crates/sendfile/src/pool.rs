@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!            take                     socket is full
-//!   idle ------------> Lease --------------------------> parked
+//!   idle ------------> PipeGuard --------------------------> parked
 //!    ^                 |  ^                              |    |
 //!    |  empty, dropped |  |  writable again              |    |  somebody needs it: closed,
 //!    +-----------------+  +------------------------------+    |  and a new one made in its place
 //!                      |                                      v
-//!                      |  dropped with bytes in it       Reservation ----> Lease
+//!                      |  dropped with bytes in it       Reservation ----> PipeGuard
 //!                      +----------------------------> closed
 //! ```
 //!
@@ -85,7 +85,7 @@ pub struct Pool {
     pub(crate) ahead: Rc<Shares>,
     /// Permits to hold a file open for a while after its transfer.
     pub(crate) late: Rc<Semaphore>,
-    pub(crate) turns: Rc<FairQueue>,
+    pub(crate) fair_queue: Rc<FairQueue>,
     pub(crate) buffers: Buffers,
     chunks_inline: Cell<u64>,
     chunks_cold: Cell<u64>,
@@ -126,7 +126,7 @@ impl Pool {
             bounds,
             state: RefCell::default(),
             waiters: Queue::default(),
-            turns: Rc::default(),
+            fair_queue: Rc::default(),
             buffers: Buffers::default(),
             chunks_inline: Cell::new(0),
             chunks_cold: Cell::new(0),
@@ -159,7 +159,7 @@ impl Pool {
 
     /// Takes an empty pipe: an idle one, a new one, or one in place of a parked one; else waits in
     /// the queue.
-    pub(crate) async fn take(self: &Rc<Self>, ring: &Ring) -> io::Result<Lease> {
+    pub(crate) async fn take(self: &Rc<Self>, ring: &Ring) -> io::Result<PipeGuard> {
         let mut first = self.waiters.is_empty();
         loop {
             let grant = if first { self.next_grant() } else { None };
@@ -168,11 +168,11 @@ impl Pool {
                 None => self.waiters.wait(first).await,
             };
             let reservation = match grant {
-                Grant::Pipe(lease) => return Ok(lease),
+                Grant::Pipe(guard) => return Ok(guard),
                 Grant::Reservation(reservation) => reservation,
             };
             match reservation.make(ring).await {
-                Ok(lease) => return Ok(lease),
+                Ok(guard) => return Ok(guard),
                 // Retries at the head of the queue.
                 Err(failure) if failure.others => first = true,
                 Err(failure) => return Err(failure.error),
@@ -211,7 +211,7 @@ impl Pool {
     fn next_grant(self: &Rc<Self>) -> Option<Grant> {
         let mut state = self.state.borrow_mut();
         if let Some(pipe) = state.idle.pop() {
-            return Some(Grant::Pipe(Lease::new(self, pipe, true)));
+            return Some(Grant::Pipe(PipeGuard::new(self, pipe, true)));
         }
         if !state.may_make(&self.bounds) {
             let (_, pipe) = state.parked.pop_front()?;
@@ -259,7 +259,7 @@ impl State {
 
 /// What a waiting transfer is given: a pipe, or room for a new one.
 enum Grant {
-    Pipe(Lease),
+    Pipe(PipeGuard),
     Reservation(Reservation),
 }
 
@@ -277,7 +277,7 @@ struct Failure {
 }
 
 impl Reservation {
-    async fn make(self, ring: &Ring) -> Result<Lease, Failure> {
+    async fn make(self, ring: &Ring) -> Result<PipeGuard, Failure> {
         // The kernel makes a pipe with 16 pages before it is resized, so the budget may be exceeded
         // for a moment.
         let made = ring.pipe().await;
@@ -287,7 +287,7 @@ impl Reservation {
         }
     }
 
-    fn taken_by(mut self, pipe: Pipe) -> Lease {
+    fn taken_by(mut self, pipe: Pipe) -> PipeGuard {
         let mut state = self.pool.state.borrow_mut();
         state.making -= 1;
         state.pipes += 1;
@@ -295,7 +295,7 @@ impl Reservation {
         state.pages = state.pages - self.pages + pipe.capacity() / page_size();
         drop(state);
         self.pages = 0;
-        Lease::new(&self.pool, pipe, true)
+        PipeGuard::new(&self.pool, pipe, true)
     }
 
     fn fail(self, error: io::Error) -> Failure {
@@ -326,14 +326,14 @@ impl Drop for Reservation {
 }
 
 /// A pipe in use. Dropped: returns to the pool if it is empty, else is closed.
-pub(crate) struct Lease {
+pub(crate) struct PipeGuard {
     pool: Rc<Pool>,
     /// `None` once it was parked.
     pipe: Option<Pipe>,
     empty: bool,
 }
 
-impl Lease {
+impl PipeGuard {
     fn new(pool: &Rc<Pool>, pipe: Pipe, empty: bool) -> Self {
         Self {
             pool: Rc::clone(pool),
@@ -372,7 +372,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for PipeGuard {
     fn drop(&mut self) {
         let Some(pipe) = self.pipe.take() else { return };
         let mut state = self.pool.state.borrow_mut();
@@ -395,9 +395,9 @@ pub(crate) struct Parked {
 
 impl Parked {
     /// The pipe with its bytes; `None` if it went to another transfer, and the bytes are lost.
-    pub(crate) fn reclaim(self) -> Option<Lease> {
+    pub(crate) fn reclaim(self) -> Option<PipeGuard> {
         let pipe = self.pool.unpark(self.id)?;
-        Some(Lease::new(&self.pool, pipe, false))
+        Some(PipeGuard::new(&self.pool, pipe, false))
     }
 }
 
@@ -405,7 +405,7 @@ impl Drop for Parked {
     fn drop(&mut self) {
         // Gone after `reclaim`.
         if let Some(pipe) = self.pool.unpark(self.id) {
-            drop(Lease::new(&self.pool, pipe, false));
+            drop(PipeGuard::new(&self.pool, pipe, false));
         }
     }
 }

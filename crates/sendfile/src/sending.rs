@@ -9,14 +9,14 @@ use rustix::param::page_size;
 use tidegate_uring::{Fd, Permit, Ring};
 
 use crate::Options;
-use crate::ahead::FIRST_BYTES;
-use crate::behind::Behind;
 use crate::by_thread::lacks_worker;
+use crate::drop_behind::DropBehind;
 use crate::error::ErrorKind;
-use crate::outlet::Outlet;
-use crate::pool::{Lease, Pool};
+use crate::file_source::FileSource;
+use crate::pool::{PipeGuard, Pool};
+use crate::readahead::FIRST_BYTES;
 use crate::residency::Residency;
-use crate::source::Source;
+use crate::socket_sink::SocketSink;
 use crate::transfer::Transfer;
 
 /// The most that a transfer sends before others run. Less is dearer: what the socket takes in one go
@@ -24,11 +24,11 @@ use crate::transfer::Transfer;
 const QUANTUM: u64 = 512 * 1024;
 
 pub(crate) struct Sending<'a> {
-    outlet: Outlet<'a>,
+    sink: SocketSink<'a>,
     bytes: Transfer,
-    source: Source<'a>,
+    source: FileSource<'a>,
     /// `None`: what is brought in stays in memory.
-    behind: Option<Behind>,
+    drop_behind: Option<DropBehind>,
 }
 
 impl<'a> Sending<'a> {
@@ -41,10 +41,12 @@ impl<'a> Sending<'a> {
         options: &Options,
     ) -> Self {
         Self {
-            outlet: Outlet::new(socket, &range, options.stall),
-            behind: options.drop_behind.then(|| Behind::new(file, range.start)),
+            sink: SocketSink::new(socket, &range, options.stall),
+            drop_behind: options
+                .drop_behind
+                .then(|| DropBehind::new(file, range.start)),
             bytes: Transfer::new(range, options.opening),
-            source: Source::new(ring, pool, file, options),
+            source: FileSource::new(ring, pool, file, options),
         }
     }
 
@@ -59,19 +61,19 @@ impl<'a> Sending<'a> {
 
     /// To be called after the last byte, or in place of it.
     pub(crate) fn finish(self) {
-        if let Some(behind) = self.behind {
+        if let Some(behind) = self.drop_behind {
             let source = &self.source;
             behind.finish(source.ring(), source.pool(), source.file());
         }
     }
 
     pub(crate) async fn run(&mut self) -> Result<(), ErrorKind> {
-        let _cork = self.outlet.cork();
+        let _cork = self.sink.cork();
         let mut turn = 0;
         self.turn().await;
         while !self.bytes.is_complete() {
-            let lease = self.fill().await?;
-            self.drain(lease).await?;
+            let guard = self.fill().await?;
+            self.drain(guard).await?;
             self.give_back();
             let sent = self.bytes.sent();
             if !self.bytes.is_complete() && sent - turn >= QUANTUM {
@@ -85,64 +87,68 @@ impl<'a> Sending<'a> {
     /// Lets others run first. A short transfer is no longer than the turn of a long one, and to
     /// send many of them in one go is cheaper by a quarter at 64 KiB.
     async fn turn(&self) {
-        if self.outlet.is_long() {
-            self.pool().turns.next(self.source.ring()).await;
+        if self.sink.is_long() {
+            self.pool().fair_queue.next(self.source.ring()).await;
         }
     }
 
     /// A pipe with the next chunk in it.
-    async fn fill(&mut self) -> Result<Lease, ErrorKind> {
+    async fn fill(&mut self) -> Result<PipeGuard, ErrorKind> {
         self.prepare().await;
-        let mut lease = self.take().await?;
-        let chunk = self.chunk(&lease);
+        let mut guard = self.take().await?;
+        let chunk = self.chunk(&guard);
         match self.source.probe(&chunk) {
             Residency::Ended => return Err(ErrorKind::Truncated),
             Residency::Resident => {
                 // Nothing is awaited between probe and splice.
-                if self.fill_inline(&mut lease, &chunk)? {
-                    return Ok(lease);
+                if self.fill_inline(&mut guard, &chunk)? {
+                    return Ok(guard);
                 }
             }
             Residency::Absent => {}
         }
-        let (mut lease, permit) = self.cold_lease(lease).await?;
-        self.fill_cold(&mut lease, permit).await?;
-        Ok(lease)
+        let (mut guard, permit) = self.cold_guard(guard).await?;
+        self.fill_cold(&mut guard, permit).await?;
+        Ok(guard)
     }
 
     /// False if the file system would not do it without waiting.
-    fn fill_inline(&mut self, lease: &mut Lease, chunk: &Range<u64>) -> Result<bool, ErrorKind> {
-        match lease.fill().fill(self.source.file(), chunk) {
+    fn fill_inline(
+        &mut self,
+        guard: &mut PipeGuard,
+        chunk: &Range<u64>,
+    ) -> Result<bool, ErrorKind> {
+        match guard.fill().fill(self.source.file(), chunk) {
             Ok(count) => self.filled(count)?,
             Err(Errno::AGAIN) => {
-                lease.emptied();
+                guard.emptied();
                 return Ok(false);
             }
             Err(error) => return Err(ErrorKind::File(error.into())),
         }
         self.pool().count_inline();
-        let (bytes, capacity) = (&self.bytes, lease.pipe().capacity());
+        let (bytes, capacity) = (&self.bytes, guard.pipe().capacity());
         let after = |len| bytes.chunk_after(chunk, len, page_size());
         self.source.resident(chunk, capacity, after);
         Ok(true)
     }
 
-    async fn fill_cold(&mut self, lease: &mut Lease, permit: Permit) -> Result<(), ErrorKind> {
-        let chunk = self.chunk(lease);
-        let splice = lease
+    async fn fill_cold(&mut self, guard: &mut PipeGuard, permit: Permit) -> Result<(), ErrorKind> {
+        let chunk = self.chunk(guard);
+        let splice = guard
             .fill()
             .fill_cold(self.source.ring(), self.source.file(), &chunk)
             .holding(permit);
-        let (bytes, capacity) = (&self.bytes, lease.pipe().capacity());
+        let (bytes, capacity) = (&self.bytes, guard.pipe().capacity());
         let after = |len| bytes.chunk_after(&chunk, len, page_size());
         let since = self.source.absent(&chunk, capacity, after);
-        if let Some(behind) = &mut self.behind {
+        if let Some(behind) = &mut self.drop_behind {
             behind.absent(since);
         }
         let count = match splice.await {
             Err(error) if lacks_worker(&error) => {
                 // Boxed, as it is rare: a transfer has no room for it.
-                Box::pin(lease.pipe().fill_by_thread(self.source.file(), &chunk)).await
+                Box::pin(guard.pipe().fill_by_thread(self.source.file(), &chunk)).await
             }
             count => count,
         };
@@ -155,7 +161,7 @@ impl<'a> Sending<'a> {
     fn filled(&mut self, count: usize) -> Result<(), ErrorKind> {
         let start = self.bytes.position();
         self.bytes.filled(count);
-        if let Some(behind) = &mut self.behind {
+        if let Some(behind) = &mut self.drop_behind {
             behind.filled(start..start + count as u64);
         }
         if count == 0 {
@@ -170,29 +176,29 @@ impl<'a> Sending<'a> {
     async fn prepare(&mut self) {
         let (bytes, most) = (&self.bytes, FIRST_BYTES.max(self.pool().pipe_bytes()));
         let next = || bytes.chunk(most, page_size());
-        let tell = self.behind.is_some() || bytes.is_longer_than(most);
+        let tell = self.drop_behind.is_some() || bytes.is_longer_than(most);
         self.source.prepare(tell, next).await;
     }
 
     /// Gives the memory back of what the peer has taken.
     fn give_back(&mut self) {
-        if let Some(behind) = &mut self.behind {
-            let (source, socket) = (&self.source, self.outlet.socket());
+        if let Some(behind) = &mut self.drop_behind {
+            let (source, socket) = (&self.source, self.sink.socket());
             behind.follow(source.ring(), source.file(), socket, self.bytes.position());
         }
     }
 
     /// Leave to read from the disk, and a pipe for it; the one at hand if there is no wait.
-    async fn cold_lease(&mut self, lease: Lease) -> Result<(Lease, Permit), ErrorKind> {
+    async fn cold_guard(&mut self, guard: PipeGuard) -> Result<(PipeGuard, Permit), ErrorKind> {
         if let Some(permit) = self.pool().try_cold(self.source.owner()) {
-            return Ok((lease, permit));
+            return Ok((guard, permit));
         }
-        drop(lease);
+        drop(guard);
         let permit = self.pool().cold(self.source.owner()).await;
         Ok((self.take().await?, permit))
     }
 
-    async fn take(&self) -> Result<Lease, ErrorKind> {
+    async fn take(&self) -> Result<PipeGuard, ErrorKind> {
         let pipe = self.pool().take(self.source.ring()).await;
         pipe.map_err(ErrorKind::Pipe)
     }
@@ -201,43 +207,43 @@ impl<'a> Sending<'a> {
         self.source.pool()
     }
 
-    fn chunk(&self, lease: &Lease) -> Range<u64> {
-        self.bytes.chunk(lease.pipe().capacity(), page_size())
+    fn chunk(&self, guard: &PipeGuard) -> Range<u64> {
+        self.bytes.chunk(guard.pipe().capacity(), page_size())
     }
 
     /// Sends what the pipe holds, or as much as it can before the pipe is given to another; the
     /// account is rewound then.
-    async fn drain(&mut self, mut lease: Lease) -> Result<(), ErrorKind> {
+    async fn drain(&mut self, mut guard: PipeGuard) -> Result<(), ErrorKind> {
         loop {
-            self.send(&lease)?;
+            self.send(&guard)?;
             if self.bytes.in_pipe() == 0 {
-                lease.emptied();
+                guard.emptied();
                 return Ok(());
             }
-            let parked = lease.park();
-            self.outlet.writable(self.source.ring()).await?;
+            let parked = guard.park();
+            self.sink.writable(self.source.ring()).await?;
             self.turn().await;
             let Some(reclaimed) = parked.reclaim() else {
                 self.bytes.rewind();
                 return Ok(());
             };
-            lease = reclaimed;
+            guard = reclaimed;
         }
     }
 
     /// Splices to the socket. What is left in the pipe found the socket full.
-    fn send(&mut self, lease: &Lease) -> Result<(), ErrorKind> {
-        let socket = self.outlet.socket();
+    fn send(&mut self, guard: &PipeGuard) -> Result<(), ErrorKind> {
+        let socket = self.sink.socket();
         while self.bytes.in_pipe() > 0 {
             let (len, more) = self.bytes.next_send();
-            let sent = match lease.pipe().drain(socket, len, more) {
+            let sent = match guard.pipe().drain(socket, len, more) {
                 Ok(0) => return Err(ErrorKind::Socket(io::ErrorKind::WriteZero.into())),
                 Ok(count) => count,
-                Err(Errno::AGAIN) => return self.outlet.full(),
+                Err(Errno::AGAIN) => return self.sink.full(),
                 Err(error) => return Err(ErrorKind::Socket(error.into())),
             };
             self.bytes.drained(sent);
-            self.outlet.progress();
+            self.sink.progress();
             if (sent as u64) < len {
                 break;
             }

@@ -41,14 +41,14 @@ const AGAIN: u64 = 8 * 1024 * 1024;
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// The pages that one transfer faulted in.
-pub(crate) struct Behind {
+pub(crate) struct DropBehind {
     popularity: Popularity,
     faulted: FaultedRange,
     /// The last advice given. Not awaited; the next one covers its range as well.
     advice: Option<Op<Advise>>,
 }
 
-impl Behind {
+impl DropBehind {
     /// For a transfer of `file` that begins at `start`.
     pub(crate) fn new(file: &Fd, start: u64) -> Self {
         Self {

@@ -22,7 +22,7 @@ const LONG_BYTES_MIN: u64 = 512 * 1024;
 /// kernel does when memory for sockets is short.
 const VAIN_WAIT: Duration = Duration::from_millis(1);
 
-pub(crate) struct Outlet<'a> {
+pub(crate) struct SocketSink<'a> {
     socket: &'a Fd,
     stall: Stall,
     /// The events of the last poll, if nothing was sent since.
@@ -31,7 +31,7 @@ pub(crate) struct Outlet<'a> {
     long: bool,
 }
 
-impl<'a> Outlet<'a> {
+impl<'a> SocketSink<'a> {
     /// For a transfer of `range`; `stall` is the time limit for a peer that takes nothing.
     pub(crate) fn new(socket: &'a Fd, range: &Range<u64>, stall: Duration) -> Self {
         Self {

@@ -13,12 +13,12 @@ use tidegate_uring::advise::Advise;
 use tidegate_uring::{Fd, Op, Owner, Permit, Ring};
 
 use crate::Options;
-use crate::ahead::Readahead;
 use crate::pool::Pool;
+use crate::readahead::Readahead;
 use crate::residency::{Prober, Residency};
 
 /// The file that one transfer reads.
-pub(crate) struct Source<'a> {
+pub(crate) struct FileSource<'a> {
     ring: &'a Ring,
     pool: &'a Rc<Pool>,
     file: &'a Fd,
@@ -29,7 +29,7 @@ pub(crate) struct Source<'a> {
     under_way: Option<Op<Advise>>,
 }
 
-impl<'a> Source<'a> {
+impl<'a> FileSource<'a> {
     pub(crate) fn new(ring: &'a Ring, pool: &'a Rc<Pool>, file: &'a Fd, options: &Options) -> Self {
         Self {
             ring,
