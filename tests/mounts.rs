@@ -219,6 +219,43 @@ page = "/static/page.html"
     }
 }
 
+/// What a site names is found for a path that lies in none of its directories, too: in no mount of a site
+/// without a root, or in a root that has vanished.
+#[test]
+fn a_path_that_lies_nowhere_has_what_the_site_names_in_a_mount() {
+    let tree = tree();
+    let error = "error-pages = { 404 = \"/static/error.html\" }\n";
+    let falls_back = format!("spa-fallback = \"/static/page.html\"\n{error}");
+    let tries = format!("try-files = [\"/static$path\", \"/static/fallback.html\"]\n{error}");
+    let shows = |server: &Server, target: &str, mode: &str, expected: (u16, &str)| {
+        let response = server.get_with(target, &[&format!("Sec-Fetch-Mode: {mode}")]);
+        (response.status, response.text()) == expected
+    };
+    let rows = [
+        (&falls_back, "/none", "navigate", (200, "page")),
+        (&falls_back, "/", "navigate", (200, "page")),
+        (&falls_back, "/none.js", "no-cors", (404, "error")),
+        (&falls_back, "/.none", "no-cors", (404, "error")),
+        (&tries, "/none", "no-cors", (200, "fallback")),
+        (&tries, "/a.css", "no-cors", (200, "a.css")),
+        (&tries, "/.hidden", "no-cors", (404, "error")),
+    ];
+    for (site, target, mode, expected) in rows {
+        let rootless = format!("[[site]]\n{site}{}", mounts(&tree));
+        let server = Launch::run_sites(&tree, "", &rootless).start();
+        for _ in 0..2 {
+            assert!(shows(&server, target, mode, expected), "{target}");
+        }
+        drop(server);
+        let away = tree.base().join("away");
+        let site = format!("{site}{}", mounts(&tree));
+        let server = Launch::run(&tree, "[cache]\nvalid = \"5ms\"", &site).start();
+        fs::rename(tree.root(), &away).unwrap();
+        eventually(target, || shows(&server, target, mode, expected));
+        fs::rename(&away, tree.root()).unwrap();
+    }
+}
+
 #[test]
 fn mounts_are_listed() {
     let tree = tree();

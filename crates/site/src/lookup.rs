@@ -59,10 +59,8 @@ pub(crate) struct Directory {
 
 /// One lookup.
 pub(crate) struct Lookup<'a> {
-    /// That the path lies in.
-    pub(crate) tree: &'a Tree,
-    /// That the candidate lies in, if it is another.
-    pub(crate) other: Option<Tree>,
+    /// That the path lies in; `None`: in none, or in one that has vanished.
+    pub(crate) tree: Option<&'a Tree>,
     pub(crate) roots: &'a Roots,
     pub(crate) now: Instant,
     pub(crate) config: &'a SiteConfig,
@@ -106,17 +104,17 @@ impl<'a> Lookup<'a> {
     async fn try_each(&mut self) -> Result<Outcome, Error> {
         let mut absent: Option<Vec<u8>> = None;
         for Candidate { path, is_fixed } in self.candidates() {
-            if !self.enter(&path).await? {
+            let Some(tree) = self.enter(&path).await? else {
                 continue;
-            }
+            };
             if is_fixed {
                 self.ruled_by = Some(path.clone());
             }
             let outcome = match path.strip_suffix(b"/") {
                 // What is not there is no directory either.
                 Some(name) if absent.as_deref() == Some(name) => None,
-                Some(_) => self.directory(&path).await?,
-                None => self.file(&path).await?,
+                Some(_) => self.directory(&tree, &path).await?,
+                None => self.file(&tree, &path).await?,
             };
             if let Some(outcome) = outcome {
                 return Ok(outcome);
@@ -128,11 +126,10 @@ impl<'a> Lookup<'a> {
         Ok(Outcome::Absent)
     }
 
-    /// Goes to the root that a candidate lies in. False: it is not there.
-    async fn enter(&mut self, path: &[u8]) -> Result<bool, Error> {
-        self.other = None;
+    /// The root that a candidate lies in. `None`: it is not there.
+    async fn enter(&mut self, path: &[u8]) -> Result<Option<Tree>, Error> {
         if self.roots.is_same(path, self.path) {
-            return Ok(true);
+            return Ok(self.tree.cloned());
         }
         self.is_within = false;
         let looked = self.roots.look(path, self.now).await;
@@ -140,15 +137,10 @@ impl<'a> Lookup<'a> {
             self.trusted_until = self.trusted_until.min(root.trusted_until());
         }
         match looked {
-            Ok(Looked::Now(tree) | Looked::Before(tree)) => self.other = Some(tree),
-            Err(Error::NotFound) => return Ok(false),
-            Err(error) => return Err(error),
+            Ok(Looked::Now(tree) | Looked::Before(tree)) => Ok(Some(tree)),
+            Err(Error::NotFound) => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(true)
-    }
-
-    fn tree(&self) -> &Tree {
-        self.other.as_ref().unwrap_or(self.tree)
     }
 
     fn candidates(&self) -> Vec<Candidate> {
@@ -168,43 +160,44 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    async fn file(&mut self, path: &[u8]) -> Result<Option<Outcome>, Error> {
-        let Some(name) = self.tree().relative(path) else {
+    async fn file(&mut self, tree: &Tree, path: &[u8]) -> Result<Option<Outcome>, Error> {
+        let Some(name) = tree.relative(path) else {
             return Ok(None);
         };
-        match self.basis(&name).await? {
-            Some(basis) => Ok(Some(Outcome::Resource(self.resource(name, basis).await?))),
-            None => Ok(None),
-        }
+        let Some(basis) = self.basis(tree, &name).await? else {
+            return Ok(None);
+        };
+        let resource = self.resource(tree, name, basis).await?;
+        Ok(Some(Outcome::Resource(resource)))
     }
 
     /// `path` ends in a slash.
-    async fn directory(&mut self, path: &[u8]) -> Result<Option<Outcome>, Error> {
+    async fn directory(&mut self, tree: &Tree, path: &[u8]) -> Result<Option<Outcome>, Error> {
         let config = self.config;
         for index in &config.index {
             let path_of_index = [path, index.as_bytes()].concat();
-            let Some(name) = self.tree().relative(&path_of_index) else {
+            let Some(name) = tree.relative(&path_of_index) else {
                 continue;
             };
             if is_answered(&config.rules, &path_of_index) {
                 continue;
             }
-            if let Some(basis) = self.basis(&name).await? {
+            if let Some(basis) = self.basis(tree, &name).await? {
                 if self.is_redirected(path) {
                     return Ok(Some(Outcome::Slash));
                 }
-                return Ok(Some(Outcome::Resource(self.resource(name, basis).await?)));
+                let resource = self.resource(tree, name, basis).await?;
+                return Ok(Some(Outcome::Resource(resource)));
             }
         }
         if config.directory_listing && self.purpose == Purpose::Itself {
-            self.listed(path).await
+            self.listed(tree, path).await
         } else {
             Ok(None)
         }
     }
 
-    async fn listed(&self, path: &[u8]) -> Result<Option<Outcome>, Error> {
-        let tree = self.tree();
+    async fn listed(&self, tree: &Tree, path: &[u8]) -> Result<Option<Outcome>, Error> {
         let Some(name) = tree.relative(path) else {
             return Ok(None);
         };
@@ -226,8 +219,8 @@ impl<'a> Lookup<'a> {
     }
 
     /// The regular file `name`, or its variants if nothing of that name is there.
-    async fn basis(&mut self, name: &CString) -> Result<Option<Basis>, Error> {
-        if let Some(opened) = self.open(name).await? {
+    async fn basis(&mut self, tree: &Tree, name: &CString) -> Result<Option<Basis>, Error> {
+        if let Some(opened) = self.open(tree, name).await? {
             return Ok(Some(Basis::File(Box::new(opened))));
         }
         let is_absent = self.seen.last().is_some_and(|seen| seen.identity.is_none());
@@ -235,14 +228,14 @@ impl<'a> Lookup<'a> {
             return Ok(None);
         }
         let now = SystemTime::now();
-        let sought = variants::seek(self.tree(), &self.config.precompressed, name, None).await?;
+        let sought = variants::seek(tree, &self.config.precompressed, name, None).await?;
         let is_there = sought.iter().any(|sought| sought.fresh);
         Ok(is_there.then_some(Basis::Variants(sought, now)))
     }
 
     /// Opens the regular file `name`; anything else is noted as seen.
-    async fn open(&mut self, name: &CString) -> Result<Option<Opened>, Error> {
-        let file = match self.tree().open(name).await.map_err(Error::from) {
+    async fn open(&mut self, tree: &Tree, name: &CString) -> Result<Option<Opened>, Error> {
+        let file = match tree.open(name).await.map_err(Error::from) {
             Ok(file) => file,
             Err(Error::NotFound) => {
                 self.note(name, None);
@@ -251,7 +244,7 @@ impl<'a> Lookup<'a> {
             Err(error) => return Err(error),
         };
         let now = SystemTime::now();
-        let stat = self.tree().stat_open(&file).await?;
+        let stat = tree.stat_open(&file).await?;
         self.note(name, Some(&stat));
         if file_type(&stat) == FileType::RegularFile {
             Ok(Some(Opened { file, stat, now }))
@@ -267,32 +260,41 @@ impl<'a> Lookup<'a> {
         });
     }
 
-    async fn resource(&mut self, name: CString, basis: Basis) -> Result<Resource, Error> {
+    async fn resource(
+        &mut self,
+        tree: &Tree,
+        name: CString,
+        basis: Basis,
+    ) -> Result<Resource, Error> {
         match basis {
-            Basis::File(opened) => self.original(name, *opened).await,
-            Basis::Variants(sought, now) => self.compressed(&name, sought, now).await,
+            Basis::File(opened) => self.original(tree, name, *opened).await,
+            Basis::Variants(sought, now) => self.compressed(tree, &name, sought, now).await,
         }
     }
 
-    async fn original(&mut self, name: CString, opened: Opened) -> Result<Resource, Error> {
+    async fn original(
+        &mut self,
+        tree: &Tree,
+        name: CString,
+        opened: Opened,
+    ) -> Result<Resource, Error> {
         let Opened { file, stat, now } = opened;
         let codings = &self.config.precompressed;
         let beside = parent(&name);
-        let tree = self.tree().clone();
         let (beside_stat, sought) = zip(
             tree.stat(&beside),
-            variants::seek(&tree, codings, &name, Some(&stat)),
+            variants::seek(tree, codings, &name, Some(&stat)),
         )
         .await;
         let (beside_stat, mut sought) = (beside_stat.ok(), sought?);
-        let mut making = self.making(&tree, beside_stat.as_ref(), now);
+        let mut making = self.making(tree, beside_stat.as_ref(), now);
         making.settled &= is_settled(&stat, now);
         let original = making.load(&name, file, stat).await?;
         if original.pinned == Pinned::Time {
             variants::distrust_older_changes(&mut sought, &original.stat);
         }
         let content_type = self.config.types.of(name.as_bytes());
-        let coded = self.content_encoded(name.as_bytes());
+        let coded = self.content_encoded(tree, name.as_bytes());
         let varies = coded.is_some() || sought.iter().any(|sought| sought.fresh);
         let common = Common::new(self.purpose, &content_type, varies, self.rules());
         self.note_variants(&sought, &beside, beside_stat.as_ref(), now);
@@ -313,14 +315,14 @@ impl<'a> Lookup<'a> {
     /// The file `name`, of which only variants are there.
     async fn compressed(
         &mut self,
+        tree: &Tree,
         name: &CString,
         sought: Vec<Sought>,
         now: SystemTime,
     ) -> Result<Resource, Error> {
         let beside = parent(name);
-        let tree = self.tree().clone();
         let beside_stat = tree.stat(&beside).await.ok();
-        let mut making = self.making(&tree, beside_stat.as_ref(), now);
+        let mut making = self.making(tree, beside_stat.as_ref(), now);
         let content_type = self.config.types.of(name.as_bytes());
         let common = Common::new(self.purpose, &content_type, true, self.rules());
         self.note_variants(&sought, &beside, beside_stat.as_ref(), now);
@@ -365,8 +367,8 @@ impl<'a> Lookup<'a> {
     }
 
     /// The coding that the file `name` is sent with itself, and its name without that.
-    fn content_encoded<'n>(&self, name: &'n [u8]) -> Option<(Coding, &'n [u8])> {
-        let path = [&*self.tree().at, b"/", name].concat();
+    fn content_encoded<'n>(&self, tree: &Tree, name: &'n [u8]) -> Option<(Coding, &'n [u8])> {
+        let path = [&*tree.at, b"/", name].concat();
         let patterns = &self.config.content_encoded;
         if patterns.iter().any(|pattern| pattern.is_match(&path)) {
             variants::coded_content(name)

@@ -18,6 +18,8 @@ use crate::site::Shared;
 pub(crate) struct Roots {
     /// The longest path first.
     all: Vec<Root>,
+    /// In place of a root's number, for what paths lead to that lie in none.
+    nowhere: u32,
     shared: Rc<Shared>,
 }
 
@@ -49,8 +51,10 @@ impl Roots {
         };
         let mut all = mounts.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         all.sort_by_key(|root| std::cmp::Reverse(root.at.len()));
+        shared.numbers.set(shared.numbers.get() + 1);
         Ok(Self {
             all,
+            nowhere: shared.numbers.get(),
             shared: Rc::clone(shared),
         })
     }
@@ -63,7 +67,14 @@ impl Roots {
     /// The number of the root that `path` lies in, if it is trusted at `now` to be the one; 0 if
     /// not. Free of syscalls.
     pub(crate) fn trusted(&self, path: &[u8], now: Instant) -> u32 {
-        self.of(path).map_or(0, |root| root.release.trusted(now))
+        self.of(path)
+            .map_or(self.nowhere, |root| root.release.trusted(now))
+    }
+
+    /// Under which number is cached what a path leads to that lies in `tree`. `None`: in no root, or
+    /// in one that has vanished.
+    pub(crate) fn number(&self, tree: Option<&Tree>) -> u32 {
+        tree.map_or(self.nowhere, |tree| tree.number)
     }
 
     /// Whether two paths lie in one root.
@@ -83,7 +94,7 @@ impl Roots {
     /// Whether a root has this number now, and not one that took its place.
     pub(crate) fn is_current(&self, number: u32) -> bool {
         let mut numbers = self.all.iter().map(|root| root.release.number());
-        numbers.any(|current| current == number)
+        number == self.nowhere || numbers.any(|current| current == number)
     }
 
     /// The root that `path` lies in, looked at again if its time is over. What was looked up in one

@@ -357,8 +357,13 @@ impl Site {
         if is_hidden(self.roots.below(wanted.path), &self.config.hidden_files) {
             return self.fall_back(wanted, request).await;
         }
-        let tree = self.tree(wanted.path, request).await?;
-        let known = self.known(&tree, Purpose::Itself, wanted.path, request);
+        let tree = match self.tree(wanted.path, request).await {
+            Ok(tree) => Some(tree),
+            // What try-files and the fallback name may lie in another root.
+            Err(Error::NotFound) => None,
+            Err(error) => return Err(error),
+        };
+        let known = self.known(tree.as_ref(), Purpose::Itself, wanted.path, request);
         match known.await? {
             Answer::Known(Known::Resource(resource)) => {
                 chosen(&resource, wanted.accepted, Found::File)
@@ -445,7 +450,7 @@ impl Site {
         path: &str,
         request: &Request,
     ) -> Result<Option<Rc<Resource>>, Error> {
-        let known = self.known(tree, purpose, path.as_bytes(), request);
+        let known = self.known(Some(tree), purpose, path.as_bytes(), request);
         match known.await? {
             Answer::Known(Known::Resource(resource)) => Ok(Some(resource)),
             Answer::Known(Known::Slash | Known::Absent) | Answer::Directory(_) => Ok(None),
@@ -456,12 +461,12 @@ impl Site {
     /// others wait. While that does not come back, what was known before.
     async fn known(
         self: &Rc<Self>,
-        tree: &Tree,
+        tree: Option<&Tree>,
         purpose: Purpose,
         path: &[u8],
         request: &Request,
     ) -> Result<Answer, Error> {
-        let name = self.name(tree.number, purpose, path);
+        let name = self.name(self.roots.number(tree), purpose, path);
         let now = request.now;
         let entry = self.shared.cache.borrow().get(name).cloned();
         let stale = match entry {
@@ -470,8 +475,8 @@ impl Site {
         };
         let before = stale.map(|entry| Answer::Known(entry.known));
         let look = || -> Boxed<Answer> {
-            let (site, tree, path) = (Rc::clone(self), tree.clone(), path.to_vec());
-            Box::pin(async move { site.look(&tree, purpose, &path, now).await })
+            let (site, tree, path) = (Rc::clone(self), tree.cloned(), path.to_vec());
+            Box::pin(async move { site.look(tree.as_ref(), purpose, &path, now).await })
         };
         let looks = &self.shared.looks;
         let seen = looks.share_or(name.to_key(), now, before, look).await?;
@@ -481,15 +486,16 @@ impl Site {
     /// Looks whether all is as it was seen, and if not, looks the path up.
     async fn look(
         &self,
-        tree: &Tree,
+        tree: Option<&Tree>,
         purpose: Purpose,
         path: &[u8],
         now: Instant,
     ) -> Result<Answer, Error> {
-        tree.disk.admit()?;
-        let name = self.name(tree.number, purpose, path);
+        tree.map_or(Ok(()), |tree| tree.disk.admit())?;
+        let name = self.name(self.roots.number(tree), purpose, path);
         let entry = self.shared.cache.borrow().get(name).cloned();
-        if let Some(Known::Resource(resource)) = entry.map(|entry| entry.known)
+        if let Some(tree) = tree
+            && let Some(Known::Resource(resource)) = entry.map(|entry| entry.known)
             && resource.is_unchanged(tree).await
         {
             let until = now + self.shared.config.valid;
@@ -503,7 +509,7 @@ impl Site {
     /// Looks a path up on the disk, and notes what it leads to.
     async fn look_up(
         &self,
-        tree: &Tree,
+        tree: Option<&Tree>,
         purpose: Purpose,
         path: &[u8],
         now: Instant,
@@ -513,7 +519,8 @@ impl Site {
             self.shared.cache.borrow_mut().close_files();
             outcome = self.lookup(tree, purpose, path, now).run().await;
         }
-        let name = self.name(tree.number, purpose, path);
+        let number = self.roots.number(tree);
+        let name = self.name(number, purpose, path);
         let (known, trusted_until) = match outcome {
             Ok((Outcome::Resource(resource), until)) => (Known::Resource(Rc::new(resource)), until),
             Ok((Outcome::Slash, until)) => (Known::Slash, until),
@@ -528,7 +535,7 @@ impl Site {
             }
         };
         // A root that was replaced meanwhile has been forgotten.
-        if self.roots.is_current(tree.number) {
+        if self.roots.is_current(number) {
             let entry = Entry {
                 known: known.clone(),
                 trusted_until,
@@ -541,14 +548,13 @@ impl Site {
 
     fn lookup<'a>(
         &'a self,
-        tree: &'a Tree,
+        tree: Option<&'a Tree>,
         purpose: Purpose,
         path: &'a [u8],
         now: Instant,
     ) -> Lookup<'a> {
         Lookup {
             tree,
-            other: None,
             now,
             trusted_until: now + self.shared.config.valid,
             is_within: true,
