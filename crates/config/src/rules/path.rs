@@ -116,7 +116,18 @@ pub(crate) fn try_file(item: String) -> Checked<String> {
         return refuse(format!("`{shown}`: `$path` is all that can follow a `$`"));
     }
     refuse_odd_segments(&fixed)?;
+    let below = item.replace(PATH, "/path/");
+    if has_dot_segment(&below) {
+        return refuse(format!(
+            "`{shown}`: a path that ends in a slash would make it `{}`, which leads elsewhere",
+            below.escape_debug()
+        ));
+    }
     Ok(item)
+}
+
+fn has_dot_segment(path: &str) -> bool {
+    path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
 /// Refuses what no request path can have either: it would never be found.
@@ -128,7 +139,7 @@ fn refuse_odd_segments(path: &str) -> Checked<()> {
     if path.contains("//") {
         return refuse(format!("`{shown}` has two slashes in a row"));
     }
-    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+    if has_dot_segment(path) {
         return refuse(format!(
             "`{shown}` has a segment `.` or `..`: write where it leads"
         ));
