@@ -1,5 +1,5 @@
-//! Files of which only precompressed variants are there: `compressed-only` (RFC 9110, sections 8.4 and
-//! 12.5.3).
+//! Files of which only precompressed variants are there: `compressed-only` (RFC 9110, sections 8.4
+//! and 12.5.3).
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};

@@ -1,5 +1,5 @@
-//! Files that are sent with the coding that their names end in: `content-encoded`, as players of Unity
-//! ask for theirs.
+//! Files that are sent with the coding that their names end in: `content-encoded`, as players of
+//! Unity ask for theirs.
 
 use std::fs;
 use std::process::Command;

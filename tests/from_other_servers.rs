@@ -1,5 +1,5 @@
-//! Configurations that people have for other servers: what `config/examples` makes of them, and that the other
-//! server, where it is installed, answers the same with the original.
+//! Configurations that people have for other servers: what `config/examples` makes of them, and
+//! that the other server, where it is installed, answers the same with the original.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,8 +20,8 @@ type Row = (
     Fields,
 );
 
-/// Where the other server answers otherwise: host and target; status, and what its fields have in place.
-/// docs/from-*.md tell each of these.
+/// Where the other server answers otherwise: host and target; status, and what its fields have in
+/// place. docs/from-*.md tell each of these.
 type Difference = (&'static str, &'static str, u16, Fields);
 
 /// What most files hold.
@@ -73,7 +73,8 @@ const H5BP: &[Row] = &[
 
 #[rustfmt::skip] // one row a line
 const H5BP_IN_NGINX: &[Difference] = &[
-    // By type and not by path, so what has no text has no policy for referrers; and nothing says 404.
+    // By type and not by path, so what has no text has no policy for referrers; and nothing says
+    // 404.
     ("example.com", "/LICENSE", 200, &[YEAR]),
     ("example.com", "/photo.png?known", 304, &[NOT_KEPT, NO_ORIGIN]),
     ("example.com", "/.git/config", 403, &[]),

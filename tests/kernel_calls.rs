@@ -1,5 +1,5 @@
-//! What the kernel is asked to do with the bytes of a response: no client sees it, and all of them gain
-//! by it.
+//! What the kernel is asked to do with the bytes of a response: no client sees it, and all of them
+//! gain by it.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,7 +16,8 @@ const SHORT: usize = 100 * 1024;
 /// Corked.
 const LONG: usize = 600 * 1024;
 
-/// What the server calls while a client asks for `targets`, one after the other; `None` without strace.
+/// What the server calls while a client asks for `targets`, one after the other; `None` without
+/// strace.
 fn calls_for(tree: &Tree, targets: &[&str]) -> Option<Vec<Call>> {
     if !installed("strace") {
         return None;

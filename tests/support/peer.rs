@@ -53,7 +53,8 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// nginx with the servers of `config`, whose `/srv` is the root of `tree`; says so when there is none.
+    /// nginx with the servers of `config`, whose `/srv` is the root of `tree`; says so when there
+    /// is none.
     pub(crate) fn nginx(tree: &Tree, config: &str) -> Option<Self> {
         if !installed("nginx") {
             return None;
@@ -126,8 +127,8 @@ fn write(tree: &Tree, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// An address of the loopback network that is this call's alone, so that no other socket gets its port between now
-/// and the start of a server that cannot pick one.
+/// An address of the loopback network that is this call's alone, so that no other socket gets its
+/// port between now and the start of a server that cannot pick one.
 fn free_address() -> SocketAddr {
     static COUNT: AtomicU8 = AtomicU8::new(64);
     let [_, _, high, low] = std::process::id().to_be_bytes();

@@ -16,8 +16,8 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::{Client, Response, Tree, WATCHDOG, eventually, skipped};
 
-/// How many tests may have servers at the same time. Each server locks some memory, and an unprivileged
-/// user has 8 MiB for all of them.
+/// How many tests may have servers at the same time. Each server locks some memory, and an
+/// unprivileged user has 8 MiB for all of them.
 const TESTS_MAX: usize = 4;
 /// The same where memory may be locked without a limit: most tests wait for most of their time.
 const TESTS_WITH_IPC_LOCK_MAX: usize = 16;
@@ -488,8 +488,8 @@ struct Room {
 }
 
 impl Room {
-    /// Waits for room, unless the test has a server already: tests that hold one and wait for another would
-    /// wait for each other. So does a test's own thread, which has no name.
+    /// Waits for room, unless the test has a server already: tests that hold one and wait for
+    /// another would wait for each other. So does a test's own thread, which has no name.
     fn take() -> Self {
         let test = thread::current().name().unwrap_or_default().to_owned();
         let sets = capabilities(None).expect("the capabilities of this thread");

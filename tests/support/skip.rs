@@ -6,8 +6,8 @@ use std::thread;
 
 /// Says that the test of this thread, or the rest of it, is skipped, and why.
 ///
-/// Not by `println!` or `eprintln!`: what these print libtest keeps for a test that fails. The crates'
-/// own tests include this file.
+/// Not by `println!` or `eprintln!`: what these print libtest keeps for a test that fails. The
+/// crates' own tests include this file.
 pub(crate) fn skipped(reason: impl Display) {
     let thread = thread::current();
     // With one thread for all tests it is the main one, and the line before has the name.

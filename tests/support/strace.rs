@@ -108,8 +108,8 @@ impl Strace {
         }
     }
 
-    /// Stops the server, and tells what it called, in the order in which the calls returned. Those that
-    /// failed are left out.
+    /// Stops the server, and tells what it called, in the order in which the calls returned. Those
+    /// that failed are left out.
     pub(crate) fn calls(mut self, server: Server) -> Vec<Call> {
         server.stop();
         eventually("the end of strace", || {
@@ -133,7 +133,8 @@ impl Drop for Strace {
     }
 }
 
-/// The text of a call once it has returned; until then what there is of it waits in `begun`, by thread.
+/// The text of a call once it has returned; until then what there is of it waits in `begun`, by
+/// thread.
 fn whole<'a>(thread: &'a str, text: &str, begun: &mut HashMap<&'a str, String>) -> Option<String> {
     if let Some(text) = text.strip_suffix(" <unfinished ...>") {
         begun.insert(thread, text.to_owned());
