@@ -11,6 +11,7 @@
 #   format         cargo fmt --all --check
 #   clippy         lints of all targets, warnings are errors
 #   docs           the documentation builds without a warning
+#   module-circles modules of a crate that import each other in a circle (scripts/lint)
 #   readme         README.md gives the command for the tests
 #   tests          cargo test --workspace; at the end, the tests that were skipped and why
 #   shell-syntax   bash -n of every shell script
@@ -160,7 +161,7 @@ choose "$@"
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step docs docs
-step 'module circles' scripts/lint/module_circles.py --self-test compress sendfile tls uring
+step module-circles scripts/lint/module_circles.py --self-test compress config http sendfile tidegate tls uring
 step readme readme
 step tests tests
 step shell-syntax syntax

@@ -1,11 +1,10 @@
 //! The checked configuration, with every default filled in.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
+use crate::Site;
 use crate::units::{self, Cores};
-use crate::{Error, Site, Source, ValueError, rules};
 
 /// A configuration that has passed every check of this crate.
 ///
@@ -263,17 +262,6 @@ pub struct CertificateFiles {
 }
 
 impl Settings {
-    /// Reads and checks `file`. Blocking. A relative root is taken relative to
-    /// the directory of `file`.
-    pub fn load(file: &Path) -> Result<Self, Error> {
-        Source::read(file)?.settings()
-    }
-
-    /// Checks `text` as if it had been read from `name`.
-    pub fn parse(text: &str, name: &Path) -> Result<Self, Error> {
-        Source::new(name, text).settings()
-    }
-
     /// The defaults, serving `root`.
     #[must_use]
     pub fn for_directory(root: PathBuf) -> Self {
@@ -302,18 +290,6 @@ impl Settings {
         // Only maps with keys that are no strings and values TOML has no type
         // for can fail; settings hold none.
         toml::to_string(self).expect("settings are plain tables")
-    }
-}
-
-impl FromStr for Listen {
-    type Err = ValueError;
-
-    /// An address of a flag or the environment, with the default backlog.
-    fn from_str(address: &str) -> Result<Self, ValueError> {
-        Ok(Self {
-            address: rules::address(address)?,
-            ..Self::default()
-        })
     }
 }
 

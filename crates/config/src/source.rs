@@ -46,13 +46,13 @@ impl Source {
         }
     }
 
-    /// Reads `file` to its end, which may be a pipe, as a shell makes it for `<(...)`; `-` is standard
-    /// input. Blocking, but for a pipe to which nobody writes.
+    /// Reads `file` to its end, which may be a pipe, as a shell makes it for `<(...)`; `-` is
+    /// standard input. Blocking, but for a pipe to which nobody writes.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, is not UTF-8 or has more than 16 MiB; when nothing is written to a pipe
-    /// within a minute.
+    /// When it cannot be read, is not UTF-8 or has more than 16 MiB; when nothing is written to a
+    /// pipe within a minute.
     pub fn read(file: &Path) -> Result<Self, Error> {
         let bytes = read(file).map_err(|reason| Error::Read {
             file: file.to_owned(),
@@ -87,6 +87,19 @@ impl Source {
     }
 }
 
+impl Settings {
+    /// Reads and checks `file`. Blocking. A relative root is taken relative to
+    /// the directory of `file`.
+    pub fn load(file: &Path) -> Result<Self, Error> {
+        Source::read(file)?.settings()
+    }
+
+    /// Checks `text` as if it had been read from `name`.
+    pub fn parse(text: &str, name: &Path) -> Result<Self, Error> {
+        Source::new(name, text).settings()
+    }
+}
+
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(file)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
@@ -113,8 +126,8 @@ fn open(file: &Path) -> io::Result<File> {
     File::open(file)
 }
 
-/// A pipe that somebody has written to, within `wait`: opening one waits for a writer else, for ever
-/// (fifo(7)).
+/// A pipe that somebody has written to, within `wait`: opening one waits for a writer else, for
+/// ever (fifo(7)).
 fn open_pipe(file: &Path, wait: Timespec) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let pipe = rustix::fs::open(file, flags, Mode::empty())?;

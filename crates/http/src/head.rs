@@ -11,20 +11,11 @@ use httparse::{EMPTY_HEADER, Header};
 
 use crate::framing::{BodyFields, list};
 use crate::target::is_host;
-use crate::{Error, Fields, Framing, Limits, Method, Target};
+use crate::{Error, Fields, Framing, Limits, Method, Target, Version};
 
 /// Empty lines before a request line that are skipped, inclusive. RFC 9112,
 /// section 2.2 asks for one: old clients send it behind a body.
 const EMPTY_LINES_MAX: usize = 4;
-
-/// The version a request is treated as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.0.
-    Http10,
-    /// HTTP/1.1, and any later minor version (RFC 9110, section 2.5).
-    Http11,
-}
 
 /// A request head, as far as a file server looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

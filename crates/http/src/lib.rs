@@ -95,6 +95,7 @@ mod stream;
 mod target;
 #[cfg(test)]
 mod testing;
+mod version;
 
 pub use conditional::{Precondition, Validators, evaluate};
 pub use cors::Cors;
@@ -103,7 +104,7 @@ pub use error::Error;
 pub use etag::ETag;
 pub use fields::{Field, Fields};
 pub use framing::{Discard, Discarded, Framing};
-pub use head::{Head, Version, parse};
+pub use head::{Head, parse};
 pub use limits::Limits;
 pub use method::Method;
 pub use multipart::Multipart;
@@ -116,3 +117,4 @@ pub use response::{
 pub use status::Status;
 pub use stream::Streamed;
 pub use target::{ENCODED_SLASH, EncodedSlash, Target, encode_path, site_name};
+pub use version::Version;

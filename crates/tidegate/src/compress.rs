@@ -20,7 +20,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tidegate_compress::{Coding, FileError, JOBS_MAX, Level, Observer, Options, Skipped, Summary};
 use tidegate_config::visible;
 
-use crate::{chain, print};
+use crate::output::{chain, print};
 
 const EXAMPLES: &str = "\
 Beside each file that is worth it come NAME.br, NAME.zst and NAME.gz, with the

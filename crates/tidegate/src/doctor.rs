@@ -8,7 +8,8 @@ use tidegate_config::{Settings, Source, visible};
 use tidegate_server::{Finding, Found, survey};
 
 use crate::cli::DoctorArgs;
-use crate::{chain, inspect, print};
+use crate::inspect;
+use crate::output::{chain, print};
 
 /// Width of the topics.
 const TOPIC: usize = 12;

@@ -24,8 +24,8 @@ pub(crate) struct Found {
     pub(crate) problem: Problem,
 }
 
-/// All that is found, in the order of lines. `settings` are those of `source`, perhaps with what the
-/// command line says in their place. Blocking, for as long as a file system does not answer.
+/// All that is found, in the order of lines. `settings` are those of `source`, perhaps with what
+/// the command line says in their place. Blocking, for as long as a file system does not answer.
 ///
 /// # Errors
 ///

@@ -11,7 +11,8 @@ use tidegate_config::{Settings, Site, Source, visible};
 use tidegate_server::{Address, CERTIFICATE, Error as ServerError, diagnose, lacks_index};
 
 use crate::cli::{Overrides, ServeArgs};
-use crate::{chain, inspect, log, shell};
+use crate::output::chain;
+use crate::{inspect, log, shell};
 
 /// The most sites that are told at the start, and the most names of one.
 const SITES_TOLD_MAX: usize = 8;
@@ -57,8 +58,8 @@ fn serve(served: &Served) -> Result<(), Box<dyn Error>> {
         .map_err(|error| explained(error, served))
 }
 
-/// The error, at the line of the file that is at fault, with all others of its kind. Without a file: with
-/// what was meant instead.
+/// The error, at the line of the file that is at fault, with all others of its kind. Without a
+/// file: with what was meant instead.
 fn explained(error: ServerError, served: &Served) -> Box<dyn Error> {
     match (error, &served.source) {
         (ServerError::Root(error), None) => match directory_hint(&error.path) {
@@ -86,8 +87,8 @@ fn directory_hint(path: &Path) -> Option<String> {
 }
 
 /// Tells whoever started the process where it listens and what it serves, in a thread of its own: a
-/// standard output that is gone or stalled is no reason not to serve, nor to stay when the process is
-/// to end. Nor is a file system that does not answer.
+/// standard output that is gone or stalled is no reason not to serve, nor to stay when the process
+/// is to end. Nor is a file system that does not answer.
 fn announce(addresses: Vec<Address>, served: Served) {
     let printed = thread::Builder::new()
         .name("announce".to_owned())

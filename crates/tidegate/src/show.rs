@@ -6,7 +6,7 @@ use std::path::{self, Path, PathBuf};
 use tidegate_config::Settings;
 
 use crate::cli::ConfigArgs;
-use crate::print;
+use crate::output::print;
 
 /// Prints the settings that `run` with the same flags and environment has.
 pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {

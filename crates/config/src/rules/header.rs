@@ -1,6 +1,6 @@
 //! Header fields that a site sets: names and values.
 
-use super::{Checked, refuse, web};
+use super::{Checked, is_token, refuse, web};
 use crate::Glob;
 
 /// What the server says itself, and why a site cannot.
@@ -48,8 +48,8 @@ pub(crate) fn name(name: &str, with_cors: bool) -> Checked<()> {
     Ok(())
 }
 
-/// The value of a header field, or empty. Whatever else is in it, no line ends there. Captures are those
-/// of `pattern`, if that was right.
+/// The value of a header field, or empty. Whatever else is in it, no line ends there. Captures are
+/// those of `pattern`, if that was right.
 pub(crate) fn value(name: &str, text: &str, pattern: Option<&Glob>) -> Checked<String> {
     let value = printable(text)?;
     let captures = captures(&value);
@@ -90,9 +90,4 @@ fn printable(text: &str) -> Checked<String> {
         ));
     }
     Ok(text.trim().to_owned())
-}
-
-/// RFC 9110, section 5.6.2: `tchar`.
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -10,10 +10,11 @@ pub(crate) mod web;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::units::{Count, Period, Size, format_duration, format_size};
-use crate::{ClientAuth, Ktls, MissingCertificates, Steering, TlsVersion, ValueError};
+use crate::{ClientAuth, Ktls, Listen, MissingCertificates, Steering, TlsVersion, ValueError};
 
 /// No timer runs longer; a connection that does nothing for a day is lost.
 pub(crate) const DAY: Duration = Duration::from_hours(24);
@@ -112,6 +113,18 @@ pub(crate) fn address(text: &str) -> Checked<String> {
         return refuse(format!("`{host}` is not a host name or an IP address"));
     }
     Ok(text.to_owned())
+}
+
+impl FromStr for Listen {
+    type Err = ValueError;
+
+    /// An address of a flag or the environment, with the default backlog.
+    fn from_str(address: &str) -> Result<Self, ValueError> {
+        Ok(Self {
+            address: self::address(address)?,
+            ..Self::default()
+        })
+    }
 }
 
 /// Refuses what other servers listen on, or is only a part of an address.
@@ -273,4 +286,9 @@ fn is_label(label: &str) -> bool {
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     named && !label.is_empty() && !label.starts_with('-')
+}
+
+/// RFC 9110, section 5.6.2: `tchar`.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

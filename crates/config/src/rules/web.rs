@@ -2,8 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::header::is_token;
-use super::{Checked, is_host_name, one_of, refuse};
+use super::{Checked, is_host_name, is_token, one_of, refuse};
 use crate::units::{BoolOrList, Count};
 use crate::{
     CachePreset, Coding, CompressedOnly, EncodedSlash, EtagSource, HiddenFiles, HiddenName,
