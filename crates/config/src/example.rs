@@ -13,9 +13,9 @@ const ANY: char = 'x';
 /// Characters of a class that are looked at: all of ASCII and more.
 const CHARS_MAX: usize = 256;
 
-/// A path that `glob` matches. Wildcards are a short text in it. The numbers tell paths apart: in that
-/// of a capture it is as short as it can be, in those above all are; and each takes another of the
-/// alternatives and of the characters between brackets.
+/// A path that `glob` matches. Wildcards are a short text in it. The numbers tell paths apart: in
+/// that of a capture it is as short as it can be, in those above all are; and each takes another of
+/// the alternatives and of the characters between brackets.
 pub(crate) fn path(glob: &Glob, number: usize) -> Vec<u8> {
     let mut parser = ParserBuilder::new().utf8(false).build();
     let regex = parser.parse(glob.regex().as_str());
@@ -75,7 +75,8 @@ impl Example {
     }
 }
 
-/// `x` if it is in, else a letter or digit if there is one: the one with this number, round and round.
+/// `x` if it is in, else a letter or digit if there is one: the one with this number, round and
+/// round.
 fn one_of(
     ranges: impl Iterator<Item = RangeInclusive<char>> + Clone,
     number: usize,

@@ -1,7 +1,7 @@
 //! Keys that other servers have, and what tidegate has in their place.
 //!
-//! They come from nginx, Apache, lighttpd, H2O, Caddy and static-web-server. A key that becomes one of
-//! tidegate's own leaves this table: a test holds that.
+//! They come from nginx, Apache, lighttpd, H2O, Caddy and static-web-server. A key that becomes one
+//! of tidegate's own leaves this table: a test holds that.
 
 /// Keys of other servers, and what to say of them.
 pub(crate) struct Row {
@@ -67,8 +67,8 @@ const ROWS: &[Row] = &[
     row("listen", "default defaultserver", "", "hosts that no site names are answered by the site without names"),
     row("listen", "servername names domain domains", "", "hosts are named by their site: names = [\"example.org\"] below [[site]]"),
     row("listen", "unix socket path socketpath", "", "tidegate has no Unix sockets: write address = \"127.0.0.1:8080\""),
-    row("listen", "cert key certificate certificates sslcertificate sslcertificatekey certfile keyfile", "tls.certificates",
-        "write cert and key below [[tls.certificates]]"),
+    row("listen", "cert key certificate certificates sslcertificate sslcertificatekey certfile keyfile tlscert tlskey",
+        "tls.certificates", "write cert and key below [[tls.certificates]]"),
     row("- server site general", "port ports host bind ip address addr listenaddress interface serverport serverbind listen", "",
         "write [[listen]], and address = \"0.0.0.0:8080\" below it"),
     row("- server", "general global http https main advanced servers", "",
@@ -82,14 +82,23 @@ const ROWS: &[Row] = &[
     row("", "unix unixsocket", "", "tidegate has no Unix sockets: write [[listen]] and address = \"127.0.0.1:8080\""),
 
     // Certificates.
-    row("tls.certificates", "certificate crt pem chain fullchain certfile certificatefile public sslcertificate", "tls.certificates.cert",
-        "write it as cert"),
+    row("tls.certificates", "certificate crt pem chain fullchain certfile certificatefile public publickey sslcertificate file path",
+        "tls.certificates.cert", "write it as cert"),
     row("tls.certificates", "privatekey private keyfile privkey sslcertificatekey", "tls.certificates.key", "write it as key"),
-    row("tls.certificates", "name names domain domains hosts servername", "",
+    row("tls.certificates", "password passphrase keypassword keypassphrase sslpasswordfile", "",
+        "a key has none here: `openssl pkey -in KEY -out PLAIN` writes it without"),
+    row("tls.certificates", "name names domain domains hosts servername sni default", "",
         "a certificate is for the names that it tells itself"),
     row("- server tls site", "cert key certificate certificates sslcert sslkey sslcertificate sslcertificatekey sslcertificatefile \
         sslcertificatekeyfile certfile keyfile certificatefile privatekey privkey tlscert tlskey http2tlscert http2tlskey pemfile \
         sslpemfile sslprivkey", "tls.certificates", "write cert and key below [[tls.certificates]]"),
+    row("tls", "version versions tlsversion protocol protocols", "tls.min-version", "write min-version = \"1.3\""),
+    row("tls", "maxversion maximumversion", "", "there is min-version alone"),
+    row("tls", "ca cafile cacert clientcafile clientcas", "tls.client-ca", "write client-ca = \"clients.pem\""),
+    row("tls", "verify verifyclient require requireclientcert clientcert", "tls.client-auth",
+        "write client-auth = \"require\" and client-ca"),
+    row("tls", "enabled enable listen address port", "",
+        "write [[listen]] with address = \"0.0.0.0:443\" and tls = true, and [[tls.certificates]]"),
     row("", "acme letsencrypt certbot autotls autohttps automatichttps ondemand email issuer acmeca", "",
         "tidegate gets no certificates itself: docs/tls.md tells how certbot and lego renew them for it"),
     row("", "sslprotocols sslprotocol protocols minprotocol tlsversion minversion minimumversion tlsminversion", "",
@@ -112,8 +121,11 @@ const ROWS: &[Row] = &[
         "write names = [\"example.org\"]"),
     row("", "servername hostname hostnames serveralias hosts domain domains virtualhost virtualhosts vhost vhosts", "",
         "write names = [\"example.org\"] below the [[site]] of these hosts"),
+    row("site", "default defaultserver isdefault", "", "the site without names answers for all hosts that no other has"),
     row("site.mount", "path prefix url location match from", "site.mount.at", "write it as at"),
-    row("", "mount mounts alias aliases aliasurl directories virtualdirectories", "",
+    row("site.mount", "dir directory docroot documentroot webroot folder source src target alias to rootdir file", "site.mount.root",
+        "write it as root"),
+    row("", "mount mounts mountpoint mountpoints alias aliases aliasurl directories virtualdirectories", "site.mount",
         "write [[site.mount]] below a [[site]], with at = \"/static\" and root"),
     row("", "location locations handle handlepath route routes paths path ifmodule filesmatch locationmatch", "",
         "tidegate has no sections for paths: match of [[site.headers]] and [[site.respond]], from of [[site.redirects]] \
@@ -121,10 +133,10 @@ const ROWS: &[Row] = &[
     row("", "rewrite rewrites rewriterule rewriterules rewriteengine rewritecond urlrewrite urlrewriteonce uri", "",
         "tidegate rewrites no paths: [[site.redirects]] sends clients on, try-files looks for other files, [[site.mount]] \
          has another directory at a path"),
-    row("", "redir redirection redirections redirectmatch redirectpermanent urlredirect", "",
+    row("", "redir redirection redirections redirectmatch redirectpermanent urlredirect", "site.redirects",
         "write [[site.redirects]] below a [[site]], with from and to"),
     row("", "respond return deny denied allow block blocked blocklist forbid forbidden internal order require maintenance maintenancemode \
-        maintenancemodestatus urlaccessdeny", "",
+        maintenancemodestatus urlaccessdeny", "site.respond",
         "write [[site.respond]] below a [[site]], with match = \"/private/**\" and status = 403; clients are not told apart by address"),
     row("", "auth basicauth authbasic authbasicuserfile basicauthentication htpasswd password passwords users authtype authname \
         authuserfile forwardauth authrequest", "", "tidegate has no passwords: client-auth of [tls] asks clients for certificates"),
@@ -162,7 +174,10 @@ const ROWS: &[Row] = &[
     row("- server general advanced", "headers header", "", "write [[site.headers]] below the [[site]] that it is for, with match and set"),
     row("- server", "redirects redirect", "", "write [[site.redirects]] below the [[site]] that it is for, with from and to"),
     row("- server", "cors", "", "write [site.cors] below the [[site]] that it is for, with origins"),
-    row("", "addheader addheaders headersset customheaders responseheaders securityheaders setenvaddresponseheader headeradd", "",
+    row("site.headers", "except exclude unless not remove unset", "",
+        "there is none: set = { X-Name = \"\" } of a later rule takes a field back"),
+    row("", "csp contentsecuritypolicy xframeoptions xcontenttypeoptions referrerpolicy permissionspolicy \
+        addheader addheaders headersset customheaders responseheaders securityheaders setenvaddresponseheader headeradd", "",
         "write [[site.headers]] below a [[site]], with match = \"/**\" and set = { X-Name = \"value\" }"),
     row("", "expires expiresactive expiresdefault expiresbytype expireurl cachecontrol cachecontrolheaders maxage filecustomexpires", "",
         "write [[site.headers]] below a [[site]], with match and cache = \"immutable\" or set = { Cache-Control = \"max-age=3600\" }"),
@@ -174,7 +189,10 @@ const ROWS: &[Row] = &[
     row("site.redirects", "code statuscode permanent temporary type kind", "site.redirects.status", "write status = 301"),
     row("site.respond", "path pattern from location url paths", "site.respond.match", "write it as match"),
     row("site.respond", "code statuscode", "site.respond.status", "write status = 403"),
-    row("site.respond", "body text content file", "site.respond.page", "write page = \"/page.html\", a file of the site"),
+    row("site.respond", "exclude excludes unless not exceptpaths", "site.respond.except", "write except = [\"/page.html\"]"),
+    row("site.respond", "allow deny ip ips address addresses clients order", "", "clients are not told apart by address"),
+    row("site.respond", "headers header set add contenttype type", "", "write [[site.headers]] with the same match"),
+    row("site.respond", "body text content file message", "site.respond.page", "write page = \"/page.html\", a file of the site"),
 
     // Compression.
     row("", "gzipstatic brotlistatic zstdstatic compressionstatic filesendgzip filesendcompressed precompress precompression", "",
@@ -198,15 +216,28 @@ const ROWS: &[Row] = &[
     row("", "log logs logging logger loglevel errorlog errorlogs servererrorlog logfile logoutput verbose debug", "",
         "logs go to standard error, and RUST_LOG chooses them: RUST_LOG=debug"),
     row("", "include includes import imports includeoptional includeshell extends", "", "tidegate has none: a configuration is one file"),
-    row("", "health healthcheck healthz metrics prometheus status stubstatus serverstatus experimentalmetrics", "",
+    row("admin", "port ports host hostname bind interface ip addr address listenaddress socketaddress", "admin.listen",
+        "write listen = \"127.0.0.1:9900\""),
+    row("admin", "enabled enable path paths metrics health healthz status", "admin.listen",
+        "listen = \"127.0.0.1:9900\" has /healthz, /readyz and /metrics"),
+    row("admin", "auth user username password token allow deny tls ssl", "",
+        "it has no passwords and no TLS: listen on an address that nobody else reaches"),
+    row("site", "status", "", "[[site.respond]] and [[site.redirects]] have it"),
+    row("- server", "status", "", "write listen = \"127.0.0.1:9900\" below [admin]: it has /healthz, /readyz and /metrics"),
+    row("", "health healthcheck healthz metrics prometheus stubstatus serverstatus experimentalmetrics", "",
         "write listen = \"127.0.0.1:9900\" below [admin]: it has /healthz, /readyz and /metrics"),
     row("", "sendfile sendfilemaxchunk aio directio tcpnopush tcpnodelay nodelay tcpfastopen reuseport use usepoll epoll multiaccept \
         acceptmutex eventhandler servereventhandler", "", "it is decided by tidegate"),
     row("", "openfilecache openfilecachevalid filecache", "", "write open-files-per-core and valid below [cache]"),
     row("", "watch livereload reload autoreload", "", "changed files show within cache.valid"),
-    row("", "servertokens serversignature servertag serverheader version", "", "tidegate has none"),
+    row("", "servertokens serversignature servertag serverheader", "", "tidegate has none"),
+    row("- server site", "version", "", "tidegate has none"),
 
     // Limits and times.
+    row("timeouts", "idle idletimeout keepalivetimeout", "timeouts.keep-alive", "write keep-alive = \"75s\""),
+    row("timeouts", "read request client headers readheader handshake", "timeouts.header", "write header = \"10s\""),
+    row("timeouts", "write send response", "timeouts.send-stall", "write send-stall = \"60s\""),
+    row("timeouts", "graceful shutdown stop", "", "write graceful-timeout = \"30s\" below [server]"),
     row("", "keepalivetimeout idletimeout http1idletimeout servermaxkeepaliveidle", "", "write keep-alive = \"75s\" below [timeouts]"),
     row("", "clientheadertimeout readtimeout requesttimeout headertimeout readheadertimeout http1requesttimeout servermaxreadidle", "",
         "write header = \"10s\" below [timeouts]"),

@@ -52,8 +52,8 @@ pub struct Glob {
 }
 
 impl Glob {
-    /// Reads a pattern; refuses what was meant as a regular expression. With `ignore_case` its letters
-    /// match in either case, those beyond ASCII too (Unicode, simple case folding).
+    /// Reads a pattern; refuses what was meant as a regular expression. With `ignore_case` its
+    /// letters match in either case, those beyond ASCII too (Unicode, simple case folding).
     pub fn new(text: &str, ignore_case: bool) -> Result<Self, ValueError> {
         let is_glob = |text: &str| Translation::new(text).run().is_ok();
         match mistaken_regex::reason(text, is_glob) {

@@ -3,15 +3,17 @@
 //! The text takes five steps, each with its own file:
 //!
 //! 1. `document` parses it;
-//! 2. `shape` compares it with the known keys and their types, with `foreign` for keys of other servers;
+//! 2. `shape` compares it with the known keys and their types, with `foreign` for keys of other
+//!    servers;
 //! 3. `raw` holds the values as typed, each with its place in the text;
 //! 4. `check` turns them into [`Settings`], with the rules of `rules`;
-//! 5. `error` says all that is wrong as `FILE:LINE: KEY: REASON`, in text that is safe to print (`shown`).
+//! 5. `error` says all that is wrong as `FILE:LINE: KEY: REASON`, in text that is safe to print
+//!    (`shown`).
 //!
-//! `units` reads and writes durations, sizes and core lists, `glob` patterns for
-//! paths, `target` where redirects lead, `example` makes paths that a pattern matches. Apart from [`Source::read`] nothing
-//! here touches the system: a [`Settings`] is a plain value, and whether its
-//! roots exist is for others to find out.
+//! `units` reads and writes durations, sizes and core lists, `glob` patterns for paths, `target`
+//! where redirects lead, `example` makes paths that a pattern matches. Apart from [`Source::read`]
+//! nothing here touches the system: a [`Settings`] is a plain value, and whether its roots exist is
+//! for others to find out.
 //!
 //! ```
 //! use std::path::Path;

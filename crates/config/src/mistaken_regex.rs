@@ -1,10 +1,10 @@
 //! Regular expressions that were written where a glob is meant.
 //!
-//! Most of their characters may be in names, and some globs read like one. So a text is taken for a regular
-//! expression only if it has what no name has, nor a glob.
+//! Most of their characters may be in names, and some globs read like one. So a text is taken for a
+//! regular expression only if it has what no name has, nor a glob.
 
-/// Why `text` is no glob and how it is written as one, if it is a regular expression; `is_glob` tells
-/// what can be suggested.
+/// Why `text` is no glob and how it is written as one, if it is a regular expression; `is_glob`
+/// tells what can be suggested.
 pub(crate) fn reason(text: &str, is_glob: impl Fn(&str) -> bool) -> Option<String> {
     let sign = sign(text)?;
     let suggestion = to_glob(text).filter(|glob| self::sign(glob).is_none() && is_glob(glob));
@@ -33,8 +33,8 @@ fn sign(text: &str) -> Option<&'static str> {
         .or_else(|| end(&text))
 }
 
-/// The text with a placeholder where a backslash takes a character as it is; `\.` and letters stay, which
-/// tell something.
+/// The text with a placeholder where a backslash takes a character as it is; `\.` and letters stay,
+/// which tell something.
 fn without_escapes(text: &str) -> String {
     let mut chars = text.chars();
     let mut plain = String::new();
@@ -80,8 +80,8 @@ fn group(text: &str) -> Option<&'static str> {
     is_group.then_some("(")
 }
 
-/// `.*` and `.+` as anything: where a segment begins, and nothing follows that a name that begins with a
-/// dot goes on with. Whoever writes `**` writes globs.
+/// `.*` and `.+` as anything: where a segment begins, and nothing follows that a name that begins
+/// with a dot goes on with. Whoever writes `**` writes globs.
 fn any(text: &str) -> Option<&'static str> {
     let find = |sign: &'static str| {
         let mut places = text.match_indices(sign);
@@ -99,11 +99,13 @@ fn any(text: &str) -> Option<&'static str> {
     }
 }
 
-/// A dollar at the end, behind a slash, a group, an escape or an extension: names end in one without.
+/// A dollar at the end, behind a slash, a group, an escape or an extension: names end in one
+/// without.
 fn end(text: &str) -> Option<&'static str> {
     let before = text.strip_suffix('$')?;
     let name = before.rsplit('/').next().unwrap_or(before);
-    let is_end = before.ends_with(['/', ')', '?']) || name.contains('.');
+    let is_repeated = before.ends_with('}') && name.contains("]{");
+    let is_end = before.ends_with(['/', ')', '?']) || is_repeated || name.contains('.');
     is_end.then_some("$")
 }
 
@@ -124,7 +126,8 @@ const PLACES: &[(&str, &str)] = &[
     ("]*", "]{0,}"),
 ];
 
-/// The glob that comes closest to a regular expression; none, where that is not told with certainty.
+/// The glob that comes closest to a regular expression; none, where that is not told with
+/// certainty.
 fn to_glob(regex: &str) -> Option<String> {
     let mut text = regex
         .trim_start_matches("~ ")
@@ -210,6 +213,7 @@ mod tests {
             (r"\/old\/.*", "/old/**"),
             ("/index.php$", "/index.php"),
             ("/a/$", "/a/"),
+            ("/[0-9]{4}$", "/[0-9]{4}"),
             ("/a(/.*)?$", ""),
             ("/a|/b", ""),
             ("/(?P<year>x)", ""),
@@ -254,6 +258,8 @@ mod tests {
             "/**/*.{js,css}",
             "**.js",
             "/C$",
+            "/{C,D}$",
+            "/[A-Z]$",
             "/Foo$Bar.class",
             "/~user/**",
             "/a^b",

@@ -25,6 +25,9 @@ const LETTERS_PER_TYPO: usize = 3;
 /// After so many mistakes no known key is looked for any more: 50 are told.
 const SUGGESTIONS_MAX: usize = 1000;
 
+/// So many elements of one list are refused: 50 are told.
+const WRONG_ELEMENTS_MAX: usize = 1000;
+
 /// What was typed, but for what is wrong.
 pub(crate) struct Shape {
     pub(crate) raw: raw::Config,
@@ -32,8 +35,8 @@ pub(crate) struct Shape {
     pub(crate) refused: Refused,
 }
 
-/// The keys that were meant where something was refused, each with the offset of its table: they are
-/// not missing.
+/// The keys that were meant where something was refused, each with the offset of its table: they
+/// are not missing.
 #[derive(Default)]
 pub(crate) struct Refused(BTreeSet<(usize, String)>);
 
@@ -249,19 +252,21 @@ impl<'d, 't> Pass<'d, 't> {
         if !self.tries_values {
             return Some(value);
         }
-        let alone = file_of(key.get_ref(), value.clone(), place);
-        let Err(error) = typed(alone) else {
+        let alone = |value| typed(file_of(key.get_ref(), value, place)).err();
+        let Some(error) = alone(value.clone()) else {
             return Some(value);
         };
-        let part = part_at(&value, &error);
         let path = join(place.path, key.get_ref());
-        let reason = self.wrong_type(part, error.message(), &path);
-        self.mistakes.push(Mistake::at(part.span().start, &reason));
+        for (part, error) in wrong_parts(&value, error, alone) {
+            let reason = self.wrong_type(part, error.message(), &path);
+            self.mistakes.push(Mistake::at(part.span().start, &reason));
+        }
         self.refused.0.insert((place.offset, path));
         None
     }
 
-    /// Refuses one of several tables that was typed with one bracket, or before the table it belongs to.
+    /// Refuses one of several tables that was typed with one bracket, or before the table it
+    /// belongs to.
     fn one_of_several(&mut self, key: &Key<'t>, offset: usize, place: Place<'_>) {
         let path = join(place.path, key.get_ref());
         let Some(section) = self.document.section_below(key.span().end) else {
@@ -289,7 +294,8 @@ impl<'d, 't> Pass<'d, 't> {
         self.refuse(key, place, &reason)
     }
 
-    /// The known key that was meant in place of `key`, if that is clear, and the reason that says so.
+    /// The known key that was meant in place of `key`, if that is clear, and the reason that says
+    /// so.
     fn instead(&self, key: &str, path: &str) -> (Option<String>, String) {
         let mean = |known: &String| {
             let reason = format!("unknown key; did you mean `{known}`?");
@@ -387,17 +393,25 @@ fn truth(text: &str) -> Option<&'static str> {
     }
 }
 
-/// The element of a list that `error` is about, or else all of the value.
-fn part_at<'v, 't>(value: &'v Typed<'t>, error: &toml::de::Error) -> &'v Typed<'t> {
-    let mut elements = value
-        .get_ref()
-        .as_array()
-        .into_iter()
-        .flat_map(|list| list.iter());
-    let span = error.span().unwrap_or_default();
-    elements
-        .find(|element| element.span() == span)
-        .unwrap_or(value)
+/// The elements of a list that are wrong, each with the error that `alone` has for a list of it; or
+/// else all of the value, with `error`.
+fn wrong_parts<'v, 't>(
+    value: &'v Typed<'t>,
+    error: toml::de::Error,
+    alone: impl Fn(Typed<'t>) -> Option<toml::de::Error>,
+) -> Vec<(&'v Typed<'t>, toml::de::Error)> {
+    let elements = value.get_ref().as_array().into_iter();
+    let wrong = elements.flat_map(|list| list.iter()).filter_map(|element| {
+        let list = DeValue::Array(array_of([element.clone()]));
+        let error = alone(Spanned::new(value.span(), list))?;
+        (error.span() == Some(element.span())).then_some((element, error))
+    });
+    let wrong: Vec<_> = wrong.take(WRONG_ELEMENTS_MAX).collect();
+    if wrong.is_empty() {
+        vec![(value, error)]
+    } else {
+        wrong
+    }
 }
 
 /// A file that has nothing but `value`, as `name` of the table at `place`.

@@ -30,8 +30,9 @@ const UNSEEN: &[(char, char)] = &[
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// `text` without characters that a terminal obeys or nobody sees, which are written as `\u{1b}`, and
-/// without the middle of what is longer than 500 characters then; it tells how long the text was.
+/// `text` without characters that a terminal obeys or nobody sees, which are written as `\u{1b}`,
+/// and without the middle of what is longer than 500 characters then; it tells how long the text
+/// was.
 ///
 /// What was shown once is shown again as it is.
 #[must_use]
@@ -49,7 +50,8 @@ pub fn shown(text: &str) -> String {
     )
 }
 
-/// `text` of any length without characters that a terminal obeys or nobody sees, as [`shown`] has it.
+/// `text` of any length without characters that a terminal obeys or nobody sees, as [`shown`] has
+/// it.
 #[must_use]
 pub fn visible(text: &str) -> String {
     let mut escaped = String::new();

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use regex::bytes::Captures;
 
 use crate::rules::web;
-use crate::{Glob, Redirect, ValueError, example};
+use crate::{Glob, Redirect, Respond, ValueError, example};
 
 /// Captures have one digit in a target.
 const CAPTURES_MAX: usize = 9;
@@ -64,13 +64,14 @@ pub(crate) fn target(to: String, from: &Glob) -> Checked<String> {
 /// The rules of a site that send a client on and on, each with the reason. Of several that do so together
 /// it is one.
 ///
-/// They are tried out with examples of the paths that they are for: a circle that takes others is not
-/// found. One that is found is true: a client may ask for any path of it.
-pub(crate) fn endless(rules: &[Redirect]) -> Vec<(usize, ValueError)> {
+/// They are tried out with examples of the paths that they are for: a circle that takes others is
+/// not found. One that is found is true: a client may ask for any path of it.
+pub(crate) fn endless(rules: &[Redirect], respond: &[Respond]) -> Vec<(usize, ValueError)> {
     let mut told = BTreeSet::new();
     let mut found = Vec::new();
     for start in 0..rules.len() {
-        let walks = examples(&rules[start]).filter_map(|number| walk(rules, start, number));
+        let walks =
+            examples(&rules[start]).filter_map(|number| walk(rules, respond, start, number));
         // One that only leads into a circle of others is not at fault.
         let circle = walks
             .into_iter()
@@ -83,8 +84,8 @@ pub(crate) fn endless(rules: &[Redirect]) -> Vec<(usize, ValueError)> {
     found
 }
 
-/// The numbers of the examples that are tried: with no capture empty, with each of those that a target can
-/// name, and with all of them.
+/// The numbers of the examples that are tried: with no capture empty, with each of those that a
+/// target can name, and with all of them.
 fn examples(rule: &Redirect) -> impl Iterator<Item = usize> {
     let count = rule.from.captures();
     (0..=count.min(CAPTURES_MAX)).chain((count > 1).then_some(count + 1))
@@ -186,12 +187,19 @@ fn parts(path: &str) -> Checked<Vec<Part<'_>>> {
 }
 
 /// Follows the rules from where `start` leads for that example, as a client would; the first that
-/// matches applies. `None`: it comes to an end.
-fn walk(rules: &[Redirect], start: usize, number: usize) -> Option<Walk> {
+/// matches applies, those of `respond` before all. `None`: it comes to an end.
+fn walk(rules: &[Redirect], respond: &[Respond], start: usize, number: usize) -> Option<Walk> {
+    let responds = |path: &[u8]| respond.iter().any(|rule| rule.is_for(path));
     let example = example::path(&rules[start].from, number);
+    if responds(&example) {
+        return None;
+    }
     let mut path = rules[start].lead(&example)?;
     let mut walk = Walk::default();
     while walk.paths.len() < HOPS_MAX && path.len() <= PATH_BYTES_MAX {
+        if responds(&path) {
+            return None;
+        }
         let number = rules.iter().position(|rule| rule.from.is_match(&path))?;
         let next = rules[number].lead(&path)?;
         walk.rules.insert(number);
@@ -199,6 +207,12 @@ fn walk(rules: &[Redirect], start: usize, number: usize) -> Option<Walk> {
     }
     walk.paths.push(path);
     Some(walk)
+}
+
+impl Respond {
+    fn is_for(&self, path: &[u8]) -> bool {
+        self.pattern.is_match(path) && !self.except.iter().any(|except| except.is_match(path))
+    }
 }
 
 impl Redirect {
@@ -357,11 +371,39 @@ mod tests {
             status: 301,
             ignore_case,
         };
-        assert_eq!(endless(&[rule(false)]), []);
-        let (number, reason) = &endless(&[rule(true)])[0];
+        assert_eq!(endless(&[rule(false)], &[]), []);
+        let (number, reason) = &endless(&[rule(true)], &[])[0];
         assert_eq!(*number, 0);
         let expected = "without end: `/about/x` is sent on to `/about/x`";
         assert!(reason.to_string().starts_with(expected), "{reason}");
+    }
+
+    #[test]
+    fn a_rule_that_responds_is_the_end_of_a_circle() {
+        let redirects = [Redirect {
+            from: "/**".parse().unwrap(),
+            to: "/sorry/$1".to_owned(),
+            status: 302,
+            ignore_case: false,
+        }];
+        let respond = |pattern: &str, except: &[&str]| Respond {
+            pattern: pattern.parse().unwrap(),
+            except: except.iter().map(|text| text.parse().unwrap()).collect(),
+            ignore_case: false,
+            status: 503,
+            retry_after: None,
+            page: None,
+        };
+        let rows = [
+            ("/sorry/**", &[][..], true),
+            ("/**", &[], true),
+            ("/other", &[], false),
+            ("/sorry/**", &["/sorry/**"], false),
+        ];
+        for (pattern, except, ends) in rows {
+            let found = endless(&redirects, &[respond(pattern, except)]);
+            assert_eq!(found.is_empty(), ends, "{pattern} {except:?}");
+        }
     }
 
     /// From and to.
@@ -376,7 +418,7 @@ mod tests {
             ignore_case: false,
         };
         let rules: Vec<Redirect> = rules.iter().map(rule).collect();
-        let found = endless(&rules).into_iter();
+        let found = endless(&rules, &[]).into_iter();
         found
             .map(|(number, reason)| (number, reason.to_string()))
             .collect()

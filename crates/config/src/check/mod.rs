@@ -451,7 +451,7 @@ mod tests {
             ("[limits]\nmax-connections = 4", "2: limits.max-connections: unknown key; write connections-per-core"),
             ("[limits]\nconnections-per-ip = 0", "2: limits.connections-per-ip: unknown key; tidegate has no limits for one client"),
             ("[tls]\nciphers = 'all'", "2: tls.ciphers: unknown key; tidegate has no choice of ciphers"),
-            ("[tls]\ncert = 'a'\nkey = 'b'", "2: tls.cert: unknown key; write cert and key below [[tls.certificates]]"),
+            ("[tls]\ncert = 'a'", "2: tls.cert: unknown key; write cert and key below [[tls.certificates]]"),
             ("[tls]\nssl_protocols = 'a'", "2: tls.ssl_protocols: unknown key; write min-version = \"1.3\""),
             ("[tls]\nacme = true", "2: tls.acme: unknown key; tidegate gets no certificates itself"),
             ("[[headers]]\nmatch = '/'", "1: headers: unknown key; write [[site.headers]] below the [[site]]"),
@@ -462,7 +462,15 @@ mod tests {
             ("[server]\ntimeout = '1s'", "2: server.timeout: unknown key; [timeouts] has them"),
             ("origin = 's3://a'", "1: origin: unknown key; tidegate has none"),
             ("metrics = true", "1: metrics: unknown key; write listen = \"127.0.0.1:9900\" below [admin]"),
-        ].map(|(text, expected)| (text.split("\nkey = ").next().unwrap(), expected)));
+            ("[admin]\nport = 9900", "2: admin.port: unknown key; write listen = \"127.0.0.1:9900\""),
+            ("[admin]\naddress = 'a:1'", "2: admin.address: unknown key; write listen = "),
+            ("[admin]\nallow = []", "2: admin.allow: unknown key; it has no passwords and no TLS"),
+            ("[tls]\nversion = '1.3'", "2: tls.version: unknown key; write min-version = \"1.3\""),
+            ("[tls]\nca = 'a'\nclient-auth = 'require'", "2: tls.ca: unknown key; write client-ca = "),
+            ("[timeouts]\nidle = '75s'", "2: timeouts.idle: unknown key; write keep-alive = \"75s\""),
+            ("[timeouts]\nread = '10s'", "2: timeouts.read: unknown key; write header = \"10s\""),
+            ("[[tls.certificates]]\ncert = 'a'\npassword = 'b'\nkey = 'c'", "3: tls.certificates.password: unknown key; a key has none here"),
+        ]);
         refused(&[
             ("root = '/srv'", "1: root: unknown key; write [[site]], and root"),
             ("[server]\nroot = '/srv'\n[[site]]\nroot = 'x'", "2: server.root: unknown key; write [[site]], and root"),
@@ -496,6 +504,10 @@ mod tests {
             ("[[site.redirects]]\nfrom = '/a'\ndestination = '/b'", "redirects.destination: unknown key; write it as to"),
             ("[[site.redirects]]\nfrom = '/a'\nto = '/b'\ncode = 301", "redirects.code: unknown key; write status = 301"),
             ("[site.cors]\nmethods = []", "cors.methods: unknown key; it is decided by tidegate"),
+            ("status = 404", "status: unknown key; [[site.respond]] and [[site.redirects]] have it"),
+            ("[[site.mount]]\nat = '/a'\ndirectory = 'b'", "mount.directory: unknown key; write it as root"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 403\nunless = '/b'", "respond.unless: unknown key; write except"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 403\nallow = ['::1']", "respond.allow: unknown key; clients are not told apart"),
         ];
         for (text, expected) in in_a_site {
             let error = parse(&format!("[[site]]\nroot = 'x'\n{text}")).expect_err(text);
@@ -577,6 +589,18 @@ mod tests {
             ("[[site]]\nroot = 'x'\n[[site.cors]]\norigins = []", "3: site.cors: there is one: write [site.cors], with one bracket"),
             ("[[site]]\nroot = 'x'\nmime-types = { a = 1 }", "3: site.mime-types.a: expected a string, found 1"),
         ]);
+    }
+
+    #[test]
+    fn every_element_of_a_list_is_looked_at() {
+        let text = "[[site]]\nroot = 'x'\nnames = [\n1,\n'a',\n2]\nindex = [[]]\n";
+        let error = parse(text).unwrap_err();
+        let places: Vec<&str> = error
+            .lines()
+            .map(|line| line.split(": exp").next().unwrap())
+            .collect();
+        let places = places.join(" ").replace("etc/t.toml:", "");
+        assert_eq!(places, "4: site.names 6: site.names 7: site.index");
     }
 
     #[test]

@@ -48,20 +48,11 @@ struct Seen {
 fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Site {
     let default = Site::default();
     let offset = raw.span().start;
-    let raw = raw.into_inner();
-    let answers = !raw.respond.is_empty() || !raw.redirects.is_empty();
-    if raw.root.is_none() && raw.mount.is_empty() && !answers {
-        let reason =
-            "required: the directory to serve, unless there are mounts, respond rules or redirects";
-        report.missing(offset, "site.root", reason);
-    }
+    let mut raw = raw.into_inner();
     let directory = report.document().directory();
-    let has_root = raw.root.is_some() || (raw.mount.is_empty() && !answers);
-    let places = Places {
-        has_root,
-        mounts: mounts(raw.mount, report),
-    };
+    let places = places(&mut raw, offset, report);
     let cors = cors(raw.cors, report);
+    let (respond, redirects) = answers(raw.respond, raw.redirects, &places, report);
     Site {
         names: names(raw.names, offset, seen, report),
         root: report.checked(raw.root, None, |root| {
@@ -96,16 +87,44 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
         headers: every(raw.headers, |rule| {
             header_rule(rule, !cors.origins.is_empty(), report)
         }),
-        respond: every(raw.respond, |rule| respond(rule, &places, report)),
+        respond,
         mounts: places.mounts,
-        redirects: redirects(raw.redirects, report),
+        redirects,
         cors,
+    }
+}
+
+/// Where the files of the site at `offset` are looked for. One that has neither files nor rules is
+/// refused.
+fn places(raw: &mut raw::Site, offset: usize, report: &mut Report<'_>) -> Places {
+    let has_mounts = !raw.mount.is_empty() || report.was_refused(offset, "site.mount");
+    let has_rules = !raw.respond.is_empty() || !raw.redirects.is_empty();
+    let refused_rules = ["site.respond", "site.redirects"];
+    let has_rules = has_rules
+        || refused_rules
+            .iter()
+            .any(|key| report.was_refused(offset, key));
+    let has_root = raw.root.is_some() || report.was_refused(offset, "site.root");
+    let needs_root = !has_mounts && !has_rules;
+    if needs_root && !has_root {
+        let reason =
+            "required: the directory to serve, unless there are mounts, respond rules or redirects";
+        report.missing(offset, "site.root", reason);
+    }
+    let count = raw.mount.len();
+    let mounts = mounts(std::mem::take(&mut raw.mount), report);
+    let is_mount_refused = mounts.len() < count || report.was_refused(offset, "site.mount");
+    Places {
+        may_be_anywhere: has_root || needs_root || is_mount_refused,
+        mounts,
     }
 }
 
 /// Where the files of a site are looked for.
 struct Places {
-    has_root: bool,
+    /// Whether files may be outside of the mounts: there is a root, or something was refused that
+    /// may lead to them.
+    may_be_anywhere: bool,
     mounts: Vec<Mount>,
 }
 
@@ -136,7 +155,7 @@ impl Places {
     fn find(&self, path: &str) -> Result<(), ValueError> {
         let below = |mount: &Mount| path.strip_prefix(&*mount.at);
         let mut below = self.mounts.iter().filter_map(below);
-        if self.has_root || below.any(|rest| rest.starts_with('/')) {
+        if self.may_be_anywhere || below.any(|rest| rest.starts_with('/')) {
             return Ok(());
         }
         let shown = path.escape_debug();
@@ -381,13 +400,24 @@ fn retry_after(after: Period, status: Option<u16>) -> Result<Option<Duration>, V
     Ok(Some(after))
 }
 
-fn redirects(raw: Vec<Spanned<raw::Redirect>>, report: &mut Report<'_>) -> Vec<Redirect> {
-    let rules = every(raw, |rule| redirect(rule, report));
-    let (rules, places): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
-    for (number, reason) in target::endless(&rules) {
-        report.refuse(&places[number], &reason);
+/// The rules that answer before files are looked for.
+fn answers(
+    raw_respond: Vec<Spanned<raw::Respond>>,
+    raw_redirects: Vec<Spanned<raw::Redirect>>,
+    places: &Places,
+    report: &mut Report<'_>,
+) -> (Vec<Respond>, Vec<Redirect>) {
+    let count = raw_respond.len() + raw_redirects.len();
+    let respond = every(raw_respond, |rule| respond(rule, places, report));
+    let redirects = every(raw_redirects, |rule| redirect(rule, report));
+    let (redirects, targets): (Vec<_>, Vec<_>) = redirects.into_iter().unzip();
+    // A rule that was refused might be the end of a circle.
+    if respond.len() + redirects.len() == count {
+        for (number, reason) in target::endless(&redirects, &respond) {
+            report.refuse(&targets[number], &reason);
+        }
     }
-    rules
+    (respond, redirects)
 }
 
 /// The rule and the place of its target.
@@ -498,6 +528,23 @@ mod tests {
             ("[[site]]\nroot = 'x'\nmime-types = { wasm = 'wasm' }", "3: site.mime-types.wasm: `wasm` is not a MIME type"),
             ("[[site]]\nroot = 'x'\n[site.mime-types]\nWasm = 'a/b'", "4: site.mime-types.Wasm: `Wasm` is not an extension: "),
             ("[[site]]\nroot = 'x'\n[site.mime-types]\n'.wasm' = 'a/b'", "4: site.mime-types..wasm: `.wasm` is not an extension: "),
+        ]);
+    }
+
+    /// What was refused may be what else would be missing.
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn a_mistake_is_told_once() {
+        let mount = "[[site.mount]]\nat = '/m'\nroot = 'x'";
+        refused(&[
+            ("[[site]]\n[[site.redirect]]\nfrom = '/a'\nto = '/b'", "2: site.redirect: unknown key; did you mean `site.redirects`?"),
+            ("[[site]]\n[[site.mounts]]\nat = '/a'", "2: site.mounts: unknown key; write [[site.mount]]"),
+            ("[[site]]\n[[site.deny]]\nmatch = '/a'", "2: site.deny: unknown key; write [[site.respond]]"),
+            ("[[site]]\nredirects = 'x'", "2: site.redirects: a section: "),
+            (&format!("[[site]]\nroot = 5\nspa-fallback = '/a'\n{mount}"), "2: site.root: expected a string"),
+            ("[[site]]\nspa-fallback = '/m/a'\n[[site.mount]]\nat = 'm'\nroot = 'x'", "4: site.mount.at: `m` is not a path"),
+            ("[[site]]\nspa-fallback = '/m/a'\n[[site.mount]]\nat = '/m'\nroot = 1", "5: site.mount.root: expected a string"),
+            ("[[site]]\n[[site.redirects]]\nfrom = '/**'\nto = '/a'\n[[site.respond]]\nmatch = 'a'\nstatus = 403", "6: site.respond.match: `a` is not a pattern"),
         ]);
     }
 
