@@ -4,7 +4,7 @@
 //!
 //! 1. `document` parses it;
 //! 2. `shape` compares it with the known keys and their types, with `foreign` for keys of other
-//!    servers;
+//!    servers and `wrong_type` for values;
 //! 3. `raw` holds the values as typed, each with its place in the text;
 //! 4. `check` turns them into [`Settings`], with the rules of `rules`;
 //! 5. `error` says all that is wrong as `FILE:LINE: KEY: REASON`, in text that is safe to print
@@ -45,6 +45,7 @@ mod site;
 mod source;
 mod target;
 mod units;
+mod wrong_type;
 
 pub use error::{Error, Problem, ValueError};
 pub use glob::Glob;

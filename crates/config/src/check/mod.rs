@@ -13,6 +13,7 @@ use crate::shape::{self, Shape};
 use crate::units::{Count, Period, Size};
 use crate::{Admin, Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError};
 
+mod places;
 mod report;
 mod sites;
 mod tls;

@@ -7,7 +7,7 @@ use toml::Spanned;
 use crate::document::{Document, Mistake};
 use crate::raw::{Field, List, Map};
 use crate::shape::Refused;
-use crate::{Error, ValueError};
+use crate::{Error, Glob, ValueError};
 
 /// What is wrong so far.
 pub(super) struct Report<'d> {
@@ -123,4 +123,33 @@ impl<'d> Report<'d> {
     pub(super) fn was_refused_anywhere(&self, key: &str) -> bool {
         self.refused.is_anywhere(key)
     }
+}
+
+/// The pattern, unless it is refused or `missing`, which is refused too.
+pub(super) fn glob(
+    typed: Field<String>,
+    ignore_case: bool,
+    missing: (usize, &str, &str),
+    report: &mut Report<'_>,
+) -> Option<Glob> {
+    let typed = required(typed, missing, report)?;
+    report.required(typed, |text| Glob::new(&text, ignore_case))
+}
+
+/// What was typed; that it is `missing` is refused.
+pub(super) fn required(
+    typed: Field<String>,
+    missing: (usize, &str, &str),
+    report: &mut Report<'_>,
+) -> Field<String> {
+    if typed.is_none() {
+        let (offset, key, reason) = missing;
+        report.missing(offset, key, reason);
+    }
+    typed
+}
+
+/// What `check` makes of each, but for those that it refuses.
+pub(super) fn every<T, N>(raw: Vec<T>, check: impl FnMut(T) -> Option<N>) -> Vec<N> {
+    raw.into_iter().filter_map(check).collect()
 }

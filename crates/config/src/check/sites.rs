@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::report::Report;
+use super::places::{Places, places};
+use super::report::{Report, every, glob};
 use crate::raw::{self, List};
 use crate::rules::{DAY, duration, header, path, web};
 use crate::units::Period;
-use crate::{Coding, Cors, Glob, HeaderRule, Mount, Redirect, Respond, Site, ValueError, target};
+use crate::{Coding, Cors, Glob, HeaderRule, Redirect, Respond, Site, ValueError, target};
 
 /// What has no body (RFC 9110, section 15.3.5).
 const NO_CONTENT: u16 = 204;
@@ -91,127 +92,6 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
         mounts: places.mounts,
         redirects,
         cors,
-    }
-}
-
-/// Where the files of the site at `offset` are looked for. One that has neither files nor rules is
-/// refused.
-fn places(raw: &mut raw::Site, offset: usize, report: &mut Report<'_>) -> Places {
-    let has_mounts = !raw.mount.is_empty() || report.was_refused(offset, "site.mount");
-    let has_rules = !raw.respond.is_empty() || !raw.redirects.is_empty();
-    let refused_rules = ["site.respond", "site.redirects"];
-    let has_rules = has_rules
-        || refused_rules
-            .iter()
-            .any(|key| report.was_refused(offset, key));
-    let has_root = raw.root.is_some() || report.was_refused(offset, "site.root");
-    let needs_root = !has_mounts && !has_rules;
-    if needs_root && !has_root {
-        let reason =
-            "required: the directory to serve, unless there are mounts, respond rules or redirects";
-        report.missing(offset, "site.root", reason);
-    }
-    let count = raw.mount.len();
-    let mounts = mounts(std::mem::take(&mut raw.mount), report);
-    let is_mount_refused = mounts.len() < count || report.was_refused(offset, "site.mount");
-    Places {
-        may_be_anywhere: has_root || needs_root || is_mount_refused,
-        mounts,
-    }
-}
-
-/// Where the files of a site are looked for.
-struct Places {
-    /// Whether files may be outside of the mounts: there is a root, or something was refused that
-    /// may lead to them.
-    may_be_anywhere: bool,
-    mounts: Vec<Mount>,
-}
-
-impl Places {
-    /// A file of the site.
-    fn file(&self, path: String) -> Result<String, ValueError> {
-        let path = path::file(path)?;
-        self.find(&path)?;
-        Ok(path)
-    }
-
-    /// Likewise, or none.
-    fn file_or_empty(&self, path: String) -> Result<Option<String>, ValueError> {
-        let path = path::file_or_empty(path)?;
-        path.as_deref().map(|path| self.find(path)).transpose()?;
-        Ok(path)
-    }
-
-    /// Something to look for, wherever a request's path stands in it.
-    fn try_file(&self, item: String) -> Result<String, ValueError> {
-        let item = path::try_file(item)?;
-        if !item.contains(path::PATH) {
-            self.find(&item)?;
-        }
-        Ok(item)
-    }
-
-    fn find(&self, path: &str) -> Result<(), ValueError> {
-        let below = |mount: &Mount| path.strip_prefix(&*mount.at);
-        let mut below = self.mounts.iter().filter_map(below);
-        if self.may_be_anywhere || below.any(|rest| rest.starts_with('/')) {
-            return Ok(());
-        }
-        let shown = path.escape_debug();
-        let reason = match self.mounts.first() {
-            None => "the site has no root",
-            Some(_) => "the site has no root, and it lies in no mount",
-        };
-        Err(ValueError::new(format!(
-            "`{shown}` would never be found: {reason}"
-        )))
-    }
-}
-
-/// The mounts: no two have one path.
-fn mounts(raw: Vec<Spanned<raw::Mount>>, report: &mut Report<'_>) -> Vec<Mount> {
-    let mut seen = BTreeMap::new();
-    every(raw, |entry| mount(entry, &mut seen, report))
-}
-
-fn mount(
-    raw: Spanned<raw::Mount>,
-    seen: &mut BTreeMap<String, usize>,
-    report: &mut Report<'_>,
-) -> Option<Mount> {
-    let offset = raw.span().start;
-    let raw = raw.into_inner();
-    let reason = "required: the path that leads there, such as \"/static\"";
-    let at = required(raw.at, (offset, "site.mount.at", reason), report);
-    let at = at.and_then(|at| {
-        let line = report.line(at.span().start);
-        report.required(at, |path| not_mounted(&path, line, seen))
-    });
-    let reason = "required: the directory to serve";
-    let root = required(raw.root, (offset, "site.mount.root", reason), report);
-    let directory = report.document().directory();
-    let root =
-        root.and_then(|root| report.required(root, |root| Ok(directory.join(path::root(root)?))));
-    Some(Mount {
-        at: at?,
-        root: root?,
-    })
-}
-
-/// Takes the path down in `seen`; refuses one that is there.
-fn not_mounted(
-    path: &str,
-    line: usize,
-    seen: &mut BTreeMap<String, usize>,
-) -> Result<String, ValueError> {
-    let at = path::mount_point(path)?;
-    match seen.insert(at.clone(), line) {
-        None => Ok(at),
-        Some(first) => Err(ValueError::new(format!(
-            "`{}` is mounted already, by line {first}",
-            at.escape_debug()
-        ))),
     }
 }
 
@@ -449,35 +329,6 @@ fn redirect(
     Some((rule, place))
 }
 
-/// The pattern, unless it is refused or `missing`, which is refused too.
-fn glob(
-    typed: raw::Field<String>,
-    ignore_case: bool,
-    missing: (usize, &str, &str),
-    report: &mut Report<'_>,
-) -> Option<Glob> {
-    let typed = required(typed, missing, report)?;
-    report.required(typed, |text| Glob::new(&text, ignore_case))
-}
-
-/// What was typed; that it is `missing` is refused.
-fn required(
-    typed: raw::Field<String>,
-    missing: (usize, &str, &str),
-    report: &mut Report<'_>,
-) -> raw::Field<String> {
-    if typed.is_none() {
-        let (offset, key, reason) = missing;
-        report.missing(offset, key, reason);
-    }
-    typed
-}
-
-/// What `check` makes of each, but for those that it refuses.
-fn every<T, N>(raw: Vec<T>, check: impl FnMut(T) -> Option<N>) -> Vec<N> {
-    raw.into_iter().filter_map(check).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::{Path, PathBuf};
@@ -487,7 +338,7 @@ mod tests {
     use super::*;
     use crate::check::tests::{parse, refused};
     use crate::{
-        CachePreset, CompressedOnly, EtagSource, HiddenFiles, HiddenName, Settings, Symlinks,
+        CachePreset, CompressedOnly, EtagSource, HiddenFiles, HiddenName, Mount, Settings, Symlinks,
     };
 
     /// Rows of text after a site's root, which is line 2.
