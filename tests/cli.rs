@@ -50,10 +50,12 @@ fn wrong_usage_is_exit_status_2() {
 #[test]
 fn flags_and_words_of_other_servers_are_answered_with_what_there_is() {
     let tree = Tree::with("cdn.toml", b"");
+    tree.write("page.html", b"");
     let root = tree.root();
     let directory = root.to_str().unwrap();
-    let file = root.join("cdn.toml");
-    let file = file.to_str().unwrap();
+    let (file, page) = (root.join("cdn.toml"), root.join("page.html"));
+    let (file, page) = (file.to_str().unwrap(), page.to_str().unwrap());
+    let port = "127.0.0.1:0";
     let rows: &[(&[&str], i32, &str)] = &[
         (
             &["serve", "--port", "80"],
@@ -69,13 +71,27 @@ fn flags_and_words_of_other_servers_are_answered_with_what_there_is() {
         (&[directory], 2, "to serve this directory: tidegate serve"),
         (&[file], 2, "to serve as this file says: tidegate run"),
         (
-            &["serve", file],
+            &["serve", "--listen", port, file],
             1,
             "not a directory (os error 20); `tidegate run ",
         ),
-        (&["serve", "~/www"], 1, "no shell expands ~ here"),
         (
-            &["serve", "$HOME/www"],
+            &["serve", "--listen", port, page],
+            1,
+            "not a directory (os error 20); a directory is served: `tidegate serve ",
+        ),
+        (
+            &["serve", "--listen", port, "~/www"],
+            1,
+            "no shell expands ~ here",
+        ),
+        (
+            &["serve", "--listen", port, "~nobody/www"],
+            1,
+            "no shell expands ~nobody here",
+        ),
+        (
+            &["serve", "--listen", port, "$HOME/www"],
             1,
             "no shell expands $home here: write /",
         ),
@@ -126,7 +142,7 @@ fn what_was_given_is_printed_without_control_characters() {
     let lines: &[&[&str]] = &[
         &["check", path],
         &["run", path],
-        &["serve", "/\u{1b}[31m\u{202e}"],
+        &["serve", "--listen", "127.0.0.1:0", "/\u{1b}[31m\u{202e}"],
         &["serve", "--\u{1b}[31m"],
         &["serve", "--a\u{202e}"],
         &["\u{1b}]0;x\u{7}"],

@@ -78,12 +78,23 @@ fn explained(error: ServerError, served: &Served) -> Box<dyn Error> {
 
 /// What to write in place of a directory of the command line that cannot be served.
 fn directory_hint(path: &Path) -> Option<String> {
-    let file_hint = || {
-        let file = path.display();
-        path.is_file()
-            .then(|| format!("`tidegate run {file}` serves as a configuration file says"))
-    };
-    shell::hint(path).or_else(file_hint)
+    shell::hint(path).or_else(|| path.is_file().then(|| file_hint(path)))
+}
+
+/// What serves a configuration file, or the directory of any other.
+fn file_hint(file: &Path) -> String {
+    if file
+        .extension()
+        .is_some_and(|extension| extension == "toml")
+    {
+        let file = file.display();
+        return format!("`tidegate run {file}` serves as a configuration file says");
+    }
+    let directory = file
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new(".")).display();
+    format!("a directory is served: `tidegate serve {directory}`")
 }
 
 /// Tells whoever started the process where it listens and what it serves, in a thread of its own: a

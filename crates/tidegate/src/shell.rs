@@ -33,8 +33,10 @@ fn expandable(component: Component<'_>) -> Option<(String, String)> {
         return None;
     };
     let part = part.to_str()?;
-    if part == "~" {
-        return Some((part.to_owned(), "HOME".to_owned()));
+    if let Some(user) = part.strip_prefix('~') {
+        // Of other users no variable has the directory.
+        let name = if user.is_empty() { "HOME" } else { "" };
+        return Some((part.to_owned(), name.to_owned()));
     }
     let name = part.strip_prefix('$')?;
     let inner = name
@@ -62,6 +64,7 @@ mod tests {
             ("$HOME/www/x", Some(("$HOME", Some("/home/a/www/x")))),
             ("/etc/${HOME}/www", Some(("${HOME}", Some("/home/a/www")))),
             ("$NONE/www", Some(("$NONE", None))),
+            ("~anna/www", Some(("~anna", None))),
         ];
         for (path, expected) in rows {
             let variable = |name: &str| (name == "HOME").then(|| OsString::from("/home/a"));

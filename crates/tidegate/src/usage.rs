@@ -33,9 +33,28 @@ const FLAGS: &[(&str, &str)] = &[
     ("redirect redirects rewrite", "write [[site.redirects]] into a file, and: tidegate run FILE"),
     ("errorpage page404 404", "write error-pages = { 404 = \"/404.html\" } into a file, and: tidegate run FILE"),
     ("browse autoindex listing list dirlisting", "write --directory-listing"),
-    ("single singlepage fallback pagefallback history s", "write --spa"),
+    ("single singlepage fallback pagefallback history", "write --spa"),
+    ("s signal", "write --spa for an application of one page; signals are sent to the process: TERM stops it, HUP has it read certificates anew"),
     ("domain servername names", "write names = [\"example.org\"] into a file, and: tidegate run FILE"),
     ("auth basicauth username password", "tidegate has no passwords"),
+    ("acme letsencrypt autotls autohttps email", "tidegate gets no certificates itself: certbot or lego does (docs/tls.md)"),
+    ("hsts", "write hsts = \"max-age=63072000\" below [tls] of a file, and: tidegate run FILE"),
+    ("redirecthttp redirecthttps httpsredirect forcehttps forcessl", "write https-redirect = 443 below a [[listen]] of a file, and: tidegate run FILE"),
+    ("unixsocket socket uds unix", "tidegate has no Unix sockets: write --listen 127.0.0.1:8080"),
+    ("fd inherit systemd", "tidegate takes no open sockets: write --listen 127.0.0.1:8080"),
+    ("ipv6 6 ipv4 4", "write --listen '[::]:8080' for both, --listen 0.0.0.0:8080 for IPv4 alone"),
+    ("health healthcheck metrics prometheus stats", "write listen = \"127.0.0.1:9900\" below [admin] of a file, and: tidegate run FILE"),
+    ("securityheaders", "write [[site.headers]] into a file, and: tidegate run FILE (docs/from-static-web-server.md)"),
+    ("nocache", "write [[site.headers]] with match = \"**\" and cache = \"none\" into a file, and: tidegate run FILE"),
+    ("maxconnections maxconns connections", "write connections-per-core below [limits] of a file, and: tidegate run FILE"),
+    ("timeout keepalive keepalivetimeout", "write [timeouts] into a file, and: tidegate run FILE"),
+    ("mime mimetype mimetypes types", "write mime-types = { wasm = \"application/wasm\" } into a file, and: tidegate run FILE"),
+    ("prefix base basepath baseurl routeprefix mount", "write [[site.mount]] into a file, and: tidegate run FILE"),
+    ("nodotfiles nohidden ignorehiddenfiles", "it is so: names that begin with a dot are 404, but for .well-known"),
+    ("nolisting nodirlisting nodirectorylisting noindex noautoindex nobrowse", "it is so: directories are not listed without --directory-listing"),
+    ("etag etags", "it is so: tags are always sent"),
+    ("upload webdav", "tidegate has GET, HEAD and OPTIONS alone"),
+    ("env envfile environ", "tidegate reads TIDEGATE_CONFIG, TIDEGATE_LISTEN and TIDEGATE_CORES"),
     ("http2 http3 h2", "tidegate has none: it speaks HTTP/1.1"),
     ("proxy", "tidegate is no proxy: it serves files of this host"),
     ("hidden dotfiles all", "write hidden-files = true into a file, and: tidegate run FILE"),
@@ -55,6 +74,13 @@ const COMMANDS: &[(&str, &str)] = &[
     ("init new environ defaults", "the defaults are printed by: tidegate config"),
     ("gzip precompress", "files are compressed ahead: tidegate compress DIR"),
 ];
+
+/// Of a second directory or file.
+const ONE_TOO_MANY: &str =
+    "one is taken: put a name that has spaces into quotes, and run the command for each of several";
+
+/// One letter of so many of a flag may differ from the one that was meant.
+const LETTERS_PER_TYPO: usize = 3;
 
 /// Prints the error, or the help that was asked for; the exit status that goes with it.
 pub(crate) fn refuse(error: Error) -> ExitCode {
@@ -83,8 +109,8 @@ fn explained(mut error: Error) -> Error {
     let changed: Vec<_> = echoes
         .filter_map(|(kind, value)| Some((kind, printable(value)?)))
         .collect();
-    if tip.is_some() || !changed.is_empty() {
-        // clap's own tips repeat the argument as it was given.
+    if tip.is_some() || !changed.is_empty() || is_unlike_all(&error) {
+        // clap's own tips repeat the argument as it was given, and take a flag for the name of a file.
         error.remove(ContextKind::SuggestedArg);
         error.remove(ContextKind::SuggestedSubcommand);
         error.remove(ContextKind::Suggested);
@@ -111,14 +137,33 @@ fn printable(value: &ContextValue) -> Option<ContextValue> {
     (printable != *value).then_some(printable)
 }
 
+/// Whether an unknown flag is near none that there is.
+fn is_unlike_all(error: &Error) -> bool {
+    let is_typo = |flag: &str| {
+        let known = text(error, ContextKind::SuggestedArg)?;
+        let letters = strsim::damerau_levenshtein(flag, known);
+        Some(letters * LETTERS_PER_TYPO <= flag.trim_start_matches('-').len())
+    };
+    unknown_argument(error)
+        .is_some_and(|given| given.starts_with('-') && is_typo(given) != Some(true))
+}
+
+/// An argument that there is none of.
+fn unknown_argument(error: &Error) -> Option<&str> {
+    let is_unknown = error.kind() == ErrorKind::UnknownArgument;
+    text(error, ContextKind::InvalidArg).filter(|_| is_unknown)
+}
+
 fn tip(error: &Error) -> Option<String> {
+    if let Some(argument) = unknown_argument(error) {
+        let says = if argument.starts_with('-') {
+            row(FLAGS, argument)?
+        } else {
+            ONE_TOO_MANY
+        };
+        return Some(says.to_owned());
+    }
     match error.kind() {
-        ErrorKind::UnknownArgument => {
-            let flag = text(error, ContextKind::InvalidArg)?;
-            flag.starts_with('-')
-                .then(|| row(FLAGS, flag))?
-                .map(str::to_owned)
-        }
         ErrorKind::InvalidSubcommand => {
             let name = text(error, ContextKind::InvalidSubcommand)?;
             let path = of_path(Path::new(name));
@@ -191,6 +236,12 @@ mod tests {
             ("--cors", "[site.cors]"),
             ("--browse", "--directory-listing"),
             ("--single-page", "--spa"),
+            ("--acme", "docs/tls.md"),
+            ("--unix-socket", "no Unix sockets"),
+            ("-6", "--listen '[::]:8080'"),
+            ("--health", "[admin]"),
+            ("--no-listing", "not listed without"),
+            ("--prefix", "[[site.mount]]"),
         ];
         for (flag, expected) in rows {
             let text = refusal(&["tidegate", "serve", flag, "x"]);
@@ -199,6 +250,35 @@ mod tests {
         }
         let text = refusal(&["tidegate", "--listen", "a:1"]);
         assert!(text.contains("it follows the command"), "{text}");
+    }
+
+    #[test]
+    fn only_what_is_near_is_suggested() {
+        let rows = [
+            ("--flux-capacitor", None),
+            ("--no-flux", None),
+            ("--directory-listings", Some("--directory-listing")),
+            ("--core", Some("--cores")),
+            ("--lister", Some("--listen")),
+            ("--listless", None),
+        ];
+        for (flag, expected) in rows {
+            let text = refusal(&["tidegate", "serve", flag]);
+            assert!(!text.contains("as a value"), "{text}");
+            let tips = text.matches("tip:").count();
+            assert_eq!(tips, usize::from(expected.is_some()), "{flag}: {text}");
+            assert!(
+                text.contains(expected.unwrap_or_default()),
+                "{flag}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_with_spaces_is_to_be_quoted() {
+        let text = refusal(&["tidegate", "serve", "my", "files"]);
+        assert!(text.contains("into quotes"), "{text}");
+        assert!(!refusal(&["tidegate", "serve", "--flux"]).contains("into quotes"));
     }
 
     #[test]
