@@ -14,6 +14,7 @@ use toml::value::{Table, Value};
 
 use crate::{
     CertificateFiles, Error, Glob, HeaderRule, Mount, Place, Problem, Redirect, Respond, Settings,
+    mistaken_syntax,
 };
 
 /// The most problems of a file that are told one by one.
@@ -148,7 +149,11 @@ impl<'text> Document<'text> {
         let span = error.span().unwrap_or_default();
         let problem = match error.message() {
             "duplicate key" => self.repeated(&span),
-            message => self.problem(span.start, String::new(), message),
+            message => {
+                let meant = mistaken_syntax::hint(self.line_at(span.start));
+                let meant = meant.map(|meant| format!("; {meant}")).unwrap_or_default();
+                self.problem(span.start, String::new(), &format!("{message}{meant}"))
+            }
         };
         Error::Invalid(vec![problem])
     }
@@ -182,8 +187,16 @@ impl<'text> Document<'text> {
     /// The header of a section in this line, with its brackets.
     fn header(&self, line: usize) -> Option<&'text str> {
         let start = self.lines.get(line - 1)?;
-        let line = self.text.get(*start..)?.lines().next()?.trim();
+        let line = self.line_at(*start).trim();
         line.starts_with('[').then_some(line)
+    }
+
+    /// The whole line of a byte offset.
+    fn line_at(&self, offset: usize) -> &'text str {
+        let start = self.lines.get(self.line(offset) - 1).copied();
+        let rest = start.and_then(|start| self.text.get(start..));
+        rest.and_then(|rest| rest.lines().next())
+            .unwrap_or_default()
     }
 }
 

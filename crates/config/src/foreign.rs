@@ -63,6 +63,10 @@ const ROWS: &[Row] = &[
         "write host and port into address = \"0.0.0.0:8080\""),
     row("listen", "ssl https secure tlsenabled sslengine", "listen.tls", "write tls = true"),
     row("listen", "ipv6only v6only onlyipv6", "listen.only-v6", "write only-v6 = true"),
+    row("admin", "port ports host hostname ip bind interface addr address", "admin.listen",
+        "write host and port into listen = \"127.0.0.1:9900\""),
+    row("admin", "path metricspath healthpath endpoint", "", "the paths are /healthz, /readyz and /metrics"),
+    row("admin", "token password auth user users", "", "tidegate has none: listen on an address that others do not reach"),
     row("listen", "redirect redirecthttps forcehttps httpsport", "listen.https-redirect", "write https-redirect = 443"),
     row("listen", "default defaultserver", "", "hosts that no site names are answered by the site without names"),
     row("listen", "servername names domain domains", "", "hosts are named by their site: names = [\"example.org\"] below [[site]]"),
@@ -89,7 +93,9 @@ const ROWS: &[Row] = &[
         "a key has none here: `openssl pkey -in KEY -out PLAIN` writes it without"),
     row("tls.certificates", "name names domain domains hosts servername sni default", "",
         "a certificate is for the names that it tells itself"),
-    row("- server tls site", "cert key certificate certificates sslcert sslkey sslcertificate sslcertificatekey sslcertificatefile \
+    row("tls.certificates", "password passphrase passwd keypassword keypassphrase sslpasswordfile", "",
+        "a key is stored without a pass phrase: openssl pkey -in KEY -out NEW"),
+    row("- server tls site", "cert certs key certificate certificates sslcert sslkey sslcertificate sslcertificatekey sslcertificatefile \
         sslcertificatekeyfile certfile keyfile certificatefile privatekey privkey tlscert tlskey http2tlscert http2tlskey pemfile \
         sslpemfile sslprivkey", "tls.certificates", "write cert and key below [[tls.certificates]]"),
     row("tls", "version versions tlsversion protocol protocols", "tls.min-version", "write min-version = \"1.3\""),
@@ -117,8 +123,10 @@ const ROWS: &[Row] = &[
         "site.root", "write it as root"),
     row("- server general", "root documentroot docroot dir directory path webroot publicdir publicfolder public publish folder www \
         serverdocumentroot filedir fileserver static staticdir", "site", "write [[site]], and root = \"/srv/www\" below it"),
-    row("site", "servername hostname hostnames serveralias host hosts domain domains alias aliases virtualhost servernames", "site.names",
+    row("site", "servername hostname hostnames serveralias host hosts domain domains virtualhost servernames", "site.names",
         "write names = [\"example.org\"]"),
+    row("site", "alias aliases", "",
+        "write names = [\"example.org\", \"www.example.org\"] for other hosts, [[site.mount]] with at and root for another directory"),
     row("", "servername hostname hostnames serveralias hosts domain domains virtualhost virtualhosts vhost vhosts", "",
         "write names = [\"example.org\"] below the [[site]] of these hosts"),
     row("site", "default defaultserver isdefault", "", "the site without names answers for all hosts that no other has"),

@@ -35,6 +35,7 @@ mod example;
 mod foreign;
 mod glob;
 mod mistaken_regex;
+mod mistaken_syntax;
 mod place;
 mod raw;
 mod rules;

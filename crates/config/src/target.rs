@@ -98,6 +98,9 @@ fn refuse_other_characters(to: &str) -> Checked<()> {
     };
     match to.chars().find(|char| other(*char)) {
         None => Ok(()),
+        Some('{' | '}') => refuse(
+            "braces cannot be in a URL: captures are `$1` to `$9`, without braces; a brace itself is %7B or %7D",
+        ),
         Some(char) => refuse(format!(
             "`{}` cannot be in a URL: write it percent-encoded",
             char.escape_debug()
@@ -315,8 +318,8 @@ mod tests {
             ("/a", "/é", "`é` cannot be in a URL"),
             ("/a", "/b\r\nSet-Cookie: a=b", r"`\r` cannot be in a URL"),
             ("/a", "/\"", r#"`\"` cannot be in a URL"#),
-            ("/a", "/{b}", "`{` cannot be in a URL"),
-            ("/*", "/x${1}", "`{` cannot be in a URL"),
+            ("/a", "/{b}", "braces cannot be in a URL: captures are `$1` to `$9`"),
+            ("/*", "/x${1}", "braces cannot be in a URL"),
             ("/a", "/$", "after `$` comes the number"),
             ("/a", "/$path", "after `$` comes the number"),
             ("/*", "/x$0", "after `$` comes the number"),

@@ -93,6 +93,9 @@ pub(crate) fn address(text: &str) -> Checked<String> {
     let text = text.trim();
     let all = text.strip_prefix('*').unwrap_or(text).strip_prefix(':');
     if let Some(port) = all.filter(|port| !port.contains(':')) {
+        if port.is_empty() {
+            return refuse(format!("`{text}` has no port: write [::]:8080"));
+        }
         refuse_no_port(port)?;
         return Ok(format!("[::]:{port}"));
     }
@@ -104,13 +107,20 @@ pub(crate) fn address(text: &str) -> Checked<String> {
         ));
     };
     if host.contains(':') && !host.starts_with('[') {
-        return refuse(format!(
-            "`{text}` is ambiguous: write an IPv6 address in brackets, such as [::1]:8080"
-        ));
+        let is_ipv6_like = |byte: u8| byte == b':' || byte.is_ascii_hexdigit();
+        let reason = if text.bytes().all(is_ipv6_like) {
+            "is ambiguous: write an IPv6 address in brackets, such as [::1]:8080"
+        } else {
+            "has more than one colon: write HOST:PORT, such as 127.0.0.1:8080"
+        };
+        return refuse(format!("`{text}` {reason}"));
+    }
+    if port.is_empty() {
+        return refuse(format!("`{text}` has no port: write {text}8080"));
     }
     refuse_no_port(port)?;
     if !is_host(host) {
-        return refuse(format!("`{host}` is not a host name or an IP address"));
+        return refuse(not_a_host(host, port));
     }
     Ok(text.to_owned())
 }
@@ -127,6 +137,20 @@ impl FromStr for Listen {
     }
 }
 
+fn not_a_host(host: &str, port: &str) -> String {
+    let inner = host.trim_matches(['[', ']']);
+    let hint = match inner {
+        inner if inner != host && is_host(inner) => {
+            format!(": only IPv6 addresses are in brackets: write {inner}:{port}")
+        }
+        inner if inner.contains('%') => {
+            ": there are no zones here: write [::]:PORT for all addresses of this host".to_owned()
+        }
+        _ => String::new(),
+    };
+    format!("`{host}` is not a host name or an IP address{hint}")
+}
+
 /// Refuses what other servers listen on, or is only a part of an address.
 fn refuse_no_address(text: &str) -> Checked<()> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -135,10 +159,26 @@ fn refuse_no_address(text: &str) -> Checked<()> {
             "`{text}` has no address: write 127.0.0.1:{text} for this host alone, or [::]:{text} for all of its addresses"
         ));
     }
-    if text.starts_with("unix:") || text.starts_with(['/', '@', '.']) {
+    if text.starts_with("unix:") || text.starts_with("unix/") || text.starts_with(['/', '@', '.']) {
         return refuse(format!(
             "`{text}`: there are no Unix sockets here: write HOST:PORT, such as 127.0.0.1:8080"
         ));
+    }
+    if text.starts_with("fd:") || text.starts_with("systemd:") {
+        return refuse(format!(
+            "`{text}`: no open sockets are taken over: write HOST:PORT, such as 127.0.0.1:8080"
+        ));
+    }
+    if let Some((first, words)) = text.split_once([' ', '\t'])
+        && address(first).is_ok()
+    {
+        return refuse(format!(
+            "`{text}` has more than an address: write {first}, and what `{}` is for as a key beside it",
+            words.trim()
+        ));
+    }
+    if let Some(rest) = text.strip_prefix("tcp/") {
+        return refuse(format!("`{text}` has a network: write {rest}"));
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let address = rest.split('/').next().unwrap_or_default();

@@ -32,8 +32,9 @@ pub(crate) fn index(name: String) -> Checked<String> {
 pub(crate) fn file(path: String) -> Checked<String> {
     if !path.starts_with('/') {
         return refuse(format!(
-            "`{}` is not the path of a file from the root: write it with a leading slash, such as \"/404.html\"",
-            path.escape_debug()
+            "`{}` is not the path of a file from the root: write it with a leading slash, such as \"{}\"",
+            path.escape_debug(),
+            from_root(&path)
         ));
     }
     if path.ends_with('/') {
@@ -44,6 +45,15 @@ pub(crate) fn file(path: String) -> Checked<String> {
     }
     refuse_odd_segments(&path)?;
     Ok(path)
+}
+
+/// What may have been meant by a path without a leading slash.
+fn from_root(path: &str) -> String {
+    let below = path.trim_start_matches("./");
+    if below.is_empty() || below.contains("..") || below.contains(':') {
+        return "/404.html".to_owned();
+    }
+    format!("/{}", below.escape_debug())
 }
 
 /// A file of the site, or none if it is empty.

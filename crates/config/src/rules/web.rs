@@ -37,9 +37,17 @@ pub(crate) fn site_name(text: &str) -> Checked<String> {
     if is_host_name(host) && lower.len() <= HOST_BYTES_MAX && !is_below_address {
         return Ok(lower);
     }
+    if let Some(host) = lower.strip_prefix('.').filter(|host| is_host_name(host)) {
+        return refuse(format!(
+            "`{lower}` is not the name of a host: write \"{host}\" and, for all below it, \"*.{host}\""
+        ));
+    }
     let hint = match host {
         _ if is_below_address => "an address has no names below it",
         "*" => "the site without names answers for all that no other has",
+        host if host.starts_with('~') => {
+            "there are no regular expressions for hosts; \"*.example.org\" is all below one"
+        }
         host if host.contains(':') => "it has no scheme, no port, and IPv6 addresses in brackets",
         host if host.contains('*') => "a `*` is for the first label, as in \"*.example.org\"",
         host if !host.is_ascii() => "write it as it is in DNS, beginning with xn--",
