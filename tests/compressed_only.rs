@@ -426,6 +426,22 @@ fn a_bomb_and_clients_that_vanish_or_stall_hurt_nobody() {
     server.stop();
 }
 
+/// A core that waits for an eventfd on its ring may sleep through the requests of others, for up to a
+/// quarter of a second (`Ring::read`).
+#[test]
+fn no_core_waits_for_an_eventfd_of_a_thread() {
+    const EVENTFD: &str = "anon_inode:[eventfd]";
+    let tree = Tree::new();
+    tree.write("a.txt.zst", &compressed("zst", &text(1 << 20)).repeat(8));
+    let server = Launch::run(&tree, "", DECOMPRESS).start();
+    let before = server.open_files(EVENTFD);
+    assert!(before > 0, "those that the rings signal");
+    let mut client = Client::connect_narrow(server.address);
+    client.send(get("/a.txt"));
+    assert_eq!(client.head().status, 200);
+    assert_eq!(server.open_files(EVENTFD), before);
+}
+
 /// Those that are stalled have their decoders taken; once they go on, their bodies do too.
 #[test]
 fn a_client_that_stalls_gets_the_rest_later() {

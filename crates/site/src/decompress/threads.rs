@@ -5,11 +5,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::getpid;
 use rustix::thread::sched_getaffinity;
 use tidegate_uring::{Fd, Ring, catch_panic};
@@ -51,17 +51,20 @@ pub(crate) struct Worker {
     ring: Ring,
     /// Tells the core that work is done: a wake-up from another thread would be seen 10 ms late.
     done: Fd,
-    /// The same, for the thread.
+    /// The other end, for the thread.
     tell: Arc<OwnedFd>,
 }
 
 impl Worker {
     pub(crate) fn new(ring: &Ring) -> io::Result<Self> {
+        // Not an eventfd: see `Ring::read`; until it woke up for something else the core would take
+        // no news of its connections either. Not a pipe: a user has few, and files go through them.
         // Blocking: a read on the ring is to wait for it.
-        let tell = eventfd(0, EventfdFlags::CLOEXEC)?;
+        let flags = SocketFlags::CLOEXEC;
+        let (done, tell) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         Ok(Self {
             ring: ring.clone(),
-            done: tell.as_fd().try_clone_to_owned()?.into(),
+            done: done.into(),
             tell: Arc::new(tell),
         })
     }
@@ -87,13 +90,13 @@ impl Worker {
             let done = catch_panic(work);
             if let Some(place) = place.upgrade() {
                 *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
-                // It fails only where 2^64 - 2 are unread.
-                let _ = rustix::io::write(&*tell, &1_u64.to_ne_bytes());
+                // It fails only where nobody waits any more.
+                let _ = rustix::net::send(&*tell, b".", SendFlags::NOSIGNAL);
             }
         }))?;
         let (told, _) = self
             .ring
-            .read(&self.done, Vec::with_capacity(8), None)
+            .read(&self.done, Vec::with_capacity(1), None)
             .await;
         told?;
         let output = output.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -36,7 +36,8 @@ impl Ring {
     /// 0 bytes are the end of the file.
     ///
     /// An eventfd that is written elsewhere is not to be waited for: Linux 6.18 passes the news of
-    /// it on to this ring's own eventfd only once, and the reader sleeps on. A pipe serves.
+    /// it on to this ring's own eventfd only once, and the reader sleeps on. So do all others that
+    /// wait for the ring, since news that follows is not passed on either. A pipe or a socket serves.
     pub fn read(&self, fd: &Fd, buffer: Vec<u8>, offset: Option<u64>) -> Op<Read> {
         self.read_with(fd, buffer, offset, Flags::empty())
     }
