@@ -449,7 +449,8 @@ fn a_client_that_stalls_gets_the_rest_later() {
     let tree = Tree::new();
     let part = text(1 << 20);
     tree.write("a.txt.zst", &compressed("zst", &part).repeat(6));
-    let server = Launch::run(&tree, "", DECOMPRESS).start();
+    // On a busy machine it takes a while until those before have stalled for long enough.
+    let server = Launch::run(&tree, "[timeouts]\nlookup = \"1m\"", DECOMPRESS).start();
     let mut stalled: Vec<_> = (0..STALLED)
         .map(|_| {
             let mut client = Client::connect_narrow(server.address);

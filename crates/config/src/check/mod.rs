@@ -436,7 +436,8 @@ mod tests {
     fn keys_of_other_servers() {
         refused_beside_a_site(&[
             ("[admin]\nport = 9900", "2: admin.port: unknown key; write host and port into listen"),
-            ("[admin]\ntoken = 'x'", "2: admin.token: unknown key; tidegate has none: listen on"),
+            ("[admin]\ntoken = 'x'", "2: admin.token: unknown key; it has no passwords and no TLS"),
+            ("[[tls.certificates]]\ncert = 'a'\nkey = 'a'\npassword = 'x'", "4: tls.certificates.password: unknown key; a key has none here"),
             ("[[listen]]\nport = 80", "2: listen.port: unknown key; write host and port into address = \"0.0.0.0:8080\""),
             ("[[listen]]\nbind = '::'", "2: listen.bind: unknown key; write host and port into address"),
             ("[[listen]]\nproxy-protocol = 'off'", "2: listen.proxy-protocol: unknown key; tidegate has no PROXY protocol"),
@@ -469,8 +470,7 @@ mod tests {
             ("[server]\ntimeout = '1s'", "2: server.timeout: unknown key; [timeouts] has them"),
             ("origin = 's3://a'", "1: origin: unknown key; tidegate has none"),
             ("metrics = true", "1: metrics: unknown key; write listen = \"127.0.0.1:9900\" below [admin]"),
-            ("[admin]\nport = 9900", "2: admin.port: unknown key; write listen = \"127.0.0.1:9900\""),
-            ("[admin]\naddress = 'a:1'", "2: admin.address: unknown key; write listen = "),
+            ("[admin]\naddress = 'a:1'", "2: admin.address: unknown key; write host and port into listen"),
             ("[admin]\nallow = []", "2: admin.allow: unknown key; it has no passwords and no TLS"),
             ("[tls]\nversion = '1.3'", "2: tls.version: unknown key; write min-version = \"1.3\""),
             ("[tls]\nca = 'a'\nclient-auth = 'require'", "2: tls.ca: unknown key; write client-ca = "),
