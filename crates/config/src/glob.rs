@@ -95,7 +95,12 @@ impl Glob {
 
     /// Whether it matches a path, percent-decoded. Most that do not are told without the regular expression.
     pub(crate) fn is_match(&self, path: &[u8]) -> bool {
-        path.starts_with(&self.text.as_bytes()[..self.prefix_len]) && self.regex.is_match(path)
+        path.starts_with(self.prefix()) && self.regex.is_match(path)
+    }
+
+    /// What every path that it matches begins with.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        &self.text.as_bytes()[..self.prefix_len]
     }
 
     /// How many captures a match has: `$1` is the first, this number the last.

@@ -3,7 +3,7 @@
 //! `$1` to `$9` stand for captures, by one digit, so that `$10` is the first one
 //! and a zero. A dollar itself is percent-encoded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use percent_encoding::percent_decode_str;
 use regex::bytes::Captures;
@@ -66,16 +66,17 @@ pub(crate) fn target(to: String, from: &Glob) -> Checked<String> {
 ///
 /// They are tried out with examples of the paths that they are for: a circle that takes others is
 /// not found. One that is found is true: a client may ask for any path of it.
-pub(crate) fn endless(rules: &[Redirect], respond: &[Respond]) -> Vec<(usize, ValueError)> {
+pub(crate) fn endless(redirects: &[Redirect], respond: &[Respond]) -> Vec<(usize, ValueError)> {
+    let rules = Rules::new(redirects, respond);
     let mut told = BTreeSet::new();
     let mut found = Vec::new();
-    for start in 0..rules.len() {
-        let walks =
-            examples(&rules[start]).filter_map(|number| walk(rules, respond, start, number));
-        // One that only leads into a circle of others is not at fault.
-        let circle = walks
-            .into_iter()
-            .find(|walk| walk.rules.contains(&start) && walk.rules.is_disjoint(&told));
+    for (start, rule) in redirects.iter().enumerate() {
+        let mut numbers = examples(rule);
+        let circle = numbers.find_map(|number| {
+            let walk = walk(&rules, start, number, &told)?;
+            // One that only leads into a circle of others is not at fault.
+            walk.rules.contains(&start).then_some(walk)
+        });
         if let Some(walk) = circle {
             found.push((start, walk.reason()));
             told.extend(walk.rules);
@@ -189,27 +190,73 @@ fn parts(path: &str) -> Checked<Vec<Part<'_>>> {
     Ok(parts)
 }
 
-/// Follows the rules from where `start` leads for that example, as a client would; the first that
-/// matches applies, those of `respond` before all. `None`: it comes to an end.
-fn walk(rules: &[Redirect], respond: &[Respond], start: usize, number: usize) -> Option<Walk> {
-    let responds = |path: &[u8]| respond.iter().any(|rule| rule.is_for(path));
-    let example = example::path(&rules[start].from, number);
-    if responds(&example) {
+/// Follows the rules from where `start` leads for that example, as a client would. `None`: it comes
+/// to an end, or to a rule that was `told`.
+fn walk(rules: &Rules<'_>, start: usize, number: usize, told: &BTreeSet<usize>) -> Option<Walk> {
+    let example = example::path(&rules.redirects[start].from, number);
+    if rules.respond_to(&example) {
         return None;
     }
-    let mut path = rules[start].lead(&example)?;
+    let mut path = rules.redirects[start].lead(&example)?;
     let mut walk = Walk::default();
     while walk.paths.len() < HOPS_MAX && path.len() <= PATH_BYTES_MAX {
-        if responds(&path) {
+        if rules.respond_to(&path) {
             return None;
         }
-        let number = rules.iter().position(|rule| rule.from.is_match(&path))?;
-        let next = rules[number].lead(&path)?;
+        let number = rules.redirect(&path)?;
+        if told.contains(&number) {
+            return None;
+        }
+        let next = rules.redirects[number].lead(&path)?;
         walk.rules.insert(number);
         walk.paths.push(std::mem::replace(&mut path, next));
     }
     walk.paths.push(path);
     Some(walk)
+}
+
+/// The rules of a site. The redirects are found by what their paths begin with: thousands that are
+/// for one path each are told apart without trying them all.
+struct Rules<'r> {
+    redirects: &'r [Redirect],
+    respond: &'r [Respond],
+    by_prefix: HashMap<&'r [u8], Vec<usize>>,
+    /// Of the prefixes.
+    lengths: BTreeSet<usize>,
+}
+
+impl<'r> Rules<'r> {
+    fn new(redirects: &'r [Redirect], respond: &'r [Respond]) -> Self {
+        let mut by_prefix: HashMap<_, Vec<_>> = HashMap::new();
+        for (number, rule) in redirects.iter().enumerate() {
+            let numbers = by_prefix.entry(rule.from.prefix()).or_default();
+            numbers.push(number);
+        }
+        let lengths = by_prefix.keys().map(|prefix| prefix.len()).collect();
+        Self {
+            redirects,
+            respond,
+            by_prefix,
+            lengths,
+        }
+    }
+
+    /// Whether a rule responds to `path`, before all redirects.
+    fn respond_to(&self, path: &[u8]) -> bool {
+        self.respond.iter().any(|rule| rule.is_for(path))
+    }
+
+    /// The first redirect that matches `path`.
+    fn redirect(&self, path: &[u8]) -> Option<usize> {
+        let prefixes = self.lengths.range(..=path.len()).map(|len| &path[..*len]);
+        let lists = prefixes.filter_map(|prefix| self.by_prefix.get(prefix));
+        lists.fold(None, |first, list| {
+            let is_earlier = |number: &&usize| first.is_none_or(|first| **number < first);
+            let mut earlier = list.iter().take_while(is_earlier);
+            let found = earlier.find(|number| self.redirects[**number].from.is_match(path));
+            found.copied().or(first)
+        })
+    }
 }
 
 impl Respond {
@@ -493,5 +540,39 @@ mod tests {
                 let _ = found(&[("/*/**", &to)]);
             }
         }
+    }
+
+    fn redirects(from: &[&str]) -> Vec<Redirect> {
+        let redirects = from.iter().map(|from| Redirect {
+            from: from.parse().expect(from),
+            ignore_case: false,
+            to: "/".to_owned(),
+            status: 301,
+        });
+        redirects.collect()
+    }
+
+    #[test]
+    fn the_first_that_matches_is_found_by_its_prefix() {
+        let from = ["/a/b", "/a/*", "/**", "/a/b", "/a/c", "/b*", "/{a,b}", "/a"];
+        for start in 0..from.len() {
+            let redirects = redirects(&from[start..]);
+            let rules = super::Rules::new(&redirects, &[]);
+            for path in ["/a", "/a/b", "/a/c", "/a/d", "/b", "/bc", "/c", "/", ""] {
+                let matches = |rule: &Redirect| rule.from.is_match(path.as_bytes());
+                let first = redirects.iter().position(matches);
+                assert_eq!(rules.redirect(path.as_bytes()), first, "{start} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn redirects_for_one_path_each_are_not_tried_for_others() {
+        let from: Vec<String> = (100..200).map(|number| format!("/a/{number}")).collect();
+        let from: Vec<&str> = from.iter().map(String::as_str).collect();
+        let redirects = redirects(&from);
+        let rules = super::Rules::new(&redirects, &[]);
+        assert_eq!(rules.lengths.len(), 1);
+        assert!(rules.by_prefix.values().all(|numbers| numbers.len() == 1));
     }
 }

@@ -1,6 +1,6 @@
 //! `[[site]]`, with all that is below it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -193,7 +193,7 @@ fn header_rule(
     let missing = (offset, "site.headers.match", reason);
     let pattern = glob(raw.pattern, ignore_case, missing, report);
     let cache = report.checked(raw.cache, None, |name| web::cache_preset(&name));
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     let set = report.map(raw.set, |name, text| {
         header::name(name, with_cors)?;
         not_set(name, preset, &mut seen)?;
@@ -211,17 +211,16 @@ fn header_rule(
 }
 
 /// Takes the name down in `seen`; refuses one that is there, or that the preset sets.
-fn not_set(name: &str, preset: bool, seen: &mut Vec<String>) -> Result<(), ValueError> {
+fn not_set(name: &str, preset: bool, seen: &mut BTreeSet<String>) -> Result<(), ValueError> {
     let lower = name.to_ascii_lowercase();
     if preset && lower == "cache-control" {
         let reason = "`cache` of this rule says what it is: keep one of the two";
         return Err(ValueError::new(reason));
     }
-    if seen.contains(&lower) {
+    if !seen.insert(lower) {
         let reason = format!("{name} is set twice by this rule; names differ by more than case");
         return Err(ValueError::new(reason));
     }
-    seen.push(lower);
     Ok(())
 }
 
