@@ -124,7 +124,7 @@ impl Root {
         })
     }
 
-    /// Whether `path` lies in it: is its own, or goes on behind it with a slash.
+    /// Whether `path` lies in it: it is the path of the root, or continues it behind a slash.
     fn has(&self, path: &[u8]) -> bool {
         let rest = path.strip_prefix(&*self.at);
         rest.is_some_and(|rest| matches!(rest, [] | [b'/', ..]))

@@ -233,7 +233,7 @@ impl Decompression {
         })
     }
 
-    /// One step, and what of its bytes was not yielded before.
+    /// One step, and the part of its output that was not yielded before.
     async fn step(&mut self, mut decoding: Decoding) -> Result<(Decoding, Bytes), Error> {
         if decoding.then == Then::Feed {
             let bytes = self.compressed.read(decoding.read).await?;
