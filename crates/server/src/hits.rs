@@ -19,7 +19,7 @@ use crate::connection::Serving;
 use crate::limits::Share;
 use crate::listener::Manner;
 use crate::locked::Queues;
-use crate::shard::{Seed, Shard};
+use crate::shard::{Seed, Shard, start_ring};
 
 /// Rounds of the ring after which a request must have been answered.
 const ROUNDS_MAX: usize = 100_000;
@@ -97,7 +97,8 @@ async fn shard(directory: &TempDir) -> Rc<Shard> {
         listeners: Vec::new(),
         heartbeat: Arc::default(),
     };
-    Shard::new(seed, 0).await.unwrap()
+    let ring = start_ring(&seed).unwrap();
+    Shard::new(seed, 0, ring).await.unwrap()
 }
 
 fn get(target: &str, fields: &str) -> String {

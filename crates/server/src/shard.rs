@@ -95,8 +95,11 @@ pub(crate) async fn run(
     let listeners = mem::take(&mut seed.listeners);
     let burst = listeners.iter().map(|listener| listener.backlog).sum();
     let heartbeat = Arc::clone(&seed.heartbeat);
-    let shard = Shard::new(seed, burst).await?;
-    let beating = shard.ring.spawn(heartbeat.beat(shard.ring.clone()));
+    let ring = start_ring(&seed)?;
+    // Before anything is waited for: what asks it for a sign of life also ends a sleep of the executor
+    // that should not have begun.
+    let beating = ring.spawn(heartbeat.beat(ring.clone()));
+    let shard = Shard::new(seed, burst, ring).await?;
     let watching = Rc::clone(&shard.deadlines).watch();
     shard.ring.spawn(watching).detach();
     shard.ring.spawn(shard.sites.sweep()).detach();
@@ -136,6 +139,21 @@ pub(crate) fn ring_config(settings: &Settings, queues: Queues) -> Config {
     }
 }
 
+/// The ring of a shard.
+pub(crate) fn start_ring(seed: &Seed) -> Result<Ring, Error> {
+    let settings = &seed.settings;
+    let config = Config {
+        // As many as are shared out, so that none waits for another kind: two times as many as for
+        // one device, for look-ups and for reads; and to ask ahead.
+        workers: 5 * settings.io.cold_workers,
+        splice_workers: 2 * settings.io.cold_workers,
+        worker_cpus: vec![seed.core],
+        features: Some(seed.abilities),
+        ..ring_config(settings, seed.queues)
+    };
+    Ring::start(&config).map_err(fault(seed.number, "set up its io_uring"))
+}
+
 /// The pipes of one of `shards` shards.
 pub(crate) fn pool_config(settings: &Settings, share: Share, shards: usize) -> PoolConfig {
     PoolConfig {
@@ -156,29 +174,15 @@ async fn control_signal(ring: &Ring, control: &Fd) {
 
 impl Shard {
     /// A shard without listeners yet, in which `burst` connections may wait.
-    pub(crate) async fn new(seed: Seed, burst: usize) -> Result<Rc<Self>, Error> {
+    pub(crate) async fn new(seed: Seed, burst: usize, ring: Ring) -> Result<Rc<Self>, Error> {
         let Seed {
             number,
             shards,
-            core,
             settings,
             share,
-            abilities,
-            queues,
             stalls,
-            listeners: _,
-            heartbeat: _,
+            ..
         } = seed;
-        let ring = Ring::start(&Config {
-            // As many as are shared out, so that none waits for another kind: two times as many as for
-            // one device, for look-ups and for reads; and to ask ahead.
-            workers: 5 * settings.io.cold_workers,
-            splice_workers: 2 * settings.io.cold_workers,
-            worker_cpus: vec![core],
-            features: Some(abilities),
-            ..ring_config(&settings, queues)
-        })
-        .map_err(fault(number, "set up its io_uring"))?;
         let workers = ring.start_workers().await;
         workers.map_err(fault(number, "start the workers of its io_uring"))?;
         let pipes = Pool::new(&ring, pool_config(&settings, share, shards))

@@ -26,10 +26,11 @@ const STAY: Duration = Duration::from_millis(10);
 /// one syscall where the executor's own sleep takes five. Since the executor sees nothing else
 /// meanwhile, the driver then waits for an op to be queued, or for the eventfd, which the kernel
 /// signals with each batch of completions.
-pub(crate) async fn drive(ring: Weak<Shared>, event: Event) {
+///
+/// `wakeup_timers` run already: the executor may fall asleep before it first polls this.
+pub(crate) async fn drive(ring: Weak<Shared>, event: Event, mut wakeup_timers: WakeupTimers) {
     let event = Rc::new(event);
     let mut signal: Option<Signal> = None;
-    let mut wakeup_timers = WakeupTimers::new();
     let mut awake = Instant::now();
     let mut polls = 0;
     let mut postponed = false;

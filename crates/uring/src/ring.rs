@@ -20,6 +20,7 @@ use crate::features::Features;
 use crate::locked::explain_enomem;
 use crate::probe::probe;
 use crate::setup::{explain_setup, setup};
+use crate::wakeup_timers::WakeupTimers;
 
 /// The kernel's own bound.
 const ENTRIES_MAX: u32 = 32 * 1024;
@@ -48,7 +49,8 @@ impl Ring {
         let event = register_event(&io)?;
         let shared = Rc::new(Shared::new(io, features, |io| provide_buffers(io, config))?);
         let event = Event::new(event);
-        glommio::spawn_local(drive(Rc::downgrade(&shared), event)).detach();
+        let driver = drive(Rc::downgrade(&shared), event, WakeupTimers::start());
+        glommio::spawn_local(driver).detach();
         Ok(Self { shared })
     }
 

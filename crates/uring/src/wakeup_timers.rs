@@ -1,7 +1,7 @@
 //! Timers that end a sleep that the executor should not have begun.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
@@ -13,7 +13,8 @@ const STEP: Duration = Duration::from_millis(250);
 
 /// Two timers of the executor. While the driver runs, at least one of them is pending.
 ///
-/// The driver's turns set them: while it sleeps because there is no work, none is set again.
+/// The driver's turns set them again: while it sleeps because there is no work, none is set. The
+/// first are set before the driver, since the executor may fall asleep before that first runs.
 ///
 /// glommio (0.9) interrupts its tasks when its ring of timers and notifications has an event. If
 /// that event is there before the first task ran, it takes the executor for idle: it sleeps
@@ -28,11 +29,14 @@ pub(crate) struct WakeupTimers {
 }
 
 impl WakeupTimers {
-    pub(crate) fn new() -> Self {
-        Self {
+    /// Starts both, in the executor of this thread. They end its sleep though no task waits for them.
+    pub(crate) fn start() -> Self {
+        let mut timers = Self {
             timers: [None, None],
             last: Instant::now(),
-        }
+        };
+        let _ = timers.set(&mut Context::from_waker(Waker::noop()));
+        timers
     }
 
     /// Whether one has expired.
