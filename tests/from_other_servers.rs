@@ -594,7 +594,8 @@ fn ask(address: SocketAddr, host: &str, target: &str, fields: &[&str]) -> Respon
     Client::connect(address).get_with(target, &all)
 }
 
-/// The value of a field, empty if it is not there. A location on the same host is its path.
+/// The value of a header field; empty if the response has none. A Location on the same host is
+/// cut to its path.
 fn field(response: &Response, name: &str, host: &str) -> String {
     let value = response.header(name).unwrap_or_default();
     let here = value
