@@ -16,36 +16,24 @@
 //!    +-- shard, core 1 ...
 //! ```
 
-mod admin;
-mod admin_listener;
-mod answer;
-mod cgroup;
+mod accept;
 mod clock;
+mod config;
 mod connection;
-mod cores;
-mod deadlines;
-mod diagnose;
 mod error;
-mod handshake;
-mod heartbeat;
+mod host;
 #[cfg(test)]
-mod hits;
-mod limits;
-mod link;
-mod listener;
-mod locked;
-mod look_up;
-mod run;
-mod secure;
-mod send;
-mod shard;
+mod no_allocation_test;
+mod observe;
+mod respond;
 mod signals;
-mod sites;
 mod stop;
-mod survey;
-mod tls;
+mod supervisor;
+mod timeouts;
+mod transport;
+mod worker;
 
-pub use diagnose::{CERTIFICATE, Diagnostic, diagnose, lacks_index};
 pub use error::Error;
-pub use run::{Address, run};
-pub use survey::{Finding, Found, survey};
+pub use host::diagnose::{CERTIFICATE, Diagnostic, diagnose, lacks_index};
+pub use host::report::{Finding, Found, survey};
+pub use supervisor::{Address, run};

@@ -22,15 +22,15 @@ use tidegate_http::{
 use tidegate_site::{Cached, Site};
 use tidegate_uring::Fd;
 
-use crate::answer::{Answer, Body, Reply, is_challenge};
-use crate::deadlines::{Key, Phase};
-use crate::handshake;
-use crate::link::Link;
-use crate::listener::Manner;
-use crate::look_up::{Looked, Wanted, look_up};
-use crate::secure;
-use crate::send::{send_body, send_now, send_raw};
-use crate::shard::{Scratch, Shard};
+use crate::accept::Manner;
+use crate::respond::lookup::{Looked, Wanted, look_up};
+use crate::respond::response::{Answer, Body, Reply, is_challenge};
+use crate::respond::send_body::{send_body, send_now, send_raw};
+use crate::timeouts::{Key, Phase};
+use crate::transport::link::Link;
+use crate::transport::tls_handshake;
+use crate::transport::tls_stream;
+use crate::worker::{Scratch, Shard};
 
 /// Responses are sent when this many bytes of them are waiting.
 const OUT_BYTES_MAX: usize = 64 * 1024;
@@ -132,7 +132,7 @@ impl Serving {
             Manner::Plain => {}
             Manner::Redirect(port) => connection.https_port = Some(*port),
             Manner::Secure(tls) => {
-                return Self::Busy(Box::pin(handshake::secure(connection, tls.clone())));
+                return Self::Busy(Box::pin(tls_handshake::secure(connection, tls.clone())));
             }
         }
         Self::Waiting(connection)
@@ -606,7 +606,7 @@ impl Connection {
     async fn say_goodbye(&mut self) {
         if self.link.is_secure() {
             // A client that is gone needs no telling.
-            let _ = Box::pin(secure::goodbye(self)).await;
+            let _ = Box::pin(tls_stream::goodbye(self)).await;
         }
     }
 

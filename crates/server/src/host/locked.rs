@@ -7,7 +7,7 @@ use tidegate_config::Settings;
 use tidegate_uring::{Config, Trial, queue_bytes, queues_count};
 
 use crate::error::Error;
-use crate::shard::ring_config;
+use crate::worker::ring_config;
 
 /// Bytes that glommio registers with each executor's rings for direct I/O, which is not used here.
 pub(crate) const EXECUTOR_IO_BYTES: usize = 64 * 1024;

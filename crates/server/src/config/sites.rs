@@ -7,7 +7,7 @@ use tidegate_site::{
     RuleAnswer, SiteConfig, Symlinks, Types,
 };
 
-use crate::limits::Share;
+use crate::host::limits::Share;
 
 /// What the sites of a shard keep in memory and open.
 pub(crate) fn cache_config(settings: &Settings, share: Share) -> CacheConfig {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use tidegate_config::{self as config, Place, Settings};
 use tidegate_site::Probe;
 
-use crate::sites::{coding, symlinks};
+use crate::config::sites::{coding, symlinks};
 
 /// The port of HTTPS, which is often passed on to another one.
 const HTTPS_PORT: u16 = 443;

@@ -9,11 +9,11 @@ use rustix::system::uname;
 use tidegate_config::{Ktls, Settings};
 use tidegate_tls::{Abilities as KernelTls, Certificate};
 
-use crate::cores::{self, Chosen};
-use crate::limits::{self, Share};
-use crate::locked::Locked;
-use crate::shard::pool_config;
-use crate::tls::{self, days_left, expires_soon};
+use crate::host::cores::{self, Chosen};
+use crate::host::limits::{self, Share};
+use crate::host::locked::Locked;
+use crate::transport::certificates::{self, days_left, expires_soon};
+use crate::worker::pool_config;
 
 /// One thing that was looked at.
 #[derive(Debug)]
@@ -209,9 +209,9 @@ fn kernel_tls_text(abilities: &KernelTls) -> String {
 }
 
 /// Each certificate that can be used, whether or not a listener needs it. What is wrong with others
-/// [`diagnose`](crate::diagnose()) tells.
+/// [`diagnose`](crate::host::diagnose()) tells.
 fn certificates(settings: &Settings) -> Vec<Finding> {
-    let Ok(Some(acceptor)) = tls::acceptor(&settings.tls) else {
+    let Ok(Some(acceptor)) = certificates::acceptor(&settings.tls) else {
         return Vec::new();
     };
     let certificates = acceptor.certificates();

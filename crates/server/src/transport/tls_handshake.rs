@@ -19,11 +19,11 @@ use tidegate_http::Status;
 use tidegate_tls::{Failed, Handshake, Progress, kernel};
 
 use crate::connection::{Closed, Connection};
-use crate::deadlines::Phase;
-use crate::link::Link;
-use crate::secure::{Secure, Session};
-use crate::send::send_now;
-use crate::tls::Tls;
+use crate::respond::send_body::send_now;
+use crate::timeouts::Phase;
+use crate::transport::certificates::Tls;
+use crate::transport::link::Link;
+use crate::transport::tls_stream::{Secure, Session};
 
 /// Bytes received at a time: a ClientHello or a client's last flight, but for large certificates.
 const PIECE_BYTES: usize = 4096;

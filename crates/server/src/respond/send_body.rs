@@ -13,11 +13,11 @@ use tidegate_sendfile::{Error as TransferError, ErrorKind, Opening, Options, sen
 use tidegate_site::{Content, Decompression, Error as SiteError, File, Listing};
 use tidegate_uring::Fd;
 
-use crate::answer::{Body, slice};
 use crate::connection::{Closed, Connection};
-use crate::deadlines::Phase;
-use crate::link::Link;
-use crate::secure;
+use crate::respond::response::{Body, slice};
+use crate::timeouts::Phase;
+use crate::transport::link::Link;
+use crate::transport::tls_stream;
 
 /// Bytes in memory that are encrypted and sent at a time: all of it stays in the processor's cache
 /// meanwhile.
@@ -263,7 +263,7 @@ pub(crate) async fn send_raw(
     flags: SendFlags,
 ) -> Result<(), Closed> {
     if connection.link.owes() {
-        Box::pin(secure::settle(connection)).await?;
+        Box::pin(tls_stream::settle(connection)).await?;
     }
     let sent = send_now(connection.socket(), &bytes, flags).map_err(|_| Closed)?;
     let mut bytes = bytes.slice(sent..);

@@ -15,11 +15,11 @@ use tempfile::TempDir;
 use tidegate_config::Settings;
 use tidegate_uring::{Fd, probe};
 
+use crate::accept::Manner;
 use crate::connection::Serving;
-use crate::limits::Share;
-use crate::listener::Manner;
-use crate::locked::Queues;
-use crate::shard::{Seed, Shard, start_ring};
+use crate::host::limits::Share;
+use crate::host::locked::Queues;
+use crate::worker::{Seed, Shard, start_ring};
 
 /// Rounds of the ring after which a request must have been answered.
 const ROUNDS_MAX: usize = 100_000;

@@ -23,9 +23,9 @@ use tidegate_http::{
 use tidegate_site::Stalls;
 use tidegate_tls::{Acceptor, Certificate};
 
-use crate::admin_listener::{self, Service};
 use crate::error::Error;
-use crate::heartbeat::Heartbeat;
+use crate::observe::admin_listener::{self, Service};
+use crate::observe::heartbeat::Heartbeat;
 
 /// What `/metrics` is (`OpenMetrics` 1.0).
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -7,7 +7,8 @@ use tidegate_config::Settings;
 use tidegate_sendfile::LATE_FILES_MAX;
 
 use crate::error::Error;
-use crate::{admin_listener, cgroup};
+use crate::host::cgroup;
+use crate::observe::admin_listener;
 
 /// Descriptors that belong to no connection: rings, eventfds, listeners, logs, and some to answer
 /// with when all the rest are gone.

@@ -16,14 +16,14 @@ use tidegate_sendfile::{Pool, PoolConfig, pages_of_user};
 use tidegate_site::{Sites, Stalls};
 use tidegate_uring::{Config, Fd, Features, Ring};
 
+use crate::accept::{self, Listener};
 use crate::clock::Clock;
-use crate::deadlines::Deadlines;
+use crate::config::sites::{cache_config, site_config};
 use crate::error::Error;
-use crate::heartbeat::Heartbeat;
-use crate::limits::Share;
-use crate::listener::{self, Listener};
-use crate::locked::Queues;
-use crate::sites::{cache_config, site_config};
+use crate::host::limits::Share;
+use crate::host::locked::Queues;
+use crate::observe::heartbeat::Heartbeat;
+use crate::timeouts::Deadlines;
 
 /// At most one warning of a kind in this time.
 const WARN_EVERY: Duration = Duration::from_secs(10);
@@ -110,7 +110,7 @@ pub(crate) async fn run(
             shard.listeners.borrow_mut().push(socket.clone());
             let (shard, backlog) = (Rc::clone(&shard), listener.backlog);
             let accepting =
-                listener::accept_when_open(Rc::clone(&shard), socket, backlog, listener.manner);
+                accept::accept_when_open(Rc::clone(&shard), socket, backlog, listener.manner);
             shard.ring.spawn(accepting)
         })
         .collect();

@@ -11,9 +11,9 @@ use tidegate_site::{
     Error as SiteError, File, Found, Order, Respond, Ruling, Site, Wanted as Lookup,
 };
 
-use crate::answer::{Body, Reply};
 use crate::connection::{Closed, Connection};
-use crate::deadlines::Phase;
+use crate::respond::response::{Body, Reply};
+use crate::timeouts::Phase;
 
 /// A request that is to be looked up.
 pub(crate) struct Wanted {

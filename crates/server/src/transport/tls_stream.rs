@@ -26,10 +26,10 @@ use tidegate_tls::{Incoming, SHORT_RECORD_BYTES, UserSession};
 use tidegate_uring::{Fd, Received, Recv};
 
 use crate::connection::{Closed, Connection};
-use crate::deadlines::Phase;
-use crate::link::{Input, Link};
-use crate::send::{send_now, send_raw};
-use crate::shard::Shard;
+use crate::respond::send_body::{send_now, send_raw};
+use crate::timeouts::Phase;
+use crate::transport::link::{Input, Link};
+use crate::worker::Shard;
 
 /// Bytes of a file that the kernel encrypts before it is looked whether its keys are used up: far
 /// fewer than they are good for.

@@ -6,7 +6,7 @@ use tidegate_config::{self as config, Place, Settings};
 use tidegate_tls::{Acceptor, Error as TlsError};
 
 use super::{CERTIFICATE, Diagnostic, every_name, warning};
-use crate::tls::acceptor;
+use crate::transport::certificates::acceptor;
 
 /// The topic of names.
 const NAMES: &str = "names";

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tidegate_uring::{Fd, Received, Recv};
 
-use crate::secure::Secure;
+use crate::transport::tls_stream::Secure;
 
 /// What a connection receives from and sends to.
 pub(crate) enum Link {
@@ -61,7 +61,7 @@ impl Link {
         }
     }
 
-    /// Whether a record must be sent before data may be, by [`secure::settle`](crate::secure::settle):
+    /// Whether a record must be sent before data may be, by [`settle`](crate::transport::tls_stream::settle):
     /// the kernel's socket was too full for it.
     pub(crate) fn owes(&self) -> bool {
         match self {

@@ -16,16 +16,17 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tidegate_config::Settings;
 use tidegate_site::READERS;
 
-use crate::admin::{self, Condition};
+use crate::accept::{Bound, Listener, listen_on};
 use crate::error::Error;
-use crate::heartbeat::{ASK_EVERY, Heartbeat, Watchdog};
-use crate::limits;
-use crate::listener::{Bound, Listener, listen_on};
-use crate::locked::{EXECUTOR_IO_BYTES, Locked};
-use crate::shard::{self, Seed};
+use crate::host::cores;
+use crate::host::limits;
+use crate::host::locked::{EXECUTOR_IO_BYTES, Locked};
+use crate::observe::admin::{self, Condition};
+use crate::observe::heartbeat::{ASK_EVERY, Heartbeat, Watchdog};
+use crate::signals;
 use crate::stop::{Step, Stop};
-use crate::tls::{Renewal, Tls};
-use crate::{cores, signals};
+use crate::transport::certificates::{Renewal, Tls};
+use crate::worker::{self, Seed};
 
 /// What the main thread waits for.
 pub(crate) enum Event {
@@ -214,7 +215,7 @@ fn execute(seed: Seed, control: OwnedFd, events: &Sender<Event>) -> Result<(), E
         })?;
     // Not before: the executor's blocking thread would be pinned as well.
     cores::pin(seed.core);
-    executor.run(shard::run(seed, control, || {
+    executor.run(worker::run(seed, control, || {
         let _ = events.send(Event::Ready);
     }))
 }

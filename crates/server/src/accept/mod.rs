@@ -21,8 +21,8 @@ use tidegate_uring::{Accept, Fd};
 
 use crate::connection::Serving;
 use crate::error::Error;
-use crate::shard::Shard;
-use crate::tls::Tls;
+use crate::transport::certificates::Tls;
+use crate::worker::Shard;
 
 /// How long accepting rests when the system has no descriptor or memory for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);

@@ -1,0 +1,3 @@
+//! What the config comes to in this process.
+
+pub(crate) mod sites;
