@@ -1,8 +1,8 @@
-//! The connections of a shard and until when each may take its time.
+//! The connections of a core, and until when each may stay in the phase that it is in.
 //!
-//! A connection notes its deadline with one store; the calendar that finds those that are over
-//! holds one note for each connection, which is moved only when it comes up. So a request costs
-//! no timer, and an idle connection is looked at once in a keep-alive time.
+//! A lazy timer queue: a connection moves its deadline with one store. The queue holds one entry for
+//! each connection and looks at the deadline only when the entry comes up, so a request sets no timer
+//! and an idle connection is looked at once in a keep-alive time.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,131 +11,172 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use glommio::timer::Timer;
+use futures_lite::future::or;
 use rustix::net::{Shutdown, shutdown, sockopt};
 use slab::Slab;
+use tidegate_config::Timeouts;
 use tidegate_uring::Fd;
 
 /// Deadlines are rounded up to this.
 const TICK: Duration = Duration::from_millis(100);
 
-/// When a connection that is past its deadline and still there is looked at again.
-const LOOK_AGAIN_TICKS: u32 = 100;
+/// When a connection that outlived its deadline is looked at again.
+const RETRY_TICKS: u32 = 100;
 
-/// One of this many connections is ended when others wait for their places.
-const MEMBERS_PER_IDLE_ENDED: usize = 64;
+/// One of this many connections is ended to make room for others.
+const CONNECTIONS_PER_IDLE_ENDED: usize = 64;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Its first request; nothing of it came yet.
-    Fresh,
-    /// Another request; nothing of it came yet.
+    /// The first byte of its first request, and before that the end of the TLS handshake.
+    AwaitingFirstRequest,
+    /// The first byte of another request.
     Idle,
     /// The rest of a request's head or body.
     Request,
     /// The client, to take more of a response.
     Send,
-    /// A transfer that watches over its own time.
+    /// A transfer or a look-up, which has a timeout of its own.
     Transfer,
-    /// The end of a connection that is closed.
+    /// The client, to close its side.
     Linger,
 }
 
-/// A registered connection.
+/// A connection's entry in a [`TimerQueue`]. Dropped: the entry is removed.
+pub(crate) struct Timer {
+    queue: Rc<TimerQueue>,
+    key: Key,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
+struct Key {
     index: u32,
+    /// Tells an entry from a later one with the same index.
     generation: u32,
 }
 
-struct Member {
+/// A connection that has a [`Timer`].
+struct Entry {
     socket: Fd,
     generation: u32,
     phase: Phase,
-    /// In ticks; past it the connection is over.
+    /// The tick after which the connection is ended.
     deadline: u32,
-    /// The tick of this connection's note in the calendar.
-    noted: u32,
+    /// The tick at which the queue looks at this entry: never later than `deadline`.
+    scheduled_at: u32,
     expired: bool,
 }
 
-pub(crate) struct Deadlines {
+/// The timers of a core's connections.
+pub(crate) struct TimerQueue {
     epoch: Instant,
+    timeouts: RefCell<Timeouts>,
     inner: RefCell<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    members: Slab<Member>,
-    calendar: BTreeMap<u32, Vec<Key>>,
+    entries: Slab<Entry>,
+    schedule: BTreeMap<u32, Vec<Key>>,
     generation: u32,
-    /// The calendar's task, and the tick until which it sleeps.
+    /// The task of [`TimerQueue::run`], and the tick until which it sleeps.
     sleeper: Option<(u32, Waker)>,
-    /// Who waits for members to leave.
+    /// Tasks that wait for connections to end.
     waiting: Vec<Waker>,
 }
 
-impl Deadlines {
-    pub(crate) fn new() -> Self {
+impl Timer {
+    /// Enters `phase`, which may last for as long as the config says.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.enter_at(phase, Instant::now());
+    }
+
+    /// As [`Timer::enter`], at a time that the caller has read from the clock already.
+    pub(crate) fn enter_at(&self, phase: Phase, now: Instant) {
+        let time = self.queue.timeout(phase);
+        self.queue.enter(self.key, phase, time, now);
+    }
+
+    /// Enters `phase`, which may last for `time`.
+    pub(crate) fn enter_for(&self, phase: Phase, time: Duration) {
+        self.queue.enter(self.key, phase, time, Instant::now());
+    }
+
+    /// Whether the connection was ended by its timer, or to make room or to stop.
+    pub(crate) fn expired(&self) -> bool {
+        let inner = self.queue.inner.borrow();
+        inner.entries[self.key.index as usize].expired
+    }
+
+    /// How long `phase` may last, as the config says.
+    pub(crate) fn timeout(&self, phase: Phase) -> Duration {
+        self.queue.timeout(phase)
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let mut inner = self.queue.inner.borrow_mut();
+        inner.entries.remove(self.key.index as usize);
+        drop(inner);
+        self.queue.wake_waiting();
+    }
+}
+
+impl TimerQueue {
+    /// A queue without entries, for connections with these timeouts.
+    pub(crate) fn new(timeouts: Timeouts) -> Self {
         Self {
             epoch: Instant::now(),
+            timeouts: RefCell::new(timeouts),
             inner: RefCell::default(),
         }
     }
 
-    /// Registers a connection that is in `phase` for at most `time`.
-    pub(crate) fn join(&self, socket: &Fd, phase: Phase, time: Duration, now: Instant) -> Key {
-        let deadline = self.tick(now + time);
-        let mut inner = self.inner.borrow_mut();
-        let generation = inner.generation;
-        inner.generation = generation.wrapping_add(1);
-        let index = inner.members.insert(Member {
-            socket: socket.clone(),
-            generation,
-            phase,
-            deadline,
-            noted: deadline,
-            expired: false,
-        });
-        let key = Key {
-            index: u32::try_from(index).expect("fewer than 2^32 connections"),
-            generation,
-        };
-        inner.note(deadline, key);
-        key
-    }
-
-    pub(crate) fn leave(&self, key: Key) {
-        let mut inner = self.inner.borrow_mut();
-        inner.members.remove(key.index as usize);
-        drop(inner);
-        self.wake_waiting();
-    }
-
-    /// The connection is in `phase` from `now` on, for at most `time`.
-    pub(crate) fn enter(&self, key: Key, phase: Phase, time: Duration, now: Instant) {
-        let deadline = self.tick(now + time);
-        let mut inner = self.inner.borrow_mut();
-        let member = &mut inner.members[key.index as usize];
-        member.phase = phase;
-        member.deadline = deadline;
-        if deadline < member.noted {
-            member.noted = deadline;
-            inner.note(deadline, key);
+    fn timeout(&self, phase: Phase) -> Duration {
+        let timeouts = self.timeouts.borrow();
+        match phase {
+            Phase::Idle => timeouts.keep_alive,
+            Phase::AwaitingFirstRequest | Phase::Request => timeouts.header,
+            Phase::Send | Phase::Transfer => timeouts.send_stall,
+            Phase::Linger => timeouts.linger,
         }
     }
 
-    /// Whether the connection was over its time.
-    pub(crate) fn expired(&self, key: Key) -> bool {
-        self.inner.borrow().members[key.index as usize].expired
+    /// A timer for a connection that begins now.
+    pub(crate) fn register(self: &Rc<Self>, socket: &Fd) -> Timer {
+        let phase = Phase::AwaitingFirstRequest;
+        self.register_in(phase, self.timeout(phase), socket)
     }
 
+    fn register_in(self: &Rc<Self>, phase: Phase, time: Duration, socket: &Fd) -> Timer {
+        let deadline = self.tick(Instant::now() + time);
+        let key = self.inner.borrow_mut().insert(socket, phase, deadline);
+        Timer {
+            queue: Rc::clone(self),
+            key,
+        }
+    }
+
+    fn enter(&self, key: Key, phase: Phase, time: Duration, now: Instant) {
+        let deadline = self.tick(now + time);
+        let mut inner = self.inner.borrow_mut();
+        let entry = &mut inner.entries[key.index as usize];
+        entry.phase = phase;
+        entry.deadline = deadline;
+        if deadline < entry.scheduled_at {
+            entry.scheduled_at = deadline;
+            inner.schedule(deadline, key);
+        }
+    }
+
+    /// How many connections there are.
     pub(crate) fn len(&self) -> usize {
-        self.inner.borrow().members.len()
+        self.inner.borrow().entries.len()
     }
 
-    /// Waits until `ready`, which is asked whenever a connection has left.
+    /// Waits until `ready`, which is called whenever a connection has ended.
     pub(crate) async fn until(&self, ready: impl Fn() -> bool) {
         poll_fn(|context| {
             if ready() {
@@ -147,78 +188,70 @@ impl Deadlines {
         .await;
     }
 
-    /// Has all who wait in [`Deadlines::until`] ask again.
+    /// Makes every [`TimerQueue::until`] call its `ready` again.
     pub(crate) fn wake_waiting(&self) {
         let waiting = std::mem::take(&mut self.inner.borrow_mut().waiting);
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Ends some of the connections that wait for another request: those whose time is over
-    /// soonest.
+    /// Ends some of the idle connections: those with the earliest deadlines.
     pub(crate) fn end_longest_idle(&self) {
         let mut inner = self.inner.borrow_mut();
-        let count = inner.members.len().div_ceil(MEMBERS_PER_IDLE_ENDED);
+        let count = inner.entries.len().div_ceil(CONNECTIONS_PER_IDLE_ENDED);
         let mut idle: Vec<(u32, usize)> = inner
-            .members
+            .entries
             .iter()
-            .filter(|(_, member)| member.phase == Phase::Idle && !member.expired)
-            .map(|(index, member)| (member.deadline, index))
+            .filter(|(_, entry)| entry.phase == Phase::Idle && !entry.expired)
+            .map(|(index, entry)| (entry.deadline, index))
             .collect();
         if idle.len() > count {
             idle.select_nth_unstable(count);
             idle.truncate(count);
         }
         for (_, index) in idle {
-            inner.members[index].expire();
+            inner.entries[index].expire();
         }
     }
 
-    /// Ends the connections that wait for a request: the server stops.
+    /// Ends the connections that wait for a request, since the server stops.
     pub(crate) fn end_idle(&self) {
         let mut inner = self.inner.borrow_mut();
-        for (_, member) in &mut inner.members {
-            if matches!(member.phase, Phase::Fresh | Phase::Idle) {
-                member.expire();
+        for (_, entry) in &mut inner.entries {
+            if matches!(entry.phase, Phase::AwaitingFirstRequest | Phase::Idle) {
+                entry.expire();
             }
         }
     }
 
-    /// Ends all connections, at once.
+    /// Ends all connections at once.
     pub(crate) fn end_all(&self) {
         let mut inner = self.inner.borrow_mut();
-        for (_, member) in &mut inner.members {
-            member.phase = Phase::Send;
-            member.expire();
+        for (_, entry) in &mut inner.entries {
+            entry.phase = Phase::Send;
+            entry.expire();
         }
     }
 
-    /// Ends connections that are over their time, for as long as it is polled.
-    pub(crate) async fn watch(self: Rc<Self>) {
+    /// Ends connections that are past their deadline, for as long as it is polled.
+    pub(crate) async fn run(self: Rc<Self>) {
         loop {
-            let next = self.sweep();
+            let next = self.expire_due();
             let at = self.epoch + TICK * next.unwrap_or(u32::MAX / 2);
-            let sleep = Timer::new(at.saturating_duration_since(Instant::now()));
-            futures_lite::future::or(
-                async {
-                    let _ = sleep.await;
-                },
-                self.earlier(next),
-            )
-            .await;
+            let sleep = glommio::timer::Timer::new(at.saturating_duration_since(Instant::now()));
+            let sleep = async {
+                let _ = sleep.await;
+            };
+            or(sleep, self.scheduled_before(next)).await;
         }
     }
 
-    /// Ready when a note was made for a tick before `next`.
-    async fn earlier(&self, next: Option<u32>) {
+    /// Waits until an entry is scheduled for a tick before `next`.
+    async fn scheduled_before(&self, next: Option<u32>) {
         let next = next.unwrap_or(u32::MAX);
         poll_fn(|context| {
             let mut inner = self.inner.borrow_mut();
-            if inner
-                .calendar
-                .keys()
-                .next()
-                .is_some_and(|tick| *tick < next)
-            {
+            let first = inner.schedule.first_key_value();
+            if first.is_some_and(|(tick, _)| *tick < next) {
                 return Poll::Ready(());
             }
             inner.sleeper = Some((next, context.waker().clone()));
@@ -227,16 +260,16 @@ impl Deadlines {
         .await;
     }
 
-    /// Looks at all whose note is due, and yields the tick of the next note.
-    fn sweep(&self) -> Option<u32> {
-        // Rounded down: a tick is over when all of it is.
+    /// Looks at every entry that is due: the tick of the next one.
+    fn expire_due(&self) -> Option<u32> {
+        // Rounded down: a tick is due once all of it has passed.
         let now = self.ticks_until(Instant::now());
         let mut inner = self.inner.borrow_mut();
-        while let Some(entry) = inner.calendar.first_entry() {
-            if *entry.key() > now {
-                return Some(*entry.key());
+        while let Some(first) = inner.schedule.first_entry() {
+            if *first.key() > now {
+                return Some(*first.key());
             }
-            let (tick, keys) = entry.remove_entry();
+            let (tick, keys) = first.remove_entry();
             for key in keys {
                 inner.look_at(key, tick, now);
             }
@@ -255,15 +288,34 @@ impl Deadlines {
 }
 
 impl Inner {
-    /// Once for each task, however often it asks: see [`tidegate_uring::PollOnWake`].
+    fn insert(&mut self, socket: &Fd, phase: Phase, deadline: u32) -> Key {
+        let generation = self.generation;
+        self.generation = generation.wrapping_add(1);
+        let index = self.entries.insert(Entry {
+            socket: socket.clone(),
+            generation,
+            phase,
+            deadline,
+            scheduled_at: deadline,
+            expired: false,
+        });
+        let key = Key {
+            index: u32::try_from(index).expect("fewer than 2^32 connections"),
+            generation,
+        };
+        self.schedule(deadline, key);
+        key
+    }
+
+    /// Registers a waker once for each task: see [`tidegate_uring::PollOnWake`].
     fn wait(&mut self, waker: &Waker) {
         if !self.waiting.iter().any(|known| known.will_wake(waker)) {
             self.waiting.push(waker.clone());
         }
     }
 
-    fn note(&mut self, tick: u32, key: Key) {
-        self.calendar.entry(tick).or_default().push(key);
+    fn schedule(&mut self, tick: u32, key: Key) {
+        self.schedule.entry(tick).or_default().push(key);
         if self
             .sleeper
             .as_ref()
@@ -275,34 +327,34 @@ impl Inner {
     }
 
     fn look_at(&mut self, key: Key, tick: u32, now: u32) {
-        let Some(member) = self.members.get_mut(key.index as usize) else {
+        let Some(entry) = self.entries.get_mut(key.index as usize) else {
             return;
         };
-        // A member that left, or one that has an earlier note since.
-        if member.generation != key.generation || member.noted != tick {
+        // Of a connection that has ended, or that was scheduled for an earlier tick since.
+        if entry.generation != key.generation || entry.scheduled_at != tick {
             return;
         }
-        if member.deadline <= now {
-            if member.phase != Phase::Transfer {
-                member.expire();
+        if entry.deadline <= now {
+            if entry.phase != Phase::Transfer {
+                entry.expire();
             }
-            // A transfer watches its own time. Any other task sees its end now; should it not
-            // come to it, it is reminded.
-            member.deadline = now + LOOK_AGAIN_TICKS;
+            // A transfer has a timeout of its own. Any other task sees the shutdown and ends; if it
+            // is stuck it is shut down again.
+            entry.deadline = now + RETRY_TICKS;
         }
-        member.noted = member.deadline.max(now + 1);
-        let tick = member.noted;
-        self.note(tick, key);
+        entry.scheduled_at = entry.deadline.max(now + 1);
+        let tick = entry.scheduled_at;
+        self.schedule(tick, key);
     }
 }
 
-impl Member {
-    /// Makes the connection's task see the end: of its input, or of a response that is stuck.
+impl Entry {
+    /// Makes the connection's task see the end of its input, or of a response that is stuck.
     fn expire(&mut self) {
         self.expired = true;
-        // Errors mean that the connection is over already, which is what is wanted.
+        // An error means that the connection has ended already.
         let _ = match self.phase {
-            Phase::Fresh | Phase::Idle | Phase::Request | Phase::Linger => {
+            Phase::AwaitingFirstRequest | Phase::Idle | Phase::Request | Phase::Linger => {
                 shutdown(&self.socket, Shutdown::Read)
             }
             Phase::Send | Phase::Transfer => {
@@ -315,140 +367,142 @@ impl Member {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
     use std::pin::pin;
 
     use futures_lite::future::poll_once;
     use glommio::LocalExecutor;
+    use tidegate_config::Settings;
 
     use super::*;
 
-    /// Registered, and the other end to see what becomes of it.
-    fn member(deadlines: &Deadlines, phase: Phase, time: Duration) -> (Key, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let key = deadlines.join(
-            &Fd::from(std::os::fd::OwnedFd::from(ours)),
-            phase,
-            time,
-            now(),
-        );
-        (key, theirs)
+    fn queue() -> Rc<TimerQueue> {
+        let settings = Settings::for_directory("/".into());
+        Rc::new(TimerQueue::new(settings.timeouts))
     }
 
-    fn now() -> Instant {
-        Instant::now()
+    /// A timer, and the client's end of its connection.
+    fn timer(queue: &Rc<TimerQueue>, phase: Phase, time: Duration) -> (Timer, UnixStream) {
+        let (server, client) = UnixStream::pair().unwrap();
+        let socket = Fd::from(OwnedFd::from(server));
+        (queue.register_in(phase, time, &socket), client)
     }
 
     const LONG: Duration = Duration::from_hours(1);
     const SHORT: Duration = Duration::from_millis(1);
 
-    /// Lets the calendar run until `done`.
-    fn watch_until(deadlines: Rc<Deadlines>, done: impl Fn(&Deadlines) -> bool) {
-        LocalExecutor::default().run(async move {
-            let watching = glommio::spawn_local(Rc::clone(&deadlines).watch());
-            while !done(&deadlines) {
-                Timer::new(Duration::from_millis(5)).await;
+    async fn sleep(time: Duration) {
+        glommio::timer::Timer::new(time).await;
+    }
+
+    /// Runs the queue until `timer` has expired.
+    fn run_until_expired(queue: &Rc<TimerQueue>, timer: &Timer) {
+        LocalExecutor::default().run(async {
+            let running = glommio::spawn_local(Rc::clone(queue).run());
+            while !timer.expired() {
+                sleep(Duration::from_millis(5)).await;
             }
-            watching.cancel().await;
+            running.cancel().await;
         });
     }
 
     #[test]
-    fn only_those_over_their_time_are_ended() {
-        let deadlines = Rc::new(Deadlines::new());
-        let (late, _peer) = member(&deadlines, Phase::Idle, SHORT);
-        let (early, _other) = member(&deadlines, Phase::Idle, LONG);
-        watch_until(Rc::clone(&deadlines), |all| all.expired(late));
-        assert!(!deadlines.expired(early));
+    fn only_timers_past_their_deadline_expire() {
+        let queue = queue();
+        let (late, _a) = timer(&queue, Phase::Idle, SHORT);
+        let (early, _b) = timer(&queue, Phase::Idle, LONG);
+        run_until_expired(&queue, &late);
+        assert!(!early.expired());
     }
 
     #[test]
-    fn an_earlier_deadline_is_seen_though_a_later_one_was_noted() {
-        let deadlines = Rc::new(Deadlines::new());
-        let (key, _peer) = member(&deadlines, Phase::Idle, LONG);
-        deadlines.enter(key, Phase::Request, SHORT, now());
-        watch_until(Rc::clone(&deadlines), |all| all.expired(key));
+    fn an_earlier_deadline_reschedules() {
+        let queue = queue();
+        let (timer, _client) = timer(&queue, Phase::Idle, LONG);
+        timer.enter_for(Phase::Request, SHORT);
+        run_until_expired(&queue, &timer);
     }
 
     #[test]
-    fn an_earlier_note_wakes_a_calendar_that_sleeps() {
-        let deadlines = Rc::new(Deadlines::new());
-        let (key, _peer) = member(&deadlines, Phase::Idle, LONG);
-        let again = Rc::clone(&deadlines);
+    fn an_earlier_deadline_wakes_a_sleeping_queue() {
+        let queue = queue();
+        let (timer, _client) = timer(&queue, Phase::Idle, LONG);
         LocalExecutor::default().run(async move {
-            let watching = glommio::spawn_local(Rc::clone(&again).watch());
-            Timer::new(Duration::from_millis(20)).await;
-            again.enter(key, Phase::Send, SHORT, now());
-            while !again.expired(key) {
-                Timer::new(Duration::from_millis(5)).await;
+            let running = glommio::spawn_local(Rc::clone(&queue).run());
+            sleep(Duration::from_millis(20)).await;
+            timer.enter_for(Phase::Send, SHORT);
+            while !timer.expired() {
+                sleep(Duration::from_millis(5)).await;
             }
-            watching.cancel().await;
+            running.cancel().await;
         });
     }
 
     #[test]
-    fn a_deadline_that_was_moved_on_ends_nobody() {
-        let deadlines = Rc::new(Deadlines::new());
-        let (moved, _peer) = member(&deadlines, Phase::Idle, SHORT);
-        deadlines.enter(moved, Phase::Idle, LONG, now());
-        let (late, _other) = member(&deadlines, Phase::Idle, SHORT * 200);
-        watch_until(Rc::clone(&deadlines), |all| all.expired(late));
-        assert!(!deadlines.expired(moved));
+    fn a_later_deadline_holds() {
+        let queue = queue();
+        let (moved, _a) = timer(&queue, Phase::Idle, SHORT);
+        moved.enter_for(Phase::Idle, LONG);
+        let (late, _b) = timer(&queue, Phase::Idle, SHORT * 200);
+        run_until_expired(&queue, &late);
+        assert!(!moved.expired());
     }
 
     #[test]
-    fn a_transfer_watches_over_itself() {
-        let deadlines = Rc::new(Deadlines::new());
-        let (transfer, _peer) = member(&deadlines, Phase::Transfer, SHORT);
-        let (late, _other) = member(&deadlines, Phase::Idle, SHORT * 200);
-        watch_until(Rc::clone(&deadlines), |all| all.expired(late));
-        assert!(!deadlines.expired(transfer));
+    fn a_transfer_has_a_timeout_of_its_own() {
+        let queue = queue();
+        let (transfer, _a) = timer(&queue, Phase::Transfer, SHORT);
+        let (late, _b) = timer(&queue, Phase::Idle, SHORT * 200);
+        run_until_expired(&queue, &late);
+        assert!(!transfer.expired());
     }
 
     #[test]
-    fn a_note_of_a_member_that_left_is_not_its_successors() {
-        let deadlines = Rc::new(Deadlines::new());
-        let (gone, _peer) = member(&deadlines, Phase::Idle, SHORT);
-        deadlines.leave(gone);
-        let (successor, _next) = member(&deadlines, Phase::Idle, LONG);
-        assert_eq!(successor.index, gone.index);
-        let (late, _other) = member(&deadlines, Phase::Idle, SHORT * 200);
-        watch_until(Rc::clone(&deadlines), |all| all.expired(late));
-        assert!(!deadlines.expired(successor));
+    fn the_schedule_of_a_dropped_timer_is_not_that_of_its_successor() {
+        let queue = queue();
+        let (dropped, _a) = timer(&queue, Phase::Idle, SHORT);
+        let index = dropped.key.index;
+        drop(dropped);
+        let (successor, _b) = timer(&queue, Phase::Idle, LONG);
+        assert_eq!(successor.key.index, index);
+        let (late, _c) = timer(&queue, Phase::Idle, SHORT * 200);
+        run_until_expired(&queue, &late);
+        assert!(!successor.expired());
     }
 
     #[test]
-    fn those_idle_for_longest_make_room() {
-        let deadlines = Deadlines::new();
-        let (later, _a) = member(&deadlines, Phase::Idle, LONG * 2);
-        let (soon, _b) = member(&deadlines, Phase::Idle, LONG);
-        let (busy, _c) = member(&deadlines, Phase::Request, SHORT);
-        deadlines.end_longest_idle();
-        assert!(deadlines.expired(soon));
-        assert!(!deadlines.expired(later) && !deadlines.expired(busy));
-        deadlines.end_longest_idle();
-        assert!(deadlines.expired(later) && !deadlines.expired(busy));
+    fn the_longest_idle_make_room() {
+        let queue = queue();
+        let (later, _a) = timer(&queue, Phase::Idle, LONG * 2);
+        let (soon, _b) = timer(&queue, Phase::Idle, LONG);
+        let (busy, _c) = timer(&queue, Phase::Request, SHORT);
+        queue.end_longest_idle();
+        assert!(soon.expired());
+        assert!(!later.expired() && !busy.expired());
+        queue.end_longest_idle();
+        assert!(later.expired() && !busy.expired());
     }
 
     #[test]
-    fn a_task_that_asks_again_and_again_is_woken_once() {
-        let deadlines = Deadlines::new();
+    fn a_task_that_waits_again_and_again_is_woken_once() {
+        let queue = queue();
         LocalExecutor::default().run(async move {
             for _ in 0..70_000 {
-                assert!(poll_once(pin!(deadlines.until(|| false))).await.is_none());
+                assert!(poll_once(pin!(queue.until(|| false))).await.is_none());
             }
-            assert_eq!(deadlines.inner.borrow().waiting.len(), 1);
+            assert_eq!(queue.inner.borrow().waiting.len(), 1);
         });
     }
 
     #[test]
-    fn stopping_ends_those_that_wait_for_a_request() {
-        let deadlines = Deadlines::new();
-        let (idle, _a) = member(&deadlines, Phase::Idle, LONG);
-        let (busy, _b) = member(&deadlines, Phase::Request, LONG);
-        deadlines.end_idle();
-        assert!(deadlines.expired(idle) && !deadlines.expired(busy));
-        deadlines.end_all();
-        assert!(deadlines.expired(busy));
+    fn a_stop_ends_connections_that_wait_for_a_request() {
+        let queue = queue();
+        let (idle, _a) = timer(&queue, Phase::Idle, LONG);
+        let (busy, _b) = timer(&queue, Phase::Request, LONG);
+        queue.end_idle();
+        assert!(idle.expired() && !busy.expired());
+        queue.end_all();
+        assert!(busy.expired());
     }
 }

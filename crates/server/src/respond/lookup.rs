@@ -11,9 +11,9 @@ use tidegate_site::{
     Error as SiteError, File, Found, Order, Respond, Ruling, Site, Wanted as Lookup,
 };
 
-use crate::connection::{Closed, Connection};
-use crate::respond::response::{Body, Reply};
-use crate::timeouts::Phase;
+use super::response::{Answer, Body, Reply};
+use crate::context::Context;
+use crate::transport::Closed;
 
 /// A request that is to be looked up.
 pub(crate) struct Wanted {
@@ -46,23 +46,24 @@ pub(crate) struct Looked {
 }
 
 /// Looks up what is wanted, and answers it.
-pub(crate) async fn look_up(connection: &Connection, wanted: Wanted) -> Result<Looked, Closed> {
-    // A disk is not hurried by the connection's deadline.
-    connection.enter(Phase::Transfer);
-    let shard = &connection.shard;
+pub(crate) async fn look_up(
+    context: &Context,
+    hsts: &str,
+    wanted: Wanted,
+) -> Result<Looked, Closed> {
     // It was parsed before, when it came in.
-    let Ok(Some(head)) = parse(&wanted.head, &shard.http) else {
+    let Ok(Some(head)) = parse(&wanted.head, &context.http) else {
         return Err(Closed);
     };
-    let site = shard.sites.of(head.host);
+    let site = context.sites.of(head.host);
     let mut path = Vec::new();
     let slash = site.encoded_slash();
     if head.target.decode_path(slash, &mut path).is_err() {
         path.clear();
     }
-    let outcome = outcome(connection, site, &head, &path, &wanted).await;
-    let date = shard.clock.date(Instant::now());
-    let answer = connection.answer_to(&head, &path, site, wanted.reply, &date);
+    let outcome = outcome(context, site, &head, &path, &wanted).await;
+    let date = context.clock.date(Instant::now());
+    let answer = Answer::new(context, &head, &path, site, wanted.reply, &date, hsts);
     let persistent = wanted.reply.persistent;
     let mut out = Vec::with_capacity(512);
     let (body, persistent) = match outcome {
@@ -85,7 +86,7 @@ pub(crate) async fn look_up(connection: &Connection, wanted: Wanted) -> Result<L
 }
 
 async fn outcome<'s>(
-    connection: &Connection,
+    context: &Context,
     site: &'s Rc<Site>,
     head: &Head<'_>,
     path: &[u8],
@@ -101,12 +102,12 @@ async fn outcome<'s>(
             Outcome::Ruled(respond, page.await)
         }
         Some(Ruling::Redirect { status, location }) => Outcome::Moved(status, location),
-        None => Outcome::Found(find(connection, site, head, path, wanted.reply).await),
+        None => Outcome::Found(find(context, site, head, path, wanted.reply).await),
     }
 }
 
 async fn find(
-    connection: &Connection,
+    context: &Context,
     site: &Rc<Site>,
     head: &Head<'_>,
     path: &[u8],
@@ -127,7 +128,7 @@ async fn find(
         }
         found => found,
     };
-    warn_of(connection, path, &found);
+    warn_of(context, path, &found);
     found
 }
 
@@ -137,10 +138,10 @@ fn wants_bytes(head: &Head<'_>, reply: Reply, description: &File) -> bool {
 }
 
 /// Tells the site's owner of what is not the client's fault.
-fn warn_of(connection: &Connection, path: &[u8], found: &Found) {
+fn warn_of(context: &Context, path: &[u8], found: &Found) {
     if let Found::Refused { error, .. } = found
         && !matches!(error, SiteError::NotFound | SiteError::NotAcceptable)
-        && connection.shard.file_warnings.is_due()
+        && context.file_warnings.is_due()
     {
         tracing::warn!(path = %path.escape_ascii(), %error, "cannot look up");
     }

@@ -5,12 +5,13 @@ use std::num::NonZeroU16;
 use std::ops::Range;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use tidegate_http::{
     Head, HttpDate, Multipart, Precondition, RangeLimits, Ranges, ResponseHead, Status, Streamed,
     TextResponse, Version, evaluate, ranges, write_content_range, write_field, write_options,
     write_unsatisfied_range,
 };
+use crate::context::Context;
+use super::body::{BodySource, slice};
 use tidegate_site::{Content, Decompression, File, Found, Listing, Respond, Site};
 
 /// The most of a file in memory that is copied behind its head. What is longer is sent from where it
@@ -36,9 +37,7 @@ pub(crate) struct Reply {
 
 /// What follows the bytes of a response that were built in memory.
 pub(crate) enum Body {
-    /// Bytes of a file in memory.
-    Memory(Bytes),
-    /// Bytes of a file, to be spliced.
+    /// A range of a file.
     Range(Rc<File>, Range<u64>),
     /// Ranges of a file, each behind a head of its own.
     Parts(Rc<File>, Multipart),
@@ -62,12 +61,50 @@ pub(crate) struct Answer<'a> {
     pub(crate) range_limits: RangeLimits,
 }
 
+impl Body {
+    /// The body, and how its end is told if it has no length.
+    pub(crate) fn into_source(self) -> (BodySource, Option<Streamed>) {
+        match self {
+            Self::Range(file, range) => (BodySource::range(file, range), None),
+            Self::Parts(file, multipart) => (BodySource::parts(file, multipart), None),
+            Self::Listing(listing, framing) => (BodySource::listing(listing), Some(framing)),
+            Self::Decompression(body, framing) => (BodySource::decompression(body), Some(framing)),
+        }
+    }
+}
+
 impl Reply {
     /// How a response is written whose body ends as `streamed` says.
     fn streamed(self, streamed: Streamed) -> Self {
         Self {
             persistent: streamed.persists(self.persistent),
             ..self
+        }
+    }
+}
+
+impl<'a> Answer<'a> {
+    pub(crate) fn new(
+        context: &Context,
+        head: &'a Head<'a>,
+        path: &'a [u8],
+        site: &'a Site,
+        reply: Reply,
+        date: &'a HttpDate,
+        hsts: &'a str,
+    ) -> Self {
+        let limits = &context.settings.limits;
+        Self {
+            head,
+            path,
+            site,
+            reply,
+            date,
+            hsts,
+            range_limits: RangeLimits {
+                ascending: limits.ranges,
+                unordered: limits.ranges_unordered,
+            },
         }
     }
 }
@@ -205,7 +242,7 @@ impl Answer<'_> {
             Content::Memory(content) => {
                 let bytes = slice(content, &range);
                 if bytes.len() > COPIED_BYTES_MAX {
-                    return Some(Body::Memory(content.slice_ref(bytes)));
+                    return Some(Body::Range(Rc::clone(file), range));
                 }
                 out.extend_from_slice(bytes);
                 None
@@ -397,10 +434,4 @@ fn https_location(head: &Head<'_>, port: NonZeroU16) -> Option<String> {
     let query = head.target.query();
     let query = query.map_or_else(String::new, |query| format!("?{query}"));
     Some(format!("https://{host}{port}{path}{query}"))
-}
-
-/// The bytes of `range`, which lies within the file.
-pub(crate) fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> &'a [u8] {
-    // A file in memory is no longer than its bytes, which fit a usize.
-    &bytes[range.start as usize..range.end as usize]
 }

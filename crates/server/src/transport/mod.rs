@@ -1,6 +1,23 @@
-//! A connection's bytes: the socket itself, or the records of TLS on it.
+//! The bytes of a connection: the socket itself, or the records of TLS on it.
 
 pub(crate) mod certificates;
-pub(crate) mod link;
-pub(crate) mod tls_handshake;
-pub(crate) mod tls_stream;
+mod io;
+mod socket;
+mod tls_handshake;
+mod tls_stream;
+#[expect(clippy::module_inception, reason = "the type that the folder is named for")]
+mod transport;
+
+pub(crate) use io::Io;
+pub(crate) use tls_handshake::{HandshakeError, TlsAccept};
+pub(crate) use transport::{Received, Transport, Unsent};
+
+/// The connection is over, and nothing more is sent on it.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+impl From<std::io::Error> for Closed {
+    fn from(_: std::io::Error) -> Self {
+        Self
+    }
+}

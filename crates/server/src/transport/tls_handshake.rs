@@ -1,10 +1,9 @@
-//! The handshake of a connection to a TLS listener: between accepting it and its first request.
+//! The TLS handshake of a connection, between accepting it and its first request.
 //!
-//! It has the time of a first request (`timeouts.header`) in all, however slowly it goes. What is
-//! received is read from the socket in pieces of the handshake's own measure, never by a multishot
-//! recv: what that took would be lost to a kernel that is about to decrypt.
+//! It has `timeouts.header` in all, however slowly it goes. Bytes are read from the socket in pieces
+//! that the handshake asks for, never by a multishot recv: that would take bytes from a kernel that
+//! is about to decrypt them.
 
-use std::error::Error;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
@@ -15,142 +14,196 @@ use bytes::Bytes;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, getpeername, recv};
-use tidegate_http::Status;
 use tidegate_tls::{Failed, Handshake, Progress, kernel};
+use tidegate_uring::Fd;
 
-use crate::connection::{Closed, Connection};
-use crate::respond::send_body::send_now;
-use crate::timeouts::Phase;
-use crate::transport::certificates::Tls;
-use crate::transport::link::Link;
-use crate::transport::tls_stream::{Secure, Session};
+use super::certificates::Tls;
+use super::io::Io;
+use super::socket::send_now;
+use super::tls_stream::{Session, TlsStream};
+use super::transport::Transport;
+use crate::throttle::Throttle;
+use crate::timeouts::{Phase, Timer};
 
-/// Bytes received at a time: a ClientHello or a client's last flight, but for large certificates.
+/// Bytes received at a time: enough for a ClientHello, and for a client's last flight unless its
+/// certificates are large.
 const PIECE_BYTES: usize = 4096;
 
-/// Speaks TLS on a connection that was just accepted, up to where requests are waited for; those
-/// that came with the handshake are answered.
-pub(crate) async fn secure(mut connection: Connection, tls: Tls) -> Result<Connection, Closed> {
-    let mut shaking = Shaking::new(&connection, &tls)?;
-    match shaking.finish(&connection).await {
-        Ok(()) => {}
-        Err(Ended::Gone) => {
-            shaking.give_up(&connection);
-            return Err(Closed);
-        }
-        Err(Ended::Failed(Failed::PlainHttp)) => {
-            return Err(connection.refuse_and_linger(Status::BAD_REQUEST).await);
-        }
-        Err(Ended::Failed(error)) => {
-            tracing::debug!(%error, "no handshake");
-            // The client is told why; to close with bytes unread would take that from it.
-            return Err(connection.linger().await);
-        }
-    }
-    let mut in_kernel = shaking.handshake.suits_kernel(&tls.kernel);
-    if in_kernel {
-        if shaking.complete_record(&connection).await.is_err() {
-            return Err(Closed);
-        }
-        // The record may have been the start of a message.
-        in_kernel = shaking.handshake.suits_kernel(&tls.kernel) && is_prepared(&connection);
-    }
-    shaking.log(&connection, in_kernel);
-    let early = shaking.hand_over(&mut connection, in_kernel)?;
-    connection.enter(Phase::Fresh);
-    connection.take_early(early).await
+/// Why a handshake did not complete.
+pub(crate) enum HandshakeError {
+    /// The client has left or was too slow, or this host cannot go on: a warning was logged.
+    Gone,
+    /// The client speaks plain HTTP.
+    PlainHttp,
+    /// The client broke TLS, or nothing could be agreed on. It was sent an alert, which it may lose
+    /// if the socket is closed with bytes unread.
+    Refused,
 }
 
-/// A handshake under way.
-struct Shaking {
+/// The server's side of a handshake under way.
+pub(crate) struct TlsAccept<'a> {
+    io: &'a Io,
+    timer: &'a Timer,
+    warnings: &'a Throttle,
+    socket: &'a Fd,
     handshake: Handshake,
-    /// When it must be done.
-    until: Instant,
+    /// When it must be complete.
+    deadline: Instant,
     buffer: Vec<u8>,
     out: Vec<u8>,
 }
 
-/// How a handshake ends too early.
-enum Ended {
-    /// The client has left, or was too slow.
-    Gone,
-    Failed(Failed),
-}
-
-impl Shaking {
-    fn new(connection: &Connection, tls: &Tls) -> Result<Self, Closed> {
+impl<'a> TlsAccept<'a> {
+    /// Speaks TLS on a socket that was just accepted: the transport, and data that came along with
+    /// the handshake.
+    pub(crate) async fn accept(
+        io: &'a Io,
+        timer: &'a Timer,
+        warnings: &'a Throttle,
+        socket: &'a Fd,
+        tls: &Tls,
+    ) -> Result<(Transport, Vec<u8>), HandshakeError> {
         let handshake = Handshake::new(&tls.acceptor).map_err(|error| {
-            warn(connection, &error, "no handshake can begin");
-            Closed
+            warn(warnings, &error, "no handshake can begin");
+            HandshakeError::Gone
         })?;
-        Ok(Self {
+        let mut accept = Self {
+            io,
+            timer,
+            warnings,
+            socket,
             handshake,
-            until: Instant::now() + connection.shard.settings.timeouts.header,
+            deadline: Instant::now() + timer.timeout(Phase::AwaitingFirstRequest),
             buffer: vec![0; PIECE_BYTES],
             out: Vec::new(),
-        })
+        };
+        accept.complete().await?;
+        let in_kernel = accept.suits_kernel(&tls.kernel).await?;
+        accept.log(in_kernel);
+        accept.into_transport(in_kernel)
     }
 
     /// Receives and sends until both sides have the keys.
-    async fn finish(&mut self, connection: &Connection) -> Result<(), Ended> {
-        while self.step(connection, PIECE_BYTES).await? == Progress::More {}
-        Ok(())
+    async fn complete(&mut self) -> Result<(), HandshakeError> {
+        loop {
+            match self.step(PIECE_BYTES).await {
+                Ok(Progress::More) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(self.give_up(error)),
+            }
+        }
     }
 
-    /// Receives the rest of a record of which a part came with the handshake, and not a byte more:
-    /// the kernel could not decrypt it.
-    async fn complete_record(&mut self, connection: &Connection) -> Result<(), Ended> {
+    /// Whether the kernel can take the connection over. If not it goes on in user space.
+    async fn suits_kernel(
+        &mut self,
+        abilities: &tidegate_tls::Abilities,
+    ) -> Result<bool, HandshakeError> {
+        if !self.handshake.suits_kernel(abilities) {
+            return Ok(false);
+        }
+        self.complete_record().await?;
+        // The record may have been the start of a message.
+        Ok(self.handshake.suits_kernel(abilities) && self.is_prepared())
+    }
+
+    /// Receives the rest of a record that came in part, and not a byte more: the kernel could not
+    /// decrypt it.
+    async fn complete_record(&mut self) -> Result<(), HandshakeError> {
         loop {
             match self.handshake.missing() {
                 0 => return Ok(()),
-                missing => self.step(connection, missing.min(PIECE_BYTES)).await?,
-            };
+                missing => {
+                    let progress = self.step(missing.min(PIECE_BYTES)).await;
+                    progress.map_err(|_| HandshakeError::Gone)?;
+                }
+            }
         }
     }
 
-    /// Receives at most `len` bytes and sends what they call for, an alert as well.
-    async fn step(&mut self, connection: &Connection, len: usize) -> Result<Progress, Ended> {
-        let received = receive(connection, &mut self.buffer[..len]).await;
-        let received = received.map_err(|_| Ended::Gone)?;
+    /// Receives at most `len` bytes and sends the reply to them, be it an alert.
+    async fn step(&mut self, len: usize) -> Result<Progress, StepError> {
+        let received = self.receive(len).await.map_err(|_| StepError::Gone)?;
         let progress = self.handshake.feed(&self.buffer[..received], &mut self.out);
         if !self.out.is_empty() {
-            self.send(connection).await.map_err(|_| Ended::Gone)?;
+            self.send().await.map_err(|_| StepError::Gone)?;
         }
-        progress.map_err(Ended::Failed)
+        progress.map_err(StepError::Failed)
     }
 
-    async fn send(&mut self, connection: &Connection) -> io::Result<()> {
+    /// Receives at least one byte and at most `len`. The end of the input is an error.
+    async fn receive(&mut self, len: usize) -> io::Result<usize> {
+        loop {
+            match recv(self.socket, &mut self.buffer[..len], RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok((_, count)) => return Ok(count),
+                Err(Errno::AGAIN) => {
+                    self.io.ring.poll(self.socket, PollFlags::IN).await?;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn send(&mut self) -> io::Result<()> {
         let mut out = Bytes::from(mem::take(&mut self.out));
-        let sent = send_now(connection.socket(), &out, SendFlags::empty())?;
+        let sent = send_now(self.socket, &out, SendFlags::empty())?;
         drop(out.split_to(sent));
         while !out.is_empty() {
-            connection.enter_for(Phase::Send, self.time_left());
-            let ring = &connection.shard.ring;
-            let rest = ring.send(connection.socket(), out.clone(), SendFlags::empty());
+            self.timer.enter_for(Phase::Send, self.time_left());
+            let rest = self.io.ring.send(self.socket, out.clone(), SendFlags::empty());
             drop(out.split_to(rest.await?));
-            connection.enter_for(Phase::Fresh, self.time_left());
+            self.timer
+                .enter_for(Phase::AwaitingFirstRequest, self.time_left());
         }
         Ok(())
     }
 
     fn time_left(&self) -> Duration {
-        self.until.saturating_duration_since(Instant::now())
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Tells a client why it is left, where that can be told.
-    fn give_up(&mut self, connection: &Connection) {
-        self.handshake.give_up(&mut self.out);
-        // Courtesy: a client that is gone is told nothing.
-        let _ = send_now(connection.socket(), &self.out, SendFlags::empty());
+    fn give_up(&mut self, error: StepError) -> HandshakeError {
+        match error {
+            StepError::Gone => {
+                self.handshake.give_up(&mut self.out);
+                // Courtesy: a client that is gone need not be told.
+                let _ = send_now(self.socket, &self.out, SendFlags::empty());
+                HandshakeError::Gone
+            }
+            StepError::Failed(Failed::PlainHttp) => HandshakeError::PlainHttp,
+            StepError::Failed(error) => {
+                tracing::debug!(%error, "no handshake");
+                HandshakeError::Refused
+            }
+        }
     }
 
-    /// Logs who the client is, where it has said so by a certificate, and what was agreed on.
-    fn log(&self, connection: &Connection, in_kernel: bool) {
+    /// Whether the kernel's TLS could be set up on the socket.
+    fn is_prepared(&self) -> bool {
+        match kernel::prepare(self.socket.as_fd()) {
+            Ok(()) => true,
+            // The client has closed its side.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => false,
+            Err(error) => {
+                warn(
+                    self.warnings,
+                    &error,
+                    "the kernel does not take a connection",
+                );
+                false
+            }
+        }
+    }
+
+    /// Logs the subject of the client's certificate, if it has one, and what was agreed on.
+    fn log(&self, in_kernel: bool) {
         let Some(connected) = self.handshake.connected() else {
             return;
         };
         if let Some(subject) = connected.client {
-            let peer = getpeername(connection.socket()).ok().flatten();
+            let peer = getpeername(self.socket).ok().flatten();
             let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
             let peer = peer.map(tracing::field::display);
             tracing::info!(peer, subject, "client certificate");
@@ -165,67 +218,35 @@ impl Shaking {
         );
     }
 
-    /// Makes the connection one of TLS; the data that came with the handshake.
-    fn hand_over(
-        mut self,
-        connection: &mut Connection,
-        in_kernel: bool,
-    ) -> Result<Vec<u8>, Closed> {
+    fn into_transport(mut self, in_kernel: bool) -> Result<(Transport, Vec<u8>), HandshakeError> {
         let early = self.handshake.take_plaintext();
         let ended = self.handshake.is_closed();
-        let socket = connection.socket().clone();
         let session = if in_kernel {
-            let session = self.handshake.into_kernel(socket.as_fd());
-            let session = session.map_err(|error| {
-                warn(connection, &error, "the kernel does not take the keys");
-                Closed
-            })?;
-            Session::Kernel(Box::new(session))
+            let session = self.handshake.into_kernel(self.socket.as_fd());
+            session.map(|session| Session::Kernel(Box::new(session)))
         } else {
-            let session = self.handshake.into_user().map_err(|error| {
-                warn(connection, &error, "no session after a handshake");
-                Closed
-            })?;
-            Session::User(session)
+            self.handshake.into_user().map(Session::User)
         };
-        let recv = connection.shard.ring.recv(&socket);
-        connection.link = Link::Secure(Box::new(Secure::new(recv, session, ended)));
-        Ok(early)
+        let session = session.map_err(|error| {
+            warn(self.warnings, &error, "no session after a handshake");
+            HandshakeError::Gone
+        })?;
+        let recv = self.io.ring.recv(self.socket);
+        let stream = TlsStream::new(recv, session, ended);
+        Ok((Transport::Tls(Box::new(stream)), early))
     }
 }
 
-/// Whether the kernel can have the connection. If not it goes on in user space.
-fn is_prepared(connection: &Connection) -> bool {
-    match kernel::prepare(connection.socket().as_fd()) {
-        Ok(()) => true,
-        // The client has sent all that it will send.
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => false,
-        Err(error) => {
-            warn(connection, &error, "the kernel does not take a connection");
-            false
-        }
-    }
+/// Why a step of a handshake failed.
+enum StepError {
+    /// The client has left, or was too slow.
+    Gone,
+    Failed(Failed),
 }
 
-/// Warns of what befell a connection by no fault of its client's, now and then.
-fn warn(connection: &Connection, error: &dyn Error, what: &str) {
-    if connection.shard.tls_warnings.is_due() {
+/// Warns now and then of a fault that is not the client's.
+fn warn(warnings: &Throttle, error: &dyn std::error::Error, what: &str) {
+    if warnings.is_due() {
         tracing::warn!(error = error.to_string(), "TLS: {what}");
-    }
-}
-
-/// Receives what fits `buffer`: how many bytes, at least one. The end of the input is an error.
-async fn receive(connection: &Connection, buffer: &mut [u8]) -> io::Result<usize> {
-    let socket = connection.socket();
-    loop {
-        match recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok((_, count)) => return Ok(count),
-            Err(Errno::AGAIN) => {
-                connection.shard.ring.poll(socket, PollFlags::IN).await?;
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
     }
 }

@@ -1,11 +1,11 @@
-//! A connection's TLS after the handshake, with its records in user space or in the kernel.
+//! TLS on a connection after the handshake, with its records in user space or in the kernel.
 //!
-//! In user space what is received is decrypted before requests are looked for in it, and what is
-//! sent is encrypted first. In the kernel (kTLS) the socket does both: it is received from, sent
-//! and spliced to as a plain one, and only records that are no data come to user space.
+//! In user space bytes are decrypted after they are received and encrypted before they are sent. In
+//! the kernel (kTLS) the socket does both: the process receives, sends and splices as on a plain
+//! socket, and only control records reach it.
 //!
-//! An open record of the kernel's (`MSG_MORE`) has no timer as a TCP cork has: it leaves with the
-//! next send without that flag, or with an alert. So a response that is cut short ends with one.
+//! The kernel holds an open record (`MSG_MORE`) without the timer that a TCP cork has: the next send
+//! without that flag sends it, or an alert. So a response that is cut short ends with an alert.
 
 use std::io;
 use std::mem;
@@ -23,36 +23,34 @@ use tidegate_sendfile::{
 };
 use tidegate_tls::kernel::{Control, KernelSession, Usage};
 use tidegate_tls::{Incoming, SHORT_RECORD_BYTES, UserSession};
-use tidegate_uring::{Fd, Received, Recv};
+use tidegate_uring::{Fd, Received as Records, Recv};
 
-use crate::connection::{Closed, Connection};
-use crate::respond::send_body::{send_now, send_raw};
-use crate::timeouts::Phase;
-use crate::transport::link::{Input, Link};
-use crate::worker::Shard;
+use super::io::Io;
+use super::socket::send_now;
+use super::transport::{Received, Unsent, keep, send_all, send_or_keep};
+use crate::timeouts::{Phase, Timer};
 
-/// Bytes of a file that the kernel encrypts before it is looked whether its keys are used up: far
-/// fewer than they are good for.
+/// Bytes of a file that the kernel encrypts between two looks at how much its keys have encrypted:
+/// far fewer than they may.
 const KERNEL_PIECE_BYTES: u64 = 16 << 30;
 
-/// TLS on a connection.
-pub(crate) struct Secure {
+/// TLS on a socket.
+pub(crate) struct TlsStream {
     recv: Recv,
     session: Session,
-    /// The client has said that it sends no more.
+    /// The peer has sent close_notify.
     ended: bool,
 }
 
-/// Whose the records are.
-pub(crate) enum Session {
+/// Where records are encrypted and decrypted.
+pub(super) enum Session {
     User(UserSession),
     Kernel(Box<KernelSession>),
 }
 
-impl Secure {
-    /// TLS on what `recv` receives from; `ended` if the client has said already that it sends no
-    /// more.
-    pub(crate) fn new(recv: Recv, session: Session, ended: bool) -> Self {
+impl TlsStream {
+    /// TLS on the socket of `recv`; `ended` if the peer's close_notify came with the handshake.
+    pub(super) fn new(recv: Recv, session: Session, ended: bool) -> Self {
         Self {
             recv,
             session,
@@ -60,59 +58,59 @@ impl Secure {
         }
     }
 
-    pub(crate) fn socket(&self) -> &Fd {
+    pub(super) fn socket(&self) -> &Fd {
         self.recv.socket()
     }
 
-    /// See [`Link::poll_next`].
-    pub(crate) fn poll_next(
+    /// See [`Transport::poll_read`](super::Transport::poll_read).
+    pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<Option<Input>>> {
+    ) -> Poll<io::Result<Option<Received>>> {
         while !self.ended {
-            let input = match ready!(self.recv.poll_next(context)) {
-                Ok(Some(received)) => self.open(received)?,
+            let received = match ready!(self.recv.poll_next(context)) {
+                Ok(Some(records)) => self.open(records)?,
                 Ok(None) => return Poll::Ready(Ok(None)),
-                Err(error) => self.control(error)?,
+                Err(error) => self.receive_control(error)?,
             };
-            if !input.is_empty() {
-                return Poll::Ready(Ok(Some(input)));
+            if !received.is_empty() {
+                return Poll::Ready(Ok(Some(received)));
             }
         }
         Poll::Ready(Ok(None))
     }
 
-    /// The data in what was received.
-    fn open(&mut self, received: Received) -> io::Result<Input> {
+    /// The data in what the socket received.
+    fn open(&mut self, records: Records) -> io::Result<Received> {
         let session = match &mut self.session {
             Session::User(session) => session,
             Session::Kernel(session) => {
                 session.take_data(self.recv.socket().as_fd())?;
-                return Ok(Input::Received(received));
+                return Ok(Received::Plain(records));
             }
         };
-        let mut sealed = received.to_vec();
+        let mut sealed = records.to_vec();
         // The buffer goes back to the kernel.
-        drop(received);
+        drop(records);
         let (mut plain, mut alert) = (Vec::new(), Vec::new());
         let incoming = session.decrypt(&mut sealed, &mut plain, &mut alert);
-        // Courtesy: a client that takes no more is not waited for.
+        // Courtesy: a peer that takes no more is not waited for.
         let _ = send_now(self.recv.socket(), &alert, SendFlags::empty());
         match incoming {
             Ok(incoming) => self.ended = incoming == Incoming::Closed,
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         }
-        Ok(Input::Opened(plain))
+        Ok(Received::Decrypted(plain))
     }
 
-    /// What a record says that the kernel did not take for data, which is what `EIO` means.
-    fn control(&mut self, error: io::Error) -> io::Result<Input> {
+    /// Reads a record that is not data, which the kernel reports as `EIO`.
+    fn receive_control(&mut self, error: io::Error) -> io::Result<Received> {
         let Session::Kernel(session) = &mut self.session else {
             return Err(error);
         };
         let socket = self.recv.socket();
         if Errno::from_io_error(&error) != Some(Errno::IO) {
-            // Taken, so that an alert can be sent.
+            // Cleared, so that an alert can be sent.
             let _ = socket_error(socket);
             let is_bad = session.reject(socket.as_fd(), &error);
             let kind = if is_bad {
@@ -123,7 +121,7 @@ impl Secure {
             return Err(io::Error::new(kind, error));
         }
         match session.receive_control(socket.as_fd())? {
-            Control::Data(data) => return Ok(Input::Opened(data)),
+            Control::Data(data) => return Ok(Received::Decrypted(data)),
             Control::Closed => self.ended = true,
             Control::Nothing => {}
             Control::Alert(description) => {
@@ -131,69 +129,69 @@ impl Secure {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
         }
-        Ok(Input::Opened(Vec::new()))
+        Ok(Received::Decrypted(Vec::new()))
     }
 
-    /// See [`Link::skip`]. What the records say has no meaning any more.
-    pub(crate) async fn skip(&mut self) -> io::Result<Option<usize>> {
+    /// See [`Transport::discard`](super::Transport::discard).
+    pub(super) async fn discard(&mut self) -> io::Result<Option<usize>> {
         match self.recv.next().await {
-            Ok(received) => Ok(received.map(|received| received.len())),
-            Err(error) => self.control(error).map(|input| Some(input.len())),
+            Ok(records) => Ok(records.map(|records| records.len())),
+            Err(error) => self.receive_control(error).map(|read| Some(read.len())),
         }
     }
 
-    /// See [`Link::seal`].
-    pub(crate) fn seal<'a>(
+    /// See [`Transport::write_now`](super::Transport::write_now).
+    pub(super) fn write_now(
         &mut self,
-        plain: &'a [u8],
-        sealed: &'a mut Vec<u8>,
-    ) -> io::Result<&'a [u8]> {
+        io: &Io,
+        bytes: &[u8],
+        flags: SendFlags,
+    ) -> io::Result<Option<Unsent>> {
+        let socket = self.recv.socket();
         match &mut self.session {
-            _ if plain.is_empty() => Ok(plain),
+            _ if bytes.is_empty() => Ok(None),
             Session::User(session) => {
-                let len = encrypt(session, plain, sealed)?;
-                Ok(&sealed[..len])
+                let mut records = io.records();
+                let len = encrypt(session, bytes, &mut records)?;
+                send_or_keep(socket, &records[..len], flags)
             }
             Session::Kernel(session) => {
-                count(session, plain.len() as u64)?;
-                Ok(plain)
+                count(session, bytes.len() as u64)?;
+                if session.owes_key_update() {
+                    return Ok(keep(bytes, flags));
+                }
+                send_or_keep(socket, bytes, flags)
             }
         }
     }
 
-    /// See [`Link::seal_bytes`].
-    pub(crate) fn seal_bytes(&mut self, plain: Bytes) -> io::Result<Bytes> {
-        let mut sealed = Vec::new();
-        let len = self.seal(&plain, &mut sealed)?.len();
-        if sealed.is_empty() {
-            return Ok(plain);
-        }
-        sealed.truncate(len);
-        Ok(sealed.into())
-    }
-
-    /// See [`Link::owes`].
-    pub(crate) fn owes(&self) -> bool {
+    /// Whether a KeyUpdate must be sent before data may be: the socket was too full for it.
+    pub(super) fn owes_key_update(&self) -> bool {
         match &self.session {
-            // It leaves with what is encrypted next.
+            // It leaves with the next record.
             Session::User(_) => false,
             Session::Kernel(session) => session.owes_key_update(),
         }
     }
 
-    /// Whether the keys are good for another response.
-    pub(crate) fn is_fresh(&self) -> bool {
+    /// Sends the KeyUpdate that is owed, once the peer has taken what was sent before.
+    pub(super) async fn send_key_update(&mut self, io: &Io, timer: &Timer) -> io::Result<()> {
+        self.send_control(io, timer, KernelSession::settle).await
+    }
+
+    /// See [`Transport::key_usable`](super::Transport::key_usable).
+    pub(super) fn key_usable(&self) -> bool {
         match &self.session {
-            // rustls changes them in time.
+            // rustls changes it in time.
             Session::User(_) => true,
             Session::Kernel(session) => session.usage() == Usage::Fresh,
         }
     }
 
-    /// Sends a range of a file.
-    pub(crate) async fn send_file(
+    /// See [`Transport::write_file`](super::Transport::write_file).
+    pub(super) async fn write_file(
         &mut self,
-        shard: &Shard,
+        io: &Io,
         file: &Fd,
         range: Range<u64>,
         options: &Options,
@@ -202,75 +200,64 @@ impl Secure {
         match &mut self.session {
             Session::User(session) => {
                 let encrypt = |plain: &[u8], out: &mut Vec<u8>| encrypt(session, plain, out);
-                let (ring, pipes) = (&shard.ring, &shard.pipes);
+                let (ring, pipes) = (&io.ring, &io.pipes);
                 sendfile_encoded(ring, pipes, socket, file, range, options, encrypt).await
             }
             Session::Kernel(session) => {
-                splice_counted(session, shard, socket, file, range, options).await
+                splice_counted(session, io, socket, file, range, options).await
             }
         }
     }
 
-    /// Says that nothing follows, as far as the socket takes that.
-    pub(crate) fn say_goodbye(&mut self) {
+    /// See [`Transport::close_notify`](super::Transport::close_notify).
+    pub(super) async fn close_notify(&mut self, io: &Io, timer: &Timer) -> io::Result<()> {
+        if let Session::User(session) = &mut self.session {
+            let unsent = Unsent::new(close_notify(session), SendFlags::empty());
+            return send_all(io, timer, self.recv.socket(), unsent).await;
+        }
+        self.send_control(io, timer, KernelSession::close).await
+    }
+
+    /// See [`Transport::close_notify_now`](super::Transport::close_notify_now).
+    pub(super) fn close_notify_now(&mut self) {
         let socket = self.recv.socket();
-        // The client sees the end of the connection in any case.
+        // The peer sees the end of the connection in any case.
         let _ = match &mut self.session {
             Session::User(session) => {
-                let closing = closing(session);
-                send_now(socket, &closing, SendFlags::empty()).map(drop)
+                send_now(socket, &close_notify(session), SendFlags::empty()).map(drop)
             }
             Session::Kernel(session) => session.close(socket.as_fd()),
         };
     }
 
-    /// Says that a response is not complete, before the connection ends. In user space there is no
-    /// alert for that; an end without close_notify says it.
-    pub(crate) fn abort(&mut self) {
+    /// See [`Transport::abort`](super::Transport::abort).
+    pub(super) fn abort(&mut self) {
         if let Session::Kernel(session) = &mut self.session {
             session.abort(self.recv.socket().as_fd());
         }
     }
-}
 
-/// Says that nothing follows, once the client has taken what was sent before.
-pub(crate) async fn goodbye(connection: &mut Connection) -> Result<(), Closed> {
-    if let Link::Secure(secure) = &mut connection.link
-        && let Session::User(session) = &mut secure.session
-    {
-        let closing = closing(session).into();
-        return send_raw(connection, closing, SendFlags::empty()).await;
-    }
-    send_control(connection, KernelSession::close).await
-}
-
-/// Sends what is owed before data, once the client has taken what was sent before ([`Link::owes`]).
-pub(crate) async fn settle(connection: &mut Connection) -> Result<(), Closed> {
-    send_control(connection, KernelSession::settle).await
-}
-
-/// Calls `send`, which sends a record of the kernel's that is no data, until the socket takes it.
-async fn send_control(
-    connection: &mut Connection,
-    send: impl Fn(&mut KernelSession, BorrowedFd<'_>) -> io::Result<()>,
-) -> Result<(), Closed> {
-    loop {
-        let Link::Secure(secure) = &mut connection.link else {
+    /// Calls `send`, which sends a control record of the kernel's, until the socket takes it.
+    async fn send_control(
+        &mut self,
+        io: &Io,
+        timer: &Timer,
+        send: impl Fn(&mut KernelSession, BorrowedFd<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Session::Kernel(session) = &mut self.session else {
             return Ok(());
         };
-        let Session::Kernel(session) = &mut secure.session else {
-            return Ok(());
-        };
-        match send(session, secure.recv.socket().as_fd()) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            done => return done.map_err(|_| Closed),
-        }
-        connection.enter(Phase::Send);
-        let ring = &connection.shard.ring;
-        let writable = ring.poll(connection.socket(), PollFlags::OUT).await;
-        let gone = PollFlags::ERR | PollFlags::HUP;
-        if writable.map_or(true, |events| events.intersects(gone)) {
-            return Err(Closed);
+        let socket = self.recv.socket();
+        loop {
+            match send(session, socket.as_fd()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+            timer.enter(Phase::Send);
+            let events = io.ring.poll(socket, PollFlags::OUT).await?;
+            if events.intersects(PollFlags::ERR | PollFlags::HUP) {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
         }
     }
 }
@@ -284,15 +271,15 @@ fn encrypt(session: &mut UserSession, plain: &[u8], out: &mut Vec<u8>) -> io::Re
     session.encrypt_into(plain, out).map_err(io::Error::other)
 }
 
-/// close_notify; nothing if the session has failed.
-fn closing(session: &mut UserSession) -> Vec<u8> {
-    let mut out = Vec::new();
-    // What cannot be encrypted is not said.
-    let _ = session.close(&mut out);
-    out
+/// The record of a close_notify; nothing if the session has failed.
+fn close_notify(session: &mut UserSession) -> Bytes {
+    let mut record = Vec::new();
+    // A session that cannot encrypt sends nothing.
+    let _ = session.close(&mut record);
+    record.into()
 }
 
-/// Counts `bytes` that are about to be sent against what the keys are good for.
+/// Counts `bytes` that are about to be encrypted against the limit of the key.
 fn count(session: &mut KernelSession, bytes: u64) -> io::Result<()> {
     match session.count(bytes) {
         Usage::Exhausted => Err(io::Error::other("the keys of the connection are used up")),
@@ -300,10 +287,10 @@ fn count(session: &mut KernelSession, bytes: u64) -> io::Result<()> {
     }
 }
 
-/// Sendfile in pieces of which each is counted before it is sent.
+/// Sends a file in pieces, each counted against the limit of the key before it is sent.
 async fn splice_counted(
     session: &mut KernelSession,
-    shard: &Shard,
+    io: &Io,
     socket: &Fd,
     file: &Fd,
     mut range: Range<u64>,
@@ -327,7 +314,7 @@ async fn splice_counted(
         // A pipe's worth may end in a record that is not full: at most twice as many as full ones.
         let counted = count(session, 2 * len).map_err(ErrorKind::Socket);
         let piece_sent = match counted {
-            Ok(()) => sendfile(&shard.ring, &shard.pipes, socket, file, piece, &options).await,
+            Ok(()) => sendfile(&io.ring, &io.pipes, socket, file, piece, &options).await,
             Err(kind) => Err(TransferError { sent: 0, kind }),
         };
         let mut sent = piece_sent.map_err(|error| TransferError {

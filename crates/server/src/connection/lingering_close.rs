@@ -1,0 +1,25 @@
+//! How a connection is closed while the client may still be sending.
+
+use crate::context::Context;
+use crate::timeouts::{Phase, Timer};
+use crate::transport::Transport;
+
+/// Bytes received from a client that goes on sending after its last response.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Ends the sending half, and drops what the client is still sending: to close a socket with bytes
+/// unread resets the connection, and the client loses the response (RFC 9112, section 9.6).
+pub(super) async fn linger(context: &Context, transport: &mut Transport, timer: &Timer) {
+    transport.close_notify(&context.io, timer).await;
+    if timer.timeout(Phase::Linger).is_zero() || transport.shutdown_write().is_err() {
+        return;
+    }
+    timer.enter(Phase::Linger);
+    let mut received = 0;
+    while received < BYTES_MAX {
+        match transport.discard().await {
+            Ok(Some(count)) => received += count,
+            Ok(None) | Err(_) => break,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The task of a connection: from the accepted socket to its end.
+
+use std::mem;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{self, Poll, ready};
+
+use tidegate_http::Status;
+use tidegate_uring::Fd;
+
+use super::h1;
+use super::lingering_close::linger;
+use super::listener_protocol::ListenerProtocol;
+use crate::context::Context;
+use crate::timeouts::{Phase, Timer};
+use crate::transport::certificates::Tls;
+use crate::transport::{Closed, HandshakeError, TlsAccept, Transport};
+
+/// Work that waits, and yields the connection unless that ends with it.
+pub(super) type Work = Pin<Box<dyn Future<Output = Result<h1::Connection, Closed>>>>;
+
+/// Serves a connection to its end.
+///
+/// A future by hand, since there are as many as connections: an async fn would keep the connection
+/// twice, and take 200 bytes while it is idle.
+pub(crate) enum ConnectionTask {
+    /// For bytes of a request.
+    Receiving(h1::Connection),
+    /// For a handshake, a look-up or the client.
+    Working(Work),
+    Done,
+}
+
+// One for each idle connection.
+const _: () = assert!(size_of::<ConnectionTask>() <= 72);
+
+impl ConnectionTask {
+    /// Serves a socket that a listener with this protocol accepted.
+    pub(crate) fn new(context: Rc<Context>, socket: Fd, protocol: &ListenerProtocol) -> Self {
+        context.metrics.connection();
+        let timer = context.timers.register(&socket);
+        let transport = Transport::plain(&context.io, &socket);
+        match protocol {
+            ListenerProtocol::Http => {
+                Self::Receiving(h1::Connection::new(context, timer, transport))
+            }
+            ListenerProtocol::RedirectToHttps(port) => {
+                let connection = h1::Connection::new(context, timer, transport);
+                Self::Receiving(connection.redirecting_to(*port))
+            }
+            ListenerProtocol::Https(tls) => {
+                Self::Working(Box::pin(accept_tls(context, timer, socket, tls.clone())))
+            }
+        }
+    }
+}
+
+impl Future for ConnectionTask {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+        loop {
+            // It is done if what follows panics.
+            let (next, poll) = match mem::replace(&mut *self, Self::Done) {
+                Self::Receiving(connection) => connection.poll_receive(cx),
+                Self::Working(mut work) => match work.as_mut().poll(cx) {
+                    Poll::Ready(Ok(connection)) => (Self::Receiving(connection), Poll::Ready(())),
+                    Poll::Ready(Err(Closed)) => (Self::Done, Poll::Ready(())),
+                    Poll::Pending => (Self::Working(work), Poll::Pending),
+                },
+                Self::Done => return Poll::Ready(()),
+            };
+            *self = next;
+            ready!(poll);
+        }
+    }
+}
+
+/// Speaks TLS, up to where the first request is received; one that came with the handshake is
+/// answered.
+async fn accept_tls(
+    context: Rc<Context>,
+    timer: Timer,
+    socket: Fd,
+    tls: Tls,
+) -> Result<h1::Connection, Closed> {
+    let warnings = &context.tls_warnings;
+    let accepted = TlsAccept::accept(&context.io, &timer, warnings, &socket, &tls).await;
+    match accepted {
+        Ok((transport, early)) => {
+            timer.enter(Phase::AwaitingFirstRequest);
+            let connection = h1::Connection::new(context, timer, transport);
+            connection.serve_early(early).await
+        }
+        Err(HandshakeError::Gone) => Err(Closed),
+        Err(HandshakeError::PlainHttp) => {
+            let transport = Transport::plain(&context.io, &socket);
+            let connection = h1::Connection::new(context, timer, transport);
+            Err(connection.refuse_and_linger(Status::BAD_REQUEST).await)
+        }
+        Err(HandshakeError::Refused) => {
+            let mut transport = Transport::plain(&context.io, &socket);
+            linger(&context, &mut transport, &timer).await;
+            Err(Closed)
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The body of a response, piece by piece: whoever sends it frames the pieces.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tidegate_http::Multipart;
+use tidegate_site::{Content, Decompression, Error, File, Listing};
+
+/// Bytes in memory that are encrypted and sent at a time: they stay in the processor's cache
+/// meanwhile.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Parts of a multipart body in one piece. Each costs a look at memory, and others run between
+/// pieces.
+const PARTS_PER_PIECE: usize = 16;
+
+/// What is still to be sent of a body.
+pub(crate) struct BodySource {
+    kind: Kind,
+    /// What was too long for the piece before.
+    rest: Bytes,
+}
+
+enum Kind {
+    /// A range of a file.
+    Range(Rc<File>, Range<u64>),
+    Parts(Box<Parts>),
+    Listing(Box<Listing>),
+    Decompression(Box<Decompression>),
+}
+
+/// A piece of a body.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A range of an open file: all of it, however long.
+    File(Rc<File>, Range<u64>),
+}
+
+impl BodySource {
+    /// A range of a file, in memory or open.
+    pub(crate) fn range(file: Rc<File>, range: Range<u64>) -> Self {
+        Self::new(Kind::Range(file, range))
+    }
+
+    /// Several ranges of a file.
+    pub(crate) fn parts(file: Rc<File>, multipart: Multipart) -> Self {
+        Self::new(Kind::Parts(Box::new(Parts::new(file, multipart))))
+    }
+
+    /// A listing, written while it is sent.
+    pub(crate) fn listing(listing: Box<Listing>) -> Self {
+        Self::new(Kind::Listing(listing))
+    }
+
+    /// A file that is decompressed while it is sent.
+    pub(crate) fn decompression(decompression: Box<Decompression>) -> Self {
+        Self::new(Kind::Decompression(decompression))
+    }
+
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            rest: Bytes::new(),
+        }
+    }
+
+    /// Whether the length of the body is known before it is sent. Otherwise its pieces are made while
+    /// it is sent, which takes a core some time.
+    pub(crate) fn has_length(&self) -> bool {
+        matches!(self.kind, Kind::Range(..) | Kind::Parts(_))
+    }
+
+    /// Whether nothing follows, as far as that is known before [`BodySource::next`].
+    pub(crate) fn is_complete(&self) -> bool {
+        let is_complete = match &self.kind {
+            Kind::Range(_, range) => range.is_empty(),
+            Kind::Parts(parts) => parts.is_complete(),
+            Kind::Listing(_) | Kind::Decompression(_) => false,
+        };
+        is_complete && self.rest.is_empty()
+    }
+
+    /// The next piece, of at most `max` bytes if they are in memory; `None` at the end. An error cuts
+    /// the body short.
+    ///
+    /// Dropped: the piece may be lost, and with it the body.
+    pub(crate) async fn next(&mut self, max: usize) -> Result<Option<Piece>, Error> {
+        let max = max.min(PIECE_BYTES);
+        if self.rest.is_empty() {
+            self.rest = match &mut self.kind {
+                Kind::Range(file, range) => return Ok(take_range(file, range, max)),
+                Kind::Parts(parts) => match parts.next(max) {
+                    Some(Piece::Bytes(bytes)) => bytes,
+                    other => return Ok(other),
+                },
+                Kind::Listing(listing) => listing.next_piece().unwrap_or_default(),
+                Kind::Decompression(decompression) => {
+                    // Boxed, as it is rare: see the size of the connection's future.
+                    let piece = Box::pin(decompression.next_piece()).await?;
+                    piece.unwrap_or_default()
+                }
+            };
+        }
+        let piece = self.rest.split_to(self.rest.len().min(max));
+        Ok((!piece.is_empty()).then_some(Piece::Bytes(piece)))
+    }
+}
+
+/// Takes the next piece off `range`: `max` bytes if the file is in memory, else all of it.
+fn take_range(file: &Rc<File>, range: &mut Range<u64>, max: usize) -> Option<Piece> {
+    if range.is_empty() {
+        return None;
+    }
+    let start = range.start;
+    Some(match &file.content {
+        Content::Memory(bytes) => {
+            range.start += (range.end - start).min(max as u64);
+            Piece::Bytes(bytes.slice_ref(slice(bytes, &(start..range.start))))
+        }
+        Content::File(_) => {
+            range.start = range.end;
+            Piece::File(Rc::clone(file), start..range.end)
+        }
+    })
+}
+
+/// What is still to be sent of several ranges of a file.
+struct Parts {
+    file: Rc<File>,
+    multipart: Multipart,
+    /// The index of the next range.
+    next: usize,
+    /// The rest of the range whose head was sent.
+    range: Range<u64>,
+    ended: bool,
+}
+
+impl Parts {
+    fn new(file: Rc<File>, multipart: Multipart) -> Self {
+        Self {
+            file,
+            multipart,
+            next: 0,
+            range: 0..0,
+            ended: false,
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.ended && self.range.is_empty()
+    }
+
+    /// The next piece. Small parts of a file in memory are in one.
+    fn next(&mut self, max: usize) -> Option<Piece> {
+        if let Some(piece) = take_range(&self.file, &mut self.range, max) {
+            return Some(piece);
+        }
+        let mut out = Vec::new();
+        for range in self.multipart.ranges().iter().skip(self.next) {
+            self.next += 1;
+            self.multipart.write_head(range, &mut out);
+            match &self.file.content {
+                Content::Memory(bytes) if out.len() + length(range) <= PIECE_BYTES => {
+                    out.extend_from_slice(slice(bytes, range));
+                }
+                _ => {
+                    self.range = range.clone();
+                    return Some(Piece::Bytes(out.into()));
+                }
+            }
+            if self.next.is_multiple_of(PARTS_PER_PIECE) {
+                return Some(Piece::Bytes(out.into()));
+            }
+        }
+        (!self.ended).then(|| {
+            self.ended = true;
+            self.multipart.write_end(&mut out);
+            Piece::Bytes(out.into())
+        })
+    }
+}
+
+/// Bytes of a range, at most [`usize::MAX`].
+fn length(range: &Range<u64>) -> usize {
+    usize::try_from(range.end - range.start).unwrap_or(usize::MAX)
+}
+
+/// The bytes of `range`, which lies within the file.
+pub(crate) fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> &'a [u8] {
+    // A file in memory is no longer than its bytes, which fit a usize.
+    &bytes[range.start as usize..range.end as usize]
+}

@@ -1,0 +1,30 @@
+//! Calls on a socket that do not wait.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send, sockopt};
+use tidegate_uring::Fd;
+
+/// Sends as much as the socket takes at once: how many bytes.
+pub(super) fn send_now(socket: &Fd, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+    if bytes.is_empty() {
+        return Ok(0);
+    }
+    let flags = flags | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    loop {
+        match send(socket, bytes, flags) {
+            Ok(count) => return Ok(count),
+            Err(Errno::AGAIN) => return Ok(0),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Makes close(2) drop what the kernel holds for the peer, and reset the connection.
+pub(super) fn reset_on_close(socket: &Fd) {
+    // An error means that the connection has ended already.
+    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}

@@ -1,0 +1,254 @@
+//! One type for all that a protocol needs of a connection: bytes in, bytes and files out, the end.
+//! TLS happens inside, so no caller can forget to encrypt.
+
+use std::io;
+use std::ops::{Deref, Range};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use rustix::net::{SendFlags, Shutdown, shutdown};
+use tidegate_sendfile::{Error as TransferError, Options, Sent, sendfile};
+use tidegate_uring::{Fd, Received as Plaintext, Recv};
+
+use super::io::Io;
+use super::socket::{reset_on_close, send_now};
+use super::tls_stream::TlsStream;
+use crate::timeouts::{Phase, Timer};
+
+/// A connection's socket, and TLS if it is spoken.
+pub(crate) enum Transport {
+    /// Bytes go through the socket as they are.
+    Plain(Recv),
+    /// Bytes go through the socket in TLS records.
+    Tls(Box<TlsStream>),
+}
+
+// A plain connection pays nothing for TLS.
+const _: () = assert!(size_of::<Transport>() == size_of::<Recv>());
+
+/// Bytes that the peer sent.
+pub(crate) enum Received {
+    /// As the socket received them.
+    Plain(Plaintext),
+    /// Decrypted in user space, or read along with the kernel's TLS records.
+    Decrypted(Vec<u8>),
+}
+
+impl Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Plain(received) => received,
+            Self::Decrypted(bytes) => bytes,
+        }
+    }
+}
+
+/// Bytes that the socket did not take at once, encrypted already: to be sent by
+/// [`Transport::flush`] before anything else.
+#[must_use = "what follows would overtake these bytes"]
+pub(crate) struct Unsent {
+    bytes: Bytes,
+    flags: SendFlags,
+}
+
+impl Unsent {
+    pub(super) fn new(bytes: Bytes, flags: SendFlags) -> Self {
+        Self { bytes, flags }
+    }
+}
+
+impl Transport {
+    /// The socket of a connection without TLS.
+    pub(crate) fn plain(io: &Io, socket: &Fd) -> Self {
+        Self::Plain(io.ring.recv(socket))
+    }
+
+    pub(crate) fn socket(&self) -> &Fd {
+        match self {
+            Self::Plain(recv) => recv.socket(),
+            Self::Tls(tls) => tls.socket(),
+        }
+    }
+
+    /// Whether it is TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Whether its keys may encrypt another response: a key wears out.
+    pub(crate) fn key_usable(&self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(tls) => tls.key_usable(),
+        }
+    }
+
+    /// The next bytes; `None` when the peer will send no more. `InvalidData` means that the peer
+    /// broke TLS and was sent an alert.
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Received>>> {
+        match self {
+            Self::Plain(recv) => recv
+                .poll_next(context)
+                .map_ok(|received| received.map(Received::Plain)),
+            Self::Tls(tls) => tls.poll_read(context),
+        }
+    }
+
+    /// Receives bytes and drops them undecrypted: how many, `None` at the end.
+    pub(crate) async fn discard(&mut self) -> io::Result<Option<usize>> {
+        match self {
+            Self::Plain(recv) => Ok(recv.next().await?.map(|received| received.len())),
+            Self::Tls(tls) => tls.discard().await,
+        }
+    }
+
+    /// Sends what the socket takes at once of `bytes`; the rest is returned. With
+    /// [`SendFlags::MORE`] the kernel waits for the bytes that follow.
+    ///
+    /// An error is the end of the connection.
+    pub(crate) fn write_now(
+        &mut self,
+        io: &Io,
+        bytes: &[u8],
+        flags: SendFlags,
+    ) -> io::Result<Option<Unsent>> {
+        match self {
+            Self::Plain(recv) => send_or_keep(recv.socket(), bytes, flags),
+            Self::Tls(tls) => tls.write_now(io, bytes, flags),
+        }
+    }
+
+    /// Sends all of `bytes`, waiting for the peer as long as it takes some within the send-stall
+    /// time. See [`Transport::write_now`].
+    pub(crate) async fn write(
+        &mut self,
+        io: &Io,
+        timer: &Timer,
+        bytes: Bytes,
+        flags: SendFlags,
+    ) -> io::Result<()> {
+        let unsent = match self {
+            Self::Plain(recv) => {
+                let sent = send_now(recv.socket(), &bytes, flags)?;
+                let bytes = bytes.slice(sent..);
+                (!bytes.is_empty()).then(|| Unsent::new(bytes, flags))
+            }
+            Self::Tls(tls) => tls.write_now(io, &bytes, flags)?,
+        };
+        match unsent {
+            None => Ok(()),
+            Some(unsent) => self.flush(io, timer, unsent).await,
+        }
+    }
+
+    /// Sends what [`Transport::write_now`] returned.
+    pub(crate) async fn flush(
+        &mut self,
+        io: &Io,
+        timer: &Timer,
+        unsent: Unsent,
+    ) -> io::Result<()> {
+        if let Self::Tls(tls) = self
+            && tls.owes_key_update()
+        {
+            Box::pin(tls.send_key_update(io, timer)).await?;
+        }
+        send_all(io, timer, self.socket(), unsent).await
+    }
+
+    /// Sends `range` of `file`. The transfer watches over the peer itself (see [`Options::stall`]).
+    pub(crate) async fn write_file(
+        &mut self,
+        io: &Io,
+        file: &Fd,
+        range: Range<u64>,
+        options: &Options,
+    ) -> Result<Sent, TransferError> {
+        match self {
+            Self::Plain(recv) => {
+                sendfile(&io.ring, &io.pipes, recv.socket(), file, range, options).await
+            }
+            // Boxed: a plain transfer has no room for what encrypts.
+            Self::Tls(tls) => Box::pin(tls.write_file(io, file, range, options)).await,
+        }
+    }
+
+    /// Tells the peer that nothing follows, once it has taken what was sent before: by TLS's
+    /// close_notify. The socket stays open both ways.
+    pub(crate) async fn close_notify(&mut self, io: &Io, timer: &Timer) {
+        if let Self::Tls(tls) = self {
+            // A peer that is gone need not be told.
+            let _ = Box::pin(tls.close_notify(io, timer)).await;
+        }
+    }
+
+    /// As [`Transport::close_notify`], as far as the socket takes it at once.
+    pub(crate) fn close_notify_now(&mut self) {
+        if let Self::Tls(tls) = self {
+            tls.close_notify_now();
+        }
+    }
+
+    /// Ends the socket's sending half.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        Ok(shutdown(self.socket(), Shutdown::Write)?)
+    }
+
+    /// Tells the peer, before the connection is dropped, that the response is cut short. Over TLS in
+    /// the kernel that is an alert, in user space the missing close_notify; without TLS a body of
+    /// known length says it by itself.
+    pub(crate) fn abort(&mut self) {
+        if let Self::Tls(tls) = self {
+            tls.abort();
+        }
+    }
+
+    /// As [`Transport::abort`], for a body that the end of the connection would complete.
+    pub(crate) fn abort_close_delimited(&mut self) {
+        match self {
+            Self::Plain(recv) => reset_on_close(recv.socket()),
+            Self::Tls(tls) => tls.abort(),
+        }
+    }
+
+    /// Makes the end of the connection drop what a stalled peer has not taken.
+    pub(crate) fn reset_on_close(&self) {
+        reset_on_close(self.socket());
+    }
+}
+
+/// Sends what the socket takes at once; the rest is copied.
+pub(super) fn send_or_keep(
+    socket: &Fd,
+    bytes: &[u8],
+    flags: SendFlags,
+) -> io::Result<Option<Unsent>> {
+    let sent = send_now(socket, bytes, flags)?;
+    Ok(keep(&bytes[sent..], flags))
+}
+
+/// What is to be sent later.
+pub(super) fn keep(bytes: &[u8], flags: SendFlags) -> Option<Unsent> {
+    (!bytes.is_empty()).then(|| Unsent::new(Bytes::copy_from_slice(bytes), flags))
+}
+
+/// Sends all of `unsent` as it is, as long as the peer takes some within the send-stall time.
+pub(super) async fn send_all(
+    io: &Io,
+    timer: &Timer,
+    socket: &Fd,
+    unsent: Unsent,
+) -> io::Result<()> {
+    let Unsent { mut bytes, flags } = unsent;
+    while !bytes.is_empty() {
+        timer.enter(Phase::Send);
+        let sent = io.ring.send(socket, bytes.clone(), flags).await?;
+        drop(bytes.split_to(sent));
+    }
+    Ok(())
+}
