@@ -20,6 +20,7 @@ mod accept;
 mod clock;
 mod config;
 mod connection;
+mod context;
 mod error;
 mod host;
 #[cfg(test)]

@@ -1,16 +1,18 @@
 //! One connection: requests in, responses out, until one side ends it.
 //!
 //! What is in memory is answered on the spot: all requests that came in one piece are parsed,
-//! their responses built in the shard's scratch buffer and sent by one call. Only what must wait
+//! their responses built in the context's scratch buffer and sent by one call. Only what must wait
 //! (a lookup, a transfer, a client that is slow to take a response) is a future of its own, boxed,
 //! so that the task of an idle connection stays small.
+
+pub(crate) mod listener_protocol;
 
 use std::io;
 use std::mem;
 use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,7 +24,8 @@ use tidegate_http::{
 use tidegate_site::{Cached, Site};
 use tidegate_uring::Fd;
 
-use crate::accept::Manner;
+use crate::connection::listener_protocol::ListenerProtocol;
+use crate::context::{Context, Scratch};
 use crate::respond::lookup::{Looked, Wanted, look_up};
 use crate::respond::response::{Answer, Body, Reply, is_challenge};
 use crate::respond::send_body::{send_body, send_now, send_raw};
@@ -30,7 +33,6 @@ use crate::timeouts::{Key, Phase};
 use crate::transport::link::Link;
 use crate::transport::tls_handshake;
 use crate::transport::tls_stream;
-use crate::worker::{Scratch, Shard};
 
 /// Responses are sent when this many bytes of them are waiting.
 const OUT_BYTES_MAX: usize = 64 * 1024;
@@ -40,7 +42,7 @@ const LINGER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A connection that is served.
 pub(crate) struct Connection {
-    pub(crate) shard: Rc<Shard>,
+    pub(crate) context: Rc<Context>,
     pub(crate) link: Link,
     /// What was received of a request that is not complete, if one has begun.
     #[expect(
@@ -125,13 +127,13 @@ pub(crate) enum Serving {
 const _: () = assert!(size_of::<Serving>() <= 72);
 
 impl Serving {
-    /// Serves what was accepted by a listener with this manner.
-    pub(crate) fn new(shard: Rc<Shard>, socket: &Fd, manner: &Manner) -> Self {
-        let mut connection = Connection::new(shard, socket);
-        match manner {
-            Manner::Plain => {}
-            Manner::Redirect(port) => connection.https_port = Some(*port),
-            Manner::Secure(tls) => {
+    /// Serves what was accepted by a listener with this protocol.
+    pub(crate) fn new(context: Rc<Context>, socket: &Fd, protocol: &ListenerProtocol) -> Self {
+        let mut connection = Connection::new(context, socket);
+        match protocol {
+            ListenerProtocol::Http => {}
+            ListenerProtocol::Redirect(port) => connection.https_port = Some(*port),
+            ListenerProtocol::Https(tls) => {
                 return Self::Busy(Box::pin(tls_handshake::secure(connection, tls.clone())));
             }
         }
@@ -142,12 +144,12 @@ impl Serving {
 impl Future for Serving {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
         loop {
             // It is over if what follows panics.
             let (now, poll) = match mem::replace(&mut *self, Self::Over) {
-                Self::Waiting(connection) => connection.poll_receive(context),
-                Self::Busy(mut work) => match work.as_mut().poll(context) {
+                Self::Waiting(connection) => connection.poll_receive(task),
+                Self::Busy(mut work) => match work.as_mut().poll(task) {
                     Poll::Ready(Ok(connection)) => (Self::Waiting(connection), Poll::Ready(())),
                     Poll::Ready(Err(Closed)) => (Self::Over, Poll::Ready(())),
                     Poll::Pending => (Self::Busy(work), Poll::Pending),
@@ -161,16 +163,16 @@ impl Future for Serving {
 }
 
 impl Connection {
-    fn new(shard: Rc<Shard>, socket: &Fd) -> Self {
-        let count = &shard.counters.connections;
+    fn new(context: Rc<Context>, socket: &Fd) -> Self {
+        let count = &context.counters.connections;
         count.set(count.get() + 1);
-        let time = shard.settings.timeouts.header;
-        let key = shard
+        let time = context.settings.timeouts.header;
+        let key = context
             .deadlines
             .join(socket, Phase::Fresh, time, Instant::now());
         Self {
-            link: Link::Plain(shard.ring.recv(socket)),
-            shard,
+            link: Link::Plain(context.io.ring.recv(socket)),
+            context,
             input: None,
             key,
             requests: 0,
@@ -186,9 +188,9 @@ impl Connection {
     }
 
     /// Takes what comes next: what there is to do then, and whether to wait before it.
-    fn poll_receive(mut self, context: &mut Context<'_>) -> (Serving, Poll<()>) {
+    fn poll_receive(mut self, task: &mut task::Context<'_>) -> (Serving, Poll<()>) {
         let done = Poll::Ready(());
-        match self.link.poll_next(context) {
+        match self.link.poll_next(task) {
             Poll::Pending => (Serving::Waiting(self), Poll::Pending),
             Poll::Ready(Ok(Some(received))) => match self.take(&received) {
                 None => (Serving::Waiting(self), done),
@@ -210,7 +212,7 @@ impl Connection {
 
     /// Marks what the connection is about to do, and how long that may take.
     pub(crate) fn enter(&self, phase: Phase) {
-        let timeouts = &self.shard.settings.timeouts;
+        let timeouts = &self.context.settings.timeouts;
         let time = match phase {
             Phase::Idle => timeouts.keep_alive,
             Phase::Fresh | Phase::Request => timeouts.header,
@@ -222,7 +224,7 @@ impl Connection {
 
     /// As [`Connection::enter`], for a time of its own.
     pub(crate) fn enter_for(&self, phase: Phase, time: Duration) {
-        self.shard
+        self.context
             .deadlines
             .enter(self.key, phase, time, Instant::now());
     }
@@ -264,8 +266,8 @@ impl Connection {
     /// Answers the requests in `data` without waiting: how many bytes that took, and what is left
     /// to do, if not just to receive more.
     fn answer(&mut self, data: &[u8]) -> (usize, Option<Todo>) {
-        let shard = Rc::clone(&self.shard);
-        let mut scratch = shard.scratch.borrow_mut();
+        let context = Rc::clone(&self.context);
+        let mut scratch = context.scratch.borrow_mut();
         scratch.out.clear();
         let heads = self.requests;
         let (used, next) = self.answer_each(data, &mut scratch);
@@ -275,7 +277,11 @@ impl Connection {
         };
         let next = match next {
             Next::Close if used < data.len() => Next::Linger,
-            Next::Receive if used == data.len() && self.discard.is_none() && shard.keeps_none() => {
+            Next::Receive
+                if used == data.len()
+                    && self.discard.is_none()
+                    && context.keep_alive_disabled() =>
+            {
                 self.farewell()
             }
             next => next,
@@ -293,8 +299,8 @@ impl Connection {
         plain: &[u8],
         flags: SendFlags,
     ) -> io::Result<Option<Bytes>> {
-        let shard = Rc::clone(&self.shard);
-        let mut scratch = shard.scratch.borrow_mut();
+        let context = Rc::clone(&self.context);
+        let mut scratch = context.scratch.borrow_mut();
         self.send_sealed(plain, &mut scratch.sealed, flags)
     }
 
@@ -333,7 +339,7 @@ impl Connection {
             if used == data.len() {
                 return (used, Next::Receive);
             }
-            match parse(&data[used..], &self.shard.http) {
+            match parse(&data[used..], &self.context.http) {
                 Ok(None) => return (used, Next::Receive),
                 Ok(Some(head)) => {
                     let bytes = &data[used..used + head.len];
@@ -364,7 +370,7 @@ impl Connection {
 
     /// Answers a request that cannot be understood, as the last of its connection.
     fn refuse(&self, status: Status, now: Instant, out: &mut Vec<u8>) {
-        let date = self.shard.clock.date(now);
+        let date = self.context.clock.date(now);
         write_error(out, status, &date, Version::Http11, false, true);
     }
 
@@ -378,7 +384,7 @@ impl Connection {
     ) -> Option<Next> {
         self.requests += 1;
         self.expects_more = head.persistent;
-        let count = &self.shard.counters.requests;
+        let count = &self.context.counters.requests;
         count.set(count.get() + 1);
         let reply = Reply {
             version: head.version,
@@ -386,7 +392,7 @@ impl Connection {
             with_body: head.method != Method::Head,
         };
         if head.framing != Framing::None {
-            let limit = self.shard.http.body_discard;
+            let limit = self.context.http.body_discard;
             self.discard = Some(Box::new(Discard::new(head.framing, limit)));
         }
         match self.answer_at_once(head, reply, now, scratch) {
@@ -409,14 +415,14 @@ impl Connection {
         scratch: &mut Scratch,
     ) -> Answered {
         let Scratch { out, path, .. } = scratch;
-        let shard = &self.shard;
-        let site = shard.sites.of(head.host);
+        let context = &self.context;
+        let site = context.sites.of(head.host);
         let decoded = head.target.decode_path(site.encoded_slash(), path);
         if decoded.is_err() {
             // Half a path means nothing, to the site's rules neither.
             path.clear();
         }
-        let date = shard.clock.date(now);
+        let date = context.clock.date(now);
         let answer = self.answer_to(head, path, site, reply, &date);
         let refuse = |status, out| {
             if site.names_error_page(status) {
@@ -470,8 +476,8 @@ impl Connection {
             date,
             hsts: self.hsts(),
             range_limits: RangeLimits {
-                ascending: self.shard.settings.limits.ranges,
-                unordered: self.shard.settings.limits.ranges_unordered,
+                ascending: self.context.settings.limits.ranges,
+                unordered: self.context.settings.limits.ranges_unordered,
             },
         }
     }
@@ -480,22 +486,22 @@ impl Connection {
     fn hsts(&self) -> &str {
         match &self.link {
             Link::Plain(_) => "",
-            Link::Secure(_) => &self.shard.settings.tls.hsts,
+            Link::Secure(_) => &self.context.settings.tls.hsts,
         }
     }
 
     /// Whether the connection goes on after this request.
     fn persists(&self, head: &Head<'_>) -> bool {
         let body_fits = match head.framing {
-            Framing::Length(length) => length <= self.shard.http.body_discard,
+            Framing::Length(length) => length <= self.context.http.body_discard,
             Framing::None | Framing::Chunked => true,
         };
         head.persistent
             && body_fits
             // The client may send its body or not, now that it has an answer (RFC 9110, 10.1.1).
             && !head.expect_continue
-            && self.requests < self.shard.settings.limits.requests_per_connection
-            && !self.shard.keeps_none()
+            && self.requests < self.context.settings.limits.requests_per_connection
+            && !self.context.keep_alive_disabled()
             && self.link.is_fresh()
     }
 
@@ -578,7 +584,7 @@ impl Connection {
 
     /// The client sends no more, or was too slow to.
     fn end_of_input(&mut self) {
-        if self.input.is_some() && self.shard.deadlines.expired(self.key) {
+        if self.input.is_some() && self.context.deadlines.expired(self.key) {
             let _ = self.send_refusal(Status::REQUEST_TIMEOUT);
         }
         if let Link::Secure(secure) = &mut self.link {
@@ -613,7 +619,7 @@ impl Connection {
     /// Tells the client that nothing follows, and reads what it is still sending.
     pub(crate) async fn linger(&mut self) -> Closed {
         self.say_goodbye().await;
-        let time = self.shard.settings.timeouts.linger;
+        let time = self.context.settings.timeouts.linger;
         if time.is_zero() || shutdown(self.socket(), Shutdown::Write).is_err() {
             return Closed;
         }
@@ -655,7 +661,7 @@ impl Todo {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.shard.deadlines.leave(self.key);
+        self.context.deadlines.leave(self.key);
     }
 }
 

@@ -3,3 +3,4 @@
 pub(crate) mod admin;
 pub(crate) mod admin_listener;
 pub(crate) mod heartbeat;
+pub(crate) mod throttle;

@@ -49,19 +49,19 @@ pub(crate) struct Looked {
 pub(crate) async fn look_up(connection: &Connection, wanted: Wanted) -> Result<Looked, Closed> {
     // A disk is not hurried by the connection's deadline.
     connection.enter(Phase::Transfer);
-    let shard = &connection.shard;
+    let context = &connection.context;
     // It was parsed before, when it came in.
-    let Ok(Some(head)) = parse(&wanted.head, &shard.http) else {
+    let Ok(Some(head)) = parse(&wanted.head, &context.http) else {
         return Err(Closed);
     };
-    let site = shard.sites.of(head.host);
+    let site = context.sites.of(head.host);
     let mut path = Vec::new();
     let slash = site.encoded_slash();
     if head.target.decode_path(slash, &mut path).is_err() {
         path.clear();
     }
     let outcome = outcome(connection, site, &head, &path, &wanted).await;
-    let date = shard.clock.date(Instant::now());
+    let date = context.clock.date(Instant::now());
     let answer = connection.answer_to(&head, &path, site, wanted.reply, &date);
     let persistent = wanted.reply.persistent;
     let mut out = Vec::with_capacity(512);
@@ -140,7 +140,7 @@ fn wants_bytes(head: &Head<'_>, reply: Reply, description: &File) -> bool {
 fn warn_of(connection: &Connection, path: &[u8], found: &Found) {
     if let Found::Refused { error, .. } = found
         && !matches!(error, SiteError::NotFound | SiteError::NotAcceptable)
-        && connection.shard.file_warnings.is_due()
+        && connection.context.file_warnings.is_due()
     {
         tracing::warn!(path = %path.escape_ascii(), %error, "cannot look up");
     }

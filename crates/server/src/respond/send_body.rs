@@ -63,7 +63,7 @@ async fn send_memory(connection: &mut Connection, bytes: &mut Bytes) -> Result<(
         turn += piece.len();
         if turn >= QUANTUM_BYTES {
             turn = 0;
-            connection.shard.ring.yield_now().await;
+            connection.context.io.ring.yield_now().await;
         }
     }
     Ok(())
@@ -80,11 +80,11 @@ async fn send_range(
         Content::Memory(_) => return Ok(()),
     };
     connection.enter(Phase::Transfer);
-    let shard = &connection.shard;
+    let context = &connection.context;
     let start = Instant::now();
     let options = Options {
-        stall: shard.settings.timeouts.send_stall,
-        drop_behind: (shard.settings.io.drop_behind).is_some_and(|least| file.len >= least),
+        stall: context.settings.timeouts.send_stall,
+        drop_behind: (context.settings.io.drop_behind).is_some_and(|least| file.len >= least),
         unread: !file.recent.covers(&range, start),
         device: file.device(),
         opening: Opening::NONE,
@@ -93,8 +93,8 @@ async fn send_range(
     let sent = match &mut connection.link {
         Link::Plain(recv) => {
             sendfile(
-                &shard.ring,
-                &shard.pipes,
+                &context.io.ring,
+                &context.io.pipes,
                 recv.socket(),
                 fd,
                 range.clone(),
@@ -104,7 +104,7 @@ async fn send_range(
         }
         // Boxed: a plain transfer has no room for what encrypts.
         Link::Secure(secure) => {
-            Box::pin(secure.send_file(shard, fd, range.clone(), &options)).await
+            Box::pin(secure.send_file(&context.io, fd, range.clone(), &options)).await
         }
     };
     match sent {
@@ -124,7 +124,7 @@ async fn send_parts(
     let mut out = Vec::new();
     for (index, range) in parts.ranges().iter().enumerate() {
         if index > 0 && index.is_multiple_of(TURN_PARTS) {
-            connection.shard.ring.yield_now().await;
+            connection.context.io.ring.yield_now().await;
         }
         parts.write_head(range, &mut out);
         match &file.content {
@@ -157,7 +157,7 @@ async fn send_listing(
         streamed.write_piece(&piece, &mut out);
         send_all(connection, out.into(), SendFlags::MORE).await?;
         // To write a piece takes a moment of the core.
-        connection.shard.ring.yield_now().await;
+        connection.context.io.ring.yield_now().await;
     }
     send_end(connection, streamed).await
 }
@@ -191,7 +191,7 @@ async fn send_decompression(
 
 /// Ends a response whose end would not tell that it is short.
 fn cut(connection: &mut Connection, streamed: Streamed, error: &SiteError) -> Closed {
-    if connection.shard.file_warnings.is_due() {
+    if connection.context.file_warnings.is_due() {
         tracing::warn!(%error, "response cut short");
     }
     match &mut connection.link {
@@ -214,7 +214,7 @@ fn give_up(connection: &mut Connection, len: u64, error: &TransferError) -> Clos
             // What the kernel still holds for it is of no use; closing drops it.
             let _ = sockopt::set_socket_linger(connection.socket(), Some(Duration::ZERO));
         }
-        _ if connection.shard.file_warnings.is_due() => {
+        _ if connection.context.file_warnings.is_due() => {
             tracing::warn!(sent = error.sent, len, %error, "response cut short");
         }
         _ => {}
@@ -269,7 +269,7 @@ pub(crate) async fn send_raw(
     let mut bytes = bytes.slice(sent..);
     while !bytes.is_empty() {
         connection.enter(Phase::Send);
-        let ring = &connection.shard.ring;
+        let ring = &connection.context.io.ring;
         match ring.send(connection.socket(), bytes.clone(), flags).await {
             Ok(count) => drop(bytes.split_to(count)),
             Err(_) => return Err(Closed),

@@ -85,7 +85,7 @@ impl Shaking {
         })?;
         Ok(Self {
             handshake,
-            until: Instant::now() + connection.shard.settings.timeouts.header,
+            until: Instant::now() + connection.context.settings.timeouts.header,
             buffer: vec![0; PIECE_BYTES],
             out: Vec::new(),
         })
@@ -125,7 +125,7 @@ impl Shaking {
         drop(out.split_to(sent));
         while !out.is_empty() {
             connection.enter_for(Phase::Send, self.time_left());
-            let ring = &connection.shard.ring;
+            let ring = &connection.context.io.ring;
             let rest = ring.send(connection.socket(), out.clone(), SendFlags::empty());
             drop(out.split_to(rest.await?));
             connection.enter_for(Phase::Fresh, self.time_left());
@@ -188,7 +188,7 @@ impl Shaking {
             })?;
             Session::User(session)
         };
-        let recv = connection.shard.ring.recv(&socket);
+        let recv = connection.context.io.ring.recv(&socket);
         connection.link = Link::Secure(Box::new(Secure::new(recv, session, ended)));
         Ok(early)
     }
@@ -209,7 +209,7 @@ fn is_prepared(connection: &Connection) -> bool {
 
 /// Warns of what befell a connection by no fault of its client's, now and then.
 fn warn(connection: &Connection, error: &dyn Error, what: &str) {
-    if connection.shard.tls_warnings.is_due() {
+    if connection.context.tls_warnings.is_due() {
         tracing::warn!(error = error.to_string(), "TLS: {what}");
     }
 }
@@ -222,7 +222,12 @@ async fn receive(connection: &Connection, buffer: &mut [u8]) -> io::Result<usize
             Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok((_, count)) => return Ok(count),
             Err(Errno::AGAIN) => {
-                connection.shard.ring.poll(socket, PollFlags::IN).await?;
+                connection
+                    .context
+                    .io
+                    .ring
+                    .poll(socket, PollFlags::IN)
+                    .await?;
             }
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),

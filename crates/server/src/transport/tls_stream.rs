@@ -28,8 +28,8 @@ use tidegate_uring::{Fd, Received, Recv};
 use crate::connection::{Closed, Connection};
 use crate::respond::send_body::{send_now, send_raw};
 use crate::timeouts::Phase;
+use crate::transport::io::Io;
 use crate::transport::link::{Input, Link};
-use crate::worker::Shard;
 
 /// Bytes of a file that the kernel encrypts before it is looked whether its keys are used up: far
 /// fewer than they are good for.
@@ -193,7 +193,7 @@ impl Secure {
     /// Sends a range of a file.
     pub(crate) async fn send_file(
         &mut self,
-        shard: &Shard,
+        io: &Io,
         file: &Fd,
         range: Range<u64>,
         options: &Options,
@@ -202,11 +202,11 @@ impl Secure {
         match &mut self.session {
             Session::User(session) => {
                 let encrypt = |plain: &[u8], out: &mut Vec<u8>| encrypt(session, plain, out);
-                let (ring, pipes) = (&shard.ring, &shard.pipes);
+                let (ring, pipes) = (&io.ring, &io.pipes);
                 sendfile_encoded(ring, pipes, socket, file, range, options, encrypt).await
             }
             Session::Kernel(session) => {
-                splice_counted(session, shard, socket, file, range, options).await
+                splice_counted(session, io, socket, file, range, options).await
             }
         }
     }
@@ -266,7 +266,7 @@ async fn send_control(
             done => return done.map_err(|_| Closed),
         }
         connection.enter(Phase::Send);
-        let ring = &connection.shard.ring;
+        let ring = &connection.context.io.ring;
         let writable = ring.poll(connection.socket(), PollFlags::OUT).await;
         let gone = PollFlags::ERR | PollFlags::HUP;
         if writable.map_or(true, |events| events.intersects(gone)) {
@@ -303,7 +303,7 @@ fn count(session: &mut KernelSession, bytes: u64) -> io::Result<()> {
 /// Sendfile in pieces of which each is counted before it is sent.
 async fn splice_counted(
     session: &mut KernelSession,
-    shard: &Shard,
+    io: &Io,
     socket: &Fd,
     file: &Fd,
     mut range: Range<u64>,
@@ -327,7 +327,7 @@ async fn splice_counted(
         // A pipe's worth may end in a record that is not full: at most twice as many as full ones.
         let counted = count(session, 2 * len).map_err(ErrorKind::Socket);
         let piece_sent = match counted {
-            Ok(()) => sendfile(&shard.ring, &shard.pipes, socket, file, piece, &options).await,
+            Ok(()) => sendfile(&io.ring, &io.pipes, socket, file, piece, &options).await,
             Err(kind) => Err(TransferError { sent: 0, kind }),
         };
         let mut sent = piece_sent.map_err(|error| TransferError {
