@@ -4,7 +4,7 @@
 //!  run (main thread)      binds every address once for each core, starts the shards, waits for
 //!    |                    signals and for shards that end
 //!    +-- admin            health, readiness and metrics, on a thread of its own
-//!    +-- shard, core 0 -- executor, op ring, pipes, caches, deadlines
+//!    +-- shard, core 0 -- executor, op ring, pipes, caches, timers
 //!    |     +-- listener   accepts, within the limits
 //!    |     +-- connection one task each: requests in, responses out
 //!    |     |     +-- handshake of a TLS listener, before the first request
@@ -12,7 +12,7 @@
 //!    |     |     +-- answer    head and file to the bytes of a response, without waiting
 //!    |     |     +-- look_up   what is not known yet, then the answer
 //!    |     |     +-- send      bytes from memory, files by sendfile, listings
-//!    |     +-- deadlines  ends connections that are over their time
+//!    |     +-- timers     ends connections that are over their time
 //!    +-- shard, core 1 ...
 //! ```
 
@@ -20,6 +20,7 @@ mod accept;
 mod clock;
 mod config;
 mod connection;
+mod context;
 mod error;
 mod host;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod respond;
 mod signals;
 mod stop;
 mod supervisor;
+mod throttle;
 mod timeouts;
 mod transport;
 mod worker;

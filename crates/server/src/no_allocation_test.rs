@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{self, Waker};
 
 use allocation_counter::measure;
 use glommio::{LocalExecutorBuilder, Placement};
@@ -15,11 +15,12 @@ use tempfile::TempDir;
 use tidegate_config::Settings;
 use tidegate_uring::{Fd, probe};
 
-use crate::accept::Manner;
-use crate::connection::Serving;
-use crate::host::limits::Share;
+use crate::connection::ConnectionTask;
+use crate::connection::listener_protocol::ListenerProtocol;
+use crate::context::Context;
+use crate::host::limits::ResourceShare;
 use crate::host::locked::Queues;
-use crate::worker::{Seed, Shard, start_ring};
+use crate::worker::{WorkerConfig, open_context, start_ring};
 
 /// Rounds of the ring after which a request must have been answered.
 const ROUNDS_MAX: usize = 100_000;
@@ -32,8 +33,8 @@ const HITS: usize = 50;
 
 /// A connection whose task is polled by hand.
 struct Polled<'a> {
-    shard: Rc<Shard>,
-    serving: Pin<&'a mut Serving>,
+    context: Rc<Context>,
+    task: Pin<&'a mut ConnectionTask>,
     client: OwnedFd,
 }
 
@@ -44,10 +45,10 @@ impl Polled<'_> {
         send(&self.client, request.as_bytes(), SendFlags::empty()).unwrap();
         let mut allocations = 0;
         for _ in 0..ROUNDS_MAX {
-            self.shard.ring.yield_now().await;
+            self.context.io.ring.yield_now().await;
             let counted = measure(|| {
-                let mut context = Context::from_waker(Waker::noop());
-                assert!(self.serving.as_mut().poll(&mut context).is_pending());
+                let mut task = task::Context::from_waker(Waker::noop());
+                assert!(self.task.as_mut().poll(&mut task).is_pending());
             });
             allocations += counted.count_total;
             let mut answer = vec![0; 64 * 1024];
@@ -74,8 +75,8 @@ fn directory() -> TempDir {
     directory
 }
 
-async fn shard(directory: &TempDir) -> Rc<Shard> {
-    let share = Share {
+async fn context(directory: &TempDir) -> Rc<Context> {
+    let share = ResourceShare {
         connections: 16,
         open_files: 16,
         pipes: 4,
@@ -85,7 +86,7 @@ async fn shard(directory: &TempDir) -> Rc<Shard> {
     let mut settings = Settings::for_directory(directory.path().to_owned());
     // Nothing is looked at again in the midst of the test.
     settings.cache.valid = std::time::Duration::from_hours(1);
-    let seed = Seed {
+    let config = WorkerConfig {
         number: 0,
         shards: 1,
         core: 0,
@@ -97,8 +98,8 @@ async fn shard(directory: &TempDir) -> Rc<Shard> {
         listeners: Vec::new(),
         heartbeat: Arc::default(),
     };
-    let ring = start_ring(&seed).unwrap();
-    Shard::new(seed, 0, ring).await.unwrap()
+    let ring = start_ring(&config).unwrap();
+    open_context(config, ring).await.unwrap()
 }
 
 fn get(target: &str, fields: &str) -> String {
@@ -107,16 +108,16 @@ fn get(target: &str, fields: &str) -> String {
 
 async fn hits_allocate_nothing() {
     let directory = directory();
-    let shard = shard(&directory).await;
+    let context = context(&directory).await;
     let (server, client) = socket_pair();
-    let serving = pin!(Serving::new(
-        Rc::clone(&shard),
-        &Fd::from(server),
-        &Manner::Plain
+    let task = pin!(ConnectionTask::new(
+        Rc::clone(&context),
+        Fd::from(server),
+        &ListenerProtocol::Http
     ));
     let mut polled = Polled {
-        shard,
-        serving,
+        context,
+        task,
         client,
     };
     let (first, allocations) = polled.ask(&get("/small.html", "")).await;

@@ -21,12 +21,12 @@ use crate::error::Error;
 use crate::host::cores;
 use crate::host::limits;
 use crate::host::locked::{EXECUTOR_IO_BYTES, Locked};
-use crate::observe::admin::{self, Condition};
+use crate::observe::admin::{self, Health};
 use crate::observe::heartbeat::{ASK_EVERY, Heartbeat, Watchdog};
 use crate::signals;
 use crate::stop::{Step, Stop};
-use crate::transport::certificates::{Renewal, Tls};
-use crate::worker::{self, Seed};
+use crate::transport::certificates::{CertReloader, Tls};
+use crate::worker::{self, WorkerConfig};
 
 /// What the main thread waits for.
 pub(crate) enum Event {
@@ -77,7 +77,7 @@ pub fn run(
     let forwarding = signals::forward(sender.clone())?;
     // Before anything listens: plain HTTP must never answer where TLS is configured.
     let tls = Tls::of(&settings)?;
-    let renewal = Renewal::start(tls.as_ref())?;
+    let renewal = CertReloader::start(tls.as_ref())?;
     let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
     limits::raise();
     let chosen = cores::choose(&settings.server.cores)?;
@@ -88,7 +88,7 @@ pub fn run(
     let abilities = tidegate_uring::probe().map_err(Error::Uring)?;
     let heartbeats: Vec<Arc<Heartbeat>> = cores.iter().map(|_| Arc::default()).collect();
     let watchdog = Watchdog::new(&heartbeats, settings.server.watchdog);
-    let condition = Condition::new(acceptor, log_lines_dropped, heartbeats.clone());
+    let condition = Health::new(acceptor, log_lines_dropped, heartbeats.clone());
     let condition = Arc::new(condition);
     let share = limits::by_descriptors(&settings, cores.len())?;
     let share = limits::by_memory(share, cores.len());
@@ -115,7 +115,7 @@ pub fn run(
                 source: Box::new(std::io::Error::from(errno)),
             })?;
         controls.push(control);
-        let seed = Seed {
+        let seed = WorkerConfig {
             number,
             shards: cores.len(),
             core: *core,
@@ -168,7 +168,7 @@ fn by_shard(bound: Vec<Bound>, shards: usize) -> Vec<Vec<Listener>> {
 }
 
 /// Starts a shard's thread, which reports its end whatever ends it.
-fn spawn(seed: Seed, control: OwnedFd, events: Sender<Event>) -> Result<(), Error> {
+fn spawn(seed: WorkerConfig, control: OwnedFd, events: Sender<Event>) -> Result<(), Error> {
     let shard = seed.number;
     std::thread::Builder::new()
         .name(format!("shard-{shard}"))
@@ -191,7 +191,7 @@ fn spawn(seed: Seed, control: OwnedFd, events: Sender<Event>) -> Result<(), Erro
         })
 }
 
-fn execute(seed: Seed, control: OwnedFd, events: &Sender<Event>) -> Result<(), Error> {
+fn execute(seed: WorkerConfig, control: OwnedFd, events: &Sender<Event>) -> Result<(), Error> {
     let shard = seed.number;
     seed.heartbeat.begin();
     // glommio panics where it cannot start its blocking thread.
@@ -246,8 +246,8 @@ fn explained(panic: &str) -> String {
 fn supervise(
     inbox: &mut Inbox<'_>,
     controls: &[OwnedFd],
-    renewal: &Renewal,
-    condition: &Condition,
+    renewal: &CertReloader,
+    condition: &Health,
     mut stop: Stop,
     on_ready: impl FnOnce(),
 ) -> Result<(), Error> {
@@ -385,8 +385,8 @@ mod tests {
             sender.send(event).unwrap();
         }
         let mut ready = 0;
-        let renewal = Renewal::start(None).unwrap();
-        let condition = Condition::new(None, &NONE_DROPPED, Vec::new());
+        let renewal = CertReloader::start(None).unwrap();
+        let condition = Health::new(None, &NONE_DROPPED, Vec::new());
         let stop = Stop::new(&Server::default());
         let on_ready = || ready += 1;
         let mut inbox = Inbox::new(&receiver, Watchdog::new(&[], None));

@@ -1,8 +1,9 @@
 //! Listening sockets, and accepting from them within the limits.
 
+pub(crate) mod admission;
+
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
-use std::num::NonZeroU16;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,10 +20,11 @@ use socket2::SockRef;
 use tidegate_config::{Listen, Steering};
 use tidegate_uring::{Accept, Fd};
 
-use crate::connection::Serving;
+use crate::accept::admission::Admission;
+use crate::connection::ConnectionTask;
+use crate::connection::listener_protocol::ListenerProtocol;
 use crate::error::Error;
 use crate::transport::certificates::Tls;
-use crate::worker::Shard;
 
 /// How long accepting rests when the system has no descriptor or memory for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -31,18 +33,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// looked at is memory.
 const CERTIFICATE_WAIT: Duration = Duration::from_millis(200);
 
-/// How the clients of a listener are spoken to.
-#[derive(Clone)]
-pub(crate) enum Manner {
-    /// By HTTP.
-    Plain,
-    /// By HTTP, to send them to this port by HTTPS.
-    Redirect(NonZeroU16),
-    /// By HTTPS.
-    Secure(Tls),
-}
-
-/// An address, and a listener on it for each shard.
+/// An address, and a listener on it for each core.
 pub(crate) struct Bound {
     pub(crate) address: SocketAddr,
     /// Whether it is listened on from the start: not where TLS has no certificate yet.
@@ -57,18 +48,7 @@ pub(crate) struct Listener {
     pub(crate) socket: OwnedFd,
     /// How many connections may wait in it.
     pub(crate) backlog: usize,
-    pub(crate) manner: Manner,
-}
-
-impl Manner {
-    /// That of a configured listener; `tls` is there if any listener speaks it.
-    fn of(configured: &Listen, tls: Option<&Tls>) -> Self {
-        match (tls, NonZeroU16::new(configured.https_redirect)) {
-            (Some(tls), _) if configured.tls => Self::Secure(tls.clone()),
-            (_, Some(port)) => Self::Redirect(port),
-            (_, None) => Self::Plain,
-        }
-    }
+    pub(crate) protocol: ListenerProtocol,
 }
 
 /// How the addresses of one section are listened on.
@@ -112,7 +92,7 @@ pub(crate) fn listen_on(
             .map(|socket| Listener {
                 socket,
                 backlog: configured.backlog as usize,
-                manner: Manner::of(configured, tls),
+                protocol: ListenerProtocol::new(configured, tls),
             })
             .collect(),
     });
@@ -257,15 +237,15 @@ fn bound_socket(address: SocketAddr, shared: bool, only_v6: bool) -> io::Result<
 
 /// Accepts connections as soon as the listener is open.
 pub(crate) async fn accept_when_open(
-    shard: Rc<Shard>,
+    admission: Rc<Admission>,
     listener: Fd,
     backlog: usize,
-    manner: Manner,
+    protocol: ListenerProtocol,
 ) {
-    if let Manner::Secure(tls) = &manner {
+    if let ListenerProtocol::Https(tls) = &protocol {
         while !tls.acceptor.is_ready() {
             Timer::new(CERTIFICATE_WAIT).await;
-            if shard.stopping() {
+            if admission.stopping() {
                 return;
             }
         }
@@ -276,89 +256,107 @@ pub(crate) async fn accept_when_open(
             return;
         }
     }
-    accept(shard, listener, manner).await;
+    accept(admission, listener, protocol).await;
 }
 
-/// Accepts connections until the shard stops, then those that wait already.
+/// Accepts connections until accepting ends, then those that wait already.
 ///
 /// A multishot accept takes all that wait at once, so it is used while all that can wait fit.
 /// Nearer to the limit they are accepted one by one, and at it they wait in the backlog.
-async fn accept(shard: Rc<Shard>, listener: Fd, manner: Manner) {
-    let mut accept = shard.ring.accept(&listener);
+async fn accept(admission: Rc<Admission>, listener: Fd, protocol: ListenerProtocol) {
+    let mut accept = admission.context.io.ring.accept(&listener);
     loop {
-        let many = shard.has_room_for_all(accept.is_armed());
+        let many = admission.has_room_for_backlog(accept.is_armed());
         if !many {
-            disarm(&shard, &listener, &mut accept, &manner).await;
+            disarm(&admission, &listener, &mut accept, &protocol).await;
         }
         // From here to the accept nothing is awaited, so one that is queued is cancelled by the
         // stop.
-        if shard.stopping() {
+        if admission.stopping() {
             break;
         }
         let accepted = if many {
             accept.next().await
-        } else if shard.room() > 0 {
-            shard.ring.accept_one(&listener).await
+        } else if admission.room() > 0 {
+            admission.context.io.ring.accept_one(&listener).await
         } else {
-            wait_for_room(&shard, &listener).await;
+            wait_for_room(&admission, &listener).await;
             continue;
         };
         match accepted {
-            Ok(socket) => start(&shard, socket, &manner),
-            Err(error) => rest(&shard, &error).await,
+            Ok(socket) => start(&admission, socket, &protocol),
+            Err(error) => rest(&admission, &error).await,
         }
     }
-    drain(&shard, &listener, &mut accept, &manner).await;
+    drain(&admission, &listener, &mut accept, &protocol).await;
 }
 
 /// Ends a multishot accept, and serves what it had accepted by then. So do the other listeners of
-/// the shard: they share its room.
-async fn disarm(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept, manner: &Manner) {
+/// the core: they share its room.
+async fn disarm(
+    admission: &Rc<Admission>,
+    listener: &Fd,
+    accept: &mut Accept,
+    protocol: &ListenerProtocol,
+) {
     if !accept.is_armed() {
         return;
     }
-    shard.cancel_accepts().await;
+    admission.cancel_accepts().await;
     // Ends with ECANCELED, also if the accept had ended by itself.
     while let Ok(socket) = accept.next().await {
-        start(shard, socket, manner);
+        start(admission, socket, protocol);
     }
-    *accept = shard.ring.accept(listener);
+    *accept = admission.context.io.ring.accept(listener);
 }
 
 /// At the limit: once somebody waits to be accepted, others make room.
-async fn wait_for_room(shard: &Shard, listener: &Fd) {
+async fn wait_for_room(admission: &Admission, listener: &Fd) {
     let room = async {
-        shard.room_or_stop().await;
+        admission.room_or_stop().await;
         false
     };
     // An error is a cancellation on behalf of another listener, and nobody waiting here.
-    let asked = async { shard.ring.poll(listener, PollFlags::IN).await.is_ok() };
+    let asked = async {
+        admission
+            .context
+            .io
+            .ring
+            .poll(listener, PollFlags::IN)
+            .await
+            .is_ok()
+    };
     if or(room, asked).await {
-        shard.make_room().await;
+        admission.make_room().await;
     }
 }
 
 /// Serves all that have connected: to close a listener resets those in its backlog.
-async fn drain(shard: &Rc<Shard>, listener: &Fd, accept: &mut Accept, manner: &Manner) {
-    disarm(shard, listener, accept, manner).await;
+async fn drain(
+    admission: &Rc<Admission>,
+    listener: &Fd,
+    accept: &mut Accept,
+    protocol: &ListenerProtocol,
+) {
+    disarm(admission, listener, accept, protocol).await;
     if rustix::io::ioctl_fionbio(listener, true).is_err() {
         return;
     }
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     while let Ok(socket) = accept_with(listener, flags) {
-        start(shard, socket, manner);
+        start(admission, socket, protocol);
     }
 }
 
-fn start(shard: &Rc<Shard>, socket: OwnedFd, manner: &Manner) {
-    let serving = Serving::new(Rc::clone(shard), &Fd::from(socket), manner);
-    shard.ring.spawn(serving).detach();
+fn start(admission: &Rc<Admission>, socket: OwnedFd, protocol: &ListenerProtocol) {
+    let task = ConnectionTask::new(Rc::clone(&admission.context), Fd::from(socket), protocol);
+    admission.context.io.ring.spawn(task).detach();
 }
 
 /// What to do after accept(2) failed: nothing if only that connection did, else rest, so that a
 /// lack of descriptors or memory does not become a busy loop.
-async fn rest(shard: &Shard, error: &io::Error) {
-    // Cancelled: the shard stops. The others befell that one connection.
+async fn rest(admission: &Admission, error: &io::Error) {
+    // Cancelled: accepting ends. The others befell that one connection.
     let passing = [
         Errno::CANCELED,
         Errno::CONNABORTED,
@@ -369,7 +367,7 @@ async fn rest(shard: &Shard, error: &io::Error) {
     if Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno)) {
         return;
     }
-    shard.warn_of_accept(error);
+    admission.warn(error);
     Timer::new(ACCEPT_REST).await;
 }
 

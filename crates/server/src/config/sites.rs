@@ -7,10 +7,10 @@ use tidegate_site::{
     RuleAnswer, SiteConfig, Symlinks, Types,
 };
 
-use crate::host::limits::Share;
+use crate::host::limits::ResourceShare;
 
 /// What the sites of a shard keep in memory and open.
-pub(crate) fn cache_config(settings: &Settings, share: Share) -> CacheConfig {
+pub(crate) fn cache_config(settings: &Settings, share: ResourceShare) -> CacheConfig {
     CacheConfig {
         inline_max: settings.io.inline_max,
         hot_bytes: share.hot_bytes,

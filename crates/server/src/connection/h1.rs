@@ -145,7 +145,10 @@ impl Connection {
             Poll::Pending => (ConnectionTask::Receiving(self), Poll::Pending),
             Poll::Ready(Ok(Some(received))) => match self.take(&received) {
                 None => (ConnectionTask::Receiving(self), again),
-                Some(work) => (ConnectionTask::Working(Box::pin(self.carry_on(work))), again),
+                Some(work) => (
+                    ConnectionTask::Working(Box::pin(self.carry_on(work))),
+                    again,
+                ),
             },
             Poll::Ready(Ok(None)) => {
                 self.end_of_input();

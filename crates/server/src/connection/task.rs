@@ -37,14 +37,15 @@ const _: () = assert!(size_of::<ConnectionTask>() <= 72);
 impl ConnectionTask {
     /// Serves a socket that a listener with this protocol accepted.
     pub(crate) fn new(context: Rc<Context>, socket: Fd, protocol: &ListenerProtocol) -> Self {
-        context.metrics.connection();
+        let count = &context.counters.connections;
+        count.set(count.get() + 1);
         let timer = context.timers.register(&socket);
         let transport = Transport::plain(&context.io, &socket);
         match protocol {
             ListenerProtocol::Http => {
                 Self::Receiving(h1::Connection::new(context, timer, transport))
             }
-            ListenerProtocol::RedirectToHttps(port) => {
+            ListenerProtocol::Redirect(port) => {
                 let connection = h1::Connection::new(context, timer, transport);
                 Self::Receiving(connection.redirecting_to(*port))
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate_config::Settings;
-use tidegate_sendfile::LATE_FILES_MAX;
+use tidegate_sendfile::{LATE_FILES_MAX, PoolConfig, pages_of_user};
 
 use crate::error::Error;
 use crate::host::cgroup;
@@ -38,7 +38,7 @@ const CONNECTIONS_MIN: usize = 64;
 
 /// A shard's share of what the process may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Share {
+pub(crate) struct ResourceShare {
     pub(crate) connections: usize,
     pub(crate) open_files: usize,
     pub(crate) pipes: usize,
@@ -48,7 +48,7 @@ pub(crate) struct Share {
     pub(crate) pipe_bytes: usize,
 }
 
-impl Share {
+impl ResourceShare {
     /// What a shard has where there is enough.
     pub(crate) fn wanted(settings: &Settings) -> Self {
         Self {
@@ -77,7 +77,7 @@ pub(crate) fn raise() {
 }
 
 /// Each shard's share for `settings`, lowered to fit RLIMIT_NOFILE.
-pub(crate) fn by_descriptors(settings: &Settings, shards: usize) -> Result<Share, Error> {
+pub(crate) fn by_descriptors(settings: &Settings, shards: usize) -> Result<ResourceShare, Error> {
     let descriptors = getrlimit(Resource::Nofile)
         .current
         .map_or(usize::MAX, |limit| {
@@ -107,7 +107,7 @@ pub(crate) fn by_descriptors(settings: &Settings, shards: usize) -> Result<Share
 }
 
 /// `share`, lowered to fit the memory limit of the cgroup.
-pub(crate) fn by_memory(share: Share, shards: usize) -> Share {
+pub(crate) fn by_memory(share: ResourceShare, shards: usize) -> ResourceShare {
     let Some(limit) = memory() else {
         return share;
     };
@@ -131,12 +131,12 @@ pub(crate) fn memory() -> Option<u64> {
 
 /// Small files get at most three eighths of the memory, connections a quarter, open files and pipes an
 /// eighth each. The rest is for what the kernel keeps beside them.
-pub(crate) fn fit_memory(share: Share, limit: u64, shards: usize) -> Share {
+pub(crate) fn fit_memory(share: ResourceShare, limit: u64, shards: usize) -> ResourceShare {
     let each = (limit / shards as u64).saturating_sub(SHARD_BYTES);
     let count = |bytes: u64, size: u64| usize::try_from(bytes / size).unwrap_or(usize::MAX);
     let connections = count(each / 4, CONNECTION_BYTES).max(CONNECTIONS_MIN);
     let pipes = count(each / 8, share.pipe_bytes as u64).max(1);
-    Share {
+    ResourceShare {
         connections: share.connections.min(connections),
         open_files: share.open_files.min(count(each / 8, OPEN_FILE_BYTES)),
         pipes: share.pipes.min(pipes),
@@ -145,20 +145,30 @@ pub(crate) fn fit_memory(share: Share, limit: u64, shards: usize) -> Share {
     }
 }
 
+/// The pipes of one of `shards` shards.
+pub(crate) fn pool_config(settings: &Settings, share: ResourceShare, shards: usize) -> PoolConfig {
+    PoolConfig {
+        pipe_bytes: settings.io.pipe_size,
+        pipes_max: share.pipes,
+        pages_max: pages_of_user(shards),
+        cold_max: settings.io.cold_workers as usize,
+    }
+}
+
 /// Pipes get at most an eighth of the descriptors, cached files a quarter, connections the rest.
 ///
 /// A response holds its file open though the cache has let it go, so many different large files
 /// at once can take more than that: then lookups are answered with 503 and accepting rests.
-fn divide(settings: &Settings, descriptors: usize) -> Share {
+fn divide(settings: &Settings, descriptors: usize) -> ResourceShare {
     let free = descriptors.saturating_sub(reserved(settings));
     let pipes = settings.io.pipes_per_core.min(free / 8 / PIPE_FDS).max(1);
     let open_files = settings.cache.open_files_per_core.min(free / 4);
     let rest = free.saturating_sub(pipes * PIPE_FDS + open_files);
-    Share {
+    ResourceShare {
         connections: settings.limits.connections_per_core.min(rest).max(1),
         open_files,
         pipes,
-        ..Share::wanted(settings)
+        ..ResourceShare::wanted(settings)
     }
 }
 
@@ -191,12 +201,12 @@ mod tests {
     #[test]
     fn plenty_of_descriptors_leave_the_configured_limits() {
         let settings = Settings::for_directory(PathBuf::from("."));
-        assert_eq!(divide(&settings, 1 << 20), Share::wanted(&settings));
+        assert_eq!(divide(&settings, 1 << 20), ResourceShare::wanted(&settings));
     }
 
     #[test]
     fn a_share_fits_the_memory() {
-        let wanted = Share::wanted(&Settings::for_directory(PathBuf::from(".")));
+        let wanted = ResourceShare::wanted(&Settings::for_directory(PathBuf::from(".")));
         for (limit, shards) in [(64, 1), (64, 2), (256, 1), (256, 8), (1024, 2)] {
             let limit = limit << 20;
             let share = fit_memory(wanted, limit, shards);
@@ -215,13 +225,13 @@ mod tests {
 
     #[test]
     fn plenty_of_memory_leaves_the_configured_limits() {
-        let wanted = Share::wanted(&Settings::for_directory(PathBuf::from(".")));
+        let wanted = ResourceShare::wanted(&Settings::for_directory(PathBuf::from(".")));
         assert_eq!(fit_memory(wanted, 64 << 30, 2), wanted);
     }
 
     #[test]
     fn hardly_any_memory_leaves_a_server_that_serves() {
-        let wanted = Share::wanted(&Settings::for_directory(PathBuf::from(".")));
+        let wanted = ResourceShare::wanted(&Settings::for_directory(PathBuf::from(".")));
         let share = fit_memory(wanted, 1 << 20, 4);
         assert_eq!(share.connections, CONNECTIONS_MIN);
         assert_eq!((share.pipes, share.hot_bytes), (1, 0));

@@ -7,7 +7,6 @@ use tidegate_config::Settings;
 use tidegate_uring::{Config, Trial, queue_bytes, queues_count};
 
 use crate::error::Error;
-use crate::worker::ring_config;
 
 /// Bytes that glommio registers with each executor's rings for direct I/O, which is not used here.
 pub(crate) const EXECUTOR_IO_BYTES: usize = 64 * 1024;
@@ -130,6 +129,17 @@ fn lengths() -> impl Iterator<Item = Queues> {
         };
         (half.completions >= COMPLETIONS_MIN).then_some(half)
     })
+}
+
+/// The queues and buffers of a shard's ring.
+pub(crate) fn ring_config(settings: &Settings, queues: Queues) -> Config {
+    Config {
+        entries: queues.entries,
+        completions: queues.completions,
+        recv_buffers: settings.io.recv_buffers,
+        recv_buffer_bytes: settings.io.recv_buffer_size,
+        ..Config::default()
+    }
 }
 
 /// Bytes that `shards` shards lock.

@@ -10,10 +10,9 @@ use tidegate_config::{Ktls, Settings};
 use tidegate_tls::{Abilities as KernelTls, Certificate};
 
 use crate::host::cores::{self, Chosen};
-use crate::host::limits::{self, Share};
+use crate::host::limits::{self, ResourceShare};
 use crate::host::locked::Locked;
 use crate::transport::certificates::{self, days_left, expires_soon};
-use crate::worker::pool_config;
 
 /// One thing that was looked at.
 #[derive(Debug)]
@@ -109,12 +108,12 @@ fn shares(settings: &Settings, shards: usize) -> Vec<Finding> {
     }
 }
 
-fn descriptors(settings: &Settings, share: Share) -> Found {
+fn descriptors(settings: &Settings, share: ResourceShare) -> Found {
     let text = format!(
         "{} connections, {} open files and {} pipes for each core",
         share.connections, share.open_files, share.pipes
     );
-    if share == Share::wanted(settings) {
+    if share == ResourceShare::wanted(settings) {
         Found::Good(text)
     } else {
         Found::Fair(format!(
@@ -124,7 +123,7 @@ fn descriptors(settings: &Settings, share: Share) -> Found {
 }
 
 /// What fits into the memory `limit` of the cgroup.
-fn memory(share: Share, limit: Option<u64>, shards: usize) -> Found {
+fn memory(share: ResourceShare, limit: Option<u64>, shards: usize) -> Found {
     let Some(limit) = limit else {
         return Found::Good("the cgroup sets no limit".to_owned());
     };
@@ -146,8 +145,8 @@ fn memory(share: Share, limit: Option<u64>, shards: usize) -> Found {
     }
 }
 
-fn pipes(settings: &Settings, share: Share, shards: usize) -> Found {
-    let config = pool_config(settings, share, shards);
+fn pipes(settings: &Settings, share: ResourceShare, shards: usize) -> Found {
+    let config = limits::pool_config(settings, share, shards);
     let (count, bytes) = config.fit();
     let text = format!("{count} of {} KiB for each core", bytes / 1024);
     if (count, bytes) == (config.pipes_max, config.pipe_bytes) {
@@ -246,10 +245,10 @@ mod tests {
         Settings::for_directory(PathBuf::from("."))
     }
 
-    fn share(connections: usize) -> Share {
-        Share {
+    fn share(connections: usize) -> ResourceShare {
+        ResourceShare {
             connections,
-            ..Share::wanted(&settings())
+            ..ResourceShare::wanted(&settings())
         }
     }
 

@@ -31,7 +31,7 @@ use crate::observe::heartbeat::Heartbeat;
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What is told about the server.
-pub(crate) struct Condition {
+pub(crate) struct Health {
     /// It serves, and was not told to stop.
     is_ready: AtomicBool,
     tls: Option<Acceptor>,
@@ -41,7 +41,7 @@ pub(crate) struct Condition {
     stalls: Arc<Stalls>,
 }
 
-impl Condition {
+impl Health {
     /// Of a server that does not serve yet, with what its TLS listeners accept by.
     pub(crate) fn new(
         tls: Option<Acceptor>,
@@ -81,7 +81,7 @@ impl Condition {
 }
 
 /// Listens as `admin` says, if it does, and answers until the process ends.
-pub(crate) fn start(admin: &Admin, condition: &Arc<Condition>) -> Result<(), Error> {
+pub(crate) fn start(admin: &Admin, condition: &Arc<Health>) -> Result<(), Error> {
     if admin.listen.is_empty() {
         return Ok(());
     }
@@ -104,7 +104,7 @@ pub(crate) fn start(admin: &Admin, condition: &Arc<Condition>) -> Result<(), Err
     Ok(())
 }
 
-impl Service for Arc<Condition> {
+impl Service for Arc<Health> {
     fn response(&self, received: &[u8]) -> Option<Vec<u8>> {
         answer(received, self)
     }
@@ -119,14 +119,14 @@ impl Service for Arc<Condition> {
 }
 
 /// The response to the request in `received`; `None` while its head is not complete.
-fn answer(received: &[u8], condition: &Condition) -> Option<Vec<u8>> {
+fn answer(received: &[u8], condition: &Health) -> Option<Vec<u8>> {
     match parse(received, &Limits::default()) {
         Ok(head) => head.map(|head| answer_head(&head, condition)),
         Err(error) => Some(said(error.status(), Method::Get)),
     }
 }
 
-fn answer_head(head: &Head<'_>, condition: &Condition) -> Vec<u8> {
+fn answer_head(head: &Head<'_>, condition: &Health) -> Vec<u8> {
     let method = head.method;
     if !matches!(method, Method::Get | Method::Head) {
         return said(Status::METHOD_NOT_ALLOWED, method);
@@ -187,7 +187,7 @@ struct ShardLabels {
 }
 
 /// What Prometheus collects, in its text format.
-fn metrics(condition: &Condition) -> String {
+fn metrics(condition: &Health) -> String {
     let mut registry = Registry::with_prefix("tidegate");
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "What is running", version);
@@ -250,12 +250,12 @@ mod tests {
 
     static NONE_DROPPED: AtomicU64 = AtomicU64::new(0);
 
-    fn asked(request: &str, condition: &Condition) -> String {
+    fn asked(request: &str, condition: &Health) -> String {
         let answer = answer(request.as_bytes(), condition);
         String::from_utf8(answer.expect("a whole request")).unwrap()
     }
 
-    fn get(path: &str, condition: &Condition) -> String {
+    fn get(path: &str, condition: &Health) -> String {
         asked(
             &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"),
             condition,
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn it_is_ready_when_it_was_said_to_be() {
-        let condition = Condition::new(None, &NONE_DROPPED, Vec::new());
+        let condition = Health::new(None, &NONE_DROPPED, Vec::new());
         assert!(get("/healthz", &condition).starts_with("HTTP/1.1 200 "));
         assert!(get("/readyz", &condition).starts_with("HTTP/1.1 503 "));
         condition.set_ready(true);
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn what_is_not_asked_rightly_is_refused() {
-        let condition = Condition::new(None, &NONE_DROPPED, Vec::new());
+        let condition = Health::new(None, &NONE_DROPPED, Vec::new());
         for (request, status) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 404),
             (
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_head_has_the_length_and_no_body() {
-        let condition = Condition::new(None, &NONE_DROPPED, Vec::new());
+        let condition = Health::new(None, &NONE_DROPPED, Vec::new());
         let whole = get("/metrics", &condition);
         let (_, body) = whole.split_once("\r\n\r\n").unwrap();
         assert!(body.ends_with("# EOF\n"), "{body}");

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tidegate_uring::catch_panic;
 
-use crate::worker::Throttle;
+use crate::throttle::Throttle;
 
 /// Connections at a time. One more takes the place of the oldest that has sent no request.
 const CONNECTIONS_MAX: usize = 32;

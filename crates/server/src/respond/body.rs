@@ -31,7 +31,6 @@ enum Kind {
 }
 
 /// A piece of a body.
-#[derive(Debug)]
 pub(crate) enum Piece {
     /// Bytes in memory.
     Bytes(Bytes),

@@ -98,7 +98,8 @@ impl Exchange {
     /// Counts the exchange, and logs it at the level `trace`. The path is left out: it is the
     /// client's to choose.
     fn end(&self) {
-        self.context.metrics.count_exchange();
+        let count = &self.context.counters.requests;
+        count.set(count.get() + 1);
         tracing::trace!(
             protocol = ?self.protocol,
             peer = self.peer().map(tracing::field::display),

@@ -5,13 +5,13 @@ use std::num::NonZeroU16;
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::body::{BodySource, slice};
+use crate::context::Context;
 use tidegate_http::{
     Head, HttpDate, Multipart, Precondition, RangeLimits, Ranges, ResponseHead, Status, Streamed,
     TextResponse, Version, evaluate, ranges, write_content_range, write_field, write_options,
     write_unsatisfied_range,
 };
-use crate::context::Context;
-use super::body::{BodySource, slice};
 use tidegate_site::{Content, Decompression, File, Found, Listing, Respond, Site};
 
 /// The most of a file in memory that is copied behind its head. What is longer is sent from where it

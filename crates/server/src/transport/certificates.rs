@@ -77,9 +77,9 @@ fn time_left(certificate: &Certificate) -> Duration {
 
 /// Certificates that may be renewed, in a thread of its own: the file system that they are on may
 /// not answer. None where no listener speaks TLS.
-pub(crate) struct Renewal(Option<SyncSender<()>>);
+pub(crate) struct CertReloader(Option<SyncSender<()>>);
 
-impl Renewal {
+impl CertReloader {
     /// Looks for changes of the certificates' files from now on, until it is dropped.
     pub(crate) fn start(tls: Option<&Tls>) -> Result<Self, ServerError> {
         let Some(acceptor) = tls.map(|tls| tls.acceptor.clone()) else {

@@ -1,26 +1,29 @@
-//! What a core does I/O with.
+//! A core's ring, pipes and record buffer: what sockets and files are read and written by.
 
 use std::cell::{RefCell, RefMut};
+use std::io;
 use std::rc::Rc;
 
-use tidegate_sendfile::Pool;
+use tidegate_sendfile::{Pool, PoolConfig};
 use tidegate_uring::Ring;
 
-/// A core's ring, its pipes and its buffer for TLS records.
+/// The ring of a core, its pipes for splice(2), and its buffer for TLS records.
 pub(crate) struct Io {
     pub(crate) ring: Ring,
     pub(crate) pipes: Rc<Pool>,
-    /// Records that are built and sent without waiting in between.
+    /// Records that are built and sent without an await in between.
     records: RefCell<Vec<u8>>,
 }
 
 impl Io {
-    pub(crate) fn new(ring: Ring, pipes: Rc<Pool>) -> Self {
-        Self {
+    /// Makes the pipes. The workers of `ring` must have been started.
+    pub(crate) async fn new(ring: Ring, pipes: PoolConfig) -> io::Result<Self> {
+        let pipes = Pool::new(&ring, pipes).await?;
+        Ok(Self {
             ring,
             pipes,
             records: RefCell::default(),
-        }
+        })
     }
 
     /// The buffer for TLS records, whatever is in it.

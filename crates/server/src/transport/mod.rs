@@ -1,16 +1,18 @@
 //! The bytes of a connection: the socket itself, or the records of TLS on it.
 
 pub(crate) mod certificates;
-mod io;
+pub(crate) mod io;
 mod socket;
 mod tls_handshake;
 mod tls_stream;
-#[expect(clippy::module_inception, reason = "the type that the folder is named for")]
+#[expect(
+    clippy::module_inception,
+    reason = "the type that the folder is named for"
+)]
 mod transport;
 
-pub(crate) use io::Io;
 pub(crate) use tls_handshake::{HandshakeError, TlsAccept};
-pub(crate) use transport::{Received, Transport, Unsent};
+pub(crate) use transport::{Transport, Unsent};
 
 /// The connection is over, and nothing more is sent on it.
 #[derive(Debug)]

@@ -152,7 +152,10 @@ impl<'a> TlsAccept<'a> {
         drop(out.split_to(sent));
         while !out.is_empty() {
             self.timer.enter_for(Phase::Send, self.time_left());
-            let rest = self.io.ring.send(self.socket, out.clone(), SendFlags::empty());
+            let rest = self
+                .io
+                .ring
+                .send(self.socket, out.clone(), SendFlags::empty());
             drop(out.split_to(rest.await?));
             self.timer
                 .enter_for(Phase::AwaitingFirstRequest, self.time_left());
@@ -225,7 +228,8 @@ impl<'a> TlsAccept<'a> {
             let session = self.handshake.into_kernel(self.socket.as_fd());
             session.map(|session| Session::Kernel(Box::new(session)))
         } else {
-            self.handshake.into_user().map(Session::User)
+            let session = self.handshake.into_user();
+            session.map(Session::User).map_err(io::Error::other)
         };
         let session = session.map_err(|error| {
             warn(self.warnings, &error, "no session after a handshake");

@@ -147,12 +147,7 @@ impl Transport {
     }
 
     /// Sends what [`Transport::write_now`] returned.
-    pub(crate) async fn flush(
-        &mut self,
-        io: &Io,
-        timer: &Timer,
-        unsent: Unsent,
-    ) -> io::Result<()> {
+    pub(crate) async fn flush(&mut self, io: &Io, timer: &Timer, unsent: Unsent) -> io::Result<()> {
         if let Self::Tls(tls) = self
             && tls.owes_key_update()
         {

@@ -1,0 +1,122 @@
+//! How many connections a core takes, and when it stops to take any.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+
+use tidegate_uring::Fd;
+
+use crate::context::Context;
+use crate::throttle::Throttle;
+
+/// The limit on a core's connections, shared by its accept loops.
+pub(crate) struct Admission {
+    pub(crate) context: Rc<Context>,
+    connections_max: usize,
+    /// How many connections may wait in all listeners together.
+    backlog: usize,
+    /// Empty once accepting has stopped: that closes them.
+    listeners: RefCell<Vec<Fd>>,
+    stopping: Cell<bool>,
+    /// Listeners at which clients wait for a free connection.
+    crowded: Cell<usize>,
+    warnings: Throttle,
+}
+
+impl Admission {
+    /// For at most `connections_max` connections at a time.
+    pub(crate) fn new(
+        context: Rc<Context>,
+        connections_max: usize,
+        backlog: usize,
+        listeners: Vec<Fd>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            context,
+            connections_max,
+            backlog,
+            listeners: RefCell::new(listeners),
+            stopping: Cell::new(false),
+            crowded: Cell::new(0),
+            warnings: Throttle::default(),
+        })
+    }
+
+    /// Whether accepting ends.
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// How many more connections are allowed.
+    pub(crate) fn room(&self) -> usize {
+        self.connections_max
+            .saturating_sub(self.context.timers.len())
+    }
+
+    /// Whether all connections that may wait to be accepted fit. Hysteresis: a multishot accept that
+    /// is not armed is armed only with room for twice as many.
+    pub(crate) fn has_room_for_backlog(&self, armed: bool) -> bool {
+        let wanted = if armed {
+            self.backlog
+        } else {
+            self.backlog * 2
+        };
+        self.room() > wanted
+    }
+
+    /// Waits for room for a client that waits: ends idle connections now, and others once they
+    /// become idle.
+    pub(crate) async fn make_room(&self) {
+        self.set_crowded(self.crowded.get() + 1);
+        self.context.timers.end_longest_idle();
+        self.room_or_stop().await;
+        self.set_crowded(self.crowded.get() - 1);
+    }
+
+    /// Waits until a connection may be accepted, or accepting ends.
+    pub(crate) async fn room_or_stop(&self) {
+        let may_go_on = || self.room() > 0 || self.stopping();
+        self.context.timers.until(may_go_on).await;
+    }
+
+    /// Cancels the accepts under way: each accept loop then chooses anew how to accept.
+    pub(crate) async fn cancel_accepts(&self) {
+        let listeners = self.listeners.borrow().clone();
+        for listener in &listeners {
+            // A listener that accepts nothing has nothing to cancel.
+            let _ = self.context.io.ring.cancel(listener).await;
+        }
+    }
+
+    /// Tells the accept loops to end, and connections to end with their current response.
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+        self.update_keep_alive();
+        self.context.timers.wake_waiting();
+    }
+
+    /// Closes the listeners. The accept loops must have ended.
+    pub(crate) fn close(&self) {
+        self.listeners.take();
+    }
+
+    pub(crate) fn warn(&self, error: &io::Error) {
+        if self.warnings.is_due() {
+            tracing::warn!(
+                %error,
+                connections = self.context.timers.len(),
+                "cannot accept a connection; trying again until it works"
+            );
+        }
+    }
+
+    fn set_crowded(&self, count: usize) {
+        self.crowded.set(count);
+        self.update_keep_alive();
+    }
+
+    fn update_keep_alive(&self) {
+        let is_disabled = self.stopping() || self.crowded.get() > 0;
+        self.context.set_keep_alive_disabled(is_disabled);
+    }
+}
