@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::{self, Poll};
 use std::time::Instant;
 
+use bytes::Bytes;
 use rustix::net::SendFlags;
 use tidegate_http::{
     Accepted, Discard, Framing, Head, Method, Navigation, Status, Streamed, Version, parse,
@@ -24,7 +25,7 @@ use crate::context::{Context, Scratch};
 use crate::respond::body::{BodySource, Piece};
 use crate::respond::lookup::{Looked, Wanted, look_up};
 use crate::respond::response::{Answer, Body, Reply, is_challenge};
-use crate::respond::send_body::send_piece;
+use crate::respond::send_range::send_range;
 use crate::timeouts::{Phase, Timer};
 use crate::transport::{Closed, Transport, Unsent};
 
@@ -450,53 +451,56 @@ impl Connection {
     }
 
     /// Does what takes waiting, then answers what came meanwhile, until there is only to receive.
-    async fn carry_on(mut self, mut work: PendingWork) -> Result<Self, Closed> {
-        loop {
-            if let Some(unsent) = work.unsent {
-                self.transport
-                    .flush(&self.context.io, &self.timer, unsent)
-                    .await?;
-            }
-            let next = match work.next {
-                Next::LookUp(wanted) => {
-                    // Boxed again: it is much larger than a transfer, which may last for hours.
-                    // A disk is not hurried by the connection's timer.
-                    self.timer.enter(Phase::Transfer);
-                    let looked = look_up(&self.context, self.hsts(), *wanted);
-                    let looked = Box::pin(looked).await?;
-                    self.send_looked(looked).await?
-                }
-                next => next,
-            };
-            let next = match next {
-                Next::Send(mut rest) => {
-                    self.send_rest(&mut rest).await?;
-                    self.after(rest.persistent)
-                }
-                next => next,
-            };
-            match next {
-                Next::Close => {
+    ///
+    /// Not an async fn: that keeps its arguments twice.
+    fn carry_on(mut self, mut work: PendingWork) -> impl Future<Output = Result<Self, Closed>> {
+        async move {
+            loop {
+                if let Some(unsent) = work.unsent {
                     self.transport
-                        .close_notify(&self.context.io, &self.timer)
-                        .await;
-                    return Err(Closed);
+                        .flush(&self.context.io, &self.timer, unsent)
+                        .await?;
                 }
-                Next::Linger => return Err(self.linger().await),
-                Next::Receive | Next::Continue | Next::LookUp(_) | Next::Send(_) => {}
-            }
-            // The next request gets a time of its own.
-            self.midway = false;
-            match self.take_input() {
-                Some(more) => work = more,
-                None => return Ok(self),
+                let next = match work.next {
+                    Next::LookUp(wanted) => {
+                        let next = Box::pin(self.look_up(*wanted)).await?;
+                        work = PendingWork { unsent: None, next };
+                        continue;
+                    }
+                    Next::Send(mut rest) => {
+                        self.send_rest(&mut rest).await?;
+                        self.after(rest.persistent)
+                    }
+                    next => next,
+                };
+                match next {
+                    Next::Close => {
+                        self.transport
+                            .close_notify(&self.context.io, &self.timer)
+                            .await;
+                        return Err(Closed);
+                    }
+                    Next::Linger => return Err(self.linger().await),
+                    Next::Receive | Next::Continue | Next::LookUp(_) | Next::Send(_) => {}
+                }
+                // The next request gets a time of its own.
+                self.midway = false;
+                match self.take_input() {
+                    Some(more) => work = more,
+                    None => return Ok(self),
+                }
             }
         }
     }
 
-    /// Sends the head of a response that was looked up, with the bytes that are in memory: what
-    /// follows.
-    async fn send_looked(&mut self, looked: Looked) -> Result<Next, Closed> {
+    /// Looks a request up and sends the head of its response, with what is in memory of the body:
+    /// what follows.
+    ///
+    /// The caller boxes it: it is much larger than a transfer, which may last for hours.
+    async fn look_up(&mut self, wanted: Wanted) -> Result<Next, Closed> {
+        // A disk is not hurried by the connection's timer.
+        self.timer.enter(Phase::Transfer);
+        let looked = look_up(&self.context, self.hsts(), wanted).await?;
         let next = match looked.body {
             Some(body) => Next::send(body, looked.persistent),
             None => self.after(looked.persistent),
@@ -521,7 +525,15 @@ impl Connection {
                 Ok(None) => return self.send_end(rest.framing).await,
                 Err(error) => return Err(self.cut(rest.framing, &error)),
             };
-            turn += self.send_piece(piece, rest).await?;
+            turn += match piece {
+                Piece::Bytes(bytes) => self.send_bytes(bytes, rest).await?,
+                Piece::File(file, range) => {
+                    let (context, timer) = (&self.context, &self.timer);
+                    send_range(context, &mut self.transport, timer, &file, range).await?;
+                    // A transfer has turns of its own.
+                    0
+                }
+            };
             if turn >= QUANTUM_BYTES {
                 turn = 0;
                 self.context.io.ring.yield_now().await;
@@ -529,31 +541,23 @@ impl Connection {
         }
     }
 
-    /// Sends a piece of a body: what it counts against the quantum.
-    async fn send_piece(&mut self, piece: Piece, rest: &Rest) -> Result<usize, Closed> {
+    /// Sends bytes of a body: what they count against the quantum.
+    async fn send_bytes(&mut self, bytes: Bytes, rest: &Rest) -> Result<usize, Closed> {
         let flags = if rest.body.is_complete() {
             SendFlags::empty()
         } else {
             SendFlags::MORE
         };
-        let (piece, cost) = match (piece, rest.framing) {
+        let (bytes, cost) = match rest.framing {
             // To make a piece takes the core a moment: others run after it.
-            (Piece::Bytes(bytes), Some(framing)) => (framed(framing, &bytes), QUANTUM_BYTES),
-            (Piece::Bytes(bytes), None) => {
+            Some(framing) => (framed(framing, &bytes), QUANTUM_BYTES),
+            None => {
                 let cost = bytes.len().max(PIECE_COST_MIN);
-                (Piece::Bytes(bytes), cost)
+                (bytes, cost)
             }
-            // A transfer has turns of its own.
-            (piece @ Piece::File(..), _) => (piece, 0),
         };
-        send_piece(
-            &self.context,
-            &mut self.transport,
-            &self.timer,
-            piece,
-            flags,
-        )
-        .await?;
+        let io = &self.context.io;
+        self.transport.write(io, &self.timer, bytes, flags).await?;
         Ok(cost)
     }
 
@@ -612,10 +616,10 @@ impl Connection {
 }
 
 /// A piece of a body whose length is not known, with its framing.
-fn framed(framing: Streamed, bytes: &[u8]) -> Piece {
+fn framed(framing: Streamed, bytes: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(bytes.len() + CHUNK_FRAMING_BYTES_MAX);
     framing.write_piece(bytes, &mut out);
-    Piece::Bytes(out.into())
+    out.into()
 }
 
 impl Next {

@@ -4,4 +4,4 @@ pub(crate) mod body;
 pub(crate) mod exchange;
 pub(crate) mod lookup;
 pub(crate) mod response;
-pub(crate) mod send_body;
+pub(crate) mod send_range;

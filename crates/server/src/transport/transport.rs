@@ -48,14 +48,11 @@ impl Deref for Received {
 /// Bytes that the socket did not take at once, encrypted already: to be sent by
 /// [`Transport::flush`] before anything else.
 #[must_use = "what follows would overtake these bytes"]
-pub(crate) struct Unsent {
-    bytes: Bytes,
-    flags: SendFlags,
-}
+pub(crate) struct Unsent(Box<(Bytes, SendFlags)>);
 
 impl Unsent {
     pub(super) fn new(bytes: Bytes, flags: SendFlags) -> Self {
-        Self { bytes, flags }
+        Self(Box::new((bytes, flags)))
     }
 }
 
@@ -157,19 +154,23 @@ impl Transport {
     }
 
     /// Sends `range` of `file`. The transfer watches over the peer itself (see [`Options::stall`]).
-    pub(crate) async fn write_file(
-        &mut self,
-        io: &Io,
-        file: &Fd,
+    ///
+    /// Not an async fn: that keeps its arguments twice, in each download under way.
+    pub(crate) fn write_file<'a>(
+        &'a mut self,
+        io: &'a Io,
+        file: &'a Fd,
         range: Range<u64>,
-        options: &Options,
-    ) -> Result<Sent, TransferError> {
-        match self {
-            Self::Plain(recv) => {
-                sendfile(&io.ring, &io.pipes, recv.socket(), file, range, options).await
+        options: &'a Options,
+    ) -> impl Future<Output = Result<Sent, TransferError>> + 'a {
+        async move {
+            match self {
+                Self::Plain(recv) => {
+                    sendfile(&io.ring, &io.pipes, recv.socket(), file, range, options).await
+                }
+                // Boxed: a plain transfer has no room for what encrypts.
+                Self::Tls(tls) => Box::pin(tls.write_file(io, file, range, options)).await,
             }
-            // Boxed: a plain transfer has no room for what encrypts.
-            Self::Tls(tls) => Box::pin(tls.write_file(io, file, range, options)).await,
         }
     }
 
@@ -239,7 +240,7 @@ pub(super) async fn send_all(
     socket: &Fd,
     unsent: Unsent,
 ) -> io::Result<()> {
-    let Unsent { mut bytes, flags } = unsent;
+    let (mut bytes, flags) = *unsent.0;
     while !bytes.is_empty() {
         timer.enter(Phase::Send);
         let sent = io.ring.send(socket, bytes.clone(), flags).await?;

@@ -1,0 +1,77 @@
+//! Sends a range of a file as a part of a body.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use tidegate_sendfile::{Error as TransferError, ErrorKind, Opening, Options};
+use tidegate_site::{Content, File};
+
+use crate::context::Context;
+use crate::timeouts::{Phase, Timer};
+use crate::transport::{Closed, Transport};
+
+/// Sends a range of an open file.
+///
+/// Not an async fn: that keeps its arguments twice, in each download under way.
+pub(crate) fn send_range<'a>(
+    context: &'a Context,
+    transport: &'a mut Transport,
+    timer: &'a Timer,
+    file: &'a File,
+    range: Range<u64>,
+) -> impl Future<Output = Result<(), Closed>> + 'a {
+    async move {
+        let Content::File(fd) = &file.content else {
+            // What is in memory comes as bytes.
+            return Ok(());
+        };
+        timer.enter(Phase::Transfer);
+        let start = Instant::now();
+        let options = options(context, file, &range, start);
+        let sent = transport.write_file(&context.io, fd, range.clone(), &options);
+        match sent.await {
+            Ok(sent) if sent.from_disk => file.recent.forget(),
+            Ok(_) => file.recent.add(&range, start),
+            Err(error) => {
+                let len = range.end - range.start;
+                return Err(give_up(context, transport, len, &error));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn options(context: &Context, file: &File, range: &Range<u64>, now: Instant) -> Options {
+    let settings = &context.settings;
+    Options {
+        stall: settings.timeouts.send_stall,
+        drop_behind: (settings.io.drop_behind).is_some_and(|least| file.len >= least),
+        unread: !file.recent.covers(range, now),
+        device: file.device(),
+        opening: Opening::NONE,
+    }
+}
+
+/// Gives a response up that cannot be completed: only the end of the connection tells the client.
+fn give_up(
+    context: &Context,
+    transport: &mut Transport,
+    len: u64,
+    error: &TransferError,
+) -> Closed {
+    let sent = error.sent;
+    match error.kind {
+        ErrorKind::Socket(_) => tracing::debug!(sent, len, %error, "client gone"),
+        ErrorKind::Stalled => {
+            tracing::debug!(sent, len, "client takes no more");
+            transport.reset_on_close();
+        }
+        _ => {
+            if context.file_warnings.is_due() {
+                tracing::warn!(sent, len, %error, "response cut short");
+            }
+            transport.abort();
+        }
+    }
+    Closed
+}
