@@ -21,14 +21,15 @@ mod clock;
 mod config;
 mod connection;
 mod context;
+mod control;
 mod error;
+mod event;
 mod host;
 #[cfg(test)]
 mod no_allocation_test;
 mod observe;
 mod respond;
 mod signals;
-mod stop;
 mod supervisor;
 mod timeouts;
 mod transport;

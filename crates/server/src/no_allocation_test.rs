@@ -92,7 +92,7 @@ async fn context(directory: &TempDir) -> Rc<Context> {
         core: 0,
         settings: Arc::new(settings),
         share,
-        abilities: probe().unwrap(),
+        features: probe().unwrap(),
         queues: Queues::full(),
         stalls: Arc::default(),
         listeners: Vec::new(),

@@ -9,7 +9,7 @@ use signal_hook::consts::{
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::error::Error;
-use crate::supervisor::Event;
+use crate::event::Event;
 
 /// Those that would end the process and are not meant to; for some the reason why they are sent.
 /// Left as they are: what tells of a fault of the process, what stops it for job control, and XCPU,
