@@ -31,6 +31,8 @@ mod observe;
 mod respond;
 mod signals;
 mod supervisor;
+#[cfg(test)]
+mod testing;
 mod timeouts;
 mod transport;
 mod worker;

@@ -15,6 +15,7 @@ use tidegate_uring::{Config, Features, Ring};
 use crate::accept::accept_loop::AcceptLoop;
 use crate::accept::admission::Admission;
 use crate::accept::listener::Listener;
+use crate::config::snapshot::Snapshot;
 use crate::context::Context;
 use crate::control::{Control, ControlInbox, ControlReceiver};
 use crate::error::Error;
@@ -52,10 +53,9 @@ pub(crate) async fn run(
     // First of all tasks: a question of the watchdog also ends a sleep that the executor should not
     // have begun.
     let beating = ring.spawn(heartbeat.beat(ring.clone()));
-    let context = open_context(config, ring).await?;
+    let context = Rc::new(open_context(config, ring).await?);
     let ring = &context.io.ring;
     ring.spawn(Rc::clone(&context.deadlines).watch()).detach();
-    ring.spawn(context.sites.sweep()).detach();
     let worker = Worker::start(&context, connections_max, listeners);
     ready();
     worker.run(&control).await;
@@ -63,8 +63,8 @@ pub(crate) async fn run(
     beating.cancel().await;
     tracing::debug!(
         shard = number,
-        connections = context.counters.connections.get(),
-        requests = context.counters.requests.get(),
+        connections = context.metrics.connections(),
+        requests = context.metrics.requests(),
         "stopped"
     );
     Ok(())
@@ -107,7 +107,7 @@ impl Worker {
     /// the graceful timeout, or the next message.
     async fn stop(mut self, control: &ControlInbox) {
         self.admission.stop();
-        let timeout = self.admission.context.settings.server.graceful_timeout;
+        let timeout = self.admission.context.settings().server.graceful_timeout;
         let accepting = mem::take(&mut self.accepting);
         let time_is_over = async {
             let _ = Timer::new(timeout).await;
@@ -159,14 +159,15 @@ pub(crate) fn start_ring(config: &WorkerConfig) -> Result<Ring, Error> {
 }
 
 /// Starts the workers of `ring`, makes the pipes and opens the sites.
-pub(crate) async fn open_context(config: WorkerConfig, ring: Ring) -> Result<Rc<Context>, Error> {
+pub(crate) async fn open_context(config: WorkerConfig, ring: Ring) -> Result<Context, Error> {
     let number = config.number;
     let workers = ring.start_workers().await;
     workers.map_err(fault(number, "start the workers of its io_uring"))?;
     let pipes = pool_config(&config.settings, config.share, config.shards);
     let io = Io::new(ring, pipes).await;
     let io = io.map_err(fault(number, "make a pipe"))?;
-    Context::new(config.settings, config.share, &config.stalls, io)
+    let snapshot = Snapshot::open(config.settings, config.share, &io.ring, &config.stalls)?;
+    Ok(Context::new(io, snapshot))
 }
 
 fn fault<E>(shard: usize, operation: &'static str) -> impl FnOnce(E) -> Error

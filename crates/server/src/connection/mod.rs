@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::net::{SendFlags, Shutdown, shutdown};
 use tidegate_http::{
-    Accepted, Discard, Framing, Head, HttpDate, Method, Navigation, RangeLimits, Status, Version,
-    parse, write_error,
+    Accepted, Discard, Framing, Head, HttpDate, Method, Navigation, Status, Version, parse,
+    write_error,
 };
 use tidegate_site::{Cached, Site};
 use tidegate_uring::Fd;
 
+use crate::config::snapshot::Snapshot;
 use crate::connection::listener_protocol::ListenerProtocol;
 use crate::context::{Context, Scratch};
 use crate::respond::lookup::{Looked, Wanted, look_up};
@@ -164,9 +165,8 @@ impl Future for Serving {
 
 impl Connection {
     fn new(context: Rc<Context>, socket: &Fd) -> Self {
-        let count = &context.counters.connections;
-        count.set(count.get() + 1);
-        let time = context.settings.timeouts.header;
+        context.metrics.count_connection();
+        let time = context.settings().timeouts.header;
         let key = context
             .deadlines
             .join(socket, Phase::Fresh, time, Instant::now());
@@ -212,7 +212,7 @@ impl Connection {
 
     /// Marks what the connection is about to do, and how long that may take.
     pub(crate) fn enter(&self, phase: Phase) {
-        let timeouts = &self.context.settings.timeouts;
+        let timeouts = &self.context.settings().timeouts;
         let time = match phase {
             Phase::Idle => timeouts.keep_alive,
             Phase::Fresh | Phase::Request => timeouts.header,
@@ -267,10 +267,11 @@ impl Connection {
     /// to do, if not just to receive more.
     fn answer(&mut self, data: &[u8]) -> (usize, Option<Todo>) {
         let context = Rc::clone(&self.context);
+        let snapshot = context.snapshot();
         let mut scratch = context.scratch.borrow_mut();
         scratch.out.clear();
         let heads = self.requests;
-        let (used, next) = self.answer_each(data, &mut scratch);
+        let (used, next) = self.answer_each(data, &snapshot, &mut scratch);
         let Scratch { out, sealed, .. } = &mut *scratch;
         let Ok(unsent) = self.send_sealed(out, sealed, next.flags()) else {
             return (used, Some(Todo::close()));
@@ -320,7 +321,12 @@ impl Connection {
         Ok((sent < bytes.len()).then(|| Bytes::copy_from_slice(&bytes[sent..])))
     }
 
-    fn answer_each(&mut self, data: &[u8], scratch: &mut Scratch) -> (usize, Next) {
+    fn answer_each(
+        &mut self,
+        data: &[u8],
+        snapshot: &Snapshot,
+        scratch: &mut Scratch,
+    ) -> (usize, Next) {
         let now = Instant::now();
         let mut used = 0;
         loop {
@@ -339,12 +345,12 @@ impl Connection {
             if used == data.len() {
                 return (used, Next::Receive);
             }
-            match parse(&data[used..], &self.context.http) {
+            match parse(&data[used..], &snapshot.http) {
                 Ok(None) => return (used, Next::Receive),
                 Ok(Some(head)) => {
                     let bytes = &data[used..used + head.len];
                     used += head.len;
-                    if let Some(next) = self.answer_one(&head, bytes, now, scratch) {
+                    if let Some(next) = self.answer_one(&head, bytes, now, snapshot, scratch) {
                         return (used, next);
                     }
                 }
@@ -380,22 +386,22 @@ impl Connection {
         head: &Head<'_>,
         bytes: &[u8],
         now: Instant,
+        snapshot: &Snapshot,
         scratch: &mut Scratch,
     ) -> Option<Next> {
         self.requests += 1;
         self.expects_more = head.persistent;
-        let count = &self.context.counters.requests;
-        count.set(count.get() + 1);
+        self.context.metrics.count_request();
         let reply = Reply {
             version: head.version,
-            persistent: self.persists(head),
+            persistent: self.persists(head, snapshot),
             with_body: head.method != Method::Head,
         };
         if head.framing != Framing::None {
-            let limit = self.context.http.body_discard;
+            let limit = snapshot.http.body_discard;
             self.discard = Some(Box::new(Discard::new(head.framing, limit)));
         }
-        match self.answer_at_once(head, reply, now, scratch) {
+        match self.answer_at_once(head, reply, now, snapshot, scratch) {
             Answered::Whole => (!reply.persistent).then(|| self.farewell()),
             Answered::Begun(body) => Some(Next::send(body, reply.persistent)),
             // The buffer that it was received into is given back meanwhile.
@@ -412,18 +418,19 @@ impl Connection {
         head: &Head<'_>,
         reply: Reply,
         now: Instant,
+        snapshot: &Snapshot,
         scratch: &mut Scratch,
     ) -> Answered {
         let Scratch { out, path, .. } = scratch;
         let context = &self.context;
-        let site = context.sites.of(head.host);
+        let site = snapshot.sites.of(head.host);
         let decoded = head.target.decode_path(site.encoded_slash(), path);
         if decoded.is_err() {
             // Half a path means nothing, to the site's rules neither.
             path.clear();
         }
         let date = context.clock.date(now);
-        let answer = self.answer_to(head, path, site, reply, &date);
+        let answer = self.answer_to(head, path, site, reply, &date, snapshot);
         let refuse = |status, out| {
             if site.names_error_page(status) {
                 Answered::No(Some(status))
@@ -467,6 +474,7 @@ impl Connection {
         site: &'a Site,
         reply: Reply,
         date: &'a HttpDate,
+        snapshot: &'a Snapshot,
     ) -> Answer<'a> {
         Answer {
             head,
@@ -474,33 +482,30 @@ impl Connection {
             site,
             reply,
             date,
-            hsts: self.hsts(),
-            range_limits: RangeLimits {
-                ascending: self.context.settings.limits.ranges,
-                unordered: self.context.settings.limits.ranges_unordered,
-            },
+            hsts: self.hsts(snapshot),
+            range_limits: snapshot.ranges,
         }
     }
 
     /// The policy that is told by responses over TLS.
-    fn hsts(&self) -> &str {
+    fn hsts<'a>(&self, snapshot: &'a Snapshot) -> &'a str {
         match &self.link {
             Link::Plain(_) => "",
-            Link::Secure(_) => &self.context.settings.tls.hsts,
+            Link::Secure(_) => &snapshot.settings.tls.hsts,
         }
     }
 
     /// Whether the connection goes on after this request.
-    fn persists(&self, head: &Head<'_>) -> bool {
+    fn persists(&self, head: &Head<'_>, snapshot: &Snapshot) -> bool {
         let body_fits = match head.framing {
-            Framing::Length(length) => length <= self.context.http.body_discard,
+            Framing::Length(length) => length <= snapshot.http.body_discard,
             Framing::None | Framing::Chunked => true,
         };
         head.persistent
             && body_fits
             // The client may send its body or not, now that it has an answer (RFC 9110, 10.1.1).
             && !head.expect_continue
-            && self.requests < self.context.settings.limits.requests_per_connection
+            && self.requests < snapshot.settings.limits.requests_per_connection
             && !self.context.keep_alive_disabled()
             && self.link.is_fresh()
     }
@@ -619,7 +624,7 @@ impl Connection {
     /// Tells the client that nothing follows, and reads what it is still sending.
     pub(crate) async fn linger(&mut self) -> Closed {
         self.say_goodbye().await;
-        let time = self.context.settings.timeouts.linger;
+        let time = self.context.settings().timeouts.linger;
         if time.is_zero() || shutdown(self.socket(), Shutdown::Write).is_err() {
             return Closed;
         }

@@ -3,4 +3,5 @@
 pub(crate) mod admin;
 pub(crate) mod admin_listener;
 pub(crate) mod heartbeat;
+pub(crate) mod metrics;
 pub(crate) mod throttle;

@@ -50,11 +50,12 @@ pub(crate) async fn look_up(connection: &Connection, wanted: Wanted) -> Result<L
     // A disk is not hurried by the connection's deadline.
     connection.enter(Phase::Transfer);
     let context = &connection.context;
+    let snapshot = Rc::clone(&context.snapshot());
     // It was parsed before, when it came in.
-    let Ok(Some(head)) = parse(&wanted.head, &context.http) else {
+    let Ok(Some(head)) = parse(&wanted.head, &snapshot.http) else {
         return Err(Closed);
     };
-    let site = context.sites.of(head.host);
+    let site = snapshot.sites.of(head.host);
     let mut path = Vec::new();
     let slash = site.encoded_slash();
     if head.target.decode_path(slash, &mut path).is_err() {
@@ -62,7 +63,7 @@ pub(crate) async fn look_up(connection: &Connection, wanted: Wanted) -> Result<L
     }
     let outcome = outcome(connection, site, &head, &path, &wanted).await;
     let date = context.clock.date(Instant::now());
-    let answer = connection.answer_to(&head, &path, site, wanted.reply, &date);
+    let answer = connection.answer_to(&head, &path, site, wanted.reply, &date, &snapshot);
     let persistent = wanted.reply.persistent;
     let mut out = Vec::with_capacity(512);
     let (body, persistent) = match outcome {

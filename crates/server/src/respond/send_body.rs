@@ -83,8 +83,8 @@ async fn send_range(
     let context = &connection.context;
     let start = Instant::now();
     let options = Options {
-        stall: context.settings.timeouts.send_stall,
-        drop_behind: (context.settings.io.drop_behind).is_some_and(|least| file.len >= least),
+        stall: context.settings().timeouts.send_stall,
+        drop_behind: (context.settings().io.drop_behind).is_some_and(|least| file.len >= least),
         unread: !file.recent.covers(&range, start),
         device: file.device(),
         opening: Opening::NONE,

@@ -85,7 +85,7 @@ impl Shaking {
         })?;
         Ok(Self {
             handshake,
-            until: Instant::now() + connection.context.settings.timeouts.header,
+            until: Instant::now() + connection.context.settings().timeouts.header,
             buffer: vec![0; PIECE_BYTES],
             out: Vec::new(),
         })
