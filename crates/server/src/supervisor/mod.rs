@@ -21,7 +21,8 @@ use crate::event::Event;
 use crate::host::cores;
 use crate::host::limits::{self, ResourceShare};
 use crate::host::locked::{Locked, Queues};
-use crate::observe::admin::{self, Health};
+use crate::observe::admin;
+use crate::observe::health::Health;
 use crate::observe::heartbeat::{Heartbeat, Watchdog};
 use crate::signals;
 use crate::supervisor::inbox::Inbox;
@@ -29,7 +30,7 @@ use crate::supervisor::stop::{Step, Stop};
 use crate::transport::certificates::{CertReloader, Tls};
 use crate::worker::WorkerConfig;
 
-/// An address that is listened on. Displayed as the URL that it is reached by.
+/// An address that the server listens on. Displayed as its URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
     /// With the port that the system picked, if it did.
@@ -45,13 +46,12 @@ impl fmt::Display for Address {
     }
 }
 
-/// Serves as `settings` say until a signal stops it, all shards on threads of their own.
+/// Serves according to `settings` until a signal stops it, each shard on a thread of its own.
 ///
 /// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let it serve
 /// on for the drain delay, then let responses finish within the graceful timeout; a second signal
-/// ends them at once. A shard that hangs in the kernel is left behind: then this returns while its
-/// thread still runs, and the caller is to end the process. HUP reads certificates again, which is
-/// done by itself as well when their files change.
+/// ends them at once. If a shard hangs in the kernel, this returns while its thread still runs, and
+/// the caller ends the process. HUP reads certificates again; a change of their files does so too.
 ///
 /// `log_lines_dropped` counts lines of the log that were lost, for `/metrics`.
 pub fn run(
@@ -207,8 +207,8 @@ impl Supervisor {
                         on_ready();
                     }
                 }
-                // Where a reload of the configuration would begin: a new snapshot for each worker,
-                // sent as a `Control`.
+                // The configuration is not read again. A reload begins here: it sends each worker a
+                // `Control` with the settings of its next snapshot.
                 Some(Event::Reload) => self.reloader.reload(),
                 Some(Event::Ended { result, shard }) => {
                     result?;
