@@ -54,8 +54,8 @@ impl Admission {
             .saturating_sub(self.context.deadlines.len())
     }
 
-    /// Whether all connections that may wait to be accepted fit. Hysteresis: a multishot accept that
-    /// is not armed is armed only with room for twice as many.
+    /// Whether all connections that may wait to be accepted fit. Hysteresis: a multishot accept
+    /// that is not armed is armed only with room for twice as many.
     pub(crate) fn has_room_for_backlog(&self, armed: bool) -> bool {
         let backlog = self.backlog.get();
         let wanted = if armed { backlog } else { backlog * 2 };

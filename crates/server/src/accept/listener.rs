@@ -153,8 +153,8 @@ fn bind_same_port<T>(
     }
 }
 
-/// Binds all of `wanted` but those of a family that this host lacks: a name may have an IPv6 address
-/// on a host without IPv6.
+/// Binds all of `wanted` but those of a family that this host lacks: a name may have an IPv6
+/// address on a host without IPv6.
 fn bind_each<T>(
     wanted: &[SocketAddr],
     bind: impl Fn(SocketAddr) -> io::Result<(SocketAddr, T)>,
