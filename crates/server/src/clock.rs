@@ -1,4 +1,4 @@
-//! The time, for one core.
+//! The date of responses, for one core.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime};
@@ -7,7 +7,7 @@ use tidegate_http::HttpDate;
 
 const NANOS_PER_SECOND: u32 = 1_000_000_000;
 
-/// The date of responses, formatted once a second.
+/// The formatted date, renewed once a second.
 pub(crate) struct Clock {
     formatted: Cell<(Instant, HttpDate)>,
 }
@@ -30,7 +30,7 @@ impl Clock {
     }
 }
 
-/// The date, and when the next second begins.
+/// The current date, and the start of the next second.
 fn format() -> (Instant, HttpDate) {
     let date = SystemTime::now();
     let past = date

@@ -1,32 +1,29 @@
 //! What the tasks of one core share.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tidegate_config::Settings;
-use tidegate_site::{Sites, Stalls};
 
 use crate::clock::Clock;
-use crate::config::sites::{cache_config, site_config};
-use crate::error::Error;
-use crate::host::limits::ResourceShare;
+use crate::config::snapshot::Snapshot;
+use crate::observe::metrics::Metrics;
 use crate::throttle::Throttle;
 use crate::timeouts::TimerQueue;
 use crate::transport::io::Io;
 
 /// What the tasks of one core share. It knows no listener and no connection.
 pub(crate) struct Context {
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) http: tidegate_http::Limits,
     pub(crate) io: Io,
-    pub(crate) sites: Sites,
     pub(crate) clock: Clock,
     pub(crate) timers: Rc<TimerQueue>,
     pub(crate) scratch: RefCell<Scratch>,
-    pub(crate) counters: Counters,
+    pub(crate) metrics: Metrics,
     pub(crate) file_warnings: Throttle,
     pub(crate) tls_warnings: Throttle,
+    /// Replaced as a whole when the configuration changes. [`Context::snapshot`] is the only way to
+    /// it, and no borrow outlives a poll: so a replacement between two polls finds none.
+    snapshot: RefCell<Rc<Snapshot>>,
     keep_alive_disabled: Cell<bool>,
 }
 
@@ -39,43 +36,29 @@ pub(crate) struct Scratch {
     pub(crate) path: Vec<u8>,
 }
 
-/// Counts since the start of the core.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) connections: Cell<u64>,
-    pub(crate) requests: Cell<u64>,
-}
-
 impl Context {
-    /// Opens the sites. Blocking.
-    pub(crate) fn new(
-        settings: Arc<Settings>,
-        share: ResourceShare,
-        stalls: &Arc<Stalls>,
-        io: Io,
-    ) -> Result<Rc<Self>, Error> {
-        Ok(Rc::new(Self {
-            http: tidegate_http::Limits {
-                header_bytes: settings.limits.header_bytes,
-                headers: settings.limits.headers,
-                body_discard: settings.limits.body_discard,
-            },
-            sites: Sites::open(
-                settings.sites.iter().map(site_config).collect(),
-                cache_config(&settings, share),
-                &io.ring,
-                stalls,
-            )?,
-            timers: Rc::new(TimerQueue::new(settings.timeouts.clone())),
-            settings,
+    pub(crate) fn new(io: Io, snapshot: Snapshot) -> Self {
+        Self {
             io,
             clock: Clock::new(),
+            timers: Rc::new(TimerQueue::new(snapshot.settings.timeouts.clone())),
             scratch: RefCell::default(),
-            counters: Counters::default(),
+            metrics: Metrics::default(),
             file_warnings: Throttle::default(),
             tls_warnings: Throttle::default(),
+            snapshot: RefCell::new(Rc::new(snapshot)),
             keep_alive_disabled: Cell::new(false),
-        }))
+        }
+    }
+
+    /// The current snapshot. Across an await, hold a clone of the `Rc` instead of the borrow.
+    pub(crate) fn snapshot(&self) -> Ref<'_, Rc<Snapshot>> {
+        self.snapshot.borrow()
+    }
+
+    /// The current settings. Not to be held across an await.
+    pub(crate) fn settings(&self) -> Ref<'_, Settings> {
+        Ref::map(self.snapshot(), |snapshot| &*snapshot.settings)
     }
 
     /// Whether connections end with the current response: the server stops, or clients wait for a
@@ -86,5 +69,36 @@ impl Context {
 
     pub(crate) fn set_keep_alive_disabled(&self, is_disabled: bool) {
         self.keep_alive_disabled.set(is_disabled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::testing::{Client, SHARE, context, directory, get, run, settings};
+
+    #[test]
+    fn a_request_is_answered_from_the_snapshot_of_its_time() {
+        run(async {
+            let (first, second) = (directory("first"), directory("second"));
+            let context = context(settings(&first)).await;
+            let mut client = Client::connect(&context);
+            let request = get("/small.html", "");
+            let (response, _) = client.ask(&request).await;
+            assert!(response.ends_with("first"), "{response}");
+            let settings = Arc::new(settings(&second));
+            let stalls = Arc::default();
+            let next = Snapshot::open(settings, SHARE, &context.io.ring, &stalls).unwrap();
+            let previous = context.snapshot.replace(Rc::new(next));
+            assert_eq!(
+                Rc::strong_count(&previous),
+                1,
+                "an idle connection holds none"
+            );
+            let (response, _) = client.ask(&request).await;
+            assert!(response.ends_with("second"), "{response}");
+        });
     }
 }

@@ -1,16 +1,16 @@
-//! Why the server does not start, or ends.
+//! Errors that keep the server from starting, or end it.
 
 use std::io;
 use std::time::Duration;
 
-/// Why the server refused to start, or ended other than by a signal.
+/// An error that kept the server from starting, or ended it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No io_uring, or not what is needed of it.
+    /// io_uring is missing, or lacks a feature.
     #[error("io_uring cannot be used")]
     Uring(#[source] tidegate_uring::Error),
-    /// A core of the list is not this process's to use.
+    /// This process may not run on a core of the list.
     #[error("core {core} is not available: this process may run on {available}")]
     Core {
         /// As configured.
@@ -18,47 +18,52 @@ pub enum Error {
         /// The cores of the process, as a list.
         available: String,
     },
-    /// More cores were asked for than there are.
+    /// More cores are configured than the process may run on.
     #[error("{count} cores are configured, and this process may run on {available} only")]
     CoreCount {
         /// As configured.
         count: usize,
-        /// How many there are.
+        /// How many the process may run on.
         available: usize,
     },
     /// Too few descriptors to run at all.
     #[error(
-        "RLIMIT_NOFILE is too small: {limit} descriptors, and {needed} are needed for this many cores: raise it with `ulimit -n` or LimitNOFILE=, or use fewer cores"
+        "RLIMIT_NOFILE is too small: {limit} descriptors, and {needed} are needed for this many \
+         cores: raise it with `ulimit -n` or LimitNOFILE=, or use fewer cores"
     )]
     Descriptors {
         /// The limit in force.
         limit: usize,
-        /// The fewest for the configured cores.
+        /// The least that will do for the configured cores.
         needed: usize,
     },
     /// Too little memory may be locked to run at all.
     #[error(
-        "RLIMIT_MEMLOCK is {} for io_uring on this many cores ({cores}): it is {limit} bytes for all processes of this user together; {least} are needed at least and {wanted} for queues of full length: raise it with `ulimit -l`, LimitMEMLOCK= or --ulimit memlock=, or use fewer cores", if limit < least { "too small" } else { "used up by other processes of this user" }
+        "RLIMIT_MEMLOCK is {} for io_uring on this many cores ({cores}): it is {limit} bytes for \
+         all processes of this user together; {least} are needed at least and {wanted} for queues \
+         of full length: raise it with `ulimit -l`, LimitMEMLOCK= or --ulimit memlock=, or use \
+         fewer cores",
+        if limit < least { "too small" } else { "used up by other processes of this user" }
     )]
     LockedMemory {
         /// The limit in force, in bytes.
         limit: u64,
-        /// How many cores were chosen.
+        /// The number of cores.
         cores: usize,
-        /// The fewest bytes that will do for them.
+        /// The least bytes that will do for them.
         least: u64,
         /// Bytes for queues of full length.
         wanted: u64,
     },
-    /// The cores of the process could not be told.
+    /// The cores of the process could not be read.
     #[error("cannot tell which cores this process may run on (sched_getaffinity)")]
     NoCores,
-    /// A host name or address means nothing.
+    /// A host name has no address, or an address has a wrong form.
     #[error("cannot resolve {address}")]
     Resolve {
         /// As configured.
         address: String,
-        /// What the resolver answered.
+        /// The error of the resolver.
         source: io::Error,
     },
     /// An address cannot be listened on.
@@ -66,7 +71,7 @@ pub enum Error {
     Listen {
         /// As configured.
         address: String,
-        /// What the system answered.
+        /// The error of the system.
         source: io::Error,
     },
     /// A listener cannot speak TLS with the files that are configured.
@@ -80,35 +85,37 @@ pub enum Error {
     Shard {
         /// The shard's number, from 0.
         shard: usize,
-        /// What failed.
+        /// The operation that failed.
         operation: &'static str,
-        /// Why.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A shard ended by a fault of its own.
+    /// A shard ended without being told to.
     #[error("shard {shard} died: {reason}; no part of the server goes on without it")]
     ShardDied {
         /// The shard's number, from 0.
         shard: usize,
-        /// The message of its panic, or what ended it.
+        /// The message of its panic, or another cause.
         reason: String,
     },
     /// A shard has not answered for the time of `server.watchdog`.
     #[error(
-        "shard {shard} made no progress for {}s (server.watchdog): its thread is in {thread}; the process ends, for what started it to start it anew", .time.as_secs()
+        "shard {shard} made no progress for {}s (server.watchdog): its thread is in {thread}; the \
+         process ends, for what started it to start it anew",
+        .time.as_secs()
     )]
     ShardStalled {
         /// The shard's number, from 0.
         shard: usize,
         /// For how long.
         time: Duration,
-        /// What its thread does, as the kernel tells.
+        /// The state of its thread (proc(5)).
         thread: String,
     },
-    /// The admin listener has no thread.
+    /// The thread of the admin listener could not be started.
     #[error("cannot start the thread of the admin listener")]
     AdminThread(#[source] io::Error),
-    /// Certificates cannot be looked after.
+    /// The thread that reads certificates again could not be started.
     #[error("cannot start the thread that reads certificates again")]
     CertificatesThread(#[source] io::Error),
     /// Signals cannot be received.
@@ -116,7 +123,7 @@ pub enum Error {
     Signals(#[source] io::Error),
 }
 
-/// What to do about an address that cannot be listened on.
+/// The remedy for an address that cannot be listened on.
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {

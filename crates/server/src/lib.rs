@@ -1,35 +1,49 @@
-//! The server: one shard for each core, nothing shared between them on the way of a request.
+//! The server: one worker for each core, and no state that a request shares with another core.
+//!
+//! Each layer uses those below it and none above it:
 //!
 //! ```text
-//!  run (main thread)      binds every address once for each core, starts the shards, waits for
-//!    |                    signals and for shards that end
-//!    +-- admin            health, readiness and metrics, on a thread of its own
-//!    +-- shard, core 0 -- executor, op ring, pipes, caches, timers
-//!    |     +-- listener   accepts, within the limits
-//!    |     +-- connection one task each: requests in, responses out
-//!    |     |     +-- handshake of a TLS listener, before the first request
-//!    |     |     +-- link      the socket, or the records of TLS on it (secure)
-//!    |     |     +-- answer    head and file to the bytes of a response, without waiting
-//!    |     |     +-- look_up   what is not known yet, then the answer
-//!    |     |     +-- send      bytes from memory, files by sendfile, listings
-//!    |     +-- timers     ends connections that are over their time
-//!    +-- shard, core 1 ...
+//!  supervisor      the main thread: binds all addresses, starts a worker on each core, passes
+//!    |             signals on, waits for the end of the workers
+//!  worker          one core: starts its ring and context, accepts, drains when told to stop
+//!    |
+//!  accept          listeners, the accept loop of each, and the limit on connections
+//!    |
+//!  connection      one task for each: requests in, responses out
+//!    |
+//!  respond         from a request to a response: from memory at once, else by a lookup; bodies
+//!    |
+//!  context         what the tasks of a core share; knows no listener and no connection
+//!    |
+//!  config          the snapshot: settings, and the sites that were opened for them
+//!    |
+//!  host            cores, limits of the process and their shares, faults of a configuration
+//!    |
+//!  observe         health, metrics and their listener, heartbeats of the workers
+//!    |
+//!  transport       sockets with or without TLS, the ring and its pipes, certificates
+//!  timeouts        when a connection's time is over
 //! ```
+//!
+//! "Shard" is the word of the docs and logs for a worker with all that it owns.
 
 mod accept;
 mod clock;
 mod config;
 mod connection;
 mod context;
+mod control;
 mod error;
+mod event;
 mod host;
 #[cfg(test)]
 mod no_allocation_test;
 mod observe;
 mod respond;
 mod signals;
-mod stop;
 mod supervisor;
+#[cfg(test)]
+mod testing;
 mod throttle;
 mod timeouts;
 mod transport;
@@ -37,5 +51,5 @@ mod worker;
 
 pub use error::Error;
 pub use host::diagnose::{CERTIFICATE, Diagnostic, diagnose, lacks_index};
-pub use host::report::{Finding, Found, survey};
+pub use host::report::{Finding, Verdict, host_report};
 pub use supervisor::{Address, run};

@@ -9,11 +9,11 @@ use signal_hook::consts::{
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::error::Error;
-use crate::supervisor::Event;
+use crate::event::Event;
 
-/// Those that would end the process and are not meant to; for some the reason why they are sent.
-/// Left as they are: what tells of a fault of the process, what stops it for job control, and XCPU,
-/// by which `RLIMIT_CPU` ends it.
+/// Signals that would end the process by default and are ignored, each with the text to log. Left
+/// as they are: the signals of a fault, those of job control, and XCPU, by which `RLIMIT_CPU` ends
+/// the process.
 const IGNORED: [(i32, &str); 8] = [
     (SIGUSR1, "there are no log files to open again"),
     (SIGUSR2, "restart tidegate to run another binary"),
@@ -30,11 +30,11 @@ const NO_MEANING: &str = "it means nothing to tidegate";
 /// The real-time signals, without the two that the C library uses itself (signal(7)).
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
-/// A thread that receives signals.
+/// The thread that receives signals.
 pub(crate) struct Forwarding(Handle);
 
-/// Sends an [`Event::Reload`] for each HUP from now on, in a thread of its own, and ignores what is
-/// sent for nothing.
+/// Starts a thread that sends an [`Event::Reload`] for each HUP, and ignores signals without a
+/// meaning here.
 pub(crate) fn forward(events: Sender<Event>) -> Result<Forwarding, Error> {
     let mut signals = Signals::new([SIGHUP]).map_err(Error::Signals)?;
     let handle = signals.handle();
@@ -61,11 +61,11 @@ pub(crate) fn forward(events: Sender<Event>) -> Result<Forwarding, Error> {
     Ok(Forwarding(handle))
 }
 
-/// Has the thread take signals that would end the process. One that cannot be taken stays as it is:
-/// valgrind keeps the last real-time signal for itself, as a sandbox may.
+/// Registers signals that would end the process. One that cannot be registered keeps its default:
+/// valgrind reserves the last real-time signal, and a sandbox may do so too.
 fn ignore(handle: &Handle) {
     let ignored = IGNORED.iter().map(|(signal, _)| *signal);
-    // A write to a log that is as large as RLIMIT_FSIZE allows fails: it need not end the process.
+    // A log that has reached RLIMIT_FSIZE must not end the process: the write fails with EFBIG.
     for signal in ignored.chain(REAL_TIME).chain([SIGXFSZ]) {
         if let Err(error) = handle.add_signal(signal) {
             tracing::debug!(signal, %error, "a signal is left as it is");
@@ -75,7 +75,7 @@ fn ignore(handle: &Handle) {
 
 impl Forwarding {
     /// Sends an [`Event::Stop`] for each TERM, INT and QUIT from now on. Before, they end the
-    /// process: the main thread may wait for a file system and would not see an event.
+    /// process: a main thread that waits for a file system reads no event.
     pub(crate) fn take_stops(&self) -> Result<(), Error> {
         [SIGTERM, SIGINT, SIGQUIT]
             .into_iter()

@@ -1,11 +1,11 @@
-//! `tidegate doctor`: what this host offers, and what tidegate will do about it.
+//! `tidegate doctor`: the host's limits and features, and tidegate's use of them.
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tidegate_config::{Settings, Source, visible};
-use tidegate_server::{Finding, Found, survey};
+use tidegate_server::{Finding, Verdict, host_report};
 
 use crate::cli::DoctorArgs;
 use crate::inspect;
@@ -14,7 +14,7 @@ use crate::output::{chain, print};
 /// Width of the topics.
 const TOPIC: usize = 12;
 
-/// Prints what was found, a line each; fails if the server would not start.
+/// Prints the findings, one a line; fails if the server would not start.
 pub(crate) fn examine(args: &DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
     let (mut findings, settings) = match args.config.named() {
         Some(file) => {
@@ -25,7 +25,7 @@ pub(crate) fn examine(args: &DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
         }
         None => (Vec::new(), Settings::for_directory(PathBuf::from("."))),
     };
-    findings.extend(survey(&settings));
+    findings.extend(host_report(&settings));
     let text: String = findings.iter().map(line).collect();
     print(&text)?;
     Ok(if findings.iter().any(is_bad) {
@@ -35,31 +35,31 @@ pub(crate) fn examine(args: &DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// What was found of the configuration, at its line.
+/// A diagnostic of the configuration, with its line.
 fn finding(found: &inspect::Found) -> Finding {
     let text = found.problem.to_string();
     Finding {
         topic: found.topic,
-        found: if found.is_error {
-            Found::Bad(text.into())
+        verdict: if found.is_error {
+            Verdict::Bad(text.into())
         } else {
-            Found::Fair(text)
+            Verdict::Fair(text)
         },
     }
 }
 
 fn line(finding: &Finding) -> String {
-    let (grade, text) = match &finding.found {
-        Found::Good(text) => ("good", text.clone()),
-        Found::Fair(text) => ("fair", text.clone()),
-        Found::Bad(error) => ("bad", chain(error.as_ref())),
+    let (grade, text) = match &finding.verdict {
+        Verdict::Good(text) => ("good", text.clone()),
+        Verdict::Fair(text) => ("fair", text.clone()),
+        Verdict::Bad(error) => ("bad", chain(error.as_ref())),
     };
     let text = visible(&text);
     format!("{grade:<5} {:<TOPIC$} {text}\n", finding.topic)
 }
 
 fn is_bad(finding: &Finding) -> bool {
-    matches!(finding.found, Found::Bad(_))
+    matches!(finding.verdict, Verdict::Bad(_))
 }
 
 #[cfg(test)]
@@ -67,15 +67,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_the_grade_the_topic_and_what_was_found() {
+    fn a_line_has_the_grade_the_topic_and_the_text() {
         let good = Finding {
             topic: "kernel",
-            found: Found::Good("6.1.0".to_owned()),
+            verdict: Verdict::Good("6.1.0".to_owned()),
         };
         assert_eq!(line(&good), "good  kernel       6.1.0\n");
         let bad = Finding {
             topic: "certificate",
-            found: Found::Bad("a.pem: is gone".into()),
+            verdict: Verdict::Bad("a.pem: is gone".into()),
         };
         assert_eq!(line(&bad), "bad   certificate  a.pem: is gone\n");
         assert!(is_bad(&bad) && !is_bad(&good));

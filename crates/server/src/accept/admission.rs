@@ -14,7 +14,7 @@ pub(crate) struct Admission {
     pub(crate) context: Rc<Context>,
     connections_max: usize,
     /// How many connections may wait in all listeners together.
-    backlog: usize,
+    backlog: Cell<usize>,
     /// Empty once accepting has stopped: that closes them.
     listeners: RefCell<Vec<Fd>>,
     stopping: Cell<bool>,
@@ -24,22 +24,23 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// For at most `connections_max` connections at a time.
-    pub(crate) fn new(
-        context: Rc<Context>,
-        connections_max: usize,
-        backlog: usize,
-        listeners: Vec<Fd>,
-    ) -> Rc<Self> {
-        Rc::new(Self {
+    /// For at most `connections_max` connections at a time. There is no listener yet.
+    pub(crate) fn new(context: Rc<Context>, connections_max: usize) -> Self {
+        Self {
             context,
             connections_max,
-            backlog,
-            listeners: RefCell::new(listeners),
+            backlog: Cell::new(0),
+            listeners: RefCell::default(),
             stopping: Cell::new(false),
             crowded: Cell::new(0),
             warnings: Throttle::default(),
-        })
+        }
+    }
+
+    /// Adds a listener in which `backlog` connections may wait.
+    pub(crate) fn add(&self, listener: Fd, backlog: usize) {
+        self.listeners.borrow_mut().push(listener);
+        self.backlog.set(self.backlog.get() + backlog);
     }
 
     /// Whether accepting ends.
@@ -53,14 +54,11 @@ impl Admission {
             .saturating_sub(self.context.timers.len())
     }
 
-    /// Whether all connections that may wait to be accepted fit. Hysteresis: a multishot accept that
-    /// is not armed is armed only with room for twice as many.
+    /// Whether all connections that may wait to be accepted fit. Hysteresis: a multishot accept
+    /// that is not armed is armed only with room for twice as many.
     pub(crate) fn has_room_for_backlog(&self, armed: bool) -> bool {
-        let wanted = if armed {
-            self.backlog
-        } else {
-            self.backlog * 2
-        };
+        let backlog = self.backlog.get();
+        let wanted = if armed { backlog } else { backlog * 2 };
         self.room() > wanted
     }
 

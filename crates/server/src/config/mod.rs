@@ -1,3 +1,4 @@
-//! What the config comes to in this process.
+//! The configuration, as a core uses it.
 
 pub(crate) mod sites;
+pub(crate) mod snapshot;

@@ -1,4 +1,4 @@
-//! The sites of the configuration, as `tidegate_site` has them.
+//! The sites of the configuration, in the types of `tidegate_site`.
 
 use tidegate_config::{self as config, Settings};
 use tidegate_http::{Coding, Cors, EncodedSlash, Status};
@@ -9,7 +9,7 @@ use tidegate_site::{
 
 use crate::host::limits::ResourceShare;
 
-/// What the sites of a shard keep in memory and open.
+/// The bounds of the caches of a core's sites.
 pub(crate) fn cache_config(settings: &Settings, share: ResourceShare) -> CacheConfig {
     CacheConfig {
         inline_max: settings.io.inline_max,

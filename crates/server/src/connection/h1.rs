@@ -21,9 +21,10 @@ use tidegate_site::{Cached, Error as SiteError};
 
 use super::lingering_close::linger;
 use super::task::ConnectionTask;
+use crate::config::snapshot::Snapshot;
 use crate::context::{Context, Scratch};
 use crate::respond::body::{BodySource, Piece};
-use crate::respond::lookup::{Looked, Wanted, look_up};
+use crate::respond::lookup::{Wanted, look_up};
 use crate::respond::response::{Answer, Body, Reply, is_challenge};
 use crate::respond::send_range::send_range;
 use crate::timeouts::{Phase, Timer};
@@ -230,9 +231,10 @@ impl Connection {
         let context = Rc::clone(&self.context);
         let mut scratch = context.scratch.borrow_mut();
         scratch.out.clear();
+        let snapshot = context.snapshot();
         let now = Instant::now();
         let requests = self.requests;
-        let (used, next) = self.answer_each(data, now, &mut scratch);
+        let (used, next) = self.answer_each(data, now, &snapshot, &mut scratch);
         let written = self
             .transport
             .write_now(&context.io, &scratch.out, next.flags());
@@ -255,7 +257,13 @@ impl Connection {
         (used, Some(PendingWork { unsent, next }))
     }
 
-    fn answer_each(&mut self, data: &[u8], now: Instant, scratch: &mut Scratch) -> (usize, Next) {
+    fn answer_each(
+        &mut self,
+        data: &[u8],
+        now: Instant,
+        snapshot: &Snapshot,
+        scratch: &mut Scratch,
+    ) -> (usize, Next) {
         let mut used = 0;
         loop {
             if scratch.out.len() >= OUT_BYTES_MAX {
@@ -273,12 +281,12 @@ impl Connection {
             if used == data.len() {
                 return (used, Next::Receive);
             }
-            match parse(&data[used..], &self.context.http) {
+            match parse(&data[used..], &snapshot.http) {
                 Ok(None) => return (used, Next::Receive),
                 Ok(Some(head)) => {
                     let bytes = &data[used..used + head.len];
                     used += head.len;
-                    if let Some(next) = self.answer_one(&head, bytes, now, scratch) {
+                    if let Some(next) = self.answer_one(&head, bytes, now, snapshot, scratch) {
                         return (used, next);
                     }
                 }
@@ -317,22 +325,22 @@ impl Connection {
         head: &Head<'_>,
         bytes: &[u8],
         now: Instant,
+        snapshot: &Snapshot,
         scratch: &mut Scratch,
     ) -> Option<Next> {
         self.requests += 1;
         self.expects_more = head.persistent;
-        let count = &self.context.counters.requests;
-        count.set(count.get() + 1);
+        self.context.metrics.count_request();
         let reply = Reply {
             version: head.version,
-            persistent: self.persists(head),
+            persistent: self.persists(head, snapshot),
             with_body: head.method != Method::Head,
         };
         if head.framing != Framing::None {
-            let limit = self.context.http.body_discard;
+            let limit = snapshot.http.body_discard;
             self.partial().discard = Some(Discard::new(head.framing, limit));
         }
-        match self.answer_at_once(head, reply, now, scratch) {
+        match self.answer_at_once(head, reply, now, snapshot, scratch) {
             Answered::Whole => (!reply.persistent).then(|| self.close_mode()),
             Answered::Begun(body) => Some(Next::send(body, reply.persistent)),
             // The buffer that it was received into is given back meanwhile.
@@ -349,18 +357,27 @@ impl Connection {
         head: &Head<'_>,
         reply: Reply,
         now: Instant,
+        snapshot: &Snapshot,
         scratch: &mut Scratch,
     ) -> Answered {
         let Scratch { out, path, .. } = scratch;
         let context = &self.context;
-        let site = context.sites.of(head.host);
+        let site = snapshot.sites.of(head.host);
         let decoded = head.target.decode_path(site.encoded_slash(), path);
         if decoded.is_err() {
             // Half a path means nothing, to the site's rules neither.
             path.clear();
         }
         let date = context.clock.date(now);
-        let answer = Answer::new(context, head, path, site, reply, &date, self.hsts());
+        let answer = Answer {
+            head,
+            path,
+            site,
+            reply,
+            date: &date,
+            hsts: self.hsts(snapshot),
+            range_limits: snapshot.ranges,
+        };
         let refuse = |status, out| {
             if site.names_error_page(status) {
                 Answered::No(Some(status))
@@ -398,25 +415,25 @@ impl Connection {
     }
 
     /// The policy that is told by responses over TLS.
-    fn hsts(&self) -> &str {
+    fn hsts<'s>(&self, snapshot: &'s Snapshot) -> &'s str {
         if self.transport.is_tls() {
-            &self.context.settings.tls.hsts
+            &snapshot.settings.tls.hsts
         } else {
             ""
         }
     }
 
     /// Whether the connection goes on after this request.
-    fn persists(&self, head: &Head<'_>) -> bool {
+    fn persists(&self, head: &Head<'_>, snapshot: &Snapshot) -> bool {
         let body_fits = match head.framing {
-            Framing::Length(length) => length <= self.context.http.body_discard,
+            Framing::Length(length) => length <= snapshot.http.body_discard,
             Framing::None | Framing::Chunked => true,
         };
         head.persistent
             && body_fits
             // The client may send its body or not, now that it has an answer (RFC 9110, 10.1.1).
             && !head.expect_continue
-            && self.requests < self.context.settings.limits.requests_per_connection
+            && self.requests < snapshot.settings.limits.requests_per_connection
             && !self.context.keep_alive_disabled()
             && self.transport.key_usable()
     }
@@ -500,7 +517,9 @@ impl Connection {
     async fn look_up(&mut self, wanted: Wanted) -> Result<Next, Closed> {
         // A disk is not hurried by the connection's timer.
         self.timer.enter(Phase::Transfer);
-        let looked = look_up(&self.context, self.hsts(), wanted).await?;
+        let snapshot = Rc::clone(&self.context.snapshot());
+        let hsts = self.hsts(&snapshot);
+        let looked = look_up(&self.context, &snapshot, hsts, wanted).await?;
         let next = match looked.body {
             Some(body) => Next::send(body, looked.persistent),
             None => self.after(looked.persistent),

@@ -37,8 +37,7 @@ const _: () = assert!(size_of::<ConnectionTask>() <= 72);
 impl ConnectionTask {
     /// Serves a socket that a listener with this protocol accepted.
     pub(crate) fn new(context: Rc<Context>, socket: Fd, protocol: &ListenerProtocol) -> Self {
-        let count = &context.counters.connections;
-        count.set(count.get() + 1);
+        context.metrics.count_connection();
         let timer = context.timers.register(&socket);
         let transport = Transport::plain(&context.io, &socket);
         match protocol {

@@ -1,8 +1,8 @@
-//! How much memory the cgroup of this process allows.
+//! The memory limit of this process's cgroup.
 //!
 //! Version 2 has `memory.max` and `memory.high` (Documentation/admin-guide/cgroup-v2.rst of the
-//! kernel), version 1 `memory.limit_in_bytes`; a limit of any ancestor holds as well. Where they
-//! lie is told by /proc/self/cgroup and /proc/self/mountinfo (cgroups(7), proc(5)).
+//! kernel), version 1 `memory.limit_in_bytes`; the limits of all ancestors apply as well.
+//! /proc/self/cgroup and /proc/self/mountinfo name their directories (cgroups(7), proc(5)).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ const NO_LIMIT: u64 = 1 << 60;
 /// Files with limits, of either version.
 const LIMITS: [&str; 3] = ["memory.max", "memory.high", "memory.limit_in_bytes"];
 
-/// The least limit, in bytes; `None` where there is none or it cannot be told. Blocking. `root` is
-/// `/` but for tests.
+/// The least limit, in bytes; `None` if there is none or it cannot be read. Blocking. `root` is `/`
+/// except in tests.
 pub(crate) fn memory_limit(root: &Path) -> Option<u64> {
     let read = |path| fs::read_to_string(root.join(path)).ok();
     let groups = read("proc/self/cgroup")?;
@@ -31,15 +31,15 @@ pub(crate) fn memory_limit(root: &Path) -> Option<u64> {
 /// A hierarchy of cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
-    /// That of the memory controller.
+    /// The hierarchy of the memory controller.
     One,
     Two,
 }
 
-/// Where a hierarchy with the memory controller, or a part of it, is mounted.
+/// The mount of a hierarchy with the memory controller, or of a part of it.
 struct Mount<'a> {
     version: Version,
-    /// The cgroup that is seen at `point`.
+    /// The cgroup at `point`.
     root: &'a str,
     point: &'a str,
 }
@@ -64,10 +64,10 @@ impl<'a> Mount<'a> {
         })
     }
 
-    /// The directories of `group` and of its ancestors, as far as they can be seen.
+    /// The directories of `group` and of its ancestors within the mount.
     fn directories(&self, group: &str) -> Vec<PathBuf> {
         let point = Path::new(self.point);
-        // A group outside of what is mounted: the mount is all that can be seen.
+        // A group outside of the mount: only the mount itself is visible.
         let below = Path::new(group)
             .strip_prefix(self.root)
             .unwrap_or(Path::new(""));
@@ -93,7 +93,7 @@ fn group(groups: &str, version: Version) -> Option<&str> {
     })
 }
 
-/// The least limit that one directory has.
+/// The least limit in one directory.
 fn least(root: &Path, directory: &Path) -> Option<u64> {
     let directory = root.join(directory.strip_prefix("/").unwrap_or(directory));
     let limits = LIMITS.iter().filter_map(|name| {
@@ -119,10 +119,10 @@ mod tests {
     const DOCKER_V1: &str =
         "35 31 0:32 /docker/a /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
 
-    /// /proc/self/cgroup, /proc/self/mountinfo, files with limits, and what is found.
+    /// /proc/self/cgroup, /proc/self/mountinfo, files with limits, and the expected limit.
     type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], Option<u64>);
 
-    /// The limit where /proc/self has these two files, and each of `limits` holds the text beside it.
+    /// The limit with these two files of /proc/self, and with `limits`: paths and their contents.
     fn found(groups: &str, mounts: &str, limits: &[(&str, &str)]) -> Option<u64> {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
@@ -162,9 +162,9 @@ mod tests {
             (pod, V2, &[(own, "300\n"), (parent, "200\n"), (top, "max\n")], Some(200)),
             (pod, V2, &[(own, "300\n"), (high, "100\n")], Some(100)),
             (pod, V2, &[(own, "max\n"), (top, "50\n")], Some(50)),
-            // A namespace of cgroups: the own one is the root.
+            // In a cgroup namespace the own group is the root.
             ("0::/\n", V2, &[(top, "50\n")], Some(50)),
-            // One that was moved out of the namespace.
+            // A process that was moved out of the namespace.
             ("0::/../other\n", V2, &[(top, "50\n")], Some(50)),
             (v1, V1, &[(own1, none1), (parent1, none1)], None),
             (v1, V1, &[(own1, none1), (parent1, "70\n"), (top1, none1)], Some(70)),

@@ -1,4 +1,4 @@
-//! Which cores the server runs on.
+//! The choice of cores.
 
 use std::num::NonZero;
 use std::{io, thread};
@@ -8,24 +8,24 @@ use tidegate_config::Cores;
 
 use crate::error::Error;
 
-/// The cores that were chosen, and what there is.
+/// The chosen cores.
 pub(crate) struct Chosen {
     /// One for each shard.
     pub(crate) cores: Vec<usize>,
     /// How many this process may run on.
     available: usize,
-    /// How many the CPU quota is worth, rounded down, at least 1; at most `available`.
+    /// The CPU quota in cores, rounded down: at least 1, at most `available`.
     quota: usize,
 }
 
-/// The cores to pin a shard on each, of those that this process may use.
+/// Chooses the cores of the shards from those of this process.
 pub(crate) fn choose(cores: &Cores) -> Result<Chosen, Error> {
     let available: Vec<usize> = core_affinity::get_core_ids()
         .ok_or(Error::NoCores)?
         .into_iter()
         .map(|core| core.id)
         .collect();
-    // The cpu controller of cgroups, versions 1 and 2, the ancestors' quotas included.
+    // It reads the quotas of the cgroup and its ancestors, versions 1 and 2.
     let quota = thread::available_parallelism().map_or(available.len(), NonZero::get);
     Ok(Chosen {
         cores: of(cores, &available, quota)?,
@@ -40,7 +40,7 @@ impl Chosen {
         self.cores.len() > self.quota
     }
 
-    /// What the CPU quota means for the shards; `None` where it takes nothing away.
+    /// The effect of the CPU quota on the shards; `None` if there is none.
     pub(crate) fn quota_text(&self) -> Option<String> {
         let (chosen, quota) = (self.cores.len(), self.quota);
         if self.exceeds_quota() {
@@ -58,7 +58,7 @@ impl Chosen {
         }
     }
 
-    /// Logs what the CPU quota means for the shards.
+    /// Logs the effect of the CPU quota.
     pub(crate) fn log(&self) {
         let shards = self.cores.len();
         match self.quota_text() {
@@ -69,8 +69,7 @@ impl Chosen {
     }
 }
 
-/// Pins the calling thread on `core`. A sandbox may forbid it: then the scheduler places the
-/// thread, and it goes on.
+/// Pins the calling thread on `core`. Where a sandbox forbids it, the scheduler places the thread.
 pub(crate) fn pin(core: usize) {
     if !core_affinity::set_for_current(CoreId { id: core }) {
         let error = io::Error::last_os_error();
@@ -78,7 +77,7 @@ pub(crate) fn pin(core: usize) {
     }
 }
 
-/// A count or a list is taken as it stands, whatever the quota.
+/// The quota limits [`Cores::Auto`] alone.
 fn of(cores: &Cores, available: &[usize], quota: usize) -> Result<Vec<usize>, Error> {
     match cores {
         Cores::Auto => Ok(available.iter().copied().take(quota).collect()),
@@ -137,8 +136,8 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_is_told_where_it_takes_cores_away_or_is_exceeded() {
-        // Chosen, available, quota: exceeded, told.
+    fn a_quota_is_reported_if_it_costs_cores_or_is_exceeded() {
+        // Chosen, available, quota: whether it is exceeded, and the text.
         let table = [
             (2, 2, 2, false, None),
             (1, 2, 2, false, None),

@@ -1,4 +1,4 @@
-//! What the process may use, and each shard's share of it.
+//! The limits of the process, and each shard's share of them.
 
 use std::path::Path;
 
@@ -11,32 +11,32 @@ use crate::host::cgroup;
 use crate::observe::admin_listener;
 
 /// Descriptors that belong to no connection: rings, eventfds, listeners, logs, and some to answer
-/// with when all the rest are gone.
+/// with when the others are in use.
 const RESERVED_PER_SHARD: usize = 24;
 
-/// Descriptors of a site: its root, the one that takes its place when it was swapped, and what paths
-/// are resolved from.
+/// Descriptors of a site: its root, a new root while it replaces the old one, and the directory
+/// from which paths are resolved.
 const SITE_FDS: usize = 3;
 
 /// Descriptors of a pipe.
 const PIPE_FDS: usize = 2;
 
-/// The fewest a shard runs with beside those reserved: a pipe and a connection with its file.
+/// The least descriptors of a shard beside the reserved: a pipe, and a connection with its file.
 const SHARD_MIN: usize = PIPE_FDS + 2;
 
-/// Bytes that a shard takes beside all that is bounded here: rings, receive buffers, the executor.
+/// Bytes of a shard that are not limited here: rings, receive buffers, the executor.
 const SHARD_BYTES: u64 = 8 << 20;
 
-/// Bytes of a file that is kept open, the kernel's included.
+/// Bytes of an open file, including the kernel's.
 const OPEN_FILE_BYTES: u64 = 4096;
 
-/// Bytes of a connection, the kernel's included.
+/// Bytes of a connection, including the kernel's.
 const CONNECTION_BYTES: u64 = 8192;
 
-/// The fewest connections of a shard that memory is divided for.
+/// The least connections of a shard, however little memory there is.
 const CONNECTIONS_MIN: usize = 64;
 
-/// A shard's share of what the process may use.
+/// A shard's share of the process's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ResourceShare {
     pub(crate) connections: usize,
@@ -49,7 +49,7 @@ pub(crate) struct ResourceShare {
 }
 
 impl ResourceShare {
-    /// What a shard has where there is enough.
+    /// The configured share, before the limits of the host.
     pub(crate) fn wanted(settings: &Settings) -> Self {
         Self {
             connections: settings.limits.connections_per_core,
@@ -61,8 +61,8 @@ impl ResourceShare {
     }
 }
 
-/// Raises the soft limits that the server lives by to the hard ones. Where that fails the soft
-/// one stays, and what it is too small for says so.
+/// Raises the soft limits of descriptors and locked memory to the hard ones. Where that fails, an
+/// error follows only if the soft limit is too small.
 pub(crate) fn raise() {
     for resource in [Resource::Nofile, Resource::Memlock] {
         let Rlimit { maximum, .. } = getrlimit(resource);
@@ -124,13 +124,13 @@ pub(crate) fn by_memory(share: ResourceShare, shards: usize) -> ResourceShare {
     fitted
 }
 
-/// How much memory the process's cgroup allows, in bytes.
+/// The memory limit of the process's cgroup, in bytes.
 pub(crate) fn memory() -> Option<u64> {
     cgroup::memory_limit(Path::new("/"))
 }
 
-/// Small files get at most three eighths of the memory, connections a quarter, open files and pipes an
-/// eighth each. The rest is for what the kernel keeps beside them.
+/// Small files get at most three eighths of the memory, connections a quarter, open files and pipes
+/// an eighth each. The rest is for the kernel, such as its page cache.
 pub(crate) fn fit_memory(share: ResourceShare, limit: u64, shards: usize) -> ResourceShare {
     let each = (limit / shards as u64).saturating_sub(SHARD_BYTES);
     let count = |bytes: u64, size: u64| usize::try_from(bytes / size).unwrap_or(usize::MAX);
@@ -157,8 +157,8 @@ pub(crate) fn pool_config(settings: &Settings, share: ResourceShare, shards: usi
 
 /// Pipes get at most an eighth of the descriptors, cached files a quarter, connections the rest.
 ///
-/// A response holds its file open though the cache has let it go, so many different large files
-/// at once can take more than that: then lookups are answered with 503 and accepting rests.
+/// A response holds its file open after the cache has dropped it, so many large files at once can
+/// use more descriptors than that: then lookups are answered with 503 and accepting rests.
 fn divide(settings: &Settings, descriptors: usize) -> ResourceShare {
     let free = descriptors.saturating_sub(reserved(settings));
     let pipes = settings.io.pipes_per_core.min(free / 8 / PIPE_FDS).max(1);
@@ -172,7 +172,7 @@ fn divide(settings: &Settings, descriptors: usize) -> ResourceShare {
     }
 }
 
-/// Each shard's descriptors that are for no connection.
+/// Each shard's descriptors that belong to no connection.
 fn reserved(settings: &Settings) -> usize {
     let late = settings.io.drop_behind.map_or(0, |_| LATE_FILES_MAX);
     RESERVED_PER_SHARD + late + SITE_FDS * settings.sites.len()

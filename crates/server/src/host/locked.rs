@@ -8,7 +8,8 @@ use tidegate_uring::{Config, Trial, queue_bytes, queues_count};
 
 use crate::error::Error;
 
-/// Bytes that glommio registers with each executor's rings for direct I/O, which is not used here.
+/// Bytes that glommio registers with each executor's rings for direct I/O, which tidegate does not
+/// use.
 pub(crate) const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 
 /// Rings of a glommio executor: main, latency and poll.
@@ -17,13 +18,13 @@ const EXECUTOR_RINGS: u64 = 3;
 /// Entries and completions of each of them.
 const EXECUTOR_QUEUES: (u32, u32) = (128, 256);
 
-/// The least limit with which glommio 0.9 makes an executor, whoever is exempt.
+/// The least limit with which glommio 0.9 makes an executor, even for a process that is exempt.
 const EXECUTOR_LIMIT_MIN: u64 = 512 * 1024;
 
-/// What rings that were closed a moment ago, such as those of a probe, may still keep.
+/// Bytes that rings may still lock just after they were closed, such as those of a probe.
 const SLACK: u64 = 64 * 1024;
 
-/// The least completions of an op ring. More may wait, in memory that the kernel allocates for each.
+/// The least completions of an op ring. The kernel allocates memory for each that does not fit.
 const COMPLETIONS_MIN: u32 = 2048;
 
 /// The lengths of the queues of an op ring.
@@ -33,21 +34,21 @@ pub(crate) struct Queues {
     pub(crate) completions: u32,
 }
 
-/// What the op rings have, and what is locked for them.
+/// The queues of the op rings, and the memory that they lock.
 #[derive(Debug)]
 pub(crate) struct Locked {
     pub(crate) queues: Queues,
-    /// Bytes that all shards lock with these queues, where the kernel counts them all.
+    /// Bytes that all shards lock with these queues, if the kernel counts them.
     bytes: u64,
     /// The same with queues of full length.
     wanted: u64,
-    /// The limit; `None` where there is none.
+    /// `None`: no limit.
     limit: Option<u64>,
 }
 
 impl Locked {
-    /// The longest queues for which the user of this process may lock enough. Lowers the soft limit
-    /// for a moment; to be called while no other thread sets up rings.
+    /// The longest queues that this process may lock. Lowers the soft limit for a moment: no other
+    /// thread may set up rings meanwhile.
     pub(crate) fn fit(settings: &Settings, shards: usize) -> Result<Self, Error> {
         let limit = getrlimit(Resource::Memlock).current;
         let need = |queues| total(settings, queues, shards);
@@ -77,7 +78,7 @@ impl Locked {
         self.queues == Queues::full()
     }
 
-    /// What is locked, and what to do about queues that are not of full length.
+    /// The locked bytes, and the remedy if the queues are not of full length.
     pub(crate) fn text(&self) -> String {
         let limit = match self.limit {
             Some(limit) => format!("of {limit} that processes of this user may lock together"),
@@ -93,7 +94,8 @@ impl Locked {
         } = self.queues;
         format!(
             "{text}: queues of {entries} and {completions} entries, shorter than wanted; raise \
-             RLIMIT_MEMLOCK (`ulimit -l`, LimitMEMLOCK=) to {} and what other processes of the user lock",
+             RLIMIT_MEMLOCK (`ulimit -l`, LimitMEMLOCK=) to {} and what other processes of the \
+             user lock",
             self.wanted.max(EXECUTOR_LIMIT_MIN)
         )
     }
@@ -150,7 +152,7 @@ fn total(settings: &Settings, queues: Queues, shards: usize) -> u64 {
     SLACK + shard * shards as u64
 }
 
-/// The longest queues that may be locked, or that do not count.
+/// The longest queues that may be locked; full ones if the kernel does not count them.
 fn longest_lockable(need: impl Fn(Queues) -> u64) -> Result<Option<Queues>, Error> {
     let trial = Trial::new().map_err(Error::Uring)?;
     if trial.may_lock(need(Queues::full())).map_err(Error::Uring)? || !queues_count() {
@@ -159,7 +161,7 @@ fn longest_lockable(need: impl Fn(Queues) -> u64) -> Result<Option<Queues>, Erro
     longest(|queues| trial.may_lock(need(queues)).map_err(Error::Uring))
 }
 
-/// The first of the lengths that are `enough`.
+/// The first length that is `enough`.
 fn longest(mut enough: impl FnMut(Queues) -> Result<bool, Error>) -> Result<Option<Queues>, Error> {
     for queues in lengths() {
         if enough(queues)? {
@@ -169,7 +171,7 @@ fn longest(mut enough: impl FnMut(Queues) -> Result<bool, Error>) -> Result<Opti
     Ok(None)
 }
 
-/// The least limit that will do.
+/// The least sufficient limit.
 fn least(need: impl Fn(Queues) -> u64) -> u64 {
     let needed = queues_count().then(|| lengths().map(need).min()).flatten();
     needed.unwrap_or_default().max(EXECUTOR_LIMIT_MIN)

@@ -1,4 +1,4 @@
-//! What the host and its limits give.
+//! The host: its cores and limits, and the faults of a configuration on it.
 
 pub(crate) mod cgroup;
 pub(crate) mod cores;

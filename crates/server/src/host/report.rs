@@ -1,6 +1,6 @@
-//! What this host offers and what the server will do about it, for `tidegate doctor`.
+//! The host's limits and features and the server's use of them, for `tidegate doctor`.
 //!
-//! It is found out by the code that the server starts with, but nothing is listened on and no shard is started.
+//! The code is that of the server's start; but nothing listens, and no shard is started.
 
 use std::error::Error as StdError;
 use std::fs;
@@ -14,18 +14,19 @@ use crate::host::limits::{self, ResourceShare};
 use crate::host::locked::Locked;
 use crate::transport::certificates::{self, days_left, expires_soon};
 
-/// One thing that was looked at.
+/// One property of the host.
 #[derive(Debug)]
 pub struct Finding {
-    /// What was looked at, in a word or two.
+    /// Its name, in a word or two.
     pub topic: &'static str,
-    /// What was found.
-    pub found: Found,
+    /// Its value, and whether it will do.
+    pub verdict: Verdict,
 }
 
-/// What was found, what it comes to, and the remedy where there is one.
+/// Whether a property of the host will do, with its value, the effect, and the remedy if there is
+/// one.
 #[derive(Debug)]
-pub enum Found {
+pub enum Verdict {
     /// As it should be.
     Good(String),
     /// The server would run better otherwise.
@@ -34,20 +35,20 @@ pub enum Found {
     Bad(Box<dyn StdError>),
 }
 
-/// Looks at this host, and at the certificates of `settings`. Blocking; raises the soft limits of the process as
-/// the server does.
-pub fn survey(settings: &Settings) -> Vec<Finding> {
+/// Checks this host, and the certificates of `settings`. Blocking; raises the soft limits of the
+/// process as the server does.
+pub fn host_report(settings: &Settings) -> Vec<Finding> {
     limits::raise();
-    let mut findings = vec![finding("kernel", Found::Good(release()))];
+    let mut findings = vec![finding("kernel", Verdict::Good(release()))];
     match cores::choose(&settings.server.cores) {
         Ok(chosen) => {
             findings.push(finding("cores", listed(&chosen)));
             findings.push(finding("memlock", memlock(settings, chosen.cores.len())));
             findings.extend(shares(settings, chosen.cores.len()));
         }
-        Err(error) => findings.push(finding("cores", Found::Bad(error.into()))),
+        Err(error) => findings.push(finding("cores", Verdict::Bad(error.into()))),
     }
-    // After what is locked was looked at: the kernel counts this ring for a moment after its end.
+    // After the check of locked memory: the kernel counts this ring for a moment after its end.
     findings.push(finding("io_uring", ring()));
     findings.push(finding("backlog", backlog(settings)));
     findings.push(finding("kernel TLS", kernel_tls(settings)));
@@ -55,45 +56,45 @@ pub fn survey(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-fn finding(topic: &'static str, found: Found) -> Finding {
-    Finding { topic, found }
+fn finding(topic: &'static str, verdict: Verdict) -> Finding {
+    Finding { topic, verdict }
 }
 
 fn release() -> String {
     uname().release().to_string_lossy().into_owned()
 }
 
-fn ring() -> Found {
+fn ring() -> Verdict {
     match tidegate_uring::probe() {
-        Ok(abilities) if abilities.pipe => Found::Good("pipes are made on the ring".to_owned()),
+        Ok(abilities) if abilities.pipe => Verdict::Good("pipes are made on the ring".to_owned()),
         Ok(_) => {
             let text = "pipes are made by pipe2(2): Linux 6.16 and newer make them on the ring";
-            Found::Good(text.to_owned())
+            Verdict::Good(text.to_owned())
         }
-        Err(error) => Found::Bad(error.into()),
+        Err(error) => Verdict::Bad(error.into()),
     }
 }
 
-fn listed(chosen: &Chosen) -> Found {
+fn listed(chosen: &Chosen) -> Verdict {
     let numbers: Vec<String> = chosen.cores.iter().map(usize::to_string).collect();
     let text = format!("one shard on each of {}", numbers.join(","));
     match chosen.quota_text() {
-        Some(quota) if chosen.exceeds_quota() => Found::Fair(format!("{text}; {quota}")),
-        Some(quota) => Found::Good(format!("{text}; {quota}")),
-        None => Found::Good(text),
+        Some(quota) if chosen.exceeds_quota() => Verdict::Fair(format!("{text}; {quota}")),
+        Some(quota) => Verdict::Good(format!("{text}; {quota}")),
+        None => Verdict::Good(text),
     }
 }
 
-/// What io_uring locks of memory for `shards` shards.
-fn memlock(settings: &Settings, shards: usize) -> Found {
+/// The memory that io_uring locks for `shards` shards.
+fn memlock(settings: &Settings, shards: usize) -> Verdict {
     match Locked::fit(settings, shards) {
-        Ok(locked) if locked.is_full() => Found::Good(locked.text()),
-        Ok(locked) => Found::Fair(locked.text()),
-        Err(error) => Found::Bad(error.into()),
+        Ok(locked) if locked.is_full() => Verdict::Good(locked.text()),
+        Ok(locked) => Verdict::Fair(locked.text()),
+        Err(error) => Verdict::Bad(error.into()),
     }
 }
 
-/// What each of `shards` shards may use.
+/// Each shard's share of the limits.
 fn shares(settings: &Settings, shards: usize) -> Vec<Finding> {
     match limits::by_descriptors(settings, shards) {
         Ok(share) => vec![
@@ -104,28 +105,28 @@ fn shares(settings: &Settings, shards: usize) -> Vec<Finding> {
                 pipes(settings, limits::by_memory(share, shards), shards),
             ),
         ],
-        Err(error) => vec![finding("descriptors", Found::Bad(error.into()))],
+        Err(error) => vec![finding("descriptors", Verdict::Bad(error.into()))],
     }
 }
 
-fn descriptors(settings: &Settings, share: ResourceShare) -> Found {
+fn descriptors(settings: &Settings, share: ResourceShare) -> Verdict {
     let text = format!(
         "{} connections, {} open files and {} pipes for each core",
         share.connections, share.open_files, share.pipes
     );
     if share == ResourceShare::wanted(settings) {
-        Found::Good(text)
+        Verdict::Good(text)
     } else {
-        Found::Fair(format!(
+        Verdict::Fair(format!(
             "{text}, fewer than configured: raise RLIMIT_NOFILE (`ulimit -n`, LimitNOFILE=)"
         ))
     }
 }
 
-/// What fits into the memory `limit` of the cgroup.
-fn memory(share: ResourceShare, limit: Option<u64>, shards: usize) -> Found {
+/// The share of a shard that fits into the memory `limit` of the cgroup.
+fn memory(share: ResourceShare, limit: Option<u64>, shards: usize) -> Verdict {
     let Some(limit) = limit else {
-        return Found::Good("the cgroup sets no limit".to_owned());
+        return Verdict::Good("the cgroup sets no limit".to_owned());
     };
     let fitted = limits::fit_memory(share, limit, shards);
     let text = format!(
@@ -136,58 +137,58 @@ fn memory(share: ResourceShare, limit: Option<u64>, shards: usize) -> Found {
         fitted.pipes
     );
     if fitted == share {
-        Found::Good(format!("{text} fit the limit of the cgroup, {limit} bytes"))
+        Verdict::Good(format!("{text} fit the limit of the cgroup, {limit} bytes"))
     } else {
-        Found::Fair(format!(
-            "{text}, fewer than configured: raise the limit of the cgroup, {limit} bytes (memory.max, \
-             MemoryMax=, --memory), or use fewer cores"
+        Verdict::Fair(format!(
+            "{text}, fewer than configured: raise the limit of the cgroup, {limit} bytes \
+             (memory.max, MemoryMax=, --memory), or use fewer cores"
         ))
     }
 }
 
-fn pipes(settings: &Settings, share: ResourceShare, shards: usize) -> Found {
+fn pipes(settings: &Settings, share: ResourceShare, shards: usize) -> Verdict {
     let config = limits::pool_config(settings, share, shards);
     let (count, bytes) = config.fit();
     let text = format!("{count} of {} KiB for each core", bytes / 1024);
     if (count, bytes) == (config.pipes_max, config.pipe_bytes) {
-        Found::Good(text)
+        Verdict::Good(text)
     } else {
-        Found::Fair(format!(
+        Verdict::Fair(format!(
             "{text}, less than configured: raise fs.pipe-user-pages-soft, or allow CAP_SYS_RESOURCE"
         ))
     }
 }
 
-fn backlog(settings: &Settings) -> Found {
+fn backlog(settings: &Settings) -> Verdict {
     let wanted = settings.listen.iter().map(|listen| listen.backlog).max();
     let wanted = wanted.unwrap_or_default();
     let allowed = fs::read_to_string("/proc/sys/net/core/somaxconn")
         .ok()
         .and_then(|text| text.trim().parse::<u32>().ok());
     match allowed {
-        Some(allowed) if allowed < wanted => Found::Fair(format!(
+        Some(allowed) if allowed < wanted => Verdict::Fair(format!(
             "{allowed} instead of {wanted}: raise net.core.somaxconn"
         )),
-        _ => Found::Good(format!(
+        _ => Verdict::Good(format!(
             "{wanted} connections may wait for each listener of a core"
         )),
     }
 }
 
-fn kernel_tls(settings: &Settings) -> Found {
+fn kernel_tls(settings: &Settings) -> Verdict {
     let abilities = tidegate_tls::kernel::probe();
     let text = kernel_tls_text(&abilities);
     let has_all = abilities.suites().all(|(_, missing)| missing.is_ok());
     let is_wanted =
         settings.tls.ktls == Ktls::Auto && settings.listen.iter().any(|listen| listen.tls);
     if is_wanted && !has_all {
-        Found::Fair(text)
+        Verdict::Fair(text)
     } else {
-        Found::Good(text)
+        Verdict::Good(text)
     }
 }
 
-/// Each suite, those of which the same is to be said together.
+/// The cipher suites, grouped by where their records are made.
 fn kernel_tls_text(abilities: &KernelTls) -> String {
     let mut groups: Vec<(Vec<&str>, String)> = Vec::new();
     for (suite, missing) in abilities.suites() {
@@ -207,8 +208,8 @@ fn kernel_tls_text(abilities: &KernelTls) -> String {
     groups.join("; ")
 }
 
-/// Each certificate that can be used, whether or not a listener needs it. What is wrong with others
-/// [`diagnose`](crate::host::diagnose()) tells.
+/// Each valid certificate, whether or not a listener needs it. [`diagnose`](crate::diagnose()) has
+/// the faults of the others.
 fn certificates(settings: &Settings) -> Vec<Finding> {
     let Ok(Some(acceptor)) = certificates::acceptor(&settings.tls) else {
         return Vec::new();
@@ -216,11 +217,11 @@ fn certificates(settings: &Settings) -> Vec<Finding> {
     let certificates = acceptor.certificates();
     let findings = certificates.iter().map(certificate);
     findings
-        .map(|found| finding("certificate", found))
+        .map(|verdict| finding("certificate", verdict))
         .collect()
 }
 
-fn certificate(certificate: &Certificate) -> Found {
+fn certificate(certificate: &Certificate) -> Verdict {
     let text = format!(
         "{}: {} for {}, {} days left",
         certificate.files().certificate.display(),
@@ -229,9 +230,9 @@ fn certificate(certificate: &Certificate) -> Found {
         days_left(certificate)
     );
     if expires_soon(certificate) {
-        Found::Fair(text)
+        Verdict::Fair(text)
     } else {
-        Found::Good(text)
+        Verdict::Good(text)
     }
 }
 
@@ -253,12 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn fewer_connections_than_configured_are_told_with_the_remedy() {
+    fn fewer_connections_than_configured_come_with_the_remedy() {
         let wanted = settings().limits.connections_per_core;
         let good = descriptors(&settings(), share(wanted));
-        assert!(matches!(good, Found::Good(_)), "{good:?}");
+        assert!(matches!(good, Verdict::Good(_)), "{good:?}");
         match descriptors(&settings(), share(17)) {
-            Found::Fair(text) => {
+            Verdict::Fair(text) => {
                 assert!(text.starts_with("17 connections"), "{text}");
                 assert!(text.contains("RLIMIT_NOFILE"), "{text}");
             }
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_the_cgroup_is_told_with_what_it_takes_away() {
+    fn a_limit_of_the_cgroup_comes_with_its_effect() {
         let share = share(1000);
         let table = [
             (None, true, "no limit"),
@@ -276,9 +277,9 @@ mod tests {
         ];
         for (limit, good, part) in table {
             let (is_good, text) = match memory(share, limit, 2) {
-                Found::Good(text) => (true, text),
-                Found::Fair(text) => (false, text),
-                other @ Found::Bad(_) => panic!("{other:?}"),
+                Verdict::Good(text) => (true, text),
+                Verdict::Fair(text) => (false, text),
+                other @ Verdict::Bad(_) => panic!("{other:?}"),
             };
             assert_eq!(is_good, good, "{text}");
             assert!(text.contains(part), "{text}");
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn suites_of_which_the_same_is_to_be_said_are_told_together() {
+    fn suites_with_the_same_place_are_grouped() {
         let text = kernel_tls_text(&KernelTls::none());
         assert_eq!(text.matches("in user space").count(), 1, "{text}");
         assert_eq!(text.matches("TLS_").count(), 3, "{text}");

@@ -1,87 +1,25 @@
-//! The admin listener: whether the server is well, and what Prometheus collects of it.
+//! The admin listener: health checks, and metrics for Prometheus.
 //!
-//! It is for those who run the server, a handful of requests a minute, on a thread of its own:
-//! nothing that is asked here costs a shard anything. It speaks plain HTTP, one request a
-//! connection.
+//! It expects a handful of requests a minute, and has a thread of its own: its requests cost the
+//! shards nothing. It speaks plain HTTP, one request a connection.
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
 use tidegate_config::Admin;
 use tidegate_http::{
     Head, HttpDate, Limits, Method, ResponseHead, Status, Version, parse, write_field,
 };
-use tidegate_site::Stalls;
-use tidegate_tls::{Acceptor, Certificate};
 
 use crate::error::Error;
 use crate::observe::admin_listener::{self, Service};
-use crate::observe::heartbeat::Heartbeat;
+use crate::observe::exposition;
+use crate::observe::health::Health;
 
-/// What `/metrics` is (`OpenMetrics` 1.0).
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// What is told about the server.
-pub(crate) struct Health {
-    /// It serves, and was not told to stop.
-    is_ready: AtomicBool,
-    tls: Option<Acceptor>,
-    log_lines_dropped: &'static AtomicU64,
-    /// One for each shard, in their order.
-    heartbeats: Vec<Arc<Heartbeat>>,
-    stalls: Arc<Stalls>,
-}
-
-impl Health {
-    /// Of a server that does not serve yet, with what its TLS listeners accept by.
-    pub(crate) fn new(
-        tls: Option<Acceptor>,
-        log_lines_dropped: &'static AtomicU64,
-        heartbeats: Vec<Arc<Heartbeat>>,
-    ) -> Self {
-        Self {
-            is_ready: AtomicBool::new(false),
-            tls,
-            log_lines_dropped,
-            heartbeats,
-            stalls: Arc::default(),
-        }
-    }
-
-    /// Where shards count what file systems that do not answer came to.
-    pub(crate) fn stalls(&self) -> &Arc<Stalls> {
-        &self.stalls
-    }
-
-    /// A line for each shard that gets nowhere.
-    fn stalled(&self) -> String {
-        let shards = self.heartbeats.iter().enumerate();
-        let stalled = shards.filter(|(_, heartbeat)| heartbeat.is_stalled());
-        let lines = stalled.map(|(shard, _)| format!("shard {shard} makes no progress\n"));
-        lines.collect::<Vec<_>>().concat()
-    }
-
-    /// Whether the server serves, from now on.
-    pub(crate) fn set_ready(&self, is_ready: bool) {
-        self.is_ready.store(is_ready, Ordering::Relaxed);
-    }
-
-    fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Relaxed)
-    }
-}
-
-/// Listens as `admin` says, if it does, and answers until the process ends.
-pub(crate) fn start(admin: &Admin, condition: &Arc<Health>) -> Result<(), Error> {
+/// Listens on the address of `admin`, if it has one, and answers until the process ends.
+pub(crate) fn start(admin: &Admin, health: &Arc<Health>) -> Result<(), Error> {
     if admin.listen.is_empty() {
         return Ok(());
     }
@@ -91,11 +29,11 @@ pub(crate) fn start(admin: &Admin, condition: &Arc<Health>) -> Result<(), Error>
     };
     let listener = TcpListener::bind(&admin.listen).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let condition = Arc::clone(condition);
+    let health = Arc::clone(health);
     let thread = thread::Builder::new().name("admin".to_owned());
     thread
         .spawn(move || {
-            if let Err(error) = admin_listener::serve(&listener, &condition) {
+            if let Err(error) = admin_listener::serve(&listener, &health) {
                 tracing::error!(%error, "the admin listener has ended");
             }
         })
@@ -110,48 +48,53 @@ impl Service for Arc<Health> {
     }
 
     fn too_slow(&self) -> Vec<u8> {
-        said(Status::REQUEST_TIMEOUT, Method::Get)
+        status_response(Status::REQUEST_TIMEOUT, Method::Get)
     }
 
     fn no_room(&self) -> Vec<u8> {
-        said(Status::SERVICE_UNAVAILABLE, Method::Get)
+        status_response(Status::SERVICE_UNAVAILABLE, Method::Get)
     }
 }
 
 /// The response to the request in `received`; `None` while its head is not complete.
-fn answer(received: &[u8], condition: &Health) -> Option<Vec<u8>> {
+fn answer(received: &[u8], health: &Health) -> Option<Vec<u8>> {
     match parse(received, &Limits::default()) {
-        Ok(head) => head.map(|head| answer_head(&head, condition)),
-        Err(error) => Some(said(error.status(), Method::Get)),
+        Ok(head) => head.map(|head| answer_head(&head, health)),
+        Err(error) => Some(status_response(error.status(), Method::Get)),
     }
 }
 
-fn answer_head(head: &Head<'_>, condition: &Health) -> Vec<u8> {
+fn answer_head(head: &Head<'_>, health: &Health) -> Vec<u8> {
     let method = head.method;
     if !matches!(method, Method::Get | Method::Head) {
-        return said(Status::METHOD_NOT_ALLOWED, method);
+        return status_response(Status::METHOD_NOT_ALLOWED, method);
     }
-    let stalled = condition.stalled();
+    let stalled = health.stalled();
     match head.target.path() {
         "/healthz" | "/readyz" if !stalled.is_empty() => {
-            written(Status::SERVICE_UNAVAILABLE, "text/plain", &stalled, method)
+            response(Status::SERVICE_UNAVAILABLE, "text/plain", &stalled, method)
         }
-        "/healthz" => said(Status::OK, method),
-        "/readyz" if condition.is_ready() => said(Status::OK, method),
-        "/readyz" => said(Status::SERVICE_UNAVAILABLE, method),
-        "/metrics" => written(Status::OK, METRICS_TYPE, &metrics(condition), method),
-        _ => said(Status::NOT_FOUND, method),
+        "/healthz" => status_response(Status::OK, method),
+        "/readyz" if health.is_ready() => status_response(Status::OK, method),
+        "/readyz" => status_response(Status::SERVICE_UNAVAILABLE, method),
+        "/metrics" => response(
+            Status::OK,
+            exposition::CONTENT_TYPE,
+            &exposition::metrics(health),
+            method,
+        ),
+        _ => status_response(Status::NOT_FOUND, method),
     }
 }
 
-/// A status, in words: for a probe, and not as a page.
-fn said(status: Status, method: Method) -> Vec<u8> {
+/// A status in plain text: for a probe, not for a browser.
+fn status_response(status: Status, method: Method) -> Vec<u8> {
     let text = format!("{} {}\n", status.code(), status.reason());
-    written(status, "text/plain; charset=utf-8", &text, method)
+    response(status, "text/plain; charset=utf-8", &text, method)
 }
 
-/// `text` of a type.
-fn written(status: Status, content_type: &str, text: &str, method: Method) -> Vec<u8> {
+/// A whole response with `text`.
+fn response(status: Status, content_type: &str, text: &str, method: Method) -> Vec<u8> {
     let mut fields = Vec::new();
     write_field(&mut fields, "Content-Type", content_type);
     write_field(&mut fields, "Cache-Control", "no-store");
@@ -174,110 +117,39 @@ fn written(status: Status, content_type: &str, text: &str, method: Method) -> Ve
     out
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CertificateLabels {
-    file: String,
-    /// The names it is for, with spaces between.
-    names: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ShardLabels {
-    shard: usize,
-}
-
-/// What Prometheus collects, in its text format.
-fn metrics(condition: &Health) -> String {
-    let mut registry = Registry::with_prefix("tidegate");
-    let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("build", "What is running", version);
-    let ready: Gauge = Gauge::default();
-    ready.set(condition.is_ready().into());
-    let help = "1 while the server serves and was not told to stop";
-    registry.register("ready", help, ready);
-    let dropped: Counter = Counter::default();
-    dropped.inc_by(condition.log_lines_dropped.load(Ordering::Relaxed));
-    let help = "Lines of the log that standard error did not take in time";
-    registry.register("log_lines_dropped", help, dropped);
-    let silence = Family::<ShardLabels, Gauge>::default();
-    for (shard, heartbeat) in condition.heartbeats.iter().enumerate() {
-        let seconds = silence.get_or_create(&ShardLabels { shard });
-        seconds.set(i64::try_from(heartbeat.silence().as_secs()).unwrap_or(i64::MAX));
-    }
-    let help = "How long the shard gives no sign of life, in steps of two seconds";
-    registry.register_with_unit("shard_silence", help, Unit::Seconds, silence);
-    register_stalls(&mut registry, &condition.stalls);
-    if let Some(tls) = &condition.tls {
-        let expiry = Family::<CertificateLabels, Gauge>::default();
-        for certificate in tls.certificates().iter() {
-            let time = expiry.get_or_create(&labels(certificate));
-            time.set(unix_seconds(certificate.not_after()));
-        }
-        let help = "When the first certificate of the chain expires, since 1970";
-        let name = "certificate_expiry_timestamp";
-        registry.register_with_unit(name, help, Unit::Seconds, expiry);
-    }
-    let mut metrics = String::new();
-    // Only a writer that fails makes it fail, and a string does not.
-    text::encode(&mut metrics, &registry).expect("text is written to memory");
-    metrics
-}
-
-fn register_stalls(registry: &mut Registry, stalls: &Stalls) {
-    let counter = |count: &AtomicU64| ConstCounter::new(count.load(Ordering::Relaxed));
-    let help = "Requests answered with what was known, while the file system did not answer";
-    registry.register("stale_responses", help, counter(&stalls.stale));
-    let help = "Requests refused with 503, since the file system did not answer";
-    registry.register("stalled_responses", help, counter(&stalls.refused));
-}
-
-fn labels(certificate: &Certificate) -> CertificateLabels {
-    CertificateLabels {
-        file: certificate.files().certificate.display().to_string(),
-        names: certificate.names().join(" "),
-    }
-}
-
-/// Whole seconds since 1970; zero for what was before.
-fn unix_seconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use super::*;
 
     static NONE_DROPPED: AtomicU64 = AtomicU64::new(0);
 
-    fn asked(request: &str, condition: &Health) -> String {
-        let answer = answer(request.as_bytes(), condition);
+    fn asked(request: &str, health: &Health) -> String {
+        let answer = answer(request.as_bytes(), health);
         String::from_utf8(answer.expect("a whole request")).unwrap()
     }
 
-    fn get(path: &str, condition: &Health) -> String {
-        asked(
-            &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"),
-            condition,
-        )
+    fn get(path: &str, health: &Health) -> String {
+        asked(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"), health)
     }
 
     #[test]
-    fn it_is_ready_when_it_was_said_to_be() {
-        let condition = Health::new(None, &NONE_DROPPED, Vec::new());
-        assert!(get("/healthz", &condition).starts_with("HTTP/1.1 200 "));
-        assert!(get("/readyz", &condition).starts_with("HTTP/1.1 503 "));
-        condition.set_ready(true);
-        assert!(get("/readyz", &condition).starts_with("HTTP/1.1 200 "));
-        assert!(get("/metrics", &condition).contains("\ntidegate_ready 1\n"));
-        condition.set_ready(false);
-        assert!(get("/readyz", &condition).starts_with("HTTP/1.1 503 "));
-        assert!(get("/metrics", &condition).contains("\ntidegate_ready 0\n"));
+    fn it_is_ready_once_it_is_set_ready() {
+        let health = Health::new(None, &NONE_DROPPED, Vec::new());
+        assert!(get("/healthz", &health).starts_with("HTTP/1.1 200 "));
+        assert!(get("/readyz", &health).starts_with("HTTP/1.1 503 "));
+        health.set_ready(true);
+        assert!(get("/readyz", &health).starts_with("HTTP/1.1 200 "));
+        assert!(get("/metrics", &health).contains("\ntidegate_ready 1\n"));
+        health.set_ready(false);
+        assert!(get("/readyz", &health).starts_with("HTTP/1.1 503 "));
+        assert!(get("/metrics", &health).contains("\ntidegate_ready 0\n"));
     }
 
     #[test]
-    fn what_is_not_asked_rightly_is_refused() {
-        let condition = Health::new(None, &NONE_DROPPED, Vec::new());
+    fn a_bad_request_is_refused() {
+        let health = Health::new(None, &NONE_DROPPED, Vec::new());
         for (request, status) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 404),
             (
@@ -287,7 +159,7 @@ mod tests {
             ("GET /metrics HTTP/1.1\r\n\r\n", 400),
             ("\x16\x03\x01\r\n\r\n", 400),
         ] {
-            let answer = asked(request, &condition);
+            let answer = asked(request, &health);
             assert!(
                 answer.starts_with(&format!("HTTP/1.1 {status} ")),
                 "{answer}"
@@ -298,11 +170,11 @@ mod tests {
 
     #[test]
     fn a_head_has_the_length_and_no_body() {
-        let condition = Health::new(None, &NONE_DROPPED, Vec::new());
-        let whole = get("/metrics", &condition);
+        let health = Health::new(None, &NONE_DROPPED, Vec::new());
+        let whole = get("/metrics", &health);
         let (_, body) = whole.split_once("\r\n\r\n").unwrap();
         assert!(body.ends_with("# EOF\n"), "{body}");
-        let head = asked("HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n", &condition);
+        let head = asked("HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n", &health);
         assert!(head.ends_with("\r\n\r\n"), "{head}");
         assert!(
             head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())),

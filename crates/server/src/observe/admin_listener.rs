@@ -1,5 +1,5 @@
-//! The connections of the admin listener. One thread has them all and waits for none of them, so a
-//! probe gets its answer beside any number of clients that stall, and when no thread is to be had.
+//! The connections of the admin listener. One thread polls them all and blocks on none: a probe is
+//! answered beside clients that stall, and when the system starts no more threads.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,37 +12,37 @@ use tidegate_uring::catch_panic;
 
 use crate::throttle::Throttle;
 
-/// Connections at a time. One more takes the place of the oldest that has sent no request.
+/// Connections at a time. One more replaces the oldest without a request.
 const CONNECTIONS_MAX: usize = 32;
 
-/// Descriptors that it uses: the listener, its connections, and one that comes to take a place.
+/// Descriptors in use: the listener, its connections, and one that is about to replace another.
 pub(crate) const DESCRIPTORS: usize = CONNECTIONS_MAX + 2;
 
 /// How long a client may take to send the head of its request.
 const HEAD_TIME: Duration = Duration::from_secs(2);
 
-/// How long it may take to receive the response.
+/// How long a client may take to receive the response.
 const RESPONSE_TIME: Duration = Duration::from_secs(5);
 
-/// How long it rests when the system has no descriptor or memory for it.
+/// How long accepting rests when the system has no descriptor or memory.
 const REST: Duration = Duration::from_millis(100);
 
-/// What connections are answered with. Nothing of it may wait.
+/// The responses to clients. No method may block.
 pub(crate) trait Service {
-    /// The response to what a client has sent; `None` while its request is not complete.
+    /// The response to `received`; `None` while the request is not complete.
     fn response(&self, received: &[u8]) -> Option<Vec<u8>>;
 
-    /// To a client that sends its request too slowly.
+    /// The response to a client whose request is not complete in time.
     fn too_slow(&self) -> Vec<u8>;
 
-    /// To a client that sent none and whose place another one gets.
+    /// The response to a client that is replaced by another.
     fn no_room(&self) -> Vec<u8>;
 }
 
 struct Client {
     socket: TcpStream,
     received: Vec<u8>,
-    /// What is left of it; empty until the request is complete.
+    /// The bytes left to send; empty until the request is complete.
     response: Vec<u8>,
     until: Instant,
 }
@@ -56,7 +56,7 @@ pub(crate) fn serve(listener: &TcpListener, service: &impl Service) -> io::Resul
     loop {
         wait(listener, &clients);
         clients.retain_mut(|client| client.is_unfinished(service));
-        // One at a time: those that are here are looked at before another takes their place.
+        // One at a time: each client is served before another may replace it.
         if let Some(client) = accept(listener) {
             if clients.len() >= CONNECTIONS_MAX {
                 make_room(&mut clients, service, &warnings);
@@ -66,7 +66,7 @@ pub(crate) fn serve(listener: &TcpListener, service: &impl Service) -> io::Resul
     }
 }
 
-/// Waits until a connection comes, one can go on, or the time of one is over.
+/// Waits for a new connection, for a client that is ready, or for the end of a client's time.
 fn wait(listener: &TcpListener, clients: &[Client]) {
     let mut sources = vec![PollFd::new(listener, PollFlags::IN)];
     sources.extend(clients.iter().map(Client::source));
@@ -76,7 +76,7 @@ fn wait(listener: &TcpListener, clients: &[Client]) {
     let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
     match poll(&mut sources, wait.as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}
-        // No memory, which another moment may have.
+        // ENOMEM: memory may be free later.
         Err(error) => {
             tracing::debug!(%error, "the admin listener cannot wait");
             thread::sleep(REST);
@@ -84,7 +84,7 @@ fn wait(listener: &TcpListener, clients: &[Client]) {
     }
 }
 
-/// The next connection, if one waits.
+/// The next connection in the backlog.
 fn accept(listener: &TcpListener) -> Option<Client> {
     let accepted = listener.accept().and_then(|(socket, _)| {
         socket.set_nonblocking(true)?;
@@ -119,7 +119,7 @@ fn make_room(clients: &mut Vec<Client>, service: &impl Service, warnings: &Throt
 }
 
 impl Client {
-    /// What it waits for.
+    /// The event that it waits for.
     fn source(&self) -> PollFd<'_> {
         let awaited = if self.response.is_empty() {
             PollFlags::IN
@@ -129,7 +129,7 @@ impl Client {
         PollFd::new(&self.socket, awaited)
     }
 
-    /// Goes on as far as it can without waiting; whether there is more to do.
+    /// Makes progress without blocking; false once the connection is over.
     fn is_unfinished(&mut self, service: &impl Service) -> bool {
         match self.go_on(service) {
             Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < self.until => {
@@ -173,8 +173,8 @@ impl Client {
         Ok(())
     }
 
-    /// Says `response`, unless there is another one under way. What the socket does not take at
-    /// once is lost.
+    /// Sends `response`, unless another is under way. Bytes that do not fit into the socket are
+    /// lost.
     fn refuse(&mut self, response: Vec<u8>) {
         if self.response.is_empty() {
             self.response = response;

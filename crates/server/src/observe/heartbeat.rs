@@ -1,8 +1,9 @@
-//! Whether each shard gets on: the main thread asks it for a sign of life now and then.
+//! Whether each shard makes progress: the main thread asks it for a sign of life every two seconds.
 //!
-//! The question wakes a task of the shard from another thread, the answer goes through its ring:
-//! that shows that its executor runs, is woken, and that its ring works. It also ends a sleep that
-//! the executor should not have begun. Between two questions nothing is done for it.
+//! The question wakes a task of the shard from another thread; the answer goes through the ring. So
+//! an answer shows that the executor runs, that it can be woken, and that its ring works. A
+//! question also ends a sleep that the executor should not have begun. Between questions there is
+//! no cost.
 
 use std::fs;
 use std::future::poll_fn;
@@ -18,10 +19,10 @@ use crate::error::Error;
 /// How often each shard is asked.
 pub(crate) const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// Questions in a row that a shard leaves without an answer before it is said to get nowhere.
+/// Unanswered questions in a row after which a shard is reported to make no progress.
 const STALLED_QUESTIONS: u32 = 3;
 
-/// Questions in a row that wake the shard: glommio counts the wakers of a task in 16 bits.
+/// Unanswered questions in a row that wake the shard: glommio counts a task's wakers in 16 bits.
 const WAKING_QUESTIONS_MAX: u32 = 1000;
 
 /// The questions to one shard, and its answers.
@@ -36,20 +37,20 @@ struct State {
     thread: Option<Pid>,
 }
 
-/// Where answers come from.
+/// The task that answers.
 #[derive(Default)]
 enum Answers {
-    /// The shard starts. Questions are for the task that it will have: a start may hang, too.
+    /// The shard starts. Questions count already: a start may hang, too.
     #[default]
     Later,
-    /// The task that waits for a question.
+    /// It waits for a question.
     From(Waker),
-    /// The shard has ended, and is asked no more.
+    /// The shard has ended: questions count no more.
     No,
 }
 
 impl Heartbeat {
-    /// How many questions wait for an answer.
+    /// How many questions have no answer yet.
     pub(crate) fn unanswered(&self) -> u32 {
         self.state().unanswered()
     }
@@ -64,7 +65,7 @@ impl Heartbeat {
         ASK_EVERY * self.unanswered().saturating_sub(1)
     }
 
-    /// The calling thread is the shard's from now on.
+    /// Takes the calling thread as the shard's.
     pub(crate) fn begin(&self) {
         self.state().thread = Some(gettid());
     }
@@ -74,13 +75,13 @@ impl Heartbeat {
         let end = End(&self);
         loop {
             let asked = poll_fn(|context| self.poll_asked(context)).await;
-            // That it comes back is the sign.
+            // Its completion is the sign of life.
             let _ = ring.nop().await;
             end.0.state().answered = asked;
         }
     }
 
-    /// Asks, unless the shard has ended. How many questions had no answer before.
+    /// Asks, unless the shard has ended. Returns how many earlier questions have no answer.
     fn ask(&self) -> u32 {
         let mut state = self.state();
         let unanswered = state.unanswered();
@@ -125,7 +126,7 @@ impl Drop for End<'_> {
     }
 }
 
-/// Looks after the shards for the main thread.
+/// Asks the shards on behalf of the main thread.
 pub(crate) struct Watchdog {
     shards: Vec<Watched>,
     /// Questions in a row without an answer after which the process ends.
@@ -141,7 +142,7 @@ struct Watched {
 }
 
 impl Watchdog {
-    /// Bites when a shard has not answered for `limit`, if there is one.
+    /// Reports an error once a shard has not answered for `limit`; never without a limit.
     pub(crate) fn new(heartbeats: &[Arc<Heartbeat>], limit: Option<Duration>) -> Self {
         let shards = heartbeats.iter().map(|heartbeat| Watched {
             heartbeat: Arc::clone(heartbeat),
@@ -155,8 +156,8 @@ impl Watchdog {
         }
     }
 
-    /// Asks every shard; to be called each [`ASK_EVERY`]. It is the calls that are counted, no
-    /// clock is read: a process that was stopped or a machine that was suspended made none.
+    /// Asks every shard; to be called each [`ASK_EVERY`]. It counts the calls and reads no clock:
+    /// time in which the process was stopped or the machine suspended does not count.
     ///
     /// An error once a shard has not answered for the limit.
     pub(crate) fn ask(&mut self) -> Result<(), Error> {
@@ -204,10 +205,10 @@ fn starved(thread: Option<Pid>) -> Option<Duration> {
     nanoseconds.parse().ok().map(Duration::from_nanos)
 }
 
-/// What a thread is doing, as proc(5) has it.
+/// The state of a thread, and the kernel function that it waits in (proc(5)).
 fn thread_state(thread: Option<Pid>) -> String {
     let stat = proc_text(thread, "stat").unwrap_or_default();
-    // The name before it may hold anything.
+    // The thread's name, before it, may hold any characters.
     let state = stat
         .rsplit(") ")
         .next()
@@ -240,7 +241,7 @@ mod tests {
         (heartbeat, watchdog)
     }
 
-    /// Has a task to answer that never does.
+    /// Registers a task that never answers.
     fn begin(heartbeat: &Heartbeat) {
         assert!(
             heartbeat
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_does_not_come_to_serve_is_one_that_hangs() {
+    fn a_shard_that_hangs_while_it_starts_is_reported() {
         let (heartbeat, mut watchdog) = watchdog(Some(ASK_EVERY * 4));
         heartbeat.begin();
         for _ in 0..4 {
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn one_without_an_answer_is_named_and_ends_the_process_at_the_limit() {
+    fn a_silent_shard_is_reported_and_is_an_error_at_the_limit() {
         let (heartbeat, mut watchdog) = watchdog(Some(Duration::from_secs(30)));
         begin(&heartbeat);
         for asked in 1..=15 {
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_is_dropped_leaves_no_question() {
+    fn a_task_that_is_dropped_counts_as_an_answer() {
         let heartbeat = Arc::<Heartbeat>::default();
         LocalExecutor::default().run(async {
             let ring = Ring::start(&Config::default()).unwrap();
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_tells_what_it_does() {
+    fn the_state_of_a_thread_is_read() {
         let own = Some(gettid());
         assert!(
             thread_state(own).starts_with("state R"),

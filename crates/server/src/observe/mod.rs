@@ -1,5 +1,8 @@
-//! How the server is seen from outside: health and metrics.
+//! How the server is seen from outside: health, metrics, the log.
 
 pub(crate) mod admin;
 pub(crate) mod admin_listener;
+pub(crate) mod exposition;
+pub(crate) mod health;
 pub(crate) mod heartbeat;
+pub(crate) mod metrics;

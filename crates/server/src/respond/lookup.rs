@@ -12,6 +12,7 @@ use tidegate_site::{
 };
 
 use super::response::{Answer, Body, Reply};
+use crate::config::snapshot::Snapshot;
 use crate::context::Context;
 use crate::transport::Closed;
 
@@ -48,14 +49,15 @@ pub(crate) struct Looked {
 /// Looks up what is wanted, and answers it.
 pub(crate) async fn look_up(
     context: &Context,
+    snapshot: &Snapshot,
     hsts: &str,
     wanted: Wanted,
 ) -> Result<Looked, Closed> {
     // It was parsed before, when it came in.
-    let Ok(Some(head)) = parse(&wanted.head, &context.http) else {
+    let Ok(Some(head)) = parse(&wanted.head, &snapshot.http) else {
         return Err(Closed);
     };
-    let site = context.sites.of(head.host);
+    let site = snapshot.sites.of(head.host);
     let mut path = Vec::new();
     let slash = site.encoded_slash();
     if head.target.decode_path(slash, &mut path).is_err() {
@@ -63,7 +65,15 @@ pub(crate) async fn look_up(
     }
     let outcome = outcome(context, site, &head, &path, &wanted).await;
     let date = context.clock.date(Instant::now());
-    let answer = Answer::new(context, &head, &path, site, wanted.reply, &date, hsts);
+    let answer = Answer {
+        head: &head,
+        path: &path,
+        site,
+        reply: wanted.reply,
+        date: &date,
+        hsts,
+        range_limits: snapshot.ranges,
+    };
     let persistent = wanted.reply.persistent;
     let mut out = Vec::with_capacity(512);
     let (body, persistent) = match outcome {

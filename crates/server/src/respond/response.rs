@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::body::{BodySource, slice};
-use crate::context::Context;
 use tidegate_http::{
     Head, HttpDate, Multipart, Precondition, RangeLimits, Ranges, ResponseHead, Status, Streamed,
     TextResponse, Version, evaluate, ranges, write_content_range, write_field, write_options,
@@ -79,32 +78,6 @@ impl Reply {
         Self {
             persistent: streamed.persists(self.persistent),
             ..self
-        }
-    }
-}
-
-impl<'a> Answer<'a> {
-    pub(crate) fn new(
-        context: &Context,
-        head: &'a Head<'a>,
-        path: &'a [u8],
-        site: &'a Site,
-        reply: Reply,
-        date: &'a HttpDate,
-        hsts: &'a str,
-    ) -> Self {
-        let limits = &context.settings.limits;
-        Self {
-            head,
-            path,
-            site,
-            reply,
-            date,
-            hsts,
-            range_limits: RangeLimits {
-                ascending: limits.ranges,
-                unordered: limits.ranges_unordered,
-            },
         }
     }
 }

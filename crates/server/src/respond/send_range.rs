@@ -42,7 +42,7 @@ pub(crate) fn send_range<'a>(
 }
 
 fn options(context: &Context, file: &File, range: &Range<u64>, now: Instant) -> Options {
-    let settings = &context.settings;
+    let settings = context.settings();
     Options {
         stall: settings.timeouts.send_stall,
         drop_behind: (settings.io.drop_behind).is_some_and(|least| file.len >= least),

@@ -1,5 +1,4 @@
-//! What TLS listeners share: certificates, and what the kernel can do; and certificates that are
-//! renewed while the server runs.
+//! The certificates of TLS listeners, and the thread that reads them again when they change.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
@@ -17,21 +16,21 @@ use tidegate_uring::catch_panic;
 
 use crate::error::Error as ServerError;
 
-/// How often it is looked whether certificates were changed: a few calls of stat(2).
+/// How often to check the certificate files for a change, by a few calls of stat(2).
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Certificates that expire sooner are warned of: one that is renewed by itself has been by then.
+/// A certificate that expires sooner causes a warning: automatic renewal would have replaced it.
 const EXPIRES_SOON: Duration = Duration::from_hours(7 * 24);
 
-/// What HUP does not do.
+/// The part of a configuration change that HUP does not apply.
 const RESTART: &str =
     "the configuration is not read again: restart tidegate to apply a change of it";
 
-/// What a TLS listener needs. Cloning is cheap.
+/// The state that TLS listeners share. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Tls {
     pub(crate) acceptor: Acceptor,
-    /// What connections may be handed over to the kernel.
+    /// The cipher suites that the kernel supports.
     pub(crate) kernel: Abilities,
 }
 
@@ -51,8 +50,7 @@ impl Tls {
     }
 }
 
-/// An acceptor with the certificates that `[tls]` names, and all else that it names; `None` where it
-/// names none. Blocking.
+/// An acceptor with the settings of `[tls]`; `None` if it names no certificate. Blocking.
 pub(crate) fn acceptor(tls: &config::Tls) -> Result<Option<Acceptor>, Error> {
     if tls.certificates.is_empty() {
         return Ok(None);
@@ -75,12 +73,12 @@ fn time_left(certificate: &Certificate) -> Duration {
     left.unwrap_or_default()
 }
 
-/// Certificates that may be renewed, in a thread of its own: the file system that they are on may
-/// not answer. None where no listener speaks TLS.
+/// Reloads certificates in a thread of its own: their file system may not answer. `None` where no
+/// listener speaks TLS.
 pub(crate) struct CertReloader(Option<SyncSender<()>>);
 
 impl CertReloader {
-    /// Looks for changes of the certificates' files from now on, until it is dropped.
+    /// Reloads certificates whose files change, until it is dropped.
     pub(crate) fn start(tls: Option<&Tls>) -> Result<Self, ServerError> {
         let Some(acceptor) = tls.map(|tls| tls.acceptor.clone()) else {
             return Ok(Self(None));
@@ -99,19 +97,19 @@ impl CertReloader {
         Ok(Self(Some(sender)))
     }
 
-    /// Has the certificates read again, for a HUP. Does not wait for it.
+    /// Reloads the certificates, for a HUP. Does not wait for the thread.
     pub(crate) fn reload(&self) {
         let Some(thread) = &self.0 else {
             return tracing::info!("HUP: no listener speaks TLS; {RESTART}");
         };
         tracing::info!("HUP: reading certificates again; {RESTART}");
-        // One that waits already will do.
+        // A demand that waits already will do.
         let _ = thread.try_send(());
     }
 }
 
-/// Calls `look` each [`LOOK_EVERY`] with false, and with true when that is demanded, for as long as
-/// it can be. A panic of `look` was told by the panic hook; the next call comes all the same.
+/// Calls `look` with false each [`LOOK_EVERY`], and with true on demand, until the sender is gone.
+/// A panic of `look` is reported by the panic hook, and does not end the calls.
 fn look_after(demands: &Receiver<()>, look: impl Fn(bool)) {
     loop {
         let is_demanded = match demands.recv_timeout(LOOK_EVERY) {
@@ -156,7 +154,7 @@ fn probe() -> Abilities {
     let abilities = kernel::probe();
     let mut said = None;
     for (suite, missing) in abilities.suites() {
-        // Mostly all lack the same.
+        // Once for each reason.
         if let Some(missing) = missing.err().filter(|missing| said != Some(*missing)) {
             let suite = suite.name();
             tracing::info!(suite, "TLS stays in user space: {missing}");
@@ -214,7 +212,7 @@ mod tests {
         });
         for _ in 0..2 {
             sender.send(()).expect("a thread that looks");
-            // Others may come between.
+            // Calls without a demand may come between.
             while !looks.recv().expect("a thread that looks") {}
         }
     }

@@ -1,25 +1,23 @@
-//! How a stop goes on, from the first signal to the end of the process: a state machine without
-//! a clock.
+//! A stop, from the first signal to the end of the process: a state machine without a clock.
 //!
 //! Serving, then draining (`server.drain-delay`), then stopping (`server.graceful-timeout`), then
-//! the end. Each has a time at which the next begins, and a signal begins a stop at once in any of
-//! them.
+//! the end. Each phase ends by itself after its time; a signal ends it at once.
 
 use std::time::{Duration, Instant};
 
 use tidegate_config::Server;
 
-/// How long shards may take to end beyond the time that responses are given. One that takes longer
-/// hangs in the kernel, and the process ends without it.
+/// How long shards may take to end once the time for responses is over. One that takes longer hangs
+/// in the kernel, and the process ends without it.
 const END_TIME: Duration = Duration::from_secs(3);
 
-/// How far a stop has come.
+/// The phases of a stop.
 #[derive(Debug)]
 pub(crate) struct Stop {
     drain_delay: Duration,
     graceful_timeout: Duration,
     phase: Phase,
-    /// When the next phase begins by itself.
+    /// When the phase ends by itself.
     ends: Option<Instant>,
 }
 
@@ -31,21 +29,21 @@ enum Phase {
     StoppingNow,
 }
 
-/// What is to be done.
+/// What the main thread does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Not to be ready any more, and to go on serving.
+    /// Serve on, and be ready no more.
     Drain,
-    /// Not to listen any more, and to let responses finish.
+    /// Stop listening, and let responses finish.
     Stop,
-    /// Not to wait for them.
+    /// Stop without waiting for responses.
     StopNow,
-    /// To end without the shards that have not.
+    /// End without the shards that still run.
     GiveUp,
 }
 
 impl Stop {
-    /// Of a server that serves as `server` says.
+    /// Of a server that serves.
     pub(crate) fn new(server: &Server) -> Self {
         Self {
             drain_delay: server.drain_delay,
@@ -60,7 +58,7 @@ impl Stop {
         self.phase != Phase::Serving
     }
 
-    /// When [`Stop::time_is_over`] is to be called.
+    /// When to call [`Stop::time_is_over`].
     pub(crate) fn ends(&self) -> Option<Instant> {
         self.ends
     }
@@ -78,7 +76,7 @@ impl Stop {
         }
     }
 
-    /// The phase ends by itself.
+    /// The time of the phase is over.
     pub(crate) fn time_is_over(&mut self, now: Instant) -> Step {
         match self.phase {
             Phase::Draining => self.stop(now),

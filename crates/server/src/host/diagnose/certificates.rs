@@ -1,17 +1,15 @@
-//! Certificates, and whether they are for the names of the sites.
+//! Certificates, and whether their names are those of the sites.
 
 use std::path::Path;
 
 use tidegate_config::{self as config, Place, Settings};
 use tidegate_tls::{Acceptor, Error as TlsError};
 
-use super::{CERTIFICATE, Diagnostic, every_name, warning};
+use crate::host::diagnose::diagnostic::{CERTIFICATE, Diagnostic};
+use crate::host::diagnose::names::{NAMES, every_name};
 use crate::transport::certificates::acceptor;
 
-/// The topic of names.
-const NAMES: &str = "names";
-
-/// What is wrong with the certificates, and with what they are for.
+/// Faults of the certificates and of their names.
 pub(super) fn certificates(settings: &Settings) -> Vec<Diagnostic> {
     let acceptor = match acceptor(&settings.tls) {
         Ok(None) => return Vec::new(),
@@ -21,19 +19,23 @@ pub(super) fn certificates(settings: &Settings) -> Vec<Diagnostic> {
     let problems = acceptor.problems();
     let problems = problems.iter().map(|problem| {
         let place = place_of(Some(&problem.path), &settings.tls);
-        warning(CERTIFICATE, place, problem.to_string())
+        Diagnostic::warning(CERTIFICATE, place, problem.to_string())
     });
     let mut all: Vec<_> = problems.collect();
     if !settings.listen.iter().any(|listen| listen.tls) {
         let reason = "no listener has tls = true: no client is shown a certificate";
-        all.push(warning(NAMES, Place::of("tls").key("certificates"), reason));
+        all.push(Diagnostic::warning(
+            NAMES,
+            Place::of("tls").key("certificates"),
+            reason,
+        ));
     } else if let Some(certified) = certified(&acceptor, &settings.tls) {
         all.extend(names(settings, &certified));
     }
     all
 }
 
-/// Why no listener can speak TLS.
+/// The fault that keeps every listener from speaking TLS.
 fn refused(error: &TlsError, tls: &config::Tls) -> Diagnostic {
     let (place, path) = if error.is_of_authorities() {
         (Place::of("tls").key("client-ca"), tls.client_ca.as_deref())
@@ -74,8 +76,7 @@ fn certified(acceptor: &Acceptor, tls: &config::Tls) -> Option<Vec<Vec<String>>>
     (names.len() == tls.certificates.len()).then_some(names)
 }
 
-/// Names that have no certificate, and certificates that have no name. There is a listener that speaks
-/// TLS.
+/// Names without a certificate, and certificates without a name. A listener speaks TLS.
 fn names(settings: &Settings, certified: &[Vec<String>]) -> Vec<Diagnostic> {
     if every_name(settings).next().is_none() {
         return no_names(certified).into_iter().collect();
@@ -85,9 +86,10 @@ fn names(settings: &Settings, certified: &[Vec<String>]) -> Vec<Diagnostic> {
         .filter(|(_, name)| !certified.iter().flatten().any(|own| meet(own, name)))
         .map(|(place, name)| {
             let reason = format!(
-                "no certificate is for `{name}`: clients that ask for it by TLS are shown the first one"
+                "no certificate is for `{name}`: clients that ask for it by TLS are shown the \
+                 first one"
             );
-            warning(NAMES, place, reason)
+            Diagnostic::warning(NAMES, place, reason)
         })
         .collect();
     // A site without names answers for all of them.
@@ -97,8 +99,7 @@ fn names(settings: &Settings, certified: &[Vec<String>]) -> Vec<Diagnostic> {
     all
 }
 
-/// No site has names: all that ask are answered, whatever host they mean. A certificate that nobody
-/// has issued is for a trial.
+/// No site has names: every host is answered. A certificate without a public name is for a trial.
 fn no_names(certified: &[Vec<String>]) -> Option<Diagnostic> {
     let names: Vec<_> = certified
         .iter()
@@ -110,17 +111,18 @@ fn no_names(certified: &[Vec<String>]) -> Option<Diagnostic> {
         return None;
     }
     let reason = format!(
-        "a listener has tls = true, and no site has names: it answers for any host; set names = [{}]",
+        "a listener has tls = true, and no site has names: it answers for any host; set names = \
+         [{}]",
         names.join(", ")
     );
-    Some(warning(
+    Some(Diagnostic::warning(
         NAMES,
         Place::of("site").item(0).key("names"),
         reason,
     ))
 }
 
-/// Certificates that are for no site.
+/// Certificates without a name of a site.
 fn unused(settings: &Settings, certified: &[Vec<String>]) -> Vec<Diagnostic> {
     let is_used = |own: &String| every_name(settings).any(|(_, name)| meet(own, name));
     let numbered = certified.iter().enumerate();
@@ -133,21 +135,21 @@ fn unused(settings: &Settings, certified: &[Vec<String>]) -> Vec<Diagnostic> {
                 .item(number)
                 .key("cert");
             let reason = format!("no site has a name that it is for: {}", own.join(", "));
-            warning(NAMES, place, reason)
+            Diagnostic::warning(NAMES, place, reason)
         })
         .collect()
 }
 
-/// Whether an authority issues certificates for such a name: others are for probes, and for clients
-/// that name no host.
+/// Whether an authority issues certificates for such a name. Other names are for probes, and for
+/// clients that send no server name.
 fn is_public(name: &str) -> bool {
     let is_address =
         name.contains(':') || name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.'));
     name.contains('.') && !is_address
 }
 
-/// Whether a certificate for `own` is shown to some client of the site with `name`. A `*` is one label
-/// of a certificate's name and any number of a site's.
+/// Whether a certificate for `own` is shown to some client of the site with `name`. A `*` is one
+/// label of a certificate's name and any number of a site's.
 fn meet(own: &str, name: &str) -> bool {
     let below = |name: &str, suffix: &str| name.ends_with(suffix) && name.len() > suffix.len();
     match (own.strip_prefix('*'), name.strip_prefix('*')) {
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_authorities_know_are_told_from_others() {
+    fn only_names_that_authorities_certify_are_public() {
         let rows = [
             ("a.test", true),
             ("*.a.test", true),
@@ -208,7 +210,7 @@ mod tests {
     /// The names of each site, or of each certificate.
     type Names = &'static [&'static [&'static str]];
 
-    /// What is said of sites with these names, the certificates being for those.
+    /// The reasons for sites and certificates with these names.
     fn told(sites: Names, certified: Names) -> Vec<String> {
         let owned = |names: &&[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let mut settings = Settings::for_directory(PathBuf::from("."));
@@ -227,18 +229,18 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_together_is_not_told() {
+    fn names_with_their_certificates_are_no_mistake() {
         let rows: [(Names, Names); 9] = [
             (&[&["a.test"]], &[&["a.test"]]),
             (&[&["a.test", "www.a.test"]], &[&["a.test", "*.a.test"]]),
             (&[&["*.a.test"]], &[&["www.a.test", "api.a.test"]]),
             (&[&["a.test"], &["b.test"]], &[&["a.test"], &["b.test"]]),
-            // The site without names is for what else the certificate is for.
+            // The site without names answers for the other names of the certificate.
             (&[&["a.test"], &[]], &[&["a.test"], &["c.test"]]),
             (&[&[]], &[&["localhost", "127.0.0.1"]]),
             // Names of probes.
             (&[&["a.test", "localhost", "127.0.0.1"]], &[&["a.test"]]),
-            // One that nobody has issued, for clients that name no host.
+            // A self-signed one, for clients that send no server name.
             (&[&["a.test"]], &[&["localhost"], &["a.test"]]),
             (&[&["a.test"]], &[&[], &["a.test"]]),
         ];
@@ -249,7 +251,7 @@ mod tests {
 
     #[test]
     #[rustfmt::skip] // a row a line
-    fn what_does_not_is_told() {
+    fn names_and_certificates_without_each_other_are_a_mistake() {
         let rows: [(Names, Names, &[&str]); 4] = [
             (&[&["a.test", "b.test"]], &[&["a.test"]], &["no certificate is for `b.test`: "]),
             (&[&["a.test"]], &[&["b.test", "c.test"]], &["no certificate is for `a.test`: ", "no site has a name that it is for: b.test, c.test"]),

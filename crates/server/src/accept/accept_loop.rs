@@ -1,0 +1,174 @@
+//! Accepting connections, within the limits of a core.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use glommio::timer::Timer;
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+use tidegate_uring::{Accept, Fd, Ring};
+
+use crate::accept::admission::Admission;
+use crate::accept::listener::{Listener, listen_with};
+use crate::connection::ConnectionTask;
+use crate::connection::listener_protocol::ListenerProtocol;
+
+/// How long accepting rests when the system has no descriptor or memory for a connection.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// How often a listener that was started without a certificate checks for one. The check reads
+/// memory alone.
+const CERTIFICATE_WAIT: Duration = Duration::from_millis(200);
+
+/// Accepts the connections of one listener.
+pub(crate) struct AcceptLoop {
+    admission: Rc<Admission>,
+    socket: Fd,
+    backlog: u32,
+    protocol: ListenerProtocol,
+    /// Accepts all connections that wait at once, whatever the room.
+    multishot: Accept,
+}
+
+impl AcceptLoop {
+    /// Adds the listener to those of `admission`.
+    pub(crate) fn new(admission: Rc<Admission>, listener: Listener) -> Self {
+        let socket = Fd::from(listener.socket);
+        admission.add(socket.clone(), listener.backlog as usize);
+        Self {
+            multishot: admission.context.io.ring.accept(&socket),
+            admission,
+            socket,
+            backlog: listener.backlog,
+            protocol: listener.protocol,
+        }
+    }
+
+    /// Accepts from the time that the listener is open until accepting ends.
+    pub(crate) async fn run(mut self) {
+        if self.open().await {
+            self.accept_until_stopped().await;
+            self.drain().await;
+        }
+    }
+
+    /// Waits for a certificate where TLS is spoken, then listens. False: the port stays closed.
+    async fn open(&self) -> bool {
+        let ListenerProtocol::Https(tls) = &self.protocol else {
+            return true;
+        };
+        while !tls.acceptor.is_ready() {
+            Timer::new(CERTIFICATE_WAIT).await;
+            if self.admission.stopping() {
+                return false;
+            }
+        }
+        // This changes nothing if the socket listens already.
+        let opened = listen_with(&self.socket, self.backlog);
+        if let Err(error) = &opened {
+            tracing::error!(%error, "cannot listen where TLS is spoken: the port stays closed");
+        }
+        opened.is_ok()
+    }
+
+    /// The multishot accept is used while the whole backlog fits. Nearer to the limit connections
+    /// are accepted one by one, and at the limit they wait in the backlog.
+    async fn accept_until_stopped(&mut self) {
+        loop {
+            let fits = (self.admission).has_room_for_backlog(self.multishot.is_armed());
+            if !fits {
+                self.disarm().await;
+            }
+            // No await from here to the accept: the stop cancels one that is queued.
+            if self.admission.stopping() {
+                return;
+            }
+            let accepted = if fits {
+                self.multishot.next().await
+            } else if self.admission.room() > 0 {
+                self.ring().accept_one(&self.socket).await
+            } else {
+                self.wait_for_room().await;
+                continue;
+            };
+            match accepted {
+                Ok(socket) => self.serve(socket),
+                Err(error) => self.rest(&error).await,
+            }
+        }
+    }
+
+    /// Ends the multishot accept, and serves the connections that it had accepted. The other
+    /// listeners share the room of this one: their accepts are cancelled too.
+    async fn disarm(&mut self) {
+        if !self.multishot.is_armed() {
+            return;
+        }
+        self.admission.cancel_accepts().await;
+        // Ends with ECANCELED, also if the accept had ended by itself.
+        while let Ok(socket) = self.multishot.next().await {
+            self.serve(socket);
+        }
+        self.multishot = self.ring().accept(&self.socket);
+    }
+
+    /// At the limit: makes room as soon as a client waits in the backlog.
+    async fn wait_for_room(&self) {
+        let has_room = async {
+            self.admission.room_or_stop().await;
+            false
+        };
+        // An error is the cancellation of another listener's accept: no client waits here.
+        let client_waits = async {
+            let readable = self.ring().poll(&self.socket, PollFlags::IN).await;
+            readable.is_ok()
+        };
+        if or(has_room, client_waits).await {
+            self.admission.make_room().await;
+        }
+    }
+
+    /// Serves all clients that have connected: close(2) of a listener resets those in its backlog.
+    async fn drain(&mut self) {
+        self.disarm().await;
+        if rustix::io::ioctl_fionbio(&self.socket, true).is_err() {
+            return;
+        }
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        while let Ok(socket) = accept_with(&self.socket, flags) {
+            self.serve(socket);
+        }
+    }
+
+    fn serve(&self, socket: OwnedFd) {
+        let context = Rc::clone(&self.admission.context);
+        let task = ConnectionTask::new(context, Fd::from(socket), &self.protocol);
+        self.ring().spawn(task).detach();
+    }
+
+    /// Rests after an error of accept(2) that is not of one connection: a lack of descriptors or
+    /// memory must not become a busy loop.
+    async fn rest(&self, error: &io::Error) {
+        // ECANCELED: accepting ends. The rest are errors of one connection.
+        let passing = [
+            Errno::CANCELED,
+            Errno::CONNABORTED,
+            Errno::PROTO,
+            Errno::AGAIN,
+            Errno::INTR,
+        ];
+        if Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno)) {
+            return;
+        }
+        self.admission.warn(error);
+        Timer::new(ACCEPT_REST).await;
+    }
+
+    fn ring(&self) -> &Ring {
+        &self.admission.context.io.ring
+    }
+}

@@ -1,0 +1,302 @@
+//! Listening sockets: one on every address for each core.
+
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt,
+};
+use socket2::SockRef;
+use tidegate_config::{Listen, Settings, Steering};
+
+use crate::connection::listener_protocol::ListenerProtocol;
+use crate::error::Error;
+use crate::transport::certificates::Tls;
+
+/// A bound address, and a listener on it for each core.
+pub(crate) struct BoundAddress {
+    pub(crate) address: SocketAddr,
+    /// False where TLS has no certificate yet: the port is bound and does not listen.
+    pub(crate) is_open: bool,
+    /// Whether TLS is spoken there.
+    pub(crate) secure: bool,
+    /// In the order of the cores.
+    pub(crate) listeners: Vec<Listener>,
+}
+
+/// A bound socket.
+pub(crate) struct Listener {
+    pub(crate) socket: OwnedFd,
+    /// How many connections may wait in it (listen(2)).
+    pub(crate) backlog: u32,
+    pub(crate) protocol: ListenerProtocol,
+}
+
+/// How the addresses of one section are bound.
+struct Binding<'a> {
+    /// `None`: the port is closed to clients.
+    backlog: Option<u32>,
+    cores: &'a [usize],
+    steering: Steering,
+    /// An IPv6 address is for IPv6 alone.
+    only_v6: bool,
+}
+
+/// Binds every address of every `[[listen]]` section, once for each of `cores`, in their order
+/// (`SO_REUSEPORT`): the kernel spreads connections as `server.steering` says.
+pub(crate) fn bind_all(
+    settings: &Settings,
+    cores: &[usize],
+    tls: Option<&Tls>,
+) -> Result<Vec<BoundAddress>, Error> {
+    let mut bound = Vec::new();
+    for section in &settings.listen {
+        bound.extend(bind_section(section, settings, cores, tls)?);
+    }
+    Ok(bound)
+}
+
+/// The n-th listener of every address, for the n-th of `cores` cores.
+pub(crate) fn by_core(bound: Vec<BoundAddress>, cores: usize) -> Vec<Vec<Listener>> {
+    let mut listeners: Vec<Vec<Listener>> = (0..cores).map(|_| Vec::new()).collect();
+    for bound in bound {
+        for (core, listener) in listeners.iter_mut().zip(bound.listeners) {
+            core.push(listener);
+        }
+    }
+    listeners
+}
+
+fn bind_section(
+    section: &Listen,
+    settings: &Settings,
+    cores: &[usize],
+    tls: Option<&Tls>,
+) -> Result<Vec<BoundAddress>, Error> {
+    let wanted = resolve(&section.address)?;
+    let is_open = !section.tls || tls.is_none_or(|tls| tls.acceptor.is_ready());
+    let takes_v4 = |address| has_v4_beside(address, &settings.listen);
+    let binding = Binding {
+        backlog: is_open.then_some(section.backlog),
+        cores,
+        steering: settings.server.steering,
+        only_v6: section.only_v6 || wanted.iter().any(takes_v4),
+    };
+    let bound = bind_same_port(&wanted, |address| bind_address(address, &binding));
+    let bound = bound.map_err(|source| Error::Listen {
+        address: section.address.clone(),
+        source,
+    })?;
+    let listener = |socket| Listener {
+        socket,
+        backlog: section.backlog,
+        protocol: ListenerProtocol::new(section, tls),
+    };
+    let bound = bound.into_iter().map(|(address, sockets)| BoundAddress {
+        address,
+        is_open,
+        secure: section.tls,
+        listeners: sockets.into_iter().map(listener).collect(),
+    });
+    Ok(bound.collect())
+}
+
+/// Whether another section has an IPv4 address with the port of `address`: an IPv6 socket for all
+/// addresses would take it as well.
+fn has_v4_beside(address: &SocketAddr, all: &[Listen]) -> bool {
+    all.iter()
+        .filter_map(|listen| listen.address.parse::<SocketAddrV4>().ok())
+        .any(|other| other.port() == address.port() && other.port() != 0)
+}
+
+/// Every address of the name, none twice.
+fn resolve(address: &str) -> Result<Vec<SocketAddr>, Error> {
+    let unresolved = |source| Error::Resolve {
+        address: address.to_owned(),
+        source,
+    };
+    let mut all: Vec<SocketAddr> = Vec::new();
+    for found in address.to_socket_addrs().map_err(unresolved)? {
+        if !all.contains(&found) {
+            all.push(found);
+        }
+    }
+    if all.is_empty() {
+        return Err(unresolved(io::Error::other("the name has no address")));
+    }
+    Ok(all)
+}
+
+/// How often to ask for another port if the one that the system picked for the first address is in
+/// use on another.
+const PORT_TRIES: u32 = 16;
+
+/// Binds all of `wanted`, with the same port where the system picks it.
+fn bind_same_port<T>(
+    wanted: &[SocketAddr],
+    bind: impl Fn(SocketAddr) -> io::Result<(SocketAddr, T)>,
+) -> io::Result<Vec<(SocketAddr, T)>> {
+    let mut tries = 1;
+    loop {
+        match bind_each(wanted, &bind) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && wanted[0].port() == 0
+                    && tries < PORT_TRIES =>
+            {
+                tries += 1;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Binds all of `wanted` but those of a family that this host lacks: a name may have an IPv6
+/// address on a host without IPv6.
+fn bind_each<T>(
+    wanted: &[SocketAddr],
+    bind: impl Fn(SocketAddr) -> io::Result<(SocketAddr, T)>,
+) -> io::Result<Vec<(SocketAddr, T)>> {
+    let mut bound: Vec<(SocketAddr, T)> = Vec::new();
+    let mut absent = None;
+    for address in wanted {
+        let mut address = *address;
+        if let Some((first, _)) = bound.first() {
+            address.set_port(first.port());
+        }
+        match bind(address) {
+            Ok(one) => bound.push(one),
+            Err(error) if is_absent(&error) => absent = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match absent {
+        Some(error) if bound.is_empty() => Err(error),
+        _ => Ok(bound),
+    }
+}
+
+/// Whether bind(2) failed since the host has no such address.
+fn is_absent(error: &io::Error) -> bool {
+    let absent = [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT];
+    Errno::from_io_error(error).is_some_and(|errno| absent.contains(&errno))
+}
+
+/// Binds a socket for each core, and listens if there is a backlog.
+fn bind_address(
+    wanted: SocketAddr,
+    binding: &Binding<'_>,
+) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
+    let only_v6 = binding.only_v6;
+    // With SO_REUSEPORT a second server of the same user would get the port too, and half the
+    // connections. Without it bind(2) fails where another process listens.
+    if wanted.port() != 0 {
+        drop(bound_socket(wanted, false, only_v6)?);
+    }
+    let first = bound_socket(wanted, true, only_v6)?;
+    let address = SocketAddr::try_from(getsockname(&first)?)?;
+    let mut sockets = vec![first];
+    for _ in 1..binding.cores.len() {
+        sockets.push(bound_socket(address, true, only_v6)?);
+    }
+    for (socket, core) in sockets.iter().zip(binding.cores) {
+        if binding.steering == Steering::Cpu {
+            // SO_INCOMING_CPU: the socket for connections that this core receives. Those of a core
+            // without a listener are spread by hash over all.
+            SockRef::from(socket).set_cpu_affinity(*core)?;
+        }
+        if let Some(backlog) = binding.backlog {
+            listen_with(socket, backlog)?;
+        }
+    }
+    Ok((address, sockets))
+}
+
+pub(crate) fn listen_with(socket: impl AsFd, backlog: u32) -> io::Result<()> {
+    Ok(listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?)
+}
+
+fn bound_socket(address: SocketAddr, shared: bool, only_v6: bool) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, shared)?;
+    if address.is_ipv6() {
+        // Whatever net.ipv6.bindv6only says.
+        sockopt::set_ipv6_v6only(&socket, only_v6)?;
+    }
+    // Accepted sockets inherit it: a response must not wait until an earlier one is acknowledged.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    bind(&socket, &address)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// Addresses that are bound in turn, each with how that ends; the system picks port 9.
+    fn bound(wanted: &[&str], ends: &[Option<Errno>]) -> Result<Vec<String>, Errno> {
+        let wanted: Vec<SocketAddr> = wanted.iter().map(|text| text.parse().unwrap()).collect();
+        let ends = RefCell::new(ends.iter());
+        let bound = bind_same_port(&wanted, |mut address| {
+            if let Some(errno) = ends.borrow_mut().next().expect("a further try") {
+                return Err((*errno).into());
+            }
+            if address.port() == 0 {
+                address.set_port(9);
+            }
+            Ok((address, ()))
+        });
+        assert_eq!(ends.borrow().len(), 0, "all are tried");
+        let bound = bound.map_err(|error| Errno::from_io_error(&error).unwrap())?;
+        Ok(bound
+            .iter()
+            .map(|(address, ())| address.to_string())
+            .collect())
+    }
+
+    #[test]
+    fn all_addresses_of_a_name_are_bound_to_one_port() {
+        let ok = None;
+        let in_use = Some(Errno::ADDRINUSE);
+        let absent = Some(Errno::ADDRNOTAVAIL);
+        let no_v6 = Some(Errno::AFNOSUPPORT);
+        let both = ["[::1]:0", "127.0.0.1:0"];
+        let fixed = ["[::1]:80", "127.0.0.1:80"];
+        let (v4, v6) = ("127.0.0.1:9", "[::1]:9");
+        assert_eq!(bound(&both, &[ok, ok]).unwrap(), [v6, v4]);
+        assert_eq!(bound(&both, &[ok, in_use, ok, ok]).unwrap(), [v6, v4]);
+        assert_eq!(bound(&both, &[absent, ok]).unwrap(), [v4]);
+        assert_eq!(bound(&both, &[no_v6, ok]).unwrap(), [v4]);
+        assert_eq!(bound(&both, &[ok, absent]).unwrap(), [v6]);
+        assert_eq!(bound(&both, &[no_v6, absent]), Err(Errno::ADDRNOTAVAIL));
+        assert_eq!(bound(&fixed, &[ok, in_use]), Err(Errno::ADDRINUSE));
+        assert_eq!(bound(&both[..1], &[no_v6]), Err(Errno::AFNOSUPPORT));
+    }
+
+    #[test]
+    fn what_ipv4_takes_is_left_to_it() {
+        let listen = |address: &str| Listen {
+            address: address.to_owned(),
+            ..Listen::default()
+        };
+        let all = [
+            listen("0.0.0.0:80"),
+            listen("127.0.0.1:0"),
+            listen("[::]:443"),
+        ];
+        let table = [("[::]:80", true), ("[::]:443", false), ("[::]:0", false)];
+        for (address, expected) in table {
+            let address = address.parse().unwrap();
+            assert_eq!(has_v4_beside(&address, &all), expected, "{address}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Messages from the main thread to a worker.
+//!
+//! They go through a channel of the standard library; a byte in a pipe wakes the worker, which
+//! waits on its ring. The pipe is not an eventfd: a ring that has an eventfd of its own is told
+//! only once of another eventfd (Linux 6.18).
+
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+
+use rustix::event::PollFlags;
+use rustix::io::{Errno, read, write};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tidegate_uring::{Fd, Ring};
+
+/// Messages that may wait for a worker. There is at most one of each kind in a process's life.
+const QUEUE_MAX: usize = 2;
+
+/// What a worker is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// Accept no more connections, and let responses finish.
+    Stop,
+    /// End without waiting for responses.
+    StopNow,
+}
+
+/// The main thread's end.
+pub(crate) struct ControlSender {
+    // Dropped before the pipe, whose end has the worker look here.
+    messages: SyncSender<Control>,
+    wake: OwnedFd,
+}
+
+/// The worker's end, on its way to the worker's thread.
+pub(crate) struct ControlReceiver {
+    messages: Receiver<Control>,
+    wake: OwnedFd,
+}
+
+/// The worker's end, on its ring.
+pub(crate) struct ControlInbox {
+    messages: Receiver<Control>,
+    wake: Fd,
+    ring: Ring,
+}
+
+/// A channel to one worker.
+pub(crate) fn channel() -> rustix::io::Result<(ControlSender, ControlReceiver)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (sender, receiver) = sync_channel(QUEUE_MAX);
+    let sender = ControlSender {
+        messages: sender,
+        wake: writer,
+    };
+    let receiver = ControlReceiver {
+        messages: receiver,
+        wake: reader,
+    };
+    Ok((sender, receiver))
+}
+
+impl ControlSender {
+    /// Sends to the worker; nothing if it has ended.
+    pub(crate) fn send(&self, message: Control) {
+        match self.messages.try_send(message) {
+            Ok(()) => self.wake(),
+            Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(message)) => {
+                tracing::error!(?message, "a shard leaves its messages unread");
+            }
+        }
+    }
+
+    fn wake(&self) {
+        match write(&self.wake, b".") {
+            // EPIPE: the worker has ended meanwhile.
+            Ok(_) | Err(Errno::PIPE) => {}
+            Err(error) => tracing::error!(%error, "cannot wake a shard for a message"),
+        }
+    }
+}
+
+impl ControlReceiver {
+    /// The end for the worker whose ring this is.
+    pub(crate) fn attach(self, ring: &Ring) -> ControlInbox {
+        ControlInbox {
+            messages: self.messages,
+            wake: Fd::from(self.wake),
+            ring: ring.clone(),
+        }
+    }
+
+    /// The messages that wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> Vec<Control> {
+        self.messages.try_iter().collect()
+    }
+}
+
+impl ControlInbox {
+    /// Waits for the next message. Dropped: no message is lost. A main thread that has ended
+    /// waits for nothing: that is [`Control::StopNow`].
+    ///
+    /// # Panics
+    ///
+    /// If the pipe cannot be read: the worker could not be stopped.
+    pub(crate) async fn next(&self) -> Control {
+        loop {
+            match self.messages.try_recv() {
+                Ok(message) => return message,
+                Err(TryRecvError::Disconnected) => return Control::StopNow,
+                Err(TryRecvError::Empty) => {}
+            }
+            // Not a read on the ring: one that is dropped could still take the byte.
+            let woken = self.ring.poll(&self.wake, PollFlags::IN).await;
+            let read = woken.and_then(|_| Ok(read(&self.wake, &mut [0; QUEUE_MAX])?));
+            if let Err(error) = read {
+                panic!("reading the shard's control pipe: {error}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_lite::future::poll_once;
+    use glommio::LocalExecutor;
+    use tidegate_uring::Config;
+
+    use super::*;
+
+    fn with_channel<F: Future>(test: impl FnOnce(ControlSender, ControlInbox) -> F) {
+        LocalExecutor::default().run(async {
+            let ring = Ring::start(&Config::default()).unwrap();
+            let (sender, receiver) = channel().unwrap();
+            test(sender, receiver.attach(&ring)).await;
+        });
+    }
+
+    #[test]
+    fn messages_arrive_in_their_order() {
+        with_channel(async |sender, inbox| {
+            sender.send(Control::Stop);
+            sender.send(Control::StopNow);
+            assert_eq!(inbox.next().await, Control::Stop);
+            assert_eq!(inbox.next().await, Control::StopNow);
+        });
+    }
+
+    #[test]
+    fn a_message_wakes_a_worker_that_waits_again() {
+        with_channel(async |sender, inbox| {
+            assert!(poll_once(pin!(inbox.next())).await.is_none());
+            let mut next = pin!(inbox.next());
+            assert!(poll_once(&mut next).await.is_none());
+            sender.send(Control::Stop);
+            assert_eq!(next.await, Control::Stop);
+        });
+    }
+
+    #[test]
+    fn the_end_of_the_main_thread_stops_now() {
+        with_channel(async |sender, inbox| {
+            let mut next = pin!(inbox.next());
+            assert!(poll_once(&mut next).await.is_none());
+            drop(sender);
+            assert_eq!(next.await, Control::StopNow);
+        });
+    }
+
+    #[test]
+    fn a_worker_that_has_ended_gets_no_message() {
+        let (sender, receiver) = channel().unwrap();
+        drop(receiver);
+        sender.send(Control::Stop);
+    }
+}

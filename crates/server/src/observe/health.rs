@@ -1,0 +1,60 @@
+//! The state of the server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tidegate_site::Stalls;
+use tidegate_tls::Acceptor;
+
+use crate::observe::heartbeat::Heartbeat;
+
+/// The state of the server, for health checks and metrics.
+pub(crate) struct Health {
+    is_ready: AtomicBool,
+    /// What TLS listeners accept by, if there are any.
+    pub(crate) tls: Option<Acceptor>,
+    /// Lines of the log that were lost.
+    pub(crate) log_lines_dropped: &'static AtomicU64,
+    /// One for each shard, in their order.
+    pub(crate) heartbeats: Vec<Arc<Heartbeat>>,
+    stalls: Arc<Stalls>,
+}
+
+impl Health {
+    /// The server is not ready yet.
+    pub(crate) fn new(
+        tls: Option<Acceptor>,
+        log_lines_dropped: &'static AtomicU64,
+        heartbeats: Vec<Arc<Heartbeat>>,
+    ) -> Self {
+        Self {
+            is_ready: AtomicBool::new(false),
+            tls,
+            log_lines_dropped,
+            heartbeats,
+            stalls: Arc::default(),
+        }
+    }
+
+    /// The counters of stalls of file systems, which all shards share.
+    pub(crate) fn stalls(&self) -> &Arc<Stalls> {
+        &self.stalls
+    }
+
+    /// A line for each shard that makes no progress.
+    pub(crate) fn stalled(&self) -> String {
+        let shards = self.heartbeats.iter().enumerate();
+        let stalled = shards.filter(|(_, heartbeat)| heartbeat.is_stalled());
+        let lines = stalled.map(|(shard, _)| format!("shard {shard} makes no progress\n"));
+        lines.collect::<Vec<_>>().concat()
+    }
+
+    /// Ready: the server serves and was not told to stop.
+    pub(crate) fn set_ready(&self, is_ready: bool) {
+        self.is_ready.store(is_ready, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,47 @@
+//! The events of the main thread, and the watchdog's clock.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Instant;
+
+use crate::error::Error;
+use crate::event::Event;
+use crate::observe::heartbeat::{ASK_EVERY, Watchdog};
+
+/// The events of the main thread. Between them it drives the watchdog.
+pub(crate) struct Inbox {
+    events: Receiver<Event>,
+    watchdog: Watchdog,
+    /// When to ask the shards for a sign of life.
+    ask_at: Instant,
+}
+
+impl Inbox {
+    pub(crate) fn new(events: Receiver<Event>, watchdog: Watchdog) -> Self {
+        Self {
+            events,
+            watchdog,
+            ask_at: Instant::now() + ASK_EVERY,
+        }
+    }
+
+    /// The next event, `None` when `until` comes before it; an error once a shard has not answered
+    /// for too long.
+    pub(crate) fn next(&mut self, until: Option<Instant>) -> Result<Option<Event>, Error> {
+        loop {
+            let wake_at = until.map_or(self.ask_at, |until| until.min(self.ask_at));
+            let wait = wake_at.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(wait) {
+                Ok(event) => return Ok(Some(event)),
+                Err(RecvTimeoutError::Timeout) if wake_at < self.ask_at => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {
+                    // Not at fixed times: questions missed while the process was stopped are not
+                    // asked later.
+                    self.ask_at = Instant::now() + ASK_EVERY;
+                    self.watchdog.ask()?;
+                }
+                // The senders live as long as their threads.
+                Err(RecvTimeoutError::Disconnected) => panic!("the thread of signals does not end"),
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A core without an accept loop, for tests: its connections are polled by hand.
+
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{self, Waker};
+use std::time::Duration;
+
+use allocation_counter::measure;
+use glommio::{LocalExecutorBuilder, Placement};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send};
+use tempfile::TempDir;
+use tidegate_config::Settings;
+use tidegate_uring::{Fd, probe};
+
+use crate::connection::ConnectionTask;
+use crate::connection::listener_protocol::ListenerProtocol;
+use crate::context::Context;
+use crate::host::limits::ResourceShare;
+use crate::host::locked::Queues;
+use crate::worker::{WorkerConfig, open_context, start_ring};
+
+/// Rounds of the ring after which a request must have been answered.
+const ROUNDS_MAX: usize = 100_000;
+
+/// The core's share of the host.
+pub(crate) const SHARE: ResourceShare = ResourceShare {
+    connections: 16,
+    open_files: 16,
+    pipes: 4,
+    hot_bytes: 1 << 20,
+    pipe_bytes: 256 << 10,
+};
+
+/// Runs `test` on an executor.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    LocalExecutorBuilder::new(Placement::Unbound)
+        .make()
+        .unwrap()
+        .run(test);
+}
+
+/// A directory with a file `small.html` that holds `text`.
+pub(crate) fn directory(text: &str) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("small.html"), text).unwrap();
+    directory
+}
+
+/// Serves `directory`. Cached files are valid for longer than a test takes.
+pub(crate) fn settings(directory: &TempDir) -> Settings {
+    let mut settings = Settings::for_directory(directory.path().to_owned());
+    settings.cache.valid = Duration::from_hours(1);
+    settings
+}
+
+pub(crate) async fn context(settings: Settings) -> Rc<Context> {
+    let config = WorkerConfig {
+        number: 0,
+        shards: 1,
+        core: 0,
+        settings: Arc::new(settings),
+        share: SHARE,
+        features: probe().unwrap(),
+        queues: Queues::full(),
+        stalls: Arc::default(),
+        listeners: Vec::new(),
+        heartbeat: Arc::default(),
+    };
+    let ring = start_ring(&config).unwrap();
+    Rc::new(open_context(config, ring).await.unwrap())
+}
+
+pub(crate) fn get(target: &str, fields: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: test\r\n{fields}\r\n")
+}
+
+/// A client, and the task of its connection.
+pub(crate) struct Client {
+    context: Rc<Context>,
+    task: Pin<Box<ConnectionTask>>,
+    socket: OwnedFd,
+}
+
+impl Client {
+    pub(crate) fn connect(context: &Rc<Context>) -> Self {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let (server, socket) = pair.unwrap();
+        let server = Fd::from(server);
+        let task = ConnectionTask::new(Rc::clone(context), server, &ListenerProtocol::Http);
+        Self {
+            context: Rc::clone(context),
+            task: Box::pin(task),
+            socket,
+        }
+    }
+
+    /// Sends `request`, and polls the task until a response is here: its text, and how often the
+    /// task allocated.
+    pub(crate) async fn ask(&mut self, request: &str) -> (String, u64) {
+        send(&self.socket, request.as_bytes(), SendFlags::empty()).unwrap();
+        let mut allocations = 0;
+        for _ in 0..ROUNDS_MAX {
+            self.context.io.ring.yield_now().await;
+            let counted = measure(|| {
+                let mut context = task::Context::from_waker(Waker::noop());
+                assert!(self.task.as_mut().poll(&mut context).is_pending());
+            });
+            allocations += counted.count_total;
+            let mut response = vec![0; 64 * 1024];
+            match recv(&self.socket, &mut response, RecvFlags::DONTWAIT) {
+                Ok((count, _)) => {
+                    response.truncate(count);
+                    return (String::from_utf8(response).unwrap(), allocations);
+                }
+                Err(error) => assert_eq!(error, Errno::AGAIN),
+            }
+        }
+        panic!("never answered: {request}");
+    }
+}
