@@ -45,7 +45,7 @@ pub(crate) struct Seed {
 /// What the connections of one core share.
 pub(crate) struct Shard {
     pub(crate) settings: Arc<Settings>,
-    pub(crate) http: tidegate_http::Limits,
+    pub(crate) http: tidegate_h1::Limits,
     pub(crate) ring: Ring,
     pub(crate) pipes: Rc<Pool>,
     pub(crate) sites: Sites,
@@ -189,7 +189,7 @@ impl Shard {
             .await
             .map_err(fault(number, "make a pipe"))?;
         Ok(Rc::new(Self {
-            http: tidegate_http::Limits {
+            http: tidegate_h1::Limits {
                 header_bytes: settings.limits.header_bytes,
                 headers: settings.limits.headers,
                 body_discard: settings.limits.body_discard,

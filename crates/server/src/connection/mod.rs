@@ -15,10 +15,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::net::{SendFlags, Shutdown, shutdown};
-use tidegate_http::{
-    Accepted, Discard, Framing, Head, HttpDate, Method, Navigation, RangeLimits, Status, Version,
-    parse, write_error,
-};
+use tidegate_h1::{Discard, Framing, Head, Version, parse, write_error};
+use tidegate_http::{Accepted, HttpDate, Method, Navigation, RangeLimits, Request, Status};
 use tidegate_site::{Cached, Site};
 use tidegate_uring::Fd;
 
@@ -383,13 +381,13 @@ impl Connection {
         let reply = Reply {
             version: head.version,
             persistent: self.persists(head),
-            with_body: head.method != Method::Head,
+            with_body: head.request.method != Method::Head,
         };
         if head.framing != Framing::None {
             let limit = self.shard.http.body_discard;
             self.discard = Some(Box::new(Discard::new(head.framing, limit)));
         }
-        match self.answer_at_once(head, reply, now, scratch) {
+        match self.answer_at_once(&head.request, reply, now, scratch) {
             Answered::Whole => (!reply.persistent).then(|| self.farewell()),
             Answered::Begun(body) => Some(Next::send(body, reply.persistent)),
             // The buffer that it was received into is given back meanwhile.
@@ -403,21 +401,21 @@ impl Connection {
 
     fn answer_at_once(
         &self,
-        head: &Head<'_>,
+        request: &Request<'_>,
         reply: Reply,
         now: Instant,
         scratch: &mut Scratch,
     ) -> Answered {
         let Scratch { out, path, .. } = scratch;
         let shard = &self.shard;
-        let site = shard.sites.of(head.host);
-        let decoded = head.target.decode_path(site.encoded_slash(), path);
+        let site = shard.sites.of(request.host);
+        let decoded = request.target.decode_path(site.encoded_slash(), path);
         if decoded.is_err() {
             // Half a path means nothing, to the site's rules neither.
             path.clear();
         }
         let date = shard.clock.date(now);
-        let answer = self.answer_to(head, path, site, reply, &date);
+        let answer = self.answer_to(request, path, site, reply, &date);
         let refuse = |status, out| {
             if site.names_error_page(status) {
                 Answered::No(Some(status))
@@ -430,10 +428,10 @@ impl Connection {
         {
             return Answered::of(answer.to_https(port, out));
         }
-        match (head.method, decoded) {
+        match (request.method, decoded) {
             (Method::Get | Method::Head, Ok(())) => {
-                let navigation = || Navigation::of(head);
-                match site.cached(path, Accepted::of(head), navigation, now) {
+                let navigation = || Navigation::of(request);
+                match site.cached(path, Accepted::of(request), navigation, now) {
                     Cached::File(file) => Answered::of(answer.file(&file, out)),
                     Cached::Absent { page } => {
                         Answered::of(answer.refuse(Status::NOT_FOUND, page.as_ref(), out))
@@ -442,11 +440,11 @@ impl Connection {
                 }
             }
             (Method::Options, Ok(())) => Answered::of(answer.options(out)),
-            (Method::Options, Err(_)) if head.target.is_asterisk() => {
+            (Method::Options, Err(_)) if request.target.is_asterisk() => {
                 Answered::of(answer.options(out))
             }
-            (Method::Get | Method::Head | Method::Options, Err(error)) => {
-                refuse(error.status(), out)
+            (Method::Get | Method::Head | Method::Options, Err(_)) => {
+                refuse(Status::BAD_REQUEST, out)
             }
             (Method::Known, Ok(())) if site.ruling(path, None).is_some() => Answered::No(None),
             (Method::Known, _) => refuse(Status::METHOD_NOT_ALLOWED, out),
@@ -456,14 +454,14 @@ impl Connection {
 
     pub(crate) fn answer_to<'a>(
         &'a self,
-        head: &'a Head<'a>,
+        request: &'a Request<'a>,
         path: &'a [u8],
         site: &'a Site,
         reply: Reply,
         date: &'a HttpDate,
     ) -> Answer<'a> {
         Answer {
-            head,
+            request,
             path,
             site,
             reply,

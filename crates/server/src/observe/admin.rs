@@ -17,9 +17,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tidegate_config::Admin;
-use tidegate_http::{
-    Head, HttpDate, Limits, Method, ResponseHead, Status, Version, parse, write_field,
-};
+use tidegate_h1::{Limits, ResponseHead, Version, parse};
+use tidegate_http::{HttpDate, Method, Request, Status, write_field};
 use tidegate_site::Stalls;
 use tidegate_tls::{Acceptor, Certificate};
 
@@ -121,18 +120,18 @@ impl Service for Arc<Condition> {
 /// The response to the request in `received`; `None` while its head is not complete.
 fn answer(received: &[u8], condition: &Condition) -> Option<Vec<u8>> {
     match parse(received, &Limits::default()) {
-        Ok(head) => head.map(|head| answer_head(&head, condition)),
+        Ok(head) => head.map(|head| answer_request(&head.request, condition)),
         Err(error) => Some(said(error.status(), Method::Get)),
     }
 }
 
-fn answer_head(head: &Head<'_>, condition: &Condition) -> Vec<u8> {
-    let method = head.method;
+fn answer_request(request: &Request<'_>, condition: &Condition) -> Vec<u8> {
+    let method = request.method;
     if !matches!(method, Method::Get | Method::Head) {
         return said(Status::METHOD_NOT_ALLOWED, method);
     }
     let stalled = condition.stalled();
-    match head.target.path() {
+    match request.target.path() {
         "/healthz" | "/readyz" if !stalled.is_empty() => {
             written(Status::SERVICE_UNAVAILABLE, "text/plain", &stalled, method)
         }
