@@ -161,7 +161,7 @@ choose "$@"
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step docs docs
-step module-circles scripts/lint/module_circles.py --self-test compress config http sendfile tidegate tls uring
+step module-circles scripts/lint/module_circles.py --self-test compress config h1 http sendfile tidegate tls uring
 step readme readme
 step tests tests
 step shell-syntax syntax

@@ -5,7 +5,7 @@
 //! then gets the file, and If-Match is refused.
 
 use crate::date::parse_seconds;
-use crate::{ETag, Field, Fields, Head, HttpDate};
+use crate::{ETag, Field, Fields, HttpDate, Request};
 
 /// What tells one version of a representation from another (RFC 9110, section 8.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,10 +40,10 @@ pub enum Precondition {
 
 /// Evaluates the preconditions of a GET or HEAD that would be answered with 200, in the order of
 /// RFC 9110, section 13.2.2. If-Range is the matter of [`ranges`](crate::ranges).
-pub fn evaluate(head: &Head<'_>, validators: &Validators) -> Precondition {
-    if !may_go_on(head.fields, validators) {
+pub fn evaluate(request: &Request<'_>, validators: &Validators) -> Precondition {
+    if !may_go_on(request.fields, validators) {
         Precondition::Failed
-    } else if is_known(head.fields, validators) {
+    } else if is_known(request.fields, validators) {
         Precondition::NotModified
     } else {
         Precondition::Met
@@ -159,8 +159,9 @@ mod tests {
     #[track_caller]
     fn check(template: &str, validators: &Validators, expected: Precondition, why: &str) {
         for method in ["GET", "HEAD"] {
-            let precondition =
-                with_request(method, &lines(template), |head| evaluate(head, validators));
+            let precondition = with_request(method, &lines(template), |request| {
+                evaluate(request, validators)
+            });
             assert_eq!(precondition, expected, "{method} {template:?}: {why}");
         }
     }
@@ -289,13 +290,15 @@ mod tests {
         ];
         for (template, expected, why) in cases {
             let lines = lines(template);
-            let applies = with_get(&lines, |head| range_still_applies(head.fields, &example()));
+            let applies = with_get(&lines, |request| {
+                range_still_applies(request.fields, &example())
+            });
             assert_eq!(applies, expected, "{template:?}: {why}");
         }
         let none = Validators::default();
         for template in ["If-Range: TAG\r\n", "If-Range: DATE\r\n", "If-Range: x\r\n"] {
             let lines = lines(template);
-            let applies = with_get(&lines, |head| range_still_applies(head.fields, &none));
+            let applies = with_get(&lines, |request| range_still_applies(request.fields, &none));
             assert!(!applies, "{template:?}: nothing to compare with");
         }
         let weak = Validators {
@@ -304,7 +307,7 @@ mod tests {
         };
         for (template, expected) in [("If-Range: TAG\r\n", true), ("If-Range: DATE\r\n", false)] {
             let lines = lines(template);
-            let applies = with_get(&lines, |head| range_still_applies(head.fields, &weak));
+            let applies = with_get(&lines, |request| range_still_applies(request.fields, &weak));
             assert_eq!(
                 applies, expected,
                 "{template:?}: 13.1.5: a date that is not strong"
@@ -323,7 +326,7 @@ mod tests {
         #[test]
         fn any_list_of_tags_is_read(value in tricky_tags()) {
             let evaluated = |name: &str| {
-                with_get(&format!("{name}: {value}\r\n"), |head| evaluate(head, &example()))
+                with_get(&format!("{name}: {value}\r\n"), |request| evaluate(request, &example()))
             };
             // What If-Match finds by strong comparison, If-None-Match finds by weak.
             if evaluated("If-Match") == Precondition::Met {
@@ -334,9 +337,9 @@ mod tests {
         #[test]
         fn any_date_is_read(value in "[ -~]{0,40}") {
             for name in ["If-Modified-Since", "If-Unmodified-Since", "If-Range"] {
-                with_get(&format!("{name}: {value}\r\n"), |head| {
-                    evaluate(head, &example());
-                    range_still_applies(head.fields, &example());
+                with_get(&format!("{name}: {value}\r\n"), |request| {
+                    evaluate(request, &example());
+                    range_still_applies(request.fields, &example());
                 });
             }
         }
@@ -346,7 +349,7 @@ mod tests {
             let date = HttpDate::of_seconds(seconds);
             let date = str::from_utf8(date.as_bytes()).unwrap().to_owned();
             let evaluated = |name: &str| {
-                with_get(&format!("{name}: {date}\r\n"), |head| evaluate(head, &example()))
+                with_get(&format!("{name}: {date}\r\n"), |request| evaluate(request, &example()))
             };
             let is_known = evaluated("If-Modified-Since") == Precondition::NotModified;
             let is_met = evaluated("If-Unmodified-Since") == Precondition::Met;

@@ -3,9 +3,9 @@
 //! A file is the same for everybody and nothing is done with credentials, so one list of origins
 //! decides. Without a list nothing is said, and browsers keep other origins out.
 
-use crate::framing::{is_token, list};
-use crate::response::{ALLOW, write_field};
-use crate::{Field, Head};
+use crate::field_block::{ALLOW, write_field};
+use crate::syntax::{is_token, list};
+use crate::{Field, Request};
 
 /// Fields beyond the few that scripts may always read: what reading a file in ranges takes.
 const EXPOSED: &str = "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag";
@@ -39,9 +39,9 @@ impl Cors {
     ///
     /// Where a list decides, caches are told that the answer depends on the origin, be there one or
     /// not. Where all may come in, all are told, so that what a cache keeps serves everybody.
-    pub fn write_fields(&self, head: &Head<'_>, out: &mut Vec<u8>) {
+    pub fn write_fields(&self, request: &Request<'_>, out: &mut Vec<u8>) {
         self.write_vary(out);
-        if let Some(origin) = self.admits(head) {
+        if let Some(origin) = self.admits(request) {
             write_field(out, "Access-Control-Allow-Origin", origin);
             write_field(out, "Access-Control-Expose-Headers", EXPOSED);
         }
@@ -50,17 +50,19 @@ impl Cors {
     /// Appends the lines of an answer to OPTIONS. If that is the preflight of an origin that may
     /// come in, they say what it may ask: the methods there are, with any header it likes, for none
     /// does any harm here.
-    pub fn write_preflight(&self, head: &Head<'_>, out: &mut Vec<u8>) {
+    pub fn write_preflight(&self, request: &Request<'_>, out: &mut Vec<u8>) {
         self.write_vary(out);
-        let Some(origin) = self.admits(head) else {
+        let Some(origin) = self.admits(request) else {
             return;
         };
         write_field(out, "Access-Control-Allow-Origin", origin);
-        if !head.fields.has(Field::Origin) || !head.fields.has(Field::AccessControlRequestMethod) {
+        if !request.fields.has(Field::Origin)
+            || !request.fields.has(Field::AccessControlRequestMethod)
+        {
             return;
         }
         write_field(out, "Access-Control-Allow-Methods", ALLOW);
-        if let Some(names) = requested_headers(head) {
+        if let Some(names) = requested_headers(request) {
             write_field(out, "Access-Control-Allow-Headers", names);
         }
         let seconds = itoa::Buffer::new().format(self.max_age_seconds).to_owned();
@@ -74,22 +76,22 @@ impl Cors {
     }
 
     /// What to let in: the origin of the request if it is in the list.
-    fn admits(&self, head: &Head<'_>) -> Option<&str> {
+    fn admits(&self, request: &Request<'_>) -> Option<&str> {
         if self.any {
             return Some("*");
         }
         if self.is_off() {
             return None;
         }
-        let origin = head.fields.only(Field::Origin)?;
+        let origin = request.fields.only(Field::Origin)?;
         let admitted = self.origins.iter().find(|one| one.as_bytes() == origin);
         admitted.map(String::as_str)
     }
 }
 
 /// The names of the header fields that a preflight asks for, if they are names.
-fn requested_headers<'b>(head: &Head<'b>) -> Option<&'b str> {
-    let value = head.fields.only(Field::AccessControlRequestHeaders)?;
+fn requested_headers<'b>(request: &Request<'b>) -> Option<&'b str> {
+    let value = request.fields.only(Field::AccessControlRequestHeaders)?;
     let mut names = list(value).peekable();
     names.peek()?;
     if !names.all(|name| name.iter().all(|byte| is_token(*byte))) {
@@ -112,12 +114,14 @@ mod tests {
     }
 
     fn fields(cors: &Cors, lines: &str) -> String {
-        with_get(lines, |head| written(|out| cors.write_fields(head, out)))
+        with_get(lines, |request| {
+            written(|out| cors.write_fields(request, out))
+        })
     }
 
     fn preflight(cors: &Cors, lines: &str) -> String {
-        with_request("OPTIONS", lines, |head| {
-            written(|out| cors.write_preflight(head, out))
+        with_request("OPTIONS", lines, |request| {
+            written(|out| cors.write_preflight(request, out))
         })
     }
 

@@ -1,11 +1,11 @@
-//! The fields of a request that later decisions need, found again in its head.
+//! An index of the request fields that later decisions need.
 //!
-//! While a head is parsed only the place of a line is noted. It is read when it is asked for, so
-//! that a request without any of them costs next to nothing more.
+//! Parsing notes where the lines of these fields start, and no more. A value is read when it is
+//! asked for, so that a request without any of them costs next to nothing.
 
 use std::fmt;
 
-use crate::framing::trim_whitespace;
+use crate::syntax::trim_whitespace;
 
 /// Declares [`Field`] with the names that go with it.
 macro_rules! fields {
@@ -88,37 +88,55 @@ impl Field {
     }
 }
 
+/// What [`Fields`] has for a field without a line.
+const NO_LINE: u32 = u32::MAX;
+
 /// The fields of a request that later decisions need.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fields<'b> {
-    /// The head from its request line to its blank line.
-    head: &'b [u8],
-    /// Where in `head` the first line of each field starts; 0, where the request line is: nowhere.
+    /// Field lines, each ended by CRLF.
+    block: &'b [u8],
+    /// Where in `block` the first line of each field starts, or [`NO_LINE`].
     lines: [u32; Field::ALL.len()],
     /// The fields that have more than one line.
     repeated: u16,
 }
 
 impl<'b> Fields<'b> {
-    /// No fields of `head`, a head that begins with its request line, as long as none is noted.
-    pub(crate) fn new(head: &'b [u8]) -> Self {
+    /// An empty index of `block`, which is field lines (`name: value`, each ended by CRLF). Each
+    /// line is to be noted.
+    pub fn new(block: &'b [u8]) -> Self {
         Self {
-            head,
-            lines: [0; Field::ALL.len()],
+            block,
+            lines: [NO_LINE; Field::ALL.len()],
             repeated: 0,
         }
     }
 
-    /// Notes a field line by its name, which is a part of the head.
-    pub(crate) fn note(&mut self, name: &'b str) {
+    /// The index of `block`, with all of its lines noted. A line without a colon is no field.
+    pub fn of_block(block: &'b [u8]) -> Self {
+        let mut fields = Self::new(block);
+        for line in Lines(block) {
+            let colon = memchr::memchr(b':', line).unwrap_or(0);
+            let start = line.as_ptr().addr() - block.as_ptr().addr();
+            if let Ok(name) = str::from_utf8(&line[..colon]) {
+                fields.note(name, start);
+            }
+        }
+        fields
+    }
+
+    /// Notes that a line with this name starts at `start` in the block. Lines are noted in their
+    /// order.
+    #[inline]
+    pub fn note(&mut self, name: &str, start: usize) {
         let Some(field) = Field::of(name) else {
             return;
         };
         let line = &mut self.lines[field as usize];
-        let start = name.as_ptr().addr() - self.head.as_ptr().addr();
-        if *line == 0 {
-            // A head of 4 GiB would lose a field at its end; no limit lets one pass.
-            *line = u32::try_from(start).unwrap_or(0);
+        if *line == NO_LINE {
+            // A block of 4 GiB would lose a field at its end; no limit lets one pass.
+            *line = u32::try_from(start).unwrap_or(NO_LINE);
         } else {
             self.repeated |= field.bit();
         }
@@ -126,18 +144,18 @@ impl<'b> Fields<'b> {
 
     /// Whether there is such a field, be it empty.
     pub fn has(self, field: Field) -> bool {
-        self.lines[field as usize] != 0
+        self.lines[field as usize] != NO_LINE
     }
 
     /// The values of all lines of this field, in order, without whitespace at their ends.
     pub fn all(self, field: Field) -> impl Iterator<Item = &'b [u8]> {
-        let first = self.lines[field as usize] as usize;
-        let count = match (first, self.repeated & field.bit()) {
-            (0, _) => 0,
-            (_, 0) => 1,
-            _ => usize::MAX,
+        let first = self.lines[field as usize];
+        let (lines, count) = match (first, self.repeated & field.bit()) {
+            (NO_LINE, _) => (&[][..], 0),
+            (_, 0) => (&self.block[first as usize..], 1),
+            _ => (&self.block[first as usize..], usize::MAX),
         };
-        Lines(&self.head[first..])
+        Lines(lines)
             .filter_map(move |line| value_of(line, field.name().as_bytes()))
             .take(count)
     }
@@ -159,7 +177,7 @@ impl fmt::Debug for Fields<'_> {
     }
 }
 
-/// The lines of a head, without their ends.
+/// The lines of a block, without their ends.
 struct Lines<'b>(&'b [u8]);
 
 impl<'b> Iterator for Lines<'b> {
@@ -188,9 +206,9 @@ mod tests {
 
     /// The values of a field in a request with these lines.
     fn all(lines: &str, field: Field) -> Vec<Vec<u8>> {
-        with_get(lines, |head| {
-            let values: Vec<_> = head.fields.all(field).map(<[u8]>::to_vec).collect();
-            assert_eq!(head.fields.has(field), !values.is_empty(), "{lines:?}");
+        with_get(lines, |request| {
+            let values: Vec<_> = request.fields.all(field).map(<[u8]>::to_vec).collect();
+            assert_eq!(request.fields.has(field), !values.is_empty(), "{lines:?}");
             values
         })
     }
@@ -231,8 +249,8 @@ mod tests {
     #[test]
     fn a_field_that_no_request_may_have_twice() {
         let only = |lines| {
-            with_get(lines, |head| {
-                head.fields.only(Field::Range).map(<[u8]>::to_vec)
+            with_get(lines, |request| {
+                request.fields.only(Field::Range).map(<[u8]>::to_vec)
             })
         };
         assert_eq!(only(""), None);
@@ -240,21 +258,10 @@ mod tests {
         assert_eq!(only("Range: a\r\nRange: a\r\n"), None);
     }
 
-    /// The fields of a request are its own, not those of the next one or of lines before it.
-    #[test]
-    fn fields_end_with_their_head() {
-        let raw = b"\r\nGET / HTTP/1.2\r\nHost: a\r\nRange: a\r\n\r\nRange: b\r\n\r\n";
-        let head = crate::parse(raw, &crate::Limits::default())
-            .unwrap()
-            .unwrap();
-        let values: Vec<_> = head.fields.all(Field::Range).collect();
-        assert_eq!(values, [b"a"]);
-    }
-
     #[test]
     fn fields_are_shown_by_name() {
-        let shown = with_get("Range: a\r\nOrigin: b\r\n", |head| {
-            format!("{:?}", head.fields)
+        let shown = with_get("Range: a\r\nOrigin: b\r\n", |request| {
+            format!("{:?}", request.fields)
         });
         assert_eq!(shown, "[Origin, Range]");
     }

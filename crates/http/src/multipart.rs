@@ -10,8 +10,8 @@
 use std::ops::Range;
 
 use crate::Coding;
+use crate::field_block::write_field;
 use crate::range::write_content_range;
-use crate::response::write_field;
 
 /// A multipart/byteranges body, without the bytes of the ranges.
 #[derive(Clone, Debug)]

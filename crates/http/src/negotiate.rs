@@ -1,7 +1,7 @@
 //! What a client would rather have: content codings, and HTML or JSON (RFC 9110, section 12).
 
-use crate::framing::{list, trim_whitespace};
-use crate::{Field, Head};
+use crate::syntax::{list, trim_whitespace};
+use crate::{Field, Request};
 
 /// A content coding of a precompressed variant (RFC 9110, section 8.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,14 +81,14 @@ impl Accepted {
 
     /// Reads the Accept-Encoding of a request. An element with a malformed quality is ignored; of
     /// two that contradict each other the more reluctant one counts.
-    pub fn of(head: &Head<'_>) -> Self {
-        if !head.fields.has(Field::AcceptEncoding) {
+    pub fn of(request: &Request<'_>) -> Self {
+        if !request.fields.has(Field::AcceptEncoding) {
             return Self::IDENTITY;
         }
         let mut codings = [None; Coding::ALL.len()];
         let mut identity = None;
         let mut others = None;
-        for line in head.fields.all(Field::AcceptEncoding) {
+        for line in request.fields.all(Field::AcceptEncoding) {
             for (name, quality) in list(line).filter_map(weighted) {
                 let noted = match Coding::of(name) {
                     Some(coding) => &mut codings[coding as usize],
@@ -149,13 +149,13 @@ pub enum Navigation {
 
 impl Navigation {
     /// What a request says.
-    pub fn of(head: &Head<'_>) -> Self {
-        let fields = &head.fields;
+    pub fn of(request: &Request<'_>) -> Self {
+        let fields = &request.fields;
         match (
             fields.has(Field::SecFetchMode),
             fields.has(Field::SecFetchDest),
         ) {
-            (false, false) => Self::of_accept(head),
+            (false, false) => Self::of_accept(request),
             (mode, dest) => {
                 let navigates = !mode || fields.only(Field::SecFetchMode) == Some(b"navigate");
                 let shows = !dest
@@ -171,11 +171,11 @@ impl Navigation {
         }
     }
 
-    fn of_accept(head: &Head<'_>) -> Self {
-        if MediaQuality::of(head, "text", "html").exact.unwrap_or(0) > 0 {
+    fn of_accept(request: &Request<'_>) -> Self {
+        if MediaQuality::of(request, "text", "html").exact.unwrap_or(0) > 0 {
             return Self::TakesHtml;
         }
-        let mut ranges = head.fields.all(Field::Accept).flat_map(list);
+        let mut ranges = request.fields.all(Field::Accept).flat_map(list);
         let is_any = |range| matches!(weighted(range), Some((b"*/*", 1..)));
         if ranges.all(is_any) {
             Self::TakesAnything
@@ -197,10 +197,10 @@ fn shows_pages(destination: &[u8]) -> bool {
 }
 
 /// Whether the client would rather have JSON than HTML (RFC 9110, section 12.5.1).
-pub fn prefers_json(head: &Head<'_>) -> bool {
-    head.fields.has(Field::Accept)
-        && MediaQuality::of(head, "application", "json").best()
-            > MediaQuality::of(head, "text", "html").best()
+pub fn prefers_json(request: &Request<'_>) -> bool {
+    request.fields.has(Field::Accept)
+        && MediaQuality::of(request, "application", "json").best()
+            > MediaQuality::of(request, "text", "html").best()
 }
 
 /// How gladly a client takes a media type, by what in its Accept applies to it.
@@ -215,10 +215,10 @@ struct MediaQuality {
 
 impl MediaQuality {
     /// Parameters but the quality are not looked at: none matters to a page or a listing.
-    fn of(head: &Head<'_>, kind: &str, subtype: &str) -> Self {
+    fn of(request: &Request<'_>, kind: &str, subtype: &str) -> Self {
         let mut found = Self::default();
         let is = |part: &[u8], name: &str| part.eq_ignore_ascii_case(name.as_bytes());
-        for line in head.fields.all(Field::Accept) {
+        for line in request.fields.all(Field::Accept) {
             for (range, quality) in list(line).filter_map(weighted) {
                 let Some(slash) = memchr::memchr(b'/', range) else {
                     continue;

@@ -6,8 +6,8 @@
 use std::ops::Range;
 
 use crate::conditional::range_still_applies;
-use crate::framing::{list, trim_whitespace};
-use crate::{Field, Head, Method, Validators};
+use crate::syntax::{list, trim_whitespace};
+use crate::{Field, Method, Request, Validators};
 
 /// What of a file a request asks for. Ranges are never empty, and their ends are exclusive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,15 +41,20 @@ pub struct RangeLimits {
 /// is malformed, an If-Range that does not hold, more ranges than `limits` allow, ranges that are
 /// longer in all than the file, and an empty file, which has no range. Ranges that overlap
 /// are made one (section 15.3.7.2). Numbers beyond 64 bits are as good as the largest.
-pub fn ranges(head: &Head<'_>, validators: &Validators, len: u64, limits: RangeLimits) -> Ranges {
-    if !head.fields.has(Field::Range)
-        || head.method != Method::Get
+pub fn ranges(
+    request: &Request<'_>,
+    validators: &Validators,
+    len: u64,
+    limits: RangeLimits,
+) -> Ranges {
+    if !request.fields.has(Field::Range)
+        || request.method != Method::Get
         || len == 0
-        || !range_still_applies(head.fields, validators)
+        || !range_still_applies(request.fields, validators)
     {
         return Ranges::Whole;
     }
-    let wanted = head.fields.only(Field::Range).and_then(bytes_of);
+    let wanted = request.fields.only(Field::Range).and_then(bytes_of);
     match wanted.and_then(|set| satisfiable(set, len, limits)) {
         None => Ranges::Whole,
         Some(ranges) if are_ascending(&ranges) => one_or_many(ranges),
@@ -196,8 +201,8 @@ mod tests {
     };
 
     fn of(value: &str, len: u64) -> Ranges {
-        with_get(&format!("Range: {value}\r\n"), |head| {
-            ranges(head, &example(), len, LIMITS)
+        with_get(&format!("Range: {value}\r\n"), |request| {
+            ranges(request, &example(), len, LIMITS)
         })
     }
 
@@ -303,7 +308,9 @@ mod tests {
     #[test]
     fn requests_that_have_no_ranges() {
         let with = |method: &str, fields: &str, len| {
-            with_request(method, fields, |head| ranges(head, &example(), len, LIMITS))
+            with_request(method, fields, |request| {
+                ranges(request, &example(), len, LIMITS)
+            })
         };
         assert_eq!(with("GET", "", 11), Ranges::Whole, "no Range");
         let range = "Range: bytes=0-4\r\n";
@@ -361,7 +368,9 @@ mod tests {
                 ascending,
                 ..LIMITS
             };
-            let ranges = with_get(&value, |head| ranges(head, &example(), 1_000_000, limits));
+            let ranges = with_get(&value, |request| {
+                ranges(request, &example(), 1_000_000, limits)
+            });
             assert_eq!(ranges != Ranges::Whole, is_answered, "{count}: {why}");
         }
     }

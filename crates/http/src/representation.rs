@@ -1,6 +1,6 @@
 //! The field lines that describe a representation, built once when its file is looked up.
 
-use crate::response::write_field;
+use crate::field_block::write_field;
 use crate::{Coding, Validators};
 
 /// What the responses for a file say of it.

@@ -8,8 +8,6 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use crate::Error;
-
 /// What stands for an encoded slash (`%2F`) in a decoded path where it is no separator: NUL, which
 /// no path has otherwise and no file name can have.
 pub const ENCODED_SLASH: u8 = 0;
@@ -24,6 +22,27 @@ pub enum EncodedSlash {
     Decode,
 }
 
+/// Why a target is refused, always with 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// None of the four forms, or a byte no target may have (RFC 9112, section 3.2).
+    #[error("the request target is malformed")]
+    Malformed,
+    /// A `%` without two hexadecimal digits behind it (RFC 3986, section 2.1).
+    #[error("the path has a malformed percent-encoding")]
+    PercentEncoding,
+    /// `%00`: no file name has a NUL.
+    #[error("the path has a NUL byte")]
+    NulInPath,
+    /// `..` would climb above the root.
+    #[error("the path climbs above the root")]
+    AboveRoot,
+    /// The target is `*` or `host:port`, which name no file (RFC 9112, section 3.2).
+    #[error("the request target has no path")]
+    NoPath,
+}
+
 /// The target of a request, still percent-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'b> {
@@ -35,7 +54,7 @@ pub struct Target<'b> {
 impl<'b> Target<'b> {
     /// Reads the target of a method other than CONNECT, and the authority if it
     /// has the absolute form.
-    pub(crate) fn parse(raw: &'b str) -> Result<(Self, Option<&'b str>), Error> {
+    pub fn parse(raw: &'b str) -> Result<(Self, Option<&'b str>), TargetError> {
         if raw.starts_with('/') {
             return Ok((Self::split(raw)?, None));
         }
@@ -50,25 +69,25 @@ impl<'b> Target<'b> {
     }
 
     /// Reads `host:port`, the only form CONNECT has (RFC 9112, section 3.2.3).
-    pub(crate) fn connect(raw: &'b str) -> Result<Self, Error> {
+    pub fn connect(raw: &'b str) -> Result<Self, TargetError> {
         match split_authority(raw) {
             Some((_, Some(port))) if !port.is_empty() => Ok(Self {
                 path: "",
                 query: None,
             }),
-            _ => Err(Error::Target),
+            _ => Err(TargetError::Malformed),
         }
     }
 
     /// `http://authority/path?query`; an empty path means `/` (RFC 9110, section 4.2.3).
-    fn absolute(raw: &'b str) -> Result<(Self, Option<&'b str>), Error> {
-        let rest = strip_scheme(raw).ok_or(Error::Target)?;
+    fn absolute(raw: &'b str) -> Result<(Self, Option<&'b str>), TargetError> {
+        let rest = strip_scheme(raw).ok_or(TargetError::Malformed)?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
         // An http URI must name a host (RFC 9110, section 4.2.1).
         match split_authority(authority) {
             Some((host, _)) if !host.is_empty() => {}
-            _ => return Err(Error::Target),
+            _ => return Err(TargetError::Malformed),
         }
         let mut target = Self::split(rest)?;
         if target.path.is_empty() {
@@ -78,16 +97,16 @@ impl<'b> Target<'b> {
     }
 
     /// Splits at the first `?`. No fragment and nothing but ASCII is sent in a target.
-    fn split(raw: &'b str) -> Result<Self, Error> {
+    fn split(raw: &'b str) -> Result<Self, TargetError> {
         if !raw.is_ascii() {
-            return Err(Error::Target);
+            return Err(TargetError::Malformed);
         }
         match memchr::memchr2(b'?', b'#', raw.as_bytes()) {
             None => Ok(Self {
                 path: raw,
                 query: None,
             }),
-            Some(at) if raw.as_bytes()[at..].contains(&b'#') => Err(Error::Target),
+            Some(at) if raw.as_bytes()[at..].contains(&b'#') => Err(TargetError::Malformed),
             Some(at) => Ok(Self {
                 path: &raw[..at],
                 query: Some(&raw[at + 1..]),
@@ -124,11 +143,11 @@ impl<'b> Target<'b> {
     /// Fails with a status of 400 for a malformed encoding, an encoded NUL, a path
     /// that climbs above the root, and a target without a path; what `out` holds
     /// then has no meaning.
-    pub fn decode_path(&self, slash: EncodedSlash, out: &mut Vec<u8>) -> Result<(), Error> {
+    pub fn decode_path(&self, slash: EncodedSlash, out: &mut Vec<u8>) -> Result<(), TargetError> {
         let path = self.path.as_bytes();
         out.clear();
         if path.first() != Some(&b'/') {
-            return Err(Error::NoPath);
+            return Err(TargetError::NoPath);
         }
         if is_plain(path) {
             out.extend_from_slice(path);
@@ -189,7 +208,7 @@ fn ipv6_address(host: &str) -> Option<Ipv6Addr> {
 
 /// Whether `value` is what a Host may be: `uri-host [":" port]` (RFC 9110, section 7.2), or empty
 /// where the target has no authority. A port alone is no host (RFC 9110, section 4.2.1).
-pub(crate) fn is_host(value: &str) -> bool {
+pub fn is_host(value: &str) -> bool {
     match split_authority(value) {
         Some((host, port)) => !host.is_empty() || port.is_none(),
         None => false,
@@ -318,7 +337,7 @@ fn with_slashes(path: &[u8]) -> Vec<u8> {
 
 /// Decodes what follows the first `/` of a path. Before and after each segment
 /// `out` starts and ends with `/`.
-fn decode_segments(path: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+fn decode_segments(path: &[u8], out: &mut Vec<u8>) -> Result<(), TargetError> {
     out.push(b'/');
     let mut ends_in_name = false;
     for segment in path.split(|&byte| byte == b'/') {
@@ -344,15 +363,15 @@ fn decode_segments(path: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
     Ok(())
 }
 
-fn decode_segment(segment: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+fn decode_segment(segment: &[u8], out: &mut Vec<u8>) -> Result<(), TargetError> {
     let mut rest = segment;
     while let Some(at) = memchr::memchr(b'%', rest) {
         let byte = match rest[at + 1..] {
-            [high, low, ..] => hex_pair(high, low).ok_or(Error::PercentEncoding)?,
-            _ => return Err(Error::PercentEncoding),
+            [high, low, ..] => hex_pair(high, low).ok_or(TargetError::PercentEncoding)?,
+            _ => return Err(TargetError::PercentEncoding),
         };
         let byte = match byte {
-            0 => return Err(Error::NulInPath),
+            0 => return Err(TargetError::NulInPath),
             b'/' => ENCODED_SLASH,
             byte => byte,
         };
@@ -371,9 +390,9 @@ fn hex_pair(high: u8, low: u8) -> Option<u8> {
 }
 
 /// `/a/b/` becomes `/a/`; `/` has nothing to remove.
-fn remove_last_segment(out: &mut Vec<u8>) -> Result<(), Error> {
+fn remove_last_segment(out: &mut Vec<u8>) -> Result<(), TargetError> {
     let name = out.strip_suffix(b"/").unwrap_or(out);
-    let slash = memchr::memrchr(b'/', name).ok_or(Error::AboveRoot)?;
+    let slash = memchr::memrchr(b'/', name).ok_or(TargetError::AboveRoot)?;
     out.truncate(slash + 1);
     Ok(())
 }
@@ -384,7 +403,7 @@ mod tests {
 
     use super::*;
 
-    fn decode(raw: &str) -> Result<Vec<u8>, Error> {
+    fn decode(raw: &str) -> Result<Vec<u8>, TargetError> {
         let mut out = b"left from the last request".to_vec();
         let (target, _) = Target::parse(raw)?;
         assert_eq!(target.is_asterisk(), raw == "*", "{raw}");
@@ -439,7 +458,7 @@ mod tests {
             ("htt\u{20ac}://", "a scheme cut within a character"),
         ];
         for (raw, why) in cases {
-            assert_eq!(Target::parse(raw), Err(Error::Target), "{why}");
+            assert_eq!(Target::parse(raw), Err(TargetError::Malformed), "{why}");
         }
     }
 
@@ -449,10 +468,10 @@ mod tests {
         assert_eq!(target.path(), "");
         assert_eq!(
             target.decode_path(EncodedSlash::Literal, &mut Vec::new()),
-            Err(Error::NoPath)
+            Err(TargetError::NoPath)
         );
         for raw in ["host", "host:", "/", "*", "http://host:80/"] {
-            assert_eq!(Target::connect(raw), Err(Error::Target), "{raw}");
+            assert_eq!(Target::connect(raw), Err(TargetError::Malformed), "{raw}");
         }
     }
 
@@ -565,7 +584,7 @@ mod tests {
     /// Path, as a part of a name, as a separator.
     #[test]
     fn encoded_slashes() {
-        type Decoded = Result<&'static [u8], Error>;
+        type Decoded = Result<&'static [u8], TargetError>;
         #[rustfmt::skip] // one row a line
         let cases: &[(&str, Decoded, Decoded, &str)] = &[
             ("/a%2fb", Ok(b"/a\0b"), Ok(b"/a/b"), "small"),
@@ -574,14 +593,14 @@ mod tests {
             ("/a%2F", Ok(b"/a\0"), Ok(b"/a/"), "at the end"),
             ("/%2Fa", Ok(b"/\0a"), Ok(b"/a"), "empty segments collapse"),
             ("/a%252Fb", Ok(b"/a%2Fb"), Ok(b"/a%2Fb"), "decoded once only"),
-            ("/..%2F..%2Fetc", Ok(b"/..\0..\0etc"), Err(Error::AboveRoot), "traversal"),
+            ("/..%2F..%2Fetc", Ok(b"/..\0..\0etc"), Err(TargetError::AboveRoot), "traversal"),
             ("/a/..%2f", Ok(b"/a/..\0"), Ok(b"/"), "up and a slash"),
-            ("/a/%2e%2e%2f%2e%2E/b", Ok(b"/a/..\0../b"), Err(Error::AboveRoot), "all encoded"),
+            ("/a/%2e%2e%2f%2e%2E/b", Ok(b"/a/..\0../b"), Err(TargetError::AboveRoot), "all encoded"),
             ("/a%2Fb/../c", Ok(b"/c"), Ok(b"/a/c"), "RFC 3986, 5.2.4: one segment or two"),
             ("/a/b%2F.%2F..", Ok(b"/a/b\0.\0.."), Ok(b"/a/"), "dot segments"),
-            ("/a%2F%00", Err(Error::NulInPath), Err(Error::NulInPath), "NUL is none"),
-            ("/a%%2F", Err(Error::PercentEncoding), Err(Error::PercentEncoding), "malformed"),
-            ("/a%2%2F", Err(Error::PercentEncoding), Err(Error::PercentEncoding), "cut short"),
+            ("/a%2F%00", Err(TargetError::NulInPath), Err(TargetError::NulInPath), "NUL is none"),
+            ("/a%%2F", Err(TargetError::PercentEncoding), Err(TargetError::PercentEncoding), "malformed"),
+            ("/a%2%2F", Err(TargetError::PercentEncoding), Err(TargetError::PercentEncoding), "cut short"),
             ("/a%5Cb", Ok(b"/a\\b"), Ok(b"/a\\b"), "a backslash is no slash"),
             ("/a%c0%afb", Ok(b"/a\xc0\xafb"), Ok(b"/a\xc0\xafb"), "overlong UTF-8 is none"),
         ];
@@ -645,23 +664,23 @@ mod tests {
     fn bad_paths_are_refused() {
         #[rustfmt::skip] // one row a line
         let cases = [
-            ("/%", Error::PercentEncoding, "no digits"),
-            ("/%4", Error::PercentEncoding, "one digit"),
-            ("/%/4", Error::PercentEncoding, "digits do not cross a slash"),
-            ("/%4/1", Error::PercentEncoding, "nor does the second"),
-            ("/%4g", Error::PercentEncoding, "no hexadecimal digit"),
-            ("/%+4", Error::PercentEncoding, "a sign is no digit"),
-            ("/a%", Error::PercentEncoding, "at the end"),
-            ("/a%00", Error::NulInPath, "NUL"),
-            ("/..", Error::AboveRoot, "above the root"),
-            ("/../a", Error::AboveRoot, "and down again"),
-            ("/a/../..", Error::AboveRoot, "later"),
-            ("/a/../../a/", Error::AboveRoot, "and down again"),
-            ("/%2e%2e/a", Error::AboveRoot, "encoded"),
-            ("/.%2E", Error::AboveRoot, "half encoded"),
-            ("//..", Error::AboveRoot, "an empty segment is no level"),
-            ("/./..", Error::AboveRoot, "nor is a dot"),
-            ("*", Error::NoPath, "asterisk form"),
+            ("/%", TargetError::PercentEncoding, "no digits"),
+            ("/%4", TargetError::PercentEncoding, "one digit"),
+            ("/%/4", TargetError::PercentEncoding, "digits do not cross a slash"),
+            ("/%4/1", TargetError::PercentEncoding, "nor does the second"),
+            ("/%4g", TargetError::PercentEncoding, "no hexadecimal digit"),
+            ("/%+4", TargetError::PercentEncoding, "a sign is no digit"),
+            ("/a%", TargetError::PercentEncoding, "at the end"),
+            ("/a%00", TargetError::NulInPath, "NUL"),
+            ("/..", TargetError::AboveRoot, "above the root"),
+            ("/../a", TargetError::AboveRoot, "and down again"),
+            ("/a/../..", TargetError::AboveRoot, "later"),
+            ("/a/../../a/", TargetError::AboveRoot, "and down again"),
+            ("/%2e%2e/a", TargetError::AboveRoot, "encoded"),
+            ("/.%2E", TargetError::AboveRoot, "half encoded"),
+            ("//..", TargetError::AboveRoot, "an empty segment is no level"),
+            ("/./..", TargetError::AboveRoot, "nor is a dot"),
+            ("*", TargetError::NoPath, "asterisk form"),
         ];
         for (raw, expected, why) in cases {
             assert_eq!(decode(raw), Err(expected), "{raw}: {why}");

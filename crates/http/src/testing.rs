@@ -2,21 +2,21 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::{ETag, Head, Limits, Validators, parse};
+use crate::{ETag, Fields, Method, Request, Target, Validators};
 
-/// Parses a request for `/` with these field lines behind its Host, and hands it on.
-#[track_caller]
-pub(crate) fn with_request<R>(method: &str, fields: &str, then: impl Fn(&Head<'_>) -> R) -> R {
-    let raw = format!("{method} / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-    let head = parse(raw.as_bytes(), &Limits::default())
-        .unwrap_or_else(|error| panic!("{fields:?}: {error}"))
-        .expect("a complete head");
-    then(&head)
+/// Hands on a request for `/` with these field lines.
+pub(crate) fn with_request<R>(method: &str, fields: &str, then: impl Fn(&Request<'_>) -> R) -> R {
+    let (target, _) = Target::parse("/").unwrap();
+    then(&Request {
+        method: Method::of(method),
+        target,
+        host: Some("a"),
+        fields: Fields::of_block(fields.as_bytes()),
+    })
 }
 
 /// [`with_request`] for GET.
-#[track_caller]
-pub(crate) fn with_get<R>(fields: &str, then: impl Fn(&Head<'_>) -> R) -> R {
+pub(crate) fn with_get<R>(fields: &str, then: impl Fn(&Request<'_>) -> R) -> R {
     with_request("GET", fields, then)
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use glommio::Task;
 use tidegate_config::Settings;
-use tidegate_http::{Limits, RangeLimits};
+use tidegate_h1::Limits;
+use tidegate_http::RangeLimits;
 use tidegate_site::{RootError, Sites, Stalls};
 use tidegate_uring::Ring;
 

@@ -13,10 +13,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use rustix::net::SendFlags;
-use tidegate_http::{
-    Accepted, Discard, Framing, Head, Method, Navigation, Status, Streamed, Version, parse,
-    write_error,
-};
+use tidegate_h1::{Discard, Framing, Head, Streamed, Version, parse, write_error};
+use tidegate_http::{Accepted, Method, Navigation, Request, Status};
 use tidegate_site::{Cached, Error as SiteError};
 
 use super::lingering_close::linger;
@@ -334,13 +332,13 @@ impl Connection {
         let reply = Reply {
             version: head.version,
             persistent: self.persists(head, snapshot),
-            with_body: head.method != Method::Head,
+            with_body: head.request.method != Method::Head,
         };
         if head.framing != Framing::None {
             let limit = snapshot.http.body_discard;
             self.partial().discard = Some(Discard::new(head.framing, limit));
         }
-        match self.answer_at_once(head, reply, now, snapshot, scratch) {
+        match self.answer_at_once(&head.request, reply, now, snapshot, scratch) {
             Answered::Whole => (!reply.persistent).then(|| self.close_mode()),
             Answered::Begun(body) => Some(Next::send(body, reply.persistent)),
             // The buffer that it was received into is given back meanwhile.
@@ -354,7 +352,7 @@ impl Connection {
 
     fn answer_at_once(
         &self,
-        head: &Head<'_>,
+        request: &Request<'_>,
         reply: Reply,
         now: Instant,
         snapshot: &Snapshot,
@@ -362,15 +360,15 @@ impl Connection {
     ) -> Answered {
         let Scratch { out, path, .. } = scratch;
         let context = &self.context;
-        let site = snapshot.sites.of(head.host);
-        let decoded = head.target.decode_path(site.encoded_slash(), path);
+        let site = snapshot.sites.of(request.host);
+        let decoded = request.target.decode_path(site.encoded_slash(), path);
         if decoded.is_err() {
             // Half a path means nothing, to the site's rules neither.
             path.clear();
         }
         let date = context.clock.date(now);
         let answer = Answer {
-            head,
+            request,
             path,
             site,
             reply,
@@ -390,10 +388,10 @@ impl Connection {
         {
             return Answered::of(answer.to_https(port, out));
         }
-        match (head.method, decoded) {
+        match (request.method, decoded) {
             (Method::Get | Method::Head, Ok(())) => {
-                let navigation = || Navigation::of(head);
-                match site.cached(path, Accepted::of(head), navigation, now) {
+                let navigation = || Navigation::of(request);
+                match site.cached(path, Accepted::of(request), navigation, now) {
                     Cached::File(file) => Answered::of(answer.file(&file, out)),
                     Cached::Absent { page } => {
                         Answered::of(answer.refuse(Status::NOT_FOUND, page.as_ref(), out))
@@ -402,11 +400,11 @@ impl Connection {
                 }
             }
             (Method::Options, Ok(())) => Answered::of(answer.options(out)),
-            (Method::Options, Err(_)) if head.target.is_asterisk() => {
+            (Method::Options, Err(_)) if request.target.is_asterisk() => {
                 Answered::of(answer.options(out))
             }
-            (Method::Get | Method::Head | Method::Options, Err(error)) => {
-                refuse(error.status(), out)
+            (Method::Get | Method::Head | Method::Options, Err(_)) => {
+                refuse(Status::BAD_REQUEST, out)
             }
             (Method::Known, Ok(())) if site.ruling(path, None).is_some() => Answered::No(None),
             (Method::Known, _) => refuse(Status::METHOD_NOT_ALLOWED, out),

@@ -9,9 +9,8 @@ use std::thread;
 use std::time::SystemTime;
 
 use tidegate_config::Admin;
-use tidegate_http::{
-    Head, HttpDate, Limits, Method, ResponseHead, Status, Version, parse, write_field,
-};
+use tidegate_h1::{Limits, ResponseHead, Version, parse};
+use tidegate_http::{HttpDate, Method, Request, Status, write_field};
 
 use crate::error::Error;
 use crate::observe::admin_listener::{self, Service};
@@ -59,18 +58,18 @@ impl Service for Arc<Health> {
 /// The response to the request in `received`; `None` while its head is not complete.
 fn answer(received: &[u8], health: &Health) -> Option<Vec<u8>> {
     match parse(received, &Limits::default()) {
-        Ok(head) => head.map(|head| answer_head(&head, health)),
+        Ok(head) => head.map(|head| answer_request(&head.request, health)),
         Err(error) => Some(status_response(error.status(), Method::Get)),
     }
 }
 
-fn answer_head(head: &Head<'_>, health: &Health) -> Vec<u8> {
-    let method = head.method;
+fn answer_request(request: &Request<'_>, health: &Health) -> Vec<u8> {
+    let method = request.method;
     if !matches!(method, Method::Get | Method::Head) {
         return status_response(Status::METHOD_NOT_ALLOWED, method);
     }
     let stalled = health.stalled();
-    match head.target.path() {
+    match request.target.path() {
         "/healthz" | "/readyz" if !stalled.is_empty() => {
             response(Status::SERVICE_UNAVAILABLE, "text/plain", &stalled, method)
         }

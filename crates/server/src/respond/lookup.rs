@@ -4,9 +4,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidegate_http::{
-    Accepted, Head, Navigation, Precondition, Status, evaluate, parse, prefers_json,
-};
+use tidegate_h1::parse;
+use tidegate_http::{Accepted, Navigation, Precondition, Request, Status, evaluate, prefers_json};
 use tidegate_site::{
     Error as SiteError, File, Found, Order, Respond, Ruling, Site, Wanted as Lookup,
 };
@@ -57,16 +56,17 @@ pub(crate) async fn look_up(
     let Ok(Some(head)) = parse(&wanted.head, &snapshot.http) else {
         return Err(Closed);
     };
-    let site = snapshot.sites.of(head.host);
+    let request = &head.request;
+    let site = snapshot.sites.of(request.host);
     let mut path = Vec::new();
     let slash = site.encoded_slash();
-    if head.target.decode_path(slash, &mut path).is_err() {
+    if request.target.decode_path(slash, &mut path).is_err() {
         path.clear();
     }
-    let outcome = outcome(context, site, &head, &path, &wanted).await;
+    let outcome = outcome(context, site, request, &path, &wanted).await;
     let date = context.clock.date(Instant::now());
     let answer = Answer {
-        head: &head,
+        request,
         path: &path,
         site,
         reply: wanted.reply,
@@ -98,41 +98,41 @@ pub(crate) async fn look_up(
 async fn outcome<'s>(
     context: &Context,
     site: &'s Rc<Site>,
-    head: &Head<'_>,
+    request: &Request<'_>,
     path: &[u8],
     wanted: &Wanted,
 ) -> Outcome<'s> {
     if let Some(status) = wanted.refusal {
-        let page = site.error_page(status, Accepted::of(head), Instant::now());
+        let page = site.error_page(status, Accepted::of(request), Instant::now());
         return Outcome::Refused(status, page.await);
     }
-    match site.ruling(path, head.target.query()) {
+    match site.ruling(path, request.target.query()) {
         Some(Ruling::Respond(respond)) => {
-            let page = site.respond_page(respond, Accepted::of(head), Instant::now());
+            let page = site.respond_page(respond, Accepted::of(request), Instant::now());
             Outcome::Ruled(respond, page.await)
         }
         Some(Ruling::Redirect { status, location }) => Outcome::Moved(status, location),
-        None => Outcome::Found(find(context, site, head, path, wanted.reply).await),
+        None => Outcome::Found(find(context, site, request, path, wanted.reply).await),
     }
 }
 
 async fn find(
     context: &Context,
     site: &Rc<Site>,
-    head: &Head<'_>,
+    request: &Request<'_>,
     path: &[u8],
     reply: Reply,
 ) -> Found {
     let lookup = Lookup {
         path,
-        accepted: Accepted::of(head),
-        navigation: Navigation::of(head),
-        wants_json: prefers_json(head),
-        order: Order::of_query(head.target.query()),
+        accepted: Accepted::of(request),
+        navigation: Navigation::of(request),
+        wants_json: prefers_json(request),
+        order: Order::of_query(request.target.query()),
     };
     let found = site.find(&lookup, Instant::now()).await;
     let found = match found {
-        Found::Compressed(compressed) if wants_bytes(head, reply, &compressed.description) => {
+        Found::Compressed(compressed) if wants_bytes(request, reply, &compressed.description) => {
             // Boxed, as it is rare.
             Box::pin(site.decompress(&compressed, lookup.accepted)).await
         }
@@ -143,8 +143,8 @@ async fn find(
 }
 
 /// Whether a request is answered with the bytes of the file of which `description` tells.
-fn wants_bytes(head: &Head<'_>, reply: Reply, description: &File) -> bool {
-    reply.with_body && evaluate(head, &description.validators) == Precondition::Met
+fn wants_bytes(request: &Request<'_>, reply: Reply, description: &File) -> bool {
+    reply.with_body && evaluate(request, &description.validators) == Precondition::Met
 }
 
 /// Tells the site's owner of what is not the client's fault.

@@ -1,4 +1,4 @@
-//! What a request is answered: from its head and what its path leads to, to the bytes of the
+//! What a request is answered: from the request and what its path leads to, to the bytes of the
 //! response and what is to follow them. Nothing here waits or sends.
 
 use std::num::NonZeroU16;
@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::body::{BodySource, slice};
+use tidegate_h1::{ResponseHead, Streamed, TextResponse, Version, write_options};
 use tidegate_http::{
-    Head, HttpDate, Multipart, Precondition, RangeLimits, Ranges, ResponseHead, Status, Streamed,
-    TextResponse, Version, evaluate, ranges, write_content_range, write_field, write_options,
-    write_unsatisfied_range,
+    HttpDate, Multipart, Precondition, RangeLimits, Ranges, Request, Status, evaluate, ranges,
+    write_content_range, write_field, write_unsatisfied_range,
 };
 use tidegate_site::{Content, Decompression, File, Found, Listing, Respond, Site};
 
@@ -48,7 +48,7 @@ pub(crate) enum Body {
 
 /// A request that is answered.
 pub(crate) struct Answer<'a> {
-    pub(crate) head: &'a Head<'a>,
+    pub(crate) request: &'a Request<'a>,
     /// Decoded.
     pub(crate) path: &'a [u8],
     pub(crate) site: &'a Site,
@@ -109,7 +109,7 @@ impl Answer<'_> {
 
     /// The file that the path leads to, or as much of it as is asked for (RFC 9110, section 13.2.2).
     pub(crate) fn file(&self, file: &Rc<File>, out: &mut Vec<u8>) -> Option<Body> {
-        match evaluate(self.head, &file.validators) {
+        match evaluate(self.request, &file.validators) {
             Precondition::Met => self.select(file, out),
             Precondition::NotModified => self.not_modified(file, out),
             Precondition::Failed => self.precondition_failed(file, out),
@@ -131,7 +131,7 @@ impl Answer<'_> {
     /// The head of a file that is decompressed while it is sent, of which `description` tells, or what
     /// is sent in place of it. It has no ranges: how long it is is not known.
     fn decompressed(&self, description: &File, out: &mut Vec<u8>) -> (Option<Body>, bool) {
-        let body = match evaluate(self.head, &description.validators) {
+        let body = match evaluate(self.request, &description.validators) {
             Precondition::Met => {
                 let persistent = self.start_streamed(description.fields(), &[], out);
                 return (None, persistent);
@@ -143,7 +143,7 @@ impl Answer<'_> {
     }
 
     fn select(&self, file: &Rc<File>, out: &mut Vec<u8>) -> Option<Body> {
-        match ranges(self.head, &file.validators, file.len, self.range_limits) {
+        match ranges(self.request, &file.validators, file.len, self.range_limits) {
             Ranges::Whole => self.whole(file, Status::OK, &[], out),
             Ranges::One(range) => self.part(file, range, out),
             Ranges::Many(ranges) => self.parts(file, ranges, out),
@@ -306,7 +306,7 @@ impl Answer<'_> {
 
     /// Sends the client to the same target by HTTPS, on `port` of the host that it names.
     pub(crate) fn to_https(&self, port: NonZeroU16, out: &mut Vec<u8>) -> Option<Body> {
-        match https_location(self.head, port) {
+        match https_location(self.request, port) {
             Some(location) => self.redirect(Status::PERMANENT_REDIRECT, &location, out),
             None => self.refuse(Status::BAD_REQUEST, None, out),
         }
@@ -316,7 +316,7 @@ impl Answer<'_> {
     pub(crate) fn options(&self, out: &mut Vec<u8>) -> Option<Body> {
         let mut fields = self.site.fields_for(self.path, Status::NO_CONTENT);
         self.write_hsts(&mut fields);
-        self.site.cors().write_preflight(self.head, &mut fields);
+        self.site.cors().write_preflight(self.request, &mut fields);
         let Reply {
             version,
             persistent,
@@ -330,7 +330,7 @@ impl Answer<'_> {
     fn text(&self, status: Status, mut fields: Vec<u8>, out: &mut Vec<u8>) -> Option<Body> {
         fields.extend_from_slice(&self.lines(status));
         self.write_hsts(&mut fields);
-        self.site.cors().write_fields(self.head, &mut fields);
+        self.site.cors().write_fields(self.request, &mut fields);
         TextResponse {
             status,
             date: self.date,
@@ -355,7 +355,7 @@ impl Answer<'_> {
         }
         .write_start(out);
         self.write_hsts(out);
-        self.site.cors().write_fields(self.head, out);
+        self.site.cors().write_fields(self.request, out);
     }
 
     fn write_hsts(&self, out: &mut Vec<u8>) {
@@ -370,7 +370,7 @@ impl Answer<'_> {
     }
 
     fn with_query(&self, mut location: String) -> String {
-        if let Some(query) = self.head.target.query() {
+        if let Some(query) = self.request.target.query() {
             location.push('?');
             location.push_str(query);
         }
@@ -389,14 +389,14 @@ pub(crate) fn is_challenge(path: &[u8]) -> bool {
 }
 
 /// Where a request goes by HTTPS, if it names a host and a path.
-fn https_location(head: &Head<'_>, port: NonZeroU16) -> Option<String> {
-    let authority = head.host?;
+fn https_location(request: &Request<'_>, port: NonZeroU16) -> Option<String> {
+    let authority = request.host?;
     // What follows the last colon is a port, unless the colon is one of an IPv6 address.
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => host,
         _ => authority,
     };
-    let path = head.target.path();
+    let path = request.target.path();
     if host.is_empty() || !path.starts_with('/') {
         return None;
     }
@@ -404,7 +404,7 @@ fn https_location(head: &Head<'_>, port: NonZeroU16) -> Option<String> {
         HTTPS_PORT => String::new(),
         port => format!(":{port}"),
     };
-    let query = head.target.query();
+    let query = request.target.query();
     let query = query.map_or_else(String::new, |query| format!("?{query}"));
     Some(format!("https://{host}{port}{path}{query}"))
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use glommio::{LocalExecutorBuilder, Placement};
 use tempfile::TempDir;
-use tidegate_http::{Accepted, Limits, Navigation, parse};
+use tidegate_http::{Accepted, Fields, Method, Navigation, Request, Target};
 use tidegate_site::{
     CacheConfig, Cached, Content, File, Found, Order, Site, SiteConfig, Sites, Wanted,
 };
@@ -209,9 +209,14 @@ pub(crate) fn wanted(path: &str) -> Wanted<'_> {
 
 /// What a request with this Accept-Encoding accepts.
 pub(crate) fn accepted(codings: &str) -> Accepted {
-    let request = format!("GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {codings}\r\n\r\n");
-    let head = parse(request.as_bytes(), &Limits::default()).unwrap();
-    Accepted::of(&head.unwrap())
+    let line = format!("Accept-Encoding: {codings}\r\n");
+    let (target, _) = Target::parse("/").unwrap();
+    Accepted::of(&Request {
+        method: Method::Get,
+        target,
+        host: None,
+        fields: Fields::of_block(line.as_bytes()),
+    })
 }
 
 pub(crate) fn file(found: Found) -> Rc<File> {

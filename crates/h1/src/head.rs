@@ -1,36 +1,31 @@
-//! Request heads: from bytes to what the server must know (RFC 9112, sections
-//! 2 to 6).
+//! Request heads: from bytes to a [`Request`] (RFC 9112, sections 2 to 6).
 //!
-//! httparse finds the lines and checks names and values. What it lets pass and
-//! a server must not, is refused here: bare LF, a second Host, targets with
-//! bytes no target has, everything that blurs where the body ends.
+//! httparse finds the lines and checks names and values. Refused here is what it accepts and a
+//! server must not: a bare LF, a second Host, bytes that no target may have, everything that blurs
+//! where the body ends.
 
 use std::mem::MaybeUninit;
 
 use httparse::{EMPTY_HEADER, Header};
 
-use crate::framing::{BodyFields, list};
-use crate::target::is_host;
-use crate::{Error, Fields, Framing, Limits, Method, Target, Version};
+use tidegate_http::{Fields, Method, Request, Target, TargetError, is_host, list};
+
+use crate::framing::BodyFields;
+use crate::{Error, Framing, Limits, Version};
 
 /// Empty lines before a request line that are skipped, inclusive. RFC 9112,
 /// section 2.2 asks for one: old clients send it behind a body.
 const EMPTY_LINES_MAX: usize = 4;
 
-/// A request head, as far as a file server looks at it.
+/// A request head: the request, and what HTTP/1.1 says about its connection and its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'b> {
     /// Bytes of the head with the blank line at its end and empty lines before it.
     pub len: usize,
-    /// The method.
-    pub method: Method,
-    /// The target.
-    pub target: Target<'b>,
+    /// The request.
+    pub request: Request<'b>,
     /// The version.
     pub version: Version,
-    /// `host[:port]` of the target, or else of the Host field (RFC 9112,
-    /// section 3.2.2). `None` where that is empty, or missing in HTTP/1.0.
-    pub host: Option<&'b str>,
     /// What follows the head.
     pub framing: Framing,
     /// Whether the client wants the connection kept (RFC 9112, section 9.3).
@@ -38,8 +33,6 @@ pub struct Head<'b> {
     /// Whether a body follows that the client may hold back until it is sent
     /// `100 Continue` or the response (RFC 9110, section 10.1.1).
     pub expect_continue: bool,
-    /// The fields that decide what of the target is sent, and how.
-    pub fields: Fields<'b>,
 }
 
 /// Parses the head at the start of `buf`; `None` when it is not yet complete.
@@ -167,9 +160,9 @@ fn decide<'b>(
     // Only OPTIONS asks about the server as a whole (RFC 9112, section 3.2.4), and maybe a method
     // that is not known here.
     if target.is_asterisk() && !matches!(method, Method::Options | Method::Unknown) {
-        return Err(Error::Target);
+        return Err(TargetError::Malformed.into());
     }
-    let mut seen = Seen::new(head);
+    let mut seen = Seen::new(field_lines(head, fields));
     for field in fields {
         seen.add(field)?;
     }
@@ -177,19 +170,36 @@ fn decide<'b>(
     let host = seen.host(version)?;
     Ok(Head {
         len: head.len(),
-        method,
-        target,
+        request: Request {
+            method,
+            target,
+            host: authority.or(host),
+            fields: seen.fields,
+        },
         version,
-        host: authority.or(host),
         framing,
         persistent: seen.persistent(version),
         expect_continue: seen.expects_continue(version)? && framing != Framing::None,
-        fields: seen.fields,
     })
+}
+
+/// The lines of `fields`, which were parsed from `head`.
+fn field_lines<'b>(head: &'b [u8], fields: &[Header<'b>]) -> &'b [u8] {
+    match fields.first() {
+        Some(first) => &head[offset(head, first.name.as_bytes())..],
+        None => &[],
+    }
+}
+
+/// Where in `bytes` its `part` starts.
+fn offset(bytes: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr() - bytes.as_ptr().addr()
 }
 
 /// The fields that matter, as they are met.
 struct Seen<'b> {
+    /// All field lines.
+    lines: &'b [u8],
     fields: Fields<'b>,
     host: Option<&'b str>,
     body: BodyFields,
@@ -207,9 +217,10 @@ enum Expectation {
 }
 
 impl<'b> Seen<'b> {
-    fn new(head: &'b [u8]) -> Self {
+    fn new(lines: &'b [u8]) -> Self {
         Self {
-            fields: Fields::new(head),
+            lines,
+            fields: Fields::new(lines),
             host: None,
             body: BodyFields::default(),
             close: false,
@@ -227,7 +238,10 @@ impl<'b> Seen<'b> {
             10 if is("connection") => self.add_connection(field.value),
             14 if is("content-length") => self.body.content_length(field.value)?,
             17 if is("transfer-encoding") => self.body.transfer_encoding(field.value),
-            _ => self.fields.note(field.name),
+            _ => {
+                let start = offset(self.lines, field.name.as_bytes());
+                self.fields.note(field.name, start);
+            }
         }
         Ok(())
     }
@@ -286,8 +300,11 @@ impl<'b> Seen<'b> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tidegate_http::Field;
 
     use super::*;
+
+    const BAD_TARGET: Error = Error::Target(TargetError::Malformed);
 
     fn parse_all(raw: &[u8]) -> Result<Option<Head<'_>>, Error> {
         parse(raw, &Limits::default())
@@ -332,14 +349,16 @@ mod tests {
         let raw = b"GET /a%20b?c HTTP/1.1\r\nHost: example.org:80\r\nAccept: */*\r\n\r\n";
         let expected = Head {
             len: raw.len(),
-            method: Method::Get,
-            target: Target::parse("/a%20b?c").unwrap().0,
+            request: Request {
+                method: Method::Get,
+                target: Target::parse("/a%20b?c").unwrap().0,
+                host: Some("example.org:80"),
+                fields: valid(raw, "a plain request").request.fields,
+            },
             version: Version::Http11,
-            host: Some("example.org:80"),
             framing: Framing::None,
             persistent: true,
             expect_continue: false,
-            fields: valid(raw, "a plain request").fields,
         };
         assert_eq!(valid(raw, "a plain request"), expected);
     }
@@ -368,9 +387,9 @@ mod tests {
         for (line, method, version, path, why) in cases {
             let raw = format!("{line}Host: a\r\n\r\n");
             let head = valid(raw.as_bytes(), why);
-            assert_eq!(head.method, method, "{why}");
+            assert_eq!(head.request.method, method, "{why}");
             assert_eq!(head.version, version, "{why}");
-            assert_eq!(head.target.path(), path, "{why}");
+            assert_eq!(head.request.target.path(), path, "{why}");
         }
     }
 
@@ -405,19 +424,19 @@ mod tests {
             ("GET /a\0b HTTP/1.1", Error::RequestLine, "NUL in the target"),
             ("GET /a\u{7f}b HTTP/1.1", Error::RequestLine, "DEL in the target"),
             ("GET /a\rb HTTP/1.1", Error::RequestLine, "a bare CR in the target"),
-            ("GET /\u{e4} HTTP/1.1", Error::Target, "not ASCII: RFC 3986, 2"),
-            ("GET /a#b HTTP/1.1", Error::Target, "a fragment: RFC 9112, 3.2"),
-            ("GET a HTTP/1.1", Error::Target, "a relative path"),
-            ("GET * HTTP/1.1", Error::Target, "asterisk form is for OPTIONS: RFC 9112, 3.2.4"),
-            ("TRACE * HTTP/1.1", Error::Target, "and for no other method"),
-            ("OPTIONS a:80 HTTP/1.1", Error::Target, "OPTIONS has no authority form"),
+            ("GET /\u{e4} HTTP/1.1", BAD_TARGET, "not ASCII: RFC 3986, 2"),
+            ("GET /a#b HTTP/1.1", BAD_TARGET, "a fragment: RFC 9112, 3.2"),
+            ("GET a HTTP/1.1", BAD_TARGET, "a relative path"),
+            ("GET * HTTP/1.1", BAD_TARGET, "asterisk form is for OPTIONS: RFC 9112, 3.2.4"),
+            ("TRACE * HTTP/1.1", BAD_TARGET, "and for no other method"),
+            ("OPTIONS a:80 HTTP/1.1", BAD_TARGET, "OPTIONS has no authority form"),
             ("GET / ", Error::RequestLine, "a space for the version"),
             ("GET / ICE/1.0", Error::RequestLine, "another protocol"),
             ("GET / IHTTP/1.0", Error::RequestLine, "nearly this one"),
             ("GET / HTTP/1.1.1", Error::LineEnding, "three numbers"),
             ("GET / HTTP/1.\u{661}", Error::RequestLine, "a digit that is not ASCII"),
-            ("GET a:80 HTTP/1.1", Error::Target, "authority form is for CONNECT"),
-            ("CONNECT / HTTP/1.1", Error::Target, "CONNECT has no other form"),
+            ("GET a:80 HTTP/1.1", BAD_TARGET, "authority form is for CONNECT"),
+            ("CONNECT / HTTP/1.1", BAD_TARGET, "CONNECT has no other form"),
             ("G(T / HTTP/1.1", Error::RequestLine, "a delimiter in the method"),
             ("\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1", Error::RequestLine, "five empty lines"),
             ("\nGET / HTTP/1.1", Error::LineEnding, "an empty line of a bare LF"),
@@ -456,7 +475,7 @@ mod tests {
             (b"GET http://b/ HTTP/1.0\r\n\r\n", Some("b"), "from the target alone"),
         ];
         for (raw, host, why) in cases {
-            assert_eq!(valid(raw, why).host, host, "{why}");
+            assert_eq!(valid(raw, why).request.host, host, "{why}");
         }
     }
 
@@ -479,6 +498,26 @@ mod tests {
         ];
         for (raw, why) in cases {
             invalid(raw, Error::Host, why);
+        }
+    }
+
+    /// The fields of a request are its own, not those of the next one or of lines before it.
+    #[test]
+    fn fields_end_with_their_head() {
+        let raw = b"\r\nGET / HTTP/1.2\r\nHost: a\r\nRange: a\r\n\r\nRange: b\r\n\r\n";
+        let head = parse_all(raw).unwrap().unwrap();
+        let values: Vec<_> = head.request.fields.all(Field::Range).collect();
+        assert_eq!(values, [b"a"]);
+    }
+
+    /// The first line is noted like any other, and every name in any order.
+    #[test]
+    fn fields_are_noted_wherever_they_are() {
+        for lines in ["Range: a\r\nHost: a\r\n", "Host: a\r\nRange: a\r\n"] {
+            let raw = format!("GET / HTTP/1.1\r\n{lines}\r\n");
+            let fields = valid(raw.as_bytes(), lines).request.fields;
+            assert_eq!(fields.only(Field::Range), Some(b"a".as_slice()));
+            assert!(!fields.has(Field::Origin));
         }
     }
 

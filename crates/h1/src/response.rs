@@ -2,18 +2,17 @@
 //!
 //! Bytes are appended to a buffer the caller keeps; nothing is formatted but
 //! Content-Length. The fields that describe a file are built once, when it is
-//! looked up ([`Representation`](crate::Representation)).
+//! looked up ([`Representation`](tidegate_http::Representation)).
 
-use crate::{HttpDate, Status, Version};
+use tidegate_http::{ALLOW, HttpDate, Status, write_field};
+
+use crate::Version;
 
 /// Bytes of a head without its prebuilt fields, at most.
 const START_BYTES_MAX: usize = 192;
 
 /// Bytes of the lines that a page adds to a head, at most.
 const LINES_BYTES_MAX: usize = 96;
-
-/// What is allowed on every target, for Allow.
-pub const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 /// What the head of a response says.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +130,7 @@ pub fn write_error(
 }
 
 /// Appends a complete response that sends the client to `location`, a URI reference in which
-/// everything is encoded that must be ([`encode_path`](crate::encode_path)).
+/// everything is encoded that must be ([`encode_path`](tidegate_http::encode_path)).
 ///
 /// A control character in `location` is left out, as [`write_field`] does. The other arguments are
 /// as in [`TextResponse`], which with a Location among its fields is this response.
@@ -159,7 +158,7 @@ pub fn write_redirect(
 
 /// Appends a complete response to OPTIONS: 204 with what is allowed (RFC 9110, section 9.3.7).
 ///
-/// `fields` are further field lines, each ended by CRLF, as [`Cors`](crate::Cors) has them for a
+/// `fields` are further field lines, each ended by CRLF, as [`Cors`](tidegate_http::Cors) has them for a
 /// preflight. A 204 has neither a body nor a Content-Length (section 8.6).
 pub fn write_options(
     out: &mut Vec<u8>,
@@ -178,18 +177,6 @@ pub fn write_options(
     };
     head.write_start(out);
     write_field(out, "Allow", ALLOW);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Appends a field line.
-///
-/// A control character in `value` is an error of the caller; it is left out, so that no second
-/// field can be made of it.
-pub fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
-    debug_assert!(!value.contains(|c: char| c.is_ascii_control()), "{value:?}");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend(value.bytes().filter(|byte| !byte.is_ascii_control()));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -288,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_page_is_as_long_as_is_said_and_has_room_from_the_start() {
-        for &status in Status::ALL {
+        for status in (100..600).filter_map(Status::of_code) {
             let mut out = Vec::new();
             write_error(&mut out, status, &date(), Version::Http10, true, true);
             let (page, reserved) = (status.page(), START_BYTES_MAX + LINES_BYTES_MAX);

@@ -1,18 +1,18 @@
-//! What can be wrong with a request; each variant answers with one status.
+//! What can be wrong with the bytes of a request; each error has its status.
 
-use crate::Status;
+use tidegate_http::{Status, TargetError};
 
-/// Why a request is refused. The connection is closed behind the answer: where
-/// the next request starts is not known for sure.
+/// Why a request is refused. The connection is closed behind the response: where the
+/// next request starts is not certain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The request line is not `method SP target SP HTTP/d.d` (RFC 9112, section 3).
     #[error("the request line is malformed")]
     RequestLine,
-    /// The target has none of the four forms, or a byte no target may have (RFC 9112, section 3.2).
-    #[error("the request target is malformed")]
-    Target,
+    /// The request target is malformed.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// The major version is not 1 (RFC 9110, section 15.6.6).
     #[error("the HTTP version is not 1.0 or 1.1")]
     Version,
@@ -52,18 +52,6 @@ pub enum Error {
     /// More field lines than [`Limits::headers`](crate::Limits::headers).
     #[error("the request has too many header fields")]
     TooManyFields,
-    /// A `%` without two hexadecimal digits behind it (RFC 3986, section 2.1).
-    #[error("the path has a malformed percent-encoding")]
-    PercentEncoding,
-    /// `%00`: no file name has a NUL.
-    #[error("the path has a NUL byte")]
-    NulInPath,
-    /// `..` would climb above the root.
-    #[error("the path climbs above the root")]
-    AboveRoot,
-    /// The target is `*` or `host:port`, which name no file (RFC 9112, section 3.2).
-    #[error("the request target has no path")]
-    NoPath,
     /// A chunk, its extension or the trailer section is malformed (RFC 9112, section 7.1).
     #[error("the chunked body is malformed")]
     Chunk,
@@ -110,7 +98,7 @@ mod tests {
             (Error::RequestLine, 400),
             (Error::Host, 400),
             (Error::TwoLengths, 400),
-            (Error::AboveRoot, 400),
+            (Error::Target(TargetError::Malformed), 400),
             (Error::Chunk, 400),
             (Error::BodyTooLarge, 413),
             (Error::UriTooLong, 414),

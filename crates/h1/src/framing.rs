@@ -5,6 +5,8 @@
 //! what the next request is. So whatever is not plainly one length is refused
 //! rather than repaired.
 
+use tidegate_http::{is_token, list};
+
 use crate::{Error, Version};
 
 /// Bytes of a chunk-size line with its extensions, and of the trailer section
@@ -81,22 +83,6 @@ impl Codings {
         }
         Ok(Framing::Chunked)
     }
-}
-
-/// The elements of a comma-separated list, empty ones left out (RFC 9110, section 5.6.1).
-pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|&byte| byte == b',')
-        .map(trim_whitespace)
-        .filter(|element| !element.is_empty())
-}
-
-/// Without spaces and tabs at either end: no other whitespace means anything in a field.
-pub(crate) fn trim_whitespace(mut bytes: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
-        bytes = rest;
-    }
-    bytes
 }
 
 /// Digits only: no sign, no space, nothing above 64 bits.
@@ -352,11 +338,6 @@ fn append_hex(size: u64, digit: u8) -> Option<u64> {
 /// A byte of a field value or a chunk extension: no control but the tab.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
-}
-
-/// A byte of a token (RFC 9110, section 5.6.2).
-pub(crate) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
