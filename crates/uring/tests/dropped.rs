@@ -319,7 +319,7 @@ fn a_waker_that_owns_an_op_may_reenter_the_ring_when_it_is_dropped() {
     });
 }
 
-/// Leave to occupy the only worker.
+/// The permit to occupy the only worker.
 fn permit(shares: &Rc<Shares>) -> Permit {
     let owner = tidegate_uring::Owner { device: 1, user: 1 };
     shares.try_take(owner).unwrap()
@@ -344,6 +344,22 @@ fn a_permit_is_held_until_the_kernel_is_done_with_a_dropped_op() {
         rustix::io::write(&writer, b".").unwrap();
         read.await.0.unwrap();
         assert_eq!(shares.given(), 0, "it is complete");
+    });
+}
+
+#[test]
+fn a_permit_returns_with_the_completion_though_the_future_is_not_polled() {
+    run(async {
+        let ring = ring();
+        let shares = Shares::new(1);
+        let (reader, writer) = pipe();
+        let read = ring.read(&reader, Vec::with_capacity(1), None);
+        let read = read.holding(permit(&shares));
+        settle(&ring).await;
+        assert_eq!(shares.given(), 1);
+        rustix::io::write(&writer, b".").unwrap();
+        until("returned", || shares.given() == 0).await;
+        assert_eq!(read.await.0.unwrap(), 1);
     });
 }
 
