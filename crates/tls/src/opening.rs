@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// Tracks when a connection began, or resumed after an idle period, and the data sent since.
 #[derive(Debug)]
 pub(crate) struct Opening {
-    /// Bytes since then, [`OPENING_BYTES`] at the most.
+    /// Bytes since then, at most [`OPENING_BYTES`].
     sent: u32,
     last: Instant,
 }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_into_the_window_is_not_cut() {
+    fn data_that_fits_into_the_window_is_not_split() {
         let now = Instant::now();
         let mut opening = Opening::new(now);
         assert_eq!(opening.short(200, now), 0);

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_is_opened_in_its_order_only() {
+    fn records_are_opened_in_the_order_of_sealing_only() {
         for suite in SUITES {
             let [mut near, mut far] = pair(suite);
             let mut records = [[0; 64]; 2];

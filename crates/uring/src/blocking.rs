@@ -15,7 +15,7 @@ use crate::poll_on_wake::PollOnWake;
 ///
 /// # Errors
 ///
-/// Where `work` panicked. The panic itself was told by the panic hook.
+/// Where `work` panicked. The panic hook has printed the panic itself.
 ///
 /// # Panics
 ///
@@ -41,7 +41,7 @@ where
 ///
 /// # Errors
 ///
-/// Where `work` panicked. The panic itself was told by the panic hook.
+/// Where `work` panicked. The panic hook has printed the panic itself.
 pub fn catch_panic<T>(work: impl FnOnce() -> T) -> io::Result<T> {
     // Unwind safe: state that the work left half done belongs to it, and is dropped with it.
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| panicked())

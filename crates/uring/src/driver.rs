@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use futures_lite::future::yield_now;
 use glommio::io::BufferedFile;
 
-use crate::core::Shared;
 use crate::poll_on_wake::PollOnWake;
+use crate::shared::Shared;
 use crate::wakeup_timers::WakeupTimers;
 
 /// How long the driver waits on the op ring itself before the executor sleeps. It delays timers and

@@ -1,4 +1,4 @@
-//! Why there is no ring, and what to do about it.
+//! Why a ring cannot be set up, with the remedy.
 
 use std::io;
 

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_namespace_is_told_by_its_map() {
+    fn a_user_namespace_is_recognised_by_its_map() {
         assert!(is_initial("         0          0 4294967295\n"));
         assert!(!is_initial("         0       1000          1\n"));
         assert!(!is_initial(""));

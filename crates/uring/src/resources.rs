@@ -74,8 +74,8 @@ impl OpResources {
     }
 }
 
-/// Memory that the kernel reads or writes for an op. All of it is on the heap: moving the value
-/// does not move what the kernel was given the address of.
+/// Memory that the kernel reads or writes for an op. All of it is on the heap: its address
+/// does not change when the value is moved.
 #[derive(Default)]
 #[expect(dead_code, reason = "some is resources for the kernel alone")]
 pub(crate) enum Memory {

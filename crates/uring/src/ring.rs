@@ -13,13 +13,13 @@ use rustix::event::EventfdFlags;
 
 use crate::buffers::Buffers;
 use crate::config::Config;
-use crate::core::Shared;
 use crate::driver::{Event, drive};
 use crate::error::Error;
 use crate::features::Features;
 use crate::locked::explain_enomem;
 use crate::probe::probe;
 use crate::setup::{explain_setup, setup};
+use crate::shared::Shared;
 use crate::wakeup_timers::WakeupTimers;
 
 /// The kernel's own bound.

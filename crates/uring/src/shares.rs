@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_are_served_in_order_and_past_those_who_have_theirs() {
+    fn waiters_are_served_in_order_and_past_owners_at_their_bound() {
         block_on(async {
             let shares = Shares::new(4);
             let stuck = take_all(&shares, owner(1, 1));
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_leaves_the_line_passes_its_leave_on() {
+    fn a_dropped_waiter_passes_its_permit_on() {
         block_on(async {
             let shares = Shares::new(1);
             let first = shares.take(owner(1, 1)).await;

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_tells_of_a_cancellation_only_to_who_asked_for_it() {
+    fn a_stream_reports_a_cancellation_only_if_the_user_requested_it() {
         const CANCELED: i32 = -libc::ECANCELED;
         // Paused, cancelled, the last result, what the reader gets.
         let cases: [(bool, bool, i32, &[i32]); 7] = [

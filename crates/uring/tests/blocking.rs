@@ -31,7 +31,7 @@ fn a_panic_is_an_error_of_its_caller_alone() {
 }
 
 #[test]
-fn work_that_nobody_waits_for_leaves_nothing() {
+fn work_of_a_dropped_future_leaks_nothing() {
     run(async {
         let watched = Arc::new(());
         let output = Arc::clone(&watched);

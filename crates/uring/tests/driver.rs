@@ -1,4 +1,4 @@
-//! The driver: it sleeps when nothing is to be done, and gets its turn beside busy tasks.
+//! The driver: it sleeps when there is no work, and gets its turn beside busy tasks.
 
 #[path = "../../../tests/support/skip.rs"]
 mod skip;

@@ -289,7 +289,7 @@ fn owning_waker(owner: Owner) -> Waker {
 }
 
 #[test]
-fn what_a_waker_owns_may_come_back_to_the_ring_when_it_is_dropped() {
+fn a_waker_that_owns_an_op_may_reenter_the_ring_when_it_is_dropped() {
     run(async {
         let ring = ring();
         let (reader, _peer) = socket_pair();
@@ -319,20 +319,20 @@ fn what_a_waker_owns_may_come_back_to_the_ring_when_it_is_dropped() {
     });
 }
 
-/// Leave to occupy the only worker.
-fn leave(shares: &Rc<Shares>) -> Permit {
+/// The permit to occupy the only worker.
+fn permit(shares: &Rc<Shares>) -> Permit {
     let owner = tidegate_uring::Owner { device: 1, user: 1 };
     shares.try_take(owner).unwrap()
 }
 
 #[test]
-fn leave_is_held_until_the_kernel_is_done_with_a_dropped_op() {
+fn a_permit_is_held_until_the_kernel_is_done_with_a_dropped_op() {
     run(async {
         let ring = ring();
         let shares = Shares::new(1);
         let (reader, writer) = pipe();
         let read = ring.read(&reader, Vec::with_capacity(1), None);
-        let mut read = read.holding(leave(&shares));
+        let mut read = read.holding(permit(&shares));
         assert!(poll_once(&mut read).await.is_none());
         settle(&ring).await;
         drop(read);
@@ -340,7 +340,7 @@ fn leave_is_held_until_the_kernel_is_done_with_a_dropped_op() {
         until("given back", || shares.given() == 0).await;
 
         let read = ring.read(&reader, Vec::with_capacity(1), None);
-        let read = read.holding(leave(&shares));
+        let read = read.holding(permit(&shares));
         rustix::io::write(&writer, b".").unwrap();
         read.await.0.unwrap();
         assert_eq!(shares.given(), 0, "it is complete");
@@ -348,7 +348,23 @@ fn leave_is_held_until_the_kernel_is_done_with_a_dropped_op() {
 }
 
 #[test]
-fn a_file_that_was_opened_for_nobody_is_closed_by_a_worker_with_its_leave() {
+fn a_permit_returns_with_the_completion_though_the_future_is_not_polled() {
+    run(async {
+        let ring = ring();
+        let shares = Shares::new(1);
+        let (reader, writer) = pipe();
+        let read = ring.read(&reader, Vec::with_capacity(1), None);
+        let read = read.holding(permit(&shares));
+        settle(&ring).await;
+        assert_eq!(shares.given(), 1);
+        rustix::io::write(&writer, b".").unwrap();
+        until("returned", || shares.given() == 0).await;
+        assert_eq!(read.await.0.unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_file_opened_for_a_dropped_future_is_closed_by_a_worker_with_its_permit() {
     run(async {
         let ring = ring();
         let shares = Shares::new(1);
@@ -357,7 +373,7 @@ fn a_file_that_was_opened_for_nobody_is_closed_by_a_worker_with_its_leave() {
             let root = Fd::from(OwnedFd::from(std::fs::File::open("/").unwrap()));
             let flags = OFlags::RDONLY;
             let open = ring.openat2(&root, path.clone(), flags, ResolveFlags::empty());
-            let open = open.holding(leave(&shares));
+            let open = open.holding(permit(&shares));
             if taken_in_time {
                 settle(&ring).await;
             }

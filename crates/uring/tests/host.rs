@@ -15,7 +15,7 @@ fn this_host_will_do() {
 }
 
 #[test]
-fn too_little_locked_memory_is_told_with_its_remedy() {
+fn too_little_locked_memory_is_explained_with_its_remedy() {
     let _watched = watch();
     if is_child() {
         let few = Some(64 * 1024);
@@ -38,7 +38,7 @@ fn too_little_locked_memory_is_told_with_its_remedy() {
         }
         return;
     }
-    let status = child("too_little_locked_memory_is_told_with_its_remedy").status();
+    let status = child("too_little_locked_memory_is_explained_with_its_remedy").status();
     assert!(status.unwrap().success());
 }
 
@@ -97,7 +97,7 @@ fn probe_with(errno: i32) -> Error {
 }
 
 #[test]
-fn a_filter_that_forbids_io_uring_is_told_with_its_remedy() {
+fn a_filter_that_forbids_io_uring_is_explained_with_its_remedy() {
     let error = probe_with(libc::EPERM);
     assert!(matches!(
         error,
@@ -112,7 +112,7 @@ fn a_filter_that_forbids_io_uring_is_told_with_its_remedy() {
 }
 
 #[test]
-fn a_kernel_without_io_uring_is_told_with_its_remedy() {
+fn a_kernel_without_io_uring_is_explained_with_its_remedy() {
     let error = probe_with(libc::ENOSYS);
     assert!(matches!(error, Error::Missing(_)));
     let message = error.to_string();

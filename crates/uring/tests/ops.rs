@@ -152,7 +152,7 @@ fn splice_moves_a_file_through_a_pipe_to_a_socket() {
 }
 
 #[test]
-fn poll_yields_what_is_there() {
+fn poll_yields_the_events() {
     run(async {
         let ring = ring();
         let (socket, mut peer) = socket_pair();

@@ -89,7 +89,7 @@ fn buffers_of_an_unread_queue_are_spilled_for_others() {
 }
 
 #[test]
-fn what_nobody_reads_stays_in_the_socket() {
+fn unread_bytes_stay_in_the_socket() {
     const SENT: usize = 128 * 1024;
     if !probe().unwrap().recv_limit {
         return skipped("this kernel cannot limit what is received in one go");
@@ -308,7 +308,7 @@ fn listener() -> (Fd, std::net::SocketAddr) {
 }
 
 #[test]
-fn a_dropped_accept_closes_what_it_took_and_frees_its_port() {
+fn a_dropped_accept_closes_its_connections_and_frees_its_port() {
     run(async {
         let ring = ring();
         let (listener, address) = listener();

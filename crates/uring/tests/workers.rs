@@ -1,4 +1,4 @@
-//! Ops that need a worker of the kernel where no more threads are to be had.
+//! Ops that need a worker of the kernel where no more threads can be started.
 //!
 //! One test, for the limit is the whole process's.
 
@@ -14,7 +14,7 @@ use rustix::thread::set_thread_uid;
 use support::{executor, pipe, ring, watch};
 use tidegate_uring::{Error, Fd, Ring};
 
-/// A user whom the limit applies to, unlike root.
+/// A user to whom the limit applies, unlike root.
 const NOBODY: u32 = 65534;
 
 /// Sets how many threads the user may have.

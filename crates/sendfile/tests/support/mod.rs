@@ -1,7 +1,10 @@
-//! What every test needs: an executor with a ring and a pool, sockets with a peer on a thread of
-//! its own, files with bytes that tell where they are from.
+//! Shared by the tests: an executor with a ring and a pool, sockets with a peer on a thread of its
+//! own, and files whose bytes differ by position.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
+
+#[path = "../../../uring/tests/support/watchdog.rs"]
+mod watchdog;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,18 +15,16 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use futures_lite::future::{or, poll_once, yield_now};
+use futures_lite::future::{poll_once, yield_now};
 use glommio::timer::sleep;
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::fs::Advice;
 use rustix::net::sockopt;
 use tidegate_sendfile::{Error, Opening, Options, Pool, PoolConfig, PoolStats, Sent, sendfile};
 use tidegate_uring::{Config, Fd, Ring};
+use watchdog::watch;
 
 pub(crate) const PIPE: usize = 256 * 1024;
-
-/// How long a test may take before it counts as hanging.
-const WATCHDOG: Duration = Duration::from_mins(3);
 
 /// Longer than any test.
 pub(crate) const PATIENT: Options = Options {
@@ -43,15 +44,11 @@ pub(crate) const HASTY: Options = Options {
 };
 
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
-    let watched = or(async { Some(future.await) }, async {
-        sleep(WATCHDOG).await;
-        None
-    });
+    let _watched = watch();
     LocalExecutorBuilder::new(Placement::Unbound)
         .make()
         .unwrap()
-        .run(watched)
-        .expect("the test hangs")
+        .run(future)
 }
 
 #[derive(Clone)]
@@ -81,7 +78,7 @@ impl Bench {
         sendfile(&self.ring, &self.pool, socket, file, range, options).await
     }
 
-    /// Sends a whole file to a new peer, which must get just that.
+    /// Sends a whole file to a new peer, which must receive exactly that.
     pub(crate) async fn check_exact(&self) {
         let data = pattern(700_001);
         let (socket, peer) = connect();
@@ -97,7 +94,7 @@ impl Bench {
 
     /// Begins a transfer of a file of `data` that is not in memory and polls it until the
     /// pool's counters say `so_far`. A fast disk may have answered before a probe looks again:
-    /// then another file is tried. Gives the transfer and what its peer reads.
+    /// then another file is tried. Returns the transfer and its peer's reader.
     pub(crate) async fn cold_transfer(
         &self,
         data: &[u8],
@@ -119,7 +116,7 @@ impl Bench {
         panic!("the disk always answers at once: {:?}", self.pool.stats());
     }
 
-    /// Nobody uses the pool, and it knows.
+    /// The pool is not in use, and its counts say so.
     pub(crate) fn check_rest(&self) {
         let stats = self.pool.stats();
         assert_eq!(stats.idle, stats.pipes, "{stats:?}");
@@ -178,7 +175,7 @@ pub(crate) fn connect() -> (Fd, TcpStream) {
     (Fd::from(OwnedFd::from(socket)), peer)
 }
 
-/// Both with small buffers, so that a peer that does not read is soon felt.
+/// Both with small buffers: the socket is full soon after the peer stops reading.
 pub(crate) fn connect_narrow() -> (Fd, TcpStream) {
     let (socket, peer) = connect();
     sockopt::set_socket_send_buffer_size(socket.as_fd(), 16 * 1024).unwrap();
@@ -208,12 +205,12 @@ pub(crate) fn read_by(mut peer: TcpStream, pause: impl Fn(usize) + Send + 'stati
     reader
 }
 
-/// What a reader read, once it is done.
+/// The bytes of a reader that is done.
 pub(crate) async fn joined(reader: Reader) -> Vec<u8> {
     until(|| reader.try_recv().ok()).await
 }
 
-/// Asks until there is an answer.
+/// Calls `ask` every millisecond until it returns something.
 pub(crate) async fn until<T>(ask: impl Fn() -> Option<T>) -> T {
     loop {
         if let Some(answer) = ask() {
@@ -223,14 +220,14 @@ pub(crate) async fn until<T>(ask: impl Fn() -> Option<T>) -> T {
     }
 }
 
-/// Asks until it is so.
+/// Calls `ask` every millisecond until it returns true.
 pub(crate) async fn until_true(ask: impl Fn() -> bool) {
     until(|| ask().then_some(())).await;
 }
 
 pub(crate) type Transfer = Pin<Box<dyn Future<Output = Result<Sent, Error>>>>;
 
-/// Polls a transfer until it has come so far. False if it ended before.
+/// Polls a transfer until `so_far` returns true. False if it ended before.
 pub(crate) async fn poll_until<T>(
     mut transfer: impl Future<Output = T> + Unpin,
     so_far: impl Fn() -> bool,

@@ -129,7 +129,7 @@ fn every_form_of_key() {
 }
 
 #[test]
-fn what_is_refused_and_in_which_words() {
+fn refused_files_and_their_messages() {
     let authority = Authority::new();
     let good = authority.issue("good", &["localhost"], Kind::Ecdsa);
     let other = authority.issue("other", &["localhost"], Kind::Rsa);
@@ -222,7 +222,7 @@ fn what_is_refused_and_in_which_words() {
 }
 
 #[test]
-fn what_is_not_valid_now_is_told_of_and_served() {
+fn certificates_that_are_not_valid_now_are_reported_and_served() {
     let authority = Authority::new();
     let key = key_pair(Kind::Ecdsa);
     let leaf = |from: i32, to: i32| {

@@ -1,4 +1,4 @@
-//! Handshakes that succeed, and what they agree on.
+//! Handshakes that succeed, and their results.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -121,7 +121,7 @@ fn data_that_comes_with_the_last_record_of_the_handshake_is_kept() {
 }
 
 #[test]
-fn what_is_missing_begins_with_the_header() {
+fn the_missing_bytes_of_a_record_begin_with_its_header() {
     let (authority, acceptor) = simple();
     let config = client_config(&authority, ClientSettings::default());
     let mut client = connect(&config, "localhost");

@@ -179,7 +179,7 @@ pub(crate) fn client_output(client: &mut ClientConnection) -> Vec<u8> {
     bytes
 }
 
-/// Gives the client what the server sent.
+/// Feeds the bytes of the server to the client.
 pub(crate) fn client_input(
     client: &mut ClientConnection,
     mut bytes: &[u8],
@@ -222,7 +222,7 @@ pub(crate) fn shake(
     shake_in_pieces(acceptor, client, usize::MAX)
 }
 
-/// A session in user space, its client, and what the handshake agreed on.
+/// A session in user space, its client, and the result of the handshake.
 pub(crate) fn session(
     acceptor: &Acceptor,
     config: &Arc<ClientConfig>,

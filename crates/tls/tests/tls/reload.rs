@@ -31,7 +31,7 @@ fn a_reload_swaps_and_a_broken_one_keeps_the_old() {
     let second = served(&other_core, &authority);
     assert_ne!(second, first);
 
-    // Half of a pair: told once, not at every look.
+    // Half of a pair: reported once, not at every check.
     fs::write(&files.key, "").unwrap();
     assert!(acceptor.changed());
     let error = acceptor.reload().unwrap_err().to_string();
@@ -149,7 +149,7 @@ fn a_certificate_that_is_not_valid_does_not_replace_one_that_is() {
 }
 
 #[test]
-fn what_is_missing_can_be_left_out_until_it_is_there() {
+fn a_missing_certificate_can_be_left_out_until_it_exists() {
     let authority = Authority::new();
     let there = authority.issue("there", &["localhost"], Kind::Ecdsa);
     let late = authority.issue("late", &["late.test"], Kind::Ecdsa);

@@ -67,7 +67,7 @@ fn a_mebibyte_comes_out_as_it_went_in_and_in_full_records() {
 }
 
 #[test]
-fn every_size_fits_what_was_asked_for() {
+fn records_of_every_size_fit_the_stated_bound() {
     let (authority, acceptor) = simple();
     for config in both_versions(&authority) {
         let (mut session, mut client, _) = session(&acceptor, &config);

@@ -24,9 +24,9 @@ use std::task::{Context, Poll};
 
 use io_uring::squeue::Entry;
 
-use crate::core::Shared;
 use crate::resources::OpResources;
 use crate::ring::Ring;
+use crate::shared::Shared;
 use crate::shares::Permit;
 use crate::slot::{Key, ResultKind, State, register};
 

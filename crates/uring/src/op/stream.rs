@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 
 use io_uring::squeue::Entry;
 
-use crate::core::Shared;
 use crate::resources::OpResources;
 use crate::ring::Ring;
+use crate::shared::Shared;
 use crate::slot::{Item, Key, ResultKind, State, Stream, register};
 
 /// The completions of one multishot submission. Dropped: the op is cancelled, and results that were

@@ -2,31 +2,27 @@
 //! freed.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+mod watchdog;
+
 use std::future::{Future, poll_fn};
-use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::task::Poll;
 use std::time::Duration;
-use std::{fs, thread};
 
 use bytes::Bytes;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use tidegate_uring::{Config, Fd, Recv, Ring};
+pub(crate) use watchdog::watch;
 
 /// Set in a test binary that one of its own tests started.
 pub(crate) const CHILD: &str = "TIDEGATE_URING_TEST_CHILD";
-
-/// How long a test may take before it counts as hanging.
-const WATCHDOG: Duration = Duration::from_mins(3);
 
 /// How often a condition is looked at, a millisecond apart, before the test gives up.
 const LOOKS_MAX: usize = 20_000;
@@ -40,50 +36,6 @@ pub(crate) fn executor() -> LocalExecutor {
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     let _watched = watch();
     executor().run(future)
-}
-
-/// Ends the process with the state of its rings if what is returned is not dropped in time. For
-/// tests that wait outside of [`run`].
-#[must_use = "the watch ends when it is dropped"]
-pub(crate) fn watch() -> Sender<()> {
-    let (sender, end) = channel();
-    let name = thread::current().name().unwrap_or("a test").to_owned();
-    thread::spawn(move || {
-        if end.recv_timeout(WATCHDOG) == Err(RecvTimeoutError::Timeout) {
-            // Not by eprintln, which the harness catches.
-            let text = format!("{name} hangs\n{}", state());
-            let _ = std::io::stderr().write_all(text.as_bytes());
-            std::process::abort();
-        }
-    });
-    sender
-}
-
-/// What each thread of the process waits for, and the kernel's account of its rings and eventfds.
-fn state() -> String {
-    let of_each = |directory: &str, files: &[&str]| {
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        let texts = entries.map(|entry| text(&entry.path(), files));
-        texts.collect::<String>()
-    };
-    let threads = of_each("/proc/self/task", &["comm", "wchan", "syscall"]);
-    let files = fs::read_dir("/proc/self/fdinfo").into_iter().flatten();
-    let infos = files.flatten().map(|file| text(&file.path(), &[""]));
-    let rings = infos.filter(|info| info.contains("SqHead") || info.contains("eventfd"));
-    threads + &rings.collect::<String>()
-}
-
-/// What `files` in `directory` say; an empty name is the path itself.
-fn text(directory: &Path, files: &[&str]) -> String {
-    let path = |file: &&str| match *file {
-        "" => directory.to_owned(),
-        file => directory.join(file),
-    };
-    let texts = files
-        .iter()
-        .map(|file| fs::read_to_string(path(file)).unwrap_or_default());
-    let texts: Vec<String> = texts.map(|text| text.trim_end().to_owned()).collect();
-    format!("{}: {}\n", directory.display(), texts.join(" "))
 }
 
 pub(crate) fn ring() -> Ring {
