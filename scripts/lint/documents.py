@@ -139,7 +139,7 @@ def incomplete_decisions(root, directory):
             heading = section.splitlines()[0]
             place = f"{file.relative_to(root)}: {heading}"
             for field, needed in (("Date", DATE), ("Code", CODE), ("Repeat", CODE)):
-                line = re.search(rf"^- {field}: (.*(?:\n  .*)*)", section, re.M)
+                line = re.search(rf"^- {field}:(.*(?:\n  .*)*)", section, re.M)
                 if not line or not needed.search(line[1]):
                     yield f"{place}: no line '- {field}:'"
             count = index.count(f"{file.name}#{anchor(heading)}")
