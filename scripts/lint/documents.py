@@ -8,7 +8,8 @@
 - So must each path in backquotes (`crates/http/src/range.rs`, `tests/{tls,tls_files}.rs`) of
   ARCHITECTURE.md, CONTRIBUTING.md, README.md and docs/decisions, and each test that
   `cargo test ... NAME` names there.
-- ARCHITECTURE.md has at most 8192 bytes.
+- ARCHITECTURE.md has at most 8192 bytes, and each file or folder that it names without its path
+  (`timeouts.rs`, `accept/`) must exist in a crate.
 - Each decision has a date, files and a command, and one line in docs/decisions/README.md.
 """
 
@@ -30,6 +31,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+)$", re.M)
 CODE = re.compile(r"`([^`\n]+)`")
 BRACES = re.compile(r"\{([^{}]*)\}")
+MODULE = re.compile(r"[a-z_]\w*(/\w+)*(/|\.rs)")
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
 CARGO_TEST = re.compile(r"cargo test ([^\n`;]+)")
 # Options of cargo test that are followed by a value.
@@ -57,6 +59,7 @@ def check(root):
         *(problem for file in linked for problem in dead_links(root, file)),
         *(problem for file in named for problem in missing_paths(root, file)),
         *(problem for file in named for problem in missing_tests(root, file, tests)),
+        *missing_modules(root, root / "ARCHITECTURE.md"),
         *too_long(root / "ARCHITECTURE.md"),
         *incomplete_decisions(root, decisions),
     ]
@@ -87,7 +90,8 @@ def anchor(heading):
 def missing_paths(root, file):
     for text in CODE.findall(FENCE.sub("", file.read_text())):
         path = text.split()[0].removeprefix("./")
-        if "/" not in path or path.split("/")[0] not in SOURCE_DIRECTORIES or re.search(r"[*A-Z]{2}", path):
+        is_path = "/" in path and path.split("/")[0] in SOURCE_DIRECTORIES
+        if not is_path or re.search(r"[*A-Z]{2}", path):
             continue
         for each in alternatives(path):
             if not (root / each).exists():
@@ -100,9 +104,20 @@ def alternatives(path):
     return ["".join(each) for each in itertools.product(*pieces)]
 
 
+def missing_modules(root, file):
+    """`timeouts.rs` and `accept/` stand for a file or folder of any crate."""
+    for name in CODE.findall(FENCE.sub("", file.read_text())):
+        is_whole_path = name.split("/")[0] in SOURCE_DIRECTORIES
+        if is_whole_path or not MODULE.fullmatch(name):
+            continue
+        if not any(root.glob(f"crates/*/src/**/{name}")):
+            yield f"{file.name}: no crate has {name}"
+
+
 def names_of_tests(root):
     """Functions, and the modules that they are in, of all Rust files."""
-    files = [*root.glob("tests/**/*.rs"), *root.glob("crates/*/src/**/*.rs"), *root.glob("crates/*/tests/**/*.rs")]
+    patterns = ("tests/**/*.rs", "crates/*/src/**/*.rs", "crates/*/tests/**/*.rs")
+    files = [file for pattern in patterns for file in root.glob(pattern)]
     functions = [name for file in files for name in re.findall(r"\bfn (\w+)", file.read_text())]
     modules = [part for file in files for part in (file.stem, file.parent.name)]
     return "\n".join([*functions, *modules])
@@ -119,7 +134,7 @@ def filters(words):
     """The words of a `cargo test` command that choose tests by name."""
     previous = ""
     for word in words:
-        if not word.startswith("-") and previous not in WITH_VALUE and re.fullmatch(r"[a-z][\w:]*", word):
+        if previous not in WITH_VALUE and re.fullmatch(r"[a-z][\w:]*", word):
             yield word
         previous = word
 
@@ -149,25 +164,30 @@ def incomplete_decisions(root, directory):
 
 def self_test():
     """Right documents pass, and each mistake is found."""
+    code = "- Code: `tests/a.rs`\n"
     right = {
         "README.md": "[all](docs/a.md#one-two)",
-        "ARCHITECTURE.md": "`tests/{a,b}.rs`",
+        "ARCHITECTURE.md": "`tests/{a,b}.rs`, `b/`, `b/c.rs`",
         "CONTRIBUTING.md": "`cargo test --test a it_`",
         "docs/a.md": "# One, `two`",
         "docs/decisions/README.md": "- [x](io.md#x)",
-        "docs/decisions/io.md": "## X\n\n- Date: 2026-01-02\n- Code: `tests/a.rs`\n- Repeat: `cargo test it_works`\n",
+        "docs/decisions/io.md": f"## X\n\n- Date: 2026-01-02\n{code}- Repeat: `cargo test it_`",
         "tests/a.rs": "fn it_works() {}",
         "tests/b.rs": "",
+        "crates/a/src/b/c.rs": "",
     }
     wrong = {
         "README.md": ("[all](docs/b.md)", "docs/b.md does not exist"),
         "docs/a.md": ("# Two", "no such heading"),
-        "ARCHITECTURE.md": ("`tests/c.rs`" + " " * ARCHITECTURE_BYTES_MAX, "tests/c.rs does not exist"),
-        "CONTRIBUTING.md": ("`cargo test -p a it_fails -- --nocapture`", "no test is called it_fails"),
+        "ARCHITECTURE.md": ("`tests/c.rs`", "tests/c.rs does not exist"),
+        "CONTRIBUTING.md": ("`cargo test -p a it_fails -- --x`", "no test is called it_fails"),
         "docs/decisions/README.md": ("", "0 lines in README.md"),
-        "docs/decisions/io.md": ("## X\n\n- Code: `tests/a.rs`\n- Repeat: `true`\n", "no line '- Date:'"),
+        "docs/decisions/io.md": (f"## X\n\n{code}- Repeat: `true`\n", "no line '- Date:'"),
     }
     assert problems_of(right) == [], problems_of(right)
+    assert problems_of({**right, "ARCHITECTURE.md": "`d/`"}) == ["ARCHITECTURE.md: no crate has d/"]
+    long = {**right, "ARCHITECTURE.md": "." * (ARCHITECTURE_BYTES_MAX + 1)}
+    assert problems_of(long) == ["ARCHITECTURE.md has 8193 bytes, more than 8192"]
     for name, (text, expected) in wrong.items():
         problems = problems_of({**right, name: text})
         assert any(expected in problem for problem in problems), (name, problems)
