@@ -13,6 +13,7 @@
 #   docs           the documentation builds without a warning
 #   module-circles modules of a crate that import each other in a circle (scripts/lint)
 #   readme         README.md gives the command for the tests
+#   documents      links, paths and tests that the documents name exist (scripts/lint)
 #   tests          cargo test --workspace; at the end, the tests that were skipped and why
 #   shell-syntax   bash -n of every shell script
 #   shell-lint     shellcheck of every shell script
@@ -163,6 +164,7 @@ step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step docs docs
 step module-circles scripts/lint/module_circles.py --self-test compress config h1 http sendfile tidegate tls uring
 step readme readme
+step documents scripts/lint/documents.py --self-test
 step tests tests
 step shell-syntax syntax
 step shell-lint lint_shell
