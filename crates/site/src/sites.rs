@@ -9,16 +9,16 @@ use tidegate_http::site_name;
 use tidegate_uring::{Ring, Shares};
 
 use crate::cache::{Cache, Hasher};
+use crate::coarse_timer::Watch;
 use crate::config::{CacheConfig, SiteConfig};
 use crate::decompress::Decoders;
 use crate::error::RootError;
 use crate::listing::Readers;
-use crate::looks::Looks;
-use crate::release::Numbers;
+use crate::roots::root_path::Numbers;
+use crate::single_flight::Looks;
 use crate::site::{Shared, Site};
 use crate::stalls::Stalls;
 use crate::sweep;
-use crate::watch::Watch;
 
 /// The sites of one core, with what they looked up.
 pub struct Sites {

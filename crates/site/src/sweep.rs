@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use futures_lite::future::zip;
 use glommio::timer::sleep;
 
+use crate::cache::resource::Resource;
 use crate::config::CacheConfig;
-use crate::resource::Resource;
 use crate::site::{Shared, Site};
 
 /// Files looked at in one go: 0.1 ms.

@@ -9,6 +9,7 @@
 //! A path is hashed once for all three, and a lookup allocates nothing.
 
 mod key;
+pub(crate) mod resource;
 
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
@@ -18,8 +19,8 @@ use std::time::Instant;
 use quick_cache::unsync::DefaultLifecycle;
 use quick_cache::{Weighter, unsync};
 
+use crate::cache::resource::Resource;
 use crate::config::CacheConfig;
-use crate::resource::Resource;
 
 pub(crate) use key::{Hasher, Key, Name};
 

@@ -5,12 +5,12 @@
 //! ```
 //!
 //! What is decoded is never all in memory, and a piece is decoded only when the one before it was
-//! sent. How many are under way is bounded by the memory that they take ([`memory`]); how much of
-//! the processors they take, by the number of the threads ([`threads`]).
+//! sent. How many are under way is bounded by the memory that they take ([`memory_budget`]); how much of
+//! the processors they take, by the number of the threads ([`thread_pool`]).
 
 mod decoder;
-mod memory;
-mod threads;
+mod memory_budget;
+mod thread_pool;
 
 use std::ffi::CString;
 use std::io;
@@ -22,8 +22,8 @@ use bytes::{Buf, Bytes};
 use tidegate_http::Coding;
 
 use self::decoder::{Decoder, PIECE_BYTES, Step, Then};
-use self::memory::{Lease, Memory, Parked};
-use self::threads::Worker;
+use self::memory_budget::{Lease, Memory, Parked};
+use self::thread_pool::Worker;
 use crate::error::Error;
 use crate::file::{Content, File};
 

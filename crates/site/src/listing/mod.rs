@@ -8,8 +8,8 @@ mod entries;
 mod html;
 mod json;
 mod order;
-mod read;
-mod readers;
+mod read_job;
+mod reader;
 mod variants;
 
 use std::rc::Rc;
@@ -20,9 +20,9 @@ use entries::{Entries, Held, Item};
 use html::Html;
 
 pub use order::Order;
-pub(crate) use read::Config;
-pub use readers::READERS;
-pub(crate) use readers::Readers;
+pub(crate) use read_job::Config;
+pub use reader::READERS;
+pub(crate) use reader::Readers;
 
 /// Entries of a listing, at most; one that has more says so.
 pub(crate) const ENTRIES_MAX: usize = 100_000;

@@ -1,6 +1,8 @@
 //! The directories of a site: its root, and those that are mounted below a path. Each is looked at,
 //! vanishes and stalls by itself.
 
+pub(crate) mod root_path;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
@@ -9,9 +11,9 @@ use tidegate_uring::Ring;
 
 use crate::config::{Mount, Symlinks};
 use crate::error::{Error, RootError};
-use crate::looks::Seen;
-use crate::release::{Release, ReleaseConfig};
-use crate::root::{Tree, resolve_flags};
+use crate::root_dir::{Tree, resolve_flags};
+use crate::roots::root_path::{Release, ReleaseConfig};
+use crate::single_flight::Seen;
 use crate::site::Shared;
 
 /// The directories of one site, as one core serves them.

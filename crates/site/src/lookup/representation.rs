@@ -7,10 +7,10 @@ use rustix::fs::Statx;
 use tidegate_http::{Coding, ETag, Representation, RepresentationFields, Validators};
 
 use crate::config::EtagSource;
-use crate::content_tag::Digest;
+use crate::file::content_hash::Digest;
 use crate::file::{MADE_UP_SECONDS, modified};
-use crate::pinned::Pinned;
-use crate::rules::Set;
+use crate::lookup::mtime_reuse::Pinned;
+use crate::rules::headers::Set;
 
 /// The start of 2000, which Bazel gives to all that it packs.
 const BAZEL_SECONDS: u64 = 946_684_800;
@@ -177,7 +177,7 @@ mod tests {
     fn stat(seconds: i64, nanoseconds: u32) -> Statx {
         let file = tempfile::tempfile().unwrap();
         let flags = rustix::fs::AtFlags::EMPTY_PATH;
-        let mut stat = rustix::fs::statx(&file, c"", flags, crate::root::FIELDS).unwrap();
+        let mut stat = rustix::fs::statx(&file, c"", flags, crate::root_dir::FIELDS).unwrap();
         stat.stx_mtime.tv_sec = seconds;
         stat.stx_mtime.tv_nsec = nanoseconds;
         stat

@@ -19,13 +19,13 @@ use glommio::sync::{Permit, Semaphore};
 use tidegate_uring::{Shares, run_blocking};
 
 use crate::cache::Key;
+use crate::coarse_timer::Watch;
 use crate::error::Error;
 use crate::listing::entries::{Budget, Entries, Held};
-use crate::listing::read::{Config, Reading};
-use crate::looks::{Boxed, Looks, Times};
+use crate::listing::read_job::{Config, Reading};
 use crate::lookup::Directory;
-use crate::root::Tree;
-use crate::watch::Watch;
+use crate::root_dir::Tree;
+use crate::single_flight::{Boxed, Looks, Times};
 
 /// Directories that wait for a thread, for each root.
 const WAITING_MAX: usize = 64;
@@ -227,9 +227,9 @@ mod tests {
     use super::*;
     use crate::cache::Hasher;
     use crate::config::{HiddenFiles, Symlinks};
-    use crate::disk::Disk;
+    use crate::file::ops::Disk;
     use crate::listing::{ENTRIES_MAX, KEY_KIND};
-    use crate::root::resolve_flags;
+    use crate::root_dir::resolve_flags;
 
     const VALID: Duration = Duration::from_secs(1);
 

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, open, statx};
 use tidegate_uring::{Fd, Owner, Ring};
 
-use crate::disk::Disk;
 use crate::error::{Error, RootError};
 use crate::file::device;
-use crate::looks::{Boxed, Looks, Seen};
-use crate::root::{FIELDS, Tree};
+use crate::file::ops::Disk;
+use crate::root_dir::{FIELDS, Tree};
+use crate::single_flight::{Boxed, Looks, Seen};
 use crate::site::Shared;
 
 /// Numbers of roots: no two that one core opens have the same.

@@ -9,24 +9,24 @@ use std::time::Instant;
 use tidegate_http::{Accepted, Coding, Cors, EncodedSlash, Navigation, Status, write_field};
 use tidegate_uring::{Ring, Shares};
 
+use crate::cache::resource::{Plain, Resource};
 use crate::cache::{Cache, Entry, Hasher, Key, Known, Name};
+use crate::coarse_timer::Watch;
 use crate::config::{CacheConfig, Respond, SiteConfig};
 use crate::decompress::{Compressed, Decoders, Decompression};
-use crate::describe::{FALLBACK_VARY, Purpose};
 use crate::error::{Error, RootError};
 use crate::file::File;
 use crate::listing::{self, Listing, Order, Readers};
-use crate::looks::{Boxed, Looks, Seen};
+use crate::lookup::representation::{FALLBACK_VARY, Purpose};
 use crate::lookup::{Directory, Lookup, Outcome};
-use crate::names::{is_hidden, last_segment};
-use crate::release::Numbers;
-use crate::resource::{Plain, Resource};
-use crate::root::Tree;
+use crate::paths::{is_hidden, last_segment};
+use crate::root_dir::Tree;
 use crate::roots::Roots;
-use crate::rulings::{self, Ruling};
+use crate::roots::root_path::Numbers;
+use crate::rules::paths::{self as path_rules, Ruling};
+use crate::rules::{headers, redirects};
+use crate::single_flight::{Boxed, Looks, Seen};
 use crate::stalls::Stalls;
-use crate::watch::Watch;
-use crate::{redirects, rules};
 
 /// What a request wants, as far as it decides what a path leads to.
 #[derive(Clone, Copy, Debug)]
@@ -203,7 +203,7 @@ impl Site {
     /// What the site's rules say of `path`, whatever is there; a redirect has the `query`, unless
     /// its rule has one of its own.
     pub fn ruling(&self, path: &[u8], query: Option<&str>) -> Option<Ruling<'_>> {
-        rulings::rule(&self.config.rules, path, query)
+        path_rules::rule(&self.config.rules, path, query)
     }
 
     /// What a path leads to that [`Site::ruling`] says nothing of.
@@ -338,7 +338,7 @@ impl Site {
     /// What the rules say of caching is for files; redirects and listings keep what of it is not for
     /// ever.
     pub fn fields_for(&self, path: &[u8], status: Status) -> Vec<u8> {
-        let mut lines = rules::apply(&self.config.headers, path).lines(status);
+        let mut lines = headers::apply(&self.config.headers, path).lines(status);
         let depends = matches!(status, Status::NOT_FOUND | Status::NOT_ACCEPTABLE);
         if depends && self.config.spa_fallback.is_some() {
             write_field(&mut lines, "Vary", FALLBACK_VARY);

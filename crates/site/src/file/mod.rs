@@ -1,5 +1,10 @@
 //! A file as it is served.
 
+pub(crate) mod content_hash;
+pub(crate) mod ops;
+pub(crate) mod residency_hint;
+pub(crate) mod shared_bodies;
+
 use std::io::IoSliceMut;
 use std::mem;
 use std::time::{Duration, SystemTime};
@@ -10,8 +15,8 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tidegate_http::{Coding, RepresentationFields, Validators};
 use tidegate_uring::Fd;
 
-use crate::disk::Disk;
-use crate::recent::Recent;
+use crate::file::ops::Disk;
+use crate::file::residency_hint::Recent;
 
 /// A file, or a precompressed variant of one, with all that its responses need.
 pub struct File {
@@ -253,7 +258,7 @@ mod tests {
     use rustix::fs::{AtFlags, statx};
 
     use super::*;
-    use crate::root::FIELDS;
+    use crate::root_dir::FIELDS;
 
     #[test]
     fn what_is_allocated_is_of_a_size_that_the_allocator_has() {

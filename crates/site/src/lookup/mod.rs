@@ -2,6 +2,11 @@
 //!
 //! The first candidate that exists wins, even if it cannot be read.
 
+pub(crate) mod mtime_reuse;
+pub(crate) mod representation;
+mod try_files;
+mod variants;
+
 use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
@@ -14,27 +19,27 @@ use rustix::fs::{FileType, Statx};
 use tidegate_http::{Coding, Validators};
 use tidegate_uring::Fd;
 
-use crate::bodies;
-use crate::candidates::{Candidate, candidates};
+use self::mtime_reuse::{self as pinned, Pinned};
+use self::representation::{Common, Purpose, TimeUse, time_use, validators};
+use self::try_files::{Candidate, candidates};
+use self::variants::Sought;
+use crate::cache::resource::{Plain, Resource, Seen};
 use crate::config::{CompressedOnly, SiteConfig};
-use crate::content_tag::{self, Digest};
 use crate::decompress::{self, Compressed};
-use crate::describe::{Common, Purpose, TimeUse, time_use, validators};
-use crate::disk::OpenFile;
 use crate::error::Error;
+use crate::file::content_hash::{self as content_tag, Digest};
+use crate::file::ops::OpenFile;
+use crate::file::residency_hint::Recent;
+use crate::file::shared_bodies as bodies;
 use crate::file::{
     Content, File, Identity, device, file_type, is_remote, is_settled, tells_versions_apart,
 };
-use crate::looks::Seen as Looked;
-use crate::names::{is_hidden, parent};
-use crate::pinned::{self, Pinned};
-use crate::recent::Recent;
-use crate::resource::{Plain, Resource, Seen};
-use crate::root::{Tree, allow_waiting};
+use crate::paths::{is_hidden, parent};
+use crate::root_dir::{Tree, allow_waiting};
 use crate::roots::Roots;
-use crate::rules::{self, Set};
-use crate::rulings::is_answered;
-use crate::variants::{self, Sought};
+use crate::rules::headers::{self, Set};
+use crate::rules::paths::is_answered;
+use crate::single_flight::Seen as Looked;
 
 /// What a lookup came to.
 pub(crate) enum Outcome {
@@ -383,7 +388,7 @@ impl<'a> Lookup<'a> {
         match self.purpose {
             Purpose::Itself | Purpose::Fallback => {
                 let path = self.ruled_by.as_deref().unwrap_or(self.path);
-                rules::apply(&self.config.headers, path)
+                headers::apply(&self.config.headers, path)
             }
             Purpose::ErrorPage => Set::default(),
         }

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
+use crate::coarse_timer::Watch;
 use crate::error::Error;
-use crate::watch::Watch;
 
 /// How long a look is waited for where an older outcome is at hand. A disk takes less, but for one that is
 /// overwhelmed.

@@ -15,7 +15,7 @@ use tidegate_uring::{Fd, Owner, Permit, Ring, Shares};
 
 use crate::error::Error;
 use crate::file::{is_regular, is_remote};
-use crate::root::FIELDS;
+use crate::root_dir::FIELDS;
 
 /// Ops that wait for workers, for each root. With more than that no further look begins.
 const WAITING_MAX: usize = 1024;

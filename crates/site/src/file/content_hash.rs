@@ -26,9 +26,9 @@ use tidegate_uring::{Fd, catch_panic};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::background::step_aside;
-use crate::disk::Disk;
+use crate::file::ops::Disk;
 use crate::file::{Identity, is_settled};
-use crate::root::FIELDS;
+use crate::root_dir::FIELDS;
 
 /// Files whose hashes are kept: about 10 MiB when all are there.
 const KNOWN_MAX: usize = 65_536;

@@ -108,7 +108,7 @@ mod tests {
     use rustix::fs::{AtFlags, statx};
 
     use super::*;
-    use crate::root::FIELDS;
+    use crate::root_dir::FIELDS;
 
     /// One that no other test has.
     fn identity() -> (std::fs::File, Identity) {

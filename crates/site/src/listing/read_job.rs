@@ -12,8 +12,8 @@ use rustix::fs::{
 use crate::config::{HiddenFiles, Symlinks};
 use crate::file::file_type;
 use crate::listing::entries::Entries;
-use crate::names::is_hidden;
-use crate::root::{FIELDS, resolve_flags};
+use crate::paths::is_hidden;
+use crate::root_dir::{FIELDS, resolve_flags};
 
 /// Which entries are listed.
 #[derive(Clone, Debug)]

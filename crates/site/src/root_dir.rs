@@ -10,8 +10,8 @@ use rustix::fs::{OFlags, ResolveFlags, Statx, StatxFlags, fcntl_setfl};
 use tidegate_uring::Fd;
 
 use crate::config::Symlinks;
-use crate::disk::{Disk, OpenFile};
-use crate::names::relative;
+use crate::file::ops::{Disk, OpenFile};
+use crate::paths::relative;
 
 /// How often a lookup is tried again that met a rename (`EAGAIN`, openat2(2)).
 const RENAME_RETRIES: u32 = 8;

@@ -7,10 +7,10 @@ use std::rc::Rc;
 use futures_util::future::join_all;
 use tidegate_http::{Accepted, Choice};
 
-use crate::content_tag;
 use crate::decompress::Compressed;
+use crate::file::content_hash as content_tag;
 use crate::file::{File, Identity, RC_BYTES, allocated};
-use crate::root::Tree;
+use crate::root_dir::Tree;
 
 /// What a path leads to.
 pub(crate) struct Resource {
