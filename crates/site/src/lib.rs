@@ -50,6 +50,7 @@ mod probe;
 mod root_dir;
 mod roots;
 mod rules;
+mod shared;
 mod single_flight;
 mod site;
 mod sites;

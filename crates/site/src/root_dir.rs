@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use rustix::fs::{OFlags, ResolveFlags, Statx, StatxFlags, fcntl_setfl};
+use rustix::fs::{OFlags, ResolveFlags, Statx, fcntl_setfl};
 use tidegate_uring::Fd;
 
 use crate::config::Symlinks;
@@ -15,14 +15,6 @@ use crate::paths::relative;
 
 /// How often a lookup is tried again that met a rename (`EAGAIN`, openat2(2)).
 const RENAME_RETRIES: u32 = 8;
-
-/// The fields of statx(2) that are asked for.
-pub(crate) const FIELDS: StatxFlags = StatxFlags::TYPE
-    .union(StatxFlags::MODE)
-    .union(StatxFlags::INO)
-    .union(StatxFlags::SIZE)
-    .union(StatxFlags::MTIME)
-    .union(StatxFlags::CTIME);
 
 /// A root as it was when a lookup began: all of that lookup sees the same tree.
 #[derive(Clone)]
@@ -36,6 +28,15 @@ pub(crate) struct Tree {
     pub(crate) at: Rc<[u8]>,
     /// Where it was opened.
     pub(crate) path: Rc<Path>,
+}
+
+/// An open directory.
+#[derive(Clone)]
+pub(crate) struct Directory {
+    pub(crate) file: Fd,
+    /// That it lies in.
+    pub(crate) tree: Tree,
+    pub(crate) name: CString,
 }
 
 impl Tree {

@@ -14,9 +14,8 @@ use crate::config::{CacheConfig, SiteConfig};
 use crate::decompress::Decoders;
 use crate::error::RootError;
 use crate::listing::Readers;
-use crate::roots::root_path::Numbers;
-use crate::single_flight::Looks;
-use crate::site::{Shared, Site};
+use crate::shared::{Numbers, Shared};
+use crate::site::Site;
 use crate::stalls::Stalls;
 use crate::sweep;
 
@@ -51,7 +50,6 @@ impl Sites {
             cache: RefCell::new(Cache::new(&cache)),
             hasher: Hasher::default(),
             numbers: Numbers::default(),
-            looks: Looks::new(cache.times(), &watch),
             readers: Readers::new(cache.times(), &watch),
             decoders: Decoders::new(cache.lookup),
             workers: Shares::new(2 * cache.workers),

@@ -19,7 +19,8 @@ use glommio::timer::sleep;
 
 use crate::cache::resource::Resource;
 use crate::config::CacheConfig;
-use crate::site::{Shared, Site};
+use crate::shared::Shared;
+use crate::site::Site;
 
 /// Files looked at in one go: 0.1 ms.
 const PIECE: usize = 128;

@@ -9,7 +9,8 @@ use tidegate_http::{Accepted, Choice};
 
 use crate::decompress::Compressed;
 use crate::file::content_hash as content_tag;
-use crate::file::{File, Identity, RC_BYTES, allocated};
+use crate::file::stat::Identity;
+use crate::file::{File, RC_BYTES, allocated};
 use crate::root_dir::Tree;
 
 /// What a path leads to.

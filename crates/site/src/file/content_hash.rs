@@ -27,8 +27,8 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::background::step_aside;
 use crate::file::ops::Disk;
-use crate::file::{Identity, is_settled};
-use crate::root_dir::FIELDS;
+use crate::file::stat::FIELDS;
+use crate::file::stat::{Identity, is_settled};
 
 /// Files whose hashes are kept: about 10 MiB when all are there.
 const KNOWN_MAX: usize = 65_536;

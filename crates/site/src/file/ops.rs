@@ -14,8 +14,8 @@ use rustix::fs::{AtFlags, OFlags, ResolveFlags, Statx};
 use tidegate_uring::{Fd, Owner, Permit, Ring, Shares};
 
 use crate::error::Error;
-use crate::file::{is_regular, is_remote};
-use crate::root_dir::FIELDS;
+use crate::file::stat::FIELDS;
+use crate::file::stat::{is_regular, is_remote};
 
 /// Ops that wait for workers, for each root. With more than that no further look begins.
 const WAITING_MAX: usize = 1024;

@@ -30,7 +30,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
-use crate::file::Identity;
+use crate::file::stat::Identity;
 
 /// The bytes that any core has. An entry leaves with the last of those who hold them.
 static BODIES: LazyLock<Mutex<HashMap<Identity, Weak<Body>>>> = LazyLock::new(Mutex::default);
@@ -108,7 +108,7 @@ mod tests {
     use rustix::fs::{AtFlags, statx};
 
     use super::*;
-    use crate::root_dir::FIELDS;
+    use crate::file::stat::FIELDS;
 
     /// One that no other test has.
     fn identity() -> (std::fs::File, Identity) {

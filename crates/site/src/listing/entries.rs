@@ -5,7 +5,10 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::listing::order::{self, Order, SortBy};
-use crate::listing::{ENTRIES_MAX, variants};
+use crate::listing::variants;
+
+/// Entries of a listing, at most; one that has more says so.
+pub(crate) const ENTRIES_MAX: usize = 100_000;
 
 /// Bytes of the entries of one core: those that are kept, and those that are being sent.
 pub(crate) const BYTES_MAX: usize = 32 * 1024 * 1024;

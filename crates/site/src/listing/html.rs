@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use crate::listing::entries::{Entries, Item};
 use crate::listing::order::{Order, SortBy};
-use crate::listing::timestamp;
+use crate::listing::timestamp::timestamp;
 
 /// The page runs nothing and loads nothing, whatever names its entries have; of styles it has those
 /// alone whose hash is told here.

@@ -1,15 +1,16 @@
 //! Listings of directories, as HTML or JSON.
 //!
-//! A directory is read and sorted on another thread, at most [`ENTRIES_MAX`] entries of it, once for
+//! A directory is read and sorted on another thread, at most [`entries::ENTRIES_MAX`] entries of it, once for
 //! all who ask for it within the cache's time; what is sent is made of them piece by piece, so that
 //! no listing takes much memory or holds the core.
 
-mod entries;
+pub(crate) mod entries;
 mod html;
 mod json;
 mod order;
 mod read_job;
 mod reader;
+mod timestamp;
 mod variants;
 
 use std::rc::Rc;
@@ -23,9 +24,6 @@ pub use order::Order;
 pub(crate) use read_job::Config;
 pub use reader::READERS;
 pub(crate) use reader::Readers;
-
-/// Entries of a listing, at most; one that has more says so.
-pub(crate) const ENTRIES_MAX: usize = 100_000;
 
 /// What tells listings from lookups among the names of a root: none of the purposes of these.
 pub(crate) const KEY_KIND: u32 = 3;
@@ -150,17 +148,6 @@ impl Writer {
     }
 }
 
-/// A time in seconds since 1970 as `2026-11-22T17:00:00Z` (RFC 3339); what that cannot tell becomes
-/// the nearest time that it can.
-fn timestamp(seconds: i64) -> String {
-    use std::time::{Duration, SystemTime};
-    /// The end of the year 9999.
-    const SECONDS_MAX: u64 = 253_402_300_799;
-    let seconds = u64::try_from(seconds).unwrap_or(0).min(SECONDS_MAX);
-    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-        .to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,11 +259,5 @@ mod tests {
         let path = b"/a".repeat(2047);
         let mut listing = Listing::new(&path, held(&[], false), Format::Html, Order::default());
         assert!(listing.next_piece().unwrap().len() <= PIECE_BYTES_MAX);
-    }
-
-    #[test]
-    fn times_that_cannot_be_told_are_the_nearest() {
-        assert_eq!(timestamp(-1), "1970-01-01T00:00:00Z");
-        assert_eq!(timestamp(i64::MAX), "9999-12-31T23:59:59Z");
     }
 }

@@ -10,10 +10,11 @@ use rustix::fs::{
 };
 
 use crate::config::{HiddenFiles, Symlinks};
-use crate::file::file_type;
+use crate::file::stat::FIELDS;
+use crate::file::stat::file_type;
 use crate::listing::entries::Entries;
 use crate::paths::is_hidden;
-use crate::root_dir::{FIELDS, resolve_flags};
+use crate::root_dir::resolve_flags;
 
 /// Which entries are listed.
 #[derive(Clone, Debug)]

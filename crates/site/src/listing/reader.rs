@@ -23,8 +23,7 @@ use crate::coarse_timer::Watch;
 use crate::error::Error;
 use crate::listing::entries::{Budget, Entries, Held};
 use crate::listing::read_job::{Config, Reading};
-use crate::lookup::Directory;
-use crate::root_dir::Tree;
+use crate::root_dir::{Directory, Tree};
 use crate::single_flight::{Boxed, Looks, Times};
 
 /// Directories that wait for a thread, for each root.
@@ -228,7 +227,8 @@ mod tests {
     use crate::cache::Hasher;
     use crate::config::{HiddenFiles, Symlinks};
     use crate::file::ops::Disk;
-    use crate::listing::{ENTRIES_MAX, KEY_KIND};
+    use crate::listing::KEY_KIND;
+    use crate::listing::entries::ENTRIES_MAX;
     use crate::root_dir::resolve_flags;
 
     const VALID: Duration = Duration::from_secs(1);

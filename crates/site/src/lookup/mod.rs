@@ -31,11 +31,10 @@ use crate::file::content_hash::{self as content_tag, Digest};
 use crate::file::ops::OpenFile;
 use crate::file::residency_hint::Recent;
 use crate::file::shared_bodies as bodies;
-use crate::file::{
-    Content, File, Identity, device, file_type, is_remote, is_settled, tells_versions_apart,
-};
+use crate::file::stat::{Identity, device, file_type, is_remote, is_settled, tells_versions_apart};
+use crate::file::{Content, File};
 use crate::paths::{is_hidden, parent};
-use crate::root_dir::{Tree, allow_waiting};
+use crate::root_dir::{Directory, Tree, allow_waiting};
 use crate::roots::Roots;
 use crate::rules::headers::{self, Set};
 use crate::rules::paths::is_answered;
@@ -51,15 +50,6 @@ pub(crate) enum Outcome {
     Directory(Directory),
     /// Nothing.
     Absent,
-}
-
-/// An open directory.
-#[derive(Clone)]
-pub(crate) struct Directory {
-    pub(crate) file: Fd,
-    /// That it lies in.
-    pub(crate) tree: Tree,
-    pub(crate) name: CString,
 }
 
 /// One lookup.

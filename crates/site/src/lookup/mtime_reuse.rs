@@ -19,8 +19,8 @@ use quick_cache::unsync;
 use rustix::fs::Statx;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::file::Identity;
 use crate::file::content_hash::Digest;
+use crate::file::stat::Identity;
 
 /// Names whose last versions are noted: about 6 MiB when all are there. Those that nobody looks up
 /// give way.
@@ -200,7 +200,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = tempfile::tempfile().unwrap();
         let flags = rustix::fs::AtFlags::EMPTY_PATH;
-        let stat = rustix::fs::statx(&file, c"", flags, crate::root_dir::FIELDS).unwrap();
+        let stat = rustix::fs::statx(&file, c"", flags, crate::file::stat::FIELDS).unwrap();
         let note = |root: &Path, name, digest| note(root, name, &stat, digest) != Pinned::Nothing;
         assert!(!note(root.path(), c"a", Some([1; 16])));
         assert!(!note(root.path(), c"b", Some([2; 16])));

@@ -8,7 +8,7 @@ use tidegate_http::{Coding, ETag, Representation, RepresentationFields, Validato
 
 use crate::config::EtagSource;
 use crate::file::content_hash::Digest;
-use crate::file::{MADE_UP_SECONDS, modified};
+use crate::file::stat::{MADE_UP_SECONDS, modified};
 use crate::lookup::mtime_reuse::Pinned;
 use crate::rules::headers::Set;
 
@@ -177,7 +177,7 @@ mod tests {
     fn stat(seconds: i64, nanoseconds: u32) -> Statx {
         let file = tempfile::tempfile().unwrap();
         let flags = rustix::fs::AtFlags::EMPTY_PATH;
-        let mut stat = rustix::fs::statx(&file, c"", flags, crate::root_dir::FIELDS).unwrap();
+        let mut stat = rustix::fs::statx(&file, c"", flags, crate::file::stat::FIELDS).unwrap();
         stat.stx_mtime.tv_sec = seconds;
         stat.stx_mtime.tv_nsec = nanoseconds;
         stat

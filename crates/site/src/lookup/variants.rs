@@ -14,8 +14,8 @@ use rustix::fs::{FileType, Statx};
 use tidegate_http::Coding;
 
 use crate::error::Error;
-use crate::file::file_type;
 use crate::file::ops::OpenFile;
+use crate::file::stat::file_type;
 use crate::paths::with_extension;
 use crate::root_dir::Tree;
 
@@ -178,7 +178,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let flags = rustix::fs::AtFlags::EMPTY_PATH;
         let at = |tv_sec, tv_nsec| {
-            let mut stat = rustix::fs::statx(&file, c"", flags, crate::root_dir::FIELDS).unwrap();
+            let mut stat = rustix::fs::statx(&file, c"", flags, crate::file::stat::FIELDS).unwrap();
             stat.stx_mtime.tv_sec = tv_sec;
             stat.stx_mtime.tv_nsec = tv_nsec;
             stat

@@ -13,8 +13,8 @@ use crate::config::{Mount, Symlinks};
 use crate::error::{Error, RootError};
 use crate::root_dir::{Tree, resolve_flags};
 use crate::roots::root_path::{Release, ReleaseConfig};
+use crate::shared::Shared;
 use crate::single_flight::Seen;
-use crate::site::Shared;
 
 /// The directories of one site, as one core serves them.
 pub(crate) struct Roots {

@@ -15,14 +15,12 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, open, statx};
 use tidegate_uring::{Fd, Owner, Ring};
 
 use crate::error::{Error, RootError};
-use crate::file::device;
 use crate::file::ops::Disk;
-use crate::root_dir::{FIELDS, Tree};
+use crate::file::stat::FIELDS;
+use crate::file::stat::device;
+use crate::root_dir::Tree;
+use crate::shared::{Numbers, Shared};
 use crate::single_flight::{Boxed, Looks, Seen};
-use crate::site::Shared;
-
-/// Numbers of roots: no two that one core opens have the same.
-pub(crate) type Numbers = Rc<Cell<u32>>;
 
 /// A root's path, and the directory it led to when it was last looked at.
 pub(crate) struct Release {

@@ -1,32 +1,29 @@
 //! One site: what its paths lead to, from what is known or from the disk.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tidegate_http::{Accepted, Coding, Cors, EncodedSlash, Navigation, Status, write_field};
-use tidegate_uring::{Ring, Shares};
+use tidegate_uring::Ring;
 
 use crate::cache::resource::{Plain, Resource};
-use crate::cache::{Cache, Entry, Hasher, Key, Known, Name};
-use crate::coarse_timer::Watch;
-use crate::config::{CacheConfig, Respond, SiteConfig};
-use crate::decompress::{Compressed, Decoders, Decompression};
+use crate::cache::{Cache, Entry, Key, Known, Name};
+use crate::config::{Respond, SiteConfig};
+use crate::decompress::{Compressed, Decompression};
 use crate::error::{Error, RootError};
 use crate::file::File;
-use crate::listing::{self, Listing, Order, Readers};
+use crate::listing::{self, Listing, Order};
 use crate::lookup::representation::{FALLBACK_VARY, Purpose};
-use crate::lookup::{Directory, Lookup, Outcome};
+use crate::lookup::{Lookup, Outcome};
 use crate::paths::{is_hidden, last_segment};
-use crate::root_dir::Tree;
+use crate::root_dir::{Directory, Tree};
 use crate::roots::Roots;
-use crate::roots::root_path::Numbers;
 use crate::rules::paths::{self as path_rules, Ruling};
 use crate::rules::{headers, redirects};
+use crate::shared::Shared;
 use crate::single_flight::{Boxed, Looks, Seen};
-use crate::stalls::Stalls;
 
 /// What a request wants, as far as it decides what a path leads to.
 #[derive(Clone, Copy, Debug)]
@@ -86,21 +83,6 @@ pub enum Found {
     },
 }
 
-/// What the sites of one core share.
-pub(crate) struct Shared {
-    pub(crate) cache: RefCell<Cache>,
-    pub(crate) hasher: Hasher,
-    pub(crate) looks: Rc<Looks<Key, Answer>>,
-    pub(crate) numbers: Numbers,
-    pub(crate) readers: Rc<Readers>,
-    pub(crate) decoders: Rc<Decoders>,
-    /// Workers that look-ups may occupy.
-    pub(crate) workers: Rc<Shares>,
-    pub(crate) watch: Rc<Watch>,
-    pub(crate) stalls: Arc<Stalls>,
-    pub(crate) config: CacheConfig,
-}
-
 /// A request, as it is looked up.
 struct Request {
     now: Instant,
@@ -132,6 +114,7 @@ pub struct Site {
     number: usize,
     config: SiteConfig,
     roots: Roots,
+    looks: Rc<Looks<Key, Answer>>,
     shared: Rc<Shared>,
 }
 
@@ -154,6 +137,7 @@ impl Site {
             number,
             config,
             roots,
+            looks: Looks::new(shared.config.times(), &shared.watch),
             shared: Rc::clone(shared),
         })
     }
@@ -425,7 +409,7 @@ impl Site {
         let config = listing::Config {
             hidden_files: self.config.hidden_files.clone(),
             symlinks: self.config.symlinks,
-            entries_max: listing::ENTRIES_MAX,
+            entries_max: listing::entries::ENTRIES_MAX,
             variant_extensions: codings.map(Coding::extension).collect(),
         };
         let kind = listing::KEY_KIND;
@@ -478,7 +462,7 @@ impl Site {
             let (site, tree, path) = (Rc::clone(self), tree.cloned(), path.to_vec());
             Box::pin(async move { site.look(tree.as_ref(), purpose, &path, now).await })
         };
-        let looks = &self.shared.looks;
+        let looks = &self.looks;
         let seen = looks.share_or(name.to_key(), now, before, look).await?;
         Ok(request.take(seen))
     }
