@@ -8,7 +8,7 @@ use tidegate_http::{
     Accepted, Head, Navigation, Precondition, Status, evaluate, parse, prefers_json,
 };
 use tidegate_site::{
-    Error as SiteError, File, Found, Order, Respond, Ruling, Site, Wanted as Lookup,
+    Error as SiteError, File, Found, Respond, Ruling, Site, SiteRequest as Lookup, SortOrder,
 };
 
 use crate::answer::{Body, Reply};
@@ -117,7 +117,7 @@ async fn find(
         accepted: Accepted::of(head),
         navigation: Navigation::of(head),
         wants_json: prefers_json(head),
-        order: Order::of_query(head.target.query()),
+        order: SortOrder::of_query(head.target.query()),
     };
     let found = site.find(&lookup, Instant::now()).await;
     let found = match found {

@@ -14,7 +14,7 @@ use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tidegate_config::Settings;
-use tidegate_site::READERS;
+use tidegate_site::READER_THREADS;
 
 use crate::admin::{self, Condition};
 use crate::error::Error;
@@ -205,7 +205,7 @@ fn execute(seed: Seed, control: OwnedFd, events: &Sender<Event>) -> Result<(), E
         .name(&format!("shard-{shard}"))
         .io_memory(EXECUTOR_IO_BYTES)
         // Directories are read by these threads: on any core, not on this one before all others.
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(READERS))
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(READER_THREADS))
         .make()
         .map_err(|error| Error::Shard {
             shard,

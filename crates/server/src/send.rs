@@ -85,7 +85,7 @@ async fn send_range(
     let options = Options {
         stall: shard.settings.timeouts.send_stall,
         drop_behind: (shard.settings.io.drop_behind).is_some_and(|least| file.len >= least),
-        unread: !file.recent.covers(&range, start),
+        unread: !file.residency_hint.covers(&range, start),
         device: file.device(),
         opening: Opening::NONE,
     };
@@ -108,8 +108,8 @@ async fn send_range(
         }
     };
     match sent {
-        Ok(sent) if sent.from_disk => file.recent.forget(),
-        Ok(_) => file.recent.add(&range, start),
+        Ok(sent) if sent.from_disk => file.residency_hint.forget(),
+        Ok(_) => file.residency_hint.add(&range, start),
         Err(error) => return Err(give_up(connection, len, &error)),
     }
     Ok(())

@@ -63,12 +63,12 @@ pub use config::{
 };
 pub use decompress::{Compressed, Decompression};
 pub use error::{Error, RootError};
-pub use file::residency_hint::Recent;
+pub use file::residency_hint::ResidencyHint;
 pub use file::{Content, File};
-pub use listing::{Listing, Order, READERS};
+pub use listing::{Listing, READER_THREADS, SortOrder};
 pub use mime::Types;
 pub use probe::Probe;
 pub use rules::paths::Ruling;
-pub use site::{Cached, Found, Site, Wanted};
+pub use site::{Cached, Found, Site, SiteRequest};
 pub use sites::Sites;
 pub use stalls::Stalls;

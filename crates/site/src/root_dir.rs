@@ -10,7 +10,7 @@ use rustix::fs::{OFlags, ResolveFlags, Statx, fcntl_setfl};
 use tidegate_uring::Fd;
 
 use crate::config::Symlinks;
-use crate::file::ops::{Disk, OpenFile};
+use crate::file::ops::{FileOps, OpenFile};
 use crate::paths::relative;
 
 /// How often a lookup is tried again that met a rename (`EAGAIN`, openat2(2)).
@@ -18,8 +18,8 @@ const RENAME_RETRIES: u32 = 8;
 
 /// A root as it was when a lookup began: all of that lookup sees the same tree.
 #[derive(Clone)]
-pub(crate) struct Tree {
-    pub(crate) disk: Disk,
+pub(crate) struct RootDir {
+    pub(crate) ops: FileOps,
     pub(crate) root: Fd,
     pub(crate) resolve: ResolveFlags,
     /// Names this root among all that were ever opened by this core; never 0.
@@ -35,11 +35,11 @@ pub(crate) struct Tree {
 pub(crate) struct Directory {
     pub(crate) file: Fd,
     /// That it lies in.
-    pub(crate) tree: Tree,
+    pub(crate) tree: RootDir,
     pub(crate) name: CString,
 }
 
-impl Tree {
+impl RootDir {
     /// The name below the root that `path` means, a path of the site that lies in it. `None`: it
     /// names nothing.
     pub(crate) fn relative(&self, path: &[u8]) -> Option<CString> {
@@ -63,7 +63,7 @@ impl Tree {
         let mut tries = 0;
         loop {
             let opened = self
-                .disk
+                .ops
                 .open(&self.root, name.clone(), flags, self.resolve)
                 .await;
             match opened {
@@ -80,12 +80,12 @@ impl Tree {
     /// What `name`, relative to the root, is now. It tells whether a file that was opened is still
     /// the one, and nothing else: unlike an opened file it may lie outside.
     pub(crate) async fn stat(&self, name: &CString) -> io::Result<Statx> {
-        self.disk.stat(&self.root, name.clone()).await
+        self.ops.stat(&self.root, name.clone()).await
     }
 
     /// What the open file is.
     pub(crate) async fn stat_open(&self, file: &Fd) -> io::Result<Statx> {
-        self.disk.stat(file, CString::default()).await
+        self.ops.stat(file, CString::default()).await
     }
 }
 

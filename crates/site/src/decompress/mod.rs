@@ -103,7 +103,7 @@ impl Compressed {
             Content::File(fd) => {
                 let buffer = Vec::with_capacity(READ_BYTES);
                 // By a worker: whether it is in memory is not known.
-                let read = source.disk.read(fd, buffer, offset, true).await;
+                let read = source.ops.read(fd, buffer, offset, true).await;
                 let (_, bytes) = read.map_err(|error| self.failed("cannot be read", &error))?;
                 Ok(bytes.into())
             }
@@ -149,7 +149,7 @@ impl Decoders {
         let mut decompression = Decompression {
             compressed: Rc::clone(compressed),
             decoders: Rc::clone(self),
-            worker: Worker::new(compressed.source.disk.ring())?,
+            worker: Worker::new(compressed.source.ops.ring())?,
             position: 0,
             first: None,
             state: State::New,
@@ -278,6 +278,6 @@ pub(crate) async fn decompress_small(
     let mut decoder = Decoder::new(coding).ok()?;
     let bytes = bytes.clone();
     let work = move || decoder.all(bytes, len_max);
-    let mut worker = Worker::new(file.disk.ring()).ok()?;
+    let mut worker = Worker::new(file.ops.ring()).ok()?;
     worker.run(work).await.ok()?
 }

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use tidegate_http::{Coding, RepresentationFields, Validators};
 use tidegate_uring::Fd;
 
-use crate::file::ops::Disk;
-use crate::file::residency_hint::Recent;
+use crate::file::ops::FileOps;
+use crate::file::residency_hint::ResidencyHint;
 use crate::file::stat::{is_deleted, is_remote};
 
 /// A file, or a precompressed variant of one, with all that its responses need.
@@ -29,10 +29,10 @@ pub struct File {
     /// The coding of a variant.
     pub coding: Option<Coding>,
     /// What of its content was in memory a moment ago; who has read some says so.
-    pub recent: Recent,
+    pub residency_hint: ResidencyHint,
     pub(crate) fields: RepresentationFields,
     /// Closes it.
-    pub(crate) disk: Disk,
+    pub(crate) ops: FileOps,
 }
 
 /// Where a file's bytes are.
@@ -67,7 +67,7 @@ impl File {
 
     /// The device that it lies on.
     pub fn device(&self) -> u32 {
-        self.disk.owner().device
+        self.ops.owner().device
     }
 
     /// Bytes of memory that it takes, whoever else holds its content.
@@ -129,7 +129,7 @@ impl Drop for File {
         else {
             return;
         };
-        self.disk.close(fd);
+        self.ops.close(fd);
     }
 }
 

@@ -45,7 +45,7 @@ fn known(fd: &Fd, fields: StatxFlags) -> Option<Statx> {
 
 /// What changes when a file is changed or replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Identity {
+pub(crate) struct Fingerprint {
     device: (u32, u32),
     inode: u64,
     len: u64,
@@ -53,7 +53,7 @@ pub(crate) struct Identity {
     changed: (i64, u32),
 }
 
-impl Identity {
+impl Fingerprint {
     /// The device that the file lies on: major and minor.
     pub(crate) fn device(&self) -> (u32, u32) {
         self.device

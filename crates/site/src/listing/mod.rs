@@ -20,10 +20,10 @@ use bytes::Bytes;
 use entries::{Entries, Held, Item};
 use html::Html;
 
-pub use order::Order;
+pub use order::SortOrder;
 pub(crate) use read_job::Config;
-pub use reader::READERS;
-pub(crate) use reader::Readers;
+pub(crate) use reader::DirectoryReader;
+pub use reader::READER_THREADS;
 
 /// What tells listings from lookups among the names of a root: none of the purposes of these.
 pub(crate) const KEY_KIND: u32 = 3;
@@ -52,7 +52,7 @@ impl Format {
 pub struct Listing {
     entries: Rc<Held>,
     writer: Writer,
-    order: Order,
+    order: SortOrder,
     /// Entries that were written.
     count: usize,
     state: State,
@@ -72,7 +72,7 @@ enum State {
 
 impl Listing {
     /// `path` is the decoded path of the directory, with its final slash.
-    pub(crate) fn new(path: &[u8], entries: Rc<Held>, format: Format, order: Order) -> Self {
+    pub(crate) fn new(path: &[u8], entries: Rc<Held>, format: Format, order: SortOrder) -> Self {
         Self {
             order,
             writer: match format {
@@ -164,8 +164,12 @@ mod tests {
     }
 
     fn text(items: &[(&[u8], bool)], truncated: bool, format: Format) -> String {
-        let mut listing =
-            Listing::new(b"/a <b>/", held(items, truncated), format, Order::default());
+        let mut listing = Listing::new(
+            b"/a <b>/",
+            held(items, truncated),
+            format,
+            SortOrder::default(),
+        );
         let mut text = Vec::new();
         while let Some(piece) = listing.next_piece() {
             assert!(piece.len() <= PIECE_BYTES_MAX);
@@ -237,7 +241,7 @@ mod tests {
     fn a_truncated_listing_says_so() {
         assert!(text(&[(b"a", false)], true, Format::Html).contains("more than 1 "));
         assert!(!text(&[(b"a", false)], false, Format::Html).contains("more than"));
-        let json = Listing::new(b"/", held(&[], true), Format::Json, Order::default());
+        let json = Listing::new(b"/", held(&[], true), Format::Json, SortOrder::default());
         assert!(json.is_truncated());
         assert!(json.fields().starts_with(json::FIELDS));
         assert_ne!(json.fields(), json::FIELDS);
@@ -254,10 +258,10 @@ mod tests {
         }
         // The longest path that can be opened.
         let path = [b"/".as_slice(), &[b'"'; 4093], b"/"].concat();
-        let mut listing = Listing::new(&path, held(&[], false), Format::Html, Order::default());
+        let mut listing = Listing::new(&path, held(&[], false), Format::Html, SortOrder::default());
         assert!(listing.next_piece().unwrap().len() <= PIECE_BYTES_MAX);
         let path = b"/a".repeat(2047);
-        let mut listing = Listing::new(&path, held(&[], false), Format::Html, Order::default());
+        let mut listing = Listing::new(&path, held(&[], false), Format::Html, SortOrder::default());
         assert!(listing.next_piece().unwrap().len() <= PIECE_BYTES_MAX);
     }
 }

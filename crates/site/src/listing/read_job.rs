@@ -27,7 +27,7 @@ pub(crate) struct Config {
 }
 
 /// A directory to read.
-pub(crate) struct Reading {
+pub(crate) struct ReadJob {
     pub(crate) directory: OwnedFd,
     pub(crate) root: OwnedFd,
     /// Of the directory, relative to the root.
@@ -37,7 +37,7 @@ pub(crate) struct Reading {
     pub(crate) bytes_max: usize,
 }
 
-impl Reading {
+impl ReadJob {
     /// Reads and sorts the entries that are served: regular files and directories, and links to
     /// them that are followed. `None`: they are more than may be. It ends early, with what it has,
     /// once it is `cancelled`.
@@ -111,9 +111,9 @@ mod tests {
 
     use super::*;
 
-    fn reading(directory: &Path, entries_max: usize) -> Reading {
+    fn reading(directory: &Path, entries_max: usize) -> ReadJob {
         let open = || OwnedFd::from(File::open(directory).unwrap());
-        Reading {
+        ReadJob {
             directory: open(),
             root: open(),
             name: c".".to_owned(),
