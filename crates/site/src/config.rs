@@ -8,8 +8,8 @@ use std::time::Duration;
 use regex::bytes::Regex;
 use tidegate_http::{Coding, Cors, EncodedSlash, Status};
 
-use crate::looks::Times;
 use crate::mime::Types;
+use crate::single_flight::Times;
 
 /// One site.
 #[derive(Clone, Debug)]

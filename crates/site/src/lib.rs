@@ -36,38 +36,26 @@
 //! for paths it has nothing for: so no path that a rule answers ever gets into the cache.
 
 mod background;
-mod bodies;
 mod cache;
-mod candidates;
+mod coarse_timer;
 mod config;
-mod content_tag;
 mod decompress;
-mod describe;
-mod disk;
 mod error;
 mod file;
 mod listing;
-mod looks;
 mod lookup;
 mod mime;
-mod names;
-mod pinned;
+mod paths;
 mod probe;
-mod recent;
-mod redirects;
-mod release;
-mod resource;
-mod root;
+mod root_dir;
 mod roots;
 mod rules;
-mod rulings;
+mod shared;
+mod single_flight;
 mod site;
 mod sites;
 mod stalls;
 mod sweep;
-mod template;
-mod variants;
-mod watch;
 
 pub use config::{
     CacheConfig, CompressedOnly, EtagSource, HeaderRule, HiddenFiles, Mount, PathRule, Respond,
@@ -75,12 +63,12 @@ pub use config::{
 };
 pub use decompress::{Compressed, Decompression};
 pub use error::{Error, RootError};
+pub use file::residency_hint::ResidencyHint;
 pub use file::{Content, File};
-pub use listing::{Listing, Order, READERS};
+pub use listing::{Listing, READER_THREADS, SortOrder};
 pub use mime::Types;
 pub use probe::Probe;
-pub use recent::Recent;
-pub use rulings::Ruling;
-pub use site::{Cached, Found, Site, Wanted};
+pub use rules::paths::Ruling;
+pub use site::{Cached, Found, Site, SiteRequest};
 pub use sites::Sites;
 pub use stalls::Stalls;

@@ -10,8 +10,9 @@ use tidegate_uring::Fd;
 
 use crate::config::Symlinks;
 use crate::error::RootError;
-use crate::release::open_root;
-use crate::root::{FIELDS, resolve_flags};
+use crate::file::stat::FIELDS;
+use crate::root_dir::resolve_flags;
+use crate::roots::root_path::open_root;
 
 /// A root, opened to ask for files in it as a look-up would find them.
 pub struct Probe {

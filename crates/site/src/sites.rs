@@ -9,16 +9,15 @@ use tidegate_http::site_name;
 use tidegate_uring::{Ring, Shares};
 
 use crate::cache::{Cache, Hasher};
+use crate::coarse_timer::CoarseTimer;
 use crate::config::{CacheConfig, SiteConfig};
 use crate::decompress::Decoders;
 use crate::error::RootError;
-use crate::listing::Readers;
-use crate::looks::Looks;
-use crate::release::Numbers;
-use crate::site::{Shared, Site};
+use crate::listing::DirectoryReader;
+use crate::shared::{RootNumbers, Shared};
+use crate::site::Site;
 use crate::stalls::Stalls;
 use crate::sweep;
-use crate::watch::Watch;
 
 /// The sites of one core, with what they looked up.
 pub struct Sites {
@@ -46,13 +45,12 @@ impl Sites {
         stalls: &Arc<Stalls>,
     ) -> Result<Self, RootError> {
         assert!(!sites.is_empty(), "at least one site");
-        let watch = Rc::new(Watch::default());
+        let watch = Rc::new(CoarseTimer::default());
         let shared = Rc::new(Shared {
             cache: RefCell::new(Cache::new(&cache)),
             hasher: Hasher::default(),
-            numbers: Numbers::default(),
-            looks: Looks::new(cache.times(), &watch),
-            readers: Readers::new(cache.times(), &watch),
+            numbers: RootNumbers::default(),
+            readers: DirectoryReader::new(cache.times(), &watch),
             decoders: Decoders::new(cache.lookup),
             workers: Shares::new(2 * cache.workers),
             watch,

@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 use futures_lite::future::zip;
 use glommio::timer::sleep;
 
+use crate::cache::resource::Resource;
 use crate::config::CacheConfig;
-use crate::resource::Resource;
-use crate::site::{Shared, Site};
+use crate::shared::Shared;
+use crate::site::Site;
 
 /// Files looked at in one go: 0.1 ms.
 const PIECE: usize = 128;
@@ -35,7 +36,7 @@ pub(crate) async fn sweep(shared: Rc<Shared>, sites: Vec<Rc<Site>>) {
     zip(files(&shared), roots(&shared, &sites)).await;
 }
 
-/// Looks at the roots, so that one whose path leads elsewhere is let go. Apart from the files: a look
+/// SingleFlight at the roots, so that one whose path leads elsewhere is let go. Apart from the files: a look
 /// at a disk may take any time. They are looked at once more after the last file was closed.
 async fn roots(shared: &Shared, sites: &[Rc<Site>]) {
     let pause = pass(&shared.config).max(shared.config.valid);
@@ -43,7 +44,7 @@ async fn roots(shared: &Shared, sites: &[Rc<Site>]) {
         until_open(shared).await;
         sleep(pause).await;
         for site in sites {
-            site.look_at_roots(Instant::now()).await;
+            site.revalidate_roots(Instant::now()).await;
         }
     }
 }
@@ -92,12 +93,10 @@ async fn until_open(shared: &Shared) {
     .await;
 }
 
-/// Looks at each; those that are closed already are not.
+/// SingleFlight at each; those that are closed already are not.
 fn any_deleted(piece: &[Weak<Resource>]) -> bool {
     let open = piece.iter().filter_map(Weak::upgrade);
-    open.filter(|resource| resource.look_whether_deleted())
-        .count()
-        > 0
+    open.filter(|resource| resource.check_deleted()).count() > 0
 }
 
 #[cfg(test)]

@@ -18,12 +18,12 @@ fn a_file_is_trusted_for_its_time() {
     let tree = Tree::new(&[("a", "one")]);
     run(async {
         let mut bench = Bench::new(&tree);
-        assert!(matches!(bench.cached("/a"), Cached::Unknown));
+        assert!(matches!(bench.cached("/a"), Cached::Miss));
         assert_eq!(bench.text("/a").await.unwrap(), "one");
         tree.write("a", b"two");
         assert_eq!(bench.cached_text("/a").unwrap(), "one");
         bench.wait();
-        assert!(matches!(bench.cached("/a"), Cached::Unknown));
+        assert!(matches!(bench.cached("/a"), Cached::Miss));
         assert_eq!(bench.text("/a").await.unwrap(), "two");
         assert_eq!(bench.cached_text("/a").unwrap(), "two");
     });
@@ -48,11 +48,17 @@ fn what_comes_and_goes_shows_in_time() {
     run(async {
         let mut bench = Bench::new(&tree);
         assert_eq!(kind(&bench.find("/a").await), "404");
-        assert!(matches!(bench.cached("/a"), Cached::Absent { page: None }));
+        assert!(matches!(
+            bench.cached("/a"),
+            Cached::NotFound { page: None }
+        ));
         tree.write("a", b"a");
-        assert!(matches!(bench.cached("/a"), Cached::Absent { page: None }));
+        assert!(matches!(
+            bench.cached("/a"),
+            Cached::NotFound { page: None }
+        ));
         bench.wait();
-        assert!(matches!(bench.cached("/a"), Cached::Unknown));
+        assert!(matches!(bench.cached("/a"), Cached::Miss));
         assert_eq!(kind(&bench.find("/a").await), "file a");
         tree.remove("a");
         bench.wait();
@@ -122,9 +128,9 @@ fn a_release_is_swapped_as_a_whole() {
         // What was not looked up yet is of the same release.
         assert_eq!(kind(&bench.find("/b").await), "file b1");
         bench.wait();
-        assert!(matches!(bench.cached("/a"), Cached::Unknown));
+        assert!(matches!(bench.cached("/a"), Cached::Miss));
         assert_eq!(kind(&bench.find("/b").await), "file b2");
-        assert!(matches!(bench.cached("/a"), Cached::Unknown));
+        assert!(matches!(bench.cached("/a"), Cached::Miss));
         assert_eq!(kind(&bench.find("/a").await), "file a2");
         assert_eq!(kind(&bench.find("/none").await), "404 b2");
     });
@@ -140,7 +146,7 @@ fn a_root_that_vanishes_comes_back() {
         for _ in 0..3 {
             bench.wait();
             assert_eq!(kind(&bench.find("/a").await), "404");
-            assert!(matches!(bench.cached("/a"), Cached::Unknown));
+            assert!(matches!(bench.cached("/a"), Cached::Miss));
             assert_eq!(kind(&bench.find("/a").await), "404");
         }
         // A new directory may get the inode of the old one.
@@ -211,7 +217,7 @@ fn nobody_is_answered_with_what_another_is_looking_at_again() {
         let mut found = Vec::new();
         for look in &mut looks {
             assert!(poll_once(look).await.is_none());
-            assert!(matches!(bench.cached("/a"), Cached::Unknown));
+            assert!(matches!(bench.cached("/a"), Cached::Miss));
         }
         for look in looks {
             found.push(file(look.await));
@@ -356,7 +362,7 @@ fn nothing_is_trusted_without_time() {
     run(async {
         let bench = Bench::of(SiteConfig::of(tree.root()), cache);
         assert_eq!(bench.text("/a").await.unwrap(), "one");
-        assert!(matches!(bench.cached("/a"), Cached::Unknown));
+        assert!(matches!(bench.cached("/a"), Cached::Miss));
         tree.write("a", b"two");
         assert_eq!(bench.text("/a").await.unwrap(), "two");
     });

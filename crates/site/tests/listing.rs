@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use skip::skipped;
 use support::{Bench, Tree, kind, run, wanted};
-use tidegate_site::{Found, Listing, Symlinks, Wanted};
+use tidegate_site::{Found, Listing, SiteRequest, Symlinks};
 
 fn listed(tree: &Tree) -> Bench {
     Bench::with(tree, |config| config.directory_listing = true)
@@ -25,7 +25,7 @@ fn text(mut listing: Listing) -> String {
 }
 
 async fn names(bench: &Bench, path: &str) -> Vec<String> {
-    let json = Wanted {
+    let json = SiteRequest {
         wants_json: true,
         ..wanted(path)
     };

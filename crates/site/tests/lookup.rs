@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use skip::skipped;
 use support::{Bench, Tree, fields, file, kind, run, text, wanted};
 use tidegate_http::{Accepted, Navigation};
-use tidegate_site::{Cached, Content, Symlinks, Wanted};
+use tidegate_site::{Cached, Content, SiteRequest, Symlinks};
 
 fn strings(items: &[&str]) -> Vec<String> {
     items.iter().map(ToString::to_string).collect()
@@ -183,12 +183,15 @@ fn the_fallback_answers_navigations_only() {
                 assert_eq!(kind(&bench.navigate(path).await), "fallback app", "{path}");
                 assert_eq!(kind(&bench.find(path).await), "404", "{path}");
                 // Which of the two is up to the request.
-                assert!(matches!(bench.cached(path), Cached::Absent { page: None }));
+                assert!(matches!(
+                    bench.cached(path),
+                    Cached::NotFound { page: None }
+                ));
                 let told = || Navigation::Told;
                 let known = bench
                     .site
                     .cached(path.as_bytes(), Accepted::IDENTITY, told, bench.now);
-                assert!(matches!(known, Cached::Unknown), "{path}");
+                assert!(matches!(known, Cached::Miss), "{path}");
                 let lines = bench
                     .site
                     .fields_for(path.as_bytes(), tidegate_http::Status::NOT_FOUND);
@@ -200,7 +203,7 @@ fn the_fallback_answers_navigations_only() {
                 ("/page.html", Navigation::TakesAnything),
                 ("/.hidden", Navigation::TakesHtml),
             ] {
-                let wanted = Wanted {
+                let wanted = SiteRequest {
                     navigation,
                     ..wanted(path)
                 };
@@ -210,7 +213,10 @@ fn the_fallback_answers_navigations_only() {
                 assert_eq!(kind(&bench.navigate(path).await), "fallback app", "{path}");
             }
             for path in ["/missing.js", "/v/1.2.3"] {
-                assert!(matches!(bench.cached(path), Cached::Absent { page: None }));
+                assert!(matches!(
+                    bench.cached(path),
+                    Cached::NotFound { page: None }
+                ));
             }
         }
         assert_eq!(kind(&bench.navigate("/real").await), "file real");
@@ -247,7 +253,7 @@ fn error_pages_come_without_validators() {
             let lines = fields(&page);
             assert_eq!(lines, "Content-Type: text/html; charset=utf-8\r\n");
         }
-        let Cached::Absent { page: Some(page) } = bench.cached("/none") else {
+        let Cached::NotFound { page: Some(page) } = bench.cached("/none") else {
             panic!("not known");
         };
         assert_eq!(text(&page), "missing page");

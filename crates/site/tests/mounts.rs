@@ -51,7 +51,7 @@ fn what_is_found_in_another_root_is_known_no_longer_than_that_is() {
         assert_eq!(bench.cached_text("/none").as_deref(), Some("f1"));
         release(&tree, "two");
         bench.now += support::VALID / 2 + support::VALID / 4;
-        assert!(matches!(bench.cached("/none"), Cached::Unknown));
+        assert!(matches!(bench.cached("/none"), Cached::Miss));
         assert_eq!(kind(&bench.find("/none").await), "file f2");
         assert_eq!(bench.cached_text("/none").as_deref(), Some("f2"));
         fs::remove_file(tree.path("current")).unwrap();
@@ -92,7 +92,7 @@ fn a_root_that_is_replaced_takes_nothing_of_another_with_it() {
         assert_eq!(kind(&bench.find("/a").await), "file a");
         release(&tree, "two");
         bench.now += support::VALID / 2;
-        assert!(matches!(bench.cached("/now/a"), Cached::Unknown));
+        assert!(matches!(bench.cached("/now/a"), Cached::Miss));
         assert_eq!(kind(&bench.find("/now/a").await), "file a2");
         assert_eq!(bench.cached_text("/now/a").as_deref(), Some("a2"));
         assert_eq!(kind(&bench.find("/now").await), "404");

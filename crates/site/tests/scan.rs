@@ -41,7 +41,7 @@ fn paths(kind: &str, count: usize) -> impl Iterator<Item = String> {
 /// Asks for each file, as a request does: what is known is not looked up.
 async fn ask(bench: &Bench, kind: &str, count: usize) {
     for path in paths(kind, count) {
-        if matches!(bench.cached(&path), Cached::Unknown) {
+        if matches!(bench.cached(&path), Cached::Miss) {
             assert!(bench.text(&path).await.is_some(), "{path}");
         }
     }

@@ -143,7 +143,7 @@ fn a_fallback_and_an_error_page_have_variants() {
             config.error_pages.insert(404, "/e.html".to_owned());
             config.spa_fallback = Some("/e.html".to_owned());
         });
-        let wanted = tidegate_site::Wanted {
+        let wanted = tidegate_site::SiteRequest {
             accepted: support::accepted("gzip"),
             navigation: Navigation::Told,
             ..support::wanted("/none")
@@ -157,7 +157,7 @@ fn a_fallback_and_an_error_page_have_variants() {
             fields(&file)
                 .contains("\r\nVary: Accept, Sec-Fetch-Dest, Sec-Fetch-Mode, Accept-Encoding\r\n")
         );
-        let wanted = tidegate_site::Wanted {
+        let wanted = tidegate_site::SiteRequest {
             navigation: Navigation::No,
             ..wanted
         };

@@ -393,10 +393,10 @@ impl Connection {
                 let navigation = || Navigation::of(request);
                 match site.cached(path, Accepted::of(request), navigation, now) {
                     Cached::File(file) => Answered::of(answer.file(&file, out)),
-                    Cached::Absent { page } => {
+                    Cached::NotFound { page } => {
                         Answered::of(answer.refuse(Status::NOT_FOUND, page.as_ref(), out))
                     }
-                    Cached::Unknown => Answered::No(None),
+                    Cached::Miss => Answered::No(None),
                 }
             }
             (Method::Options, Ok(())) => Answered::of(answer.options(out)),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tidegate_h1::parse;
 use tidegate_http::{Accepted, Navigation, Precondition, Request, Status, evaluate, prefers_json};
 use tidegate_site::{
-    Error as SiteError, File, Found, Order, Respond, Ruling, Site, Wanted as Lookup,
+    Error as SiteError, File, Found, Respond, Ruling, Site, SiteRequest as Lookup, SortOrder,
 };
 
 use super::response::{Answer, Body, Reply};
@@ -128,7 +128,7 @@ async fn find(
         accepted: Accepted::of(request),
         navigation: Navigation::of(request),
         wants_json: prefers_json(request),
-        order: Order::of_query(request.target.query()),
+        order: SortOrder::of_query(request.target.query()),
     };
     let found = site.find(&lookup, Instant::now()).await;
     let found = match found {

@@ -30,8 +30,8 @@ pub(crate) fn send_range<'a>(
         let options = options(context, file, &range, start);
         let sent = transport.write_file(&context.io, fd, range.clone(), &options);
         match sent.await {
-            Ok(sent) if sent.from_disk => file.recent.forget(),
-            Ok(_) => file.recent.add(&range, start),
+            Ok(sent) if sent.from_disk => file.residency_hint.forget(),
+            Ok(_) => file.residency_hint.add(&range, start),
             Err(error) => {
                 let len = range.end - range.start;
                 return Err(give_up(context, transport, len, &error));
@@ -46,7 +46,7 @@ fn options(context: &Context, file: &File, range: &Range<u64>, now: Instant) -> 
     Options {
         stall: settings.timeouts.send_stall,
         drop_behind: (settings.io.drop_behind).is_some_and(|least| file.len >= least),
-        unread: !file.recent.covers(range, now),
+        unread: !file.residency_hint.covers(range, now),
         device: file.device(),
         opening: Opening::NONE,
     }

@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use std::thread;
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
-use tidegate_site::READERS;
+use tidegate_site::READER_THREADS;
 
 use crate::control::ControlReceiver;
 use crate::error::Error;
@@ -71,7 +71,7 @@ fn executor(shard: usize) -> Result<LocalExecutor, Error> {
         .name(&format!("shard-{shard}"))
         .io_memory(EXECUTOR_IO_BYTES)
         // These threads read directories: on any core, not on this one before all others.
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(READERS))
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(READER_THREADS))
         .make()
         .map_err(|error| Error::Shard {
             shard,

@@ -13,17 +13,17 @@ pub(crate) struct Hasher(RandomState);
 
 impl Hasher {
     /// The name of a `path` as the lookups of `kind` (0 to 3) in `root` see it.
-    pub(crate) fn name<'a>(&self, root: u32, kind: u32, path: &'a [u8]) -> Name<'a> {
+    pub(crate) fn key<'a>(&self, root: u32, kind: u32, path: &'a [u8]) -> KeyRef<'a> {
         debug_assert!(kind < 1 << KIND_BITS);
         let space = root << KIND_BITS | kind;
         let hash = self.0.hash_one((space, path));
-        Name { hash, space, path }
+        KeyRef { hash, space, path }
     }
 }
 
 /// A key, borrowed.
 #[derive(Clone, Copy)]
-pub(crate) struct Name<'a> {
+pub(crate) struct KeyRef<'a> {
     hash: u64,
     space: u32,
     path: &'a [u8],
@@ -37,7 +37,7 @@ pub(crate) struct Key {
     path: Box<[u8]>,
 }
 
-impl Name<'_> {
+impl KeyRef<'_> {
     pub(crate) fn to_key(self) -> Key {
         Key {
             hash: self.hash,
@@ -58,7 +58,7 @@ impl Key {
     }
 }
 
-impl Hash for Name<'_> {
+impl Hash for KeyRef<'_> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
     }
@@ -70,7 +70,7 @@ impl Hash for Key {
     }
 }
 
-impl Equivalent<Key> for Name<'_> {
+impl Equivalent<Key> for KeyRef<'_> {
     fn equivalent(&self, key: &Key) -> bool {
         self.space == key.space && *self.path == *key.path
     }

@@ -9,6 +9,7 @@
 //! A path is hashed once for all three, and a lookup allocates nothing.
 
 mod key;
+pub(crate) mod resource;
 
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
@@ -18,10 +19,10 @@ use std::time::Instant;
 use quick_cache::unsync::DefaultLifecycle;
 use quick_cache::{Weighter, unsync};
 
+use crate::cache::resource::Resource;
 use crate::config::CacheConfig;
-use crate::resource::Resource;
 
-pub(crate) use key::{Hasher, Key, Name};
+pub(crate) use key::{Hasher, Key, KeyRef};
 
 /// What an entry takes beside its path and its files.
 const ENTRY_BYTES: u64 = 192;
@@ -37,20 +38,20 @@ const ABSENT_BYTES: u64 = 1024 * 1024;
 
 /// What a path leads to, whoever asks.
 #[derive(Clone)]
-pub(crate) enum Known {
+pub(crate) enum Target {
     /// A file, maybe with variants.
     Resource(Rc<Resource>),
     /// A directory, by a path without its final slash.
-    Slash,
+    MissingSlash,
     /// Nothing.
-    Absent,
+    NotFound,
 }
 
 /// What is known, and until when it is trusted.
 #[derive(Clone)]
 pub(crate) struct Entry {
-    pub(crate) known: Known,
-    pub(crate) trusted_until: Instant,
+    pub(crate) known: Target,
+    pub(crate) fresh_until: Instant,
     /// When it was last asked for.
     pub(crate) used: Cell<Instant>,
 }
@@ -76,7 +77,7 @@ impl Cache {
         }
     }
 
-    pub(crate) fn get(&self, name: Name<'_>) -> Option<&Entry> {
+    pub(crate) fn get(&self, name: KeyRef<'_>) -> Option<&Entry> {
         self.hot
             .get(&name)
             .or_else(|| self.files.get(&name))
@@ -87,9 +88,9 @@ impl Cache {
     ///
     /// Where it was evicted from the same cache not long ago, that is remembered there (until
     /// [`Cache::remove`]), and it comes to stay.
-    pub(crate) fn insert(&mut self, name: Name<'_>, entry: Entry) {
+    pub(crate) fn insert(&mut self, name: KeyRef<'_>, entry: Entry) {
         match &entry.known {
-            Known::Resource(resource) if resource.descriptors() > 0 => {
+            Target::Resource(resource) if resource.descriptors() > 0 => {
                 remove_entry(&mut self.hot, name);
                 remove_entry(&mut self.absent, name);
                 self.files.insert(name.to_key(), entry);
@@ -97,12 +98,12 @@ impl Cache {
                     waiting.wake();
                 }
             }
-            Known::Resource(_) => {
+            Target::Resource(_) => {
                 remove_entry(&mut self.files, name);
                 remove_entry(&mut self.absent, name);
                 self.hot.insert(name.to_key(), entry);
             }
-            Known::Slash | Known::Absent => {
+            Target::MissingSlash | Target::NotFound => {
                 remove_entry(&mut self.hot, name);
                 remove_entry(&mut self.files, name);
                 self.absent.insert(name.to_key(), entry);
@@ -111,12 +112,12 @@ impl Cache {
     }
 
     /// Sets until when it is trusted that a path leads to `resource`, if that is what is known.
-    pub(crate) fn trust(&mut self, name: Name<'_>, resource: &Rc<Resource>, until: Instant) {
+    pub(crate) fn trust(&mut self, name: KeyRef<'_>, resource: &Rc<Resource>, until: Instant) {
         trust_in(&mut self.hot, name, resource, until);
         trust_in(&mut self.files, name, resource, until);
     }
 
-    pub(crate) fn remove(&mut self, name: Name<'_>) {
+    pub(crate) fn remove(&mut self, name: KeyRef<'_>) {
         self.hot.remove(&name);
         self.files.remove(&name);
         self.absent.remove(&name);
@@ -141,8 +142,8 @@ impl Cache {
     pub(crate) fn open(&self) -> Vec<Weak<Resource>> {
         let entries = self.files.iter().map(|(_, entry)| &entry.known);
         let open = entries.filter_map(|known| match known {
-            Known::Resource(resource) => Some(Rc::downgrade(resource)),
-            Known::Slash | Known::Absent => None,
+            Target::Resource(resource) => Some(Rc::downgrade(resource)),
+            Target::MissingSlash | Target::NotFound => None,
         });
         open.collect()
     }
@@ -155,8 +156,8 @@ impl Cache {
     /// Closes the files that were found deleted.
     pub(crate) fn close_deleted(&mut self) {
         self.files.retain(|_, entry| match &entry.known {
-            Known::Resource(resource) => !resource.is_deleted(),
-            Known::Slash | Known::Absent => true,
+            Target::Resource(resource) => !resource.is_deleted(),
+            Target::MissingSlash | Target::NotFound => true,
         });
     }
 
@@ -185,20 +186,20 @@ fn table<W: Weighter<Key, Entry> + Clone>(count: usize, weight_max: u64, weighte
 }
 
 /// Removes an entry, and not what is remembered of one that was evicted.
-fn remove_entry<W: Weighter<Key, Entry>>(table: &mut Table<W>, name: Name<'_>) {
+fn remove_entry<W: Weighter<Key, Entry>>(table: &mut Table<W>, name: KeyRef<'_>) {
     table.remove_if(&name, |_| true);
 }
 
 fn trust_in<W: Weighter<Key, Entry>>(
     table: &mut Table<W>,
-    name: Name<'_>,
+    name: KeyRef<'_>,
     resource: &Rc<Resource>,
     until: Instant,
 ) {
     if let Some(mut entry) = table.peek_mut(&name)
-        && matches!(&entry.known, Known::Resource(known) if Rc::ptr_eq(known, resource))
+        && matches!(&entry.known, Target::Resource(known) if Rc::ptr_eq(known, resource))
     {
-        entry.trusted_until = until;
+        entry.fresh_until = until;
     }
 }
 
@@ -208,8 +209,8 @@ struct Bytes;
 impl Weighter<Key, Entry> for Bytes {
     fn weight(&self, key: &Key, entry: &Entry) -> u64 {
         let content = match &entry.known {
-            Known::Resource(resource) => resource.memory(),
-            Known::Slash | Known::Absent => 0,
+            Target::Resource(resource) => resource.memory(),
+            Target::MissingSlash | Target::NotFound => 0,
         };
         ENTRY_BYTES + key.path_bytes() + content
     }
@@ -221,10 +222,10 @@ struct Descriptors;
 impl Weighter<Key, Entry> for Descriptors {
     fn weight(&self, _: &Key, entry: &Entry) -> u64 {
         match &entry.known {
-            Known::Resource(resource) => {
+            Target::Resource(resource) => {
                 resource.descriptors() + resource.memory() / DESCRIPTOR_BYTES
             }
-            Known::Slash | Known::Absent => 1,
+            Target::MissingSlash | Target::NotFound => 1,
         }
     }
 }
@@ -248,38 +249,41 @@ mod tests {
         })
     }
 
-    fn entry(known: Known, trusted_until: Instant) -> Entry {
+    fn entry(known: Target, fresh_until: Instant) -> Entry {
         Entry {
             known,
-            trusted_until,
-            used: Cell::new(trusted_until),
+            fresh_until,
+            used: Cell::new(fresh_until),
         }
     }
 
     #[test]
     fn an_entry_is_found_by_root_kind_and_path() {
         let (mut cache, hasher, now) = (cache(), Hasher::default(), Instant::now());
-        let name = hasher.name(1, 0, b"/a");
-        cache.insert(name, entry(Known::Absent, now));
+        let name = hasher.key(1, 0, b"/a");
+        cache.insert(name, entry(Target::NotFound, now));
         assert!(matches!(
             cache.get(name).map(|entry| &entry.known),
-            Some(Known::Absent)
+            Some(Target::NotFound)
         ));
-        assert!(cache.get(hasher.name(2, 0, b"/a")).is_none());
-        assert!(cache.get(hasher.name(1, 1, b"/a")).is_none());
-        assert!(cache.get(hasher.name(1, 0, b"/b")).is_none());
+        assert!(cache.get(hasher.key(2, 0, b"/a")).is_none());
+        assert!(cache.get(hasher.key(1, 1, b"/a")).is_none());
+        assert!(cache.get(hasher.key(1, 0, b"/b")).is_none());
     }
 
     #[test]
     fn a_root_is_forgotten_with_all_its_kinds() {
         let (mut cache, hasher, now) = (cache(), Hasher::default(), Instant::now());
         for (root, kind) in [(1, 0), (1, 1), (2, 0)] {
-            cache.insert(hasher.name(root, kind, b"/a"), entry(Known::Slash, now));
+            cache.insert(
+                hasher.key(root, kind, b"/a"),
+                entry(Target::MissingSlash, now),
+            );
         }
         cache.forget(1);
-        assert!(cache.get(hasher.name(1, 0, b"/a")).is_none());
-        assert!(cache.get(hasher.name(1, 1, b"/a")).is_none());
-        assert!(cache.get(hasher.name(2, 0, b"/a")).is_some());
+        assert!(cache.get(hasher.key(1, 0, b"/a")).is_none());
+        assert!(cache.get(hasher.key(1, 1, b"/a")).is_none());
+        assert!(cache.get(hasher.key(2, 0, b"/a")).is_some());
     }
 
     #[test]
@@ -287,8 +291,8 @@ mod tests {
         let (mut cache, hasher, now) = (cache(), Hasher::default(), Instant::now());
         for number in 0..20_000 {
             let path = format!("/{number}");
-            let name = hasher.name(1, 0, path.as_bytes());
-            cache.insert(name, entry(Known::Absent, now));
+            let name = hasher.key(1, 0, path.as_bytes());
+            cache.insert(name, entry(Target::NotFound, now));
         }
         assert!(cache.absent.weight() <= ABSENT_BYTES);
         assert!(cache.absent.len() > 1000);

@@ -5,12 +5,12 @@
 //! ```
 //!
 //! What is decoded is never all in memory, and a piece is decoded only when the one before it was
-//! sent. How many are under way is bounded by the memory that they take ([`memory`]); how much of
-//! the processors they take, by the number of the threads ([`threads`]).
+//! sent. How many are under way is bounded by the memory that they take ([`memory_budget`]); how much of
+//! the processors they take, by the number of the threads ([`thread_pool`]).
 
 mod decoder;
-mod memory;
-mod threads;
+mod memory_budget;
+mod thread_pool;
 
 use std::ffi::CString;
 use std::io;
@@ -22,8 +22,8 @@ use bytes::{Buf, Bytes};
 use tidegate_http::Coding;
 
 use self::decoder::{Decoder, PIECE_BYTES, Step, Then};
-use self::memory::{Lease, Memory, Parked};
-use self::threads::Worker;
+use self::memory_budget::{Lease, Memory, Parked};
+use self::thread_pool::Worker;
 use crate::error::Error;
 use crate::file::{Content, File};
 
@@ -103,7 +103,7 @@ impl Compressed {
             Content::File(fd) => {
                 let buffer = Vec::with_capacity(READ_BYTES);
                 // By a worker: whether it is in memory is not known.
-                let read = source.disk.read(fd, buffer, offset, true).await;
+                let read = source.ops.read(fd, buffer, offset, true).await;
                 let (_, bytes) = read.map_err(|error| self.failed("cannot be read", &error))?;
                 Ok(bytes.into())
             }
@@ -149,7 +149,7 @@ impl Decoders {
         let mut decompression = Decompression {
             compressed: Rc::clone(compressed),
             decoders: Rc::clone(self),
-            worker: Worker::new(compressed.source.disk.ring())?,
+            worker: Worker::new(compressed.source.ops.ring())?,
             position: 0,
             first: None,
             state: State::New,
@@ -278,6 +278,6 @@ pub(crate) async fn decompress_small(
     let mut decoder = Decoder::new(coding).ok()?;
     let bytes = bytes.clone();
     let work = move || decoder.all(bytes, len_max);
-    let mut worker = Worker::new(file.disk.ring()).ok()?;
+    let mut worker = Worker::new(file.ops.ring()).ok()?;
     worker.run(work).await.ok()?
 }

@@ -4,8 +4,11 @@ use std::cell::Cell;
 use std::ops::Deref;
 use std::rc::Rc;
 
-use crate::listing::order::{self, Order, SortBy};
-use crate::listing::{ENTRIES_MAX, variants};
+use crate::listing::order::{self, SortBy, SortOrder};
+use crate::listing::variants;
+
+/// Entries of a listing, at most; one that has more says so.
+pub(crate) const ENTRIES_MAX: usize = 100_000;
 
 /// Bytes of the entries of one core: those that are kept, and those that are being sent.
 pub(crate) const BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -106,7 +109,7 @@ impl Entries {
     }
 
     /// The item at `position` in `order`.
-    pub(crate) fn at(&self, position: usize, order: Order) -> &Item {
+    pub(crate) fn at(&self, position: usize, order: SortOrder) -> &Item {
         let is_directory = position < self.directories;
         let (first, end) = if is_directory {
             (0, self.directories)
@@ -229,7 +232,7 @@ mod tests {
             (SortBy::Date, false, "yxcab"),
             (SortBy::Date, true, "xybac"),
         ] {
-            let order = Order { by, descending };
+            let order = SortOrder { by, descending };
             let names = (0..5).map(|place| entries.name(entries.at(place, order)));
             let names: Vec<u8> = names.flatten().copied().collect();
             assert_eq!(names, expected.as_bytes(), "{order:?}");

@@ -6,8 +6,8 @@ use std::io::Write;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use crate::listing::entries::{Entries, Item};
-use crate::listing::order::{Order, SortBy};
-use crate::listing::timestamp;
+use crate::listing::order::{SortBy, SortOrder};
+use crate::listing::timestamp::timestamp;
 
 /// The page runs nothing and loads nothing, whatever names its entries have; of styles it has those
 /// alone whose hash is told here.
@@ -41,11 +41,11 @@ const LINKS_MAX: usize = 16;
 pub(crate) struct Html {
     /// The decoded path, with its final slash.
     path: Box<[u8]>,
-    order: Order,
+    order: SortOrder,
 }
 
 impl Html {
-    pub(crate) fn new(path: &[u8], order: Order) -> Self {
+    pub(crate) fn new(path: &[u8], order: SortOrder) -> Self {
         Self {
             path: path.into(),
             order,
@@ -113,7 +113,7 @@ const COLUMNS: [(SortBy, &str, &str); 3] = [
 /// The heading of a column: a button that sorts by it, or the other way round if that is so.
 ///
 /// Not a link, which programs would take for an entry of the directory.
-fn heading(out: &mut Vec<u8>, order: Order, by: SortBy, value: &str, shown: &str) {
+fn heading(out: &mut Vec<u8>, order: SortOrder, by: SortBy, value: &str, shown: &str) {
     let (sorted, minus) = match (order.by == by, order.descending) {
         (true, false) => (" aria-sort=\"ascending\"", "-"),
         (true, true) => (" aria-sort=\"descending\"", ""),
@@ -280,7 +280,7 @@ mod tests {
     fn the_path_leads_up() {
         let html = |path: &[u8]| {
             let mut out = Vec::new();
-            Html::new(path, Order::default()).start(&mut out, &Entries::default());
+            Html::new(path, SortOrder::default()).start(&mut out, &Entries::default());
             String::from_utf8(out).unwrap()
         };
         let page = html(b"/a \"/b&c/");

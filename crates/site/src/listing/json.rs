@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::listing::entries::Item;
-use crate::listing::timestamp;
+use crate::listing::timestamp::timestamp;
 
 pub(crate) const FIELDS: &[u8] = b"Content-Type: application/json\r\n\
     Vary: Accept\r\n";

@@ -1,15 +1,16 @@
 //! Listings of directories, as HTML or JSON.
 //!
-//! A directory is read and sorted on another thread, at most [`ENTRIES_MAX`] entries of it, once for
+//! A directory is read and sorted on another thread, at most [`entries::ENTRIES_MAX`] entries of it, once for
 //! all who ask for it within the cache's time; what is sent is made of them piece by piece, so that
 //! no listing takes much memory or holds the core.
 
-mod entries;
+pub(crate) mod entries;
 mod html;
 mod json;
 mod order;
-mod read;
-mod readers;
+mod read_job;
+mod reader;
+mod timestamp;
 mod variants;
 
 use std::rc::Rc;
@@ -19,13 +20,10 @@ use bytes::Bytes;
 use entries::{Entries, Held, Item};
 use html::Html;
 
-pub use order::Order;
-pub(crate) use read::Config;
-pub use readers::READERS;
-pub(crate) use readers::Readers;
-
-/// Entries of a listing, at most; one that has more says so.
-pub(crate) const ENTRIES_MAX: usize = 100_000;
+pub use order::SortOrder;
+pub(crate) use read_job::Config;
+pub(crate) use reader::DirectoryReader;
+pub use reader::READER_THREADS;
 
 /// What tells listings from lookups among the names of a root: none of the purposes of these.
 pub(crate) const KEY_KIND: u32 = 3;
@@ -54,7 +52,7 @@ impl Format {
 pub struct Listing {
     entries: Rc<Held>,
     writer: Writer,
-    order: Order,
+    order: SortOrder,
     /// Entries that were written.
     count: usize,
     state: State,
@@ -74,7 +72,7 @@ enum State {
 
 impl Listing {
     /// `path` is the decoded path of the directory, with its final slash.
-    pub(crate) fn new(path: &[u8], entries: Rc<Held>, format: Format, order: Order) -> Self {
+    pub(crate) fn new(path: &[u8], entries: Rc<Held>, format: Format, order: SortOrder) -> Self {
         Self {
             order,
             writer: match format {
@@ -150,17 +148,6 @@ impl Writer {
     }
 }
 
-/// A time in seconds since 1970 as `2026-11-22T17:00:00Z` (RFC 3339); what that cannot tell becomes
-/// the nearest time that it can.
-fn timestamp(seconds: i64) -> String {
-    use std::time::{Duration, SystemTime};
-    /// The end of the year 9999.
-    const SECONDS_MAX: u64 = 253_402_300_799;
-    let seconds = u64::try_from(seconds).unwrap_or(0).min(SECONDS_MAX);
-    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-        .to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,8 +164,12 @@ mod tests {
     }
 
     fn text(items: &[(&[u8], bool)], truncated: bool, format: Format) -> String {
-        let mut listing =
-            Listing::new(b"/a <b>/", held(items, truncated), format, Order::default());
+        let mut listing = Listing::new(
+            b"/a <b>/",
+            held(items, truncated),
+            format,
+            SortOrder::default(),
+        );
         let mut text = Vec::new();
         while let Some(piece) = listing.next_piece() {
             assert!(piece.len() <= PIECE_BYTES_MAX);
@@ -250,7 +241,7 @@ mod tests {
     fn a_truncated_listing_says_so() {
         assert!(text(&[(b"a", false)], true, Format::Html).contains("more than 1 "));
         assert!(!text(&[(b"a", false)], false, Format::Html).contains("more than"));
-        let json = Listing::new(b"/", held(&[], true), Format::Json, Order::default());
+        let json = Listing::new(b"/", held(&[], true), Format::Json, SortOrder::default());
         assert!(json.is_truncated());
         assert!(json.fields().starts_with(json::FIELDS));
         assert_ne!(json.fields(), json::FIELDS);
@@ -267,16 +258,10 @@ mod tests {
         }
         // The longest path that can be opened.
         let path = [b"/".as_slice(), &[b'"'; 4093], b"/"].concat();
-        let mut listing = Listing::new(&path, held(&[], false), Format::Html, Order::default());
+        let mut listing = Listing::new(&path, held(&[], false), Format::Html, SortOrder::default());
         assert!(listing.next_piece().unwrap().len() <= PIECE_BYTES_MAX);
         let path = b"/a".repeat(2047);
-        let mut listing = Listing::new(&path, held(&[], false), Format::Html, Order::default());
+        let mut listing = Listing::new(&path, held(&[], false), Format::Html, SortOrder::default());
         assert!(listing.next_piece().unwrap().len() <= PIECE_BYTES_MAX);
-    }
-
-    #[test]
-    fn times_that_cannot_be_told_are_the_nearest() {
-        assert_eq!(timestamp(-1), "1970-01-01T00:00:00Z");
-        assert_eq!(timestamp(i64::MAX), "9999-12-31T23:59:59Z");
     }
 }

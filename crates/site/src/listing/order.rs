@@ -18,14 +18,14 @@ pub enum SortBy {
 
 /// How a listing is sorted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Order {
+pub struct SortOrder {
     /// The property that is compared.
     pub by: SortBy,
     /// Whether the greatest comes first.
     pub descending: bool,
 }
 
-impl Order {
+impl SortOrder {
     /// The order that a request's query asks for: `sort=name`, `sort=size` or `sort=date`, with a
     /// minus before the value for the greatest first. Anything else is the order by name.
     pub fn of_query(query: Option<&str>) -> Self {
@@ -102,19 +102,19 @@ mod tests {
 
     #[test]
     fn a_query_tells_the_order() {
-        let order = |by, descending| Order { by, descending };
+        let order = |by, descending| SortOrder { by, descending };
         let table = [
-            (None, Order::default()),
-            (Some(""), Order::default()),
+            (None, SortOrder::default()),
+            (Some(""), SortOrder::default()),
             (Some("sort=size"), order(SortBy::Size, false)),
             (Some("a=b&sort=-date"), order(SortBy::Date, true)),
             (Some("sort=-name"), order(SortBy::Name, true)),
-            (Some("sort=name"), Order::default()),
-            (Some("sort=-colour"), Order::default()),
-            (Some("resort=size"), Order::default()),
+            (Some("sort=name"), SortOrder::default()),
+            (Some("sort=-colour"), SortOrder::default()),
+            (Some("resort=size"), SortOrder::default()),
         ];
         for (query, expected) in table {
-            assert_eq!(Order::of_query(query), expected, "{query:?}");
+            assert_eq!(SortOrder::of_query(query), expected, "{query:?}");
         }
     }
 

@@ -13,7 +13,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use tempfile::TempDir;
 use tidegate_http::{Accepted, Fields, Method, Navigation, Request, Target};
 use tidegate_site::{
-    CacheConfig, Cached, Content, File, Found, Order, Site, SiteConfig, Sites, Wanted,
+    CacheConfig, Cached, Content, File, Found, Site, SiteConfig, SiteRequest, Sites, SortOrder,
 };
 use tidegate_uring::{Config, Ring};
 
@@ -145,13 +145,13 @@ impl Bench {
         self.find_wanted(&wanted(path)).await
     }
 
-    pub(crate) async fn find_wanted(&self, wanted: &Wanted<'_>) -> Found {
+    pub(crate) async fn find_wanted(&self, wanted: &SiteRequest<'_>) -> Found {
         self.site.find(wanted, self.now).await
     }
 
     /// A browser opens the path.
     pub(crate) async fn navigate(&self, path: &str) -> Found {
-        let wanted = Wanted {
+        let wanted = SiteRequest {
             navigation: Navigation::Told,
             ..wanted(path)
         };
@@ -159,7 +159,7 @@ impl Bench {
     }
 
     pub(crate) async fn accepting(&self, path: &str, codings: &str) -> Rc<File> {
-        let wanted = Wanted {
+        let wanted = SiteRequest {
             accepted: accepted(codings),
             ..wanted(path)
         };
@@ -197,13 +197,13 @@ impl Bench {
     }
 }
 
-pub(crate) fn wanted(path: &str) -> Wanted<'_> {
-    Wanted {
+pub(crate) fn wanted(path: &str) -> SiteRequest<'_> {
+    SiteRequest {
         path: path.as_bytes(),
         accepted: Accepted::IDENTITY,
         navigation: Navigation::No,
         wants_json: false,
-        order: Order::default(),
+        order: SortOrder::default(),
     }
 }
 

@@ -7,7 +7,7 @@
 use tidegate_http::Status;
 
 use crate::config::{PathRule, Respond, RuleAnswer};
-use crate::redirects;
+use crate::rules::redirects;
 
 /// What a rule says of a path.
 pub enum Ruling<'s> {

@@ -14,21 +14,19 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, open, statx};
 use tidegate_uring::{Fd, Owner, Ring};
 
-use crate::disk::Disk;
 use crate::error::{Error, RootError};
-use crate::file::device;
-use crate::looks::{Boxed, Looks, Seen};
-use crate::root::{FIELDS, Tree};
-use crate::site::Shared;
-
-/// Numbers of roots: no two that one core opens have the same.
-pub(crate) type Numbers = Rc<Cell<u32>>;
+use crate::file::ops::FileOps;
+use crate::file::stat::FIELDS;
+use crate::file::stat::device;
+use crate::root_dir::RootDir;
+use crate::shared::{RootNumbers, Shared};
+use crate::single_flight::{FlightFuture, MaybeStale, SingleFlight};
 
 /// A root's path, and the directory it led to when it was last looked at.
-pub(crate) struct Release {
+pub(crate) struct RootPath {
     /// To the root as it was last seen.
-    disk: RefCell<Disk>,
-    numbers: Numbers,
+    ops: RefCell<FileOps>,
+    numbers: RootNumbers,
     at: Rc<[u8]>,
     path: Rc<Path>,
     /// What relative and absolute paths are resolved from.
@@ -40,28 +38,28 @@ pub(crate) struct Release {
     current: RefCell<Option<Current>>,
     /// The number of `current`; 0: none.
     number: Cell<u32>,
-    trusted_until: Cell<Instant>,
-    looks: Rc<Looks<(), ()>>,
+    fresh_until: Cell<Instant>,
+    looks: Rc<SingleFlight<(), ()>>,
 }
 
 struct Current {
-    tree: Tree,
+    tree: RootDir,
     /// Device and inode. The open directory keeps its inode from being given to another.
     identity: (u32, u32, u64),
 }
 
-/// How a [`Release`] is opened.
-pub(crate) struct ReleaseConfig<'a> {
-    /// As [`Tree`] has it.
+/// How a [`RootPath`] is opened.
+pub(crate) struct RootPathConfig<'a> {
+    /// As [`RootDir`] has it.
     pub(crate) at: &'a [u8],
     pub(crate) path: &'a Path,
     pub(crate) resolve: ResolveFlags,
     pub(crate) shared: &'a Shared,
 }
 
-impl Release {
+impl RootPath {
     /// Opens the root, waiting for it. Called once for each core, while starting.
-    pub(crate) fn open(ring: &Ring, config: &ReleaseConfig<'_>) -> Result<Rc<Self>, RootError> {
+    pub(crate) fn open(ring: &Ring, config: &RootPathConfig<'_>) -> Result<Rc<Self>, RootError> {
         let refused = |source| RootError {
             path: config.path.to_owned(),
             source,
@@ -82,7 +80,7 @@ impl Release {
             user: numbers.get() + 1,
         };
         let release = Self {
-            disk: RefCell::new(Disk::new(ring, workers, owner)),
+            ops: RefCell::new(FileOps::new(ring, workers, owner)),
             numbers: Rc::clone(numbers),
             at: config.at.into(),
             path: path.into(),
@@ -92,8 +90,8 @@ impl Release {
             stale: cache.stale,
             current: RefCell::new(None),
             number: Cell::new(0),
-            trusted_until: Cell::new(Instant::now() + cache.valid),
-            looks: Looks::new(cache.times(), watch),
+            fresh_until: Cell::new(Instant::now() + cache.valid),
+            looks: SingleFlight::new(cache.times(), watch),
         };
         release.install(root, &seen);
         Ok(Rc::new(release))
@@ -101,7 +99,7 @@ impl Release {
 
     /// The number of the root, if it is trusted at `now` to be the one; 0 if not. Free of syscalls.
     pub(crate) fn trusted(&self, now: Instant) -> u32 {
-        if now < self.trusted_until.get() {
+        if now < self.fresh_until.get() {
             self.number.get()
         } else {
             0
@@ -109,18 +107,18 @@ impl Release {
     }
 
     /// Until when it is trusted to be the one.
-    pub(crate) fn trusted_until(&self) -> Instant {
-        self.trusted_until.get()
+    pub(crate) fn fresh_until(&self) -> Instant {
+        self.fresh_until.get()
     }
 
     /// Has it looked at again from `now` on.
     pub(crate) fn distrust(&self, now: Instant) {
         // Never later: how long it may be stale counts from when its time was over.
-        self.trusted_until.set(now.min(self.trusted_until.get()));
+        self.fresh_until.set(now.min(self.fresh_until.get()));
     }
 
     /// The root as it was last seen.
-    pub(crate) fn current(&self) -> Result<Tree, Error> {
+    pub(crate) fn current(&self) -> Result<RootDir, Error> {
         let current = self.current.borrow();
         let current = current.as_ref().ok_or(Error::NotFound)?;
         Ok(current.tree.clone())
@@ -134,35 +132,35 @@ impl Release {
     /// The root, looked at again if its time is over; as it was before, while that does not come back.
     ///
     /// One request looks, and the others wait for it. Dropped: the next looks.
-    pub(crate) async fn look(self: &Rc<Self>, now: Instant) -> Result<Seen<Tree>, Error> {
-        if now < self.trusted_until.get() {
-            return self.current().map(Seen::Now);
+    pub(crate) async fn look(self: &Rc<Self>, now: Instant) -> Result<MaybeStale<RootDir>, Error> {
+        if now < self.fresh_until.get() {
+            return self.current().map(MaybeStale::Fresh);
         }
         let release = Rc::clone(self);
-        let look = move || -> Boxed<()> {
+        let look = move || -> FlightFuture<()> {
             Box::pin(async move {
                 release.look_again().await?;
-                release.trusted_until.set(now + release.valid);
+                release.fresh_until.set(now + release.valid);
                 Ok(())
             })
         };
-        let known = self.number.get() != 0 && now < self.trusted_until.get() + self.stale;
+        let known = self.number.get() != 0 && now < self.fresh_until.get() + self.stale;
         match self
             .looks
             .share_or((), now, known.then_some(()), look)
             .await?
         {
-            Seen::Now(()) => self.current().map(Seen::Now),
-            Seen::Before(()) => self.current().map(Seen::Before),
+            MaybeStale::Fresh(()) => self.current().map(MaybeStale::Fresh),
+            MaybeStale::Stale(()) => self.current().map(MaybeStale::Stale),
         }
     }
 
     async fn look_again(&self) -> Result<(), Error> {
-        let disk = self.disk.borrow().clone();
-        disk.admit()?;
-        let outcome = match disk.stat(&self.base, self.name()).await {
+        let ops = self.ops.borrow().clone();
+        ops.admit()?;
+        let outcome = match ops.stat(&self.base, self.name()).await {
             Ok(seen) if self.is_current(&seen) => return Ok(()),
-            Ok(_) => self.open_anew(&disk).await,
+            Ok(_) => self.open_anew(&ops).await,
             Err(error) => Err(error),
         };
         match outcome.map_err(Error::from) {
@@ -181,11 +179,11 @@ impl Release {
             .is_some_and(|current| current.identity == identity(seen))
     }
 
-    async fn open_anew(&self, disk: &Disk) -> io::Result<()> {
+    async fn open_anew(&self, ops: &FileOps) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let opened = disk.open(&self.base, self.name(), flags, ResolveFlags::empty());
+        let opened = ops.open(&self.base, self.name(), flags, ResolveFlags::empty());
         let root = opened.await?.into_fd();
-        let seen = disk.stat(&root, CString::default()).await?;
+        let seen = ops.stat(&root, CString::default()).await?;
         let path = self.path.display();
         if self.number.get() != 0 {
             tracing::debug!(%path, "the root is another directory now");
@@ -198,10 +196,10 @@ impl Release {
 
     fn install(&self, root: Fd, seen: &Statx) {
         self.numbers.set(self.numbers.get() + 1);
-        let disk = self.disk.borrow().on(device(seen));
-        self.disk.replace(disk.clone());
-        let tree = Tree {
-            disk,
+        let ops = self.ops.borrow().on(device(seen));
+        self.ops.replace(ops.clone());
+        let tree = RootDir {
+            ops,
             root,
             resolve: self.resolve,
             number: self.numbers.get(),

@@ -19,8 +19,8 @@ use quick_cache::unsync;
 use rustix::fs::Statx;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::content_tag::Digest;
-use crate::file::Identity;
+use crate::file::content_hash::Digest;
+use crate::file::stat::Fingerprint;
 
 /// Names whose last versions are noted: about 6 MiB when all are there. Those that nobody looks up
 /// give way.
@@ -33,14 +33,14 @@ struct Version {
     identity: u128,
     /// That of its content; `None` where it is not at hand.
     digest: Option<Digest>,
-    pinned: Pinned,
+    pinned: MtimeReuse,
 }
 
 /// Which part of a time other contents had, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pinned {
+pub(crate) enum MtimeReuse {
     /// None, as far as was seen.
-    Nothing,
+    None,
     /// Its second: it makes no date.
     Second,
     /// All of it: it makes no validator.
@@ -51,15 +51,15 @@ static NAMES: LazyLock<Mutex<unsync::Cache<u128, Version>>> =
     LazyLock::new(|| Mutex::new(unsync::Cache::new(NAMES_MAX)));
 
 /// Notes what `name` below `root` is now, and tells how far its time is pinned.
-pub(crate) fn note(root: &Path, name: &CStr, stat: &Statx, digest: Option<Digest>) -> Pinned {
+pub(crate) fn note(root: &Path, name: &CStr, stat: &Statx, digest: Option<Digest>) -> MtimeReuse {
     let version = Version {
         modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
-        identity: hash(&Identity::of(stat)),
+        identity: hash(&Fingerprint::of(stat)),
         digest,
-        pinned: Pinned::Nothing,
+        pinned: MtimeReuse::None,
     };
     let key = hash(&(root.as_os_str().as_bytes(), name));
-    // Nothing is half done when a thread panics with the lock.
+    // None is half done when a thread panics with the lock.
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     let before = names.get(&key).copied();
     let version = before.map_or(version, |before| before.then(version));
@@ -77,7 +77,7 @@ impl Version {
         } else if self.modified.0 == next.modified.0 {
             self.pinned_at_same_second(&next)
         } else {
-            Pinned::Nothing
+            MtimeReuse::None
         };
         // It may be read later, and be compared with what is known of it.
         let known = self.digest.filter(|_| self.identity == next.identity);
@@ -96,19 +96,19 @@ impl Version {
         }
     }
 
-    fn pinned_at_same_time(&self, next: &Self) -> Pinned {
+    fn pinned_at_same_time(&self, next: &Self) -> MtimeReuse {
         if self.has_content_of(next) {
             self.pinned
         } else {
-            Pinned::Time
+            MtimeReuse::Time
         }
     }
 
-    fn pinned_at_same_second(&self, next: &Self) -> Pinned {
-        if self.has_content_of(next) && self.pinned == Pinned::Nothing {
-            Pinned::Nothing
+    fn pinned_at_same_second(&self, next: &Self) -> MtimeReuse {
+        if self.has_content_of(next) && self.pinned == MtimeReuse::None {
+            MtimeReuse::None
         } else {
-            Pinned::Second
+            MtimeReuse::Second
         }
     }
 }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_time_or_its_second_is_pinned_once_two_contents_had_it() {
-        use Pinned::{Nothing, Second, Time};
+        use MtimeReuse::{None, Second, Time};
         let version = |modified, content, pinned| Version {
             modified,
             identity: 1,
@@ -147,21 +147,21 @@ mod tests {
         };
         // Before, next, and how far the time is pinned then.
         let cases = [
-            (version((5, 1), 1, Nothing), ((5, 1), 1), Nothing),
-            (version((5, 1), 1, Nothing), ((5, 1), 2), Time),
+            (version((5, 1), 1, None), ((5, 1), 1), None),
+            (version((5, 1), 1, None), ((5, 1), 2), Time),
             (version((5, 1), 1, Time), ((5, 1), 1), Time),
-            (version((5, 1), 1, Nothing), ((6, 1), 2), Nothing),
-            (version((5, 1), 1, Time), ((6, 1), 1), Nothing),
-            (version((5, 1), 1, Nothing), ((5, 2), 1), Nothing),
-            (version((5, 1), 1, Nothing), ((5, 2), 2), Second),
+            (version((5, 1), 1, None), ((6, 1), 2), None),
+            (version((5, 1), 1, Time), ((6, 1), 1), None),
+            (version((5, 1), 1, None), ((5, 2), 1), None),
+            (version((5, 1), 1, None), ((5, 2), 2), Second),
             (version((5, 1), 1, Time), ((5, 2), 1), Second),
             (version((5, 1), 1, Second), ((5, 1), 1), Second),
             (version((5, 1), 1, Second), ((5, 1), 2), Time),
             (version((5, 1), 1, Second), ((5, 2), 1), Second),
-            (version((5, 1), 1, Second), ((6, 1), 2), Nothing),
+            (version((5, 1), 1, Second), ((6, 1), 2), None),
         ];
         for (before, (modified, content), pinned) in cases {
-            let next = version(modified, content, Nothing);
+            let next = version(modified, content, None);
             let expected = Version { pinned, ..next };
             assert_eq!(before.then(next), expected, "{before:?} {next:?}");
         }
@@ -173,7 +173,7 @@ mod tests {
             modified: (5, 1),
             identity,
             digest: content.map(|content| [content; 16]),
-            pinned: Pinned::Nothing,
+            pinned: MtimeReuse::None,
         };
         // Before, next, whether they have one content, and what is known of the content then.
         let cases = [
@@ -188,7 +188,11 @@ mod tests {
         ];
         for (before, next, one, known) in cases {
             let after = version(before.0, before.1).then(version(next.0, next.1));
-            let pinned = if one { Pinned::Nothing } else { Pinned::Time };
+            let pinned = if one {
+                MtimeReuse::None
+            } else {
+                MtimeReuse::Time
+            };
             let place = format!("{before:?} {next:?}");
             assert_eq!(after.pinned, pinned, "{place}");
             assert_eq!(after.digest, known.map(|content| [content; 16]), "{place}");
@@ -200,8 +204,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = tempfile::tempfile().unwrap();
         let flags = rustix::fs::AtFlags::EMPTY_PATH;
-        let stat = rustix::fs::statx(&file, c"", flags, crate::root::FIELDS).unwrap();
-        let note = |root: &Path, name, digest| note(root, name, &stat, digest) != Pinned::Nothing;
+        let stat = rustix::fs::statx(&file, c"", flags, crate::file::stat::FIELDS).unwrap();
+        let note = |root: &Path, name, digest| note(root, name, &stat, digest) != MtimeReuse::None;
         assert!(!note(root.path(), c"a", Some([1; 16])));
         assert!(!note(root.path(), c"b", Some([2; 16])));
         assert!(!note(&root.path().join("a"), c"a", Some([2; 16])));

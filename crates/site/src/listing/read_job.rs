@@ -10,10 +10,11 @@ use rustix::fs::{
 };
 
 use crate::config::{HiddenFiles, Symlinks};
-use crate::file::file_type;
+use crate::file::stat::FIELDS;
+use crate::file::stat::file_type;
 use crate::listing::entries::Entries;
-use crate::names::is_hidden;
-use crate::root::{FIELDS, resolve_flags};
+use crate::paths::is_hidden;
+use crate::root_dir::resolve_flags;
 
 /// Which entries are listed.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ pub(crate) struct Config {
 }
 
 /// A directory to read.
-pub(crate) struct Reading {
+pub(crate) struct ReadJob {
     pub(crate) directory: OwnedFd,
     pub(crate) root: OwnedFd,
     /// Of the directory, relative to the root.
@@ -36,7 +37,7 @@ pub(crate) struct Reading {
     pub(crate) bytes_max: usize,
 }
 
-impl Reading {
+impl ReadJob {
     /// Reads and sorts the entries that are served: regular files and directories, and links to
     /// them that are followed. `None`: they are more than may be. It ends early, with what it has,
     /// once it is `cancelled`.
@@ -110,9 +111,9 @@ mod tests {
 
     use super::*;
 
-    fn reading(directory: &Path, entries_max: usize) -> Reading {
+    fn reading(directory: &Path, entries_max: usize) -> ReadJob {
         let open = || OwnedFd::from(File::open(directory).unwrap());
-        Reading {
+        ReadJob {
             directory: open(),
             root: open(),
             name: c".".to_owned(),

@@ -19,19 +19,18 @@ use glommio::sync::{Permit, Semaphore};
 use tidegate_uring::{Shares, run_blocking};
 
 use crate::cache::Key;
+use crate::coarse_timer::CoarseTimer;
 use crate::error::Error;
 use crate::listing::entries::{Budget, Entries, Held};
-use crate::listing::read::{Config, Reading};
-use crate::looks::{Boxed, Looks, Times};
-use crate::lookup::Directory;
-use crate::root::Tree;
-use crate::watch::Watch;
+use crate::listing::read_job::{Config, ReadJob};
+use crate::root_dir::{Directory, RootDir};
+use crate::single_flight::{FlightFuture, SingleFlight, Times};
 
 /// Directories that wait for a thread, for each root.
 const WAITING_MAX: usize = 64;
 
 /// Threads that read directories, for each core: what the executor is to have for what blocks.
-pub const READERS: usize = 4;
+pub const READER_THREADS: usize = 4;
 
 /// How long a reading keeps others from reading.
 const TURN: Duration = Duration::from_secs(1);
@@ -40,12 +39,12 @@ const TURN: Duration = Duration::from_secs(1);
 const KEPT_MAX: usize = 64;
 
 /// The readings of one core.
-pub(crate) struct Readers {
-    looks: Rc<Looks<Key, Rc<Held>>>,
+pub(crate) struct DirectoryReader {
+    looks: Rc<SingleFlight<Key, Rc<Held>>>,
     threads: Rc<Shares>,
     /// One reads, so that what is left of the budget at its start is left to it.
     turn: Semaphore,
-    watch: Rc<Watch>,
+    watch: Rc<CoarseTimer>,
     budget: Budget,
     /// The oldest first.
     kept: RefCell<VecDeque<Kept>>,
@@ -55,14 +54,14 @@ pub(crate) struct Readers {
 struct Kept {
     key: Key,
     entries: Rc<Held>,
-    trusted_until: Instant,
+    fresh_until: Instant,
 }
 
-impl Readers {
-    pub(crate) fn new(times: Times, watch: &Rc<Watch>) -> Rc<Self> {
+impl DirectoryReader {
+    pub(crate) fn new(times: Times, watch: &Rc<CoarseTimer>) -> Rc<Self> {
         Rc::new(Self {
-            looks: Looks::new(times, watch),
-            threads: Shares::new(READERS),
+            looks: SingleFlight::new(times, watch),
+            threads: Shares::new(READER_THREADS),
             turn: Semaphore::new(1),
             watch: Rc::clone(watch),
             budget: Budget::default(),
@@ -77,7 +76,7 @@ impl Readers {
     pub(crate) async fn read(
         self: &Rc<Self>,
         key: Key,
-        tree: &Tree,
+        tree: &RootDir,
         directory: &Directory,
         config: &Config,
         now: Instant,
@@ -85,7 +84,7 @@ impl Readers {
         if let Some(entries) = self.kept(&key, now) {
             return Ok(entries);
         }
-        let reading = || -> Boxed<Rc<Held>> {
+        let reading = || -> FlightFuture<Rc<Held>> {
             let (readers, key) = (Rc::clone(self), key.clone());
             let (tree, directory, config) = (tree.clone(), directory.clone(), config.clone());
             Box::pin(async move {
@@ -106,12 +105,12 @@ impl Readers {
 
     fn kept(&self, key: &Key, now: Instant) -> Option<Rc<Held>> {
         let mut all = self.kept.borrow_mut();
-        all.retain(|kept| now < kept.trusted_until);
+        all.retain(|kept| now < kept.fresh_until);
         let kept = all.iter().find(|kept| kept.key == *key)?;
         Some(Rc::clone(&kept.entries))
     }
 
-    fn keep(&self, key: Key, entries: &Rc<Held>, trusted_until: Instant) {
+    fn keep(&self, key: Key, entries: &Rc<Held>, fresh_until: Instant) {
         let mut all = self.kept.borrow_mut();
         if all.len() == KEPT_MAX {
             all.pop_front();
@@ -119,17 +118,17 @@ impl Readers {
         all.push_back(Kept {
             key,
             entries: Rc::clone(entries),
-            trusted_until,
+            fresh_until,
         });
     }
 
     async fn read_in_turn(
         &self,
-        tree: &Tree,
+        tree: &RootDir,
         directory: &Directory,
         config: &Config,
     ) -> Result<Rc<Held>, Error> {
-        let owner = tree.disk.owner();
+        let owner = tree.ops.owner();
         if self.threads.waiting_of(owner) >= WAITING_MAX {
             return Err(Error::Stalled);
         }
@@ -169,12 +168,12 @@ impl Readers {
 }
 
 fn reading(
-    tree: &Tree,
+    tree: &RootDir,
     directory: &Directory,
     config: &Config,
     bytes_max: usize,
-) -> io::Result<Reading> {
-    Ok(Reading {
+) -> io::Result<ReadJob> {
+    Ok(ReadJob {
         directory: owned(&directory.file)?,
         root: owned(&tree.root)?,
         name: directory.name.clone(),
@@ -185,7 +184,7 @@ fn reading(
 
 /// `None`: there are more bytes of entries than may be. `thread` is given back when the thread is free
 /// again, whoever still waits for it.
-async fn run(thread: tidegate_uring::Permit, reading: Reading) -> Result<Option<Entries>, Error> {
+async fn run(thread: tidegate_uring::Permit, reading: ReadJob) -> Result<Option<Entries>, Error> {
     let abandoned = Abandoned::default();
     let cancelled = Arc::clone(&abandoned.0);
     let entries = run_blocking(move || reading.run(&cancelled));
@@ -227,9 +226,10 @@ mod tests {
     use super::*;
     use crate::cache::Hasher;
     use crate::config::{HiddenFiles, Symlinks};
-    use crate::disk::Disk;
-    use crate::listing::{ENTRIES_MAX, KEY_KIND};
-    use crate::root::resolve_flags;
+    use crate::file::ops::FileOps;
+    use crate::listing::KEY_KIND;
+    use crate::listing::entries::ENTRIES_MAX;
+    use crate::root_dir::resolve_flags;
 
     const VALID: Duration = Duration::from_secs(1);
 
@@ -248,9 +248,9 @@ mod tests {
     };
 
     struct Bench {
-        readers: Rc<Readers>,
+        readers: Rc<DirectoryReader>,
         hasher: Hasher,
-        tree: Tree,
+        tree: RootDir,
         directory: Directory,
         now: Instant,
     }
@@ -258,8 +258,8 @@ mod tests {
     impl Bench {
         fn new(path: &Path) -> Self {
             let open = || Fd::from(OwnedFd::from(File::open(path).unwrap()));
-            let tree = Tree {
-                disk: Disk::new(
+            let tree = RootDir {
+                ops: FileOps::new(
                     &Ring::start(&tidegate_uring::Config::default()).unwrap(),
                     &Shares::new(2),
                     OWNER,
@@ -271,7 +271,7 @@ mod tests {
                 path: path.into(),
             };
             Self {
-                readers: Readers::new(TIMES, &Rc::default()),
+                readers: DirectoryReader::new(TIMES, &Rc::default()),
                 hasher: Hasher::default(),
                 directory: Directory {
                     file: open(),
@@ -284,7 +284,7 @@ mod tests {
         }
 
         async fn read(&self) -> Result<Rc<Held>, Error> {
-            let key = self.hasher.name(1, KEY_KIND, b".").to_key();
+            let key = self.hasher.key(1, KEY_KIND, b".").to_key();
             let (tree, directory) = (&self.tree, &self.directory);
             let reading = self.readers.read(key, tree, directory, &CONFIG, self.now);
             reading.await
@@ -337,12 +337,12 @@ mod tests {
     fn what_is_being_sent_counts_and_what_is_kept_gives_way() {
         run(async |bench| {
             let budget = &bench.readers.budget;
-            let key = bench.hasher.name(2, KEY_KIND, b".").to_key();
+            let key = bench.hasher.key(2, KEY_KIND, b".").to_key();
             for entries in fill(budget) {
                 bench.readers.kept.borrow_mut().push_back(Kept {
                     key: key.clone(),
                     entries,
-                    trusted_until: bench.now + VALID,
+                    fresh_until: bench.now + VALID,
                 });
             }
             let read = bench.read().await.unwrap();
@@ -366,13 +366,13 @@ mod tests {
             }
             let mut last = Box::pin(bench.read());
             assert!(poll_once(&mut last).await.is_none());
-            let key = bench.hasher.name(2, KEY_KIND, b".").to_key();
+            let key = bench.hasher.key(2, KEY_KIND, b".").to_key();
             let (tree, directory) = (&bench.tree, &bench.directory);
             let readers = &bench.readers;
             let more = readers.read(key.clone(), tree, directory, &CONFIG, bench.now);
             assert!(matches!(more.await, Err(Error::Stalled)));
-            let other = Tree {
-                disk: tree.disk.on(2),
+            let other = RootDir {
+                ops: tree.ops.on(2),
                 ..tree.clone()
             };
             let other = readers.read(key, &other, directory, &CONFIG, bench.now);

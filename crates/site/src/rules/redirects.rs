@@ -4,7 +4,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use regex::bytes::Captures;
 use tidegate_http::encode_path;
 
-use crate::template::{self, Part, parts};
+use crate::rules::template::{self, Part, parts};
 
 /// All but what RFC 3986, section 3.3, lets a path have.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC

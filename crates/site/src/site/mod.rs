@@ -1,36 +1,33 @@
 //! One site: what its paths lead to, from what is known or from the disk.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tidegate_http::{Accepted, Coding, Cors, EncodedSlash, Navigation, Status, write_field};
-use tidegate_uring::{Ring, Shares};
+use tidegate_uring::Ring;
 
-use crate::cache::{Cache, Entry, Hasher, Key, Known, Name};
-use crate::config::{CacheConfig, Respond, SiteConfig};
-use crate::decompress::{Compressed, Decoders, Decompression};
-use crate::describe::{FALLBACK_VARY, Purpose};
+use crate::cache::resource::{Resource, Unencoded};
+use crate::cache::{Cache, Entry, Key, KeyRef, Target};
+use crate::config::{Respond, SiteConfig};
+use crate::decompress::{Compressed, Decompression};
 use crate::error::{Error, RootError};
 use crate::file::File;
-use crate::listing::{self, Listing, Order, Readers};
-use crate::looks::{Boxed, Looks, Seen};
-use crate::lookup::{Directory, Lookup, Outcome};
-use crate::names::{is_hidden, last_segment};
-use crate::release::Numbers;
-use crate::resource::{Plain, Resource};
-use crate::root::Tree;
+use crate::listing::{self, Listing, SortOrder};
+use crate::lookup::representation::{FALLBACK_VARY, Purpose};
+use crate::lookup::{Lookup, Outcome};
+use crate::paths::{is_hidden, last_segment};
+use crate::root_dir::{Directory, RootDir};
 use crate::roots::Roots;
-use crate::rulings::{self, Ruling};
-use crate::stalls::Stalls;
-use crate::watch::Watch;
-use crate::{redirects, rules};
+use crate::rules::paths::{self as path_rules, Ruling};
+use crate::rules::{headers, redirects};
+use crate::shared::Shared;
+use crate::single_flight::{FlightFuture, MaybeStale, SingleFlight};
 
 /// What a request wants, as far as it decides what a path leads to.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct SiteRequest<'a> {
     /// Decoded as [`Site::encoded_slash`] says: it begins with a slash and has no dot segments.
     pub path: &'a [u8],
     /// The content codings that may be sent.
@@ -40,7 +37,7 @@ pub struct Wanted<'a> {
     /// Whether a listing is wanted as JSON.
     pub wants_json: bool,
     /// How a listing is sorted.
-    pub order: Order,
+    pub order: SortOrder,
 }
 
 /// What is known of a path, without waiting.
@@ -48,12 +45,12 @@ pub enum Cached {
     /// A file to send.
     File(Rc<File>),
     /// Nothing is there: 404.
-    Absent {
+    NotFound {
         /// The error page.
         page: Option<Rc<File>>,
     },
     /// Ask [`Site::ruling`], then [`Site::find`].
-    Unknown,
+    Miss,
 }
 
 /// What a path leads to.
@@ -86,21 +83,6 @@ pub enum Found {
     },
 }
 
-/// What the sites of one core share.
-pub(crate) struct Shared {
-    pub(crate) cache: RefCell<Cache>,
-    pub(crate) hasher: Hasher,
-    pub(crate) looks: Rc<Looks<Key, Answer>>,
-    pub(crate) numbers: Numbers,
-    pub(crate) readers: Rc<Readers>,
-    pub(crate) decoders: Rc<Decoders>,
-    /// Workers that look-ups may occupy.
-    pub(crate) workers: Rc<Shares>,
-    pub(crate) watch: Rc<Watch>,
-    pub(crate) stalls: Arc<Stalls>,
-    pub(crate) config: CacheConfig,
-}
-
 /// A request, as it is looked up.
 struct Request {
     now: Instant,
@@ -116,10 +98,10 @@ impl Request {
         }
     }
 
-    fn take<T>(&self, seen: Seen<T>) -> T {
+    fn take<T>(&self, seen: MaybeStale<T>) -> T {
         match seen {
-            Seen::Now(known) => known,
-            Seen::Before(known) => {
+            MaybeStale::Fresh(known) => known,
+            MaybeStale::Stale(known) => {
                 self.is_stale.set(true);
                 known
             }
@@ -132,13 +114,14 @@ pub struct Site {
     number: usize,
     config: SiteConfig,
     roots: Roots,
+    looks: Rc<SingleFlight<Key, Answer>>,
     shared: Rc<Shared>,
 }
 
 /// What a lookup yields, whoever asks.
 #[derive(Clone)]
 pub(crate) enum Answer {
-    Known(Known),
+    Target(Target),
     Directory(Directory),
 }
 
@@ -154,6 +137,7 @@ impl Site {
             number,
             config,
             roots,
+            looks: SingleFlight::new(shared.config.times(), &shared.watch),
             shared: Rc::clone(shared),
         })
     }
@@ -185,31 +169,31 @@ impl Site {
     ) -> Cached {
         let root = self.roots.trusted(path, now);
         if root == 0 {
-            return Cached::Unknown;
+            return Cached::Miss;
         }
         let cache = self.shared.cache.borrow();
         match trusted(&cache, self.name(root, Purpose::Itself, path), now) {
-            Some(Known::Resource(resource)) => match resource.choose(accepted) {
+            Some(Target::Resource(resource)) => match resource.choose(accepted) {
                 Some(file) => Cached::File(Rc::clone(file)),
-                None => Cached::Unknown,
+                None => Cached::Miss,
             },
-            Some(Known::Absent) if !self.falls_back(path, navigation) => {
+            Some(Target::NotFound) if !self.falls_back(path, navigation) => {
                 self.cached_page(&cache, accepted, now)
             }
-            Some(Known::Slash | Known::Absent) | None => Cached::Unknown,
+            Some(Target::MissingSlash | Target::NotFound) | None => Cached::Miss,
         }
     }
 
     /// What the site's rules say of `path`, whatever is there; a redirect has the `query`, unless
     /// its rule has one of its own.
     pub fn ruling(&self, path: &[u8], query: Option<&str>) -> Option<Ruling<'_>> {
-        rulings::rule(&self.config.rules, path, query)
+        path_rules::rule(&self.config.rules, path, query)
     }
 
     /// What a path leads to that [`Site::ruling`] says nothing of.
     ///
     /// Dropped: the lookup is cancelled, and nothing of it stays.
-    pub async fn find(self: &Rc<Self>, wanted: &Wanted<'_>, now: Instant) -> Found {
+    pub async fn find(self: &Rc<Self>, wanted: &SiteRequest<'_>, now: Instant) -> Found {
         let request = Request::new(now);
         let found = match self.locate(wanted, &request).await {
             Ok(found) => found,
@@ -223,7 +207,7 @@ impl Site {
 
     async fn refused(
         self: &Rc<Self>,
-        wanted: &Wanted<'_>,
+        wanted: &SiteRequest<'_>,
         error: Error,
         request: &Request,
     ) -> Found {
@@ -308,8 +292,8 @@ impl Site {
         let cache = self.shared.cache.borrow();
         let entry = cache.get(self.name(root, Purpose::ErrorPage, path.as_bytes()))?;
         match &entry.known {
-            Known::Resource(resource) => resource.choose(accepted).cloned(),
-            Known::Slash | Known::Absent => None,
+            Target::Resource(resource) => resource.choose(accepted).cloned(),
+            Target::MissingSlash | Target::NotFound => None,
         }
     }
 
@@ -338,7 +322,7 @@ impl Site {
     /// What the rules say of caching is for files; redirects and listings keep what of it is not for
     /// ever.
     pub fn fields_for(&self, path: &[u8], status: Status) -> Vec<u8> {
-        let mut lines = rules::apply(&self.config.headers, path).lines(status);
+        let mut lines = headers::apply(&self.config.headers, path).lines(status);
         let depends = matches!(status, Status::NOT_FOUND | Status::NOT_ACCEPTABLE);
         if depends && self.config.spa_fallback.is_some() {
             write_field(&mut lines, "Vary", FALLBACK_VARY);
@@ -351,7 +335,7 @@ impl Site {
 
     async fn locate(
         self: &Rc<Self>,
-        wanted: &Wanted<'_>,
+        wanted: &SiteRequest<'_>,
         request: &Request,
     ) -> Result<Found, Error> {
         if is_hidden(self.roots.below(wanted.path), &self.config.hidden_files) {
@@ -365,32 +349,32 @@ impl Site {
         };
         let known = self.known(tree.as_ref(), Purpose::Itself, wanted.path, request);
         match known.await? {
-            Answer::Known(Known::Resource(resource)) => {
+            Answer::Target(Target::Resource(resource)) => {
                 chosen(&resource, wanted.accepted, Found::File)
             }
-            Answer::Known(Known::Slash) => Ok(Found::Redirect {
+            Answer::Target(Target::MissingSlash) => Ok(Found::Redirect {
                 status: Status::MOVED_PERMANENTLY,
                 location: redirects::with_slash(wanted.path),
             }),
-            Answer::Known(Known::Absent) => self.fall_back(wanted, request).await,
+            Answer::Target(Target::NotFound) => self.fall_back(wanted, request).await,
             Answer::Directory(directory) => self.list(&directory, wanted, request.now).await,
         }
     }
 
-    /// Looks at the roots, trusted or not, and lets go of those that are it no more.
-    pub(crate) async fn look_at_roots(&self, now: Instant) {
-        self.roots.look_at_all(now).await;
+    /// SingleFlight at the roots, trusted or not, and lets go of those that are it no more.
+    pub(crate) async fn revalidate_roots(&self, now: Instant) {
+        self.roots.revalidate_all(now).await;
     }
 
     /// The root that `path` lies in.
-    async fn tree(&self, path: &[u8], request: &Request) -> Result<Tree, Error> {
+    async fn tree(&self, path: &[u8], request: &Request) -> Result<RootDir, Error> {
         let looked = self.roots.look(path, request.now).await;
         looked.map(|seen| request.take(seen))
     }
 
     async fn fall_back(
         self: &Rc<Self>,
-        wanted: &Wanted<'_>,
+        wanted: &SiteRequest<'_>,
         request: &Request,
     ) -> Result<Found, Error> {
         let path = match &self.config.spa_fallback {
@@ -418,19 +402,19 @@ impl Site {
     async fn list(
         &self,
         directory: &Directory,
-        wanted: &Wanted<'_>,
+        wanted: &SiteRequest<'_>,
         now: Instant,
     ) -> Result<Found, Error> {
         let codings = self.config.precompressed.iter().copied();
         let config = listing::Config {
             hidden_files: self.config.hidden_files.clone(),
             symlinks: self.config.symlinks,
-            entries_max: listing::ENTRIES_MAX,
+            entries_max: listing::entries::ENTRIES_MAX,
             variant_extensions: codings.map(Coding::extension).collect(),
         };
         let kind = listing::KEY_KIND;
         let (tree, name) = (&directory.tree, directory.name.as_bytes());
-        let key = self.shared.hasher.name(tree.number, kind, name).to_key();
+        let key = self.shared.hasher.key(tree.number, kind, name).to_key();
         let readers = &self.shared.readers;
         let entries = readers.read(key, tree, directory, &config, now).await?;
         let format = listing::Format::of(wanted.wants_json);
@@ -445,15 +429,17 @@ impl Site {
     /// A file that the site names itself.
     async fn internal(
         self: &Rc<Self>,
-        tree: &Tree,
+        tree: &RootDir,
         purpose: Purpose,
         path: &str,
         request: &Request,
     ) -> Result<Option<Rc<Resource>>, Error> {
         let known = self.known(Some(tree), purpose, path.as_bytes(), request);
         match known.await? {
-            Answer::Known(Known::Resource(resource)) => Ok(Some(resource)),
-            Answer::Known(Known::Slash | Known::Absent) | Answer::Directory(_) => Ok(None),
+            Answer::Target(Target::Resource(resource)) => Ok(Some(resource)),
+            Answer::Target(Target::MissingSlash | Target::NotFound) | Answer::Directory(_) => {
+                Ok(None)
+            }
         }
     }
 
@@ -461,7 +447,7 @@ impl Site {
     /// others wait. While that does not come back, what was known before.
     async fn known(
         self: &Rc<Self>,
-        tree: Option<&Tree>,
+        tree: Option<&RootDir>,
         purpose: Purpose,
         path: &[u8],
         request: &Request,
@@ -470,46 +456,46 @@ impl Site {
         let now = request.now;
         let entry = self.shared.cache.borrow().get(name).cloned();
         let stale = match entry {
-            Some(entry) if now < entry.trusted_until => return Ok(Answer::Known(entry.known)),
-            entry => entry.filter(|entry| now < entry.trusted_until + self.shared.config.stale),
+            Some(entry) if now < entry.fresh_until => return Ok(Answer::Target(entry.known)),
+            entry => entry.filter(|entry| now < entry.fresh_until + self.shared.config.stale),
         };
-        let before = stale.map(|entry| Answer::Known(entry.known));
-        let look = || -> Boxed<Answer> {
+        let before = stale.map(|entry| Answer::Target(entry.known));
+        let look = || -> FlightFuture<Answer> {
             let (site, tree, path) = (Rc::clone(self), tree.cloned(), path.to_vec());
             Box::pin(async move { site.look(tree.as_ref(), purpose, &path, now).await })
         };
-        let looks = &self.shared.looks;
+        let looks = &self.looks;
         let seen = looks.share_or(name.to_key(), now, before, look).await?;
         Ok(request.take(seen))
     }
 
-    /// Looks whether all is as it was seen, and if not, looks the path up.
+    /// SingleFlight whether all is as it was seen, and if not, looks the path up.
     async fn look(
         &self,
-        tree: Option<&Tree>,
+        tree: Option<&RootDir>,
         purpose: Purpose,
         path: &[u8],
         now: Instant,
     ) -> Result<Answer, Error> {
-        tree.map_or(Ok(()), |tree| tree.disk.admit())?;
+        tree.map_or(Ok(()), |tree| tree.ops.admit())?;
         let name = self.name(self.roots.number(tree), purpose, path);
         let entry = self.shared.cache.borrow().get(name).cloned();
         if let Some(tree) = tree
-            && let Some(Known::Resource(resource)) = entry.map(|entry| entry.known)
+            && let Some(Target::Resource(resource)) = entry.map(|entry| entry.known)
             && resource.is_unchanged(tree).await
         {
             let until = now + self.shared.config.valid;
             let cache = &mut self.shared.cache.borrow_mut();
             cache.trust(name, &resource, until);
-            return Ok(Answer::Known(Known::Resource(resource)));
+            return Ok(Answer::Target(Target::Resource(resource)));
         }
         self.look_up(tree, purpose, path, now).await
     }
 
-    /// Looks a path up on the disk, and notes what it leads to.
+    /// SingleFlight a path up on the disk, and notes what it leads to.
     async fn look_up(
         &self,
-        tree: Option<&Tree>,
+        tree: Option<&RootDir>,
         purpose: Purpose,
         path: &[u8],
         now: Instant,
@@ -521,10 +507,12 @@ impl Site {
         }
         let number = self.roots.number(tree);
         let name = self.name(number, purpose, path);
-        let (known, trusted_until) = match outcome {
-            Ok((Outcome::Resource(resource), until)) => (Known::Resource(Rc::new(resource)), until),
-            Ok((Outcome::Slash, until)) => (Known::Slash, until),
-            Ok((Outcome::Absent, until)) => (Known::Absent, until),
+        let (known, fresh_until) = match outcome {
+            Ok((Outcome::Resource(resource), until)) => {
+                (Target::Resource(Rc::new(resource)), until)
+            }
+            Ok((Outcome::Slash, until)) => (Target::MissingSlash, until),
+            Ok((Outcome::Absent, until)) => (Target::NotFound, until),
             Ok((Outcome::Directory(directory), _)) => {
                 self.shared.cache.borrow_mut().remove(name);
                 return Ok(Answer::Directory(directory));
@@ -538,17 +526,17 @@ impl Site {
         if self.roots.is_current(number) {
             let entry = Entry {
                 known: known.clone(),
-                trusted_until,
+                fresh_until,
                 used: Cell::new(now),
             };
             self.shared.cache.borrow_mut().insert(name, entry);
         }
-        Ok(Answer::Known(known))
+        Ok(Answer::Target(known))
     }
 
     fn lookup<'a>(
         &'a self,
-        tree: Option<&'a Tree>,
+        tree: Option<&'a RootDir>,
         purpose: Purpose,
         path: &'a [u8],
         now: Instant,
@@ -556,7 +544,7 @@ impl Site {
         Lookup {
             tree,
             now,
-            trusted_until: now + self.shared.config.valid,
+            fresh_until: now + self.shared.config.valid,
             is_within: true,
             roots: &self.roots,
             config: &self.config,
@@ -570,21 +558,21 @@ impl Site {
 
     fn cached_page(&self, cache: &Cache, accepted: Accepted, now: Instant) -> Cached {
         let Some(path) = self.error_page_path(Status::NOT_FOUND) else {
-            return Cached::Absent { page: None };
+            return Cached::NotFound { page: None };
         };
         let root = self.roots.trusted(path.as_bytes(), now);
         let name = self.name(root, Purpose::ErrorPage, path.as_bytes());
         match trusted(cache, name, now) {
-            Some(Known::Resource(resource)) => Cached::Absent {
+            Some(Target::Resource(resource)) => Cached::NotFound {
                 page: resource.choose(accepted).cloned(),
             },
-            Some(Known::Slash | Known::Absent) => Cached::Absent { page: None },
-            None => Cached::Unknown,
+            Some(Target::MissingSlash | Target::NotFound) => Cached::NotFound { page: None },
+            None => Cached::Miss,
         }
     }
 
-    fn name<'a>(&self, root: u32, purpose: Purpose, path: &'a [u8]) -> Name<'a> {
-        self.shared.hasher.name(root, purpose as u32, path)
+    fn name<'a>(&self, root: u32, purpose: Purpose, path: &'a [u8]) -> KeyRef<'a> {
+        self.shared.hasher.key(root, purpose as u32, path)
     }
 }
 
@@ -596,15 +584,15 @@ fn chosen(
 ) -> Result<Found, Error> {
     match (resource.choose(accepted), &resource.plain) {
         (Some(file), _) => Ok(found(Rc::clone(file))),
-        (None, Plain::Compressed(compressed)) => Ok(Found::Compressed(Rc::clone(compressed))),
-        (None, Plain::File(_) | Plain::Nothing) => Err(Error::NotAcceptable),
+        (None, Unencoded::Compressed(compressed)) => Ok(Found::Compressed(Rc::clone(compressed))),
+        (None, Unencoded::File(_) | Unencoded::Nothing) => Err(Error::NotAcceptable),
     }
 }
 
-fn trusted<'a>(cache: &'a Cache, name: Name<'_>, now: Instant) -> Option<&'a Known> {
+fn trusted<'a>(cache: &'a Cache, name: KeyRef<'_>, now: Instant) -> Option<&'a Target> {
     let entry = cache.get(name)?;
     entry.used.set(now);
-    (now < entry.trusted_until).then_some(&entry.known)
+    (now < entry.fresh_until).then_some(&entry.known)
 }
 
 /// A name without an extension, or a page's.

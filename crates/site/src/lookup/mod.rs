@@ -2,6 +2,11 @@
 //!
 //! The first candidate that exists wins, even if it cannot be read.
 
+pub(crate) mod mtime_reuse;
+pub(crate) mod representation;
+mod try_files;
+mod variants;
+
 use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
@@ -14,27 +19,28 @@ use rustix::fs::{FileType, Statx};
 use tidegate_http::{Coding, Validators};
 use tidegate_uring::Fd;
 
-use crate::bodies;
-use crate::candidates::{Candidate, candidates};
+use self::mtime_reuse::MtimeReuse;
+use self::representation::{Common, MtimeUse, Purpose, mtime_use, validators};
+use self::try_files::{Candidate, candidates};
+use self::variants::Variant;
+use crate::cache::resource::{Resource, Seen, Unencoded};
 use crate::config::{CompressedOnly, SiteConfig};
-use crate::content_tag::{self, Digest};
 use crate::decompress::{self, Compressed};
-use crate::describe::{Common, Purpose, TimeUse, time_use, validators};
-use crate::disk::OpenFile;
 use crate::error::Error;
-use crate::file::{
-    Content, File, Identity, device, file_type, is_remote, is_settled, tells_versions_apart,
+use crate::file::content_hash::{self, Digest};
+use crate::file::ops::OpenFile;
+use crate::file::residency_hint::ResidencyHint;
+use crate::file::shared_bodies;
+use crate::file::stat::{
+    Fingerprint, device, file_type, is_remote, is_settled, tells_versions_apart,
 };
-use crate::looks::Seen as Looked;
-use crate::names::{is_hidden, parent};
-use crate::pinned::{self, Pinned};
-use crate::recent::Recent;
-use crate::resource::{Plain, Resource, Seen};
-use crate::root::{Tree, allow_waiting};
+use crate::file::{Content, File};
+use crate::paths::{is_hidden, parent};
+use crate::root_dir::{Directory, RootDir, allow_waiting};
 use crate::roots::Roots;
-use crate::rules::{self, Set};
-use crate::rulings::is_answered;
-use crate::variants::{self, Sought};
+use crate::rules::headers::{self, Set};
+use crate::rules::paths::is_answered;
+use crate::single_flight::MaybeStale;
 
 /// What a lookup came to.
 pub(crate) enum Outcome {
@@ -48,19 +54,10 @@ pub(crate) enum Outcome {
     Absent,
 }
 
-/// An open directory.
-#[derive(Clone)]
-pub(crate) struct Directory {
-    pub(crate) file: Fd,
-    /// That it lies in.
-    pub(crate) tree: Tree,
-    pub(crate) name: CString,
-}
-
 /// One lookup.
 pub(crate) struct Lookup<'a> {
     /// That the path lies in; `None`: in none, or in one that has vanished.
-    pub(crate) tree: Option<&'a Tree>,
+    pub(crate) tree: Option<&'a RootDir>,
     pub(crate) roots: &'a Roots,
     pub(crate) now: Instant,
     pub(crate) config: &'a SiteConfig,
@@ -69,7 +66,7 @@ pub(crate) struct Lookup<'a> {
     pub(crate) path: &'a [u8],
     pub(crate) seen: Vec<Seen>,
     /// Until when the outcome is trusted: no longer than any root that was looked in.
-    pub(crate) trusted_until: Instant,
+    pub(crate) fresh_until: Instant,
     /// Whether all that was seen lies in the tree of the path.
     pub(crate) is_within: bool,
     /// The path whose header rules apply, if not the one asked for: what is sent in place of a missing
@@ -81,7 +78,7 @@ pub(crate) struct Lookup<'a> {
 enum Basis {
     File(Box<Opened>),
     /// It is there compressed only.
-    Variants(Vec<Sought>, SystemTime),
+    Variants(Vec<Variant>, SystemTime),
 }
 
 /// An open file of which is known what it is.
@@ -93,12 +90,12 @@ struct Opened {
 }
 
 impl<'a> Lookup<'a> {
-    /// Looks the path up, and tells until when the outcome is trusted.
+    /// SingleFlight the path up, and tells until when the outcome is trusted.
     ///
     /// Dropped: nothing of it stays.
     pub(crate) async fn run(mut self) -> Result<(Outcome, Instant), Error> {
         let outcome = self.try_each().await?;
-        Ok((outcome, self.trusted_until))
+        Ok((outcome, self.fresh_until))
     }
 
     async fn try_each(&mut self) -> Result<Outcome, Error> {
@@ -127,17 +124,17 @@ impl<'a> Lookup<'a> {
     }
 
     /// The root that a candidate lies in. `None`: it is not there.
-    async fn enter(&mut self, path: &[u8]) -> Result<Option<Tree>, Error> {
+    async fn enter(&mut self, path: &[u8]) -> Result<Option<RootDir>, Error> {
         if self.roots.is_same(path, self.path) {
             return Ok(self.tree.cloned());
         }
         self.is_within = false;
         let looked = self.roots.look(path, self.now).await;
         if let Some(root) = self.roots.of(path) {
-            self.trusted_until = self.trusted_until.min(root.trusted_until());
+            self.fresh_until = self.fresh_until.min(root.fresh_until());
         }
         match looked {
-            Ok(Looked::Now(tree) | Looked::Before(tree)) => Ok(Some(tree)),
+            Ok(MaybeStale::Fresh(tree) | MaybeStale::Stale(tree)) => Ok(Some(tree)),
             Err(Error::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
@@ -160,7 +157,7 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    async fn file(&mut self, tree: &Tree, path: &[u8]) -> Result<Option<Outcome>, Error> {
+    async fn file(&mut self, tree: &RootDir, path: &[u8]) -> Result<Option<Outcome>, Error> {
         let Some(name) = tree.relative(path) else {
             return Ok(None);
         };
@@ -172,7 +169,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// `path` ends in a slash.
-    async fn directory(&mut self, tree: &Tree, path: &[u8]) -> Result<Option<Outcome>, Error> {
+    async fn directory(&mut self, tree: &RootDir, path: &[u8]) -> Result<Option<Outcome>, Error> {
         let config = self.config;
         for index in &config.index {
             let path_of_index = [path, index.as_bytes()].concat();
@@ -197,7 +194,7 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    async fn listed(&self, tree: &Tree, path: &[u8]) -> Result<Option<Outcome>, Error> {
+    async fn listed(&self, tree: &RootDir, path: &[u8]) -> Result<Option<Outcome>, Error> {
         let Some(name) = tree.relative(path) else {
             return Ok(None);
         };
@@ -219,7 +216,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// The regular file `name`, or its variants if nothing of that name is there.
-    async fn basis(&mut self, tree: &Tree, name: &CString) -> Result<Option<Basis>, Error> {
+    async fn basis(&mut self, tree: &RootDir, name: &CString) -> Result<Option<Basis>, Error> {
         if let Some(opened) = self.open(tree, name).await? {
             return Ok(Some(Basis::File(Box::new(opened))));
         }
@@ -234,7 +231,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// Opens the regular file `name`; anything else is noted as seen.
-    async fn open(&mut self, tree: &Tree, name: &CString) -> Result<Option<Opened>, Error> {
+    async fn open(&mut self, tree: &RootDir, name: &CString) -> Result<Option<Opened>, Error> {
         let file = match tree.open(name).await.map_err(Error::from) {
             Ok(file) => file,
             Err(Error::NotFound) => {
@@ -256,13 +253,13 @@ impl<'a> Lookup<'a> {
     fn note(&mut self, name: &CString, stat: Option<&Statx>) {
         self.seen.push(Seen {
             name: name.clone(),
-            identity: stat.map(Identity::of),
+            identity: stat.map(Fingerprint::of),
         });
     }
 
     async fn resource(
         &mut self,
-        tree: &Tree,
+        tree: &RootDir,
         name: CString,
         basis: Basis,
     ) -> Result<Resource, Error> {
@@ -274,7 +271,7 @@ impl<'a> Lookup<'a> {
 
     async fn original(
         &mut self,
-        tree: &Tree,
+        tree: &RootDir,
         name: CString,
         opened: Opened,
     ) -> Result<Resource, Error> {
@@ -290,7 +287,7 @@ impl<'a> Lookup<'a> {
         let mut making = self.making(tree, beside_stat.as_ref(), now);
         making.settled &= is_settled(&stat, now);
         let original = making.load(&name, file, stat).await?;
-        if original.pinned == Pinned::Time {
+        if original.pinned == MtimeReuse::Time {
             variants::distrust_older_changes(&mut sought, &original.stat);
         }
         let content_type = self.config.types.of(name.as_bytes());
@@ -304,20 +301,20 @@ impl<'a> Lookup<'a> {
             let common = Common::new(self.purpose, &content_type, varies, self.rules());
             files.push(making.file(&original, Some(coding), &common));
         }
-        for (coding, name, found) in sought.into_iter().filter_map(Sought::counting) {
+        for (coding, name, found) in sought.into_iter().filter_map(Variant::counting) {
             let variant = making.variant(&name, found).await?;
             files.push(making.file(&variant, Some(coding), &common));
         }
-        let plain = Plain::File(making.file(&original, None, &common));
+        let plain = Unencoded::File(making.file(&original, None, &common));
         Ok(making.resource(plain, files, std::mem::take(&mut self.seen)))
     }
 
     /// The file `name`, of which only variants are there.
     async fn compressed(
         &mut self,
-        tree: &Tree,
+        tree: &RootDir,
         name: &CString,
-        sought: Vec<Sought>,
+        sought: Vec<Variant>,
         now: SystemTime,
     ) -> Result<Resource, Error> {
         let beside = parent(name);
@@ -327,12 +324,12 @@ impl<'a> Lookup<'a> {
         let common = Common::new(self.purpose, &content_type, true, self.rules());
         self.note_variants(&sought, &beside, beside_stat.as_ref(), now);
         let mut files = Vec::new();
-        let mut plain = Plain::Nothing;
+        let mut plain = Unencoded::Nothing;
         let easiest = match self.config.compressed_only {
             CompressedOnly::Decompress => decompress::easiest(variants::codings(&sought)),
             CompressedOnly::Refuse | CompressedOnly::Off => None,
         };
-        for (coding, name, found) in sought.into_iter().filter_map(Sought::counting) {
+        for (coding, name, found) in sought.into_iter().filter_map(Variant::counting) {
             let variant = making.variant(&name, found).await?;
             let file = making.file(&variant, Some(coding), &common);
             if Some(coding) == easiest {
@@ -347,14 +344,14 @@ impl<'a> Lookup<'a> {
 
     fn making<'m>(
         &self,
-        tree: &'m Tree,
+        tree: &'m RootDir,
         directory: Option<&'m Statx>,
         now: SystemTime,
-    ) -> Making<'m>
+    ) -> FileLoader<'m>
     where
         'a: 'm,
     {
-        Making {
+        FileLoader {
             inline_max: self.inline_max,
             tree,
             config: self.config,
@@ -362,12 +359,12 @@ impl<'a> Lookup<'a> {
             directory,
             now,
             settled: self.is_within,
-            untagged: Vec::new(),
+            unhashed: Vec::new(),
         }
     }
 
     /// The coding that the file `name` is sent with itself, and its name without that.
-    fn content_encoded<'n>(&self, tree: &Tree, name: &'n [u8]) -> Option<(Coding, &'n [u8])> {
+    fn content_encoded<'n>(&self, tree: &RootDir, name: &'n [u8]) -> Option<(Coding, &'n [u8])> {
         let path = [&*tree.at, b"/", name].concat();
         let patterns = &self.config.content_encoded;
         if patterns.iter().any(|pattern| pattern.is_match(&path)) {
@@ -383,7 +380,7 @@ impl<'a> Lookup<'a> {
         match self.purpose {
             Purpose::Itself | Purpose::Fallback => {
                 let path = self.ruled_by.as_deref().unwrap_or(self.path);
-                rules::apply(&self.config.headers, path)
+                headers::apply(&self.config.headers, path)
             }
             Purpose::ErrorPage => Set::default(),
         }
@@ -393,7 +390,7 @@ impl<'a> Lookup<'a> {
     /// it has changed so lately that one more change may not show.
     fn note_variants(
         &mut self,
-        sought: &[Sought],
+        sought: &[Variant],
         beside: &CString,
         stat: Option<&Statx>,
         now: SystemTime,
@@ -415,34 +412,34 @@ impl<'a> Lookup<'a> {
 }
 
 /// Makes files of open ones.
-struct Making<'a> {
+struct FileLoader<'a> {
     inline_max: usize,
-    tree: &'a Tree,
+    tree: &'a RootDir,
     config: &'a SiteConfig,
     purpose: Purpose,
     /// That the file is in.
     directory: Option<&'a Statx>,
     now: SystemTime,
     settled: bool,
-    untagged: Vec<Identity>,
+    unhashed: Vec<Fingerprint>,
 }
 
 /// A file with its content.
-struct Loaded {
+struct LoadedFile {
     stat: Statx,
     content: Content,
     /// How much of its time was seen with another content.
-    pinned: Pinned,
-    time_use: TimeUse,
+    pinned: MtimeReuse,
+    mtime_use: MtimeUse,
     digest: Option<Digest>,
 }
 
-impl Making<'_> {
+impl FileLoader<'_> {
     async fn variant(
         &mut self,
         name: &CString,
         (file, stat): (OpenFile, Statx),
-    ) -> Result<Loaded, Error> {
+    ) -> Result<LoadedFile, Error> {
         self.settled &= is_settled(&stat, self.now);
         self.load(name, file, stat).await
     }
@@ -453,9 +450,9 @@ impl Making<'_> {
         &self,
         (coding, name): (Coding, CString),
         file: &Rc<File>,
-        loaded: &Loaded,
+        loaded: &LoadedFile,
         common: &Common<'_>,
-    ) -> Plain {
+    ) -> Unencoded {
         let small = match file.len {
             // What browsers make of it, whatever the coding would say.
             0 => Some(Vec::new()),
@@ -464,63 +461,73 @@ impl Making<'_> {
         if let Some(bytes) = small.map(Bytes::from) {
             let len = bytes.len() as u64;
             let body = Some((Content::Memory(bytes), len));
-            Plain::File(Rc::new(self.described(loaded, None, common, body)))
+            Unencoded::File(Rc::new(self.described(loaded, None, common, body)))
         } else {
             let description = self.described(loaded, None, common, None);
-            Plain::Compressed(Rc::new(Compressed::new(description, file, coding, name)))
+            Unencoded::Compressed(Rc::new(Compressed::new(description, file, coding, name)))
         }
     }
 
-    fn resource(self, plain: Plain, variants: Vec<Rc<File>>, seen: Vec<Seen>) -> Resource {
+    fn resource(self, plain: Unencoded, variants: Vec<Rc<File>>, seen: Vec<Seen>) -> Resource {
         Resource {
             plain,
             variants,
             seen,
             settled: self.settled,
-            untagged: self.untagged,
+            unhashed: self.unhashed,
             deleted: Cell::new(false),
         }
     }
 
-    async fn load(&mut self, name: &CString, file: OpenFile, stat: Statx) -> Result<Loaded, Error> {
+    async fn load(
+        &mut self,
+        name: &CString,
+        file: OpenFile,
+        stat: Statx,
+    ) -> Result<LoadedFile, Error> {
         allow_waiting(&file)?;
         let content = self.content(file, &stat).await?;
         let mut digest = match &content {
-            Content::Memory(bytes) => Some(content_tag::of_bytes(bytes)),
+            Content::Memory(bytes) => Some(content_hash::of_bytes(bytes)),
             Content::File(_) => None,
         };
-        let (mut pinned, mut time_use) = self.time_use(name, &stat, digest);
+        let (mut pinned, mut mtime_use) = self.mtime_use(name, &stat, digest);
         if let Content::File(file) = &content
-            && !time_use.makes_tag()
+            && !mtime_use.makes_etag()
             && self.has_validators()
         {
             digest = self.digest(file, &stat).await;
             if digest.is_none() {
-                self.untagged.push(Identity::of(&stat));
+                self.unhashed.push(Fingerprint::of(&stat));
             }
-            (pinned, time_use) = self.time_use(name, &stat, digest);
+            (pinned, mtime_use) = self.mtime_use(name, &stat, digest);
             // Another content may come that looks the same, and nobody would know that it is another.
             if digest.is_none() && !is_settled(&stat, self.now) {
-                time_use = TimeUse::Nothing;
+                mtime_use = MtimeUse::Nothing;
             }
         }
-        Ok(Loaded {
+        Ok(LoadedFile {
             stat,
             content,
             pinned,
-            time_use,
+            mtime_use,
             digest,
         })
     }
 
     /// How far the time of `name` is pinned, and what it is good for then.
-    fn time_use(&self, name: &CString, stat: &Statx, digest: Option<Digest>) -> (Pinned, TimeUse) {
-        let pinned = pinned::note(&self.tree.path, name, stat, digest);
-        let time_use = time_use(stat, self.directory, pinned, self.config.etag);
-        (pinned, time_use)
+    fn mtime_use(
+        &self,
+        name: &CString,
+        stat: &Statx,
+        digest: Option<Digest>,
+    ) -> (MtimeReuse, MtimeUse) {
+        let pinned = mtime_reuse::note(&self.tree.path, name, stat, digest);
+        let mtime_use = mtime_use(stat, self.directory, pinned, self.config.etag);
+        (pinned, mtime_use)
     }
 
-    fn file(&self, loaded: &Loaded, coding: Option<Coding>, common: &Common<'_>) -> Rc<File> {
+    fn file(&self, loaded: &LoadedFile, coding: Option<Coding>, common: &Common<'_>) -> Rc<File> {
         let body = Some((loaded.content.clone(), loaded.stat.stx_size));
         Rc::new(self.described(loaded, coding, common, body))
     }
@@ -528,14 +535,14 @@ impl Making<'_> {
     /// The file with its bytes and how many they are. `None`: they are made while they are sent.
     fn described(
         &self,
-        loaded: &Loaded,
+        loaded: &LoadedFile,
         coding: Option<Coding>,
         common: &Common<'_>,
         body: Option<(Content, u64)>,
     ) -> File {
         let stat = &loaded.stat;
         let validators = if self.has_validators() {
-            validators(stat, loaded.time_use, loaded.digest, coding, self.now)
+            validators(stat, loaded.mtime_use, loaded.digest, coding, self.now)
         } else {
             Validators::default()
         };
@@ -547,9 +554,9 @@ impl Making<'_> {
             validators,
             content_type: common.content_type.clone().into_owned(),
             coding,
-            recent: Recent::default(),
+            residency_hint: ResidencyHint::default(),
             content,
-            disk: self.tree.disk.on(device(stat)),
+            ops: self.tree.ops.on(device(stat)),
         }
     }
 
@@ -563,23 +570,23 @@ impl Making<'_> {
 
     /// The hash of a file that is not in memory, if it can be told by now.
     async fn digest(&mut self, file: &Fd, stat: &Statx) -> Option<Digest> {
-        let identity = Identity::of(stat);
-        if stat.stx_size > content_tag::AT_ONCE_MAX {
-            return content_tag::of_file(&identity, file);
+        let identity = Fingerprint::of(stat);
+        if stat.stx_size > content_hash::AT_ONCE_MAX {
+            return content_hash::of_file(&identity, file);
         }
-        if let Some(digest) = content_tag::known(&identity) {
+        if let Some(digest) = content_hash::known(&identity) {
             return Some(digest);
         }
-        let disk = &self.tree.disk;
-        let read = content_tag::of_open(disk, file, stat.stx_size).await;
+        let ops = &self.tree.ops;
+        let read = content_hash::of_open(ops, file, stat.stx_size).await;
         let after = self.tree.stat_open(file).await;
         // Without a tag it is looked up again.
         let digest = read.ok().flatten()?;
-        if Identity::of(&after.ok()?) != identity {
+        if Fingerprint::of(&after.ok()?) != identity {
             return None;
         }
         if is_settled(stat, self.now) {
-            content_tag::remember(identity, digest);
+            content_hash::remember(identity, digest);
         }
         Some(digest)
     }
@@ -612,15 +619,15 @@ impl Making<'_> {
         len: usize,
         remote: bool,
     ) -> io::Result<Option<Bytes>> {
-        let identity = Identity::of(stat);
+        let identity = Fingerprint::of(stat);
         let shared = tells_versions_apart(stat, self.now);
-        if shared && let Some(bytes) = bodies::find(&identity) {
+        if shared && let Some(bytes) = shared_bodies::find(&identity) {
             return Ok(Some(bytes));
         }
         let bytes = self.read(file, len, remote).await?;
         Ok((bytes.len() == len).then(|| {
             if shared {
-                bodies::share(identity, bytes)
+                shared_bodies::share(identity, bytes)
             } else {
                 bytes.into()
             }
@@ -632,7 +639,7 @@ impl Making<'_> {
         let mut bytes = Vec::with_capacity(len + 1);
         while bytes.len() < len {
             let offset = bytes.len() as u64;
-            let (count, buffer) = self.tree.disk.read(file, bytes, offset, remote).await?;
+            let (count, buffer) = self.tree.ops.read(file, bytes, offset, remote).await?;
             bytes = buffer;
             if count == 0 {
                 break;

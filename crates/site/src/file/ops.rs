@@ -14,21 +14,21 @@ use rustix::fs::{AtFlags, OFlags, ResolveFlags, Statx};
 use tidegate_uring::{Fd, Owner, Permit, Ring, Shares};
 
 use crate::error::Error;
-use crate::file::{is_regular, is_remote};
-use crate::root::FIELDS;
+use crate::file::stat::FIELDS;
+use crate::file::stat::{is_regular, is_remote};
 
 /// Ops that wait for workers, for each root. With more than that no further look begins.
 const WAITING_MAX: usize = 1024;
 
 /// The way to a device, on behalf of one root.
 #[derive(Clone)]
-pub(crate) struct Disk {
+pub(crate) struct FileOps {
     ring: Ring,
     shares: Rc<Shares>,
     owner: Owner,
 }
 
-impl Disk {
+impl FileOps {
     pub(crate) fn new(ring: &Ring, shares: &Rc<Shares>, owner: Owner) -> Self {
         Self {
             ring: ring.clone(),
@@ -63,7 +63,7 @@ impl Disk {
         let fd = open.holding(permit).await?;
         Ok(OpenFile {
             fd: Some(fd.into()),
-            disk: self.clone(),
+            ops: self.clone(),
         })
     }
 
@@ -125,7 +125,7 @@ impl Disk {
 pub(crate) struct OpenFile {
     /// There until it is taken or dropped.
     fd: Option<Fd>,
-    disk: Disk,
+    ops: FileOps,
 }
 
 impl OpenFile {
@@ -150,7 +150,7 @@ impl Drop for OpenFile {
             && is_regular(&fd)
             && is_remote(&fd)
         {
-            self.disk.close(fd);
+            self.ops.close(fd);
         }
     }
 }

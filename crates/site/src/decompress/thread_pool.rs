@@ -14,7 +14,7 @@ use rustix::process::getpid;
 use rustix::thread::sched_getaffinity;
 use tidegate_uring::{Fd, Ring, catch_panic};
 
-use crate::background::step_aside;
+use crate::background::unpin_and_renice;
 
 const THREADS_MAX: usize = 8;
 
@@ -126,7 +126,7 @@ fn start() -> io::Result<()> {
 }
 
 fn compute() {
-    step_aside(NICE);
+    unpin_and_renice(NICE);
     let mut queue = queue();
     loop {
         let Some(work) = queue.waiting.pop_front() else {

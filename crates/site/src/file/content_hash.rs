@@ -25,10 +25,10 @@ use rustix::fs::{AtFlags, statx};
 use tidegate_uring::{Fd, catch_panic};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::background::step_aside;
-use crate::disk::Disk;
-use crate::file::{Identity, is_settled};
-use crate::root::FIELDS;
+use crate::background::unpin_and_renice;
+use crate::file::ops::FileOps;
+use crate::file::stat::FIELDS;
+use crate::file::stat::{Fingerprint, is_settled};
 
 /// Files whose hashes are kept: about 10 MiB when all are there.
 const KNOWN_MAX: usize = 65_536;
@@ -58,8 +58,8 @@ const NICE: i32 = 10;
 pub(crate) type Digest = [u8; 16];
 
 struct Tags {
-    known: unsync::Cache<Identity, Digest>,
-    waiting: HashSet<Identity>,
+    known: unsync::Cache<Fingerprint, Digest>,
+    waiting: HashSet<Fingerprint>,
     /// Of the devices that have a thread now: what it has yet to do.
     jobs: HashMap<Device, VecDeque<Job>>,
 }
@@ -68,7 +68,7 @@ struct Tags {
 type Device = (u32, u32);
 
 struct Job {
-    identity: Identity,
+    identity: Fingerprint,
     file: OwnedFd,
 }
 
@@ -92,13 +92,13 @@ pub(crate) fn of_bytes(bytes: &[u8]) -> Digest {
 /// to be read as well. `None` if it is not `len` bytes long.
 ///
 /// Dropped: the read is cancelled.
-pub(crate) async fn of_open(disk: &Disk, file: &Fd, len: u64) -> io::Result<Option<Digest>> {
+pub(crate) async fn of_open(ops: &FileOps, file: &Fd, len: u64) -> io::Result<Option<Digest>> {
     let mut hasher = Xxh3::new();
     let mut buffer = Vec::with_capacity(PIECE_BYTES);
     let mut offset = 0;
     loop {
         buffer.clear();
-        let (count, read) = disk.read(file, buffer, offset, true).await?;
+        let (count, read) = ops.read(file, buffer, offset, true).await?;
         buffer = read;
         if count == 0 {
             return Ok((offset == len).then(|| hasher.digest128().to_be_bytes()));
@@ -112,17 +112,17 @@ pub(crate) async fn of_open(disk: &Disk, file: &Fd, len: u64) -> io::Result<Opti
 }
 
 /// The hash of a file, if it is known.
-pub(crate) fn known(identity: &Identity) -> Option<Digest> {
+pub(crate) fn known(identity: &Fingerprint) -> Option<Digest> {
     tags().known.get(identity).copied()
 }
 
 /// The hash of the content that the file of this identity has whenever it has it.
-pub(crate) fn remember(identity: Identity, hash: Digest) {
+pub(crate) fn remember(identity: Fingerprint, hash: Digest) {
     tags().known.insert(identity, hash);
 }
 
 /// The hash of a file, if it is known. If not, it is on its way.
-pub(crate) fn of_file(identity: &Identity, file: &Fd) -> Option<Digest> {
+pub(crate) fn of_file(identity: &Fingerprint, file: &Fd) -> Option<Digest> {
     let mut tags = tags();
     let known = tags.known.get(identity).copied();
     if known.is_none() {
@@ -132,12 +132,12 @@ pub(crate) fn of_file(identity: &Identity, file: &Fd) -> Option<Digest> {
 }
 
 /// Whether the hash of a file is on its way. If not, it is known, or has to be asked for again.
-pub(crate) fn is_waiting(identity: &Identity) -> bool {
+pub(crate) fn is_waiting(identity: &Fingerprint) -> bool {
     tags().waiting.contains(identity)
 }
 
 impl Tags {
-    fn ask(&mut self, identity: &Identity, file: &Fd) {
+    fn ask(&mut self, identity: &Fingerprint, file: &Fd) {
         let device = identity.device();
         if self.waiting.contains(identity) || !self.has_room_for(device) {
             return;
@@ -191,7 +191,7 @@ fn start(device: Device) -> bool {
 }
 
 fn work(device: Device) {
-    step_aside(NICE);
+    unpin_and_renice(NICE);
     loop {
         // The lock is not held while the file is read.
         let Some(job) = tags().next(device) else {
@@ -240,5 +240,5 @@ fn hash(job: &Job) -> io::Result<Option<Digest>> {
 /// Whether the file is what was asked for, and was before `began`.
 fn is_still(job: &Job, began: SystemTime) -> io::Result<bool> {
     let seen = statx(&job.file, c"", AtFlags::EMPTY_PATH, FIELDS)?;
-    Ok(Identity::of(&seen) == job.identity && is_settled(&seen, began))
+    Ok(Fingerprint::of(&seen) == job.identity && is_settled(&seen, began))
 }

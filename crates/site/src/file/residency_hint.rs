@@ -10,7 +10,7 @@ const MOMENT: Duration = Duration::from_secs(10);
 
 /// The part of a file that was read lately.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub struct ResidencyHint {
     part: Cell<Option<Part>>,
 }
 
@@ -23,7 +23,7 @@ struct Part {
     at: Instant,
 }
 
-impl Recent {
+impl ResidencyHint {
     /// Whether all of `range` was in memory a moment before `now`.
     pub fn covers(&self, range: &Range<u64>, now: Instant) -> bool {
         self.part.get().is_some_and(|part| {
@@ -87,12 +87,12 @@ mod tests {
 
     #[test]
     fn nothing_is_known_of_a_file_that_nobody_read() {
-        assert!(!Recent::default().covers(&(0..1), Instant::now()));
+        assert!(!ResidencyHint::default().covers(&(0..1), Instant::now()));
     }
 
     #[test]
     fn a_file_that_is_read_again_and_again_stays_known() {
-        let (recent, start) = (Recent::default(), Instant::now());
+        let (recent, start) = (ResidencyHint::default(), Instant::now());
         for count in 0..100 {
             let now = start + count * 9 * SECOND;
             assert_eq!(recent.covers(&(0..100), now), count > 0, "{count}");
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn it_is_known_for_a_moment_after_the_start_of_the_read() {
-        let (recent, start) = (Recent::default(), Instant::now());
+        let (recent, start) = (ResidencyHint::default(), Instant::now());
         recent.add(&(10..20), start);
         let cases = [
             (10..20, 0, true),
@@ -135,7 +135,7 @@ mod tests {
             (20..30, 10, 20..30, 10),
         ];
         for (second, seconds, part, since) in cases {
-            let recent = Recent::default();
+            let recent = ResidencyHint::default();
             recent.add(&(10..20), start);
             recent.add(&second, start + seconds * SECOND);
             let expected = Part {
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_read_that_took_longer_makes_nothing_older() {
-        let (recent, start) = (Recent::default(), Instant::now());
+        let (recent, start) = (ResidencyHint::default(), Instant::now());
         recent.add(&(0..100), start + 5 * SECOND);
         recent.add(&(0..100), start);
         assert!(recent.covers(&(0..100), start + 14 * SECOND));

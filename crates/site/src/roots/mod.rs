@@ -1,6 +1,8 @@
 //! The directories of a site: its root, and those that are mounted below a path. Each is looked at,
 //! vanishes and stalls by itself.
 
+pub(crate) mod root_path;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
@@ -9,10 +11,10 @@ use tidegate_uring::Ring;
 
 use crate::config::{Mount, Symlinks};
 use crate::error::{Error, RootError};
-use crate::looks::Seen;
-use crate::release::{Release, ReleaseConfig};
-use crate::root::{Tree, resolve_flags};
-use crate::site::Shared;
+use crate::root_dir::{RootDir, resolve_flags};
+use crate::roots::root_path::{RootPath, RootPathConfig};
+use crate::shared::Shared;
+use crate::single_flight::MaybeStale;
 
 /// The directories of one site, as one core serves them.
 pub(crate) struct Roots {
@@ -27,7 +29,7 @@ pub(crate) struct Roots {
 pub(crate) struct Root {
     /// All paths that lie in it begin with this. It ends in no slash, and is empty for all paths.
     at: Box<[u8]>,
-    release: Rc<Release>,
+    release: Rc<RootPath>,
     /// The number of the root in which all was looked up that is cached; 0: nothing is.
     cached: Cell<u32>,
 }
@@ -41,7 +43,7 @@ impl Roots {
         ring: &Ring,
     ) -> Result<Self, RootError> {
         let open = |mount: &Mount| {
-            let config = ReleaseConfig {
+            let config = RootPathConfig {
                 at: mount.at.as_bytes(),
                 path: &mount.root,
                 resolve: resolve_flags(symlinks),
@@ -73,7 +75,7 @@ impl Roots {
 
     /// Under which number is cached what a path leads to that lies in `tree`. `None`: in no root, or
     /// in one that has vanished.
-    pub(crate) fn number(&self, tree: Option<&Tree>) -> u32 {
+    pub(crate) fn number(&self, tree: Option<&RootDir>) -> u32 {
         tree.map_or(self.nowhere, |tree| tree.number)
     }
 
@@ -99,14 +101,18 @@ impl Roots {
 
     /// The root that `path` lies in, looked at again if its time is over. What was looked up in one
     /// that is no longer it is dropped at once.
-    pub(crate) async fn look(&self, path: &[u8], now: Instant) -> Result<Seen<Tree>, Error> {
+    pub(crate) async fn look(
+        &self,
+        path: &[u8],
+        now: Instant,
+    ) -> Result<MaybeStale<RootDir>, Error> {
         let root = self.of(path).ok_or(Error::NotFound)?;
         root.look(now, &self.shared).await
     }
 
-    /// Looks at all, trusted or not, and lets go of those that are it no more. What goes wrong shows
+    /// SingleFlight at all, trusted or not, and lets go of those that are it no more. What goes wrong shows
     /// to the next request.
-    pub(crate) async fn look_at_all(&self, now: Instant) {
+    pub(crate) async fn revalidate_all(&self, now: Instant) {
         for root in &self.all {
             root.release.distrust(now);
             let _ = root.look(now, &self.shared).await;
@@ -115,8 +121,8 @@ impl Roots {
 }
 
 impl Root {
-    fn open(ring: &Ring, config: &ReleaseConfig<'_>) -> Result<Self, RootError> {
-        let release = Release::open(ring, config)?;
+    fn open(ring: &Ring, config: &RootPathConfig<'_>) -> Result<Self, RootError> {
+        let release = RootPath::open(ring, config)?;
         Ok(Self {
             at: config.at.into(),
             cached: Cell::new(release.number()),
@@ -131,7 +137,7 @@ impl Root {
     }
 
     /// As it was last seen.
-    pub(crate) fn current(&self) -> Result<Tree, Error> {
+    pub(crate) fn current(&self) -> Result<RootDir, Error> {
         self.release.current()
     }
 
@@ -141,11 +147,11 @@ impl Root {
     }
 
     /// Until when it is trusted to be the one.
-    pub(crate) fn trusted_until(&self) -> Instant {
-        self.release.trusted_until()
+    pub(crate) fn fresh_until(&self) -> Instant {
+        self.release.fresh_until()
     }
 
-    async fn look(&self, now: Instant, shared: &Shared) -> Result<Seen<Tree>, Error> {
+    async fn look(&self, now: Instant, shared: &Shared) -> Result<MaybeStale<RootDir>, Error> {
         let mut looked = self.release.look(now).await;
         if let Err(Error::Busy(_)) = looked {
             shared.cache.borrow_mut().close_files();

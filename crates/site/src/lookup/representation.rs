@@ -7,10 +7,10 @@ use rustix::fs::Statx;
 use tidegate_http::{Coding, ETag, Representation, RepresentationFields, Validators};
 
 use crate::config::EtagSource;
-use crate::content_tag::Digest;
-use crate::file::{MADE_UP_SECONDS, modified};
-use crate::pinned::Pinned;
-use crate::rules::Set;
+use crate::file::content_hash::Digest;
+use crate::file::stat::{MADE_UP_SECONDS, modified};
+use crate::lookup::mtime_reuse::MtimeReuse;
+use crate::rules::headers::Set;
 
 /// The start of 2000, which Bazel gives to all that it packs.
 const BAZEL_SECONDS: u64 = 946_684_800;
@@ -28,24 +28,24 @@ pub(crate) enum Purpose {
 
 /// What a file's time of modification is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TimeUse {
+pub(crate) enum MtimeUse {
     /// An entity tag and a date: another content has another time.
-    TagAndDate,
+    EtagAndDate,
     /// An entity tag: another content had another time in the same second.
-    Tag,
+    Etag,
     /// A date, which is no strong validator: a tool may have set it, or the file system rounds it.
     Date,
     /// Nothing: other contents had it or are likely to, and the date is no better than the tag.
     Nothing,
 }
 
-impl TimeUse {
-    pub(crate) fn makes_tag(self) -> bool {
-        matches!(self, Self::TagAndDate | Self::Tag)
+impl MtimeUse {
+    pub(crate) fn makes_etag(self) -> bool {
+        matches!(self, Self::EtagAndDate | Self::Etag)
     }
 
     fn makes_date(self) -> bool {
-        matches!(self, Self::TagAndDate | Self::Date)
+        matches!(self, Self::EtagAndDate | Self::Date)
     }
 }
 
@@ -54,25 +54,25 @@ impl TimeUse {
 ///
 /// It is the same on every host that has a copy of the tree with its times, so the time of change,
 /// which is each host's own, is not asked.
-pub(crate) fn time_use(
+pub(crate) fn mtime_use(
     stat: &Statx,
     directory: Option<&Statx>,
-    pinned: Pinned,
+    pinned: MtimeReuse,
     source: EtagSource,
-) -> TimeUse {
+) -> MtimeUse {
     let Some(seconds) = modified(stat).map(seconds) else {
-        return TimeUse::Nothing;
+        return MtimeUse::Nothing;
     };
     let made_up = seconds <= MADE_UP_SECONDS || seconds == BAZEL_SECONDS;
-    if made_up || pinned == Pinned::Time || source == EtagSource::Content {
-        return TimeUse::Nothing;
+    if made_up || pinned == MtimeReuse::Time || source == EtagSource::Content {
+        return MtimeUse::Nothing;
     }
     let is_tree_time = || directory.is_some_and(|directory| is_same_time(directory, stat));
-    match (stat.stx_mtime.tv_nsec != 0, pinned == Pinned::Nothing) {
-        (true, true) => TimeUse::TagAndDate,
-        (true, false) => TimeUse::Tag,
-        (false, true) if !is_tree_time() => TimeUse::Date,
-        (false, _) => TimeUse::Nothing,
+    match (stat.stx_mtime.tv_nsec != 0, pinned == MtimeReuse::None) {
+        (true, true) => MtimeUse::EtagAndDate,
+        (true, false) => MtimeUse::Etag,
+        (false, true) if !is_tree_time() => MtimeUse::Date,
+        (false, _) => MtimeUse::Nothing,
     }
 }
 
@@ -85,21 +85,21 @@ fn is_same_time(one: &Statx, other: &Statx) -> bool {
 /// makes a tag; `None`: it is not known yet.
 pub(crate) fn validators(
     stat: &Statx,
-    time_use: TimeUse,
+    mtime_use: MtimeUse,
     digest: Option<Digest>,
     coding: Option<Coding>,
     now: SystemTime,
 ) -> Validators {
     let time = modified(stat);
-    let etag = match time.filter(|_| time_use.makes_tag()) {
+    let etag = match time.filter(|_| mtime_use.makes_etag()) {
         Some(time) => Some(ETag::new(time, stat.stx_size)),
         None => digest.map(ETag::of_content),
     };
-    let date = time.filter(|time| time_use.makes_date() && *time <= now);
+    let date = time.filter(|time| mtime_use.makes_date() && *time <= now);
     Validators {
         etag: etag.map(|etag| coding.map_or(etag, |coding| etag.with_coding(coding))),
         modified: date.map(seconds),
-        is_date_strong: time_use == TimeUse::TagAndDate,
+        is_date_strong: mtime_use == MtimeUse::EtagAndDate,
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
     fn stat(seconds: i64, nanoseconds: u32) -> Statx {
         let file = tempfile::tempfile().unwrap();
         let flags = rustix::fs::AtFlags::EMPTY_PATH;
-        let mut stat = rustix::fs::statx(&file, c"", flags, crate::root::FIELDS).unwrap();
+        let mut stat = rustix::fs::statx(&file, c"", flags, crate::file::stat::FIELDS).unwrap();
         stat.stx_mtime.tv_sec = seconds;
         stat.stx_mtime.tv_nsec = nanoseconds;
         stat
@@ -187,16 +187,16 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(MADE_UP_SECONDS + 1000)
     }
 
-    fn of(time_use: TimeUse, seconds: i64, digest: u8, coding: Option<Coding>) -> Validators {
+    fn of(mtime_use: MtimeUse, seconds: i64, digest: u8, coding: Option<Coding>) -> Validators {
         let stat = stat(seconds, 0);
-        validators(&stat, time_use, Some([digest; 16]), coding, now())
+        validators(&stat, mtime_use, Some([digest; 16]), coding, now())
     }
 
     #[test]
     fn a_time_is_used_as_far_as_it_tells_contents_apart() {
         use EtagSource::{Content, Mtime};
-        use Pinned::{Nothing as No, Second, Time};
-        use TimeUse::{Date, Nothing, Tag, TagAndDate};
+        use MtimeReuse::{None as No, Second, Time};
+        use MtimeUse::{Date, Etag, EtagAndDate, Nothing};
         let real = MADE_UP_SECONDS as i64 + 5;
         // Time of modification, that of the directory, pinned, source, and its use.
         let table = [
@@ -208,9 +208,9 @@ mod tests {
             ((MADE_UP_SECONDS as i64, 0), (0, 0), No, Mtime, Nothing),
             ((946_684_800, 0), (0, 0), No, Mtime, Nothing), // Bazel: 2000
             ((946_684_799, 0), (0, 0), No, Mtime, Date),
-            ((real, 7), (0, 0), No, Mtime, TagAndDate),
-            ((real, 7), (real, 0), No, Mtime, TagAndDate),
-            ((real, 7), (real, 7), No, Mtime, TagAndDate),
+            ((real, 7), (0, 0), No, Mtime, EtagAndDate),
+            ((real, 7), (real, 0), No, Mtime, EtagAndDate),
+            ((real, 7), (real, 7), No, Mtime, EtagAndDate),
             // tar, SOURCE_DATE_EPOCH, a file system of seconds
             ((real, 0), (real + 1, 0), No, Mtime, Date),
             ((real, 0), (real, 1), No, Mtime, Date),
@@ -218,13 +218,13 @@ mod tests {
             ((real, 0), (real, 0), No, Mtime, Nothing),
             ((real, 7), (0, 0), Time, Mtime, Nothing),
             ((real, 0), (0, 0), Time, Mtime, Nothing),
-            ((real, 7), (0, 0), Second, Mtime, Tag),
+            ((real, 7), (0, 0), Second, Mtime, Etag),
             ((real, 0), (0, 0), Second, Mtime, Nothing),
             ((real, 7), (0, 0), No, Content, Nothing),
         ];
         for (time, directory, pinned, source, expected) in table {
             let directory = stat(directory.0, directory.1);
-            let found = time_use(&stat(time.0, time.1), Some(&directory), pinned, source);
+            let found = mtime_use(&stat(time.0, time.1), Some(&directory), pinned, source);
             assert_eq!(found, expected, "{time:?} {pinned:?} {source:?}");
         }
     }
@@ -238,36 +238,36 @@ mod tests {
             (real + 1000, Some(MADE_UP_SECONDS + 1000)),
             (real + 1001, None),
         ] {
-            for time_use in [TimeUse::TagAndDate, TimeUse::Date] {
-                let found = of(time_use, seconds, 1, None);
+            for mtime_use in [MtimeUse::EtagAndDate, MtimeUse::Date] {
+                let found = of(mtime_use, seconds, 1, None);
                 assert_eq!(found.modified, expected, "{seconds}");
-                assert_eq!(found.is_date_strong, time_use == TimeUse::TagAndDate);
+                assert_eq!(found.is_date_strong, mtime_use == MtimeUse::EtagAndDate);
             }
-            assert_eq!(of(TimeUse::Nothing, seconds, 1, None).modified, None);
+            assert_eq!(of(MtimeUse::Nothing, seconds, 1, None).modified, None);
         }
     }
 
     #[test]
     fn without_a_time_the_content_is_the_tag() {
         let real = MADE_UP_SECONDS as i64 + 5;
-        for time_use in [TimeUse::Date, TimeUse::Nothing] {
-            let tag = of(time_use, real, 1, None).etag;
-            assert_eq!(of(time_use, real + 1, 1, None).etag, tag);
-            assert_ne!(of(time_use, real, 2, None).etag, tag);
-            let untagged = validators(&stat(real, 0), time_use, None, None, now());
-            assert_eq!(untagged.etag, None);
+        for mtime_use in [MtimeUse::Date, MtimeUse::Nothing] {
+            let tag = of(mtime_use, real, 1, None).etag;
+            assert_eq!(of(mtime_use, real + 1, 1, None).etag, tag);
+            assert_ne!(of(mtime_use, real, 2, None).etag, tag);
+            let unhashed = validators(&stat(real, 0), mtime_use, None, None, now());
+            assert_eq!(unhashed.etag, None);
         }
-        let tag = of(TimeUse::TagAndDate, real, 1, None).etag;
-        let dateless = of(TimeUse::Tag, real, 2, None);
+        let tag = of(MtimeUse::EtagAndDate, real, 1, None).etag;
+        let dateless = of(MtimeUse::Etag, real, 2, None);
         assert_eq!((dateless.etag, dateless.modified), (tag, None));
-        assert_eq!(of(TimeUse::TagAndDate, real, 2, None).etag, tag);
-        assert_ne!(of(TimeUse::TagAndDate, real + 1, 1, None).etag, tag);
+        assert_eq!(of(MtimeUse::EtagAndDate, real, 2, None).etag, tag);
+        assert_ne!(of(MtimeUse::EtagAndDate, real + 1, 1, None).etag, tag);
     }
 
     #[test]
     fn each_coding_has_a_tag_of_its_own() {
-        for time_use in [TimeUse::TagAndDate, TimeUse::Nothing] {
-            let of = |coding| of(time_use, MADE_UP_SECONDS as i64 + 5, 1, coding).etag;
+        for mtime_use in [MtimeUse::EtagAndDate, MtimeUse::Nothing] {
+            let of = |coding| of(mtime_use, MADE_UP_SECONDS as i64 + 5, 1, coding).etag;
             assert_ne!(of(None), of(Some(Coding::Gzip))); // RFC 9110, section 8.8.3.3
             assert_ne!(of(Some(Coding::Gzip)), of(Some(Coding::Zstd)));
         }

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
+use crate::coarse_timer::CoarseTimer;
 use crate::error::Error;
-use crate::watch::Watch;
 
 /// How long a look is waited for where an older outcome is at hand. A disk takes less, but for one that is
 /// overwhelmed.
@@ -34,21 +34,21 @@ pub(crate) struct Times {
 }
 
 /// The looks of one core that are under way.
-pub(crate) struct Looks<K, T> {
+pub(crate) struct SingleFlight<K, T> {
     under_way: RefCell<HashMap<K, Rc<Look<T>>>>,
     times: Times,
-    watch: Rc<Watch>,
+    watch: Rc<CoarseTimer>,
 }
 
 /// What is about to look.
-pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, Error>>>>;
+pub(crate) type FlightFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>>>>;
 
 /// What is known after a look, or while it does not come back.
-pub(crate) enum Seen<T> {
+pub(crate) enum MaybeStale<T> {
     /// By the look.
-    Now(T),
+    Fresh(T),
     /// By one before.
-    Before(T),
+    Stale(T),
 }
 
 /// A look, as those see it that wait for it.
@@ -64,8 +64,8 @@ enum State<T> {
     GivenUp,
 }
 
-impl<K: Clone + Eq + Hash + 'static, T: Clone + 'static> Looks<K, T> {
-    pub(crate) fn new(times: Times, watch: &Rc<Watch>) -> Rc<Self> {
+impl<K: Clone + Eq + Hash + 'static, T: Clone + 'static> SingleFlight<K, T> {
+    pub(crate) fn new(times: Times, watch: &Rc<CoarseTimer>) -> Rc<Self> {
         Rc::new(Self {
             under_way: RefCell::default(),
             times,
@@ -73,23 +73,23 @@ impl<K: Clone + Eq + Hash + 'static, T: Clone + 'static> Looks<K, T> {
         })
     }
 
-    /// As [`Looks::share`], or `before` if that takes too long.
+    /// As [`SingleFlight::share`], or `before` if that takes too long.
     pub(crate) async fn share_or(
         self: &Rc<Self>,
         key: K,
         now: Instant,
         before: Option<T>,
-        look: impl FnOnce() -> Boxed<T>,
-    ) -> Result<Seen<T>, Error> {
+        look: impl FnOnce() -> FlightFuture<T>,
+    ) -> Result<MaybeStale<T>, Error> {
         let Some(before) = before else {
-            return self.share(key, now, look).await.map(Seen::Now);
+            return self.share(key, now, look).await.map(MaybeStale::Fresh);
         };
         if self.is_late(&key, now) {
-            return Ok(Seen::Before(before));
+            return Ok(MaybeStale::Stale(before));
         }
         match self.share_until(key, now, now + PATIENCE, look).await {
-            Err(Error::Stalled) => Ok(Seen::Before(before)),
-            outcome => outcome.map(Seen::Now),
+            Err(Error::Stalled) => Ok(MaybeStale::Stale(before)),
+            outcome => outcome.map(MaybeStale::Fresh),
         }
     }
 
@@ -104,7 +104,7 @@ impl<K: Clone + Eq + Hash + 'static, T: Clone + 'static> Looks<K, T> {
         self: &Rc<Self>,
         key: K,
         now: Instant,
-        look: impl FnOnce() -> Boxed<T>,
+        look: impl FnOnce() -> FlightFuture<T>,
     ) -> Result<T, Error> {
         let until = now + self.times.lookup;
         self.share_until(key, now, until, look).await
@@ -115,7 +115,7 @@ impl<K: Clone + Eq + Hash + 'static, T: Clone + 'static> Looks<K, T> {
         key: K,
         now: Instant,
         until: Instant,
-        look: impl FnOnce() -> Boxed<T>,
+        look: impl FnOnce() -> FlightFuture<T>,
     ) -> Result<T, Error> {
         if self.under_way(&key).is_some() {
             match self.before(until, self.join(&key, now)).await {
@@ -124,7 +124,7 @@ impl<K: Clone + Eq + Hash + 'static, T: Clone + 'static> Looks<K, T> {
                 Some(None) => {}
             }
         }
-        let looking = Looking::begin(self, key, now);
+        let looking = Leader::begin(self, key, now);
         let mut look = look();
         if let Some(outcome) = self.before(until, &mut look).await {
             looking.end(outcome.clone());
@@ -159,7 +159,7 @@ impl<K: Clone + Eq + Hash + 'static, T: Clone + 'static> Looks<K, T> {
     }
 
     /// Leaves a look that nobody waits for at `now` to a task, up to the end of its time.
-    fn go_on(self: &Rc<Self>, looking: Looking<K, T>, look: Boxed<T>, now: Instant) {
+    fn go_on(self: &Rc<Self>, looking: Leader<K, T>, look: FlightFuture<T>, now: Instant) {
         let end = looking.look.began + self.times.lookup;
         if now >= end {
             looking.end(Err(Error::Stalled));
@@ -214,15 +214,15 @@ impl<T: Clone> Look<T> {
 }
 
 /// The one who looks.
-struct Looking<K: Eq + Hash, T> {
-    looks: Rc<Looks<K, T>>,
+struct Leader<K: Eq + Hash, T> {
+    looks: Rc<SingleFlight<K, T>>,
     key: K,
     look: Rc<Look<T>>,
     outcome: Option<Result<T, Error>>,
 }
 
-impl<K: Clone + Eq + Hash, T> Looking<K, T> {
-    fn begin(looks: &Rc<Looks<K, T>>, key: K, now: Instant) -> Self {
+impl<K: Clone + Eq + Hash, T> Leader<K, T> {
+    fn begin(looks: &Rc<SingleFlight<K, T>>, key: K, now: Instant) -> Self {
         let look = Rc::new(Look {
             began: now,
             state: RefCell::new(State::UnderWay(Vec::new())),
@@ -242,7 +242,7 @@ impl<K: Clone + Eq + Hash, T> Looking<K, T> {
     }
 }
 
-impl<K: Eq + Hash, T> Drop for Looking<K, T> {
+impl<K: Eq + Hash, T> Drop for Leader<K, T> {
     fn drop(&mut self) {
         self.looks.under_way.borrow_mut().remove(&self.key);
         let state = self.outcome.take().map_or(State::GivenUp, State::Done);
@@ -267,26 +267,26 @@ mod tests {
         lookup: Duration::from_secs(10),
     };
 
-    fn run(test: impl AsyncFnOnce(Rc<Looks<u8, u32>>, Instant)) {
+    fn run(test: impl AsyncFnOnce(Rc<SingleFlight<u8, u32>>, Instant)) {
         LocalExecutor::default().run(async {
-            let looks = Looks::new(TIMES, &Rc::default());
+            let looks = SingleFlight::new(TIMES, &Rc::default());
             test(Rc::clone(&looks), Instant::now()).await;
             assert!(looks.under_way.borrow().is_empty());
         });
     }
 
-    fn quick(outcome: u32) -> Boxed<u32> {
+    fn quick(outcome: u32) -> FlightFuture<u32> {
         Box::pin(ready(Ok(outcome)))
     }
 
-    fn slow(outcome: u32) -> Boxed<u32> {
+    fn slow(outcome: u32) -> FlightFuture<u32> {
         Box::pin(async move {
             yield_now().await;
             Ok(outcome)
         })
     }
 
-    fn hanging() -> Boxed<u32> {
+    fn hanging() -> FlightFuture<u32> {
         Box::pin(pending())
     }
 
@@ -342,7 +342,7 @@ mod tests {
         run(async |looks, now| {
             let back = Rc::new(Cell::new(false));
             let comes_back = Rc::clone(&back);
-            let look = move || -> Boxed<u32> {
+            let look = move || -> FlightFuture<u32> {
                 Box::pin(async move {
                     while !comes_back.get() {
                         glommio::timer::sleep(Duration::from_millis(1)).await;
@@ -351,11 +351,11 @@ mod tests {
                 })
             };
             let first = looks.share_or(1, now, Some(1), look).await;
-            assert!(matches!(first, Ok(Seen::Before(1))));
+            assert!(matches!(first, Ok(MaybeStale::Stale(1))));
             assert!(now.elapsed() >= PATIENCE);
             let mut next = pin!(looks.share_or(1, Instant::now(), Some(1), hanging));
             let next = poll_once(&mut next).await;
-            assert!(matches!(next, Some(Ok(Seen::Before(1)))), "at once");
+            assert!(matches!(next, Some(Ok(MaybeStale::Stale(1)))), "at once");
             // It is still under way, and its outcome the next one's.
             let mut waiting = pin!(looks.share(1, Instant::now(), hanging));
             assert!(poll_once(&mut waiting).await.is_none());

@@ -7,7 +7,7 @@
 //!
 //! # Why what is found is the file's content
 //!
-//! Bytes are found by the [`Identity`] under which they were read: device, inode, length, time of
+//! Bytes are found by the [`Fingerprint`] under which they were read: device, inode, length, time of
 //! modification and time of change. The last is the kernel's own and nobody can set it. The kernel
 //! sets it before it changes a byte, so if anything was changed between the look at a file and the
 //! read of it, the bytes are those of a newer version under the identity of an older one. That does
@@ -30,14 +30,14 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
-use crate::file::Identity;
+use crate::file::stat::Fingerprint;
 
 /// The bytes that any core has. An entry leaves with the last of those who hold them.
-static BODIES: LazyLock<Mutex<HashMap<Identity, Weak<Body>>>> = LazyLock::new(Mutex::default);
+static BODIES: LazyLock<Mutex<HashMap<Fingerprint, Weak<Body>>>> = LazyLock::new(Mutex::default);
 
 /// The content of a file, once for all cores.
 struct Body {
-    identity: Identity,
+    identity: Fingerprint,
     bytes: Vec<u8>,
 }
 
@@ -45,14 +45,14 @@ struct Body {
 struct Held(Arc<Body>);
 
 /// The bytes of a file that somebody has.
-pub(crate) fn find(identity: &Identity) -> Option<Bytes> {
+pub(crate) fn find(identity: &Fingerprint) -> Option<Bytes> {
     let body = bodies().get(identity)?.upgrade()?;
     Some(hold(body))
 }
 
 /// Lets others find `bytes`, which were read from the file after it was looked at. Yields those of
 /// whoever was first, and they are dropped.
-pub(crate) fn share(identity: Identity, bytes: Vec<u8>) -> Bytes {
+pub(crate) fn share(identity: Fingerprint, bytes: Vec<u8>) -> Bytes {
     let body = Arc::new(Body { identity, bytes });
     hold(first(&body).unwrap_or(body))
 }
@@ -97,7 +97,7 @@ impl Drop for Body {
 }
 
 /// Nothing is half done when a thread panics with the lock. No body is dropped under it.
-fn bodies() -> MutexGuard<'static, HashMap<Identity, Weak<Body>>> {
+fn bodies() -> MutexGuard<'static, HashMap<Fingerprint, Weak<Body>>> {
     BODIES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -108,16 +108,16 @@ mod tests {
     use rustix::fs::{AtFlags, statx};
 
     use super::*;
-    use crate::root::FIELDS;
+    use crate::file::stat::FIELDS;
 
     /// One that no other test has.
-    fn identity() -> (std::fs::File, Identity) {
+    fn identity() -> (std::fs::File, Fingerprint) {
         let file = tempfile::tempfile().unwrap();
         let stat = statx(&file, c"", AtFlags::EMPTY_PATH, FIELDS).unwrap();
-        (file, Identity::of(&stat))
+        (file, Fingerprint::of(&stat))
     }
 
-    fn is_noted(identity: &Identity) -> bool {
+    fn is_noted(identity: &Fingerprint) -> bool {
         bodies().contains_key(identity)
     }
 

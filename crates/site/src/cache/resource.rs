@@ -7,14 +7,15 @@ use std::rc::Rc;
 use futures_util::future::join_all;
 use tidegate_http::{Accepted, Choice};
 
-use crate::content_tag;
 use crate::decompress::Compressed;
-use crate::file::{File, Identity, RC_BYTES, allocated};
-use crate::root::Tree;
+use crate::file::content_hash;
+use crate::file::stat::Fingerprint;
+use crate::file::{File, RC_BYTES, allocated};
+use crate::root_dir::RootDir;
 
 /// What a path leads to.
 pub(crate) struct Resource {
-    pub(crate) plain: Plain,
+    pub(crate) plain: Unencoded,
     /// The preferred first.
     pub(crate) variants: Vec<Rc<File>>,
     /// All that was seen on the way: while nothing of it changes, the path leads here.
@@ -22,13 +23,13 @@ pub(crate) struct Resource {
     /// Whether a change after the look would show in what was seen.
     pub(crate) settled: bool,
     /// A content whose hash was not known yet.
-    pub(crate) untagged: Vec<Identity>,
+    pub(crate) unhashed: Vec<Fingerprint>,
     /// Whether one of its files was found deleted.
     pub(crate) deleted: Cell<bool>,
 }
 
 /// What clients get that take no coding of a file.
-pub(crate) enum Plain {
+pub(crate) enum Unencoded {
     /// The file, or what it is decompressed in memory.
     File(Rc<File>),
     /// What is decompressed while it is sent.
@@ -37,7 +38,7 @@ pub(crate) enum Plain {
     Nothing,
 }
 
-impl Plain {
+impl Unencoded {
     /// What can be sent at once.
     fn file(&self) -> Option<&Rc<File>> {
         match self {
@@ -59,7 +60,7 @@ impl Plain {
 /// A name, and what was there; `None`: nothing.
 pub(crate) struct Seen {
     pub(crate) name: CString,
-    pub(crate) identity: Option<Identity>,
+    pub(crate) identity: Option<Fingerprint>,
 }
 
 impl Resource {
@@ -72,7 +73,7 @@ impl Resource {
         let coding = match (accepted.choose(codings.clone()), &self.plain) {
             (Choice::Coded(coding), _) => Some(coding),
             // Rather a coding than 406.
-            (_, Plain::Nothing) => accepted.choose_coded(codings),
+            (_, Unencoded::Nothing) => accepted.choose_coded(codings),
             // Not acceptable, and better than nothing (RFC 9110, section 12.5.3).
             (Choice::Identity | Choice::None, _) => None,
         };
@@ -85,15 +86,15 @@ impl Resource {
         }
     }
 
-    /// Looks again: whether everything is as it was seen.
-    pub(crate) async fn is_unchanged(&self, tree: &Tree) -> bool {
-        if !self.settled || !self.untagged.iter().all(content_tag::is_waiting) {
+    /// SingleFlight again: whether everything is as it was seen.
+    pub(crate) async fn is_unchanged(&self, tree: &RootDir) -> bool {
+        if !self.settled || !self.unhashed.iter().all(content_hash::is_waiting) {
             return false;
         }
         // All are queued before the first is waited for.
         let looks = self.seen.iter().map(|seen| tree.stat(&seen.name));
         for (look, seen) in join_all(looks).await.into_iter().zip(&self.seen) {
-            let now = look.ok().map(|stat| Identity::of(&stat));
+            let now = look.ok().map(|stat| Fingerprint::of(&stat));
             if now != seen.identity {
                 return false;
             }
@@ -101,8 +102,8 @@ impl Resource {
         true
     }
 
-    /// Looks whether one of its open files was deleted, and notes it. Waits for no disk.
-    pub(crate) fn look_whether_deleted(&self) -> bool {
+    /// SingleFlight whether one of its open files was deleted, and notes it. Waits for no disk.
+    pub(crate) fn check_deleted(&self) -> bool {
         let deleted = self.files().any(File::is_deleted);
         self.deleted.set(deleted);
         deleted

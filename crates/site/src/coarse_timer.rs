@@ -15,7 +15,7 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// Those who wait, of one core.
 #[derive(Default)]
-pub(crate) struct Watch {
+pub(crate) struct CoarseTimer {
     waiting: RefCell<Slab<Waiting>>,
     ticking: Cell<bool>,
 }
@@ -26,7 +26,7 @@ struct Waiting {
     is_over: bool,
 }
 
-impl Watch {
+impl CoarseTimer {
     /// Waits until `at`, and at most a tick longer. Dropped: nothing of it stays.
     pub(crate) async fn until(self: &Rc<Self>, at: Instant) {
         let mut place = Place {
@@ -54,7 +54,7 @@ impl Watch {
     }
 }
 
-async fn tick(watch: Weak<Watch>) {
+async fn tick(watch: Weak<CoarseTimer>) {
     loop {
         sleep(TICK).await;
         let goes_on = watch
@@ -67,7 +67,7 @@ async fn tick(watch: Weak<Watch>) {
 }
 
 struct Place<'a> {
-    watch: &'a Rc<Watch>,
+    watch: &'a Rc<CoarseTimer>,
     /// Once it waits.
     index: Option<usize>,
 }
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn all_are_woken_in_their_time_and_the_timer_rests_after_that() {
         LocalExecutor::default().run(async {
-            let watch = Rc::new(Watch::default());
+            let watch = Rc::new(CoarseTimer::default());
             let now = Instant::now();
             watch.until(now).await;
             assert!(!watch.ticking.get(), "for nothing");
@@ -133,7 +133,7 @@ mod tests {
             assert_eq!(watch.waiting.borrow().len(), 1);
         });
         LocalExecutor::default().run(async {
-            let watch = Rc::new(Watch::default());
+            let watch = Rc::new(CoarseTimer::default());
             drop(Box::pin(watch.until(Instant::now() + TICK)));
             watch.until(Instant::now() + TICK).await;
             while watch.ticking.get() {

@@ -7,7 +7,7 @@ use regex::bytes::Captures;
 use tidegate_http::{Status, write_field};
 
 use crate::config::HeaderRule;
-use crate::template::{self, Part, parts};
+use crate::rules::template::{self, Part, parts};
 
 /// A field whose value comes to more with what was captured is left out: part of a name is another
 /// name, and proxies take heads of 8 KiB, often no longer ones.

@@ -13,14 +13,14 @@ use futures_util::future::join_all;
 use rustix::fs::{FileType, Statx};
 use tidegate_http::Coding;
 
-use crate::disk::OpenFile;
 use crate::error::Error;
-use crate::file::file_type;
-use crate::names::with_extension;
-use crate::root::Tree;
+use crate::file::ops::OpenFile;
+use crate::file::stat::file_type;
+use crate::paths::with_extension;
+use crate::root_dir::RootDir;
 
 /// A variant that was looked for.
-pub(crate) struct Sought {
+pub(crate) struct Variant {
     pub(crate) coding: Coding,
     pub(crate) name: CString,
     /// `None`: there is none.
@@ -29,7 +29,7 @@ pub(crate) struct Sought {
     pub(crate) fresh: bool,
 }
 
-impl Sought {
+impl Variant {
     /// The variant with its coding and name, if it counts.
     pub(crate) fn counting(self) -> Option<(Coding, CString, (OpenFile, Statx))> {
         let found = self.found.filter(|_| self.fresh)?;
@@ -38,18 +38,18 @@ impl Sought {
 }
 
 /// The codings of those that count.
-pub(crate) fn codings(sought: &[Sought]) -> impl Iterator<Item = Coding> {
+pub(crate) fn codings(sought: &[Variant]) -> impl Iterator<Item = Coding> {
     let counting = sought.iter().filter(|sought| sought.fresh);
     counting.map(|sought| sought.coding)
 }
 
-/// Looks for the variants of the file `name`, all at once. `original`: `None` if it is not there itself.
+/// SingleFlight for the variants of the file `name`, all at once. `original`: `None` if it is not there itself.
 pub(crate) async fn seek(
-    tree: &Tree,
+    tree: &RootDir,
     codings: &[Coding],
     name: &CString,
     original: Option<&Statx>,
-) -> Result<Vec<Sought>, Error> {
+) -> Result<Vec<Variant>, Error> {
     if is_compressed(name) {
         return Ok(Vec::new());
     }
@@ -60,11 +60,11 @@ pub(crate) async fn seek(
 }
 
 async fn seek_one(
-    tree: &Tree,
+    tree: &RootDir,
     coding: Coding,
     original_name: &CString,
     original: Option<&Statx>,
-) -> Result<Sought, Error> {
+) -> Result<Variant, Error> {
     let name = with_extension(original_name, coding.extension());
     let found = match open(tree, &name).await {
         Ok(found) => Some(found),
@@ -76,7 +76,7 @@ async fn seek_one(
         let is_older = original.is_some_and(|original| is_older(stat, original));
         file_type(stat) == FileType::RegularFile && !is_older
     });
-    Ok(Sought {
+    Ok(Variant {
         coding,
         name,
         found,
@@ -85,7 +85,7 @@ async fn seek_one(
 }
 
 /// Variants that were last changed before their original was may be of what it held before.
-pub(crate) fn distrust_older_changes(sought: &mut [Sought], original: &Statx) {
+pub(crate) fn distrust_older_changes(sought: &mut [Variant], original: &Statx) {
     for variant in sought {
         if let Some((_, stat)) = &variant.found {
             variant.fresh &= changed(stat) >= changed(original);
@@ -97,7 +97,7 @@ fn changed(stat: &Statx) -> (i64, u32) {
     (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec)
 }
 
-async fn open(tree: &Tree, name: &CString) -> Result<(OpenFile, Statx), Error> {
+async fn open(tree: &RootDir, name: &CString) -> Result<(OpenFile, Statx), Error> {
     let file = tree.open(name).await?;
     let stat = tree.stat_open(&file).await?;
     Ok((file, stat))
@@ -178,7 +178,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let flags = rustix::fs::AtFlags::EMPTY_PATH;
         let at = |tv_sec, tv_nsec| {
-            let mut stat = rustix::fs::statx(&file, c"", flags, crate::root::FIELDS).unwrap();
+            let mut stat = rustix::fs::statx(&file, c"", flags, crate::file::stat::FIELDS).unwrap();
             stat.stx_mtime.tv_sec = tv_sec;
             stat.stx_mtime.tv_nsec = tv_nsec;
             stat

@@ -6,28 +6,20 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use rustix::fs::{OFlags, ResolveFlags, Statx, StatxFlags, fcntl_setfl};
+use rustix::fs::{OFlags, ResolveFlags, Statx, fcntl_setfl};
 use tidegate_uring::Fd;
 
 use crate::config::Symlinks;
-use crate::disk::{Disk, OpenFile};
-use crate::names::relative;
+use crate::file::ops::{FileOps, OpenFile};
+use crate::paths::relative;
 
 /// How often a lookup is tried again that met a rename (`EAGAIN`, openat2(2)).
 const RENAME_RETRIES: u32 = 8;
 
-/// The fields of statx(2) that are asked for.
-pub(crate) const FIELDS: StatxFlags = StatxFlags::TYPE
-    .union(StatxFlags::MODE)
-    .union(StatxFlags::INO)
-    .union(StatxFlags::SIZE)
-    .union(StatxFlags::MTIME)
-    .union(StatxFlags::CTIME);
-
 /// A root as it was when a lookup began: all of that lookup sees the same tree.
 #[derive(Clone)]
-pub(crate) struct Tree {
-    pub(crate) disk: Disk,
+pub(crate) struct RootDir {
+    pub(crate) ops: FileOps,
     pub(crate) root: Fd,
     pub(crate) resolve: ResolveFlags,
     /// Names this root among all that were ever opened by this core; never 0.
@@ -38,7 +30,16 @@ pub(crate) struct Tree {
     pub(crate) path: Rc<Path>,
 }
 
-impl Tree {
+/// An open directory.
+#[derive(Clone)]
+pub(crate) struct Directory {
+    pub(crate) file: Fd,
+    /// That it lies in.
+    pub(crate) tree: RootDir,
+    pub(crate) name: CString,
+}
+
+impl RootDir {
     /// The name below the root that `path` means, a path of the site that lies in it. `None`: it
     /// names nothing.
     pub(crate) fn relative(&self, path: &[u8]) -> Option<CString> {
@@ -62,7 +63,7 @@ impl Tree {
         let mut tries = 0;
         loop {
             let opened = self
-                .disk
+                .ops
                 .open(&self.root, name.clone(), flags, self.resolve)
                 .await;
             match opened {
@@ -79,12 +80,12 @@ impl Tree {
     /// What `name`, relative to the root, is now. It tells whether a file that was opened is still
     /// the one, and nothing else: unlike an opened file it may lie outside.
     pub(crate) async fn stat(&self, name: &CString) -> io::Result<Statx> {
-        self.disk.stat(&self.root, name.clone()).await
+        self.ops.stat(&self.root, name.clone()).await
     }
 
     /// What the open file is.
     pub(crate) async fn stat_open(&self, file: &Fd) -> io::Result<Statx> {
-        self.disk.stat(file, CString::default()).await
+        self.ops.stat(file, CString::default()).await
     }
 }
 

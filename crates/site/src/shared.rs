@@ -1,0 +1,31 @@
+//! What the sites of one core share.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_uring::Shares;
+
+use crate::cache::{Cache, Hasher};
+use crate::coarse_timer::CoarseTimer;
+use crate::config::CacheConfig;
+use crate::decompress::Decoders;
+use crate::listing::DirectoryReader;
+use crate::stalls::Stalls;
+
+/// RootNumbers of roots: no two that one core opens have the same.
+pub(crate) type RootNumbers = Rc<Cell<u32>>;
+
+/// What the sites of one core share.
+pub(crate) struct Shared {
+    pub(crate) cache: RefCell<Cache>,
+    pub(crate) hasher: Hasher,
+    pub(crate) numbers: RootNumbers,
+    pub(crate) readers: Rc<DirectoryReader>,
+    pub(crate) decoders: Rc<Decoders>,
+    /// Workers that look-ups may occupy.
+    pub(crate) workers: Rc<Shares>,
+    pub(crate) watch: Rc<CoarseTimer>,
+    pub(crate) stalls: Arc<Stalls>,
+    pub(crate) config: CacheConfig,
+}
