@@ -11,10 +11,10 @@
 //!        v
 //!   parse(buf, limits)
 //!        |-- Ok(None) ------> receive more, call it again
-//!        |-- Err(error) ----> write_error(error.status()), close
+//!        |-- Err(error) ----> a page of error.status(), close
 //!        `-- Ok(Some(head))
 //!              |-- head.request: choose the response with tidegate_http,
-//!              |        then ResponseHead::write, and Streamed for a body of unknown length
+//!              |        then ResponseHead::write, with a ResponseFraming
 //!              v
 //!         Discard::new(head.framing, limits.body_discard).feed(bytes)
 //!              |-- Err(error) ----> the response is out: close
@@ -53,7 +53,7 @@ mod framing;
 mod head;
 mod limits;
 mod response;
-mod stream;
+mod response_framing;
 #[cfg(test)]
 mod testing;
 mod version;
@@ -62,6 +62,6 @@ pub use error::Error;
 pub use framing::{Discard, Discarded, Framing};
 pub use head::{Head, parse};
 pub use limits::Limits;
-pub use response::{ResponseHead, TextResponse, write_error, write_options, write_redirect};
-pub use stream::Streamed;
+pub use response::ResponseHead;
+pub use response_framing::ResponseFraming;
 pub use version::Version;

@@ -3,9 +3,8 @@
 //! A file is the same for everybody and nothing is done with credentials, so one list of origins
 //! decides. Without a list nothing is said, and browsers keep other origins out.
 
-use crate::field_block::{ALLOW, write_field};
 use crate::syntax::{is_token, list};
-use crate::{Field, Request};
+use crate::{ALLOW, Field, FieldBlock, Request};
 
 /// Fields beyond the few that scripts may always read: what reading a file in ranges takes.
 const EXPOSED: &str = "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag";
@@ -35,43 +34,46 @@ impl Cors {
         self.origins.is_empty()
     }
 
-    /// Appends the lines of an answer to anything but OPTIONS, errors and 304 included.
+    /// Appends the fields of a response to anything but OPTIONS, errors and 304 included.
     ///
     /// Where a list decides, caches are told that the answer depends on the origin, be there one or
     /// not. Where all may come in, all are told, so that what a cache keeps serves everybody.
-    pub fn write_fields(&self, request: &Request<'_>, out: &mut Vec<u8>) {
-        self.write_vary(out);
+    pub fn push_fields(&self, request: &Request<'_>, out: &mut FieldBlock) {
+        self.push_vary(out);
         if let Some(origin) = self.admits(request) {
-            write_field(out, "Access-Control-Allow-Origin", origin);
-            write_field(out, "Access-Control-Expose-Headers", EXPOSED);
+            out.push("Access-Control-Allow-Origin", origin);
+            out.push("Access-Control-Expose-Headers", EXPOSED);
         }
     }
 
-    /// Appends the lines of an answer to OPTIONS. If that is the preflight of an origin that may
+    /// Appends the fields of a response to OPTIONS. If that is the preflight of an origin that may
     /// come in, they say what it may ask: the methods there are, with any header it likes, for none
     /// does any harm here.
-    pub fn write_preflight(&self, request: &Request<'_>, out: &mut Vec<u8>) {
-        self.write_vary(out);
+    pub fn push_preflight(&self, request: &Request<'_>, out: &mut FieldBlock) {
+        self.push_vary(out);
         let Some(origin) = self.admits(request) else {
             return;
         };
-        write_field(out, "Access-Control-Allow-Origin", origin);
+        out.push("Access-Control-Allow-Origin", origin);
         if !request.fields.has(Field::Origin)
             || !request.fields.has(Field::AccessControlRequestMethod)
         {
             return;
         }
-        write_field(out, "Access-Control-Allow-Methods", ALLOW);
+        out.push("Access-Control-Allow-Methods", ALLOW);
         if let Some(names) = requested_headers(request) {
-            write_field(out, "Access-Control-Allow-Headers", names);
+            out.push("Access-Control-Allow-Headers", names);
         }
-        let seconds = itoa::Buffer::new().format(self.max_age_seconds).to_owned();
-        write_field(out, "Access-Control-Max-Age", &seconds);
+        let mut digits = itoa::Buffer::new();
+        out.push(
+            "Access-Control-Max-Age",
+            digits.format(self.max_age_seconds),
+        );
     }
 
-    fn write_vary(&self, out: &mut Vec<u8>) {
+    fn push_vary(&self, out: &mut FieldBlock) {
         if !self.any && !self.is_off() {
-            write_field(out, "Vary", "Origin");
+            out.push("Vary", "Origin");
         }
     }
 
@@ -103,7 +105,7 @@ fn requested_headers<'b>(request: &Request<'b>) -> Option<&'b str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{with_get, with_request, written};
+    use crate::testing::{pushed, with_get, with_request};
 
     const VARY: &str = "Vary: Origin\r\n";
     const EXPOSE: &str = "Access-Control-Expose-Headers: Accept-Ranges, Content-Encoding, \
@@ -115,13 +117,13 @@ mod tests {
 
     fn fields(cors: &Cors, lines: &str) -> String {
         with_get(lines, |request| {
-            written(|out| cors.write_fields(request, out))
+            pushed(|out| cors.push_fields(request, out))
         })
     }
 
     fn preflight(cors: &Cors, lines: &str) -> String {
         with_request("OPTIONS", lines, |request| {
-            written(|out| cors.write_preflight(request, out))
+            pushed(|out| cors.push_preflight(request, out))
         })
     }
 

@@ -9,9 +9,8 @@
 
 use std::ops::Range;
 
-use crate::Coding;
-use crate::field_block::write_field;
 use crate::range::write_content_range;
+use crate::{Coding, FieldBlock};
 
 /// A multipart/byteranges body, without the bytes of the ranges.
 #[derive(Clone, Debug)]
@@ -42,10 +41,12 @@ impl Multipart {
         let mut head_start = Vec::new();
         write_delimiter(&mut head_start, &boundary);
         head_start.extend_from_slice(b"\r\n");
-        write_field(&mut head_start, "Content-Type", content_type);
+        let mut fields = FieldBlock::new();
+        fields.push("Content-Type", content_type);
         if let Some(coding) = coding {
-            write_field(&mut head_start, "Content-Encoding", coding.token());
+            fields.push("Content-Encoding", coding.token());
         }
+        head_start.extend_from_slice(fields.lines().as_bytes());
         Self {
             ranges: ranges.into(),
             len,
@@ -66,11 +67,12 @@ impl Multipart {
         })
     }
 
-    /// Appends the Content-Type line of the response.
-    pub fn write_content_type(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"Content-Type: multipart/byteranges; boundary=");
-        out.extend_from_slice(self.boundary.as_bytes());
-        out.extend_from_slice(b"\r\n");
+    /// Appends the Content-Type of the response.
+    pub fn push_content_type(&self, out: &mut FieldBlock) {
+        out.push_with("Content-Type", |value| {
+            value.extend_from_slice(b"multipart/byteranges; boundary=");
+            value.extend_from_slice(self.boundary.as_bytes());
+        });
     }
 
     /// The ranges, in the order of the parts.
@@ -82,8 +84,9 @@ impl Multipart {
     /// the fields of the part.
     pub fn write_head(&self, range: &Range<u64>, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head_start);
+        out.extend_from_slice(b"Content-Range: ");
         write_content_range(out, range, self.len);
-        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(b"\r\n\r\n");
     }
 
     /// Appends what is sent behind the last part.
@@ -104,7 +107,7 @@ fn write_delimiter(text: &mut Vec<u8>, boundary: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::written;
+    use crate::testing::{pushed, written};
 
     /// What goes over the wire, with the bytes of `content` between the heads.
     fn sent(multipart: &Multipart, content: &[u8]) -> String {
@@ -132,7 +135,7 @@ mod tests {
         );
         assert_eq!(multipart.content_length(), body.len() as u64);
         assert_eq!(
-            written(|out| multipart.write_content_type(out)),
+            pushed(|out| multipart.push_content_type(out)),
             "Content-Type: multipart/byteranges; boundary=0000000000c0ffee\r\n"
         );
     }

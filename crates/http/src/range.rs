@@ -7,19 +7,19 @@ use std::ops::Range;
 
 use crate::conditional::range_still_applies;
 use crate::syntax::{list, trim_whitespace};
-use crate::{Field, Method, Request, Validators};
+use crate::{Field, FieldBlock, Method, Request, Validators};
 
 /// What of a file a request asks for. Ranges are never empty, and their ends are exclusive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ranges {
     /// All of it: answer 200.
     Whole,
-    /// One range: answer 206 with [`write_content_range`].
+    /// One range: answer 206 with [`push_content_range`].
     One(Range<u64>),
     /// At least two that do not overlap, in the order they were asked for: answer 206 with a
     /// [`Multipart`](crate::Multipart).
     Many(Vec<Range<u64>>),
-    /// Nothing that the file has: answer 416 with [`write_unsatisfied_range`].
+    /// Nothing that the file has: answer 416 with [`push_unsatisfied_range`].
     Unsatisfiable,
 }
 
@@ -62,25 +62,32 @@ pub fn ranges(
     }
 }
 
-/// Appends the Content-Range line of a 206 with one range of a representation of `len` bytes (RFC
-/// 9110, section 14.4). The range must not be empty.
-pub fn write_content_range(out: &mut Vec<u8>, range: &Range<u64>, len: u64) {
+/// Appends the Content-Range of a 206 with one range of a representation of `len` bytes (RFC 9110,
+/// section 14.4). The range must not be empty.
+pub fn push_content_range(out: &mut FieldBlock, range: &Range<u64>, len: u64) {
+    out.push_with("Content-Range", |value| {
+        write_content_range(value, range, len);
+    });
+}
+
+/// Appends the value that [`push_content_range`] gives a Content-Range.
+pub(crate) fn write_content_range(out: &mut Vec<u8>, range: &Range<u64>, len: u64) {
     debug_assert!(range.start < range.end && range.end <= len, "{range:?}");
     let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(b"Content-Range: bytes ");
+    out.extend_from_slice(b"bytes ");
     out.extend_from_slice(digits.format(range.start).as_bytes());
     out.push(b'-');
     out.extend_from_slice(digits.format(range.end - 1).as_bytes());
     out.push(b'/');
     out.extend_from_slice(digits.format(len).as_bytes());
-    out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the Content-Range line of a 416: how long the representation is (RFC 9110, section 15.5.17).
-pub fn write_unsatisfied_range(out: &mut Vec<u8>, len: u64) {
-    out.extend_from_slice(b"Content-Range: bytes */");
-    out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
-    out.extend_from_slice(b"\r\n");
+/// Appends the Content-Range of a 416: how long the representation is (RFC 9110, section 15.5.17).
+pub fn push_unsatisfied_range(out: &mut FieldBlock, len: u64) {
+    out.push_with("Content-Range", |value| {
+        value.extend_from_slice(b"bytes */");
+        value.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
+    });
 }
 
 /// The range set of a Range in bytes. Units are compared without regard to case (section 14.1).
@@ -193,7 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{example, with_get, with_request, written};
+    use crate::testing::{example, pushed, with_get, with_request};
 
     const LIMITS: RangeLimits = RangeLimits {
         ascending: 1024,
@@ -402,12 +409,9 @@ mod tests {
             ),
         ];
         for (range, len, expected) in cases {
-            assert_eq!(
-                written(|out| write_content_range(out, &range, len)),
-                expected
-            );
+            assert_eq!(pushed(|out| push_content_range(out, &range, len)), expected);
         }
-        let unsatisfied = written(|out| write_unsatisfied_range(out, 11));
+        let unsatisfied = pushed(|out| push_unsatisfied_range(out, 11));
         assert_eq!(unsatisfied, "Content-Range: bytes */11\r\n"); // 15.5.17
     }
 

@@ -96,6 +96,11 @@ impl<'b> Target<'b> {
         Ok((target, Some(authority)))
     }
 
+    /// The target that had this path and query.
+    pub(crate) fn from_parts(path: &'b str, query: Option<&'b str>) -> Self {
+        Self { path, query }
+    }
+
     /// Splits at the first `?`. No fragment and nothing but ASCII is sent in a target.
     fn split(raw: &'b str) -> Result<Self, TargetError> {
         if !raw.is_ascii() {

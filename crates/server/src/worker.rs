@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::host::limits::Share;
 use crate::host::locked::Queues;
 use crate::observe::heartbeat::Heartbeat;
+use crate::respond::respond::Buffers;
 use crate::timeouts::Deadlines;
 
 /// At most one warning of a kind in this time.
@@ -73,8 +74,8 @@ pub(crate) struct Scratch {
     pub(crate) out: Vec<u8>,
     /// Records that hold them, where TLS is spoken in user space.
     pub(crate) sealed: Vec<u8>,
-    /// The decoded path of the request at hand.
-    pub(crate) path: Vec<u8>,
+    /// What responses are made in.
+    pub(crate) buffers: Buffers,
 }
 
 /// What the shard has done.

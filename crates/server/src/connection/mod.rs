@@ -5,6 +5,8 @@
 //! (a lookup, a transfer, a client that is slow to take a response) is a future of its own, boxed,
 //! so that the task of an idle connection stays small.
 
+mod h1_response;
+
 use std::io;
 use std::mem;
 use std::num::NonZeroU16;
@@ -15,15 +17,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::net::{SendFlags, Shutdown, shutdown};
-use tidegate_h1::{Discard, Framing, Head, Version, parse, write_error};
-use tidegate_http::{Accepted, HttpDate, Method, Navigation, RangeLimits, Request, Status};
-use tidegate_site::{Cached, Site};
+use tidegate_h1::{Discard, Framing, Head, Version, parse};
+use tidegate_http::Status;
 use tidegate_uring::Fd;
 
 use crate::accept::Manner;
-use crate::respond::lookup::{Looked, Wanted, look_up};
-use crate::respond::response::{Answer, Body, Reply, is_challenge};
-use crate::respond::send_body::{send_body, send_now, send_raw};
+use crate::connection::h1_response::{Persistence, Written, write_response};
+use crate::respond::lookup::{PendingLookup, look_up};
+use crate::respond::respond::{Answer, respond};
+use crate::respond::response::{Response, Scheme};
+use crate::respond::send_body::{Rest, send_body, send_now, send_raw};
 use crate::timeouts::{Key, Phase};
 use crate::transport::link::Link;
 use crate::transport::tls_handshake;
@@ -74,37 +77,14 @@ enum Next {
     /// Go on with what is at hand: enough responses are waiting.
     Continue,
     /// Look up what this request asks for.
-    LookUp(Box<Wanted>),
-    /// Send what follows the bytes at hand.
-    Send(Box<Rest>),
+    LookUp(Box<PendingLookup>, Persistence),
+    /// Send what follows the bytes at hand, then persist or not.
+    Send(Box<Rest>, bool),
     /// Close.
     Close,
     /// Close, and read what the client is still sending: to close with bytes unread would reset
     /// the connection, and the response with it (RFC 9112, section 9.6).
     Linger,
-}
-
-/// How far a request was answered without waiting.
-enum Answered {
-    /// It must be looked up; if it is refused with a status, just the page for that.
-    No(Option<Status>),
-    /// All but what follows.
-    Begun(Body),
-    Whole,
-}
-
-impl Answered {
-    /// The response was begun, and this follows.
-    fn of(body: Option<Body>) -> Self {
-        body.map_or(Self::Whole, Self::Begun)
-    }
-}
-
-/// The rest of a response.
-struct Rest {
-    body: Body,
-    /// Whether the connection goes on after it.
-    persistent: bool,
 }
 
 /// Serves a connection to its end.
@@ -334,9 +314,8 @@ impl Connection {
             match parse(&data[used..], &self.shard.http) {
                 Ok(None) => return (used, Next::Receive),
                 Ok(Some(head)) => {
-                    let bytes = &data[used..used + head.len];
                     used += head.len;
-                    if let Some(next) = self.answer_one(&head, bytes, now, scratch) {
+                    if let Some(next) = self.answer_one(&head, now, scratch) {
                         return (used, next);
                     }
                 }
@@ -362,123 +341,63 @@ impl Connection {
 
     /// Answers a request that cannot be understood, as the last of its connection.
     fn refuse(&self, status: Status, now: Instant, out: &mut Vec<u8>) {
+        let persistence = Persistence {
+            version: Version::Http11,
+            persistent: false,
+        };
         let date = self.shard.clock.date(now);
-        write_error(out, status, &date, Version::Http11, false, true);
+        write_response(out, &mut Response::page(status), persistence, &date);
     }
 
     /// Answers a request from what is in memory, or tells what to do instead or after it.
-    fn answer_one(
-        &mut self,
-        head: &Head<'_>,
-        bytes: &[u8],
-        now: Instant,
-        scratch: &mut Scratch,
-    ) -> Option<Next> {
+    fn answer_one(&mut self, head: &Head<'_>, now: Instant, scratch: &mut Scratch) -> Option<Next> {
         self.requests += 1;
         self.expects_more = head.persistent;
         let count = &self.shard.counters.requests;
         count.set(count.get() + 1);
-        let reply = Reply {
+        let persistence = Persistence {
             version: head.version,
             persistent: self.persists(head),
-            with_body: head.request.method != Method::Head,
         };
         if head.framing != Framing::None {
             let limit = self.shard.http.body_discard;
             self.discard = Some(Box::new(Discard::new(head.framing, limit)));
         }
-        match self.answer_at_once(&head.request, reply, now, scratch) {
-            Answered::Whole => (!reply.persistent).then(|| self.farewell()),
-            Answered::Begun(body) => Some(Next::send(body, reply.persistent)),
-            // The buffer that it was received into is given back meanwhile.
-            Answered::No(refusal) => Some(Next::LookUp(Box::new(Wanted {
-                head: bytes.into(),
-                reply,
-                refusal,
-            }))),
+        match respond(
+            &self.shard,
+            &head.request,
+            self.scheme(),
+            now,
+            &mut scratch.buffers,
+        ) {
+            Answer::Prepared(response) => self.write(response, persistence, now, scratch),
+            Answer::Lookup(pending) => Some(Next::LookUp(pending, persistence)),
         }
     }
 
-    fn answer_at_once(
+    /// Writes a response from memory: what to do after it, if not to answer the next request.
+    fn write(
         &self,
-        request: &Request<'_>,
-        reply: Reply,
+        mut response: Response,
+        persistence: Persistence,
         now: Instant,
         scratch: &mut Scratch,
-    ) -> Answered {
-        let Scratch { out, path, .. } = scratch;
-        let shard = &self.shard;
-        let site = shard.sites.of(request.host);
-        let decoded = request.target.decode_path(site.encoded_slash(), path);
-        if decoded.is_err() {
-            // Half a path means nothing, to the site's rules neither.
-            path.clear();
-        }
-        let date = shard.clock.date(now);
-        let answer = self.answer_to(request, path, site, reply, &date);
-        let refuse = |status, out| {
-            if site.names_error_page(status) {
-                Answered::No(Some(status))
-            } else {
-                Answered::of(answer.refuse(status, None, out))
-            }
-        };
-        if let Some(port) = self.https_port
-            && !is_challenge(path)
-        {
-            return Answered::of(answer.to_https(port, out));
-        }
-        match (request.method, decoded) {
-            (Method::Get | Method::Head, Ok(())) => {
-                let navigation = || Navigation::of(request);
-                match site.cached(path, Accepted::of(request), navigation, now) {
-                    Cached::File(file) => Answered::of(answer.file(&file, out)),
-                    Cached::Absent { page } => {
-                        Answered::of(answer.refuse(Status::NOT_FOUND, page.as_ref(), out))
-                    }
-                    Cached::Unknown => Answered::No(None),
-                }
-            }
-            (Method::Options, Ok(())) => Answered::of(answer.options(out)),
-            (Method::Options, Err(_)) if request.target.is_asterisk() => {
-                Answered::of(answer.options(out))
-            }
-            (Method::Get | Method::Head | Method::Options, Err(_)) => {
-                refuse(Status::BAD_REQUEST, out)
-            }
-            (Method::Known, Ok(())) if site.ruling(path, None).is_some() => Answered::No(None),
-            (Method::Known, _) => refuse(Status::METHOD_NOT_ALLOWED, out),
-            (Method::Unknown, _) => refuse(Status::NOT_IMPLEMENTED, out),
+    ) -> Option<Next> {
+        let date = self.shard.clock.date(now);
+        let written = write_response(&mut scratch.out, &mut response, persistence, &date);
+        scratch.buffers.reclaim(response.extra);
+        let persistent = written.persistent;
+        match Next::send(written) {
+            None => (!persistent).then(|| self.farewell()),
+            send => send,
         }
     }
 
-    pub(crate) fn answer_to<'a>(
-        &'a self,
-        request: &'a Request<'a>,
-        path: &'a [u8],
-        site: &'a Site,
-        reply: Reply,
-        date: &'a HttpDate,
-    ) -> Answer<'a> {
-        Answer {
-            request,
-            path,
-            site,
-            reply,
-            date,
-            hsts: self.hsts(),
-            range_limits: RangeLimits {
-                ascending: self.shard.settings.limits.ranges,
-                unordered: self.shard.settings.limits.ranges_unordered,
-            },
-        }
-    }
-
-    /// The policy that is told by responses over TLS.
-    fn hsts(&self) -> &str {
-        match &self.link {
-            Link::Plain(_) => "",
-            Link::Secure(_) => &self.shard.settings.tls.hsts,
+    fn scheme(&self) -> Scheme {
+        match (&self.link, self.https_port) {
+            (Link::Secure(_), _) => Scheme::Https,
+            (Link::Plain(_), Some(port)) => Scheme::HttpRedirected(port),
+            (Link::Plain(_), None) => Scheme::Http,
         }
     }
 
@@ -497,15 +416,20 @@ impl Connection {
             && self.link.is_fresh()
     }
 
-    /// What is left to do with the answer to a request that was looked up.
-    fn send_looked(&mut self, looked: Looked) -> Result<Todo, Closed> {
-        let unsent = self.link.seal_bytes(looked.bytes).map_err(|_| Closed)?;
+    /// What is left to do with the response to a request that was looked up.
+    fn send_looked_up(
+        &mut self,
+        mut response: Response,
+        persistence: Persistence,
+    ) -> Result<Todo, Closed> {
+        let date = self.shard.clock.date(Instant::now());
+        let mut out = Vec::with_capacity(512);
+        let written = write_response(&mut out, &mut response, persistence, &date);
+        let unsent = self.link.seal_bytes(out.into()).map_err(|_| Closed)?;
+        let persistent = written.persistent;
         Ok(Todo {
             unsent: Some(unsent),
-            next: match looked.body {
-                Some(body) => Next::send(body, looked.persistent),
-                None => self.after(looked.persistent),
-            },
+            next: Next::send(written).unwrap_or_else(|| self.after(persistent)),
         })
     }
 
@@ -545,15 +469,18 @@ impl Connection {
                 send_raw(&mut self, unsent, todo.next.flags()).await?;
             }
             let next = match todo.next {
-                Next::LookUp(wanted) => {
+                Next::LookUp(pending, persistence) => {
+                    // The connection's deadline does not hurry a disk.
+                    self.enter(Phase::Transfer);
+                    let scheme = self.scheme();
                     // Boxed again: it is much larger than a transfer, and that may last for hours.
-                    let looked = Box::pin(look_up(&self, *wanted)).await?;
-                    todo = self.send_looked(looked)?;
+                    let response = Box::pin(look_up(&self.shard, *pending, scheme)).await;
+                    todo = self.send_looked_up(response, persistence)?;
                     continue;
                 }
-                Next::Send(mut rest) => {
-                    send_body(&mut self, &mut rest.body).await?;
-                    self.after(rest.persistent)
+                Next::Send(mut rest, persistent) => {
+                    send_body(&mut self, &mut rest).await?;
+                    self.after(persistent)
                 }
                 next => next,
             };
@@ -563,7 +490,7 @@ impl Connection {
                     return Err(Closed);
                 }
                 Next::Linger => return Err(self.linger().await),
-                Next::Receive | Next::Continue | Next::LookUp(_) | Next::Send(_) => {}
+                Next::Receive | Next::Continue | Next::LookUp(..) | Next::Send(..) => {}
             }
             // Whatever was under way has had its time; the next request gets a time of its own.
             self.midway = false;
@@ -628,15 +555,17 @@ impl Connection {
 }
 
 impl Next {
-    fn send(body: Body, persistent: bool) -> Self {
-        Self::Send(Box::new(Rest { body, persistent }))
+    /// To send what follows a head, if anything does.
+    fn send(written: Written) -> Option<Self> {
+        let Written { rest, persistent } = written;
+        rest.map(|rest| Self::Send(Box::new(rest), persistent))
     }
 
     /// How the bytes before it are sent: those of a head wait for the first of the body, which
     /// surely follow.
     fn flags(&self) -> SendFlags {
         match self {
-            Self::Send(_) => SendFlags::MORE,
+            Self::Send(..) => SendFlags::MORE,
             _ => SendFlags::empty(),
         }
     }

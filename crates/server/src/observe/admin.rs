@@ -17,8 +17,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tidegate_config::Admin;
-use tidegate_h1::{Limits, ResponseHead, Version, parse};
-use tidegate_http::{HttpDate, Method, Request, Status, write_field};
+use tidegate_h1::{Limits, ResponseFraming, ResponseHead, Version, parse};
+use tidegate_http::{FieldBlock, FieldLines, HttpDate, Method, Request, Status};
 use tidegate_site::Stalls;
 use tidegate_tls::{Acceptor, Certificate};
 
@@ -145,25 +145,25 @@ fn answer_request(request: &Request<'_>, condition: &Condition) -> Vec<u8> {
 
 /// A status, in words: for a probe, and not as a page.
 fn said(status: Status, method: Method) -> Vec<u8> {
-    let text = format!("{} {}\n", status.code(), status.reason());
+    let text = format!("{}\n", status.code_and_reason());
     written(status, "text/plain; charset=utf-8", &text, method)
 }
 
 /// `text` of a type.
 fn written(status: Status, content_type: &str, text: &str, method: Method) -> Vec<u8> {
-    let mut fields = Vec::new();
-    write_field(&mut fields, "Content-Type", content_type);
-    write_field(&mut fields, "Cache-Control", "no-store");
+    let mut fields = FieldBlock::new();
+    fields.push("Content-Type", content_type);
+    fields.push("Cache-Control", "no-store");
     if status == Status::METHOD_NOT_ALLOWED {
-        write_field(&mut fields, "Allow", "GET, HEAD");
+        fields.push("Allow", "GET, HEAD");
     }
     let head = ResponseHead {
         status,
         date: &HttpDate::new(SystemTime::now()),
         persistent: false,
         version: Version::Http11,
-        content_length: Some(text.len() as u64),
-        fields: &fields,
+        framing: ResponseFraming::Length(text.len() as u64),
+        fields: [fields.lines(), FieldLines::default()],
     };
     let mut out = Vec::new();
     head.write(&mut out);

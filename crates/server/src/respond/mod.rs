@@ -1,5 +1,10 @@
-//! From a request to its response.
+//! From a request to its response, whatever the version of HTTP.
 
 pub(crate) mod lookup;
+#[expect(
+    clippy::module_inception,
+    reason = "the one function of this folder that all others serve"
+)]
+pub(crate) mod respond;
 pub(crate) mod response;
 pub(crate) mod send_body;

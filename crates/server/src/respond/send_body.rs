@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send, sockopt};
-use tidegate_h1::Streamed;
+use tidegate_h1::ResponseFraming;
 use tidegate_http::Multipart;
 use tidegate_sendfile::{Error as TransferError, ErrorKind, Opening, Options, sendfile};
 use tidegate_site::{Content, Decompression, Error as SiteError, File, Listing};
@@ -31,24 +31,36 @@ const QUANTUM_BYTES: usize = 256 * 1024;
 /// small it is.
 const TURN_PARTS: usize = 16;
 
+/// The content of a response whose head is written.
+pub(crate) struct Rest {
+    pub(crate) body: Body,
+    pub(crate) framing: ResponseFraming,
+}
+
 /// Sends what follows the head of a response.
-pub(crate) async fn send_body(connection: &mut Connection, body: &mut Body) -> Result<(), Closed> {
-    match body {
-        Body::Memory(bytes) => send_memory(connection, bytes).await,
-        Body::Range(file, range) => send_range(connection, file, range.clone()).await,
+pub(crate) async fn send_body(connection: &mut Connection, rest: &mut Rest) -> Result<(), Closed> {
+    let framing = rest.framing;
+    match &mut rest.body {
+        Body::Empty => Ok(()),
+        Body::Static(bytes) => send_memory(connection, Bytes::from_static(bytes)).await,
+        Body::File(file, range) => match &file.content {
+            Content::Memory(bytes) => {
+                let bytes = bytes.slice_ref(slice(bytes, range));
+                send_memory(connection, bytes).await
+            }
+            Content::File(fd) => send_range(connection, file, fd, range.clone()).await,
+        },
         // Boxed, so that a transfer of one range, which is the rule, has no room for them.
         Body::Parts(file, parts) => Box::pin(send_parts(connection, file, parts)).await,
-        Body::Listing(listing, streamed) => {
-            Box::pin(send_listing(connection, listing, *streamed)).await
-        }
-        Body::Decompression(decompression, streamed) => {
-            Box::pin(send_decompression(connection, decompression, *streamed)).await
+        Body::Listing(listing) => Box::pin(send_listing(connection, listing, framing)).await,
+        Body::Decompression(decompression) => {
+            Box::pin(send_decompression(connection, decompression, framing)).await
         }
     }
 }
 
 /// Sends bytes of a file in memory, a piece at a time.
-async fn send_memory(connection: &mut Connection, bytes: &mut Bytes) -> Result<(), Closed> {
+async fn send_memory(connection: &mut Connection, mut bytes: Bytes) -> Result<(), Closed> {
     let mut turn = 0;
     while !bytes.is_empty() {
         let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
@@ -73,13 +85,9 @@ async fn send_memory(connection: &mut Connection, bytes: &mut Bytes) -> Result<(
 async fn send_range(
     connection: &mut Connection,
     file: &File,
+    fd: &Fd,
     range: Range<u64>,
 ) -> Result<(), Closed> {
-    let fd = match &file.content {
-        Content::File(fd) => fd,
-        // What is in memory was sent with its head.
-        Content::Memory(_) => return Ok(()),
-    };
     connection.enter(Phase::Transfer);
     let shard = &connection.shard;
     let start = Instant::now();
@@ -130,17 +138,17 @@ async fn send_parts(
         parts.write_head(range, &mut out);
         match &file.content {
             Content::Memory(bytes) => {
-                let mut bytes = bytes.slice_ref(slice(bytes, range));
+                let bytes = bytes.slice_ref(slice(bytes, range));
                 if out.len() + bytes.len() <= PIECE_BYTES {
                     out.extend_from_slice(&bytes);
                 } else {
                     send_all(connection, take(&mut out).into(), SendFlags::MORE).await?;
-                    send_memory(connection, &mut bytes).await?;
+                    send_memory(connection, bytes).await?;
                 }
             }
-            Content::File(_) => {
+            Content::File(fd) => {
                 send_all(connection, take(&mut out).into(), SendFlags::MORE).await?;
-                send_range(connection, file, range.clone()).await?;
+                send_range(connection, file, fd, range.clone()).await?;
             }
         }
     }
@@ -151,28 +159,28 @@ async fn send_parts(
 async fn send_listing(
     connection: &mut Connection,
     listing: &mut Listing,
-    streamed: Streamed,
+    framing: ResponseFraming,
 ) -> Result<(), Closed> {
     while let Some(piece) = listing.next_piece() {
         let mut out = Vec::with_capacity(piece.len() + 32);
-        streamed.write_piece(&piece, &mut out);
+        framing.write_piece(&piece, &mut out);
         send_all(connection, out.into(), SendFlags::MORE).await?;
         // To write a piece takes a moment of the core.
         connection.shard.ring.yield_now().await;
     }
-    send_end(connection, streamed).await
+    send_end(connection, framing).await
 }
 
-async fn send_end(connection: &mut Connection, streamed: Streamed) -> Result<(), Closed> {
+async fn send_end(connection: &mut Connection, framing: ResponseFraming) -> Result<(), Closed> {
     let mut end = Vec::new();
-    streamed.write_end(&mut end);
+    framing.write_end(&mut end);
     send_all(connection, end.into(), SendFlags::empty()).await
 }
 
 async fn send_decompression(
     connection: &mut Connection,
     decompression: &mut Decompression,
-    streamed: Streamed,
+    framing: ResponseFraming,
 ) -> Result<(), Closed> {
     loop {
         // What a thread takes for it is not the client's fault.
@@ -180,25 +188,25 @@ async fn send_decompression(
         match decompression.next_piece().await {
             Ok(Some(piece)) => {
                 let mut out = Vec::with_capacity(piece.len() + 32);
-                streamed.write_piece(&piece, &mut out);
+                framing.write_piece(&piece, &mut out);
                 drop(piece);
                 send_all(connection, out.into(), SendFlags::MORE).await?;
             }
-            Ok(None) => return send_end(connection, streamed).await,
-            Err(error) => return Err(cut(connection, streamed, &error)),
+            Ok(None) => return send_end(connection, framing).await,
+            Err(error) => return Err(cut(connection, framing, &error)),
         }
     }
 }
 
 /// Ends a response whose end would not tell that it is short.
-fn cut(connection: &mut Connection, streamed: Streamed, error: &SiteError) -> Closed {
+fn cut(connection: &mut Connection, framing: ResponseFraming, error: &SiteError) -> Closed {
     if connection.shard.file_warnings.is_due() {
         tracing::warn!(%error, "response cut short");
     }
     match &mut connection.link {
         Link::Secure(secure) => secure.abort(),
         // To be closed is the end of such a body; to be reset is none.
-        Link::Plain(recv) if streamed == Streamed::UntilClose => {
+        Link::Plain(recv) if framing == ResponseFraming::UntilClose => {
             let _ = sockopt::set_socket_linger(recv.socket(), Some(Duration::ZERO));
         }
         Link::Plain(_) => {}
@@ -257,7 +265,8 @@ async fn send_all(
     send_raw(connection, bytes, flags).await
 }
 
-/// Sends all of `bytes` as they are, for as long as the client takes some within the send-stall time.
+/// Sends all of `bytes` as they are, for as long as the client takes some within the send-stall
+/// time.
 pub(crate) async fn send_raw(
     connection: &mut Connection,
     bytes: Bytes,
