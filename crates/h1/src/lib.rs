@@ -1,7 +1,8 @@
 //! HTTP/1.1 on the wire (RFC 9112): request heads, body framing, response heads.
 //!
 //! Bytes and [`Limits`] go in, a [`Head`] comes out; a response goes in, bytes come out. What a
-//! request means is the matter of [`tidegate_http`]. Nothing here knows a socket, a file or a clock.
+//! request means is the matter of [`tidegate_http`]. Nothing here knows a socket, a file or a
+//! clock.
 //!
 //! # The order of calls
 //!
@@ -22,8 +23,9 @@
 //!              `-- done: true ----> head.persistent ? parse the next : close
 //! ```
 //!
-//! A request is `head.len` bytes of `buf`, then its body if `head.framing` says that one follows. No
-//! resource of a file server takes a body, so it is read only to find the next request behind it.
+//! A request is `head.len` bytes of `buf`, then its body if `head.framing` says that one follows.
+//! No resource of a file server takes a body, so it is read only to find the next request behind
+//! it.
 //!
 //! ```
 //! use tidegate_h1::{Discard, Limits, parse};

@@ -21,7 +21,8 @@ pub enum ResponseFraming {
 }
 
 impl ResponseFraming {
-    /// The framing of content of `length` bytes, or of unknown length, for a client of this version.
+    /// The framing of content of `length` bytes, or of unknown length, for a client of this
+    /// version.
     pub fn of(status: Status, length: Option<u64>, version: Version) -> Self {
         match (length, version) {
             (Some(length), _) => Self::Length(length),
@@ -49,7 +50,8 @@ impl ResponseFraming {
         }
     }
 
-    /// Appends a piece of the content. An empty one is nothing: as a chunk it would end the content.
+    /// Appends a piece of the content. An empty one is nothing: as a chunk it would end the
+    /// content.
     pub fn write_piece(self, piece: &[u8], out: &mut Vec<u8>) {
         if piece.is_empty() {
             return;

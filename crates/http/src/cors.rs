@@ -1,12 +1,12 @@
 //! Which other origins may read a site's files (the CORS protocol of the Fetch standard).
 //!
-//! A file is the same for everybody and nothing is done with credentials, so one list of origins
-//! decides. Without a list nothing is said, and browsers keep other origins out.
+//! A file is the same for everybody and credentials have no effect, so one list of origins decides.
+//! Without a list no field is sent, and browsers keep other origins out.
 
 use crate::syntax::{is_token, list};
 use crate::{ALLOW, Field, FieldBlock, Request};
 
-/// Fields beyond the few that scripts may always read: what reading a file in ranges takes.
+/// Fields that scripts need to read a file in ranges, beyond the few that they may always read.
 const EXPOSED: &str = "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag";
 
 /// The origins that may read a site's files.
@@ -18,9 +18,9 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// Lets these origins in, each as browsers write it (`https://example.org`), or any of them
-    /// where one is `*`; none if the list is empty. A browser may remember for `max_age_seconds`
-    /// what a preflight said.
+    /// Admits these origins, each as browsers write it (`https://example.org`), any origin if one
+    /// is `*`, and none if the list is empty. Browsers may cache the response to a preflight for
+    /// `max_age_seconds`.
     pub fn new(origins: Vec<String>, max_age_seconds: u64) -> Self {
         Self {
             any: origins.iter().any(|origin| origin == "*"),
@@ -29,15 +29,15 @@ impl Cors {
         }
     }
 
-    /// Whether there is nothing to say.
+    /// Whether no origin is admitted, and no field is sent.
     pub fn is_off(&self) -> bool {
         self.origins.is_empty()
     }
 
-    /// Appends the fields of a response to anything but OPTIONS, errors and 304 included.
+    /// Appends the fields of a response to any method but OPTIONS, errors and 304 included.
     ///
-    /// Where a list decides, caches are told that the answer depends on the origin, be there one or
-    /// not. Where all may come in, all are told, so that what a cache keeps serves everybody.
+    /// With a list of origins every response varies by Origin, also one to a request without it.
+    /// With `*` every response is the same, so that a cached one serves everybody.
     pub fn push_fields(&self, request: &Request<'_>, out: &mut FieldBlock) {
         self.push_vary(out);
         if let Some(origin) = self.admits(request) {
@@ -46,9 +46,8 @@ impl Cors {
         }
     }
 
-    /// Appends the fields of a response to OPTIONS. If that is the preflight of an origin that may
-    /// come in, they say what it may ask: the methods there are, with any header it likes, for none
-    /// does any harm here.
+    /// Appends the fields of a response to OPTIONS. To the preflight of an admitted origin they
+    /// allow the methods there are and every header it asks for: none has an effect here.
     pub fn push_preflight(&self, request: &Request<'_>, out: &mut FieldBlock) {
         self.push_vary(out);
         let Some(origin) = self.admits(request) else {
@@ -77,7 +76,7 @@ impl Cors {
         }
     }
 
-    /// What to let in: the origin of the request if it is in the list.
+    /// The origin to admit: that of the request if it is in the list.
     fn admits(&self, request: &Request<'_>) -> Option<&str> {
         if self.any {
             return Some("*");
@@ -91,7 +90,7 @@ impl Cors {
     }
 }
 
-/// The names of the header fields that a preflight asks for, if they are names.
+/// The header fields that a preflight asks for, if all of them are valid names.
 fn requested_headers<'b>(request: &Request<'b>) -> Option<&'b str> {
     let value = request.fields.only(Field::AccessControlRequestHeaders)?;
     let mut names = list(value).peekable();

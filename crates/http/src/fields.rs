@@ -10,7 +10,7 @@ use crate::syntax::trim_whitespace;
 /// Declares [`Field`] with the names that go with it.
 macro_rules! fields {
     ($($variant:ident = $name:literal;)*) => {
-        /// A request field that some decision looks at.
+        /// A request field that some decision depends on.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Field {
             $(
@@ -178,8 +178,8 @@ impl<'b> Fields<'b> {
             .take(count)
     }
 
-    /// The value of a field that no request may have twice; `None` without it, and where it is
-    /// there twice: which of both is meant, nobody knows.
+    /// The value of a field that no request may have twice; `None` if it is absent or repeated,
+    /// where the intended value is ambiguous.
     pub fn only(self, field: Field) -> Option<&'b [u8]> {
         if self.index.repeated & field.bit() != 0 {
             return None;

@@ -4,8 +4,8 @@
 //!   head(range 0) | bytes of range 0 | head(range 1) | bytes of range 1 | end
 //! ```
 //!
-//! Of the body there is no more than its ranges until it is sent: a client that asks for a thousand
-//! and takes none holds 16 KiB.
+//! Only the ranges are held, and part heads are made when they are sent: a client that asks for a
+//! thousand ranges and takes none holds 16 KiB.
 
 use std::ops::Range;
 
@@ -18,18 +18,17 @@ pub struct Multipart {
     ranges: Box<[Range<u64>]>,
     /// Bytes of the representation.
     len: u64,
-    /// What the head of every part starts with: all but its Content-Range.
+    /// The start of every part's head: all but its Content-Range.
     head_start: Box<[u8]>,
     boundary: String,
 }
 
 impl Multipart {
     /// The body for `ranges`, none of them empty, of a representation of `len` bytes, type
-    /// `content_type` and `coding`, which each part says: it is the representation that is of this
-    /// type and coded, not the body of this response (RFC 9110, section 15.3.7.2).
+    /// `content_type` and `coding`. These are fields of each part: they describe the
+    /// representation, not the body of this response (RFC 9110, section 15.3.7.2).
     ///
-    /// `boundary` is random, so that nobody can put the delimiter that is made of it into a file
-    /// beforehand.
+    /// `boundary` is to be random, so that nobody can put its delimiter into a file beforehand.
     pub fn new(
         ranges: Vec<Range<u64>>,
         len: u64,
@@ -80,8 +79,8 @@ impl Multipart {
         &self.ranges
     }
 
-    /// Appends what is sent before the bytes of `range`: the end of what is before, the delimiter and
-    /// the fields of the part.
+    /// Appends the head of a part, which is sent before the bytes of `range`: the delimiter and the
+    /// fields.
     pub fn write_head(&self, range: &Range<u64>, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head_start);
         out.extend_from_slice(b"Content-Range: ");
@@ -89,16 +88,16 @@ impl Multipart {
         out.extend_from_slice(b"\r\n\r\n");
     }
 
-    /// Appends what is sent behind the last part.
+    /// Appends the closing delimiter, which is sent behind the last part.
     pub fn write_end(&self, out: &mut Vec<u8>) {
         write_delimiter(out, &self.boundary);
         out.extend_from_slice(b"--\r\n");
     }
 }
 
-/// Appends a delimiter without what ends it. The line end before it belongs to it (RFC 2046,
-/// section 5.1.1). The first one has it too, behind a preamble of nothing (RFC 9110, section 14.6
-/// allows it): nginx sends it, and zsync waits for it.
+/// Appends a delimiter without its end. The CRLF before it belongs to it (RFC 2046, section 5.1.1).
+/// The first one has it too, behind an empty preamble, which RFC 9110, section 14.6 allows: nginx
+/// sends it, and zsync expects it.
 fn write_delimiter(text: &mut Vec<u8>, boundary: &str) {
     text.extend_from_slice(b"\r\n--");
     text.extend_from_slice(boundary.as_bytes());

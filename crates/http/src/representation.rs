@@ -9,11 +9,11 @@ pub struct Representation<'a> {
     pub content_type: &'a str,
     /// The content coding of a variant.
     pub coding: Option<Coding>,
-    /// What is sent as its entity tag and its date.
+    /// Its entity tag and its date.
     pub validators: Validators,
-    /// The request fields that decided, or could have decided, what is sent; empty for none.
+    /// The request fields that select, or could have selected, the representation; empty for none.
     pub vary: &'a str,
-    /// Whether a range of it can be asked for.
+    /// Whether it can be sent in ranges.
     pub accept_ranges: bool,
     /// Names and values of further fields.
     pub others: &'a [(&'a str, &'a str)],
@@ -47,7 +47,7 @@ impl Representation<'_> {
         self.push_rest(&mut all);
         let mut not_modified = FieldBlock::with_capacity(128);
         self.push_not_modified(&mut not_modified);
-        // They are kept for as long as the file is.
+        // They live as long as the cached file.
         all.shrink_to_fit();
         not_modified.shrink_to_fit();
         RepresentationFields {
@@ -69,8 +69,9 @@ impl Representation<'_> {
         }
     }
 
-    /// What changes in a cache what it has. What only describes the content is left out: the cache
-    /// knows it; Last-Modified is for caches that have no tag to go by (RFC 9110, section 15.4.5).
+    /// The fields that update a cached response. Those that only describe the content are left out,
+    /// since the cache has them. Last-Modified is for caches without a tag (RFC 9110, section
+    /// 15.4.5).
     fn push_not_modified(&self, out: &mut FieldBlock) {
         if self.validators.etag.is_none() {
             self.push_last_modified(out);
@@ -109,13 +110,13 @@ impl RepresentationFields {
         self.all.lines()
     }
 
-    /// For a 206 with several ranges, whose type is that of the [`Multipart`](crate::Multipart) and
-    /// which is not coded: its parts are.
+    /// For a 206 with several ranges: its type is that of the [`Multipart`](crate::Multipart), and
+    /// only its parts have a content coding.
     pub fn without_type(&self) -> FieldLines<'_> {
         self.all.lines_between(self.type_len, self.all.len())
     }
 
-    /// Vary, if it is there: for a 412 or 416, which tells of one representation of several.
+    /// Vary, if it is there: for a 412 or 416, which concerns one representation of several.
     pub fn vary(&self) -> FieldLines<'_> {
         self.all.lines_between(self.type_len, self.vary_end)
     }
@@ -126,7 +127,7 @@ impl RepresentationFields {
     }
 }
 
-/// Whether a field describes the content that a 304 does not have, and nothing else.
+/// Whether a field only describes the content, which a 304 does not have.
 fn is_of_content(name: &str) -> bool {
     ["Content-Type", "Content-Language", "Content-Disposition"]
         .iter()
