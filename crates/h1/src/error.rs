@@ -31,10 +31,11 @@ pub enum Error {
     /// Content-Length is repeated or no decimal number of 64 bits (RFC 9112, section 6.3).
     #[error("the Content-Length header field is repeated or malformed")]
     ContentLength,
-    /// Chunked is not the last coding, not alone in it, or sent by HTTP/1.0 (RFC 9112, section 6.1).
+    /// Chunked is not the last coding, not alone in it, or sent by HTTP/1.0 (RFC 9112, section
+    /// 6.1).
     #[error("the Transfer-Encoding header field is malformed")]
     TransferEncoding,
-    /// Both tell a length: what request smuggling is made of (RFC 9112, section 6.1).
+    /// Two lengths, the means of request smuggling (RFC 9112, section 6.1).
     #[error("the request has both Transfer-Encoding and Content-Length")]
     TwoLengths,
     /// A transfer coding other than chunked (RFC 9112, section 6.1).
@@ -55,7 +56,7 @@ pub enum Error {
     /// A chunk, its extension or the trailer section is malformed (RFC 9112, section 7.1).
     #[error("the chunked body is malformed")]
     Chunk,
-    /// The body is larger than is worth reading just to drop it.
+    /// The body is larger than [`Limits::body_discard`](crate::Limits::body_discard).
     #[error("the request body is too large")]
     BodyTooLarge,
 }

@@ -1,9 +1,7 @@
-//! How long a request's body is, and how it is skipped (RFC 9112, sections 6
-//! and 7).
+//! The length of a request's body, and how the body is skipped (RFC 9112, sections 6 and 7).
 //!
-//! Two parties that disagree on where a body ends can be made to disagree on
-//! what the next request is. So whatever is not plainly one length is refused
-//! rather than repaired.
+//! Two parties that disagree on where a body ends can be made to disagree on the next request
+//! (request smuggling). Whatever does not have exactly one length is refused, not repaired.
 
 use tidegate_http::{is_token, list};
 
@@ -13,7 +11,7 @@ use crate::{Error, Version};
 /// with the line of the last chunk, inclusive.
 const FRAMING_BYTES_MAX: u32 = 4096;
 
-/// What follows a head.
+/// The body that follows a request head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// Nothing: the next request starts right behind the head.
@@ -24,7 +22,7 @@ pub enum Framing {
     Chunked,
 }
 
-/// What a head says about its body, field by field.
+/// The fields of a head that frame its body, collected one by one.
 #[derive(Default)]
 pub(crate) struct BodyFields {
     content_length: Option<u64>,
@@ -61,7 +59,7 @@ impl BodyFields {
         }
     }
 
-    /// Decides once all fields are seen.
+    /// The framing, once all fields are collected.
     pub(crate) fn framing(&self, version: Version) -> Result<Framing, Error> {
         match (self.transfer_encoding, self.content_length) {
             (None, None | Some(0)) => Ok(Framing::None),
@@ -98,8 +96,8 @@ fn decimal(value: &[u8]) -> Option<u64> {
 
 /// Skips the body of one request.
 ///
-/// It is fed what follows the head, in pieces of any size, until it says that
-/// it is done. After an error it must not be fed again.
+/// The bytes behind the head are fed to it, in pieces of any size, until it is done. It must not be
+/// fed again after an error.
 #[derive(Clone, Debug)]
 pub struct Discard {
     body: Body,
@@ -107,10 +105,10 @@ pub struct Discard {
     budget: u64,
 }
 
-/// What one call of [`Discard::feed`] did.
+/// The result of one [`Discard::feed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Discarded {
-    /// Bytes of the input that belong to the body. What lies behind them is the next request.
+    /// Bytes of the input that belong to the body. The next request starts behind them.
     pub consumed: usize,
     /// Whether the body has ended.
     pub done: bool,
@@ -179,8 +177,7 @@ enum State {
 
 impl Discard {
     /// Skips the body that `framing` announces, at most `limit_bytes` of it, inclusive.
-    /// For a chunked body the bytes on the wire count, so that framing cannot
-    /// be sent without end.
+    /// For a chunked body the bytes on the wire count, so that framing cannot be sent without end.
     pub fn new(framing: Framing, limit_bytes: u64) -> Self {
         let body = match framing {
             Framing::None => Body::Length(0),
@@ -197,11 +194,11 @@ impl Discard {
         }
     }
 
-    /// Skips what of `input` belongs to the body.
+    /// Skips the bytes of `input` that belong to the body.
     ///
-    /// Fails with [`Error::BodyTooLarge`] when the body is known to go beyond
-    /// the limit, even before its bytes have come, and with [`Error::Chunk`]
-    /// when it is malformed. Either way the connection cannot go on.
+    /// Fails with [`Error::BodyTooLarge`] as soon as the body is known to exceed the limit, even
+    /// before its bytes arrive, and with [`Error::Chunk`] if it is malformed. The connection cannot
+    /// persist after either.
     pub fn feed(&mut self, input: &[u8]) -> Result<Discarded, Error> {
         let step = match &mut self.body {
             Body::Length(left) if *left > self.budget => Err(Error::BodyTooLarge),
@@ -247,8 +244,8 @@ impl Chunks {
         Ok(Discarded { consumed, done })
     }
 
-    /// Skips data of the current chunk, and gives how many bytes that were. A
-    /// chunk larger than the budget is refused before it comes.
+    /// Skips data of the current chunk and returns the number of bytes. A chunk larger than the
+    /// budget is refused before it arrives.
     fn skip_data(&mut self, input: &[u8], budget: u64) -> Result<usize, Error> {
         if self.state != State::Data {
             return Ok(0);
@@ -304,8 +301,8 @@ impl Chunks {
 impl State {
     /// The state behind `byte` in the extensions of a chunk (RFC 9112, section 7.1.1).
     ///
-    /// None means anything here, but they are read strictly: where one party takes a quote for the
-    /// beginning of a string and another does not, they disagree on where the line ends.
+    /// No extension has a meaning here, yet they are parsed strictly: if one party takes a quote
+    /// for the start of a string and another does not, they disagree on where the line ends.
     fn in_extension(self, byte: u8) -> Option<Self> {
         use State::{
             Extension, ExtensionEquals, ExtensionName, ExtensionSpace, ExtensionValue, Quoted,

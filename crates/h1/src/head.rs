@@ -13,8 +13,8 @@ use tidegate_http::{Fields, Method, Request, Target, TargetError, is_host, list}
 use crate::framing::BodyFields;
 use crate::{Error, Framing, Limits, Version};
 
-/// Empty lines before a request line that are skipped, inclusive. RFC 9112,
-/// section 2.2 asks for one: old clients send it behind a body.
+/// Empty lines skipped before a request line, inclusive. RFC 9112, section 2.2 asks for one: old
+/// clients send it behind a body.
 const EMPTY_LINES_MAX: usize = 4;
 
 /// A request head: the request, and what HTTP/1.1 says about its connection and its body.
@@ -26,20 +26,19 @@ pub struct Head<'b> {
     pub request: Request<'b>,
     /// The version.
     pub version: Version,
-    /// What follows the head.
+    /// The body that follows the head.
     pub framing: Framing,
-    /// Whether the client wants the connection kept (RFC 9112, section 9.3).
+    /// Whether the client lets the connection persist (RFC 9112, section 9.3).
     pub persistent: bool,
-    /// Whether a body follows that the client may hold back until it is sent
-    /// `100 Continue` or the response (RFC 9110, section 10.1.1).
+    /// Whether a body follows that the client may hold back until it receives `100 Continue` or the
+    /// response (RFC 9110, section 10.1.1).
     pub expect_continue: bool,
 }
 
 /// Parses the head at the start of `buf`; `None` when it is not yet complete.
 ///
-/// With [`Limits::header_bytes`] or more in `buf` it never asks for more. What
-/// is certain to be wrong is refused at once, the rest with the last byte of
-/// the head. Nothing is allocated.
+/// With [`Limits::header_bytes`] or more in `buf` it never returns `None`. Some errors are found
+/// before the head is complete, the others with its last byte. Nothing is allocated.
 pub fn parse<'b>(buf: &'b [u8], limits: &Limits) -> Result<Option<Head<'b>>, Error> {
     let window = &buf[..buf.len().min(limits.header_bytes)];
     let start = skip_empty_lines(window)?;
@@ -70,7 +69,7 @@ fn skip_empty_lines(buf: &[u8]) -> Result<usize, Error> {
     }
 }
 
-/// What a head that fills its window is too long by.
+/// The error of a head that fills its window and is not complete.
 #[cold]
 fn too_large(window: &[u8]) -> Error {
     if memchr::memchr(b'\n', window).is_none() {
@@ -85,7 +84,7 @@ fn parse_lines(buf: &[u8], headers_max: usize) -> Result<Option<Head<'_>>, Error
     let mut fields = [const { MaybeUninit::uninit() }; Limits::HEADERS_MAX];
     let mut request = httparse::Request::new(&mut []);
     let parsed = request.parse_with_uninit_headers(buf, &mut fields[..headers_max]);
-    // Both are there as soon as the version is looked at.
+    // httparse has set both before it looks at the version.
     let (Some(method), Some(target)) = (request.method, request.path) else {
         parsed?;
         return Ok(None);
@@ -138,7 +137,7 @@ fn parse_later_version<'b>(
     }
 }
 
-/// Decides on a complete head.
+/// Checks a complete head.
 fn decide<'b>(
     head: &'b [u8],
     method: &'b str,
@@ -196,7 +195,7 @@ fn offset(bytes: &[u8], part: &[u8]) -> usize {
     part.as_ptr().addr() - bytes.as_ptr().addr()
 }
 
-/// The fields that matter, as they are met.
+/// The fields that matter, collected line by line.
 struct Seen<'b> {
     /// All field lines.
     lines: &'b [u8],
@@ -208,7 +207,7 @@ struct Seen<'b> {
     expectation: Expectation,
 }
 
-/// What the Expect fields ask for.
+/// The expectations of all Expect lines so far.
 #[derive(Clone, Copy, PartialEq)]
 enum Expectation {
     Nothing,
@@ -229,7 +228,7 @@ impl<'b> Seen<'b> {
         }
     }
 
-    /// The length of its name rules nearly every other field out.
+    /// The length of a name rules out nearly every other field.
     fn add(&mut self, field: &Header<'b>) -> Result<(), Error> {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         match field.name.len() {
@@ -327,7 +326,8 @@ mod tests {
         head
     }
 
-    /// A head is refused with its last byte at the latest, and for the same reason however it comes.
+    /// A head is refused with its last byte at the latest, and for the same reason however it
+    /// comes.
     #[track_caller]
     fn invalid(raw: &[u8], error: Error, why: &str) {
         assert_eq!(parse_all(raw), Err(error), "{why}");

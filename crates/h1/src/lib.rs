@@ -1,7 +1,8 @@
 //! HTTP/1.1 on the wire (RFC 9112): request heads, body framing, response heads.
 //!
 //! Bytes and [`Limits`] go in, a [`Head`] comes out; a response goes in, bytes come out. What a
-//! request means is the matter of [`tidegate_http`]. Nothing here knows a socket, a file or a clock.
+//! request means is the matter of [`tidegate_http`]. Nothing here knows a socket, a file or a
+//! clock.
 //!
 //! # The order of calls
 //!
@@ -11,10 +12,10 @@
 //!        v
 //!   parse(buf, limits)
 //!        |-- Ok(None) ------> receive more, call it again
-//!        |-- Err(error) ----> write_error(error.status()), close
+//!        |-- Err(error) ----> a page of error.status(), close
 //!        `-- Ok(Some(head))
 //!              |-- head.request: choose the response with tidegate_http,
-//!              |        then ResponseHead::write, and Streamed for a body of unknown length
+//!              |        then ResponseHead::write, with a ResponseFraming
 //!              v
 //!         Discard::new(head.framing, limits.body_discard).feed(bytes)
 //!              |-- Err(error) ----> the response is out: close
@@ -22,8 +23,9 @@
 //!              `-- done: true ----> head.persistent ? parse the next : close
 //! ```
 //!
-//! A request is `head.len` bytes of `buf`, then its body if `head.framing` says that one follows. No
-//! resource of a file server takes a body, so it is read only to find the next request behind it.
+//! A request is `head.len` bytes of `buf`, then its body if `head.framing` says that one follows.
+//! No resource of a file server takes a body, so it is read only to find the next request behind
+//! it.
 //!
 //! ```
 //! use tidegate_h1::{Discard, Limits, parse};
@@ -53,7 +55,7 @@ mod framing;
 mod head;
 mod limits;
 mod response;
-mod stream;
+mod response_framing;
 #[cfg(test)]
 mod testing;
 mod version;
@@ -62,6 +64,6 @@ pub use error::Error;
 pub use framing::{Discard, Discarded, Framing};
 pub use head::{Head, parse};
 pub use limits::Limits;
-pub use response::{ResponseHead, TextResponse, write_error, write_options, write_redirect};
-pub use stream::Streamed;
+pub use response::ResponseHead;
+pub use response_framing::ResponseFraming;
 pub use version::Version;

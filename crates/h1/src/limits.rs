@@ -1,21 +1,20 @@
-//! How much of a client's request is read.
+//! Bounds on a request.
 
-/// Bounds on one request.
+/// How much of one request is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the request line and the fields, inclusive, with their line
-    /// ends and any empty lines before them. A buffer of this size holds every
-    /// head that is accepted.
+    /// Bytes of the request line and the fields, inclusive, with their line ends and any empty
+    /// lines before them. A buffer of this size holds every accepted head.
     pub header_bytes: usize,
     /// Field lines of a head, inclusive. More than [`Limits::HEADERS_MAX`] counts as that.
     pub headers: usize,
-    /// Bytes of a body that are read and dropped to keep the connection,
-    /// inclusive; for a chunked body its framing counts too.
+    /// Bytes of a body that are read and dropped so that the connection persists, inclusive; for a
+    /// chunked body its framing counts too.
     pub body_discard: u64,
 }
 
 impl Limits {
-    /// The most field lines that can be allowed: they are kept on the stack.
+    /// The upper bound of [`Limits::headers`]: the lines are kept on the stack.
     pub const HEADERS_MAX: usize = 100;
 }
 

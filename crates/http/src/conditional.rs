@@ -1,20 +1,20 @@
 //! Whether the preconditions of a request hold (RFC 9110, section 13).
 //!
-//! They compare what the client has with the validators of what it would get: of the variant that
-//! was chosen, not of the original. What is malformed matches nothing, which is safe: If-None-Match
-//! then gets the file, and If-Match is refused.
+//! They compare the validators that the client has with those of the variant it would get, not of
+//! the original. A malformed value matches nothing, which is safe: If-None-Match then gets the
+//! file, and If-Match is refused.
 
 use crate::date::parse_seconds;
 use crate::{ETag, Field, Fields, HttpDate, Request};
 
-/// What tells one version of a representation from another (RFC 9110, section 8.8).
+/// The validators of a representation (RFC 9110, section 8.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Validators {
     /// The entity tag; `None` while there is none.
     pub etag: Option<ETag>,
-    /// What Last-Modified says, in whole seconds since 1970. `None` where a file's time tells
-    /// nothing, as the times do that reproducible builds set, and where it is in the future (RFC
-    /// 9110, section 8.8.2.1).
+    /// Last-Modified, in whole seconds since 1970. `None` if the time of the file has no meaning,
+    /// such as one set by a reproducible build, and if it is in the future (RFC 9110, section
+    /// 8.8.2.1).
     pub modified: Option<u64>,
     /// Whether no other content has the same date (RFC 9110, section 8.8.2.2).
     pub is_date_strong: bool,
@@ -27,19 +27,19 @@ impl Validators {
     }
 }
 
-/// What the preconditions of a request come to.
+/// The result of the preconditions of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precondition {
-    /// Answer as if there were none.
+    /// They hold: respond as if there were none.
     Met,
-    /// The client has what GET would send: answer 304.
+    /// The client has the current representation: respond with 304.
     NotModified,
-    /// What the client wants to act on is not there any more: answer 412.
+    /// The representation is not the one that the client expects: respond with 412.
     Failed,
 }
 
 /// Evaluates the preconditions of a GET or HEAD that would be answered with 200, in the order of
-/// RFC 9110, section 13.2.2. If-Range is the matter of [`ranges`](crate::ranges).
+/// RFC 9110, section 13.2.2. [`ranges`](crate::ranges) evaluates If-Range.
 pub fn evaluate(request: &Request<'_>, validators: &Validators) -> Precondition {
     if !may_go_on(request.fields, validators) {
         Precondition::Failed
@@ -70,7 +70,7 @@ fn is_known(fields: Fields<'_>, validators: &Validators) -> bool {
     }
 }
 
-/// Whether an If-Range holds, or there is none: its tag or date is exactly the current one, and the
+/// Whether there is no If-Range, or it holds: its tag or date is exactly the current one, and a
 /// date is a strong validator (RFC 9110, section 13.1.5).
 pub(crate) fn range_still_applies(fields: Fields<'_>, validators: &Validators) -> bool {
     if !fields.has(Field::IfRange) {
@@ -86,22 +86,23 @@ pub(crate) fn range_still_applies(fields: Fields<'_>, validators: &Validators) -
     }
 }
 
-/// Whether `tag`, quotes included, is the current tag. One that begins with `W/` never is: ours are strong.
+/// Whether `tag`, quotes included, is the current tag. A weak one (`W/`) never is: ours are strong.
 fn is_same(tag: &[u8], validators: &Validators) -> bool {
     validators
         .etag
         .is_some_and(|current| current.as_bytes() == tag)
 }
 
-/// Whether a list of entity tags has a tag that `matches`, or is `*`: there is a representation.
+/// Whether a list of entity tags has one that `matches`, or is `*`, which matches any
+/// representation.
 fn names(fields: Fields<'_>, field: Field, matches: impl Fn(&[u8]) -> bool) -> bool {
     fields
         .all(field)
         .any(|line| line == b"*" || Tags(line).any(&matches))
 }
 
-/// Whether the file has not been modified since the date in `field`. `None` where that cannot be
-/// told, and the field is to be ignored: no valid date, more than one, no time of modification.
+/// Whether the file has not been modified since the date in `field`. `None` if the field is to be
+/// ignored: it is absent, repeated or no valid date, or the file has no time of modification.
 fn is_unmodified(fields: Fields<'_>, field: Field, validators: &Validators) -> Option<bool> {
     if !fields.has(field) {
         return None;
@@ -110,7 +111,7 @@ fn is_unmodified(fields: Fields<'_>, field: Field, validators: &Validators) -> O
     Some(validators.modified? <= date)
 }
 
-/// The entity tags of a list, with their quotes and `W/`, up to the first thing that is none.
+/// The entity tags of a list, with their quotes and `W/`, up to the first malformed one.
 struct Tags<'b>(&'b [u8]);
 
 impl<'b> Iterator for Tags<'b> {

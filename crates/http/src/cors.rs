@@ -1,13 +1,12 @@
 //! Which other origins may read a site's files (the CORS protocol of the Fetch standard).
 //!
-//! A file is the same for everybody and nothing is done with credentials, so one list of origins
-//! decides. Without a list nothing is said, and browsers keep other origins out.
+//! A file is the same for everybody and credentials have no effect, so one list of origins decides.
+//! Without a list no field is sent, and browsers keep other origins out.
 
-use crate::field_block::{ALLOW, write_field};
 use crate::syntax::{is_token, list};
-use crate::{Field, Request};
+use crate::{ALLOW, Field, FieldBlock, Request};
 
-/// Fields beyond the few that scripts may always read: what reading a file in ranges takes.
+/// Fields that scripts need to read a file in ranges, beyond the few that they may always read.
 const EXPOSED: &str = "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag";
 
 /// The origins that may read a site's files.
@@ -19,9 +18,9 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// Lets these origins in, each as browsers write it (`https://example.org`), or any of them
-    /// where one is `*`; none if the list is empty. A browser may remember for `max_age_seconds`
-    /// what a preflight said.
+    /// Admits these origins, each as browsers write it (`https://example.org`), any origin if one
+    /// is `*`, and none if the list is empty. Browsers may cache the response to a preflight for
+    /// `max_age_seconds`.
     pub fn new(origins: Vec<String>, max_age_seconds: u64) -> Self {
         Self {
             any: origins.iter().any(|origin| origin == "*"),
@@ -30,52 +29,54 @@ impl Cors {
         }
     }
 
-    /// Whether there is nothing to say.
+    /// Whether no origin is admitted, and no field is sent.
     pub fn is_off(&self) -> bool {
         self.origins.is_empty()
     }
 
-    /// Appends the lines of an answer to anything but OPTIONS, errors and 304 included.
+    /// Appends the fields of a response to any method but OPTIONS, errors and 304 included.
     ///
-    /// Where a list decides, caches are told that the answer depends on the origin, be there one or
-    /// not. Where all may come in, all are told, so that what a cache keeps serves everybody.
-    pub fn write_fields(&self, request: &Request<'_>, out: &mut Vec<u8>) {
-        self.write_vary(out);
+    /// With a list of origins every response varies by Origin, also one to a request without it.
+    /// With `*` every response is the same, so that a cached one serves everybody.
+    pub fn push_fields(&self, request: &Request<'_>, out: &mut FieldBlock) {
+        self.push_vary(out);
         if let Some(origin) = self.admits(request) {
-            write_field(out, "Access-Control-Allow-Origin", origin);
-            write_field(out, "Access-Control-Expose-Headers", EXPOSED);
+            out.push("Access-Control-Allow-Origin", origin);
+            out.push("Access-Control-Expose-Headers", EXPOSED);
         }
     }
 
-    /// Appends the lines of an answer to OPTIONS. If that is the preflight of an origin that may
-    /// come in, they say what it may ask: the methods there are, with any header it likes, for none
-    /// does any harm here.
-    pub fn write_preflight(&self, request: &Request<'_>, out: &mut Vec<u8>) {
-        self.write_vary(out);
+    /// Appends the fields of a response to OPTIONS. To the preflight of an admitted origin they
+    /// allow the methods there are and every header it asks for: none has an effect here.
+    pub fn push_preflight(&self, request: &Request<'_>, out: &mut FieldBlock) {
+        self.push_vary(out);
         let Some(origin) = self.admits(request) else {
             return;
         };
-        write_field(out, "Access-Control-Allow-Origin", origin);
+        out.push("Access-Control-Allow-Origin", origin);
         if !request.fields.has(Field::Origin)
             || !request.fields.has(Field::AccessControlRequestMethod)
         {
             return;
         }
-        write_field(out, "Access-Control-Allow-Methods", ALLOW);
+        out.push("Access-Control-Allow-Methods", ALLOW);
         if let Some(names) = requested_headers(request) {
-            write_field(out, "Access-Control-Allow-Headers", names);
+            out.push("Access-Control-Allow-Headers", names);
         }
-        let seconds = itoa::Buffer::new().format(self.max_age_seconds).to_owned();
-        write_field(out, "Access-Control-Max-Age", &seconds);
+        let mut digits = itoa::Buffer::new();
+        out.push(
+            "Access-Control-Max-Age",
+            digits.format(self.max_age_seconds),
+        );
     }
 
-    fn write_vary(&self, out: &mut Vec<u8>) {
+    fn push_vary(&self, out: &mut FieldBlock) {
         if !self.any && !self.is_off() {
-            write_field(out, "Vary", "Origin");
+            out.push("Vary", "Origin");
         }
     }
 
-    /// What to let in: the origin of the request if it is in the list.
+    /// The origin to admit: that of the request if it is in the list.
     fn admits(&self, request: &Request<'_>) -> Option<&str> {
         if self.any {
             return Some("*");
@@ -89,7 +90,7 @@ impl Cors {
     }
 }
 
-/// The names of the header fields that a preflight asks for, if they are names.
+/// The header fields that a preflight asks for, if all of them are valid names.
 fn requested_headers<'b>(request: &Request<'b>) -> Option<&'b str> {
     let value = request.fields.only(Field::AccessControlRequestHeaders)?;
     let mut names = list(value).peekable();
@@ -103,7 +104,7 @@ fn requested_headers<'b>(request: &Request<'b>) -> Option<&'b str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{with_get, with_request, written};
+    use crate::testing::{pushed, with_get, with_request};
 
     const VARY: &str = "Vary: Origin\r\n";
     const EXPOSE: &str = "Access-Control-Expose-Headers: Accept-Ranges, Content-Encoding, \
@@ -115,13 +116,13 @@ mod tests {
 
     fn fields(cors: &Cors, lines: &str) -> String {
         with_get(lines, |request| {
-            written(|out| cors.write_fields(request, out))
+            pushed(|out| cors.push_fields(request, out))
         })
     }
 
     fn preflight(cors: &Cors, lines: &str) -> String {
         with_request("OPTIONS", lines, |request| {
-            written(|out| cors.write_preflight(request, out))
+            pushed(|out| cors.push_preflight(request, out))
         })
     }
 

@@ -1,16 +1,151 @@
-//! Field lines: `name: value`, each ended by CRLF.
+//! Header fields to send: names and values, kept as field lines.
+//!
+//! A field line is `name: value` and CRLF (RFC 9112, section 5). HTTP/1.1 copies a block as it is;
+//! another version iterates over its names and values.
 
-/// What is allowed on every target, for Allow.
+/// The methods allowed on every target, for Allow.
 pub const ALLOW: &str = "GET, HEAD, OPTIONS";
 
-/// Appends a field line.
-///
-/// A control character in `value` is an error of the caller; it is left out, so that no second
-/// field can be made of it.
-pub fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
-    debug_assert!(!value.contains(|c: char| c.is_ascii_control()), "{value:?}");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend(value.bytes().filter(|byte| !byte.is_ascii_control()));
-    out.extend_from_slice(b"\r\n");
+/// An owned list of header fields. An empty one holds no memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldBlock {
+    lines: Vec<u8>,
+}
+
+/// A borrowed list of header fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FieldLines<'a>(&'a [u8]);
+
+impl FieldBlock {
+    /// An empty list.
+    pub const fn new() -> Self {
+        Self { lines: Vec::new() }
+    }
+
+    /// An empty list with room for field lines of `bytes` in all.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            lines: Vec::with_capacity(bytes),
+        }
+    }
+
+    /// Appends a field.
+    ///
+    /// A control character in `value` is an error of the caller; it is left out, so that no second
+    /// field can be made of it.
+    pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        let value = value.as_ref();
+        self.push_with(name, |lines| {
+            if value.iter().any(u8::is_ascii_control) {
+                debug_assert!(false, "{}", value.escape_ascii());
+                lines.extend(value.iter().filter(|byte| !byte.is_ascii_control()));
+            } else {
+                lines.extend_from_slice(value);
+            }
+        });
+    }
+
+    /// Appends a field whose value `write` appends. It must write no control character.
+    pub(crate) fn push_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.lines.extend_from_slice(name.as_bytes());
+        self.lines.extend_from_slice(b": ");
+        write(&mut self.lines);
+        self.lines.extend_from_slice(b"\r\n");
+    }
+
+    /// Appends all of `fields`.
+    pub fn extend(&mut self, fields: FieldLines<'_>) {
+        self.lines.extend_from_slice(fields.0);
+    }
+
+    /// Takes all fields out; the memory is kept.
+    pub fn clear(&mut self) {
+        self.lines.clear();
+    }
+
+    /// Gives memory back that holds no field.
+    pub fn shrink_to_fit(&mut self) {
+        self.lines.shrink_to_fit();
+    }
+
+    /// Bytes of the field lines.
+    pub(crate) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// The fields.
+    pub fn lines(&self) -> FieldLines<'_> {
+        FieldLines(&self.lines)
+    }
+
+    /// The fields from the `start`th to the `end`th byte of the block, `end` exclusive: both are
+    /// lengths that it once had.
+    pub(crate) fn lines_between(&self, start: usize, end: usize) -> FieldLines<'_> {
+        FieldLines(&self.lines[start..end])
+    }
+}
+
+impl<'a> FieldLines<'a> {
+    /// The fields in `lines`: `name: value` and CRLF for each.
+    pub const fn from_static(lines: &'static str) -> Self {
+        Self(lines.as_bytes())
+    }
+
+    /// The fields as they are on the wire of HTTP/1.1: lines, each ended by CRLF.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The name and the value of each field, in order.
+    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        let lines = self.0.split(|byte| *byte == b'\n');
+        lines.filter_map(|line| {
+            let line = line.strip_suffix(b"\r")?;
+            let colon = memchr::memchr(b':', line)?;
+            let name = str::from_utf8(&line[..colon]).ok()?;
+            Some((name, line[colon + 1..].trim_ascii_start()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_kept_as_lines() {
+        let mut block = FieldBlock::new();
+        assert!(block.lines().is_empty());
+        block.push("Vary", "Origin");
+        block.push("X-A", b"\xc3\xa4");
+        block.push_with("X-C", |value| value.extend_from_slice(b"d"));
+        block.push("X-Empty", "");
+        block.extend(FieldLines::from_static("X-B: c:d\r\n"));
+        let lines = b"Vary: Origin\r\nX-A: \xc3\xa4\r\nX-C: d\r\nX-Empty: \r\nX-B: c:d\r\n";
+        assert_eq!(block.lines().as_bytes(), lines);
+        let fields: Vec<_> = block.lines().iter().collect();
+        let expected: [(&str, &[u8]); 5] = [
+            ("Vary", b"Origin"),
+            ("X-A", b"\xc3\xa4"),
+            ("X-C", b"d"),
+            ("X-Empty", b""),
+            ("X-B", b"c:d"),
+        ];
+        assert_eq!(fields, expected);
+        block.clear();
+        assert_eq!(block.lines().iter().count(), 0);
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic(expected = "Evil"))]
+    fn a_value_makes_no_second_field() {
+        let mut block = FieldBlock::new();
+        block.push("Location", "/a\r\nEvil: yes");
+        assert_eq!(block.lines().as_bytes(), b"Location: /aEvil: yes\r\n");
+    }
 }

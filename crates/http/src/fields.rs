@@ -10,7 +10,7 @@ use crate::syntax::trim_whitespace;
 /// Declares [`Field`] with the names that go with it.
 macro_rules! fields {
     ($($variant:ident = $name:literal;)*) => {
-        /// A request field that some decision looks at.
+        /// A request field that some decision depends on.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Field {
             $(
@@ -88,7 +88,7 @@ impl Field {
     }
 }
 
-/// What [`Fields`] has for a field without a line.
+/// The entry of a field without a line.
 const NO_LINE: u32 = u32::MAX;
 
 /// The fields of a request that later decisions need.
@@ -96,7 +96,13 @@ const NO_LINE: u32 = u32::MAX;
 pub struct Fields<'b> {
     /// Field lines, each ended by CRLF.
     block: &'b [u8],
-    /// Where in `block` the first line of each field starts, or [`NO_LINE`].
+    index: Index,
+}
+
+/// Where in a block the fields are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Index {
+    /// Where the first line of each field starts, or [`NO_LINE`].
     lines: [u32; Field::ALL.len()],
     /// The fields that have more than one line.
     repeated: u16,
@@ -108,9 +114,21 @@ impl<'b> Fields<'b> {
     pub fn new(block: &'b [u8]) -> Self {
         Self {
             block,
-            lines: [NO_LINE; Field::ALL.len()],
-            repeated: 0,
+            index: Index {
+                lines: [NO_LINE; Field::ALL.len()],
+                repeated: 0,
+            },
         }
+    }
+
+    /// The fields of `block` that has this index.
+    pub(crate) fn from_parts(block: &'b [u8], index: Index) -> Self {
+        Self { block, index }
+    }
+
+    /// The block and its index.
+    pub(crate) fn into_parts(self) -> (&'b [u8], Index) {
+        (self.block, self.index)
     }
 
     /// The index of `block`, with all of its lines noted. A line without a colon is no field.
@@ -133,24 +151,24 @@ impl<'b> Fields<'b> {
         let Some(field) = Field::of(name) else {
             return;
         };
-        let line = &mut self.lines[field as usize];
+        let line = &mut self.index.lines[field as usize];
         if *line == NO_LINE {
             // A block of 4 GiB would lose a field at its end; no limit lets one pass.
             *line = u32::try_from(start).unwrap_or(NO_LINE);
         } else {
-            self.repeated |= field.bit();
+            self.index.repeated |= field.bit();
         }
     }
 
     /// Whether there is such a field, be it empty.
     pub fn has(self, field: Field) -> bool {
-        self.lines[field as usize] != NO_LINE
+        self.index.lines[field as usize] != NO_LINE
     }
 
     /// The values of all lines of this field, in order, without whitespace at their ends.
     pub fn all(self, field: Field) -> impl Iterator<Item = &'b [u8]> {
-        let first = self.lines[field as usize];
-        let (lines, count) = match (first, self.repeated & field.bit()) {
+        let first = self.index.lines[field as usize];
+        let (lines, count) = match (first, self.index.repeated & field.bit()) {
             (NO_LINE, _) => (&[][..], 0),
             (_, 0) => (&self.block[first as usize..], 1),
             _ => (&self.block[first as usize..], usize::MAX),
@@ -160,10 +178,10 @@ impl<'b> Fields<'b> {
             .take(count)
     }
 
-    /// The value of a field that no request may have twice; `None` without it, and where it is
-    /// there twice: which of both is meant, nobody knows.
+    /// The value of a field that no request may have twice; `None` if it is absent or repeated,
+    /// where the intended value is ambiguous.
     pub fn only(self, field: Field) -> Option<&'b [u8]> {
-        if self.repeated & field.bit() != 0 {
+        if self.index.repeated & field.bit() != 0 {
             return None;
         }
         self.all(field).next()

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!   request
-//!     |-- method is Options ---------> cors.write_preflight: 204 with Allow
+//!     |-- method is Options ---------> cors.push_preflight: 204 with Allow
 //!     |-- method is Known, Unknown --> 405, 501
 //!     |-- target.decode_path(slash, out)
 //!     |      |-- Err --------------> 400
@@ -23,9 +23,9 @@
 //!          v
 //!   ranges(request, validators, len, limits)
 //!     |-- Whole --------> 200
-//!     |-- One ----------> 206 with write_content_range
+//!     |-- One ----------> 206 with push_content_range
 //!     |-- Many ---------> 206 with a Multipart
-//!     `-- Unsatisfiable > 416 with write_unsatisfied_range
+//!     `-- Unsatisfiable > 416 with push_unsatisfied_range
 //! ```
 //!
 //! The fields of a file come from its [`Representation`], made once when it is looked up. Where the
@@ -53,14 +53,14 @@ pub use conditional::{Precondition, Validators, evaluate};
 pub use cors::Cors;
 pub use date::HttpDate;
 pub use etag::ETag;
-pub use field_block::{ALLOW, write_field};
+pub use field_block::{ALLOW, FieldBlock, FieldLines};
 pub use fields::{Field, Fields};
 pub use method::Method;
 pub use multipart::Multipart;
 pub use negotiate::{Accepted, Choice, Coding, Navigation, prefers_json};
-pub use range::{RangeLimits, Ranges, ranges, write_content_range, write_unsatisfied_range};
+pub use range::{RangeLimits, Ranges, push_content_range, push_unsatisfied_range, ranges};
 pub use representation::{Representation, RepresentationFields};
-pub use request::Request;
+pub use request::{Request, StoredRequest};
 pub use status::Status;
 pub use syntax::{is_token, list};
 pub use target::{

@@ -1,4 +1,4 @@
-//! Which method a request has, as far as a file server cares.
+//! Request methods, told apart as far as a file server needs.
 
 /// A request method (RFC 9110, section 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,11 +7,11 @@ pub enum Method {
     Get,
     /// HEAD: the response of GET without its content.
     Head,
-    /// OPTIONS: what may be done with the target, or a CORS preflight.
+    /// OPTIONS: which methods the target allows, or a CORS preflight.
     Options,
-    /// A standard method that no file allows: answer 405.
+    /// A standard method that no file allows: respond with 405.
     Known,
-    /// A method this server has never heard of: answer 501.
+    /// Any other method: respond with 501.
     Unknown,
 }
 
@@ -27,7 +27,7 @@ impl Method {
         }
     }
 
-    /// Whether it is GET or HEAD, which want the file.
+    /// Whether it is GET or HEAD, which retrieve the file.
     pub fn is_read(self) -> bool {
         matches!(self, Self::Get | Self::Head)
     }

@@ -4,14 +4,13 @@
 //!   head(range 0) | bytes of range 0 | head(range 1) | bytes of range 1 | end
 //! ```
 //!
-//! Of the body there is no more than its ranges until it is sent: a client that asks for a thousand
-//! and takes none holds 16 KiB.
+//! Only the ranges are held, and part heads are made when they are sent: a client that asks for a
+//! thousand ranges and takes none holds 16 KiB.
 
 use std::ops::Range;
 
-use crate::Coding;
-use crate::field_block::write_field;
 use crate::range::write_content_range;
+use crate::{Coding, FieldBlock};
 
 /// A multipart/byteranges body, without the bytes of the ranges.
 #[derive(Clone, Debug)]
@@ -19,18 +18,17 @@ pub struct Multipart {
     ranges: Box<[Range<u64>]>,
     /// Bytes of the representation.
     len: u64,
-    /// What the head of every part starts with: all but its Content-Range.
+    /// The start of every part's head: all but its Content-Range.
     head_start: Box<[u8]>,
     boundary: String,
 }
 
 impl Multipart {
     /// The body for `ranges`, none of them empty, of a representation of `len` bytes, type
-    /// `content_type` and `coding`, which each part says: it is the representation that is of this
-    /// type and coded, not the body of this response (RFC 9110, section 15.3.7.2).
+    /// `content_type` and `coding`. These are fields of each part: they describe the
+    /// representation, not the body of this response (RFC 9110, section 15.3.7.2).
     ///
-    /// `boundary` is random, so that nobody can put the delimiter that is made of it into a file
-    /// beforehand.
+    /// `boundary` is to be random, so that nobody can put its delimiter into a file beforehand.
     pub fn new(
         ranges: Vec<Range<u64>>,
         len: u64,
@@ -42,10 +40,12 @@ impl Multipart {
         let mut head_start = Vec::new();
         write_delimiter(&mut head_start, &boundary);
         head_start.extend_from_slice(b"\r\n");
-        write_field(&mut head_start, "Content-Type", content_type);
+        let mut fields = FieldBlock::new();
+        fields.push("Content-Type", content_type);
         if let Some(coding) = coding {
-            write_field(&mut head_start, "Content-Encoding", coding.token());
+            fields.push("Content-Encoding", coding.token());
         }
+        head_start.extend_from_slice(fields.lines().as_bytes());
         Self {
             ranges: ranges.into(),
             len,
@@ -66,11 +66,12 @@ impl Multipart {
         })
     }
 
-    /// Appends the Content-Type line of the response.
-    pub fn write_content_type(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"Content-Type: multipart/byteranges; boundary=");
-        out.extend_from_slice(self.boundary.as_bytes());
-        out.extend_from_slice(b"\r\n");
+    /// Appends the Content-Type of the response.
+    pub fn push_content_type(&self, out: &mut FieldBlock) {
+        out.push_with("Content-Type", |value| {
+            value.extend_from_slice(b"multipart/byteranges; boundary=");
+            value.extend_from_slice(self.boundary.as_bytes());
+        });
     }
 
     /// The ranges, in the order of the parts.
@@ -78,24 +79,25 @@ impl Multipart {
         &self.ranges
     }
 
-    /// Appends what is sent before the bytes of `range`: the end of what is before, the delimiter and
-    /// the fields of the part.
+    /// Appends the head of a part, which is sent before the bytes of `range`: the delimiter and the
+    /// fields.
     pub fn write_head(&self, range: &Range<u64>, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head_start);
+        out.extend_from_slice(b"Content-Range: ");
         write_content_range(out, range, self.len);
-        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(b"\r\n\r\n");
     }
 
-    /// Appends what is sent behind the last part.
+    /// Appends the closing delimiter, which is sent behind the last part.
     pub fn write_end(&self, out: &mut Vec<u8>) {
         write_delimiter(out, &self.boundary);
         out.extend_from_slice(b"--\r\n");
     }
 }
 
-/// Appends a delimiter without what ends it. The line end before it belongs to it (RFC 2046,
-/// section 5.1.1). The first one has it too, behind a preamble of nothing (RFC 9110, section 14.6
-/// allows it): nginx sends it, and zsync waits for it.
+/// Appends a delimiter without its end. The CRLF before it belongs to it (RFC 2046, section 5.1.1).
+/// The first one has it too, behind an empty preamble, which RFC 9110, section 14.6 allows: nginx
+/// sends it, and zsync expects it.
 fn write_delimiter(text: &mut Vec<u8>, boundary: &str) {
     text.extend_from_slice(b"\r\n--");
     text.extend_from_slice(boundary.as_bytes());
@@ -104,7 +106,7 @@ fn write_delimiter(text: &mut Vec<u8>, boundary: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::written;
+    use crate::testing::{pushed, written};
 
     /// What goes over the wire, with the bytes of `content` between the heads.
     fn sent(multipart: &Multipart, content: &[u8]) -> String {
@@ -132,7 +134,7 @@ mod tests {
         );
         assert_eq!(multipart.content_length(), body.len() as u64);
         assert_eq!(
-            written(|out| multipart.write_content_type(out)),
+            pushed(|out| multipart.push_content_type(out)),
             "Content-Type: multipart/byteranges; boundary=0000000000c0ffee\r\n"
         );
     }

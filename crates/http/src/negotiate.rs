@@ -1,4 +1,4 @@
-//! What a client would rather have: content codings, and HTML or JSON (RFC 9110, section 12).
+//! Content negotiation: content codings, and HTML or JSON (RFC 9110, section 12).
 
 use crate::syntax::{list, trim_whitespace};
 use crate::{Field, Request};
@@ -18,7 +18,7 @@ impl Coding {
     /// All of them, as a rule the smallest first.
     pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
 
-    /// The name that Content-Encoding and Accept-Encoding have for it.
+    /// Its name in Content-Encoding and Accept-Encoding.
     pub fn token(self) -> &'static str {
         match self {
             Self::Brotli => "br",
@@ -27,7 +27,7 @@ impl Coding {
         }
     }
 
-    /// What the name of a variant's file ends in, without the dot.
+    /// The extension of a variant's file, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Brotli => "br",
@@ -46,41 +46,41 @@ impl Coding {
     }
 }
 
-/// Which content codings a client takes, and how gladly: what its Accept-Encoding says (RFC 9110,
+/// The content codings that a client accepts, with their qualities (Accept-Encoding; RFC 9110,
 /// section 12.5.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Accepted {
     /// The quality of each [`Coding`], in thousandths; 0: not accepted.
     codings: [u16; Coding::ALL.len()],
-    /// The quality of no coding at all. `None`: not named, so accepted where nothing better is there.
+    /// The quality of no coding at all. `None`: not named, so accepted if nothing better exists.
     identity: Option<u16>,
 }
 
-/// What to send of a file and its variants.
+/// Which of a file and its variants to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// The variant with this coding.
     Coded(Coding),
     /// The file as it is.
     Identity,
-    /// The client takes none of what is there, the file as it is included.
+    /// The client accepts none of them, the file as it is included.
     ///
-    /// The file as it is should be sent nevertheless. A server may answer 406 or disregard the
-    /// field (RFC 9110, section 12.1), and whoever forbids identity has more use for the file than
-    /// for an error.
+    /// The file should be sent as it is nevertheless. A server may respond with 406 or disregard
+    /// the field (RFC 9110, section 12.1), and a client that forbids identity has more use for the
+    /// file than for an error.
     None,
 }
 
 impl Accepted {
-    /// What a request without Accept-Encoding gets: any coding would be acceptable, but few such
-    /// clients know one.
+    /// The value for a request without Accept-Encoding: any coding would be acceptable, but few
+    /// such clients know one.
     pub const IDENTITY: Self = Self {
         codings: [0; Coding::ALL.len()],
         identity: None,
     };
 
-    /// Reads the Accept-Encoding of a request. An element with a malformed quality is ignored; of
-    /// two that contradict each other the more reluctant one counts.
+    /// The Accept-Encoding of a request. An element with a malformed quality is ignored; of two
+    /// with the same name the lower quality counts.
     pub fn of(request: &Request<'_>) -> Self {
         if !request.fields.has(Field::AcceptEncoding) {
             return Self::IDENTITY;
@@ -105,9 +105,9 @@ impl Accepted {
         }
     }
 
-    /// Chooses among the codings in which the file is there. They come in the order of the server's
-    /// preference, which decides between those that the client takes equally gladly; a coding it
-    /// takes as gladly as none is used.
+    /// Chooses among the codings of the variants that exist. `preferred` is in the order of the
+    /// server's preference, which decides between equal qualities; a coding of the same quality as
+    /// identity is used.
     pub fn choose(self, preferred: impl IntoIterator<Item = Coding>) -> Choice {
         let best = self.choose_coded(preferred);
         let is_as_good = |coding| self.codings[coding as usize] >= self.identity.unwrap_or(0);
@@ -118,8 +118,8 @@ impl Accepted {
         }
     }
 
-    /// As [`Accepted::choose`], where the file is there in these codings alone; `None`: the client takes
-    /// none of them.
+    /// As [`Accepted::choose`] for a file that exists in these codings alone; `None` if the client
+    /// accepts none of them.
     pub fn choose_coded(self, preferred: impl IntoIterator<Item = Coding>) -> Option<Coding> {
         let mut best = None;
         let mut best_quality = 0;
@@ -136,19 +136,19 @@ impl Accepted {
 /// Whether a request is for a page to be shown, not for a part of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Navigation {
-    /// The browser says so: Sec-Fetch-Mode is `navigate`, or Sec-Fetch-Dest `document` (Fetch
-    /// Metadata Request Headers, sections 2.1 and 2.2).
+    /// The browser says that it is: Sec-Fetch-Mode is `navigate`, or Sec-Fetch-Dest `document`
+    /// (Fetch Metadata Request Headers, sections 2.1 and 2.2).
     Told,
-    /// Nothing says so, but Accept names text/html, as older browsers do for pages alone.
+    /// It has no Fetch Metadata, but Accept names text/html, as older browsers do for pages alone.
     TakesHtml,
-    /// Nothing says so or else what is wanted: Accept is missing, or `*/*` and nothing beside it.
+    /// It has no Fetch Metadata, and Accept is missing or only `*/*`.
     TakesAnything,
     /// It is for something else.
     No,
 }
 
 impl Navigation {
-    /// What a request says.
+    /// Whether `request` is a navigation, by its Fetch Metadata or else its Accept.
     pub fn of(request: &Request<'_>) -> Self {
         let fields = &request.fields;
         match (
@@ -185,8 +185,8 @@ impl Navigation {
     }
 }
 
-/// The destination of a navigation that a service worker passes on: `fetch(event.request)` makes a new
-/// request, which has the mode of the first and no destination (Fetch, `new Request(input, init)`).
+/// The destination of a navigation that a service worker passes on: `fetch(event.request)` makes a
+/// new request with the mode of the first and no destination (Fetch, `new Request(input, init)`).
 const PASSED_ON: &[u8] = b"empty";
 
 /// Whether a destination of a navigation is one that pages are shown in. `object` and `embed` are
@@ -203,7 +203,7 @@ pub fn prefers_json(request: &Request<'_>) -> bool {
             > MediaQuality::of(request, "text", "html").best()
 }
 
-/// How gladly a client takes a media type, by what in its Accept applies to it.
+/// The quality of a media type, by the elements of Accept that match it.
 #[derive(Default)]
 struct MediaQuality {
     exact: Option<u16>,
@@ -214,7 +214,7 @@ struct MediaQuality {
 }
 
 impl MediaQuality {
-    /// Parameters but the quality are not looked at: none matters to a page or a listing.
+    /// Parameters other than the quality are ignored: none matters to a page or a listing.
     fn of(request: &Request<'_>, kind: &str, subtype: &str) -> Self {
         let mut found = Self::default();
         let is = |part: &[u8], name: &str| part.eq_ignore_ascii_case(name.as_bytes());
@@ -235,7 +235,7 @@ impl MediaQuality {
         found
     }
 
-    /// The most specific one counts.
+    /// The most specific match counts.
     fn best(&self) -> u16 {
         self.exact.or(self.kind).or(self.any).unwrap_or(0)
     }

@@ -1,46 +1,47 @@
 //! Range requests (RFC 9110, section 14).
 //!
-//! A Range may always be ignored, and it is whenever it is in doubt: the client then gets the whole
-//! file with a 200, which is never wrong.
+//! A server may always ignore Range. It is ignored whenever it is in doubt: a 200 with the whole
+//! file is never wrong.
 
 use std::ops::Range;
 
 use crate::conditional::range_still_applies;
 use crate::syntax::{list, trim_whitespace};
-use crate::{Field, Method, Request, Validators};
+use crate::{Field, FieldBlock, Method, Request, Validators};
 
-/// What of a file a request asks for. Ranges are never empty, and their ends are exclusive.
+/// The part of a file that a request asks for. Ranges are never empty, and their ends are
+/// exclusive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ranges {
-    /// All of it: answer 200.
+    /// The whole file: respond with 200.
     Whole,
-    /// One range: answer 206 with [`write_content_range`].
+    /// One range: respond with 206 and [`push_content_range`].
     One(Range<u64>),
-    /// At least two that do not overlap, in the order they were asked for: answer 206 with a
+    /// At least two that do not overlap, in the order of the request: respond with 206 and a
     /// [`Multipart`](crate::Multipart).
     Many(Vec<Range<u64>>),
-    /// Nothing that the file has: answer 416 with [`write_unsatisfied_range`].
+    /// No byte that the file has: respond with 416 and [`push_unsatisfied_range`].
     Unsatisfiable,
 }
 
 /// How many ranges one request may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RangeLimits {
-    /// Where each one starts at or behind the end of the one before it, inclusive: what clients ask
-    /// for that know which parts of a file they lack.
+    /// If each starts at or behind the end of the one before it, inclusive. Clients that know which
+    /// parts of a file they lack ask in this way.
     pub ascending: usize,
-    /// Where some overlap or go back, inclusive (RFC 9110, section 14.2, on denial of service). It
-    /// never allows more than `ascending` does.
+    /// If some overlap or go back, inclusive (RFC 9110, section 14.2, on denial of service). It
+    /// never allows more than `ascending`.
     pub unordered: usize,
 }
 
-/// The ranges a request asks for of a representation of `len` bytes, once
-/// [`evaluate`](crate::evaluate) has said that it is to be sent.
+/// The ranges of a representation of `len` bytes that a request asks for, once
+/// [`evaluate`](crate::evaluate) has found its preconditions to hold.
 ///
-/// It is [`Ranges::Whole`] for a method other than GET (section 14.2), a unit other than bytes, what
-/// is malformed, an If-Range that does not hold, more ranges than `limits` allow, ranges that are
-/// longer in all than the file, and an empty file, which has no range. Ranges that overlap
-/// are made one (section 15.3.7.2). Numbers beyond 64 bits are as good as the largest.
+/// It is [`Ranges::Whole`] for a method other than GET (section 14.2), a unit other than bytes, a
+/// malformed Range, an If-Range that does not hold, more ranges than `limits` allow, ranges longer
+/// in all than the file, and an empty file, which has no range. Ranges that overlap are merged
+/// (section 15.3.7.2). A number beyond 64 bits counts as the largest.
 pub fn ranges(
     request: &Request<'_>,
     validators: &Validators,
@@ -62,25 +63,32 @@ pub fn ranges(
     }
 }
 
-/// Appends the Content-Range line of a 206 with one range of a representation of `len` bytes (RFC
-/// 9110, section 14.4). The range must not be empty.
-pub fn write_content_range(out: &mut Vec<u8>, range: &Range<u64>, len: u64) {
+/// Appends the Content-Range of a 206 with one range of a representation of `len` bytes (RFC 9110,
+/// section 14.4). The range must not be empty.
+pub fn push_content_range(out: &mut FieldBlock, range: &Range<u64>, len: u64) {
+    out.push_with("Content-Range", |value| {
+        write_content_range(value, range, len);
+    });
+}
+
+/// Appends the value that [`push_content_range`] gives a Content-Range.
+pub(crate) fn write_content_range(out: &mut Vec<u8>, range: &Range<u64>, len: u64) {
     debug_assert!(range.start < range.end && range.end <= len, "{range:?}");
     let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(b"Content-Range: bytes ");
+    out.extend_from_slice(b"bytes ");
     out.extend_from_slice(digits.format(range.start).as_bytes());
     out.push(b'-');
     out.extend_from_slice(digits.format(range.end - 1).as_bytes());
     out.push(b'/');
     out.extend_from_slice(digits.format(len).as_bytes());
-    out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the Content-Range line of a 416: how long the representation is (RFC 9110, section 15.5.17).
-pub fn write_unsatisfied_range(out: &mut Vec<u8>, len: u64) {
-    out.extend_from_slice(b"Content-Range: bytes */");
-    out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
-    out.extend_from_slice(b"\r\n");
+/// Appends the Content-Range of a 416: how long the representation is (RFC 9110, section 15.5.17).
+pub fn push_unsatisfied_range(out: &mut FieldBlock, len: u64) {
+    out.push_with("Content-Range", |value| {
+        value.extend_from_slice(b"bytes */");
+        value.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
+    });
 }
 
 /// The range set of a Range in bytes. Units are compared without regard to case (section 14.1).
@@ -90,7 +98,7 @@ fn bytes_of(value: &[u8]) -> Option<&[u8]> {
     is_bytes.then_some(&value[equals + 1..])
 }
 
-/// The ranges of a set that the file has something of; `None` if the set is to be ignored.
+/// The ranges of a set that overlap the file; `None` if the set is to be ignored.
 fn satisfiable(set: &[u8], len: u64, limits: RangeLimits) -> Option<Vec<Range<u64>>> {
     let mut ranges: Vec<Range<u64>> = Vec::new();
     let mut count_max = limits.ascending;
@@ -127,7 +135,7 @@ enum Spec {
 }
 
 impl Spec {
-    /// Whitespace around the numbers is let pass, as others do: it leaves no doubt.
+    /// Whitespace around the numbers is accepted, as other servers do: it is not ambiguous.
     fn parse(spec: &[u8]) -> Option<Self> {
         let dash = memchr::memchr(b'-', spec)?;
         let first = trim_whitespace(&spec[..dash]);
@@ -142,7 +150,7 @@ impl Spec {
         }
     }
 
-    /// The range of a file of `len` bytes, if it has any of it.
+    /// The part of the range that lies in a file of `len` bytes, if any does.
     fn within(self, len: u64) -> Option<Range<u64>> {
         let range = match self {
             Self::Between(first, last) => first..last.saturating_add(1).min(len),
@@ -152,7 +160,7 @@ impl Spec {
     }
 }
 
-/// Digits only; a number beyond 64 bits is the largest of them.
+/// Digits only; a number beyond 64 bits counts as the largest.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -164,7 +172,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     }))
 }
 
-/// Makes ranges that overlap one, at the place of the first of them.
+/// Merges ranges that overlap, at the place of the first of them.
 fn coalesce(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     let mut placed: Vec<_> = ranges.into_iter().enumerate().collect();
     placed.sort_by_key(|(_, range)| range.start);
@@ -193,7 +201,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{example, with_get, with_request, written};
+    use crate::testing::{example, pushed, with_get, with_request};
 
     const LIMITS: RangeLimits = RangeLimits {
         ascending: 1024,
@@ -402,12 +410,9 @@ mod tests {
             ),
         ];
         for (range, len, expected) in cases {
-            assert_eq!(
-                written(|out| write_content_range(out, &range, len)),
-                expected
-            );
+            assert_eq!(pushed(|out| push_content_range(out, &range, len)), expected);
         }
-        let unsatisfied = written(|out| write_unsatisfied_range(out, 11));
+        let unsatisfied = pushed(|out| push_unsatisfied_range(out, 11));
         assert_eq!(unsatisfied, "Content-Range: bytes */11\r\n"); // 15.5.17
     }
 

@@ -1,54 +1,53 @@
-//! The field lines that describe a representation, built once when its file is looked up.
+//! The fields that describe a representation, built once when its file is looked up.
 
-use crate::field_block::write_field;
-use crate::{Coding, Validators};
+use crate::{Coding, FieldBlock, FieldLines, Validators};
 
-/// What the responses for a file say of it.
+/// What the responses for a file say about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Representation<'a> {
     /// The media type, of the original also for a variant; empty for none.
     pub content_type: &'a str,
     /// The content coding of a variant.
     pub coding: Option<Coding>,
-    /// What is sent as its entity tag and its date.
+    /// Its entity tag and its date.
     pub validators: Validators,
-    /// The request fields that decided, or could have decided, what is sent; empty for none.
+    /// The request fields that select, or could have selected, the representation; empty for none.
     pub vary: &'a str,
-    /// Whether a range of it can be asked for.
+    /// Whether it can be sent in ranges.
     pub accept_ranges: bool,
     /// Names and values of further fields.
     pub others: &'a [(&'a str, &'a str)],
 }
 
-/// Field lines, each ended by CRLF, for each kind of response.
+/// The fields of each kind of response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RepresentationFields {
     /// Content-Type and Content-Encoding come first, then Vary.
-    all: Vec<u8>,
+    all: FieldBlock,
     /// Bytes of the lines of type and coding.
     type_len: usize,
     /// Where the Vary line ends.
     vary_end: usize,
-    not_modified: Vec<u8>,
+    not_modified: FieldBlock,
 }
 
 impl Representation<'_> {
-    /// Builds the lines.
+    /// Builds the fields.
     pub fn fields(&self) -> RepresentationFields {
-        let mut all = Vec::with_capacity(256);
+        let mut all = FieldBlock::with_capacity(256);
         if !self.content_type.is_empty() {
-            write_field(&mut all, "Content-Type", self.content_type);
+            all.push("Content-Type", self.content_type);
         }
         if let Some(coding) = self.coding {
-            write_field(&mut all, "Content-Encoding", coding.token());
+            all.push("Content-Encoding", coding.token());
         }
         let type_len = all.len();
-        self.write_vary(&mut all);
+        self.push_vary(&mut all);
         let vary_end = all.len();
-        self.write_rest(&mut all);
-        let mut not_modified = Vec::with_capacity(128);
-        self.write_not_modified(&mut not_modified);
-        // They are kept for as long as the file is.
+        self.push_rest(&mut all);
+        let mut not_modified = FieldBlock::with_capacity(128);
+        self.push_not_modified(&mut not_modified);
+        // They live as long as the cached file.
         all.shrink_to_fit();
         not_modified.shrink_to_fit();
         RepresentationFields {
@@ -59,79 +58,76 @@ impl Representation<'_> {
         }
     }
 
-    fn write_rest(&self, out: &mut Vec<u8>) {
-        self.write_last_modified(out);
-        self.write_etag(out);
+    fn push_rest(&self, out: &mut FieldBlock) {
+        self.push_last_modified(out);
+        self.push_etag(out);
         if self.accept_ranges {
-            write_field(out, "Accept-Ranges", "bytes");
+            out.push("Accept-Ranges", "bytes");
         }
         for (name, value) in self.others {
-            write_field(out, name, value);
+            out.push(name, value);
         }
     }
 
-    /// What changes in a cache what it has. What only describes the content is left out: the cache
-    /// knows it; Last-Modified is for caches that have no tag to go by (RFC 9110, section 15.4.5).
-    fn write_not_modified(&self, out: &mut Vec<u8>) {
+    /// The fields that update a cached response. Those that only describe the content are left out,
+    /// since the cache has them. Last-Modified is for caches without a tag (RFC 9110, section
+    /// 15.4.5).
+    fn push_not_modified(&self, out: &mut FieldBlock) {
         if self.validators.etag.is_none() {
-            self.write_last_modified(out);
+            self.push_last_modified(out);
         }
-        self.write_etag(out);
-        self.write_vary(out);
+        self.push_etag(out);
+        self.push_vary(out);
         for (name, value) in self.others {
             if !is_of_content(name) {
-                write_field(out, name, value);
+                out.push(name, value);
             }
         }
     }
 
-    fn write_last_modified(&self, out: &mut Vec<u8>) {
+    fn push_last_modified(&self, out: &mut FieldBlock) {
         if let Some(date) = self.validators.last_modified() {
-            out.extend_from_slice(b"Last-Modified: ");
-            out.extend_from_slice(date.as_bytes());
-            out.extend_from_slice(b"\r\n");
+            out.push("Last-Modified", date.as_bytes());
         }
     }
 
-    fn write_etag(&self, out: &mut Vec<u8>) {
+    fn push_etag(&self, out: &mut FieldBlock) {
         if let Some(etag) = self.validators.etag {
-            out.extend_from_slice(b"ETag: ");
-            out.extend_from_slice(etag.as_bytes());
-            out.extend_from_slice(b"\r\n");
+            out.push("ETag", etag.as_bytes());
         }
     }
 
-    fn write_vary(&self, out: &mut Vec<u8>) {
+    fn push_vary(&self, out: &mut FieldBlock) {
         if !self.vary.is_empty() {
-            write_field(out, "Vary", self.vary);
+            out.push("Vary", self.vary);
         }
     }
 }
 
 impl RepresentationFields {
     /// For a 200, and a 206 with one range.
-    pub fn all(&self) -> &[u8] {
-        &self.all
+    pub fn all(&self) -> FieldLines<'_> {
+        self.all.lines()
     }
 
-    /// For a 206 with several ranges, whose type is that of the [`Multipart`](crate::Multipart) and
-    /// which is not coded: its parts are.
-    pub fn without_type(&self) -> &[u8] {
-        &self.all[self.type_len..]
+    /// For a 206 with several ranges: its type is that of the [`Multipart`](crate::Multipart), and
+    /// only its parts have a content coding.
+    pub fn without_type(&self) -> FieldLines<'_> {
+        self.all.lines_between(self.type_len, self.all.len())
     }
 
-    /// The Vary line, if there is one: for a 412 or 416, which tells of one representation of several.
-    pub fn vary(&self) -> &[u8] {
-        &self.all[self.type_len..self.vary_end]
+    /// Vary, if it is there: for a 412 or 416, which concerns one representation of several.
+    pub fn vary(&self) -> FieldLines<'_> {
+        self.all.lines_between(self.type_len, self.vary_end)
     }
 
     /// For a 304.
-    pub fn not_modified(&self) -> &[u8] {
-        &self.not_modified
+    pub fn not_modified(&self) -> FieldLines<'_> {
+        self.not_modified.lines()
     }
 }
 
-/// Whether a field describes the content that a 304 does not have, and nothing else.
+/// Whether a field only describes the content, which a 304 does not have.
 fn is_of_content(name: &str) -> bool {
     ["Content-Type", "Content-Language", "Content-Disposition"]
         .iter()
@@ -156,8 +152,8 @@ mod tests {
         others: &[],
     };
 
-    fn text(lines: &[u8]) -> &str {
-        str::from_utf8(lines).unwrap()
+    fn text(fields: FieldLines<'_>) -> &str {
+        str::from_utf8(fields.as_bytes()).unwrap()
     }
 
     #[test]

@@ -55,6 +55,14 @@ macro_rules! statuses {
                 }
             }
 
+            /// The code and the reason phrase, with a space between.
+            pub fn code_and_reason(self) -> &'static str {
+                match self.0 {
+                    $($code => concat!($code, " ", $reason),)*
+                    _ => "",
+                }
+            }
+
             /// The status with this code, if it is one that this server sends.
             pub fn of_code(code: u16) -> Option<Self> {
                 match code {
@@ -114,6 +122,7 @@ mod tests {
     fn code_and_reason_belong_together() {
         assert_eq!(Status::OK.code(), 200);
         assert_eq!(Status::OK.reason(), "OK");
+        assert_eq!(Status::OK.code_and_reason(), "200 OK");
         assert_eq!(Status::HTTP_VERSION_NOT_SUPPORTED.code(), 505);
         assert_eq!(
             Status::REQUEST_HEADER_FIELDS_TOO_LARGE.reason(),

@@ -1,9 +1,7 @@
-//! Request targets: their forms, and the path of a file in one (RFC 9112,
-//! section 3.2; RFC 3986).
+//! Request targets: their forms, and the path in one (RFC 9112, section 3.2; RFC 3986).
 //!
-//! A path is decoded exactly once and leaves here without dot segments, empty
-//! segments or NUL, so what looks a file up never sees a `..`, in whatever
-//! encoding it came.
+//! A path is decoded exactly once, into one without dot segments, empty segments or `%00`, so a
+//! look-up never sees a `..`, however it was encoded.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
@@ -94,6 +92,11 @@ impl<'b> Target<'b> {
             target.path = "/";
         }
         Ok((target, Some(authority)))
+    }
+
+    /// The target that had this path and query.
+    pub(crate) fn from_parts(path: &'b str, query: Option<&'b str>) -> Self {
+        Self { path, query }
     }
 
     /// Splits at the first `?`. No fragment and nothing but ASCII is sent in a target.

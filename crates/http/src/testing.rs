@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::{ETag, Fields, Method, Request, Target, Validators};
+use crate::{ETag, FieldBlock, Fields, Method, Request, Target, Validators};
 
 /// Hands on a request for `/` with these field lines.
 pub(crate) fn with_request<R>(method: &str, fields: &str, then: impl Fn(&Request<'_>) -> R) -> R {
@@ -18,6 +18,16 @@ pub(crate) fn with_request<R>(method: &str, fields: &str, then: impl Fn(&Request
 /// [`with_request`] for GET.
 pub(crate) fn with_get<R>(fields: &str, then: impl Fn(&Request<'_>) -> R) -> R {
     with_request("GET", fields, then)
+}
+
+/// The lines of the fields that `push` appends behind one that is already there.
+#[track_caller]
+pub(crate) fn pushed(push: impl FnOnce(&mut FieldBlock)) -> String {
+    let mut block = FieldBlock::new();
+    block.push("Before", "it");
+    push(&mut block);
+    let text = str::from_utf8(block.lines().as_bytes()).unwrap();
+    text.strip_prefix("Before: it\r\n").unwrap().to_owned()
 }
 
 /// What `write` appends behind bytes that are already there, as text.

@@ -4,6 +4,7 @@ use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 
 use tidegate_config::Settings;
+use tidegate_http::FieldBlock;
 
 use crate::clock::Clock;
 use crate::config::snapshot::Snapshot;
@@ -32,8 +33,24 @@ pub(crate) struct Context {
 pub(crate) struct Scratch {
     /// Responses.
     pub(crate) out: Vec<u8>,
-    /// The decoded path of the current request.
+    pub(crate) buffers: Buffers,
+}
+
+/// Memory that responses reuse, so that one from memory allocates nothing.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    /// The decoded path of the request at hand.
     pub(crate) path: Vec<u8>,
+    /// The response's own fields; empty between two requests.
+    pub(crate) extra: FieldBlock,
+}
+
+impl Buffers {
+    /// Takes the memory of a response back that was sent.
+    pub(crate) fn reclaim(&mut self, mut extra: FieldBlock) {
+        extra.clear();
+        self.extra = extra;
+    }
 }
 
 impl Context {

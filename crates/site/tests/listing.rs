@@ -35,6 +35,7 @@ async fn names(bench: &Bench, path: &str) -> Vec<String> {
     assert!(
         listing
             .fields()
+            .as_bytes()
             .starts_with(b"Content-Type: application/json\r\n")
     );
     let entries: Vec<serde_json::Value> = serde_json::from_str(&text(listing)).unwrap();
@@ -64,7 +65,11 @@ fn a_directory_without_an_index_is_listed() {
         let Found::Listing(html) = bench.find("/d/").await else {
             panic!("no listing");
         };
-        assert!(html.fields().starts_with(b"Content-Type: text/html"));
+        assert!(
+            html.fields()
+                .as_bytes()
+                .starts_with(b"Content-Type: text/html")
+        );
         assert!(text(html).contains("<a href=\"b9\">b9</a></td><td><data value=\"3\">3 B</data>"));
     });
 }

@@ -192,10 +192,13 @@ fn the_fallback_answers_navigations_only() {
                     .site
                     .cached(path.as_bytes(), Accepted::IDENTITY, told, bench.now);
                 assert!(matches!(known, Cached::Miss), "{path}");
-                let lines = bench
+                let fields = bench
                     .site
                     .fields_for(path.as_bytes(), tidegate_http::Status::NOT_FOUND);
-                assert_eq!(lines, b"Vary: Accept, Sec-Fetch-Dest, Sec-Fetch-Mode\r\n");
+                assert_eq!(
+                    fields.lines().as_bytes(),
+                    b"Vary: Accept, Sec-Fetch-Dest, Sec-Fetch-Mode\r\n"
+                );
             }
             for (path, navigation) in [
                 ("/missing.js", Navigation::TakesHtml),

@@ -58,7 +58,8 @@ fn rules_are_in_the_fields_of_files() {
         assert_eq!(lines.matches("Content-Type").count(), 1);
         assert_eq!(asset.content_type, "text/x-own");
         // RFC 9110, section 15.4.5.
-        let not_modified = String::from_utf8(asset.not_modified_fields().to_vec()).unwrap();
+        let not_modified =
+            String::from_utf8(asset.not_modified_fields().as_bytes().to_vec()).unwrap();
         assert!(not_modified.contains("immutable\r\n"), "{not_modified}");
         // The rules of the fallback are those of its own path, whatever path it is sent for.
         let Found::Fallback(app) = bench.navigate("/assets/none").await else {
@@ -84,7 +85,10 @@ fn answers_without_a_file_have_lines_of_their_own() {
                 ],
             )];
         });
-        let lines = |path: &[u8], status| bench.site.fields_for(path, status);
+        let lines = |path: &[u8], status| {
+            let fields = bench.site.fields_for(path, status);
+            fields.lines().as_bytes().to_vec()
+        };
         for status in [Status::NO_CONTENT, Status::NOT_FOUND] {
             assert_eq!(lines(b"/a/x", status), b"X-A: 1\r\n");
         }

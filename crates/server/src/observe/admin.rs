@@ -9,8 +9,8 @@ use std::thread;
 use std::time::SystemTime;
 
 use tidegate_config::Admin;
-use tidegate_h1::{Limits, ResponseHead, Version, parse};
-use tidegate_http::{HttpDate, Method, Request, Status, write_field};
+use tidegate_h1::{Limits, ResponseFraming, ResponseHead, Version, parse};
+use tidegate_http::{FieldBlock, FieldLines, HttpDate, Method, Request, Status};
 
 use crate::error::Error;
 use crate::observe::admin_listener::{self, Service};
@@ -88,25 +88,25 @@ fn answer_request(request: &Request<'_>, health: &Health) -> Vec<u8> {
 
 /// A status in plain text: for a probe, not for a browser.
 fn status_response(status: Status, method: Method) -> Vec<u8> {
-    let text = format!("{} {}\n", status.code(), status.reason());
+    let text = format!("{}\n", status.code_and_reason());
     response(status, "text/plain; charset=utf-8", &text, method)
 }
 
 /// A whole response with `text`.
 fn response(status: Status, content_type: &str, text: &str, method: Method) -> Vec<u8> {
-    let mut fields = Vec::new();
-    write_field(&mut fields, "Content-Type", content_type);
-    write_field(&mut fields, "Cache-Control", "no-store");
+    let mut fields = FieldBlock::new();
+    fields.push("Content-Type", content_type);
+    fields.push("Cache-Control", "no-store");
     if status == Status::METHOD_NOT_ALLOWED {
-        write_field(&mut fields, "Allow", "GET, HEAD");
+        fields.push("Allow", "GET, HEAD");
     }
     let head = ResponseHead {
         status,
         date: &HttpDate::new(SystemTime::now()),
         persistent: false,
         version: Version::Http11,
-        content_length: Some(text.len() as u64),
-        fields: &fields,
+        framing: ResponseFraming::Length(text.len() as u64),
+        fields: [fields.lines(), FieldLines::default()],
     };
     let mut out = Vec::new();
     head.write(&mut out);

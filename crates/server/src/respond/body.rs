@@ -7,6 +7,8 @@ use bytes::Bytes;
 use tidegate_http::Multipart;
 use tidegate_site::{Content, Decompression, Error, File, Listing};
 
+use super::response::Body;
+
 /// Bytes in memory that are encrypted and sent at a time: they stay in the processor's cache
 /// meanwhile.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -23,6 +25,8 @@ pub(crate) struct BodySource {
 }
 
 enum Kind {
+    /// What is in `rest`.
+    Bytes,
     /// A range of a file.
     Range(Rc<File>, Range<u64>),
     Parts(Box<Parts>),
@@ -38,43 +42,39 @@ pub(crate) enum Piece {
     File(Rc<File>, Range<u64>),
 }
 
-impl BodySource {
-    /// A range of a file, in memory or open.
-    pub(crate) fn range(file: Rc<File>, range: Range<u64>) -> Self {
-        Self::new(Kind::Range(file, range))
-    }
-
-    /// Several ranges of a file.
-    pub(crate) fn parts(file: Rc<File>, multipart: Multipart) -> Self {
-        Self::new(Kind::Parts(Box::new(Parts::new(file, multipart))))
-    }
-
-    /// A listing, written while it is sent.
-    pub(crate) fn listing(listing: Box<Listing>) -> Self {
-        Self::new(Kind::Listing(listing))
-    }
-
-    /// A file that is decompressed while it is sent.
-    pub(crate) fn decompression(decompression: Box<Decompression>) -> Self {
-        Self::new(Kind::Decompression(decompression))
-    }
-
-    fn new(kind: Kind) -> Self {
+impl From<Body> for BodySource {
+    fn from(body: Body) -> Self {
+        let kind = match body {
+            Body::Empty => Kind::Bytes,
+            Body::Static(bytes) => {
+                return Self {
+                    kind: Kind::Bytes,
+                    rest: Bytes::from_static(bytes),
+                };
+            }
+            Body::File(file, range) => Kind::Range(file, range),
+            Body::Parts(file, multipart) => Kind::Parts(Box::new(Parts::new(file, *multipart))),
+            Body::Listing(listing) => Kind::Listing(listing),
+            Body::Decompression(decompression) => Kind::Decompression(decompression),
+        };
         Self {
             kind,
             rest: Bytes::new(),
         }
     }
+}
 
+impl BodySource {
     /// Whether the length of the body is known before it is sent. Otherwise its pieces are made while
     /// it is sent, which takes a core some time.
     pub(crate) fn has_length(&self) -> bool {
-        matches!(self.kind, Kind::Range(..) | Kind::Parts(_))
+        !matches!(self.kind, Kind::Listing(_) | Kind::Decompression(_))
     }
 
     /// Whether nothing follows, as far as that is known before [`BodySource::next`].
     pub(crate) fn is_complete(&self) -> bool {
         let is_complete = match &self.kind {
+            Kind::Bytes => true,
             Kind::Range(_, range) => range.is_empty(),
             Kind::Parts(parts) => parts.is_complete(),
             Kind::Listing(_) | Kind::Decompression(_) => false,
@@ -90,6 +90,7 @@ impl BodySource {
         let max = max.min(PIECE_BYTES);
         if self.rest.is_empty() {
             self.rest = match &mut self.kind {
+                Kind::Bytes => Bytes::new(),
                 Kind::Range(file, range) => return Ok(take_range(file, range, max)),
                 Kind::Parts(parts) => match parts.next(max) {
                     Some(Piece::Bytes(bytes)) => bytes,

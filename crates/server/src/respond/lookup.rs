@@ -1,98 +1,71 @@
-//! Requests whose answer is not known yet: look it up, then answer.
+//! Requests whose response is not in memory: look them up, then respond.
 
 use std::rc::Rc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use tidegate_h1::parse;
-use tidegate_http::{Accepted, Navigation, Precondition, Request, Status, evaluate, prefers_json};
+use tidegate_http::{
+    Accepted, FieldBlock, Method, Navigation, Precondition, Request, Status, StoredRequest,
+    evaluate, prefers_json,
+};
 use tidegate_site::{
-    Error as SiteError, File, Found, Respond, Ruling, Site, SiteRequest as Lookup, SortOrder,
+    Error as SiteError, File, Found, Respond, Ruling, Site, SiteRequest, SortOrder,
 };
 
-use super::response::{Answer, Body, Reply};
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
-use crate::transport::Closed;
+use crate::respond::response::{Response, ResponseBuilder, Scheme};
 
-/// A request that is to be looked up.
-pub(crate) struct Wanted {
-    /// Its head as it was received: the buffer it was received into is given back meanwhile.
-    pub(crate) head: Box<[u8]>,
-    pub(crate) reply: Reply,
-    /// It is refused with this, and only the page for it is to be looked up.
-    pub(crate) refusal: Option<Status>,
+/// A request that waits to be looked up.
+pub(crate) struct PendingLookup {
+    request: StoredRequest,
+    /// It is refused with this status, and only the page for it is looked up.
+    refusal: Option<Status>,
 }
 
-/// What the request comes to.
+impl PendingLookup {
+    pub(crate) fn new(request: &Request<'_>, refusal: Option<Status>) -> Self {
+        Self {
+            request: StoredRequest::new(request),
+            refusal,
+        }
+    }
+}
+
+/// How the request is answered.
 enum Outcome<'s> {
     Found(Found),
-    /// By a rule of the site, with the page for it, if there is one.
+    /// By a rule of the site, with the page for it if there is one.
     Ruled(&'s Respond, Option<Rc<File>>),
-    /// By a rule of the site, to this location.
+    /// By a rule of the site that sends the client to this location.
     Moved(Status, String),
-    /// With the site's page for it, if there is one.
+    /// With the site's page for it if there is one.
     Refused(Status, Option<Rc<File>>),
 }
 
-/// The answer to a request that was looked up.
-pub(crate) struct Looked {
-    /// What of it is in memory.
-    pub(crate) bytes: Bytes,
-    /// What follows these.
-    pub(crate) body: Option<Body>,
-    /// Whether the connection goes on after it.
-    pub(crate) persistent: bool,
-}
-
-/// Looks up what is wanted, and answers it.
+/// Looks up what `pending` asks for, and responds. If the future is dropped, the look-up goes on
+/// for others that wait for the same file, and no response is made.
 pub(crate) async fn look_up(
     context: &Context,
     snapshot: &Snapshot,
-    hsts: &str,
-    wanted: Wanted,
-) -> Result<Looked, Closed> {
-    // It was parsed before, when it came in.
-    let Ok(Some(head)) = parse(&wanted.head, &snapshot.http) else {
-        return Err(Closed);
-    };
-    let request = &head.request;
+    pending: PendingLookup,
+    scheme: Scheme,
+) -> Response {
+    let request = &pending.request.request();
     let site = snapshot.sites.of(request.host);
     let mut path = Vec::new();
     let slash = site.encoded_slash();
     if request.target.decode_path(slash, &mut path).is_err() {
         path.clear();
     }
-    let outcome = outcome(context, site, request, &path, &wanted).await;
-    let date = context.clock.date(Instant::now());
-    let answer = Answer {
-        request,
-        path: &path,
-        site,
-        reply: wanted.reply,
-        date: &date,
-        hsts,
-        range_limits: snapshot.ranges,
-    };
-    let persistent = wanted.reply.persistent;
-    let mut out = Vec::with_capacity(512);
-    let (body, persistent) = match outcome {
-        Outcome::Found(found) => answer.found(found, &mut out),
-        Outcome::Ruled(respond, page) => {
-            (answer.respond(respond, page.as_ref(), &mut out), persistent)
-        }
-        Outcome::Moved(status, location) => {
-            (answer.redirect(status, &location, &mut out), persistent)
-        }
-        Outcome::Refused(status, page) => {
-            (answer.refuse(status, page.as_ref(), &mut out), persistent)
-        }
-    };
-    Ok(Looked {
-        bytes: out.into(),
-        body,
-        persistent,
-    })
+    let outcome = outcome(context, site, request, &path, pending.refusal).await;
+    let mut extra = FieldBlock::new();
+    let builder = ResponseBuilder::new(snapshot, request, &path, site, scheme, &mut extra);
+    match outcome {
+        Outcome::Found(found) => builder.found(found),
+        Outcome::Ruled(respond, page) => builder.respond(respond, page),
+        Outcome::Moved(status, location) => builder.redirect(status, &location),
+        Outcome::Refused(status, page) => builder.refuse(status, page),
+    }
 }
 
 async fn outcome<'s>(
@@ -100,9 +73,9 @@ async fn outcome<'s>(
     site: &'s Rc<Site>,
     request: &Request<'_>,
     path: &[u8],
-    wanted: &Wanted,
+    refusal: Option<Status>,
 ) -> Outcome<'s> {
-    if let Some(status) = wanted.refusal {
+    if let Some(status) = refusal {
         let page = site.error_page(status, Accepted::of(request), Instant::now());
         return Outcome::Refused(status, page.await);
     }
@@ -112,18 +85,12 @@ async fn outcome<'s>(
             Outcome::Ruled(respond, page.await)
         }
         Some(Ruling::Redirect { status, location }) => Outcome::Moved(status, location),
-        None => Outcome::Found(find(context, site, request, path, wanted.reply).await),
+        None => Outcome::Found(find(context, site, request, path).await),
     }
 }
 
-async fn find(
-    context: &Context,
-    site: &Rc<Site>,
-    request: &Request<'_>,
-    path: &[u8],
-    reply: Reply,
-) -> Found {
-    let lookup = Lookup {
+async fn find(context: &Context, site: &Rc<Site>, request: &Request<'_>, path: &[u8]) -> Found {
+    let lookup = SiteRequest {
         path,
         accepted: Accepted::of(request),
         navigation: Navigation::of(request),
@@ -132,7 +99,7 @@ async fn find(
     };
     let found = site.find(&lookup, Instant::now()).await;
     let found = match found {
-        Found::Compressed(compressed) if wants_bytes(request, reply, &compressed.description) => {
+        Found::Compressed(compressed) if wants_bytes(request, &compressed.description) => {
             // Boxed, as it is rare.
             Box::pin(site.decompress(&compressed, lookup.accepted)).await
         }
@@ -142,12 +109,13 @@ async fn find(
     found
 }
 
-/// Whether a request is answered with the bytes of the file of which `description` tells.
-fn wants_bytes(request: &Request<'_>, reply: Reply, description: &File) -> bool {
-    reply.with_body && evaluate(request, &description.validators) == Precondition::Met
+/// Whether the response has the bytes of the file that `description` describes.
+fn wants_bytes(request: &Request<'_>, description: &File) -> bool {
+    request.method != Method::Head
+        && evaluate(request, &description.validators) == Precondition::Met
 }
 
-/// Tells the site's owner of what is not the client's fault.
+/// Logs what the site's owner can mend and the client cannot.
 fn warn_of(context: &Context, path: &[u8], found: &Found) {
     if let Found::Refused { error, .. } = found
         && !matches!(error, SiteError::NotFound | SiteError::NotAcceptable)

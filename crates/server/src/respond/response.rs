@@ -1,372 +1,358 @@
-//! What a request is answered: from the request and what its path leads to, to the bytes of the
-//! response and what is to follow them. Nothing here waits or sends.
+//! Responses, whatever the version of HTTP: made from a request and what its path leads to. Nothing
+//! here waits or sends.
 
+use std::mem::take;
 use std::num::NonZeroU16;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::body::{BodySource, slice};
-use tidegate_h1::{ResponseHead, Streamed, TextResponse, Version, write_options};
 use tidegate_http::{
-    HttpDate, Multipart, Precondition, RangeLimits, Ranges, Request, Status, evaluate, ranges,
-    write_content_range, write_field, write_unsatisfied_range,
+    ALLOW, FieldBlock, FieldLines, Method, Multipart, Precondition, RangeLimits, Ranges, Request,
+    Status, evaluate, push_content_range, push_unsatisfied_range, ranges,
 };
-use tidegate_site::{Content, Decompression, File, Found, Listing, Respond, Site};
+use tidegate_site::{Decompression, File, Found, Listing, Respond, Site};
 
-/// The most of a file in memory that is copied behind its head. What is longer is sent from where it
-/// is, so that a client that is slow to take it holds no copy.
-const COPIED_BYTES_MAX: usize = 32 * 1024;
+use crate::config::snapshot::Snapshot;
 
-/// When a client is told to come again that was refused for now.
+/// The Retry-After of a 503, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 10;
 
 /// The port of HTTPS where none is named.
 const HTTPS_PORT: u16 = 443;
 
-/// How a response is written, whatever it says.
+/// The type of [`Status::page`]. It is HTML whatever the client accepts: it has no Vary then, and a
+/// program reads the status.
+const PAGE_TYPE: FieldLines<'static> =
+    FieldLines::from_static("Content-Type: text/html; charset=utf-8\r\n");
+
+/// How a request came, as far as its response depends on it.
 #[derive(Clone, Copy)]
-pub(crate) struct Reply {
-    /// Of the request.
-    pub(crate) version: Version,
-    /// Whether the connection goes on after it.
-    pub(crate) persistent: bool,
-    /// Not for HEAD.
-    pub(crate) with_body: bool,
+pub(crate) enum Scheme {
+    Http,
+    /// By HTTP, to a listener that sends all requests to HTTPS, on this port.
+    HttpRedirected(NonZeroU16),
+    Https,
 }
 
-/// What follows the bytes of a response that were built in memory.
+/// A response. Date and what concerns the connection are added by the protocol that sends it.
+pub(crate) struct Response {
+    pub(crate) status: Status,
+    /// Bytes of the content; for HEAD what GET would have sent. `None` if the length is not known
+    /// beforehand, and for a 204 and a 304.
+    pub(crate) content_length: Option<u64>,
+    /// The fields of the representation.
+    pub(crate) fields: PreparedFields,
+    /// The fields of this response alone, sent behind those.
+    pub(crate) extra: FieldBlock,
+    pub(crate) body: Body,
+}
+
+/// Fields that were made before the request.
+pub(crate) enum PreparedFields {
+    None,
+    /// Of a 200, or a 206 with one range.
+    File(Rc<File>),
+    /// Of a 206 with several ranges.
+    Parts(Rc<File>),
+    NotModified(Rc<File>),
+    Listing(FieldLines<'static>),
+}
+
+/// The content of a response, which is sent behind its head.
 pub(crate) enum Body {
-    /// A range of a file.
-    Range(Rc<File>, Range<u64>),
-    /// Ranges of a file, each behind a head of its own.
-    Parts(Rc<File>, Multipart),
-    /// A listing, piece by piece.
-    Listing(Box<Listing>, Streamed),
+    Empty,
+    Static(&'static [u8]),
+    /// A range of a file, in memory or on disk.
+    File(Rc<File>, Range<u64>),
+    /// Several ranges of a file, each behind a head of its own.
+    Parts(Rc<File>, Box<Multipart>),
+    /// A directory, written piece by piece.
+    Listing(Box<Listing>),
     /// A file that is decompressed while it is sent.
-    Decompression(Box<Decompression>, Streamed),
+    Decompression(Box<Decompression>),
 }
 
-/// A request that is answered.
-pub(crate) struct Answer<'a> {
+/// Makes the response to a request.
+pub(crate) struct ResponseBuilder<'a> {
     pub(crate) request: &'a Request<'a>,
-    /// Decoded.
+    /// Decoded; empty if the target has none.
     pub(crate) path: &'a [u8],
     pub(crate) site: &'a Site,
-    pub(crate) reply: Reply,
-    pub(crate) date: &'a HttpDate,
-    /// The value of Strict-Transport-Security; empty: there is none.
+    /// The value of Strict-Transport-Security; empty for none.
     pub(crate) hsts: &'a str,
-    /// More ranges than these are answered with all of the file.
+    /// A request for more ranges is answered with the whole file.
     pub(crate) range_limits: RangeLimits,
+    /// Empty: the response takes it and puts its own fields in.
+    pub(crate) extra: &'a mut FieldBlock,
 }
 
-impl Body {
-    /// The body, and how its end is told if it has no length.
-    pub(crate) fn into_source(self) -> (BodySource, Option<Streamed>) {
-        match self {
-            Self::Range(file, range) => (BodySource::range(file, range), None),
-            Self::Parts(file, multipart) => (BodySource::parts(file, multipart), None),
-            Self::Listing(listing, framing) => (BodySource::listing(listing), Some(framing)),
-            Self::Decompression(body, framing) => (BodySource::decompression(body), Some(framing)),
-        }
-    }
-}
-
-impl Reply {
-    /// How a response is written whose body ends as `streamed` says.
-    fn streamed(self, streamed: Streamed) -> Self {
+impl Response {
+    /// A page that tells `status` to a person, and no field but its own.
+    pub(crate) fn page(status: Status) -> Self {
+        let mut extra = FieldBlock::new();
+        push_page_fields(&mut extra, status);
+        let page = status.page().as_bytes();
         Self {
-            persistent: streamed.persists(self.persistent),
-            ..self
+            status,
+            content_length: Some(page.len() as u64),
+            fields: PreparedFields::None,
+            extra,
+            body: Body::Static(page),
         }
     }
 }
 
-impl Answer<'_> {
-    /// What was looked up: what follows, and whether the connection goes on after it.
-    pub(crate) fn found(&self, found: Found, out: &mut Vec<u8>) -> (Option<Body>, bool) {
-        let body = match found {
-            Found::File(file) | Found::Fallback(file) => self.file(&file, out),
+impl PreparedFields {
+    pub(crate) fn lines(&self) -> FieldLines<'_> {
+        match self {
+            Self::None => FieldLines::default(),
+            Self::File(file) => file.fields(),
+            Self::Parts(file) => file.fields_without_type(),
+            Self::NotModified(file) => file.not_modified_fields(),
+            Self::Listing(fields) => *fields,
+        }
+    }
+}
+
+impl<'a> ResponseBuilder<'a> {
+    /// A builder for the response to `request` of `site`, which takes the memory of `extra`, an
+    /// empty block.
+    pub(crate) fn new(
+        snapshot: &'a Snapshot,
+        request: &'a Request<'a>,
+        path: &'a [u8],
+        site: &'a Site,
+        scheme: Scheme,
+        extra: &'a mut FieldBlock,
+    ) -> Self {
+        Self {
+            request,
+            path,
+            site,
+            hsts: match scheme {
+                Scheme::Https => &snapshot.settings.tls.hsts,
+                Scheme::Http | Scheme::HttpRedirected(_) => "",
+            },
+            range_limits: snapshot.ranges,
+            extra,
+        }
+    }
+
+    /// The response to a request that was looked up.
+    pub(crate) fn found(self, found: Found) -> Response {
+        match found {
+            Found::File(file) | Found::Fallback(file) => self.file(file),
             Found::Redirect { status, location } => {
-                self.redirect(status, &self.with_query(location), out)
+                let location = self.with_query(location);
+                self.redirect(status, &location)
             }
-            Found::Refused { status, page, .. } => self.refuse(status, page.as_ref(), out),
-            Found::Listing(listing) => return self.list(listing, out),
-            Found::Compressed(compressed) => {
-                return self.decompressed(&compressed.description, out);
-            }
+            Found::Refused { status, page, .. } => self.refuse(status, page),
+            Found::Listing(listing) => self.list(listing),
+            Found::Compressed(compressed) => self.described(&compressed.description),
             Found::Decompression(decompression) => {
-                let streamed = Streamed::to(self.reply.version);
-                let (_, persistent) = self.decompressed(decompression.description(), out);
-                return (
-                    Some(Body::Decompression(decompression, streamed)),
-                    persistent,
-                );
+                let mut response = self.described(decompression.description());
+                if response.status == Status::OK {
+                    response.body = Body::Decompression(decompression);
+                }
+                response
             }
-        };
-        (body, self.reply.persistent)
+        }
     }
 
-    /// The file that the path leads to, or as much of it as is asked for (RFC 9110, section 13.2.2).
-    pub(crate) fn file(&self, file: &Rc<File>, out: &mut Vec<u8>) -> Option<Body> {
+    /// The file that the path leads to, or as much of it as the request asks for (RFC 9110, section
+    /// 13.2.2).
+    pub(crate) fn file(mut self, file: Rc<File>) -> Response {
         match evaluate(self.request, &file.validators) {
-            Precondition::Met => self.select(file, out),
-            Precondition::NotModified => self.not_modified(file, out),
-            Precondition::Failed => self.precondition_failed(file, out),
+            Precondition::Met => self.select(file),
+            Precondition::NotModified => {
+                self.push_common();
+                let fields = PreparedFields::NotModified(file);
+                self.finish(Status::NOT_MODIFIED, None, fields, Body::Empty)
+            }
+            Precondition::Failed => self.precondition_failed(&file),
         }
     }
 
-    fn not_modified(&self, file: &File, out: &mut Vec<u8>) -> Option<Body> {
-        let fields = file.not_modified_fields();
-        self.start(Status::NOT_MODIFIED, None, fields, out);
-        out.extend_from_slice(b"\r\n");
-        None
-    }
-
-    fn precondition_failed(&self, file: &File, out: &mut Vec<u8>) -> Option<Body> {
-        let fields = file.vary_field().to_vec();
-        self.text(Status::PRECONDITION_FAILED, fields, out)
-    }
-
-    /// The head of a file that is decompressed while it is sent, of which `description` tells, or what
-    /// is sent in place of it. It has no ranges: how long it is is not known.
-    fn decompressed(&self, description: &File, out: &mut Vec<u8>) -> (Option<Body>, bool) {
-        let body = match evaluate(self.request, &description.validators) {
-            Precondition::Met => {
-                let persistent = self.start_streamed(description.fields(), &[], out);
-                return (None, persistent);
-            }
-            Precondition::NotModified => self.not_modified(description, out),
-            Precondition::Failed => self.precondition_failed(description, out),
+    /// The head of a file that is decompressed while it is sent, or what is sent in its place. It
+    /// has no ranges, since its length is not known.
+    fn described(mut self, description: &File) -> Response {
+        let (status, fields) = match evaluate(self.request, &description.validators) {
+            Precondition::Met => (Status::OK, description.fields()),
+            Precondition::NotModified => (Status::NOT_MODIFIED, description.not_modified_fields()),
+            Precondition::Failed => return self.precondition_failed(description),
         };
-        (body, self.reply.persistent)
+        self.extra.extend(fields);
+        self.push_common();
+        self.finish(status, None, PreparedFields::None, Body::Empty)
     }
 
-    fn select(&self, file: &Rc<File>, out: &mut Vec<u8>) -> Option<Body> {
+    fn precondition_failed(self, file: &File) -> Response {
+        self.extra.extend(file.vary_field());
+        self.page(Status::PRECONDITION_FAILED)
+    }
+
+    fn select(mut self, file: Rc<File>) -> Response {
         match ranges(self.request, &file.validators, file.len, self.range_limits) {
-            Ranges::Whole => self.whole(file, Status::OK, &[], out),
-            Ranges::One(range) => self.part(file, range, out),
-            Ranges::Many(ranges) => self.parts(file, ranges, out),
+            Ranges::Whole => {
+                self.push_common();
+                self.whole(Status::OK, file)
+            }
+            Ranges::One(range) => self.part(file, range),
+            Ranges::Many(ranges) => self.parts(file, ranges),
             Ranges::Unsatisfiable => {
-                let mut fields = file.vary_field().to_vec();
-                write_unsatisfied_range(&mut fields, file.len);
-                self.text(Status::RANGE_NOT_SATISFIABLE, fields, out)
+                self.extra.extend(file.vary_field());
+                push_unsatisfied_range(self.extra, file.len);
+                self.page(Status::RANGE_NOT_SATISFIABLE)
             }
         }
     }
 
-    /// All of `file`, with further field lines.
-    fn whole(
-        &self,
-        file: &Rc<File>,
-        status: Status,
-        lines: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Option<Body> {
-        self.start(status, Some(file.len), file.fields(), out);
-        out.extend_from_slice(lines);
-        out.extend_from_slice(b"\r\n");
-        self.bytes(file, 0..file.len, out)
+    /// All of `file`.
+    fn whole(self, status: Status, file: Rc<File>) -> Response {
+        let body = Body::File(Rc::clone(&file), 0..file.len);
+        let len = file.len;
+        self.finish(status, Some(len), PreparedFields::File(file), body)
     }
 
-    fn part(&self, file: &Rc<File>, range: Range<u64>, out: &mut Vec<u8>) -> Option<Body> {
+    fn part(mut self, file: Rc<File>, range: Range<u64>) -> Response {
+        self.push_common();
+        push_content_range(self.extra, &range, file.len);
         let len = range.end - range.start;
-        self.start(Status::PARTIAL_CONTENT, Some(len), file.fields(), out);
-        write_content_range(out, &range, file.len);
-        out.extend_from_slice(b"\r\n");
-        self.bytes(file, range, out)
+        let body = Body::File(Rc::clone(&file), range);
+        let fields = PreparedFields::File(file);
+        self.finish(Status::PARTIAL_CONTENT, Some(len), fields, body)
     }
 
-    fn parts(&self, file: &Rc<File>, ranges: Vec<Range<u64>>, out: &mut Vec<u8>) -> Option<Body> {
-        let parts = Multipart::new(
-            ranges,
-            file.len,
-            &file.content_type,
-            file.coding,
-            fastrand::u64(..),
-        );
+    fn parts(mut self, file: Rc<File>, ranges: Vec<Range<u64>>) -> Response {
+        let boundary = fastrand::u64(..);
+        let parts = Multipart::new(ranges, file.len, &file.content_type, file.coding, boundary);
+        self.push_common();
+        parts.push_content_type(self.extra);
         let len = parts.content_length();
-        self.start(
-            Status::PARTIAL_CONTENT,
-            Some(len),
-            file.fields_without_type(),
-            out,
-        );
-        parts.write_content_type(out);
-        out.extend_from_slice(b"\r\n");
-        match &file.content {
-            _ if !self.reply.with_body => None,
-            Content::Memory(bytes) if len <= COPIED_BYTES_MAX as u64 => {
-                for range in parts.ranges() {
-                    parts.write_head(range, out);
-                    out.extend_from_slice(slice(bytes, range));
-                }
-                parts.write_end(out);
-                None
-            }
-            _ => Some(Body::Parts(Rc::clone(file), parts)),
-        }
+        let body = Body::Parts(Rc::clone(&file), Box::new(parts));
+        let fields = PreparedFields::Parts(file);
+        self.finish(Status::PARTIAL_CONTENT, Some(len), fields, body)
     }
 
-    /// The bytes of a range: at once where they are in memory, else they follow.
-    fn bytes(&self, file: &Rc<File>, range: Range<u64>, out: &mut Vec<u8>) -> Option<Body> {
-        match &file.content {
-            _ if !self.reply.with_body || range.is_empty() => None,
-            Content::Memory(content) => {
-                let bytes = slice(content, &range);
-                if bytes.len() > COPIED_BYTES_MAX {
-                    return Some(Body::Range(Rc::clone(file), range));
-                }
-                out.extend_from_slice(bytes);
-                None
-            }
-            Content::File(_) => Some(Body::Range(Rc::clone(file), range)),
-        }
+    fn list(mut self, listing: Listing) -> Response {
+        self.push_common();
+        self.push_rules(Status::OK);
+        let fields = PreparedFields::Listing(listing.fields());
+        self.finish(Status::OK, None, fields, Body::Listing(Box::new(listing)))
     }
 
-    fn list(&self, listing: Listing, out: &mut Vec<u8>) -> (Option<Body>, bool) {
-        let lines = self.lines(Status::OK);
-        let persistent = self.start_streamed(listing.fields(), &lines, out);
-        let body = Body::Listing(Box::new(listing), Streamed::to(self.reply.version));
-        (self.reply.with_body.then_some(body), persistent)
+    /// Refuses the request, with the site's page for `status` if there is one.
+    pub(crate) fn refuse(self, status: Status, page: Option<Rc<File>>) -> Response {
+        self.paged(status, page, default_retry_after(status))
     }
 
-    /// The head of a response whose length is not known, with further field lines: whether the
-    /// connection goes on after it.
-    fn start_streamed(&self, fields: &[u8], lines: &[u8], out: &mut Vec<u8>) -> bool {
-        let streamed = Streamed::to(self.reply.version);
-        let reply = self.reply.streamed(streamed);
-        Answer { reply, ..*self }.start(Status::OK, None, fields, out);
-        out.extend_from_slice(lines);
-        out.extend_from_slice(streamed.fields());
-        out.extend_from_slice(b"\r\n");
-        reply.persistent
-    }
-
-    /// Refuses the request, with an error page if there is one.
-    pub(crate) fn refuse(
-        &self,
-        status: Status,
-        page: Option<&Rc<File>>,
-        out: &mut Vec<u8>,
-    ) -> Option<Body> {
-        self.paged(status, page, default_retry_after(status), out)
-    }
-
-    /// Answers as a rule of the site says, with the page for it if there is one.
-    pub(crate) fn respond(
-        &self,
-        respond: &Respond,
-        page: Option<&Rc<File>>,
-        out: &mut Vec<u8>,
-    ) -> Option<Body> {
+    /// Responds as a rule of the site says, with the site's page for it if there is one.
+    pub(crate) fn respond(mut self, respond: &Respond, page: Option<Rc<File>>) -> Response {
         let status = respond.status;
         if status == Status::NO_CONTENT {
-            self.start(status, None, &self.lines(status), out);
-            out.extend_from_slice(b"\r\n");
-            return None;
+            self.push_common();
+            self.push_rules(status);
+            return self.finish(status, None, PreparedFields::None, Body::Empty);
         }
         let retry_after = respond.retry_after.or_else(|| default_retry_after(status));
-        self.paged(status, page, retry_after, out)
+        self.paged(status, page, retry_after)
     }
 
-    /// A status with its page, or with a line of text where there is none.
     fn paged(
-        &self,
+        mut self,
         status: Status,
-        page: Option<&Rc<File>>,
+        page: Option<Rc<File>>,
         retry_after: Option<u64>,
-        out: &mut Vec<u8>,
-    ) -> Option<Body> {
-        let mut fields = Vec::new();
-        if let Some(seconds) = retry_after {
-            write_field(&mut fields, "Retry-After", &seconds.to_string());
-        }
-        let Some(page) = page else {
-            return self.text(status, fields, out);
+    ) -> Response {
+        let push_retry_after = |extra: &mut FieldBlock| {
+            if let Some(seconds) = retry_after {
+                extra.push("Retry-After", seconds.to_string());
+            }
         };
+        let Some(page) = page else {
+            push_retry_after(self.extra);
+            return self.page(status);
+        };
+        self.push_common();
+        push_retry_after(self.extra);
         if status == Status::METHOD_NOT_ALLOWED {
-            write_field(&mut fields, "Allow", tidegate_http::ALLOW);
+            self.extra.push("Allow", ALLOW);
         }
-        fields.extend_from_slice(&self.lines(status));
-        self.whole(page, status, &fields, out)
+        self.push_rules(status);
+        self.whole(status, page)
     }
 
     /// Sends the client to `location`, in which everything is encoded that must be.
-    pub(crate) fn redirect(
-        &self,
-        status: Status,
-        location: &str,
-        out: &mut Vec<u8>,
-    ) -> Option<Body> {
-        let mut fields = Vec::new();
-        write_field(&mut fields, "Location", location);
-        self.text(status, fields, out)
+    pub(crate) fn redirect(self, status: Status, location: &str) -> Response {
+        self.extra.push("Location", location);
+        self.page(status)
     }
 
     /// Sends the client to the same target by HTTPS, on `port` of the host that it names.
-    pub(crate) fn to_https(&self, port: NonZeroU16, out: &mut Vec<u8>) -> Option<Body> {
+    pub(crate) fn redirect_to_https(self, port: NonZeroU16) -> Response {
         match https_location(self.request, port) {
-            Some(location) => self.redirect(Status::PERMANENT_REDIRECT, &location, out),
-            None => self.refuse(Status::BAD_REQUEST, None, out),
+            Some(location) => self.redirect(Status::PERMANENT_REDIRECT, &location),
+            None => self.refuse(Status::BAD_REQUEST, None),
         }
     }
 
-    /// Tells what may be asked of the path (RFC 9110, section 9.3.7).
-    pub(crate) fn options(&self, out: &mut Vec<u8>) -> Option<Body> {
-        let mut fields = self.site.fields_for(self.path, Status::NO_CONTENT);
-        self.write_hsts(&mut fields);
-        self.site.cors().write_preflight(self.request, &mut fields);
-        let Reply {
-            version,
-            persistent,
-            ..
-        } = self.reply;
-        write_options(out, self.date, version, persistent, &fields);
-        None
+    /// What may be asked of the path (RFC 9110, section 9.3.7). A 204 has neither content nor
+    /// Content-Length (section 8.6).
+    pub(crate) fn options(mut self) -> Response {
+        let status = Status::NO_CONTENT;
+        self.push_rules(status);
+        self.push_hsts();
+        self.site.cors().push_preflight(self.request, self.extra);
+        self.extra.push("Allow", ALLOW);
+        self.finish(status, None, PreparedFields::None, Body::Empty)
     }
 
-    /// A response that says `status` and nothing else, with further field lines.
-    fn text(&self, status: Status, mut fields: Vec<u8>, out: &mut Vec<u8>) -> Option<Body> {
-        fields.extend_from_slice(&self.lines(status));
-        self.write_hsts(&mut fields);
-        self.site.cors().write_fields(self.request, &mut fields);
-        TextResponse {
-            status,
-            date: self.date,
-            version: self.reply.version,
-            persistent: self.reply.persistent,
-            with_body: self.reply.with_body,
-            fields: &fields,
-        }
-        .write(out);
-        None
+    /// [`Status::page`], behind the fields that are there already.
+    fn page(mut self, status: Status) -> Response {
+        self.push_rules(status);
+        self.push_common();
+        push_page_fields(self.extra, status);
+        let page = status.page().as_bytes();
+        let len = Some(page.len() as u64);
+        self.finish(status, len, PreparedFields::None, Body::Static(page))
     }
 
-    /// The head of a response but for its last lines.
-    fn start(&self, status: Status, length: Option<u64>, fields: &[u8], out: &mut Vec<u8>) {
-        ResponseHead {
+    /// For HEAD the head is that of GET, and nothing follows it.
+    fn finish(
+        self,
+        status: Status,
+        content_length: Option<u64>,
+        fields: PreparedFields,
+        body: Body,
+    ) -> Response {
+        Response {
             status,
-            date: self.date,
-            persistent: self.reply.persistent,
-            version: self.reply.version,
-            content_length: length,
+            content_length,
             fields,
+            extra: take(self.extra),
+            body: match self.request.method {
+                Method::Head => Body::Empty,
+                _ => body,
+            },
         }
-        .write_start(out);
-        self.write_hsts(out);
-        self.site.cors().write_fields(self.request, out);
     }
 
-    fn write_hsts(&self, out: &mut Vec<u8>) {
+    /// The fields of all responses but those to OPTIONS.
+    fn push_common(&mut self) {
+        self.push_hsts();
+        self.site.cors().push_fields(self.request, self.extra);
+    }
+
+    fn push_hsts(&mut self) {
         if !self.hsts.is_empty() {
-            write_field(out, "Strict-Transport-Security", self.hsts);
+            self.extra.push("Strict-Transport-Security", self.hsts);
         }
     }
 
-    /// What the site's rules add to answers other than files.
-    fn lines(&self, status: Status) -> Vec<u8> {
-        self.site.fields_for(self.path, status)
+    /// The fields that the site's rules add to responses other than files.
+    fn push_rules(&mut self, status: Status) {
+        let fields = self.site.fields_for(self.path, status);
+        self.extra.extend(fields.lines());
     }
 
     fn with_query(&self, mut location: String) -> String {
@@ -378,14 +364,17 @@ impl Answer<'_> {
     }
 }
 
+/// What [`Status::page`] says about itself. A 405 says what is allowed (RFC 9110, section 15.5.6).
+fn push_page_fields(extra: &mut FieldBlock, status: Status) {
+    extra.extend(PAGE_TYPE);
+    if status == Status::METHOD_NOT_ALLOWED {
+        extra.push("Allow", ALLOW);
+    }
+}
+
 /// In how many seconds to come again, where that may help (RFC 9110, section 15.6.4).
 fn default_retry_after(status: Status) -> Option<u64> {
     (status == Status::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS)
-}
-
-/// Whether `path` is that of a challenge by which certificates are renewed (RFC 8555, section 8.3).
-pub(crate) fn is_challenge(path: &[u8]) -> bool {
-    path.starts_with(b"/.well-known/acme-challenge/")
 }
 
 /// Where a request goes by HTTPS, if it names a host and a path.
@@ -407,4 +396,31 @@ fn https_location(request: &Request<'_>, port: NonZeroU16) -> Option<String> {
     let query = request.target.query();
     let query = query.map_or_else(String::new, |query| format!("?{query}"));
     Some(format!("https://{host}{port}{path}{query}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_tells_its_type_and_its_length() {
+        for status in [Status::NOT_FOUND, Status::METHOD_NOT_ALLOWED] {
+            let response = Response::page(status);
+            let Body::Static(page) = response.body else {
+                panic!("no page");
+            };
+            assert_eq!(page, status.page().as_bytes());
+            assert_eq!(response.content_length, Some(page.len() as u64));
+            let fields: Vec<_> = response.extra.lines().iter().collect();
+            let content_type = ("Content-Type", b"text/html; charset=utf-8".as_slice());
+            let allow = ("Allow", b"GET, HEAD, OPTIONS".as_slice());
+            match status {
+                Status::METHOD_NOT_ALLOWED => assert_eq!(fields, [content_type, allow]),
+                _ => assert_eq!(fields, [content_type]),
+            }
+        }
+    }
+
+    // One is moved for each request from memory.
+    const _: () = assert!(size_of::<Response>() <= 112);
 }

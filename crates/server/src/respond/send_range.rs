@@ -6,6 +6,7 @@ use std::time::Instant;
 use tidegate_sendfile::{Error as TransferError, ErrorKind, Opening, Options};
 use tidegate_site::{Content, File};
 
+use super::exchange::Exchange;
 use crate::context::Context;
 use crate::timeouts::{Phase, Timer};
 use crate::transport::{Closed, Transport};
@@ -17,6 +18,7 @@ pub(crate) fn send_range<'a>(
     context: &'a Context,
     transport: &'a mut Transport,
     timer: &'a Timer,
+    exchange: &'a mut Exchange,
     file: &'a File,
     range: Range<u64>,
 ) -> impl Future<Output = Result<(), Closed>> + 'a {
@@ -30,13 +32,18 @@ pub(crate) fn send_range<'a>(
         let options = options(context, file, &range, start);
         let sent = transport.write_file(&context.io, fd, range.clone(), &options);
         match sent.await {
-            Ok(sent) if sent.from_disk => file.residency_hint.forget(),
+            Ok(sent) if sent.from_disk => {
+                file.residency_hint.forget();
+                exchange.read_from_disk();
+            }
             Ok(_) => file.residency_hint.add(&range, start),
             Err(error) => {
+                exchange.body_sent(error.sent);
                 let len = range.end - range.start;
                 return Err(give_up(context, transport, len, &error));
             }
         }
+        exchange.body_sent(range.end - range.start);
         Ok(())
     }
 }

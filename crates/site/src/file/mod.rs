@@ -9,7 +9,7 @@ pub(crate) mod stat;
 use std::mem;
 
 use bytes::Bytes;
-use tidegate_http::{Coding, RepresentationFields, Validators};
+use tidegate_http::{Coding, FieldLines, RepresentationFields, Validators};
 use tidegate_uring::Fd;
 
 use crate::file::ops::FileOps;
@@ -45,23 +45,23 @@ pub enum Content {
 }
 
 impl File {
-    /// The field lines of a 200 or 206, Content-Type first, each ended by CRLF.
-    pub fn fields(&self) -> &[u8] {
+    /// The fields of a 200 or 206, Content-Type first.
+    pub fn fields(&self) -> FieldLines<'_> {
         self.fields.all()
     }
 
     /// The same without Content-Type and Content-Encoding, which the parts of a 206 of several say.
-    pub fn fields_without_type(&self) -> &[u8] {
+    pub fn fields_without_type(&self) -> FieldLines<'_> {
         self.fields.without_type()
     }
 
-    /// The field lines of a 304 (RFC 9110, section 15.4.5), each ended by CRLF.
-    pub fn not_modified_fields(&self) -> &[u8] {
+    /// The fields of a 304 (RFC 9110, section 15.4.5).
+    pub fn not_modified_fields(&self) -> FieldLines<'_> {
         self.fields.not_modified()
     }
 
-    /// The Vary line, if there is one: for a 412 or 416.
-    pub fn vary_field(&self) -> &[u8] {
+    /// Vary, if it is there: for a 412 or 416.
+    pub fn vary_field(&self) -> FieldLines<'_> {
         self.fields.vary()
     }
 
@@ -79,8 +79,8 @@ impl File {
         };
         content
             + allocated(size_of::<Self>() + RC_BYTES)
-            + allocated(self.fields.all().len())
-            + allocated(self.fields.not_modified().len())
+            + allocated(self.fields.all().as_bytes().len())
+            + allocated(self.fields.not_modified().as_bytes().len())
             + allocated(self.content_type.len())
     }
 

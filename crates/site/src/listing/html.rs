@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use tidegate_http::FieldLines;
 
 use crate::listing::entries::{Entries, Item};
 use crate::listing::order::{SortBy, SortOrder};
@@ -11,10 +12,12 @@ use crate::listing::timestamp::timestamp;
 
 /// The page runs nothing and loads nothing, whatever names its entries have; of styles it has those
 /// alone whose hash is told here.
-pub(crate) const FIELDS: &[u8] = b"Content-Type: text/html; charset=utf-8\r\n\
+pub(crate) const FIELDS: FieldLines<'static> = FieldLines::from_static(
+    "Content-Type: text/html; charset=utf-8\r\n\
     Content-Security-Policy: default-src 'none'; \
     style-src 'sha256-h2wNB6Y4AeCSBG5+e0L0Myk5eXkJ6zj4VCci36E+JcA='\r\n\
-    Vary: Accept\r\n";
+    Vary: Accept\r\n",
+);
 
 const STYLE: &str = include_str!("style.css");
 
@@ -255,7 +258,7 @@ mod tests {
     #[test]
     fn the_policy_lets_the_style_of_the_page_through() {
         let hash = BASE64_STANDARD.encode(Sha256::digest(format!("\n{STYLE}")));
-        let fields = str::from_utf8(FIELDS).unwrap();
+        let fields = str::from_utf8(FIELDS.as_bytes()).unwrap();
         let allowed = format!("style-src 'sha256-{hash}'");
         assert!(fields.contains(&allowed), "{allowed}");
     }

@@ -1,17 +1,22 @@
 //! A listing for programs: an array of objects.
 
 use serde::Serialize;
+use tidegate_http::FieldLines;
 
 use crate::listing::entries::Item;
 use crate::listing::timestamp::timestamp;
 
-pub(crate) const FIELDS: &[u8] = b"Content-Type: application/json\r\n\
-    Vary: Accept\r\n";
+pub(crate) const FIELDS: FieldLines<'static> = FieldLines::from_static(
+    "Content-Type: application/json\r\n\
+    Vary: Accept\r\n",
+);
 
 /// An array has no place to say that it is not all.
-pub(crate) const FIELDS_TRUNCATED: &[u8] = b"Content-Type: application/json\r\n\
+pub(crate) const FIELDS_TRUNCATED: FieldLines<'static> = FieldLines::from_static(
+    "Content-Type: application/json\r\n\
     Vary: Accept\r\n\
-    X-Listing-Truncated: true\r\n";
+    X-Listing-Truncated: true\r\n",
+);
 
 /// A name that is not UTF-8 has the replacement character where it is not.
 #[derive(Serialize)]

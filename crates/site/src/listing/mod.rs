@@ -16,6 +16,7 @@ mod variants;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use tidegate_http::FieldLines;
 
 use entries::{Entries, Held, Item};
 use html::Html;
@@ -85,9 +86,8 @@ impl Listing {
         }
     }
 
-    /// The field lines of the response, each ended by CRLF; how long it is is not known before it
-    /// is sent.
-    pub fn fields(&self) -> &'static [u8] {
+    /// The fields of the response. Its length is not known before it is sent.
+    pub fn fields(&self) -> FieldLines<'static> {
         match (&self.writer, self.entries.truncated) {
             (Writer::Html(_), _) => html::FIELDS,
             (Writer::Json, false) => json::FIELDS,
@@ -243,7 +243,8 @@ mod tests {
         assert!(!text(&[(b"a", false)], false, Format::Html).contains("more than"));
         let json = Listing::new(b"/", held(&[], true), Format::Json, SortOrder::default());
         assert!(json.is_truncated());
-        assert!(json.fields().starts_with(json::FIELDS));
+        let fields = json.fields().as_bytes();
+        assert!(fields.starts_with(json::FIELDS.as_bytes()));
         assert_ne!(json.fields(), json::FIELDS);
     }
 

@@ -137,7 +137,7 @@ impl<'a> Common<'a> {
         }
     }
 
-    /// The field lines of one representation; `has_ranges`: parts of it can be sent.
+    /// The fields of one representation; `has_ranges`: parts of it can be sent.
     pub(crate) fn fields(
         &self,
         coding: Option<Coding>,

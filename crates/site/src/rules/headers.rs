@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::LazyCell;
 
 use regex::bytes::Captures;
-use tidegate_http::{Status, write_field};
+use tidegate_http::{FieldBlock, Status};
 
 use crate::config::HeaderRule;
 use crate::rules::template::{self, Part, parts};
@@ -79,21 +79,21 @@ impl<'a> Set<'a> {
         fields.map(|(name, value)| (*name, &**value)).collect()
     }
 
-    /// The lines for an answer that comes with no file of the path: a listing (200), a redirect, an
+    /// The fields of a response that comes with no file of the path: a listing (200), a redirect, an
     /// error. How long a file may be kept says nothing of its absence; and neither where it went nor
     /// what is listed now is for ever, though the rules say so of what lies there.
-    pub(crate) fn lines(mut self, status: Status) -> Vec<u8> {
+    pub(crate) fn block(mut self, status: Status) -> FieldBlock {
         self.take("content-type");
         self.fields
             .retain(|(name, value)| !is_of_caching(name) || outlives(value, status));
         if status == Status::OK && !self.fields.iter().any(|(name, _)| is_of_caching(name)) {
             self.fields.push(("Cache-Control", "no-cache".into()));
         }
-        let mut lines = Vec::new();
+        let mut block = FieldBlock::new();
         for (name, value) in self.fields {
-            write_field(&mut lines, name, &value);
+            block.push(name, value.as_bytes());
         }
-        lines
+        block
     }
 }
 
@@ -140,6 +140,10 @@ mod tests {
             ),
             rule("^/assets/open/.*$", &[("x-frame-options", "")]),
         ]
+    }
+
+    fn lines(fields: &FieldBlock) -> String {
+        String::from_utf8(fields.lines().as_bytes().to_vec()).unwrap()
     }
 
     #[test]
@@ -207,8 +211,8 @@ mod tests {
             rule("^/(.*)$", &[("X-A", "$1$1$1$1")]),
         ];
         let path = |len| format!("/{}", "a".repeat(len)).into_bytes();
-        let longest = apply(&rules, &path(VALUE_BYTES_MAX / 4)).lines(Status::NOT_FOUND);
-        assert!(longest.len() > VALUE_BYTES_MAX);
+        let longest = apply(&rules, &path(VALUE_BYTES_MAX / 4)).block(Status::NOT_FOUND);
+        assert!(longest.lines().as_bytes().len() > VALUE_BYTES_MAX);
         for len in [VALUE_BYTES_MAX / 4 + 1, 64 << 10, 1 << 20] {
             let set = apply(&rules, &path(len));
             assert_eq!(set.fields(), [("X-B", "1")], "{len}");
@@ -228,7 +232,7 @@ mod tests {
                 ("X-Cache-Control-Of", "me"),
             ],
         ));
-        let lines = |status| String::from_utf8(apply(&rules, b"/assets/a").lines(status)).unwrap();
+        let lines = |status| lines(&apply(&rules, b"/assets/a").block(status));
         let others = "X-Frame-Options: DENY\r\nX-Cache-Control-Of: me\r\n";
         for status in [
             Status::NOT_FOUND,
@@ -248,8 +252,8 @@ mod tests {
     #[test]
     fn what_is_for_ever_is_so_for_files() {
         let rules = [rule("^.*$", &[("Cache-Control", "max-age=9, Immutable")])];
-        let lines = |status| apply(&rules, b"/").lines(status);
-        assert_eq!(lines(Status::OK), b"Cache-Control: no-cache\r\n");
-        assert_eq!(lines(Status::MOVED_PERMANENTLY), b"");
+        let lines = |status| lines(&apply(&rules, b"/").block(status));
+        assert_eq!(lines(Status::OK), "Cache-Control: no-cache\r\n");
+        assert_eq!(lines(Status::MOVED_PERMANENTLY), "");
     }
 }

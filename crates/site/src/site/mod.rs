@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tidegate_http::{Accepted, Coding, Cors, EncodedSlash, Navigation, Status, write_field};
+use tidegate_http::{Accepted, Coding, Cors, EncodedSlash, FieldBlock, Navigation, Status};
 use tidegate_uring::Ring;
 
 use crate::cache::resource::{Resource, Unencoded};
@@ -317,20 +317,20 @@ impl Site {
         resource.choose(accepted).cloned()
     }
 
-    /// The field lines that the site's rules set on an answer to `path` that comes with none of
+    /// The fields that the site's rules set on an answer to `path` that comes with none of
     /// its files: errors (with or without a page), redirects, listings, what may be asked of it.
     /// What the rules say of caching is for files; redirects and listings keep what of it is not for
     /// ever.
-    pub fn fields_for(&self, path: &[u8], status: Status) -> Vec<u8> {
-        let mut lines = headers::apply(&self.config.headers, path).lines(status);
+    pub fn fields_for(&self, path: &[u8], status: Status) -> FieldBlock {
+        let mut fields = headers::apply(&self.config.headers, path).block(status);
         let depends = matches!(status, Status::NOT_FOUND | Status::NOT_ACCEPTABLE);
         if depends && self.config.spa_fallback.is_some() {
-            write_field(&mut lines, "Vary", FALLBACK_VARY);
+            fields.push("Vary", FALLBACK_VARY);
         }
         if status == Status::NOT_ACCEPTABLE {
-            write_field(&mut lines, "Vary", "Accept-Encoding");
+            fields.push("Vary", "Accept-Encoding");
         }
-        lines
+        fields
     }
 
     async fn locate(

@@ -255,7 +255,7 @@ pub(crate) fn text(file: &File) -> String {
 
 /// The field lines of a file.
 pub(crate) fn fields(file: &File) -> String {
-    String::from_utf8(file.fields().to_vec()).unwrap()
+    String::from_utf8(file.fields().as_bytes().to_vec()).unwrap()
 }
 
 pub(crate) fn descriptors() -> usize {

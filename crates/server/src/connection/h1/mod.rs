@@ -1,0 +1,411 @@
+//! HTTP/1.1 on a connection: requests in, responses out, until one side ends it.
+//!
+//! What is in memory is answered on the spot: all requests that came in one piece are parsed, their
+//! responses built in the core's scratch buffer and sent by one call. Only what waits (a look-up, a
+//! transfer, a slow client) is a future of its own, boxed, so that the task of an idle connection
+//! stays small.
+
+mod response;
+mod work;
+
+use std::io;
+use std::mem;
+use std::num::NonZeroU16;
+use std::rc::Rc;
+use std::task::{self, Poll};
+use std::time::Instant;
+
+use rustix::net::SendFlags;
+use tidegate_h1::{Discard, Framing, Head, Version, parse};
+use tidegate_http::Status;
+
+use self::response::{Persistence, write_response};
+use self::work::{Next, PendingWork, Rest};
+use super::lingering_close::linger;
+use super::task::ConnectionTask;
+use crate::config::snapshot::Snapshot;
+use crate::context::{Context, Scratch};
+use crate::respond::exchange::{Exchange, Protocol};
+use crate::respond::respond::{Resolution, respond};
+use crate::respond::response::{Response, Scheme};
+use crate::timeouts::{Phase, Timer};
+use crate::transport::{Closed, Transport};
+
+/// Responses are sent once this many bytes of them are in the buffer.
+const OUT_BYTES_MAX: usize = 64 * 1024;
+
+/// A connection that speaks HTTP/1.1.
+pub(crate) struct Connection {
+    context: Rc<Context>,
+    timer: Timer,
+    transport: Transport,
+    /// What was received of a request that is not complete, if one has begun.
+    partial: Option<Box<Partial>>,
+    requests: u32,
+    /// A request has begun and not all of it is here.
+    midway: bool,
+    /// The client takes the connection to be kept, and may send more at any time.
+    expects_more: bool,
+    /// The port of HTTPS that every request is redirected to.
+    https_port: Option<NonZeroU16>,
+}
+
+/// A request that is not complete.
+#[derive(Default)]
+struct Partial {
+    /// The first bytes of its head.
+    input: Vec<u8>,
+    /// The rest of its body, which is not used.
+    discard: Option<Discard>,
+}
+
+impl Connection {
+    pub(super) fn new(context: Rc<Context>, timer: Timer, transport: Transport) -> Self {
+        Self {
+            context,
+            timer,
+            transport,
+            partial: None,
+            requests: 0,
+            midway: false,
+            expects_more: false,
+            https_port: None,
+        }
+    }
+
+    /// Redirects every request to HTTPS on `port`.
+    pub(super) fn redirecting_to(self, port: NonZeroU16) -> Self {
+        Self {
+            https_port: Some(port),
+            ..self
+        }
+    }
+
+    /// Receives and answers: the task's next state, and whether it is to be polled at once.
+    pub(super) fn poll_receive(
+        mut self,
+        context: &mut task::Context<'_>,
+    ) -> (ConnectionTask, Poll<()>) {
+        let again = Poll::Ready(());
+        match self.transport.poll_read(context) {
+            Poll::Pending => (ConnectionTask::Receiving(self), Poll::Pending),
+            Poll::Ready(Ok(Some(received))) => match self.take(&received) {
+                None => (ConnectionTask::Receiving(self), again),
+                Some(work) => (
+                    ConnectionTask::Working(Box::pin(self.carry_on(work))),
+                    again,
+                ),
+            },
+            Poll::Ready(Ok(None)) => {
+                self.end_of_input();
+                (ConnectionTask::Done, again)
+            }
+            // The client broke TLS and was sent an alert, which it must not lose.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                let closing = async move { Err(self.linger().await) };
+                (ConnectionTask::Working(Box::pin(closing)), again)
+            }
+            Poll::Ready(Err(_)) => (ConnectionTask::Done, again),
+        }
+    }
+
+    /// Answers what came with the handshake, until there is only to receive.
+    pub(super) async fn serve_early(mut self, received: Vec<u8>) -> Result<Self, Closed> {
+        if received.is_empty() {
+            return Ok(self);
+        }
+        match self.take(&received) {
+            None => Ok(self),
+            Some(work) => Box::pin(self.carry_on(work)).await,
+        }
+    }
+
+    /// Answers the requests that `received` completes.
+    fn take(&mut self, received: &[u8]) -> Option<PendingWork> {
+        if let Some(partial) = &mut self.partial
+            && !partial.input.is_empty()
+        {
+            partial.input.extend_from_slice(received);
+            return self.take_input();
+        }
+        let (used, work) = self.answer(received);
+        if used < received.len() {
+            self.partial().input = received[used..].to_vec();
+        }
+        work
+    }
+
+    /// Answers the requests that were received before.
+    fn take_input(&mut self) -> Option<PendingWork> {
+        let mut input = match &mut self.partial {
+            Some(partial) => mem::take(&mut partial.input),
+            None => Vec::new(),
+        };
+        let (used, work) = self.answer(&input);
+        if used < input.len() {
+            input.drain(..used);
+            self.partial().input = input;
+        } else if !self.has_body() {
+            self.partial = None;
+        }
+        work
+    }
+
+    fn partial(&mut self) -> &mut Partial {
+        self.partial.get_or_insert_default()
+    }
+
+    /// Whether bytes were received that are not answered.
+    fn has_input(&self) -> bool {
+        self.partial
+            .as_ref()
+            .is_some_and(|partial| !partial.input.is_empty())
+    }
+
+    /// Whether the rest of a request body is still to be received.
+    fn has_body(&self) -> bool {
+        self.partial
+            .as_ref()
+            .is_some_and(|partial| partial.discard.is_some())
+    }
+
+    /// Answers the requests in `data` without waiting: how many bytes that took, and what is left
+    /// to do, if not just to receive more.
+    fn answer(&mut self, data: &[u8]) -> (usize, Option<PendingWork>) {
+        let context = Rc::clone(&self.context);
+        let mut scratch = context.scratch.borrow_mut();
+        scratch.out.clear();
+        let snapshot = context.snapshot();
+        let now = Instant::now();
+        let requests = self.requests;
+        let (used, next) = self.answer_each(data, now, &snapshot, &mut scratch);
+        let written = self
+            .transport
+            .write_now(&context.io, &scratch.out, next.flags());
+        let Ok(unsent) = written else {
+            return (used, Some(PendingWork::close()));
+        };
+        let next = match next {
+            Next::Close if used < data.len() => Next::Linger,
+            Next::Receive
+                if used == data.len() && !self.has_body() && context.keep_alive_disabled() =>
+            {
+                self.close_mode()
+            }
+            next => next,
+        };
+        if unsent.is_none() && matches!(next, Next::Receive) {
+            self.wait_for_more(used < data.len(), self.requests > requests, now);
+            return (used, None);
+        }
+        (used, Some(PendingWork { unsent, next }))
+    }
+
+    fn answer_each(
+        &mut self,
+        data: &[u8],
+        now: Instant,
+        snapshot: &Snapshot,
+        scratch: &mut Scratch,
+    ) -> (usize, Next) {
+        let mut used = 0;
+        loop {
+            if scratch.out.len() >= OUT_BYTES_MAX {
+                return (used, Next::Continue);
+            }
+            match self.discard_body(&data[used..]) {
+                Ok((count, done)) => {
+                    used += count;
+                    if !done {
+                        return (used, Next::Receive);
+                    }
+                }
+                Err(linger) => return (used, linger),
+            }
+            if used == data.len() {
+                return (used, Next::Receive);
+            }
+            match parse(&data[used..], &snapshot.http) {
+                Ok(None) => return (used, Next::Receive),
+                Ok(Some(head)) => {
+                    used += head.len;
+                    if let Some(next) = self.answer_one(&head, now, snapshot, scratch) {
+                        return (used, next);
+                    }
+                }
+                Err(error) => {
+                    self.refuse(error.status(), now, &mut scratch.out);
+                    return (used, Next::Linger);
+                }
+            }
+        }
+    }
+
+    /// Passes over a request body: how many bytes, and whether that was all of it.
+    fn discard_body(&mut self, data: &[u8]) -> Result<(usize, bool), Next> {
+        let Some(partial) = &mut self.partial else {
+            return Ok((0, true));
+        };
+        let Some(discard) = &mut partial.discard else {
+            return Ok((0, true));
+        };
+        let discarded = discard.feed(data).map_err(|_| Next::Linger)?;
+        if discarded.done {
+            self.partial = None;
+        }
+        Ok((discarded.consumed, discarded.done))
+    }
+
+    /// Answers a request that cannot be understood, as the last of its connection.
+    fn refuse(&self, status: Status, now: Instant, out: &mut Vec<u8>) {
+        let persistence = Persistence {
+            version: Version::Http11,
+            persistent: false,
+        };
+        let exchange = self.begin_exchange(Version::Http11, now);
+        self.write(&mut Response::page(status), persistence, exchange, now, out);
+    }
+
+    /// Answers a request from what is in memory, or tells what to do instead or after it.
+    fn answer_one(
+        &mut self,
+        head: &Head<'_>,
+        now: Instant,
+        snapshot: &Snapshot,
+        scratch: &mut Scratch,
+    ) -> Option<Next> {
+        self.requests += 1;
+        self.expects_more = head.persistent;
+        let persistence = Persistence {
+            version: head.version,
+            persistent: self.persists(head, snapshot),
+        };
+        if head.framing != Framing::None {
+            let limit = snapshot.http.body_discard;
+            self.partial().discard = Some(Discard::new(head.framing, limit));
+        }
+        let mut exchange = self.begin_exchange(head.version, now);
+        let Scratch { out, buffers } = scratch;
+        let request = &head.request;
+        match respond(snapshot, request, self.scheme(), &mut exchange, buffers) {
+            Resolution::Prepared(mut response) => {
+                let (rest, persistent) = self.write(&mut response, persistence, exchange, now, out);
+                buffers.reclaim(response.extra);
+                match rest {
+                    Some(rest) => Some(Next::Send(rest)),
+                    None => (!persistent).then(|| self.close_mode()),
+                }
+            }
+            Resolution::Lookup(pending) => Some(Next::look_up(pending, persistence, exchange)),
+        }
+    }
+
+    fn begin_exchange(&self, version: Version, now: Instant) -> Exchange {
+        let protocol = match version {
+            Version::Http10 => Protocol::Http10,
+            Version::Http11 => Protocol::Http11,
+        };
+        let socket = self.transport.socket().clone();
+        Exchange::begin(Rc::clone(&self.context), socket, protocol, now)
+    }
+
+    /// Appends a response, but for a body that is not small and in memory: that body, and whether
+    /// the connection goes on after the response.
+    fn write(
+        &self,
+        response: &mut Response,
+        persistence: Persistence,
+        mut exchange: Exchange,
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> (Option<Box<Rest>>, bool) {
+        let date = self.context.clock.date(now);
+        let start = out.len();
+        let written = write_response(out, response, persistence, &date);
+        exchange.head_sent(response.status, (out.len() - start) as u64, now);
+        let persistent = written.persistent;
+        let Some((body, framing)) = written.rest else {
+            exchange.complete();
+            return (None, persistent);
+        };
+        let rest = Rest {
+            body,
+            framing,
+            persistent,
+            exchange,
+        };
+        (Some(Box::new(rest)), persistent)
+    }
+
+    fn scheme(&self) -> Scheme {
+        match self.https_port {
+            _ if self.transport.is_tls() => Scheme::Https,
+            Some(port) => Scheme::HttpRedirected(port),
+            None => Scheme::Http,
+        }
+    }
+
+    /// Whether the connection goes on after this request.
+    fn persists(&self, head: &Head<'_>, snapshot: &Snapshot) -> bool {
+        let body_fits = match head.framing {
+            Framing::Length(length) => length <= snapshot.http.body_discard,
+            Framing::None | Framing::Chunked => true,
+        };
+        head.persistent
+            && body_fits
+            // The client may send its body or not, now that it has an answer (RFC 9110, 10.1.1).
+            && !head.expect_continue
+            && self.requests < snapshot.settings.limits.requests_per_connection
+            && !self.context.keep_alive_disabled()
+            && self.transport.key_usable()
+    }
+
+    /// How the connection is closed after a response.
+    fn close_mode(&self) -> Next {
+        if self.expects_more || self.has_body() {
+            Next::Linger
+        } else {
+            Next::Close
+        }
+    }
+
+    /// Starts the time for the next request, or for the rest of one that has begun.
+    fn wait_for_more(&mut self, partial: bool, answered: bool, now: Instant) {
+        let midway = partial || self.has_body();
+        if !midway {
+            self.timer.enter_at(Phase::Idle, now);
+        } else if !self.midway || answered {
+            self.timer.enter_at(Phase::Request, now);
+        }
+        self.midway = midway;
+    }
+
+    /// The client sends no more, or was too slow to.
+    fn end_of_input(&mut self) {
+        if self.has_input() && self.timer.expired() {
+            let _ = self.send_refusal(Status::REQUEST_TIMEOUT);
+        }
+        self.transport.close_notify_now();
+    }
+
+    /// Refuses what was received with `status`, and drops what else comes.
+    pub(super) async fn refuse_and_linger(mut self, status: Status) -> Closed {
+        match self.send_refusal(status) {
+            Ok(()) => self.linger().await,
+            Err(_) => Closed,
+        }
+    }
+
+    /// Courtesy: a client that takes no more is not waited for.
+    fn send_refusal(&mut self, status: Status) -> io::Result<()> {
+        let mut out = Vec::new();
+        self.refuse(status, Instant::now(), &mut out);
+        let (io, flags) = (&self.context.io, SendFlags::empty());
+        self.transport.write_now(io, &out, flags).map(drop)
+    }
+
+    async fn linger(&mut self) -> Closed {
+        linger(&self.context, &mut self.transport, &self.timer).await;
+        Closed
+    }
+}

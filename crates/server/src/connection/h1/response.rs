@@ -1,0 +1,131 @@
+//! A response as HTTP/1.1 sends it: its head, and behind it what is small and in memory.
+
+use bytes::Bytes;
+use tidegate_h1::{ResponseFraming, ResponseHead, Version};
+use tidegate_http::{HttpDate, Multipart};
+use tidegate_site::Content;
+
+use crate::respond::body::{BodySource, slice};
+use crate::respond::response::{Body, Response};
+
+/// The most content in memory that is copied behind its head. More is sent from where it is, so
+/// that a client that is slow to take it holds no copy.
+const COPIED_BYTES_MAX: u64 = 32 * 1024;
+
+/// What the head of a response depends on besides the response.
+#[derive(Clone, Copy)]
+pub(crate) struct Persistence {
+    /// The version of the request.
+    pub(crate) version: Version,
+    /// Whether the connection persists, if the framing of the response allows it.
+    pub(crate) persistent: bool,
+}
+
+/// A response whose head is written.
+pub(crate) struct Written {
+    /// The content that is still to be sent.
+    pub(crate) rest: Option<(BodySource, ResponseFraming)>,
+    /// Whether the connection persists after the response.
+    pub(crate) persistent: bool,
+}
+
+/// Appends the head of `response`, and its content if that is small and in memory. The body is
+/// taken out of `response`.
+pub(crate) fn write_response(
+    out: &mut Vec<u8>,
+    response: &mut Response,
+    persistence: Persistence,
+    date: &HttpDate,
+) -> Written {
+    let Persistence {
+        version,
+        persistent,
+    } = persistence;
+    let framing = ResponseFraming::of(response.status, response.content_length, version);
+    let head = ResponseHead {
+        status: response.status,
+        date,
+        persistent: persistent && framing.can_persist(),
+        version,
+        framing,
+        fields: [response.fields.lines(), response.extra.lines()],
+    };
+    head.write(out);
+    Written {
+        persistent: head.persistent,
+        rest: copy_small(out, response).map(|body| (body.into(), framing)),
+    }
+}
+
+fn copy_small(out: &mut Vec<u8>, response: &mut Response) -> Option<Body> {
+    let is_small = response
+        .content_length
+        .is_some_and(|length| length <= COPIED_BYTES_MAX);
+    match std::mem::replace(&mut response.body, Body::Empty) {
+        Body::Empty => None,
+        Body::Static(bytes) => {
+            out.extend_from_slice(bytes);
+            None
+        }
+        Body::File(_, range) if range.is_empty() => None,
+        body if !is_small => Some(body),
+        Body::File(file, range) => match &file.content {
+            Content::Memory(bytes) => {
+                out.extend_from_slice(slice(bytes, &range));
+                None
+            }
+            Content::File(_) => Some(Body::File(file, range)),
+        },
+        Body::Parts(file, parts) => match &file.content {
+            Content::Memory(bytes) => {
+                copy_parts(out, bytes, &parts);
+                None
+            }
+            Content::File(_) => Some(Body::Parts(file, parts)),
+        },
+        body @ (Body::Listing(_) | Body::Decompression(_)) => Some(body),
+    }
+}
+
+fn copy_parts(out: &mut Vec<u8>, bytes: &Bytes, parts: &Multipart) {
+    for range in parts.ranges() {
+        parts.write_head(range, out);
+        out.extend_from_slice(slice(bytes, range));
+    }
+    parts.write_end(out);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use tidegate_http::Status;
+
+    use super::*;
+
+    fn written(status: Status, persistence: Persistence) -> (String, Written) {
+        let mut response = Response::page(status);
+        let mut out = Vec::new();
+        let date = HttpDate::new(SystemTime::UNIX_EPOCH);
+        let written = write_response(&mut out, &mut response, persistence, &date);
+        (String::from_utf8(out).unwrap(), written)
+    }
+
+    #[test]
+    fn a_page_follows_its_head() {
+        let persistence = Persistence {
+            version: Version::Http10,
+            persistent: true,
+        };
+        let (text, written) = written(Status::NOT_FOUND, persistence);
+        let page = Status::NOT_FOUND.page();
+        let expected = format!(
+            "HTTP/1.1 404 Not Found\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+             Content-Length: {}\r\nConnection: keep-alive\r\n\
+             Content-Type: text/html; charset=utf-8\r\n\r\n{page}",
+            page.len()
+        );
+        assert_eq!(text, expected);
+        assert!(written.rest.is_none() && written.persistent);
+    }
+}

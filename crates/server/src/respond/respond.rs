@@ -1,0 +1,88 @@
+//! The only path from a request to a response.
+
+use std::time::Instant;
+
+use tidegate_http::{Accepted, Method, Navigation, Request, Status};
+use tidegate_site::Cached;
+
+use crate::config::snapshot::Snapshot;
+use crate::context::Buffers;
+use crate::respond::exchange::Exchange;
+use crate::respond::lookup::PendingLookup;
+use crate::respond::response::{Response, ResponseBuilder, Scheme};
+
+/// Whether a request has its response.
+pub(crate) enum Resolution {
+    /// From memory.
+    Prepared(Response),
+    /// It is to be looked up on disk.
+    Lookup(Box<PendingLookup>),
+}
+
+/// Responds from memory, or tells what to look up.
+pub(crate) fn respond(
+    snapshot: &Snapshot,
+    request: &Request<'_>,
+    scheme: Scheme,
+    exchange: &mut Exchange,
+    buffers: &mut Buffers,
+) -> Resolution {
+    let site = snapshot.sites.of(request.host);
+    exchange.set_site(site.number());
+    let Buffers { path, extra } = buffers;
+    let decoded = request.target.decode_path(site.encoded_slash(), path);
+    if decoded.is_err() {
+        // Half a path means nothing, nor to the rules of the site.
+        path.clear();
+    }
+    let builder = ResponseBuilder::new(snapshot, request, path, site, scheme, extra);
+    if let Scheme::HttpRedirected(port) = scheme
+        && !is_challenge(path)
+    {
+        return Resolution::Prepared(builder.redirect_to_https(port));
+    }
+    match (request.method, decoded) {
+        (Method::Get | Method::Head, Ok(())) => from_cache(builder, exchange.start()),
+        (Method::Options, Ok(())) => Resolution::Prepared(builder.options()),
+        (Method::Options, Err(_)) if request.target.is_asterisk() => {
+            Resolution::Prepared(builder.options())
+        }
+        (Method::Get | Method::Head | Method::Options, Err(_)) => {
+            refuse(builder, Status::BAD_REQUEST)
+        }
+        (Method::Known, Ok(())) if site.ruling(path, None).is_some() => look_up(request, None),
+        (Method::Known, _) => refuse(builder, Status::METHOD_NOT_ALLOWED),
+        (Method::Unknown, _) => refuse(builder, Status::NOT_IMPLEMENTED),
+    }
+}
+
+fn from_cache(builder: ResponseBuilder<'_>, now: Instant) -> Resolution {
+    let request = builder.request;
+    let navigation = || Navigation::of(request);
+    match builder
+        .site
+        .cached(builder.path, Accepted::of(request), navigation, now)
+    {
+        Cached::File(file) => Resolution::Prepared(builder.file(file)),
+        Cached::NotFound { page } => Resolution::Prepared(builder.refuse(Status::NOT_FOUND, page)),
+        Cached::Miss => look_up(request, None),
+    }
+}
+
+fn refuse(builder: ResponseBuilder<'_>, status: Status) -> Resolution {
+    if builder.site.names_error_page(status) {
+        look_up(builder.request, Some(status))
+    } else {
+        Resolution::Prepared(builder.refuse(status, None))
+    }
+}
+
+/// Nothing of the request is borrowed: the buffer it was received into is given back meanwhile.
+fn look_up(request: &Request<'_>, refusal: Option<Status>) -> Resolution {
+    Resolution::Lookup(Box::new(PendingLookup::new(request, refusal)))
+}
+
+/// Whether `path` is that of a challenge by which certificates are renewed (RFC 8555, section 8.3).
+fn is_challenge(path: &[u8]) -> bool {
+    path.starts_with(b"/.well-known/acme-challenge/")
+}
