@@ -1,8 +1,8 @@
 //! Messages from the main thread to a worker.
 //!
-//! They go through a channel of the standard library; a byte in a pipe wakes the worker, which
-//! waits on its ring. The pipe is not an eventfd: a ring that has an eventfd of its own is told
-//! only once of another eventfd (Linux 6.18).
+//! A bounded channel of the standard library holds them; a byte in a pipe wakes the worker, which
+//! waits on its ring. The pipe is not an eventfd: Linux 6.18 notifies a ring that has an eventfd of
+//! its own only once of another eventfd.
 
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
@@ -15,7 +15,7 @@ use tidegate_uring::{Fd, Ring};
 /// Messages that may wait for a worker. There is at most one of each kind in a process's life.
 const QUEUE_MAX: usize = 2;
 
-/// What a worker is told to do.
+/// A message to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
     /// Accept no more connections, and let responses finish.

@@ -1,8 +1,8 @@
-//! What the main thread waits for.
+//! The events of the main thread.
 
 use crate::error::Error;
 
-/// An event of the main thread.
+/// A signal, or a change in the life of a shard.
 pub(crate) enum Event {
     /// A signal to stop (TERM, INT, QUIT).
     Stop,

@@ -24,7 +24,7 @@ use crate::host::locked::{Queues, ring_config};
 use crate::observe::heartbeat::Heartbeat;
 use crate::transport::io::Io;
 
-/// What the main thread gives a worker.
+/// The configuration of one worker.
 pub(crate) struct WorkerConfig {
     pub(crate) number: usize,
     pub(crate) shards: usize,
@@ -92,7 +92,7 @@ impl Worker {
         }
     }
 
-    /// Does what the main thread says, until it says to stop.
+    /// Serves until a message of the main thread ends it.
     async fn run(self, control: &ControlInbox) {
         match control.next().await {
             Control::Stop => self.stop(control).await,

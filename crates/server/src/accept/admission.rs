@@ -1,4 +1,4 @@
-//! How many connections a core takes, and when it stops to take any.
+//! The limit on a core's connections, and the end of accepting.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -54,8 +54,8 @@ impl Admission {
             .saturating_sub(self.context.timers.len())
     }
 
-    /// Whether all connections that may wait to be accepted fit. Hysteresis: a multishot accept
-    /// that is not armed is armed only with room for twice as many.
+    /// Whether a full backlog would fit. Hysteresis: a multishot accept is armed only if a backlog
+    /// of twice the size would.
     pub(crate) fn has_room_for_backlog(&self, armed: bool) -> bool {
         let backlog = self.backlog.get();
         let wanted = if armed { backlog } else { backlog * 2 };

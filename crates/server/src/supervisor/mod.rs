@@ -91,7 +91,7 @@ pub fn run(
     supervisor.run(|| on_ready(&addresses))
 }
 
-/// What the host gives the workers.
+/// The resources of the host for the workers.
 struct HostResources {
     /// One for each worker.
     cores: Vec<usize>,
@@ -102,7 +102,7 @@ struct HostResources {
 }
 
 impl HostResources {
-    /// Raises the soft limits, and logs where less is to be had than configured.
+    /// Raises the soft limits, and logs resources that are short of the configured.
     fn find(settings: &Settings) -> Result<Self, Error> {
         limits::raise();
         let chosen = cores::choose(&settings.server.cores)?;

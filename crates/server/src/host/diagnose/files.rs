@@ -6,7 +6,7 @@ use tidegate_site::Probe;
 use crate::config::sites::{coding, symlinks};
 use crate::host::diagnose::diagnostic::Diagnostic;
 
-/// Whether `/` of the site is not found, for want of an index file. Blocking.
+/// Whether `/` of the site is not found because it has no index file. Blocking.
 pub fn lacks_index(site: &config::Site) -> bool {
     let answers = site.index.is_empty()
         || site.directory_listing
