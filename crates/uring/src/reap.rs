@@ -23,6 +23,8 @@ const FD_QUEUE_MAX: usize = 256;
 pub(crate) struct Reaped {
     pub(crate) wakers: Vec<Waker>,
     pub(crate) released: Vec<OpResources>,
+    /// Permits of completed ops whose futures are not polled yet.
+    pub(crate) permits: Vec<Box<Permit>>,
     /// Streams whose readers are behind.
     pub(crate) overfull: Vec<Key>,
     /// Opened files whose future is gone.
@@ -76,6 +78,9 @@ pub(crate) fn settle(
         State::Waiting(waker) => {
             reaped.wakers.extend(waker.take());
             slot.state = State::Done(completion);
+            if slot.result_kind == ResultKind::Nothing {
+                reaped.permits.extend(slot.resources.permit.take());
+            }
         }
         State::Stream(stream) => {
             stream.ended = !completion.more;

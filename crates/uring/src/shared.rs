@@ -161,6 +161,7 @@ impl Shared {
         let mut reaped = core.take_reaped();
         drop(core);
         reaped.wakers.drain(..).for_each(Waker::wake);
+        reaped.permits.clear();
         for resources in reaped.released.drain(..) {
             if let Some((fd, permit)) = resources.into_last_file() {
                 self.close(fd, Some(permit));

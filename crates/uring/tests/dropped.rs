@@ -12,7 +12,7 @@ use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
 use bytes::Bytes;
 use rustix::event::PollFlags;
-use rustix::fs::{OFlags, ResolveFlags};
+use rustix::fs::{Advice, OFlags, ResolveFlags};
 use rustix::net::SendFlags;
 use rustix::pipe::SpliceFlags;
 use support::{
@@ -319,7 +319,7 @@ fn a_waker_that_owns_an_op_may_reenter_the_ring_when_it_is_dropped() {
     });
 }
 
-/// Leave to occupy the only worker.
+/// The permit to occupy the only worker.
 fn permit(shares: &Rc<Shares>) -> Permit {
     let owner = tidegate_uring::Owner { device: 1, user: 1 };
     shares.try_take(owner).unwrap()
@@ -344,6 +344,20 @@ fn a_permit_is_held_until_the_kernel_is_done_with_a_dropped_op() {
         rustix::io::write(&writer, b".").unwrap();
         read.await.0.unwrap();
         assert_eq!(shares.given(), 0, "it is complete");
+    });
+}
+
+#[test]
+fn a_permit_for_an_advice_returns_though_its_future_is_not_polled() {
+    run(async {
+        let ring = ring();
+        let shares = Shares::new(1);
+        let file = Fd::from(OwnedFd::from(std::fs::File::open("/dev/zero").unwrap()));
+        let advice = ring.fadvise(&file, 0, 4096, Advice::WillNeed);
+        let advice = advice.holding(permit(&shares));
+        assert_eq!(shares.given(), 1);
+        until("returned", || shares.given() == 0).await;
+        advice.await.unwrap();
     });
 }
 
