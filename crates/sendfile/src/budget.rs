@@ -192,8 +192,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_is_not_passed() {
-        // No more room is made than the pipes asked for can use.
+    fn the_configured_bounds_hold() {
+        // Spare pages make no pipes beyond the configured number.
         assert_eq!(bounds(64, 2, Some(128), 16), (64, 2, 1));
         assert_eq!(bounds(64, 1, Some(64), 16), (64, 1, 1));
         assert_eq!(bounds(64, 0, Some(0), 0), (1, 1, 1));
@@ -203,8 +203,8 @@ mod tests {
     }
 
     #[test]
-    fn half_of_those_of_one_device_have_the_disk_asked() {
-        // Of all devices twice as many.
+    fn half_as_many_transfers_prefetch_as_wait_for_the_disk() {
+        // All devices together have twice the bound for one.
         for (cold_max, expected) in [(0, 1), (1, 1), (2, 2), (16, 16), (1024, 1024)] {
             let config = PoolConfig {
                 pipe_bytes: page_size(),

@@ -1,7 +1,7 @@
 //! Reads on the executor's blocking thread, for when the kernel has no worker.
 //!
 //! Where a worker cannot be started (`pids.max`, `RLIMIT_NPROC`), the kernel cancels the op that
-//! needs it, though nobody asked for that. The blocking thread exists from the start.
+//! needs it, with ECANCELED. The blocking thread exists from the start.
 
 use std::io;
 use std::ops::Range;

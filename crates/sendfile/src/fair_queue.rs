@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_leaves_the_line_holds_up_nobody() {
+    fn a_dropped_waiter_delays_nobody() {
         run(async |ring, queue| {
             queue.next(&ring).await;
             let mut first = Box::pin(queue.next(&ring));

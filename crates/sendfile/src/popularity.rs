@@ -20,9 +20,9 @@ const RECENT: Duration = Duration::from_mins(10);
 const VISIT_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Slots of the table. Two files with the same slot displace each other.
-const PLACES: usize = 4096;
+const SLOTS: usize = 4096;
 
-static FILES: Mutex<[Option<Visits>; PLACES]> = Mutex::new([None; PLACES]);
+static FILES: Mutex<[Option<Visits>; SLOTS]> = Mutex::new([None; SLOTS]);
 
 /// One file's last visits.
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ pub(crate) struct Popularity {
 impl Popularity {
     /// A transfer of `file` that begins at `start`.
     pub(crate) fn new(file: &Fd, start: u64) -> Self {
-        let found = look(file);
+        let found = identify(file);
         Self {
             file: found.map(|(file, _)| file),
             counts_at: found
@@ -65,7 +65,7 @@ impl Popularity {
             && self.counts_at.is_some_and(|at| position >= at)
         {
             self.counts_at = None;
-            with_place(file, |place| note(place, file, Instant::now()));
+            with_slot(file, |slot| note(slot, file, Instant::now()));
         }
     }
 
@@ -73,43 +73,41 @@ impl Popularity {
     pub(crate) fn is_popular(&mut self) -> bool {
         self.popular = self.popular
             || self.file.is_some_and(|file| {
-                with_place(file, |place| {
-                    is_popular(place.as_ref(), file, Instant::now())
-                })
+                with_slot(file, |slot| is_popular(slot.as_ref(), file, Instant::now()))
             });
         self.popular
     }
 }
 
-fn note(place: &mut Option<Visits>, file: Identity, now: Instant) {
-    let before = place
+fn note(slot: &mut Option<Visits>, file: Identity, now: Instant) {
+    let before = slot
         .filter(|visits| visits.file == file)
         .map(|visits| visits.last);
-    *place = Some(Visits {
+    *slot = Some(Visits {
         file,
         last: now,
         before,
     });
 }
 
-fn is_popular(place: Option<&Visits>, file: Identity, now: Instant) -> bool {
-    let before = place.filter(|visits| visits.file == file);
+fn is_popular(slot: Option<&Visits>, file: Identity, now: Instant) -> bool {
+    let before = slot.filter(|visits| visits.file == file);
     let before = before.and_then(|visits| visits.before);
     before.is_some_and(|before| now.duration_since(before) < RECENT)
 }
 
-fn with_place<T>(file: Identity, act: impl FnOnce(&mut Option<Visits>) -> T) -> T {
+fn with_slot<T>(file: Identity, act: impl FnOnce(&mut Option<Visits>) -> T) -> T {
     // Fibonacci hashing spreads neighbouring inodes over distant slots.
     let mixed = (file.2 ^ u64::from(file.1)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let place = (mixed >> 32) as usize % PLACES;
+    let slot = (mixed >> 32) as usize % SLOTS;
     // Nothing panics while the lock is held.
     let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
-    act(&mut files[place])
+    act(&mut files[slot])
 }
 
 /// Identity and size of the file, as the kernel has them cached: a network file system is not
 /// asked.
-fn look(file: &Fd) -> Option<(Identity, u64)> {
+fn identify(file: &Fd) -> Option<(Identity, u64)> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let stat = statx(file, c"", flags, StatxFlags::INO | StatxFlags::SIZE).ok()?;
     let file = (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
@@ -128,27 +126,27 @@ mod tests {
 
     #[test]
     fn a_file_is_popular_from_its_second_visit_on_and_for_a_while() {
-        let (mut place, start) = (None, Instant::now());
-        note(&mut place, ONE, start);
-        assert!(!is_popular(place.as_ref(), ONE, start));
+        let (mut slot, start) = (None, Instant::now());
+        note(&mut slot, ONE, start);
+        assert!(!is_popular(slot.as_ref(), ONE, start));
         let second = start + Duration::from_mins(1);
-        note(&mut place, ONE, second);
-        assert!(is_popular(place.as_ref(), ONE, second));
-        assert!(!is_popular(place.as_ref(), OTHER, second));
-        assert!(is_popular(place.as_ref(), ONE, start + RECENT / 2));
-        assert!(!is_popular(place.as_ref(), ONE, start + RECENT));
-        note(&mut place, ONE, start + RECENT);
-        assert!(is_popular(place.as_ref(), ONE, start + RECENT));
+        note(&mut slot, ONE, second);
+        assert!(is_popular(slot.as_ref(), ONE, second));
+        assert!(!is_popular(slot.as_ref(), OTHER, second));
+        assert!(is_popular(slot.as_ref(), ONE, start + RECENT / 2));
+        assert!(!is_popular(slot.as_ref(), ONE, start + RECENT));
+        note(&mut slot, ONE, start + RECENT);
+        assert!(is_popular(slot.as_ref(), ONE, start + RECENT));
     }
 
     #[test]
-    fn one_that_takes_a_place_begins_anew() {
-        let (mut place, now) = (None, Instant::now());
-        note(&mut place, ONE, now);
-        note(&mut place, ONE, now);
-        note(&mut place, OTHER, now);
-        assert!(!is_popular(place.as_ref(), OTHER, now));
-        assert!(!is_popular(place.as_ref(), ONE, now));
+    fn a_file_that_displaces_another_begins_anew() {
+        let (mut slot, now) = (None, Instant::now());
+        note(&mut slot, ONE, now);
+        note(&mut slot, ONE, now);
+        note(&mut slot, OTHER, now);
+        assert!(!is_popular(slot.as_ref(), OTHER, now));
+        assert!(!is_popular(slot.as_ref(), ONE, now));
     }
 
     /// A file of `len` bytes without visits, even if an earlier test's file had the same inode.
@@ -161,11 +159,11 @@ mod tests {
     }
 
     fn forget(file: &Fd) {
-        let (file, _) = look(file).unwrap();
-        with_place(file, |place| *place = None);
+        let (file, _) = identify(file).unwrap();
+        with_slot(file, |slot| *slot = None);
     }
 
-    /// A transfer of what lies in `range`.
+    /// A transfer of `range`.
     fn visit(file: &Fd, range: Range<u64>) -> Popularity {
         let mut visit = Popularity::new(file, range.start);
         visit.reached(range.end.min(range.start + 1));
@@ -197,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_that_lasts_longer_keeps_what_was_popular() {
+    fn a_long_transfer_keeps_a_file_that_was_popular() {
         let file = file_of(VISIT_BYTES);
         let mut first = visit(&file, 0..VISIT_BYTES);
         assert!(visit(&file, 0..VISIT_BYTES).is_popular());

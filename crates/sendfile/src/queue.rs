@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_leaves_is_passed_over() {
+    fn a_dropped_waiter_is_passed_over() {
         let queue = Queue::default();
         let mut leaver = queue.wait(false);
         let stayer = queue.wait(false);

@@ -9,7 +9,7 @@
 //! wait for them. But it waits for the file system to find out where they are, if that is on the
 //! disk as well, and for room in the disk's queue. So the first miss ends the probing of a chunk,
 //! and a worker prefetches what may be absent (the first chunk of a file, all that follows a miss)
-//! before it is probed. What is left is a miss in the midst of what was in memory.
+//! before it is probed. The remaining case is a miss between chunks that were in memory.
 //!
 //! Density of the probes: both ends of the chunk and every [`STRIDE`] between, until a whole chunk
 //! was found in memory; then the ends alone, until one is absent, which makes the rest of the file
@@ -40,7 +40,7 @@ pub(crate) enum Residency {
     Ended,
 }
 
-/// Probes one file. A file system without `RWF_NOWAIT` is asked once.
+/// Probes one file. A file system without `RWF_NOWAIT` is probed once.
 #[derive(Debug, Default)]
 pub(crate) struct Prober {
     unsupported: bool,
@@ -87,7 +87,7 @@ impl Prober {
         if self.unsupported {
             return Residency::Absent;
         }
-        let found = self.look(range, read_byte);
+        let found = self.probe_offsets(range, read_byte);
         self.trust = match (self.trust, found) {
             (Trust::Unknown | Trust::Hot, Residency::Resident) => Trust::Hot,
             _ => Trust::Suspect,
@@ -95,7 +95,7 @@ impl Prober {
         found
     }
 
-    fn look(
+    fn probe_offsets(
         &mut self,
         range: &Range<u64>,
         mut read_byte: impl FnMut(u64) -> Result<usize, Errno>,
@@ -220,21 +220,21 @@ mod tests {
             ..Prober::default()
         };
         let found = hot.probe_by(&(0..LEN), memory(LEN, in_the_middle));
-        assert_eq!(found, Residency::Resident, "only the ends are looked at");
+        assert_eq!(found, Residency::Resident, "only the ends are probed");
     }
 
     #[test]
-    fn a_file_system_that_cannot_tell_is_asked_once() {
+    fn a_file_system_without_nowait_is_probed_once() {
         let mut prober = Prober::default();
-        let mut asked = 0;
+        let mut probes = 0;
         for _ in 0..3 {
             let found = prober.probe_by(&(0..10), |_| {
-                asked += 1;
+                probes += 1;
                 Err(Errno::OPNOTSUPP)
             });
             assert_eq!(found, Residency::Absent);
         }
-        assert_eq!(asked, 1);
+        assert_eq!(probes, 1);
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_file_is_told_only_at_the_first_byte() {
+    fn the_end_of_the_file_is_reported_only_at_the_first_byte() {
         let file = file_of(10);
         let mut prober = Prober::default();
         assert_eq!(prober.probe(&file, &(0..100)), Residency::Resident);
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_memory_is_read_to_the_end_of_the_file() {
+    fn bytes_in_memory_are_read_to_the_end_of_the_file() {
         let file = file_of(10);
         let mut prober = Prober::default();
         let mut buffer = [0; 8];

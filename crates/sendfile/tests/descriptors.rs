@@ -55,7 +55,7 @@ fn out_of_descriptors_transfers_share_the_pipes_there_are() {
         }
         bench.check_rest();
 
-        // Without any pipe, those in need of one are told, each of them.
+        // Without any pipe each transfer fails.
         let (idle, idle_peer) = connect_once_more(&mut used_up);
         while bench.pool.stats().pipes > 0 {
             let mut send = Box::pin(bench.send(&idle, &file, 0..LEN as u64, &PATIENT));

@@ -1,4 +1,4 @@
-//! Transfers through memory: every byte encoded once and in order, and failures told as they are.
+//! Transfers through memory: every byte is encoded once and in order, and failures are reported.
 
 mod support;
 
@@ -16,10 +16,10 @@ use tidegate_uring::Fd;
 /// Precedes each piece when it is encoded.
 const MARK: [u8; 3] = [7, 8, 9];
 
-/// Inverts every bit, and puts a mark before what it is given at a time.
+/// Inverts every bit, and puts a mark and the length before each piece.
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "what encodes may fail, as another does below"
+    reason = "an encoder may fail, as another does below"
 )]
 fn invert(plain: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
     out.clear();
@@ -29,7 +29,7 @@ fn invert(plain: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
     Ok(out.len())
 }
 
-/// What [`invert`] was given.
+/// The bytes that [`invert`] encoded.
 fn revert(mut encoded: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     while let Some(rest) = encoded.strip_prefix(&MARK) {
@@ -129,7 +129,7 @@ fn a_reader_that_stalls_ends_the_transfer() {
 }
 
 #[test]
-fn a_file_shorter_than_its_range_is_told_with_what_it_held() {
+fn a_file_shorter_than_its_range_is_an_error_after_its_last_byte() {
     run(async {
         let bench = Bench::new().await;
         let data = pattern(100_000);

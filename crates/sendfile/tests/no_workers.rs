@@ -28,7 +28,7 @@ fn forbid_threads() {
 }
 
 #[test]
-fn they_are_sent_whole_by_the_blocking_thread() {
+fn the_blocking_thread_sends_them_whole() {
     run(async {
         let bench = Bench::new().await;
         let data = pattern(LEN);

@@ -57,7 +57,7 @@ async fn stalled_readers_and_good_ones(config: PoolConfig) {
         transfer.await;
     }
     assert!(bench.pool.stats().pipes <= pipes_max);
-    // Those whose pipes were taken lost nothing by it.
+    // The transfers lost nothing when their pipes were taken.
     let readers: Vec<_> = stalled
         .into_iter()
         .map(|(sending, peer)| (sending, read_all(peer)))
@@ -113,7 +113,7 @@ async fn read_from_the_disk(config: PoolConfig, cold_max: usize) {
     bench.check_rest();
 }
 
-/// A transfer that is not polled is as good as one whose disk does not answer: it keeps its pipe.
+/// A transfer that is not polled keeps its pipe, as one does whose disk does not answer.
 #[test]
 fn a_disk_that_does_not_answer_leaves_a_pipe_to_files_in_memory() {
     for pages_max in [0, 1, 2, 3, 16, pipe_pages(), 2 * pipe_pages()] {
@@ -129,7 +129,7 @@ fn a_disk_that_does_not_answer_leaves_a_pipe_to_files_in_memory() {
                 let asks_the_disk = |stats: &PoolStats| stats.cold + stats.cold_waiting > before;
                 hanging.push(bench.cold_transfer(&data, asks_the_disk).await);
             }
-            assert!(bench.pool.stats().cold_waiting > 0, "all leave is given");
+            assert!(bench.pool.stats().cold_waiting > 0, "all permits are taken");
 
             let (socket, peer) = connect();
             let reader = read_all(peer);
@@ -143,8 +143,8 @@ fn a_disk_that_does_not_answer_leaves_a_pipe_to_files_in_memory() {
     }
 }
 
-/// To sockets that take everything at once the transfers never wait, so only their giving way
-/// lets another have a turn.
+/// These sockets take everything at once and the transfers never wait, so another runs only because
+/// they yield.
 #[test]
 fn transfers_that_never_wait_take_turns() {
     run(async {
