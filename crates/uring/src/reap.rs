@@ -7,7 +7,7 @@ use std::task::Waker;
 use slab::Slab;
 
 use crate::buffers::Buffers;
-use crate::resources::{Memory, OpResources};
+use crate::resources::OpResources;
 use crate::shares::Permit;
 use crate::slot::{Completion, Item, Key, ResultKind, Slot, State, opened, release};
 
@@ -23,7 +23,7 @@ const FD_QUEUE_MAX: usize = 256;
 pub(crate) struct Reaped {
     pub(crate) wakers: Vec<Waker>,
     pub(crate) released: Vec<OpResources>,
-    /// Permits of completed ops whose future has yet to take the output.
+    /// Permits of completed ops whose futures are not polled yet.
     pub(crate) permits: Vec<Box<Permit>>,
     /// Streams whose readers are behind.
     pub(crate) overfull: Vec<Key>,
@@ -78,8 +78,7 @@ pub(crate) fn settle(
         State::Waiting(waker) => {
             reaped.wakers.extend(waker.take());
             slot.state = State::Done(completion);
-            // An opened file keeps its permit: if its future is dropped, a worker closes it.
-            if !matches!(slot.resources.memory, Memory::Open(_)) {
+            if slot.result_kind == ResultKind::Nothing {
                 reaped.permits.extend(slot.resources.permit.take());
             }
         }

@@ -46,6 +46,9 @@ impl Key {
 /// The kind of result of a successful completion, and so what to release when no future takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResultKind {
+    /// Success alone. The permit of such an op returns with the completion, since its future gets
+    /// nothing that a permit could be for.
+    Nothing,
     /// A number.
     Count,
     /// A new file descriptor, as the result.
@@ -187,7 +190,7 @@ pub(crate) fn release(
     }
     match result_kind {
         // The descriptor of a close op was released when it completed.
-        ResultKind::Count | ResultKind::Closed => {}
+        ResultKind::Nothing | ResultKind::Count | ResultKind::Closed => {}
         ResultKind::Fd => drop(owned(completion.result)),
         ResultKind::PipeFds => drop(pipe_fds(resources)),
         ResultKind::Buffer => {

@@ -36,7 +36,7 @@ impl Ring {
             self.op(
                 entry,
                 OpResources::new(file, Memory::None),
-                ResultKind::Count,
+                ResultKind::Nothing,
             )
         }
     }

@@ -86,7 +86,9 @@ impl Ring {
 }
 
 impl<K: Kind> Op<K> {
-    /// Keeps `permit` until the op's last completion, which for a dropped op may come long after.
+    /// Keeps `permit` until the output is taken or, for a dropped op, until the last completion,
+    /// which may come long after. An op that only succeeds ([`Ring::fadvise`]) returns it with the
+    /// completion in any case.
     pub fn holding(self, permit: Permit) -> Self {
         if let Some(key) = self.key {
             let permit = Some(Box::new(permit));
