@@ -66,7 +66,7 @@ build() {
     cargo build --release --locked --manifest-path "$1/Cargo.toml" --target-dir "$2" --package tidegate >&2
 }
 
-# The static binary of scripts/vm/smoke.sh won't do: nothing can be preloaded into it.
+# A static binary won't do: nothing can be preloaded into it.
 check_server() {
     [[ -x $SERVER ]] || die "$SERVER is not there"
     ! readelf --program-headers "$SERVER" | grep -q INTERP || return 0

@@ -3,8 +3,6 @@
 # needed: packages are downloaded and unpacked under target/vm. To be sourced from the repository's root.
 
 readonly WORK=$PWD/target/vm
-# shellcheck disable=SC2034 # for those who source this
-readonly TARGET=x86_64-unknown-linux-gnu
 
 skip() {
   echo "skipped: $*"
@@ -78,6 +76,30 @@ lists() {
     -o APT::Architecture=amd64 -o Acquire::http::Timeout=30 -o Acquire::Retries=1)
   timeout 300 apt-get "${options[@]}" --error-on=any update >/dev/null 2>"$WORK/apt.log" \
     || skip "apt-get update for $1: $(tail -n 1 "$WORK/apt.log")"
+}
+
+# Builds the server and its end-to-end tests, and prints a line for each: its name and where it is. They are
+# those of `cargo test --workspace`: with another profile, target or selection of packages cargo would build
+# every dependency again, which takes longer than their slower code does in the emulation.
+build() {
+  cargo test --workspace --locked --test end-to-end --no-run --message-format json \
+    | python3 -c '
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("executable") and message["target"]["name"] in ("end-to-end", "tidegate"):
+        print(message["target"]["name"], message["executable"])' | sort -u
+}
+
+# libraries ROOT BINARY...: copies the shared libraries that these are linked with into ROOT, at the same paths.
+libraries() {
+  local root=$1 library
+  shift
+  # ldd fails for a static binary, which needs none.
+  while read -r library; do
+    mkdir -p "$root$(dirname "$library")"
+    cp -L "$library" "$root$library"
+  done < <(ldd "$@" 2>/dev/null | grep -oE '/[^ ]+\.so[^ :]*' | sort -u)
 }
 
 # pack DIRECTORY FILE: an initrd of it, as the kernel wants it.
