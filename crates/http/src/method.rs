@@ -26,11 +26,6 @@ impl Method {
             _ => Self::Unknown,
         }
     }
-
-    /// Whether it is GET or HEAD, which want the file.
-    pub fn is_read(self) -> bool {
-        matches!(self, Self::Get | Self::Head)
-    }
 }
 
 #[cfg(test)]
