@@ -120,6 +120,23 @@ fn a_full_core_stops_at_a_second_signal() {
 }
 
 #[test]
+fn a_client_that_waits_for_room_is_answered_before_a_stop() {
+    let tree = Tree::with("big", &noise(LENGTH, 1));
+    tree.write("file", b"content");
+    let mut server = Launch::run(&tree, &full("1h"), "").start();
+    let mut downloads: Vec<_> = (0..FULL).map(|_| in_the_middle(&server)).collect();
+    let mut waiting = server.connect();
+    waiting.send(get("/file"));
+    server.signal(Signal::TERM);
+    assert_eq!(waiting.response().body, b"content");
+    waiting.ends();
+    for client in &mut downloads {
+        client.body(LENGTH - 1000);
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn a_core_full_of_idle_connections_stops_at_once() {
     let tree = Tree::with("file", b"content");
     let mut server = Launch::run(&tree, &full("1h"), "").start();
