@@ -28,13 +28,13 @@ cd "$(dirname "$0")/.." || exit 1
 
 # The one command that README.md gives for the tests; `readme` fails when the README says another.
 readonly TEST_COMMAND='cargo test --workspace'
-# What a step exits with when it could not run here.
+# The exit status of a step that cannot run here.
 readonly SKIPPED=77
 
 failed=()
 skipped=()
 
-# The steps, as the text above has them.
+# The steps, from the list in the comment above.
 mapfile -t steps < <(sed -n 's/^#   \([a-z-]*\)  *[^ ].*/\1/p' "$script" | grep -v '^scripts')
 
 # The chosen steps; all of them without arguments.
@@ -142,7 +142,7 @@ lint_shell() {
   shell_scripts | xargs -d '\n' shellcheck --external-sources
 }
 
-# The tests, then what they said when they were skipped: that stands among thousands of lines.
+# The tests, then again the lines of skipped ones, which stand among thousands of others.
 tests() {
   local log status=0
   log=$(mktemp)
@@ -209,7 +209,7 @@ step shell-lint lint_shell
 step dependencies dependencies
 step advisories advisories
 # The emulation occupies one core, and so does the end of the release build: together they take little longer
-# than the longer one. The tests are over, whose times another load would change.
+# than the longer of them. Tests run alone, since other load changes their timing.
 start least-kernel least_kernel
 step instructions instructions
 finish least-kernel

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What the scripts that boot Debian kernels under qemu share. Nothing is installed and no privilege is
-# needed: packages are downloaded and unpacked under target/vm. To be sourced from the repository's root.
+# Shared by the scripts that boot Debian kernels under qemu; sourced from the repository's root. Installs nothing
+# and needs no privilege: packages are downloaded and unpacked under target/vm.
 
 readonly WORK=$PWD/target/vm
 
@@ -113,7 +113,7 @@ plain() {
 }
 
 # boot IMAGE INITRD SECONDS: the serial console, on standard output. Its end is the machine's power off,
-# or the end of the time. Emulated, since KVM is rarely to be had where CI runs; one CPU, since
+# or the time limit. Emulated, since CI machines rarely offer KVM; one CPU, since
 # emulation of more is not reliable with every version of qemu; without cmpxchg16b, after which qemu 7.2 at
 # times has wrong flags: Linux 6.12 then ends by a double fault while it starts.
 boot() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The least kernel tidegate supports, tried for real: boots Debian's 6.1 cloud kernel under qemu with
 # tidegate and busybox, runs scripts/vm/init there, and exits 0 or 1 with its verdict. Exits
-# 77 where the tools or the kernel package can't be had. Nothing is installed and no privilege is
+# 77 where the tools or the kernel package are not available. Nothing is installed and no privilege is
 # needed: the kernel package is downloaded and unpacked under target/vm.
 #
 #   scripts/vm/smoke.sh            build, boot, test

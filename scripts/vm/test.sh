@@ -2,9 +2,9 @@
 # What depends on the kernel, for real: boots Debian kernels under qemu and runs the smoke test there on the
 # least of them, and on each the end-to-end tests of TLS with the kernel's own TLS, whose counters and trace
 # prove who encrypted and who moved the bytes. Prints a table of every check on every kernel; exits 0 if all
-# passed, 1 if not, 77 where the tools or the packages can't be had.
+# passed, 1 if not, 77 where the tools or the packages are not available.
 #
-#   scripts/vm/test.sh              on every kernel of the suites below; what can't be had is left out
+#   scripts/vm/test.sh              on every kernel of the suites below that is available
 #   scripts/vm/test.sh SUITE...     on the kernels of these suites of Debian
 #
 # Kernels are kept in target/vm/kernel-SUITE until they are deleted there.
