@@ -28,7 +28,9 @@ const HALVES: [&str; 2] = [
 fn a_stop_lets_downloads_finish() {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let tree = Tree::with("big", &noise(LENGTH, 1));
-        let mut server = Launch::run(&tree, "graceful-timeout = \"1h\"", "").start();
+        // Neither an idle nor a fresh connection ends by its own time.
+        let config = "graceful-timeout = \"1h\"\n[timeouts]\nheader = \"1h\"\nkeep-alive = \"1h\"";
+        let mut server = Launch::run(&tree, config, "").start();
         let mut idle = server.connect();
         idle.get("/none");
         let mut fresh = server.connect();
