@@ -29,16 +29,16 @@ cd "$(dirname "$0")/.." || exit 1
 
 # The one command that README.md gives for the tests; `readme` fails when the README says another.
 readonly TEST_COMMAND='cargo test --workspace'
-# What a step exits with when it could not run here.
+# The exit status of a step that cannot run here.
 readonly SKIPPED=77
 
 failed=()
 skipped=()
 
-# The steps, as the text above has them.
+# The steps, from the list in the comment above.
 mapfile -t steps < <(sed -n 's/^#   \([a-z-]*\)  *[^ ].*/\1/p' "$script" | grep -v '^scripts')
 
-# The steps that are asked for; all, if none is.
+# The chosen steps; all of them without arguments.
 choose() {
   local name
   for name in "$@"; do
@@ -50,25 +50,65 @@ choose() {
   (($# == 0)) || steps=("$@")
 }
 
-# step NAME COMMAND...: runs the command if it is asked for, tells how long it took, keeps score.
+# step NAME COMMAND...: runs the command if the step is chosen, and reports it.
 step() {
   local name=$1 begin=$SECONDS status=0
   shift
-  [[ " ${steps[*]} " == *" $name "* ]] || return 0
+  is_chosen "$name" || return 0
   printf '\n== %s\n' "$name"
   "$@" || status=$?
-  case $status in
-    0) printf '== %s: ok, %d s\n' "$name" $((SECONDS - begin)) ;;
+  report "$name" $status $((SECONDS - begin))
+}
+
+is_chosen() {
+  [[ " ${steps[*]} " == *" $1 "* ]]
+}
+
+# report NAME STATUS DURATION: prints how a step ended, and counts it.
+report() {
+  case $2 in
+    0) printf '== %s: ok, %d s\n' "$1" "$3" ;;
     "$SKIPPED")
-      printf '== %s: skipped\n' "$name"
-      skipped+=("$name")
+      printf '== %s: skipped\n' "$1"
+      skipped+=("$1")
       ;;
     *)
-      printf '== %s: FAILED with status %d, %d s\n' "$name" "$status" $((SECONDS - begin))
-      failed+=("$name")
+      printf '== %s: FAILED with status %d, %d s\n' "$1" "$2" "$3"
+      failed+=("$1")
       ;;
   esac
 }
+
+# start NAME COMMAND...: as `step`, but the command runs beside the steps that follow; `finish` reports it. One
+# step can be under way.
+start() {
+  local name=$1
+  shift
+  is_chosen "$name" || return 0
+  beside_log=$(mktemp)
+  (
+    status=0
+    begin=$SECONDS
+    "$@" || status=$?
+    echo $((SECONDS - begin)) >"$beside_log.duration"
+    exit $status
+  ) >"$beside_log" 2>&1 &
+  beside=$!
+}
+
+# finish NAME: waits for the step that was started, prints its output and reports it.
+finish() {
+  local status=0
+  is_chosen "$1" || return 0
+  printf '\n== %s\n' "$1"
+  wait "$beside" || status=$?
+  cat "$beside_log"
+  report "$1" $status "$(<"$beside_log.duration")"
+  rm -f "$beside_log" "$beside_log.duration"
+}
+
+# A command in the background ignores the interrupt of the terminal: end it as well.
+trap 'trap - INT; kill -TERM 0' INT
 
 readme() {
   if grep -nE '@[A-Z]+@' README.md; then
@@ -103,7 +143,7 @@ lint_shell() {
   shell_scripts | xargs -d '\n' shellcheck --external-sources
 }
 
-# The tests, then what they said when they were skipped: that stands among thousands of lines.
+# The tests, then again the lines of skipped ones, which stand among thousands of others.
 tests() {
   local log status=0
   log=$(mktemp)
@@ -170,8 +210,11 @@ step shell-syntax syntax
 step shell-lint lint_shell
 step dependencies dependencies
 step advisories advisories
+# The emulation occupies one core, and so does the end of the release build: together they take little longer
+# than the longer of them. Tests run alone, since other load changes their timing.
+start least-kernel least_kernel
 step instructions instructions
-step least-kernel least_kernel
+finish least-kernel
 
 printf '\n%d s in all' "$SECONDS"
 ((${#skipped[@]} == 0)) || printf '; skipped: %s' "$(IFS=,; echo "${skipped[*]}")"

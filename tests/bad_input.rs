@@ -25,7 +25,7 @@ fn malformed_heads_are_400() {
         "GET / HTTP/1.1\r\nHost: test\r\nno colon\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: test\r\nA: b\0c\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: test\r\nA: b\rc: d\r\n\r\n",
-        // Bodies whose end is not certain.
+        // The end of the body is ambiguous.
         "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1, 2\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: +1\r\n\r\n",

@@ -26,7 +26,7 @@ fn text(bytes: usize) -> Vec<u8> {
     lines.flat_map(String::into_bytes).take(bytes).collect()
 }
 
-/// `content` in the coding whose files end in `extension`.
+/// `content`, encoded as files with `extension` are.
 fn compressed(extension: &str, content: &[u8]) -> Vec<u8> {
     let tree = Tree::with("a.txt", content);
     let (coding, _) = CODINGS.iter().find(|(_, end)| *end == extension).unwrap();
@@ -123,7 +123,7 @@ fn others_get_it_decompressed() {
     server.stop();
 }
 
-/// Asks for what is decompressed, of which `plain` is the tag, on conditions.
+/// Conditional requests for a decompressed file with the entity tag `plain`.
 fn conditions(client: &mut Client, path: &str, plain: &str, coded: &str) {
     for (field, tag, status) in [
         ("If-None-Match", plain, 304),

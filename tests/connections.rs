@@ -325,7 +325,7 @@ fn the_last_response_survives_requests_that_come_behind_it() {
     client.ends();
 }
 
-/// Bytes that nobody reads when a socket is closed make it a reset, which may overtake the
+/// Closing a socket with unread bytes sends a reset, which may overtake the
 /// response.
 #[test]
 fn what_comes_behind_the_last_request_makes_no_reset() {

@@ -254,7 +254,7 @@ fn run_names_the_line_of_a_certificate_and_of_every_root() {
     );
 }
 
-/// What libtest captures of a test that passes nobody sees.
+/// libtest hides the output of a test that passes.
 #[test]
 fn a_test_that_lacks_a_tool_says_so_in_plain_cargo_test() {
     let test = "refusals::io_uring_forbidden";

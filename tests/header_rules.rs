@@ -292,7 +292,7 @@ fn nothing_of_a_path_gets_raw_into_a_value() {
         let expected = format!("key=\"{captured}\"");
         check(&response, &[("x-path", &expected), ("set-cookie", ""), ("b", "")], target);
     }
-    // A value that comes to nothing is none, and one that is too long neither.
+    // A field is left out if its value comes out empty or too long.
     check(&client.get("/nothing/"), &[("x-path", "")], "nothing");
     let long = client.get(&format!("/{}", "%22".repeat(1300)));
     assert_eq!(long.status, 404);

@@ -1,23 +1,26 @@
-//! What the kernel is asked to do with the bytes of a response: no client sees it, and all of them
-//! gain by it.
+//! The system calls behind a response: invisible to clients, but decisive for throughput and fairness.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::channel;
 use std::thread;
 
 use rustix::net::sockopt;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use crate::support::{Call, Launch, Server, Strace, Tree, get, installed, noise, skipped};
+use crate::support::{
+    Authority, Call, Client, Launch, Server, Strace, Tree, get, installed, noise, request_with,
+    skipped,
+};
 
 /// Longer than io.inline-max, and shorter than what is corked.
 const SHORT: usize = 100 * 1024;
 /// Corked.
 const LONG: usize = 600 * 1024;
 
-/// What the server calls while a client asks for `targets`, one after the other; `None` without
-/// strace.
+/// The system calls of the server while a client requests `targets`, one after the other; `None`
+/// without strace.
 fn calls_for(tree: &Tree, targets: &[&str]) -> Option<Vec<Call>> {
     if !installed("strace") {
         return None;
@@ -35,7 +38,7 @@ fn calls_for(tree: &Tree, targets: &[&str]) -> Option<Vec<Call>> {
     Some(strace.calls(server))
 }
 
-/// Whether it sends a head, and not the single byte by which a signal wakes a thread.
+/// Whether it sends a head. A signal that wakes a thread sends a single byte.
 fn sends_a_head(call: &Call) -> bool {
     call.name == "sendto" && call.result > 1
 }
@@ -73,7 +76,7 @@ fn a_long_transfer_is_corked_and_a_short_one_is_not() {
 }
 
 #[test]
-fn what_was_read_of_late_is_not_asked_for_by_a_worker() {
+fn a_recently_read_range_is_not_prefetched() {
     if !installed("strace") {
         return;
     }
@@ -97,42 +100,130 @@ fn what_was_read_of_late_is_not_asked_for_by_a_worker() {
     assert_eq!(asks, [true, false]);
 }
 
-#[test]
-fn a_small_request_does_not_wait_for_the_end_of_a_long_transfer() {
-    const LENGTH: usize = 32 * 1024 * 1024;
+/// Whether a small request is answered before the response to `request` has left; `None` without strace. Each
+/// `call` that sends a piece of that returns `delay` late, so that the socket never fills: a server that waits for
+/// room serves others in any case.
+fn is_answered_within(
+    (tree, launch): (&Tree, Launch),
+    connect: impl Fn(&Server) -> Client,
+    request: &str,
+    (call, delay): (&str, &str),
+) -> Option<bool> {
+    let server = launch.start();
+    let (mut long, mut small) = (connect(&server), connect(&server));
+    // Opens the files, and reads what is in memory.
+    long.send(request);
+    long.response();
+    small.get("/small");
+    let strace = Strace::attach_with_delay(&server, tree, call, delay)?;
+    thread::scope(|scope| {
+        let (begun, wait) = channel();
+        let long = &mut long;
+        scope.spawn(move || {
+            long.send(request);
+            let head = long.head();
+            begun.send(()).expect("a test that waits");
+            long.body_of(&head)
+        });
+        wait.recv().expect("a head");
+        assert_eq!(small.get("/small").status, 200);
+    });
+    let calls = strace.calls(server);
+    let small = calls.iter().rposition(is_small_response)?;
+    let is_piece = |call: &Call| call.name == "splice" || call.result > SMALL_MAX;
+    Some(calls[small + 1..].iter().any(is_piece))
+}
+
+/// The most bytes that a small response has, with its head and in a record of TLS.
+const SMALL_MAX: usize = 1000;
+
+/// Whether it sends a small response, and neither the end of another nor an alert.
+fn is_small_response(call: &Call) -> bool {
+    let is_last = !call.arguments.contains("MSG_MORE");
+    call.name == "sendto" && is_last && (150..=SMALL_MAX).contains(&call.result)
+}
+
+/// Fails if a small request is never answered within the response to `request`.
+#[track_caller]
+fn check_others_run(
+    tree: &Tree,
+    launch: impl Fn() -> Launch,
+    connect: impl Fn(&Server) -> Client,
+    request: &str,
+    delay: (&str, &str),
+) {
     if !installed("strace") {
         return;
     }
-    let tree = Tree::with("large", &noise(LENGTH, 1));
-    tree.write("small", b"small");
-    // On a busy machine the small request may come when all of the file is sent.
-    let is_answered_between = || -> Option<bool> {
-        let server = Server::serve(&tree);
-        server.get("/large");
-        server.get("/small");
-        let strace = Strace::attach_with_late_splices(&server, &tree, "2ms")?;
-        let (mut large, mut small) = (server.connect(), server.connect());
-        large.send(get("/large"));
-        large.head();
-        large.body(LENGTH / 16);
-        thread::scope(|scope| {
-            scope.spawn(|| large.body(LENGTH - LENGTH / 16));
-            assert_eq!(small.get("/small").status, 200);
-        });
-        let calls = strace.calls(server);
-        let last = calls.iter().rposition(sends_a_head)?;
-        Some(calls[last..].iter().any(|call| call.name == "splice"))
-    };
+    // On a busy machine the small request may come when the other response has left.
     for _ in 0..5 {
-        match is_answered_between() {
+        match is_answered_within((tree, launch()), &connect, request, delay) {
             Some(false) => {}
             Some(true) | None => return,
         }
     }
-    panic!("each small request was answered after the whole file");
+    panic!("each small request was answered behind the whole response");
 }
 
-/// The server's end of the connection from `client`; `None` where its descriptors may not be had.
+#[test]
+fn a_small_request_does_not_wait_for_the_end_of_a_long_transfer() {
+    let tree = Tree::with("large", &noise(32 * 1024 * 1024, 1));
+    tree.write("small", b"small");
+    let launch = || Launch::serve(tree.root());
+    let delay = ("splice", "2ms");
+    check_others_run(&tree, launch, Server::connect, &get("/large"), delay);
+}
+
+#[test]
+fn a_small_request_does_not_wait_for_the_end_of_a_file_from_memory() {
+    let tree = Tree::with("large", &noise(1024 * 1024, 1));
+    tree.write("small", b"small");
+    let launch = || Launch::run(&tree, "[io]\ninline-max = '1m'", "");
+    let delay = ("sendto", "30ms");
+    check_others_run(&tree, launch, Server::connect, &get("/large"), delay);
+}
+
+#[test]
+fn a_small_request_does_not_wait_for_the_end_of_many_parts() {
+    let tree = Tree::with("large", &noise(1024 * 1024, 1));
+    tree.write("small", b"small");
+    // In memory: between parts of a file a worker is waited for.
+    let config = "[io]\ninline-max = '1m'\n[limits]\nheader-bytes = '32k'";
+    let launch = || Launch::run(&tree, config, "");
+    let ranges: Vec<_> = (0..400)
+        .map(|at| format!("{}-{}", at * 2500, at * 2500 + 1999))
+        .collect();
+    let field = format!("Range: bytes={}", ranges.join(","));
+    let request = request_with("GET", "/large", &[&field]);
+    let delay = ("sendto", "30ms");
+    check_others_run(&tree, launch, Server::connect, &request, delay);
+}
+
+#[test]
+fn a_small_request_does_not_wait_for_the_end_of_a_listing() {
+    let tree = Tree::with("small", b"small");
+    tree.fill(
+        "many",
+        (0..20_000).map(|number| format!("a-name-of-a-file-{number}")),
+    );
+    let launch = || Launch::run(&tree, "", "directory-listing = true");
+    let delay = ("sendto", "10ms");
+    check_others_run(&tree, launch, Server::connect, &get("/many/"), delay);
+}
+
+#[test]
+fn a_small_request_does_not_wait_for_the_end_of_an_encrypted_transfer() {
+    let tree = Tree::with("large", &noise(8 * 1024 * 1024, 1));
+    tree.write("small", b"small");
+    let authority = Authority::new();
+    let files = authority.issue("localhost", &["localhost"]);
+    let launch = || Launch::secure(&tree, "", "ktls = 'off'", &[&files]);
+    let config = authority.client();
+    let connect = |server: &Server| Client::secure(server.address, &config);
+    check_others_run(&tree, launch, connect, &get("/large"), ("sendto", "5ms"));
+}
+
+/// The server's end of the connection from `client`; `None` where pidfd_getfd(2) is not permitted.
 fn server_end(server: &Server, client: SocketAddr) -> Option<OwnedFd> {
     let pid = Pid::from_raw(server.id().try_into().expect("a pid"))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;

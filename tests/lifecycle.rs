@@ -28,7 +28,9 @@ const HALVES: [&str; 2] = [
 fn a_stop_lets_downloads_finish() {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let tree = Tree::with("big", &noise(LENGTH, 1));
-        let mut server = Launch::run(&tree, "graceful-timeout = \"1h\"", "").start();
+        // Neither an idle nor a fresh connection ends by its own time.
+        let config = "graceful-timeout = \"1h\"\n[timeouts]\nheader = \"1h\"\nkeep-alive = \"1h\"";
+        let mut server = Launch::run(&tree, config, "").start();
         let mut idle = server.connect();
         idle.get("/none");
         let mut fresh = server.connect();
@@ -117,6 +119,23 @@ fn a_full_core_stops_at_a_second_signal() {
         assert!(client.rest().len() < LENGTH - 1000);
     }
     drop(waiting);
+}
+
+#[test]
+fn a_client_that_waits_for_room_is_answered_before_a_stop() {
+    let tree = Tree::with("big", &noise(LENGTH, 1));
+    tree.write("file", b"content");
+    let mut server = Launch::run(&tree, &full("1h"), "").start();
+    let mut downloads: Vec<_> = (0..FULL).map(|_| in_the_middle(&server)).collect();
+    let mut waiting = server.connect();
+    waiting.send(get("/file"));
+    server.signal(Signal::TERM);
+    assert_eq!(waiting.response().body, b"content");
+    waiting.ends();
+    for client in &mut downloads {
+        client.body(LENGTH - 1000);
+    }
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]

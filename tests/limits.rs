@@ -1,5 +1,6 @@
 //! Time limits, full tables, and clients that leave without a word: what they held comes back.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -194,6 +195,23 @@ fn out_of_descriptors_it_serves_some_and_recovers() {
         server.wait_for_sockets(idle);
     }
     server.stop();
+}
+
+#[test]
+fn the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
+    let tree = Tree::new();
+    let server = Launch::serve(tree.root()).limited("-S -n 300").start();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("its limits");
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let mut fields = line
+        .expect("a limit of open files")
+        .split_whitespace()
+        .skip(3);
+    let (soft, hard) = (fields.next(), fields.next());
+    assert_ne!(hard, Some("300"), "the hard limit is higher: {limits}");
+    assert_eq!(soft, hard);
 }
 
 #[test]

@@ -524,7 +524,7 @@ fn a_directory_of_more_than_100_000_files_is_bounded_and_streamed() {
     }
     for client in &mut clients {
         assert_eq!(client.head().header("transfer-encoding"), Some("chunked"));
-        // The others wait, and so does nobody else.
+        // Only readers of this directory wait.
         assert_eq!(server.get("/small").body, b"small");
     }
     let grown = server.memory_peak_kib() - before;

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use crate::admin::admin;
 use crate::support::{Client, Launch, Server, Tree, eventually, installed, skipped};
 
-/// A pipe by name, of which both ends are here.
+/// A named pipe with both ends open in this process.
 struct Pipe {
     path: PathBuf,
     ends: File,

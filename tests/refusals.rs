@@ -58,7 +58,7 @@ fn a_directory_that_may_not_be_read() {
     let tree = Tree::with("file", b"content");
     let root = tree.root();
     let name = root.to_str().expect("a temporary directory in UTF-8");
-    // No permission at all, and none to reach the files in it. A user who is not root owns it.
+    // No permissions: neither to list it nor to reach its files. Owned by an unprivileged user.
     let modes = if is_root() {
         [0o600, 0o604]
     } else {

@@ -27,7 +27,7 @@ status = 410
 
 const SECRET: &str = "nobody may have this";
 
-/// A site of which all that the rules deny says [`SECRET`], with its variants.
+/// A site in which every file that the rules deny holds [`SECRET`], and so do its variants.
 fn denied() -> Tree {
     let tree = Tree::with("index.html", b"the application");
     let secrets = [

@@ -110,7 +110,7 @@ fn a_hangup_reads_certificates_again_and_a_broken_one_keeps_the_old() {
     });
     assert_eq!(shown(&server, &config, "localhost"), first);
 
-    // One that nobody writes to does not keep the reload after it from being done.
+    // A pipe without a writer does not hold up the next reload.
     fs::remove_file(&files.key).unwrap();
     authority.fifo("server.key");
     server.signal(Signal::HUP);
@@ -319,7 +319,7 @@ fn a_renewal_that_has_expired_does_not_replace_a_certificate_that_is_valid() {
     assert_eq!(shown(&server, &authority.client(), "localhost"), first);
 }
 
-/// A config whose first listener is plain and whose second one speaks TLS with `files`.
+/// A config with a plain listener first, and one that speaks TLS with `files` second.
 fn plain_and_secure(tree: &Tree, tls: &str, files: &[&Files]) -> Launch {
     let entries: String = files.iter().map(|files| files.entry()).collect();
     let root = tree.root();

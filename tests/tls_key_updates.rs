@@ -356,7 +356,7 @@ fn the_client_changes_its_keys_and_asks_the_server_to() {
     }
 }
 
-/// A KeyUpdate whose bytes are in records of so many.
+/// A KeyUpdate, split into records of this length.
 fn split(request: u8, lengths: &[usize]) -> Vec<Vec<u8>> {
     let [kind, a, b, c] = KEY_UPDATE;
     let mut rest = &[kind, a, b, c, request][..];

@@ -189,7 +189,7 @@ fn a_tree_that_has_one_time_has_no_dates() {
     assert_eq!(server.get("/dir/file").etag(), server.get("/file").etag());
 }
 
-/// A release that looks like the one before it, and one whose files have other lengths.
+/// Two releases: one with the lengths of the release before it, one with others.
 #[test]
 fn another_content_with_the_same_time_is_noticed() {
     let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(PINNED[1]);

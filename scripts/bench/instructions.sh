@@ -20,8 +20,8 @@ readonly BASELINE=$BENCH/instructions.tsv
 readonly GROWTH_PERCENT=5
 readonly START_SECONDS=60
 readonly STOP_SECONDS=10
-# What is counted: the connection's task with all that it calls. How often the executor around it looks
-# at its rings before it sleeps depends on the clock, and costs from half as much again to three times more.
+# The function to count, with its callees: the connection's task. The executor around it polls its rings until
+# it sleeps, which depends on the clock and costs 1.5 to 4 times as much.
 readonly COUNTED='<tidegate_server::connection::Serving as core::future::future::Future>::poll'
 
 die() {
@@ -66,7 +66,7 @@ build() {
     cargo build --release --locked --manifest-path "$1/Cargo.toml" --target-dir "$2" --package tidegate >&2
 }
 
-# The static binary of scripts/vm/smoke.sh won't do: nothing can be preloaded into it.
+# A static binary won't do: nothing can be preloaded into it.
 check_server() {
     [[ -x $SERVER ]] || die "$SERVER is not there"
     ! readelf --program-headers "$SERVER" | grep -q INTERP || return 0
@@ -82,7 +82,7 @@ conditions() {
     if grep -qw avx2 /proc/cpuinfo; then echo 'CPU with AVX2'; else echo 'CPU without AVX2'; fi
 }
 
-# What all servers are preloaded with, configured by and asked for.
+# The preloaded library, the configuration and the requested files, the same for all servers.
 prepare() {
     cc -O2 -Wall -Wextra -Werror -shared -fPIC -o "$RUN/preload.so" "$BENCH/instructions.c"
     mkdir "$RUN/tree"

@@ -1,10 +1,8 @@
 # shellcheck shell=bash
-# What the scripts that boot Debian kernels under qemu share. Nothing is installed and no privilege is
-# needed: packages are downloaded and unpacked under target/vm. To be sourced from the repository's root.
+# Shared by the scripts that boot Debian kernels under qemu; sourced from the repository's root. Installs nothing
+# and needs no privilege: packages are downloaded and unpacked under target/vm.
 
 readonly WORK=$PWD/target/vm
-# shellcheck disable=SC2034 # for those who source this
-readonly TARGET=x86_64-unknown-linux-gnu
 
 skip() {
   echo "skipped: $*"
@@ -80,6 +78,30 @@ lists() {
     || skip "apt-get update for $1: $(tail -n 1 "$WORK/apt.log")"
 }
 
+# Builds the server and its end-to-end tests, and prints a line for each: its name and where it is. They are
+# those of `cargo test --workspace`: with another profile, target or selection of packages cargo would build
+# every dependency again, which takes longer than their slower code does in the emulation.
+build() {
+  cargo test --workspace --locked --test end-to-end --no-run --message-format json \
+    | python3 -c '
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("executable") and message["target"]["name"] in ("end-to-end", "tidegate"):
+        print(message["target"]["name"], message["executable"])' | sort -u
+}
+
+# libraries ROOT BINARY...: copies the shared libraries that these are linked with into ROOT, at the same paths.
+libraries() {
+  local root=$1 library
+  shift
+  # ldd fails for a static binary, which needs none.
+  while read -r library; do
+    mkdir -p "$root$(dirname "$library")"
+    cp -L "$library" "$root$library"
+  done < <(ldd "$@" 2>/dev/null | grep -oE '/[^ ]+\.so[^ :]*' | sort -u)
+}
+
 # pack DIRECTORY FILE: an initrd of it, as the kernel wants it.
 pack() {
   (cd "$1" && find . -print0 | cpio --null --quiet -o -H newc -R 0:0 | gzip -1) >"$2"
@@ -91,7 +113,7 @@ plain() {
 }
 
 # boot IMAGE INITRD SECONDS: the serial console, on standard output. Its end is the machine's power off,
-# or the end of the time. Emulated, since KVM is rarely to be had where CI runs; one CPU, since
+# or the time limit. Emulated, since CI machines rarely offer KVM; one CPU, since
 # emulation of more is not reliable with every version of qemu; without cmpxchg16b, after which qemu 7.2 at
 # times has wrong flags: Linux 6.12 then ends by a double fault while it starts.
 boot() {

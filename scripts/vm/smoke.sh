@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The least kernel tidegate supports, tried for real: boots Debian's 6.1 cloud kernel under qemu with
-# a static tidegate and busybox, runs scripts/vm/init there, and exits 0 or 1 with its verdict. Exits
-# 77 where the tools or the kernel package can't be had. Nothing is installed and no privilege is
+# tidegate and busybox, runs scripts/vm/init there, and exits 0 or 1 with its verdict. Exits
+# 77 where the tools or the kernel package are not available. Nothing is installed and no privilege is
 # needed: the kernel package is downloaded and unpacked under target/vm.
 #
 #   scripts/vm/smoke.sh            build, boot, test
-#   scripts/vm/smoke.sh BINARY     with a static binary that is there already
+#   scripts/vm/smoke.sh BINARY     with a binary that is there already
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -15,32 +15,25 @@ cd "$(dirname "$0")/../.."
 # What the whole virtual machine may take, boot to power off; a good run takes a small part of it.
 readonly TIMEOUT_SECONDS=300
 
-# Prints the path of the static binary. It has a target directory of its own, since its flags would
-# make cargo rebuild everything else.
-static_binary() {
-  RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR=$WORK/static \
-    cargo build --release --locked --package tidegate --target "$TARGET" >&2
-  echo "$WORK/static/$TARGET/release/tidegate"
-}
-
 # initrd BINARY FILE: busybox, the init script and the binary, as the kernel wants them.
 initrd() {
   local root=$WORK/root
   rm -rf "$root"
   mkdir -p "$root"/{bin,dev,proc,sys,srv,etc}
   cp "$(command -v busybox)" "$root/bin/busybox"
-  cp "$1" "$root/bin/tidegate"
+  strip -o "$root/bin/tidegate" "$1"
+  libraries "$root" "$1"
   cp scripts/vm/init "$root/init"
   chmod 755 "$root/init" "$root"/bin/*
   pack "$root" "$2"
 }
 
 [[ $(uname -m) == x86_64 ]] || skip 'needs an x86-64 host'
-need qemu-system-x86_64 busybox cpio
+need qemu-system-x86_64 busybox cpio strip
 mkdir -p "$WORK"
 # A command substitution ends in a subshell of its own: its skip has to be passed on.
 kernel=$(kernel bookworm) || { status=$?; echo "$kernel"; exit $status; }
-binary=${1:-$(static_binary)}
+binary=${1:-$(build | sed -n 's/^tidegate //p')}
 built=$SECONDS
 initrd "$binary" "$WORK/initrd.gz"
 

@@ -2,9 +2,9 @@
 # What depends on the kernel, for real: boots Debian kernels under qemu and runs the smoke test there on the
 # least of them, and on each the end-to-end tests of TLS with the kernel's own TLS, whose counters and trace
 # prove who encrypted and who moved the bytes. Prints a table of every check on every kernel; exits 0 if all
-# passed, 1 if not, 77 where the tools or the packages can't be had.
+# passed, 1 if not, 77 where the tools or the packages are not available.
 #
-#   scripts/vm/test.sh              on every kernel of the suites below; what can't be had is left out
+#   scripts/vm/test.sh              on every kernel of the suites below that is available
 #   scripts/vm/test.sh SUITE...     on the kernels of these suites of Debian
 #
 # Kernels are kept in target/vm/kernel-SUITE until they are deleted there.
@@ -21,21 +21,6 @@ readonly SUITES=(bookworm bookworm-backports trixie-backports)
 readonly TIMEOUT_SECONDS=600
 # What the guest loads to encrypt by itself.
 readonly MODULES=(net/tls crypto arch/x86/crypto lib/crypto)
-
-# Builds the server and its tests as static binaries: fast to build, since the emulation is slow anyway.
-build() {
-  RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR=$WORK/static-tests \
-    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-    CARGO_PROFILE_RELEASE_DEBUG=none CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
-    cargo test --release --locked --package tidegate --test end-to-end --no-run --target "$TARGET" \
-    --message-format json \
-    | python3 -c '
-import json, sys
-for line in sys.stdin:
-    message = json.loads(line)
-    if message.get("executable") and message["target"]["name"] in ("end-to-end", "tidegate"):
-        print(message["target"]["name"], message["executable"])' | sort -u
-}
 
 # initrd KERNEL FILE: busybox, the modules of the kernel unpacked in KERNEL, and what was built.
 initrd() {
@@ -58,6 +43,7 @@ initrd() {
   depmod -b "$root" "$version" 2>"$WORK/depmod.log"
   strip -o "$root/test/end-to-end" "$tests"
   strip -o "$root/test/tidegate" "$server"
+  libraries "$root" "$tests" "$server"
   # The tests look for the server where it was built.
   echo "$server" >"$root/test/path"
   pack "$root" "$2"

@@ -1,4 +1,4 @@
-//! A certificate authority of a test's own: certificates in files, and clients that trust it.
+//! A certificate authority for one test: certificates in files, and clients that trust it.
 
 use std::fs;
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, Support
 
 use super::{Client, Launch, Tree};
 
-/// An authority, and a directory for what it issues.
+/// An authority, and the directory of the files that it issues.
 pub(crate) struct Authority {
     directory: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -63,7 +63,7 @@ impl Authority {
         path
     }
 
-    /// Makes a pipe in the authority's directory, which nobody writes to.
+    /// Makes a named pipe without a writer in the authority's directory.
     pub(crate) fn fifo(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
@@ -103,12 +103,12 @@ impl Authority {
         }
     }
 
-    /// What a client is set to that trusts this authority, for [`SecureClient::connect`].
+    /// The TLS settings of a client that trusts this authority, for [`Client::secure`].
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
         self.client_with(aws_lc_rs::DEFAULT_CIPHER_SUITES, None)
     }
 
-    /// The same for one that knows only `suites`, and shows the certificate `identity`.
+    /// As [`Authority::client`], with only `suites` and with the client certificate `identity`.
     pub(crate) fn client_with(
         &self,
         suites: &[SupportedCipherSuite],
@@ -169,10 +169,10 @@ impl Launch {
     }
 }
 
-/// A TLS connection with its handshake to be done.
+/// A TLS connection before its handshake.
 pub(crate) type SecureStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// A connection to `name`, the handshake of which is done with the first bytes sent.
+/// A connection to `name`. The first write or read performs the handshake.
 pub(crate) fn secure(stream: TcpStream, config: &Arc<ClientConfig>, name: &str) -> SecureStream {
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let connection = ClientConnection::new(Arc::clone(config), name).expect("a client");

@@ -1,5 +1,5 @@
-//! A client on a raw socket. It reads exactly what a response's head promises and keeps what follows,
-//! so that a response that is a byte too long or too short breaks the next one.
+//! A client on a raw socket. It reads exactly as many bytes as a response's head promises, so a response
+//! that is a byte too long or too short breaks the next one.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -92,7 +92,7 @@ impl Response {
         std::str::from_utf8(&self.body).expect("a body in UTF-8")
     }
 
-    /// Whether the connection goes on although the length of the body is not told.
+    /// Whether the body is chunked.
     fn is_chunked(&self) -> bool {
         self.header("transfer-encoding") == Some("chunked")
     }
@@ -121,7 +121,7 @@ impl Response {
     }
 }
 
-/// What a client's bytes go through.
+/// A plain or an encrypted connection.
 enum Stream {
     Plain(TcpStream),
     Secure(Box<SecureStream>),
@@ -165,16 +165,16 @@ impl Write for Stream {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     CloseNotify,
-    /// By a fatal alert, which says that the server has failed.
+    /// By a fatal alert: the server failed.
     InternalError,
-    /// Without a word.
+    /// Without an alert.
     Cut,
 }
 
 /// A connection to a server.
 pub(crate) struct Client {
     stream: Stream,
-    /// What was received and not asked for yet.
+    /// Received, and not read by the test yet.
     received: Vec<u8>,
 }
 
@@ -281,12 +281,18 @@ impl Client {
     #[track_caller]
     pub(crate) fn response(&mut self) -> Response {
         let mut response = self.head();
-        response.body = match () {
-            () if response.has_no_body() => Vec::new(),
-            () if response.is_chunked() => self.chunked_body(),
-            () => self.body(response.content_length()),
-        };
+        response.body = self.body_of(&response);
         response
+    }
+
+    /// Reads the body that follows `head`.
+    #[track_caller]
+    pub(crate) fn body_of(&mut self, head: &Response) -> Vec<u8> {
+        match () {
+            () if head.has_no_body() => Vec::new(),
+            () if head.is_chunked() => self.chunked_body(),
+            () => self.body(head.content_length()),
+        }
     }
 
     /// Reads a chunked body to its end (RFC 9112, section 7.1).

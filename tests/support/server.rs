@@ -1,4 +1,4 @@
-//! Starts the real binary, and makes sure that it ends with the test.
+//! Starts the real binary, and ends it with the test.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,7 +22,7 @@ const TESTS_MAX: usize = 4;
 /// The same where memory may be locked without a limit: most tests wait for most of their time.
 const TESTS_WITH_IPC_LOCK_MAX: usize = 16;
 
-/// The user that tests run as root use when they need one who is not.
+/// The unprivileged user of tests that run as root.
 const NOBODY: &str = "65534";
 
 /// The servers of each test that has any, by the name of its thread.
@@ -34,8 +34,7 @@ pub(crate) fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// Whether `script` can be run in a mount namespace of its own; says so when it can't, since a test is
-/// then skipped.
+/// Whether `script` can be run in a mount namespace of its own; if not, reports that the test is skipped.
 pub(crate) fn mounts(script: &str) -> bool {
     let line = namespace(script);
     let output = Command::new(line[0]).args(&line[1..]).output();
@@ -52,9 +51,9 @@ fn namespace(script: &str) -> [&str; 7] {
     ["unshare", "--mount", propagation, "sh", "-e", "-c", script]
 }
 
-/// A command line of tidegate that is about to be run.
+/// A command line of tidegate, before it is run.
 pub(crate) struct Launch {
-    /// Programs that change what they are given (limits, user) and then run the rest of the line.
+    /// Programs that change limits or the user and then run the rest of the command line.
     wrappers: Vec<OsString>,
     binary: PathBuf,
     arguments: Vec<OsString>,

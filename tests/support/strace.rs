@@ -1,4 +1,4 @@
-//! Watches the system calls of a server, or disturbs them.
+//! Records the system calls of a server, or injects faults into them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,11 +8,11 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use super::{Server, Tree, eventually, skipped};
 
-/// A strace that writes down the calls of a server that move bytes, and those of [`OTHERS`].
+/// A strace of a server's calls that move bytes, and of [`OTHERS`].
 pub(crate) struct Strace {
     child: Child,
     log: PathBuf,
-    /// Kept open: strace ends when it cannot say something.
+    /// Kept open: strace ends when it cannot write to it.
     stderr: BufReader<ChildStderr>,
 }
 
@@ -23,13 +23,13 @@ const OTHERS: [&str; 2] = ["setsockopt", "io_uring_enter"];
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) name: String,
-    /// What stands between its parentheses.
+    /// The text between the parentheses.
     pub(crate) arguments: String,
     /// Not negative.
     pub(crate) result: usize,
 }
 
-/// How many bytes went which way.
+/// Bytes moved, by the kind of call.
 #[derive(Debug)]
 pub(crate) struct Moved {
     /// From one descriptor to another within the kernel.
@@ -39,7 +39,8 @@ pub(crate) struct Moved {
 }
 
 impl Strace {
-    /// Attaches to `server`, which serves `tree`; `None`, and says so, where that is not permitted.
+    /// Attaches to `server`, which serves `tree`; reports a skipped test and returns `None` where that is not
+    /// permitted.
     pub(crate) fn attach(server: &Server, tree: &Tree) -> Option<Self> {
         let log = tree.base().join("strace");
         let calls = "trace=read,pread64,readv,preadv,preadv2,write,pwrite64,writev,pwritev,pwritev2,\
@@ -47,20 +48,21 @@ impl Strace {
         Self::run(server, &["-s", "0", "-e", calls], log)
     }
 
-    /// The same, with every splice returning `delay` late, as strace writes it.
-    pub(crate) fn attach_with_late_splices(
+    /// Attaches to see what is sent and spliced, with every `call` returning `delay` late, as strace writes it.
+    pub(crate) fn attach_with_delay(
         server: &Server,
         tree: &Tree,
+        call: &str,
         delay: &str,
     ) -> Option<Self> {
         let log = tree.base().join("strace");
-        let inject = format!("inject=splice:delay_exit={delay}");
+        let inject = format!("inject={call}:delay_exit={delay}");
         let options = ["-s", "0", "-e", "trace=sendto,splice", "-e", &inject];
         Self::run(server, &options, log)
     }
 
-    /// Attaches to `server`, to do as `inject` says to `call`; `None`, and says so, where that is not
-    /// permitted.
+    /// Attaches to `server` and injects `inject` into `call`; reports a skipped test and returns `None` where
+    /// that is not permitted.
     pub(crate) fn inject(server: &Server, call: &str, inject: &str) -> Option<Self> {
         let trace = format!("trace={call}");
         let inject = format!("inject={call}:{inject}");
@@ -94,7 +96,7 @@ impl Strace {
         Some(strace)
     }
 
-    /// Stops the server, and tells what it moved.
+    /// Stops the server, and returns how many bytes it moved.
     pub(crate) fn stop(self, server: Server) -> Moved {
         let calls = self.calls(server);
         let (spliced, copied): (Vec<_>, Vec<_>) = calls
@@ -108,8 +110,7 @@ impl Strace {
         }
     }
 
-    /// Stops the server, and tells what it called, in the order in which the calls returned. Those
-    /// that failed are left out.
+    /// Stops the server, and returns its successful calls in the order in which they returned.
     pub(crate) fn calls(mut self, server: Server) -> Vec<Call> {
         server.stop();
         eventually("the end of strace", || {
@@ -133,8 +134,7 @@ impl Drop for Strace {
     }
 }
 
-/// The text of a call once it has returned; until then what there is of it waits in `begun`, by
-/// thread.
+/// The text of a call that has returned; `begun` keeps the first half of unfinished ones by thread.
 fn whole<'a>(thread: &'a str, text: &str, begun: &mut HashMap<&'a str, String>) -> Option<String> {
     if let Some(text) = text.strip_suffix(" <unfinished ...>") {
         begun.insert(thread, text.to_owned());
@@ -153,7 +153,7 @@ fn whole<'a>(thread: &'a str, text: &str, begun: &mut HashMap<&'a str, String>) 
 fn call(text: &str) -> Option<Call> {
     let (left, result) = text.rsplit_once(" = ")?;
     let (name, arguments) = left.split_once('(')?;
-    // What was injected follows in parentheses.
+    // A note on an injected fault follows in parentheses.
     let result = result.split(' ').next()?;
     Some(Call {
         name: name.to_owned(),

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-/// What the file outside of the root holds.
+/// The content of the file outside of the root.
 pub(crate) const SECRET: &str = "this byte string is outside of the root";
 
 /// A temporary directory that holds `www`, the root, and `secret`, outside of it. Any user can read it.
@@ -25,7 +25,7 @@ impl Tree {
         Self { base }
     }
 
-    /// A tree of which the root holds the one file `path`.
+    /// A tree with the single file `path` in its root.
     pub(crate) fn with(path: &str, content: &[u8]) -> Self {
         let tree = Self::new();
         tree.write(path, content);

@@ -544,6 +544,13 @@ mod tests {
             large,
             "the largest size is refused before its data comes",
         );
+        check(
+            Framing::Chunked,
+            20,
+            b"5\r\nhello\r\nf\r\nx",
+            large,
+            "a second chunk beyond what is left of the limit",
+        );
     }
 
     #[test]

@@ -465,8 +465,9 @@ mod tests {
     #[test]
     fn hosts() {
         #[rustfmt::skip] // one row a line
-        let cases: [(&[u8], Option<&str>, &str); 7] = [
+        let cases: [(&[u8], Option<&str>, &str); 8] = [
             (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Some("a"), "from the field"),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nFrom: b\r\n\r\n", Some("a"), "another name of four letters"),
             (b"GET / HTTP/1.1\r\nhOsT:\ta:80 \r\n\r\n", Some("a:80"), "any case, whitespace off"),
             (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", None, "empty: RFC 9112, 3.2"),
             (b"GET / HTTP/1.0\r\n\r\n", None, "HTTP/1.0 need not have one"),

@@ -1,4 +1,4 @@
-//! Request methods, told apart as far as a file server needs.
+//! Which method a request has, as far as a file server cares.
 
 /// A request method (RFC 9110, section 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,17 +7,17 @@ pub enum Method {
     Get,
     /// HEAD: the response of GET without its content.
     Head,
-    /// OPTIONS: which methods the target allows, or a CORS preflight.
+    /// OPTIONS: what may be done with the target, or a CORS preflight.
     Options,
-    /// A standard method that no file allows: respond with 405.
+    /// A standard method that no file allows: answer 405.
     Known,
-    /// Any other method: respond with 501.
+    /// A method this server has never heard of: answer 501.
     Unknown,
 }
 
 impl Method {
-    /// The method with this name. Names are case-sensitive (RFC 9110, section 9.1).
-    pub fn of(token: &str) -> Self {
+    /// Method names are case-sensitive (RFC 9110, section 9.1).
+    pub(crate) fn of(token: &str) -> Self {
         match token {
             "GET" => Self::Get,
             "HEAD" => Self::Head,
@@ -25,11 +25,6 @@ impl Method {
             "POST" | "PUT" | "DELETE" | "CONNECT" | "TRACE" | "PATCH" => Self::Known,
             _ => Self::Unknown,
         }
-    }
-
-    /// Whether it is GET or HEAD, which retrieve the file.
-    pub fn is_read(self) -> bool {
-        matches!(self, Self::Get | Self::Head)
     }
 }
 

@@ -241,6 +241,7 @@ mod tests {
             ("bytes=0-1,5-", Many(vec![0..2, 5..11]), "14.1.2: the second to the end"),
             ("bytes=5-8,0-1", Many(vec![5..9, 0..2]), "15.3.7.2: in the order they were asked for"),
             ("bytes=0-1,2-3", Many(vec![0..2, 2..4]), "15.3.7.2: side by side is no overlap"),
+            ("bytes=4-5,0-1,2-3", Many(vec![4..6, 0..2, 2..4]), "nor where they go back"),
             ("bytes= 0-1 ,\t5-8,,", Many(vec![0..2, 5..9]), "5.6.1: whitespace and empty elements"),
             ("bytes=   1 -2   ,  4- 5, 7 - 8 , ,,", Many(vec![1..3, 4..6, 7..9]), "let pass, as by others"),
             ("bytes=0-4,90-99", One(0..5), "15.3.7: what is not there is left out"),
