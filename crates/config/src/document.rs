@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tidegate_http::Status;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use toml::value::{Table, Value};
@@ -242,7 +243,7 @@ pub(crate) fn known() -> Table {
             pattern: any_path(),
             except: Vec::new(),
             ignore_case: false,
-            status: 503,
+            status: Status::SERVICE_UNAVAILABLE,
             retry_after: Some(Duration::ZERO),
             page: None,
         });
@@ -250,7 +251,7 @@ pub(crate) fn known() -> Table {
             from: any_path(),
             ignore_case: false,
             to: "/".to_owned(),
-            status: 301,
+            status: Status::MOVED_PERMANENTLY,
         });
     }
     // See `Settings::to_toml`.

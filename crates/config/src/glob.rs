@@ -93,8 +93,9 @@ impl Glob {
         &self.regex
     }
 
-    /// Whether it matches a path, percent-decoded. Most that do not are told without the regular expression.
-    pub(crate) fn is_match(&self, path: &[u8]) -> bool {
+    /// Whether it matches all of `path`, percent-decoded. Most paths that do not match fail the
+    /// comparison with the literal prefix, before the regular expression runs.
+    pub fn is_match(&self, path: &[u8]) -> bool {
         path.starts_with(self.prefix()) && self.regex.is_match(path)
     }
 

@@ -57,8 +57,8 @@ pub use settings::{
 };
 pub use shown::{shown, visible};
 pub use site::{
-    CachePreset, Coding, CompressedOnly, Cors, EncodedSlash, EtagSource, HeaderRule, HiddenFiles,
-    HiddenName, Mount, Redirect, Respond, Site, Symlinks,
+    CachePreset, CompressedOnly, Cors, EtagSource, HeaderRule, HiddenFiles, HiddenName, Mount,
+    Redirect, Respond, Site, Symlinks,
 };
 pub use source::Source;
 pub use units::Cores;

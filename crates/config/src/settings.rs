@@ -274,10 +274,7 @@ impl Settings {
             cache: Cache::default(),
             admin: Admin::default(),
             tls: Tls::default(),
-            sites: vec![Site {
-                root: Some(root),
-                ..Site::default()
-            }],
+            sites: vec![Site::for_directory(root)],
         }
     }
 

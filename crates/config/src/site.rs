@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::ser::{Serialize, Serializer};
+use tidegate_http::{Coding, EncodedSlash, Status};
 
 use crate::{Glob, ValueError, units};
 
@@ -30,12 +32,14 @@ pub struct Site {
     /// Which names that begin with a dot are served, beside `.well-known`.
     pub hidden_files: HiddenFiles,
     /// What `%2F` in a path is.
+    #[serde(serialize_with = "encoded_slash")]
     pub encoded_slash: EncodedSlash,
     /// Which symbolic links are followed.
     pub symlinks: Symlinks,
     /// What entity tags are made of.
     pub etag: EtagSource,
     /// The precompressed variants that are looked for, the preferred one first; none twice.
+    #[serde(serialize_with = "codings")]
     pub precompressed: Vec<Coding>,
     /// What becomes of files of which only such variants are there.
     pub compressed_only: CompressedOnly,
@@ -51,9 +55,9 @@ pub struct Site {
     pub charset: String,
     /// The MIME type of files whose extension says nothing.
     pub default_type: String,
-    /// The files that are sent with an error, by status, 400 to 599; each begins with `/`.
+    /// The files that are sent with an error, by status; each begins with `/`.
     #[serde(serialize_with = "text_keys")]
-    pub error_pages: BTreeMap<u16, String>,
+    pub error_pages: BTreeMap<Status, String>,
     /// MIME types by extension (lower case, without a dot), before the built-in ones.
     pub mime_types: BTreeMap<String, String>,
     /// `[[site.mount]]`: further directories; the one with the longest `at` has a path. No two have
@@ -84,18 +88,42 @@ pub enum HiddenFiles {
 
 /// A pattern for names that begin with a dot: `.treeinfo`, `.z*`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct HiddenName(Glob);
+pub struct HiddenName(
+    /// For a slash and the name.
+    Glob,
+);
 
-impl HiddenName {
-    /// Reads a pattern that begins with a dot and has no slash.
-    pub(crate) fn parse(text: &str) -> Result<Self, ValueError> {
-        // `.*` is any such name.
+impl FromStr for HiddenName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let shown = text.escape_debug();
+        if !text.starts_with('.') {
+            return Err(ValueError::new(format!(
+                "`{shown}` does not begin with a dot: names that do not are served anyway"
+            )));
+        }
+        if text.contains('/') || matches!(text, "." | "..") {
+            return Err(ValueError::new(format!(
+                "`{shown}` is no name of one file or directory: write it without its directory"
+            )));
+        }
+        // Not `Glob::new`, which takes `.*` for a regular expression: here it is any hidden name.
         Ok(Self(Glob::translate(&format!("/{text}"), false)?))
     }
+}
 
-    /// The pattern for a slash and the name.
-    pub fn glob(&self) -> &Glob {
-        &self.0
+impl HiddenFiles {
+    /// Whether the file or directory `name`, which begins with a dot, is served.
+    pub fn serves(&self, name: &[u8]) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Named(patterns) => {
+                let path = [b"/", name].concat();
+                patterns.iter().any(|pattern| pattern.0.is_match(&path))
+            }
+        }
     }
 }
 
@@ -107,17 +135,6 @@ impl Serialize for HiddenFiles {
             Self::Named(names) => to.collect_seq(names.iter().map(|name| &name.0.as_str()[1..])),
         }
     }
-}
-
-/// What `%2F` in a path is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EncodedSlash {
-    /// A part of a name, which no file has.
-    #[default]
-    Literal,
-    /// A slash.
-    Decode,
 }
 
 /// Which symbolic links are followed.
@@ -155,20 +172,6 @@ pub enum CompressedOnly {
     Decompress,
     /// Clients that take none of its codings get 406.
     Refuse,
-}
-
-/// A content coding with files of its own (RFC 9110, section 8.4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub enum Coding {
-    /// `.br` files.
-    #[serde(rename = "br")]
-    Brotli,
-    /// `.zst` files.
-    #[serde(rename = "zstd")]
-    Zstd,
-    /// `.gz` files.
-    #[serde(rename = "gzip")]
-    Gzip,
 }
 
 /// `[[site.mount]]`: a directory for some paths.
@@ -225,7 +228,8 @@ pub struct Respond {
     /// Whether the letters of all these match in either case.
     pub ignore_case: bool,
     /// 200, 204, or an error that a site can give by rule.
-    pub status: u16,
+    #[serde(serialize_with = "status")]
+    pub status: Status,
     /// When to come again, in whole seconds; only with 429 and 503.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "period")]
     pub retry_after: Option<Duration>,
@@ -247,7 +251,8 @@ pub struct Redirect {
     /// captures that `from` has; no other `$` is in it. They come after the host.
     pub to: String,
     /// 301, 302, 303, 307 or 308.
-    pub status: u16,
+    #[serde(serialize_with = "status")]
+    pub status: Status,
 }
 
 /// `[site.cors]`
@@ -262,12 +267,37 @@ pub struct Cors {
 }
 
 impl HeaderRule {
-    /// All fields of the rule: what `cache` comes to, then `set`.
-    pub fn fields(&self) -> Vec<(String, String)> {
-        let preset = self
-            .cache
-            .map(|preset| ("Cache-Control".to_owned(), preset.value().to_owned()));
-        preset.into_iter().chain(self.set.clone()).collect()
+    /// Names and values of all fields: Cache-Control if `cache` sets it, then those of `set`.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let preset = self.cache.map(|preset| ("Cache-Control", preset.value()));
+        let set = self.set.iter();
+        let set = set.map(|(name, value)| (name.as_str(), value.as_str()));
+        preset.into_iter().chain(set)
+    }
+}
+
+impl Respond {
+    /// Whether the rule answers `path`, percent-decoded: `pattern` matches and no exception does.
+    pub fn applies_to(&self, path: &[u8]) -> bool {
+        self.pattern.is_match(path) && !self.except.iter().any(|except| except.is_match(path))
+    }
+}
+
+impl Site {
+    /// The defaults, serving `root`.
+    #[must_use]
+    pub fn for_directory(root: PathBuf) -> Self {
+        Self {
+            root: Some(root),
+            ..Self::default()
+        }
+    }
+
+    /// Every directory of the site, with the path that it is mounted at: empty for the root.
+    pub fn directories(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let mounts = self.mounts.iter();
+        let mounts = mounts.map(|mount| (mount.at.as_str(), mount.root.as_path()));
+        mounts.chain(self.root.iter().map(|root| ("", root.as_path())))
     }
 }
 
@@ -294,7 +324,7 @@ impl Default for Site {
             encoded_slash: EncodedSlash::default(),
             symlinks: Symlinks::default(),
             etag: EtagSource::default(),
-            precompressed: vec![Coding::Brotli, Coding::Zstd, Coding::Gzip],
+            precompressed: Coding::ALL.to_vec(),
             compressed_only: CompressedOnly::default(),
             content_encoded: Vec::new(),
             try_files: vec!["$path".to_owned(), "$path/".to_owned()],
@@ -352,13 +382,33 @@ fn period<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Er
     units::duration(&value.unwrap_or_default(), to)
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference to the field"
+)]
+fn encoded_slash<S: Serializer>(slash: &EncodedSlash, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(match slash {
+        EncodedSlash::Literal => "literal",
+        EncodedSlash::Decode => "decode",
+    })
+}
+
+fn codings<S: Serializer>(codings: &[Coding], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(codings.iter().map(|coding| coding.token()))
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference to the field"
+)]
+fn status<S: Serializer>(status: &Status, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u16(status.code())
+}
+
 /// TOML has no other keys than texts.
-fn text_keys<S: Serializer>(pages: &BTreeMap<u16, String>, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_map(
-        pages
-            .iter()
-            .map(|(status, page)| (status.to_string(), page)),
-    )
+fn text_keys<S: Serializer>(pages: &BTreeMap<Status, String>, to: S) -> Result<S::Ok, S::Error> {
+    let pages = pages.iter();
+    to.collect_map(pages.map(|(status, page)| (status.code().to_string(), page)))
 }
 
 fn pairs<S: Serializer>(pairs: &[(String, String)], to: S) -> Result<S::Ok, S::Error> {

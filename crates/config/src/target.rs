@@ -243,7 +243,7 @@ impl<'r> Rules<'r> {
 
     /// Whether a rule responds to `path`, before all redirects.
     fn respond_to(&self, path: &[u8]) -> bool {
-        self.respond.iter().any(|rule| rule.is_for(path))
+        self.respond.iter().any(|rule| rule.applies_to(path))
     }
 
     /// The first redirect that matches `path`.
@@ -256,12 +256,6 @@ impl<'r> Rules<'r> {
             let found = earlier.find(|number| self.redirects[**number].from.is_match(path));
             found.copied().or(first)
         })
-    }
-}
-
-impl Respond {
-    fn is_for(&self, path: &[u8]) -> bool {
-        self.pattern.is_match(path) && !self.except.iter().any(|except| except.is_match(path))
     }
 }
 
@@ -318,6 +312,7 @@ fn refuse<T>(reason: impl Into<String>) -> Checked<T> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tidegate_http::Status;
 
     use super::*;
 
@@ -418,7 +413,7 @@ mod tests {
         let rule = |ignore_case| Redirect {
             from: Glob::new("/About/*", ignore_case).unwrap(),
             to: "/about/$1".to_owned(),
-            status: 301,
+            status: Status::MOVED_PERMANENTLY,
             ignore_case,
         };
         assert_eq!(endless(&[rule(false)], &[]), []);
@@ -433,14 +428,14 @@ mod tests {
         let redirects = [Redirect {
             from: "/**".parse().unwrap(),
             to: "/sorry/$1".to_owned(),
-            status: 302,
+            status: Status::FOUND,
             ignore_case: false,
         }];
         let respond = |pattern: &str, except: &[&str]| Respond {
             pattern: pattern.parse().unwrap(),
             except: except.iter().map(|text| text.parse().unwrap()).collect(),
             ignore_case: false,
-            status: 503,
+            status: Status::SERVICE_UNAVAILABLE,
             retry_after: None,
             page: None,
         };
@@ -464,7 +459,7 @@ mod tests {
         let rule = |(from, to): &(&str, &str)| Redirect {
             from: from.parse().expect(from),
             to: (*to).to_owned(),
-            status: 301,
+            status: Status::MOVED_PERMANENTLY,
             ignore_case: false,
         };
         let rules: Vec<Redirect> = rules.iter().map(rule).collect();
@@ -547,7 +542,7 @@ mod tests {
             from: from.parse().expect(from),
             ignore_case: false,
             to: "/".to_owned(),
-            status: 301,
+            status: Status::MOVED_PERMANENTLY,
         });
         redirects.collect()
     }

@@ -18,7 +18,7 @@ use tidegate_uring::{Config, Fd, Features, Ring};
 
 use crate::accept::{self, Listener};
 use crate::clock::Clock;
-use crate::config::sites::{cache_config, site_config};
+use crate::config::sites::cache_config;
 use crate::error::Error;
 use crate::host::limits::Share;
 use crate::host::locked::Queues;
@@ -195,7 +195,7 @@ impl Shard {
                 body_discard: settings.limits.body_discard,
             },
             sites: Sites::open(
-                settings.sites.iter().map(site_config).collect(),
+                &settings.sites,
                 cache_config(&settings, share),
                 &ring,
                 &stalls,

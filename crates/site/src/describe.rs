@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use rustix::fs::Statx;
+use tidegate_config::EtagSource;
 use tidegate_http::{Coding, ETag, Representation, RepresentationFields, Validators};
 
-use crate::config::EtagSource;
 use crate::content_tag::Digest;
 use crate::file::{MADE_UP_SECONDS, modified};
 use crate::pinned::Pinned;

@@ -69,15 +69,11 @@ mod template;
 mod variants;
 mod watch;
 
-pub use config::{
-    CacheConfig, CompressedOnly, EtagSource, HeaderRule, HiddenFiles, Mount, PathRule, Respond,
-    RuleAnswer, SiteConfig, Symlinks,
-};
+pub use config::CacheConfig;
 pub use decompress::{Compressed, Decompression};
 pub use error::{Error, RootError};
 pub use file::{Content, File};
 pub use listing::{Listing, Order, READERS};
-pub use mime::Types;
 pub use probe::Probe;
 pub use recent::Recent;
 pub use rulings::Ruling;

@@ -11,12 +11,12 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use futures_lite::future::zip;
 use rustix::fs::{FileType, Statx};
+use tidegate_config::{CompressedOnly, Site};
 use tidegate_http::{Coding, Validators};
 use tidegate_uring::Fd;
 
 use crate::bodies;
 use crate::candidates::{Candidate, candidates};
-use crate::config::{CompressedOnly, SiteConfig};
 use crate::content_tag::{self, Digest};
 use crate::decompress::{self, Compressed};
 use crate::describe::{Common, Purpose, TimeUse, time_use, validators};
@@ -26,6 +26,7 @@ use crate::file::{
     Content, File, Identity, device, file_type, is_remote, is_settled, tells_versions_apart,
 };
 use crate::looks::Seen as Looked;
+use crate::mime;
 use crate::names::{is_hidden, parent};
 use crate::pinned::{self, Pinned};
 use crate::recent::Recent;
@@ -63,7 +64,7 @@ pub(crate) struct Lookup<'a> {
     pub(crate) tree: Option<&'a Tree>,
     pub(crate) roots: &'a Roots,
     pub(crate) now: Instant,
-    pub(crate) config: &'a SiteConfig,
+    pub(crate) config: &'a Site,
     pub(crate) inline_max: usize,
     pub(crate) purpose: Purpose,
     pub(crate) path: &'a [u8],
@@ -149,7 +150,7 @@ impl<'a> Lookup<'a> {
                 let config = self.config;
                 let served = |path: &[u8]| {
                     !is_hidden(self.roots.below(path), &config.hidden_files)
-                        && !is_answered(&config.rules, path)
+                        && !is_answered(config, path)
                 };
                 candidates(&config.try_files, self.path, served)
             }
@@ -179,7 +180,7 @@ impl<'a> Lookup<'a> {
             let Some(name) = tree.relative(&path_of_index) else {
                 continue;
             };
-            if is_answered(&config.rules, &path_of_index) {
+            if is_answered(config, &path_of_index) {
                 continue;
             }
             if let Some(basis) = self.basis(tree, &name).await? {
@@ -293,14 +294,14 @@ impl<'a> Lookup<'a> {
         if original.pinned == Pinned::Time {
             variants::distrust_older_changes(&mut sought, &original.stat);
         }
-        let content_type = self.config.types.of(name.as_bytes());
+        let content_type = mime::content_type(self.config, name.as_bytes());
         let coded = self.content_encoded(tree, name.as_bytes());
         let varies = coded.is_some() || sought.iter().any(|sought| sought.fresh);
         let common = Common::new(self.purpose, &content_type, varies, self.rules());
         self.note_variants(&sought, &beside, beside_stat.as_ref(), now);
         let mut files = Vec::new();
         if let Some((coding, stem)) = coded {
-            let content_type = self.config.types.of(stem);
+            let content_type = mime::content_type(self.config, stem);
             let common = Common::new(self.purpose, &content_type, varies, self.rules());
             files.push(making.file(&original, Some(coding), &common));
         }
@@ -323,7 +324,7 @@ impl<'a> Lookup<'a> {
         let beside = parent(name);
         let beside_stat = tree.stat(&beside).await.ok();
         let mut making = self.making(tree, beside_stat.as_ref(), now);
-        let content_type = self.config.types.of(name.as_bytes());
+        let content_type = mime::content_type(self.config, name.as_bytes());
         let common = Common::new(self.purpose, &content_type, true, self.rules());
         self.note_variants(&sought, &beside, beside_stat.as_ref(), now);
         let mut files = Vec::new();
@@ -418,7 +419,7 @@ impl<'a> Lookup<'a> {
 struct Making<'a> {
     inline_max: usize,
     tree: &'a Tree,
-    config: &'a SiteConfig,
+    config: &'a Site,
     purpose: Purpose,
     /// That the file is in.
     directory: Option<&'a Statx>,

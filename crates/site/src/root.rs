@@ -7,9 +7,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fs::{OFlags, ResolveFlags, Statx, StatxFlags, fcntl_setfl};
+use tidegate_config::Symlinks;
 use tidegate_uring::Fd;
 
-use crate::config::Symlinks;
 use crate::disk::{Disk, OpenFile};
 use crate::names::relative;
 

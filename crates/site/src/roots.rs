@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
+use tidegate_config::Site;
 use tidegate_uring::Ring;
 
-use crate::config::{Mount, Symlinks};
 use crate::error::{Error, RootError};
 use crate::looks::Seen;
 use crate::release::{Release, ReleaseConfig};
@@ -34,22 +34,18 @@ pub(crate) struct Root {
 
 impl Roots {
     /// Opens them, waiting for them. Called once for each core, while starting.
-    pub(crate) fn open(
-        mounts: &[Mount],
-        symlinks: Symlinks,
-        shared: &Rc<Shared>,
-        ring: &Ring,
-    ) -> Result<Self, RootError> {
-        let open = |mount: &Mount| {
+    pub(crate) fn open(site: &Site, shared: &Rc<Shared>, ring: &Ring) -> Result<Self, RootError> {
+        let open = |(at, path): (&str, _)| {
             let config = ReleaseConfig {
-                at: mount.at.as_bytes(),
-                path: &mount.root,
-                resolve: resolve_flags(symlinks),
+                at: at.as_bytes(),
+                path,
+                resolve: resolve_flags(site.symlinks),
                 shared,
             };
             Root::open(ring, &config)
         };
-        let mut all = mounts.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let all: Result<Vec<_>, _> = site.directories().map(open).collect();
+        let mut all = all?;
         all.sort_by_key(|root| std::cmp::Reverse(root.at.len()));
         shared.numbers.set(shared.numbers.get() + 1);
         Ok(Self {

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::cell::LazyCell;
 
 use regex::bytes::Captures;
+use tidegate_config::HeaderRule;
 use tidegate_http::{Status, write_field};
 
-use crate::config::HeaderRule;
 use crate::template::{self, Part, parts};
 
 /// A field whose value comes to more with what was captured is left out: part of a name is another
@@ -24,8 +24,8 @@ pub(crate) struct Set<'a> {
 pub(crate) fn apply<'a>(rules: &'a [HeaderRule], path: &[u8]) -> Set<'a> {
     let mut set = Set::default();
     for rule in rules.iter().filter(|rule| rule.pattern.is_match(path)) {
-        let captures = LazyCell::new(|| rule.pattern.captures(path));
-        for (name, value) in &rule.set {
+        let captures = LazyCell::new(|| rule.pattern.regex().captures(path));
+        for (name, value) in rule.fields() {
             set.put(name, expand(value, || captures.as_ref()));
         }
     }
@@ -112,15 +112,15 @@ fn outlives(value: &str, status: Status) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use regex::bytes::Regex;
-
     use super::*;
 
     type Fields = &'static [(&'static str, &'static str)];
 
     fn rule(pattern: &str, set: &[(&str, &str)]) -> HeaderRule {
         HeaderRule {
-            pattern: Regex::new(pattern).unwrap(),
+            pattern: pattern.parse().expect(pattern),
+            ignore_case: false,
+            cache: None,
             set: set
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -131,14 +131,14 @@ mod tests {
     fn rules() -> Vec<HeaderRule> {
         vec![
             rule(
-                "^.*$",
+                "/**",
                 &[("X-Frame-Options", "DENY"), ("cache-control", "no-cache")],
             ),
             rule(
-                "^/assets/.*$",
+                "/assets/**",
                 &[("Cache-Control", "max-age=1"), ("Content-Type", "a/b")],
             ),
-            rule("^/assets/open/.*$", &[("x-frame-options", "")]),
+            rule("/assets/open/**", &[("x-frame-options", "")]),
         ]
     }
 
@@ -170,13 +170,13 @@ mod tests {
 
     #[test]
     fn captures_are_in_values() {
-        let value = "$1, $2: \"$3\" $$1 $0 $9$";
+        let value = "$1, $3: \"$2\" $$1 $0 $9$";
         let rules = [rule(
-            "(?s-u)^/([a-z]*)/(x)?(.*)$",
-            &[("X-A", value), ("X-B", "$2"), ("X-C", "$$")],
+            "/*/{x**,**}",
+            &[("X-A", value), ("X-B", "$3"), ("X-C", "$$")],
         )];
         let table: [(&[u8], &str); 5] = [
-            (b"/de/xy/z", "de, x: \"y/z\" $1 $0 $"),
+            (b"/de/xy/z", "de, y/z: \"xy/z\" $1 $0 $"),
             // A group that has no part in the match is nothing.
             (b"/en/", "en, : \"\" $1 $0 $"),
             (
@@ -203,8 +203,8 @@ mod tests {
     #[test]
     fn a_value_that_comes_to_too_much_is_left_out() {
         let rules = [
-            rule("^.*$", &[("X-A", "before"), ("X-B", "1")]),
-            rule("^/(.*)$", &[("X-A", "$1$1$1$1")]),
+            rule("/**", &[("X-A", "before"), ("X-B", "1")]),
+            rule("/**", &[("X-A", "$1$1$1$1")]),
         ];
         let path = |len| format!("/{}", "a".repeat(len)).into_bytes();
         let longest = apply(&rules, &path(VALUE_BYTES_MAX / 4)).lines(Status::NOT_FOUND);
@@ -219,7 +219,7 @@ mod tests {
     fn only_files_carry_caching_and_a_type() {
         let mut rules = rules();
         rules.push(rule(
-            "^.*$",
+            "/**",
             &[
                 ("Expires", "0"),
                 ("CDN-Cache-Control", "max-age=9"),
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn what_is_for_ever_is_so_for_files() {
-        let rules = [rule("^.*$", &[("Cache-Control", "max-age=9, Immutable")])];
+        let rules = [rule("/**", &[("Cache-Control", "max-age=9, Immutable")])];
         let lines = |status| apply(&rules, b"/").lines(status);
         assert_eq!(lines(Status::OK), b"Cache-Control: no-cache\r\n");
         assert_eq!(lines(Status::MOVED_PERMANENTLY), b"");

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tidegate_http::{Accepted, Coding, Cors, EncodedSlash, Navigation, Status, write_field};
+use tidegate_config::{self as config, Respond};
+use tidegate_http::{Accepted, Cors, EncodedSlash, Navigation, Status, write_field};
 use tidegate_uring::{Ring, Shares};
 
 use crate::cache::{Cache, Entry, Hasher, Key, Known, Name};
-use crate::config::{CacheConfig, Respond, SiteConfig};
+use crate::config::CacheConfig;
 use crate::decompress::{Compressed, Decoders, Decompression};
 use crate::describe::{FALLBACK_VARY, Purpose};
 use crate::error::{Error, RootError};
@@ -130,7 +131,10 @@ impl Request {
 /// One site, as one core serves it.
 pub struct Site {
     number: usize,
-    config: SiteConfig,
+    /// A copy of its own: the caches of a regular expression are behind a lock, which the cores would
+    /// share with the expression.
+    config: Arc<config::Site>,
+    cors: Cors,
     roots: Roots,
     shared: Rc<Shared>,
 }
@@ -145,15 +149,16 @@ pub(crate) enum Answer {
 impl Site {
     pub(crate) fn open(
         number: usize,
-        config: SiteConfig,
+        config: &config::Site,
         shared: &Rc<Shared>,
         ring: &Ring,
     ) -> Result<Self, RootError> {
-        let roots = Roots::open(&config.mounts, config.symlinks, shared, ring)?;
+        let cors = &config.cors;
         Ok(Self {
             number,
-            config,
-            roots,
+            config: Arc::new(config.clone()),
+            cors: Cors::new(cors.origins.clone(), cors.max_age.as_secs()),
+            roots: Roots::open(config, shared, ring)?,
             shared: Rc::clone(shared),
         })
     }
@@ -165,7 +170,7 @@ impl Site {
 
     /// Which other origins may read it.
     pub fn cors(&self) -> &Cors {
-        &self.config.cors
+        &self.cors
     }
 
     /// What an encoded slash in a path of this site is.
@@ -203,7 +208,7 @@ impl Site {
     /// What the site's rules say of `path`, whatever is there; a redirect has the `query`, unless
     /// its rule has one of its own.
     pub fn ruling(&self, path: &[u8], query: Option<&str>) -> Option<Ruling<'_>> {
-        rulings::rule(&self.config.rules, path, query)
+        rulings::rule(&self.config, path, query)
     }
 
     /// What a path leads to that [`Site::ruling`] says nothing of.
@@ -271,7 +276,7 @@ impl Site {
     }
 
     fn error_page_path(&self, status: Status) -> Option<&str> {
-        let path = self.config.error_pages.get(&status.code())?;
+        let path = self.config.error_pages.get(&status)?;
         Some(path)
     }
 
@@ -421,12 +426,9 @@ impl Site {
         wanted: &Wanted<'_>,
         now: Instant,
     ) -> Result<Found, Error> {
-        let codings = self.config.precompressed.iter().copied();
         let config = listing::Config {
-            hidden_files: self.config.hidden_files.clone(),
-            symlinks: self.config.symlinks,
+            site: Arc::clone(&self.config),
             entries_max: listing::ENTRIES_MAX,
-            variant_extensions: codings.map(Coding::extension).collect(),
         };
         let kind = listing::KEY_KIND;
         let (tree, name) = (&directory.tree, directory.name.as_bytes());

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tidegate_config as config;
 use tidegate_http::site_name;
 use tidegate_uring::{Ring, Shares};
 
 use crate::cache::{Cache, Hasher};
-use crate::config::{CacheConfig, SiteConfig};
+use crate::config::CacheConfig;
 use crate::decompress::Decoders;
 use crate::error::RootError;
 use crate::listing::Readers;
@@ -40,7 +41,7 @@ impl Sites {
     ///
     /// Without a site.
     pub fn open(
-        sites: Vec<SiteConfig>,
+        sites: &[config::Site],
         cache: CacheConfig,
         ring: &Ring,
         stalls: &Arc<Stalls>,
@@ -59,7 +60,7 @@ impl Sites {
             stalls: Arc::clone(stalls),
             config: cache,
         });
-        let (exact, wildcards) = names(&sites);
+        let (exact, wildcards) = names(sites);
         Ok(Self {
             default: sites
                 .iter()
@@ -69,7 +70,7 @@ impl Sites {
             wildcards,
             shared: Rc::clone(&shared),
             all: sites
-                .into_iter()
+                .iter()
                 .enumerate()
                 .map(|(number, config)| Ok(Rc::new(Site::open(number, config, &shared, ring)?)))
                 .collect::<Result<_, RootError>>()?,
@@ -110,7 +111,7 @@ impl Sites {
 }
 
 /// The exact names, and the suffixes.
-fn names(sites: &[SiteConfig]) -> (HashMap<String, usize>, Vec<(String, usize)>) {
+fn names(sites: &[config::Site]) -> (HashMap<String, usize>, Vec<(String, usize)>) {
     let (mut exact, mut wildcards) = (HashMap::new(), Vec::new());
     for (number, site) in sites.iter().enumerate() {
         for name in &site.names {

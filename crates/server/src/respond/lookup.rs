@@ -4,12 +4,11 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tidegate_config::Respond;
 use tidegate_http::{
     Accepted, Head, Navigation, Precondition, Status, evaluate, parse, prefers_json,
 };
-use tidegate_site::{
-    Error as SiteError, File, Found, Order, Respond, Ruling, Site, Wanted as Lookup,
-};
+use tidegate_site::{Error as SiteError, File, Found, Order, Ruling, Site, Wanted as Lookup};
 
 use crate::connection::{Closed, Connection};
 use crate::respond::response::{Body, Reply};

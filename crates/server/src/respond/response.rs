@@ -6,12 +6,13 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use tidegate_config::Respond;
 use tidegate_http::{
     Head, HttpDate, Multipart, Precondition, RangeLimits, Ranges, ResponseHead, Status, Streamed,
     TextResponse, Version, evaluate, ranges, write_content_range, write_field, write_options,
     write_unsatisfied_range,
 };
-use tidegate_site::{Content, Decompression, File, Found, Listing, Respond, Site};
+use tidegate_site::{Content, Decompression, File, Found, Listing, Site};
 
 /// The most of a file in memory that is copied behind its head. What is longer is sent from where it
 /// is, so that a client that is slow to take it holds no copy.
@@ -256,7 +257,8 @@ impl Answer<'_> {
             out.extend_from_slice(b"\r\n");
             return None;
         }
-        let retry_after = respond.retry_after.or_else(|| default_retry_after(status));
+        let retry_after = respond.retry_after.map(|after| after.as_secs());
+        let retry_after = retry_after.or_else(|| default_retry_after(status));
         self.paged(status, page, retry_after, out)
     }
 

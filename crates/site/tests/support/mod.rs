@@ -11,10 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use glommio::{LocalExecutorBuilder, Placement};
 use tempfile::TempDir;
+use tidegate_config as config;
 use tidegate_http::{Accepted, Limits, Navigation, parse};
-use tidegate_site::{
-    CacheConfig, Cached, Content, File, Found, Order, Site, SiteConfig, Sites, Wanted,
-};
+use tidegate_site::{CacheConfig, Cached, Content, File, Found, Order, Site, Sites, Wanted};
 use tidegate_uring::{Config, Ring};
 
 /// How long lookups are trusted in the tests.
@@ -121,15 +120,15 @@ impl Bench {
         Self::with(tree, |_| ())
     }
 
-    pub(crate) fn with(tree: &Tree, change: impl FnOnce(&mut SiteConfig)) -> Self {
-        let mut config = SiteConfig::of(tree.root());
+    pub(crate) fn with(tree: &Tree, change: impl FnOnce(&mut config::Site)) -> Self {
+        let mut config = config::Site::for_directory(tree.root());
         change(&mut config);
         Self::of(config, cache())
     }
 
-    pub(crate) fn of(config: SiteConfig, cache: CacheConfig) -> Self {
+    pub(crate) fn of(config: config::Site, cache: CacheConfig) -> Self {
         let ring = Ring::start(&Config::default()).unwrap();
-        let sites = Sites::open(vec![config], cache, &ring, &Arc::default()).unwrap();
+        let sites = Sites::open(&[config], cache, &ring, &Arc::default()).unwrap();
         Self {
             site: Rc::clone(sites.of(None)),
             now: Instant::now(),

@@ -10,8 +10,6 @@ use std::path::PathBuf;
 use tidegate_config::{self as config, Place, Settings};
 use tidegate_site::Probe;
 
-use crate::config::sites::{coding, symlinks};
-
 /// The port of HTTPS, which is often passed on to another one.
 const HTTPS_PORT: u16 = 443;
 
@@ -122,7 +120,7 @@ impl<'a> Probes<'a> {
         });
         let (mut probes, mut faults) = (Vec::new(), Vec::new());
         for (at, root, place) in root.chain(mounts) {
-            match Probe::open(root, symlinks(site.symlinks)) {
+            match Probe::open(root, site.symlinks) {
                 Ok(probe) => probes.push((at, probe)),
                 Err(error) => faults.push(Diagnostic {
                     topic: "root",
@@ -161,7 +159,7 @@ impl<'a> Probes<'a> {
             config::CompressedOnly::Off => &[],
             _ => &self.site.precompressed[..],
         };
-        let codings = codings.iter().map(|own| coding(*own));
+        let codings = codings.iter();
         codings.map(move |coding| format!("{path}.{}", coding.extension()))
     }
 }
@@ -187,7 +185,7 @@ fn named_files<'a>(site: &'a config::Site, place: &Place) -> Vec<(Place, &'a str
     files.extend(
         site.error_pages
             .iter()
-            .map(|(status, page)| (pages.clone().key(&status.to_string()), page.as_str())),
+            .map(|(status, page)| (pages.clone().key(&status.code().to_string()), page.as_str())),
     );
     files
 }
