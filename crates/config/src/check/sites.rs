@@ -1,4 +1,4 @@
-//! `[[site]]`, with all that is below it.
+//! `[[site]]` and the sections below it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -12,12 +12,12 @@ use super::report::{Report, every, glob};
 use crate::raw::{self, List};
 use crate::rules::{DAY, duration, header, path, web};
 use crate::units::Period;
-use crate::{Cors, Glob, HeaderRule, Redirect, Respond, Site, ValueError, target};
+use crate::{Cors, Glob, HeaderRule, Redirect, Respond, Site, ValueError, redirect_loop, target};
 
-/// What may say when to come again (RFC 9110, section 15.6.4; RFC 6585, section 4).
+/// Statuses with Retry-After (RFC 9110, section 15.6.4; RFC 6585, section 4).
 const FOR_NOW: [Status; 2] = [Status::TOO_MANY_REQUESTS, Status::SERVICE_UNAVAILABLE];
 
-/// The longest wait that a client is told: who comes again after a year does so anyway.
+/// The longest Retry-After: a year.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(366 * 24);
 
 pub(super) fn sites(raw: Vec<Spanned<raw::Site>>, report: &mut Report<'_>) -> Vec<Site> {
@@ -34,7 +34,7 @@ pub(super) fn sites(raw: Vec<Spanned<raw::Site>>, report: &mut Report<'_>) -> Ve
         .collect()
 }
 
-/// The sites so far, each by the line that names it.
+/// The names of the sites so far, each with its line.
 #[derive(Default)]
 struct Seen {
     names: BTreeMap<String, usize>,
@@ -90,7 +90,7 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
     }
 }
 
-/// The names of the site at `offset`: none that another has, and only one site without any.
+/// The names of the site at `offset`. Refuses names of another site, and a second site without names.
 fn names(raw: List, offset: usize, seen: &mut Seen, report: &mut Report<'_>) -> Vec<String> {
     let named = raw.as_ref().is_some_and(|list| !list.get_ref().is_empty());
     if !named {
@@ -167,7 +167,7 @@ fn cors(raw: raw::Cors, report: &mut Report<'_>) -> Cors {
     }
 }
 
-/// The rule at its place, unless it has no pattern; `with_cors` as [`header::name`] takes it.
+/// The rule; `None` if it has no pattern. `with_cors`: see [`header::name`].
 fn header_rule(
     raw: Spanned<raw::HeaderRule>,
     with_cors: bool,
@@ -205,7 +205,7 @@ fn header_rule(
     })
 }
 
-/// Takes the name down in `seen`; refuses one that is there, or that the preset sets.
+/// Adds the name to `seen`; refuses one that is there already, or that the preset sets.
 fn not_set(name: &str, preset: bool, seen: &mut BTreeSet<String>) -> Result<(), ValueError> {
     let lower = name.to_ascii_lowercase();
     if preset && lower == "cache-control" {
@@ -219,7 +219,7 @@ fn not_set(name: &str, preset: bool, seen: &mut BTreeSet<String>) -> Result<(), 
     Ok(())
 }
 
-/// The rule, unless it has no pattern or no status.
+/// The rule; `None` if it has no pattern or no status.
 fn respond(
     raw: Spanned<raw::Respond>,
     places: &Places,
@@ -259,7 +259,7 @@ fn respond(
     })
 }
 
-/// When to come again; `status` is what the rule says, unless that was refused.
+/// Retry-After of a rule with `status`, which is `None` if it was refused.
 fn retry_after(after: Period, status: Option<Status>) -> Result<Option<Duration>, ValueError> {
     if status.is_some_and(|status| !FOR_NOW.contains(&status)) {
         return Err(ValueError::new(
@@ -274,7 +274,7 @@ fn retry_after(after: Period, status: Option<Status>) -> Result<Option<Duration>
     Ok(Some(after))
 }
 
-/// The rules that answer before files are looked for.
+/// The rules that apply before the lookup of files.
 fn answers(
     raw_respond: Vec<Spanned<raw::Respond>>,
     raw_redirects: Vec<Spanned<raw::Redirect>>,
@@ -285,16 +285,16 @@ fn answers(
     let respond = every(raw_respond, |rule| respond(rule, places, report));
     let redirects = every(raw_redirects, |rule| redirect(rule, report));
     let (redirects, targets): (Vec<_>, Vec<_>) = redirects.into_iter().unzip();
-    // A rule that was refused might be the end of a circle.
+    // A rule that was refused might end a loop.
     if respond.len() + redirects.len() == count {
-        for (number, reason) in target::endless(&redirects, &respond) {
+        for (number, reason) in redirect_loop::find(&redirects, &respond) {
             report.refuse(&targets[number], &reason);
         }
     }
     (respond, redirects)
 }
 
-/// The rule and the place of its target.
+/// The rule, with the span of its target.
 fn redirect(
     raw: Spanned<raw::Redirect>,
     report: &mut Report<'_>,
@@ -333,7 +333,7 @@ mod tests {
     use crate::check::tests::{parse, refused};
     use crate::{CachePreset, CompressedOnly, EtagSource, HiddenFiles, Mount, Settings, Symlinks};
 
-    /// Rows of text after a site's root, which is line 2.
+    /// Rows of text after the root of a site, which is line 2.
     fn refused_in_a_site(rows: &[(&str, &str)]) {
         for (text, expected) in rows {
             refused(&[(&format!("[[site]]\nroot = 'x'\n{text}"), expected)]);
