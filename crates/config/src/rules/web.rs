@@ -1,4 +1,4 @@
-//! What browsers and other clients see: host names, media types, origins, statuses.
+//! Values that clients see: host names, media types, origins, statuses.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,8 +11,8 @@ use crate::{CachePreset, CompressedOnly, EtagSource, HiddenFiles, Symlinks};
 /// The longest host name (RFC 1035, section 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
 
-/// The errors that a site may have a page for. Of the others 412 and 416 are for programs, and the rest
-/// are answered before it is known which site is meant.
+/// The errors that a site may have a page for. Of the others, 412 and 416 are for programs, and the
+/// rest are sent before the site of the request is known.
 const ERRORS: &[Status] = &[
     Status::BAD_REQUEST,
     Status::FORBIDDEN,
@@ -29,7 +29,7 @@ const ERRORS: &[Status] = &[
     Status::SERVICE_UNAVAILABLE,
 ];
 
-/// What a site may answer by rule: what a path can be, whoever asks and whatever is there.
+/// The statuses that a rule may answer: they depend on the path only.
 const BY_RULE: &[Status] = &[
     Status::OK,
     Status::NO_CONTENT,
@@ -45,7 +45,7 @@ const BY_RULE: &[Status] = &[
     Status::SERVICE_UNAVAILABLE,
 ];
 
-/// The redirects there are (RFC 9110, section 15.4).
+/// The statuses of redirects with a Location (RFC 9110, section 15.4).
 const REDIRECTS: &[Status] = &[
     Status::MOVED_PERMANENTLY,
     Status::FOUND,
@@ -54,9 +54,8 @@ const REDIRECTS: &[Status] = &[
     Status::PERMANENT_REDIRECT,
 ];
 
-/// The name of a site, in lower case and without a final dot: a host name, an
-/// IP address (IPv6 in brackets, as RFC 5952 writes it), or `*.` and a host name
-/// for all below it.
+/// The name of a site, in lower case and without a final dot: a host name, an IP address (IPv6 in
+/// brackets, in the form of RFC 5952), or `*.` and a host name for all names below it.
 pub(crate) fn site_name(text: &str) -> Checked<String> {
     let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let host = lower.strip_prefix("*.").unwrap_or(&lower);
@@ -89,7 +88,7 @@ pub(crate) fn site_name(text: &str) -> Checked<String> {
     ))
 }
 
-/// An origin as browsers write it (RFC 6454, section 6.2), or `*`.
+/// An origin in its serialised form (RFC 6454, section 6.2), or `*`.
 pub(crate) fn origin(text: String) -> Checked<String> {
     if text == "*" {
         return Ok(text);
@@ -103,7 +102,7 @@ pub(crate) fn origin(text: String) -> Checked<String> {
     ))
 }
 
-/// A status that has a page of its own: one of the errors.
+/// The status of an error page.
 pub(crate) fn error_status(text: &str) -> Checked<Status> {
     let code = text.parse().ok().filter(|_| text.len() == 3);
     match code.and_then(|code| status_in(ERRORS, code)) {
@@ -124,7 +123,7 @@ pub(crate) fn redirect_status(Count(code): Count) -> Checked<Status> {
     }
 }
 
-/// The status of a rule that answers by itself.
+/// The status of a `[[site.respond]]`.
 pub(crate) fn rule_status(Count(code): Count) -> Checked<Status> {
     if let Some(status) = status_in(BY_RULE, code) {
         return Ok(status);
@@ -190,7 +189,7 @@ pub(crate) fn coding(name: &str) -> Checked<Coding> {
     one_of(name, &Coding::ALL.map(|coding| (coding.token(), coding)))
 }
 
-/// A cache preset; empty leaves Cache-Control alone.
+/// A cache preset; empty: `None`.
 pub(crate) fn cache_preset(name: &str) -> Checked<Option<CachePreset>> {
     let all = [
         ("", None),
@@ -212,8 +211,8 @@ pub(crate) fn charset(name: String) -> Checked<String> {
     Ok(name)
 }
 
-/// A MIME type, `TYPE/SUBTYPE`, with parameters or without. It becomes a header
-/// value as it is, so nothing outside visible ASCII and spaces is let in.
+/// A MIME type, `TYPE/SUBTYPE`, with or without parameters. It is sent as a header value unchanged,
+/// so only visible ASCII and spaces are accepted.
 pub(crate) fn mime_type(text: String) -> Checked<String> {
     let visible = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     let essence = text.split(';').next().unwrap_or_default().trim_end();
@@ -229,7 +228,7 @@ pub(crate) fn mime_type(text: String) -> Checked<String> {
     Ok(text)
 }
 
-/// The extension a MIME type is given for.
+/// Checks the extension of a MIME type.
 pub(crate) fn extension(name: &str) -> Checked<()> {
     let reason = match name {
         "" => "it is empty",
@@ -254,13 +253,13 @@ fn is_origin((scheme, host): (&str, &str)) -> bool {
     is_scheme(scheme) && is_name && !name.starts_with('*') && is_port
 }
 
-/// RFC 3986, section 3.1, in lower case.
+/// A scheme in lower case (RFC 3986, section 3.1).
 fn is_scheme(scheme: &str) -> bool {
     let other = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.');
     scheme.starts_with(|first: char| first.is_ascii_lowercase()) && scheme.bytes().all(other)
 }
 
-/// In brackets, and no other text.
+/// The IPv6 address that `host` is in brackets.
 fn ipv6_address(host: &str) -> Option<Ipv6Addr> {
     let inner = host.strip_prefix('[')?.strip_suffix(']')?;
     inner.parse().ok()
@@ -270,12 +269,12 @@ fn is_address(host: &str) -> bool {
     ipv6_address(host).is_some() || host.parse::<Ipv4Addr>().is_ok()
 }
 
-/// The port that a scheme has anyway is not written.
+/// Whether an origin with this scheme can have this port: the default port is left out.
 fn is_port_of(scheme: &str, port: &str) -> bool {
     is_port(port) && !matches!((scheme, port), ("http", "80") | ("https", "443"))
 }
 
-/// A port that can be connected to, as clients write it: without zeros in front.
+/// A port without a sign or leading zeros, not 0.
 pub(crate) fn is_port(port: &str) -> bool {
     !port.starts_with(['0', '+']) && port.parse::<u16>().is_ok()
 }
