@@ -1,4 +1,4 @@
-//! `tidegate doctor`: what this host offers, and what tidegate will do about it.
+//! `tidegate doctor`: reports what this host offers and how tidegate adapts.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use crate::cli::DoctorArgs;
 use crate::inspect;
 use crate::output::{chain, print};
 
-/// Width of the topics.
+/// The width of the topic column.
 const TOPIC: usize = 12;
 
-/// Prints what was found, a line each; fails if the server would not start.
+/// Prints one line for each finding; fails if the server would not start.
 pub(crate) fn examine(args: &DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
     let (mut findings, settings) = match args.config.named() {
         Some(file) => {
@@ -35,7 +35,7 @@ pub(crate) fn examine(args: &DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// What was found of the configuration, at its line.
+/// The findings about the configuration, with their lines.
 fn finding(found: &inspect::Found) -> Finding {
     let text = found.problem.to_string();
     Finding {
