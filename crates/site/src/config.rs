@@ -1,28 +1,28 @@
-//! What one core keeps of what it looked up. How a site is served is in [`tidegate_config::Site`].
+//! The settings that the sites of a core share. Those of one site are [`tidegate_config::Site`].
 
 use std::time::Duration;
 
 use crate::looks::Times;
 
-/// What one core keeps of what it looked up, for all its sites.
+/// Bounds and times of the caches of one core, shared by all its sites.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheConfig {
     /// Files of at most this many bytes are kept in memory.
     pub inline_max: usize,
-    /// Bytes of such files.
+    /// The most bytes of such files in memory.
     pub hot_bytes: u64,
-    /// Descriptors of larger files.
+    /// The most descriptors of larger files.
     pub open_files: usize,
-    /// How long what was looked up is trusted before it is looked at again.
+    /// How long a result is trusted before it is checked again.
     pub valid: Duration,
-    /// How long a file that nobody asks for is kept open.
+    /// How long an unused file is kept open.
     pub idle: Duration,
-    /// How long after that it may still be answered with, while the look does not come back.
+    /// How long after `valid` a result may still be served while its check does not return.
     pub stale: Duration,
-    /// How long a look may take.
+    /// How long a lookup may take.
     pub lookup: Duration,
-    /// Workers of the ring that look-ups of one root may occupy, if they are alone; those of all roots
-    /// twice as many.
+    /// Workers of the ring that lookups in one root may occupy; all roots together may occupy twice as
+    /// many.
     pub workers: usize,
 }
 

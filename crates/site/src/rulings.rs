@@ -1,23 +1,23 @@
-//! Rules that answer a path before any file is looked for.
+//! Rules that answer a path before the lookup of files.
 //!
-//! They are held against the path as it is looked up: decoded once, without dot segments and empty
-//! ones, so that no other spelling of it gets past them. What a rule responds to is not served
-//! under another path either, where `try-files` or an index would find it: see [`is_answered`].
+//! They are compared with the path as it is looked up: decoded once, without dot segments and empty
+//! segments, so that no other spelling bypasses them. A path that a rule responds to is not served
+//! for another path either, by `try-files` or as an index: see [`is_answered`].
 
 use tidegate_config::{Respond, Site};
 use tidegate_http::Status;
 
 use crate::redirects;
 
-/// What a rule says of a path.
+/// The answer of a rule for a path.
 pub enum Ruling<'s> {
-    /// That it is answered with a status.
+    /// A status.
     Respond(&'s Respond),
-    /// That it is elsewhere.
+    /// A redirect.
     Redirect {
         /// One of the 3xx that have a Location.
         status: Status,
-        /// Encoded; with a query.
+        /// Percent-encoded, with its query.
         location: String,
     },
 }
@@ -38,7 +38,7 @@ pub(crate) fn rule<'s>(site: &'s Site, path: &[u8], query: Option<&str>) -> Opti
     })
 }
 
-/// Whether a rule responds to `path`: then no file there is found for another path.
+/// Whether a rule responds to `path`: lookups of other paths skip it then.
 pub(crate) fn is_answered(site: &Site, path: &[u8]) -> bool {
     site.respond.iter().any(|rule| rule.applies_to(path))
 }

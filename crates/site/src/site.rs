@@ -131,8 +131,8 @@ impl Request {
 /// One site, as one core serves it.
 pub struct Site {
     number: usize,
-    /// A copy of its own: the caches of a regular expression are behind a lock, which the cores would
-    /// share with the expression.
+    /// A copy for this core: a clone of a regular expression has its own pool of caches, whose lock
+    /// the cores would contend for otherwise.
     config: Arc<config::Site>,
     cors: Cors,
     roots: Roots,
