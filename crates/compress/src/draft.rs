@@ -1,4 +1,5 @@
-//! A variant that is being written: a hidden file beside its original, which the server never sends.
+//! A variant that is being written: a hidden file beside its original, which the server never
+//! sends.
 //!
 //! It is removed when dropped. A killed process cannot do that, so each draft is locked while its
 //! writer lives, and a later run removes those that are not locked.

@@ -99,8 +99,8 @@ fn is_unchanged(opened: &Metadata, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes to a draft, or nowhere in a dry run, and counts the bytes. Checks whether to stop, because
-/// a compressor may write much after its last read.
+/// Writes to a draft, or nowhere in a dry run, and counts the bytes. Checks whether to stop,
+/// because a compressor may write much after its last read.
 struct CountingWriter<'d> {
     draft: Option<BufWriter<&'d File>>,
     bytes: u64,

@@ -159,7 +159,8 @@ impl<'text> Document<'text> {
         Error::Invalid(vec![problem])
     }
 
-    /// The problem with the duplicate key at `span`. A header with too few brackets is a common cause.
+    /// The problem with the duplicate key at `span`. A header with too few brackets is a common
+    /// cause.
     fn repeated(&self, span: &Range<usize>) -> Problem {
         let name = self.text_at(span);
         let line = self.line(span.start);

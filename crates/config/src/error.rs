@@ -33,8 +33,8 @@ pub struct Problem {
     pub file: PathBuf,
     /// The line, from 1.
     pub line: usize,
-    /// The dotted key, for example `limits.header-bytes`. Empty if the text is not TOML; the message
-    /// has no key then.
+    /// The dotted key, for example `limits.header-bytes`. Empty if the text is not TOML; the
+    /// message has no key then.
     pub key: String,
     /// What is wrong, in one line.
     pub reason: String,

@@ -15,8 +15,8 @@ const CHARS_MAX: usize = 256;
 
 /// A path that `glob` matches, with a short text for each wildcard.
 ///
-/// `number` selects one of many. The number of a capture makes that capture as short as it can be, a
-/// higher one all of them. Alternatives and characters of a set are taken in turn, by number.
+/// `number` selects one of many. The number of a capture makes that capture as short as it can be,
+/// a higher one all of them. Alternatives and characters of a set are taken in turn, by number.
 pub(crate) fn path(glob: &Glob, number: usize) -> Vec<u8> {
     let mut parser = ParserBuilder::new().utf8(false).build();
     let regex = parser.parse(glob.regex().as_str());

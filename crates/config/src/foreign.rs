@@ -5,7 +5,8 @@
 
 /// Keys of other servers with the advice for them.
 pub(crate) struct Row {
-    /// The tables that it applies to, separated by spaces: dotted names, `-` for the root. Empty: any.
+    /// The tables that it applies to, separated by spaces: dotted names, `-` for the root. Empty:
+    /// any.
     tables: &'static str,
     /// In the form of [`squash`], separated by spaces.
     keys: &'static str,

@@ -15,8 +15,8 @@
 //! | `{a,b*}` | one of these patterns; may nest | yes, and the captures within |
 //! | `\*` | the next character, literally | no |
 //!
-//! Captures are numbered by their start, from the left. `*`, `**` and repetitions are greedy. `*` and
-//! `**` also match bytes that are not UTF-8; the others do not.
+//! Captures are numbered by their start, from the left. `*`, `**` and repetitions are greedy. `*`
+//! and `**` also match bytes that are not UTF-8; the others do not.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,7 +1,7 @@
 //! The configuration as typed: every key optional, every value with its place in the text.
 //!
-//! Only types are checked here; `check` turns the values into settings. `shape` refuses unknown keys
-//! before, with a better message than serde's; `deny_unknown_fields` keeps the two in step.
+//! Only types are checked here; `check` turns the values into settings. `shape` refuses unknown
+//! keys before, with a better message than serde's; `deny_unknown_fields` keeps the two in step.
 
 use std::collections::BTreeMap;
 

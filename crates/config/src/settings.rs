@@ -285,8 +285,8 @@ impl Settings {
 
     /// The effective configuration as a file: every key, in the order of the sections above.
     ///
-    /// It parses back to the same settings, with two exceptions: TOML cannot hold a root that is not
-    /// UTF-8, and a relative root is relative to the directory of the file.
+    /// It parses back to the same settings, with two exceptions: TOML cannot hold a root that is
+    /// not UTF-8, and a relative root is relative to the directory of the file.
     #[must_use]
     pub fn to_toml(&self) -> String {
         // Fails only for map keys that are not strings and for values without a TOML type.

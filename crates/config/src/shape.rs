@@ -348,8 +348,8 @@ impl<'d, 't> Pass<'d, 't> {
     }
 }
 
-/// The wrong elements of a list, each with the error that `alone` returns for a list of it alone; if
-/// there are none, the whole value with `error`.
+/// The wrong elements of a list, each with the error that `alone` returns for a list of it alone;
+/// if there are none, the whole value with `error`.
 fn wrong_parts<'v, 't>(
     value: &'v Typed<'t>,
     error: toml::de::Error,

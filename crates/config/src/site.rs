@@ -45,8 +45,8 @@ pub struct Site {
     pub compressed_only: CompressedOnly,
     /// Files that are sent with the content coding of their extension, such as `a.svgz`.
     pub content_encoded: Vec<Glob>,
-    /// Paths to try in this order; at least one. Each begins with `/` or with `$path`, the requested
-    /// path. One that ends in `/` names a directory.
+    /// Paths to try in this order; at least one. Each begins with `/` or with `$path`, the
+    /// requested path. One that ends in `/` names a directory.
     pub try_files: Vec<String>,
     /// The file that is sent for navigations to a path where nothing is found; begins with `/`.
     #[serde(serialize_with = "empty_if_none")]
@@ -60,8 +60,8 @@ pub struct Site {
     pub error_pages: BTreeMap<Status, String>,
     /// MIME types by extension (lower case, without a dot). They override the built-in ones.
     pub mime_types: BTreeMap<String, String>,
-    /// `[[site.mount]]`: further directories. The longest `at` that contains a path wins; no two are
-    /// equal.
+    /// `[[site.mount]]`: further directories. The longest `at` that contains a path wins; no two
+    /// are equal.
     #[serde(rename = "mount")]
     pub mounts: Vec<Mount>,
     /// `[[site.headers]]`: all rules that match apply; later ones win.
@@ -82,8 +82,8 @@ pub enum HiddenFiles {
     None,
     /// `true`
     All,
-    /// Names that one of these patterns matches; at least one. Files in such a directory are served,
-    /// too, unless they are hidden themselves.
+    /// Names that one of these patterns matches; at least one. Files in such a directory are
+    /// served, too, unless they are hidden themselves.
     Named(Vec<HiddenName>),
 }
 

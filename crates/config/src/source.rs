@@ -29,8 +29,8 @@ const PIPE_WAIT: Timespec = Timespec {
 
 /// The text of a configuration and the file name for reports.
 ///
-/// Keep it to report problems that are found after the checks of this crate, such as a missing root:
-/// [`Source::problems`] adds their lines.
+/// Keep it to report problems that are found after the checks of this crate, such as a missing
+/// root: [`Source::problems`] adds their lines.
 #[derive(Clone, Debug)]
 pub struct Source {
     file: PathBuf,

@@ -1,5 +1,5 @@
-//! The target of a redirect: a URI reference (RFC 3986, section 4.1) in which `$1` to `$9` stand for
-//! captures of the pattern.
+//! The target of a redirect: a URI reference (RFC 3986, section 4.1) in which `$1` to `$9` stand
+//! for captures of the pattern.
 //!
 //! A capture has one digit: `$10` is the first capture and a zero. A dollar sign is written
 //! percent-encoded.

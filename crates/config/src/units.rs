@@ -227,8 +227,8 @@ fn parse_size_or_off(text: &str) -> Result<Option<u64>, ValueError> {
     }
 }
 
-/// Writes a duration of whole milliseconds in the largest of hours, seconds and milliseconds that is
-/// exact.
+/// Writes a duration of whole milliseconds in the largest of hours, seconds and milliseconds that
+/// is exact.
 pub(crate) fn format_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     match milliseconds {
@@ -377,8 +377,8 @@ fn refuse_duplicates(cores: &[usize]) -> Result<(), ValueError> {
     }
 }
 
-/// Writes ascending runs as ranges. A single core is written as a range, because a single number is a
-/// count.
+/// Writes ascending runs as ranges. A single core is written as a range, because a single number is
+/// a count.
 fn core_list(cores: &[usize]) -> String {
     if let [core] = cores {
         return format!("{core}-{core}");

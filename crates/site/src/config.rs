@@ -21,8 +21,8 @@ pub struct CacheConfig {
     pub stale: Duration,
     /// How long a lookup may take.
     pub lookup: Duration,
-    /// Workers of the ring that lookups in one root may occupy; all roots together may occupy twice as
-    /// many.
+    /// Workers of the ring that lookups in one root may occupy; all roots together may occupy twice
+    /// as many.
     pub workers: usize,
 }
 

@@ -67,8 +67,8 @@ impl Roots {
             .map_or(self.nowhere, |root| root.release.trusted(now))
     }
 
-    /// The number in the cache keys of paths that lie in `tree`. `None`: in no root, or in one that has
-    /// vanished.
+    /// The number in the cache keys of paths that lie in `tree`. `None`: in no root, or in one that
+    /// has vanished.
     pub(crate) fn number(&self, tree: Option<&Tree>) -> u32 {
         tree.map_or(self.nowhere, |tree| tree.number)
     }
@@ -93,15 +93,15 @@ impl Roots {
         number == self.nowhere || numbers.any(|current| current == number)
     }
 
-    /// The root that `path` lies in, checked again if its trust has expired. If it was replaced, its
-    /// cache entries are dropped at once.
+    /// The root that `path` lies in, checked again if its trust has expired. If it was replaced,
+    /// its cache entries are dropped at once.
     pub(crate) async fn look(&self, path: &[u8], now: Instant) -> Result<Seen<Tree>, Error> {
         let root = self.of(path).ok_or(Error::NotFound)?;
         root.look(now, &self.shared).await
     }
 
-    /// Checks all roots, trusted or not, and closes those that were replaced. The next request reports
-    /// errors.
+    /// Checks all roots, trusted or not, and closes those that were replaced. The next request
+    /// reports errors.
     pub(crate) async fn look_at_all(&self, now: Instant) {
         for root in &self.all {
             root.release.distrust(now);

@@ -19,8 +19,8 @@ pub(crate) struct Set<'a> {
     fields: Vec<(&'a str, Cow<'a, str>)>,
 }
 
-/// Applies all rules whose pattern matches `path`, in order. If several set the same field, the last
-/// one wins.
+/// Applies all rules whose pattern matches `path`, in order. If several set the same field, the
+/// last one wins.
 pub(crate) fn apply<'a>(rules: &'a [HeaderRule], path: &[u8]) -> Set<'a> {
     let mut set = Set::default();
     for rule in rules.iter().filter(|rule| rule.pattern.is_match(path)) {
@@ -80,8 +80,9 @@ impl<'a> Set<'a> {
     }
 
     /// The field lines of a response without the path's own file: a listing (200), a redirect, an
-    /// error. The lifetime of a file does not apply to its absence, so errors get no caching fields. A
-    /// listing or a redirect may change, even where a rule marks the files there as immutable.
+    /// error. The lifetime of a file does not apply to its absence, so errors get no caching
+    /// fields. A listing or a redirect may change, even where a rule marks the files there as
+    /// immutable.
     pub(crate) fn lines(mut self, status: Status) -> Vec<u8> {
         self.take("content-type");
         self.fields

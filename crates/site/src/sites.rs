@@ -32,10 +32,11 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// Opens the roots; blocking. Called once for each core, at the start. Stalled lookups are counted
-    /// in `stalls`.
+    /// Opens the roots; blocking. Called once for each core, at the start. Stalled lookups are
+    /// counted in `stalls`.
     ///
-    /// The default site, for hosts that no name matches, is the one without names, or else the first.
+    /// The default site, for hosts that no name matches, is the one without names, or else the
+    /// first.
     ///
     /// # Panics
     ///
@@ -77,16 +78,16 @@ impl Sites {
         })
     }
 
-    /// Closes unused and deleted files, and roots whose paths lead to another directory, for as long as
-    /// it is polled. Without open files it waits without a timer.
+    /// Closes unused and deleted files, and roots whose paths lead to another directory, for as
+    /// long as it is polled. Without open files it waits without a timer.
     ///
     /// If dropped, files stay open until the cache evicts them.
     pub fn sweep(&self) -> impl Future<Output = ()> + 'static {
         sweep::sweep(Rc::clone(&self.shared), self.all.clone())
     }
 
-    /// The site for the value of Host: the one with this name, else the one with the longest matching
-    /// wildcard, else the default. `None`: a request without Host.
+    /// The site for the value of Host: the one with this name, else the one with the longest
+    /// matching wildcard, else the default. `None`: a request without Host.
     ///
     /// Does not allocate for a name in lower case.
     pub fn of(&self, host: Option<&str>) -> &Rc<Site> {

@@ -1,8 +1,8 @@
 //! `tidegate compress`: options, a progress bar and a summary.
 //!
 //! The bar is drawn on standard error if that is a terminal. The first INT, TERM or HUP stops the
-//! work cleanly, a second one ends the process. A signal that is ignored at the start stays ignored,
-//! as nohup needs it.
+//! work cleanly, a second one ends the process. A signal that is ignored at the start stays
+//! ignored, as nohup needs it.
 
 use std::error::Error;
 use std::fmt::Write as _;

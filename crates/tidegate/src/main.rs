@@ -25,9 +25,9 @@ use tikv_jemallocator::Jemalloc;
 use crate::cli::{Cli, Command};
 use crate::output::chain;
 
-/// Separates small and large allocations. Long-lived paths lie between bodies of all sizes that come
-/// and go, and this fragmented the heap of the C library, which grew without end. Its build options
-/// are in .cargo/config.toml.
+/// Separates small and large allocations. Long-lived paths lie between bodies of all sizes that
+/// come and go, and this fragmented the heap of the C library, which grew without end. Its build
+/// options are in .cargo/config.toml.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

@@ -98,8 +98,8 @@ fn file_hint(file: &Path) -> String {
 }
 
 /// Prints where the server listens and what it serves. This runs in a thread: a closed or stalled
-/// standard output, or a file system that does not respond, must delay neither the start nor the end
-/// of the process.
+/// standard output, or a file system that does not respond, must delay neither the start nor the
+/// end of the process.
 fn announce(addresses: Vec<Address>, served: Served) {
     let printed = thread::Builder::new()
         .name("announce".to_owned())

@@ -19,8 +19,8 @@ pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Loads a file and makes its paths absolute: the output may be saved in another directory, to which
-/// relative paths would be relative then.
+/// Loads a file and makes its paths absolute: the output may be saved in another directory, to
+/// which relative paths would be relative then.
 fn load(file: &Path) -> Result<Settings, Box<dyn Error>> {
     let mut settings = Settings::load(file)?;
     for site in &mut settings.sites {

@@ -90,7 +90,8 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
     }
 }
 
-/// The names of the site at `offset`. Refuses names of another site, and a second site without names.
+/// The names of the site at `offset`. Refuses names of another site, and a second site without
+/// names.
 fn names(raw: List, offset: usize, seen: &mut Seen, report: &mut Report<'_>) -> Vec<String> {
     let named = raw.as_ref().is_some_and(|list| !list.get_ref().is_empty());
     if !named {

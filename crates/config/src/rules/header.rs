@@ -48,8 +48,8 @@ pub(crate) fn name(name: &str, with_cors: bool) -> Checked<()> {
     Ok(())
 }
 
-/// Checks the value of a field, which may be empty; it never holds a line break. Its captures must be
-/// captures of `pattern`, which is `None` if it was refused.
+/// Checks the value of a field, which may be empty; it never holds a line break. Its captures must
+/// be captures of `pattern`, which is `None` if it was refused.
 pub(crate) fn value(name: &str, text: &str, pattern: Option<&Glob>) -> Checked<String> {
     let value = printable(text)?;
     let captures = captures(&value);

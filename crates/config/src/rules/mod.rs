@@ -87,8 +87,8 @@ impl AsNumber for Size {
 }
 
 /// `HOST:PORT`: a host name, an IPv4 address or an IPv6 address in brackets, and a port from 0 to
-/// 65535; surrounding spaces are ignored. Host names are not resolved. `:PORT` and `*:PORT` mean all
-/// addresses, `[::]:PORT`.
+/// 65535; surrounding spaces are ignored. Host names are not resolved. `:PORT` and `*:PORT` mean
+/// all addresses, `[::]:PORT`.
 pub(crate) fn address(text: &str) -> Checked<String> {
     let text = text.trim();
     let all = text.strip_prefix('*').unwrap_or(text).strip_prefix(':');

@@ -103,8 +103,8 @@ fn escape(path: &str) -> Option<&str> {
     })
 }
 
-/// An item of `try-files`: a path that begins with `$path` or `/` and may contain `$path`. It names a
-/// directory if it ends in a slash.
+/// An item of `try-files`: a path that begins with `$path` or `/` and may contain `$path`. It names
+/// a directory if it ends in a slash.
 pub(crate) fn try_file(item: String) -> Checked<String> {
     let shown = item.escape_debug();
     if item.starts_with('=') {
