@@ -1,4 +1,4 @@
-//! Compares a variant with its original by content, for when their times do not tell.
+//! Compares a variant with its original by content, where their times do not decide.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,7 +10,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 
 /// Whether `variant` is `original` with this coding. Reads only up to the first difference.
 ///
-/// Fails when one of them cannot be read, or the variant is not of this coding at all.
+/// Fails if one of them cannot be read, or the variant is not valid data of this coding.
 pub(crate) fn holds(coding: Coding, variant: File, original: impl Read) -> io::Result<bool> {
     let mut original = BufReader::with_capacity(BUFFER_BYTES, original);
     let content: Box<dyn Read> = match coding {

@@ -1,4 +1,5 @@
-//! A variant while it is written: a hidden file beside its original, which the server never sends.
+//! A variant that is being written: a hidden file beside its original, which the server never
+//! sends.
 //!
 //! It is removed when dropped. A killed process cannot do that, so each draft is locked while its
 //! writer lives, and a later run removes those that are not locked.
@@ -15,19 +16,19 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 const PREFIX: &str = ".tidegate-compress-";
 const SUFFIX: &str = ".tmp";
 
-/// Attempts to create a draft, in case another run takes a new one for an abandoned one.
+/// Attempts to create a draft: another run may take a new one for an abandoned one and remove it.
 const TRIES_MAX: usize = 16;
 
 /// The permission bits of a mode.
 const PERMISSIONS: u32 = 0o777;
 
-/// A variant that is not finished.
+/// An unfinished variant.
 ///
 /// It is created and renamed relative to the descriptor of its directory: in a tree that others may
 /// write to, a path could lead elsewhere by then.
 pub(crate) struct Draft<'d> {
     directory: &'d OwnedFd,
-    /// `None`: it has its own name by now.
+    /// `None` once it has its final name.
     name: Option<String>,
     file: File,
 }

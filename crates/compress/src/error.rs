@@ -1,4 +1,4 @@
-//! Errors, each with its path.
+//! Errors with the paths they are about.
 
 use std::fmt;
 use std::io;
@@ -7,44 +7,44 @@ use std::path::PathBuf;
 use rayon::ThreadPoolBuildError;
 use tidegate_http::Coding;
 
-/// Why nothing could be done at all.
+/// Why a run could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no such directory, or it may not be read.
     #[error("cannot compress the files in {}", directory.display())]
     Root {
-        /// As it was given.
+        /// The path as given by the caller.
         directory: PathBuf,
-        /// What the system says.
+        /// The cause.
         source: io::Error,
     },
-    /// The system has no threads to give.
+    /// The system cannot start threads.
     #[error(
         "cannot start threads (use fewer jobs, or raise pids.max of the cgroup or RLIMIT_NPROC): {0}"
     )]
     Threads(ThreadPoolBuildError),
 }
 
-/// What went wrong with one file or directory.
+/// The failure of one file or directory.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: cannot {action}", path.display())]
 pub struct FileError {
-    /// The file, below the directory as it was given.
+    /// The path, below the directory as given by the caller.
     pub path: PathBuf,
-    /// What was tried.
+    /// The operation that failed.
     pub action: Action,
-    /// What the system says.
+    /// The cause.
     pub source: io::Error,
 }
 
 /// An operation on a file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A directory is read, or a file's size and time are.
+    /// Reading a directory, or the size and time of a file.
     Look,
-    /// A variant is made.
+    /// Making a variant.
     Make(Coding),
-    /// A leftover of a killed run is removed.
+    /// Removing the draft of a killed run.
     Clean,
 }
 

@@ -1,10 +1,10 @@
-//! Which files are worth compressing, by the media type that their names stand for.
+//! Decides by the media type of a file name whether compression is worthwhile.
 
 use std::path::Path;
 
 use tidegate_http::Coding;
 
-/// Types whose files are not compressed already, beside all of `text/` and all that is JSON or XML.
+/// Compressible types, besides `text/*` and the JSON and XML types.
 const TYPES: &[&str] = &[
     "application/ecmascript",
     "application/font-sfnt",

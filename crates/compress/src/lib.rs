@@ -1,7 +1,7 @@
 //! Precompressed variants of static files, made ahead of time.
 //!
-//! [`compress`] writes `name.br`, `name.zst` and `name.gz` beside each file of a tree that gains
-//! from it. The server sends them in place of the file to clients that accept the coding, so no
+//! [`compress`] writes `name.br`, `name.zst` and `name.gz` beside each file of a tree that becomes
+//! smaller. The server sends them in place of the file to clients that accept the coding, so no
 //! request waits for a compressor.
 //!
 //! 1. The tree is walked, and each file is compared with its variants (`plan`). Files that are not
@@ -11,9 +11,9 @@
 //!
 //! A variant is written under a hidden name (`draft`), gets the time, mode and owner of its
 //! original, and then its own name. So no reader sees a partial variant, and a variant is fresh
-//! exactly while its original is unchanged: both have the same time. Where times do not tell, since
-//! the variant is newer or the time is in whole seconds, as tools set it, the contents are compared
-//! (`compare`).
+//! exactly while its original is unchanged: both have the same time. Where the times do not decide,
+//! because the variant is newer or the time is in whole seconds, as tools set it, the contents are
+//! compared (`compare`).
 //!
 //! The server only checks that a variant is not older, since it cannot compare contents for each
 //! request. So after an original is replaced by an older version, its variants must be made again.
@@ -47,14 +47,14 @@ pub use tidegate_http::Coding;
 use crate::root::Root;
 use crate::run::Run;
 
-/// Makes the variants of the files in `directory`, and of those in the directories below it.
+/// Makes the variants of all files in and below `directory`.
 ///
 /// Blocks until all is done, or until the observer stops it; unfinished work then leaves nothing
 /// behind. An error of one file is reported to the observer and counted in [`Summary::failed`].
 ///
 /// # Errors
 ///
-/// When there is no directory to read or no thread to work with.
+/// If the directory cannot be read, or no thread can be started.
 pub fn compress(
     directory: &Path,
     options: &Options,

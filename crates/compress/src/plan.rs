@@ -25,9 +25,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Both together.
+    /// The sum of both plans.
     pub(crate) fn plus(mut self, other: Self) -> Self {
-        // The longer list stays where it is.
+        // Append to the longer list, which is not moved then.
         let (mut long, mut short) = (self.jobs, other.jobs);
         if long.len() < short.len() {
             std::mem::swap(&mut long, &mut short);
@@ -115,7 +115,7 @@ fn time_tells(file: &Metadata) -> bool {
     file.mtime_nsec() != 0
 }
 
-/// Whether a file of that name may have variants; counts it if not.
+/// Whether a file of this name gets variants; counts it as skipped if not.
 pub(crate) fn is_wanted(path: &Path, summary: &mut Summary) -> bool {
     let skipped = &mut summary.skipped;
     match () {

@@ -1,4 +1,4 @@
-//! The directory, and what is reached beneath it.
+//! The root directory, and access to files beneath it.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,9 +12,9 @@ use crate::error::{Action, Error, FileError};
 /// The directory whose files get variants. Paths handed in are relative to it.
 pub(crate) struct Root {
     directory: OwnedFd,
-    /// The canonical path, so that a release that is switched meanwhile does not mix two releases.
+    /// The canonical path, so that a run does not mix two releases if a link is switched meanwhile.
     real: PathBuf,
-    /// As it was given, for messages.
+    /// The path as given by the caller, for messages.
     given: PathBuf,
 }
 

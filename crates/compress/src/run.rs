@@ -42,7 +42,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Runs to the end. Uses the threads of the pool that it is called in.
+    /// Runs to the end, on the threads of the current pool.
     pub(crate) fn summary(&self) -> Summary {
         let Plan { mut jobs, summary } = self.plan();
         // The costliest first, so that no thread starts a long job when the others are done.

@@ -1,4 +1,4 @@
-//! Counts of what a run did.
+//! The counts of a run.
 
 use std::ops::AddAssign;
 
@@ -8,34 +8,34 @@ use tidegate_http::Coding;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     tallies: [Tally; Coding::ALL.len()],
-    /// Why files have no variants at all.
+    /// Files without variants, by reason.
     pub skipped: Skipped,
-    /// Files and directories that failed; the observer was told of each.
+    /// Files and directories that failed; each was reported to the observer.
     pub failed: u64,
-    /// Drafts of killed runs, now removed.
+    /// Drafts of killed runs that were removed.
     pub cleaned: u64,
-    /// Whether the observer ended it before all was done.
+    /// Whether the observer ended the run early.
     pub stopped: bool,
 }
 
 /// The variants of one coding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Variants written, or that would be but for a dry run.
+    /// Variants written; in a dry run, those that would be.
     pub written: u64,
-    /// Bytes of the originals of those written.
+    /// Bytes of the originals of the written variants.
     pub before_bytes: u64,
-    /// Bytes of those written.
+    /// Bytes of the written variants.
     pub after_bytes: u64,
-    /// Variants left alone, since they hold their originals as these are now.
+    /// Variants that were up to date.
     pub fresh: u64,
     /// Variants not kept, because they were hardly smaller than their originals.
     pub no_gain: u64,
-    /// Those of `no_gain` with a stale variant, which was removed, or would be but for a dry run.
+    /// Those of `no_gain` with a stale variant, which was removed; in a dry run, would be.
     pub removed: u64,
 }
 
-/// How many files have no variants, by the reason.
+/// Files without variants, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
     /// Of a type that is compressed already, or unknown.
@@ -53,7 +53,7 @@ pub struct Skipped {
 }
 
 impl Summary {
-    /// What was done with one coding.
+    /// The counts of one coding.
     pub fn tally(&self, coding: Coding) -> &Tally {
         &self.tallies[index(coding)]
     }
@@ -62,7 +62,7 @@ impl Summary {
         &mut self.tallies[index(coding)]
     }
 
-    /// Both together.
+    /// The sum of both.
     pub(crate) fn plus(mut self, other: &Self) -> Self {
         for (tally, more) in self.tallies.iter_mut().zip(other.tallies) {
             *tally += more;

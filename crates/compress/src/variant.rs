@@ -23,7 +23,7 @@ const WORTH_PERCENT: u64 = 95;
 
 /// The result of a job.
 pub(crate) enum JobResult {
-    /// The variant is in place, with so many bytes.
+    /// The variant is in place and has this many bytes.
     Written { before: u64, after: u64 },
     /// It was hardly smaller; an older variant, if there was one, is removed.
     NoGain,
@@ -42,7 +42,7 @@ pub(crate) fn make(
     let original = file.metadata()?;
     let directory = root.parent(&job.path)?;
     let place = variant(&job.path, job.coding);
-    // The path of a file has a name at its end.
+    // The path of a file ends in a name.
     let name = place.file_name().unwrap_or_default();
     let draft = (!options.dry_run).then(|| Draft::new(&directory));
     let draft = draft.transpose()?;
@@ -85,8 +85,8 @@ fn is_worth_it(before: u64, after: u64) -> bool {
     u128::from(after) * 100 <= u128::from(before) * u128::from(WORTH_PERCENT)
 }
 
-/// Fails when the file at `path` is not the opened one, or has changed: the variant would match
-/// neither.
+/// Fails if the file at `path` is not the opened one any more, or has changed: the variant would
+/// match neither version.
 fn is_unchanged(opened: &Metadata, path: &Path) -> io::Result<()> {
     let identity = |file: &Metadata| {
         let time = (file.mtime(), file.mtime_nsec());
@@ -99,8 +99,8 @@ fn is_unchanged(opened: &Metadata, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes into a draft, or nowhere, and counts the bytes. It checks whether to stop, since a
-/// compressor may write much after its last read.
+/// Writes to a draft, or nowhere in a dry run, and counts the bytes. Checks whether to stop,
+/// because a compressor may write much after its last read.
 struct CountingWriter<'d> {
     draft: Option<BufWriter<&'d File>>,
     bytes: u64,
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::error::FileError;
 
-    /// Is stopping, and is told nothing.
+    /// Stops the run and ignores reports.
     struct Stopping;
 
     impl Observer for Stopping {

@@ -1,13 +1,14 @@
 //! A parsed TOML text: where its keys are, and which are known.
 //!
-//! Checks deal in byte ranges, which `toml` attaches to values; this is the one
-//! place that turns a range into a line and a dotted key, so no check names its key.
+//! Checks use the byte ranges that `toml` attaches to values. Only this module turns a range into a
+//! line and a dotted key, so no check names its key.
 
 use std::iter;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tidegate_http::Status;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use toml::value::{Table, Value};
@@ -17,28 +18,28 @@ use crate::{
     mistaken_syntax,
 };
 
-/// The most problems of a file that are told one by one.
+/// The most problems of a file that are reported one by one.
 const PROBLEMS_MAX: usize = 50;
 
 pub(crate) struct Document<'text> {
     text: &'text str,
     file: &'text Path,
     root: DeTable<'text>,
-    /// Where each line begins.
+    /// The offset of each line.
     lines: Vec<usize>,
 }
 
-/// One thing that is wrong, by its place in the text.
+/// A problem by its place in the text.
 #[derive(Debug)]
 pub(crate) struct Mistake {
     offset: usize,
-    /// The dotted key; none where it is the one at `offset`.
+    /// The dotted key; `None`: the key at `offset`.
     key: Option<String>,
     reason: String,
 }
 
 impl Mistake {
-    /// Something about what is at `offset`.
+    /// A mistake in the key or value at `offset`.
     pub(crate) fn at(offset: usize, reason: &str) -> Self {
         let reason = reason.to_owned();
         Self {
@@ -48,7 +49,7 @@ impl Mistake {
         }
     }
 
-    /// Something about the dotted `key` at `offset`, where it may be missing.
+    /// A mistake about the dotted `key`, which may be missing at `offset`.
     pub(crate) fn of(offset: usize, key: impl Into<String>, reason: &str) -> Self {
         let reason = reason.to_owned();
         let key = Some(key.into());
@@ -61,7 +62,7 @@ impl Mistake {
 }
 
 impl<'text> Document<'text> {
-    /// Refuses what is not TOML.
+    /// Parses the text; an error if it is not TOML.
     pub(crate) fn parse(text: &'text str, file: &'text Path) -> Result<Self, Error> {
         let breaks = text.match_indices('\n').map(|(at, _)| at + 1);
         // The end of the text belongs to its last line.
@@ -73,14 +74,14 @@ impl<'text> Document<'text> {
             root: root.into_inner(),
             lines: iter::once(0).chain(starts).collect(),
         };
-        // The first error only: those after it are mostly its echoes.
+        // Only the first error: most of those after it follow from it.
         match errors.first() {
             Some(error) => Err(document.syntax_error(error)),
             None => Ok(document),
         }
     }
 
-    /// What the text was parsed to.
+    /// The root table.
     pub(crate) fn root(&self) -> &DeTable<'text> {
         &self.root
     }
@@ -90,7 +91,7 @@ impl<'text> Document<'text> {
         self.text.get(span.clone()).unwrap_or_default()
     }
 
-    /// The name after the next dot, where the header of a section goes on with one at `offset`.
+    /// The name after the dot, where the header of a section has a dot at `offset`.
     pub(crate) fn section_below(&self, offset: usize) -> Option<&'text str> {
         let rest = self
             .text
@@ -101,7 +102,7 @@ impl<'text> Document<'text> {
         Some(name[..end?].trim())
     }
 
-    /// Fails if there are mistakes: with the first of them in the order of the text.
+    /// An error if there are mistakes: the first [`PROBLEMS_MAX`] in the order of the text.
     pub(crate) fn refuse_any(&self, mut mistakes: Vec<Mistake>) -> Result<(), Error> {
         if mistakes.is_empty() {
             return Ok(());
@@ -126,7 +127,7 @@ impl<'text> Document<'text> {
         self.problem(mistake.offset, key.unwrap_or_default(), &mistake.reason)
     }
 
-    /// The file's own directory, which relative paths in it start from.
+    /// The directory of the file, to which relative paths in it are relative.
     pub(crate) fn directory(&self) -> PathBuf {
         self.file.parent().map(Path::to_owned).unwrap_or_default()
     }
@@ -136,7 +137,7 @@ impl<'text> Document<'text> {
         self.lines.partition_point(|start| *start <= offset)
     }
 
-    /// A problem at `place`, or at what would hold it.
+    /// A problem at `place`, or at the table that would hold it.
     pub(crate) fn problem_of(&self, place: &Place, reason: &str) -> Problem {
         self.problem(place.offset_in(&self.root), place.dotted(), reason)
     }
@@ -158,7 +159,8 @@ impl<'text> Document<'text> {
         Error::Invalid(vec![problem])
     }
 
-    /// The key at `span` is there already, perhaps for want of a section or of brackets.
+    /// The problem with the duplicate key at `span`. A header with too few brackets is a common
+    /// cause.
     fn repeated(&self, span: &Range<usize>) -> Problem {
         let name = self.text_at(span);
         let line = self.line(span.start);
@@ -184,14 +186,14 @@ impl<'text> Document<'text> {
         }
     }
 
-    /// The header of a section in this line, with its brackets.
+    /// The section header in this line, with its brackets.
     fn header(&self, line: usize) -> Option<&'text str> {
         let start = self.lines.get(line - 1)?;
         let line = self.line_at(*start).trim();
         line.starts_with('[').then_some(line)
     }
 
-    /// The whole line of a byte offset.
+    /// The text of the line at a byte offset.
     fn line_at(&self, offset: usize) -> &'text str {
         let start = self.lines.get(self.line(offset) - 1).copied();
         let rest = start.and_then(|start| self.text.get(start..));
@@ -200,7 +202,7 @@ impl<'text> Document<'text> {
     }
 }
 
-/// Whether there may be several sections with this dotted name.
+/// Whether the section with this dotted name is an array of tables.
 fn is_repeated(name: &str) -> bool {
     let below = |value: &Value, part: &str| match value {
         Value::Array(tables) => tables.first()?.get(part).cloned(),
@@ -213,14 +215,14 @@ fn is_repeated(name: &str) -> bool {
     section.is_some_and(|value| value.get(0).is_some_and(Value::is_table))
 }
 
-/// The dotted name of a section in its header.
+/// The dotted name in a section header.
 fn section(header: &str) -> &str {
     let name = header.trim_start_matches('[');
     name.split(']').next().unwrap_or_default().trim()
 }
 
-/// Every known key, as a file that sets each to its default, or to an example
-/// where there is none by default. An array of tables has one element.
+/// Every known key, as a file that sets each to its default, or to an example where it has none. An
+/// array of tables has one element.
 pub(crate) fn known() -> Table {
     let mut settings = Settings::for_directory(PathBuf::from("."));
     settings.tls.certificates.push(CertificateFiles {
@@ -242,7 +244,7 @@ pub(crate) fn known() -> Table {
             pattern: any_path(),
             except: Vec::new(),
             ignore_case: false,
-            status: 503,
+            status: Status::SERVICE_UNAVAILABLE,
             retry_after: Some(Duration::ZERO),
             page: None,
         });
@@ -250,7 +252,7 @@ pub(crate) fn known() -> Table {
             from: any_path(),
             ignore_case: false,
             to: "/".to_owned(),
-            status: 301,
+            status: Status::MOVED_PERMANENTLY,
         });
     }
     // See `Settings::to_toml`.
@@ -290,7 +292,7 @@ pub(crate) fn join(path: &str, key: &str) -> String {
     }
 }
 
-/// The dotted key whose name or value is at `offset`; the innermost one.
+/// The innermost dotted key whose name or value is at `offset`.
 fn key_at(table: &DeTable<'_>, path: &str, offset: usize) -> Option<String> {
     table.iter().find_map(|(key, value)| {
         let dotted = join(path, key.get_ref());

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where.
+//! Problems of a configuration, with their places.
 
 use std::fmt;
 use std::io;
@@ -8,46 +8,46 @@ use crate::shown;
 
 /// Why a configuration was refused.
 ///
-/// `Display` gives one line for each problem, without a newline at the end.
-/// There is no `source`: the text is complete.
+/// `Display` writes one line for each problem, without a final newline. It includes the cause, so
+/// there is no `source`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The file cannot be read: `FILE: REASON`.
     #[error("{}: {reason}", shown(&file.to_string_lossy()))]
     Read {
-        /// The file, as it was named.
+        /// The file, as given by the caller.
         file: PathBuf,
-        /// What the system said.
+        /// The cause.
         reason: io::Error,
     },
-    /// The text is refused; at least one problem, in the order of lines.
+    /// The text is refused. At least one problem, in the order of lines.
     #[error("{}", lines(.0))]
     Invalid(Vec<Problem>),
 }
 
-/// One thing that is wrong: `FILE:LINE: KEY: REASON`.
+/// One problem: `FILE:LINE: KEY: REASON`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The file, as it was named.
+    /// The file, as given by the caller.
     pub file: PathBuf,
-    /// The line, counted from 1.
+    /// The line, from 1.
     pub line: usize,
-    /// The dotted key, for example `limits.header-bytes`. Empty where the text
-    /// is not TOML; then the key is left out of the message.
+    /// The dotted key, for example `limits.header-bytes`. Empty if the text is not TOML; the
+    /// message has no key then.
     pub key: String,
-    /// What is wrong with it, in one line.
+    /// What is wrong, in one line.
     pub reason: String,
 }
 
-/// Why a single value was refused, wherever it came from: a file, a flag or the environment.
+/// Why a single value of a file, a flag or the environment was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", shown(.0))]
 pub struct ValueError(String);
 
 impl Problem {
     pub(crate) fn new(file: &Path, line: usize, key: String, reason: &str) -> Self {
-        // The parser's own messages may span lines; a report is one line each.
+        // The TOML parser's messages may have several lines; a report has one.
         let reason = reason.trim_end().replace('\n', ", ");
         Self {
             file: file.to_owned(),

@@ -1,4 +1,4 @@
-//! Paths that a pattern matches, to try rules out with.
+//! Example paths that a pattern matches, to try rules with.
 
 use std::ops::RangeInclusive;
 
@@ -7,15 +7,16 @@ use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 
 use crate::Glob;
 
-/// What a wildcard stands for, where it may.
+/// The character for a wildcard, where its set has it.
 const ANY: char = 'x';
 
-/// Characters of a class that are looked at: all of ASCII and more.
+/// How many characters of a set are considered: more than ASCII.
 const CHARS_MAX: usize = 256;
 
-/// A path that `glob` matches. Wildcards are a short text in it. The numbers tell paths apart: in
-/// that of a capture it is as short as it can be, in those above all are; and each takes another of
-/// the alternatives and of the characters between brackets.
+/// A path that `glob` matches, with a short text for each wildcard.
+///
+/// `number` selects one of many. The number of a capture makes that capture as short as it can be,
+/// a higher one all of them. Alternatives and characters of a set are taken in turn, by number.
 pub(crate) fn path(glob: &Glob, number: usize) -> Vec<u8> {
     let mut parser = ParserBuilder::new().utf8(false).build();
     let regex = parser.parse(glob.regex().as_str());
@@ -24,7 +25,7 @@ pub(crate) fn path(glob: &Glob, number: usize) -> Vec<u8> {
         all_short: number > glob.captures(),
         path: Vec::new(),
     };
-    // See `Glob::new`.
+    // `Glob` compiled the same text.
     example.add(&regex.expect("it was compiled"), false);
     example.path
 }
@@ -75,8 +76,8 @@ impl Example {
     }
 }
 
-/// `x` if it is in, else a letter or digit if there is one: the one with this number, round and
-/// round.
+/// `x` if it is in the set, else one of its letters and digits if it has any: the one at `number`,
+/// modulo their count.
 fn one_of(
     ranges: impl Iterator<Item = RangeInclusive<char>> + Clone,
     number: usize,

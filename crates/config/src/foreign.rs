@@ -1,22 +1,22 @@
-//! Keys that other servers have, and what tidegate has in their place.
+//! Keys of other servers, and tidegate's equivalents.
 //!
-//! They come from nginx, Apache, lighttpd, H2O, Caddy and static-web-server. A key that becomes one
-//! of tidegate's own leaves this table: a test holds that.
+//! The keys are those of nginx, Apache, lighttpd, H2O, Caddy and static-web-server. A test checks
+//! that none is a key of tidegate, too.
 
-/// Keys of other servers, and what to say of them.
+/// Keys of other servers with the advice for them.
 pub(crate) struct Row {
-    /// The tables that it is for, with spaces between: dotted names, `-` for the file itself.
-    /// Empty: any.
+    /// The tables that it applies to, separated by spaces: dotted names, `-` for the root. Empty:
+    /// any.
     tables: &'static str,
-    /// As [`squash`] makes them, with spaces between.
+    /// In the form of [`squash`], separated by spaces.
     keys: &'static str,
-    /// The dotted key of tidegate's that was meant, or empty.
+    /// The dotted key of tidegate that replaces it, or empty.
     pub(crate) meant: &'static str,
-    /// What tidegate has in its place, or that it has nothing.
+    /// The advice: what to write, or that tidegate has no equivalent.
     pub(crate) says: &'static str,
 }
 
-/// What there is to say of `key` in the table with this dotted name.
+/// The row for `key` in the table with this dotted name.
 pub(crate) fn find(table: &str, key: &str) -> Option<&'static Row> {
     let table = if table.is_empty() { "-" } else { table };
     let key = squash(key);
@@ -25,7 +25,7 @@ pub(crate) fn find(table: &str, key: &str) -> Option<&'static Row> {
     rows.find(|row| !row.tables.is_empty()).or(for_any)
 }
 
-/// A key without what only tells one notation from another: `server_name`, `serverName`.
+/// A key in lower case without `-`, `_` and `.`: `server_name` and `serverName` are equal then.
 pub(crate) fn squash(key: &str) -> String {
     let letters = key.chars().filter(|char| !matches!(char, '-' | '_' | '.'));
     letters.flat_map(char::to_lowercase).collect()
@@ -55,7 +55,7 @@ const fn row(
     }
 }
 
-/// Of several that fit the first is taken, and one for certain tables before one for any.
+/// The first row that fits is used; rows for certain tables come before rows for any.
 #[rustfmt::skip] // a row a line
 const ROWS: &[Row] = &[
     // Listeners.
@@ -256,7 +256,7 @@ const ROWS: &[Row] = &[
     row("", "limitconn limitconnzone connectionsperip perip limitreq limitreqzone limitrate ratelimit throttle", "",
         "tidegate has no limits for one client: connections-per-core of [limits] is for all together"),
 
-    // What tidegate does not do.
+    // Features that tidegate lacks.
     row("- server site", "origin origins upstream upstreams backend backends", "", "tidegate has none: it serves files of this host"),
     row("", "proxypass proxy reverseproxy proxyreverseurl proxycache proxycachepath upstream", "",
         "tidegate is no proxy: it serves files of this host"),
@@ -281,7 +281,7 @@ mod tests {
         }
     }
 
-    /// Who adds such a key takes it out of the table.
+    /// A key that tidegate gains is removed from the table.
     #[test]
     fn a_key_that_tidegate_has_is_not_said_to_be_missing() {
         for row in ROWS.iter().filter(|row| row.says.starts_with("tidegate ")) {

@@ -1,23 +1,22 @@
-//! Patterns for paths, as shells and `.gitignore` know them.
+//! Glob patterns for paths, as in shells and `.gitignore`.
 //!
-//! A pattern is held against the whole path of a request, percent-decoded, with
-//! its leading slash. It becomes an anchored regular expression over bytes, so
-//! matching takes time linear in the path whatever the pattern is.
+//! A pattern matches the whole path of a request, percent-decoded, with its leading slash. It is
+//! compiled to an anchored regular expression over bytes, so matching takes time linear in the path
+//! whatever the pattern is.
 //!
 //! | pattern | matches | captures |
 //! |---|---|---|
-//! | `*` | any bytes but `/`, none too | yes |
+//! | `*` | any bytes but `/`, or none | yes |
 //! | `**` | any bytes | yes |
-//! | `/**/` | `/`, and `/` any bytes `/` | what is between |
-//! | `?` | one character but `/` | yes |
-//! | `[a-z0]` `[!a-z]` | one character of these, or but these; never `/` | yes |
-//! | `[a-f0-9]{12}` `?{8,}` `?{2,4}` | so many of these characters | all of them, once |
-//! | `{a,b*}` | one of these patterns; they may nest | yes, and what is within |
-//! | `\*` | the next character as it is | no |
+//! | `/**/` | `/`, or `/` any bytes `/` | the bytes between |
+//! | `?` | one character except `/` | yes |
+//! | `[a-z0]` `[!a-z]` | one character of the set, or outside it; never `/` | yes |
+//! | `[a-f0-9]{12}` `?{8,}` `?{2,4}` | that many of these characters | all of them, as one |
+//! | `{a,b*}` | one of these patterns; may nest | yes, and the captures within |
+//! | `\*` | the next character, literally | no |
 //!
-//! Captures are numbered by where they open, from the left. `*`, `**` and repetitions
-//! take as much as they can, from the left. `*` and `**` match names that are not UTF-8,
-//! which the others do not.
+//! Captures are numbered by their start, from the left. `*`, `**` and repetitions are greedy. `*`
+//! and `**` also match bytes that are not UTF-8; the others do not.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,19 +26,19 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::{ValueError, mistaken_regex};
 
-/// Longer patterns are mistakes, and cost memory in every match.
+/// A longer pattern is a mistake, and costs memory in every match.
 const BYTES_MAX: usize = 1024;
 
-/// The longest name that file systems have; each repetition is a state of the match.
+/// The longest file name on Linux (`NAME_MAX`); each repetition is a state of the automaton.
 const REPETITIONS_MAX: u32 = 255;
 
-/// Any bytes but `/`; captured.
+/// Any bytes except `/`; captured.
 const SEGMENT: &str = "((?-u:[^/])*)";
 /// Any bytes; captured.
 const ANYTHING: &str = "((?s-u:.)*)";
-/// Directories and the slash after them, or nothing; the directories are captured.
+/// Directories and the slash after them, or nothing; captures the directories.
 const DIRECTORIES: &str = "(?:((?s-u:.)*)/)?";
-/// One character but `/`.
+/// One character except `/`.
 const CHARACTER: &str = "[^/]";
 
 /// A pattern for the paths of requests.
@@ -47,13 +46,13 @@ const CHARACTER: &str = "[^/]";
 pub struct Glob {
     text: String,
     regex: Regex,
-    /// Bytes of the text, from its start, that stand for themselves.
+    /// Bytes at the start of the text that are literal.
     prefix_len: usize,
 }
 
 impl Glob {
-    /// Reads a pattern; refuses what was meant as a regular expression. With `ignore_case` its
-    /// letters match in either case, those beyond ASCII too (Unicode, simple case folding).
+    /// Compiles a pattern; refuses text that looks like a regular expression. `ignore_case` uses
+    /// Unicode's simple case folding.
     pub fn new(text: &str, ignore_case: bool) -> Result<Self, ValueError> {
         let is_glob = |text: &str| Translation::new(text).run().is_ok();
         match mistaken_regex::reason(text, is_glob) {
@@ -62,7 +61,7 @@ impl Glob {
         }
     }
 
-    /// Reads a pattern, whatever it looks like.
+    /// Compiles a pattern, even if it looks like a regular expression.
     pub(crate) fn translate(text: &str, ignore_case: bool) -> Result<Self, ValueError> {
         if text.len() > BYTES_MAX {
             return Err(ValueError::new(format!(
@@ -87,30 +86,30 @@ impl Glob {
         &self.text
     }
 
-    /// The pattern as a regular expression, anchored at both ends. Match it with
-    /// a whole path, percent-decoded.
+    /// The compiled regular expression, anchored at both ends, for a whole percent-decoded path.
     pub fn regex(&self) -> &Regex {
         &self.regex
     }
 
-    /// Whether it matches a path, percent-decoded. Most that do not are told without the regular expression.
-    pub(crate) fn is_match(&self, path: &[u8]) -> bool {
+    /// Whether it matches all of `path`, percent-decoded. Most paths that do not match fail the
+    /// comparison with the literal prefix, before the regular expression runs.
+    pub fn is_match(&self, path: &[u8]) -> bool {
         path.starts_with(self.prefix()) && self.regex.is_match(path)
     }
 
-    /// What every path that it matches begins with.
+    /// The literal prefix of every path that it matches.
     pub(crate) fn prefix(&self) -> &[u8] {
         &self.text.as_bytes()[..self.prefix_len]
     }
 
-    /// How many captures a match has: `$1` is the first, this number the last.
-    /// A capture may have no part in a match; then it stands for nothing.
+    /// The number of captures, `$1` being the first. A capture that takes no part in a match is
+    /// empty.
     pub fn captures(&self) -> usize {
-        // The first is the whole match.
+        // Group 0 is the whole match.
         self.regex.captures_len() - 1
     }
 
-    /// Refuses the first of these numbers, from 1, that is not one of a capture.
+    /// Refuses the first of these numbers, from 1, that is no capture.
     pub(crate) fn check_captures(
         &self,
         numbers: impl IntoIterator<Item = usize>,
@@ -161,7 +160,7 @@ fn refusal(text: &str, reason: &str) -> ValueError {
     ValueError::new(format!("`{text}` is not a pattern for paths: {reason}"))
 }
 
-/// How many bytes of a pattern, from its start, are the first bytes of every path that it matches.
+/// The number of bytes at the start of a pattern that every matching path begins with.
 fn prefix_len(text: &str, ignore_case: bool) -> usize {
     let has_case = |char: char| ignore_case && (char.is_alphabetic() || !char.is_ascii());
     let is_special = |char| matches!(char, '*' | '?' | '[' | '{' | '\\') || has_case(char);
@@ -170,14 +169,14 @@ fn prefix_len(text: &str, ignore_case: bool) -> usize {
 
 type Step = Result<(), String>;
 
-/// A pattern on its way to a regular expression.
+/// Translates a pattern to a regular expression.
 struct Translation<'t> {
     text: &'t str,
     rest: &'t str,
     regex: String,
-    /// Whether the path begins with what comes next.
+    /// Whether `rest` matches the start of the path.
     at_start: bool,
-    /// For each open brace, whether the path begins with its alternatives.
+    /// For each open brace, whether its alternatives match the start of the path.
     braces: Vec<bool>,
 }
 
@@ -192,7 +191,7 @@ impl<'t> Translation<'t> {
         }
     }
 
-    /// The regular expression, or why there is none.
+    /// The regular expression, or the reason for a refusal.
     fn run(mut self) -> Result<String, String> {
         if self.text.is_empty() {
             return Err("it is empty".to_owned());
@@ -231,7 +230,7 @@ impl<'t> Translation<'t> {
         Ok(())
     }
 
-    /// Every path begins with a slash: refuses what cannot.
+    /// Refuses a pattern that cannot match a slash at the start, where every path has one.
     fn refuse_no_path(&self) -> Step {
         let can = ["/", "**", "{", "}", ",", r"\/"];
         if !self.at_start || can.iter().any(|start| self.rest.starts_with(start)) {
@@ -248,7 +247,7 @@ impl<'t> Translation<'t> {
         ))
     }
 
-    /// A slash, and the directories after it that may be there or not.
+    /// A slash, and any `**/` after it: optional directories.
     fn slash(&mut self) {
         self.regex.push('/');
         while let Some(rest) = self.rest.strip_prefix("**/") {
@@ -285,7 +284,7 @@ impl<'t> Translation<'t> {
             .ok_or_else(|| r"a `}` without its `{`; a brace itself is `\}`".to_owned())
     }
 
-    /// One character. What looks like a query is refused: it is no part of a path.
+    /// One character. Refuses what looks like a query, which is not part of a path.
     fn character(&mut self) -> Step {
         let other = |char: char| !(char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.'));
         let name = self.rest.find(other);
@@ -298,7 +297,7 @@ impl<'t> Translation<'t> {
         self.repeatable(CHARACTER)
     }
 
-    /// Captures what matches `class`, as often as the braces say that may follow it.
+    /// A capture of `class`, repeated if a repetition follows.
     fn repeatable(&mut self, class: &str) -> Step {
         let times = self.repetition()?;
         for part in ["(", class, &times, ")"] {
@@ -307,7 +306,7 @@ impl<'t> Translation<'t> {
         Ok(())
     }
 
-    /// Braces with numbers, as they are in a regular expression; empty if others follow, or none.
+    /// The repetition that follows, such as `{2,4}`; empty if none does.
     fn repetition(&mut self) -> Result<String, String> {
         let inner = self
             .rest
@@ -321,7 +320,7 @@ impl<'t> Translation<'t> {
         Ok(format!("{{{times}}}"))
     }
 
-    /// A percent sign, which is one: an escape would never match a path, which is decoded.
+    /// A literal percent sign. Refuses a percent-encoded byte: paths are matched decoded.
     fn percent(&mut self) -> Step {
         let digits = self.rest.as_bytes().get(..2);
         if let Some(digits) = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
@@ -334,7 +333,7 @@ impl<'t> Translation<'t> {
         Ok(())
     }
 
-    /// What follows `[`, to its `]`.
+    /// The set after `[`, up to its `]`.
     fn class(&mut self) -> Step {
         let negated = self.take('!') || self.take('^');
         let mut items = String::new();
@@ -349,7 +348,7 @@ impl<'t> Translation<'t> {
         self.repeatable(&class)
     }
 
-    /// A character or a range of them. A `-` before the end is a character.
+    /// A character or a range. A `-` before the closing bracket is literal.
     fn class_item(&mut self) -> Result<String, String> {
         let first = self.class_char()?;
         if !self.rest.starts_with('-') || self.rest.starts_with("-]") {
@@ -390,7 +389,7 @@ impl<'t> Translation<'t> {
         char
     }
 
-    /// Whether `char` came next; then it is taken.
+    /// Takes `char` if it comes next; whether it did.
     fn take(&mut self, char: char) -> bool {
         let rest = self.rest.strip_prefix(char);
         self.rest = rest.unwrap_or(self.rest);
@@ -398,14 +397,14 @@ impl<'t> Translation<'t> {
     }
 }
 
-/// Whether it is `12`, `8,` or `8,64`.
+/// Whether it has the form `12`, `8,` or `8,64`.
 fn is_repetition(times: &str) -> bool {
     let (min, max) = times.split_once(',').unwrap_or((times, ""));
     let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     !min.is_empty() && is_digits(min) && is_digits(max)
 }
 
-/// Refuses repetitions that match nothing, or that no name is long enough for.
+/// Refuses repetitions that match nothing or are longer than any name.
 fn refuse_odd_repetition(times: &str) -> Step {
     let (min, max) = times.split_once(',').unwrap_or((times, times));
     let number = |text: &str| text.parse().unwrap_or(u32::MAX);

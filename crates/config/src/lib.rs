@@ -1,19 +1,22 @@
-//! tidegate's configuration: from TOML text to [`Settings`] every part can rely on.
+//! tidegate's configuration: TOML text is parsed and checked into [`Settings`].
 //!
-//! The text takes five steps, each with its own file:
+//! Five steps, each in its own module:
 //!
-//! 1. `document` parses it;
-//! 2. `shape` compares it with the known keys and their types, with `foreign` for keys of other
-//!    servers and `wrong_type` for values;
-//! 3. `raw` holds the values as typed, each with its place in the text;
-//! 4. `check` turns them into [`Settings`], with the rules of `rules`;
-//! 5. `error` says all that is wrong as `FILE:LINE: KEY: REASON`, in text that is safe to print
+//! 1. `document` parses the text.
+//! 2. `shape` compares it with the known keys and their types. `foreign` knows keys of other
+//!    servers, `wrong_type` explains values.
+//! 3. `raw` holds the values as typed, each with its place in the text.
+//! 4. `check` turns them into [`Settings`]; `rules` validates single values.
+//! 5. `error` reports every problem as `FILE:LINE: KEY: REASON`, in text that is safe to print
 //!    (`shown`).
 //!
-//! `units` reads and writes durations, sizes and core lists, `glob` patterns for paths, `target`
-//! where redirects lead, `example` makes paths that a pattern matches. Apart from [`Source::read`]
-//! nothing here touches the system: a [`Settings`] is a plain value, and whether its roots exist is
-//! for others to find out.
+//! `units` reads and writes durations, sizes and core lists. `glob` compiles path patterns and
+//! `example` makes paths that match one. `target` checks where redirects lead, `redirect_loop` that
+//! they end.
+//!
+//! Only [`Source::read`] touches the system. A [`Settings`] is a plain value without interior
+//! state: it can be compared, shared between threads and replaced as a whole. Whether its roots
+//! exist is checked elsewhere.
 //!
 //! ```
 //! use std::path::Path;
@@ -38,6 +41,7 @@ mod mistaken_regex;
 mod mistaken_syntax;
 mod place;
 mod raw;
+mod redirect_loop;
 mod rules;
 mod settings;
 mod shape;
@@ -57,8 +61,8 @@ pub use settings::{
 };
 pub use shown::{shown, visible};
 pub use site::{
-    CachePreset, Coding, CompressedOnly, Cors, EncodedSlash, EtagSource, HeaderRule, HiddenFiles,
-    HiddenName, Mount, Redirect, Respond, Site, Symlinks,
+    CachePreset, CompressedOnly, Cors, EtagSource, HeaderRule, HiddenFiles, HiddenName, Mount,
+    Redirect, Respond, Site, Symlinks,
 };
 pub use source::Source;
 pub use units::Cores;

@@ -1,10 +1,10 @@
-//! Regular expressions that were written where a glob is meant.
+//! Detects regular expressions where a glob is expected.
 //!
-//! Most of their characters may be in names, and some globs read like one. So a text is taken for a
-//! regular expression only if it has what no name has, nor a glob.
+//! File names may contain most characters of a regular expression, and some globs look like one. So
+//! only sequences that neither a name nor a glob has count as a sign.
 
-/// Why `text` is no glob and how it is written as one, if it is a regular expression; `is_glob`
-/// tells what can be suggested.
+/// Why `text` is refused, with the equivalent glob, if it is a regular expression. Only a text that
+/// `is_glob` accepts is suggested.
 pub(crate) fn reason(text: &str, is_glob: impl Fn(&str) -> bool) -> Option<String> {
     let sign = sign(text)?;
     let suggestion = to_glob(text).filter(|glob| self::sign(glob).is_none() && is_glob(glob));
@@ -17,7 +17,7 @@ pub(crate) fn reason(text: &str, is_glob: impl Fn(&str) -> bool) -> Option<Strin
     ))
 }
 
-/// What tells that `text` is a regular expression.
+/// The part of `text` that shows that it is a regular expression.
 fn sign(text: &str) -> Option<&'static str> {
     let text = without_escapes(text);
     if let Some(sign) = ["^", "~ ", "~* "]
@@ -33,8 +33,8 @@ fn sign(text: &str) -> Option<&'static str> {
         .or_else(|| end(&text))
 }
 
-/// The text with a placeholder where a backslash takes a character as it is; `\.` and letters stay,
-/// which tell something.
+/// The text with a placeholder for each escaped character, except `\.` and letters, which may be
+/// signs.
 fn without_escapes(text: &str) -> String {
     let mut chars = text.chars();
     let mut plain = String::new();
@@ -51,14 +51,14 @@ fn without_escapes(text: &str) -> String {
     plain
 }
 
-/// What is neither in names nor in globs, wherever it stands.
+/// Sequences that neither names nor globs have, at any place.
 const SIGNS: &[&str] = &[
     "(.*", "(.+", "(?:", "(?i)", "(?-i)", "(?=", "(?!", "(?<", "(?P<", "[^/", "[[:", "|/", "|^",
     ".*?", ".+?", r".*\.", r".+\.", r"\d", r"\D", r"\w", r"\W", r"\s", r"\S", r"\b", r"\B", r"\A",
     r"\z", r"\Z",
 ];
 
-/// A class that is repeated: nothing else has a plus behind a bracket, but for `/[ab]++`.
+/// A repeated class: only it has a plus after a bracket, except for names like `/[ab]++`.
 fn class(text: &str) -> Option<&'static str> {
     let plus = text
         .match_indices("]+")
@@ -66,7 +66,7 @@ fn class(text: &str) -> Option<&'static str> {
     plus.then_some("]+")
 }
 
-/// `(a|b)`, and a class that is a group and a whole segment: `/([0-9]*)`.
+/// A group: `(a|b)`, or a class as a group that is a whole segment, `/([0-9]*)`.
 fn group(text: &str) -> Option<&'static str> {
     let alternatives = text.match_indices('(').any(|(at, _)| {
         let inner = text[at..].split_once(')').map(|(inner, _)| inner);
@@ -80,8 +80,8 @@ fn group(text: &str) -> Option<&'static str> {
     is_group.then_some("(")
 }
 
-/// `.*` and `.+` as anything: where a segment begins, and nothing follows that a name that begins
-/// with a dot goes on with. Whoever writes `**` writes globs.
+/// `.*` or `.+` for any text: at the start of a segment, and not followed by a character of a name,
+/// which could begin with that dot. A text with `**` is a glob.
 fn any(text: &str) -> Option<&'static str> {
     let find = |sign: &'static str| {
         let mut places = text.match_indices(sign);
@@ -99,8 +99,8 @@ fn any(text: &str) -> Option<&'static str> {
     }
 }
 
-/// A dollar at the end, behind a slash, a group, an escape or an extension: names end in one
-/// without.
+/// A dollar sign at the end, after a slash, a group, an escape or an extension: other names may end
+/// in one.
 fn end(text: &str) -> Option<&'static str> {
     let before = text.strip_suffix('$')?;
     let name = before.rsplit('/').next().unwrap_or(before);
@@ -109,7 +109,7 @@ fn end(text: &str) -> Option<&'static str> {
     is_end.then_some("$")
 }
 
-/// What a regular expression has, and a glob in its place.
+/// Parts of regular expressions and their glob equivalents.
 const PLACES: &[(&str, &str)] = &[
     (r"\/", "/"),
     ("(?i)", ""),
@@ -126,8 +126,7 @@ const PLACES: &[(&str, &str)] = &[
     ("]*", "]{0,}"),
 ];
 
-/// The glob that comes closest to a regular expression; none, where that is not told with
-/// certainty.
+/// The glob for a regular expression; `None` where it is not certain.
 fn to_glob(regex: &str) -> Option<String> {
     let mut text = regex
         .trim_start_matches("~ ")
@@ -146,7 +145,7 @@ fn to_glob(regex: &str) -> Option<String> {
     Some(format!("{before}{}{after}", groups_to_braces(text)?))
 }
 
-/// Groups of alternatives become braces; others capture by what is in them.
+/// Turns groups of alternatives into braces; other groups are dropped, as their content captures.
 fn groups_to_braces(text: &str) -> Option<String> {
     let mut glob = String::new();
     let mut open = Vec::new();
@@ -172,7 +171,7 @@ mod tests {
     #[test]
     #[rustfmt::skip] // a row a line
     fn regular_expressions_are_refused() {
-        // What is written, and the glob that is suggested; empty if there is none.
+        // The text, and the suggested glob; empty if there is none.
         let rows = [
             ("^/old/(.*)$", "/old/**"),
             (r"\.js$", "**.js"),

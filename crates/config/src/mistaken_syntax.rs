@@ -1,6 +1,6 @@
-//! What was meant by a line that is not TOML: other notations, and quotes of word processors.
+//! Hints for lines that are not TOML: other notations, and typographic quotes.
 
-/// What to write in place of `line`, which is not TOML, if its notation is known.
+/// The TOML to write in place of `line`, if its notation is recognised.
 pub(crate) fn hint(line: &str) -> Option<String> {
     let line = line.trim();
     if line.starts_with('{') {
@@ -52,7 +52,7 @@ fn of_yaml(key: &str, value: &str) -> String {
     }
 }
 
-/// Whether a text lacks nothing but its quotes.
+/// Whether a text would be a string if it had quotes.
 fn is_plain(value: &str) -> bool {
     let other = |char: char| {
         char.is_whitespace() || matches!(char, '"' | '\'' | '\\' | '#' | '[' | '{' | ',')
@@ -61,7 +61,7 @@ fn is_plain(value: &str) -> bool {
         && !value.contains(other)
 }
 
-/// Whether it may be a bare or dotted key.
+/// Whether it can be a bare or dotted key.
 fn is_key(key: &str) -> bool {
     let key = key.trim();
     let named = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

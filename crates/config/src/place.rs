@@ -1,9 +1,9 @@
-//! Where in a file something is, for problems that are found after the checks of this crate.
+//! The place of a value in a file, for problems that are found after the checks of this crate.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The way to a value of a configuration, such as the key `root` of the second `[[site]]`.
+/// The path to a value, such as the key `root` of the second `[[site]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place(Vec<Step>);
 
@@ -14,27 +14,27 @@ enum Step {
 }
 
 impl Place {
-    /// A key of the file, or a section.
+    /// A key or a section at the root of the file.
     #[must_use]
     pub fn of(key: &str) -> Self {
         Self(vec![Step::Key(key.to_owned())])
     }
 
-    /// The item with this number, from 0, of the array there.
+    /// The element of this array at an index, from 0.
     #[must_use]
     pub fn item(mut self, number: usize) -> Self {
         self.0.push(Step::Item(number));
         self
     }
 
-    /// A key of the table there.
+    /// A key of this table.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
         self.0.push(Step::Key(key.to_owned()));
         self
     }
 
-    /// The dotted key, without the numbers of items.
+    /// The dotted key, without indices.
     pub(crate) fn dotted(&self) -> String {
         let keys = self.0.iter().filter_map(|step| match step {
             Step::Key(key) => Some(key.as_str()),
@@ -43,8 +43,7 @@ impl Place {
         keys.collect::<Vec<_>>().join(".")
     }
 
-    /// The byte offset of what is there in `root`, or else of what holds it: a key that is not set
-    /// is where its table begins.
+    /// The byte offset of the value in `root`; for a key that is not set, that of its table.
     pub(crate) fn offset_in(&self, root: &DeTable<'_>) -> usize {
         let Some((Step::Key(key), rest)) = self.0.split_first() else {
             return 0;
@@ -54,7 +53,7 @@ impl Place {
     }
 }
 
-/// The offset at the end of `steps` from `value`, which is at `start`.
+/// The offset of the value that `steps` lead to from `value`, which is at `start`.
 fn offset(value: &Spanned<DeValue<'_>>, steps: &[Step], start: usize) -> usize {
     let Some((step, rest)) = steps.split_first() else {
         return start;

@@ -1,8 +1,7 @@
 //! The configuration as typed: every key optional, every value with its place in the text.
 //!
-//! Nothing is checked here beyond types; `check` turns these into settings.
-//! `document` has refused unknown keys before this runs, with a better message
-//! than serde has; `deny_unknown_fields` keeps the two from drifting apart.
+//! Only types are checked here; `check` turns the values into settings. `shape` refuses unknown
+//! keys before, with a better message than serde's; `deny_unknown_fields` keeps the two in step.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +10,11 @@ use toml::Spanned;
 
 use crate::units::{BoolOrList, Cores, Count, Period, PeriodOrOff, Size, SizeOrOff};
 
-/// A value that may be left out.
+/// An optional value.
 pub(crate) type Field<T> = Option<Spanned<T>>;
-/// A list of texts that may be left out.
+/// An optional list of strings.
 pub(crate) type List = Field<Vec<Spanned<String>>>;
-/// A table with keys of the user's own.
+/// A table with the user's own keys.
 pub(crate) type Map = BTreeMap<String, Spanned<String>>;
 
 #[derive(Default, Deserialize)]

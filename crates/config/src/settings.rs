@@ -8,8 +8,8 @@ use crate::units::{self, Cores};
 
 /// A configuration that has passed every check of this crate.
 ///
-/// The fields are public and plain: whoever changes one answers for its range.
-/// `Serialize` writes the notation of the file.
+/// The fields are public: code that changes one must keep it in its range. `Serialize` writes the
+/// notation of the file.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Settings {
@@ -25,14 +25,20 @@ pub struct Settings {
     pub io: Io,
     /// `[cache]`: what is kept of files.
     pub cache: Cache,
-    /// `[admin]`: where it is told how the server is.
+    /// `[admin]`: where health and metrics are served.
     pub admin: Admin,
-    /// `[tls]`: what every listener with `tls = true` shows its clients.
+    /// `[tls]`: certificates and policy of every listener with `tls = true`.
     pub tls: Tls,
     /// `[[site]]`: what is served; at least one.
     #[serde(rename = "site")]
     pub sites: Vec<Site>,
 }
+
+/// All cores share one `Settings`.
+const _: () = {
+    const fn assert_shared<T: Send + Sync + 'static>() {}
+    assert_shared::<Settings>();
+};
 
 /// `[server]`
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -42,14 +48,14 @@ pub struct Server {
     pub cores: Cores,
     /// Which core a new connection goes to.
     pub steering: Steering,
-    /// How long the listeners stay open after the first signal to stop, while the server tells that it
-    /// is not ready.
+    /// How long the listeners stay open after the first stop signal, while the server reports that
+    /// it is not ready.
     #[serde(serialize_with = "units::duration")]
     pub drain_delay: Duration,
-    /// How long a graceful stop waits for responses under way; zero cuts them off.
+    /// How long a graceful stop waits for responses in progress; zero cuts them off.
     #[serde(serialize_with = "units::duration")]
     pub graceful_timeout: Duration,
-    /// How long a shard may make no progress before the process ends; none: for ever.
+    /// How long a shard may make no progress before the process aborts; `None`: no limit.
     #[serde(serialize_with = "units::duration_or_off")]
     pub watchdog: Option<Duration>,
 }
@@ -58,10 +64,10 @@ pub struct Server {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Steering {
-    /// One that a hash of its addresses and ports picks.
+    /// The core that a hash of the addresses and ports selects.
     #[default]
     Hash,
-    /// The one that handles its packets, if it is one of the server's; else as by `Hash`.
+    /// The core that handles its packets, if the server runs there; else as `Hash`.
     Cpu,
 }
 
@@ -69,17 +75,17 @@ pub enum Steering {
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Listen {
-    /// `HOST:PORT`, an IPv6 address in brackets; port 0 lets the system pick one.
-    /// A host name is not looked up yet.
+    /// `HOST:PORT`, an IPv6 address in brackets; port 0 lets the system pick one. Host names are
+    /// not resolved here.
     pub address: String,
     /// Connections the kernel queues until they are accepted, 1 to 65535.
     pub backlog: u32,
-    /// Whether it speaks TLS; then there is at least one certificate.
+    /// Whether it speaks TLS; requires a certificate.
     pub tls: bool,
-    /// The port that all requests are sent to by HTTPS, on the host that they name; zero: they are
-    /// answered here. Not with `tls`.
+    /// Redirects every request to this port by HTTPS, on the host that it names; zero: requests are
+    /// served. Excludes `tls`.
     pub https_redirect: u16,
-    /// Whether an IPv6 address is for IPv6 clients alone; else `[::]` is for IPv4 ones too.
+    /// Whether an IPv6 address takes IPv6 clients only; else `[::]` takes IPv4 clients too.
     pub only_v6: bool,
 }
 
@@ -96,10 +102,10 @@ pub struct Timeouts {
     /// How long a response may make no progress; not zero.
     #[serde(serialize_with = "units::duration")]
     pub send_stall: Duration,
-    /// How long to read on from a client after the last response; zero closes at once.
+    /// How long to keep reading from a client after the last response; zero closes at once.
     #[serde(serialize_with = "units::duration")]
     pub linger: Duration,
-    /// How long it may take to look a path up; not zero.
+    /// How long the lookup of a path may take; not zero.
     #[serde(serialize_with = "units::duration")]
     pub lookup: Duration,
 }
@@ -117,12 +123,12 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Header fields of a request, 1 to 100.
     pub headers: usize,
-    /// Bytes of a request body read and dropped to keep the connection; zero drops none.
+    /// Bytes of a request body that are read and discarded to keep the connection; zero: none.
     #[serde(serialize_with = "units::size")]
     pub body_discard: u64,
-    /// Ranges of a request, 1 to 1024; more are answered with the whole file.
+    /// Ranges of a request, 1 to 1024; a request for more gets the whole file.
     pub ranges: usize,
-    /// Ranges of a request that overlap or go back, 1 to 1024; more are answered with the whole file.
+    /// Ranges of a request that overlap or go back, 1 to 1024; with more it gets the whole file.
     pub ranges_unordered: usize,
 }
 
@@ -143,10 +149,10 @@ pub struct Io {
     /// Bytes of each receive buffer, 512 to 64 KiB.
     #[serde(serialize_with = "units::size")]
     pub recv_buffer_size: usize,
-    /// Kernel threads on each core for reads that have to wait for a disk, at least 1.
+    /// Kernel threads on each core for reads that wait for a disk, at least 1.
     pub cold_workers: u32,
-    /// Of files of at least so many bytes, what had to be read from the disk is given back
-    /// behind the transfer; none: it stays in memory.
+    /// For files of at least this many bytes, pages read from the disk are dropped from the page
+    /// cache behind the transfer; `None`: they stay.
     #[serde(serialize_with = "units::size_or_off")]
     pub drop_behind: Option<u64>,
 }
@@ -160,13 +166,13 @@ pub struct Cache {
     pub hot_bytes_per_core: u64,
     /// Files kept open on each core, at least 1.
     pub open_files_per_core: usize,
-    /// How long a looked-up file is trusted; zero looks again for each request.
+    /// How long a looked-up file is trusted; zero checks again for each request.
     #[serde(serialize_with = "units::duration")]
     pub valid: Duration,
-    /// How long a file that nobody asks for is kept open, 1 s or more.
+    /// How long an unused file is kept open, 1 s or more.
     #[serde(serialize_with = "units::duration")]
     pub idle: Duration,
-    /// How long after that it may still be sent, while the file system does not answer.
+    /// How long after `valid` a file may still be sent while the file system does not respond.
     #[serde(serialize_with = "units::duration")]
     pub stale: Duration,
 }
@@ -175,8 +181,7 @@ pub struct Cache {
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Admin {
-    /// `HOST:PORT` of health, readiness and metrics, as `listen.address` has it; empty: there is
-    /// none.
+    /// `HOST:PORT` of health, readiness and metrics, as in `listen.address`; empty: off.
     pub listen: String,
 }
 
@@ -184,32 +189,32 @@ pub struct Admin {
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Tls {
-    /// The oldest version that is spoken.
+    /// The oldest accepted version.
     pub min_version: TlsVersion,
     /// Whether the kernel encrypts and decrypts.
     pub ktls: Ktls,
-    /// The value of `Strict-Transport-Security` in what is answered over TLS; empty: there is none.
+    /// The value of `Strict-Transport-Security` in responses over TLS; empty: not sent.
     pub hsts: String,
-    /// Whether clients are asked for certificates of their own.
+    /// Whether clients are asked for a certificate.
     pub client_auth: ClientAuth,
-    /// PEM file of the authorities that client certificates are checked against. Some where
-    /// clients are asked.
+    /// PEM file of the authorities that client certificates are checked against. `Some` where
+    /// clients are asked for one.
     #[serde(serialize_with = "path_or_empty")]
     pub client_ca: Option<PathBuf>,
-    /// What is done about certificates that cannot be used.
+    /// What happens at the start if a certificate cannot be used.
     pub missing: MissingCertificates,
-    /// Certificates with their keys; the first one is for clients that name no host, or another.
+    /// Certificates with their keys; the first is for clients that name no host or an unknown one.
     pub certificates: Vec<CertificateFiles>,
 }
 
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub enum TlsVersion {
-    /// With 1.3 it is Mozilla's intermediate profile.
+    /// TLS 1.2 and 1.3: Mozilla's intermediate profile.
     #[default]
     #[serde(rename = "1.2")]
     Tls12,
-    /// Alone it is Mozilla's modern profile.
+    /// TLS 1.3 only: Mozilla's modern profile.
     #[serde(rename = "1.3")]
     Tls13,
 }
@@ -218,34 +223,34 @@ pub enum TlsVersion {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ktls {
-    /// On connections of TLS 1.3, if it can.
+    /// On connections of TLS 1.3, where the kernel supports it.
     #[default]
     Auto,
     /// Never.
     Off,
 }
 
-/// What is done at the start about certificates that cannot be used, or are not there.
+/// What happens at the start if a certificate is missing or cannot be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MissingCertificates {
     /// The server does not start.
     #[default]
     Refuse,
-    /// The server starts with the others. Listeners that speak TLS wait until there is one.
+    /// The server starts with the others. TLS listeners wait until there is one.
     ServeHttp,
 }
 
-/// Whether clients are asked for certificates of their own (mutual TLS).
+/// Whether clients are asked for a certificate (mutual TLS).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientAuth {
-    /// They are not.
+    /// Not asked.
     #[default]
     Off,
-    /// Asked; one without a certificate is served, one with a bad one is not.
+    /// Asked; a client without a certificate is served, one with an invalid one is refused.
     Request,
-    /// Asked; one without a good certificate is not served.
+    /// Asked; a client without a valid certificate is refused.
     Require,
 }
 
@@ -274,21 +279,17 @@ impl Settings {
             cache: Cache::default(),
             admin: Admin::default(),
             tls: Tls::default(),
-            sites: vec![Site {
-                root: Some(root),
-                ..Site::default()
-            }],
+            sites: vec![Site::for_directory(root)],
         }
     }
 
-    /// The effective configuration as a file: every key, in the order of the
-    /// sections above. It parses back to the same settings, but for a root that
-    /// is not UTF-8, which TOML cannot say, and a relative root, which means
-    /// another directory in a file elsewhere.
+    /// The effective configuration as a file: every key, in the order of the sections above.
+    ///
+    /// It parses back to the same settings, with two exceptions: TOML cannot hold a root that is
+    /// not UTF-8, and a relative root is relative to the directory of the file.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        // Only maps with keys that are no strings and values TOML has no type
-        // for can fail; settings hold none.
+        // Fails only for map keys that are not strings and for values without a TOML type.
         toml::to_string(self).expect("settings are plain tables")
     }
 }
@@ -369,7 +370,7 @@ impl Default for Cache {
     }
 }
 
-/// A path as text; what of it is not UTF-8, which TOML cannot say, is replaced.
+/// Writes a path as text; bytes that are not UTF-8, which TOML cannot hold, are replaced.
 fn path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
 }

@@ -1,6 +1,6 @@
-//! The shape of a file: whether its keys are known and their values of the type that is wanted.
+//! The shape of a file: whether its keys are known and their values have the right type.
 //!
-//! What is wrong is noted and left out, so that the rest can be checked in the same run.
+//! Mistakes are recorded and left out, so that one run checks the rest, too.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -16,44 +16,43 @@ use crate::document::{Document, Mistake, join, known, known_keys};
 use crate::wrong_type::{expected, hint};
 use crate::{foreign, raw};
 
-/// How far an unknown key may be from a known one to be taken for a typo of it.
+/// The longest distance between an unknown key and a known one that is taken for a typo.
 const TYPO_DISTANCE_MAX: usize = 2;
-/// What it adds to the distance that the known key is in another table.
+/// Added to the distance if the known key is in another table.
 const OTHER_TABLE_DISTANCE: usize = 2;
-/// One letter of so many may differ.
+/// One letter in this many may differ.
 const LETTERS_PER_TYPO: usize = 3;
 
-/// After so many mistakes no known key is looked for any more: 50 are told.
+/// After this many mistakes no similar key is looked for: only 50 are reported.
 const SUGGESTIONS_MAX: usize = 1000;
 
-/// So many elements of one list are refused: 50 are told.
+/// At most this many elements of a list are refused: only 50 are reported.
 const WRONG_ELEMENTS_MAX: usize = 1000;
 
-/// What was typed, but for what is wrong.
+/// The values as typed, without the wrong ones.
 pub(crate) struct Shape {
     pub(crate) raw: raw::Config,
     pub(crate) mistakes: Vec<Mistake>,
     pub(crate) refused: Refused,
 }
 
-/// The keys that were meant where something was refused, each with the offset of its table: they
-/// are not missing.
+/// Keys that were set wrongly, each with the offset of its table. They are not reported as missing.
 #[derive(Default)]
 pub(crate) struct Refused(BTreeSet<(usize, String)>);
 
 impl Refused {
-    /// Whether the dotted `key` was meant in the table at `offset`.
+    /// Whether the dotted `key` was refused in the table at `offset`.
     pub(crate) fn is_in(&self, offset: usize, key: &str) -> bool {
         self.0.contains(&(offset, key.to_owned()))
     }
 
-    /// Whether `key` was meant somewhere.
+    /// Whether `key` was refused in any table.
     pub(crate) fn is_anywhere(&self, key: &str) -> bool {
         self.0.iter().any(|(_, refused)| refused == key)
     }
 }
 
-/// Compares `root`, which `document` was parsed to, with the known keys.
+/// Compares `root`, the root table of `document`, with the known keys.
 pub(crate) fn compare<'t>(document: &Document<'t>, root: &DeTable<'t>) -> Shape {
     let mut pass = Pass::new(document, false);
     let fitting = pass.root(root.clone());
@@ -80,22 +79,22 @@ fn typed(root: DeTable<'_>) -> Result<raw::Config, toml::de::Error> {
 struct Pass<'d, 't> {
     document: &'d Document<'t>,
     known_keys: OnceCell<Vec<String>>,
-    /// Whether each value is tried for its type, alone: serde stops at the first that is wrong.
+    /// Whether the type of each value is checked by itself: serde stops at the first wrong one.
     tries_values: bool,
     mistakes: Vec<Mistake>,
     refused: Refused,
 }
 
-/// Where a table is.
+/// The place of a table.
 #[derive(Clone, Copy)]
 struct Place<'p> {
-    /// The table that it is in, and its name there; none for the file itself.
+    /// The table that holds it, and its name there; `None` for the root.
     up: Option<(&'p Place<'p>, &'p str)>,
-    /// Its dotted name.
+    /// The dotted name.
     path: &'p str,
-    /// Where it begins.
+    /// Its offset in the text.
     offset: usize,
-    /// Whether it is one of an array.
+    /// Whether it is an element of an array.
     is_repeated: bool,
 }
 
@@ -132,7 +131,7 @@ impl<'d, 't> Pass<'d, 't> {
         self.table(root, &known(), FILE)
     }
 
-    /// What fits of a table.
+    /// The entries of a table that fit.
     fn table(&mut self, table: DeTable<'t>, known: &Table, place: Place<'_>) -> DeTable<'t> {
         let entries = table.into_iter();
         let fitting = entries.filter_map(|(key, value)| {
@@ -145,7 +144,7 @@ impl<'d, 't> Pass<'d, 't> {
         fitting.collect()
     }
 
-    /// What fits of a value, which is known: a section, a table of the user's own keys, or another.
+    /// The part of a known value that fits: a section, a table of the user's own keys, or a leaf.
     fn value(
         &mut self,
         key: &Key<'t>,
@@ -183,7 +182,7 @@ impl<'d, 't> Pass<'d, 't> {
         Some(Spanned::new(span, fitting))
     }
 
-    /// The tables of a section that may be repeated, each with its place.
+    /// The tables of a repeatable section, each with its span.
     fn repeated(
         &mut self,
         key: &Key<'t>,
@@ -212,7 +211,7 @@ impl<'d, 't> Pass<'d, 't> {
         }
     }
 
-    /// The table of a section that there is once.
+    /// The table of a section that is not repeatable.
     fn section(
         &mut self,
         key: &Key<'t>,
@@ -235,7 +234,7 @@ impl<'d, 't> Pass<'d, 't> {
         }
     }
 
-    /// What fits of a table with keys of the user's own.
+    /// The entries that fit of a table with the user's own keys.
     fn map(&mut self, table: DeTable<'t>, place: Place<'_>) -> DeTable<'t> {
         let length = table.len();
         let entries = table.into_iter();
@@ -248,7 +247,7 @@ impl<'d, 't> Pass<'d, 't> {
         fitting
     }
 
-    /// The value, if it has its type.
+    /// The value, if it has the right type.
     fn leaf(&mut self, key: &Key<'t>, value: Typed<'t>, place: Place<'_>) -> Option<Typed<'t>> {
         if !self.tries_values {
             return Some(value);
@@ -266,8 +265,7 @@ impl<'d, 't> Pass<'d, 't> {
         None
     }
 
-    /// Refuses one of several tables that was typed with one bracket, or before the table it
-    /// belongs to.
+    /// Refuses a table of a repeatable section that has one bracket, or comes before its parent.
     fn one_of_several(&mut self, key: &Key<'t>, offset: usize, place: Place<'_>) {
         let path = join(place.path, key.get_ref());
         let Some(section) = self.document.section_below(key.span().end) else {
@@ -295,8 +293,7 @@ impl<'d, 't> Pass<'d, 't> {
         self.refuse(key, place, &reason)
     }
 
-    /// The known key that was meant in place of `key`, if that is clear, and the reason that says
-    /// so.
+    /// The known key to use in place of `key`, if that is clear, and the reason to report.
     fn instead(&self, key: &str, path: &str) -> (Option<String>, String) {
         let mean = |known: &String| {
             let reason = format!("unknown key; did you mean `{known}`?");
@@ -333,7 +330,7 @@ impl<'d, 't> Pass<'d, 't> {
         None
     }
 
-    /// What serde says of a value, in the words of the file.
+    /// Serde's message about a value, in TOML's terms.
     fn wrong_type(&self, value: &Typed<'t>, message: &str, path: &str) -> String {
         let Some((_, expected)) = expected(message) else {
             return message.to_owned();
@@ -351,8 +348,8 @@ impl<'d, 't> Pass<'d, 't> {
     }
 }
 
-/// The elements of a list that are wrong, each with the error that `alone` has for a list of it; or
-/// else all of the value, with `error`.
+/// The wrong elements of a list, each with the error that `alone` returns for a list of it alone;
+/// if there are none, the whole value with `error`.
 fn wrong_parts<'v, 't>(
     value: &'v Typed<'t>,
     error: toml::de::Error,
@@ -372,7 +369,7 @@ fn wrong_parts<'v, 't>(
     }
 }
 
-/// A file that has nothing but `value`, as `name` of the table at `place`.
+/// A file with nothing but `value`, as `name` in the table at `place`.
 fn file_of<'t>(name: &str, value: Typed<'t>, place: Place<'_>) -> DeTable<'t> {
     let key = Spanned::new(0..0, Cow::Owned(name.to_owned()));
     let table: DeTable<'t> = [(key, value)].into_iter().collect();
@@ -401,7 +398,7 @@ fn into_table(value: DeValue<'_>) -> Option<DeTable<'_>> {
     }
 }
 
-/// How far `key` in the table `path` is from the dotted key `known`, if it may be a typo of that.
+/// The distance of `key` in the table `path` from the dotted key `known`, if it may be a typo.
 fn distance(key: &str, path: &str, known: &str) -> Option<usize> {
     let (parent, name) = split(known);
     if key.len() > name.len() + TYPO_DISTANCE_MAX {
@@ -418,7 +415,7 @@ fn distance(key: &str, path: &str, known: &str) -> Option<usize> {
     (is_near && distance <= TYPO_DISTANCE_MAX).then_some(distance)
 }
 
-/// The table of a dotted key, and its name there.
+/// The table of a dotted key, and the key's name there.
 fn split(dotted: &str) -> (&str, &str) {
     dotted.rsplit_once('.').unwrap_or(("", dotted))
 }
@@ -427,7 +424,7 @@ fn is_tables(values: &[Value]) -> bool {
     values.first().is_some_and(Value::is_table)
 }
 
-/// The table that `is_tables` has seen.
+/// A value for which [`is_tables`] held.
 fn table_of(value: &Value) -> &Table {
     value.as_table().expect("a table")
 }

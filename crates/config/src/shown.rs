@@ -1,14 +1,14 @@
-//! Text from outside, as it is safe to print: on a terminal, in a log, in one line.
+//! Makes untrusted text safe to print on a terminal or in a log, in one line.
 
 use std::fmt::Write as _;
 
 /// The most characters that are printed of one text.
 const CHARS_MAX: usize = 500;
-/// How many of them are kept at either end of a longer text: a message has what it is about at its
-/// start, and what to do about it at its end.
+/// How many of them are kept at either end of a longer text: a message begins with its subject and
+/// ends with the remedy.
 const CHARS_AT_END: usize = 220;
 
-/// Characters that nobody sees, or that change how others are seen: marks of direction, joiners,
+/// Characters that are invisible or change how others are displayed: direction marks, joiners,
 /// fillers, variation selectors and tags (Unicode: `Bidi_Control`, `Default_Ignorable_Code_Point`).
 const UNSEEN: &[(char, char)] = &[
     ('\u{ad}', '\u{ad}'),
@@ -30,11 +30,10 @@ const UNSEEN: &[(char, char)] = &[
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// `text` without characters that a terminal obeys or nobody sees, which are written as `\u{1b}`,
-/// and without the middle of what is longer than 500 characters then; it tells how long the text
-/// was.
+/// Escapes control and invisible characters of `text` as `\u{1b}`. If the result is longer than 500
+/// characters, its middle is replaced by a note of the text's length.
 ///
-/// What was shown once is shown again as it is.
+/// Idempotent: its own output is unchanged.
 #[must_use]
 pub fn shown(text: &str) -> String {
     let escaped = visible(text);
@@ -50,8 +49,7 @@ pub fn shown(text: &str) -> String {
     )
 }
 
-/// `text` of any length without characters that a terminal obeys or nobody sees, as [`shown`] has
-/// it.
+/// Escapes control and invisible characters of `text` as [`shown`] does, at any length.
 #[must_use]
 pub fn visible(text: &str) -> String {
     let mut escaped = String::new();
@@ -59,7 +57,7 @@ pub fn visible(text: &str) -> String {
         if is_plain(char) {
             escaped.push(char);
         } else {
-            // Writing to a `String` does not fail.
+            // Writing to a `String` cannot fail.
             let _ = write!(escaped, "{}", escape(char));
         }
     }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::ser::{Serialize, Serializer};
+use tidegate_http::{Coding, EncodedSlash, Status};
 
 use crate::{Glob, ValueError, units};
 
@@ -12,59 +14,61 @@ use crate::{Glob, ValueError, units};
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Site {
-    /// The hosts it answers for, in lower case, without port and final dot: exact
-    /// ones, `*.example.org` for all below it, IPv6 addresses in brackets. No two
-    /// sites have the same. The one site that may have none is the default.
+    /// Host names in lower case, without port and final dot: exact names, `*.example.org` for all
+    /// names below it, IPv6 addresses in brackets. Unique among the sites. At most one site has
+    /// none: the default.
     pub names: Vec<String>,
     /// The directory that is served. Not empty; whether it exists is not checked here. A site
-    /// without one has mounts, or rules that answer.
+    /// without a root has mounts, respond rules or redirects.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "lossy_path_or_none"
     )]
     pub root: Option<PathBuf>,
-    /// File names tried, in this order, where a directory is asked for.
+    /// File names tried in this order for a directory.
     pub index: Vec<String>,
     /// Whether a directory without an index file is listed.
     pub directory_listing: bool,
-    /// Which names that begin with a dot are served, beside `.well-known`.
+    /// Which names that begin with a dot are served. `.well-known` always is (RFC 8615).
     pub hidden_files: HiddenFiles,
-    /// What `%2F` in a path is.
+    /// How `%2F` in a path is read.
+    #[serde(serialize_with = "encoded_slash")]
     pub encoded_slash: EncodedSlash,
     /// Which symbolic links are followed.
     pub symlinks: Symlinks,
-    /// What entity tags are made of.
+    /// What entity tags are derived from.
     pub etag: EtagSource,
-    /// The precompressed variants that are looked for, the preferred one first; none twice.
+    /// Codings of the precompressed variants to look for, the preferred one first; none twice.
+    #[serde(serialize_with = "codings")]
     pub precompressed: Vec<Coding>,
-    /// What becomes of files of which only such variants are there.
+    /// How a file is served that exists only as a precompressed variant.
     pub compressed_only: CompressedOnly,
-    /// The paths of files that are sent with the coding that their names end in.
+    /// Files that are sent with the content coding of their extension, such as `a.svgz`.
     pub content_encoded: Vec<Glob>,
-    /// What is looked for, in this order; at least one. Each begins with `$path`,
-    /// the path asked for, or with `/`. One that ends in `/` names a directory.
+    /// Paths to try in this order; at least one. Each begins with `/` or with `$path`, the
+    /// requested path. One that ends in `/` names a directory.
     pub try_files: Vec<String>,
-    /// The file that answers navigations where nothing was found; begins with `/`.
+    /// The file that is sent for navigations to a path where nothing is found; begins with `/`.
     #[serde(serialize_with = "empty_if_none")]
     pub spa_fallback: Option<String>,
-    /// The charset added to text types; empty adds none.
+    /// The charset parameter that text types get; empty: none.
     pub charset: String,
-    /// The MIME type of files whose extension says nothing.
+    /// The MIME type of files without a known extension.
     pub default_type: String,
-    /// The files that are sent with an error, by status, 400 to 599; each begins with `/`.
+    /// The body files of errors, by status; each begins with `/`.
     #[serde(serialize_with = "text_keys")]
-    pub error_pages: BTreeMap<u16, String>,
-    /// MIME types by extension (lower case, without a dot), before the built-in ones.
+    pub error_pages: BTreeMap<Status, String>,
+    /// MIME types by extension (lower case, without a dot). They override the built-in ones.
     pub mime_types: BTreeMap<String, String>,
-    /// `[[site.mount]]`: further directories; the one with the longest `at` has a path. No two have
-    /// the same.
+    /// `[[site.mount]]`: further directories. The longest `at` that contains a path wins; no two
+    /// are equal.
     #[serde(rename = "mount")]
     pub mounts: Vec<Mount>,
-    /// `[[site.headers]]`: all that match apply, later ones win.
+    /// `[[site.headers]]`: all rules that match apply; later ones win.
     pub headers: Vec<HeaderRule>,
-    /// `[[site.respond]]`: the first that matches answers, before the redirects.
+    /// `[[site.respond]]`: the first rule that matches answers, before the redirects.
     pub respond: Vec<Respond>,
-    /// `[[site.redirects]]`: the first that matches applies.
+    /// `[[site.redirects]]`: the first rule that matches applies.
     pub redirects: Vec<Redirect>,
     /// `[site.cors]`: other origins whose scripts may read this site.
     pub cors: Cors,
@@ -78,24 +82,49 @@ pub enum HiddenFiles {
     None,
     /// `true`
     All,
-    /// Those that one of these matches; at least one.
+    /// Names that one of these patterns matches; at least one. Files in such a directory are
+    /// served, too, unless they are hidden themselves.
     Named(Vec<HiddenName>),
 }
 
 /// A pattern for names that begin with a dot: `.treeinfo`, `.z*`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct HiddenName(Glob);
+pub struct HiddenName(
+    /// For a slash and the name.
+    Glob,
+);
 
-impl HiddenName {
-    /// Reads a pattern that begins with a dot and has no slash.
-    pub(crate) fn parse(text: &str) -> Result<Self, ValueError> {
-        // `.*` is any such name.
+impl FromStr for HiddenName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let shown = text.escape_debug();
+        if !text.starts_with('.') {
+            return Err(ValueError::new(format!(
+                "`{shown}` does not begin with a dot: names that do not are served anyway"
+            )));
+        }
+        if text.contains('/') || matches!(text, "." | "..") {
+            return Err(ValueError::new(format!(
+                "`{shown}` is no name of one file or directory: write it without its directory"
+            )));
+        }
+        // Not `Glob::new`, which takes `.*` for a regular expression: here it is any hidden name.
         Ok(Self(Glob::translate(&format!("/{text}"), false)?))
     }
+}
 
-    /// The pattern for a slash and the name.
-    pub fn glob(&self) -> &Glob {
-        &self.0
+impl HiddenFiles {
+    /// Whether the file or directory `name`, which begins with a dot, is served.
+    pub fn serves(&self, name: &[u8]) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Named(patterns) => {
+                let path = [b"/", name].concat();
+                patterns.iter().any(|pattern| pattern.0.is_match(&path))
+            }
+        }
     }
 }
 
@@ -109,76 +138,51 @@ impl Serialize for HiddenFiles {
     }
 }
 
-/// What `%2F` in a path is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EncodedSlash {
-    /// A part of a name, which no file has.
-    #[default]
-    Literal,
-    /// A slash.
-    Decode,
-}
-
 /// Which symbolic links are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Symlinks {
-    /// Those that lead to a place below the root.
+    /// Links whose target lies below the root.
     #[default]
     Beneath,
     /// None.
     Never,
-    /// All, wherever they lead.
+    /// All, wherever they point.
     Follow,
 }
 
-/// What entity tags are made of.
+/// What entity tags are derived from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EtagSource {
-    /// The time of modification and the length; the content where that time may be set by a tool.
+    /// The modification time and the length; the content where a tool may have set that time.
     #[default]
     Mtime,
-    /// The content of every file. No time is told.
+    /// The content of every file. No Last-Modified is sent.
     Content,
 }
 
-/// What becomes of a file of which only precompressed variants are there.
+/// How a file is served that exists only as a precompressed variant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CompressedOnly {
-    /// It is not there.
+    /// Not at all: 404.
     #[default]
     Off,
-    /// Clients that take none of its codings get it decompressed.
+    /// Decompressed, for clients that accept none of its codings.
     Decompress,
-    /// Clients that take none of its codings get 406.
+    /// With 406, for clients that accept none of its codings.
     Refuse,
 }
 
-/// A content coding with files of its own (RFC 9110, section 8.4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub enum Coding {
-    /// `.br` files.
-    #[serde(rename = "br")]
-    Brotli,
-    /// `.zst` files.
-    #[serde(rename = "zstd")]
-    Zstd,
-    /// `.gz` files.
-    #[serde(rename = "gzip")]
-    Gzip,
-}
-
-/// `[[site.mount]]`: a directory for some paths.
+/// `[[site.mount]]`: a directory that serves the paths below `at`.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Mount {
-    /// The path, decoded, that is looked for in `root` with all below it: begins with `/` and goes
-    /// on, but not to a slash at its end.
+    /// The path, percent-decoded: `/static` covers itself and all paths below it. Begins with `/`,
+    /// is not `/` alone and does not end in one.
     pub at: String,
-    /// The directory, as that of a site.
+    /// The directory; see [`Site::root`].
     #[serde(serialize_with = "lossy_path")]
     pub root: PathBuf,
 }
@@ -190,64 +194,67 @@ pub struct HeaderRule {
     /// The paths.
     #[serde(rename = "match")]
     pub pattern: Glob,
-    /// Whether the letters of the pattern match in either case.
+    /// Whether the pattern ignores case.
     pub ignore_case: bool,
-    /// What Cache-Control says, in one word. Then `set` has no Cache-Control.
+    /// A preset for Cache-Control; excludes Cache-Control in `set`.
     #[serde(serialize_with = "empty_if_none")]
     pub cache: Option<CachePreset>,
-    /// Names as typed and values; an empty value takes away what an earlier rule
-    /// set. No name twice, and none that belongs to the server, such as Date.
+    /// Names, as typed, and values; an empty value removes the field that an earlier rule set. `$1`
+    /// to `$9` stand for captures of the pattern, percent-encoded, and `$$` for a dollar sign. No
+    /// name is there twice, and none that the server sets itself, such as Date.
     #[serde(serialize_with = "pairs")]
     pub set: Vec<(String, String)>,
 }
 
-/// How long caches may keep what they got.
+/// How long caches may keep a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CachePreset {
-    /// For a year, without asking: for names that change with the contents.
+    /// For a year without revalidation: for names that change with the content.
     Immutable,
-    /// Asking each time whether it changed.
+    /// With revalidation before each use.
     Revalidate,
     /// Not at all.
     None,
 }
 
-/// `[[site.respond]]`: some paths are answered with a status.
+/// `[[site.respond]]`: answers some paths with a status.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Respond {
     /// The paths.
     #[serde(rename = "match")]
     pub pattern: Glob,
-    /// Those of them that are not answered so.
+    /// Exceptions from `pattern`.
     pub except: Vec<Glob>,
-    /// Whether the letters of all these match in either case.
+    /// Whether all these patterns ignore case.
     pub ignore_case: bool,
-    /// 200, 204, or an error that a site can give by rule.
-    pub status: u16,
-    /// When to come again, in whole seconds; only with 429 and 503.
+    /// 200, 204 or one of the errors that a rule may answer.
+    #[serde(serialize_with = "status")]
+    pub status: Status,
+    /// Retry-After in whole seconds; only with 429 and 503.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "period")]
     pub retry_after: Option<Duration>,
-    /// The file that is the body; begins with `/`. None: that of `error_pages`, or a line of text.
-    /// There is none with 204.
+    /// The body file; begins with `/`. `None`: the page of `error_pages`, or else a line of text.
+    /// Always `None` with 204.
     #[serde(serialize_with = "empty_if_none")]
     pub page: Option<String>,
 }
 
-/// `[[site.redirects]]`: some paths moved.
+/// `[[site.redirects]]`: sends some paths to another address.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Redirect {
     /// The paths.
     pub from: Glob,
-    /// Whether the letters of `from` match in either case.
+    /// Whether `from` ignores case.
     pub ignore_case: bool,
-    /// A path, or an http(s) URL, percent-encoded. `$1` to `$9`, by one digit, are
-    /// captures that `from` has; no other `$` is in it. They come after the host.
+    /// A path or an http(s) URL, percent-encoded. `$1` to `$9` stand for captures of `from`, after
+    /// the host only; it has no other `$`.
     pub to: String,
     /// 301, 302, 303, 307 or 308.
-    pub status: u16,
+    #[serde(serialize_with = "status")]
+    pub status: Status,
 }
 
 /// `[site.cors]`
@@ -256,18 +263,43 @@ pub struct Redirect {
 pub struct Cors {
     /// The origins, as browsers write them, or `*` alone; none turns CORS off.
     pub origins: Vec<String>,
-    /// How long a browser may remember the answer to a preflight; zero: not at all.
+    /// How long a browser may cache the response to a preflight; zero: not at all.
     #[serde(serialize_with = "units::duration")]
     pub max_age: Duration,
 }
 
 impl HeaderRule {
-    /// All fields of the rule: what `cache` comes to, then `set`.
-    pub fn fields(&self) -> Vec<(String, String)> {
-        let preset = self
-            .cache
-            .map(|preset| ("Cache-Control".to_owned(), preset.value().to_owned()));
-        preset.into_iter().chain(self.set.clone()).collect()
+    /// Names and values of all fields: Cache-Control if `cache` sets it, then those of `set`.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let preset = self.cache.map(|preset| ("Cache-Control", preset.value()));
+        let set = self.set.iter();
+        let set = set.map(|(name, value)| (name.as_str(), value.as_str()));
+        preset.into_iter().chain(set)
+    }
+}
+
+impl Respond {
+    /// Whether the rule answers `path`, percent-decoded: `pattern` matches and no exception does.
+    pub fn applies_to(&self, path: &[u8]) -> bool {
+        self.pattern.is_match(path) && !self.except.iter().any(|except| except.is_match(path))
+    }
+}
+
+impl Site {
+    /// The defaults, serving `root`.
+    #[must_use]
+    pub fn for_directory(root: PathBuf) -> Self {
+        Self {
+            root: Some(root),
+            ..Self::default()
+        }
+    }
+
+    /// Every directory of the site, with the path that it is mounted at: empty for the root.
+    pub fn directories(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let mounts = self.mounts.iter();
+        let mounts = mounts.map(|mount| (mount.at.as_str(), mount.root.as_path()));
+        mounts.chain(self.root.iter().map(|root| ("", root.as_path())))
     }
 }
 
@@ -294,7 +326,7 @@ impl Default for Site {
             encoded_slash: EncodedSlash::default(),
             symlinks: Symlinks::default(),
             etag: EtagSource::default(),
-            precompressed: vec![Coding::Brotli, Coding::Zstd, Coding::Gzip],
+            precompressed: Coding::ALL.to_vec(),
             compressed_only: CompressedOnly::default(),
             content_encoded: Vec::new(),
             try_files: vec!["$path".to_owned(), "$path/".to_owned()],
@@ -352,13 +384,33 @@ fn period<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Er
     units::duration(&value.unwrap_or_default(), to)
 }
 
-/// TOML has no other keys than texts.
-fn text_keys<S: Serializer>(pages: &BTreeMap<u16, String>, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_map(
-        pages
-            .iter()
-            .map(|(status, page)| (status.to_string(), page)),
-    )
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference to the field"
+)]
+fn encoded_slash<S: Serializer>(slash: &EncodedSlash, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(match slash {
+        EncodedSlash::Literal => "literal",
+        EncodedSlash::Decode => "decode",
+    })
+}
+
+fn codings<S: Serializer>(codings: &[Coding], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(codings.iter().map(|coding| coding.token()))
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference to the field"
+)]
+fn status<S: Serializer>(status: &Status, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u16(status.code())
+}
+
+/// TOML keys are strings.
+fn text_keys<S: Serializer>(pages: &BTreeMap<Status, String>, to: S) -> Result<S::Ok, S::Error> {
+    let pages = pages.iter();
+    to.collect_map(pages.map(|(status, page)| (status.code().to_string(), page)))
 }
 
 fn pairs<S: Serializer>(pairs: &[(String, String)], to: S) -> Result<S::Ok, S::Error> {

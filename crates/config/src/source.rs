@@ -14,23 +14,23 @@ use crate::check;
 use crate::document::Document;
 use crate::{Error, Place, Problem, Settings};
 
-/// The most bytes of a file that are read: thousands of sites have less, and a device without an end
-/// must not take all memory.
+/// The most bytes of a file that are read. Thousands of sites need less, and an endless device must
+/// not exhaust memory.
 const BYTES_MAX: u64 = 16 << 20;
 
 /// How a command line names standard input.
 const STANDARD_INPUT: &str = "-";
 
-/// Longer than it takes to type the password that a writer asks for.
+/// Long enough to type a password that the writer of the pipe asks for.
 const PIPE_WAIT: Timespec = Timespec {
     tv_sec: 60,
     tv_nsec: 0,
 };
 
-/// The text of a configuration and the name it is reported under.
+/// The text of a configuration and the file name for reports.
 ///
-/// Keep it where a problem may show up after the checks of this crate, such as
-/// a root that does not exist: [`Source::problems`] reports it with its line.
+/// Keep it to report problems that are found after the checks of this crate, such as a missing
+/// root: [`Source::problems`] adds their lines.
 #[derive(Clone, Debug)]
 pub struct Source {
     file: PathBuf,
@@ -38,7 +38,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Takes `text` as if it had been read from `file`.
+    /// A source with this text, reported as `file`.
     pub fn new(file: impl Into<PathBuf>, text: impl Into<String>) -> Self {
         Self {
             file: file.into(),
@@ -46,13 +46,13 @@ impl Source {
         }
     }
 
-    /// Reads `file` to its end, which may be a pipe, as a shell makes it for `<(...)`; `-` is
-    /// standard input. Blocking, but for a pipe to which nobody writes.
+    /// Reads `file` to its end. It may be a pipe, as of a shell's `<(...)`; `-` is standard input.
+    /// Blocking.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, is not UTF-8 or has more than 16 MiB; when nothing is written to a
-    /// pipe within a minute.
+    /// If the file cannot be read, is not UTF-8 or is larger than 16 MiB, or if a pipe gets no data
+    /// within a minute.
     pub fn read(file: &Path) -> Result<Self, Error> {
         let bytes = read(file).map_err(|reason| Error::Read {
             file: file.to_owned(),
@@ -64,17 +64,17 @@ impl Source {
         }
     }
 
-    /// Checks the text; a relative root of a site is taken relative to the file's directory.
+    /// Checks the text. A relative root is relative to the directory of the file.
     pub fn settings(&self) -> Result<Settings, Error> {
         let document = Document::parse(&self.text, &self.file)?;
         check::settings(&document)
     }
 
-    /// What was found at some places of a text that [`Source::settings`] takes, each with its line.
+    /// Problems that were found at some places after the checks, each with its line.
     ///
     /// # Errors
     ///
-    /// When the text is not TOML, or has unknown keys.
+    /// If the text is not TOML.
     pub fn problems(
         &self,
         found: impl IntoIterator<Item = (Place, String)>,
@@ -88,13 +88,12 @@ impl Source {
 }
 
 impl Settings {
-    /// Reads and checks `file`. Blocking. A relative root is taken relative to
-    /// the directory of `file`.
+    /// Reads and checks `file`. Blocking. A relative root is relative to the directory of `file`.
     pub fn load(file: &Path) -> Result<Self, Error> {
         Source::read(file)?.settings()
     }
 
-    /// Checks `text` as if it had been read from `name`.
+    /// Checks `text`, reported as `name`.
     pub fn parse(text: &str, name: &Path) -> Result<Self, Error> {
         Source::new(name, text).settings()
     }
@@ -126,8 +125,8 @@ fn open(file: &Path) -> io::Result<File> {
     File::open(file)
 }
 
-/// A pipe that somebody has written to, within `wait`: opening one waits for a writer else, for
-/// ever (fifo(7)).
+/// Opens a pipe once it has data, within `wait`. A plain open waits for a writer without a
+/// limit (fifo(7)).
 fn open_pipe(file: &Path, wait: Timespec) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let pipe = rustix::fs::open(file, flags, Mode::empty())?;
@@ -138,7 +137,7 @@ fn open_pipe(file: &Path, wait: Timespec) -> io::Result<File> {
     Ok(File::from(pipe))
 }
 
-/// The problem at the first byte that is none of UTF-8.
+/// The problem at the first byte that is not UTF-8.
 fn not_utf8(file: &Path, error: &FromUtf8Error) -> Problem {
     let bytes = error.as_bytes();
     let start = error.utf8_error().valid_up_to();

@@ -46,14 +46,14 @@ pub(crate) struct Size(pub(crate) u64);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SizeOrOff(pub(crate) Option<u64>);
 
-/// `true` or `false` as typed, or a list of texts.
+/// `true` or `false` as typed, or a list of strings.
 #[derive(Clone, Debug)]
 pub(crate) enum BoolOrList {
     Bool(bool),
     List(Vec<String>),
 }
 
-/// A whole number as typed, not yet held against its range.
+/// A whole number as typed, its range not yet checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Count(pub(crate) i64);
 
@@ -227,7 +227,8 @@ fn parse_size_or_off(text: &str) -> Result<Option<u64>, ValueError> {
     }
 }
 
-/// Writes a duration of whole milliseconds: hours or seconds where they come out even.
+/// Writes a duration of whole milliseconds in the largest of hours, seconds and milliseconds that
+/// is exact.
 pub(crate) fn format_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     match milliseconds {
@@ -238,7 +239,7 @@ pub(crate) fn format_duration(duration: Duration) -> String {
     }
 }
 
-/// Writes a size in the largest unit that comes out even.
+/// Writes a size in the largest unit that is exact.
 pub(crate) fn format_size(bytes: u64) -> String {
     let even = BYTES
         .iter()
@@ -255,7 +256,7 @@ pub(crate) fn duration<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, 
     to.serialize_str(&format_duration(*value))
 }
 
-/// For `serialize_with` on fields that hold a duration, or none where they are off.
+/// For `serialize_with` on fields that hold a duration; `None` is "off".
 #[expect(clippy::ref_option, reason = "serde passes the field by reference")]
 pub(crate) fn duration_or_off<S: Serializer>(
     value: &Option<Duration>,
@@ -277,7 +278,7 @@ where
     to.serialize_str(&format_size(bytes))
 }
 
-/// For `serialize_with` on fields that hold a number of bytes, or none where they are off.
+/// For `serialize_with` on fields that hold a number of bytes; `None` is "off".
 #[expect(clippy::ref_option, reason = "serde passes the field by reference")]
 pub(crate) fn size_or_off<S: Serializer>(value: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
     match value {
@@ -289,7 +290,7 @@ pub(crate) fn size_or_off<S: Serializer>(value: &Option<u64>, to: S) -> Result<S
 type FromText<T> = fn(&str) -> Result<T, ValueError>;
 type FromInteger<T> = fn(i64) -> Result<T, ValueError>;
 
-/// A value that is typed as a text, as an integer, or as either.
+/// Visits a value that may be a string, an integer, or either.
 struct Typed<T> {
     expecting: &'static str,
     text: Option<FromText<T>>,
@@ -318,13 +319,13 @@ impl<T> Visitor<'_> for Typed<T> {
     }
 }
 
-/// Digits and nothing else, as a number; a sign is no digit.
+/// The number of a text of digits only, without a sign.
 fn whole(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Digits followed by one of `units`, multiplied out. `None` also where it overflows.
+/// Digits times the one of `units` that follows them. `None` also on overflow.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, suffix) = text.split_at(digits);
@@ -376,8 +377,8 @@ fn refuse_duplicates(cores: &[usize]) -> Result<(), ValueError> {
     }
 }
 
-/// Ascending runs become ranges. A lone core is written as a range, for a lone
-/// number is a count.
+/// Writes ascending runs as ranges. A single core is written as a range, because a single number is
+/// a count.
 fn core_list(cores: &[usize]) -> String {
     if let [core] = cores {
         return format!("{core}-{core}");

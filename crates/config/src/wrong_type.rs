@@ -1,8 +1,8 @@
-//! What to say of a value of the wrong type, in the words of TOML.
+//! Messages about values of the wrong type, in TOML's terms.
 
 use toml::de::DeValue;
 
-/// What serde says was found and expected, the latter in the words of TOML.
+/// The found and the expected type of serde's message; the latter in TOML's terms.
 pub(crate) fn expected(message: &str) -> Option<(&str, &str)> {
     let (found, expected) = message
         .strip_prefix("invalid type: ")?
@@ -16,7 +16,7 @@ pub(crate) fn expected(message: &str) -> Option<(&str, &str)> {
     Some((found, expected))
 }
 
-/// What to write in place of a value of the wrong type, whose text is `found`.
+/// The text to write in place of a value of the wrong type, whose text is `found`.
 pub(crate) fn hint(value: &DeValue<'_>, found: &str, expected: &str, path: &str) -> Option<String> {
     match value {
         DeValue::String(_) if expected == "a list" => Some(format!("[{found}]")),
@@ -36,7 +36,7 @@ pub(crate) fn hint(value: &DeValue<'_>, found: &str, expected: &str, path: &str)
 /// The keys that hold an address.
 const ADDRESSES: &[&str] = &["listen.address", "admin.listen"];
 
-/// The truth value that other formats write as a text.
+/// The boolean for a string that other formats use for one.
 fn truth(text: &str) -> Option<&'static str> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" => Some("true"),

@@ -16,8 +16,8 @@ pub enum Method {
 }
 
 impl Method {
-    /// Method names are case-sensitive (RFC 9110, section 9.1).
-    pub(crate) fn of(token: &str) -> Self {
+    /// The method with this name. Names are case-sensitive (RFC 9110, section 9.1).
+    pub fn of(token: &str) -> Self {
         match token {
             "GET" => Self::Get,
             "HEAD" => Self::Head,

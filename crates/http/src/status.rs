@@ -1,7 +1,7 @@
 //! The status codes this server sends.
 
 /// A status code, its reason phrase (RFC 9110, section 15), and a page that says it to a person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Status(u16);
 
 /// A whole page, made at compile time. Without the style it is as readable: a site's

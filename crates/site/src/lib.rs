@@ -57,16 +57,12 @@ mod sites;
 mod stalls;
 mod sweep;
 
-pub use config::{
-    CacheConfig, CompressedOnly, EtagSource, HeaderRule, HiddenFiles, Mount, PathRule, Respond,
-    RuleAnswer, SiteConfig, Symlinks,
-};
+pub use config::CacheConfig;
 pub use decompress::{Compressed, Decompression};
 pub use error::{Error, RootError};
 pub use file::residency_hint::ResidencyHint;
 pub use file::{Content, File};
 pub use listing::{Listing, READER_THREADS, SortOrder};
-pub use mime::Types;
 pub use probe::Probe;
 pub use rules::paths::Ruling;
 pub use site::{Cached, Found, Site, SiteRequest};

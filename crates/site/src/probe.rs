@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat2, statx};
 use rustix::io::Errno;
+use tidegate_config::Symlinks;
 use tidegate_uring::Fd;
 
-use crate::config::Symlinks;
 use crate::error::RootError;
 use crate::file::stat::FIELDS;
 use crate::root_dir::resolve_flags;

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fs::{OFlags, ResolveFlags, Statx, fcntl_setfl};
+use tidegate_config::Symlinks;
 use tidegate_uring::Fd;
 
-use crate::config::Symlinks;
 use crate::file::ops::{FileOps, OpenFile};
 use crate::paths::relative;
 

@@ -1,16 +1,17 @@
-//! Which site a Host means.
+//! Selects the site for a Host.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tidegate_config as config;
 use tidegate_http::site_name;
 use tidegate_uring::{Ring, Shares};
 
 use crate::cache::{Cache, Hasher};
 use crate::coarse_timer::CoarseTimer;
-use crate::config::{CacheConfig, SiteConfig};
+use crate::config::CacheConfig;
 use crate::decompress::Decoders;
 use crate::error::RootError;
 use crate::listing::DirectoryReader;
@@ -19,7 +20,7 @@ use crate::site::Site;
 use crate::stalls::Stalls;
 use crate::sweep;
 
-/// The sites of one core, with what they looked up.
+/// The sites of one core, with their shared cache.
 pub struct Sites {
     all: Vec<Rc<Site>>,
     exact: HashMap<String, usize>,
@@ -30,16 +31,17 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// Opens the roots, waiting for them. Called once for each core, while starting. What stalls is counted
-    /// in `stalls`.
+    /// Opens the roots; blocking. Called once for each core, at the start. Stalled lookups are
+    /// counted in `stalls`.
     ///
-    /// The site without names is the default for hosts that no name fits, else the first.
+    /// The default site, for hosts that no name matches, is the one without names, or else the
+    /// first.
     ///
     /// # Panics
     ///
-    /// Without a site.
+    /// If `sites` is empty.
     pub fn open(
-        sites: Vec<SiteConfig>,
+        sites: &[config::Site],
         cache: CacheConfig,
         ring: &Ring,
         stalls: &Arc<Stalls>,
@@ -57,7 +59,7 @@ impl Sites {
             stalls: Arc::clone(stalls),
             config: cache,
         });
-        let (exact, wildcards) = names(&sites);
+        let (exact, wildcards) = names(sites);
         Ok(Self {
             default: sites
                 .iter()
@@ -67,25 +69,25 @@ impl Sites {
             wildcards,
             shared: Rc::clone(&shared),
             all: sites
-                .into_iter()
+                .iter()
                 .enumerate()
                 .map(|(number, config)| Ok(Rc::new(Site::open(number, config, &shared, ring)?)))
                 .collect::<Result<_, RootError>>()?,
         })
     }
 
-    /// Closes files that nobody asks for, and those that were deleted, and lets go of roots whose paths
-    /// lead elsewhere, for as long as it is polled. While no file is open it waits without a timer.
+    /// Closes unused and deleted files, and roots whose paths lead to another directory, for as
+    /// long as it is polled. Without open files it waits without a timer.
     ///
-    /// Dropped: they stay open until others take their places.
+    /// If dropped, files stay open until the cache evicts them.
     pub fn sweep(&self) -> impl Future<Output = ()> + 'static {
         sweep::sweep(Rc::clone(&self.shared), self.all.clone())
     }
 
     /// The site for the value of Host: the one with this name, else the one with the longest
-    /// wildcard that fits, else the default. `None`: a request without Host.
+    /// matching wildcard, else the default. `None`: a request without Host.
     ///
-    /// It allocates nothing for a name in lower case.
+    /// Does not allocate for a name in lower case.
     pub fn of(&self, host: Option<&str>) -> &Rc<Site> {
         &self.all[self.number_of(host)]
     }
@@ -107,8 +109,8 @@ impl Sites {
     }
 }
 
-/// The exact names, and the suffixes.
-fn names(sites: &[SiteConfig]) -> (HashMap<String, usize>, Vec<(String, usize)>) {
+/// The exact names, and the wildcard suffixes, with the indices of their sites.
+fn names(sites: &[config::Site]) -> (HashMap<String, usize>, Vec<(String, usize)>) {
     let (mut exact, mut wildcards) = (HashMap::new(), Vec::new());
     for (number, site) in sites.iter().enumerate() {
         for name in &site.names {

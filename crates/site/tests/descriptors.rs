@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{Bench, INLINE_MAX, Tree, descriptors, kind, run};
-use tidegate_site::{CacheConfig, SiteConfig};
+use tidegate_config::Site;
+use tidegate_site::CacheConfig;
 
 fn tree(count: usize) -> Tree {
     let tree = Tree::new(&[]);
@@ -34,7 +35,7 @@ async fn bounded() {
         open_files: 10,
         ..support::cache()
     };
-    let bench = Bench::of(SiteConfig::of(tree.root()), cache);
+    let bench = Bench::of(Site::for_directory(tree.root()), cache);
     let before = descriptors();
     for number in 0..100 {
         bench.text(&format!("/{number}")).await.unwrap();
@@ -45,7 +46,7 @@ async fn bounded() {
 /// With no more descriptors than there are, the cached ones are given up for the one that is wanted.
 async fn exhausted() {
     let tree = tree(40);
-    let bench = Bench::of(SiteConfig::of(tree.root()), support::cache());
+    let bench = Bench::of(Site::for_directory(tree.root()), support::cache());
     for number in 0..30 {
         bench.text(&format!("/{number}")).await.unwrap();
     }

@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use futures_lite::future::poll_once;
 use support::{Bench, Tree, VALID, file, kind, minutes_ago, run, settle, text, wanted};
-use tidegate_site::{CacheConfig, Cached, Content, SiteConfig};
+use tidegate_config::Site;
+use tidegate_http::Status;
+use tidegate_site::{CacheConfig, Cached, Content};
 
 #[test]
 fn a_file_is_trusted_for_its_time() {
@@ -115,9 +117,9 @@ fn a_release_is_swapped_as_a_whole() {
         ("two/b", "b2"),
     ]);
     releases.link("one", "current");
-    let config = SiteConfig {
-        error_pages: [(404, "/b".to_owned())].into(),
-        ..SiteConfig::of(releases.path("current"))
+    let config = Site {
+        error_pages: [(Status::NOT_FOUND, "/b".to_owned())].into(),
+        ..Site::for_directory(releases.path("current"))
     };
     run(async {
         let mut bench = Bench::of(config, support::cache());
@@ -140,7 +142,7 @@ fn a_release_is_swapped_as_a_whole() {
 fn a_root_that_vanishes_comes_back() {
     let tree = Tree::new(&[("root/a", "one")]);
     run(async {
-        let mut bench = Bench::of(SiteConfig::of(tree.path("root")), support::cache());
+        let mut bench = Bench::of(Site::for_directory(tree.path("root")), support::cache());
         assert_eq!(kind(&bench.find("/a").await), "file one");
         fs::rename(tree.path("root"), tree.path("away")).unwrap();
         for _ in 0..3 {
@@ -162,9 +164,9 @@ fn a_root_that_is_no_directory_is_refused() {
     run(async {
         let ring = tidegate_uring::Ring::start(&tidegate_uring::Config::default()).unwrap();
         for name in ["file", "none"] {
-            let sites = vec![SiteConfig::of(tree.path(name))];
+            let sites = [Site::for_directory(tree.path(name))];
             let error = tidegate_site::Sites::open(
-                sites,
+                &sites,
                 support::cache(),
                 &ring,
                 &std::sync::Arc::default(),
@@ -240,7 +242,7 @@ fn nobody_is_answered_with_the_release_before() {
     ]);
     releases.link("one", "current");
     run(async {
-        let config = SiteConfig::of(releases.path("current"));
+        let config = Site::for_directory(releases.path("current"));
         let mut bench = Bench::of(config, support::cache());
         for path in ["/a", "/b"] {
             assert!(bench.text(path).await.unwrap().ends_with('1'));
@@ -263,9 +265,9 @@ fn nobody_is_answered_with_the_release_before() {
 fn an_error_page_alone_shows_the_next_release() {
     let releases = Tree::new(&[("one/405", "405 of one"), ("two/405", "405 of two")]);
     releases.link("one", "current");
-    let config = SiteConfig {
-        error_pages: [(405, "/405".to_owned())].into(),
-        ..SiteConfig::of(releases.path("current"))
+    let config = Site {
+        error_pages: [(Status::METHOD_NOT_ALLOWED, "/405".to_owned())].into(),
+        ..Site::for_directory(releases.path("current"))
     };
     run(async {
         let mut bench = Bench::of(config, support::cache());
@@ -332,7 +334,7 @@ fn without_trust_a_look_that_began_before_a_request_is_none_of_its() {
         ..support::cache()
     };
     run(async {
-        let bench = Bench::of(SiteConfig::of(tree.root()), cache);
+        let bench = Bench::of(Site::for_directory(tree.root()), cache);
         let asked = wanted("/a");
         let mut first = Box::pin(bench.find_wanted(&asked));
         // The look at the root, and then most of that at the name.
@@ -360,7 +362,7 @@ fn nothing_is_trusted_without_time() {
         ..support::cache()
     };
     run(async {
-        let bench = Bench::of(SiteConfig::of(tree.root()), cache);
+        let bench = Bench::of(Site::for_directory(tree.root()), cache);
         assert_eq!(bench.text("/a").await.unwrap(), "one");
         assert!(matches!(bench.cached("/a"), Cached::Miss));
         tree.write("a", b"two");
@@ -438,7 +440,7 @@ fn a_file_that_changes_while_it_is_read_is_whole_or_not_in_memory() {
         }
     });
     run(async {
-        let bench = Bench::of(SiteConfig::of(tree.root()), cache);
+        let bench = Bench::of(Site::for_directory(tree.root()), cache);
         for _ in 0..300 {
             let file = file(bench.find("/a").await);
             if let Content::Memory(bytes) = &file.content {

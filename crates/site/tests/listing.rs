@@ -9,7 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use skip::skipped;
 use support::{Bench, Tree, kind, run, wanted};
-use tidegate_site::{Found, Listing, SiteRequest, Symlinks};
+use tidegate_config::Symlinks;
+use tidegate_site::{Found, Listing, SiteRequest};
 
 fn listed(tree: &Tree) -> Bench {
     Bench::with(tree, |config| config.directory_listing = true)

@@ -9,8 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use skip::skipped;
 use support::{Bench, Tree, fields, file, kind, run, text, wanted};
-use tidegate_http::{Accepted, Navigation};
-use tidegate_site::{Cached, Content, SiteRequest, Symlinks};
+use tidegate_config::{HiddenFiles, Symlinks};
+use tidegate_http::{Accepted, Navigation, Status};
+use tidegate_site::{Cached, Content, SiteRequest};
 
 fn strings(items: &[&str]) -> Vec<String> {
     items.iter().map(ToString::to_string).collect()
@@ -59,7 +60,7 @@ fn files_directories_and_nothing() {
         ];
         check(&bench, &table).await;
         let all = Bench::with(&tree, |config| {
-            config.hidden_files = tidegate_site::HiddenFiles::All;
+            config.hidden_files = HiddenFiles::All;
         });
         check(&all, &[("/.hidden", "file h"), ("/d/.hidden/x", "file h")]).await;
     });
@@ -236,8 +237,12 @@ fn error_pages_come_without_validators() {
     let tree = Tree::new(&[("404.html", "missing page"), ("x", "x")]);
     run(async {
         let bench = Bench::with(&tree, |config| {
-            config.error_pages.insert(404, "/404.html".to_owned());
-            config.error_pages.insert(416, "/none.html".to_owned());
+            config
+                .error_pages
+                .insert(Status::NOT_FOUND, "/404.html".to_owned());
+            config
+                .error_pages
+                .insert(Status::RANGE_NOT_SATISFIABLE, "/none.html".to_owned());
         });
         // The page is a file too.
         assert!(

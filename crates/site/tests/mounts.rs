@@ -5,7 +5,8 @@ mod support;
 use std::fs;
 
 use support::{Bench, Tree, kind, run, settle};
-use tidegate_site::{Cached, Mount, SiteConfig};
+use tidegate_config::{Mount, Site};
+use tidegate_site::Cached;
 
 fn mount(at: &str, tree: &Tree, path: &str) -> Mount {
     Mount {
@@ -15,9 +16,9 @@ fn mount(at: &str, tree: &Tree, path: &str) -> Mount {
 }
 
 /// A site whose root is `www`, with `current` mounted: a link that is to be moved.
-fn site(tree: &Tree) -> SiteConfig {
+fn site(tree: &Tree) -> Site {
     tree.link("one", "current");
-    let mut config = SiteConfig::of(tree.path("www"));
+    let mut config = Site::for_directory(tree.path("www"));
     config.mounts.push(mount("/now", tree, "current"));
     config
 }

@@ -2,14 +2,16 @@
 
 mod support;
 
-use regex::bytes::Regex;
 use support::{Bench, Tree, fields, file, run};
+use tidegate_config::{HeaderRule, Redirect};
 use tidegate_http::Status;
-use tidegate_site::{Found, HeaderRule, PathRule, RuleAnswer, Ruling};
+use tidegate_site::{Found, Ruling};
 
 fn rule(pattern: &str, set: &[(&str, &str)]) -> HeaderRule {
     HeaderRule {
-        pattern: Regex::new(pattern).unwrap(),
+        pattern: pattern.parse().expect(pattern),
+        ignore_case: false,
+        cache: None,
         set: set
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -29,7 +31,7 @@ fn rules_are_in_the_fields_of_files() {
             config.spa_fallback = Some("/app.html".to_owned());
             config.headers = vec![
                 rule(
-                    "^.*$",
+                    "/**",
                     &[
                         ("X-All", "yes"),
                         ("Cache-Control", "no-cache"),
@@ -37,10 +39,10 @@ fn rules_are_in_the_fields_of_files() {
                     ],
                 ),
                 rule(
-                    "^/assets/.*$",
+                    "/assets/**",
                     &[("cache-control", "public, max-age=31536000, immutable")],
                 ),
-                rule("^/assets/a\\.js$", &[("Content-Type", "text/x-own")]),
+                rule("/assets/a.js", &[("Content-Type", "text/x-own")]),
             ];
         });
         let asset = file(bench.find("/assets/a.js").await);
@@ -75,7 +77,7 @@ fn answers_without_a_file_have_lines_of_their_own() {
     run(async {
         let bench = Bench::with(&tree, |config| {
             config.headers = vec![rule(
-                "^/a/.*$",
+                "/a/**",
                 &[
                     ("X-A", "1"),
                     ("Expires", "0"),
@@ -106,13 +108,11 @@ fn redirects_keep_the_query() {
     let tree = Tree::new(&[("index.html", "")]);
     run(async {
         let bench = Bench::with(&tree, |config| {
-            config.rules = vec![PathRule {
-                pattern: Regex::new("(?s-u)^/old/(.*)$").unwrap(),
-                except: Vec::new(),
-                answer: RuleAnswer::Redirect {
-                    status: Status::PERMANENT_REDIRECT,
-                    to: "/new/$1".to_owned(),
-                },
+            config.redirects = vec![Redirect {
+                from: "/old/**".parse().unwrap(),
+                ignore_case: false,
+                to: "/new/$1".to_owned(),
+                status: Status::PERMANENT_REDIRECT,
             }];
         });
         match bench.site.ruling(b"/old/a b", Some("c=d")) {

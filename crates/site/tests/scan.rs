@@ -4,7 +4,8 @@
 mod support;
 
 use support::{Bench, INLINE_MAX, Tree, cache, run};
-use tidegate_site::{CacheConfig, Cached, SiteConfig};
+use tidegate_config::Site;
+use tidegate_site::{CacheConfig, Cached};
 
 /// Files that all ask for: well within what the cache takes.
 const POPULAR: usize = 8;
@@ -58,7 +59,7 @@ fn popular_files_survive_scans(len: usize, config: CacheConfig) {
     let tree = tree(len);
     run(async {
         for begins_full in [false, true] {
-            let bench = Bench::of(SiteConfig::of(tree.root()), config);
+            let bench = Bench::of(Site::for_directory(tree.root()), config);
             if begins_full {
                 ask(&bench, "first", SCANNED).await;
             }

@@ -5,13 +5,14 @@ mod support;
 use std::time::Instant;
 
 use support::{Tree, kind, run, wanted};
-use tidegate_site::{SiteConfig, Sites};
+use tidegate_config::Site;
+use tidegate_site::Sites;
 use tidegate_uring::{Config, Ring};
 
-fn site(tree: &Tree, root: &str, names: &[&str]) -> SiteConfig {
-    SiteConfig {
+fn site(tree: &Tree, root: &str, names: &[&str]) -> Site {
+    Site {
         names: names.iter().map(ToString::to_string).collect(),
-        ..SiteConfig::of(tree.path(root))
+        ..Site::for_directory(tree.path(root))
     }
 }
 
@@ -30,8 +31,13 @@ fn hosts_are_told_apart() {
             site(&tree, "2", &[]),
             site(&tree, "3", &["*.cdn.example.org", "[::1]"]),
         ];
-        let sites =
-            Sites::open(configs, support::cache(), &ring, &std::sync::Arc::default()).unwrap();
+        let sites = Sites::open(
+            &configs,
+            support::cache(),
+            &ring,
+            &std::sync::Arc::default(),
+        )
+        .unwrap();
         // RFC 9110, section 4.2.3: no case; section 7.2: a port; RFC 1034, section 3.1: a final dot.
         let table = [
             (Some("example.org"), 0),
@@ -61,8 +67,13 @@ fn without_a_default_the_first_is_it() {
     run(async {
         let ring = Ring::start(&Config::default()).unwrap();
         let configs = vec![site(&tree, "0", &["a"]), site(&tree, "1", &["b"])];
-        let sites =
-            Sites::open(configs, support::cache(), &ring, &std::sync::Arc::default()).unwrap();
+        let sites = Sites::open(
+            &configs,
+            support::cache(),
+            &ring,
+            &std::sync::Arc::default(),
+        )
+        .unwrap();
         assert_eq!(sites.of(Some("c")).number(), 0);
         assert_eq!(sites.of(Some("b")).number(), 1);
     });
@@ -74,8 +85,13 @@ fn sites_share_a_cache_and_not_its_entries() {
     run(async {
         let ring = Ring::start(&Config::default()).unwrap();
         let configs = vec![site(&tree, "0", &["a"]), site(&tree, "1", &["b"])];
-        let sites =
-            Sites::open(configs, support::cache(), &ring, &std::sync::Arc::default()).unwrap();
+        let sites = Sites::open(
+            &configs,
+            support::cache(),
+            &ring,
+            &std::sync::Arc::default(),
+        )
+        .unwrap();
         let now = Instant::now();
         for _ in 0..2 {
             for (host, expected) in [("a", "file 0"), ("b", "file 1")] {

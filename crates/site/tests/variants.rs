@@ -3,7 +3,7 @@
 mod support;
 
 use support::{Bench, Tree, fields, minutes_ago, run, text};
-use tidegate_http::{Coding, Navigation};
+use tidegate_http::{Coding, Navigation, Status};
 use tidegate_site::Cached;
 
 fn tree() -> Tree {
@@ -141,7 +141,9 @@ fn a_fallback_and_an_error_page_have_variants() {
     let tree = Tree::new(&[("e.html", "plain"), ("e.html.gz", "gzip")]);
     run(async {
         let bench = Bench::with(&tree, |config| {
-            config.error_pages.insert(404, "/e.html".to_owned());
+            config
+                .error_pages
+                .insert(Status::NOT_FOUND, "/e.html".to_owned());
             config.spa_fallback = Some("/e.html".to_owned());
         });
         let wanted = tidegate_site::SiteRequest {

@@ -1,4 +1,4 @@
-//! `tidegate check`: is this configuration right, here and now?
+//! `tidegate check`: checks a configuration, and the files it names on this host.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,12 +8,11 @@ use tidegate_config::{Error, Source, visible};
 
 use crate::inspect::{Found, inspect};
 
-/// Says `FILE: ok` on standard output, or each problem on standard error. What the server starts with
-/// all the same is a warning there, and no problem.
+/// Prints `FILE: ok` on standard output, or each problem on standard error. Faults with which the
+/// server still starts are printed there as warnings.
 ///
-/// Problems are printed as they are, without the program's name before them,
-/// so that editors can jump to `FILE:LINE`. The exit status is the answer even
-/// where nobody reads the text, so a failed write is no error.
+/// Problems are printed without the program's name, so that editors can jump to `FILE:LINE`. A
+/// failed write is ignored: the exit status is the result.
 pub(crate) fn check(file: &Path) -> ExitCode {
     let found = match found(file) {
         Ok(found) => found,
@@ -31,7 +30,7 @@ pub(crate) fn check(file: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Checks the file, then what it names on this host.
+/// Checks the file, then the files and directories that it names.
 fn found(file: &Path) -> Result<Vec<Found>, Error> {
     let source = Source::read(file)?;
     let settings = source.settings()?;

@@ -1,5 +1,5 @@
-//! The command line. Flags win over the environment (`TIDEGATE_*`), which wins
-//! over the file; clap does the first, [`Overrides::apply`] the second.
+//! The command line. Flags override the environment (`TIDEGATE_*`), which overrides the file: clap
+//! does the first, [`Overrides::apply`] the second.
 
 use std::env;
 use std::error::Error;
@@ -12,10 +12,10 @@ use tidegate_config::{Cores, Listen, Settings, ValueError};
 
 use crate::compress::CompressArgs;
 
-/// The variable that names the configuration file where the command line does not.
+/// The variable that names the configuration file if the command line does not.
 const CONFIG_VARIABLE: &str = "TIDEGATE_CONFIG";
 
-/// What `--spa` answers navigations with.
+/// The file that `--spa` sends for navigations.
 const SPA_PAGE: &str = "/index.html";
 
 const EXAMPLES: &str = "\
@@ -109,7 +109,7 @@ pub(crate) struct ServeArgs {
     overrides: Overrides,
 }
 
-/// The configuration file that a command is for.
+/// The configuration file of a command.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigFile {
     #[arg(
@@ -155,7 +155,7 @@ pub(crate) struct ConfigArgs {
     pub(crate) overrides: Overrides,
 }
 
-/// What flags and the environment set over the file.
+/// Flags and variables that override the file.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Overrides {
     /// An address to listen on, HOST:PORT; repeat it for more. Port 0 picks a
@@ -178,16 +178,16 @@ pub(crate) struct Overrides {
 #[derive(Clone, Debug)]
 struct Wanted {
     listen: Listen,
-    /// It says whether it speaks TLS.
+    /// Whether the address came with a scheme, which decides about TLS.
     has_scheme: bool,
 }
 
-/// Why what was given cannot take the place of what a file says.
+/// Why an override is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Conflict {
-    /// TLS would be dropped without a word.
+    /// It would silently turn TLS off.
     NoScheme(String),
-    /// There is nothing to show to clients.
+    /// There is no certificate.
     NoCertificates(String),
 }
 
@@ -226,7 +226,7 @@ impl FromStr for Wanted {
 }
 
 impl ConfigFile {
-    /// The file that was named: on the command line, or else by the environment.
+    /// The file that the command line names, or else the environment.
     pub(crate) fn named(&self) -> Option<PathBuf> {
         let argument = self.file.as_ref().or(self.config.as_ref()).cloned();
         let variable = || env::var_os(CONFIG_VARIABLE).filter(|value| !value.is_empty());
@@ -235,7 +235,7 @@ impl ConfigFile {
 }
 
 impl ServeArgs {
-    /// The defaults with what was given.
+    /// The defaults with these overrides.
     pub(crate) fn settings(self) -> Result<Settings, Conflict> {
         let mut settings = Settings::for_directory(self.directory);
         for site in &mut settings.sites {
@@ -248,7 +248,7 @@ impl ServeArgs {
 }
 
 impl Overrides {
-    /// Puts what was given in the place of what `settings` holds.
+    /// Applies the overrides to `settings`.
     pub(crate) fn apply(self, settings: &mut Settings) -> Result<(), Conflict> {
         let with_tls = settings.listen.iter().any(|listen| listen.tls);
         for wanted in &self.listen {
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!((listen.address.as_str(), listen.tls), ("a:1", true));
     }
 
-    /// What `serve` with these arguments comes to.
+    /// The settings of `serve` with these arguments.
     fn served(args: &[&str]) -> Settings {
         let line = ["tidegate", "serve"].iter().chain(args);
         match Cli::try_parse_from(line).unwrap().command {

@@ -1,7 +1,8 @@
-//! `tidegate compress`: options, a progress bar, and what was saved.
+//! `tidegate compress`: options, a progress bar and a summary.
 //!
-//! The bar is drawn on standard error if that is a terminal. The first INT, TERM or HUP ends the work in
-//! order; a second one ends the process. One that is ignored at the start stays so, as nohup wants it.
+//! The bar is drawn on standard error if that is a terminal. The first INT, TERM or HUP stops the
+//! work cleanly, a second one ends the process. A signal that is ignored at the start stays
+//! ignored, as nohup needs it.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -46,13 +47,13 @@ Examples:
 
 Exit status: 0 all done, 1 something failed or was stopped, 2 wrong usage.";
 
-/// The signals that end the work.
+/// The signals that stop the work.
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
-/// Where the kernel tells which signals this process ignores (proc(5)).
+/// Lists the signals that this process ignores (`SigIgn`, proc(5)).
 const STATUS: &str = "/proc/self/status";
 
-/// How often the bar is drawn anew, even when nothing got on.
+/// How often the bar is redrawn, even without progress.
 const TICK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
@@ -96,7 +97,7 @@ enum Preset {
     Fast,
 }
 
-/// Makes the variants of a directory's files and prints what came of it.
+/// Makes the variants of the files of a directory and prints a summary.
 pub(crate) fn directory(args: &CompressArgs) -> Result<(), Box<dyn Error>> {
     let reporter = Reporter::new(args.dry_run)?;
     let summary = tidegate_compress::compress(&args.directory, &args.options(), &reporter)?;
@@ -127,7 +128,7 @@ impl CompressArgs {
     }
 }
 
-/// Shows how far the work is, and heeds signals.
+/// Shows progress, and stops on signals.
 struct Reporter {
     /// Hidden unless standard error is a terminal.
     bar: ProgressBar,
@@ -143,7 +144,7 @@ impl Reporter {
             .into_iter()
             .filter(|signal| ignored & (1 << (signal - 1)) == 0);
         for signal in heeded {
-            // In this order: the first one finds the flag down and only raises it.
+            // In this order: the first signal finds the flag clear and only sets it.
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&stopping))?;
             signal_hook::flag::register(signal, Arc::clone(&stopping))?;
         }
@@ -160,7 +161,7 @@ impl Reporter {
 impl Observer for Reporter {
     fn planned(&self, work: u64) {
         let style = ProgressStyle::with_template("{msg} [{wide_bar}] {percent} %, {eta} left");
-        // The template is right, and a bar that looks different does no harm.
+        // The template is valid; if not, the default style would do.
         if let Ok(style) = style {
             self.bar.set_style(style.progress_chars("=> "));
         }
@@ -176,14 +177,14 @@ impl Observer for Reporter {
         if self.dry_run {
             let path = visible(&path.to_string_lossy());
             let line = format!("would write {path}: {before_bytes} bytes become {after_bytes}");
-            // Where standard output is gone the summary fails, too, and that is told.
+            // If standard output is closed, the summary fails, too, and reports it.
             self.bar.suspend(|| writeln!(io::stdout(), "{line}")).ok();
         }
     }
 
     fn failed(&self, error: &FileError) {
         let line = chain(error);
-        // Where standard error is gone the exit status still tells.
+        // If standard error is closed, the exit status remains.
         self.bar
             .suspend(|| writeln!(io::stderr(), "tidegate: {line}"))
             .ok();
@@ -194,7 +195,7 @@ impl Observer for Reporter {
     }
 }
 
-/// The signals that a process ignores, the first one as the lowest bit; none where `status` does not tell.
+/// The mask of ignored signals in `status`, signal 1 as the lowest bit; 0 if it has none.
 fn ignored_signals(status: &str) -> u64 {
     let mut lines = status.lines();
     let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
@@ -220,7 +221,7 @@ fn coding_parser() -> ValueParser {
         .into()
 }
 
-/// The table of codings, then why files were left out.
+/// The table of codings, then the reasons for skipped files.
 fn text(args: &CompressArgs, summary: &Summary) -> String {
     let [written, removed] = if args.dry_run {
         ["to write", "to remove"]
@@ -238,7 +239,7 @@ fn text(args: &CompressArgs, summary: &Summary) -> String {
     }
     text += &left_out(&summary.skipped, args.min_size);
     if summary.cleaned > 0 {
-        // Writing to a string can't fail.
+        // Writing to a `String` cannot fail.
         let _ = writeln!(
             text,
             "removed: {} left by runs that were killed",

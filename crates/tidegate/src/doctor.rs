@@ -11,10 +11,10 @@ use crate::cli::DoctorArgs;
 use crate::inspect;
 use crate::output::{chain, print};
 
-/// Width of the topics.
+/// The width of the topic column.
 const TOPIC: usize = 12;
 
-/// Prints the findings, one a line; fails if the server would not start.
+/// Prints one line for each finding; fails if the server would not start.
 pub(crate) fn examine(args: &DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
     let (mut findings, settings) = match args.config.named() {
         Some(file) => {
@@ -35,7 +35,7 @@ pub(crate) fn examine(args: &DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// A diagnostic of the configuration, with its line.
+/// The findings about the configuration, with their lines.
 fn finding(found: &inspect::Found) -> Finding {
     let text = found.problem.to_string();
     Finding {

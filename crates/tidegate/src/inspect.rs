@@ -1,5 +1,4 @@
-//! What is wrong with a configuration on this host, at the lines that say it: the same for `check`,
-//! `doctor` and `run`.
+//! Finds faults of a configuration on this host, with their lines, for `check`, `doctor` and `run`.
 
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -10,26 +9,26 @@ use tidegate_server::{Diagnostic, diagnose};
 
 use crate::shell;
 
-/// How long a server that does not start may take to find out all that keeps it from it: one of its
-/// roots may be on a file system that does not answer.
+/// How long a server that cannot start may look for all the reasons: a root may be on a file system
+/// that does not respond.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// One thing that is wrong, or looks like a mistake.
+/// An error or a likely mistake.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    /// What it is about, in a word or two.
+    /// Its subject, in a word or two.
     pub(crate) topic: &'static str,
     /// Whether the server does not start.
     pub(crate) is_error: bool,
     pub(crate) problem: Problem,
 }
 
-/// All that is found, in the order of lines. `settings` are those of `source`, perhaps with what
-/// the command line says in their place. Blocking, for as long as a file system does not answer.
+/// All findings in the order of lines. `settings` are those of `source`, with the overrides of the
+/// command line. Blocking, for as long as a file system does not respond.
 ///
 /// # Errors
 ///
-/// When `source` is not right by itself.
+/// If `source` itself is invalid.
 pub(crate) fn inspect(source: &Source, settings: &Settings) -> Result<Vec<Found>, Error> {
     let found = diagnose(settings);
     let places = found.iter().map(|one| (one.place.clone(), reason(one)));
@@ -47,7 +46,7 @@ pub(crate) fn inspect(source: &Source, settings: &Settings) -> Result<Vec<Found>
     Ok(found)
 }
 
-/// Why, and what was meant, if a shell would have read it so.
+/// The reason, with a suggestion if a shell would have expanded the path.
 fn reason(found: &Diagnostic) -> String {
     match found.path.as_deref().and_then(shell::hint) {
         Some(hint) => format!("{}; {hint}", found.reason),
@@ -55,7 +54,7 @@ fn reason(found: &Diagnostic) -> String {
     }
 }
 
-/// All that keeps the server from starting, if something is found in time.
+/// All reasons why the server cannot start, if any is found in time.
 pub(crate) fn errors(source: &Source, settings: &Settings) -> Option<Error> {
     let (source, settings) = (source.clone(), settings.clone());
     let (sender, receiver) = sync_channel(1);

@@ -1,8 +1,7 @@
-//! Lines on their way to a descriptor, which a thread of its own writes.
+//! A bounded queue of lines that a dedicated thread writes to a descriptor.
 //!
-//! Whoever has a line only appends it to memory, within a bound. A descriptor that is stalled, full
-//! or broken holds up that thread and nobody else; lines that do not fit meanwhile are dropped and
-//! counted.
+//! To push a line only appends it in memory. A stalled, full or broken descriptor blocks the writer
+//! thread only; lines that do not fit into the queue are dropped and counted.
 
 use std::io::{ErrorKind, Write};
 use std::mem;
@@ -10,29 +9,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Bytes that may wait to be written, beside as many that are being written.
+/// The most bytes in the queue; as many may be in the hands of the writer.
 const BYTES_MAX: usize = 1 << 20;
 
-/// How long after a failed write the next one follows: a disk may have room again by then.
+/// The pause after a failed write, in which a full disk may get room.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The same for a descriptor that does not block and takes nothing at the moment (`O_NONBLOCK`).
+/// The pause after `EAGAIN`, where the descriptor is nonblocking.
 const FULL_RETRY_AFTER: Duration = Duration::from_millis(10);
 
 pub(crate) struct LineQueue {
     state: Mutex<State>,
-    /// The writer waits for this: lines came, or it is to try again.
+    /// Wakes the writer: there are lines, or it should retry.
     work: Condvar,
-    /// [`LineQueue::flush`] waits for this: a batch is written, or a write failed.
+    /// Wakes [`LineQueue::flush`]: a batch is written, or a write failed.
     progress: Condvar,
     dropped: AtomicU64,
 }
 
 struct State {
     lines: Vec<u8>,
-    /// The writer has lines in hand.
+    /// The writer is writing a batch.
     is_writing: bool,
-    /// Its last write failed, and it has not tried again.
+    /// The last write failed and was not retried yet.
     is_failing: bool,
 }
 
@@ -50,12 +49,12 @@ impl LineQueue {
         }
     }
 
-    /// How many lines did not fit.
+    /// The number of lines that did not fit.
     pub(crate) fn dropped(&self) -> &AtomicU64 {
         &self.dropped
     }
 
-    /// Queues a line with its line feed, or drops it. Does not wait for a write.
+    /// Queues a line, which ends in a line feed, or drops it. Does not wait for a write.
     pub(crate) fn push(&self, line: &[u8]) {
         let mut state = self.lock();
         if state.lines.len() + line.len() > BYTES_MAX {
@@ -71,34 +70,34 @@ impl LineQueue {
         }
     }
 
-    /// Waits until all lines are written, for `wait` at the most, or until a write fails.
+    /// Waits until all lines are written or a write fails, at most for `wait`.
     pub(crate) fn flush(&self, wait: Duration) {
         let mut state = self.lock();
         state.is_failing = false;
         self.work.notify_one();
         let waits =
             |state: &mut State| !state.is_failing && (state.is_writing || !state.lines.is_empty());
-        // A poisoned lock is one of a thread that is gone, and all states are sound.
+        // A poisoned lock is fine: every state is valid.
         let _ = self.progress.wait_timeout_while(state, wait, waits);
     }
 
-    /// Writes to `out` what is queued, for ever. `tell_dropped` is called with the number of lines
-    /// that were dropped since it was called before, when writing works again; it may push a line.
-    pub(crate) fn write_to(&self, mut out: impl Write, tell_dropped: impl Fn(u64)) {
-        let mut told = 0;
+    /// Writes queued lines to `out`, for ever. Once writing works again, `report_dropped` is called
+    /// with the number of lines that were dropped since its last call; it may push a line.
+    pub(crate) fn write_to(&self, mut out: impl Write, report_dropped: impl Fn(u64)) {
+        let mut reported = 0;
         loop {
             let lines = self.take();
-            // The lines before are written, and there is room in the queue now.
+            // The previous batch is written, so the queue has room.
             let dropped = self.dropped.load(Ordering::Relaxed);
-            if dropped > told {
-                tell_dropped(dropped - told);
-                told = dropped;
+            if dropped > reported {
+                report_dropped(dropped - reported);
+                reported = dropped;
             }
             self.write(&mut out, &lines);
         }
     }
 
-    /// The next lines to write; those before are written.
+    /// Waits for the next batch; the previous one is written.
     fn take(&self) -> Vec<u8> {
         let mut state = self.lock();
         state.is_writing = false;
@@ -111,7 +110,7 @@ impl LineQueue {
         mem::take(&mut state.lines)
     }
 
-    /// Writes all of `lines`, however often it takes.
+    /// Writes all of `lines`, with retries.
     fn write(&self, out: &mut impl Write, mut lines: &[u8]) {
         while !lines.is_empty() {
             match out.write(lines) {
@@ -125,7 +124,7 @@ impl LineQueue {
         }
     }
 
-    /// Waits until a write that failed is to be tried again.
+    /// Waits before the retry of a failed write.
     fn rest(&self) {
         let mut state = self.lock();
         state.is_failing = true;
@@ -151,7 +150,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_mins(1);
 
-    /// A descriptor that does what the test says at each write, and hands over what it took.
+    /// A descriptor whose writes the test scripts; it sends the written bytes to the test.
     struct Out {
         results: Receiver<io::Result<usize>>,
         taken: Sender<Vec<u8>>,
@@ -163,7 +162,7 @@ mod tests {
                 Ok(result) => result?.min(bytes.len()),
                 Err(_) => bytes.len(),
             };
-            // The test may have seen enough.
+            // The test may have dropped the receiver.
             let _ = self.taken.send(bytes[..count].to_vec());
             Ok(count)
         }
@@ -173,7 +172,7 @@ mod tests {
         }
     }
 
-    /// A queue whose writes do as the sender says, and take all once that is gone.
+    /// A queue whose writes follow the sender, and succeed once it is dropped.
     fn queue() -> (
         &'static LineQueue,
         Sender<io::Result<usize>>,
@@ -224,7 +223,7 @@ mod tests {
             results.send(Ok(3)).unwrap();
             results.send(failure.map_err(io::Error::from)).unwrap();
             queue.push(b"first\n");
-            // Ends for the failure.
+            // Returns because of the failure.
             queue.flush(LONG);
             assert_eq!(text(&taken), "fir");
             queue.push(b"second\n");

@@ -1,7 +1,7 @@
-//! Logs: to standard error, chosen by `RUST_LOG`.
+//! The log on standard error, filtered by `RUST_LOG`.
 //!
-//! Nothing here waits for standard error: lines go through a [`LineQueue`], and so do the messages
-//! of panics and the error that ends the process, once [`start`] was called.
+//! Logging never waits for standard error: lines go through a [`LineQueue`], and after [`start`] so
+//! do panic messages and the error that ends the process.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
@@ -20,17 +20,17 @@ use tracing_subscriber::filter::Directive;
 
 use crate::line_queue::LineQueue;
 
-/// How long the process waits for standard error when it ends.
+/// How long the process waits for standard error at its end.
 const END_WAIT: Duration = Duration::from_secs(1);
 
 static QUEUE: LineQueue = LineQueue::new();
 
 static IS_STARTED: AtomicBool = AtomicBool::new(false);
 
-/// Sets up logs for the whole process: level info unless `RUST_LOG` says
-/// otherwise, colours only on a terminal. To be called once.
+/// Sets up the log of the process: level info unless `RUST_LOG` is set, colours only on a terminal.
+/// Call it once.
 pub(crate) fn start() -> io::Result<()> {
-    // A descriptor of its own, since a write to `io::stderr()` that stalls holds a lock.
+    // A duplicate, because a stalled write to `io::stderr()` holds its lock.
     let out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let writer = thread::Builder::new().name("log".to_owned());
     writer.spawn(move || QUEUE.write_to(out, tell_dropped))?;
@@ -46,7 +46,7 @@ pub(crate) fn start() -> io::Result<()> {
         .with_env_filter(filter)
         .with_writer(|| Lines)
         .with_ansi(io::stderr().is_terminal())
-        // It would be told on standard error, where it may wait, or panic.
+        // They would go to standard error, where a write can block or panic.
         .log_internal_errors(false)
         .init();
     for directive in unknown {
@@ -56,22 +56,22 @@ pub(crate) fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// How many lines of the log were dropped because standard error did not take those before.
+/// The number of log lines that were dropped because standard error stalled.
 pub(crate) fn lines_dropped() -> &'static AtomicU64 {
     QUEUE.dropped()
 }
 
-/// Says `line` on standard error, whatever the level of logs.
+/// Prints `line` on standard error, whatever the log level.
 pub(crate) fn say(line: &str) {
     if IS_STARTED.load(Ordering::Relaxed) {
         QUEUE.push(format!("{line}\n").as_bytes());
     } else {
-        // Where standard error is gone the exit status still tells.
+        // If standard error is closed, the exit status remains.
         let _ = writeln!(io::stderr(), "{line}");
     }
 }
 
-/// Waits for lines to be written before the process ends, for a second at the most.
+/// Waits for queued lines at the end of the process, at most a second.
 pub(crate) fn finish() {
     if IS_STARTED.load(Ordering::Relaxed) {
         QUEUE.flush(END_WAIT);
@@ -85,7 +85,7 @@ fn tell_dropped(lines: u64) {
     );
 }
 
-/// What the standard library says of a panic, without its wait for standard error.
+/// Prints a panic as the standard library's hook does, but through the queue.
 fn say_panic(panic: &PanicHookInfo<'_>) {
     let thread = thread::current();
     say(&format!(
@@ -96,11 +96,11 @@ fn say_panic(panic: &PanicHookInfo<'_>) {
     if backtrace.status() == BacktraceStatus::Captured {
         say(&backtrace.to_string());
     }
-    // It may be the last that the process says.
+    // It may be the last message of the process.
     finish();
 }
 
-/// The directives of `text` as [`EnvFilter`] takes them, and what it does not.
+/// The directives of `text` that [`EnvFilter`] accepts, and those that it refuses.
 fn directives(text: &str) -> (Vec<&str>, Vec<&str>) {
     let directives = text.split(',').map(str::trim);
     directives
@@ -108,7 +108,7 @@ fn directives(text: &str) -> (Vec<&str>, Vec<&str>) {
         .partition(|directive| directive.parse::<Directive>().is_ok())
 }
 
-/// Writes an event, which comes as one piece, to the queue.
+/// Writes an event to the queue; each write is a whole event.
 struct Lines;
 
 impl Write for Lines {

@@ -1,7 +1,7 @@
-//! The tidegate binary: the command line, and the exit status it ends with.
+//! The tidegate binary: runs the command and returns its exit status.
 //!
-//! 0: a clean stop, or nothing wrong; 1: refused to start, or something is
-//! wrong; 2: wrong usage (clap's own).
+//! 0: a clean stop, or no problem found; 1: refused to start, or a problem found; 2: wrong usage
+//! (clap's own).
 
 mod check;
 mod cli;
@@ -25,9 +25,9 @@ use tikv_jemallocator::Jemalloc;
 use crate::cli::{Cli, Command};
 use crate::output::chain;
 
-/// Keeps small and large allocations apart: among paths that stay, bodies of all sizes come and go, and the C
-/// library's heap grew with that for as long as it was watched. What it is told at build time is in
-/// .cargo/config.toml.
+/// Separates small and large allocations. Long-lived paths lie between bodies of all sizes that
+/// come and go, and this fragmented the heap of the C library, which grew without end. Its build
+/// options are in .cargo/config.toml.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
@@ -63,7 +63,7 @@ fn status(result: Result<(), Box<dyn Error>>) -> ExitCode {
     result.map_or_else(|error| failure(error.as_ref()), |()| ExitCode::SUCCESS)
 }
 
-/// Says on standard error what went wrong.
+/// Prints an error on standard error.
 fn failure(error: &(dyn Error + 'static)) -> ExitCode {
     for line in chain(error).lines() {
         log::say(&format!("tidegate: {line}"));

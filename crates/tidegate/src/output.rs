@@ -1,4 +1,4 @@
-//! What the commands print, and the text of an error.
+//! Output of the commands, and the text of errors.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::iter;
 
 use tidegate_config::visible;
 
-/// Prints what a command is for. A reader that has read enough is no error (`| head -1`).
+/// Prints the result of a command. A closed pipe is no error (`| head -1`).
 pub(crate) fn print(text: &str) -> Result<(), String> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -16,7 +16,7 @@ pub(crate) fn print(text: &str) -> Result<(), String> {
     }
 }
 
-/// The error and its causes, outermost first: `CONTEXT: CAUSE`, in text that is safe to print.
+/// The error and its causes, outermost first, as `CONTEXT: CAUSE`, in text that is safe to print.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let errors = iter::successors(Some(error), |&error| error.source());
     let levels: Vec<String> = errors.map(ToString::to_string).collect();

@@ -14,7 +14,7 @@ use crate::cli::{Overrides, ServeArgs};
 use crate::output::chain;
 use crate::{inspect, log, shell};
 
-/// The most sites that are told at the start, and the most names of one.
+/// The most sites that are printed at the start, and the most names of one.
 const SITES_TOLD_MAX: usize = 8;
 const NAMES_TOLD_MAX: usize = 3;
 
@@ -28,7 +28,7 @@ pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// Serves as a configuration file says.
+/// Serves with a configuration file.
 pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn Error>> {
     start_log()?;
     let source = Source::read(file)?;
@@ -44,7 +44,7 @@ fn start_log() -> Result<(), String> {
     log::start().map_err(|error| format!("cannot start the thread of the log: {error}"))
 }
 
-/// What is served, and the file that says so, if one does.
+/// The settings, and the file that they come from, if there is one.
 #[derive(Clone)]
 struct Served {
     settings: Settings,
@@ -58,8 +58,8 @@ fn serve(served: &Served) -> Result<(), Box<dyn Error>> {
         .map_err(|error| explained(error, served))
 }
 
-/// The error, at the line of the file that is at fault, with all others of its kind. Without a
-/// file: with what was meant instead.
+/// The error with all others of its kind, each with its line in the file. Without a file: with a
+/// suggestion.
 fn explained(error: ServerError, served: &Served) -> Box<dyn Error> {
     match (error, &served.source) {
         (ServerError::Root(error), None) => match directory_hint(&error.path) {
@@ -76,12 +76,12 @@ fn explained(error: ServerError, served: &Served) -> Box<dyn Error> {
     }
 }
 
-/// What to write in place of a directory of the command line that cannot be served.
+/// A suggestion for a directory of the command line that cannot be served.
 fn directory_hint(path: &Path) -> Option<String> {
     shell::hint(path).or_else(|| path.is_file().then(|| file_hint(path)))
 }
 
-/// What serves a configuration file, or the directory of any other.
+/// Suggests the command that serves a configuration file, or the directory of any other file.
 fn file_hint(file: &Path) -> String {
     if file
         .extension()
@@ -97,9 +97,9 @@ fn file_hint(file: &Path) -> String {
     format!("a directory is served: `tidegate serve {directory}`")
 }
 
-/// Tells whoever started the process where it listens and what it serves, in a thread of its own: a
-/// standard output that is gone or stalled is no reason not to serve, nor to stay when the process
-/// is to end. Nor is a file system that does not answer.
+/// Prints where the server listens and what it serves. This runs in a thread: a closed or stalled
+/// standard output, or a file system that does not respond, must delay neither the start nor the
+/// end of the process.
 fn announce(addresses: Vec<Address>, served: Served) {
     let printed = thread::Builder::new()
         .name("announce".to_owned())
@@ -107,7 +107,7 @@ fn announce(addresses: Vec<Address>, served: Served) {
             if let Err(error) = print(&start_lines(&addresses, &served.settings.sites)) {
                 tracing::warn!(%error, "cannot write the addresses to standard output");
             }
-            // Whoever reads on may have had enough.
+            // The reader may have closed the pipe.
             let _ = print(&index_lines(&served));
             warn(&served);
         });
@@ -116,7 +116,7 @@ fn announce(addresses: Vec<Address>, served: Served) {
     }
 }
 
-/// Past the buffer of `io::stdout()`, for which the process would wait when it ends.
+/// Bypasses the buffer of `io::stdout()`, which the process would flush at its end, and block.
 fn print(text: &str) -> io::Result<()> {
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     output.write_all(text.as_bytes())
@@ -163,20 +163,20 @@ fn some_of(names: &[String]) -> String {
     }
 }
 
-/// The directories of a site, each with the path that it is mounted at.
+/// The directories of a site, with the paths that they are mounted at.
 fn places(site: &Site) -> impl Iterator<Item = String> {
     let root = site.root.iter().map(|root| absolute(root));
     let mounts = site.mounts.iter();
     root.chain(mounts.map(|mount| format!("{} at {}", absolute(&mount.root), mount.at)))
 }
 
-/// As it is found from anywhere, for a person who may not know where the server was started.
+/// The absolute path, for a reader who does not know the working directory of the server.
 fn absolute(path: &Path) -> String {
     let absolute = path::absolute(path).unwrap_or_else(|_| path.to_owned());
     visible(&absolute.to_string_lossy())
 }
 
-/// The sites that answer `/` with 404, for want of an index file. Blocking.
+/// The sites that answer `/` with 404 because they have no index file. Blocking.
 fn index_lines(served: &Served) -> String {
     let remedy = match served.source {
         None => "--directory-listing lists it",
@@ -191,17 +191,17 @@ fn index_lines(served: &Served) -> String {
     lines.collect::<Vec<_>>().concat()
 }
 
-/// Logs what looks like a mistake, as `check` tells it. Blocking.
+/// Logs likely mistakes in the words of `check`. Blocking.
 fn warn(served: &Served) {
     match &served.source {
         Some(source) => {
             let found = inspect::inspect(source, &served.settings).unwrap_or_default();
-            // Those of certificates are in the log.
+            // Warnings about certificates are in the log already.
             for one in found.iter().filter(|one| one.topic != CERTIFICATE) {
                 tracing::warn!("{}", one.problem);
             }
         }
-        // Nothing else that the command line says names a file.
+        // No other argument names a file.
         None => {
             for one in diagnose(&served.settings) {
                 tracing::warn!("--spa: {}", one.reason);

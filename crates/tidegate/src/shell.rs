@@ -1,10 +1,10 @@
-//! Paths that only a shell would read as they were meant.
+//! Paths with a `~` or `$NAME` that no shell expanded.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-/// What to write in place of a path that is not there and has a `~` or a `$NAME` in it.
+/// A suggestion for a missing path that contains `~` or `$NAME`.
 pub(crate) fn hint(path: &Path) -> Option<String> {
     let (part, expanded) = expanded(path, |name| env::var_os(name))?;
     if path.symlink_metadata().is_ok() {
@@ -15,7 +15,7 @@ pub(crate) fn hint(path: &Path) -> Option<String> {
     Some(format!("no shell expands {part} here{instead}"))
 }
 
-/// The part of `path` that a shell expands, and what the path is then, if `variable` has it.
+/// The part of `path` that a shell expands, and the expanded path, if `variable` has the value.
 fn expanded(
     path: &Path,
     variable: impl Fn(&str) -> Option<OsString>,
@@ -27,14 +27,14 @@ fn expanded(
     Some((part, expanded))
 }
 
-/// The part itself, and the name of the variable that it stands for.
+/// The part, and the name of the variable with its value.
 fn expandable(component: Component<'_>) -> Option<(String, String)> {
     let Component::Normal(part) = component else {
         return None;
     };
     let part = part.to_str()?;
     if let Some(user) = part.strip_prefix('~') {
-        // Of other users no variable has the directory.
+        // No variable has the home directory of another user.
         let name = if user.is_empty() { "HOME" } else { "" };
         return Some((part.to_owned(), name.to_owned()));
     }

@@ -8,7 +8,7 @@ use tidegate_config::Settings;
 use crate::cli::ConfigArgs;
 use crate::output::print;
 
-/// Prints the settings that `run` with the same flags and environment has.
+/// Prints the settings of `run` with the same flags and environment.
 pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
     let mut settings = match args.config.named() {
         Some(file) => load(&file)?,
@@ -19,8 +19,8 @@ pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Loads a file with its paths made absolute: what is printed may be kept in
-/// another directory, and a relative path would start there.
+/// Loads a file and makes its paths absolute: the output may be saved in another directory, to
+/// which relative paths would be relative then.
 fn load(file: &Path) -> Result<Settings, Box<dyn Error>> {
     let mut settings = Settings::load(file)?;
     for site in &mut settings.sites {

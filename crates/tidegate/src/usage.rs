@@ -1,4 +1,4 @@
-//! What is wrong with a command line, and what to write instead.
+//! Errors of the command line, with suggestions.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use tidegate_config::shown;
 
 use crate::cli::Cli;
 
-/// Flags of other servers, as they are named without hyphens, and what tidegate has in their place.
+/// Flags of other servers, without hyphens, with the advice for them.
 #[rustfmt::skip] // a row a line
 const FLAGS: &[(&str, &str)] = &[
     ("listen cores", "it follows the command: tidegate serve --listen 127.0.0.1:8080 --cores 4; tidegate run and config have it, too"),
@@ -75,17 +75,17 @@ const COMMANDS: &[(&str, &str)] = &[
     ("gzip precompress", "files are compressed ahead: tidegate compress DIR"),
 ];
 
-/// Of a second directory or file.
+/// The advice for a second directory or file.
 const ONE_TOO_MANY: &str =
     "one is taken: put a name that has spaces into quotes, and run the command for each of several";
 
-/// One letter of so many of a flag may differ from the one that was meant.
+/// One letter in this many of a flag may differ from a known flag.
 const LETTERS_PER_TYPO: usize = 3;
 
-/// Prints the error, or the help that was asked for; the exit status that goes with it.
+/// Prints the error, or the help if that was requested; returns the exit status.
 pub(crate) fn refuse(error: Error) -> ExitCode {
     let error = explained(error);
-    // Where nobody reads it the exit status still tells.
+    // If the output is closed, the exit status remains.
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::MAX))
 }
@@ -102,7 +102,7 @@ pub(crate) fn no_file(command: &str) -> Error {
     command.error(ErrorKind::MissingRequiredArgument, reason)
 }
 
-/// The error with what to write instead, and nothing that a terminal would obey.
+/// The error with a suggestion, without control characters.
 fn explained(mut error: Error) -> Error {
     let tip = tip(&error);
     let echoes = error.context();
@@ -110,7 +110,7 @@ fn explained(mut error: Error) -> Error {
         .filter_map(|(kind, value)| Some((kind, printable(value)?)))
         .collect();
     if tip.is_some() || !changed.is_empty() || is_unlike_all(&error) {
-        // clap's own tips repeat the argument as it was given, and take a flag for the name of a file.
+        // clap's tips repeat the argument unescaped, and take a flag for a file name.
         error.remove(ContextKind::SuggestedArg);
         error.remove(ContextKind::SuggestedSubcommand);
         error.remove(ContextKind::Suggested);
@@ -125,7 +125,7 @@ fn explained(mut error: Error) -> Error {
     error
 }
 
-/// The value as it is safe to print, if it is not so already.
+/// The value escaped for printing; `None` if that changes nothing.
 fn printable(value: &ContextValue) -> Option<ContextValue> {
     let printable = match value {
         ContextValue::String(text) => ContextValue::String(shown(text)),
@@ -137,7 +137,7 @@ fn printable(value: &ContextValue) -> Option<ContextValue> {
     (printable != *value).then_some(printable)
 }
 
-/// Whether an unknown flag is near none that there is.
+/// Whether no known flag is similar to an unknown one.
 fn is_unlike_all(error: &Error) -> bool {
     let is_typo = |flag: &str| {
         let known = text(error, ContextKind::SuggestedArg)?;
@@ -148,7 +148,7 @@ fn is_unlike_all(error: &Error) -> bool {
         .is_some_and(|given| given.starts_with('-') && is_typo(given) != Some(true))
 }
 
-/// An argument that there is none of.
+/// An unknown argument.
 fn unknown_argument(error: &Error) -> Option<&str> {
     let is_unknown = error.kind() == ErrorKind::UnknownArgument;
     text(error, ContextKind::InvalidArg).filter(|_| is_unknown)
@@ -187,7 +187,7 @@ fn row(rows: &[(&str, &'static str)], given: &str) -> Option<&'static str> {
     rows.iter().find(is_row).map(|(_, says)| *says)
 }
 
-/// The command that was meant where a path stands in its place.
+/// The command to suggest for a path in its place.
 fn of_path(path: &Path) -> Option<String> {
     let shown = path.display();
     if path.is_dir() {
@@ -203,11 +203,11 @@ mod tests {
 
     use super::*;
 
-    /// What is printed for this command line.
+    /// The output for this command line.
     fn refusal(line: &[&str]) -> String {
         let error = Cli::try_parse_from(line).expect_err(&line.join(" "));
         assert_eq!(error.exit_code(), 2, "{line:?}");
-        // With the escape sequences of arguments, which a text without styles has lost.
+        // With ANSI codes: plain text would have lost the escape sequences of arguments.
         explained(error).render().ansi().to_string()
     }
 

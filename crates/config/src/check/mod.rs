@@ -1,7 +1,6 @@
-//! From values as typed to [`Settings`]: defaults filled in, ranges checked.
+//! Turns values as typed into [`Settings`]: fills in defaults and checks ranges.
 //!
-//! A value that is refused goes on as its default, so that one run reports
-//! everything that is wrong.
+//! A refused value is replaced by its default, so that one run reports every problem.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +20,7 @@ mod tls;
 use report::Report;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-/// Two questions of the server's to each shard.
+/// Two rounds of the watchdog, which asks each shard for a sign of life every two seconds.
 const WATCHDOG_MIN: Duration = Duration::from_secs(4);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -126,7 +125,7 @@ fn listen_one(
     }
 }
 
-/// An address on which nothing else of this configuration listens.
+/// Checks an address that no other listener of this configuration has.
 fn new_address(
     text: &str,
     line: usize,
@@ -362,14 +361,14 @@ mod tests {
         TlsVersion,
     };
 
-    /// A site, so that nothing else is missing. It comes last: lines count from the row's own text.
+    /// The one required section. It comes last, so that lines count from the start of a row's text.
     const SITE: &str = "\n[[site]]\nroot = 'www'\n";
 
     pub(super) fn parse(text: &str) -> Result<Settings, String> {
         Settings::parse(text, Path::new("etc/t.toml")).map_err(|error| error.to_string())
     }
 
-    /// One row: text, `LINE: KEY: REASON` or the start of it.
+    /// Rows of text and the start of `LINE: KEY: REASON`.
     pub(super) fn refused(rows: &[(&str, &str)]) {
         for (text, expected) in rows {
             let error = parse(text).expect_err(text);

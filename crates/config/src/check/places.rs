@@ -1,4 +1,4 @@
-//! Where the files of a site are: its root and its mounts.
+//! The directories of a site: its root and its mounts.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,7 @@ use super::report::{Report, every, required};
 use crate::rules::path;
 use crate::{Mount, ValueError, raw};
 
-/// Where the files of the site at `offset` are looked for. One that has neither files nor rules is
-/// refused.
+/// The directories of the site at `offset`. Refuses a site that has neither directories nor rules.
 pub(super) fn places(raw: &mut raw::Site, offset: usize, report: &mut Report<'_>) -> Places {
     let has_mounts = !raw.mount.is_empty() || report.was_refused(offset, "site.mount");
     let has_rules = !raw.respond.is_empty() || !raw.redirects.is_empty();
@@ -34,30 +33,30 @@ pub(super) fn places(raw: &mut raw::Site, offset: usize, report: &mut Report<'_>
     }
 }
 
-/// Where the files of a site are looked for.
+/// The directories in which the files of a site can be.
 pub(super) struct Places {
-    /// Whether files may be outside of the mounts: there is a root, or something was refused that
-    /// may lead to them.
+    /// Whether a path outside of the mounts can have a file: there is a root, or one may have been
+    /// refused.
     may_be_anywhere: bool,
     pub(super) mounts: Vec<Mount>,
 }
 
 impl Places {
-    /// A file of the site.
+    /// Checks the path of a file of the site.
     pub(super) fn file(&self, path: String) -> Result<String, ValueError> {
         let path = path::file(path)?;
         self.find(&path)?;
         Ok(path)
     }
 
-    /// Likewise, or none.
+    /// Checks the path of a file of the site; empty: `None`.
     pub(super) fn file_or_empty(&self, path: String) -> Result<Option<String>, ValueError> {
         let path = path::file_or_empty(path)?;
         path.as_deref().map(|path| self.find(path)).transpose()?;
         Ok(path)
     }
 
-    /// Something to look for, wherever a request's path stands in it.
+    /// Checks an item of `try-files`.
     pub(super) fn try_file(&self, item: String) -> Result<String, ValueError> {
         let item = path::try_file(item)?;
         if !item.contains(path::PATH) {
@@ -83,7 +82,7 @@ impl Places {
     }
 }
 
-/// The mounts: no two have one path.
+/// Checks the mounts; refuses a second one at the same path.
 fn mounts(raw: Vec<Spanned<raw::Mount>>, report: &mut Report<'_>) -> Vec<Mount> {
     let mut seen = BTreeMap::new();
     every(raw, |entry| mount(entry, &mut seen, report))
@@ -113,7 +112,7 @@ fn mount(
     })
 }
 
-/// Takes the path down in `seen`; refuses one that is there.
+/// Adds the path to `seen`; refuses one that is there already.
 fn not_mounted(
     path: &str,
     line: usize,

@@ -1,4 +1,4 @@
-//! What was typed becomes what is meant, and what is wrong is noted with its place.
+//! Applies rules to values as typed, and collects the mistakes with their places.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::raw::{Field, List, Map};
 use crate::shape::Refused;
 use crate::{Error, Glob, ValueError};
 
-/// What is wrong so far.
+/// The mistakes so far.
 pub(super) struct Report<'d> {
     document: &'d Document<'d>,
     mistakes: Vec<Mistake>,
@@ -17,7 +17,7 @@ pub(super) struct Report<'d> {
 }
 
 impl<'d> Report<'d> {
-    /// `mistakes` were made in the shape of the file, in place of the keys of `refused`.
+    /// Starts with the mistakes in the shape of the file, and the keys that were refused there.
     pub(super) fn new(
         document: &'d Document<'d>,
         mistakes: Vec<Mistake>,
@@ -30,7 +30,7 @@ impl<'d> Report<'d> {
         }
     }
 
-    /// Fails if anything is wrong.
+    /// An error if there was a mistake.
     pub(super) fn end(self) -> Result<(), Error> {
         self.document.refuse_any(self.mistakes)
     }
@@ -39,12 +39,12 @@ impl<'d> Report<'d> {
         self.document
     }
 
-    /// The line of a byte offset, counted from 1.
+    /// The line of a byte offset, from 1.
     pub(super) fn line(&self, offset: usize) -> usize {
         self.document.line(offset)
     }
 
-    /// The value `rule` makes of what was typed; `default` where nothing was, or it is refused.
+    /// The value that `rule` returns; `default` if nothing was typed or the rule refuses it.
     pub(super) fn checked<T, N>(
         &mut self,
         typed: Field<T>,
@@ -55,7 +55,7 @@ impl<'d> Report<'d> {
         self.required(typed, rule).unwrap_or(default)
     }
 
-    /// The value `rule` makes of what was typed, unless it is refused.
+    /// The value that `rule` returns; `None` if it refuses.
     pub(super) fn required<T, N>(
         &mut self,
         typed: Spanned<T>,
@@ -71,8 +71,8 @@ impl<'d> Report<'d> {
         }
     }
 
-    /// What `rule` makes of each text of a list and its line, but for those it
-    /// refuses; `default` where there is no list.
+    /// The values that `rule` returns for each string of a list and its line, without those that it
+    /// refuses; `default` if there is no list.
     pub(super) fn list<N>(
         &mut self,
         typed: List,
@@ -88,7 +88,7 @@ impl<'d> Report<'d> {
         checked.collect()
     }
 
-    /// What `rule` makes of each key and its text, but for those it refuses.
+    /// The entries that `rule` returns for each key and its string, without those that it refuses.
     pub(super) fn map<K, V, C: FromIterator<(K, V)>>(
         &mut self,
         typed: Map,
@@ -100,32 +100,31 @@ impl<'d> Report<'d> {
         checked.collect()
     }
 
-    /// Refuses what was typed at `span`, which was taken before.
+    /// Refuses the value at `span`, which its own rule accepted.
     pub(super) fn refuse(&mut self, span: &Range<usize>, reason: &ValueError) {
         let mistake = Mistake::at(span.start, &reason.to_string());
         self.mistakes.push(mistake);
     }
 
-    /// Refuses a key that is missing in the table at `offset`, unless what stands there for it was
-    /// refused already.
+    /// Reports a key that is missing in the table at `offset`, unless a value for it was refused.
     pub(super) fn missing(&mut self, offset: usize, key: &str, reason: &str) {
         if !self.was_refused(offset, key) {
             self.mistakes.push(Mistake::of(offset, key, reason));
         }
     }
 
-    /// Whether something was refused already that stands for `key` in the table at `offset`.
+    /// Whether a value for `key` in the table at `offset` was refused.
     pub(super) fn was_refused(&self, offset: usize, key: &str) -> bool {
         self.refused.is_in(offset, key)
     }
 
-    /// The same in any table.
+    /// Whether a value for `key` was refused in any table.
     pub(super) fn was_refused_anywhere(&self, key: &str) -> bool {
         self.refused.is_anywhere(key)
     }
 }
 
-/// The pattern, unless it is refused or `missing`, which is refused too.
+/// The pattern; `None` if it is refused or not there, which is reported as `missing`.
 pub(super) fn glob(
     typed: Field<String>,
     ignore_case: bool,
@@ -136,7 +135,7 @@ pub(super) fn glob(
     report.required(typed, |text| Glob::new(&text, ignore_case))
 }
 
-/// What was typed; that it is `missing` is refused.
+/// The value as typed; if it is not there, that is reported as `missing`: offset, key and reason.
 pub(super) fn required(
     typed: Field<String>,
     missing: (usize, &str, &str),
@@ -149,7 +148,7 @@ pub(super) fn required(
     typed
 }
 
-/// What `check` makes of each, but for those that it refuses.
+/// The values that `check` returns for each, without those that it refuses.
 pub(super) fn every<T, N>(raw: Vec<T>, check: impl FnMut(T) -> Option<N>) -> Vec<N> {
     raw.into_iter().filter_map(check).collect()
 }

@@ -1,9 +1,10 @@
-//! `[[site]]`, with all that is below it.
+//! `[[site]]` and the sections below it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
+use tidegate_http::{Coding, Status};
 use toml::Spanned;
 
 use super::places::{Places, places};
@@ -11,19 +12,13 @@ use super::report::{Report, every, glob};
 use crate::raw::{self, List};
 use crate::rules::{DAY, duration, header, path, web};
 use crate::units::Period;
-use crate::{Coding, Cors, Glob, HeaderRule, Redirect, Respond, Site, ValueError, target};
+use crate::{Cors, Glob, HeaderRule, Redirect, Respond, Site, ValueError, redirect_loop, target};
 
-/// What has no body (RFC 9110, section 15.3.5).
-const NO_CONTENT: u16 = 204;
+/// Statuses with Retry-After (RFC 9110, section 15.6.4; RFC 6585, section 4).
+const FOR_NOW: [Status; 2] = [Status::TOO_MANY_REQUESTS, Status::SERVICE_UNAVAILABLE];
 
-/// What may say when to come again (RFC 9110, section 15.6.4; RFC 6585, section 4).
-const FOR_NOW: [u16; 2] = [429, 503];
-
-/// The longest wait that a client is told: who comes again after a year does so anyway.
+/// The longest Retry-After: a year.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(366 * 24);
-
-/// What a redirect says unless it is told otherwise.
-const MOVED_PERMANENTLY: u16 = 301;
 
 pub(super) fn sites(raw: Vec<Spanned<raw::Site>>, report: &mut Report<'_>) -> Vec<Site> {
     if raw.is_empty() && !report.was_refused(0, "site") {
@@ -39,7 +34,7 @@ pub(super) fn sites(raw: Vec<Spanned<raw::Site>>, report: &mut Report<'_>) -> Ve
         .collect()
 }
 
-/// The sites so far, each by the line that names it.
+/// The names of the sites so far, each with its line.
 #[derive(Default)]
 struct Seen {
     names: BTreeMap<String, usize>,
@@ -95,7 +90,8 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
     }
 }
 
-/// The names of the site at `offset`: none that another has, and only one site without any.
+/// The names of the site at `offset`. Refuses names of another site, and a second site without
+/// names.
 fn names(raw: List, offset: usize, seen: &mut Seen, report: &mut Report<'_>) -> Vec<String> {
     let named = raw.as_ref().is_some_and(|list| !list.get_ref().is_empty());
     if !named {
@@ -172,7 +168,7 @@ fn cors(raw: raw::Cors, report: &mut Report<'_>) -> Cors {
     }
 }
 
-/// The rule at its place, unless it has no pattern; `with_cors` as [`header::name`] takes it.
+/// The rule; `None` if it has no pattern. `with_cors`: see [`header::name`].
 fn header_rule(
     raw: Spanned<raw::HeaderRule>,
     with_cors: bool,
@@ -210,7 +206,7 @@ fn header_rule(
     })
 }
 
-/// Takes the name down in `seen`; refuses one that is there, or that the preset sets.
+/// Adds the name to `seen`; refuses one that is there already, or that the preset sets.
 fn not_set(name: &str, preset: bool, seen: &mut BTreeSet<String>) -> Result<(), ValueError> {
     let lower = name.to_ascii_lowercase();
     if preset && lower == "cache-control" {
@@ -224,7 +220,7 @@ fn not_set(name: &str, preset: bool, seen: &mut BTreeSet<String>) -> Result<(), 
     Ok(())
 }
 
-/// The rule, unless it has no pattern or no status.
+/// The rule; `None` if it has no pattern or no status.
 fn respond(
     raw: Spanned<raw::Respond>,
     places: &Places,
@@ -249,7 +245,7 @@ fn respond(
     let retry_after = report.checked(raw.retry_after, None, |after| retry_after(after, status));
     let page = report.checked(raw.page, None, |page| {
         let page = places.file_or_empty(page)?;
-        if page.is_some() && status == Some(NO_CONTENT) {
+        if page.is_some() && status == Some(Status::NO_CONTENT) {
             return Err(ValueError::new("204 has no body: set status = 200"));
         }
         Ok(page)
@@ -264,8 +260,8 @@ fn respond(
     })
 }
 
-/// When to come again; `status` is what the rule says, unless that was refused.
-fn retry_after(after: Period, status: Option<u16>) -> Result<Option<Duration>, ValueError> {
+/// Retry-After of a rule with `status`, which is `None` if it was refused.
+fn retry_after(after: Period, status: Option<Status>) -> Result<Option<Duration>, ValueError> {
     if status.is_some_and(|status| !FOR_NOW.contains(&status)) {
         return Err(ValueError::new(
             "only 429 and 503 are answers for now: take it out",
@@ -279,7 +275,7 @@ fn retry_after(after: Period, status: Option<u16>) -> Result<Option<Duration>, V
     Ok(Some(after))
 }
 
-/// The rules that answer before files are looked for.
+/// The rules that apply before the lookup of files.
 fn answers(
     raw_respond: Vec<Spanned<raw::Respond>>,
     raw_redirects: Vec<Spanned<raw::Redirect>>,
@@ -290,16 +286,16 @@ fn answers(
     let respond = every(raw_respond, |rule| respond(rule, places, report));
     let redirects = every(raw_redirects, |rule| redirect(rule, report));
     let (redirects, targets): (Vec<_>, Vec<_>) = redirects.into_iter().unzip();
-    // A rule that was refused might be the end of a circle.
+    // A rule that was refused might end a loop.
     if respond.len() + redirects.len() == count {
-        for (number, reason) in target::endless(&redirects, &respond) {
+        for (number, reason) in redirect_loop::find(&redirects, &respond) {
             report.refuse(&targets[number], &reason);
         }
     }
     (respond, redirects)
 }
 
-/// The rule and the place of its target.
+/// The rule, with the span of its target.
 fn redirect(
     raw: Spanned<raw::Redirect>,
     report: &mut Report<'_>,
@@ -314,7 +310,7 @@ fn redirect(
         let reason = "required: where they are now, such as \"/new/$1\"";
         report.missing(offset, "site.redirects.to", reason);
     }
-    let status = report.checked(raw.status, MOVED_PERMANENTLY, web::redirect_status);
+    let status = report.checked(raw.status, Status::MOVED_PERMANENTLY, web::redirect_status);
     let from = from?;
     let to = raw.to?;
     let place = to.span();
@@ -336,11 +332,9 @@ mod tests {
 
     use super::*;
     use crate::check::tests::{parse, refused};
-    use crate::{
-        CachePreset, CompressedOnly, EtagSource, HiddenFiles, HiddenName, Mount, Settings, Symlinks,
-    };
+    use crate::{CachePreset, CompressedOnly, EtagSource, HiddenFiles, Mount, Settings, Symlinks};
 
-    /// Rows of text after a site's root, which is line 2.
+    /// Rows of text after the root of a site, which is line 2.
     fn refused_in_a_site(rows: &[(&str, &str)]) {
         for (text, expected) in rows {
             refused(&[(&format!("[[site]]\nroot = 'x'\n{text}"), expected)]);
@@ -674,28 +668,29 @@ mod tests {
         assert!(encoded.eq(["/Build/**", "/a.svgz"]));
         assert_eq!(site.try_files[2], "/en$path/");
         assert_eq!(site.spa_fallback.as_deref(), Some("/app.html"));
-        assert_eq!(site.error_pages[&503], "/e/busy page.html");
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
-            site.headers[0].fields(),
-            [
-                pair("Cache-Control", "public, max-age=31536000, immutable"),
-                pair("X-A", "b\tc"),
-                pair("X-B", ""),
-            ]
+            site.error_pages[&Status::SERVICE_UNAVAILABLE],
+            "/e/busy page.html"
         );
-        assert_eq!(site.headers[1].fields(), [pair("cache-control", "private")]);
+        let expected = [
+            ("Cache-Control", "public, max-age=31536000, immutable"),
+            ("X-A", "b\tc"),
+            ("X-B", ""),
+        ];
+        assert!(site.headers[0].fields().eq(expected));
+        let expected = [("cache-control", "private")];
+        assert!(site.headers[1].fields().eq(expected));
         assert!(site.headers[1].pattern.regex().is_match(b"/x/y.css"));
         let [deny, later] = &site.respond[..] else {
             panic!("{:?}", site.respond);
         };
-        assert_eq!((deny.status, deny.retry_after), (403, None));
+        assert_eq!((deny.status, deny.retry_after), (Status::FORBIDDEN, None));
         assert_eq!((&deny.page, deny.except.len()), (&None, 0));
         assert_eq!(later.retry_after, Some(Duration::from_mins(2)));
         assert_eq!(later.page.as_deref(), Some("/e.html"));
         assert!(later.except[1].regex().is_match(b"/b/x"));
-        let statuses: Vec<u16> = site.redirects.iter().map(|rule| rule.status).collect();
-        assert_eq!(statuses, [301, 307]);
+        let statuses = site.redirects.iter().map(|rule| rule.status.code());
+        assert!(statuses.eq([301, 307]));
         assert_eq!(site.cors.origins.len(), 3);
         assert_eq!(site.cors.max_age, Duration::ZERO);
     }
@@ -706,8 +701,7 @@ mod tests {
             let site = site(&format!(
                 "[[site.headers]]\nmatch = '/*/?'\nset = {{ a = '{value}' }}"
             ));
-            let expected = [("a".to_owned(), value.to_owned())];
-            assert_eq!(site.headers[0].fields(), expected);
+            assert!(site.headers[0].fields().eq([("a", value)]), "{value}");
         }
     }
 
@@ -720,8 +714,8 @@ mod tests {
         ];
         for (name, value) in rows {
             let site = site(&format!("[[site.headers]]\nmatch = '/'\ncache = '{name}'"));
-            let expected = [("Cache-Control".to_owned(), value.to_owned())];
-            assert_eq!(site.headers[0].fields(), expected);
+            let expected = [("Cache-Control", value)];
+            assert!(site.headers[0].fields().eq(expected), "{name}");
         }
     }
 
@@ -755,7 +749,7 @@ mod tests {
     fn any_site() -> impl Strategy<Value = Site> {
         let text = "[ -~\u{e9}\n]{0,8}";
         let file = "(/[a-z é\"\\\\]{1,4}){1,2}";
-        let codings = vec![Coding::Brotli, Coding::Zstd, Coding::Gzip];
+        let codings = Coding::ALL.to_vec();
         let patterns = prop_oneof![
             Just("/**"),
             Just("/[a\"\\\\]"),
@@ -774,12 +768,12 @@ mod tests {
                 pattern: Glob::new(pattern, seconds > 500).unwrap(),
                 except: vec![Glob::new(pattern, seconds > 500).unwrap()],
                 ignore_case: seconds > 500,
-                status: 503,
+                status: Status::SERVICE_UNAVAILABLE,
                 retry_after: Some(Duration::from_secs(seconds)).filter(|_| seconds > 99),
                 page,
             },
         );
-        let pages = proptest::collection::btree_map(Just(404_u16), file, 0..2);
+        let pages = proptest::collection::btree_map(Just(Status::NOT_FOUND), file, 0..2);
         let symlinks = prop_oneof![Just(Symlinks::Never), Just(Symlinks::Follow)];
         (
             (text, any::<bool>(), symlinks, fallback, pages),
@@ -801,7 +795,7 @@ mod tests {
                     root: Some(PathBuf::from(format!("/{root}"))),
                     directory_listing: listing,
                     hidden_files: if listing {
-                        HiddenFiles::Named(vec![HiddenName::parse(".z*").unwrap()])
+                        HiddenFiles::Named(vec![".z*".parse().unwrap()])
                     } else {
                         HiddenFiles::All
                     },
@@ -837,7 +831,7 @@ mod tests {
                             from: Glob::new(from, listing).unwrap(),
                             ignore_case: listing,
                             to: "https://a/%24?b".to_owned(),
-                            status: 308,
+                            status: Status::PERMANENT_REDIRECT,
                         })
                         .collect(),
                     cors: Cors {

@@ -1,6 +1,6 @@
-//! `[tls]`: the files that are named, and whether what belongs together is there.
+//! `[tls]`: policy, file names, and whether keys that belong together are set.
 //!
-//! What is in the files is for others to find out.
+//! The files are not read here.
 
 use std::path::PathBuf;
 
@@ -49,7 +49,7 @@ pub(super) fn tls(raw: raw::Tls, report: &mut Report<'_>) -> Tls {
     tls
 }
 
-/// The entry with its paths as seen from the file's directory, unless one is missing.
+/// The entry, its paths relative to the file's directory; `None` if one is missing.
 fn certificate(
     raw: Spanned<raw::CertificateFiles>,
     report: &mut Report<'_>,
@@ -64,7 +64,7 @@ fn certificate(
     })
 }
 
-/// A file that must be named; `(offset, key)` is where it is missing.
+/// A required file name; `place` is the offset and the key for the report if it is missing.
 fn file(
     typed: raw::Field<String>,
     place: (usize, &str),

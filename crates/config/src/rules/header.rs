@@ -1,9 +1,9 @@
-//! Header fields that a site sets: names and values.
+//! Names and values of the header fields that a site sets.
 
 use super::{Checked, is_token, refuse, web};
 use crate::Glob;
 
-/// What the server says itself, and why a site cannot.
+/// Fields that only the server sets, and why.
 const OWNED: &[(&str, &str)] = &[
     ("accept-ranges", FRAMING),
     ("age", "only caches can say it"),
@@ -27,8 +27,8 @@ const OWNED: &[(&str, &str)] = &[
 const FRAMING: &str = "it must fit the bytes that are sent";
 const CONNECTION: &str = "it is about the connection, not about the file";
 
-/// The name of a header field that a site may set; `with_cors` where it has
-/// origins in `site.cors`, which then speaks for CORS alone.
+/// Checks the name of a field that a site sets. `with_cors`: the site has origins in `site.cors`,
+/// which sets the fields of CORS then.
 pub(crate) fn name(name: &str, with_cors: bool) -> Checked<()> {
     if name.is_empty() || !name.bytes().all(is_token) {
         return refuse(format!(
@@ -48,8 +48,8 @@ pub(crate) fn name(name: &str, with_cors: bool) -> Checked<()> {
     Ok(())
 }
 
-/// The value of a header field, or empty. Whatever else is in it, no line ends there. Captures are
-/// those of `pattern`, if that was right.
+/// Checks the value of a field, which may be empty; it never holds a line break. Its captures must
+/// be captures of `pattern`, which is `None` if it was refused.
 pub(crate) fn value(name: &str, text: &str, pattern: Option<&Glob>) -> Checked<String> {
     let value = printable(text)?;
     let captures = captures(&value);
@@ -62,7 +62,7 @@ pub(crate) fn value(name: &str, text: &str, pattern: Option<&Glob>) -> Checked<S
             captures[0]
         )),
         "content-type" if !value.is_empty() => web::mime_type(value),
-        // RFC 9110, section 12.5.5: either that or names, and the server adds its own.
+        // RFC 9110, section 12.5.5: `*` excludes names, and the server adds its own.
         "vary" if value.contains('*') => refuse(
             "`*` cannot be beside the names that the server adds; Cache-Control is to say that nothing may be kept",
         ),
@@ -70,7 +70,7 @@ pub(crate) fn value(name: &str, text: &str, pattern: Option<&Glob>) -> Checked<S
     }
 }
 
-/// The numbers of `$1` to `$9` in a value; `$$` is a dollar.
+/// The numbers of `$1` to `$9` in a value; `$$` is a dollar sign.
 fn captures(value: &str) -> Vec<usize> {
     let without_dollars = value.replace("$$", "");
     let pieces = without_dollars.split('$').skip(1);

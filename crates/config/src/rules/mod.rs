@@ -1,7 +1,7 @@
-//! What a single value must be like. Each rule gives the value back, in the
-//! type the settings hold, or says why not.
+//! Rules for single values. Each returns the value in the type of the settings, or the reason for a
+//! refusal.
 //!
-//! Numbers and addresses are here, what a site has below.
+//! This module has the rules for numbers, addresses and TLS; its submodules those for sites.
 
 pub(crate) mod header;
 pub(crate) mod path;
@@ -16,12 +16,12 @@ use std::time::Duration;
 use crate::units::{Count, Period, Size, format_duration, format_size};
 use crate::{ClientAuth, Ktls, Listen, MissingCertificates, Steering, TlsVersion, ValueError};
 
-/// No timer runs longer; a connection that does nothing for a day is lost.
+/// The longest timeout: a connection that is idle for a day is lost.
 pub(crate) const DAY: Duration = Duration::from_hours(24);
 
 type Checked<T> = Result<T, ValueError>;
 
-/// A number within `allowed`; `why` completes "... is outside A to B: ".
+/// A number within `allowed`. `why` completes the message "... is outside A to B: ".
 pub(crate) fn count<N: TryFrom<i64>>(
     allowed: RangeInclusive<i64>,
     why: &'static str,
@@ -45,7 +45,7 @@ pub(crate) fn duration(
     move |Period(value)| within(value, allowed, |value| format_duration(*value), why)
 }
 
-/// A power of two that `rule` takes.
+/// A power of two that `rule` accepts.
 pub(crate) fn power_of_two<T: AsNumber, N>(
     rule: impl FnOnce(T) -> Checked<N>,
     why: &'static str,
@@ -60,7 +60,7 @@ pub(crate) fn power_of_two<T: AsNumber, N>(
     }
 }
 
-/// A value whose number and notation `power_of_two` needs.
+/// The number and the notation of a value, for [`power_of_two`].
 pub(crate) trait AsNumber {
     fn number(&self) -> Option<u64>;
     fn text(&self) -> String;
@@ -86,9 +86,9 @@ impl AsNumber for Size {
     }
 }
 
-/// `HOST:PORT`: a host name, an IPv4 address or an IPv6 address in brackets,
-/// and a port from 0 to 65535; spaces around it do not count. Host names are not looked up.
-/// `:PORT` and `*:PORT` are all addresses, `[::]:PORT`.
+/// `HOST:PORT`: a host name, an IPv4 address or an IPv6 address in brackets, and a port from 0 to
+/// 65535; surrounding spaces are ignored. Host names are not resolved. `:PORT` and `*:PORT` mean
+/// all addresses, `[::]:PORT`.
 pub(crate) fn address(text: &str) -> Checked<String> {
     let text = text.trim();
     let all = text.strip_prefix('*').unwrap_or(text).strip_prefix(':');
@@ -128,7 +128,7 @@ pub(crate) fn address(text: &str) -> Checked<String> {
 impl FromStr for Listen {
     type Err = ValueError;
 
-    /// An address of a flag or the environment, with the default backlog.
+    /// A listener with this address and all defaults, for flags and the environment.
     fn from_str(address: &str) -> Result<Self, ValueError> {
         Ok(Self {
             address: self::address(address)?,
@@ -151,7 +151,7 @@ fn not_a_host(host: &str, port: &str) -> String {
     format!("`{host}` is not a host name or an IP address{hint}")
 }
 
-/// Refuses what other servers listen on, or is only a part of an address.
+/// Refuses addresses in the notation of other servers, and parts of addresses.
 fn refuse_no_address(text: &str) -> Checked<()> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if digits {
@@ -196,7 +196,7 @@ fn refuse_no_address(text: &str) -> Checked<()> {
     Ok(())
 }
 
-/// Whether the last part of an IPv6 address without brackets may have been meant as a port.
+/// Whether the last part of an IPv6 address without brackets can be a port.
 fn is_decimal_port(part: &str) -> bool {
     part.len() > 1 && part.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -213,8 +213,8 @@ fn refuse_no_port(port: &str) -> Checked<()> {
     }
 }
 
-/// Takes a new `address` down in `seen` with its place; refuses one that is there already.
-/// Port 0 may repeat: each time another port is picked.
+/// Adds `address` to `seen`; refuses one that is there already. Port 0 may repeat: the system picks
+/// another port each time.
 pub(crate) fn not_seen(
     seen: &mut BTreeMap<String, usize>,
     address: &str,
@@ -229,7 +229,7 @@ pub(crate) fn not_seen(
     }
 }
 
-/// The value that is called `name` in `all`.
+/// The value with this name in `all`.
 pub(crate) fn one_of<T: Copy>(name: &str, all: &[(&str, T)]) -> Checked<T> {
     if let Some((_, value)) = all.iter().find(|(known, _)| *known == name) {
         return Ok(*value);
@@ -252,7 +252,7 @@ pub(crate) fn ktls(name: &str) -> Checked<Ktls> {
     one_of(name, &[("auto", Ktls::Auto), ("off", Ktls::Off)])
 }
 
-/// The value of `Strict-Transport-Security` (RFC 6797, section 6.1), or nothing.
+/// The value of `Strict-Transport-Security` (RFC 6797, section 6.1), or empty.
 pub(crate) fn hsts(value: String) -> Checked<String> {
     let directives = value.split(';').map(str::trim);
     let mut ages = directives.filter_map(|directive| directive.strip_prefix("max-age="));
@@ -302,7 +302,7 @@ fn refuse<T>(reason: impl Into<String>) -> Checked<T> {
     Err(ValueError::new(reason))
 }
 
-/// The standard library parses IPv6 addresses with a port.
+/// A host name, an IPv4 address, or an IPv6 address in brackets.
 fn is_host(host: &str) -> bool {
     if host.starts_with('[') {
         return format!("{host}:0").parse::<SocketAddrV6>().is_ok();
@@ -310,7 +310,7 @@ fn is_host(host: &str) -> bool {
     is_host_name(host)
 }
 
-/// Labels with dots between and none at the end, or an IPv4 address.
+/// Labels separated by dots, without a final dot, or an IPv4 address.
 fn is_host_name(host: &str) -> bool {
     if host
         .bytes()

@@ -1,8 +1,8 @@
-//! Paths: of directories on disk, and of files within a site.
+//! Paths of directories on disk, and of files of a site.
 
 use super::{Checked, refuse};
 
-/// What stands for the path asked for, in `try-files`.
+/// The placeholder for the requested path in `try-files`.
 pub(crate) const PATH: &str = "$path";
 
 /// A directory's path: not empty, without NUL.
@@ -14,7 +14,7 @@ pub(crate) fn root(path: String) -> Checked<String> {
     }
 }
 
-/// The name of a file that may stand for its directory.
+/// The name of an index file.
 pub(crate) fn index(name: String) -> Checked<String> {
     match name.as_str() {
         "" | "." | ".." => refuse(format!(
@@ -28,7 +28,7 @@ pub(crate) fn index(name: String) -> Checked<String> {
     }
 }
 
-/// A file of the site, such as "/404.html": from the root, not percent-encoded.
+/// The path of a file of the site, such as "/404.html": absolute, not percent-encoded.
 pub(crate) fn file(path: String) -> Checked<String> {
     if !path.starts_with('/') {
         return refuse(format!(
@@ -47,7 +47,7 @@ pub(crate) fn file(path: String) -> Checked<String> {
     Ok(path)
 }
 
-/// What may have been meant by a path without a leading slash.
+/// A suggestion for a path without a leading slash.
 fn from_root(path: &str) -> String {
     let below = path.trim_start_matches("./");
     if below.is_empty() || below.contains("..") || below.contains(':') {
@@ -56,7 +56,7 @@ fn from_root(path: &str) -> String {
     format!("/{}", below.escape_debug())
 }
 
-/// A file of the site, or none if it is empty.
+/// The path of a file of the site; `None` if it is empty.
 pub(crate) fn file_or_empty(path: String) -> Checked<Option<String>> {
     if path.is_empty() {
         return Ok(None);
@@ -64,7 +64,7 @@ pub(crate) fn file_or_empty(path: String) -> Checked<Option<String>> {
     file(path).map(Some)
 }
 
-/// A path of the site that leads to a directory with all below it, without a slash at its end.
+/// The path at which a directory is mounted, without a slash at its end.
 pub(crate) fn mount_point(path: &str) -> Checked<String> {
     let shown = path.escape_debug();
     let point = path.strip_suffix('/').unwrap_or(path);
@@ -103,8 +103,8 @@ fn escape(path: &str) -> Option<&str> {
     })
 }
 
-/// Something to look for: `$path`, or a path from the root, with more after
-/// it or `$path` in it; it names a directory if it ends with a slash.
+/// An item of `try-files`: a path that begins with `$path` or `/` and may contain `$path`. It names
+/// a directory if it ends in a slash.
 pub(crate) fn try_file(item: String) -> Checked<String> {
     let shown = item.escape_debug();
     if item.starts_with('=') {
@@ -117,7 +117,7 @@ pub(crate) fn try_file(item: String) -> Checked<String> {
             "`{shown}` begins with neither `$path` nor `/`: write \"$path.html\" or \"/fallback.html\""
         ));
     }
-    // The path asked for has a slash at its start, so two meet where there is one before it.
+    // `$path` begins with a slash, so this would be two in a row.
     if item.contains("/$path") {
         return refuse(format!("`{shown}`: `$path` has a leading slash already"));
     }
@@ -140,7 +140,7 @@ fn has_dot_segment(path: &str) -> bool {
     path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
-/// Refuses what no request path can have either: it would never be found.
+/// Refuses segments that no request path has, so that no file would be found.
 fn refuse_odd_segments(path: &str) -> Checked<()> {
     let shown = path.escape_debug();
     if path.contains('\0') {

@@ -1,32 +1,61 @@
-//! What browsers and other clients see: host names, media types, origins, statuses.
+//! Values that clients see: host names, media types, origins, statuses.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use tidegate_http::{Coding, EncodedSlash, Status};
+
 use super::{Checked, is_host_name, is_token, one_of, refuse};
 use crate::units::{BoolOrList, Count};
-use crate::{
-    CachePreset, Coding, CompressedOnly, EncodedSlash, EtagSource, HiddenFiles, HiddenName,
-    Symlinks,
-};
+use crate::{CachePreset, CompressedOnly, EtagSource, HiddenFiles, Symlinks};
 
 /// The longest host name (RFC 1035, section 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
 
-/// The errors that a site may have a page for. Of the others 412 and 416 are for programs, and the rest
-/// are answered before it is known which site is meant.
-const ERRORS: &[u16] = &[
-    400, 403, 404, 405, 406, 410, 418, 421, 429, 451, 500, 501, 503,
+/// The errors that a site may have a page for. Of the others, 412 and 416 are for programs, and the
+/// rest are sent before the site of the request is known.
+const ERRORS: &[Status] = &[
+    Status::BAD_REQUEST,
+    Status::FORBIDDEN,
+    Status::NOT_FOUND,
+    Status::METHOD_NOT_ALLOWED,
+    Status::NOT_ACCEPTABLE,
+    Status::GONE,
+    Status::IM_A_TEAPOT,
+    Status::MISDIRECTED_REQUEST,
+    Status::TOO_MANY_REQUESTS,
+    Status::UNAVAILABLE_FOR_LEGAL_REASONS,
+    Status::INTERNAL_SERVER_ERROR,
+    Status::NOT_IMPLEMENTED,
+    Status::SERVICE_UNAVAILABLE,
 ];
 
-/// What a site may answer by rule: what a path can be, whoever asks and whatever is there.
-const BY_RULE: &[u16] = &[200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503];
+/// The statuses that a rule may answer: they depend on the path only.
+const BY_RULE: &[Status] = &[
+    Status::OK,
+    Status::NO_CONTENT,
+    Status::BAD_REQUEST,
+    Status::FORBIDDEN,
+    Status::NOT_FOUND,
+    Status::GONE,
+    Status::IM_A_TEAPOT,
+    Status::MISDIRECTED_REQUEST,
+    Status::TOO_MANY_REQUESTS,
+    Status::UNAVAILABLE_FOR_LEGAL_REASONS,
+    Status::INTERNAL_SERVER_ERROR,
+    Status::SERVICE_UNAVAILABLE,
+];
 
-/// The redirects there are (RFC 9110, section 15.4).
-const REDIRECTS: &[u16] = &[301, 302, 303, 307, 308];
+/// The statuses of redirects with a Location (RFC 9110, section 15.4).
+const REDIRECTS: &[Status] = &[
+    Status::MOVED_PERMANENTLY,
+    Status::FOUND,
+    Status::SEE_OTHER,
+    Status::TEMPORARY_REDIRECT,
+    Status::PERMANENT_REDIRECT,
+];
 
-/// The name of a site, in lower case and without a final dot: a host name, an
-/// IP address (IPv6 in brackets, as RFC 5952 writes it), or `*.` and a host name
-/// for all below it.
+/// The name of a site, in lower case and without a final dot: a host name, an IP address (IPv6 in
+/// brackets, in the form of RFC 5952), or `*.` and a host name for all names below it.
 pub(crate) fn site_name(text: &str) -> Checked<String> {
     let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let host = lower.strip_prefix("*.").unwrap_or(&lower);
@@ -59,7 +88,7 @@ pub(crate) fn site_name(text: &str) -> Checked<String> {
     ))
 }
 
-/// An origin as browsers write it (RFC 6454, section 6.2), or `*`.
+/// An origin in its serialised form (RFC 6454, section 6.2), or `*`.
 pub(crate) fn origin(text: String) -> Checked<String> {
     if text == "*" {
         return Ok(text);
@@ -73,11 +102,12 @@ pub(crate) fn origin(text: String) -> Checked<String> {
     ))
 }
 
-/// A status that has a page of its own: one of the errors.
-pub(crate) fn error_status(text: &str) -> Checked<u16> {
-    match text.parse() {
-        Ok(status) if text.len() == 3 && ERRORS.contains(&status) => Ok(status),
-        _ => refuse(format!(
+/// The status of an error page.
+pub(crate) fn error_status(text: &str) -> Checked<Status> {
+    let code = text.parse().ok().filter(|_| text.len() == 3);
+    match code.and_then(|code| status_in(ERRORS, code)) {
+        Some(status) => Ok(status),
+        None => refuse(format!(
             "`{}` is none of the errors that can have a page: {}",
             text.escape_debug(),
             list(ERRORS)
@@ -86,27 +116,27 @@ pub(crate) fn error_status(text: &str) -> Checked<u16> {
 }
 
 /// The status of a redirect.
-pub(crate) fn redirect_status(Count(status): Count) -> Checked<u16> {
-    match u16::try_from(status) {
-        Ok(status) if REDIRECTS.contains(&status) => Ok(status),
-        _ => refuse(format!("{status} is none of {}", list(REDIRECTS))),
+pub(crate) fn redirect_status(Count(code): Count) -> Checked<Status> {
+    match status_in(REDIRECTS, code) {
+        Some(status) => Ok(status),
+        None => refuse(format!("{code} is none of {}", list(REDIRECTS))),
     }
 }
 
-/// The status of a rule that answers by itself.
-pub(crate) fn rule_status(Count(status): Count) -> Checked<u16> {
-    let reason = match status {
+/// The status of a `[[site.respond]]`.
+pub(crate) fn rule_status(Count(code): Count) -> Checked<Status> {
+    if let Some(status) = status_in(BY_RULE, code) {
+        return Ok(status);
+    }
+    let reason = match code {
         300..=399 => "[[site.redirects]] sends clients elsewhere",
         401 | 407 => "there is no password that it could ask for (WWW-Authenticate)",
         405 => "that a method is not allowed does not hang on the path: GET and HEAD always are",
         444 => "every request gets an answer; 403 or 404 says the least",
         502 | 504 => "it is about a server behind this one, and there is none",
-        _ => match u16::try_from(status) {
-            Ok(status) if BY_RULE.contains(&status) => return Ok(status),
-            _ => "write one of these",
-        },
+        _ => "write one of these",
     };
-    refuse(format!("{status} is none of {}: {reason}", list(BY_RULE)))
+    refuse(format!("{code} is none of {}: {reason}", list(BY_RULE)))
 }
 
 pub(crate) fn hidden_files(typed: BoolOrList) -> Checked<HiddenFiles> {
@@ -115,26 +145,10 @@ pub(crate) fn hidden_files(typed: BoolOrList) -> Checked<HiddenFiles> {
         BoolOrList::Bool(true) => Ok(HiddenFiles::All),
         BoolOrList::List(names) if names.is_empty() => Ok(HiddenFiles::None),
         BoolOrList::List(names) => {
-            let names: Checked<Vec<_>> = names.iter().map(|name| hidden_name(name)).collect();
+            let names: Checked<Vec<_>> = names.iter().map(|name| name.parse()).collect();
             Ok(HiddenFiles::Named(names?))
         }
     }
-}
-
-/// A pattern for names that begin with a dot.
-fn hidden_name(text: &str) -> Checked<HiddenName> {
-    let shown = text.escape_debug();
-    if !text.starts_with('.') {
-        return refuse(format!(
-            "`{shown}` does not begin with a dot: names that do not are served anyway"
-        ));
-    }
-    if text.contains('/') || matches!(text, "." | "..") {
-        return refuse(format!(
-            "`{shown}` is no name of one file or directory: write it without its directory"
-        ));
-    }
-    HiddenName::parse(text)
 }
 
 pub(crate) fn encoded_slash(name: &str) -> Checked<EncodedSlash> {
@@ -172,15 +186,10 @@ pub(crate) fn compressed_only(name: &str) -> Checked<CompressedOnly> {
 }
 
 pub(crate) fn coding(name: &str) -> Checked<Coding> {
-    let all = [
-        ("br", Coding::Brotli),
-        ("zstd", Coding::Zstd),
-        ("gzip", Coding::Gzip),
-    ];
-    one_of(name, &all)
+    one_of(name, &Coding::ALL.map(|coding| (coding.token(), coding)))
 }
 
-/// A cache preset; empty leaves Cache-Control alone.
+/// A cache preset; empty: `None`.
 pub(crate) fn cache_preset(name: &str) -> Checked<Option<CachePreset>> {
     let all = [
         ("", None),
@@ -202,8 +211,8 @@ pub(crate) fn charset(name: String) -> Checked<String> {
     Ok(name)
 }
 
-/// A MIME type, `TYPE/SUBTYPE`, with parameters or without. It becomes a header
-/// value as it is, so nothing outside visible ASCII and spaces is let in.
+/// A MIME type, `TYPE/SUBTYPE`, with or without parameters. It is sent as a header value unchanged,
+/// so only visible ASCII and spaces are accepted.
 pub(crate) fn mime_type(text: String) -> Checked<String> {
     let visible = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     let essence = text.split(';').next().unwrap_or_default().trim_end();
@@ -219,7 +228,7 @@ pub(crate) fn mime_type(text: String) -> Checked<String> {
     Ok(text)
 }
 
-/// The extension a MIME type is given for.
+/// Checks the extension of a MIME type.
 pub(crate) fn extension(name: &str) -> Checked<()> {
     let reason = match name {
         "" => "it is empty",
@@ -244,13 +253,13 @@ fn is_origin((scheme, host): (&str, &str)) -> bool {
     is_scheme(scheme) && is_name && !name.starts_with('*') && is_port
 }
 
-/// RFC 3986, section 3.1, in lower case.
+/// A scheme in lower case (RFC 3986, section 3.1).
 fn is_scheme(scheme: &str) -> bool {
     let other = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.');
     scheme.starts_with(|first: char| first.is_ascii_lowercase()) && scheme.bytes().all(other)
 }
 
-/// In brackets, and no other text.
+/// The IPv6 address that `host` is in brackets.
 fn ipv6_address(host: &str) -> Option<Ipv6Addr> {
     let inner = host.strip_prefix('[')?.strip_suffix(']')?;
     inner.parse().ok()
@@ -260,17 +269,23 @@ fn is_address(host: &str) -> bool {
     ipv6_address(host).is_some() || host.parse::<Ipv4Addr>().is_ok()
 }
 
-/// The port that a scheme has anyway is not written.
+/// Whether an origin with this scheme can have this port: the default port is left out.
 fn is_port_of(scheme: &str, port: &str) -> bool {
     is_port(port) && !matches!((scheme, port), ("http", "80") | ("https", "443"))
 }
 
-/// A port that can be connected to, as clients write it: without zeros in front.
+/// A port without a sign or leading zeros, not 0.
 pub(crate) fn is_port(port: &str) -> bool {
     !port.starts_with(['0', '+']) && port.parse::<u16>().is_ok()
 }
 
-fn list(statuses: &[u16]) -> String {
-    let statuses: Vec<String> = statuses.iter().map(u16::to_string).collect();
-    statuses.join(", ")
+/// The status of `statuses` with this code.
+fn status_in(statuses: &[Status], code: i64) -> Option<Status> {
+    let mut statuses = statuses.iter().copied();
+    statuses.find(|status| i64::from(status.code()) == code)
+}
+
+fn list(statuses: &[Status]) -> String {
+    let codes = statuses.iter().map(|status| status.code().to_string());
+    codes.collect::<Vec<_>>().join(", ")
 }

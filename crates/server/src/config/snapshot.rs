@@ -9,7 +9,7 @@ use tidegate_http::RangeLimits;
 use tidegate_site::{RootError, Sites, Stalls};
 use tidegate_uring::Ring;
 
-use crate::config::sites::{cache_config, site_config};
+use crate::config::sites::cache_config;
 use crate::host::limits::ResourceShare;
 
 /// Settings and sites that belong together. A context replaces its snapshot as a whole; a lookup
@@ -33,8 +33,8 @@ impl Snapshot {
         ring: &Ring,
         stalls: &Arc<Stalls>,
     ) -> Result<Self, RootError> {
-        let sites = settings.sites.iter().map(site_config).collect();
-        let sites = Sites::open(sites, cache_config(&settings, share), ring, stalls)?;
+        let cache = cache_config(&settings, share);
+        let sites = Sites::open(&settings.sites, cache, ring, stalls)?;
         let limits = &settings.limits;
         Ok(Self {
             http: Limits {

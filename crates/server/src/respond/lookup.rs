@@ -3,13 +3,12 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use tidegate_config::Respond;
 use tidegate_http::{
     Accepted, FieldBlock, Method, Navigation, Precondition, Request, Status, StoredRequest,
     evaluate, prefers_json,
 };
-use tidegate_site::{
-    Error as SiteError, File, Found, Respond, Ruling, Site, SiteRequest, SortOrder,
-};
+use tidegate_site::{Error as SiteError, File, Found, Ruling, Site, SiteRequest, SortOrder};
 
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;

@@ -6,11 +6,12 @@ use std::num::NonZeroU16;
 use std::ops::Range;
 use std::rc::Rc;
 
+use tidegate_config::Respond;
 use tidegate_http::{
     ALLOW, FieldBlock, FieldLines, Method, Multipart, Precondition, RangeLimits, Ranges, Request,
     Status, evaluate, push_content_range, push_unsatisfied_range, ranges,
 };
-use tidegate_site::{Decompression, File, Found, Listing, Respond, Site};
+use tidegate_site::{Decompression, File, Found, Listing, Site};
 
 use crate::config::snapshot::Snapshot;
 
@@ -254,7 +255,8 @@ impl<'a> ResponseBuilder<'a> {
             self.push_rules(status);
             return self.finish(status, None, PreparedFields::None, Body::Empty);
         }
-        let retry_after = respond.retry_after.or_else(|| default_retry_after(status));
+        let retry_after = respond.retry_after.map(|after| after.as_secs());
+        let retry_after = retry_after.or_else(|| default_retry_after(status));
         self.paged(status, page, retry_after)
     }
 

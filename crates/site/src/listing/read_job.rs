@@ -3,13 +3,15 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{
     AtFlags, Dir, DirEntry, FileType, Mode, OFlags, ResolveFlags, Statx, openat2, statx,
 };
+use tidegate_config::{Site, Symlinks};
+use tidegate_http::Coding;
 
-use crate::config::{HiddenFiles, Symlinks};
 use crate::file::stat::FIELDS;
 use crate::file::stat::file_type;
 use crate::listing::entries::Entries;
@@ -19,11 +21,16 @@ use crate::root_dir::resolve_flags;
 /// Which entries are listed.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) hidden_files: HiddenFiles,
-    pub(crate) symlinks: Symlinks,
+    pub(crate) site: Arc<Site>,
     pub(crate) entries_max: usize,
+}
+
+impl Config {
     /// Of precompressed variants, without the dot: these are not listed beside their files.
-    pub(crate) variant_extensions: Vec<&'static str>,
+    fn variant_extensions(&self) -> Vec<&'static str> {
+        let codings = self.site.precompressed.iter().copied();
+        codings.map(Coding::extension).collect()
+    }
 }
 
 /// A directory to read.
@@ -64,7 +71,7 @@ impl ReadJob {
                 return Ok(None);
             }
         }
-        entries.finish(&self.config.variant_extensions);
+        entries.finish(&self.config.variant_extensions());
         Ok(Some(entries))
     }
 
@@ -72,7 +79,7 @@ impl ReadJob {
     fn served(&self, entry: &DirEntry) -> Option<Statx> {
         let name = entry.file_name();
         let bytes = name.to_bytes();
-        let hidden = is_hidden(bytes, &self.config.hidden_files);
+        let hidden = is_hidden(bytes, &self.config.site.hidden_files);
         if matches!(bytes, b"." | b"..") || hidden {
             return None;
         }
@@ -83,7 +90,7 @@ impl ReadJob {
     /// What an entry is, or what it leads to.
     fn stat(&self, name: &CStr) -> Option<Statx> {
         let stat = statx(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW, FIELDS).ok()?;
-        match (file_type(&stat), self.config.symlinks) {
+        match (file_type(&stat), self.config.site.symlinks) {
             (FileType::Symlink, Symlinks::Never) => None,
             (FileType::Symlink, symlinks) => self.follow(name, resolve_flags(symlinks)),
             _ => Some(stat),
@@ -118,10 +125,8 @@ mod tests {
             root: open(),
             name: c".".to_owned(),
             config: Config {
-                hidden_files: HiddenFiles::None,
-                symlinks: Symlinks::Beneath,
+                site: Arc::default(),
                 entries_max,
-                variant_extensions: Vec::new(),
             },
             bytes_max: 100_000,
         }

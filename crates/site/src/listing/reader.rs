@@ -217,15 +217,16 @@ impl Drop for Abandoned {
 mod tests {
     use std::fs::File;
     use std::path::Path;
+    use std::sync::LazyLock;
 
     use futures_lite::future::poll_once;
     use futures_util::future::join_all;
     use glommio::{LocalExecutorBuilder, Placement};
+    use tidegate_config::Symlinks;
     use tidegate_uring::{Fd, Owner, Ring};
 
     use super::*;
     use crate::cache::Hasher;
-    use crate::config::{HiddenFiles, Symlinks};
     use crate::file::ops::FileOps;
     use crate::listing::KEY_KIND;
     use crate::listing::entries::ENTRIES_MAX;
@@ -240,12 +241,10 @@ mod tests {
 
     const OWNER: Owner = Owner { device: 1, user: 0 };
 
-    static CONFIG: Config = Config {
-        hidden_files: HiddenFiles::None,
-        symlinks: Symlinks::Beneath,
+    static CONFIG: LazyLock<Config> = LazyLock::new(|| Config {
+        site: Arc::default(),
         entries_max: ENTRIES_MAX,
-        variant_extensions: Vec::new(),
-    };
+    });
 
     struct Bench {
         readers: Rc<DirectoryReader>,

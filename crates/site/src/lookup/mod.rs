@@ -16,6 +16,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use futures_lite::future::zip;
 use rustix::fs::{FileType, Statx};
+use tidegate_config::{CompressedOnly, Site};
 use tidegate_http::{Coding, Validators};
 use tidegate_uring::Fd;
 
@@ -24,7 +25,6 @@ use self::representation::{Common, MtimeUse, Purpose, mtime_use, validators};
 use self::try_files::{Candidate, candidates};
 use self::variants::Variant;
 use crate::cache::resource::{Resource, Seen, Unencoded};
-use crate::config::{CompressedOnly, SiteConfig};
 use crate::decompress::{self, Compressed};
 use crate::error::Error;
 use crate::file::content_hash::{self, Digest};
@@ -35,6 +35,7 @@ use crate::file::stat::{
     Fingerprint, device, file_type, is_remote, is_settled, tells_versions_apart,
 };
 use crate::file::{Content, File};
+use crate::mime;
 use crate::paths::{is_hidden, parent};
 use crate::root_dir::{Directory, RootDir, allow_waiting};
 use crate::roots::Roots;
@@ -60,7 +61,7 @@ pub(crate) struct Lookup<'a> {
     pub(crate) tree: Option<&'a RootDir>,
     pub(crate) roots: &'a Roots,
     pub(crate) now: Instant,
-    pub(crate) config: &'a SiteConfig,
+    pub(crate) config: &'a Site,
     pub(crate) inline_max: usize,
     pub(crate) purpose: Purpose,
     pub(crate) path: &'a [u8],
@@ -146,7 +147,7 @@ impl<'a> Lookup<'a> {
                 let config = self.config;
                 let served = |path: &[u8]| {
                     !is_hidden(self.roots.below(path), &config.hidden_files)
-                        && !is_answered(&config.rules, path)
+                        && !is_answered(config, path)
                 };
                 candidates(&config.try_files, self.path, served)
             }
@@ -176,7 +177,7 @@ impl<'a> Lookup<'a> {
             let Some(name) = tree.relative(&path_of_index) else {
                 continue;
             };
-            if is_answered(&config.rules, &path_of_index) {
+            if is_answered(config, &path_of_index) {
                 continue;
             }
             if let Some(basis) = self.basis(tree, &name).await? {
@@ -290,14 +291,14 @@ impl<'a> Lookup<'a> {
         if original.pinned == MtimeReuse::Time {
             variants::distrust_older_changes(&mut sought, &original.stat);
         }
-        let content_type = self.config.types.of(name.as_bytes());
+        let content_type = mime::content_type(self.config, name.as_bytes());
         let coded = self.content_encoded(tree, name.as_bytes());
         let varies = coded.is_some() || sought.iter().any(|sought| sought.fresh);
         let common = Common::new(self.purpose, &content_type, varies, self.rules());
         self.note_variants(&sought, &beside, beside_stat.as_ref(), now);
         let mut files = Vec::new();
         if let Some((coding, stem)) = coded {
-            let content_type = self.config.types.of(stem);
+            let content_type = mime::content_type(self.config, stem);
             let common = Common::new(self.purpose, &content_type, varies, self.rules());
             files.push(making.file(&original, Some(coding), &common));
         }
@@ -320,7 +321,7 @@ impl<'a> Lookup<'a> {
         let beside = parent(name);
         let beside_stat = tree.stat(&beside).await.ok();
         let mut making = self.making(tree, beside_stat.as_ref(), now);
-        let content_type = self.config.types.of(name.as_bytes());
+        let content_type = mime::content_type(self.config, name.as_bytes());
         let common = Common::new(self.purpose, &content_type, true, self.rules());
         self.note_variants(&sought, &beside, beside_stat.as_ref(), now);
         let mut files = Vec::new();
@@ -415,7 +416,7 @@ impl<'a> Lookup<'a> {
 struct FileLoader<'a> {
     inline_max: usize,
     tree: &'a RootDir,
-    config: &'a SiteConfig,
+    config: &'a Site,
     purpose: Purpose,
     /// That the file is in.
     directory: Option<&'a Statx>,

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use rustix::fs::Statx;
+use tidegate_config::EtagSource;
 use tidegate_http::{Coding, ETag, Representation, RepresentationFields, Validators};
 
-use crate::config::EtagSource;
 use crate::file::content_hash::Digest;
 use crate::file::stat::{MADE_UP_SECONDS, modified};
 use crate::lookup::mtime_reuse::MtimeReuse;

@@ -1,6 +1,6 @@
 //! The media type of a file, by its name.
 
-use std::collections::BTreeMap;
+use tidegate_config::Site;
 
 /// What `mime_guess` has no type for, an obsolete one, or one of another format with the same
 /// extension: the type that IANA has, or else the one that the format's own tools send. Sorted.
@@ -277,47 +277,22 @@ static TYPES: &[(&str, &str)] = &[
     ("zsync", "application/x-zsync"),
 ];
 
-/// How media types are chosen.
-#[derive(Clone, Debug)]
-pub struct Types {
-    /// Added to types that are text; empty: none.
-    pub charset: String,
-    /// For names that tell nothing.
-    pub default: String,
-    /// Extension, in lower case and without its dot, to type: before all others.
-    pub overrides: BTreeMap<String, String>,
+/// The value of Content-Type for a file of `site` that is named `name`.
+pub(crate) fn content_type(site: &Site, name: &[u8]) -> String {
+    let media_type = extension(name).and_then(|extension| {
+        let own = site.mime_types.get(&extension).map(String::as_str);
+        own.or_else(|| of_extension(&extension))
+    });
+    with_charset(media_type.unwrap_or(&site.default_type), &site.charset)
 }
 
-impl Default for Types {
-    fn default() -> Self {
-        Self {
-            charset: "utf-8".to_owned(),
-            default: "application/octet-stream".to_owned(),
-            overrides: BTreeMap::new(),
-        }
-    }
-}
-
-impl Types {
-    /// The value of Content-Type for a file named `name`.
-    pub(crate) fn of(&self, name: &[u8]) -> String {
-        let Some(extension) = extension(name) else {
-            return self.with_charset(&self.default);
-        };
-        if let Some(media_type) = self.overrides.get(&extension) {
-            return self.with_charset(media_type);
-        }
-        let known = of_extension(&extension).unwrap_or(&self.default);
-        self.with_charset(known)
-    }
-
-    /// The charset is for text that says nothing of itself: parameters are left as they were written.
-    fn with_charset(&self, media_type: &str) -> String {
-        if self.charset.is_empty() || !is_text(media_type) {
-            media_type.to_owned()
-        } else {
-            format!("{media_type}; charset={}", self.charset)
-        }
+/// The charset is for text that says nothing of itself: parameters are left as they were written.
+/// An empty one is not added.
+fn with_charset(media_type: &str, charset: &str) -> String {
+    if charset.is_empty() || !is_text(media_type) {
+        media_type.to_owned()
+    } else {
+        format!("{media_type}; charset={charset}")
     }
 }
 
@@ -351,11 +326,10 @@ fn is_text(media_type: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn types() -> Types {
-        Types {
-            charset: "utf-8".into(),
-            default: "application/octet-stream".into(),
-            overrides: [("foo".to_owned(), "text/x-foo".to_owned())].into(),
+    fn site() -> Site {
+        Site {
+            mime_types: [("foo".to_owned(), "text/x-foo".to_owned())].into(),
+            ..Site::default()
         }
     }
 
@@ -697,7 +671,7 @@ mod tests {
                     format!("a.{extension}"),
                     format!("A.{}", extension.to_uppercase()),
                 ];
-                names.map(|name| (types().of(name.as_bytes()), *expected, name))
+                names.map(|name| (content_type(&site(), name.as_bytes()), *expected, name))
             })
             .filter(|(sent, expected, _)| sent != expected)
             .collect();
@@ -733,21 +707,21 @@ mod tests {
             ("ends.", "application/octet-stream"),
         ];
         for (name, expected) in table {
-            assert_eq!(types().of(name.as_bytes()), expected, "{name}");
+            assert_eq!(content_type(&site(), name.as_bytes()), expected, "{name}");
         }
     }
 
     #[test]
     fn a_charset_is_added_to_types_of_the_configuration_too() {
         let of = |media_type: &str| {
-            let types = Types {
-                default: media_type.to_owned(),
-                overrides: [("log".to_owned(), media_type.to_owned())].into(),
-                ..types()
+            let site = Site {
+                default_type: media_type.to_owned(),
+                mime_types: [("log".to_owned(), media_type.to_owned())].into(),
+                ..site()
             };
-            let found = types.of(b"a.log");
-            assert_eq!(types.of(b"a.unknown-extension"), found);
-            assert_eq!(types.of(b"README"), found);
+            let found = content_type(&site, b"a.log");
+            assert_eq!(content_type(&site, b"a.unknown-extension"), found);
+            assert_eq!(content_type(&site, b"README"), found);
             found
         };
         for (media_type, expected) in [
@@ -766,15 +740,18 @@ mod tests {
 
     #[test]
     fn no_charset_is_added_when_there_is_none() {
-        let types = Types {
+        let site = Site {
             charset: String::new(),
-            ..types()
+            ..site()
         };
-        assert_eq!(types.of(b"a.html"), "text/html");
+        assert_eq!(content_type(&site, b"a.html"), "text/html");
     }
 
     #[test]
     fn a_name_that_is_not_utf8_has_the_default_type() {
-        assert_eq!(types().of(b"\xff.html"), "application/octet-stream");
+        assert_eq!(
+            content_type(&site(), b"\xff.html"),
+            "application/octet-stream"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The directories of a site: its root, and those that are mounted below a path. Each is looked at,
-//! vanishes and stalls by itself.
+//! The directories of a site: its root and its mounts. Each is checked, vanishes and stalls
+//! independently.
 
 pub(crate) mod root_path;
 
@@ -7,9 +7,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
+use tidegate_config::Site;
 use tidegate_uring::Ring;
 
-use crate::config::{Mount, Symlinks};
 use crate::error::{Error, RootError};
 use crate::root_dir::{RootDir, resolve_flags};
 use crate::roots::root_path::{RootPath, RootPathConfig};
@@ -18,40 +18,36 @@ use crate::single_flight::MaybeStale;
 
 /// The directories of one site, as one core serves them.
 pub(crate) struct Roots {
-    /// The longest path first.
+    /// The longest mount path first.
     all: Vec<Root>,
-    /// In place of a root's number, for what paths lead to that lie in none.
+    /// The number for paths that lie in no root.
     nowhere: u32,
     shared: Rc<Shared>,
 }
 
-/// One of them.
+/// One directory of a site.
 pub(crate) struct Root {
-    /// All paths that lie in it begin with this. It ends in no slash, and is empty for all paths.
+    /// The path that it is mounted at, without a slash at its end; empty for the root.
     at: Box<[u8]>,
     release: Rc<RootPath>,
-    /// The number of the root in which all was looked up that is cached; 0: nothing is.
+    /// The number of the root that cached entries belong to; 0: there are none.
     cached: Cell<u32>,
 }
 
 impl Roots {
-    /// Opens them, waiting for them. Called once for each core, while starting.
-    pub(crate) fn open(
-        mounts: &[Mount],
-        symlinks: Symlinks,
-        shared: &Rc<Shared>,
-        ring: &Ring,
-    ) -> Result<Self, RootError> {
-        let open = |mount: &Mount| {
+    /// Opens the directories; blocking. Called once for each core, at the start.
+    pub(crate) fn open(site: &Site, shared: &Rc<Shared>, ring: &Ring) -> Result<Self, RootError> {
+        let open = |(at, path): (&str, _)| {
             let config = RootPathConfig {
-                at: mount.at.as_bytes(),
-                path: &mount.root,
-                resolve: resolve_flags(symlinks),
+                at: at.as_bytes(),
+                path,
+                resolve: resolve_flags(site.symlinks),
                 shared,
             };
             Root::open(ring, &config)
         };
-        let mut all = mounts.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let all: Result<Vec<_>, _> = site.directories().map(open).collect();
+        let mut all = all?;
         all.sort_by_key(|root| std::cmp::Reverse(root.at.len()));
         shared.numbers.set(shared.numbers.get() + 1);
         Ok(Self {
@@ -61,25 +57,25 @@ impl Roots {
         })
     }
 
-    /// The one that `path` lies in.
+    /// The root that `path` lies in.
     pub(crate) fn of(&self, path: &[u8]) -> Option<&Root> {
         self.all.iter().find(|root| root.has(path))
     }
 
-    /// The number of the root that `path` lies in, if it is trusted at `now` to be the one; 0 if
-    /// not. Free of syscalls.
+    /// The number of the root that `path` lies in; 0 if that is not trusted at `now`. Makes no
+    /// syscall.
     pub(crate) fn trusted(&self, path: &[u8], now: Instant) -> u32 {
         self.of(path)
             .map_or(self.nowhere, |root| root.release.trusted(now))
     }
 
-    /// Under which number is cached what a path leads to that lies in `tree`. `None`: in no root, or
-    /// in one that has vanished.
+    /// The number in the cache keys of paths that lie in `tree`. `None`: in no root, or in one that
+    /// has vanished.
     pub(crate) fn number(&self, tree: Option<&RootDir>) -> u32 {
         tree.map_or(self.nowhere, |tree| tree.number)
     }
 
-    /// Whether two paths lie in one root.
+    /// Whether two paths lie in the same root.
     pub(crate) fn is_same(&self, path: &[u8], other: &[u8]) -> bool {
         match (self.of(path), self.of(other)) {
             (Some(root), Some(other)) => std::ptr::eq(root, other),
@@ -88,19 +84,19 @@ impl Roots {
         }
     }
 
-    /// What `path` is below its root, with its leading slash; empty for that itself.
+    /// The part of `path` below its root, with a leading slash; empty for the root itself.
     pub(crate) fn below<'p>(&self, path: &'p [u8]) -> &'p [u8] {
         self.of(path).map_or(path, |root| &path[root.at.len()..])
     }
 
-    /// Whether a root has this number now, and not one that took its place.
+    /// Whether a root with this number is still current, and not replaced.
     pub(crate) fn is_current(&self, number: u32) -> bool {
         let mut numbers = self.all.iter().map(|root| root.release.number());
         number == self.nowhere || numbers.any(|current| current == number)
     }
 
-    /// The root that `path` lies in, looked at again if its time is over. What was looked up in one
-    /// that is no longer it is dropped at once.
+    /// The root that `path` lies in, checked again if its trust has expired. If it was replaced,
+    /// its cache entries are dropped at once.
     pub(crate) async fn look(
         &self,
         path: &[u8],
@@ -110,8 +106,8 @@ impl Roots {
         root.look(now, &self.shared).await
     }
 
-    /// SingleFlight at all, trusted or not, and lets go of those that are it no more. What goes wrong shows
-    /// to the next request.
+    /// Checks all roots, trusted or not, and closes those that were replaced. The next request
+    /// reports errors.
     pub(crate) async fn revalidate_all(&self, now: Instant) {
         for root in &self.all {
             root.release.distrust(now);
@@ -130,23 +126,23 @@ impl Root {
         })
     }
 
-    /// Whether `path` lies in it: it is the path of the root, or continues it behind a slash.
+    /// Whether `path` lies in it: it equals the mount path, or continues it with a slash.
     fn has(&self, path: &[u8]) -> bool {
         let rest = path.strip_prefix(&*self.at);
         rest.is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
     }
 
-    /// As it was last seen.
+    /// The directory as last seen.
     pub(crate) fn current(&self) -> Result<RootDir, Error> {
         self.release.current()
     }
 
-    /// The number of the root that was last seen; 0: none.
+    /// The number of the directory last seen; 0: none.
     pub(crate) fn number(&self) -> u32 {
         self.release.number()
     }
 
-    /// Until when it is trusted to be the one.
+    /// Until when it is trusted to be current.
     pub(crate) fn fresh_until(&self) -> Instant {
         self.release.fresh_until()
     }

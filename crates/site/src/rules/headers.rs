@@ -1,38 +1,38 @@
-//! Header fields that a site's rules set for a path.
+//! The header fields that a site's rules set for a path.
 
 use std::borrow::Cow;
 use std::cell::LazyCell;
 
 use regex::bytes::Captures;
+use tidegate_config::HeaderRule;
 use tidegate_http::{FieldBlock, Status};
 
-use crate::config::HeaderRule;
 use crate::rules::template::{self, Part, parts};
 
-/// A field whose value comes to more with what was captured is left out: part of a name is another
-/// name, and proxies take heads of 8 KiB, often no longer ones.
+/// A field whose value becomes longer by its captures is left out. A truncated value would mean
+/// something else, and many proxies accept heads of at most 8 KiB.
 const VALUE_BYTES_MAX: usize = 4 << 10;
 
-/// What the rules set for one path: name and value of each field once.
+/// The fields that the rules set for one path; no name twice.
 #[derive(Default)]
 pub(crate) struct Set<'a> {
     fields: Vec<(&'a str, Cow<'a, str>)>,
 }
 
-/// All rules whose pattern matches `path` apply in their order; of a field that several set the
-/// last holds.
+/// Applies all rules whose pattern matches `path`, in order. If several set the same field, the
+/// last one wins.
 pub(crate) fn apply<'a>(rules: &'a [HeaderRule], path: &[u8]) -> Set<'a> {
     let mut set = Set::default();
     for rule in rules.iter().filter(|rule| rule.pattern.is_match(path)) {
-        let captures = LazyCell::new(|| rule.pattern.captures(path));
-        for (name, value) in &rule.set {
+        let captures = LazyCell::new(|| rule.pattern.regex().captures(path));
+        for (name, value) in rule.fields() {
             set.put(name, expand(value, || captures.as_ref()));
         }
     }
     set
 }
 
-/// Puts what was captured, encoded, in the place of `$1` to `$9`. Empty if that is too long.
+/// Replaces `$1` to `$9` by the captures, percent-encoded. Empty if the result is too long.
 fn expand<'a, 'c>(
     value: &'a str,
     captures: impl FnOnce() -> Option<&'c Captures<'c>>,
@@ -67,7 +67,7 @@ impl<'a> Set<'a> {
         }
     }
 
-    /// Takes a field out.
+    /// Removes a field and returns its value.
     pub(crate) fn take(&mut self, name: &str) -> Option<Cow<'a, str>> {
         let is_it = |field: &(&str, Cow<'_, str>)| field.0.eq_ignore_ascii_case(name);
         let index = self.fields.iter().position(is_it)?;
@@ -79,14 +79,15 @@ impl<'a> Set<'a> {
         fields.map(|(name, value)| (*name, &**value)).collect()
     }
 
-    /// The fields of a response that comes with no file of the path: a listing (200), a redirect, an
-    /// error. How long a file may be kept says nothing of its absence; and neither where it went nor
-    /// what is listed now is for ever, though the rules say so of what lies there.
+    /// The fields of a response without the path's own file: a listing (200), a redirect, an
+    /// error. The lifetime of a file does not apply to its absence, so errors get no caching
+    /// fields. A listing or a redirect may change, even where a rule marks the files there as
+    /// immutable.
     pub(crate) fn block(mut self, status: Status) -> FieldBlock {
         self.take("content-type");
         self.fields
-            .retain(|(name, value)| !is_of_caching(name) || outlives(value, status));
-        if status == Status::OK && !self.fields.iter().any(|(name, _)| is_of_caching(name)) {
+            .retain(|(name, value)| !controls_caching(name) || applies_without_file(value, status));
+        if status == Status::OK && !self.fields.iter().any(|(name, _)| controls_caching(name)) {
             self.fields.push(("Cache-Control", "no-cache".into()));
         }
         let mut block = FieldBlock::new();
@@ -97,30 +98,31 @@ impl<'a> Set<'a> {
     }
 }
 
-/// Whether a field tells how long something may be kept: Cache-Control, and what tells it to some caches
-/// only (RFC 9213, such as CDN-Cache-Control).
-fn is_of_caching(name: &str) -> bool {
+/// Whether a field controls caching: Cache-Control, Expires, and targeted fields such as
+/// CDN-Cache-Control (RFC 9213).
+fn controls_caching(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let fields = ["cache-control", "expires", "surrogate-control"];
     fields.contains(&name.as_str()) || name.ends_with("-cache-control")
 }
 
-/// Whether what a rule says of caching holds for more than files (RFC 8246: `immutable`).
-fn outlives(value: &str, status: Status) -> bool {
+/// Whether a caching field of a rule also holds for a response without a file: not for errors, and
+/// not if it is `immutable` (RFC 8246).
+fn applies_without_file(value: &str, status: Status) -> bool {
     matches!(status.code(), 200 | 300..=399) && !value.to_ascii_lowercase().contains("immutable")
 }
 
 #[cfg(test)]
 mod tests {
-    use regex::bytes::Regex;
-
     use super::*;
 
     type Fields = &'static [(&'static str, &'static str)];
 
     fn rule(pattern: &str, set: &[(&str, &str)]) -> HeaderRule {
         HeaderRule {
-            pattern: Regex::new(pattern).unwrap(),
+            pattern: pattern.parse().expect(pattern),
+            ignore_case: false,
+            cache: None,
             set: set
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -131,14 +133,14 @@ mod tests {
     fn rules() -> Vec<HeaderRule> {
         vec![
             rule(
-                "^.*$",
+                "/**",
                 &[("X-Frame-Options", "DENY"), ("cache-control", "no-cache")],
             ),
             rule(
-                "^/assets/.*$",
+                "/assets/**",
                 &[("Cache-Control", "max-age=1"), ("Content-Type", "a/b")],
             ),
-            rule("^/assets/open/.*$", &[("x-frame-options", "")]),
+            rule("/assets/open/**", &[("x-frame-options", "")]),
         ]
     }
 
@@ -174,14 +176,14 @@ mod tests {
 
     #[test]
     fn captures_are_in_values() {
-        let value = "$1, $2: \"$3\" $$1 $0 $9$";
+        let value = "$1, $3: \"$2\" $$1 $0 $9$";
         let rules = [rule(
-            "(?s-u)^/([a-z]*)/(x)?(.*)$",
-            &[("X-A", value), ("X-B", "$2"), ("X-C", "$$")],
+            "/*/{x**,**}",
+            &[("X-A", value), ("X-B", "$3"), ("X-C", "$$")],
         )];
         let table: [(&[u8], &str); 5] = [
-            (b"/de/xy/z", "de, x: \"y/z\" $1 $0 $"),
-            // A group that has no part in the match is nothing.
+            (b"/de/xy/z", "de, y/z: \"xy/z\" $1 $0 $"),
+            // A group that takes no part in the match is empty.
             (b"/en/", "en, : \"\" $1 $0 $"),
             (
                 b"/a/\r\nSet-Cookie: a=b;\"c\",d",
@@ -198,17 +200,17 @@ mod tests {
                 "{}",
                 path.escape_ascii()
             );
-            // What comes to nothing is not sent.
+            // An empty value is not sent.
             let last = set.fields().last().copied();
             assert_eq!(last, Some(("X-C", "$")), "{}", path.escape_ascii());
         }
     }
 
     #[test]
-    fn a_value_that_comes_to_too_much_is_left_out() {
+    fn a_value_that_becomes_too_long_is_left_out() {
         let rules = [
-            rule("^.*$", &[("X-A", "before"), ("X-B", "1")]),
-            rule("^/(.*)$", &[("X-A", "$1$1$1$1")]),
+            rule("/**", &[("X-A", "before"), ("X-B", "1")]),
+            rule("/**", &[("X-A", "$1$1$1$1")]),
         ];
         let path = |len| format!("/{}", "a".repeat(len)).into_bytes();
         let longest = apply(&rules, &path(VALUE_BYTES_MAX / 4)).block(Status::NOT_FOUND);
@@ -223,7 +225,7 @@ mod tests {
     fn only_files_carry_caching_and_a_type() {
         let mut rules = rules();
         rules.push(rule(
-            "^.*$",
+            "/**",
             &[
                 ("Expires", "0"),
                 ("CDN-Cache-Control", "max-age=9"),
@@ -250,8 +252,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_ever_is_so_for_files() {
-        let rules = [rule("^.*$", &[("Cache-Control", "max-age=9, Immutable")])];
+    fn immutable_is_for_files_only() {
+        let rules = [rule("/**", &[("Cache-Control", "max-age=9, Immutable")])];
         let lines = |status| lines(&apply(&rules, b"/").block(status));
         assert_eq!(lines(Status::OK), "Cache-Control: no-cache\r\n");
         assert_eq!(lines(Status::MOVED_PERMANENTLY), "");

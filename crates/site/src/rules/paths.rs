@@ -1,92 +1,80 @@
-//! Rules that answer a path before any file is looked for.
+//! Rules that answer a path before the lookup of files.
 //!
-//! They are held against the path as it is looked up: decoded once, without dot segments and empty
-//! ones, so that no other spelling of it gets past them. What a rule responds to is not served
-//! under another path either, where `try-files` or an index would find it: see [`is_answered`].
+//! They are compared with the path as it is looked up: decoded once, without dot segments and empty
+//! segments, so that no other spelling bypasses them. A path that a rule responds to is not served
+//! for another path either, by `try-files` or as an index: see [`is_answered`].
 
+use tidegate_config::{Respond, Site};
 use tidegate_http::Status;
 
-use crate::config::{PathRule, Respond, RuleAnswer};
 use crate::rules::redirects;
 
-/// What a rule says of a path.
+/// The answer of a rule for a path.
 pub enum Ruling<'s> {
-    /// That it is answered with a status.
+    /// A status.
     Respond(&'s Respond),
-    /// That it is elsewhere.
+    /// A redirect.
     Redirect {
         /// One of the 3xx that have a Location.
         status: Status,
-        /// Encoded; with a query.
+        /// Percent-encoded, with its query.
         location: String,
     },
 }
 
-/// What the first rule that is for `path` says.
-pub(crate) fn rule<'s>(
-    rules: &'s [PathRule],
-    path: &[u8],
-    query: Option<&str>,
-) -> Option<Ruling<'s>> {
-    let rule = rules.iter().find(|rule| rule.is_for(path))?;
-    Some(match &rule.answer {
-        RuleAnswer::Respond(respond) => Ruling::Respond(respond),
-        RuleAnswer::Redirect { status, to } => Ruling::Redirect {
-            status: *status,
-            location: redirects::location(to, &rule.pattern.captures(path)?, query),
-        },
+/// The ruling of the first rule of `site` that applies to `path`: `[[site.respond]]` comes before
+/// `[[site.redirects]]`.
+pub(crate) fn rule<'s>(site: &'s Site, path: &[u8], query: Option<&str>) -> Option<Ruling<'s>> {
+    let mut respond = site.respond.iter();
+    if let Some(rule) = respond.find(|rule| rule.applies_to(path)) {
+        return Some(Ruling::Respond(rule));
+    }
+    let mut redirects = site.redirects.iter();
+    let redirect = redirects.find(|rule| rule.from.is_match(path))?;
+    let captures = redirect.from.regex().captures(path)?;
+    Some(Ruling::Redirect {
+        status: redirect.status,
+        location: redirects::location(&redirect.to, &captures, query),
     })
 }
 
-/// Whether a rule responds to `path`: then no file there is found for another path.
-pub(crate) fn is_answered(rules: &[PathRule], path: &[u8]) -> bool {
-    let mut responding = rules
-        .iter()
-        .filter(|rule| matches!(rule.answer, RuleAnswer::Respond(_)));
-    responding.any(|rule| rule.is_for(path))
-}
-
-impl PathRule {
-    fn is_for(&self, path: &[u8]) -> bool {
-        self.pattern.is_match(path) && !self.except.iter().any(|except| except.is_match(path))
-    }
+/// Whether a rule responds to `path`: lookups of other paths skip it then.
+pub(crate) fn is_answered(site: &Site, path: &[u8]) -> bool {
+    site.respond.iter().any(|rule| rule.applies_to(path))
 }
 
 #[cfg(test)]
 mod tests {
-    use regex::bytes::Regex;
+    use tidegate_config::{Glob, Redirect};
 
     use super::*;
 
-    fn regex(text: &str) -> Regex {
-        Regex::new(text).unwrap()
+    fn glob(text: &str) -> Glob {
+        text.parse().expect(text)
     }
 
-    fn respond(pattern: &str, except: &[&str], status: Status) -> PathRule {
-        PathRule {
-            pattern: regex(pattern),
-            except: except.iter().map(|text| regex(text)).collect(),
-            answer: RuleAnswer::Respond(Respond {
-                status,
-                retry_after: None,
-                page: None,
-            }),
+    fn respond(pattern: &str, except: &[&str], status: Status) -> Respond {
+        Respond {
+            pattern: glob(pattern),
+            except: except.iter().map(|text| glob(text)).collect(),
+            ignore_case: false,
+            status,
+            retry_after: None,
+            page: None,
         }
     }
 
-    fn redirect(pattern: &str, to: &str) -> PathRule {
-        PathRule {
-            pattern: regex(pattern),
-            except: Vec::new(),
-            answer: RuleAnswer::Redirect {
-                status: Status::SEE_OTHER,
-                to: to.to_owned(),
-            },
+    fn redirect(from: &str, to: &str) -> Redirect {
+        Redirect {
+            from: glob(from),
+            ignore_case: false,
+            to: to.to_owned(),
+            status: Status::SEE_OTHER,
         }
     }
 
-    fn told(rules: &[PathRule], path: &[u8]) -> Option<String> {
-        Some(match rule(rules, path, Some("q"))? {
+    fn told(site: &Site, path: &[u8]) -> Option<String> {
+        Some(match rule(site, path, Some("q"))? {
             Ruling::Respond(respond) => respond.status.code().to_string(),
             Ruling::Redirect { status, location } => format!("{} {location}", status.code()),
         })
@@ -94,12 +82,14 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_is_for_a_path_answers() {
-        let rules = [
-            respond("^/a/.*$", &["^/a/x$", "^/a/y.*$"], Status::FORBIDDEN),
-            respond("^/a/x$", &[], Status::GONE),
-            redirect("^/(a|b)/(.*)$", "/c/$2"),
-            redirect("^/b/.*$", "/d"),
-        ];
+        let site = Site {
+            respond: vec![
+                respond("/a/**", &["/a/x", "/a/y*"], Status::FORBIDDEN),
+                respond("/a/x", &[], Status::GONE),
+            ],
+            redirects: vec![redirect("/{a,b}/**", "/c/$2"), redirect("/b/**", "/d")],
+            ..Site::default()
+        };
         let table: [(&[u8], Option<&str>, bool); 6] = [
             (b"/a/", Some("403"), true),
             (b"/a/x", Some("410"), true),
@@ -110,8 +100,8 @@ mod tests {
         ];
         for (path, expected, answered) in table {
             let place = path.escape_ascii();
-            assert_eq!(told(&rules, path).as_deref(), expected, "{place}");
-            assert_eq!(is_answered(&rules, path), answered, "{place}");
+            assert_eq!(told(&site, path).as_deref(), expected, "{place}");
+            assert_eq!(is_answered(&site, path), answered, "{place}");
         }
     }
 }

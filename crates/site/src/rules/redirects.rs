@@ -1,4 +1,4 @@
-//! Where redirects lead: those of a site's rules, and that of a directory to its slash.
+//! Locations of redirects: of a site's rules, and of a directory to its final slash.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use regex::bytes::Captures;
@@ -6,7 +6,7 @@ use tidegate_http::encode_path;
 
 use crate::rules::template::{self, Part, parts};
 
-/// All but what RFC 3986, section 3.3, lets a path have.
+/// The characters to encode in a path: all except those of RFC 3986, section 3.3.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -27,12 +27,12 @@ const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'@');
 
-/// The location that `to` means for what was captured, with the request's query.
+/// The location for the target `to` with these captures, and the query of the request.
 pub(crate) fn location(to: &str, captures: &Captures<'_>, query: Option<&str>) -> String {
     with_query(expand(to, captures), query)
 }
 
-/// `path` with its final slash, encoded.
+/// `path` with a final slash, percent-encoded.
 pub(crate) fn with_slash(path: &[u8]) -> String {
     let mut location = String::new();
     encode_path(path, &mut location);
@@ -40,7 +40,7 @@ pub(crate) fn with_slash(path: &[u8]) -> String {
     location
 }
 
-/// Puts what was captured, encoded, in the place of `$1` to `$9`.
+/// Replaces `$1` to `$9` by the captures, percent-encoded.
 fn expand(to: &str, captures: &Captures<'_>) -> String {
     let mut location = String::with_capacity(to.len() + captures[0].len());
     for part in parts(to) {
@@ -52,8 +52,8 @@ fn expand(to: &str, captures: &Captures<'_>) -> String {
     on_this_host(location)
 }
 
-/// Appends what was captured; behind a host it becomes a path, never a part of the host, and in a
-/// query it stays within its parameter.
+/// Appends a capture. After a host it becomes a path, never a part of the host; in a query it stays
+/// within its parameter.
 fn put(location: &mut String, captured: &[u8]) {
     let captured = if ends_in_host(location) {
         location.push('/');
@@ -70,19 +70,19 @@ fn put(location: &mut String, captured: &[u8]) {
     template::put(location, captured, encoded);
 }
 
-/// Whether what is appended to `location` becomes a part of its query.
+/// Whether `location` ends within its query.
 fn ends_in_query(location: &str) -> bool {
     location.contains('?') && !location.contains('#')
 }
 
-/// Whether `location` is a scheme and a host, to which a capture would add: `https://host` plus
-/// `@elsewhere` is another host.
+/// Whether `location` ends in a host, which a capture would extend: `https://host` and `@elsewhere`
+/// make another host.
 fn ends_in_host(location: &str) -> bool {
     let authority = location.split_once("://").map(|(_, rest)| rest);
     authority.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#']))
 }
 
-/// A location on this host begins with exactly one slash: `//elsewhere` is another host.
+/// Merges slashes at the start: `//elsewhere` would be another host.
 fn on_this_host(location: String) -> String {
     let slashes = location.bytes().take_while(|byte| *byte == b'/').count();
     if slashes > 1 {
@@ -92,7 +92,7 @@ fn on_this_host(location: String) -> String {
     }
 }
 
-/// Adds the request's query, unless the rule has one of its own.
+/// Adds the query of the request, unless the target has one.
 fn with_query(mut location: String, query: Option<&str>) -> String {
     let Some(query) = query else { return location };
     let end = location.find('#').unwrap_or(location.len());
@@ -142,7 +142,7 @@ mod tests {
                 None,
                 Some("https://example.org/a%20b%25%FF%3F"),
             ),
-            // An encoded slash stays one, and is part of a name.
+            // An encoded slash stays encoded, as part of a name.
             (
                 "^/npm/([^/]*)$",
                 "/packages/$1",
@@ -164,7 +164,7 @@ mod tests {
                 None,
                 Some("/?name=%40s%2Fpkg"),
             ),
-            // RFC 3986, section 3.2: what follows is no part of the host.
+            // RFC 3986, section 3.2: the capture must not become a part of the host.
             (
                 "^/x(.*)$",
                 "https://example.org$1",
@@ -189,7 +189,7 @@ mod tests {
                 Some("/%5Cevil.org"),
             ),
             ("^/x(.*)$", "$1", b"/x/evil.org", None, Some("/evil.org")),
-            // What is captured adds no parameter, and a plus is no space.
+            // A capture adds no parameter, and a plus is not a space.
             (
                 "^/q/(.*)$",
                 "/search?q=$1",

@@ -1,12 +1,12 @@
-//! Texts with places for what a pattern captured of a path: `$1` to `$9`, by one digit. `$$` is a
-//! dollar, and a dollar before anything else is itself.
+//! Templates in which `$1` to `$9` stand for the captures of a path, by one digit. `$$` is a dollar
+//! sign, and a dollar sign before any other character is literal.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use regex::bytes::Captures;
 use tidegate_http::ENCODED_SLASH;
 
-/// All but what means nothing to whoever takes a query or a header value apart: neither ends a
-/// parameter or an item of a list, nor is it a space.
+/// The characters to encode in a query or a header value: all except letters, digits and those that
+/// neither end a parameter or an item of a list nor stand for a space.
 pub(crate) const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -14,7 +14,7 @@ pub(crate) const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// A part of a text.
+/// A part of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part<'t> {
     Text(&'t str),
@@ -22,7 +22,7 @@ pub(crate) enum Part<'t> {
     Capture(usize),
 }
 
-/// Takes a text apart.
+/// Splits a template into its parts.
 pub(crate) fn parts(mut text: &str) -> impl Iterator<Item = Part<'_>> {
     std::iter::from_fn(move || {
         let (part, rest) = first_part(text)?;
@@ -46,13 +46,13 @@ fn first_part(text: &str) -> Option<(Part<'_>, &str)> {
     }
 }
 
-/// What was captured; nothing, if that group has no part in the match.
+/// The bytes of a capture; empty if its group takes no part in the match.
 pub(crate) fn captured<'p>(captures: &Captures<'p>, number: usize) -> &'p [u8] {
     let group = captures.get(number);
     group.map_or(b"", |group| group.as_bytes())
 }
 
-/// Appends what was captured of a decoded path, with the bytes of `encoded` percent-encoded.
+/// Appends a capture of a decoded path, with the bytes of `encoded` percent-encoded.
 pub(crate) fn put(out: &mut String, captured: &[u8], encoded: &'static AsciiSet) {
     for (index, part) in captured.split(|byte| *byte == ENCODED_SLASH).enumerate() {
         if index > 0 {
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_taken_apart() {
+    fn templates_are_split() {
         let table: [(&str, &[Part<'_>]); 10] = [
             ("", &[]),
             ("a", &[Text("a")]),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_captured_is_encoded() {
+    fn captures_are_encoded() {
         let every: Vec<u8> = (0..=255).collect();
         let mut out = String::new();
         put(&mut out, &every, PLAIN);

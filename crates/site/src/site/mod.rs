@@ -2,15 +2,16 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tidegate_http::{Accepted, Coding, Cors, EncodedSlash, FieldBlock, Navigation, Status};
+use tidegate_config::{self as config, Respond};
+use tidegate_http::{Accepted, Cors, EncodedSlash, FieldBlock, Navigation, Status};
 use tidegate_uring::Ring;
 
 use crate::cache::resource::{Resource, Unencoded};
 use crate::cache::{Cache, Entry, Key, KeyRef, Target};
-use crate::config::{Respond, SiteConfig};
 use crate::decompress::{Compressed, Decompression};
 use crate::error::{Error, RootError};
 use crate::file::File;
@@ -112,7 +113,10 @@ impl Request {
 /// One site, as one core serves it.
 pub struct Site {
     number: usize,
-    config: SiteConfig,
+    /// A copy for this core: a clone of a regular expression has its own pool of caches, whose lock
+    /// the cores would contend for otherwise.
+    config: Arc<config::Site>,
+    cors: Cors,
     roots: Roots,
     looks: Rc<SingleFlight<Key, Answer>>,
     shared: Rc<Shared>,
@@ -128,15 +132,16 @@ pub(crate) enum Answer {
 impl Site {
     pub(crate) fn open(
         number: usize,
-        config: SiteConfig,
+        config: &config::Site,
         shared: &Rc<Shared>,
         ring: &Ring,
     ) -> Result<Self, RootError> {
-        let roots = Roots::open(&config.mounts, config.symlinks, shared, ring)?;
+        let cors = &config.cors;
         Ok(Self {
             number,
-            config,
-            roots,
+            config: Arc::new(config.clone()),
+            cors: Cors::new(cors.origins.clone(), cors.max_age.as_secs()),
+            roots: Roots::open(config, shared, ring)?,
             looks: SingleFlight::new(shared.config.times(), &shared.watch),
             shared: Rc::clone(shared),
         })
@@ -149,7 +154,7 @@ impl Site {
 
     /// Which other origins may read it.
     pub fn cors(&self) -> &Cors {
-        &self.config.cors
+        &self.cors
     }
 
     /// What an encoded slash in a path of this site is.
@@ -187,7 +192,7 @@ impl Site {
     /// What the site's rules say of `path`, whatever is there; a redirect has the `query`, unless
     /// its rule has one of its own.
     pub fn ruling(&self, path: &[u8], query: Option<&str>) -> Option<Ruling<'_>> {
-        path_rules::rule(&self.config.rules, path, query)
+        path_rules::rule(&self.config, path, query)
     }
 
     /// What a path leads to that [`Site::ruling`] says nothing of.
@@ -255,7 +260,7 @@ impl Site {
     }
 
     fn error_page_path(&self, status: Status) -> Option<&str> {
-        let path = self.config.error_pages.get(&status.code())?;
+        let path = self.config.error_pages.get(&status)?;
         Some(path)
     }
 
@@ -405,12 +410,9 @@ impl Site {
         wanted: &SiteRequest<'_>,
         now: Instant,
     ) -> Result<Found, Error> {
-        let codings = self.config.precompressed.iter().copied();
         let config = listing::Config {
-            hidden_files: self.config.hidden_files.clone(),
-            symlinks: self.config.symlinks,
+            site: Arc::clone(&self.config),
             entries_max: listing::entries::ENTRIES_MAX,
-            variant_extensions: codings.map(Coding::extension).collect(),
         };
         let kind = listing::KEY_KIND;
         let (tree, name) = (&directory.tree, directory.name.as_bytes());

@@ -1,4 +1,4 @@
-//! What the tests share: a tree on the disk, and sites of it on an executor of their own.
+//! Shared helpers of the tests: a tree on disk, and a site that serves it.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs;
@@ -11,9 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use glommio::{LocalExecutorBuilder, Placement};
 use tempfile::TempDir;
+use tidegate_config as config;
 use tidegate_http::{Accepted, Fields, Method, Navigation, Request, Target};
 use tidegate_site::{
-    CacheConfig, Cached, Content, File, Found, Site, SiteConfig, SiteRequest, Sites, SortOrder,
+    CacheConfig, Cached, Content, File, Found, Site, SiteRequest, Sites, SortOrder,
 };
 use tidegate_uring::{Config, Ring};
 
@@ -23,11 +24,11 @@ pub(crate) const VALID: Duration = Duration::from_secs(1);
 /// Larger files are not kept in memory in the tests.
 pub(crate) const INLINE_MAX: usize = 1024;
 
-/// A directory to be served.
+/// A temporary directory to serve.
 pub(crate) struct Tree(TempDir);
 
 impl Tree {
-    /// Files of these names and contents, a minute old.
+    /// A tree with files of these names and contents, a minute old.
     pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let tree = Self(tempfile::tempdir().unwrap());
         for (name, content) in files {
@@ -45,7 +46,7 @@ impl Tree {
         self.0.path().to_owned()
     }
 
-    /// Writes a file, with the directories it needs; it is a minute old.
+    /// Writes a file that is a minute old, and the directories above it.
     pub(crate) fn write(&self, name: &str, content: &[u8]) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -66,7 +67,7 @@ impl Tree {
     }
 }
 
-/// Lets all files become so old that any further change leaves other times.
+/// Waits until a further change of any file gets another timestamp.
 pub(crate) fn settle() {
     thread::sleep(Duration::from_millis(50));
 }
@@ -110,7 +111,7 @@ pub(crate) fn cache() -> CacheConfig {
     }
 }
 
-/// One site, and a clock that the test turns.
+/// A site, and a clock that the test sets.
 pub(crate) struct Bench {
     pub(crate) site: Rc<Site>,
     pub(crate) now: Instant,
@@ -121,22 +122,22 @@ impl Bench {
         Self::with(tree, |_| ())
     }
 
-    pub(crate) fn with(tree: &Tree, change: impl FnOnce(&mut SiteConfig)) -> Self {
-        let mut config = SiteConfig::of(tree.root());
+    pub(crate) fn with(tree: &Tree, change: impl FnOnce(&mut config::Site)) -> Self {
+        let mut config = config::Site::for_directory(tree.root());
         change(&mut config);
         Self::of(config, cache())
     }
 
-    pub(crate) fn of(config: SiteConfig, cache: CacheConfig) -> Self {
+    pub(crate) fn of(config: config::Site, cache: CacheConfig) -> Self {
         let ring = Ring::start(&Config::default()).unwrap();
-        let sites = Sites::open(vec![config], cache, &ring, &Arc::default()).unwrap();
+        let sites = Sites::open(&[config], cache, &ring, &Arc::default()).unwrap();
         Self {
             site: Rc::clone(sites.of(None)),
             now: Instant::now(),
         }
     }
 
-    /// Lets what was looked up lose its trust.
+    /// Advances the clock until cached results are not trusted any more.
     pub(crate) fn wait(&mut self) {
         self.now += VALID + Duration::from_millis(1);
     }
@@ -149,7 +150,7 @@ impl Bench {
         self.site.find(wanted, self.now).await
     }
 
-    /// A browser opens the path.
+    /// Looks up the path as a navigation of a browser.
     pub(crate) async fn navigate(&self, path: &str) -> Found {
         let wanted = SiteRequest {
             navigation: Navigation::Told,
@@ -171,7 +172,7 @@ impl Bench {
         text(&file)
     }
 
-    /// The text of the file that the path leads to; `None`: it leads to none.
+    /// The content of the file at the path; `None`: there is none.
     pub(crate) async fn text(&self, path: &str) -> Option<String> {
         match self.find(path).await {
             Found::File(file) => Some(text(&file)),
@@ -179,7 +180,7 @@ impl Bench {
         }
     }
 
-    /// The text of the file that is known for the path, without waiting.
+    /// The content of the cached file for the path.
     pub(crate) fn cached_text(&self, path: &str) -> Option<String> {
         match self.cached(path) {
             Cached::File(file) => Some(text(&file)),
@@ -207,7 +208,7 @@ pub(crate) fn wanted(path: &str) -> SiteRequest<'_> {
     }
 }
 
-/// What a request with this Accept-Encoding accepts.
+/// The codings that a request with this Accept-Encoding accepts.
 pub(crate) fn accepted(codings: &str) -> Accepted {
     let line = format!("Accept-Encoding: {codings}\r\n");
     let (target, _) = Target::parse("/").unwrap();

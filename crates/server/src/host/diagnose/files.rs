@@ -3,7 +3,6 @@
 use tidegate_config::{self as config, Place};
 use tidegate_site::Probe;
 
-use crate::config::sites::{coding, symlinks};
 use crate::host::diagnose::diagnostic::Diagnostic;
 
 /// Whether `/` of the site is not found because it has no index file. Blocking.
@@ -72,7 +71,7 @@ impl<'a> Probes<'a> {
         });
         let (mut probes, mut faults) = (Vec::new(), Vec::new());
         for (at, root, place) in root.chain(mounts) {
-            match Probe::open(root, symlinks(site.symlinks)) {
+            match Probe::open(root, site.symlinks) {
                 Ok(probe) => probes.push((at, probe)),
                 Err(error) => faults.push(Diagnostic {
                     topic: "root",
@@ -111,7 +110,7 @@ impl<'a> Probes<'a> {
             config::CompressedOnly::Off => &[],
             _ => &self.site.precompressed[..],
         };
-        let codings = codings.iter().map(|own| coding(*own));
+        let codings = codings.iter();
         codings.map(move |coding| format!("{path}.{}", coding.extension()))
     }
 }
@@ -137,7 +136,7 @@ fn named_files<'a>(site: &'a config::Site, place: &Place) -> Vec<(Place, &'a str
     files.extend(
         site.error_pages
             .iter()
-            .map(|(status, page)| (pages.clone().key(&status.to_string()), page.as_str())),
+            .map(|(status, page)| (pages.clone().key(&status.code().to_string()), page.as_str())),
     );
     files
 }
