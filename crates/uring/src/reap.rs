@@ -24,7 +24,7 @@ pub(crate) struct Reaped {
     pub(crate) wakers: Vec<Waker>,
     pub(crate) released: Vec<OpResources>,
     /// Permits of completed ops whose futures are not polled yet.
-    pub(crate) permits: Vec<Box<Permit>>,
+    pub(crate) permits: Vec<Permit>,
     /// Streams whose readers are behind.
     pub(crate) overfull: Vec<Key>,
     /// Opened files whose future is gone.
@@ -79,7 +79,9 @@ pub(crate) fn settle(
             reaped.wakers.extend(waker.take());
             slot.state = State::Done(completion);
             if slot.result_kind == ResultKind::Nothing {
-                reaped.permits.extend(slot.resources.permit.take());
+                reaped
+                    .permits
+                    .extend(slot.resources.permit.take().map(|permit| *permit));
             }
         }
         State::Stream(stream) => {
