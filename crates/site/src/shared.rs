@@ -13,7 +13,7 @@ use crate::decompress::Decoders;
 use crate::listing::DirectoryReader;
 use crate::stalls::Stalls;
 
-/// RootNumbers of roots: no two that one core opens have the same.
+/// Numbers of roots: no two that one core opens have the same.
 pub(crate) type RootNumbers = Rc<Cell<u32>>;
 
 /// What the sites of one core share.

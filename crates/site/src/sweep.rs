@@ -36,7 +36,7 @@ pub(crate) async fn sweep(shared: Rc<Shared>, sites: Vec<Rc<Site>>) {
     zip(files(&shared), roots(&shared, &sites)).await;
 }
 
-/// SingleFlight at the roots, so that one whose path leads elsewhere is let go. Apart from the files: a look
+/// Looks at the roots, so that one whose path leads elsewhere is let go. Apart from the files: a look
 /// at a disk may take any time. They are looked at once more after the last file was closed.
 async fn roots(shared: &Shared, sites: &[Rc<Site>]) {
     let pause = pass(&shared.config).max(shared.config.valid);
@@ -93,7 +93,7 @@ async fn until_open(shared: &Shared) {
     .await;
 }
 
-/// SingleFlight at each; those that are closed already are not.
+/// Looks at each; those that are closed already are not.
 fn any_deleted(piece: &[Weak<Resource>]) -> bool {
     let open = piece.iter().filter_map(Weak::upgrade);
     open.filter(|resource| resource.check_deleted()).count() > 0

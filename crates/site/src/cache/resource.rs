@@ -86,7 +86,7 @@ impl Resource {
         }
     }
 
-    /// SingleFlight again: whether everything is as it was seen.
+    /// Looks again: whether everything is as it was seen.
     pub(crate) async fn is_unchanged(&self, tree: &RootDir) -> bool {
         if !self.settled || !self.unhashed.iter().all(content_hash::is_waiting) {
             return false;
@@ -102,7 +102,7 @@ impl Resource {
         true
     }
 
-    /// SingleFlight whether one of its open files was deleted, and notes it. Waits for no disk.
+    /// Looks whether one of its open files was deleted, and notes it. Waits for no disk.
     pub(crate) fn check_deleted(&self) -> bool {
         let deleted = self.files().any(File::is_deleted);
         self.deleted.set(deleted);

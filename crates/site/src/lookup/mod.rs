@@ -91,7 +91,7 @@ struct Opened {
 }
 
 impl<'a> Lookup<'a> {
-    /// SingleFlight the path up, and tells until when the outcome is trusted.
+    /// Looks the path up, and tells until when the outcome is trusted.
     ///
     /// Dropped: nothing of it stays.
     pub(crate) async fn run(mut self) -> Result<(Outcome, Instant), Error> {

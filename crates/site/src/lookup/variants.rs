@@ -43,7 +43,7 @@ pub(crate) fn codings(sought: &[Variant]) -> impl Iterator<Item = Coding> {
     counting.map(|sought| sought.coding)
 }
 
-/// SingleFlight for the variants of the file `name`, all at once. `original`: `None` if it is not there itself.
+/// Looks for the variants of the file `name`, all at once. `original`: `None` if it is not there itself.
 pub(crate) async fn seek(
     tree: &RootDir,
     codings: &[Coding],

@@ -366,7 +366,7 @@ impl Site {
         }
     }
 
-    /// SingleFlight at the roots, trusted or not, and lets go of those that are it no more.
+    /// Looks at the roots, trusted or not, and lets go of those that are it no more.
     pub(crate) async fn revalidate_roots(&self, now: Instant) {
         self.roots.revalidate_all(now).await;
     }
@@ -471,7 +471,7 @@ impl Site {
         Ok(request.take(seen))
     }
 
-    /// SingleFlight whether all is as it was seen, and if not, looks the path up.
+    /// Looks whether all is as it was seen, and if not, looks the path up.
     async fn look(
         &self,
         tree: Option<&RootDir>,

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidegate_tls::{Acceptor, CertificateFiles, Missing, Settings};
 
@@ -144,6 +146,33 @@ fn a_certificate_that_is_not_valid_does_not_replace_one_that_is() {
         "{problem}"
     );
     renew(2000, 2100);
+    acceptor.reload().unwrap();
+    assert_ne!(served(&acceptor, &authority), first);
+}
+
+#[test]
+fn a_renewal_replaces_the_old_certificate_once_it_is_valid() {
+    let authority = Authority::new();
+    let files = authority.issue("server", &["localhost"], Kind::Ecdsa);
+    let acceptor = Acceptor::new(Settings::new(vec![files])).unwrap();
+    let first = served(&acceptor, &authority);
+    let key = key_pair(Kind::Ecdsa);
+    let pem = authority.sign_with(&["localhost"], &key, |params| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        params.not_before = rcgen::date_time_ymd(1970, 1, 1) + now + Duration::from_secs(4);
+    });
+    authority.write("server.pem", &pem);
+    authority.write("server.key", &key.serialize_pem());
+    acceptor.reload().unwrap();
+    assert_eq!(served(&acceptor, &authority), first);
+    let begin = Instant::now();
+    while !acceptor.changed() {
+        assert!(
+            begin.elapsed() < Duration::from_mins(1),
+            "it stays as it is"
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
     acceptor.reload().unwrap();
     assert_ne!(served(&acceptor, &authority), first);
 }
