@@ -494,7 +494,7 @@ impl Site {
         self.look_up(tree, purpose, path, now).await
     }
 
-    /// SingleFlight a path up on the disk, and notes what it leads to.
+    /// Looks a path up on the disk, and notes what it leads to.
     async fn look_up(
         &self,
         tree: Option<&RootDir>,
