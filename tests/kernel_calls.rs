@@ -223,7 +223,7 @@ fn a_small_request_does_not_wait_for_the_end_of_an_encrypted_transfer() {
     check_others_run(&tree, launch, connect, &get("/large"), ("sendto", "5ms"));
 }
 
-/// The server's end of the connection from `client`; `None` where pidfd_getfd(2) is not permitted.
+/// The server's end of the connection from `client`; `None` where `pidfd_getfd(2)` is not permitted.
 fn server_end(server: &Server, client: SocketAddr) -> Option<OwnedFd> {
     let pid = Pid::from_raw(server.id().try_into().expect("a pid"))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;

@@ -103,8 +103,7 @@ impl Next {
 
 impl Connection {
     /// Does the work, then answers what was received meanwhile, until there is only to receive.
-    ///
-    /// Not an async fn: that keeps its arguments twice.
+    #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
     pub(super) fn carry_on(
         mut self,
         mut work: PendingWork,
