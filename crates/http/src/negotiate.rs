@@ -320,6 +320,7 @@ mod tests {
             ("identity;q=0, *", all, Coded(Brotli), "12.5.3: * stands for codings"),
             ("*;q=0, identity", all, Identity, "12.5.3: named apart from *"),
             ("identity", all, Identity, "12.5.3: no coding"),
+            ("deflate;q=0", gzip, Identity, "12.5.3: refuses only what it names"),
             ("gzip, identity", gzip, Coded(Gzip), "12.5.3: as gladly, and smaller"),
             ("gzip;q=0.5, identity", gzip, Identity, "12.5.3: less gladly"),
             ("gzip;q=1.0, identity; q=0.5, *;q=0", all, Coded(Gzip), "12.5.3: the example"),
