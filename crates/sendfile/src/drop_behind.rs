@@ -76,12 +76,12 @@ impl DropBehind {
         if self.faulted.is_due(position) {
             // A socket without the count is treated as empty.
             let queued = unacknowledged(socket).unwrap_or(0) as u64;
-            self.give_back(ring, file, position.saturating_sub(queued));
+            self.drop_pages(ring, file, position.saturating_sub(queued));
         }
     }
 
     /// Drops the pages before `taken`, the offset up to which the peer has taken the file.
-    fn give_back(&mut self, ring: &Ring, file: &Fd, taken: u64) {
+    fn drop_pages(&mut self, ring: &Ring, file: &Fd, taken: u64) {
         if !self.faulted.is_due(taken) {
             return;
         }
@@ -172,7 +172,7 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     #[test]
-    fn what_was_in_memory_is_not_given_back() {
+    fn a_file_in_memory_is_not_dropped() {
         let mut faulted = FaultedRange::default();
         faulted.filled(0..50 * MIB);
         assert!(!faulted.is_due(50 * MIB));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_from_the_first_absent_part_on() {
+    fn all_is_dropped_from_the_first_absent_part_on() {
         let mut faulted = FaultedRange::default();
         faulted.filled(0..5000);
         faulted.absent(5000);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_before_the_first_look_is_given_back_too() {
+    fn a_chunk_prefetched_before_the_first_probe_is_dropped_too() {
         let mut faulted = FaultedRange::default();
         faulted.filled(5000..MIB);
         faulted.absent(5000);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_given_back_in_steps_and_each_part_again() {
+    fn pages_are_dropped_in_steps_and_each_part_again() {
         let mut faulted = FaultedRange::default();
         faulted.absent(4096);
         faulted.filled(4096..40 * MIB);
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(faulted.behind(30 * MIB), 4096..30 * MIB);
         assert!(!faulted.is_due(30 * MIB + STEP - 1));
         assert_eq!(faulted.behind(33 * MIB), 30 * MIB - AGAIN..33 * MIB);
-        // A part of it again, out of a pipe that was taken away.
+        // A part is filled again after its pipe was taken.
         faulted.filled(39 * MIB..39 * MIB + 1);
         assert_eq!(faulted.behind(u64::MAX), 33 * MIB - AGAIN..40 * MIB);
     }

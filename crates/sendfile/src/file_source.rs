@@ -1,5 +1,5 @@
-//! The file of a transfer: probes which parts are in memory, and has workers prefetch the ranges
-//! that [`Readahead`] returns.
+//! The file of a transfer: probes which parts are in memory, has workers prefetch the ranges that
+//! [`Readahead`] returns, and drops pages behind the transfer.
 //!
 //! A prefetch occupies a worker until the disk has room in its queue and the file system answers.
 //! So the number of transfers that prefetch at once is bounded, in all and for each device. A
@@ -9,52 +9,74 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use rustix::fs::Advice;
+use rustix::param::page_size;
 use tidegate_uring::advise::Advise;
 use tidegate_uring::{Fd, Op, Owner, Permit, Ring};
 
 use crate::Options;
+use crate::drop_behind::DropBehind;
 use crate::pool::Pool;
-use crate::readahead::Readahead;
+use crate::progress::chunk_end;
+use crate::readahead::{FIRST_BYTES, Readahead};
 use crate::residency::{Prober, Residency};
 
 /// The file that one transfer reads.
-pub(crate) struct FileSource<'a> {
-    ring: &'a Ring,
-    pool: &'a Rc<Pool>,
-    file: &'a Fd,
+pub(crate) struct FileSource {
+    ring: Ring,
+    pool: Rc<Pool>,
+    file: Fd,
     owner: Owner,
+    /// The end of the transfer's range, exclusive.
+    end: u64,
     prober: Prober,
-    ahead: Readahead,
+    readahead: Readahead,
+    /// The range that must be prefetched before the next probe.
+    due: Option<Range<u64>>,
     /// The last prefetch. Cancelled, unless it has started, when the transfer ends.
     under_way: Option<Op<Advise>>,
+    /// `None`: pages that are brought in stay in memory. Boxed: most transfers have none.
+    drop_behind: Option<Box<DropBehind>>,
 }
 
-impl<'a> FileSource<'a> {
-    pub(crate) fn new(ring: &'a Ring, pool: &'a Rc<Pool>, file: &'a Fd, options: &Options) -> Self {
+impl FileSource {
+    /// For a transfer of `range`.
+    #[inline]
+    pub(crate) fn new(
+        ring: &Ring,
+        pool: &Rc<Pool>,
+        file: &Fd,
+        range: Range<u64>,
+        options: &Options,
+    ) -> Self {
         Self {
-            ring,
-            pool,
-            file,
+            ring: ring.clone(),
+            pool: Rc::clone(pool),
+            file: file.clone(),
             owner: Owner {
                 device: options.device,
                 user: 0,
             },
+            end: range.end,
             prober: Prober::default(),
-            ahead: Readahead::new(options.unread),
+            readahead: Readahead::new(options.unread),
+            due: None,
             under_way: None,
+            drop_behind: options
+                .drop_behind
+                .then(|| Box::new(DropBehind::new(file, range.start))),
         }
     }
 
-    pub(crate) fn ring(&self) -> &'a Ring {
-        self.ring
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
     }
 
-    pub(crate) fn pool(&self) -> &'a Rc<Pool> {
-        self.pool
+    pub(crate) fn pool(&self) -> &Rc<Pool> {
+        &self.pool
     }
 
-    pub(crate) fn file(&self) -> &'a Fd {
-        self.file
+    pub(crate) fn file(&self) -> &Fd {
+        &self.file
     }
 
     /// The owner of the workers that wait for this file.
@@ -62,84 +84,113 @@ impl<'a> FileSource<'a> {
         self.owner
     }
 
-    /// Whether a part was not in memory when it was looked at.
+    /// Whether a probe found a part absent.
     pub(crate) fn met_disk(&self) -> bool {
-        self.ahead.met_disk()
+        self.readahead.met_disk()
     }
 
-    /// Await this before each probe, without holding a pipe: a worker prefetches the range `next`,
-    /// unless it is probably in memory or was prefetched already. `tell`: the caller must know
-    /// whether the range was in memory before.
-    pub(crate) async fn prepare(&mut self, tell: bool, next: impl FnOnce() -> Range<u64>) {
+    /// Await this before each probe at `position`, without holding a pipe: a worker prefetches the
+    /// bytes there, unless they are probably in memory or were prefetched already.
+    ///
+    /// Dropped: the next call goes on with it.
+    pub(crate) async fn prepare(&mut self, position: u64) {
         self.settle().await;
-        if self.ahead.is_trusting() {
-            return;
+        if self.due.is_none() {
+            self.due = self.due_before(position);
         }
-        if let Some(wanted) = self.ahead.before_look(&next(), tell) {
+        if let Some(due) = self.due.clone() {
             let permit = self.pool.ahead.take(self.owner).await;
-            self.ask(&wanted, permit);
+            self.prefetch(&due, permit);
+            self.due = None;
             self.settle().await;
         }
     }
 
+    fn due_before(&mut self, position: u64) -> Option<Range<u64>> {
+        if self.readahead.is_trusting() {
+            return None;
+        }
+        let first_bytes = FIRST_BYTES.max(self.pool.pipe_bytes());
+        let chunk = position..chunk_end(position, self.end, first_bytes, page_size());
+        let tell = self.drop_behind.is_some() || self.end - position > first_bytes as u64;
+        self.readahead.before_probe(&chunk, tell)
+    }
+
     /// Probes whether `chunk` is in memory.
     pub(crate) fn probe(&mut self, chunk: &Range<u64>) -> Residency {
-        self.prober.probe(self.file, chunk)
+        self.prober.probe(&self.file, chunk)
     }
 
     /// Reads the bytes of the file that are in memory, from `offset` on; see [`Prober::read`].
     pub(crate) fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
-        self.prober.read(self.file, offset, buffer)
+        self.prober.read(&self.file, offset, buffer)
     }
 
-    /// The probe found all of `chunk` in memory. `step` and `after` as for [`Readahead::further`].
-    pub(crate) fn resident(
-        &mut self,
-        chunk: &Range<u64>,
-        step: usize,
-        after: impl Fn(usize) -> Range<u64>,
-    ) {
-        self.ahead.resident(chunk);
-        self.ask_further(step, true, after);
+    /// All of `chunk` was in memory. At least the next `step` bytes are prefetched, if they are
+    /// probably not.
+    pub(crate) fn resident(&mut self, chunk: &Range<u64>, step: usize) {
+        self.readahead.resident(chunk);
+        self.prefetch_after(chunk, step, true);
     }
 
-    /// The probe found a part of `chunk` absent. Returns the offset from which on the file is taken
-    /// to have been absent. `step` and `after` as for [`Readahead::further`].
-    pub(crate) fn absent(
-        &mut self,
-        chunk: &Range<u64>,
-        step: usize,
-        after: impl Fn(usize) -> Range<u64>,
-    ) -> u64 {
-        let since = self.ahead.absent(chunk);
-        self.ask_further(step, false, after);
-        since
+    /// A part of `chunk` was absent. At least the next `step` bytes are prefetched.
+    pub(crate) fn absent(&mut self, chunk: &Range<u64>, step: usize) {
+        let since = self.readahead.absent(chunk);
+        if let Some(behind) = &mut self.drop_behind {
+            behind.absent(since);
+        }
+        self.prefetch_after(chunk, step, false);
+    }
+
+    /// `range` is on its way to the socket.
+    pub(crate) fn filled(&mut self, range: Range<u64>) {
+        if let Some(behind) = &mut self.drop_behind {
+            behind.filled(range);
+        }
+    }
+
+    /// The socket took all before `position`: drops the pages that its peer has acknowledged.
+    pub(crate) fn follow(&mut self, socket: &Fd, position: u64) {
+        if let Some(behind) = &mut self.drop_behind {
+            behind.follow(&self.ring, &self.file, socket, position);
+        }
+    }
+
+    /// Drops the last pages behind the transfer, which has ended.
+    pub(crate) fn finish(&mut self) {
+        if let Some(behind) = self.drop_behind.take() {
+            behind.finish(&self.ring, &self.pool, &self.file);
+        }
     }
 
     /// Prefetches the next range if a permit is free; else `prepare` waits for one before the next
     /// probe.
-    fn ask_further(&mut self, step: usize, kept_up: bool, after: impl Fn(usize) -> Range<u64>) {
-        if let Some(wanted) = self.ahead.further(step, kept_up, after)
+    fn prefetch_after(&mut self, chunk: &Range<u64>, step: usize, kept_up: bool) {
+        let (start, end) = (chunk.end, self.end);
+        let after = |len: usize| start..end.min(start.saturating_add(len as u64));
+        if let Some(wanted) = self.readahead.further(step, kept_up, after)
             && let Some(permit) = self.pool.ahead.try_take(self.owner)
         {
-            self.ahead.asked(&wanted);
-            self.ask(&wanted, permit);
+            self.readahead.prefetched(&wanted);
+            self.prefetch(&wanted, permit);
         }
     }
 
-    fn ask(&mut self, wanted: &Range<u64>, permit: Permit) {
+    fn prefetch(&mut self, wanted: &Range<u64>, permit: Permit) {
         let len = (wanted.end - wanted.start) as u32;
         let advise = self
             .ring
-            .fadvise(self.file, wanted.start, len, Advice::WillNeed);
+            .fadvise(&self.file, wanted.start, len, Advice::WillNeed);
         self.under_way = Some(advise.holding(permit));
-        self.pool.count_ahead();
+        self.pool.count_prefetch();
     }
 
+    /// Waits for the prefetch that is under way.
     async fn settle(&mut self) {
-        if let Some(advise) = self.under_way.take() {
+        if let Some(advise) = &mut self.under_way {
             // The read that follows reports a disk error.
             let _ = advise.await;
+            self.under_way = None;
         }
     }
 }

@@ -21,7 +21,9 @@
 //! Pipes come from a [`Pool`] for each executor. A pipe that still holds bytes when its transfer
 //! ends is closed, never reused.
 //!
-//! [`sendfile_encoded`] sends bytes that must be transformed first, as by TLS in user space:
+//! [`sendfile`] sends a range at once. A [`Transfer`] sends it in steps, between which the caller
+//! may write other bytes to the socket or wait. [`sendfile_encoded`] and
+//! [`Transfer::step_encoded`] send bytes that must be transformed first, as by TLS in user space:
 //! through memory, with the same care for the disk, the peer and the other tasks.
 //!
 //! # Conditions
@@ -30,7 +32,7 @@
 //!   say, and the core with it.
 //! * `SIGPIPE` is ignored, as it is in every Rust program that does not change it: splice(2) has
 //!   no `MSG_NOSIGNAL`.
-//! * Nobody else writes to the socket meanwhile. A head sent before may carry `MSG_MORE`.
+//! * Nothing else is written to the socket during a step. A head sent before may carry `MSG_MORE`.
 //!
 //! # Example
 //!
@@ -85,20 +87,23 @@ mod buffers;
 mod by_thread;
 mod cork;
 mod drop_behind;
-mod encoding;
+mod encoded_staging;
 mod error;
 mod fair_queue;
 mod file_source;
 mod options;
 mod pipe;
+mod pipe_staging;
 mod pool;
 mod popularity;
+mod progress;
+mod pump;
 mod queue;
 mod readahead;
 mod residency;
 mod semaphore;
-mod sending;
 mod socket_sink;
+mod staging;
 mod stall;
 mod transfer;
 
@@ -110,22 +115,12 @@ use tidegate_uring::{Fd, Ring};
 
 pub use budget::{PoolConfig, pages_of_user};
 pub use error::{Error, ErrorKind};
-pub use options::{Opening, Options};
+pub use options::{Opening, Options, Step};
 pub use pool::{LATE_FILES_MAX, Pool, PoolStats};
+pub use transfer::{Sent, Transfer};
 
-use crate::encoding::Encoding;
-use crate::sending::Sending;
-
-/// How a transfer that sent its whole range went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Sent {
-    /// A part of the range was not in memory when it was needed. (A part that was prefetched in
-    /// time counts as in memory.)
-    pub from_disk: bool,
-}
-
-/// Sends the bytes of `file` from `range.start` to `range.end` (exclusive) to `socket`.
+/// Sends the bytes of `file` from `range.start` to `range.end` (exclusive) to `socket`: a
+/// [`Transfer`] of one step.
 ///
 /// The file's own position is neither used nor moved. The last bytes are sent without
 /// `SPLICE_F_MORE`, those before them with it. An empty range sends nothing and succeeds.
@@ -136,10 +131,7 @@ pub struct Sent {
 ///
 /// # Cancel safety
 ///
-/// Dropped: bytes that the socket took are sent, how many is not told. A pipe with bytes in it is
-/// closed and the pool may make another at once, even if a worker of the ring is still reading
-/// into the old one: until the disk answers there may be as many pipes too many as the ring has
-/// workers. The last few MiB that were brought in are not given back.
+/// Dropped: it is unknown how many bytes were sent; otherwise as for [`Transfer`].
 pub async fn sendfile(
     ring: &Ring,
     pool: &Rc<Pool>,
@@ -148,21 +140,14 @@ pub async fn sendfile(
     range: Range<u64>,
     options: &Options,
 ) -> Result<Sent, Error> {
-    debug_assert!(is_nonblocking(socket), "the socket carries O_NONBLOCK");
-    let mut sending = Sending::new(ring, pool, socket, file, range, options);
-    let result = sending.run().await;
-    let (sent, from_disk) = (sending.sent(), sending.met_disk());
-    sending.finish();
-    told(result, sent, from_disk)
+    let mut transfer = Transfer::new(ring, pool, file, range, options);
+    let result = transfer.step(socket, Step::ALL).await;
+    let sent = transfer.end();
+    result.map(|()| sent)
 }
 
 /// Sends the bytes of `file` from `range.start` to `range.end` (exclusive) to `socket` as `encode`
-/// makes them, as for TLS in user space: they are read into memory, a piece at a time, encoded and
-/// sent.
-///
-/// `encode` is given the next bytes of the file and a buffer; it puts what is to be sent at the
-/// buffer's start, whatever is there, makes it longer if it must, and returns how many bytes that
-/// are. Encoded pieces are sent in order, each completely before the next is encoded.
+/// makes them: a [`Transfer`] of one step, for whose arguments see [`Transfer::step_encoded`].
 ///
 /// As with [`sendfile`], neither a slow disk nor a slow peer blocks the core: bytes in memory are
 /// read on the core, others by a worker of the ring. `MSG_MORE` is set on all but the last bytes. A
@@ -170,12 +155,12 @@ pub async fn sendfile(
 ///
 /// # Errors
 ///
-/// As for [`sendfile`]; [`Error::sent`] counts bytes of the file whose pieces were taken whole.
+/// As for [`sendfile`]; [`Error::sent`] counts bytes of pieces that the socket took as a whole.
 ///
 /// # Cancel safety
 ///
-/// Dropped: bytes that the socket took are sent, how many is not told, and an encoded piece may be
-/// lost in part. The last few MiB that were brought in are not given back.
+/// Dropped: it is unknown how many bytes were sent, and a part of an encoded piece may be lost;
+/// otherwise as for [`Transfer`].
 pub async fn sendfile_encoded(
     ring: &Ring,
     pool: &Rc<Pool>,
@@ -185,20 +170,8 @@ pub async fn sendfile_encoded(
     options: &Options,
     encode: impl FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>,
 ) -> Result<Sent, Error> {
-    let mut encoding = Encoding::new(ring, pool, (socket, file), range, options, encode);
-    let result = encoding.run().await;
-    let (sent, from_disk) = (encoding.sent(), encoding.met_disk());
-    encoding.finish();
-    told(result, sent, from_disk)
-}
-
-fn told(result: Result<(), ErrorKind>, sent: u64, from_disk: bool) -> Result<Sent, Error> {
-    match result {
-        Ok(()) => Ok(Sent { from_disk }),
-        Err(kind) => Err(Error { sent, kind }),
-    }
-}
-
-fn is_nonblocking(socket: &Fd) -> bool {
-    rustix::fs::fcntl_getfl(socket).is_ok_and(|flags| flags.contains(rustix::fs::OFlags::NONBLOCK))
+    let mut transfer = Transfer::new(ring, pool, file, range, options);
+    let result = transfer.step_encoded(socket, Step::ALL, encode).await;
+    let sent = transfer.end();
+    result.map(|()| sent)
 }

@@ -1,4 +1,4 @@
-//! How a transfer is carried out.
+//! How a transfer and its steps are carried out.
 
 use std::time::Duration;
 
@@ -46,4 +46,22 @@ pub struct Opening {
 impl Opening {
     /// No short sends.
     pub const NONE: Self = Self { bytes: 0, each: 1 };
+}
+
+/// The bounds of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The most bytes of the file to send.
+    pub bytes_max: u64,
+    /// Other bytes follow on the socket soon, so the last segment (and, with kernel TLS, the last
+    /// record) may be held back: `MSG_MORE` of send(2). Those before the last have it in any case.
+    pub more: bool,
+}
+
+impl Step {
+    /// All bytes of the range. Nothing follows them.
+    pub const ALL: Self = Self {
+        bytes_max: u64::MAX,
+        more: false,
+    };
 }

@@ -72,7 +72,7 @@ pub struct PoolStats {
     /// Chunks that were spliced from the disk, on a worker of the ring, so far.
     pub chunks_cold: u64,
     /// Prefetches by a worker of the ring so far.
-    pub asked_ahead: u64,
+    pub prefetches: u64,
 }
 
 /// The pipes of one executor, for its transfers to share.
@@ -89,7 +89,7 @@ pub struct Pool {
     pub(crate) buffers: Buffers,
     chunks_inline: Cell<u64>,
     chunks_cold: Cell<u64>,
-    asked_ahead: Cell<u64>,
+    prefetches: Cell<u64>,
 }
 
 #[derive(Default)]
@@ -130,7 +130,7 @@ impl Pool {
             buffers: Buffers::default(),
             chunks_inline: Cell::new(0),
             chunks_cold: Cell::new(0),
-            asked_ahead: Cell::new(0),
+            prefetches: Cell::new(0),
         });
         pool.take(ring).await?;
         Ok(pool)
@@ -153,7 +153,7 @@ impl Pool {
             pipes_taken: state.pipes_taken,
             chunks_inline: self.chunks_inline.get(),
             chunks_cold: self.chunks_cold.get(),
-            asked_ahead: self.asked_ahead.get(),
+            prefetches: self.prefetches.get(),
         }
     }
 
@@ -203,8 +203,8 @@ impl Pool {
         self.chunks_cold.set(self.chunks_cold.get() + 1);
     }
 
-    pub(crate) fn count_ahead(&self) {
-        self.asked_ahead.set(self.asked_ahead.get() + 1);
+    pub(crate) fn count_prefetch(&self) {
+        self.prefetches.set(self.prefetches.get() + 1);
     }
 
     /// The grant for the next transfer that needs a pipe, if there is one.

@@ -27,9 +27,9 @@ const AHEAD_MAX: usize = 2 * 1024 * 1024;
 pub(crate) struct Readahead {
     expected: Expected,
     /// The end of what was prefetched.
-    asked_until: u64,
+    prefetched_until: u64,
     /// Bytes of the last prefetch.
-    asked_bytes: usize,
+    prefetched_bytes: usize,
     met_disk: bool,
 }
 
@@ -55,8 +55,8 @@ impl Readahead {
             } else {
                 Expected::Memory
             },
-            asked_until: 0,
-            asked_bytes: 0,
+            prefetched_until: 0,
+            prefetched_bytes: 0,
             met_disk: false,
         }
     }
@@ -77,14 +77,14 @@ impl Readahead {
     /// The range to prefetch before the core probes the first bytes of `chunk`; it counts as
     /// prefetched from here on. `tell`: the caller must know whether the chunk was in memory
     /// before.
-    pub(crate) fn before_look(&mut self, chunk: &Range<u64>, tell: bool) -> Option<Range<u64>> {
+    pub(crate) fn before_probe(&mut self, chunk: &Range<u64>, tell: bool) -> Option<Range<u64>> {
         let wanted = match self.expected {
             Expected::Memory | Expected::AsSentinel { .. } => return None,
-            Expected::Disk if chunk.start < self.asked_until => return None,
+            Expected::Disk if chunk.start < self.prefetched_until => return None,
             Expected::Disk => chunk.clone(),
             Expected::Unread => self.first(chunk, tell),
         };
-        self.asked(&wanted);
+        self.prefetched(&wanted);
         (!wanted.is_empty()).then_some(wanted)
     }
 
@@ -135,11 +135,11 @@ impl Readahead {
         kept_up: bool,
         after: impl Fn(usize) -> Range<u64>,
     ) -> Option<Range<u64>> {
-        if self.expected != Expected::Disk || after(step).end <= self.asked_until {
+        if self.expected != Expected::Disk || after(step).end <= self.prefetched_until {
             return None;
         }
         let bytes = if kept_up {
-            (2 * self.asked_bytes).clamp(step, AHEAD_MAX.max(step))
+            (2 * self.prefetched_bytes).clamp(step, AHEAD_MAX.max(step))
         } else {
             step
         };
@@ -147,9 +147,9 @@ impl Readahead {
     }
 
     /// Notes that `range`, returned by [`Readahead::further`], is being prefetched.
-    pub(crate) fn asked(&mut self, range: &Range<u64>) {
-        self.asked_until = range.end;
-        self.asked_bytes = (range.end - range.start) as usize;
+    pub(crate) fn prefetched(&mut self, range: &Range<u64>) {
+        self.prefetched_until = range.end;
+        self.prefetched_bytes = (range.end - range.start) as usize;
     }
 }
 
@@ -180,12 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn of_what_is_in_memory_nothing_is_asked() {
+    fn nothing_is_prefetched_of_a_file_in_memory() {
         let mut ahead = Readahead::new(false);
         for number in 0..10 {
             let chunk = chunk(number);
             assert!(ahead.is_trusting());
-            assert_eq!(ahead.before_look(&chunk, true), None);
+            assert_eq!(ahead.before_probe(&chunk, true), None);
             ahead.resident(&chunk);
             assert_eq!(ahead.further(STEP, true, after(&chunk)), None);
         }
@@ -193,9 +193,9 @@ mod tests {
     }
 
     #[test]
-    fn of_an_unread_range_all_of_the_first_chunk_but_its_last_page_is_asked_for() {
+    fn all_but_the_last_page_of_an_unread_first_chunk_is_prefetched() {
         let page = page_size() as u64;
-        // The first chunk, whether it matters how it was, what is asked for.
+        // The first chunk, whether its residency must be known, the range to prefetch.
         let cases = [
             (0..CHUNK, true, 0..CHUNK - page),
             (7..CHUNK, true, 7..CHUNK - page),
@@ -208,33 +208,33 @@ mod tests {
         for (first, tell, expected) in cases {
             let mut ahead = Readahead::new(true);
             assert!(!ahead.is_trusting());
-            let asked = ahead.before_look(&first, tell);
+            let asked = ahead.before_probe(&first, tell);
             assert_eq!(asked, Some(expected), "{first:?} {tell}");
-            let again = ahead.before_look(&first, tell);
+            let again = ahead.before_probe(&first, tell);
             assert_eq!(again, None, "{first:?} {tell}: once");
         }
-        assert_eq!(Readahead::new(true).before_look(&(5..5), true), None);
+        assert_eq!(Readahead::new(true).before_probe(&(5..5), true), None);
     }
 
     #[test]
-    fn a_witness_that_is_in_memory_speaks_for_what_follows() {
+    fn a_resident_sentinel_page_stands_for_the_rest_of_the_file() {
         let mut ahead = Readahead::new(true);
-        ahead.before_look(&chunk(0), true);
-        // Small pipes: what was asked for tells nothing.
+        ahead.before_probe(&chunk(0), true);
+        // Small pipes: a prefetched part shows nothing.
         ahead.resident(&(0..CHUNK / 2));
         assert_ne!(ahead.expected, Expected::Memory);
         ahead.resident(&(CHUNK / 2..CHUNK));
         assert_eq!(ahead.expected, Expected::Memory);
         assert_eq!(ahead.further(STEP, true, after(&chunk(0))), None);
-        assert_eq!(ahead.before_look(&chunk(1), true), None);
+        assert_eq!(ahead.before_probe(&chunk(1), true), None);
         assert!(!ahead.met_disk());
         assert_eq!(ahead.absent(&chunk(3)), 3 * CHUNK, "the rest was there");
     }
 
     #[test]
-    fn a_witness_that_is_absent_speaks_for_what_was_asked_for_too() {
+    fn an_absent_sentinel_page_stands_for_the_prefetched_range_too() {
         let mut ahead = Readahead::new(true);
-        ahead.before_look(&(7..CHUNK), true);
+        ahead.before_probe(&(7..CHUNK), true);
         ahead.resident(&(7..CHUNK / 2));
         assert_eq!(ahead.absent(&(CHUNK / 2..CHUNK)), 7);
         assert!(ahead.met_disk() && !ahead.is_trusting());
@@ -243,28 +243,28 @@ mod tests {
     }
 
     #[test]
-    fn nothing_on_the_disk_is_looked_at_before_it_was_asked_for() {
+    fn a_chunk_on_the_disk_is_prefetched_before_it_is_probed() {
         let mut ahead = on_the_disk();
         let next = ahead.further(STEP, false, after(&chunk(0))).unwrap();
-        // No leave was to be had: it is not asked for, and must be before the look.
-        assert_eq!(ahead.before_look(&chunk(1), true), Some(next));
-        assert_eq!(ahead.before_look(&chunk(1), true), None);
+        // No permit was free: it is not prefetched yet, and must be before the probe.
+        assert_eq!(ahead.before_probe(&chunk(1), true), Some(next));
+        assert_eq!(ahead.before_probe(&chunk(1), true), None);
         let next = ahead.further(STEP, true, after(&chunk(1))).unwrap();
-        ahead.asked(&next);
+        ahead.prefetched(&next);
         ahead.resident(&chunk(1));
-        assert_eq!(ahead.before_look(&chunk(2), true), None);
+        assert_eq!(ahead.before_probe(&chunk(2), true), None);
         assert!(!ahead.is_trusting(), "to the end");
     }
 
     #[test]
-    fn more_is_asked_for_at_a_time_while_the_disk_keeps_up() {
+    fn prefetches_grow_while_the_disk_keeps_up() {
         let mut ahead = on_the_disk();
         let mut asked = Vec::new();
         for number in 0..30 {
             let chunk = chunk(number);
             let kept_up = number != 20;
             if let Some(next) = ahead.further(STEP, kept_up, after(&chunk)) {
-                ahead.asked(&next);
+                ahead.prefetched(&next);
                 asked.push((next.end - next.start) / CHUNK);
             }
         }
@@ -274,9 +274,9 @@ mod tests {
     }
 
     #[test]
-    fn less_is_asked_for_once_the_disk_is_late() {
+    fn prefetches_shrink_once_the_disk_is_late() {
         let mut ahead = on_the_disk();
-        ahead.asked(&(0..2 * 1024 * KIB));
+        ahead.prefetched(&(0..2 * 1024 * KIB));
         let late = ahead.further(STEP, false, after(&chunk(7)));
         assert_eq!(late, Some(chunk(8)));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use glommio::timer::Timer;
 
 /// Checks within the time limit.
-const LOOKS: u32 = 4;
+const CHECKS: u32 = 4;
 
 /// The stall timer of one transfer.
 ///
@@ -41,18 +41,23 @@ impl Stall {
         self.vain = 0;
     }
 
+    /// Starts the current quarter anew: the time since the last wait does not count.
+    pub(crate) fn go_on(&mut self) {
+        self.timer = None;
+    }
+
     /// Waits until the peer has taken nothing for the limit, and at most a quarter of it longer.
     /// `unacknowledged` reads the socket's count. Dropped: the timer keeps running.
     pub(crate) async fn expired(&mut self, unacknowledged: impl Fn() -> usize) {
-        while self.vain < LOOKS {
-            let quarter = self.limit / LOOKS;
+        while self.vain < CHECKS {
+            let quarter = self.limit / CHECKS;
             self.timer.get_or_insert_with(|| Timer::new(quarter)).await;
             self.timer = None;
-            self.look(unacknowledged());
+            self.check(unacknowledged());
         }
     }
 
-    fn look(&mut self, unacknowledged: usize) {
+    fn check(&mut self, unacknowledged: usize) {
         match self.seen.replace(unacknowledged) {
             Some(before) if unacknowledged >= before => self.vain += 1,
             _ => self.vain = 0,
@@ -111,32 +116,47 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_takes_bytes_starts_it_anew() {
-        let mut stall = Stall::new(LIMIT);
-        for _ in 0..10 {
-            // The first look after each progress has nothing to compare with.
-            (0..LOOKS).for_each(|_| stall.look(1000));
-            assert_eq!(stall.vain, LOOKS - 1);
-            stall.look(999);
-            assert_eq!(stall.vain, 0);
-            stall.progress();
-        }
-        (0..=LOOKS).for_each(|_| stall.look(1000));
-        assert_eq!(stall.vain, LOOKS);
+    fn the_time_between_two_steps_does_not_count() {
+        run(async {
+            let mut stall = Stall::new(LIMIT);
+            stall.seen = Some(same());
+            stall.vain = CHECKS - 1;
+            assert!(poll_once(stall.expired(same)).await.is_none());
+            sleep(LIMIT).await;
+            stall.go_on();
+            let start = Instant::now();
+            stall.expired(same).await;
+            assert!(start.elapsed() >= LIMIT / CHECKS);
+        });
     }
 
     #[test]
-    fn it_does_not_expire_while_each_look_finds_fewer() {
+    fn a_peer_that_takes_bytes_starts_it_anew() {
+        let mut stall = Stall::new(LIMIT);
+        for _ in 0..10 {
+            // The first check after each progress has nothing to compare with.
+            (0..CHECKS).for_each(|_| stall.check(1000));
+            assert_eq!(stall.vain, CHECKS - 1);
+            stall.check(999);
+            assert_eq!(stall.vain, 0);
+            stall.progress();
+        }
+        (0..=CHECKS).for_each(|_| stall.check(1000));
+        assert_eq!(stall.vain, CHECKS);
+    }
+
+    #[test]
+    fn it_does_not_expire_while_each_check_finds_fewer() {
         run(async {
             let mut stall = Stall::new(LIMIT);
-            let left = Cell::new(3 * LOOKS as usize);
+            let left = Cell::new(3 * CHECKS as usize);
             let fewer = || {
                 left.set(left.get().saturating_sub(1));
                 left.get()
             };
             let none_left = async {
                 while left.get() > 0 {
-                    sleep(LIMIT / LOOKS).await;
+                    sleep(LIMIT / CHECKS).await;
                 }
                 true
             };

@@ -1,204 +1,175 @@
-//! Where the bytes of a transfer are: in the file, in the pipe, in the socket.
+//! A transfer that its caller carries out step by step.
 
+use std::io;
 use std::ops::Range;
+use std::rc::Rc;
 
-use crate::Opening;
+use rustix::fs::{OFlags, fcntl_getfl};
+use tidegate_uring::{Fd, Ring};
 
-/// Pure state machine of one transfer; the caller reports what was moved.
+use crate::encoded_staging::{EncodedStaging, Piece};
+use crate::error::Error;
+use crate::file_source::FileSource;
+use crate::options::{Opening, Options, Step};
+use crate::pipe_staging::PipeStaging;
+use crate::pool::{Parked, Pool};
+use crate::progress::TransferProgress;
+use crate::pump::Pump;
+use crate::socket_sink::SocketSink;
+
+/// A range of a file on its way to a socket, sent in steps of as many bytes as the caller allows.
 ///
-/// ```text
-///   start              start + sent                  next            end
-///     |-- in the socket --|-- in the pipe (in_pipe) --|-- in the file --|
-/// ```
-#[derive(Debug)]
-pub(crate) struct Transfer {
-    /// The next byte of the file to go into a pipe.
-    next: u64,
-    /// The end of the range, exclusive.
-    end: u64,
-    in_pipe: u64,
-    sent: u64,
+/// Between two steps the caller may write other bytes to the socket, as a protocol does that frames
+/// what it sends: a frame header with `MSG_MORE`, then a step of the frame's length. A step sends
+/// exactly [`Step::bytes_max`] bytes, or all that [remain](Transfer::remaining) if those are fewer,
+/// so the length is known before.
+///
+/// # Between two steps
+///
+/// A transfer may wait for its next step as long as it likes, as where the peer's flow control
+/// window is closed. Meanwhile:
+///
+/// * The socket is not corked, and no time counts against the peer.
+/// * A pipe that still holds bytes is *parked* in the [`Pool`]. The transfer gets it back, unless
+///   another transfer needed a pipe first; then the bytes are spliced again.
+/// * No permit to wait for the disk is held. A prefetch that is under way goes on, and its permit
+///   returns when the worker is done.
+/// * No buffer is held.
+///
+/// # Cancel safety
+///
+/// The future of a step may be dropped. [`Transfer::sent`] is exact then, and the next step goes on
+/// from there. What a worker reads at that moment is lost and read again. The pipe is closed, if it
+/// holds bytes, and the pool may make another at once, even if a worker is still reading into the
+/// old one: until the disk answers there may be as many pipes too many as the ring has workers.
+///
+/// Dropped itself, a transfer closes its parked pipe and cancels its prefetch. It does not drop the
+/// last few MiB that it brought into the page cache, unlike [`Transfer::finish`].
+pub struct Transfer {
+    pump: Pump,
     opening: Opening,
+    /// The pipe that the last step left with bytes in it.
+    parked: Option<Parked>,
+    /// The encoded bytes that a dropped step left.
+    piece: Option<Piece>,
+}
+
+/// The result of a transfer that sent its whole range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sent {
+    /// A part of the range was not in memory when it was needed. (A part that was prefetched in
+    /// time counts as in memory.)
+    pub from_disk: bool,
 }
 
 impl Transfer {
-    /// A range that ends before it starts is empty.
-    pub(crate) fn new(range: Range<u64>, opening: Opening) -> Self {
+    /// Prepares to send the bytes of `file` from `range.start` to `range.end` (exclusive). The
+    /// file's own position is neither used nor moved. The transfer keeps the file open.
+    #[inline]
+    pub fn new(
+        ring: &Ring,
+        pool: &Rc<Pool>,
+        file: &Fd,
+        range: Range<u64>,
+        options: &Options,
+    ) -> Self {
+        let source = FileSource::new(ring, pool, file, range.clone(), options);
+        let progress = TransferProgress::new(range);
         Self {
-            next: range.start,
-            end: range.end.max(range.start),
-            in_pipe: 0,
-            sent: 0,
-            opening,
+            pump: Pump::new(progress, source, SocketSink::new(options.stall)),
+            opening: options.opening,
+            parked: None,
+            piece: None,
         }
     }
 
-    /// Whether the socket took the whole range.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.next == self.end && self.in_pipe == 0
+    /// Bytes of the file that the socket took.
+    pub fn sent(&self) -> u64 {
+        self.pump.progress.sent()
     }
 
-    /// Bytes in the pipe.
-    pub(crate) fn in_pipe(&self) -> u64 {
-        self.in_pipe
+    /// Bytes of the range that are still to be sent.
+    pub fn remaining(&self) -> u64 {
+        self.pump.progress.remaining()
     }
 
-    /// Bytes that the socket took.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent
-    }
-
-    /// The next byte of the file to go into the socket.
-    pub(crate) fn position(&self) -> u64 {
-        self.next - self.in_pipe
-    }
-
-    /// How much of what is in the pipe is sent next, and whether what follows goes with it.
-    pub(crate) fn next_send(&self) -> (u64, bool) {
-        let Opening { bytes, each } = self.opening;
-        let opening = u64::from(bytes).saturating_sub(self.sent);
-        if opening > 0 {
-            return (opening.min(each.into()).min(self.in_pipe), false);
+    /// Sends the next bytes by splice(2), to the end of the step. `socket` carries `O_NONBLOCK` and
+    /// is the same in each step.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::sent`] says how many bytes the socket took in all steps, [`Error::kind`] what
+    /// happened then.
+    pub async fn step(&mut self, socket: &Fd, step: Step) -> Result<(), Error> {
+        debug_assert!(is_nonblocking(socket), "the socket carries O_NONBLOCK");
+        self.pump.progress.begin_step(step, self.opening);
+        // Not the transfer's during the step: a step that is dropped closes its pipe.
+        let mut staging = PipeStaging::new(self.parked.take());
+        let result = self.pump.run(&mut staging, socket).await;
+        result.map_err(|kind| Error {
+            sent: self.sent(),
+            kind,
+        })?;
+        if let PipeStaging::Parked(parked) = staging {
+            self.parked = Some(parked);
         }
-        (self.in_pipe, self.next < self.end)
+        Ok(())
     }
 
-    /// Whether more than `len` bytes were not put into a pipe yet.
-    pub(crate) fn is_longer_than(&self, len: usize) -> bool {
-        self.end - self.next > len as u64
+    /// Like [`Transfer::step`], but sends the bytes as `encode` makes them, as for TLS in user
+    /// space: they are read into memory, a piece at a time, encoded and sent. A transfer takes
+    /// either kind of step, not both.
+    ///
+    /// `encode` is given the next bytes of the file and a buffer. It puts the encoded bytes at the
+    /// start of the buffer, over what is there, makes it longer if necessary, and returns how many
+    /// they are. The pieces of a step are together the bytes of the step, so that an encoder that
+    /// is made for the step can put bytes of its own, such as a frame header, before the first.
+    /// Each piece is sent as a whole before the next is encoded.
+    ///
+    /// [`Options::opening`] is not used.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Transfer::step`]; [`Error::sent`] counts bytes of pieces that the socket took as a
+    /// whole.
+    ///
+    /// # Cancel safety
+    ///
+    /// The transfer keeps the piece that a dropped step was sending. The next step begins with the
+    /// rest of it, even if that is more than its bound.
+    pub async fn step_encoded(
+        &mut self,
+        socket: &Fd,
+        step: Step,
+        encode: impl FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>,
+    ) -> Result<(), Error> {
+        let progress = &mut self.pump.progress;
+        let bytes_max = step.bytes_max.max(progress.staged());
+        progress.begin_step(Step { bytes_max, ..step }, Opening::NONE);
+        let staging = &mut EncodedStaging::new(encode, &mut self.piece);
+        let result = self.pump.run(staging, socket).await;
+        result.map_err(|kind| Error {
+            sent: self.sent(),
+            kind,
+        })
     }
 
-    /// The bytes that come next, at most as many as an empty pipe of `capacity` bytes holds.
-    pub(crate) fn chunk(&self, capacity: usize, page: usize) -> Range<u64> {
-        self.next..self.chunk_end(self.next, capacity, page)
+    /// Ends the transfer, after its last step or in place of it. With
+    /// [`Options::drop_behind`] the last pages are dropped from the page cache a second later.
+    pub fn finish(mut self) -> Sent {
+        self.end()
     }
 
-    /// The chunk after the next one.
-    pub(crate) fn chunk_after(
-        &self,
-        chunk: &Range<u64>,
-        capacity: usize,
-        page: usize,
-    ) -> Range<u64> {
-        chunk.end..self.chunk_end(chunk.end, capacity, page)
-    }
-
-    /// A pipe holds so many pages of a file, however few bytes of its first one are asked for: a
-    /// chunk ends where a page does, and those that follow it begin there.
-    fn chunk_end(&self, start: u64, capacity: usize, page: usize) -> u64 {
-        let in_first = start % page as u64;
-        self.end
-            .min(start.saturating_add(capacity as u64 - in_first))
-    }
-
-    /// `count` bytes went from the file into the pipe.
-    pub(crate) fn filled(&mut self, count: usize) {
-        self.next += count as u64;
-        self.in_pipe += count as u64;
-        debug_assert!(self.next <= self.end, "no more than was asked for");
-    }
-
-    /// `count` bytes went from the pipe into the socket.
-    pub(crate) fn drained(&mut self, count: usize) {
-        debug_assert!(count as u64 <= self.in_pipe, "no more than was there");
-        self.in_pipe -= count as u64;
-        self.sent += count as u64;
-    }
-
-    /// The pipe is gone with what it held, which is still in the file.
-    pub(crate) fn rewind(&mut self) {
-        self.next -= self.in_pipe;
-        self.in_pipe = 0;
+    /// [`Transfer::finish`] in place: to move a transfer costs as much as the rest of its end.
+    pub(crate) fn end(&mut self) -> Sent {
+        self.pump.source.finish();
+        Sent {
+            from_disk: self.pump.source.met_disk(),
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PAGE: usize = 4096;
-
-    #[test]
-    fn an_opening_leaves_in_short_sends_that_nothing_follows() {
-        let opening = Opening {
-            bytes: 8192,
-            each: 4096,
-        };
-        let mut bytes = Transfer::new(100..20_000, opening);
-        bytes.filled(9000);
-        assert_eq!(bytes.next_send(), (4096, false));
-        bytes.drained(4000);
-        assert_eq!(bytes.next_send(), (4096, false));
-        bytes.drained(4096);
-        assert_eq!(bytes.next_send(), (96, false));
-        // What was in the pipe comes again.
-        bytes.rewind();
-        bytes.filled(10);
-        assert_eq!(bytes.next_send(), (10, false));
-        bytes.drained(10);
-        bytes.filled(200);
-        assert_eq!(bytes.next_send(), (86, false));
-        bytes.drained(86);
-        assert_eq!(bytes.next_send(), (114, true));
-    }
-
-    #[test]
-    fn an_empty_or_reversed_range_is_complete() {
-        assert!(Transfer::new(0..0, Opening::NONE).is_complete());
-        assert!(Transfer::new(7..7, Opening::NONE).is_complete());
-        #[expect(clippy::reversed_empty_ranges, reason = "that is the case")]
-        let reversed = Transfer::new(9..7, Opening::NONE);
-        assert!(reversed.is_complete());
-    }
-
-    #[test]
-    fn bytes_are_accounted_for_through_short_moves_and_a_rewind() {
-        let mut bytes = Transfer::new(100..10_000, Opening::NONE);
-        bytes.filled(8000);
-        assert!(bytes.next_send().1);
-        bytes.drained(3000);
-        assert_eq!(
-            (bytes.next, bytes.in_pipe(), bytes.sent()),
-            (8100, 5000, 3000)
-        );
-        bytes.rewind();
-        assert_eq!((bytes.next, bytes.in_pipe(), bytes.sent()), (3100, 0, 3000));
-        assert_eq!(bytes.position(), 3100);
-        bytes.filled(6900);
-        assert!(!bytes.next_send().1 && !bytes.is_complete());
-        bytes.drained(6900);
-        assert!(bytes.is_complete());
-        assert_eq!(bytes.sent(), 9900);
-    }
-
-    #[test]
-    fn chunks_fit_the_pages_of_a_pipe() {
-        // start, end, capacity; end of the chunk
-        let cases = [
-            (0, 1, PAGE, 1),
-            (0, 10_000, PAGE, 4096),
-            (1, 10_000, PAGE, 4096),
-            (4095, 10_000, PAGE, 4096),
-            (4096, 10_000, 2 * PAGE, 10_000),
-            (5000, 1 << 40, 64 * PAGE, 65 * 4096),
-            (u64::MAX - 9, u64::MAX, PAGE, u64::MAX),
-        ];
-        for (start, end, capacity, expected) in cases {
-            let bytes = Transfer::new(start..end, Opening::NONE);
-            assert_eq!(
-                bytes.chunk(capacity, PAGE),
-                start..expected,
-                "{start}..{end}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_chunk_after_begins_where_the_next_one_ends() {
-        let bytes = Transfer::new(1..9000, Opening::NONE);
-        let chunk = bytes.chunk(PAGE, PAGE);
-        assert_eq!(bytes.chunk_after(&chunk, PAGE, PAGE), 4096..8192);
-        let last = bytes.chunk(4 * PAGE, PAGE);
-        assert!(bytes.chunk_after(&last, 4 * PAGE, PAGE).is_empty());
-    }
+fn is_nonblocking(socket: &Fd) -> bool {
+    fcntl_getfl(socket).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
 }

@@ -65,7 +65,7 @@ fn a_file_that_was_not_read_before_arrives_whole() {
                 drop(socket);
                 assert!(joined(reader).await == data[start..end], "{start}..{end}");
                 bench.check_rest();
-                let asked = bench.pool.stats().asked_ahead;
+                let asked = bench.pool.stats().prefetches;
                 let expected = end.saturating_sub(start).div_ceil(2 << 20) as u64;
                 assert!(asked >= expected, "{start}..{end}: {asked}");
             }
@@ -74,7 +74,7 @@ fn a_file_that_was_not_read_before_arrives_whole() {
 }
 
 #[test]
-fn of_a_file_in_memory_that_was_not_read_before_only_the_first_chunk_is_asked_for() {
+fn only_the_first_chunk_of_an_unread_file_in_memory_is_prefetched() {
     run(async {
         let bench = Bench::new().await;
         let data = pattern(5 << 20);
@@ -88,15 +88,15 @@ fn of_a_file_in_memory_that_was_not_read_before_only_the_first_chunk_is_asked_fo
             drop(socket);
             assert!(joined(reader).await == data);
             assert!(!sent.from_disk);
-            assert_eq!(bench.pool.stats().asked_ahead, asked, "in all");
+            assert_eq!(bench.pool.stats().prefetches, asked, "in all");
         }
         assert_eq!(bench.pool.stats().chunks_cold, 0);
     });
 }
 
-/// However soon the disk answers what was asked for.
+/// However soon the disk answers the prefetch.
 #[test]
-fn that_a_file_was_not_in_memory_is_told() {
+fn a_file_that_was_not_in_memory_is_reported() {
     run(async {
         let bench = Bench::new().await;
         let data = pattern(5 << 20);

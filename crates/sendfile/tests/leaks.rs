@@ -9,6 +9,21 @@ use support::{
     Bench, HASTY, PIPE, connect_narrow, descriptors, evicted_file_of, pattern, pool_of, run,
     until_true,
 };
+use tidegate_sendfile::{Step, Transfer};
+use tidegate_uring::Fd;
+
+/// Drops a transfer between two steps, and one within a step.
+async fn drop_in_steps(bench: &Bench, file: &Fd, len: u64) {
+    let (socket, _peer) = connect_narrow();
+    for bytes_max in [9, len] {
+        let mut transfer = Transfer::new(&bench.ring, &bench.pool, file, 0..len, &HASTY);
+        let step = Step {
+            bytes_max,
+            more: true,
+        };
+        let _ = poll_once(Box::pin(transfer.step(&socket, step))).await;
+    }
+}
 
 #[test]
 fn no_descriptor_is_left_open() {
@@ -25,6 +40,7 @@ fn no_descriptor_is_left_open() {
                 drop(send);
                 peer.shutdown(Shutdown::Both).unwrap();
                 let _ = bench.send(&socket, &file, 0..len, &HASTY).await;
+                drop_in_steps(&bench, &file, len).await;
             }
             bench.check_exact().await;
             assert!(bench.pool.stats().pipes <= 4);

@@ -1,0 +1,159 @@
+//! The course of a transfer: stage a chunk, send it, wait for the socket, give way to others.
+
+use rustix::io::Errno;
+use tidegate_uring::Fd;
+
+use crate::cork::Cork;
+use crate::error::ErrorKind;
+use crate::file_source::FileSource;
+use crate::progress::TransferProgress;
+use crate::socket_sink::SocketSink;
+use crate::staging::Staging;
+
+/// Shorter transfers do not queue for turns, and shorter steps are not corked: they have few chunks
+/// to keep together, and end soon.
+const LONG_BYTES_MIN: u64 = 512 * 1024;
+
+/// Moves the bytes of a transfer from its file to a socket, through a [`Staging`].
+pub(crate) struct Pump {
+    pub(crate) progress: TransferProgress,
+    pub(crate) source: FileSource,
+    sink: SocketSink,
+    /// Bytes sent at which a long transfer next lets others run; `None` for a short one. A short
+    /// one is no longer than the turn of a long one, and to send many of them in one go is cheaper
+    /// by a quarter at 64 KiB.
+    turn_due: Option<u64>,
+}
+
+impl Pump {
+    #[inline]
+    pub(crate) fn new(progress: TransferProgress, source: FileSource, sink: SocketSink) -> Self {
+        Self {
+            turn_due: (progress.remaining() >= LONG_BYTES_MIN).then_some(0),
+            progress,
+            source,
+            sink,
+        }
+    }
+
+    /// Runs the step that `progress` has begun to its end.
+    ///
+    /// Dropped: `progress` is exact; staged bytes are lost if `staging` is.
+    pub(crate) async fn run(
+        &mut self,
+        staging: &mut impl Staging,
+        socket: &Fd,
+    ) -> Result<(), ErrorKind> {
+        self.sink.begin_step();
+        let _cork = (self.progress.step_remaining() >= LONG_BYTES_MIN).then(|| Cork::new(socket));
+        while self.progress.step_remaining() > 0 {
+            self.stage(staging).await?;
+            self.send(staging, socket)?;
+            if self.progress.staged() == 0 {
+                staging.release(self.source.pool());
+                self.source.follow(socket, self.progress.position());
+                continue;
+            }
+            staging.suspend();
+            if self.progress.step_remaining() > 0 {
+                self.sink.writable(self.source.ring(), socket).await?;
+                self.turn().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that bytes are staged: those of an earlier chunk, if they are still there, else
+    /// the next chunk.
+    async fn stage<S: Staging>(&mut self, staging: &mut S) -> Result<(), ErrorKind> {
+        if self.progress.staged() == 0 {
+            self.turn_if_due(S::QUANTUM).await;
+        } else if staging.resume() {
+            return Ok(());
+        }
+        self.progress.rewind();
+        self.fill(staging).await
+    }
+
+    /// Stages the next chunk.
+    async fn fill(&mut self, staging: &mut impl Staging) -> Result<(), ErrorKind> {
+        self.source.prepare(self.progress.position()).await;
+        staging.reserve(&self.source).await?;
+        let chunk = staging.chunk(&self.progress);
+        match staging.fill_from_memory(&mut self.source, &chunk)? {
+            Some(count) => {
+                self.filled(count)?;
+                self.source.pool().count_inline();
+                let taken = chunk.start..chunk.start + count as u64;
+                self.source.resident(&taken, staging.chunk_bytes());
+                Ok(())
+            }
+            None => self.fill_cold(staging).await,
+        }
+    }
+
+    async fn fill_cold(&mut self, staging: &mut impl Staging) -> Result<(), ErrorKind> {
+        let (pool, owner) = (self.source.pool(), self.source.owner());
+        let permit = match pool.try_cold(owner) {
+            Some(permit) => permit,
+            None => {
+                staging.release(pool);
+                let permit = pool.cold(owner).await;
+                staging.reserve(&self.source).await?;
+                permit
+            }
+        };
+        let chunk = staging.chunk(&self.progress);
+        let count = staging
+            .fill_by_worker(&mut self.source, &chunk, permit)
+            .await?;
+        self.filled(count)?;
+        self.source.pool().count_cold();
+        Ok(())
+    }
+
+    fn filled(&mut self, count: usize) -> Result<(), ErrorKind> {
+        if count == 0 {
+            return Err(ErrorKind::Truncated);
+        }
+        let start = self.progress.position();
+        self.progress.filled(count);
+        self.source.filled(start..start + count as u64);
+        Ok(())
+    }
+
+    /// Sends staged bytes until none is left, the socket is full, or the step is complete.
+    fn send(&mut self, staging: &mut impl Staging, socket: &Fd) -> Result<(), ErrorKind> {
+        while let Some((len, more)) = self.progress.next_send() {
+            let taken = match staging.send(socket, len, more) {
+                Ok(taken) => taken,
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::AGAIN) => {
+                    return self.sink.full(socket);
+                }
+                Err(error) => return Err(ErrorKind::Socket(error)),
+            };
+            self.progress.drained(taken.file_bytes);
+            self.sink.progress();
+            if taken.full {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn turn_if_due(&mut self, quantum: u64) {
+        let sent = self.progress.sent();
+        if self.turn_due.is_some_and(|due| sent >= due) {
+            self.turn_due = Some(sent + quantum);
+            self.turn().await;
+        }
+    }
+
+    /// Lets others run first.
+    async fn turn(&self) {
+        if self.turn_due.is_some() {
+            let queue = &self.source.pool().fair_queue;
+            queue.next(self.source.ring()).await;
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The seam between the course of a transfer and the way its bytes take.
+
+use std::io;
+use std::ops::Range;
+
+use tidegate_uring::{Fd, Permit};
+
+use crate::error::ErrorKind;
+use crate::file_source::FileSource;
+use crate::pool::Pool;
+use crate::progress::TransferProgress;
+
+/// What holds the bytes of a transfer between the file and the socket: a pipe, or a buffer with
+/// encoded bytes. [`Pump`](crate::pump::Pump) drives it:
+///
+/// ```text
+///   reserve --> fill_from_memory --------------> send ... --> release
+///      ^              | absent                  |     ^
+///      |              v                         v     |
+///      +-- release, fill_by_worker         suspend, resume
+///          reserve
+/// ```
+pub(crate) trait Staging {
+    /// Bytes that a long transfer sends before others run.
+    const QUANTUM: u64;
+
+    /// Takes what [`Staging::fill_from_memory`] and [`Staging::fill_by_worker`] need. May wait.
+    async fn reserve(&mut self, source: &FileSource) -> Result<(), ErrorKind>;
+
+    /// Returns what was reserved; no bytes are staged in it.
+    fn release(&mut self, pool: &Pool);
+
+    /// The bytes to stage next.
+    fn chunk(&self, progress: &TransferProgress) -> Range<u64>;
+
+    /// Bytes of a usual chunk: the least that is read ahead.
+    fn chunk_bytes(&self) -> usize;
+
+    /// Stages `chunk`, or its first part, from memory. Returns how many bytes, 0 at the end of the
+    /// file; `None` if that would wait for the disk.
+    fn fill_from_memory(
+        &mut self,
+        source: &mut FileSource,
+        chunk: &Range<u64>,
+    ) -> Result<Option<usize>, ErrorKind>;
+
+    /// Stages `chunk`, or its first part, by a worker of the ring, and tells `source` that it was
+    /// absent once the read is queued: the read goes before the prefetch of what follows. Returns
+    /// how many bytes, 0 at the end of the file.
+    async fn fill_by_worker(
+        &mut self,
+        source: &mut FileSource,
+        chunk: &Range<u64>,
+        permit: Permit,
+    ) -> Result<usize, ErrorKind>;
+
+    /// Sends `len` staged bytes of the file, as many as the socket takes in one call. `more`: other
+    /// bytes follow soon, so the last segment may be held back.
+    fn send(&mut self, socket: &Fd, len: u64, more: bool) -> io::Result<Taken>;
+
+    /// Called with staged bytes left, before the transfer waits for its socket or its step ends.
+    fn suspend(&mut self);
+
+    /// Called before the staged bytes are sent on. False if they are lost.
+    fn resume(&mut self) -> bool;
+}
+
+/// What the socket took in one call.
+pub(crate) struct Taken {
+    /// Bytes of the file.
+    pub(crate) file_bytes: u64,
+    /// It took less than it was given: it is full.
+    pub(crate) full: bool,
+}
