@@ -42,15 +42,16 @@ pub struct Head<'b> {
 pub fn parse<'b>(buf: &'b [u8], limits: &Limits) -> Result<Option<Head<'b>>, Error> {
     let window = &buf[..buf.len().min(limits.header_bytes)];
     let start = skip_empty_lines(window)?;
-    let parsed = parse_lines(&window[start..], limits.headers.min(Limits::HEADERS_MAX))?;
-    match parsed {
-        Some(head) => Ok(Some(Head {
-            len: start + head.len,
-            ..head
-        })),
-        None if window.len() == limits.header_bytes => Err(too_large(&window[start..])),
-        None => Ok(None),
+    let mut parsed = parse_lines(&window[start..], limits.headers.min(Limits::HEADERS_MAX));
+    match &mut parsed {
+        // In place: a head is too large to be copied for this.
+        Ok(Some(head)) => head.len += start,
+        Ok(None) if window.len() == limits.header_bytes => {
+            return Err(too_large(&window[start..]));
+        }
+        Ok(None) | Err(_) => {}
     }
+    parsed
 }
 
 /// Bytes of the empty lines at the start. A bare LF is refused here, for
@@ -96,7 +97,7 @@ fn parse_lines(buf: &[u8], headers_max: usize) -> Result<Option<Head<'_>>, Error
                 Some(0) => Version::Http10,
                 _ => Version::Http11,
             };
-            decide(&buf[..len], method, target, version, request.headers).map(Some)
+            decide(&buf[..len], method, target, version, request.headers)
         }
         Err(httparse::Error::Version) => parse_later_version(buf, method, target, headers_max),
         Err(error) => Err(error.into()),
@@ -132,7 +133,7 @@ fn parse_later_version<'b>(
         httparse::Status::Partial => Ok(None),
         httparse::Status::Complete((len, fields)) => {
             let head = &buf[..start + SHAPE.len() + len];
-            decide(head, method, target, Version::Http11, fields).map(Some)
+            decide(head, method, target, Version::Http11, fields)
         }
     }
 }
@@ -144,7 +145,7 @@ fn decide<'b>(
     target: &'b str,
     version: Version,
     fields: &[Header<'b>],
-) -> Result<Head<'b>, Error> {
+) -> Result<Option<Head<'b>>, Error> {
     // httparse takes a bare LF for a line end, but never a bare CR. So all line
     // ends are CRLF if there are as many CRs as lines.
     let lines = fields.len() + 2;
@@ -167,7 +168,7 @@ fn decide<'b>(
     }
     let framing = seen.body.framing(version)?;
     let host = seen.host(version)?;
-    Ok(Head {
+    Ok(Some(Head {
         len: head.len(),
         request: Request {
             method,
@@ -179,7 +180,7 @@ fn decide<'b>(
         framing,
         persistent: seen.persistent(version),
         expect_continue: seen.expects_continue(version)? && framing != Framing::None,
-    })
+    }))
 }
 
 /// The lines of `fields`, which were parsed from `head`.

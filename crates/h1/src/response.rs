@@ -41,7 +41,9 @@ impl ResponseHead<'_> {
             (false, _) => b"\r\nConnection: close\r\n",
         });
         out.extend_from_slice(first);
-        out.extend_from_slice(second);
+        if !second.is_empty() {
+            out.extend_from_slice(second);
+        }
         out.extend_from_slice(b"\r\n");
     }
 }

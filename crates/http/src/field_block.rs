@@ -35,20 +35,21 @@ impl FieldBlock {
     /// field can be made of it.
     pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) {
         let value = value.as_ref();
-        self.push_with(name, |lines| {
+        self.push_line(|line| {
+            line.extend_from_slice(name.as_bytes());
+            line.extend_from_slice(b": ");
             if value.iter().any(u8::is_ascii_control) {
                 debug_assert!(false, "{}", value.escape_ascii());
-                lines.extend(value.iter().filter(|byte| !byte.is_ascii_control()));
+                line.extend(value.iter().filter(|byte| !byte.is_ascii_control()));
             } else {
-                lines.extend_from_slice(value);
+                line.extend_from_slice(value);
             }
         });
     }
 
-    /// Appends a field whose value `write` appends. It must write no control character.
-    pub(crate) fn push_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
-        self.lines.extend_from_slice(name.as_bytes());
-        self.lines.extend_from_slice(b": ");
+    /// Appends a field. `write` appends its line without the CRLF, and no control character.
+    #[inline]
+    pub(crate) fn push_line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.lines);
         self.lines.extend_from_slice(b"\r\n");
     }
@@ -123,7 +124,7 @@ mod tests {
         assert!(block.lines().is_empty());
         block.push("Vary", "Origin");
         block.push("X-A", b"\xc3\xa4");
-        block.push_with("X-C", |value| value.extend_from_slice(b"d"));
+        block.push_line(|line| line.extend_from_slice(b"X-C: d"));
         block.push("X-Empty", "");
         block.extend(FieldLines::from_static("X-B: c:d\r\n"));
         let lines = b"Vary: Origin\r\nX-A: \xc3\xa4\r\nX-C: d\r\nX-Empty: \r\nX-B: c:d\r\n";

@@ -71,6 +71,7 @@ impl Field {
     }
 
     /// The field with this name, in any case.
+    #[inline]
     fn of(name: &str) -> Option<Self> {
         let mut candidates = *BY_LENGTH.get(name.len())?;
         let last = name.as_bytes().last()?.to_ascii_lowercase();

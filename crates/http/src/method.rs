@@ -17,6 +17,7 @@ pub enum Method {
 
 impl Method {
     /// The method with this name. Names are case-sensitive (RFC 9110, section 9.1).
+    #[inline]
     pub fn of(token: &str) -> Self {
         match token {
             "GET" => Self::Get,

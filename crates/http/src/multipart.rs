@@ -68,9 +68,9 @@ impl Multipart {
 
     /// Appends the Content-Type of the response.
     pub fn push_content_type(&self, out: &mut FieldBlock) {
-        out.push_with("Content-Type", |value| {
-            value.extend_from_slice(b"multipart/byteranges; boundary=");
-            value.extend_from_slice(self.boundary.as_bytes());
+        out.push_line(|line| {
+            line.extend_from_slice(b"Content-Type: multipart/byteranges; boundary=");
+            line.extend_from_slice(self.boundary.as_bytes());
         });
     }
 
@@ -83,7 +83,6 @@ impl Multipart {
     /// fields.
     pub fn write_head(&self, range: &Range<u64>, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head_start);
-        out.extend_from_slice(b"Content-Range: ");
         write_content_range(out, range, self.len);
         out.extend_from_slice(b"\r\n\r\n");
     }

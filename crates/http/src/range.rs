@@ -66,16 +66,14 @@ pub fn ranges(
 /// Appends the Content-Range of a 206 with one range of a representation of `len` bytes (RFC 9110,
 /// section 14.4). The range must not be empty.
 pub fn push_content_range(out: &mut FieldBlock, range: &Range<u64>, len: u64) {
-    out.push_with("Content-Range", |value| {
-        write_content_range(value, range, len);
-    });
+    out.push_line(|line| write_content_range(line, range, len));
 }
 
-/// Appends the value that [`push_content_range`] gives a Content-Range.
+/// Appends the line of [`push_content_range`] without its CRLF.
 pub(crate) fn write_content_range(out: &mut Vec<u8>, range: &Range<u64>, len: u64) {
     debug_assert!(range.start < range.end && range.end <= len, "{range:?}");
     let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(b"bytes ");
+    out.extend_from_slice(b"Content-Range: bytes ");
     out.extend_from_slice(digits.format(range.start).as_bytes());
     out.push(b'-');
     out.extend_from_slice(digits.format(range.end - 1).as_bytes());
@@ -85,9 +83,9 @@ pub(crate) fn write_content_range(out: &mut Vec<u8>, range: &Range<u64>, len: u6
 
 /// Appends the Content-Range of a 416: how long the representation is (RFC 9110, section 15.5.17).
 pub fn push_unsatisfied_range(out: &mut FieldBlock, len: u64) {
-    out.push_with("Content-Range", |value| {
-        value.extend_from_slice(b"bytes */");
-        value.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
+    out.push_line(|line| {
+        line.extend_from_slice(b"Content-Range: bytes */");
+        line.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
     });
 }
 

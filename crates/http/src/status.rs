@@ -2,7 +2,7 @@
 
 /// A status code, its reason phrase (RFC 9110, section 15), and a page that says it to a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Status(u16);
+pub struct Status(Index);
 
 /// A whole page, made at compile time. Without the style it is as readable: a site's
 /// Content-Security-Policy may forbid it.
@@ -27,49 +27,39 @@ macro_rules! page {
     };
 }
 
+/// What belongs to a status.
+struct Entry {
+    code: u16,
+    code_and_reason: &'static str,
+    page: &'static str,
+}
+
 macro_rules! statuses {
     ($($name:ident = $code:literal $reason:literal $sentence:literal;)*) => {
+        /// The place of a status in [`ENTRIES`], in the order of the codes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[expect(non_camel_case_types, reason = "named as the statuses are")]
+        #[expect(clippy::upper_case_acronyms, reason = "named as the statuses are")]
+        enum Index {
+            $($name,)*
+        }
+
+        static ENTRIES: &[Entry] = &[
+            $(Entry {
+                code: $code,
+                code_and_reason: concat!($code, " ", $reason),
+                page: page!($code, $reason, $sentence),
+            },)*
+        ];
+
         impl Status {
             $(
                 #[doc = concat!(stringify!($code), " ", $reason, ".")]
-                pub const $name: Self = Self($code);
+                pub const $name: Self = Self(Index::$name);
             )*
 
             /// Every status that this server sends.
-            #[cfg(test)]
-            pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
-
-            /// A page in HTML with the code, the reason phrase and one sentence.
-            pub fn page(self) -> &'static str {
-                match self.0 {
-                    $($code => page!($code, $reason, $sentence),)*
-                    _ => "",
-                }
-            }
-
-            /// The reason phrase that goes with the code.
-            pub fn reason(self) -> &'static str {
-                match self.0 {
-                    $($code => $reason,)*
-                    _ => "",
-                }
-            }
-
-            /// The code and the reason phrase, with a space between.
-            pub fn code_and_reason(self) -> &'static str {
-                match self.0 {
-                    $($code => concat!($code, " ", $reason),)*
-                    _ => "",
-                }
-            }
-
-            /// The status with this code, if it is one that this server sends.
-            pub fn of_code(code: u16) -> Option<Self> {
-                match code {
-                    $($code => Some(Self::$name),)*
-                    _ => None,
-                }
-            }
+            const ALL: &[Self] = &[$(Self::$name),*];
         }
     };
 }
@@ -108,9 +98,29 @@ statuses! {
 }
 
 impl Status {
+    fn entry(self) -> &'static Entry {
+        &ENTRIES[self.0 as usize]
+    }
+
     /// The three-digit code.
-    pub const fn code(self) -> u16 {
-        self.0
+    pub fn code(self) -> u16 {
+        self.entry().code
+    }
+
+    /// The code and the reason phrase, with a space between.
+    pub fn code_and_reason(self) -> &'static str {
+        self.entry().code_and_reason
+    }
+
+    /// A page in HTML with the code, the reason phrase and one sentence.
+    pub fn page(self) -> &'static str {
+        self.entry().page
+    }
+
+    /// The status with this code, if it is one that this server sends.
+    pub fn of_code(code: u16) -> Option<Self> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|status| status.code() == code)
     }
 }
 
@@ -121,12 +131,11 @@ mod tests {
     #[test]
     fn code_and_reason_belong_together() {
         assert_eq!(Status::OK.code(), 200);
-        assert_eq!(Status::OK.reason(), "OK");
         assert_eq!(Status::OK.code_and_reason(), "200 OK");
         assert_eq!(Status::HTTP_VERSION_NOT_SUPPORTED.code(), 505);
         assert_eq!(
-            Status::REQUEST_HEADER_FIELDS_TOO_LARGE.reason(),
-            "Request Header Fields Too Large"
+            Status::REQUEST_HEADER_FIELDS_TOO_LARGE.code_and_reason(),
+            "431 Request Header Fields Too Large"
         );
     }
 
@@ -134,7 +143,8 @@ mod tests {
     fn every_status_has_a_page_with_one_sentence() {
         for status in Status::ALL {
             let page = status.page();
-            let heading = format!("{} {}", status.code(), status.reason());
+            let heading = status.code_and_reason();
+            assert!(heading.starts_with(&format!("{} ", status.code())));
             assert!(page.starts_with("<!DOCTYPE html>\n"), "{page}");
             assert!(
                 page.contains(&format!("<title>{heading}</title>")),
@@ -145,6 +155,12 @@ mod tests {
             assert!(!page.contains("script") && page.is_ascii(), "{page}");
             assert!((300..600).contains(&page.len()), "{page}");
         }
+    }
+
+    #[test]
+    fn statuses_are_in_the_order_of_their_codes() {
+        assert!(Status::ALL.is_sorted());
+        assert!(Status::ALL.is_sorted_by_key(|status| status.code()));
     }
 
     #[test]

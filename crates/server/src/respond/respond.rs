@@ -11,7 +11,7 @@ use crate::respond::exchange::Exchange;
 use crate::respond::lookup::PendingLookup;
 use crate::respond::response::{Response, ResponseBuilder, Scheme};
 
-/// Whether a request has its response.
+/// The response to a request, or what it takes to make one.
 pub(crate) enum Resolution {
     /// From memory.
     Prepared(Response),

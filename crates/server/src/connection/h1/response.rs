@@ -1,5 +1,7 @@
 //! A response as HTTP/1.1 sends it: its head, and behind it what is small and in memory.
 
+use std::mem::replace;
+
 use bytes::Bytes;
 use tidegate_h1::{ResponseFraming, ResponseHead, Version};
 use tidegate_http::{HttpDate, Multipart};
@@ -57,34 +59,33 @@ pub(crate) fn write_response(
     }
 }
 
+/// Appends the content if it is small and in memory; if not, it is to follow.
 fn copy_small(out: &mut Vec<u8>, response: &mut Response) -> Option<Body> {
     let is_small = response
         .content_length
         .is_some_and(|length| length <= COPIED_BYTES_MAX);
-    match std::mem::replace(&mut response.body, Body::Empty) {
-        Body::Empty => None,
+    match &response.body {
+        Body::Empty => return None,
         Body::Static(bytes) => {
             out.extend_from_slice(bytes);
-            None
+            return None;
         }
-        Body::File(_, range) if range.is_empty() => None,
-        body if !is_small => Some(body),
-        Body::File(file, range) => match &file.content {
-            Content::Memory(bytes) => {
-                out.extend_from_slice(slice(bytes, &range));
-                None
+        Body::File(_, range) if range.is_empty() => return None,
+        Body::File(file, range) if is_small => {
+            if let Content::Memory(bytes) = &file.content {
+                out.extend_from_slice(slice(bytes, range));
+                return None;
             }
-            Content::File(_) => Some(Body::File(file, range)),
-        },
-        Body::Parts(file, parts) => match &file.content {
-            Content::Memory(bytes) => {
-                copy_parts(out, bytes, &parts);
-                None
+        }
+        Body::Parts(file, parts) if is_small => {
+            if let Content::Memory(bytes) = &file.content {
+                copy_parts(out, bytes, parts);
+                return None;
             }
-            Content::File(_) => Some(Body::Parts(file, parts)),
-        },
-        body @ (Body::Listing(_) | Body::Decompression(_)) => Some(body),
+        }
+        Body::File(..) | Body::Parts(..) | Body::Listing(_) | Body::Decompression(_) => {}
     }
+    Some(replace(&mut response.body, Body::Empty))
 }
 
 fn copy_parts(out: &mut Vec<u8>, bytes: &Bytes, parts: &Multipart) {
