@@ -22,7 +22,9 @@ readonly START_SECONDS=60
 readonly STOP_SECONDS=10
 # The function to count, with its callees: the connection's task. The executor around it polls its rings until
 # it sleeps, which depends on the clock and costs 1.5 to 4 times as much.
-readonly COUNTED='<tidegate_server::connection::Serving as core::future::future::Future>::poll'
+# The second name is that of the baseline's commit.
+readonly COUNTED='<tidegate_server::connection::task::ConnectionTask as core::future::future::Future>::poll'
+readonly COUNTED_BEFORE='<tidegate_server::connection::Serving as core::future::future::Future>::poll'
 
 die() {
     echo "instructions.sh: $*" >&2
@@ -109,7 +111,7 @@ start() {
     local waited
     : >"$RUN/address"
     LD_PRELOAD=$RUN/preload.so valgrind --tool=callgrind --callgrind-out-file="$RUN/count" \
-        --toggle-collect="$COUNTED" "$1" run --config "$RUN/tidegate.toml" >"$RUN/address" 2>"$RUN/log" &
+        --toggle-collect="$COUNTED" --toggle-collect="$COUNTED_BEFORE" "$1" run --config "$RUN/tidegate.toml" >"$RUN/address" 2>"$RUN/log" &
     PID=$!
     for ((waited = 0; waited < START_SECONDS * 10; waited++)); do
         ADDRESS=$(sed -n 's,^listening on http://,,p' "$RUN/address")
