@@ -17,6 +17,7 @@ mod connections;
 mod containers;
 mod content_encoded;
 mod drop_behind;
+mod exchanges;
 mod fallbacks;
 mod files;
 mod first_steps;
