@@ -29,7 +29,7 @@ use crate::respond::exchange::{Exchange, Protocol};
 use crate::respond::respond::{Resolution, respond};
 use crate::respond::response::{Response, Scheme};
 use crate::timeouts::{Phase, Timer};
-use crate::transport::{Closed, Transport};
+use crate::transport::{Closed, Transport, Unsent};
 
 /// Responses are sent once this many bytes of them are in the buffer.
 const OUT_BYTES_MAX: usize = 64 * 1024;
@@ -137,10 +137,11 @@ impl Connection {
 
     /// Answers the requests that were received before.
     fn take_input(&mut self) -> Option<PendingWork> {
-        let mut input = match &mut self.partial {
-            Some(partial) => mem::take(&mut partial.input),
-            None => Vec::new(),
-        };
+        if !self.has_input() {
+            let next = self.after_batch(Next::Receive, false);
+            return self.wait_or_work(None, next, false, false, Instant::now());
+        }
+        let mut input = mem::take(&mut self.partial().input);
         let (used, work) = self.answer(&input);
         if used < input.len() {
             input.drain(..used);
@@ -185,20 +186,37 @@ impl Connection {
         let Ok(unsent) = written else {
             return (used, Some(PendingWork::close()));
         };
-        let next = match next {
-            Next::Close if used < data.len() => Next::Linger,
-            Next::Receive
-                if used == data.len() && !self.has_body() && context.keep_alive_disabled() =>
-            {
+        let unread = used < data.len();
+        let next = self.after_batch(next, unread);
+        let answered = self.requests > requests;
+        (used, self.wait_or_work(unsent, next, unread, answered, now))
+    }
+
+    /// What follows a batch of responses, instead of `next` where the connection is to end.
+    fn after_batch(&self, next: Next, unread: bool) -> Next {
+        match next {
+            Next::Close if unread => Next::Linger,
+            Next::Receive if !unread && !self.has_body() && self.context.keep_alive_disabled() => {
                 self.close_mode()
             }
             next => next,
-        };
-        if unsent.is_none() && matches!(next, Next::Receive) {
-            self.wait_for_more(used < data.len(), self.requests > requests, now);
-            return (used, None);
         }
-        (used, Some(PendingWork { unsent, next }))
+    }
+
+    /// Waits for the client, if nothing else is to be done.
+    fn wait_or_work(
+        &mut self,
+        unsent: Option<Unsent>,
+        next: Next,
+        unread: bool,
+        answered: bool,
+        now: Instant,
+    ) -> Option<PendingWork> {
+        if unsent.is_none() && matches!(next, Next::Receive) {
+            self.wait_for_more(unread, answered, now);
+            return None;
+        }
+        Some(PendingWork { unsent, next })
     }
 
     fn answer_each(

@@ -208,6 +208,10 @@ impl Connection {
                     0
                 }
             };
+            if rest.body.is_complete() {
+                rest.exchange.complete();
+                return Ok(());
+            }
             if turn >= QUANTUM_BYTES {
                 turn = 0;
                 self.context.io.ring.yield_now().await;
