@@ -8,7 +8,7 @@ use std::task::{self, Poll, ready};
 use tidegate_http::Status;
 use tidegate_uring::Fd;
 
-use super::h1;
+use super::h1::{self, Received};
 use super::lingering_close::linger;
 use super::listener_protocol::ListenerProtocol;
 use crate::context::Context;
@@ -17,7 +17,7 @@ use crate::transport::certificates::Tls;
 use crate::transport::{Closed, HandshakeError, TlsAccept, Transport};
 
 /// Work that waits, and yields the connection unless that ends with it.
-pub(super) type Work = Pin<Box<dyn Future<Output = Result<h1::Connection, Closed>>>>;
+type Work = Pin<Box<dyn Future<Output = Result<h1::Connection, Closed>>>>;
 
 /// Serves a connection to its end.
 ///
@@ -58,20 +58,37 @@ impl ConnectionTask {
 impl Future for ConnectionTask {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<()> {
         loop {
-            // It is done if what follows panics.
-            let (next, poll) = match mem::replace(&mut *self, Self::Done) {
-                Self::Receiving(connection) => connection.poll_receive(cx),
-                Self::Working(mut work) => match work.as_mut().poll(cx) {
-                    Poll::Ready(Ok(connection)) => (Self::Receiving(connection), Poll::Ready(())),
-                    Poll::Ready(Err(Closed)) => (Self::Done, Poll::Ready(())),
-                    Poll::Pending => (Self::Working(work), Poll::Pending),
+            match &mut *self {
+                Self::Receiving(connection) => match ready!(connection.poll_receive(context)) {
+                    Received::Answered => {}
+                    Received::Work(work) => self.work(|connection| connection.carry_on(work)),
+                    Received::Malformed => {
+                        self.work(|mut connection| async move { Err(connection.linger().await) })
+                    }
+                    Received::End => *self = Self::Done,
                 },
+                Self::Working(work) => {
+                    *self = match ready!(work.as_mut().poll(context)) {
+                        Ok(connection) => Self::Receiving(connection),
+                        Err(Closed) => Self::Done,
+                    }
+                }
                 Self::Done => return Poll::Ready(()),
-            };
-            *self = next;
-            ready!(poll);
+            }
+        }
+    }
+}
+
+impl ConnectionTask {
+    /// Has the connection do work that waits.
+    fn work<F>(&mut self, work: impl FnOnce(h1::Connection) -> F)
+    where
+        F: Future<Output = Result<h1::Connection, Closed>> + 'static,
+    {
+        if let Self::Receiving(connection) = mem::replace(self, Self::Done) {
+            *self = Self::Working(Box::pin(work(connection)));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod certificates;
 pub(crate) mod io;
+mod received;
 mod socket;
 mod tls_handshake;
 mod tls_stream;
@@ -10,9 +11,11 @@ mod tls_stream;
     reason = "the type that the folder is named for"
 )]
 mod transport;
+mod unsent;
 
 pub(crate) use tls_handshake::{HandshakeError, TlsAccept};
-pub(crate) use transport::{Transport, Unsent};
+pub(crate) use transport::Transport;
+pub(crate) use unsent::Unsent;
 
 /// The connection is over, and nothing more is sent on it.
 #[derive(Debug)]

@@ -26,8 +26,9 @@ use tidegate_tls::{Incoming, SHORT_RECORD_BYTES, UserSession};
 use tidegate_uring::{Fd, Received as Records, Recv};
 
 use super::io::Io;
+use super::received::Received;
 use super::socket::send_now;
-use super::transport::{Received, Unsent, keep, send_all, send_or_keep};
+use super::unsent::{Unsent, keep, send_all, send_or_keep};
 use crate::timeouts::{Phase, Timer};
 
 /// Bytes of a file that the kernel encrypts between two looks at how much its keys have encrypted:

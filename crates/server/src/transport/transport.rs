@@ -2,18 +2,20 @@
 //! TLS happens inside, so no caller can forget to encrypt.
 
 use std::io;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use rustix::net::{SendFlags, Shutdown, shutdown};
 use tidegate_sendfile::{Error as TransferError, Options, Sent, sendfile};
-use tidegate_uring::{Fd, Received as Plaintext, Recv};
+use tidegate_uring::{Fd, Recv};
 
 use super::io::Io;
+use super::received::Received;
 use super::socket::{reset_on_close, send_now};
 use super::tls_stream::TlsStream;
-use crate::timeouts::{Phase, Timer};
+use super::unsent::{Unsent, send_all, send_or_keep};
+use crate::timeouts::Timer;
 
 /// A connection's socket, and TLS if it is spoken.
 pub(crate) enum Transport {
@@ -25,36 +27,6 @@ pub(crate) enum Transport {
 
 // A plain connection pays nothing for TLS.
 const _: () = assert!(size_of::<Transport>() == size_of::<Recv>());
-
-/// Bytes that the peer sent.
-pub(crate) enum Received {
-    /// As the socket received them.
-    Plain(Plaintext),
-    /// Decrypted in user space, or read along with the kernel's TLS records.
-    Decrypted(Vec<u8>),
-}
-
-impl Deref for Received {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Plain(received) => received,
-            Self::Decrypted(bytes) => bytes,
-        }
-    }
-}
-
-/// Bytes that the socket did not take at once, encrypted already: to be sent by
-/// [`Transport::flush`] before anything else.
-#[must_use = "what follows would overtake these bytes"]
-pub(crate) struct Unsent(Box<(Bytes, SendFlags)>);
-
-impl Unsent {
-    pub(super) fn new(bytes: Bytes, flags: SendFlags) -> Self {
-        Self(Box::new((bytes, flags)))
-    }
-}
 
 impl Transport {
     /// The socket of a connection without TLS.
@@ -215,35 +187,4 @@ impl Transport {
     pub(crate) fn reset_on_close(&self) {
         reset_on_close(self.socket());
     }
-}
-
-/// Sends what the socket takes at once; the rest is copied.
-pub(super) fn send_or_keep(
-    socket: &Fd,
-    bytes: &[u8],
-    flags: SendFlags,
-) -> io::Result<Option<Unsent>> {
-    let sent = send_now(socket, bytes, flags)?;
-    Ok(keep(&bytes[sent..], flags))
-}
-
-/// What is to be sent later.
-pub(super) fn keep(bytes: &[u8], flags: SendFlags) -> Option<Unsent> {
-    (!bytes.is_empty()).then(|| Unsent::new(Bytes::copy_from_slice(bytes), flags))
-}
-
-/// Sends all of `unsent` as it is, as long as the peer takes some within the send-stall time.
-pub(super) async fn send_all(
-    io: &Io,
-    timer: &Timer,
-    socket: &Fd,
-    unsent: Unsent,
-) -> io::Result<()> {
-    let (mut bytes, flags) = *unsent.0;
-    while !bytes.is_empty() {
-        timer.enter(Phase::Send);
-        let sent = io.ring.send(socket, bytes.clone(), flags).await?;
-        drop(bytes.split_to(sent));
-    }
-    Ok(())
 }

@@ -1,38 +1,16 @@
-//! Work of an HTTP/1.1 connection that waits: for a look-up, or for the client to take a response.
+//! What is left to do of a request that is not answered from memory.
 
-use std::rc::Rc;
-use std::time::Instant;
-
-use bytes::Bytes;
 use rustix::net::SendFlags;
 use tidegate_h1::ResponseFraming;
-use tidegate_site::Error as SiteError;
 
-use super::Connection;
 use super::response::Persistence;
-use crate::connection::lingering_close::linger;
-use crate::respond::body::{BodySource, Piece};
+use crate::respond::body::BodySource;
 use crate::respond::exchange::Exchange;
-use crate::respond::lookup::{PendingLookup, look_up};
-use crate::respond::send_range::send_range;
-use crate::timeouts::Phase;
-use crate::transport::{Closed, Unsent};
-
-/// Bytes sent from memory after which others run.
-const QUANTUM_BYTES: usize = 256 * 1024;
-
-/// What a piece of a body counts at least against the quantum: each costs some system calls, however
-/// small it is.
-const PIECE_COST_MIN: usize = 16 * 1024;
-
-/// Bytes that frame a chunk, at most.
-const CHUNK_FRAMING_BYTES_MAX: usize = 32;
-
-/// Bytes of a head, mostly.
-const HEAD_BYTES: usize = 512;
+use crate::respond::lookup::PendingLookup;
+use crate::transport::Unsent;
 
 /// What is left to do once the requests at hand were answered from memory.
-pub(super) struct PendingWork {
+pub(in crate::connection) struct PendingWork {
     /// Responses that the socket did not take at once.
     pub(super) unsent: Option<Unsent>,
     pub(super) next: Next,
@@ -49,15 +27,15 @@ pub(super) enum Next {
     Send(Box<Rest>),
     /// Close.
     Close,
-    /// Close, but receive what the client is still sending ([`linger`]).
+    /// Close, but receive what the client is still sending (see `lingering_close`).
     Linger,
 }
 
 /// A request whose response is not in memory.
 pub(super) struct Lookup {
-    pending: Box<PendingLookup>,
-    persistence: Persistence,
-    exchange: Exchange,
+    pub(super) pending: Box<PendingLookup>,
+    pub(super) persistence: Persistence,
+    pub(super) exchange: Exchange,
 }
 
 /// The rest of a response.
@@ -98,196 +76,5 @@ impl Next {
             Self::Send(_) => SendFlags::MORE,
             _ => SendFlags::empty(),
         }
-    }
-}
-
-impl Connection {
-    /// Does the work, then answers what was received meanwhile, until there is only to receive.
-    #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
-    pub(super) fn carry_on(
-        mut self,
-        mut work: PendingWork,
-    ) -> impl Future<Output = Result<Self, Closed>> {
-        async move {
-            loop {
-                if let Some(unsent) = work.unsent {
-                    let (io, timer) = (&self.context.io, &self.timer);
-                    self.transport.flush(io, timer, unsent).await?;
-                }
-                let next = match work.next {
-                    Next::LookUp(lookup) => {
-                        // Boxed again: it is much larger than a transfer, which may last for hours.
-                        let next = Box::pin(self.look_up(*lookup)).await?;
-                        work = PendingWork { unsent: None, next };
-                        continue;
-                    }
-                    Next::Send(mut rest) => {
-                        self.send_rest(&mut rest).await?;
-                        self.after(rest.persistent)
-                    }
-                    next => next,
-                };
-                match next {
-                    Next::Close => {
-                        let (io, timer) = (&self.context.io, &self.timer);
-                        self.transport.close_notify(io, timer).await;
-                        return Err(Closed);
-                    }
-                    Next::Linger => {
-                        linger(&self.context, &mut self.transport, &self.timer).await;
-                        return Err(Closed);
-                    }
-                    Next::Receive | Next::Continue | Next::LookUp(_) | Next::Send(_) => {}
-                }
-                // The next request gets a time of its own.
-                self.midway = false;
-                match self.take_input() {
-                    Some(more) => work = more,
-                    None => return Ok(self),
-                }
-            }
-        }
-    }
-
-    /// Looks a request up and sends the head of its response, and its body if that is small and in
-    /// memory: what follows.
-    async fn look_up(&mut self, lookup: Lookup) -> Result<Next, Closed> {
-        let Lookup {
-            pending,
-            persistence,
-            exchange,
-        } = lookup;
-        // A disk is not hurried by the connection's timer.
-        self.timer.enter(Phase::Transfer);
-        let snapshot = Rc::clone(&self.context.snapshot());
-        let mut response = look_up(&self.context, &snapshot, *pending, self.scheme()).await;
-        drop(snapshot);
-        let mut out = Vec::with_capacity(HEAD_BYTES);
-        let now = Instant::now();
-        let (rest, persistent) = self.write(&mut response, persistence, exchange, now, &mut out);
-        drop(response);
-        let next = match rest {
-            Some(rest) => Next::Send(rest),
-            None => self.after(persistent),
-        };
-        let (io, flags) = (&self.context.io, next.flags());
-        let sent = self.transport.write(io, &self.timer, out.into(), flags);
-        sent.await?;
-        Ok(next)
-    }
-
-    /// What follows a response that took waiting.
-    fn after(&self, persistent: bool) -> Next {
-        match self.close_mode() {
-            _ if persistent => Next::Continue,
-            Next::Close if !self.has_input() => Next::Close,
-            _ => Next::Linger,
-        }
-    }
-
-    /// Sends the body of a response, piece by piece.
-    async fn send_rest(&mut self, rest: &mut Rest) -> Result<(), Closed> {
-        let mut turn = 0;
-        loop {
-            if !rest.body.has_length() {
-                // A client is not ended for the time that the server takes.
-                self.timer.enter(Phase::Transfer);
-            }
-            let piece = match rest.body.next(usize::MAX).await {
-                Ok(Some(piece)) => piece,
-                Ok(None) => return self.send_end(rest).await,
-                Err(error) => return Err(self.cut_short(rest.framing, &error)),
-            };
-            turn += match piece {
-                Piece::Bytes(bytes) => self.send_bytes(bytes, rest).await?,
-                Piece::File(file, range) => {
-                    let (context, timer) = (&self.context, &self.timer);
-                    let (transport, exchange) = (&mut self.transport, &mut rest.exchange);
-                    send_range(context, transport, timer, exchange, &file, range).await?;
-                    // A transfer has turns of its own.
-                    0
-                }
-            };
-            if rest.body.is_complete() {
-                rest.exchange.complete();
-                return Ok(());
-            }
-            if turn >= QUANTUM_BYTES {
-                turn = 0;
-                self.context.io.ring.yield_now().await;
-            }
-        }
-    }
-
-    /// Sends bytes of a body: what they count against the quantum.
-    async fn send_bytes(&mut self, bytes: Bytes, rest: &mut Rest) -> Result<usize, Closed> {
-        let flags = if rest.body.is_complete() {
-            SendFlags::empty()
-        } else {
-            SendFlags::MORE
-        };
-        let cost = if rest.body.has_length() {
-            bytes.len().max(PIECE_COST_MIN)
-        } else {
-            // To make a piece takes the core a moment: others run after it.
-            QUANTUM_BYTES
-        };
-        let bytes = framed(rest.framing, bytes);
-        let (io, len) = (&self.context.io, bytes.len());
-        self.transport.write(io, &self.timer, bytes, flags).await?;
-        rest.exchange.body_sent(len as u64);
-        Ok(cost)
-    }
-
-    /// Sends what tells the end of a body.
-    async fn send_end(&mut self, rest: &mut Rest) -> Result<(), Closed> {
-        let mut end = Vec::new();
-        rest.framing.write_end(&mut end);
-        let (io, len, flags) = (&self.context.io, end.len(), SendFlags::empty());
-        let sent = self.transport.write(io, &self.timer, end.into(), flags);
-        sent.await?;
-        rest.exchange.body_sent(len as u64);
-        rest.exchange.complete();
-        Ok(())
-    }
-
-    /// Ends a response that cannot be completed, so that the client sees it.
-    fn cut_short(&mut self, framing: ResponseFraming, error: &SiteError) -> Closed {
-        if self.context.file_warnings.is_due() {
-            tracing::warn!(%error, "response cut short");
-        }
-        if framing == ResponseFraming::UntilClose {
-            self.transport.abort_close_delimited();
-        } else {
-            self.transport.abort();
-        }
-        Closed
-    }
-}
-
-/// Bytes of a body with their framing. Sized content needs none.
-fn framed(framing: ResponseFraming, bytes: Bytes) -> Bytes {
-    if framing != ResponseFraming::Chunked {
-        return bytes;
-    }
-    let mut out = Vec::with_capacity(bytes.len() + CHUNK_FRAMING_BYTES_MAX);
-    framing.write_piece(&bytes, &mut out);
-    out.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Bytes of the future that `function` makes.
-    fn future_bytes<A, B, F: Future>(_function: impl FnOnce(A, B) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    #[test]
-    fn a_transfer_has_no_room_for_a_look_up() {
-        // One for each download that is under way or stalled.
-        let bytes = future_bytes(Connection::carry_on);
-        assert!(bytes <= 1416, "{bytes}");
     }
 }

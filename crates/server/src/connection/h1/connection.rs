@@ -1,0 +1,405 @@
+//! The state of a connection that speaks HTTP/1.1, and its responses from memory.
+//!
+//! All requests that came in one piece are parsed, their responses built in the core's scratch
+//! buffer and sent by one call. Nothing here waits.
+
+use std::io;
+use std::mem;
+use std::num::NonZeroU16;
+use std::rc::Rc;
+use std::task::{self, Poll, ready};
+use std::time::Instant;
+
+use rustix::net::SendFlags;
+use tidegate_h1::{Discard, Framing, Head, Version, parse};
+use tidegate_http::Status;
+
+use super::response::{Persistence, write_response};
+use super::work::{Next, PendingWork, Rest};
+use crate::config::snapshot::Snapshot;
+use crate::context::{Context, Scratch};
+use crate::respond::exchange::{Exchange, Protocol};
+use crate::respond::respond::{Resolution, respond};
+use crate::respond::response::{Response, Scheme};
+use crate::timeouts::{Phase, Timer};
+use crate::transport::{Transport, Unsent};
+
+/// Responses are sent once this many bytes of them are in the buffer.
+const OUT_BYTES_MAX: usize = 64 * 1024;
+
+/// A connection that speaks HTTP/1.1.
+pub(crate) struct Connection {
+    pub(super) context: Rc<Context>,
+    pub(super) timer: Timer,
+    pub(super) transport: Transport,
+    /// What was received of a request that is not complete, if one has begun.
+    partial: Option<Box<Partial>>,
+    requests: u32,
+    /// A request has begun and not all of it is here.
+    pub(super) midway: bool,
+    /// The client takes the connection to be kept, and may send more at any time.
+    expects_more: bool,
+    /// The port of HTTPS that every request is redirected to.
+    https_port: Option<NonZeroU16>,
+}
+
+/// A request that is not complete.
+#[derive(Default)]
+struct Partial {
+    /// The first bytes of its head.
+    input: Vec<u8>,
+    /// The rest of its body, which is not used.
+    discard: Option<Discard>,
+}
+
+/// What became of received bytes.
+pub(in crate::connection) enum Received {
+    /// All is answered that can be.
+    Answered,
+    /// This is left to do.
+    Work(PendingWork),
+    /// The client broke TLS and was sent an alert, which it must not lose.
+    Malformed,
+    /// The connection is over.
+    End,
+}
+
+impl Connection {
+    pub(in crate::connection) fn new(
+        context: Rc<Context>,
+        timer: Timer,
+        transport: Transport,
+    ) -> Self {
+        Self {
+            context,
+            timer,
+            transport,
+            partial: None,
+            requests: 0,
+            midway: false,
+            expects_more: false,
+            https_port: None,
+        }
+    }
+
+    /// Redirects every request to HTTPS on `port`.
+    pub(in crate::connection) fn redirecting_to(self, port: NonZeroU16) -> Self {
+        Self {
+            https_port: Some(port),
+            ..self
+        }
+    }
+
+    /// Receives bytes and answers the requests that they complete.
+    pub(in crate::connection) fn poll_receive(
+        &mut self,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Received> {
+        Poll::Ready(match ready!(self.transport.poll_read(context)) {
+            Ok(Some(received)) => match self.take(&received) {
+                None => Received::Answered,
+                Some(work) => Received::Work(work),
+            },
+            Ok(None) => {
+                self.end_of_input();
+                Received::End
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Received::Malformed,
+            Err(_) => Received::End,
+        })
+    }
+
+    /// Answers the requests that `received` completes.
+    pub(super) fn take(&mut self, received: &[u8]) -> Option<PendingWork> {
+        if let Some(partial) = &mut self.partial
+            && !partial.input.is_empty()
+        {
+            partial.input.extend_from_slice(received);
+            return self.take_input();
+        }
+        let (used, work) = self.answer(received);
+        if used < received.len() {
+            self.partial().input = received[used..].to_vec();
+        }
+        work
+    }
+
+    /// Answers the requests that were received before.
+    pub(super) fn take_input(&mut self) -> Option<PendingWork> {
+        if !self.has_input() {
+            let next = self.after_batch(Next::Receive, false);
+            return self.wait_or_work(None, next, false, false, Instant::now());
+        }
+        let mut input = mem::take(&mut self.partial().input);
+        let (used, work) = self.answer(&input);
+        if used < input.len() {
+            input.drain(..used);
+            self.partial().input = input;
+        } else if !self.has_body() {
+            self.partial = None;
+        }
+        work
+    }
+
+    fn partial(&mut self) -> &mut Partial {
+        self.partial.get_or_insert_default()
+    }
+
+    /// Whether bytes were received that are not answered.
+    pub(super) fn has_input(&self) -> bool {
+        self.partial
+            .as_ref()
+            .is_some_and(|partial| !partial.input.is_empty())
+    }
+
+    /// Whether the rest of a request body is still to be received.
+    fn has_body(&self) -> bool {
+        self.partial
+            .as_ref()
+            .is_some_and(|partial| partial.discard.is_some())
+    }
+
+    /// Answers the requests in `data` without waiting: how many bytes that took, and what is left
+    /// to do, if not just to receive more.
+    fn answer(&mut self, data: &[u8]) -> (usize, Option<PendingWork>) {
+        let context = Rc::clone(&self.context);
+        let mut scratch = context.scratch.borrow_mut();
+        scratch.out.clear();
+        let snapshot = context.snapshot();
+        let now = Instant::now();
+        let requests = self.requests;
+        let (used, next) = self.answer_each(data, now, &snapshot, &mut scratch);
+        let written = self
+            .transport
+            .write_now(&context.io, &scratch.out, next.flags());
+        let Ok(unsent) = written else {
+            return (used, Some(PendingWork::close()));
+        };
+        let unread = used < data.len();
+        let next = self.after_batch(next, unread);
+        let answered = self.requests > requests;
+        (used, self.wait_or_work(unsent, next, unread, answered, now))
+    }
+
+    /// What follows a batch of responses, instead of `next` where the connection is to end.
+    fn after_batch(&self, next: Next, unread: bool) -> Next {
+        match next {
+            Next::Close if unread => Next::Linger,
+            Next::Receive if !unread && !self.has_body() && self.context.keep_alive_disabled() => {
+                self.close_mode()
+            }
+            next => next,
+        }
+    }
+
+    /// Waits for the client, if nothing else is to be done.
+    fn wait_or_work(
+        &mut self,
+        unsent: Option<Unsent>,
+        next: Next,
+        unread: bool,
+        answered: bool,
+        now: Instant,
+    ) -> Option<PendingWork> {
+        if unsent.is_none() && matches!(next, Next::Receive) {
+            self.wait_for_more(unread, answered, now);
+            return None;
+        }
+        Some(PendingWork { unsent, next })
+    }
+
+    fn answer_each(
+        &mut self,
+        data: &[u8],
+        now: Instant,
+        snapshot: &Snapshot,
+        scratch: &mut Scratch,
+    ) -> (usize, Next) {
+        let mut used = 0;
+        loop {
+            if scratch.out.len() >= OUT_BYTES_MAX {
+                return (used, Next::Continue);
+            }
+            match self.discard_body(&data[used..]) {
+                Ok((count, done)) => {
+                    used += count;
+                    if !done {
+                        return (used, Next::Receive);
+                    }
+                }
+                Err(linger) => return (used, linger),
+            }
+            if used == data.len() {
+                return (used, Next::Receive);
+            }
+            match parse(&data[used..], &snapshot.http) {
+                Ok(None) => return (used, Next::Receive),
+                Ok(Some(head)) => {
+                    used += head.len;
+                    if let Some(next) = self.answer_one(&head, now, snapshot, scratch) {
+                        return (used, next);
+                    }
+                }
+                Err(error) => {
+                    self.refuse(error.status(), now, &mut scratch.out);
+                    return (used, Next::Linger);
+                }
+            }
+        }
+    }
+
+    /// Passes over a request body: how many bytes, and whether that was all of it.
+    fn discard_body(&mut self, data: &[u8]) -> Result<(usize, bool), Next> {
+        let Some(partial) = &mut self.partial else {
+            return Ok((0, true));
+        };
+        let Some(discard) = &mut partial.discard else {
+            return Ok((0, true));
+        };
+        let discarded = discard.feed(data).map_err(|_| Next::Linger)?;
+        if discarded.done {
+            self.partial = None;
+        }
+        Ok((discarded.consumed, discarded.done))
+    }
+
+    /// Answers a request that cannot be understood, as the last of its connection.
+    fn refuse(&self, status: Status, now: Instant, out: &mut Vec<u8>) {
+        let persistence = Persistence {
+            version: Version::Http11,
+            persistent: false,
+        };
+        let exchange = self.begin_exchange(Version::Http11, now);
+        self.write(&mut Response::page(status), persistence, exchange, now, out);
+    }
+
+    /// Answers a request from what is in memory, or tells what to do instead or after it.
+    fn answer_one(
+        &mut self,
+        head: &Head<'_>,
+        now: Instant,
+        snapshot: &Snapshot,
+        scratch: &mut Scratch,
+    ) -> Option<Next> {
+        self.requests += 1;
+        self.expects_more = head.persistent;
+        let persistence = Persistence {
+            version: head.version,
+            persistent: self.persists(head, snapshot),
+        };
+        if head.framing != Framing::None {
+            let limit = snapshot.http.body_discard;
+            self.partial().discard = Some(Discard::new(head.framing, limit));
+        }
+        let mut exchange = self.begin_exchange(head.version, now);
+        let Scratch { out, buffers } = scratch;
+        let request = &head.request;
+        match respond(snapshot, request, self.scheme(), &mut exchange, buffers) {
+            Resolution::Prepared(mut response) => {
+                let (rest, persistent) = self.write(&mut response, persistence, exchange, now, out);
+                buffers.reclaim(response.extra);
+                match rest {
+                    Some(rest) => Some(Next::Send(rest)),
+                    None => (!persistent).then(|| self.close_mode()),
+                }
+            }
+            Resolution::Lookup(pending) => Some(Next::look_up(pending, persistence, exchange)),
+        }
+    }
+
+    fn begin_exchange(&self, version: Version, now: Instant) -> Exchange {
+        let protocol = match version {
+            Version::Http10 => Protocol::Http10,
+            Version::Http11 => Protocol::Http11,
+        };
+        let socket = self.transport.socket().clone();
+        Exchange::begin(Rc::clone(&self.context), socket, protocol, now)
+    }
+
+    /// Appends a response, but for a body that is not small and in memory: that body, and whether
+    /// the connection goes on after the response.
+    pub(super) fn write(
+        &self,
+        response: &mut Response,
+        persistence: Persistence,
+        mut exchange: Exchange,
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> (Option<Box<Rest>>, bool) {
+        let date = self.context.clock.date(now);
+        let start = out.len();
+        let written = write_response(out, response, persistence, &date);
+        exchange.head_sent(response.status, (out.len() - start) as u64, now);
+        let persistent = written.persistent;
+        let Some((body, framing)) = written.rest else {
+            exchange.complete();
+            return (None, persistent);
+        };
+        let rest = Rest {
+            body,
+            framing,
+            persistent,
+            exchange,
+        };
+        (Some(Box::new(rest)), persistent)
+    }
+
+    pub(super) fn scheme(&self) -> Scheme {
+        match self.https_port {
+            _ if self.transport.is_tls() => Scheme::Https,
+            Some(port) => Scheme::HttpRedirected(port),
+            None => Scheme::Http,
+        }
+    }
+
+    /// Whether the connection goes on after this request.
+    fn persists(&self, head: &Head<'_>, snapshot: &Snapshot) -> bool {
+        let body_fits = match head.framing {
+            Framing::Length(length) => length <= snapshot.http.body_discard,
+            Framing::None | Framing::Chunked => true,
+        };
+        head.persistent
+            && body_fits
+            // The client may send its body or not, now that it has an answer (RFC 9110, 10.1.1).
+            && !head.expect_continue
+            && self.requests < snapshot.settings.limits.requests_per_connection
+            && !self.context.keep_alive_disabled()
+            && self.transport.key_usable()
+    }
+
+    /// How the connection is closed after a response.
+    pub(super) fn close_mode(&self) -> Next {
+        if self.expects_more || self.has_body() {
+            Next::Linger
+        } else {
+            Next::Close
+        }
+    }
+
+    /// Starts the time for the next request, or for the rest of one that has begun.
+    fn wait_for_more(&mut self, partial: bool, answered: bool, now: Instant) {
+        let midway = partial || self.has_body();
+        if !midway {
+            self.timer.enter_at(Phase::Idle, now);
+        } else if !self.midway || answered {
+            self.timer.enter_at(Phase::Request, now);
+        }
+        self.midway = midway;
+    }
+
+    /// The client sends no more, or was too slow to.
+    fn end_of_input(&mut self) {
+        if self.has_input() && self.timer.expired() {
+            let _ = self.send_refusal(Status::REQUEST_TIMEOUT);
+        }
+        self.transport.close_notify_now();
+    }
+
+    /// Courtesy: a client that takes no more is not waited for.
+    pub(super) fn send_refusal(&mut self, status: Status) -> io::Result<()> {
+        let mut out = Vec::new();
+        self.refuse(status, Instant::now(), &mut out);
+        let (io, flags) = (&self.context.io, SendFlags::empty());
+        self.transport.write_now(io, &out, flags).map(drop)
+    }
+}
