@@ -226,15 +226,15 @@ mod tests {
     #[test]
     fn a_file_system_without_nowait_is_probed_once() {
         let mut prober = Prober::default();
-        let mut probes = 0;
+        let mut calls = 0;
         for _ in 0..3 {
             let found = prober.probe_by(&(0..10), |_| {
-                probes += 1;
+                calls += 1;
                 Err(Errno::OPNOTSUPP)
             });
             assert_eq!(found, Residency::Absent);
         }
-        assert_eq!(probes, 1);
+        assert_eq!(calls, 1);
     }
 
     #[test]
