@@ -1,10 +1,10 @@
-//! Threads that work beside the cores.
+//! Threads that work besides the pinned executors.
 
 use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, gettid, sched_setaffinity};
 
-/// Leaves the core of the thread that started this one, and gives way to serving, the more the larger
-/// `nice` is. What the host refuses is done without.
+/// Lets this thread run on any core, with a `nice` value that gives way to serving. What the host
+/// refuses is skipped.
 pub(crate) fn unpin_and_renice(nice: i32) {
     let mut all = CpuSet::new();
     for cpu in 0..CpuSet::MAX_CPU {

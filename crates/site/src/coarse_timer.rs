@@ -1,5 +1,5 @@
-//! Moments that looks are waited for until. One timer of the executor serves them all, and only while
-//! somebody waits: most looks are over long before it rings.
+//! A timer for timeouts that rarely fire. One timer of the executor serves all of them, and runs
+//! only while there are sleepers.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -10,30 +10,30 @@ use std::time::{Duration, Instant};
 use glommio::timer::sleep;
 use slab::Slab;
 
-/// How late a moment may be noticed.
+/// How late a sleeper may wake.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Those who wait, of one core.
+/// The sleepers of one core.
 #[derive(Default)]
 pub(crate) struct CoarseTimer {
-    waiting: RefCell<Slab<Waiting>>,
+    sleepers: RefCell<Slab<Sleeper>>,
     ticking: Cell<bool>,
 }
 
-struct Waiting {
-    at: Instant,
+struct Sleeper {
+    until: Instant,
     waker: Waker,
     is_over: bool,
 }
 
 impl CoarseTimer {
-    /// Waits until `at`, and at most a tick longer. Dropped: nothing of it stays.
-    pub(crate) async fn until(self: &Rc<Self>, at: Instant) {
-        let mut place = Place {
-            watch: self,
+    /// Sleeps until `until` and at most a [`TICK`] longer. Dropped: the sleeper is removed.
+    pub(crate) async fn sleep_until(self: &Rc<Self>, until: Instant) {
+        let mut sleep = Sleep {
+            timer: self,
             index: None,
         };
-        poll_fn(|context| place.poll(at, context)).await;
+        poll_fn(|context| sleep.poll(until, context)).await;
     }
 
     fn start(self: &Rc<Self>) {
@@ -42,69 +42,70 @@ impl CoarseTimer {
         }
     }
 
-    /// Wakes whose moment has come. False when nobody is left.
-    fn ring(&self, now: Instant) -> bool {
-        let mut waiting = self.waiting.borrow_mut();
-        for (_, waiting) in waiting.iter_mut().filter(|(_, one)| one.at <= now) {
-            waiting.is_over = true;
-            waiting.waker.wake_by_ref();
+    /// Wakes the sleepers whose time has come. False when none is left.
+    fn fire(&self, now: Instant) -> bool {
+        let mut sleepers = self.sleepers.borrow_mut();
+        for (_, sleeper) in sleepers.iter_mut().filter(|(_, one)| one.until <= now) {
+            sleeper.is_over = true;
+            sleeper.waker.wake_by_ref();
         }
-        self.ticking.set(!waiting.is_empty());
+        self.ticking.set(!sleepers.is_empty());
         self.ticking.get()
     }
 }
 
-async fn tick(watch: Weak<CoarseTimer>) {
+async fn tick(timer: Weak<CoarseTimer>) {
     loop {
         sleep(TICK).await;
-        let goes_on = watch
+        let goes_on = timer
             .upgrade()
-            .is_some_and(|watch| watch.ring(Instant::now()));
+            .is_some_and(|timer| timer.fire(Instant::now()));
         if !goes_on {
             return;
         }
     }
 }
 
-struct Place<'a> {
-    watch: &'a Rc<CoarseTimer>,
-    /// Once it waits.
+/// A sleep in progress.
+struct Sleep<'a> {
+    timer: &'a Rc<CoarseTimer>,
+    /// Of its sleeper, after the first poll.
     index: Option<usize>,
 }
 
-impl Place<'_> {
-    /// The clock is read once. What is waited for beside this is polled far more often than a tick.
-    fn poll(&mut self, at: Instant, context: &Context<'_>) -> Poll<()> {
+impl Sleep<'_> {
+    /// Reads the clock at the first poll only: the work beside it may be polled often.
+    fn poll(&mut self, until: Instant, context: &Context<'_>) -> Poll<()> {
         let Some(index) = self.index else {
-            return self.begin(at, context);
+            return self.begin(until, context);
         };
-        let waiting = &mut self.watch.waiting.borrow_mut()[index];
-        if waiting.is_over {
+        let sleeper = &mut self.timer.sleepers.borrow_mut()[index];
+        if sleeper.is_over {
             return Poll::Ready(());
         }
-        waiting.waker.clone_from(context.waker());
+        sleeper.waker.clone_from(context.waker());
         Poll::Pending
     }
 
-    fn begin(&mut self, at: Instant, context: &Context<'_>) -> Poll<()> {
-        if Instant::now() >= at {
+    fn begin(&mut self, until: Instant, context: &Context<'_>) -> Poll<()> {
+        if Instant::now() >= until {
             return Poll::Ready(());
         }
-        self.index = Some(self.watch.waiting.borrow_mut().insert(Waiting {
-            at,
+        self.index = Some(self.timer.sleepers.borrow_mut().insert(Sleeper {
+            until,
             waker: context.waker().clone(),
             is_over: false,
         }));
-        self.watch.start();
+        self.timer.start();
         Poll::Pending
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Sleep<'_> {
     fn drop(&mut self) {
         if let Some(index) = self.index {
-            let left = self.watch.waiting.borrow_mut().remove(index);
-            drop(left);
+            let sleeper = self.timer.sleepers.borrow_mut().remove(index);
+            drop(sleeper);
         }
     }
 }
@@ -119,24 +120,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_are_woken_in_their_time_and_the_timer_rests_after_that() {
+    fn sleepers_wake_in_time_and_the_timer_stops() {
         LocalExecutor::default().run(async {
-            let watch = Rc::new(CoarseTimer::default());
+            let timer = Rc::new(CoarseTimer::default());
             let now = Instant::now();
-            watch.until(now).await;
-            assert!(!watch.ticking.get(), "for nothing");
-            let mut hours = pin!(watch.until(now + Duration::from_hours(1)));
+            timer.sleep_until(now).await;
+            assert!(!timer.ticking.get(), "for nothing");
+            let mut hours = pin!(timer.sleep_until(now + Duration::from_hours(1)));
             assert!(poll_once(&mut hours).await.is_none());
-            watch.until(now + 2 * TICK).await;
+            timer.sleep_until(now + 2 * TICK).await;
             assert!(now.elapsed() >= 2 * TICK);
             assert!(poll_once(&mut hours).await.is_none());
-            assert_eq!(watch.waiting.borrow().len(), 1);
+            assert_eq!(timer.sleepers.borrow().len(), 1);
         });
         LocalExecutor::default().run(async {
-            let watch = Rc::new(CoarseTimer::default());
-            drop(Box::pin(watch.until(Instant::now() + TICK)));
-            watch.until(Instant::now() + TICK).await;
-            while watch.ticking.get() {
+            let timer = Rc::new(CoarseTimer::default());
+            drop(Box::pin(timer.sleep_until(Instant::now() + TICK)));
+            timer.sleep_until(Instant::now() + TICK).await;
+            while timer.ticking.get() {
                 sleep(TICK).await;
             }
         });

@@ -13,7 +13,7 @@ pub struct CacheConfig {
     pub hot_bytes: u64,
     /// The most descriptors of larger files.
     pub open_files: usize,
-    /// How long a result is trusted before it is checked again.
+    /// How long a result is fresh; after that it is revalidated.
     pub valid: Duration,
     /// How long an unused file is kept open.
     pub idle: Duration,

@@ -1,4 +1,4 @@
-//! Why there is nothing to send.
+//! Errors of lookups and of roots.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,22 +6,22 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use tidegate_http::Status;
 
-/// Why a path leads to no file.
+/// Why no file is sent for a path.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing is there, or nothing that is served: hidden, outside the root, no regular file.
+    /// There is no file, or none that is served: hidden, outside the root, not regular.
     #[error("not found")]
     NotFound,
-    /// It is there in codings alone that the client does not take.
+    /// It exists only in codings that the client does not accept.
     #[error("there only in content codings that the client does not take")]
     NotAcceptable,
-    /// It is there, and the server may not read it.
+    /// The server has no permission to read it.
     #[error("not readable by this server")]
     Forbidden,
-    /// The process is out of file descriptors, memory or threads for now.
+    /// The process is out of file descriptors, memory or threads.
     #[error("out of resources: {0}")]
     Busy(io::Error),
-    /// The file system did not answer in time, or so many wait for it that nobody else may.
+    /// The file system did not answer in time, or too many lookups wait for it.
     #[error("the file system does not answer")]
     Stalled,
     /// The disk or file system failed.
@@ -30,7 +30,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The answer to the client.
+    /// The status of the response.
     pub fn status(&self) -> Status {
         match self {
             Self::NotFound => Status::NOT_FOUND,
@@ -58,8 +58,8 @@ impl Clone for Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
-            // XDEV: the way leads out of the root; LOOP: a magic link, or links in a circle; NXIO:
-            // a socket, or a fifo that nobody reads.
+            // XDEV: a link leads out of the root. LOOP: a magic link, or links in a circle. NXIO: a
+            // socket, or a fifo without a reader.
             Some(
                 Errno::NOENT
                 | Errno::NOTDIR
@@ -71,14 +71,14 @@ impl From<io::Error> for Error {
                 | Errno::INVAL,
             ) => Self::NotFound,
             Some(Errno::ACCESS | Errno::PERM) => Self::Forbidden,
-            // CANCELED: nobody cancels a look-up but who drops it; the kernel has no worker for it.
+            // CANCELED: the kernel has no worker. A lookup that is dropped sees no error.
             Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::CANCELED) => Self::Busy(error),
             _ => Self::Failed(error),
         }
     }
 }
 
-/// An error that says the same.
+/// The same error. [`io::Error`] is not [`Clone`].
 fn copy(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
@@ -92,6 +92,6 @@ fn copy(error: &io::Error) -> io::Error {
 pub struct RootError {
     /// The directory, as it was given.
     pub path: PathBuf,
-    /// What the system answered.
+    /// The error of the system.
     pub source: io::Error,
 }

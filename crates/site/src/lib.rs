@@ -1,39 +1,54 @@
-//! What a URL means on disk: from a Host and a decoded path to what is to be sent.
+//! From a Host and a decoded path to what is sent: a file, a listing, a redirect or an error.
 //!
 //! ```text
 //!  Host --> Sites --> Site
 //!                      |
-//!  decoded path -------+--> cached: the root and the entry are trusted ------> File
-//!                      |      | unknown, or trusted too long                     ^
-//!                      |      v                                                  |
-//!                      |    ruling: rules ----> a status, elsewhere              |
-//!                      |      |                                                  |
-//!                      |      v                                                  |
-//!                      `--> find: is the root still the root?                    |
-//!                             | one statx for each name that was seen: unchanged-+
-//!                             | changed, or not seen yet                         |
-//!                             v                                                  |
-//!                           lookup: try-files, index --> variants, type, rules --+
+//!  decoded path -------+--> cached: the root and the entry are fresh --------> File, or a 404
+//!                      |      | miss
+//!                      |      v
+//!                      |    match_rules ---------> a status, a redirect
+//!                      |      | no rule
+//!                      |      v
+//!                      `--> find: check the root, if that is due
+//!                             | revalidate: one statx for each dependency, unchanged --> File
+//!                             | changed, or not cached
+//!                             v
+//!                           lookup: try-files, index --> variants, type, header rules --> File
 //!                             |                              (on the op ring)
 //!                             `--> directory, listing, fallback, error page
 //! ```
 //!
-//! A [`Sites`] belongs to one core; what a process has once for all of them are the bytes of small files
-//! and the hashes of contents. Nothing here blocks its executor: every call that may wait for
-//! a disk is an op of the ring, on one of the workers that its root may have, or done on another thread
-//! (listings, hashes of large files,
-//! decompression).
+//! A [`Sites`] belongs to one core. Only the bytes of small files and the hashes of contents are
+//! shared by all cores. Nothing here blocks its executor: what may wait for a disk is an op of the
+//! ring, on a worker that its root may occupy, or runs on another thread (listings, hashes of large
+//! files, decompression).
 //!
-//! [`Sites::sweep`] closes what is cached and nobody asks for, or was deleted.
-//!
-//! Nothing is answered with what was seen longer than the cache's time ago: who comes while another
-//! request looks at the same name, or at the root, waits for that look. Only while a look does not come
-//! back ([`CacheConfig::stale`]) what was seen before is good for a while longer.
+//! No response is older than `valid` of [`CacheConfig`]: a request waits for the revalidation of
+//! its path and its root, which one request does for all. Only while the disk does not answer is a
+//! stale entry used, for up to [`CacheConfig::stale`].
 //!
 //! # Order of calls
 //!
-//! [`Site::cached`] first; what it knows is final. Then [`Site::ruling`], and [`Site::find`] only
-//! for paths it has nothing for: so no path that a rule answers ever gets into the cache.
+//! [`Site::cached`] first, whose answer is final unless it is a miss. Then [`Site::match_rules`],
+//! and [`Site::find`] for paths without a rule. So a path that a rule answers is never cached.
+//!
+//! # The modules, from top to bottom
+//!
+//! A module imports only modules below it.
+//!
+//! 1. `sites`: the site of a Host. `sweep`: closes unused and deleted files.
+//! 2. `site`: cached answers, revalidation, error pages.
+//! 3. `lookup`: `try-files`, variants, validators, header fields.
+//! 4. `roots`: which root a path lies in, and which directory that is now.
+//! 5. `shared`: what the sites of a core share.
+//! 6. `listing`: directories as HTML and JSON.
+//! 7. `cache`: the tables, their keys, and a file with its variants.
+//! 8. `decompress`: variants for clients that accept no coding.
+//! 9. `rules`: statuses, redirects and header fields for patterns of paths. `probe`: whether the
+//!    files of a configuration exist.
+//! 10. `root_dir`: an open root. `single_flight`: one request works for all.
+//! 11. `file`: a file, its content, hash, fingerprint and file operations.
+//! 12. `config`, `mime`, `paths`, `coarse_timer`, `background`, `stalls`, `error`.
 
 mod background;
 mod cache;
@@ -64,7 +79,7 @@ pub use file::residency_hint::ResidencyHint;
 pub use file::{Content, File};
 pub use listing::{Listing, READER_THREADS, SortOrder};
 pub use probe::Probe;
-pub use rules::paths::Ruling;
+pub use rules::paths::RuleMatch;
 pub use site::{Cached, Found, Site, SiteRequest};
 pub use sites::Sites;
 pub use stalls::Stalls;

@@ -1,20 +1,20 @@
-//! Names of files, below a root.
+//! Functions on URL paths and names of files.
 
 use std::ffi::CString;
 
 use tidegate_config::HiddenFiles;
 
-/// The one hidden name that is public by its nature (RFC 8615).
+/// The one name with a dot that is always public (RFC 8615).
 const WELL_KNOWN: &[u8] = b".well-known";
 
-/// Whether a segment of `path` begins with a dot and is not `served`.
+/// Whether a segment of `path` begins with a dot and is not one of `served`.
 pub(crate) fn is_hidden(path: &[u8], served: &HiddenFiles) -> bool {
     path.split(|byte| *byte == b'/')
         .filter(|segment| segment.starts_with(b".") && *segment != WELL_KNOWN)
         .any(|segment| !served.serves(segment))
 }
 
-/// The name below the root that `path` means, which begins with a slash. `None`: it names nothing.
+/// The name, relative to the root, for `path` below it. `None`: no file can have it.
 pub(crate) fn relative(path: &[u8]) -> Option<CString> {
     let path = path.strip_prefix(b"/").unwrap_or(path);
     let path = path.strip_suffix(b"/").unwrap_or(path);

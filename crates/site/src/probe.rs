@@ -1,5 +1,5 @@
-//! Whether the files that a configuration names are there: asked before anything is served, or beside
-//! it, without a ring.
+//! Checks that the files in a configuration exist: before the server starts, or beside it, without
+//! a ring.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::file::stat::FIELDS;
 use crate::root_dir::resolve_flags;
 use crate::roots::root_path::open_root;
 
-/// A root, opened to ask for files in it as a look-up would find them.
+/// An open root in which files are found as a lookup finds them.
 pub struct Probe {
     path: PathBuf,
     root: Fd,
@@ -22,7 +22,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Opens the directory as the server does when it starts. Blocking.
+    /// Opens the directory as the server does at start. Blocking.
     pub fn open(path: &Path, symlinks: Symlinks) -> Result<Self, RootError> {
         let refused = |source| RootError {
             path: path.to_owned(),
@@ -36,14 +36,17 @@ impl Probe {
         })
     }
 
-    /// Whether the file at `path`, which begins with a slash, can be sent; the error tells why not, in
-    /// words for a person. Blocking.
+    /// Checks that the file at `path`, which begins with a slash, can be sent. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// The reason, for a message to the operator.
     pub fn file(&self, path: &str) -> Result<(), String> {
         let reason = match self.kind(path) {
             Ok(FileType::RegularFile) => return Ok(()),
             Ok(FileType::Directory) => "it is a directory".to_owned(),
             Ok(_) => "it is no regular file".to_owned(),
-            Err(error) => told(&error),
+            Err(error) => reason(&error),
         };
         Err(format!(
             "cannot send {}{path}: {reason}",
@@ -53,16 +56,16 @@ impl Probe {
 
     fn kind(&self, path: &str) -> io::Result<FileType> {
         let name = path.trim_start_matches('/');
-        // O_NONBLOCK: to open a fifo must not wait for its writer.
+        // O_NONBLOCK: opening a fifo must not wait for its writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = openat2(&self.root, name, flags, Mode::empty(), self.resolve)?;
-        let seen = statx(&file, c"", AtFlags::EMPTY_PATH, FIELDS)?;
-        Ok(FileType::from_raw_mode(seen.stx_mode.into()))
+        let stat = statx(&file, c"", AtFlags::EMPTY_PATH, FIELDS)?;
+        Ok(FileType::from_raw_mode(stat.stx_mode.into()))
     }
 }
 
-/// What the system answered, where its words say too little.
-fn told(error: &io::Error) -> String {
+/// The error, with the key of the configuration where that is the cause.
+fn reason(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::XDEV) => "a symbolic link leads out of the root (site.symlinks)".to_owned(),
         Some(Errno::LOOP) => "site.symlinks does not follow its symbolic link".to_owned(),
@@ -78,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_found_as_a_look_up_finds_them() {
+    fn files_are_found_as_a_lookup_finds_them() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("www");
         fs::create_dir_all(root.join("sub")).unwrap();

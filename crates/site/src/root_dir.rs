@@ -1,5 +1,4 @@
-//! A directory that is served. Whatever a path says, it cannot be left but by links that the
-//! site follows.
+//! An open root directory. No path leads out of it but by symbolic links that the site follows.
 
 use std::ffi::CString;
 use std::io;
@@ -13,35 +12,34 @@ use tidegate_uring::Fd;
 use crate::file::ops::{FileOps, OpenFile};
 use crate::paths::relative;
 
-/// How often a lookup is tried again that met a rename (`EAGAIN`, openat2(2)).
+/// Retries of an openat2 that raced with a rename (`EAGAIN`, openat2(2)).
 const RENAME_RETRIES: u32 = 8;
 
-/// A root as it was when a lookup began: all of that lookup sees the same tree.
+/// A root directory as of the start of a lookup, which sees the same tree to its end.
 #[derive(Clone)]
 pub(crate) struct RootDir {
     pub(crate) ops: FileOps,
-    pub(crate) root: Fd,
+    pub(crate) fd: Fd,
     pub(crate) resolve: ResolveFlags,
-    /// Names this root among all that were ever opened by this core; never 0.
+    /// Unique among all roots that this core ever opened; never 0.
     pub(crate) number: u32,
-    /// What paths of the site that lie in it begin with: no slash at its end, empty for the whole site.
+    /// The prefix of all URL paths in it, without a slash at the end; empty for the whole site.
     pub(crate) at: Rc<[u8]>,
     /// Where it was opened.
     pub(crate) path: Rc<Path>,
 }
 
-/// An open directory.
+/// An open directory below a root.
 #[derive(Clone)]
 pub(crate) struct Directory {
     pub(crate) file: Fd,
-    /// That it lies in.
-    pub(crate) tree: RootDir,
+    pub(crate) root: RootDir,
+    /// Relative to the root.
     pub(crate) name: CString,
 }
 
 impl RootDir {
-    /// The name below the root that `path` means, a path of the site that lies in it. `None`: it
-    /// names nothing.
+    /// The name, relative to the root, for a URL path that lies in it. `None`: no file can have it.
     pub(crate) fn relative(&self, path: &[u8]) -> Option<CString> {
         relative(&path[self.at.len()..])
     }
@@ -58,13 +56,13 @@ impl RootDir {
     }
 
     async fn open_with(&self, name: &CString, more: OFlags) -> io::Result<OpenFile> {
-        // O_NONBLOCK: to open a fifo must not wait for its writer.
+        // O_NONBLOCK: opening a fifo must not wait for its writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | more;
         let mut tries = 0;
         loop {
             let opened = self
                 .ops
-                .open(&self.root, name.clone(), flags, self.resolve)
+                .open(&self.fd, name.clone(), flags, self.resolve)
                 .await;
             match opened {
                 Err(error)
@@ -77,31 +75,31 @@ impl RootDir {
         }
     }
 
-    /// What `name`, relative to the root, is now. It tells whether a file that was opened is still
-    /// the one, and nothing else: unlike an opened file it may lie outside.
+    /// The statx of `name`, relative to the root. Use it only to check whether an open file is
+    /// still current: unlike an open, statx may follow links out of the root.
     pub(crate) async fn stat(&self, name: &CString) -> io::Result<Statx> {
-        self.ops.stat(&self.root, name.clone()).await
+        self.ops.stat(&self.fd, name.clone()).await
     }
 
-    /// What the open file is.
+    /// The statx of an open file.
     pub(crate) async fn stat_open(&self, file: &Fd) -> io::Result<Statx> {
         self.ops.stat(file, CString::default()).await
     }
 }
 
-/// Takes `O_NONBLOCK` from a regular file: reads of it may wait, on a worker of the ring.
+/// Clears `O_NONBLOCK` of a regular file: reads may block, on a worker of the ring.
 pub(crate) fn allow_waiting(file: &Fd) -> io::Result<()> {
     Ok(fcntl_setfl(file, OFlags::empty())?)
 }
 
-/// How names are resolved below a root.
+/// How openat2 resolves names below a root.
 pub(crate) fn resolve_flags(symlinks: Symlinks) -> ResolveFlags {
     match symlinks {
         Symlinks::Beneath => ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
         Symlinks::Never => {
             ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS
         }
-        // No path that is looked up has dot segments, so a root is left by links only.
+        // Lookup paths have no dot segments, so only links lead out of a root.
         Symlinks::Follow => ResolveFlags::NO_MAGICLINKS,
     }
 }

@@ -13,7 +13,7 @@ use crate::decompress::Decoders;
 use crate::listing::DirectoryReader;
 use crate::stalls::Stalls;
 
-/// Numbers of roots: no two that one core opens have the same.
+/// The last number given to a root: each that a core opens gets its own.
 pub(crate) type RootNumbers = Rc<Cell<u32>>;
 
 /// What the sites of one core share.
@@ -21,11 +21,11 @@ pub(crate) struct Shared {
     pub(crate) cache: RefCell<Cache>,
     pub(crate) hasher: Hasher,
     pub(crate) numbers: RootNumbers,
-    pub(crate) readers: Rc<DirectoryReader>,
+    pub(crate) directory_reader: Rc<DirectoryReader>,
     pub(crate) decoders: Rc<Decoders>,
-    /// Workers that look-ups may occupy.
+    /// Workers of the ring that lookups may occupy.
     pub(crate) workers: Rc<Shares>,
-    pub(crate) watch: Rc<CoarseTimer>,
+    pub(crate) timer: Rc<CoarseTimer>,
     pub(crate) stalls: Arc<Stalls>,
     pub(crate) config: CacheConfig,
 }

@@ -1,10 +1,8 @@
-//! One look at a time at what several requests want to know: the first looks, and those that come
-//! meanwhile wait for it. So nobody is answered with what somebody is just looking at again, and
-//! no crowd asks the disk the same question.
+//! Single flight: of several requests for the same key one, the [`Leader`], does the work, and the
+//! others wait for its outcome. It prevents a cache stampede.
 //!
-//! A look may not come back. Whoever has an older outcome waits for a moment ([`PATIENCE`]) and then takes
-//! that, and as long as the look is under way others take it at once. The look itself goes on to the end
-//! of its time.
+//! The work may never finish. A request with a stale outcome waits for [`PATIENCE`], then takes
+//! that; later ones take it at once. The work goes on until its timeout.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -20,234 +18,236 @@ use futures_lite::future::or;
 use crate::coarse_timer::CoarseTimer;
 use crate::error::Error;
 
-/// How long a look is waited for where an older outcome is at hand. A disk takes less, but for one that is
-/// overwhelmed.
+/// How long a request with a stale outcome waits for a fresh one. A disk that is not overloaded
+/// takes less.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// The time of looks.
+/// The times of flights.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// How long what a look saw is trusted, from its beginning.
+    /// How long an outcome is fresh, from the start of its flight.
     pub(crate) valid: Duration,
-    /// How long a look may take.
+    /// The timeout of a flight.
     pub(crate) lookup: Duration,
 }
 
-/// The looks of one core that are under way.
+/// The flights of one core, by key.
 pub(crate) struct SingleFlight<K, T> {
-    under_way: RefCell<HashMap<K, Rc<Look<T>>>>,
+    flights: RefCell<HashMap<K, Rc<Flight<T>>>>,
     times: Times,
-    watch: Rc<CoarseTimer>,
+    timer: Rc<CoarseTimer>,
 }
 
-/// What is about to look.
+/// The work of a flight.
 pub(crate) type FlightFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>>>>;
 
-/// What is known after a look, or while it does not come back.
+/// The outcome of a flight, or a stale one from before it.
 pub(crate) enum MaybeStale<T> {
-    /// By the look.
     Fresh(T),
-    /// By one before.
     Stale(T),
 }
 
-/// A look, as those see it that wait for it.
-struct Look<T> {
+/// Work in progress, shared with the requests that wait for it.
+struct Flight<T> {
     began: Instant,
     state: RefCell<State<T>>,
 }
 
 enum State<T> {
-    UnderWay(Vec<Option<Waker>>),
+    InProgress(Vec<Option<Waker>>),
     Done(Result<T, Error>),
-    /// Whoever looked was dropped.
-    GivenUp,
+    /// The leader was dropped.
+    Abandoned,
 }
 
 impl<K: Clone + Eq + Hash + 'static, T: Clone + 'static> SingleFlight<K, T> {
-    pub(crate) fn new(times: Times, watch: &Rc<CoarseTimer>) -> Rc<Self> {
+    pub(crate) fn new(times: Times, coarse_timer: &Rc<CoarseTimer>) -> Rc<Self> {
         Rc::new(Self {
-            under_way: RefCell::default(),
+            flights: RefCell::default(),
             times,
-            watch: Rc::clone(watch),
+            timer: Rc::clone(coarse_timer),
         })
     }
 
-    /// As [`SingleFlight::share`], or `before` if that takes too long.
-    pub(crate) async fn share_or(
+    /// As [`SingleFlight::run`], or `stale` if that takes longer than [`PATIENCE`].
+    pub(crate) async fn run_or_stale(
         self: &Rc<Self>,
         key: K,
         now: Instant,
-        before: Option<T>,
-        look: impl FnOnce() -> FlightFuture<T>,
+        stale: Option<T>,
+        work: impl FnOnce() -> FlightFuture<T>,
     ) -> Result<MaybeStale<T>, Error> {
-        let Some(before) = before else {
-            return self.share(key, now, look).await.map(MaybeStale::Fresh);
+        let Some(stale) = stale else {
+            return self.run(key, now, work).await.map(MaybeStale::Fresh);
         };
         if self.is_late(&key, now) {
-            return Ok(MaybeStale::Stale(before));
+            return Ok(MaybeStale::Stale(stale));
         }
-        match self.share_until(key, now, now + PATIENCE, look).await {
-            Err(Error::Stalled) => Ok(MaybeStale::Stale(before)),
+        match self.run_until(key, now, now + PATIENCE, work).await {
+            Err(Error::Stalled) => Ok(MaybeStale::Stale(stale)),
             outcome => outcome.map(MaybeStale::Fresh),
         }
     }
 
-    /// What a look at `key` yields that can be trusted by a request of `now`: one that is under
-    /// way, or else `look`. [`Error::Stalled`] if neither comes back in time.
+    /// Runs `work`, or waits for a flight of the same key, and returns an outcome that is fresh for
+    /// a request at `now`.
     ///
-    /// A look that began too long before is waited for, too, and then one more serves all who
-    /// waited: at most one is ever under way.
+    /// At most one flight of a key is in progress: a flight that began too early to be fresh is
+    /// waited for as well, and the next one serves all that waited.
     ///
-    /// Dropped while it looks: it is given up, and the next of those that wait looks.
-    pub(crate) async fn share(
+    /// Dropped: if it is the leader, its work is cancelled and the next in line becomes the leader.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stalled`] after [`Times::lookup`], or the error of the work.
+    pub(crate) async fn run(
         self: &Rc<Self>,
         key: K,
         now: Instant,
-        look: impl FnOnce() -> FlightFuture<T>,
+        work: impl FnOnce() -> FlightFuture<T>,
     ) -> Result<T, Error> {
         let until = now + self.times.lookup;
-        self.share_until(key, now, until, look).await
+        self.run_until(key, now, until, work).await
     }
 
-    async fn share_until(
+    async fn run_until(
         self: &Rc<Self>,
         key: K,
         now: Instant,
         until: Instant,
-        look: impl FnOnce() -> FlightFuture<T>,
+        work: impl FnOnce() -> FlightFuture<T>,
     ) -> Result<T, Error> {
-        if self.under_way(&key).is_some() {
-            match self.before(until, self.join(&key, now)).await {
+        if self.flight(&key).is_some() {
+            match self.timeout_at(until, self.join(&key, now)).await {
                 None => return Err(Error::Stalled),
                 Some(Some(outcome)) => return outcome,
                 Some(None) => {}
             }
         }
-        let looking = Leader::begin(self, key, now);
-        let mut look = look();
-        if let Some(outcome) = self.before(until, &mut look).await {
-            looking.end(outcome.clone());
+        let leader = Leader::begin(self, key, now);
+        let mut work = work();
+        if let Some(outcome) = self.timeout_at(until, &mut work).await {
+            leader.finish(outcome.clone());
             return outcome;
         }
-        self.go_on(looking, look, until);
+        self.detach(leader, work, until);
         Err(Error::Stalled)
     }
 
-    /// The outcome of a look of others; `None`: nobody looks.
+    /// The outcome of a flight in progress; `None`: there is none.
     async fn join(&self, key: &K, now: Instant) -> Option<Result<T, Error>> {
         let mut waited = false;
-        while let Some(other) = self.under_way(key) {
-            let trusted = waited || now < other.began + self.times.valid;
-            let outcome = other.outcome().await;
-            if let Some(outcome) = outcome.filter(|_| trusted) {
+        while let Some(flight) = self.flight(key) {
+            let is_fresh = waited || now < flight.began + self.times.valid;
+            let outcome = flight.outcome().await;
+            if let Some(outcome) = outcome.filter(|_| is_fresh) {
                 return Some(outcome);
             }
-            // What begins from here on began after the request came.
+            // Any flight from here on began after the request.
             waited = true;
         }
         None
     }
 
-    /// `None`: it takes until then.
-    async fn before<O>(&self, until: Instant, work: impl Future<Output = O>) -> Option<O> {
+    /// The output of `work`; `None`: it took until `until`.
+    async fn timeout_at<O>(&self, until: Instant, work: impl Future<Output = O>) -> Option<O> {
         or(async { Some(work.await) }, async {
-            self.watch.until(until).await;
+            self.timer.sleep_until(until).await;
             None
         })
         .await
     }
 
-    /// Leaves a look that nobody waits for at `now` to a task, up to the end of its time.
-    fn go_on(self: &Rc<Self>, looking: Leader<K, T>, look: FlightFuture<T>, now: Instant) {
-        let end = looking.look.began + self.times.lookup;
+    /// Lets a task run `work` until its timeout, of which the leader waited until `now`.
+    fn detach(self: &Rc<Self>, leader: Leader<K, T>, work: FlightFuture<T>, now: Instant) {
+        let end = leader.flight.began + self.times.lookup;
         if now >= end {
-            looking.end(Err(Error::Stalled));
+            leader.finish(Err(Error::Stalled));
             return;
         }
-        let looks = Rc::clone(self);
+        let flights = Rc::clone(self);
         glommio::spawn_local(async move {
-            let outcome = looks.before(end, look).await;
-            looking.end(outcome.unwrap_or(Err(Error::Stalled)));
+            let outcome = flights.timeout_at(end, work).await;
+            leader.finish(outcome.unwrap_or(Err(Error::Stalled)));
         })
         .detach();
     }
 
     fn is_late(&self, key: &K, now: Instant) -> bool {
-        self.under_way(key)
-            .is_some_and(|look| look.began + PATIENCE <= now)
+        self.flight(key)
+            .is_some_and(|flight| flight.began + PATIENCE <= now)
     }
 
-    fn under_way(&self, key: &K) -> Option<Rc<Look<T>>> {
-        self.under_way.borrow().get(key).cloned()
+    fn flight(&self, key: &K) -> Option<Rc<Flight<T>>> {
+        self.flights.borrow().get(key).cloned()
     }
 }
 
-impl<T: Clone> Look<T> {
-    /// What it yields; `None`: it was given up.
+impl<T: Clone> Flight<T> {
+    /// `None`: the leader was dropped.
     async fn outcome(&self) -> Option<Result<T, Error>> {
-        let place = Cell::new(None);
-        poll_fn(|context| self.poll(&place, context)).await
+        let waker_index = Cell::new(None);
+        poll_fn(|context| self.poll(&waker_index, context)).await
     }
 
-    /// `place` is that of the waiting one among the wakers, once it has one.
+    /// `waker_index` is that of this waiter, once it is registered.
     fn poll(
         &self,
-        place: &Cell<Option<usize>>,
+        waker_index: &Cell<Option<usize>>,
         context: &Context<'_>,
     ) -> Poll<Option<Result<T, Error>>> {
-        let waiting = match &mut *self.state.borrow_mut() {
-            State::UnderWay(waiting) => {
-                let index = place.get().unwrap_or(waiting.len());
-                if index == waiting.len() {
-                    waiting.push(None);
-                    place.set(Some(index));
+        let outcome = match &mut *self.state.borrow_mut() {
+            State::InProgress(wakers) => {
+                let index = waker_index.get().unwrap_or(wakers.len());
+                if index == wakers.len() {
+                    wakers.push(None);
+                    waker_index.set(Some(index));
                 }
-                waiting[index] = Some(context.waker().clone());
+                wakers[index] = Some(context.waker().clone());
                 return Poll::Pending;
             }
             State::Done(outcome) => Some(outcome.clone()),
-            State::GivenUp => None,
+            State::Abandoned => None,
         };
-        Poll::Ready(waiting)
+        Poll::Ready(outcome)
     }
 }
 
-/// The one who looks.
+/// The request that does the work. Dropped before [`Self::finish`]: the flight is abandoned.
 struct Leader<K: Eq + Hash, T> {
-    looks: Rc<SingleFlight<K, T>>,
+    flights: Rc<SingleFlight<K, T>>,
     key: K,
-    look: Rc<Look<T>>,
+    flight: Rc<Flight<T>>,
     outcome: Option<Result<T, Error>>,
 }
 
 impl<K: Clone + Eq + Hash, T> Leader<K, T> {
-    fn begin(looks: &Rc<SingleFlight<K, T>>, key: K, now: Instant) -> Self {
-        let look = Rc::new(Look {
+    fn begin(flights: &Rc<SingleFlight<K, T>>, key: K, now: Instant) -> Self {
+        let flight = Rc::new(Flight {
             began: now,
-            state: RefCell::new(State::UnderWay(Vec::new())),
+            state: RefCell::new(State::InProgress(Vec::new())),
         });
-        let others = &mut looks.under_way.borrow_mut();
-        others.insert(key.clone(), Rc::clone(&look));
+        let all = &mut flights.flights.borrow_mut();
+        all.insert(key.clone(), Rc::clone(&flight));
         Self {
-            looks: Rc::clone(looks),
+            flights: Rc::clone(flights),
             key,
-            look,
+            flight,
             outcome: None,
         }
     }
 
-    fn end(mut self, outcome: Result<T, Error>) {
+    fn finish(mut self, outcome: Result<T, Error>) {
         self.outcome = Some(outcome);
     }
 }
 
 impl<K: Eq + Hash, T> Drop for Leader<K, T> {
     fn drop(&mut self) {
-        self.looks.under_way.borrow_mut().remove(&self.key);
-        let state = self.outcome.take().map_or(State::GivenUp, State::Done);
-        if let State::UnderWay(waiting) = self.look.state.replace(state) {
-            waiting.into_iter().flatten().for_each(Waker::wake);
+        self.flights.flights.borrow_mut().remove(&self.key);
+        let state = self.outcome.take().map_or(State::Abandoned, State::Done);
+        if let State::InProgress(wakers) = self.flight.state.replace(state) {
+            wakers.into_iter().flatten().for_each(Waker::wake);
         }
     }
 }
@@ -269,9 +269,9 @@ mod tests {
 
     fn run(test: impl AsyncFnOnce(Rc<SingleFlight<u8, u32>>, Instant)) {
         LocalExecutor::default().run(async {
-            let looks = SingleFlight::new(TIMES, &Rc::default());
-            test(Rc::clone(&looks), Instant::now()).await;
-            assert!(looks.under_way.borrow().is_empty());
+            let flights = SingleFlight::new(TIMES, &Rc::default());
+            test(Rc::clone(&flights), Instant::now()).await;
+            assert!(flights.flights.borrow().is_empty());
         });
     }
 
@@ -291,26 +291,26 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_shared_by_all_who_come_meanwhile() {
-        run(async |looks, now| {
-            let mut first = pin!(looks.share(1, now, || slow(1)));
+    fn a_flight_is_shared_by_all_requests_meanwhile() {
+        run(async |flights, now| {
+            let mut first = pin!(flights.run(1, now, || slow(1)));
             assert!(poll_once(&mut first).await.is_none());
-            let mut second = pin!(looks.share(1, now, hanging));
+            let mut second = pin!(flights.run(1, now, hanging));
             assert!(poll_once(&mut second).await.is_none());
-            assert_eq!(looks.share(2, now, || quick(2)).await.unwrap(), 2);
+            assert_eq!(flights.run(2, now, || quick(2)).await.unwrap(), 2);
             assert_eq!(first.await.unwrap(), 1);
             assert_eq!(second.await.unwrap(), 1);
-            assert_eq!(looks.share(1, now, || quick(3)).await.unwrap(), 3);
+            assert_eq!(flights.run(1, now, || quick(3)).await.unwrap(), 3);
         });
     }
 
     #[test]
-    fn a_look_that_is_dropped_is_made_by_the_next() {
-        run(async |looks, now| {
-            let mut first = Box::pin(looks.share(1, now, hanging));
+    fn the_next_leads_when_a_leader_is_dropped() {
+        run(async |flights, now| {
+            let mut first = Box::pin(flights.run(1, now, hanging));
             assert!(poll_once(&mut first).await.is_none());
-            let mut second = pin!(looks.share(1, now, || quick(2)));
-            let mut third = pin!(looks.share(1, now, || quick(3)));
+            let mut second = pin!(flights.run(1, now, || quick(2)));
+            let mut third = pin!(flights.run(1, now, || quick(3)));
             assert!(poll_once(&mut second).await.is_none());
             assert!(poll_once(&mut third).await.is_none());
             drop(first);
@@ -320,13 +320,13 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_began_too_long_before_is_followed_by_one_for_all() {
-        run(async |looks, now| {
+    fn a_flight_that_is_too_old_is_followed_by_one_for_all() {
+        run(async |flights, now| {
             let later = now + TIMES.valid;
-            let mut first = pin!(looks.share(1, now, || slow(1)));
+            let mut first = pin!(flights.run(1, now, || slow(1)));
             assert!(poll_once(&mut first).await.is_none());
-            let mut second = pin!(looks.share(1, later, || slow(2)));
-            let mut third = pin!(looks.share(1, later + TIMES.valid, hanging));
+            let mut second = pin!(flights.run(1, later, || slow(2)));
+            let mut third = pin!(flights.run(1, later + TIMES.valid, hanging));
             assert!(poll_once(&mut second).await.is_none());
             assert!(poll_once(&mut third).await.is_none());
             assert_eq!(first.await.unwrap(), 1);
@@ -338,8 +338,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_known_before_serves_while_a_look_does_not_come_back() {
-        run(async |looks, now| {
+    fn a_stale_outcome_serves_while_a_flight_hangs() {
+        run(async |flights, now| {
             let back = Rc::new(Cell::new(false));
             let comes_back = Rc::clone(&back);
             let look = move || -> FlightFuture<u32> {
@@ -350,14 +350,14 @@ mod tests {
                     Ok(2)
                 })
             };
-            let first = looks.share_or(1, now, Some(1), look).await;
+            let first = flights.run_or_stale(1, now, Some(1), look).await;
             assert!(matches!(first, Ok(MaybeStale::Stale(1))));
             assert!(now.elapsed() >= PATIENCE);
-            let mut next = pin!(looks.share_or(1, Instant::now(), Some(1), hanging));
+            let mut next = pin!(flights.run_or_stale(1, Instant::now(), Some(1), hanging));
             let next = poll_once(&mut next).await;
             assert!(matches!(next, Some(Ok(MaybeStale::Stale(1)))), "at once");
-            // It is still under way, and its outcome the next one's.
-            let mut waiting = pin!(looks.share(1, Instant::now(), hanging));
+            // The flight goes on, and the next request gets its outcome.
+            let mut waiting = pin!(flights.run(1, Instant::now(), hanging));
             assert!(poll_once(&mut waiting).await.is_none());
             back.set(true);
             assert_eq!(waiting.await.unwrap(), 2);
@@ -365,14 +365,14 @@ mod tests {
     }
 
     #[test]
-    fn a_look_ends_with_its_time() {
-        run(async |looks, now| {
-            // One that others began so long ago ends for them as well.
+    fn a_flight_has_a_timeout() {
+        run(async |flights, now| {
+            // The timeout counts from the start of the flight.
             let past = now.checked_sub(TIMES.lookup).unwrap();
-            let mut first = pin!(looks.share(1, past, hanging));
+            let mut first = pin!(flights.run(1, past, hanging));
             let outcome = first.as_mut().await;
             assert!(matches!(outcome, Err(Error::Stalled)));
-            assert_eq!(looks.share(1, now, || quick(2)).await.unwrap(), 2);
+            assert_eq!(flights.run(1, now, || quick(2)).await.unwrap(), 2);
         });
     }
 }

@@ -47,15 +47,15 @@ impl Sites {
         stalls: &Arc<Stalls>,
     ) -> Result<Self, RootError> {
         assert!(!sites.is_empty(), "at least one site");
-        let watch = Rc::new(CoarseTimer::default());
+        let timer = Rc::new(CoarseTimer::default());
         let shared = Rc::new(Shared {
             cache: RefCell::new(Cache::new(&cache)),
             hasher: Hasher::default(),
             numbers: RootNumbers::default(),
-            readers: DirectoryReader::new(cache.times(), &watch),
+            directory_reader: DirectoryReader::new(cache.times(), &timer),
             decoders: Decoders::new(cache.lookup),
             workers: Shares::new(2 * cache.workers),
-            watch,
+            timer,
             stalls: Arc::clone(stalls),
             config: cache,
         });

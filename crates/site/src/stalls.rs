@@ -1,12 +1,12 @@
-//! What file systems that do not answer came to, for the whole process.
+//! Counts of requests that a file system did not answer in time.
 
 use std::sync::atomic::AtomicU64;
 
-/// Counts, so far. They are touched only where something stalls.
+/// The counts of the process. Only a stalled request touches them.
 #[derive(Debug, Default)]
 pub struct Stalls {
-    /// Requests that were answered with what was known, since a look did not come back.
+    /// Requests that were answered from a stale cache entry.
     pub stale: AtomicU64,
-    /// Requests that were refused (503), since nothing was known and no look came back in time.
+    /// Requests that were answered with 503, for lack of a cache entry.
     pub refused: AtomicU64,
 }

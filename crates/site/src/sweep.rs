@@ -1,13 +1,12 @@
-//! Closes cached files that hold what somebody wants back: those that nobody asks for, since a volume
-//! cannot be unmounted while one of its files is open, and those that were deleted, since their space
-//! is not free before.
+//! Closes cached files that are unused, since a volume cannot be unmounted while one of its files
+//! is open, and those that were deleted, since an open file keeps its space.
 //!
-//! Requests see to neither: nobody asks for a file that is gone. So while files are open a task looks
-//! at them, a piece at a time; while none is, it waits without a timer.
+//! No request notices a deleted file. So while files are open a task checks them in batches; while
+//! none is open, it waits without a timer.
 //!
-//! A deleted file is known by its number of names, which the kernel tells of an open file without
-//! asking a disk or a server of files: about 1 µs each. File systems that only hide a deleted file while it
-//! is open (NFS, FUSE) leave it a name; there it is closed once nobody asks for it.
+//! A deleted file has a link count of 0, which the kernel knows without asking a disk or a file
+//! server: about 1 µs for each file. File systems that only hide a deleted file while it is open
+//! (NFS, FUSE) keep a link; there it is closed once it is unused.
 
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
@@ -22,26 +21,26 @@ use crate::config::CacheConfig;
 use crate::shared::Shared;
 use crate::site::Site;
 
-/// Files looked at in one go: 0.1 ms.
-const PIECE: usize = 128;
+/// Files checked at a time, in 0.1 ms.
+const BATCH: usize = 128;
 
-/// At least so long from one piece to the next: 4,096 looks in a second, 0.5 % of a core.
+/// The least pause between batches: 4,096 checks per second take 0.5 % of a core.
 const PAUSE_MIN: Duration = Duration::from_micros(31_250);
 
-/// At least so long for all files.
+/// The least duration of a pass over all files.
 const PASS_MIN: Duration = Duration::from_millis(500);
 
-/// Sweeps for as long as it is polled.
+/// Runs for as long as it is polled.
 pub(crate) async fn sweep(shared: Rc<Shared>, sites: Vec<Rc<Site>>) {
     zip(files(&shared), roots(&shared, &sites)).await;
 }
 
-/// Looks at the roots, so that one whose path leads elsewhere is let go. Apart from the files: a look
-/// at a disk may take any time. They are looked at once more after the last file was closed.
+/// Checks the roots, and closes one whose path leads elsewhere. Apart from the files, since a disk
+/// may take any time. One more check follows after the last file is closed.
 async fn roots(shared: &Shared, sites: &[Rc<Site>]) {
     let pause = pass(&shared.config).max(shared.config.valid);
     loop {
-        until_open(shared).await;
+        wait_for_open_file(shared).await;
         sleep(pause).await;
         for site in sites {
             site.revalidate_roots(Instant::now()).await;
@@ -52,35 +51,35 @@ async fn roots(shared: &Shared, sites: &[Rc<Site>]) {
 async fn files(shared: &Shared) {
     let pass = pass(&shared.config);
     loop {
-        until_open(shared).await;
+        wait_for_open_file(shared).await;
         if let Some(time) = Instant::now().checked_sub(shared.config.idle) {
             shared.cache.borrow_mut().close_unused(time);
         }
         let open = shared.cache.borrow().open();
         let pause = pause(pass, open.len());
-        for piece in open.chunks(PIECE) {
+        for batch in open.chunks(BATCH) {
             sleep(pause).await;
-            if any_deleted(piece) {
+            if any_deleted(batch) {
                 shared.cache.borrow_mut().close_deleted();
             }
         }
     }
 }
 
-/// How long all files are looked at once, if they are not too many. One that is deleted just after it
-/// was looked at is found by the end of the next pass, within twice that time.
+/// The duration of a pass, unless there are too many files. A file that is deleted just after its
+/// check is found within twice that time.
 fn pass(config: &CacheConfig) -> Duration {
     (config.valid.min(config.idle / 2) / 2).max(PASS_MIN)
 }
 
-/// How long to wait before each piece of `count` files.
+/// The pause before each batch of `count` files.
 fn pause(pass: Duration, count: usize) -> Duration {
-    let pieces = u32::try_from(count.div_ceil(PIECE)).unwrap_or(u32::MAX);
-    (pass / pieces.max(1)).max(PAUSE_MIN)
+    let batches = u32::try_from(count.div_ceil(BATCH)).unwrap_or(u32::MAX);
+    (pass / batches.max(1)).max(PAUSE_MIN)
 }
 
-/// Waits until a file is open. Only for futures of one task: it has one waker.
-async fn until_open(shared: &Shared) {
+/// Waits until a file is open. The cache has one waker: all callers must be of one task.
+async fn wait_for_open_file(shared: &Shared) {
     poll_fn(|context| {
         let mut cache = shared.cache.borrow_mut();
         if cache.has_open() {
@@ -93,9 +92,9 @@ async fn until_open(shared: &Shared) {
     .await;
 }
 
-/// Looks at each; those that are closed already are not.
-fn any_deleted(piece: &[Weak<Resource>]) -> bool {
-    let open = piece.iter().filter_map(Weak::upgrade);
+/// Checks each file that is still open.
+fn any_deleted(batch: &[Weak<Resource>]) -> bool {
+    let open = batch.iter().filter_map(Weak::upgrade);
     open.filter(|resource| resource.check_deleted()).count() > 0
 }
 
@@ -130,9 +129,9 @@ mod tests {
         ];
         for (valid, idle, count, expected) in cases {
             let pause = pause(pass(&config(valid, idle)), count);
-            let pieces = u32::try_from(count.div_ceil(PIECE)).unwrap();
+            let batches = u32::try_from(count.div_ceil(BATCH)).unwrap();
             assert_eq!(
-                (pause * pieces).as_millis(),
+                (pause * batches).as_millis(),
                 expected,
                 "{valid} {idle} {count}"
             );

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use support::{Bench, Tree, file, run, settle};
 use tidegate_site::Content;
 
-/// Where the bytes lie that a core serves for `/a`, and what they are: from one core, then from another
-/// while the first has them; then `change` is done, and the second looks again.
+/// Where the bytes lie that a core serves for `/a`, and what they are: from one core, then from
+/// another while the first has them; then `change` is done, and the second looks again.
 fn serve_from_two(tree: &Tree, change: impl FnOnce()) -> [(usize, String); 3] {
     let (answers, seen) = channel();
     let (go_on, told) = channel::<()>();

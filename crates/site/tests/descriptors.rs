@@ -43,7 +43,8 @@ async fn bounded() {
     until("closed", || descriptors() <= before + 10).await;
 }
 
-/// With no more descriptors than there are, the cached ones are given up for the one that is wanted.
+/// With no more descriptors than there are, the cached ones are given up for the one that is
+/// wanted.
 async fn exhausted() {
     let tree = tree(40);
     let bench = Bench::of(Site::for_directory(tree.root()), support::cache());

@@ -5,7 +5,7 @@ mod support;
 use support::{Bench, Tree, fields, file, run};
 use tidegate_config::{HeaderRule, Redirect};
 use tidegate_http::Status;
-use tidegate_site::{Found, Ruling};
+use tidegate_site::{Found, RuleMatch};
 
 fn rule(pattern: &str, set: &[(&str, &str)]) -> HeaderRule {
     HeaderRule {
@@ -115,13 +115,13 @@ fn redirects_keep_the_query() {
                 status: Status::PERMANENT_REDIRECT,
             }];
         });
-        match bench.site.ruling(b"/old/a b", Some("c=d")) {
-            Some(Ruling::Redirect { status, location }) => {
+        match bench.site.match_rules(b"/old/a b", Some("c=d")) {
+            Some(RuleMatch::Redirect { status, location }) => {
                 assert_eq!(status, Status::PERMANENT_REDIRECT);
                 assert_eq!(location, "/new/a%20b?c=d");
             }
             _ => panic!("no redirect"),
         }
-        assert!(bench.site.ruling(b"/new/a", None).is_none());
+        assert!(bench.site.match_rules(b"/new/a", None).is_none());
     });
 }

@@ -1,5 +1,5 @@
-//! One scan over a tree that is larger than the cache leaves what others ask for where it was: a plain
-//! LRU, which keeps what came last, would have dropped it all.
+//! One scan over a tree that is larger than the cache leaves what others ask for where it was: a
+//! plain LRU, which keeps what came last, would have dropped it all.
 
 mod support;
 
@@ -54,7 +54,8 @@ fn known(bench: &Bench, kind: &str, count: usize) -> usize {
         .count()
 }
 
-/// What is asked for again and again stays through a scan, be it there first or come to a full cache.
+/// What is asked for again and again stays through a scan, be it there first or come to a full
+/// cache.
 fn popular_files_survive_scans(len: usize, config: CacheConfig) {
     let tree = tree(len);
     run(async {

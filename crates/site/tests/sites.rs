@@ -38,7 +38,8 @@ fn hosts_are_told_apart() {
             &std::sync::Arc::default(),
         )
         .unwrap();
-        // RFC 9110, section 4.2.3: no case; section 7.2: a port; RFC 1034, section 3.1: a final dot.
+        // RFC 9110, section 4.2.3: no case; section 7.2: a port.
+        // RFC 1034, section 3.1: a final dot.
         let table = [
             (Some("example.org"), 0),
             (Some("EXAMPLE.org:8080"), 0),

@@ -8,7 +8,7 @@ use tidegate_http::{
     Accepted, FieldBlock, Method, Navigation, Precondition, Request, Status, StoredRequest,
     evaluate, prefers_json,
 };
-use tidegate_site::{Error as SiteError, File, Found, Ruling, Site, SiteRequest, SortOrder};
+use tidegate_site::{Error as SiteError, File, Found, RuleMatch, Site, SiteRequest, SortOrder};
 
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
@@ -78,12 +78,12 @@ async fn outcome<'s>(
         let page = site.error_page(status, Accepted::of(request), Instant::now());
         return Outcome::Refused(status, page.await);
     }
-    match site.ruling(path, request.target.query()) {
-        Some(Ruling::Respond(respond)) => {
+    match site.match_rules(path, request.target.query()) {
+        Some(RuleMatch::Respond(respond)) => {
             let page = site.respond_page(respond, Accepted::of(request), Instant::now());
             Outcome::Ruled(respond, page.await)
         }
-        Some(Ruling::Redirect { status, location }) => Outcome::Moved(status, location),
+        Some(RuleMatch::Redirect { status, location }) => Outcome::Moved(status, location),
         None => Outcome::Found(find(context, site, request, path).await),
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn respond(
         (Method::Get | Method::Head | Method::Options, Err(_)) => {
             refuse(builder, Status::BAD_REQUEST)
         }
-        (Method::Known, Ok(())) if site.ruling(path, None).is_some() => look_up(request, None),
+        (Method::Known, Ok(())) if site.match_rules(path, None).is_some() => look_up(request, None),
         (Method::Known, _) => refuse(builder, Status::METHOD_NOT_ALLOWED),
         (Method::Unknown, _) => refuse(builder, Status::NOT_IMPLEMENTED),
     }

@@ -1,39 +1,43 @@
-//! What entries are found by: root, kind and path, hashed once.
+//! Cache keys: root, kind and path, hashed once.
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, RandomState};
 
 use quick_cache::Equivalent;
 
-/// The least bits of a space tell the kind.
+/// The low bits of a namespace hold the kind.
 const KIND_BITS: u32 = 2;
 
-/// Hashes names, with keys of its own: nobody outside can make paths collide.
+/// Hashes keys with random seeds: clients cannot make paths collide.
 #[derive(Default)]
 pub(crate) struct Hasher(RandomState);
 
 impl Hasher {
-    /// The name of a `path` as the lookups of `kind` (0 to 3) in `root` see it.
+    /// The key of `path` for lookups of `kind` (0 to 3) in `root`.
     pub(crate) fn key<'a>(&self, root: u32, kind: u32, path: &'a [u8]) -> KeyRef<'a> {
         debug_assert!(kind < 1 << KIND_BITS);
-        let space = root << KIND_BITS | kind;
-        let hash = self.0.hash_one((space, path));
-        KeyRef { hash, space, path }
+        let namespace = root << KIND_BITS | kind;
+        let hash = self.0.hash_one((namespace, path));
+        KeyRef {
+            hash,
+            namespace,
+            path,
+        }
     }
 }
 
-/// A key, borrowed.
+/// A borrowed [`Key`].
 #[derive(Clone, Copy)]
 pub(crate) struct KeyRef<'a> {
     hash: u64,
-    space: u32,
+    namespace: u32,
     path: &'a [u8],
 }
 
-/// A key, as the caches keep it.
+/// A key in a table.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     hash: u64,
-    space: u32,
+    namespace: u32,
     path: Box<[u8]>,
 }
 
@@ -41,7 +45,7 @@ impl KeyRef<'_> {
     pub(crate) fn to_key(self) -> Key {
         Key {
             hash: self.hash,
-            space: self.space,
+            namespace: self.namespace,
             path: self.path.into(),
         }
     }
@@ -50,7 +54,7 @@ impl KeyRef<'_> {
 impl Key {
     /// The number of the root.
     pub(crate) fn root(&self) -> u32 {
-        self.space >> KIND_BITS
+        self.namespace >> KIND_BITS
     }
 
     pub(crate) fn path_bytes(&self) -> u64 {
@@ -72,24 +76,24 @@ impl Hash for Key {
 
 impl Equivalent<Key> for KeyRef<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        self.space == key.space && *self.path == *key.path
+        self.namespace == key.namespace && *self.path == *key.path
     }
 }
 
-/// Takes the hash that a name or key brings.
-pub(crate) type Prehashed = BuildHasherDefault<Taken>;
+/// Uses the hash in the key.
+pub(crate) type Prehashed = BuildHasherDefault<PassThroughHasher>;
 
-/// The hash that was written to it.
+/// Returns the one `u64` that was written.
 #[derive(Default)]
-pub(crate) struct Taken(u64);
+pub(crate) struct PassThroughHasher(u64);
 
-impl std::hash::Hasher for Taken {
+impl std::hash::Hasher for PassThroughHasher {
     fn finish(&self) -> u64 {
         self.0
     }
 
     fn write(&mut self, _: &[u8]) {
-        unreachable!("names and keys write a u64");
+        unreachable!("keys write a u64");
     }
 
     fn write_u64(&mut self, hash: u64) {

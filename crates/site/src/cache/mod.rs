@@ -1,12 +1,14 @@
-//! What was looked up lately, for all sites of one core.
+//! The results of lookups, for all sites of one core.
 //!
-//! Files whose bytes are in memory are bounded by their bytes (`hot`), those with open descriptors
-//! by the number of these (`files`; what such a file has in memory beside them, such as a small
-//! variant, counts as descriptors too), and paths that lead to no file by their bytes (`absent`), so
-//! that no flood of one kind drives out another. All evict by S3-FIFO, which one scan over a large
-//! tree does not empty.
+//! There are three tables, so that no flood of one kind evicts another:
 //!
-//! A path is hashed once for all three, and a lookup allocates nothing.
+//! - `hot`: files in memory, bounded by their bytes.
+//! - `files`: open files, bounded by their descriptors. Memory that such a file takes besides, as
+//!   for a small variant, counts as descriptors.
+//! - `negative`: paths that lead to no file, bounded by the bytes of the paths.
+//!
+//! All evict by S3-FIFO, which resists a scan over a large tree. A path is hashed once for all
+//! three, and [`Cache::get`] allocates nothing.
 
 mod key;
 pub(crate) mod resource;
@@ -24,47 +26,47 @@ use crate::config::CacheConfig;
 
 pub(crate) use key::{Hasher, Key, KeyRef};
 
-/// What an entry takes beside its path and its files.
+/// Bytes of an entry without its path and its files.
 const ENTRY_BYTES: u64 = 192;
 
-/// Bytes of an entry that `hot` is sized for, to choose the size of its tables.
+/// Expected bytes of an entry in `hot`, from which its capacity is estimated.
 const TYPICAL_BYTES: u64 = 4096;
 
-/// Bytes beside the descriptors of an entry in `files` that count as one more.
+/// Bytes of memory of an entry in `files` that count as one descriptor.
 const DESCRIPTOR_BYTES: u64 = 8 * 1024;
 
-/// Bytes of all paths that lead to no file.
-const ABSENT_BYTES: u64 = 1024 * 1024;
+/// Bytes of the entries in `negative`.
+const NEGATIVE_BYTES: u64 = 1024 * 1024;
 
-/// What a path leads to, whoever asks.
+/// What a path leads to, for any client.
 #[derive(Clone)]
 pub(crate) enum Target {
-    /// A file, maybe with variants.
+    /// A file with its variants.
     Resource(Rc<Resource>),
-    /// A directory, by a path without its final slash.
+    /// A directory, but the path lacks its final slash.
     MissingSlash,
-    /// Nothing.
+    /// No file.
     NotFound,
 }
 
-/// What is known, and until when it is trusted.
+/// A cached target.
 #[derive(Clone)]
 pub(crate) struct Entry {
-    pub(crate) known: Target,
+    pub(crate) target: Target,
+    /// Exclusive. After that it is revalidated.
     pub(crate) fresh_until: Instant,
-    /// When it was last asked for.
-    pub(crate) used: Cell<Instant>,
+    pub(crate) last_used: Cell<Instant>,
 }
 
 type Table<W> = unsync::Cache<Key, Entry, W, key::Prehashed, DefaultLifecycle<Key, Entry>>;
 
-/// The three caches behind one question.
+/// The cache of one core.
 pub(crate) struct Cache {
     hot: Table<Bytes>,
     files: Table<Descriptors>,
-    absent: Table<Bytes>,
-    /// Who waits for a file to be open.
-    waiting: Option<Waker>,
+    negative: Table<Bytes>,
+    /// Woken by the next file that is kept open.
+    on_open: Option<Waker>,
 }
 
 impl Cache {
@@ -72,100 +74,100 @@ impl Cache {
         Self {
             hot: bytes_table(config.hot_bytes, TYPICAL_BYTES),
             files: table(config.open_files, config.open_files as u64, Descriptors),
-            absent: bytes_table(ABSENT_BYTES, ENTRY_BYTES),
-            waiting: None,
+            negative: bytes_table(NEGATIVE_BYTES, ENTRY_BYTES),
+            on_open: None,
         }
     }
 
-    pub(crate) fn get(&self, name: KeyRef<'_>) -> Option<&Entry> {
+    pub(crate) fn get(&self, key: KeyRef<'_>) -> Option<&Entry> {
         self.hot
-            .get(&name)
-            .or_else(|| self.files.get(&name))
-            .or_else(|| self.absent.get(&name))
+            .get(&key)
+            .or_else(|| self.files.get(&key))
+            .or_else(|| self.negative.get(&key))
     }
 
-    /// Puts an entry in place of any that is there.
+    /// Inserts or replaces an entry.
     ///
-    /// Where it was evicted from the same cache not long ago, that is remembered there (until
-    /// [`Cache::remove`]), and it comes to stay.
-    pub(crate) fn insert(&mut self, name: KeyRef<'_>, entry: Entry) {
-        match &entry.known {
+    /// S3-FIFO remembers keys that it evicted: such an entry goes straight to the main queue,
+    /// unless [`Cache::remove`] came between.
+    pub(crate) fn insert(&mut self, key: KeyRef<'_>, entry: Entry) {
+        match &entry.target {
             Target::Resource(resource) if resource.descriptors() > 0 => {
-                remove_entry(&mut self.hot, name);
-                remove_entry(&mut self.absent, name);
-                self.files.insert(name.to_key(), entry);
-                if let Some(waiting) = self.waiting.take() {
-                    waiting.wake();
+                remove_entry(&mut self.hot, key);
+                remove_entry(&mut self.negative, key);
+                self.files.insert(key.to_key(), entry);
+                if let Some(waker) = self.on_open.take() {
+                    waker.wake();
                 }
             }
             Target::Resource(_) => {
-                remove_entry(&mut self.files, name);
-                remove_entry(&mut self.absent, name);
-                self.hot.insert(name.to_key(), entry);
+                remove_entry(&mut self.files, key);
+                remove_entry(&mut self.negative, key);
+                self.hot.insert(key.to_key(), entry);
             }
             Target::MissingSlash | Target::NotFound => {
-                remove_entry(&mut self.hot, name);
-                remove_entry(&mut self.files, name);
-                self.absent.insert(name.to_key(), entry);
+                remove_entry(&mut self.hot, key);
+                remove_entry(&mut self.files, key);
+                self.negative.insert(key.to_key(), entry);
             }
         }
     }
 
-    /// Sets until when it is trusted that a path leads to `resource`, if that is what is known.
-    pub(crate) fn trust(&mut self, name: KeyRef<'_>, resource: &Rc<Resource>, until: Instant) {
-        trust_in(&mut self.hot, name, resource, until);
-        trust_in(&mut self.files, name, resource, until);
+    /// Sets `fresh_until` of an entry that still has `resource`.
+    pub(crate) fn refresh(&mut self, key: KeyRef<'_>, resource: &Rc<Resource>, until: Instant) {
+        refresh_in(&mut self.hot, key, resource, until);
+        refresh_in(&mut self.files, key, resource, until);
     }
 
-    pub(crate) fn remove(&mut self, name: KeyRef<'_>) {
-        self.hot.remove(&name);
-        self.files.remove(&name);
-        self.absent.remove(&name);
+    pub(crate) fn remove(&mut self, key: KeyRef<'_>) {
+        self.hot.remove(&key);
+        self.files.remove(&key);
+        self.negative.remove(&key);
     }
 
-    /// Closes the files that are only cached: the process is out of descriptors.
+    /// Closes all files that no response is using: the process is out of descriptors.
     pub(crate) fn close_files(&mut self) {
         self.files.clear();
     }
 
-    /// Whether files are kept open.
+    /// Whether any file is kept open.
     pub(crate) fn has_open(&self) -> bool {
         !self.files.is_empty()
     }
 
-    /// Wakes the one that waits when the next file is kept open.
-    pub(crate) fn wake_when_open(&mut self, waiting: &Waker) {
-        self.waiting = Some(waiting.clone());
+    /// Wakes `waker` when the next file is kept open. It replaces any waker before.
+    pub(crate) fn wake_when_open(&mut self, waker: &Waker) {
+        self.on_open = Some(waker.clone());
     }
 
-    /// The files that are kept open. They may be closed meanwhile.
+    /// The resources with open files, as long as they are cached.
     pub(crate) fn open(&self) -> Vec<Weak<Resource>> {
-        let entries = self.files.iter().map(|(_, entry)| &entry.known);
-        let open = entries.filter_map(|known| match known {
+        let targets = self.files.iter().map(|(_, entry)| &entry.target);
+        let open = targets.filter_map(|target| match target {
             Target::Resource(resource) => Some(Rc::downgrade(resource)),
             Target::MissingSlash | Target::NotFound => None,
         });
         open.collect()
     }
 
-    /// Closes the files that were last asked for before `time`.
+    /// Closes the files that were last used before `time`.
     pub(crate) fn close_unused(&mut self, time: Instant) {
-        self.files.retain(|_, entry| entry.used.get() >= time);
+        self.files.retain(|_, entry| entry.last_used.get() >= time);
     }
 
     /// Closes the files that were found deleted.
     pub(crate) fn close_deleted(&mut self) {
-        self.files.retain(|_, entry| match &entry.known {
+        self.files.retain(|_, entry| match &entry.target {
             Target::Resource(resource) => !resource.is_deleted(),
             Target::MissingSlash | Target::NotFound => true,
         });
     }
 
-    /// Drops all that was looked up in one root.
+    /// Removes all entries of one root.
     pub(crate) fn forget(&mut self, root: u32) {
         self.hot.retain(|key, _| key.root() != root);
         self.files.retain(|key, _| key.root() != root);
-        self.absent.retain(|key, _| key.root() != root);
+        self.negative.retain(|key, _| key.root() != root);
     }
 }
 
@@ -185,19 +187,19 @@ fn table<W: Weighter<Key, Entry> + Clone>(count: usize, weight_max: u64, weighte
     )
 }
 
-/// Removes an entry, and not what is remembered of one that was evicted.
-fn remove_entry<W: Weighter<Key, Entry>>(table: &mut Table<W>, name: KeyRef<'_>) {
-    table.remove_if(&name, |_| true);
+/// Removes an entry, but keeps the memory of an evicted one.
+fn remove_entry<W: Weighter<Key, Entry>>(table: &mut Table<W>, key: KeyRef<'_>) {
+    table.remove_if(&key, |_| true);
 }
 
-fn trust_in<W: Weighter<Key, Entry>>(
+fn refresh_in<W: Weighter<Key, Entry>>(
     table: &mut Table<W>,
-    name: KeyRef<'_>,
+    key: KeyRef<'_>,
     resource: &Rc<Resource>,
     until: Instant,
 ) {
-    if let Some(mut entry) = table.peek_mut(&name)
-        && matches!(&entry.known, Target::Resource(known) if Rc::ptr_eq(known, resource))
+    if let Some(mut entry) = table.peek_mut(&key)
+        && matches!(&entry.target, Target::Resource(cached) if Rc::ptr_eq(cached, resource))
     {
         entry.fresh_until = until;
     }
@@ -208,7 +210,7 @@ struct Bytes;
 
 impl Weighter<Key, Entry> for Bytes {
     fn weight(&self, key: &Key, entry: &Entry) -> u64 {
-        let content = match &entry.known {
+        let content = match &entry.target {
             Target::Resource(resource) => resource.memory(),
             Target::MissingSlash | Target::NotFound => 0,
         };
@@ -221,7 +223,7 @@ struct Descriptors;
 
 impl Weighter<Key, Entry> for Descriptors {
     fn weight(&self, _: &Key, entry: &Entry) -> u64 {
-        match &entry.known {
+        match &entry.target {
             Target::Resource(resource) => {
                 resource.descriptors() + resource.memory() / DESCRIPTOR_BYTES
             }
@@ -249,21 +251,21 @@ mod tests {
         })
     }
 
-    fn entry(known: Target, fresh_until: Instant) -> Entry {
+    fn entry(target: Target, fresh_until: Instant) -> Entry {
         Entry {
-            known,
+            target,
             fresh_until,
-            used: Cell::new(fresh_until),
+            last_used: Cell::new(fresh_until),
         }
     }
 
     #[test]
     fn an_entry_is_found_by_root_kind_and_path() {
         let (mut cache, hasher, now) = (cache(), Hasher::default(), Instant::now());
-        let name = hasher.key(1, 0, b"/a");
-        cache.insert(name, entry(Target::NotFound, now));
+        let key = hasher.key(1, 0, b"/a");
+        cache.insert(key, entry(Target::NotFound, now));
         assert!(matches!(
-            cache.get(name).map(|entry| &entry.known),
+            cache.get(key).map(|entry| &entry.target),
             Some(Target::NotFound)
         ));
         assert!(cache.get(hasher.key(2, 0, b"/a")).is_none());
@@ -291,10 +293,10 @@ mod tests {
         let (mut cache, hasher, now) = (cache(), Hasher::default(), Instant::now());
         for number in 0..20_000 {
             let path = format!("/{number}");
-            let name = hasher.key(1, 0, path.as_bytes());
-            cache.insert(name, entry(Target::NotFound, now));
+            let key = hasher.key(1, 0, path.as_bytes());
+            cache.insert(key, entry(Target::NotFound, now));
         }
-        assert!(cache.absent.weight() <= ABSENT_BYTES);
-        assert!(cache.absent.len() > 1000);
+        assert!(cache.negative.weight() <= NEGATIVE_BYTES);
+        assert!(cache.negative.len() > 1000);
     }
 }

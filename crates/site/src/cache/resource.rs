@@ -1,10 +1,11 @@
-//! A file with its variants, and whether it still is what its path leads to.
+//! A file with its variants, and whether its path still leads to it.
 
 use std::cell::Cell;
 use std::ffi::CString;
 use std::rc::Rc;
 
 use futures_util::future::join_all;
+use rustix::fs::Statx;
 use tidegate_http::{Accepted, Choice};
 
 use crate::decompress::Compressed;
@@ -13,68 +14,79 @@ use crate::file::stat::Fingerprint;
 use crate::file::{File, RC_BYTES, allocated};
 use crate::root_dir::RootDir;
 
-/// What a path leads to.
+/// A file with its variants.
 pub(crate) struct Resource {
-    pub(crate) plain: Unencoded,
+    pub(crate) unencoded: Unencoded,
     /// The preferred first.
     pub(crate) variants: Vec<Rc<File>>,
-    /// All that was seen on the way: while nothing of it changes, the path leads here.
-    pub(crate) seen: Vec<Seen>,
-    /// Whether a change after the look would show in what was seen.
-    pub(crate) settled: bool,
-    /// A content whose hash was not known yet.
+    /// While none of these changes, the path leads to this resource.
+    pub(crate) dependencies: Vec<Dependency>,
+    /// Whether any change since the lookup shows in the fingerprints.
+    pub(crate) is_settled: bool,
+    /// Contents that had no hash yet.
     pub(crate) unhashed: Vec<Fingerprint>,
-    /// Whether one of its files was found deleted.
+    /// Whether one of its open files was found deleted.
     pub(crate) deleted: Cell<bool>,
 }
 
-/// What clients get that take no coding of a file.
+/// The representation without a content coding.
 pub(crate) enum Unencoded {
-    /// The file, or what it is decompressed in memory.
+    /// The file, or a variant decompressed into memory.
     File(Rc<File>),
-    /// What is decompressed while it is sent.
+    /// A variant that is decompressed while it is sent.
     Compressed(Rc<Compressed>),
-    /// Nothing: it is there in codings alone.
-    Nothing,
+    /// None: only variants are sent.
+    NotAvailable,
 }
 
 impl Unencoded {
-    /// What can be sent at once.
+    /// The file, if there is one.
     fn file(&self) -> Option<&Rc<File>> {
         match self {
             Self::File(file) => Some(file),
-            Self::Compressed(_) | Self::Nothing => None,
+            Self::Compressed(_) | Self::NotAvailable => None,
         }
     }
 
-    /// What says how it is sent.
+    /// The metadata, if there is a representation.
     fn description(&self) -> Option<&File> {
         match self {
             Self::File(file) => Some(file),
             Self::Compressed(compressed) => Some(&compressed.description),
-            Self::Nothing => None,
+            Self::NotAvailable => None,
         }
     }
 }
 
-/// A name, and what was there; `None`: nothing.
-pub(crate) struct Seen {
+/// A name that was looked at, relative to the root.
+pub(crate) struct Dependency {
     pub(crate) name: CString,
-    pub(crate) identity: Option<Fingerprint>,
+    /// `None`: nothing had this name.
+    pub(crate) fingerprint: Option<Fingerprint>,
+}
+
+impl Dependency {
+    pub(crate) fn new(name: &CString, stat: Option<&Statx>) -> Self {
+        Self {
+            name: name.clone(),
+            fingerprint: stat.map(Fingerprint::of),
+        }
+    }
 }
 
 impl Resource {
-    /// What serves a client best that accepts `accepted`; `None`: [`Resource::plain`] says.
+    /// The best representation for a client that accepts `accepted`. `None`: [`Self::unencoded`] is
+    /// no file.
     pub(crate) fn choose(&self, accepted: Accepted) -> Option<&Rc<File>> {
         if self.variants.is_empty() {
-            return self.plain.file();
+            return self.unencoded.file();
         }
         let codings = self.variants.iter().filter_map(|file| file.coding);
-        let coding = match (accepted.choose(codings.clone()), &self.plain) {
+        let coding = match (accepted.choose(codings.clone()), &self.unencoded) {
             (Choice::Coded(coding), _) => Some(coding),
-            // Rather a coding than 406.
-            (_, Unencoded::Nothing) => accepted.choose_coded(codings),
-            // Not acceptable, and better than nothing (RFC 9110, section 12.5.3).
+            // A coding that is not accepted is better than 406.
+            (_, Unencoded::NotAvailable) => accepted.choose_coded(codings),
+            // The same, with the identity coding (RFC 9110, section 12.5.3).
             (Choice::Identity | Choice::None, _) => None,
         };
         match coding {
@@ -82,61 +94,65 @@ impl Resource {
                 .variants
                 .iter()
                 .find(|file| file.coding == Some(coding)),
-            None => self.plain.file(),
+            None => self.unencoded.file(),
         }
     }
 
-    /// Looks again: whether everything is as it was seen.
-    pub(crate) async fn is_unchanged(&self, tree: &RootDir) -> bool {
-        if !self.settled || !self.unhashed.iter().all(content_hash::is_waiting) {
+    /// Whether no dependency has changed, by one statx for each.
+    pub(crate) async fn is_unchanged(&self, root: &RootDir) -> bool {
+        if !self.is_settled || !self.unhashed.iter().all(content_hash::is_queued) {
             return false;
         }
-        // All are queued before the first is waited for.
-        let looks = self.seen.iter().map(|seen| tree.stat(&seen.name));
-        for (look, seen) in join_all(looks).await.into_iter().zip(&self.seen) {
-            let now = look.ok().map(|stat| Fingerprint::of(&stat));
-            if now != seen.identity {
+        // All are submitted before the first is awaited.
+        let stats = self
+            .dependencies
+            .iter()
+            .map(|dependency| root.stat(&dependency.name));
+        let stats = join_all(stats).await.into_iter();
+        for (stat, dependency) in stats.zip(&self.dependencies) {
+            let now = stat.ok().map(|stat| Fingerprint::of(&stat));
+            if now != dependency.fingerprint {
                 return false;
             }
         }
         true
     }
 
-    /// Looks whether one of its open files was deleted, and notes it. Waits for no disk.
+    /// Checks whether one of its open files was deleted, and remembers it. Never blocks.
     pub(crate) fn check_deleted(&self) -> bool {
         let deleted = self.files().any(File::is_deleted);
         self.deleted.set(deleted);
         deleted
     }
 
-    /// Whether one of its open files was deleted when that was last looked at.
+    /// The result of the last [`Self::check_deleted`].
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.get()
     }
 
-    /// Bytes of memory that it takes.
+    /// Bytes of memory.
     pub(crate) fn memory(&self) -> u64 {
         let files: u64 = self.files().map(File::memory).sum();
         let names = self
-            .seen
+            .dependencies
             .iter()
-            .map(|seen| seen.name.as_bytes_with_nul().len());
+            .map(|dependency| dependency.name.as_bytes_with_nul().len());
         let names: u64 = names.map(allocated).sum();
         let variants = self.variants.len() * size_of::<Rc<File>>();
         files
             + names
-            + allocated(size_of_val(&*self.seen))
+            + allocated(size_of_val(&*self.dependencies))
             + allocated(variants)
             + allocated(size_of::<Self>() + RC_BYTES)
     }
 
-    /// Descriptors that it keeps open.
+    /// Descriptors that it holds open.
     pub(crate) fn descriptors(&self) -> u64 {
         self.files().map(File::descriptors).sum()
     }
 
     fn files(&self) -> impl Iterator<Item = &File> {
         let variants = self.variants.iter().map(Rc::as_ref);
-        variants.chain(self.plain.description())
+        variants.chain(self.unencoded.description())
     }
 }

@@ -1,4 +1,4 @@
-//! The decoders behind one face. No I/O: bytes go in as they come, and a bounded piece comes out.
+//! One interface to the decoders. No I/O: input of any length, output in bounded pieces.
 
 use std::io::{self, BufRead, ErrorKind, Read};
 
@@ -7,13 +7,13 @@ use bytes::{Buf, Bytes};
 use flate2::bufread::MultiGzDecoder;
 use tidegate_http::Coding;
 
-/// Bytes that come out at a time, at most.
+/// Bytes of output of one step, at most.
 pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 
-/// Bytes of the decoder's own buffer for what goes in.
+/// Bytes of the input buffer of the brotli decoder.
 const BROTLI_INPUT_BYTES: usize = 4 * 1024;
 
-/// What a decoder takes beside its window, and beside what it is fed: tables and buffers.
+/// Bytes of a decoder without its window and its input: tables and buffers.
 const TABLES_BYTES: usize = 192 * 1024;
 
 /// The largest window of zstd for a content coding, as a power of two (RFC 9659).
@@ -22,42 +22,42 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// The largest window of brotli (RFC 7932, section 9.1).
 const BROTLI_WINDOW_LOG_MAX: u32 = 24;
 
-/// Decodes one file.
+/// The decoder of one file.
 pub(crate) enum Decoder {
     Brotli(Box<Decompressor<Input>>),
     Zstd(zstd::stream::read::Decoder<'static, Input>),
     Gzip(Box<MultiGzDecoder<Input>>),
 }
 
-/// A step of a decoder.
+/// The result of a step.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// What came out: at most [`PIECE_BYTES`].
+    /// The output: at most [`PIECE_BYTES`].
     pub(crate) bytes: Vec<u8>,
-    pub(crate) then: Then,
+    pub(crate) next: Next,
 }
 
-/// How a decoder goes on.
+/// What a decoder needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
-    /// There is more where this came from.
-    More,
-    /// It is to be fed.
-    Feed,
-    /// That was all.
+pub(crate) enum Next {
+    /// Another step: there is more output.
+    Step,
+    /// Input.
+    Input,
+    /// Nothing: the file is decoded.
     End,
 }
 
 impl Decoder {
     /// # Errors
     ///
-    /// Without memory.
+    /// Out of memory.
     pub(crate) fn new(coding: Coding) -> io::Result<Self> {
         let input = Input::default();
         Ok(match coding {
             Coding::Brotli => {
                 let mut decoder = Decompressor::new(input, BROTLI_INPUT_BYTES);
-                // Windows of up to 1 GiB are no content coding (RFC 7932).
+                // Windows above 16 MiB are not in RFC 7932.
                 let parameter = BrotliDecoderParameter::BROTLI_DECODER_PARAM_LARGE_WINDOW;
                 decoder.set_parameter(parameter, 0);
                 Self::Brotli(Box::new(decoder))
@@ -71,7 +71,7 @@ impl Decoder {
         })
     }
 
-    /// Bytes of memory that the decoder of a file takes that begins with `start`, at most.
+    /// The most bytes of memory that decoding a file takes that begins with `start`.
     pub(crate) fn memory(coding: Coding, start: &[u8]) -> usize {
         let window_log = match coding {
             Coding::Brotli => brotli_window_log(start),
@@ -82,7 +82,7 @@ impl Decoder {
         TABLES_BYTES + (1 << window_log)
     }
 
-    /// Gives it the next bytes of the file; none: that was all. What was given before is used up.
+    /// Sets the next input, after all input before was consumed. Empty: the file ended.
     pub(crate) fn feed(&mut self, bytes: Bytes) {
         let input = match self {
             Self::Brotli(decoder) => decoder.get_mut(),
@@ -93,41 +93,41 @@ impl Decoder {
         input.bytes = bytes;
     }
 
-    /// Decodes until a piece is full, or what it was fed is used up.
+    /// Decodes until a piece is full or the input is consumed.
     ///
     /// # Errors
     ///
-    /// Where the file is corrupt or ends too early, or its window is too large.
+    /// The file is corrupt or truncated, or its window is too large.
     pub(crate) fn step(&mut self) -> io::Result<Step> {
         let mut bytes = vec![0; PIECE_BYTES];
         let mut len = 0;
-        let then = loop {
+        let next = loop {
             if len == bytes.len() {
-                break Then::More;
+                break Next::Step;
             }
             match self.read(&mut bytes[len..]) {
-                Ok(0) => break Then::End,
+                Ok(0) => break Next::End,
                 Ok(count) => len += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break Then::Feed,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break Next::Input,
                 Err(error) => return Err(error),
             }
         };
         bytes.truncate(len);
-        Ok(Step { bytes, then })
+        Ok(Step { bytes, next })
     }
 
-    /// All of a file that is `bytes`, if it is sound and no longer than `len_max`.
+    /// Decodes a whole file, unless it is corrupt or its output is longer than `len_max`.
     pub(crate) fn all(&mut self, bytes: Bytes, len_max: usize) -> Option<Vec<u8>> {
         let mut all = Vec::new();
         self.feed(bytes);
         loop {
             let step = self.step().ok()?;
             all.extend_from_slice(&step.bytes);
-            match step.then {
+            match step.next {
                 _ if all.len() > len_max => return None,
-                Then::More => {}
-                Then::Feed => self.feed(Bytes::new()),
-                Then::End => return Some(all),
+                Next::Step => {}
+                Next::Input => self.feed(Bytes::new()),
+                Next::End => return Some(all),
             }
         }
     }
@@ -147,14 +147,14 @@ fn brotli_window_log(start: &[u8]) -> u32 {
     match (first & 1, first >> 1 & 7, first >> 4 & 7) {
         (0, ..) => 16,
         (_, 0, 0) => 17,
-        // A large window, which is refused.
+        // A large window, which `step` refuses.
         (_, 0, 1) => BROTLI_WINDOW_LOG_MAX,
         (_, 0, high) => 8 + high,
         (_, low, _) => 17 + low,
     }
 }
 
-/// What a decoder reads from: it would block where more is to come.
+/// The input of a decoder. A read without data fails with `WouldBlock` until the file ended.
 #[derive(Default)]
 pub(crate) struct Input {
     bytes: Bytes,
@@ -219,10 +219,10 @@ mod tests {
             let step = decoder.step()?;
             assert!(step.bytes.len() <= PIECE_BYTES);
             plain.extend_from_slice(&step.bytes);
-            match step.then {
-                Then::More => {}
-                Then::Feed => decoder.feed(Bytes::copy_from_slice(fed.next().unwrap_or_default())),
-                Then::End => return Ok(plain),
+            match step.next {
+                Next::Step => {}
+                Next::Input => decoder.feed(Bytes::copy_from_slice(fed.next().unwrap_or_default())),
+                Next::End => return Ok(plain),
             }
         }
     }

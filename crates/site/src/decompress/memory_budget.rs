@@ -1,9 +1,9 @@
-//! The memory of the decoders of one core.
+//! The memory budget of the decoders of one core.
 //!
 //! A decoder keeps a window of up to 16 MiB for as long as its client takes to receive the file. So
-//! all of them together have [`BYTES_MAX`], and whoever finds none waits. Between two pieces a
-//! decoder is parked: if its client has taken nothing for [`STALLED`], it is dropped in favour of
-//! those who wait, and that file is decoded from its start again once the client goes on.
+//! all decoders share [`BYTES_MAX`], and requests wait for a part of it. Between two pieces a
+//! decoder is parked. If its client has received nothing for [`STALLED`], a waiting request evicts
+//! it; the file is decoded from its start again once the client goes on.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,63 +14,65 @@ use futures_lite::future::or;
 use glommio::sync::Semaphore;
 use glommio::timer::Timer;
 
-/// Bytes of all decoders of one core, and of what they read and yield.
+/// Bytes of all decoders of one core, with their input and output.
 pub(crate) const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How long a decoder that nobody goes on with is kept where others wait.
+/// How long a parked decoder is safe from waiting requests.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether there is room, while there is none.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often a waiting request checks for free memory.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The memory, and what is parked in it.
-pub(crate) struct Memory<T> {
+/// The budget, and the parked values that hold parts of it.
+pub(crate) struct MemoryBudget<T> {
     left: Rc<Cell<usize>>,
     /// The longest first.
     parked: RefCell<VecDeque<Entry<T>>>,
     next_id: Cell<u64>,
-    /// One looks for room; the others wait for their turn to.
-    turn: Semaphore,
+    /// Held by the request that is next. The others wait in line.
+    next: Semaphore,
 }
 
 struct Entry<T> {
     id: u64,
     since: Instant,
-    what: T,
+    value: T,
 }
 
-/// A part of the memory. Dropped: given back.
-pub(crate) struct Lease {
+/// A part of the budget. Dropped: returned.
+pub(crate) struct Reservation {
     left: Rc<Cell<usize>>,
     bytes: usize,
 }
 
-/// A claim to what is parked. Dropped: that is dropped.
+/// A claim to a parked value. Dropped: so is the value.
 pub(crate) struct Parked<T> {
-    memory: Rc<Memory<T>>,
+    budget: Rc<MemoryBudget<T>>,
     id: u64,
 }
 
-impl<T> Memory<T> {
+impl<T> MemoryBudget<T> {
     pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
             left: Rc::new(Cell::new(BYTES_MAX)),
             parked: RefCell::default(),
             next_id: Cell::new(0),
-            turn: Semaphore::new(1),
+            next: Semaphore::new(1),
         })
     }
 
-    /// `bytes` of it, no more than [`BYTES_MAX`], after those who asked before; `None`: not within
-    /// `time`. Dropped: the place in line is given up.
-    pub(crate) async fn take(&self, bytes: usize, time: Duration) -> Option<Lease> {
+    /// Reserves `bytes`, at most [`BYTES_MAX`], after all requests before. `None`: not within
+    /// `time`.
+    ///
+    /// Dropped: it leaves the line.
+    pub(crate) async fn reserve(&self, bytes: usize, time: Duration) -> Option<Reservation> {
         let taken = async {
-            let _turn = self.turn.acquire_permit(1).await.ok()?;
+            let _next = self.next.acquire_permit(1).await.ok()?;
             loop {
-                if let Some(lease) = self.try_take(bytes) {
-                    return Some(lease);
+                if let Some(reservation) = self.try_reserve(bytes) {
+                    return Some(reservation);
                 }
-                Timer::new(LOOK_EVERY).await;
+                Timer::new(POLL_INTERVAL).await;
             }
         };
         let over = async {
@@ -80,33 +82,33 @@ impl<T> Memory<T> {
         or(taken, over).await
     }
 
-    /// `bytes` of it, if they are free or become so by dropping what is parked for long.
-    fn try_take(&self, bytes: usize) -> Option<Lease> {
+    /// Reserves `bytes` if they are free, or become free by evicting stalled decoders.
+    fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
         while self.left.get() < bytes {
             drop(self.pop_stalled()?);
         }
         self.left.set(self.left.get() - bytes);
         let left = Rc::clone(&self.left);
-        Some(Lease { left, bytes })
+        Some(Reservation { left, bytes })
     }
 
     fn pop_stalled(&self) -> Option<T> {
         let mut parked = self.parked.borrow_mut();
         let is_stalled = parked.front()?.since.elapsed() >= STALLED;
         let entry = if is_stalled { parked.pop_front() } else { None };
-        entry.map(|entry| entry.what)
+        entry.map(|entry| entry.value)
     }
 
-    /// Leaves `what`, which holds some of the memory, to those who wait for long.
-    pub(crate) fn park(self: &Rc<Self>, what: T) -> Parked<T> {
+    /// Parks `value`, which holds a reservation. Waiting requests may evict it.
+    pub(crate) fn park(self: &Rc<Self>, value: T) -> Parked<T> {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         let since = Instant::now();
         self.parked
             .borrow_mut()
-            .push_back(Entry { id, since, what });
+            .push_back(Entry { id, since, value });
         Parked {
-            memory: Rc::clone(self),
+            budget: Rc::clone(self),
             id,
         }
     }
@@ -114,25 +116,25 @@ impl<T> Memory<T> {
     fn unpark(&self, id: u64) -> Option<T> {
         let mut parked = self.parked.borrow_mut();
         let index = parked.binary_search_by_key(&id, |entry| entry.id).ok()?;
-        parked.remove(index).map(|entry| entry.what)
+        parked.remove(index).map(|entry| entry.value)
     }
 }
 
 impl<T> Parked<T> {
-    /// What was parked, if it is still there.
+    /// The value, unless it was evicted.
     pub(crate) fn reclaim(self) -> Option<T> {
-        self.memory.unpark(self.id)
+        self.budget.unpark(self.id)
     }
 }
 
 impl<T> Drop for Parked<T> {
     fn drop(&mut self) {
-        // Not there after `reclaim`.
-        drop(self.memory.unpark(self.id));
+        // A no-op after `reclaim`.
+        drop(self.budget.unpark(self.id));
     }
 }
 
-impl Drop for Lease {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.left.set(self.left.get() + self.bytes);
     }
@@ -147,28 +149,28 @@ mod tests {
 
     const LONG: Duration = Duration::from_mins(1);
 
-    fn run(test: impl AsyncFnOnce(Rc<Memory<Lease>>) + 'static) {
+    fn run(test: impl AsyncFnOnce(Rc<MemoryBudget<Reservation>>) + 'static) {
         let executor = LocalExecutorBuilder::new(Placement::Unbound)
             .make()
             .unwrap();
-        executor.run(async { test(Memory::new()).await });
+        executor.run(async { test(MemoryBudget::new()).await });
     }
 
     #[test]
-    fn what_is_taken_is_given_back() {
+    fn a_reservation_is_returned() {
         run(async |memory| {
-            let all = memory.take(BYTES_MAX, LONG).await.unwrap();
-            assert!(memory.take(1, Duration::ZERO).await.is_none());
-            let (later, ()) = zip(memory.take(2, LONG), async { drop(all) }).await;
+            let all = memory.reserve(BYTES_MAX, LONG).await.unwrap();
+            assert!(memory.reserve(1, Duration::ZERO).await.is_none());
+            let (later, ()) = zip(memory.reserve(2, LONG), async { drop(all) }).await;
             drop(later.unwrap());
             assert_eq!(memory.left.get(), BYTES_MAX);
         });
     }
 
     #[test]
-    fn what_is_parked_gives_way_once_it_is_stalled() {
+    fn a_parked_value_is_evicted_once_it_is_stalled() {
         run(async |memory| {
-            let half = async || memory.take(BYTES_MAX / 2, LONG).await.unwrap();
+            let half = async || memory.reserve(BYTES_MAX / 2, LONG).await.unwrap();
             let (one, other) = (memory.park(half().await), memory.park(half().await));
             // It waits until the first is stalled, and takes no more than it needs.
             let taken = half().await;
@@ -181,7 +183,7 @@ mod tests {
     #[test]
     fn a_claim_that_is_dropped_gives_its_memory_back() {
         run(async |memory| {
-            let parked = memory.park(memory.take(BYTES_MAX, LONG).await.unwrap());
+            let parked = memory.park(memory.reserve(BYTES_MAX, LONG).await.unwrap());
             drop(parked);
             assert_eq!(memory.left.get(), BYTES_MAX);
         });

@@ -1,12 +1,11 @@
-//! Files that are there compressed only, for clients that take no coding of them.
+//! Decompresses files that exist only as variants, for clients that accept none of their codings.
 //!
 //! ```text
 //!  file --(worker of the ring)--> 64 KiB --(thread, at a low priority)--> 64 KiB --> the client
 //! ```
 //!
-//! What is decoded is never all in memory, and a piece is decoded only when the one before it was
-//! sent. How many are under way is bounded by the memory that they take ([`memory_budget`]); how much of
-//! the processors they take, by the number of the threads ([`thread_pool`]).
+//! A piece is decoded only after the piece before it was sent. Two things bound the decompressions
+//! in progress: their memory ([`memory_budget`]) and the threads ([`thread_pool`]).
 
 mod decoder;
 mod memory_budget;
@@ -21,20 +20,20 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tidegate_http::Coding;
 
-use self::decoder::{Decoder, PIECE_BYTES, Step, Then};
-use self::memory_budget::{Lease, Memory, Parked};
-use self::thread_pool::Worker;
+use self::decoder::{Decoder, Next, PIECE_BYTES, Step};
+use self::memory_budget::{MemoryBudget, Parked, Reservation};
+use self::thread_pool::PoolHandle;
 use crate::error::Error;
 use crate::file::{Content, File};
 
-/// Bytes of the file that are read at a time.
+/// Bytes of one read of the file.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A file that is there compressed only, as it is sent to clients that take no coding of it.
+/// A variant, to be sent without its coding.
 pub struct Compressed {
-    /// What its responses say: a file without bytes.
+    /// The metadata of the response: a file without content.
     pub description: File,
-    /// What it is decoded from.
+    /// The variant.
     source: Rc<File>,
     coding: Coding,
     name: CString,
@@ -42,47 +41,47 @@ pub struct Compressed {
 
 /// The decoders of one core.
 pub(crate) struct Decoders {
-    memory: Rc<Memory<Decoding>>,
-    /// How long a decoder is waited for.
+    budget: Rc<MemoryBudget<Decoding>>,
+    /// How long a request waits for memory.
     patience: Duration,
 }
 
-/// A file that is being decompressed.
+/// A decompression in progress.
 ///
-/// Dropped: its decoder is, at once or by the thread that has it.
+/// Dropped: so is its decoder, at once or by the thread that runs it.
 pub struct Decompression {
     compressed: Rc<Compressed>,
     decoders: Rc<Decoders>,
-    worker: Worker,
-    /// Bytes that came out, in all.
+    pool: PoolHandle,
+    /// Bytes yielded so far.
     position: u64,
-    /// Decoded before it was asked for.
+    /// The first piece, decoded by [`Decoders::start`].
     first: Option<Bytes>,
     state: State,
-    /// For the piece that is being sent.
-    _piece: Lease,
+    /// Memory of the piece that is being sent.
+    _piece: Reservation,
 }
 
 enum State {
-    /// Nothing is decoded yet.
+    /// Before the first piece.
     New,
     Parked(Parked<Decoding>),
     Ended,
 }
 
-/// A decoder with what it has done.
+/// A decoder with its progress.
 struct Decoding {
     decoder: Decoder,
-    then: Then,
-    /// Bytes that were read of the file.
+    next: Next,
+    /// Bytes of the file that were read.
     read: u64,
-    /// Bytes that came out.
+    /// Bytes of output.
     decoded: u64,
-    _lease: Lease,
+    _memory: Reservation,
 }
 
 impl Compressed {
-    /// `description` says what `source`, the file `name`, is without its `coding`.
+    /// `description` is the metadata of `source`, the file `name`, without its `coding`.
     pub(crate) fn new(description: File, source: &Rc<File>, coding: Coding, name: CString) -> Self {
         Self {
             description,
@@ -92,7 +91,7 @@ impl Compressed {
         }
     }
 
-    /// The bytes of the file from `offset` on, or some of them; none: there are no more.
+    /// Some bytes of the file from `offset` on; empty at its end.
     async fn read(&self, offset: u64) -> Result<Bytes, Error> {
         let source = &self.source;
         if offset >= source.len {
@@ -102,7 +101,7 @@ impl Compressed {
             Content::Memory(bytes) => Ok(bytes.slice(offset as usize..)),
             Content::File(fd) => {
                 let buffer = Vec::with_capacity(READ_BYTES);
-                // By a worker: whether it is in memory is not known.
+                // A worker reads: the bytes may not be in the page cache.
                 let read = source.ops.read(fd, buffer, offset, true).await;
                 let (_, bytes) = read.map_err(|error| self.failed("cannot be read", &error))?;
                 Ok(bytes.into())
@@ -117,39 +116,38 @@ impl Compressed {
     }
 }
 
-/// Of files in these codings, the one whose decoder is likely to take the least memory.
-pub(crate) fn easiest(codings: impl IntoIterator<Item = Coding>) -> Option<Coding> {
+/// The coding whose decoder takes the least memory.
+pub(crate) fn cheapest(codings: impl IntoIterator<Item = Coding>) -> Option<Coding> {
     let codings = codings.into_iter();
     codings.min_by_key(|coding| Decoder::memory(*coding, &[]))
 }
 
 impl Decoders {
-    /// `patience` is how long one is waited for.
+    /// `patience`: how long a request waits for memory.
     pub(crate) fn new(patience: Duration) -> Rc<Self> {
         Rc::new(Self {
-            memory: Memory::new(),
+            budget: MemoryBudget::new(),
             patience,
         })
     }
 
-    /// Decompresses the start of a file, so that what cannot be decompressed at all shows before
-    /// anything is sent.
+    /// Starts a decompression with its first piece, so that an error there becomes a status.
     ///
-    /// Dropped: so is what was decompressed.
+    /// Dropped: the decompression is cancelled.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] where others have all the memory, or there is no thread; [`Error::Failed`]
-    /// where the file is corrupt or cannot be read.
+    /// [`Error::Busy`]: no memory became free in time, or no thread can be started.
+    /// [`Error::Failed`]: the file is corrupt or cannot be read.
     pub(crate) async fn start(
         self: &Rc<Self>,
         compressed: &Rc<Compressed>,
     ) -> Result<Decompression, Error> {
-        let piece = self.take(PIECE_BYTES).await?;
+        let piece = self.reserve(PIECE_BYTES).await?;
         let mut decompression = Decompression {
             compressed: Rc::clone(compressed),
             decoders: Rc::clone(self),
-            worker: Worker::new(compressed.source.ops.ring())?,
+            pool: PoolHandle::new(compressed.source.ops.ring())?,
             position: 0,
             first: None,
             state: State::New,
@@ -159,26 +157,26 @@ impl Decoders {
         Ok(decompression)
     }
 
-    async fn take(&self, bytes: usize) -> Result<Lease, Error> {
-        let lease = self.memory.take(bytes, self.patience).await;
+    async fn reserve(&self, bytes: usize) -> Result<Reservation, Error> {
+        let reservation = self.budget.reserve(bytes, self.patience).await;
         let reason = "too many files are being decompressed";
-        lease.ok_or_else(|| Error::Busy(io::Error::other(reason)))
+        reservation.ok_or_else(|| Error::Busy(io::Error::other(reason)))
     }
 }
 
 impl Decompression {
-    /// What its responses say: a file without bytes.
+    /// The metadata of the response: a file without content.
     pub fn description(&self) -> &File {
         &self.compressed.description
     }
 
-    /// The next bytes, at most 64 KiB; `None`: that was all.
+    /// The next bytes, at most 64 KiB; `None` at the end.
     ///
-    /// Dropped: it is over.
+    /// Dropped: the decompression is over.
     ///
     /// # Errors
     ///
-    /// Where the file is corrupt or cannot be read, or while others have all the memory.
+    /// No memory or no thread is free, or the file is corrupt or cannot be read.
     pub async fn next_piece(&mut self) -> Result<Option<Bytes>, Error> {
         match self.first.take() {
             Some(first) => Ok(Some(first)),
@@ -190,19 +188,19 @@ impl Decompression {
         let Some(mut decoding) = self.resume().await? else {
             return Ok(None);
         };
-        while decoding.then != Then::End {
-            let (next, bytes) = self.step(decoding).await?;
-            decoding = next;
+        while decoding.next != Next::End {
+            let (stepped, bytes) = self.step(decoding).await?;
+            decoding = stepped;
             if !bytes.is_empty() {
                 self.position = decoding.decoded;
-                self.state = State::Parked(self.decoders.memory.park(decoding));
+                self.state = State::Parked(self.decoders.budget.park(decoding));
                 return Ok(Some(bytes));
             }
         }
         Ok(None)
     }
 
-    /// The decoder where it was left, or a new one. `None`: all was decoded.
+    /// The parked decoder, or a new one if it was evicted. `None`: the file is decoded.
     async fn resume(&mut self) -> Result<Option<Decoding>, Error> {
         let decoding = match mem::replace(&mut self.state, State::Ended) {
             State::New => None,
@@ -215,27 +213,27 @@ impl Decompression {
         }
     }
 
-    /// A decoder that was fed the start of the file.
+    /// A decoder with the start of the file as its input.
     async fn begin(&self) -> Result<Decoding, Error> {
         let start = self.compressed.read(0).await?;
         let coding = self.compressed.coding;
         let memory = Decoder::memory(coding, &start) + READ_BYTES;
-        let lease = self.decoders.take(memory).await?;
+        let memory = self.decoders.reserve(memory).await?;
         let mut decoder = Decoder::new(coding).map_err(Error::Busy)?;
         let read = start.len() as u64;
         decoder.feed(start);
         Ok(Decoding {
             decoder,
-            then: Then::More,
+            next: Next::Step,
             read,
             decoded: 0,
-            _lease: lease,
+            _memory: memory,
         })
     }
 
-    /// One step, and the part of its output that was not yielded before.
+    /// One step, with the part of its output that was not yielded before.
     async fn step(&mut self, mut decoding: Decoding) -> Result<(Decoding, Bytes), Error> {
-        if decoding.then == Then::Feed {
+        if decoding.next == Next::Input {
             let bytes = self.compressed.read(decoding.read).await?;
             decoding.read += bytes.len() as u64;
             decoding.decoder.feed(bytes);
@@ -245,28 +243,28 @@ impl Decompression {
             let step = decoder.step();
             (decoder, step)
         };
-        let (decoder, step) = self.worker.run(work).await.map_err(Error::Busy)?;
+        let (decoder, step) = self.pool.run(work).await.map_err(Error::Busy)?;
         decoding.decoder = decoder;
         let failed = |error| self.compressed.failed("cannot be decompressed", &error);
-        let Step { bytes, then } = step.map_err(failed)?;
-        decoding.then = then;
-        // Where it began anew, some was yielded by the decoder before.
-        let known = self.position.saturating_sub(decoding.decoded);
+        let Step { bytes, next } = step.map_err(failed)?;
+        decoding.next = next;
+        // A decoder that replaces an evicted one repeats its output.
+        let repeated = self.position.saturating_sub(decoding.decoded);
         decoding.decoded += bytes.len() as u64;
         let mut bytes = Bytes::from(bytes);
         bytes.advance(
             bytes
                 .len()
-                .min(usize::try_from(known).unwrap_or(usize::MAX)),
+                .min(usize::try_from(repeated).unwrap_or(usize::MAX)),
         );
         Ok((decoding, bytes))
     }
 }
 
-/// All of a file in memory, without its coding; `None` if that is longer than `len_max`, or cannot
-/// be told now.
+/// Decompresses a file in memory. `None`: its output is longer than `len_max`, it is corrupt, or no
+/// thread can be started.
 ///
-/// Dropped: so is what was decompressed.
+/// Dropped: the decompression is cancelled.
 pub(crate) async fn decompress_small(
     file: &File,
     coding: Coding,
@@ -278,6 +276,6 @@ pub(crate) async fn decompress_small(
     let mut decoder = Decoder::new(coding).ok()?;
     let bytes = bytes.clone();
     let work = move || decoder.all(bytes, len_max);
-    let mut worker = Worker::new(file.ops.ring()).ok()?;
-    worker.run(work).await.ok()?
+    let mut pool = PoolHandle::new(file.ops.ring()).ok()?;
+    pool.run(work).await.ok()?
 }

@@ -1,7 +1,7 @@
-//! Threads that compute for all cores, so that none of these does.
+//! A pool of threads that decompress for all cores, since no executor may be busy for long.
 //!
-//! There are as many as half of the cores and no more than [`THREADS_MAX`], and they give way to
-//! serving. Each piece of work is short, so those who wait for one take turns.
+//! It has one thread for two cores and at most [`THREADS_MAX`], with a nice value. Each job is
+//! short, so the queue is fair.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,7 +18,7 @@ use crate::background::unpin_and_renice;
 
 const THREADS_MAX: usize = 8;
 
-/// Somebody waits for what they do, so they give way to serving, but not to everything.
+/// Below the executors, but above batch work: a client waits for the result.
 const NICE: i32 = 5;
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -39,66 +39,66 @@ static QUEUE: Mutex<Queue> = Mutex::new(Queue {
 
 static MORE: Condvar = Condvar::new();
 
-/// How many threads there are once all are busy.
-static WANTED: LazyLock<usize> = LazyLock::new(|| {
-    // Those of the main thread: the one that asks is pinned to one.
+/// The size of the pool. Threads start on demand.
+static POOL_SIZE: LazyLock<usize> = LazyLock::new(|| {
+    // Those of the main thread: the calling thread is pinned to one core.
     let cores = sched_getaffinity(Some(getpid())).map_or(1, |cores| cores.count() as usize);
     cores.div_ceil(2).clamp(1, THREADS_MAX)
 });
 
-/// The way of one task of a core to the threads.
-pub(crate) struct Worker {
+/// One task's handle to the pool.
+pub(crate) struct PoolHandle {
     ring: Ring,
-    /// Tells the core that work is done: a wake-up from another thread would be seen 10 ms late.
+    /// Signals the end of a job: glommio notices a wake-up from another thread up to 10 ms late.
     done: Fd,
     /// The other end, for the thread.
-    tell: Arc<OwnedFd>,
+    notify: Arc<OwnedFd>,
 }
 
-impl Worker {
+impl PoolHandle {
     pub(crate) fn new(ring: &Ring) -> io::Result<Self> {
-        // Not an eventfd: see `Ring::read`; until it woke up for something else the core would take
-        // no news of its connections either. Not a pipe: a user has few, and files go through them.
-        // Blocking: a read on the ring is to wait for it.
+        // Not an eventfd: see `Ring::read`; the core would sleep through events of its connections.
+        // Not a pipe: their number is limited for each user, and splices need them. Blocking, so
+        // that a read on the ring waits.
         let flags = SocketFlags::CLOEXEC;
-        let (done, tell) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let (done, notify) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         Ok(Self {
             ring: ring.clone(),
             done: done.into(),
-            tell: Arc::new(tell),
+            notify: Arc::new(notify),
         })
     }
 
-    /// The output of `work`, which is done by a thread in its turn.
+    /// Runs `work` on a thread, and returns its output.
     ///
-    /// Dropped: work that was begun goes on to its end, other is not begun, and what it owns is
-    /// dropped by the thread. The worker is good for no more then.
+    /// Dropped: work in progress runs to its end, queued work is dropped by the thread. The handle
+    /// must not be used again.
     ///
     /// # Errors
     ///
-    /// Where the work panicked, or there is no thread.
+    /// The work panicked, or no thread can be started.
     pub(crate) async fn run<T: Send + 'static>(
         &mut self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
         let output = Arc::new(Mutex::new(None));
-        let (place, tell) = (Arc::downgrade(&output), Arc::clone(&self.tell));
+        let (slot, notify) = (Arc::downgrade(&output), Arc::clone(&self.notify));
         push(Box::new(move || {
-            if place.strong_count() == 0 {
+            if slot.strong_count() == 0 {
                 return;
             }
             let done = catch_panic(work);
-            if let Some(place) = place.upgrade() {
-                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
-                // It fails only where nobody waits any more.
-                let _ = rustix::net::send(&*tell, b".", SendFlags::NOSIGNAL);
+            if let Some(slot) = slot.upgrade() {
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+                // Fails only if the receiver was dropped.
+                let _ = rustix::net::send(&*notify, b".", SendFlags::NOSIGNAL);
             }
         }))?;
-        let (told, _) = self
+        let (read, _) = self
             .ring
             .read(&self.done, Vec::with_capacity(1), None)
             .await;
-        told?;
+        read?;
         let output = output.lock().unwrap_or_else(PoisonError::into_inner).take();
         output.unwrap_or_else(|| Err(io::Error::other("the work was given up")))
     }
@@ -106,11 +106,11 @@ impl Worker {
 
 fn push(work: Work) -> io::Result<()> {
     let mut queue = queue();
-    if queue.idle <= queue.waiting.len() && queue.threads < *WANTED {
+    if queue.idle <= queue.waiting.len() && queue.threads < *POOL_SIZE {
         match start() {
             Ok(()) => queue.threads += 1,
             Err(error) if queue.threads == 0 => return Err(error),
-            // The others come to it.
+            // The running threads take the job.
             Err(_) => {}
         }
     }
@@ -141,7 +141,7 @@ fn compute() {
     }
 }
 
-/// Nothing is half done when a thread panics with the lock.
+/// A panic leaves the queue consistent, so a poisoned lock is usable.
 fn queue() -> MutexGuard<'static, Queue> {
     QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -170,33 +170,33 @@ mod tests {
     #[test]
     fn work_is_done_elsewhere_and_a_panic_is_an_error() {
         run(async |ring| {
-            let mut worker = Worker::new(&ring).unwrap();
+            let mut pool = PoolHandle::new(&ring).unwrap();
             for round in 0..100 {
                 let here = thread::current().id();
-                let (number, there) = worker
+                let (number, there) = pool
                     .run(move || (round, thread::current().id()))
                     .await
                     .unwrap();
                 assert_eq!(number, round);
                 assert_ne!(here, there);
-                let failed = worker.run(|| panic!("on purpose")).await;
+                let failed = pool.run(|| panic!("on purpose")).await;
                 assert_eq!(failed.unwrap_err().to_string(), "the work panicked");
             }
         });
     }
 
     #[test]
-    fn what_nobody_waits_for_is_dropped() {
+    fn abandoned_work_is_dropped() {
         run(async |ring| {
             let (sender, dropped) = mpsc::channel::<()>();
-            let mut worker = Worker::new(&ring).unwrap();
-            let mut work = Box::pin(worker.run(move || drop(sender)));
+            let mut pool = PoolHandle::new(&ring).unwrap();
+            let mut work = Box::pin(pool.run(move || drop(sender)));
             assert!(poll_once(&mut work).await.is_none());
             drop(work);
             let end = dropped.recv_timeout(Duration::from_mins(1));
             assert_eq!(end, Err(mpsc::RecvTimeoutError::Disconnected));
-            let mut worker = Worker::new(&ring).unwrap();
-            assert_eq!(worker.run(|| 1).await.unwrap(), 1, "the threads go on");
+            let mut pool = PoolHandle::new(&ring).unwrap();
+            assert_eq!(pool.run(|| 1).await.unwrap(), 1, "the threads go on");
         });
     }
 }

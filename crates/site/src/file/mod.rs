@@ -1,4 +1,4 @@
-//! A file as it is served.
+//! A file as it is served: its content, metadata and prepared header fields.
 
 pub(crate) mod content_hash;
 pub(crate) mod ops;
@@ -16,31 +16,31 @@ use crate::file::ops::FileOps;
 use crate::file::residency_hint::ResidencyHint;
 use crate::file::stat::{is_deleted, is_remote};
 
-/// A file, or a precompressed variant of one, with all that its responses need.
+/// A file, or a precompressed variant of one, with all that a response needs.
 pub struct File {
-    /// Bytes, as they were when the file was looked at.
+    /// Bytes, as of the lookup.
     pub len: u64,
-    /// Where its bytes are.
+    /// The body.
     pub content: Content,
-    /// What requests with conditions are compared with.
+    /// Conditional requests are compared with these.
     pub validators: Validators,
     /// The value of Content-Type.
     pub content_type: String,
-    /// The coding of a variant.
+    /// The content coding of a variant.
     pub coding: Option<Coding>,
-    /// What of its content was in memory a moment ago; who has read some says so.
+    /// Which part is likely to be in the page cache. Senders record what they read.
     pub residency_hint: ResidencyHint,
     pub(crate) fields: RepresentationFields,
-    /// Closes it.
+    /// Closes the descriptor.
     pub(crate) ops: FileOps,
 }
 
 /// Where a file's bytes are.
 #[derive(Clone)]
 pub enum Content {
-    /// In memory: all of them. Other cores may hold the same ones.
+    /// All of them, in memory. Other cores may share them.
     Memory(Bytes),
-    /// In the file, to be spliced.
+    /// In the file, which is spliced.
     File(Fd),
 }
 
@@ -50,7 +50,8 @@ impl File {
         self.fields.all()
     }
 
-    /// The same without Content-Type and Content-Encoding, which the parts of a 206 of several say.
+    /// The same without Content-Type and Content-Encoding, for a 206 of several parts, each of
+    /// which has its own (RFC 9110, section 15.3.7.2).
     pub fn fields_without_type(&self) -> FieldLines<'_> {
         self.fields.without_type()
     }
@@ -60,20 +61,20 @@ impl File {
         self.fields.not_modified()
     }
 
-    /// Vary, if it is there: for a 412 or 416.
+    /// Vary for a 412 or 416; empty without it.
     pub fn vary_field(&self) -> FieldLines<'_> {
         self.fields.vary()
     }
 
-    /// The device that it lies on.
+    /// The device of its file system, as the kernel encodes it: 12 bits of major, 20 of minor.
     pub fn device(&self) -> u32 {
         self.ops.owner().device
     }
 
-    /// Bytes of memory that it takes, whoever else holds its content.
+    /// Bytes of memory, including content that other cores share.
     pub(crate) fn memory(&self) -> u64 {
         let content = match &self.content {
-            // Room for one byte more tells a file that grows while it is read.
+            // One byte more is allocated to notice a file that grows while it is read.
             Content::Memory(bytes) => allocated(bytes.len() + 1) + SHARED_BYTES,
             Content::File(_) => 0,
         };
@@ -84,7 +85,7 @@ impl File {
             + allocated(self.content_type.len())
     }
 
-    /// Whether it is kept open and has no name any more.
+    /// Whether it is open and has no link left.
     pub(crate) fn is_deleted(&self) -> bool {
         match &self.content {
             Content::Memory(_) => false,
@@ -92,7 +93,7 @@ impl File {
         }
     }
 
-    /// Descriptors that it keeps open.
+    /// Descriptors that it holds open.
     pub(crate) fn descriptors(&self) -> u64 {
         match self.content {
             Content::Memory(_) => 0,
@@ -101,23 +102,22 @@ impl File {
     }
 }
 
-/// Counts of an `Rc` beside what is in it.
+/// Bytes of the two counts of an `Rc`.
 pub(crate) const RC_BYTES: usize = 16;
 
-/// What content takes by which other cores find it: its identity, its place in their table, and what counts those
-/// who hold it.
+/// Bytes that make content shareable: fingerprint, table entry and reference counts.
 const SHARED_BYTES: u64 = 320;
 
-/// Bytes that the allocator takes for so many: jemalloc has four sizes between a power of two and the next, and none
-/// apart by less than 16.
+/// The size class of jemalloc for `bytes`: there are four between two powers of two, at least 16
+/// bytes apart.
 pub(crate) fn allocated(bytes: usize) -> u64 {
     let step = (bytes.next_power_of_two() / 8).max(16);
     bytes.next_multiple_of(step) as u64
 }
 
 impl Drop for File {
-    /// Where it may take long to close it, a worker of the ring does. With the last descriptor of a file
-    /// that was deleted goes its content, which for a large one keeps a core for half a second.
+    /// A worker of the ring closes a file if that may take long: the last descriptor of a deleted
+    /// file frees its blocks, half a second for a large one, and a FUSE server may answer late.
     fn drop(&mut self) {
         let Content::File(fd) = &self.content else {
             return;

@@ -1,9 +1,8 @@
-//! What may have to wait for a disk, or for whoever else answers for a file system: ops of the ring, with
-//! leave to occupy a worker.
+//! File operations that may block: ops of the ring, each with a permit to occupy a worker.
 //!
-//! A file system that does not answer keeps the workers that ask it, as long as it likes. So those of one
-//! root, and of all roots of one device, are bounded ([`Shares`]), and the others keep theirs. An op that
-//! nobody waits for any more counts until it is really over.
+//! A file system that does not answer occupies workers for as long as it likes. So the ops of one
+//! root, and of all roots on one device, are bounded ([`Shares`]). A cancelled op holds its permit
+//! until the kernel is done with it.
 
 use std::ffi::CString;
 use std::io;
@@ -17,10 +16,10 @@ use crate::error::Error;
 use crate::file::stat::FIELDS;
 use crate::file::stat::{is_regular, is_remote};
 
-/// Ops that wait for workers, for each root. With more than that no further look begins.
+/// Ops of one root that wait for a permit. With more no further lookup begins.
 const WAITING_MAX: usize = 1024;
 
-/// The way to a device, on behalf of one root.
+/// The file operations of one root on one device.
 #[derive(Clone)]
 pub(crate) struct FileOps {
     ring: Ring,
@@ -45,8 +44,8 @@ impl FileOps {
         self.owner
     }
 
-    /// To what lies on another device below the same root.
-    pub(crate) fn on(&self, device: u32) -> Self {
+    /// The same for another device below the root.
+    pub(crate) fn on_device(&self, device: u32) -> Self {
         let user = self.owner.user;
         Self::new(&self.ring, &self.shares, Owner { device, user })
     }
@@ -58,7 +57,7 @@ impl FileOps {
         flags: OFlags,
         resolve: ResolveFlags,
     ) -> io::Result<OpenFile> {
-        let permit = self.leave().await;
+        let permit = self.permit().await;
         let open = self.ring.openat2(directory, name, flags, resolve);
         let fd = open.holding(permit).await?;
         Ok(OpenFile {
@@ -67,9 +66,9 @@ impl FileOps {
         })
     }
 
-    /// What `name` is as seen from `directory`, or with no name the directory itself.
+    /// The statx of `name` in `directory`. An empty name: of `directory` itself.
     pub(crate) async fn stat(&self, directory: &Fd, name: CString) -> io::Result<Statx> {
-        let permit = self.leave().await;
+        let permit = self.permit().await;
         let flags = if name.is_empty() {
             AtFlags::EMPTY_PATH
         } else {
@@ -79,8 +78,8 @@ impl FileOps {
         stat.holding(permit).await
     }
 
-    /// Reads into the spare capacity of `buffer`. By a worker, if the file is `remote`: io_uring would read
-    /// a file of FUSE inline, as it takes what can be polled for what does not block.
+    /// Reads into the spare capacity of `buffer`. `remote`: a worker reads. io_uring would read a
+    /// FUSE file inline, since it takes a pollable file for one that does not block.
     pub(crate) async fn read(
         &self,
         file: &Fd,
@@ -88,7 +87,7 @@ impl FileOps {
         offset: u64,
         remote: bool,
     ) -> io::Result<(usize, Vec<u8>)> {
-        let permit = self.leave().await;
+        let permit = self.permit().await;
         let read = if remote {
             self.ring.read_by_worker(file, buffer, offset)
         } else {
@@ -98,7 +97,7 @@ impl FileOps {
         Ok((count?, buffer))
     }
 
-    /// Has `fd` closed by a worker, in its turn, unless others hold it as well.
+    /// Has a worker close `fd`, unless it has other owners.
     pub(crate) fn close(&self, fd: Fd) {
         if let Ok(fd) = fd.try_unwrap() {
             let ring = self.ring.clone();
@@ -107,7 +106,11 @@ impl FileOps {
         }
     }
 
-    /// Whether one more look may begin. One that did is not kept from going on.
+    /// Whether one more lookup may begin.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stalled`] while too many ops wait.
     pub(crate) fn admit(&self) -> Result<(), Error> {
         if self.shares.waiting_of(self.owner) < WAITING_MAX {
             Ok(())
@@ -116,20 +119,20 @@ impl FileOps {
         }
     }
 
-    async fn leave(&self) -> Permit {
+    async fn permit(&self) -> Permit {
         self.shares.take(self.owner).await
     }
 }
 
-/// A file that was opened and may turn out not to be wanted.
+/// An open file that is not served yet. Dropped: it is closed, a remote one by a worker.
 pub(crate) struct OpenFile {
-    /// There until it is taken or dropped.
+    /// `None` after [`Self::into_fd`].
     fd: Option<Fd>,
     ops: FileOps,
 }
 
 impl OpenFile {
-    /// The file, for whoever sees to its end.
+    /// The descriptor, which the caller has to close.
     pub(crate) fn into_fd(mut self) -> Fd {
         self.fd.take().expect("taken once, by value")
     }
@@ -145,7 +148,7 @@ impl Deref for OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        // To read from anything but a file might change it.
+        // `is_remote` reads, which would consume data of anything but a regular file.
         if let Some(fd) = self.fd.take()
             && is_regular(&fd)
             && is_remote(&fd)

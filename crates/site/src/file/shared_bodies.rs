@@ -1,28 +1,25 @@
-//! The bytes of small files, which are in memory once, however many cores serve them.
+//! The bytes of small files, once in memory for all cores.
 //!
-//! Every core's cache has its own entry for a file, and a hit looks at nothing else: it reads bytes
-//! that nobody writes, and touches no lock and no count that another core touches. The table here
-//! knows which bytes there are; a core comes to it when it loads a file and when it lets go of the
-//! bytes of one.
+//! Each core has its own cache entry for a file, and a hit touches nothing else: no lock, and no
+//! reference count that another core writes. A core uses this table when it loads a file and when
+//! it drops the bytes of one.
 //!
-//! # Why what is found is the file's content
+//! # Why the bytes are the content of the file
 //!
-//! Bytes are found by the [`Fingerprint`] under which they were read: device, inode, length, time of
-//! modification and time of change. The last is the kernel's own and nobody can set it. The kernel
-//! sets it before it changes a byte, so if anything was changed between the look at a file and the
-//! read of it, the bytes are those of a newer version under the identity of an older one. That does
-//! no harm here if no later look can yield that identity: whoever finds such bytes has looked before
-//! the change, as if it had read the file itself, and its next look tells it.
+//! The key is the [`Fingerprint`] from before the read: device, inode, length, mtime and ctime.
+//! Nobody can set the ctime, and the kernel updates it before it changes a byte. If the file
+//! changed between statx and read, the bytes are of a newer version than their fingerprint. That is
+//! harmless if no later statx yields the same fingerprint: a core that finds these bytes made its
+//! statx before the change, as if it had read the file itself, and its next statx shows the change.
 //!
-//! No later look can, if a change always leaves a later time than the one that was seen. So files are
-//! not shared whose times are so recent that one more change may leave the same ones, and those whose
-//! time of change is made up (before 1990), as in file systems that are images: one that is mounted in
-//! place of another may have the same of everything but the content. Such files are read by each core
-//! for itself.
+//! A later statx differs if every change leaves later times. So two kinds of files are not shared,
+//! and each core reads them itself: those whose times are so recent that one more change may leave
+//! the same times, and those with a placeholder ctime (before 1990), as in file system images: an
+//! image mounted in place of another may differ in content alone.
 //!
-//! What no time tells, nobody sees: a write through a memory map, or one that is held up for long between
-//! setting the time and bringing its bytes. A core that reads a file in the midst of one keeps what it
-//! read until the next change, and so do those that share it.
+//! Some writes change no time: through a memory map, or delayed for long between the update of the
+//! times and the copy of the bytes. A core that reads in the middle of one keeps the bytes until
+//! the next change, and so do the cores that share them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -32,34 +29,34 @@ use bytes::Bytes;
 
 use crate::file::stat::Fingerprint;
 
-/// The bytes that any core has. An entry leaves with the last of those who hold them.
+/// The last owner of the bytes removes the entry.
 static BODIES: LazyLock<Mutex<HashMap<Fingerprint, Weak<Body>>>> = LazyLock::new(Mutex::default);
 
-/// The content of a file, once for all cores.
+/// The content of a file.
 struct Body {
-    identity: Fingerprint,
+    fingerprint: Fingerprint,
     bytes: Vec<u8>,
 }
 
-/// A core's hold on it.
-struct Held(Arc<Body>);
+/// The share of one core.
+struct BodyRef(Arc<Body>);
 
-/// The bytes of a file that somebody has.
-pub(crate) fn find(identity: &Fingerprint) -> Option<Bytes> {
-    let body = bodies().get(identity)?.upgrade()?;
+/// The bytes of a file, if any core has them.
+pub(crate) fn find(fingerprint: &Fingerprint) -> Option<Bytes> {
+    let body = bodies().get(fingerprint)?.upgrade()?;
     Some(hold(body))
 }
 
-/// Lets others find `bytes`, which were read from the file after it was looked at. Yields those of
-/// whoever was first, and they are dropped.
-pub(crate) fn share(identity: Fingerprint, bytes: Vec<u8>) -> Bytes {
-    let body = Arc::new(Body { identity, bytes });
+/// Shares `bytes`, read after the statx of `fingerprint`. If another core was first, returns its
+/// bytes and drops these.
+pub(crate) fn share(fingerprint: Fingerprint, bytes: Vec<u8>) -> Bytes {
+    let body = Arc::new(Body { fingerprint, bytes });
     hold(first(&body).unwrap_or(body))
 }
 
-/// Whose bytes are there already; if nobody's, `body` is.
+/// The body in the table; `None`: `body` was inserted.
 fn first(body: &Arc<Body>) -> Option<Arc<Body>> {
-    match bodies().entry(body.identity) {
+    match bodies().entry(body.fingerprint) {
         Entry::Occupied(mut entry) => {
             let found = entry.get().upgrade();
             if found.is_none() {
@@ -74,21 +71,21 @@ fn first(body: &Arc<Body>) -> Option<Arc<Body>> {
     }
 }
 
-/// With the address of the bytes in it, as if they were its own.
+/// As [`Bytes`], without a copy.
 fn hold(body: Arc<Body>) -> Bytes {
-    Bytes::from_owner(Held(body))
+    Bytes::from_owner(BodyRef(body))
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for BodyRef {
     fn as_ref(&self) -> &[u8] {
         &self.0.bytes
     }
 }
 
 impl Drop for Body {
-    /// Whoever found it gone meanwhile may have put its own in its place.
+    /// A core that found the weak reference dead may have replaced it.
     fn drop(&mut self) {
-        if let Entry::Occupied(entry) = bodies().entry(self.identity)
+        if let Entry::Occupied(entry) = bodies().entry(self.fingerprint)
             && std::ptr::eq(entry.get().as_ptr(), self)
         {
             entry.remove();
@@ -96,7 +93,8 @@ impl Drop for Body {
     }
 }
 
-/// Nothing is half done when a thread panics with the lock. No body is dropped under it.
+/// A panic leaves the table consistent, so a poisoned lock is usable. No body is dropped under the
+/// lock, which its drop takes.
 fn bodies() -> MutexGuard<'static, HashMap<Fingerprint, Weak<Body>>> {
     BODIES.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -111,24 +109,24 @@ mod tests {
     use crate::file::stat::FIELDS;
 
     /// One that no other test has.
-    fn identity() -> (std::fs::File, Fingerprint) {
+    fn fingerprint() -> (std::fs::File, Fingerprint) {
         let file = tempfile::tempfile().unwrap();
         let stat = statx(&file, c"", AtFlags::EMPTY_PATH, FIELDS).unwrap();
         (file, Fingerprint::of(&stat))
     }
 
-    fn is_noted(identity: &Fingerprint) -> bool {
-        bodies().contains_key(identity)
+    fn is_noted(fingerprint: &Fingerprint) -> bool {
+        bodies().contains_key(fingerprint)
     }
 
     #[test]
     fn the_first_bytes_are_everybodys_until_the_last_lets_go() {
-        let (_file, identity) = identity();
-        assert!(find(&identity).is_none());
-        let ours = share(identity, b"body".to_vec());
+        let (_file, fingerprint) = fingerprint();
+        assert!(find(&fingerprint).is_none());
+        let ours = share(fingerprint, b"body".to_vec());
         let (found, shared) = thread::spawn(move || {
-            let found = find(&identity).unwrap();
-            (found, share(identity, b"body".to_vec()))
+            let found = find(&fingerprint).unwrap();
+            (found, share(fingerprint, b"body".to_vec()))
         })
         .join()
         .unwrap();
@@ -136,29 +134,30 @@ mod tests {
         assert_eq!(found.as_ptr(), ours.as_ptr());
         assert_eq!(shared.as_ptr(), ours.as_ptr());
         drop((ours, shared));
-        assert!(is_noted(&identity));
+        assert!(is_noted(&fingerprint));
         drop(found);
-        assert!(!is_noted(&identity));
+        assert!(!is_noted(&fingerprint));
     }
 
     #[test]
     fn what_is_let_go_takes_no_successor_with_it() {
-        let (_file, identity) = identity();
+        let (_file, fingerprint) = fingerprint();
         let gone = Arc::new(Body {
-            identity,
+            fingerprint,
             bytes: b"a".to_vec(),
         });
-        let successor = share(identity, b"b".to_vec());
+        let successor = share(fingerprint, b"b".to_vec());
         drop(gone);
-        assert_eq!(find(&identity).unwrap().as_ptr(), successor.as_ptr());
+        assert_eq!(find(&fingerprint).unwrap().as_ptr(), successor.as_ptr());
     }
 
     #[test]
     fn cores_that_come_and_go_leave_nothing_behind() {
-        let (_file, identity) = identity();
+        let (_file, fingerprint) = fingerprint();
         let core = || {
             for _ in 0..10_000 {
-                let bytes = find(&identity).unwrap_or_else(|| share(identity, b"body".to_vec()));
+                let bytes =
+                    find(&fingerprint).unwrap_or_else(|| share(fingerprint, b"body".to_vec()));
                 assert_eq!(bytes, "body");
             }
         };
@@ -167,6 +166,6 @@ mod tests {
                 scope.spawn(core);
             }
         });
-        assert!(!is_noted(&identity));
+        assert!(!is_noted(&fingerprint));
     }
 }

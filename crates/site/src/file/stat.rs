@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statx};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tidegate_uring::Fd;
 
-/// The fields of statx(2) that are asked for.
+/// The fields that every statx(2) requests.
 pub(crate) const FIELDS: StatxFlags = StatxFlags::TYPE
     .union(StatxFlags::MODE)
     .union(StatxFlags::INO)
@@ -15,9 +15,8 @@ pub(crate) const FIELDS: StatxFlags = StatxFlags::TYPE
     .union(StatxFlags::MTIME)
     .union(StatxFlags::CTIME);
 
-/// Whether somebody else than the kernel has to answer for the file, as with FUSE, who may take any time
-/// for it. Such a file system has no reads that do not wait; to ask for one is answered by the kernel
-/// alone.
+/// Whether another process answers for the file, as with FUSE, and may take any time. Such a file
+/// system has no `RWF_NOWAIT` reads, and the kernel says so without asking it.
 pub(crate) fn is_remote(fd: &Fd) -> bool {
     let mut byte = [0];
     let read = preadv2(
@@ -30,20 +29,21 @@ pub(crate) fn is_remote(fd: &Fd) -> bool {
 }
 
 pub(crate) fn is_deleted(fd: &Fd) -> bool {
-    known(fd, StatxFlags::NLINK).is_some_and(|stat| stat.stx_nlink == 0)
+    stat_without_sync(fd, StatxFlags::NLINK).is_some_and(|stat| stat.stx_nlink == 0)
 }
 
 pub(crate) fn is_regular(fd: &Fd) -> bool {
-    known(fd, StatxFlags::TYPE).is_some_and(|stat| file_type(&stat) == FileType::RegularFile)
+    stat_without_sync(fd, StatxFlags::TYPE)
+        .is_some_and(|stat| file_type(&stat) == FileType::RegularFile)
 }
 
-/// What the kernel knows of the open file: neither a disk nor a server of files is waited for.
-fn known(fd: &Fd, fields: StatxFlags) -> Option<Statx> {
+/// A statx that neither a disk nor a file server delays.
+fn stat_without_sync(fd: &Fd, fields: StatxFlags) -> Option<Statx> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     statx(fd, c"", flags, fields).ok()
 }
 
-/// What changes when a file is changed or replaced.
+/// Tells the versions of a file apart: it changes when the file is changed or replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint {
     device: (u32, u32),
@@ -54,7 +54,7 @@ pub(crate) struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// The device that the file lies on: major and minor.
+    /// Major and minor number of the device.
     pub(crate) fn device(&self) -> (u32, u32) {
         self.device
     }
@@ -70,50 +70,49 @@ impl Fingerprint {
     }
 }
 
-/// Times up to this one, the first second of 1990, are made up: reproducible builds and archives set
-/// 0 or 1, zip 1980, npm 1985, the same for every content.
+/// Times up to this one, the first second of 1990, are placeholders: reproducible builds and
+/// archives set 0 or 1, zip 1980, npm 1985, whatever the content.
 pub(crate) const MADE_UP_SECONDS: u64 = 631_152_000;
 
-/// Two changes within this time may leave the same modification time: the kernel's clock for it
-/// ticks every 1 to 10 ms, and before Linux 6.13 nothing finer is to be had.
+/// Two changes within this time may leave the same mtime: the kernel's clock for it ticks every 1
+/// to 10 ms, and before Linux 6.13 there is nothing finer.
 const CLOCK_TICK: Duration = Duration::from_millis(20);
 
-/// The coarsest steps in which a file system keeps times: those of FAT. ext4 with inodes of 128
-/// bytes, ext3, HFS+ and many servers of files keep whole seconds.
-const COARSE_STEP: Duration = Duration::from_secs(2);
+/// The coarsest granularity of times: that of FAT. ext4 with inodes of 128 bytes, ext3, HFS+ and
+/// many file servers keep whole seconds.
+const COARSE_GRANULARITY: Duration = Duration::from_secs(2);
 
-/// Whether the file has not been changed just before `now`, which is no later than when it was looked
-/// at, so that any change after the look shows in its identity. Its time of change, which nobody can
-/// set back, must be as old as that of its content.
+/// Whether the last change of the file is long enough before `now` that any later change shows in
+/// its [`Fingerprint`]. `now` is no later than the statx. The ctime, which nobody can set back,
+/// must be as old as the mtime.
 ///
-/// By the clock of this host: a server of files whose clock is behind by more than the step of its
-/// times can have a change go unseen.
+/// `now` is of this host's clock: a change may go unseen on a file server whose clock is behind by
+/// more than the granularity of its times.
 pub(crate) fn is_settled(stat: &Statx, now: SystemTime) -> bool {
-    let least = step(stat) + CLOCK_TICK;
+    let least = granularity(stat) + CLOCK_TICK;
     [stat.stx_mtime, stat.stx_ctime].iter().all(|time| {
         let time = time_of(*time).unwrap_or(SystemTime::UNIX_EPOCH);
         now.duration_since(time).is_ok_and(|age| age > least)
     })
 }
 
-/// The steps in which the file system keeps times, beyond those of the clock: a time is rounded down
-/// to one. Whoever sets a time of modification may leave out its nanoseconds; the time of change then
-/// still has some, if the file system keeps any.
-fn step(stat: &Statx) -> Duration {
+/// The granularity to which the file system rounds times down. A tool that sets an mtime may leave
+/// out its nanoseconds; the ctime then still has some, if the file system keeps any.
+fn granularity(stat: &Statx) -> Duration {
     if stat.stx_ctime.tv_nsec == 0 && stat.stx_mtime.tv_nsec == 0 {
-        COARSE_STEP
+        COARSE_GRANULARITY
     } else {
         Duration::ZERO
     }
 }
 
-/// Whether files of this identity have one content, whoever looks and when: a change after `now`
-/// will show, and the file system notes the times of changes.
+/// Whether all files with this fingerprint have one content: any change after `now` shows, and the
+/// file system records ctimes.
 pub(crate) fn tells_versions_apart(stat: &Statx, now: SystemTime) -> bool {
     is_settled(stat, now) && stat.stx_ctime.tv_sec > MADE_UP_SECONDS as i64
 }
 
-/// When the file was modified; `None` before 1970.
+/// The mtime; `None` before 1970.
 pub(crate) fn modified(stat: &Statx) -> Option<SystemTime> {
     time_of(stat.stx_mtime)
 }
@@ -124,7 +123,7 @@ fn time_of(time: StatxTimestamp) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, time.tv_nsec))
 }
 
-/// The device that it lies on: 12 bits of major, 20 of minor, as the kernel has it.
+/// The device number as the kernel encodes it: 12 bits of major, 20 of minor.
 pub(crate) fn device(stat: &Statx) -> u32 {
     stat.stx_dev_major << 20 | stat.stx_dev_minor
 }

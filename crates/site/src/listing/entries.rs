@@ -1,4 +1,4 @@
-//! What was read of a directory, and how much memory all of it may take.
+//! The entries of a directory, and the memory that all of them may take.
 
 use std::cell::Cell;
 use std::ops::Deref;
@@ -10,40 +10,40 @@ use crate::listing::variants;
 /// Entries of a listing, at most; one that has more says so.
 pub(crate) const ENTRIES_MAX: usize = 100_000;
 
-/// Bytes of the entries of one core: those that are kept, and those that are being sent.
+/// Bytes of the entries of one core, cached or being sent.
 pub(crate) const BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Bytes of a name, at most (`NAME_MAX`).
 const NAME_BYTES_MAX: usize = 255;
 
-/// What entries take beside their items and names.
+/// Bytes of an [`Entries`] without its items and names.
 const ENTRIES_BYTES: usize = 256;
 
-/// Bytes of an entry's places in the orders by size and by time.
-const PLACES_BYTES: usize = 2 * size_of::<u32>();
+/// Bytes of the indexes by size and by time, for each item.
+const INDEX_BYTES: usize = 2 * size_of::<u32>();
 
-// No directory is too large to be listed while no other is.
+// Any directory can be listed if it is the only one.
 const _: () = assert!(
-    ENTRIES_BYTES + ENTRIES_MAX * (size_of::<Item>() + PLACES_BYTES + NAME_BYTES_MAX) <= BYTES_MAX
+    ENTRIES_BYTES + ENTRIES_MAX * (size_of::<Item>() + INDEX_BYTES + NAME_BYTES_MAX) <= BYTES_MAX
 );
 
-/// An entry of a directory, but for its name.
+/// An entry of a directory, without its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
     /// Bytes.
     pub(crate) len: u64,
     /// Seconds since 1970.
     pub(crate) modified: i64,
-    /// Where its name begins among all names.
+    /// The offset of its name in `Entries::names`.
     name_start: u32,
     name_bytes: u8,
     pub(crate) is_directory: bool,
 }
 
-/// What was read of a directory.
+/// The entries of a directory.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
-    /// Sorted by name once they are finished: directories, then files.
+    /// After [`Entries::finish`] directories, then files, each sorted by name.
     items: Vec<Item>,
     /// How many of them are directories.
     directories: usize,
@@ -51,14 +51,14 @@ pub(crate) struct Entries {
     by_size: Vec<u32>,
     /// Indexes of the items in the order of their times.
     by_date: Vec<u32>,
-    /// All names, one behind the other.
+    /// All names, concatenated.
     names: Vec<u8>,
-    /// Whether there are more.
+    /// Whether the directory has more.
     pub(crate) truncated: bool,
 }
 
 impl Entries {
-    /// Adds an entry. A name that is longer than the system's limit is left out.
+    /// Adds an entry. A name longer than `NAME_MAX` is left out.
     pub(crate) fn push(&mut self, name: &[u8], is_directory: bool, len: u64, modified: i64) {
         let start = u32::try_from(self.names.len());
         if let (Ok(name_start), Ok(name_bytes)) = (start, u8::try_from(name.len())) {
@@ -73,8 +73,8 @@ impl Entries {
         }
     }
 
-    /// Leaves out the variants of listed files, whose names have one of `extensions` more, sorts the
-    /// rest in every order, and gives back the memory that was taken ahead.
+    /// Removes the variants of listed files, named with one of `extensions`, sorts the rest in
+    /// every order, and frees spare capacity.
     pub(crate) fn finish(&mut self, extensions: &[&str]) {
         self.drop_variants(extensions);
         let names = &self.names;
@@ -97,7 +97,7 @@ impl Entries {
             .retain(|item| item.is_directory || !variants.contains(name_of(names, item)));
     }
 
-    /// The indexes of all items: directories, then files, each sorted by `key`, the same by name.
+    /// The indexes of directories, then files, each sorted by `key`, then by name.
     fn sorted_by<K: Ord>(&self, key: impl Fn(&Item) -> K) -> Vec<u32> {
         // There are no more than ENTRIES_MAX.
         let mut indexes: Vec<u32> = (0..self.items.len() as u32).collect();
@@ -142,9 +142,9 @@ impl Entries {
         name_of(&self.names, item)
     }
 
-    /// Bytes of memory that they take.
+    /// Bytes of memory.
     pub(crate) fn memory(&self) -> usize {
-        ENTRIES_BYTES + self.items.len() * (size_of::<Item>() + PLACES_BYTES) + self.names.len()
+        ENTRIES_BYTES + self.items.len() * (size_of::<Item>() + INDEX_BYTES) + self.names.len()
     }
 }
 
@@ -153,7 +153,7 @@ fn name_of<'a>(names: &'a [u8], item: &Item) -> &'a [u8] {
     &names[start..start + usize::from(item.name_bytes)]
 }
 
-/// Bytes that the entries of one core take.
+/// The memory budget of the entries of one core.
 #[derive(Clone, Default)]
 pub(crate) struct Budget(Rc<Cell<usize>>);
 
@@ -163,23 +163,23 @@ impl Budget {
         BYTES_MAX.saturating_sub(self.0.get())
     }
 
-    /// Counts `entries` until nobody keeps or sends them any more.
-    pub(crate) fn hold(&self, entries: Entries) -> Rc<Held> {
+    /// Charges `entries` to the budget until the last reference is dropped.
+    pub(crate) fn charge(&self, entries: Entries) -> Rc<ChargedEntries> {
         self.0.set(self.0.get() + entries.memory());
-        Rc::new(Held {
+        Rc::new(ChargedEntries {
             entries,
             budget: self.clone(),
         })
     }
 }
 
-/// Entries that count against a budget.
-pub(crate) struct Held {
+/// Entries that are charged to a budget.
+pub(crate) struct ChargedEntries {
     entries: Entries,
     budget: Budget,
 }
 
-impl Deref for Held {
+impl Deref for ChargedEntries {
     type Target = Entries;
 
     fn deref(&self) -> &Entries {
@@ -187,7 +187,7 @@ impl Deref for Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for ChargedEntries {
     fn drop(&mut self) {
         let Budget(used) = &self.budget;
         used.set(used.get() - self.entries.memory());
@@ -244,11 +244,11 @@ mod tests {
         let budget = Budget::default();
         let mut entries = Entries::default();
         entries.push(b"name", false, 0, 0);
-        let held = budget.hold(entries);
+        let held = budget.charge(entries);
         let other = Rc::clone(&held);
         assert_eq!(
             budget.left(),
-            BYTES_MAX - ENTRIES_BYTES - size_of::<Item>() - PLACES_BYTES - 4
+            BYTES_MAX - ENTRIES_BYTES - size_of::<Item>() - INDEX_BYTES - 4
         );
         drop(held);
         assert!(budget.left() < BYTES_MAX);

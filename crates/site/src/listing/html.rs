@@ -1,4 +1,4 @@
-//! A listing for people: one page that needs nothing else, for any screen, by day and night.
+//! Listings as HTML: one self-contained page for any screen, light or dark.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -10,8 +10,8 @@ use crate::listing::entries::{Entries, Item};
 use crate::listing::order::{SortBy, SortOrder};
 use crate::listing::timestamp::timestamp;
 
-/// The page runs nothing and loads nothing, whatever names its entries have; of styles it has those
-/// alone whose hash is told here.
+/// The policy allows no scripts and no loads, whatever the names of entries are, and only the style
+/// with this hash.
 pub(crate) const FIELDS: FieldLines<'static> = FieldLines::from_static(
     "Content-Type: text/html; charset=utf-8\r\n\
     Content-Security-Policy: default-src 'none'; \
@@ -21,9 +21,9 @@ pub(crate) const FIELDS: FieldLines<'static> = FieldLines::from_static(
 
 const STYLE: &str = include_str!("style.css");
 
-/// In a link all is encoded but what no part of a URI or of HTML gives a meaning to. A colon in the
-/// first segment would end a scheme (RFC 3986, section 4.2). `=` stands as it is for programs that look
-/// for it in links that they do not decode: GDAL and fsspec, for the columns of `year=2026/`.
+/// Links encode all characters that have a meaning in a URI or in HTML. A colon in the first
+/// segment would end a scheme (RFC 3986, section 4.2). `=` is not encoded, since GDAL and fsspec
+/// look for columns such as `year=2026/` in links that they do not decode.
 const IN_LINK: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -36,8 +36,8 @@ const IN_LINK: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'=')
     .remove(b'@');
 
-/// The first directories of a path are links, up to the one whose encoded path is longer than this
-/// or that is deeper than [`LINKS_MAX`]: all have to fit into one piece.
+/// The directories of the path are links up to this length of their encoded path and up to
+/// [`LINKS_MAX`]: all have to fit into one piece.
 const LINK_BYTES_MAX: usize = 1024;
 const LINKS_MAX: usize = 16;
 
@@ -82,11 +82,10 @@ impl Html {
         }
     }
 
-    /// The path, each directory above the listed one a link by its absolute path.
+    /// The path, with an absolute link for each directory above the listed one.
     ///
-    /// The top is no link. Programs that read listings ignore an absolute path that leads elsewhere,
-    /// but some take `../../`, `/` or `/?` for an entry (fsspec, GDAL), or the last name of whatever
-    /// follows `<a href="` (GDAL).
+    /// `/` is no link. Programs that parse listings ignore absolute links, but some take `../../`,
+    /// `/` or `/?` for an entry (fsspec, GDAL), or the last name after any `<a href="` (GDAL).
     fn links_above(&self, out: &mut Vec<u8>) {
         let names = self.path.split(|byte| *byte == b'/');
         let mut names = names.filter(|name| !name.is_empty()).peekable();
@@ -106,16 +105,15 @@ impl Html {
     }
 }
 
-/// The columns that a listing can be sorted by, in their order, and their values in a query.
+/// The sortable columns in order: property, value in the query, heading.
 const COLUMNS: [(SortBy, &str, &str); 3] = [
     (SortBy::Name, "name", "Name"),
     (SortBy::Size, "size", "Size"),
     (SortBy::Date, "date", "Modified (UTC)"),
 ];
 
-/// The heading of a column: a button that sorts by it, or the other way round if that is so.
-///
-/// Not a link, which programs would take for an entry of the directory.
+/// The heading of a column: a button that sorts by it, or reverses its order. Not a link, which
+/// programs would take for an entry.
 fn heading(out: &mut Vec<u8>, order: SortOrder, by: SortBy, value: &str, shown: &str) {
     let (sorted, minus) = match (order.by == by, order.descending) {
         (true, false) => (" aria-sort=\"ascending\"", "-"),
@@ -179,7 +177,7 @@ pub(crate) fn end(out: &mut Vec<u8>, entries: &Entries) {
 
 const UP: &str = "<tr class=\"d\"><td><a href=\"../\">..</a></td><td></td><td></td></tr>\n";
 
-/// Appends the name of a directory of the path, as a link if `href` leads to it.
+/// Appends the name of a directory, as a link if there is an `href`.
 fn link_above(out: &mut Vec<u8>, href: Option<&str>, shown: &str) {
     match href {
         Some(href) => put(
@@ -204,7 +202,7 @@ fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// As people read sizes: three digits at the most before the unit.
+/// A size with a unit and at most three digits before the point.
 fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -219,7 +217,7 @@ fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// Makes text of HTML's own characters, for content and for quoted attributes.
+/// Escapes text for HTML content and quoted attributes.
 fn escape(text: &str) -> Cow<'_, str> {
     let is_plain = |c: char| !c.is_control() && !matches!(c, '&' | '<' | '>' | '"' | '\'');
     if text.chars().all(is_plain) {
@@ -233,7 +231,7 @@ fn escape(text: &str) -> Cow<'_, str> {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            // A terminal that shows the page would obey them.
+            // A terminal that shows the page would interpret them.
             control if control.is_control() => escaped.push(char::REPLACEMENT_CHARACTER),
             other => escaped.push(other),
         }

@@ -1,4 +1,4 @@
-//! A listing for programs: an array of objects.
+//! Listings as JSON: an array of objects.
 
 use serde::Serialize;
 use tidegate_http::FieldLines;
@@ -11,14 +11,14 @@ pub(crate) const FIELDS: FieldLines<'static> = FieldLines::from_static(
     Vary: Accept\r\n",
 );
 
-/// An array has no place to say that it is not all.
+/// An array cannot say that it is truncated, so a field does.
 pub(crate) const FIELDS_TRUNCATED: FieldLines<'static> = FieldLines::from_static(
     "Content-Type: application/json\r\n\
     Vary: Accept\r\n\
     X-Listing-Truncated: true\r\n",
 );
 
-/// A name that is not UTF-8 has the replacement character where it is not.
+/// Invalid UTF-8 in a name becomes the replacement character.
 #[derive(Serialize)]
 struct Object<'a> {
     name: &'a str,
@@ -33,6 +33,7 @@ struct Object<'a> {
 pub(crate) fn start(out: &mut Vec<u8>) {
     out.push(b'[');
 }
+
 pub(crate) fn item(out: &mut Vec<u8>, name: &[u8], item: &Item, index: usize) {
     out.extend_from_slice(if index == 0 { b"\n" } else { b",\n" });
     let object = Object {
@@ -49,6 +50,7 @@ pub(crate) fn item(out: &mut Vec<u8>, name: &[u8], item: &Item, index: usize) {
     let written = serde_json::to_writer(out, &object);
     debug_assert!(written.is_ok());
 }
+
 pub(crate) fn end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"]\n");
 }

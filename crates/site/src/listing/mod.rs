@@ -1,8 +1,8 @@
 //! Listings of directories, as HTML or JSON.
 //!
-//! A directory is read and sorted on another thread, at most [`entries::ENTRIES_MAX`] entries of it, once for
-//! all who ask for it within the cache's time; what is sent is made of them piece by piece, so that
-//! no listing takes much memory or holds the core.
+//! A thread reads and sorts at most [`entries::ENTRIES_MAX`] entries of a directory, once for all
+//! requests within `cache.valid`. The body is then written in pieces, so that no listing takes much
+//! memory or occupies the core.
 
 pub(crate) mod entries;
 mod html;
@@ -18,7 +18,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use tidegate_http::FieldLines;
 
-use entries::{Entries, Held, Item};
+use entries::{ChargedEntries, Entries, Item};
 use html::Html;
 
 pub use order::SortOrder;
@@ -26,17 +26,17 @@ pub(crate) use read_job::Config;
 pub(crate) use reader::DirectoryReader;
 pub use reader::READER_THREADS;
 
-/// What tells listings from lookups among the names of a root: none of the purposes of these.
+/// The kind of a listing in a cache key, beside those of `Purpose`.
 pub(crate) const KEY_KIND: u32 = 3;
 
 /// Bytes of a piece, at most.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes that one entry takes, at most: its name has 255 bytes, each becomes at most three in the
-/// link and six in the text.
+/// Bytes of one entry, at most: its name has 255 bytes, each at most three in the link and six in
+/// the text.
 const ENTRY_BYTES_MAX: usize = 3 * 1024;
 
-/// How a listing is written.
+/// The format of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Html,
@@ -51,10 +51,10 @@ impl Format {
 
 /// A listing that is being sent.
 pub struct Listing {
-    entries: Rc<Held>,
+    entries: Rc<ChargedEntries>,
     writer: Writer,
     order: SortOrder,
-    /// Entries that were written.
+    /// Entries written so far.
     count: usize,
     state: State,
 }
@@ -73,7 +73,12 @@ enum State {
 
 impl Listing {
     /// `path` is the decoded path of the directory, with its final slash.
-    pub(crate) fn new(path: &[u8], entries: Rc<Held>, format: Format, order: SortOrder) -> Self {
+    pub(crate) fn new(
+        path: &[u8],
+        entries: Rc<ChargedEntries>,
+        format: Format,
+        order: SortOrder,
+    ) -> Self {
         Self {
             order,
             writer: match format {
@@ -86,7 +91,7 @@ impl Listing {
         }
     }
 
-    /// The fields of the response. Its length is not known before it is sent.
+    /// The fields of the response. Its length is unknown until it is sent.
     pub fn fields(&self) -> FieldLines<'static> {
         match (&self.writer, self.entries.truncated) {
             (Writer::Html(_), _) => html::FIELDS,
@@ -100,7 +105,7 @@ impl Listing {
         self.entries.truncated
     }
 
-    /// The next bytes of the body, at most 64 KiB; `None`: that was all.
+    /// The next bytes of the body, at most 64 KiB; `None` at the end.
     pub fn next_piece(&mut self) -> Option<Bytes> {
         if self.state == State::Done {
             return None;
@@ -153,14 +158,14 @@ mod tests {
     use super::*;
     use crate::listing::entries::Budget;
 
-    fn held(items: &[(&[u8], bool)], truncated: bool) -> Rc<Held> {
+    fn held(items: &[(&[u8], bool)], truncated: bool) -> Rc<ChargedEntries> {
         let mut entries = Entries::default();
         entries.truncated = truncated;
         for (name, is_directory) in items {
             entries.push(name, *is_directory, 1536, 784_111_777);
         }
         entries.finish(&[]);
-        Budget::default().hold(entries)
+        Budget::default().charge(entries)
     }
 
     fn text(items: &[(&[u8], bool)], truncated: bool, format: Format) -> String {

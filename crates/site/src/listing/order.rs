@@ -1,6 +1,6 @@
 //! The orders of a listing: directories first, then by name, size or time.
 //!
-//! Names are sorted as people do: without regard to the case of ASCII letters, numbers by value.
+//! Names are in natural order: ASCII letters without case, numbers by value.
 
 use std::cmp::Ordering;
 
@@ -26,8 +26,8 @@ pub struct SortOrder {
 }
 
 impl SortOrder {
-    /// The order that a request's query asks for: `sort=name`, `sort=size` or `sort=date`, with a
-    /// minus before the value for the greatest first. Anything else is the order by name.
+    /// The order of a query: `sort=name`, `sort=size` or `sort=date`, with a minus before the value
+    /// for the greatest first. Anything else is the order by name.
     pub fn of_query(query: Option<&str>) -> Self {
         let mut parameters = query.unwrap_or_default().split('&');
         let value = parameters.find_map(|parameter| parameter.strip_prefix("sort="));
@@ -79,7 +79,7 @@ fn natural(a: &[u8], b: &[u8]) -> Ordering {
     }
 }
 
-/// Bytes that are the same at the start of both, up to a number that they may break up.
+/// The length of the common prefix, without digits at its end, which may belong to a longer number.
 fn common_start(a: &[u8], b: &[u8]) -> usize {
     let differs = a.iter().zip(b).position(|(byte, other)| byte != other);
     let same = &a[..differs.unwrap_or(a.len().min(b.len()))];
@@ -87,7 +87,7 @@ fn common_start(a: &[u8], b: &[u8]) -> usize {
     same.len() - digits.count()
 }
 
-/// Takes the digits at the start of `name`: which they are, without leading zeros.
+/// Splits the digits off the start of `name`, and returns them without leading zeros.
 fn take_number<'a>(name: &mut &'a [u8]) -> &'a [u8] {
     let digits = name.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (number, rest) = name.split_at(digits);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_sorted_as_people_do() {
+    fn names_are_in_natural_order() {
         let sorted = [
             "", "a", "a1", "a2", "a10", "A10b", "a10c", "a010d", "b", "B1", "c", "\u{e4}",
         ];

@@ -1,4 +1,4 @@
-//! Reads a directory; this waits for the disk, on a thread where that does no harm.
+//! Reads a directory. Blocking, so it runs on a thread of its own.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -12,8 +12,7 @@ use rustix::fs::{
 use tidegate_config::{Site, Symlinks};
 use tidegate_http::Coding;
 
-use crate::file::stat::FIELDS;
-use crate::file::stat::file_type;
+use crate::file::stat::{FIELDS, file_type};
 use crate::listing::entries::Entries;
 use crate::paths::is_hidden;
 use crate::root_dir::resolve_flags;
@@ -26,31 +25,32 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Of precompressed variants, without the dot: these are not listed beside their files.
+    /// Extensions of precompressed variants, without the dot. A variant is not listed beside its
+    /// file.
     fn variant_extensions(&self) -> Vec<&'static str> {
         let codings = self.site.precompressed.iter().copied();
         codings.map(Coding::extension).collect()
     }
 }
 
-/// A directory to read.
+/// One directory to read.
 pub(crate) struct ReadJob {
     pub(crate) directory: OwnedFd,
     pub(crate) root: OwnedFd,
-    /// Of the directory, relative to the root.
+    /// The directory, relative to the root.
     pub(crate) name: CString,
     pub(crate) config: Config,
-    /// Bytes of its entries.
+    /// Bytes of memory for the entries.
     pub(crate) bytes_max: usize,
 }
 
 impl ReadJob {
-    /// Reads and sorts the entries that are served: regular files and directories, and links to
-    /// them that are followed. `None`: they are more than may be. It ends early, with what it has,
-    /// once it is `cancelled`.
+    /// Reads and sorts the entries that are served: regular files, directories, and symbolic links
+    /// to them that the site follows. `None`: they exceed `bytes_max`. Ends early, with a part of
+    /// the entries, once it is `cancelled`.
     pub(crate) fn run(self, cancelled: &AtomicBool) -> io::Result<Option<Entries>> {
         let mut entries = Entries::default();
-        // Opened anew: where another reading of the same descriptor has come to is its own affair.
+        // Opens the directory again: jobs on one descriptor would share its offset.
         let names = Dir::read_from(&self.directory)?;
         for entry in names {
             if cancelled.load(Ordering::Relaxed) {
@@ -75,7 +75,7 @@ impl ReadJob {
         Ok(Some(entries))
     }
 
-    /// What an entry is; `None`: it is not served, or gone already.
+    /// The statx of an entry; `None`: it is not served, or was deleted.
     fn served(&self, entry: &DirEntry) -> Option<Statx> {
         let name = entry.file_name();
         let bytes = name.to_bytes();
@@ -87,7 +87,7 @@ impl ReadJob {
             .filter(|stat| matches!(file_type(stat), FileType::Directory | FileType::RegularFile))
     }
 
-    /// What an entry is, or what it leads to.
+    /// The statx of an entry, or of the target of a symbolic link.
     fn stat(&self, name: &CStr) -> Option<Statx> {
         let stat = statx(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW, FIELDS).ok()?;
         match (file_type(&stat), self.config.site.symlinks) {
@@ -97,7 +97,7 @@ impl ReadJob {
         }
     }
 
-    /// What a link leads to, if it is followed there.
+    /// The statx of the target, if the site follows the link.
     fn follow(&self, name: &CStr, resolve: ResolveFlags) -> Option<Statx> {
         let name = [self.name.to_bytes(), b"/", name.to_bytes()].concat();
         let target = openat2(
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_is_bounded_and_says_so() {
+    fn a_job_is_bounded_and_says_so() {
         let directory = tempfile::tempdir().unwrap();
         for name in ["a", "b", ".hidden"] {
             std::fs::write(directory.path().join(name), "").unwrap();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_that_nobody_waits_for_ends() {
+    fn a_cancelled_job_ends() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("a"), "").unwrap();
         let reading = reading(directory.path(), 1);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_that_takes_too_much_memory_is_none() {
+    fn a_job_that_takes_too_much_memory_is_none() {
         let directory = tempfile::tempdir().unwrap();
         for number in 0..100 {
             std::fs::write(directory.path().join(number.to_string()), "").unwrap();

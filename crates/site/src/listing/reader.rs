@@ -1,8 +1,9 @@
-//! Who reads directories: the executor's threads for what blocks. One reads at a time; only one that takes
-//! long, as on a file system that does not answer, has another read beside it, and those of one root or
-//! device are bounded ([`Shares`]), so that there is a thread for those of others. What was read is shared by all
-//! who ask for the same directory, and counts against a budget until it is neither kept nor sent:
-//! neither many who ask nor those who take their time cost more than that.
+//! Reads directories on the blocking threads of the executor, one at a time. A job that takes long,
+//! as on a file system that does not answer, lets another start; the jobs of one root or device are
+//! bounded ([`Shares`]), so that threads are left for the others.
+//!
+//! All requests for a directory share its entries, which are charged to a budget while they are
+//! cached or sent. So neither many requests nor slow clients take more memory than that.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,128 +22,126 @@ use tidegate_uring::{Shares, run_blocking};
 use crate::cache::Key;
 use crate::coarse_timer::CoarseTimer;
 use crate::error::Error;
-use crate::listing::entries::{Budget, Entries, Held};
+use crate::listing::entries::{Budget, ChargedEntries, Entries};
 use crate::listing::read_job::{Config, ReadJob};
-use crate::root_dir::{Directory, RootDir};
+use crate::root_dir::Directory;
 use crate::single_flight::{FlightFuture, SingleFlight, Times};
 
-/// Directories that wait for a thread, for each root.
+/// Directories of one root that wait for a thread.
 const WAITING_MAX: usize = 64;
 
-/// Threads that read directories, for each core: what the executor is to have for what blocks.
+/// Threads that read directories, for each core: the size of the executor's blocking pool.
 pub const READER_THREADS: usize = 4;
 
-/// How long a reading keeps others from reading.
-const TURN: Duration = Duration::from_secs(1);
+/// How long a job keeps others from starting.
+const EXCLUSIVE_MAX: Duration = Duration::from_secs(1);
 
-/// Directories whose entries are kept, for each core.
-const KEPT_MAX: usize = 64;
+/// Directories in the cache of one core.
+const CACHED_MAX: usize = 64;
 
-/// The readings of one core.
+/// Reads and caches the directories of one core.
 pub(crate) struct DirectoryReader {
-    looks: Rc<SingleFlight<Key, Rc<Held>>>,
+    flights: Rc<SingleFlight<Key, Rc<ChargedEntries>>>,
     threads: Rc<Shares>,
-    /// One reads, so that what is left of the budget at its start is left to it.
-    turn: Semaphore,
-    watch: Rc<CoarseTimer>,
+    /// Held by the job that may take what is left of the budget.
+    exclusive: Semaphore,
+    timer: Rc<CoarseTimer>,
     budget: Budget,
     /// The oldest first.
-    kept: RefCell<VecDeque<Kept>>,
+    cached: RefCell<VecDeque<CachedEntries>>,
     valid: Duration,
 }
 
-struct Kept {
+struct CachedEntries {
     key: Key,
-    entries: Rc<Held>,
+    entries: Rc<ChargedEntries>,
     fresh_until: Instant,
 }
 
 impl DirectoryReader {
-    pub(crate) fn new(times: Times, watch: &Rc<CoarseTimer>) -> Rc<Self> {
+    pub(crate) fn new(times: Times, coarse_timer: &Rc<CoarseTimer>) -> Rc<Self> {
         Rc::new(Self {
-            looks: SingleFlight::new(times, watch),
+            flights: SingleFlight::new(times, coarse_timer),
             threads: Shares::new(READER_THREADS),
-            turn: Semaphore::new(1),
-            watch: Rc::clone(watch),
+            exclusive: Semaphore::new(1),
+            timer: Rc::clone(coarse_timer),
             budget: Budget::default(),
-            kept: RefCell::default(),
+            cached: RefCell::default(),
             valid: times.valid,
         })
     }
 
-    /// What is in a directory, as it was read at `now` or not longer before than is trusted.
+    /// The entries of a directory, fresh at `now`.
     ///
-    /// Dropped while it is read: the reading ends early, and the next of those that wait reads.
+    /// Dropped: as [`SingleFlight::run`]; the thread ends early.
     pub(crate) async fn read(
         self: &Rc<Self>,
         key: Key,
-        tree: &RootDir,
         directory: &Directory,
         config: &Config,
         now: Instant,
-    ) -> Result<Rc<Held>, Error> {
-        if let Some(entries) = self.kept(&key, now) {
+    ) -> Result<Rc<ChargedEntries>, Error> {
+        if let Some(entries) = self.cached(&key, now) {
             return Ok(entries);
         }
-        let reading = || -> FlightFuture<Rc<Held>> {
-            let (readers, key) = (Rc::clone(self), key.clone());
-            let (tree, directory, config) = (tree.clone(), directory.clone(), config.clone());
+        let work = || -> FlightFuture<Rc<ChargedEntries>> {
+            let (reader, key) = (Rc::clone(self), key.clone());
+            let (directory, config) = (directory.clone(), config.clone());
             Box::pin(async move {
-                let entries = readers.read_in_turn(&tree, &directory, &config).await?;
-                readers.keep(key, &entries, now + readers.valid);
+                let entries = reader.read_exclusive(&directory, &config).await?;
+                reader.insert(key, &entries, now + reader.valid);
                 Ok(entries)
             })
         };
-        self.looks.share(key.clone(), now, reading).await
+        self.flights.run(key.clone(), now, work).await
     }
 
-    /// Lets go of what was read in a root.
+    /// Removes the entries of a root.
     pub(crate) fn forget(&self, root: u32) {
-        self.kept
+        self.cached
             .borrow_mut()
-            .retain(|kept| kept.key.root() != root);
+            .retain(|cached| cached.key.root() != root);
     }
 
-    fn kept(&self, key: &Key, now: Instant) -> Option<Rc<Held>> {
-        let mut all = self.kept.borrow_mut();
-        all.retain(|kept| now < kept.fresh_until);
-        let kept = all.iter().find(|kept| kept.key == *key)?;
-        Some(Rc::clone(&kept.entries))
+    fn cached(&self, key: &Key, now: Instant) -> Option<Rc<ChargedEntries>> {
+        let mut all = self.cached.borrow_mut();
+        all.retain(|cached| now < cached.fresh_until);
+        let cached = all.iter().find(|cached| cached.key == *key)?;
+        Some(Rc::clone(&cached.entries))
     }
 
-    fn keep(&self, key: Key, entries: &Rc<Held>, fresh_until: Instant) {
-        let mut all = self.kept.borrow_mut();
-        if all.len() == KEPT_MAX {
+    fn insert(&self, key: Key, entries: &Rc<ChargedEntries>, fresh_until: Instant) {
+        let mut all = self.cached.borrow_mut();
+        if all.len() == CACHED_MAX {
             all.pop_front();
         }
-        all.push_back(Kept {
+        all.push_back(CachedEntries {
             key,
             entries: Rc::clone(entries),
             fresh_until,
         });
     }
 
-    async fn read_in_turn(
+    async fn read_exclusive(
         &self,
-        tree: &RootDir,
         directory: &Directory,
         config: &Config,
-    ) -> Result<Rc<Held>, Error> {
-        let owner = tree.ops.owner();
+    ) -> Result<Rc<ChargedEntries>, Error> {
+        let owner = directory.root.ops.owner();
         if self.threads.waiting_of(owner) >= WAITING_MAX {
             return Err(Error::Stalled);
         }
         loop {
             let thread = self.threads.take(owner).await;
-            let turn = self.turn.acquire_permit(1).await;
-            let turn = turn.map_err(|_| Error::Failed(io::ErrorKind::Other.into()))?;
+            let exclusive = self.exclusive.acquire_permit(1).await;
+            let exclusive = exclusive.map_err(|_| Error::Failed(io::ErrorKind::Other.into()))?;
             let bytes_max = self.budget.left();
-            let reading = run(thread, reading(tree, directory, config, bytes_max)?);
-            let entries = self.in_turn(turn, reading).await?;
+            let job = run(thread, job(directory, config, bytes_max)?);
+            let entries = self.release_when_slow(exclusive, job).await?;
             if let Some(entries) = entries {
-                return Ok(self.budget.hold(entries));
+                return Ok(self.budget.charge(entries));
             }
-            self.kept.borrow_mut().clear();
+            self.cached.borrow_mut().clear();
             if self.budget.left() == bytes_max {
                 let error = io::Error::other("too much is being listed");
                 return Err(Error::Busy(error));
@@ -150,44 +149,39 @@ impl DirectoryReader {
         }
     }
 
-    /// What `reading` yields. Others have their turn after it, or when it takes too long.
-    async fn in_turn<T>(&self, turn: Permit<'_>, reading: impl Future<Output = T>) -> T {
-        let mut reading = pin!(reading);
-        let over = self.watch.until(Instant::now() + TURN);
-        let read = or(async { Some(reading.as_mut().await) }, async {
+    /// The output of `job`. Releases `exclusive` after it, or after [`EXCLUSIVE_MAX`].
+    async fn release_when_slow<T>(&self, exclusive: Permit<'_>, job: impl Future<Output = T>) -> T {
+        let mut job = pin!(job);
+        let over = self.timer.sleep_until(Instant::now() + EXCLUSIVE_MAX);
+        let read = or(async { Some(job.as_mut().await) }, async {
             over.await;
             None
         });
         let read = read.await;
-        drop(turn);
+        drop(exclusive);
         match read {
             Some(read) => read,
-            None => reading.await,
+            None => job.await,
         }
     }
 }
 
-fn reading(
-    tree: &RootDir,
-    directory: &Directory,
-    config: &Config,
-    bytes_max: usize,
-) -> io::Result<ReadJob> {
+fn job(directory: &Directory, config: &Config, bytes_max: usize) -> io::Result<ReadJob> {
     Ok(ReadJob {
         directory: owned(&directory.file)?,
-        root: owned(&tree.root)?,
+        root: owned(&directory.root.fd)?,
         name: directory.name.clone(),
         config: config.clone(),
         bytes_max,
     })
 }
 
-/// `None`: there are more bytes of entries than may be. `thread` is given back when the thread is free
-/// again, whoever still waits for it.
-async fn run(thread: tidegate_uring::Permit, reading: ReadJob) -> Result<Option<Entries>, Error> {
-    let abandoned = Abandoned::default();
-    let cancelled = Arc::clone(&abandoned.0);
-    let entries = run_blocking(move || reading.run(&cancelled));
+/// Runs a job. `None`: the entries exceed its `bytes_max`. `thread` is released when the thread is
+/// free, even if this future is dropped.
+async fn run(thread: tidegate_uring::Permit, job: ReadJob) -> Result<Option<Entries>, Error> {
+    let cancel = CancelOnDrop::default();
+    let cancelled = Arc::clone(&cancel.0);
+    let entries = run_blocking(move || job.run(&cancelled));
     let entries = glommio::spawn_local(async move {
         let entries = entries.await;
         drop(thread);
@@ -203,11 +197,11 @@ fn owned(fd: &impl AsFd) -> io::Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned()
 }
 
-/// Tells a reading, when dropped, that nobody waits for it.
+/// Cancels a job when it is dropped.
 #[derive(Default)]
-struct Abandoned(Arc<AtomicBool>);
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Drop for Abandoned {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -230,7 +224,7 @@ mod tests {
     use crate::file::ops::FileOps;
     use crate::listing::KEY_KIND;
     use crate::listing::entries::ENTRIES_MAX;
-    use crate::root_dir::resolve_flags;
+    use crate::root_dir::{RootDir, resolve_flags};
 
     const VALID: Duration = Duration::from_secs(1);
 
@@ -249,7 +243,6 @@ mod tests {
     struct Bench {
         readers: Rc<DirectoryReader>,
         hasher: Hasher,
-        tree: RootDir,
         directory: Directory,
         now: Instant,
     }
@@ -257,13 +250,13 @@ mod tests {
     impl Bench {
         fn new(path: &Path) -> Self {
             let open = || Fd::from(OwnedFd::from(File::open(path).unwrap()));
-            let tree = RootDir {
+            let root = RootDir {
                 ops: FileOps::new(
                     &Ring::start(&tidegate_uring::Config::default()).unwrap(),
                     &Shares::new(2),
                     OWNER,
                 ),
-                root: open(),
+                fd: open(),
                 resolve: resolve_flags(Symlinks::Beneath),
                 number: 1,
                 at: Rc::default(),
@@ -274,18 +267,16 @@ mod tests {
                 hasher: Hasher::default(),
                 directory: Directory {
                     file: open(),
-                    tree: tree.clone(),
+                    root,
                     name: c".".to_owned(),
                 },
-                tree,
                 now: Instant::now(),
             }
         }
 
-        async fn read(&self) -> Result<Rc<Held>, Error> {
+        async fn read(&self) -> Result<Rc<ChargedEntries>, Error> {
             let key = self.hasher.key(1, KEY_KIND, b".").to_key();
-            let (tree, directory) = (&self.tree, &self.directory);
-            let reading = self.readers.read(key, tree, directory, &CONFIG, self.now);
+            let reading = self.readers.read(key, &self.directory, &CONFIG, self.now);
             reading.await
         }
     }
@@ -303,20 +294,20 @@ mod tests {
     }
 
     /// Entries that leave next to nothing of a budget.
-    fn fill(budget: &Budget) -> Vec<Rc<Held>> {
+    fn fill(budget: &Budget) -> Vec<Rc<ChargedEntries>> {
         let mut held = Vec::new();
         while budget.left() > 1000 {
             let mut entries = Entries::default();
             for _ in 0..(budget.left() / 300).clamp(1, ENTRIES_MAX) {
                 entries.push(&[b'x'; 200], false, 0, 0);
             }
-            held.push(budget.hold(entries));
+            held.push(budget.charge(entries));
         }
         held
     }
 
     #[test]
-    fn a_directory_is_read_once_for_all_who_ask_in_its_time() {
+    fn a_directory_is_read_once_while_it_is_fresh() {
         run(async |mut bench| {
             let all = join_all((0..20).map(|_| bench.read())).await;
             let first = Rc::clone(all[0].as_ref().unwrap());
@@ -328,17 +319,17 @@ mod tests {
             bench.now += VALID;
             assert!(!Rc::ptr_eq(&bench.read().await.unwrap(), &first));
             bench.readers.forget(1);
-            assert!(bench.readers.kept.borrow().is_empty());
+            assert!(bench.readers.cached.borrow().is_empty());
         });
     }
 
     #[test]
-    fn what_is_being_sent_counts_and_what_is_kept_gives_way() {
+    fn entries_being_sent_count_and_cached_ones_are_evicted() {
         run(async |bench| {
             let budget = &bench.readers.budget;
             let key = bench.hasher.key(2, KEY_KIND, b".").to_key();
             for entries in fill(budget) {
-                bench.readers.kept.borrow_mut().push_back(Kept {
+                bench.readers.cached.borrow_mut().push_back(CachedEntries {
                     key: key.clone(),
                     entries,
                     fresh_until: bench.now + VALID,
@@ -356,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn those_of_one_root_leave_a_thread_to_others_and_no_more_than_some_wait() {
+    fn one_root_leaves_a_thread_to_others_and_its_queue_is_bounded() {
         run(async |bench| {
             let threads = &bench.readers.threads;
             let stuck: Vec<_> = std::iter::from_fn(|| threads.try_take(OWNER)).collect();
@@ -366,15 +357,18 @@ mod tests {
             let mut last = Box::pin(bench.read());
             assert!(poll_once(&mut last).await.is_none());
             let key = bench.hasher.key(2, KEY_KIND, b".").to_key();
-            let (tree, directory) = (&bench.tree, &bench.directory);
             let readers = &bench.readers;
-            let more = readers.read(key.clone(), tree, directory, &CONFIG, bench.now);
+            let more = readers.read(key.clone(), &bench.directory, &CONFIG, bench.now);
             assert!(matches!(more.await, Err(Error::Stalled)));
-            let other = RootDir {
-                ops: tree.ops.on(2),
-                ..tree.clone()
+            let root = &bench.directory.root;
+            let other = Directory {
+                root: RootDir {
+                    ops: root.ops.on_device(2),
+                    ..root.clone()
+                },
+                ..bench.directory.clone()
             };
-            let other = readers.read(key, &other, directory, &CONFIG, bench.now);
+            let other = readers.read(key, &other, &CONFIG, bench.now);
             assert!(other.await.is_ok());
             drop(stuck);
             assert!(last.await.is_ok());
@@ -382,11 +376,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_that_takes_long_passes_its_turn_on() {
+    fn a_slow_job_lets_another_start() {
         run(async |bench| {
             let readers = &bench.readers;
-            let turn = async || readers.turn.acquire_permit(1).await.unwrap();
-            let mut hanging = Box::pin(readers.in_turn(turn().await, std::future::pending::<()>()));
+            let turn = async || readers.exclusive.acquire_permit(1).await.unwrap();
+            let job = std::future::pending::<()>();
+            let mut hanging = Box::pin(readers.release_when_slow(turn().await, job));
             assert!(poll_once(&mut hanging).await.is_none());
             let mut next = Box::pin(turn());
             assert!(poll_once(&mut next).await.is_none());

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-/// A time in seconds since 1970 as `2026-11-22T17:00:00Z` (RFC 3339); what that cannot tell becomes
-/// the nearest time that it can.
+/// Seconds since 1970 as `2026-11-22T17:00:00Z` (RFC 3339), clamped to the years 1970 to 9999.
 pub(crate) fn timestamp(seconds: i64) -> String {
     /// The end of the year 9999.
     const SECONDS_MAX: u64 = 253_402_300_799;

@@ -1,10 +1,9 @@
-//! Which files of a directory are precompressed variants of others.
+//! Finds the precompressed variants in a directory.
 
 use std::collections::HashSet;
 
-/// Those of `names` that are another of them and one of `extensions`, as `a.js.br` is of `a.js`.
-///
-/// They are not listed: a client that asks for the file gets one by its Accept-Encoding.
+/// The `names` that consist of another of them and one of `extensions`, such as `a.js.br` beside
+/// `a.js`. They are not listed: Accept-Encoding selects them.
 pub(crate) fn among<'a>(
     names: impl Iterator<Item = &'a [u8]> + Clone,
     extensions: &[&str],

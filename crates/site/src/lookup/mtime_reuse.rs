@@ -1,12 +1,13 @@
-//! Names whose content changed while their time of modification stayed.
+//! Remembers which mtimes were seen with two contents.
 //!
-//! Whoever sets times can give two contents the same one, as `rsync -t` does over a tree that was
-//! built again. No rule about times finds all of these, but this process sees some of the changes:
-//! it notes the last version of each name that any core looked up. Once the content is another one
-//! under the same time, that time is pinned: it makes no validator of that name any more. Dates have steps
-//! of a second: under another time in the same second its tag holds, but its date is pinned.
+//! A tool that sets mtimes can give two contents the same one, as `rsync -t` does over a tree that
+//! was built again. No rule about times detects all of these, but this process sees some of the
+//! changes: it records the last version of each name that any core looked up. Once another content
+//! has the same mtime, that mtime makes no validator of the name any more. Dates count whole
+//! seconds: if another mtime of the same second had another content, the mtime still makes an
+//! entity tag, but no date.
 //!
-//! A name is one of a root's path, not of a directory: a release that takes the place of another is
+//! A name belongs to the path of a root, not to a directory: a release that replaces another is
 //! compared with it.
 
 use std::ffi::CStr;
@@ -22,24 +23,23 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::file::content_hash::Digest;
 use crate::file::stat::Fingerprint;
 
-/// Names whose last versions are noted: about 6 MiB when all are there. Those that nobody looks up
-/// give way.
+/// Names in the table, which takes about 6 MiB when it is full. The least used are evicted.
 const NAMES_MAX: usize = 65_536;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     modified: (i64, u32),
-    /// A hash of all that the file system tells.
-    identity: u128,
-    /// That of its content; `None` where it is not at hand.
+    /// A hash of its [`Fingerprint`].
+    fingerprint: u128,
+    /// The hash of its content; `None`: not computed.
     digest: Option<Digest>,
-    pinned: MtimeReuse,
+    reuse: MtimeReuse,
 }
 
-/// Which part of a time other contents had, too.
+/// Which part of an mtime other contents had, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MtimeReuse {
-    /// None, as far as was seen.
+    /// None that was seen.
     None,
     /// Its second: it makes no date.
     Second,
@@ -50,62 +50,62 @@ pub(crate) enum MtimeReuse {
 static NAMES: LazyLock<Mutex<unsync::Cache<u128, Version>>> =
     LazyLock::new(|| Mutex::new(unsync::Cache::new(NAMES_MAX)));
 
-/// Notes what `name` below `root` is now, and tells how far its time is pinned.
-pub(crate) fn note(root: &Path, name: &CStr, stat: &Statx, digest: Option<Digest>) -> MtimeReuse {
+/// Records the current version of `name` below `root`, and returns how far its mtime was reused.
+pub(crate) fn record(root: &Path, name: &CStr, stat: &Statx, digest: Option<Digest>) -> MtimeReuse {
     let version = Version {
         modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
-        identity: hash(&Fingerprint::of(stat)),
+        fingerprint: hash(&Fingerprint::of(stat)),
         digest,
-        pinned: MtimeReuse::None,
+        reuse: MtimeReuse::None,
     };
     let key = hash(&(root.as_os_str().as_bytes(), name));
-    // None is half done when a thread panics with the lock.
+    // A panic leaves the table consistent, so a poisoned lock is usable.
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     let before = names.get(&key).copied();
     let version = before.map_or(version, |before| before.then(version));
     if before != Some(version) {
         names.insert(key, version);
     }
-    version.pinned
+    version.reuse
 }
 
 impl Version {
-    /// `next`, which came after this one.
+    /// `next`, which follows this one.
     fn then(self, next: Self) -> Self {
-        let pinned = if self.modified == next.modified {
-            self.pinned_at_same_time(&next)
+        let reuse = if self.modified == next.modified {
+            self.reuse_at_same_time(&next)
         } else if self.modified.0 == next.modified.0 {
-            self.pinned_at_same_second(&next)
+            self.reuse_in_same_second(&next)
         } else {
             MtimeReuse::None
         };
-        // It may be read later, and be compared with what is known of it.
-        let known = self.digest.filter(|_| self.identity == next.identity);
+        // A version without a digest keeps that of the same fingerprint for later comparisons.
+        let kept = self.digest.filter(|_| self.fingerprint == next.fingerprint);
         Self {
-            pinned,
-            digest: next.digest.or(known),
+            reuse,
+            digest: next.digest.or(kept),
             ..next
         }
     }
 
-    /// Whether it has the content of `next`, as far as is known.
+    /// Whether both have one content, as far as can be told.
     fn has_content_of(&self, next: &Self) -> bool {
         match (self.digest, next.digest) {
             (Some(before), Some(now)) => before == now,
-            (None, _) | (_, None) => self.identity == next.identity,
+            (None, _) | (_, None) => self.fingerprint == next.fingerprint,
         }
     }
 
-    fn pinned_at_same_time(&self, next: &Self) -> MtimeReuse {
+    fn reuse_at_same_time(&self, next: &Self) -> MtimeReuse {
         if self.has_content_of(next) {
-            self.pinned
+            self.reuse
         } else {
             MtimeReuse::Time
         }
     }
 
-    fn pinned_at_same_second(&self, next: &Self) -> MtimeReuse {
-        if self.has_content_of(next) && self.pinned == MtimeReuse::None {
+    fn reuse_in_same_second(&self, next: &Self) -> MtimeReuse {
+        if self.has_content_of(next) && self.reuse == MtimeReuse::None {
             MtimeReuse::None
         } else {
             MtimeReuse::Second
@@ -115,14 +115,14 @@ impl Version {
 
 fn hash(value: &impl Hash) -> u128 {
     let mut hasher = Xxh3::new();
-    value.hash(&mut Writing(&mut hasher));
+    value.hash(&mut HashWriter(&mut hasher));
     hasher.digest128()
 }
 
-/// All bits of the hash, of which [`Hasher`] has half.
-struct Writing<'a>(&'a mut Xxh3);
+/// Feeds an [`Xxh3`], whose [`Hasher`] implementation yields 64 bits only.
+struct HashWriter<'a>(&'a mut Xxh3);
 
-impl Hasher for Writing<'_> {
+impl Hasher for HashWriter<'_> {
     fn write(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
@@ -138,44 +138,44 @@ mod tests {
 
     #[test]
     fn a_time_or_its_second_is_pinned_once_two_contents_had_it() {
-        use MtimeReuse::{None, Second, Time};
-        let version = |modified, content, pinned| Version {
+        use MtimeReuse::{None as Unused, Second, Time};
+        let version = |modified, content, reuse| Version {
             modified,
-            identity: 1,
+            fingerprint: 1,
             digest: Some([content; 16]),
-            pinned,
+            reuse,
         };
-        // Before, next, and how far the time is pinned then.
+        // Before, next, and how much of the time is reused then.
         let cases = [
-            (version((5, 1), 1, None), ((5, 1), 1), None),
-            (version((5, 1), 1, None), ((5, 1), 2), Time),
+            (version((5, 1), 1, Unused), ((5, 1), 1), Unused),
+            (version((5, 1), 1, Unused), ((5, 1), 2), Time),
             (version((5, 1), 1, Time), ((5, 1), 1), Time),
-            (version((5, 1), 1, None), ((6, 1), 2), None),
-            (version((5, 1), 1, Time), ((6, 1), 1), None),
-            (version((5, 1), 1, None), ((5, 2), 1), None),
-            (version((5, 1), 1, None), ((5, 2), 2), Second),
+            (version((5, 1), 1, Unused), ((6, 1), 2), Unused),
+            (version((5, 1), 1, Time), ((6, 1), 1), Unused),
+            (version((5, 1), 1, Unused), ((5, 2), 1), Unused),
+            (version((5, 1), 1, Unused), ((5, 2), 2), Second),
             (version((5, 1), 1, Time), ((5, 2), 1), Second),
             (version((5, 1), 1, Second), ((5, 1), 1), Second),
             (version((5, 1), 1, Second), ((5, 1), 2), Time),
             (version((5, 1), 1, Second), ((5, 2), 1), Second),
-            (version((5, 1), 1, Second), ((6, 1), 2), None),
+            (version((5, 1), 1, Second), ((6, 1), 2), Unused),
         ];
-        for (before, (modified, content), pinned) in cases {
-            let next = version(modified, content, None);
-            let expected = Version { pinned, ..next };
+        for (before, (modified, content), reuse) in cases {
+            let next = version(modified, content, Unused);
+            let expected = Version { reuse, ..next };
             assert_eq!(before.then(next), expected, "{before:?} {next:?}");
         }
     }
 
     #[test]
     fn contents_are_compared_where_both_are_known() {
-        let version = |identity, content: Option<u8>| Version {
+        let version = |fingerprint, content: Option<u8>| Version {
             modified: (5, 1),
-            identity,
+            fingerprint,
             digest: content.map(|content| [content; 16]),
-            pinned: MtimeReuse::None,
+            reuse: MtimeReuse::None,
         };
-        // Before, next, whether they have one content, and what is known of the content then.
+        // Before, next, whether they have one content, and the digest that is kept.
         let cases = [
             ((1, None), (1, None), true, None),
             ((1, None), (2, None), false, None),
@@ -188,13 +188,13 @@ mod tests {
         ];
         for (before, next, one, known) in cases {
             let after = version(before.0, before.1).then(version(next.0, next.1));
-            let pinned = if one {
+            let reuse = if one {
                 MtimeReuse::None
             } else {
                 MtimeReuse::Time
             };
             let place = format!("{before:?} {next:?}");
-            assert_eq!(after.pinned, pinned, "{place}");
+            assert_eq!(after.reuse, reuse, "{place}");
             assert_eq!(after.digest, known.map(|content| [content; 16]), "{place}");
         }
     }
@@ -205,14 +205,15 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let flags = rustix::fs::AtFlags::EMPTY_PATH;
         let stat = rustix::fs::statx(&file, c"", flags, crate::file::stat::FIELDS).unwrap();
-        let note = |root: &Path, name, digest| note(root, name, &stat, digest) != MtimeReuse::None;
-        assert!(!note(root.path(), c"a", Some([1; 16])));
-        assert!(!note(root.path(), c"b", Some([2; 16])));
-        assert!(!note(&root.path().join("a"), c"a", Some([2; 16])));
-        assert!(!note(root.path(), c"a", Some([1; 16])));
-        assert!(note(root.path(), c"a", Some([2; 16])));
-        assert!(note(root.path(), c"a", Some([1; 16])));
-        assert!(!note(root.path(), c"large", None));
-        assert!(!note(root.path(), c"large", None));
+        let is_reused =
+            |root: &Path, name, digest| record(root, name, &stat, digest) != MtimeReuse::None;
+        assert!(!is_reused(root.path(), c"a", Some([1; 16])));
+        assert!(!is_reused(root.path(), c"b", Some([2; 16])));
+        assert!(!is_reused(&root.path().join("a"), c"a", Some([2; 16])));
+        assert!(!is_reused(root.path(), c"a", Some([1; 16])));
+        assert!(is_reused(root.path(), c"a", Some([2; 16])));
+        assert!(is_reused(root.path(), c"a", Some([1; 16])));
+        assert!(!is_reused(root.path(), c"large", None));
+        assert!(!is_reused(root.path(), c"large", None));
     }
 }

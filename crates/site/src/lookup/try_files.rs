@@ -1,43 +1,42 @@
-//! What is tried for a path: the items of try-files, with the path put in.
+//! The candidates of `try-files` for a path.
 
-/// What stands for the path in an item.
-const PLACE: &str = "$path";
+/// Stands for the path in an item.
+const PLACEHOLDER: &str = "$path";
 
-/// What is tried for a path.
+/// A path to be tried.
 pub(crate) struct Candidate {
     /// With a slash at its end it names a directory.
     pub(crate) path: Vec<u8>,
-    /// It is the same whatever is asked for.
+    /// Its item has no placeholder.
     pub(crate) is_fixed: bool,
 }
 
-/// What `items` name for `path`, in order, none twice in a row. What is not `served` is left out,
-/// but for items that name it themselves.
+/// The candidates for `path`, in order, without adjacent duplicates. One that is not `is_served` is
+/// left out, unless it is fixed: the configuration names it.
 pub(crate) fn candidates(
     items: &[String],
     path: &[u8],
-    served: impl Fn(&[u8]) -> bool,
+    is_served: impl Fn(&[u8]) -> bool,
 ) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::with_capacity(items.len());
     for item in items {
         let candidate = Candidate {
             path: expand(item, path),
-            is_fixed: !item.contains(PLACE),
+            is_fixed: !item.contains(PLACEHOLDER),
         };
-        let before = candidates.last();
-        let repeated = before.is_some_and(|before| before.path == candidate.path);
-        if !repeated && (candidate.is_fixed || served(&candidate.path)) {
+        let last = candidates.last();
+        let is_repeated = last.is_some_and(|last| last.path == candidate.path);
+        if !is_repeated && (candidate.is_fixed || is_served(&candidate.path)) {
             candidates.push(candidate);
         }
     }
     candidates
 }
 
-/// The path that `item` means for `path`: it begins with a slash, and no two slashes follow each
-/// other.
+/// `item` with `path` in place of the placeholder, a leading slash and no empty segments.
 fn expand(item: &str, path: &[u8]) -> Vec<u8> {
     let mut expanded = vec![b'/'];
-    for (index, part) in item.split(PLACE).enumerate() {
+    for (index, part) in item.split(PLACEHOLDER).enumerate() {
         if index > 0 {
             expanded.extend_from_slice(path);
         }

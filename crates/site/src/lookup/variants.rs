@@ -1,11 +1,12 @@
-//! Precompressed variants beside a file: `app.js.br` is `app.js` in Brotli.
+//! Precompressed variants of a file: `app.js.br` is `app.js` in Brotli.
 //!
-//! A variant counts if it is a regular file below the root and not older than its original, if that is
-//! there. Where
-//! the original's time was seen with another content, that says nothing of the variant: then it
-//! has to have been changed after the original, too, by the time that nobody can set. Which
-//! are there is known as long as the original is: that none was added is seen by the directory's
-//! identity, one statx for all that are not there.
+//! A variant is used if it is a regular file below the root and no older than its original. Where
+//! the original's mtime was seen with another content, its mtime proves nothing: then the variant's
+//! ctime, which nobody can set, must be no older either. If there is no original, any variant is
+//! used.
+//!
+//! A variant that is added later changes the mtime of its directory: one statx of the directory
+//! covers all variants that do not exist.
 
 use std::ffi::CString;
 
@@ -21,31 +22,30 @@ use crate::root_dir::RootDir;
 
 /// A variant that was looked for.
 pub(crate) struct Variant {
-    pub(crate) coding: Coding,
+    coding: Coding,
     pub(crate) name: CString,
-    /// `None`: there is none.
-    pub(crate) found: Option<(OpenFile, Statx)>,
-    /// It is there and counts.
-    pub(crate) fresh: bool,
+    /// `None`: there is none, or it cannot be opened.
+    pub(crate) opened: Option<(OpenFile, Statx)>,
+    pub(crate) is_usable: bool,
 }
 
 impl Variant {
-    /// The variant with its coding and name, if it counts.
-    pub(crate) fn counting(self) -> Option<(Coding, CString, (OpenFile, Statx))> {
-        let found = self.found.filter(|_| self.fresh)?;
-        Some((self.coding, self.name, found))
+    pub(crate) fn into_usable(self) -> Option<(Coding, CString, (OpenFile, Statx))> {
+        let opened = self.opened.filter(|_| self.is_usable)?;
+        Some((self.coding, self.name, opened))
     }
 }
 
-/// The codings of those that count.
-pub(crate) fn codings(sought: &[Variant]) -> impl Iterator<Item = Coding> {
-    let counting = sought.iter().filter(|sought| sought.fresh);
-    counting.map(|sought| sought.coding)
+/// The codings of the usable variants.
+pub(crate) fn codings(variants: &[Variant]) -> impl Iterator<Item = Coding> {
+    let usable = variants.iter().filter(|variant| variant.is_usable);
+    usable.map(|variant| variant.coding)
 }
 
-/// Looks for the variants of the file `name`, all at once. `original`: `None` if it is not there itself.
-pub(crate) async fn seek(
-    tree: &RootDir,
+/// Looks for the variants of the file `name`, all at once. `original`: `None` if `name` does not
+/// exist.
+pub(crate) async fn find(
+    root: &RootDir,
     codings: &[Coding],
     name: &CString,
     original: Option<&Statx>,
@@ -53,42 +53,42 @@ pub(crate) async fn seek(
     if is_compressed(name) {
         return Ok(Vec::new());
     }
-    let sought = codings
+    let variants = codings
         .iter()
-        .map(|coding| seek_one(tree, *coding, name, original));
-    join_all(sought).await.into_iter().collect()
+        .map(|coding| find_one(root, *coding, name, original));
+    join_all(variants).await.into_iter().collect()
 }
 
-async fn seek_one(
-    tree: &RootDir,
+async fn find_one(
+    root: &RootDir,
     coding: Coding,
     original_name: &CString,
     original: Option<&Statx>,
 ) -> Result<Variant, Error> {
     let name = with_extension(original_name, coding.extension());
-    let found = match open(tree, &name).await {
-        Ok(found) => Some(found),
-        // A variant that cannot be read is none; without descriptors nobody can tell.
+    let opened = match open(root, &name).await {
+        Ok(opened) => Some(opened),
+        // Out of descriptors, it is unknown whether there is one.
         Err(Error::Busy(error)) => return Err(Error::Busy(error)),
         Err(_) => None,
     };
-    let fresh = found.as_ref().is_some_and(|(_, stat)| {
+    let is_usable = opened.as_ref().is_some_and(|(_, stat)| {
         let is_older = original.is_some_and(|original| is_older(stat, original));
         file_type(stat) == FileType::RegularFile && !is_older
     });
     Ok(Variant {
         coding,
         name,
-        found,
-        fresh,
+        opened,
+        is_usable,
     })
 }
 
-/// Variants that were last changed before their original was may be of what it held before.
-pub(crate) fn distrust_older_changes(sought: &mut [Variant], original: &Statx) {
-    for variant in sought {
-        if let Some((_, stat)) = &variant.found {
-            variant.fresh &= changed(stat) >= changed(original);
+/// Variants whose ctime is before that of the original may be of a former version.
+pub(crate) fn reject_changed_before(variants: &mut [Variant], original: &Statx) {
+    for variant in variants {
+        if let Some((_, stat)) = &variant.opened {
+            variant.is_usable &= changed(stat) >= changed(original);
         }
     }
 }
@@ -97,14 +97,14 @@ fn changed(stat: &Statx) -> (i64, u32) {
     (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec)
 }
 
-async fn open(tree: &RootDir, name: &CString) -> Result<(OpenFile, Statx), Error> {
-    let file = tree.open(name).await?;
-    let stat = tree.stat_open(&file).await?;
+async fn open(root: &RootDir, name: &CString) -> Result<(OpenFile, Statx), Error> {
+    let file = root.open(name).await?;
+    let stat = root.stat_open(&file).await?;
     Ok((file, stat))
 }
 
-/// Whether a variant was made before its original was last changed. A tool that keeps times
-/// without fractions of a second makes a variant that only looks older.
+/// Whether a variant is older than its original. A tool that keeps mtimes in whole seconds makes
+/// variants that only look older.
 fn is_older(variant: &Statx, original: &Statx) -> bool {
     let (variant, original) = (&variant.stx_mtime, &original.stx_mtime);
     let fraction = if variant.tv_nsec == 0 {
@@ -117,24 +117,25 @@ fn is_older(variant: &Statx, original: &Statx) -> bool {
 
 /// Whether a file is a variant itself.
 fn is_compressed(name: &CString) -> bool {
-    coded(name.as_bytes()).is_some()
+    coding_of(name.as_bytes()).is_some()
 }
 
-/// The coding that the extension of `name` stands for, and the name without that extension.
-fn coded(name: &[u8]) -> Option<(Coding, &[u8])> {
+/// The coding that the extension of `name` stands for, and `name` without that extension.
+fn coding_of(name: &[u8]) -> Option<(Coding, &[u8])> {
     Coding::ALL.into_iter().find_map(|coding| {
         let stem = name.strip_suffix(coding.extension().as_bytes())?;
         Some((coding, stem.strip_suffix(b".")?))
     })
 }
 
-/// As [`coded`], for what is sent with its coding: `a.svgz` is the same as `a.svg.gz` (SVG 2, section
-/// 1.4).
-pub(crate) fn coded_content(name: &[u8]) -> Option<(Coding, &[u8])> {
+/// As [`coding_of`], for files that are sent with their coding: `a.svgz` equals `a.svg.gz` (SVG 2,
+/// section 1.4).
+pub(crate) fn content_coding(name: &[u8]) -> Option<(Coding, &[u8])> {
     let svg = name
         .strip_suffix(b"z")
         .filter(|name| name.ends_with(b".svg"));
-    svg.map(|name| (Coding::Gzip, name)).or_else(|| coded(name))
+    let svg = svg.map(|name| (Coding::Gzip, name));
+    svg.or_else(|| coding_of(name))
 }
 
 #[cfg(test)]
@@ -169,7 +170,7 @@ mod tests {
             ("gz", None),
         ] {
             let expected = expected.map(|(coding, stem)| (coding, stem.as_bytes()));
-            assert_eq!(coded_content(name.as_bytes()), expected, "{name}");
+            assert_eq!(content_coding(name.as_bytes()), expected, "{name}");
         }
     }
 

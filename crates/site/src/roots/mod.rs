@@ -29,7 +29,7 @@ pub(crate) struct Roots {
 pub(crate) struct Root {
     /// The path that it is mounted at, without a slash at its end; empty for the root.
     at: Box<[u8]>,
-    release: Rc<RootPath>,
+    path: Rc<RootPath>,
     /// The number of the root that cached entries belong to; 0: there are none.
     cached: Cell<u32>,
 }
@@ -62,17 +62,17 @@ impl Roots {
         self.all.iter().find(|root| root.has(path))
     }
 
-    /// The number of the root that `path` lies in; 0 if that is not trusted at `now`. Makes no
+    /// The number of the root that `path` lies in; 0 if that is due for a check at `now`. Makes no
     /// syscall.
-    pub(crate) fn trusted(&self, path: &[u8], now: Instant) -> u32 {
+    pub(crate) fn fresh_number(&self, path: &[u8], now: Instant) -> u32 {
         self.of(path)
-            .map_or(self.nowhere, |root| root.release.trusted(now))
+            .map_or(self.nowhere, |root| root.path.fresh_number(now))
     }
 
-    /// The number in the cache keys of paths that lie in `tree`. `None`: in no root, or in one that
+    /// The number in the cache keys of paths that lie in `root`. `None`: in no root, or in one that
     /// has vanished.
-    pub(crate) fn number(&self, tree: Option<&RootDir>) -> u32 {
-        tree.map_or(self.nowhere, |tree| tree.number)
+    pub(crate) fn number(&self, root: Option<&RootDir>) -> u32 {
+        root.map_or(self.nowhere, |root| root.number)
     }
 
     /// Whether two paths lie in the same root.
@@ -91,11 +91,11 @@ impl Roots {
 
     /// Whether a root with this number is still current, and not replaced.
     pub(crate) fn is_current(&self, number: u32) -> bool {
-        let mut numbers = self.all.iter().map(|root| root.release.number());
+        let mut numbers = self.all.iter().map(|root| root.path.number());
         number == self.nowhere || numbers.any(|current| current == number)
     }
 
-    /// The root that `path` lies in, checked again if its trust has expired. If it was replaced,
+    /// The root that `path` lies in, checked first if that is due. If it was replaced,
     /// its cache entries are dropped at once.
     pub(crate) async fn look(
         &self,
@@ -106,11 +106,11 @@ impl Roots {
         root.look(now, &self.shared).await
     }
 
-    /// Checks all roots, trusted or not, and closes those that were replaced. The next request
+    /// Checks all roots, due or not, and closes those that were replaced. The next request
     /// reports errors.
     pub(crate) async fn revalidate_all(&self, now: Instant) {
         for root in &self.all {
-            root.release.distrust(now);
+            root.path.expire(now);
             let _ = root.look(now, &self.shared).await;
         }
     }
@@ -118,11 +118,11 @@ impl Roots {
 
 impl Root {
     fn open(ring: &Ring, config: &RootPathConfig<'_>) -> Result<Self, RootError> {
-        let release = RootPath::open(ring, config)?;
+        let path = RootPath::open(ring, config)?;
         Ok(Self {
             at: config.at.into(),
-            cached: Cell::new(release.number()),
-            release,
+            cached: Cell::new(path.number()),
+            path,
         })
     }
 
@@ -134,30 +134,30 @@ impl Root {
 
     /// The directory as last seen.
     pub(crate) fn current(&self) -> Result<RootDir, Error> {
-        self.release.current()
+        self.path.current()
     }
 
     /// The number of the directory last seen; 0: none.
     pub(crate) fn number(&self) -> u32 {
-        self.release.number()
+        self.path.number()
     }
 
-    /// Until when it is trusted to be current.
+    /// The time of the next check.
     pub(crate) fn fresh_until(&self) -> Instant {
-        self.release.fresh_until()
+        self.path.fresh_until()
     }
 
     async fn look(&self, now: Instant, shared: &Shared) -> Result<MaybeStale<RootDir>, Error> {
-        let mut looked = self.release.look(now).await;
+        let mut looked = self.path.look(now).await;
         if let Err(Error::Busy(_)) = looked {
             shared.cache.borrow_mut().close_files();
-            looked = self.release.look(now).await;
+            looked = self.path.look(now).await;
         }
-        let number = self.release.number();
+        let number = self.path.number();
         let before = self.cached.replace(number);
         if before != 0 && before != number {
             shared.cache.borrow_mut().forget(before);
-            shared.readers.forget(before);
+            shared.directory_reader.forget(before);
         }
         looked
     }

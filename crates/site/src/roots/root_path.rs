@@ -1,5 +1,5 @@
-//! Which directory a root's path leads to: a release that is deployed by changing a symbolic link
-//! shows as a whole, and a root that vanishes comes back by itself.
+//! The directory that a root's path leads to. A release that is deployed by switching a symbolic
+//! link is served as a whole, and a root that vanished is served again once it is back.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -22,14 +22,14 @@ use crate::root_dir::RootDir;
 use crate::shared::{RootNumbers, Shared};
 use crate::single_flight::{FlightFuture, MaybeStale, SingleFlight};
 
-/// A root's path, and the directory it led to when it was last looked at.
+/// A root's path, and the directory that it led to at the last check.
 pub(crate) struct RootPath {
-    /// To the root as it was last seen.
+    /// Of `current`, or of the last one.
     ops: RefCell<FileOps>,
     numbers: RootNumbers,
     at: Rc<[u8]>,
     path: Rc<Path>,
-    /// What relative and absolute paths are resolved from.
+    /// `/`, from which the path is resolved.
     base: Fd,
     resolve: ResolveFlags,
     valid: Duration,
@@ -39,13 +39,13 @@ pub(crate) struct RootPath {
     /// The number of `current`; 0: none.
     number: Cell<u32>,
     fresh_until: Cell<Instant>,
-    looks: Rc<SingleFlight<(), ()>>,
+    flight: Rc<SingleFlight<(), ()>>,
 }
 
 struct Current {
-    tree: RootDir,
-    /// Device and inode. The open directory keeps its inode from being given to another.
-    identity: (u32, u32, u64),
+    root: RootDir,
+    /// Unique: the open directory keeps its inode from being reused.
+    device_inode: (u32, u32, u64),
 }
 
 /// How a [`RootPath`] is opened.
@@ -58,7 +58,7 @@ pub(crate) struct RootPathConfig<'a> {
 }
 
 impl RootPath {
-    /// Opens the root, waiting for it. Called once for each core, while starting.
+    /// Opens the root. Blocking: called once for each core, at start.
     pub(crate) fn open(ring: &Ring, config: &RootPathConfig<'_>) -> Result<Rc<Self>, RootError> {
         let refused = |source| RootError {
             path: config.path.to_owned(),
@@ -70,16 +70,16 @@ impl RootPath {
         let Shared {
             numbers,
             workers,
-            watch,
+            timer,
             config: cache,
             ..
         } = config.shared;
-        // Its own number, and that of no other root, names it for as long as it is served.
+        // The first number of this root identifies it to the shares of workers.
         let owner = Owner {
             device: device(&seen),
             user: numbers.get() + 1,
         };
-        let release = Self {
+        let root_path = Self {
             ops: RefCell::new(FileOps::new(ring, workers, owner)),
             numbers: Rc::clone(numbers),
             at: config.at.into(),
@@ -91,14 +91,14 @@ impl RootPath {
             current: RefCell::new(None),
             number: Cell::new(0),
             fresh_until: Cell::new(Instant::now() + cache.valid),
-            looks: SingleFlight::new(cache.times(), watch),
+            flight: SingleFlight::new(cache.times(), timer),
         };
-        release.install(root, &seen);
-        Ok(Rc::new(release))
+        root_path.install(root, &seen);
+        Ok(Rc::new(root_path))
     }
 
-    /// The number of the root, if it is trusted at `now` to be the one; 0 if not. Free of syscalls.
-    pub(crate) fn trusted(&self, now: Instant) -> u32 {
+    /// The number of the root, if it needs no check at `now`; else 0. Makes no syscall.
+    pub(crate) fn fresh_number(&self, now: Instant) -> u32 {
         if now < self.fresh_until.get() {
             self.number.get()
         } else {
@@ -106,48 +106,48 @@ impl RootPath {
         }
     }
 
-    /// Until when it is trusted to be the one.
+    /// The time of the next check.
     pub(crate) fn fresh_until(&self) -> Instant {
         self.fresh_until.get()
     }
 
-    /// Has it looked at again from `now` on.
-    pub(crate) fn distrust(&self, now: Instant) {
-        // Never later: how long it may be stale counts from when its time was over.
+    /// Makes it due for a check from `now` on.
+    pub(crate) fn expire(&self, now: Instant) {
+        // Never later: `cache.stale` counts from here.
         self.fresh_until.set(now.min(self.fresh_until.get()));
     }
 
-    /// The root as it was last seen.
+    /// The root as of the last check.
     pub(crate) fn current(&self) -> Result<RootDir, Error> {
         let current = self.current.borrow();
         let current = current.as_ref().ok_or(Error::NotFound)?;
-        Ok(current.tree.clone())
+        Ok(current.root.clone())
     }
 
-    /// The number of the root that was last seen; 0: none.
+    /// The number of the root as of the last check; 0: it had vanished.
     pub(crate) fn number(&self) -> u32 {
         self.number.get()
     }
 
-    /// The root, looked at again if its time is over; as it was before, while that does not come back.
+    /// The root, checked first if that is due. While the check hangs, the root as of the last one.
     ///
-    /// One request looks, and the others wait for it. Dropped: the next looks.
+    /// One request checks for all ([`SingleFlight`]).
     pub(crate) async fn look(self: &Rc<Self>, now: Instant) -> Result<MaybeStale<RootDir>, Error> {
         if now < self.fresh_until.get() {
             return self.current().map(MaybeStale::Fresh);
         }
-        let release = Rc::clone(self);
-        let look = move || -> FlightFuture<()> {
+        let root = Rc::clone(self);
+        let check = move || -> FlightFuture<()> {
             Box::pin(async move {
-                release.look_again().await?;
-                release.fresh_until.set(now + release.valid);
+                root.check().await?;
+                root.fresh_until.set(now + root.valid);
                 Ok(())
             })
         };
-        let known = self.number.get() != 0 && now < self.fresh_until.get() + self.stale;
+        let is_known = self.number.get() != 0 && now < self.fresh_until.get() + self.stale;
         match self
-            .looks
-            .share_or((), now, known.then_some(()), look)
+            .flight
+            .run_or_stale((), now, is_known.then_some(()), check)
             .await?
         {
             MaybeStale::Fresh(()) => self.current().map(MaybeStale::Fresh),
@@ -155,12 +155,12 @@ impl RootPath {
         }
     }
 
-    async fn look_again(&self) -> Result<(), Error> {
+    async fn check(&self) -> Result<(), Error> {
         let ops = self.ops.borrow().clone();
         ops.admit()?;
         let outcome = match ops.stat(&self.base, self.name()).await {
             Ok(seen) if self.is_current(&seen) => return Ok(()),
-            Ok(_) => self.open_anew(&ops).await,
+            Ok(_) => self.reopen(&ops).await,
             Err(error) => Err(error),
         };
         match outcome.map_err(Error::from) {
@@ -176,10 +176,10 @@ impl RootPath {
         let current = self.current.borrow();
         current
             .as_ref()
-            .is_some_and(|current| current.identity == identity(seen))
+            .is_some_and(|current| current.device_inode == device_inode(seen))
     }
 
-    async fn open_anew(&self, ops: &FileOps) -> io::Result<()> {
+    async fn reopen(&self, ops: &FileOps) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let opened = ops.open(&self.base, self.name(), flags, ResolveFlags::empty());
         let root = opened.await?.into_fd();
@@ -194,24 +194,24 @@ impl RootPath {
         Ok(())
     }
 
-    fn install(&self, root: Fd, seen: &Statx) {
+    fn install(&self, fd: Fd, seen: &Statx) {
         self.numbers.set(self.numbers.get() + 1);
-        let ops = self.ops.borrow().on(device(seen));
+        let ops = self.ops.borrow().on_device(device(seen));
         self.ops.replace(ops.clone());
-        let tree = RootDir {
+        let root = RootDir {
             ops,
-            root,
+            fd,
             resolve: self.resolve,
             number: self.numbers.get(),
             at: Rc::clone(&self.at),
             path: Rc::clone(&self.path),
         };
-        self.number.set(tree.number);
-        let identity = identity(seen);
-        *self.current.borrow_mut() = Some(Current { tree, identity });
+        self.number.set(root.number);
+        let device_inode = device_inode(seen);
+        *self.current.borrow_mut() = Some(Current { root, device_inode });
     }
 
-    /// Lets go of the directory, so that what it lies on can be unmounted.
+    /// Closes the directory, so that its file system can be unmounted.
     fn vanish(&self) {
         if self.current.take().is_some() && missing().insert(self.path.to_path_buf()) {
             tracing::error!(path = %self.path.display(), "the root has vanished: answering 404");
@@ -225,18 +225,17 @@ impl RootPath {
     }
 }
 
-/// The roots that have vanished, as seen by any core: it is told once.
+/// The vanished roots of all cores: each is logged once.
 fn missing() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     static MISSING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     MISSING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn identity(seen: &Statx) -> (u32, u32, u64) {
+fn device_inode(seen: &Statx) -> (u32, u32, u64) {
     (seen.stx_dev_major, seen.stx_dev_minor, seen.stx_ino)
 }
 
-/// A directory that can be served, and what it is: it can be read, and so can what is in it, which
-/// are two permissions. Blocking.
+/// Opens a directory to serve, and checks that it can be both read and searched. Blocking.
 pub(crate) fn open_root(path: &Path) -> io::Result<(Fd, Statx)> {
     let root = open_now(path, OFlags::RDONLY)?;
     let seen = statx(&root, c".", AtFlags::empty(), FIELDS)?;

@@ -15,14 +15,14 @@ const VALUE_BYTES_MAX: usize = 4 << 10;
 
 /// The fields that the rules set for one path; no name twice.
 #[derive(Default)]
-pub(crate) struct Set<'a> {
+pub(crate) struct HeaderSet<'a> {
     fields: Vec<(&'a str, Cow<'a, str>)>,
 }
 
 /// Applies all rules whose pattern matches `path`, in order. If several set the same field, the
 /// last one wins.
-pub(crate) fn apply<'a>(rules: &'a [HeaderRule], path: &[u8]) -> Set<'a> {
-    let mut set = Set::default();
+pub(crate) fn apply<'a>(rules: &'a [HeaderRule], path: &[u8]) -> HeaderSet<'a> {
+    let mut set = HeaderSet::default();
     for rule in rules.iter().filter(|rule| rule.pattern.is_match(path)) {
         let captures = LazyCell::new(|| rule.pattern.regex().captures(path));
         for (name, value) in rule.fields() {
@@ -59,7 +59,7 @@ fn expand<'a, 'c>(
     Cow::Owned(expanded)
 }
 
-impl<'a> Set<'a> {
+impl<'a> HeaderSet<'a> {
     fn put(&mut self, name: &'a str, value: Cow<'a, str>) {
         self.take(name);
         if !value.is_empty() {

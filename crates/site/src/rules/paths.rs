@@ -10,7 +10,7 @@ use tidegate_http::Status;
 use crate::rules::redirects;
 
 /// The answer of a rule for a path.
-pub enum Ruling<'s> {
+pub enum RuleMatch<'s> {
     /// A status.
     Respond(&'s Respond),
     /// A redirect.
@@ -22,17 +22,21 @@ pub enum Ruling<'s> {
     },
 }
 
-/// The ruling of the first rule of `site` that applies to `path`: `[[site.respond]]` comes before
+/// The match of the first rule of `site` that applies to `path`: `[[site.respond]]` comes before
 /// `[[site.redirects]]`.
-pub(crate) fn rule<'s>(site: &'s Site, path: &[u8], query: Option<&str>) -> Option<Ruling<'s>> {
+pub(crate) fn first_match<'s>(
+    site: &'s Site,
+    path: &[u8],
+    query: Option<&str>,
+) -> Option<RuleMatch<'s>> {
     let mut respond = site.respond.iter();
     if let Some(rule) = respond.find(|rule| rule.applies_to(path)) {
-        return Some(Ruling::Respond(rule));
+        return Some(RuleMatch::Respond(rule));
     }
     let mut redirects = site.redirects.iter();
     let redirect = redirects.find(|rule| rule.from.is_match(path))?;
     let captures = redirect.from.regex().captures(path)?;
-    Some(Ruling::Redirect {
+    Some(RuleMatch::Redirect {
         status: redirect.status,
         location: redirects::location(&redirect.to, &captures, query),
     })
@@ -74,9 +78,9 @@ mod tests {
     }
 
     fn told(site: &Site, path: &[u8]) -> Option<String> {
-        Some(match rule(site, path, Some("q"))? {
-            Ruling::Respond(respond) => respond.status.code().to_string(),
-            Ruling::Redirect { status, location } => format!("{} {location}", status.code()),
+        Some(match first_match(site, path, Some("q"))? {
+            RuleMatch::Respond(respond) => respond.status.code().to_string(),
+            RuleMatch::Redirect { status, location } => format!("{} {location}", status.code()),
         })
     }
 

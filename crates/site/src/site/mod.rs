@@ -1,56 +1,60 @@
-//! One site: what its paths lead to, from what is known or from the disk.
+//! One site: from a path to what is sent for it.
 
-use std::cell::Cell;
+mod freshness;
+mod pages;
+mod revalidate;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tidegate_config::{self as config, Respond};
+use tidegate_config as config;
 use tidegate_http::{Accepted, Cors, EncodedSlash, FieldBlock, Navigation, Status};
 use tidegate_uring::Ring;
 
+use self::freshness::Freshness;
 use crate::cache::resource::{Resource, Unencoded};
-use crate::cache::{Cache, Entry, Key, KeyRef, Target};
+use crate::cache::{Cache, Key, KeyRef, Target};
 use crate::decompress::{Compressed, Decompression};
 use crate::error::{Error, RootError};
 use crate::file::File;
 use crate::listing::{self, Listing, SortOrder};
+use crate::lookup::Outcome;
 use crate::lookup::representation::{FALLBACK_VARY, Purpose};
-use crate::lookup::{Lookup, Outcome};
 use crate::paths::{is_hidden, last_segment};
 use crate::root_dir::{Directory, RootDir};
 use crate::roots::Roots;
-use crate::rules::paths::{self as path_rules, Ruling};
+use crate::rules::paths::{self as path_rules, RuleMatch};
 use crate::rules::{headers, redirects};
 use crate::shared::Shared;
-use crate::single_flight::{FlightFuture, MaybeStale, SingleFlight};
+use crate::single_flight::SingleFlight;
 
-/// What a request wants, as far as it decides what a path leads to.
+/// The parts of a request that select what is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct SiteRequest<'a> {
-    /// Decoded as [`Site::encoded_slash`] says: it begins with a slash and has no dot segments.
+    /// Decoded as [`Site::encoded_slash`] says, with a leading slash and without dot segments.
     pub path: &'a [u8],
-    /// The content codings that may be sent.
+    /// The content codings that the client accepts.
     pub accepted: Accepted,
-    /// Whether it is opened as a page.
+    /// Whether a browser opens the path as a page.
     pub navigation: Navigation,
-    /// Whether a listing is wanted as JSON.
+    /// Whether a listing is sent as JSON.
     pub wants_json: bool,
-    /// How a listing is sorted.
+    /// The order of a listing.
     pub order: SortOrder,
 }
 
-/// What is known of a path, without waiting.
+/// What the cache has for a path.
 pub enum Cached {
     /// A file to send.
     File(Rc<File>),
-    /// Nothing is there: 404.
+    /// 404: a cached lookup found no file.
     NotFound {
         /// The error page.
         page: Option<Rc<File>>,
     },
-    /// Ask [`Site::ruling`], then [`Site::find`].
+    /// Ask [`Site::match_rules`], then [`Site::find`].
     Miss,
 }
 
@@ -58,75 +62,42 @@ pub enum Cached {
 pub enum Found {
     /// A file to send.
     File(Rc<File>),
-    /// The file that the site's own scripts make of this path what it is: to be sent with 200.
+    /// The SPA fallback, to be sent with 200: scripts of the site render the path.
     Fallback(Rc<File>),
-    /// A file to be decompressed, if its bytes are wanted ([`Site::decompress`]).
+    /// A variant that [`Site::decompress`] decompresses, if the response has a body.
     Compressed(Rc<Compressed>),
-    /// A file that is being decompressed, to be sent as it comes.
+    /// A variant that is being decompressed.
     Decompression(Box<Decompression>),
-    /// A directory, by a path without its final slash.
+    /// A directory whose path lacks its final slash.
     Redirect {
         /// 301.
         status: Status,
-        /// The path with its slash, encoded; without a query.
+        /// The path with its slash, encoded, without a query.
         location: String,
     },
     /// A directory to list.
     Listing(Listing),
-    /// Nothing to send.
+    /// An error.
     Refused {
-        /// What to say.
+        /// The status of the response.
         status: Status,
         /// The error page.
         page: Option<Rc<File>>,
-        /// Why.
+        /// The cause.
         error: Error,
     },
 }
 
-/// A request, as it is looked up.
-struct Request {
-    now: Instant,
-    /// It is answered with what was known before.
-    is_stale: Cell<bool>,
-}
-
-impl Request {
-    fn new(now: Instant) -> Self {
-        Self {
-            now,
-            is_stale: Cell::new(false),
-        }
-    }
-
-    fn take<T>(&self, seen: MaybeStale<T>) -> T {
-        match seen {
-            MaybeStale::Fresh(known) => known,
-            MaybeStale::Stale(known) => {
-                self.is_stale.set(true);
-                known
-            }
-        }
-    }
-}
-
-/// One site, as one core serves it.
+/// One site of one core.
 pub struct Site {
     number: usize,
-    /// A copy for this core: a clone of a regular expression has its own pool of caches, whose lock
-    /// the cores would contend for otherwise.
+    /// A copy for this core: the cores would contend for the cache pool of a shared regular
+    /// expression, while a clone has its own.
     config: Arc<config::Site>,
     cors: Cors,
     roots: Roots,
-    looks: Rc<SingleFlight<Key, Answer>>,
+    flights: Rc<SingleFlight<Key, Outcome>>,
     shared: Rc<Shared>,
-}
-
-/// What a lookup yields, whoever asks.
-#[derive(Clone)]
-pub(crate) enum Answer {
-    Target(Target),
-    Directory(Directory),
 }
 
 impl Site {
@@ -142,12 +113,12 @@ impl Site {
             config: Arc::new(config.clone()),
             cors: Cors::new(cors.origins.clone(), cors.max_age.as_secs()),
             roots: Roots::open(config, shared, ring)?,
-            looks: SingleFlight::new(shared.config.times(), &shared.watch),
+            flights: SingleFlight::new(shared.config.times(), &shared.timer),
             shared: Rc::clone(shared),
         })
     }
 
-    /// Its place among the sites that were opened.
+    /// Its index in the list that [`crate::Sites::open`] was given.
     pub fn number(&self) -> usize {
         self.number
     }
@@ -157,14 +128,15 @@ impl Site {
         &self.cors
     }
 
-    /// What an encoded slash in a path of this site is.
+    /// How an encoded slash in a path is decoded.
     pub fn encoded_slash(&self) -> EncodedSlash {
         self.config.encoded_slash
     }
 
-    /// What `path` is known to lead to; `navigation` is asked only where it matters. Free of syscalls and allocation.
+    /// What the cache has for `path`, without syscalls and allocations. `navigation` is called only
+    /// where it decides.
     ///
-    /// A path that [`Site::ruling`] answers is never known here.
+    /// Paths that [`Site::match_rules`] answers are never cached.
     pub fn cached(
         &self,
         path: &[u8],
@@ -172,39 +144,39 @@ impl Site {
         navigation: impl FnOnce() -> Navigation,
         now: Instant,
     ) -> Cached {
-        let root = self.roots.trusted(path, now);
+        let root = self.roots.fresh_number(path, now);
         if root == 0 {
             return Cached::Miss;
         }
         let cache = self.shared.cache.borrow();
-        match trusted(&cache, self.name(root, Purpose::Itself, path), now) {
+        match get_fresh(&cache, self.key(root, Purpose::Itself, path), now) {
             Some(Target::Resource(resource)) => match resource.choose(accepted) {
                 Some(file) => Cached::File(Rc::clone(file)),
                 None => Cached::Miss,
             },
             Some(Target::NotFound) if !self.falls_back(path, navigation) => {
-                self.cached_page(&cache, accepted, now)
+                self.cached_not_found(&cache, accepted, now)
             }
             Some(Target::MissingSlash | Target::NotFound) | None => Cached::Miss,
         }
     }
 
-    /// What the site's rules say of `path`, whatever is there; a redirect has the `query`, unless
-    /// its rule has one of its own.
-    pub fn ruling(&self, path: &[u8], query: Option<&str>) -> Option<Ruling<'_>> {
-        path_rules::rule(&self.config, path, query)
+    /// The answer of the first rule for `path`, whether a file exists or not. A redirect gets
+    /// `query` unless its rule has one.
+    pub fn match_rules(&self, path: &[u8], query: Option<&str>) -> Option<RuleMatch<'_>> {
+        path_rules::first_match(&self.config, path, query)
     }
 
-    /// What a path leads to that [`Site::ruling`] says nothing of.
+    /// Finds what a path leads to that no rule answers ([`Site::match_rules`]).
     ///
-    /// Dropped: the lookup is cancelled, and nothing of it stays.
-    pub async fn find(self: &Rc<Self>, wanted: &SiteRequest<'_>, now: Instant) -> Found {
-        let request = Request::new(now);
-        let found = match self.locate(wanted, &request).await {
+    /// Dropped: the lookup is cancelled, and nothing is cached.
+    pub async fn find(self: &Rc<Self>, request: &SiteRequest<'_>, now: Instant) -> Found {
+        let freshness = Freshness::new(now);
+        let found = match self.locate(request, &freshness).await {
             Ok(found) => found,
-            Err(error) => self.refused(wanted, error, &request).await,
+            Err(error) => self.refused(request, error, &freshness).await,
         };
-        if request.is_stale.get() {
+        if freshness.used_stale() {
             self.shared.stalls.stale.fetch_add(1, Ordering::Relaxed);
         }
         found
@@ -212,19 +184,19 @@ impl Site {
 
     async fn refused(
         self: &Rc<Self>,
-        wanted: &SiteRequest<'_>,
+        request: &SiteRequest<'_>,
         error: Error,
-        request: &Request,
+        freshness: &Freshness,
     ) -> Found {
-        let (status, accepted) = (error.status(), wanted.accepted);
+        let (status, accepted) = (error.status(), request.accepted);
         let stalled = matches!(error, Error::Stalled);
         if stalled {
             self.shared.stalls.refused.fetch_add(1, Ordering::Relaxed);
         }
         let page = match self.error_page_path(status) {
             None => None,
-            Some(path) if stalled => self.page_at_hand(path, accepted),
-            Some(path) => self.page(path, accepted, request).await,
+            Some(path) if stalled => self.page_from_cache(path, accepted),
+            Some(path) => self.page(path, accepted, freshness).await,
         };
         Found::Refused {
             status,
@@ -233,9 +205,9 @@ impl Site {
         }
     }
 
-    /// Begins to decompress a file that [`Site::find`] found for a client that takes `accepted`.
+    /// Starts to decompress the file of [`Found::Compressed`] for a client that accepts `accepted`.
     ///
-    /// Dropped: so is what was decompressed.
+    /// Dropped: the decompression is cancelled.
     pub async fn decompress(
         self: &Rc<Self>,
         compressed: &Rc<Compressed>,
@@ -254,78 +226,9 @@ impl Site {
         }
     }
 
-    /// Whether the site names a page for a status: ask [`Site::error_page`] for it.
-    pub fn names_error_page(&self, status: Status) -> bool {
-        self.error_page_path(status).is_some()
-    }
-
-    fn error_page_path(&self, status: Status) -> Option<&str> {
-        let path = self.config.error_pages.get(&status)?;
-        Some(path)
-    }
-
-    /// The site's page for a status, if it has one.
-    ///
-    /// Dropped: the lookup is cancelled, and nothing of it stays.
-    pub async fn error_page(
-        self: &Rc<Self>,
-        status: Status,
-        accepted: Accepted,
-        now: Instant,
-    ) -> Option<Rc<File>> {
-        let path = self.error_page_path(status)?;
-        self.page(path, accepted, &Request::new(now)).await
-    }
-
-    /// The page for what a rule responds, if any: its own, or that of the site for the status.
-    ///
-    /// Dropped: the lookup is cancelled, and nothing of it stays.
-    pub async fn respond_page(
-        self: &Rc<Self>,
-        respond: &Respond,
-        accepted: Accepted,
-        now: Instant,
-    ) -> Option<Rc<File>> {
-        let own = respond.page.as_deref();
-        let path = own.or_else(|| self.error_page_path(respond.status))?;
-        self.page(path, accepted, &Request::new(now)).await
-    }
-
-    /// The page as it was looked up last, without asking a file system that does not answer.
-    fn page_at_hand(&self, path: &str, accepted: Accepted) -> Option<Rc<File>> {
-        let root = self.roots.of(path.as_bytes())?.number();
-        let cache = self.shared.cache.borrow();
-        let entry = cache.get(self.name(root, Purpose::ErrorPage, path.as_bytes()))?;
-        match &entry.known {
-            Target::Resource(resource) => resource.choose(accepted).cloned(),
-            Target::MissingSlash | Target::NotFound => None,
-        }
-    }
-
-    /// The page; in the root as it was last seen, if that could not be looked at.
-    async fn page(
-        self: &Rc<Self>,
-        path: &str,
-        accepted: Accepted,
-        request: &Request,
-    ) -> Option<Rc<File>> {
-        let tree = match self.tree(path.as_bytes(), request).await {
-            Err(Error::Stalled) => return self.page_at_hand(path, accepted),
-            Err(_) => self.roots.of(path.as_bytes())?.current().ok()?,
-            Ok(tree) => tree,
-        };
-        let resource = self
-            .internal(&tree, Purpose::ErrorPage, path, request)
-            .await
-            .ok()??;
-        // One that is large and there compressed only is not worth it.
-        resource.choose(accepted).cloned()
-    }
-
-    /// The fields that the site's rules set on an answer to `path` that comes with none of
-    /// its files: errors (with or without a page), redirects, listings, what may be asked of it.
-    /// What the rules say of caching is for files; redirects and listings keep what of it is not for
-    /// ever.
+    /// The fields that rules set on a response for `path` that is none of its files: an error
+    /// with or without a page, a redirect, a listing, the methods that are allowed. Rules for
+    /// caching are meant for files: redirects and listings keep them only without `immutable`.
     pub fn fields_for(&self, path: &[u8], status: Status) -> FieldBlock {
         let mut fields = headers::apply(&self.config.headers, path).block(status);
         let depends = matches!(status, Status::NOT_FOUND | Status::NOT_ACCEPTABLE);
@@ -338,62 +241,62 @@ impl Site {
         fields
     }
 
-    async fn locate(
-        self: &Rc<Self>,
-        wanted: &SiteRequest<'_>,
-        request: &Request,
-    ) -> Result<Found, Error> {
-        if is_hidden(self.roots.below(wanted.path), &self.config.hidden_files) {
-            return self.fall_back(wanted, request).await;
-        }
-        let tree = match self.tree(wanted.path, request).await {
-            Ok(tree) => Some(tree),
-            // What try-files and the fallback name may lie in another root.
-            Err(Error::NotFound) => None,
-            Err(error) => return Err(error),
-        };
-        let known = self.known(tree.as_ref(), Purpose::Itself, wanted.path, request);
-        match known.await? {
-            Answer::Target(Target::Resource(resource)) => {
-                chosen(&resource, wanted.accepted, Found::File)
-            }
-            Answer::Target(Target::MissingSlash) => Ok(Found::Redirect {
-                status: Status::MOVED_PERMANENTLY,
-                location: redirects::with_slash(wanted.path),
-            }),
-            Answer::Target(Target::NotFound) => self.fall_back(wanted, request).await,
-            Answer::Directory(directory) => self.list(&directory, wanted, request.now).await,
-        }
-    }
-
-    /// Looks at the roots, trusted or not, and lets go of those that are it no more.
+    /// Revalidates all roots, fresh or not. A root whose path leads elsewhere is closed.
     pub(crate) async fn revalidate_roots(&self, now: Instant) {
         self.roots.revalidate_all(now).await;
     }
 
+    async fn locate(
+        self: &Rc<Self>,
+        request: &SiteRequest<'_>,
+        freshness: &Freshness,
+    ) -> Result<Found, Error> {
+        if is_hidden(self.roots.below(request.path), &self.config.hidden_files) {
+            return self.fall_back(request, freshness).await;
+        }
+        let root = match self.root(request.path, freshness).await {
+            Ok(root) => Some(root),
+            // try-files and the fallback may name files in another root.
+            Err(Error::NotFound) => None,
+            Err(error) => return Err(error),
+        };
+        let outcome = self.outcome(root.as_ref(), Purpose::Itself, request.path, freshness);
+        match outcome.await? {
+            Outcome::Target(Target::Resource(resource)) => {
+                negotiate(&resource, request.accepted, Found::File)
+            }
+            Outcome::Target(Target::MissingSlash) => Ok(Found::Redirect {
+                status: Status::MOVED_PERMANENTLY,
+                location: redirects::with_slash(request.path),
+            }),
+            Outcome::Target(Target::NotFound) => self.fall_back(request, freshness).await,
+            Outcome::Directory(directory) => self.list(&directory, request, freshness.now).await,
+        }
+    }
+
     /// The root that `path` lies in.
-    async fn tree(&self, path: &[u8], request: &Request) -> Result<RootDir, Error> {
-        let looked = self.roots.look(path, request.now).await;
-        looked.map(|seen| request.take(seen))
+    async fn root(&self, path: &[u8], freshness: &Freshness) -> Result<RootDir, Error> {
+        let root = self.roots.look(path, freshness.now).await;
+        root.map(|root| freshness.take(root))
     }
 
     async fn fall_back(
         self: &Rc<Self>,
-        wanted: &SiteRequest<'_>,
-        request: &Request,
+        request: &SiteRequest<'_>,
+        freshness: &Freshness,
     ) -> Result<Found, Error> {
         let path = match &self.config.spa_fallback {
-            Some(path) if self.falls_back(wanted.path, || wanted.navigation) => path,
+            Some(path) if self.falls_back(request.path, || request.navigation) => path,
             _ => return Err(Error::NotFound),
         };
-        let tree = self.tree(path.as_bytes(), request).await?;
-        let resource = self.internal(&tree, Purpose::Fallback, path, request);
+        let root = self.root(path.as_bytes(), freshness).await?;
+        let resource = self.own_file(&root, Purpose::Fallback, path, freshness);
         let resource = resource.await?.ok_or(Error::NotFound)?;
-        chosen(&resource, wanted.accepted, Found::Fallback)
+        negotiate(&resource, request.accepted, Found::Fallback)
     }
 
-    /// Whether `path`, which leads to nothing, is a page that the site's scripts make. What says that
-    /// it navigates is believed; else a missing script or image must stay missing, so its name tells.
+    /// Whether the SPA fallback answers a `path` without a file. Fetch metadata decides; without it
+    /// a missing script or image must stay missing, so the name decides.
     fn falls_back(&self, path: &[u8], navigation: impl FnOnce() -> Navigation) -> bool {
         self.config.spa_fallback.is_some()
             && match navigation() {
@@ -407,197 +310,69 @@ impl Site {
     async fn list(
         &self,
         directory: &Directory,
-        wanted: &SiteRequest<'_>,
+        request: &SiteRequest<'_>,
         now: Instant,
     ) -> Result<Found, Error> {
         let config = listing::Config {
             site: Arc::clone(&self.config),
             entries_max: listing::entries::ENTRIES_MAX,
         };
-        let kind = listing::KEY_KIND;
-        let (tree, name) = (&directory.tree, directory.name.as_bytes());
-        let key = self.shared.hasher.key(tree.number, kind, name).to_key();
-        let readers = &self.shared.readers;
-        let entries = readers.read(key, tree, directory, &config, now).await?;
-        let format = listing::Format::of(wanted.wants_json);
+        let (number, name) = (directory.root.number, directory.name.as_bytes());
+        let key = self.shared.hasher.key(number, listing::KEY_KIND, name);
+        let reader = &self.shared.directory_reader;
+        let entries = reader.read(key.to_key(), directory, &config, now).await?;
+        let format = listing::Format::of(request.wants_json);
         Ok(Found::Listing(Listing::new(
-            wanted.path,
+            request.path,
             entries,
             format,
-            wanted.order,
+            request.order,
         )))
     }
 
-    /// A file that the site names itself.
-    async fn internal(
+    /// A file that the configuration names: the SPA fallback or an error page.
+    async fn own_file(
         self: &Rc<Self>,
-        tree: &RootDir,
+        root: &RootDir,
         purpose: Purpose,
         path: &str,
-        request: &Request,
+        freshness: &Freshness,
     ) -> Result<Option<Rc<Resource>>, Error> {
-        let known = self.known(Some(tree), purpose, path.as_bytes(), request);
-        match known.await? {
-            Answer::Target(Target::Resource(resource)) => Ok(Some(resource)),
-            Answer::Target(Target::MissingSlash | Target::NotFound) | Answer::Directory(_) => {
+        let outcome = self.outcome(Some(root), purpose, path.as_bytes(), freshness);
+        match outcome.await? {
+            Outcome::Target(Target::Resource(resource)) => Ok(Some(resource)),
+            Outcome::Target(Target::MissingSlash | Target::NotFound) | Outcome::Directory(_) => {
                 Ok(None)
             }
         }
     }
 
-    /// What is known of a path, looked at again if its time is over: by one request, for which the
-    /// others wait. While that does not come back, what was known before.
-    async fn known(
-        self: &Rc<Self>,
-        tree: Option<&RootDir>,
-        purpose: Purpose,
-        path: &[u8],
-        request: &Request,
-    ) -> Result<Answer, Error> {
-        let name = self.name(self.roots.number(tree), purpose, path);
-        let now = request.now;
-        let entry = self.shared.cache.borrow().get(name).cloned();
-        let stale = match entry {
-            Some(entry) if now < entry.fresh_until => return Ok(Answer::Target(entry.known)),
-            entry => entry.filter(|entry| now < entry.fresh_until + self.shared.config.stale),
-        };
-        let before = stale.map(|entry| Answer::Target(entry.known));
-        let look = || -> FlightFuture<Answer> {
-            let (site, tree, path) = (Rc::clone(self), tree.cloned(), path.to_vec());
-            Box::pin(async move { site.look(tree.as_ref(), purpose, &path, now).await })
-        };
-        let looks = &self.looks;
-        let seen = looks.share_or(name.to_key(), now, before, look).await?;
-        Ok(request.take(seen))
-    }
-
-    /// Looks whether all is as it was seen, and if not, looks the path up.
-    async fn look(
-        &self,
-        tree: Option<&RootDir>,
-        purpose: Purpose,
-        path: &[u8],
-        now: Instant,
-    ) -> Result<Answer, Error> {
-        tree.map_or(Ok(()), |tree| tree.ops.admit())?;
-        let name = self.name(self.roots.number(tree), purpose, path);
-        let entry = self.shared.cache.borrow().get(name).cloned();
-        if let Some(tree) = tree
-            && let Some(Target::Resource(resource)) = entry.map(|entry| entry.known)
-            && resource.is_unchanged(tree).await
-        {
-            let until = now + self.shared.config.valid;
-            let cache = &mut self.shared.cache.borrow_mut();
-            cache.trust(name, &resource, until);
-            return Ok(Answer::Target(Target::Resource(resource)));
-        }
-        self.look_up(tree, purpose, path, now).await
-    }
-
-    /// Looks a path up on the disk, and notes what it leads to.
-    async fn look_up(
-        &self,
-        tree: Option<&RootDir>,
-        purpose: Purpose,
-        path: &[u8],
-        now: Instant,
-    ) -> Result<Answer, Error> {
-        let mut outcome = self.lookup(tree, purpose, path, now).run().await;
-        if let Err(Error::Busy(_)) = outcome {
-            self.shared.cache.borrow_mut().close_files();
-            outcome = self.lookup(tree, purpose, path, now).run().await;
-        }
-        let number = self.roots.number(tree);
-        let name = self.name(number, purpose, path);
-        let (known, fresh_until) = match outcome {
-            Ok((Outcome::Resource(resource), until)) => {
-                (Target::Resource(Rc::new(resource)), until)
-            }
-            Ok((Outcome::Slash, until)) => (Target::MissingSlash, until),
-            Ok((Outcome::Absent, until)) => (Target::NotFound, until),
-            Ok((Outcome::Directory(directory), _)) => {
-                self.shared.cache.borrow_mut().remove(name);
-                return Ok(Answer::Directory(directory));
-            }
-            Err(error) => {
-                self.shared.cache.borrow_mut().remove(name);
-                return Err(error);
-            }
-        };
-        // A root that was replaced meanwhile has been forgotten.
-        if self.roots.is_current(number) {
-            let entry = Entry {
-                known: known.clone(),
-                fresh_until,
-                used: Cell::new(now),
-            };
-            self.shared.cache.borrow_mut().insert(name, entry);
-        }
-        Ok(Answer::Target(known))
-    }
-
-    fn lookup<'a>(
-        &'a self,
-        tree: Option<&'a RootDir>,
-        purpose: Purpose,
-        path: &'a [u8],
-        now: Instant,
-    ) -> Lookup<'a> {
-        Lookup {
-            tree,
-            now,
-            fresh_until: now + self.shared.config.valid,
-            is_within: true,
-            roots: &self.roots,
-            config: &self.config,
-            inline_max: self.shared.config.inline_max,
-            purpose,
-            path,
-            seen: Vec::new(),
-            ruled_by: None,
-        }
-    }
-
-    fn cached_page(&self, cache: &Cache, accepted: Accepted, now: Instant) -> Cached {
-        let Some(path) = self.error_page_path(Status::NOT_FOUND) else {
-            return Cached::NotFound { page: None };
-        };
-        let root = self.roots.trusted(path.as_bytes(), now);
-        let name = self.name(root, Purpose::ErrorPage, path.as_bytes());
-        match trusted(cache, name, now) {
-            Some(Target::Resource(resource)) => Cached::NotFound {
-                page: resource.choose(accepted).cloned(),
-            },
-            Some(Target::MissingSlash | Target::NotFound) => Cached::NotFound { page: None },
-            None => Cached::Miss,
-        }
-    }
-
-    fn name<'a>(&self, root: u32, purpose: Purpose, path: &'a [u8]) -> KeyRef<'a> {
+    fn key<'a>(&self, root: u32, purpose: Purpose, path: &'a [u8]) -> KeyRef<'a> {
         self.shared.hasher.key(root, purpose as u32, path)
     }
 }
 
-/// What of `resource` a client gets that takes `accepted`; `found` is what a file is then.
-fn chosen(
+/// The representation for a client that accepts `accepted`. `found` wraps a file.
+fn negotiate(
     resource: &Resource,
     accepted: Accepted,
     found: fn(Rc<File>) -> Found,
 ) -> Result<Found, Error> {
-    match (resource.choose(accepted), &resource.plain) {
+    match (resource.choose(accepted), &resource.unencoded) {
         (Some(file), _) => Ok(found(Rc::clone(file))),
         (None, Unencoded::Compressed(compressed)) => Ok(Found::Compressed(Rc::clone(compressed))),
-        (None, Unencoded::File(_) | Unencoded::Nothing) => Err(Error::NotAcceptable),
+        (None, Unencoded::File(_) | Unencoded::NotAvailable) => Err(Error::NotAcceptable),
     }
 }
 
-fn trusted<'a>(cache: &'a Cache, name: KeyRef<'_>, now: Instant) -> Option<&'a Target> {
-    let entry = cache.get(name)?;
-    entry.used.set(now);
-    (now < entry.fresh_until).then_some(&entry.known)
+/// A cached target that needs no revalidation at `now`.
+fn get_fresh<'a>(cache: &'a Cache, key: KeyRef<'_>, now: Instant) -> Option<&'a Target> {
+    let entry = cache.get(key)?;
+    entry.last_used.set(now);
+    (now < entry.fresh_until).then_some(&entry.target)
 }
 
-/// A name without an extension, or a page's.
+/// A name without an extension, or with that of a page.
 fn is_page_name(name: &[u8]) -> bool {
     match name.rsplit(|byte| *byte == b'.').next() {
         Some(extension) if extension.len() < name.len() => extension.eq_ignore_ascii_case(b"html"),
