@@ -1,7 +1,7 @@
 //! The course of a transfer: stage a chunk, send it, wait for the socket, give way to others.
 
 use rustix::io::Errno;
-use tidegate_uring::Fd;
+use tidegate_uring::{Fd, Permit};
 
 use crate::cork::Cork;
 use crate::error::ErrorKind;
@@ -93,16 +93,7 @@ impl Pump {
     }
 
     async fn fill_cold(&mut self, staging: &mut impl Staging) -> Result<(), ErrorKind> {
-        let (pool, owner) = (self.source.pool(), self.source.owner());
-        let permit = match pool.try_cold(owner) {
-            Some(permit) => permit,
-            None => {
-                staging.release(pool);
-                let permit = pool.cold(owner).await;
-                staging.reserve(&self.source).await?;
-                permit
-            }
-        };
+        let permit = self.cold_permit(staging).await?;
         let chunk = staging.chunk(&self.progress);
         let count = staging
             .fill_by_worker(&mut self.source, &chunk, permit)
@@ -110,6 +101,18 @@ impl Pump {
         self.filled(count)?;
         self.source.pool().count_cold();
         Ok(())
+    }
+
+    /// A permit to wait for the disk; `staging` holds nothing while it waits for that.
+    async fn cold_permit(&self, staging: &mut impl Staging) -> Result<Permit, ErrorKind> {
+        let (pool, owner) = (self.source.pool(), self.source.owner());
+        if let Some(permit) = pool.try_cold(owner) {
+            return Ok(permit);
+        }
+        staging.release(pool);
+        let permit = pool.cold(owner).await;
+        staging.reserve(&self.source).await?;
+        Ok(permit)
     }
 
     fn filled(&mut self, count: usize) -> Result<(), ErrorKind> {

@@ -65,7 +65,7 @@ impl Future for ConnectionTask {
                     Received::Answered => {}
                     Received::Work(work) => self.work(|connection| connection.carry_on(work)),
                     Received::Malformed => {
-                        self.work(|mut connection| async move { Err(connection.linger().await) })
+                        self.work(|mut connection| async move { Err(connection.linger().await) });
                     }
                     Received::End => *self = Self::Done,
                 },
