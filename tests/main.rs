@@ -29,7 +29,7 @@ mod lifecycle;
 mod limits;
 mod listings;
 mod log;
-mod long_answers;
+mod long_responses;
 mod methods;
 mod mounts;
 mod pipelines;

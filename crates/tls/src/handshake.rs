@@ -9,7 +9,7 @@ use rustls::{HandshakeKind, ProtocolVersion};
 
 use crate::acceptor::Acceptor;
 use crate::certificates::subject;
-use crate::kernel::{Abilities, KernelSession, Suite};
+use crate::kernel::{KernelFeatures, KernelSession, Suite};
 use crate::records::{self, State};
 use crate::resolver::take_server_name;
 use crate::session::{Incoming, UserError};
@@ -185,11 +185,11 @@ impl Handshake {
     /// Whether the kernel can take over the records: it has the suite, the version is 1.3, and the
     /// client has neither closed nor sent part of a KeyUpdate, which not every kernel could follow.
     /// If so, bring [`Handshake::missing`] to 0, then check again.
-    pub fn suits_kernel(&self, abilities: &Abilities) -> bool {
+    pub fn suits_kernel(&self, features: &KernelFeatures) -> bool {
         match &self.side {
             Side::Tls13(session) if self.phase == Phase::Finished && !self.closed => {
                 let suite = Suite::of(session.suite());
-                suite.is_some_and(|suite| abilities.has(suite)) && !session.is_within_message()
+                suite.is_some_and(|suite| features.has(suite)) && !session.is_within_message()
             }
             _ => false,
         }

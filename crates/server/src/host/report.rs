@@ -7,7 +7,7 @@ use std::fs;
 
 use rustix::system::uname;
 use tidegate_config::{Ktls, Settings};
-use tidegate_tls::{Abilities as KernelTls, Certificate};
+use tidegate_tls::{Certificate, KernelFeatures};
 
 use crate::host::cores::{self, Chosen};
 use crate::host::limits::{self, ResourceShare};
@@ -66,7 +66,7 @@ fn release() -> String {
 
 fn ring() -> Verdict {
     match tidegate_uring::probe() {
-        Ok(abilities) if abilities.pipe => Verdict::Good("pipes are made on the ring".to_owned()),
+        Ok(features) if features.pipe => Verdict::Good("pipes are made on the ring".to_owned()),
         Ok(_) => {
             let text = "pipes are made by pipe2(2): Linux 6.16 and newer make them on the ring";
             Verdict::Good(text.to_owned())
@@ -176,9 +176,9 @@ fn backlog(settings: &Settings) -> Verdict {
 }
 
 fn kernel_tls(settings: &Settings) -> Verdict {
-    let abilities = tidegate_tls::kernel::probe();
-    let text = kernel_tls_text(&abilities);
-    let has_all = abilities.suites().all(|(_, missing)| missing.is_ok());
+    let features = tidegate_tls::kernel::probe();
+    let text = kernel_tls_text(&features);
+    let has_all = features.suites().all(|(_, missing)| missing.is_ok());
     let is_wanted =
         settings.tls.ktls == Ktls::Auto && settings.listen.iter().any(|listen| listen.tls);
     if is_wanted && !has_all {
@@ -189,9 +189,9 @@ fn kernel_tls(settings: &Settings) -> Verdict {
 }
 
 /// The cipher suites, grouped by where their records are made.
-fn kernel_tls_text(abilities: &KernelTls) -> String {
+fn kernel_tls_text(features: &KernelFeatures) -> String {
     let mut groups: Vec<(Vec<&str>, String)> = Vec::new();
-    for (suite, missing) in abilities.suites() {
+    for (suite, missing) in features.suites() {
         let place = match missing {
             Ok(()) => "in the kernel".to_owned(),
             Err(missing) => format!("in user space, for {missing}"),
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn suites_with_the_same_place_are_grouped() {
-        let text = kernel_tls_text(&KernelTls::none());
+        let text = kernel_tls_text(&KernelFeatures::none());
         assert_eq!(text.matches("in user space").count(), 1, "{text}");
         assert_eq!(text.matches("TLS_").count(), 3, "{text}");
     }

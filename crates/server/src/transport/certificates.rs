@@ -9,7 +9,7 @@ use tidegate_config::{
 };
 use tidegate_tls::kernel;
 use tidegate_tls::{
-    Abilities, Acceptor, Certificate, CertificateFiles, ClientAuthentication, Error, LeastVersion,
+    KernelFeatures, Acceptor, Certificate, CertificateFiles, ClientAuthentication, Error, LeastVersion,
     Missing, Settings as TlsSettings,
 };
 use tidegate_uring::catch_panic;
@@ -31,7 +31,7 @@ const RESTART: &str =
 pub(crate) struct Tls {
     pub(crate) acceptor: Acceptor,
     /// The cipher suites that the kernel supports.
-    pub(crate) kernel: Abilities,
+    pub(crate) kernel: KernelFeatures,
 }
 
 impl Tls {
@@ -44,7 +44,7 @@ impl Tls {
         log_certificates(&acceptor);
         let kernel = match settings.tls.ktls {
             Ktls::Auto => probe(),
-            Ktls::Off => Abilities::none(),
+            Ktls::Off => KernelFeatures::none(),
         };
         Ok(Some(Self { acceptor, kernel }))
     }
@@ -150,10 +150,10 @@ fn log_certificates(acceptor: &Acceptor) {
     }
 }
 
-fn probe() -> Abilities {
-    let abilities = kernel::probe();
+fn probe() -> KernelFeatures {
+    let features = kernel::probe();
     let mut said = None;
-    for (suite, missing) in abilities.suites() {
+    for (suite, missing) in features.suites() {
         // Once for each reason.
         if let Some(missing) = missing.err().filter(|missing| said != Some(*missing)) {
             let suite = suite.name();
@@ -161,7 +161,7 @@ fn probe() -> Abilities {
             said = Some(missing);
         }
     }
-    abilities
+    features
 }
 
 fn tls_settings(tls: &config::Tls) -> TlsSettings {

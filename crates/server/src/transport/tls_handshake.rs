@@ -97,14 +97,14 @@ impl<'a> TlsAccept<'a> {
     /// Whether the kernel can take the connection over. If not it goes on in user space.
     async fn suits_kernel(
         &mut self,
-        abilities: &tidegate_tls::Abilities,
+        features: &tidegate_tls::KernelFeatures,
     ) -> Result<bool, HandshakeError> {
-        if !self.handshake.suits_kernel(abilities) {
+        if !self.handshake.suits_kernel(features) {
             return Ok(false);
         }
         self.complete_record().await?;
         // The record may have been the start of a message.
-        Ok(self.handshake.suits_kernel(abilities) && self.is_prepared())
+        Ok(self.handshake.suits_kernel(features) && self.is_prepared())
     }
 
     /// Receives the rest of a record that came in part, and not a byte more: the kernel could not

@@ -10,6 +10,6 @@ mod suite;
 mod sys;
 
 pub use keys::prepare;
-pub use probe::{Abilities, Missing, Step, probe};
+pub use probe::{KernelFeatures, Missing, Step, probe};
 pub use session::{Control, KernelSession, Usage};
 pub use suite::Suite;

@@ -58,12 +58,12 @@ impl fmt::Display for Missing {
 
 /// The kTLS features of the kernel, as probed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Abilities {
+pub struct KernelFeatures {
     suites: [Result<(), Missing>; 3],
     key_update: bool,
 }
 
-impl Abilities {
+impl KernelFeatures {
     /// No features: every connection stays in user space, as with kTLS switched off.
     pub fn none() -> Self {
         let missing = Missing {
@@ -95,14 +95,14 @@ impl Abilities {
 
 /// Probes the kernel's features, on loopback connections of its own. Takes some milliseconds; call
 /// it once at start.
-pub fn probe() -> Abilities {
+pub fn probe() -> KernelFeatures {
     let mut key_update = false;
     let suites = Suite::ALL.map(|suite| {
         let updates = probe_suite(suite)?;
         key_update |= updates;
         Ok(())
     });
-    Abilities { suites, key_update }
+    KernelFeatures { suites, key_update }
 }
 
 /// Probes one suite. Returns whether keys can be changed too.

@@ -7,7 +7,7 @@ use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tidegate_tls::{
-    Abilities, Acceptor, CertificateFiles, ClientAuthentication, Failed, Handshake, LeastVersion,
+    KernelFeatures, Acceptor, CertificateFiles, ClientAuthentication, Failed, Handshake, LeastVersion,
     Progress, Settings,
 };
 
@@ -134,7 +134,7 @@ fn the_missing_bytes_of_a_record_begin_with_its_header() {
 #[test]
 fn the_kernel_is_for_tls_1_3_where_it_has_the_suite() {
     let (authority, acceptor) = simple();
-    let abilities = tidegate_tls::kernel::probe();
+    let features = tidegate_tls::kernel::probe();
     for &suite in ALL_CIPHER_SUITES {
         let settings = ClientSettings {
             suites: vec![suite],
@@ -145,9 +145,9 @@ fn the_kernel_is_for_tls_1_3_where_it_has_the_suite() {
         let Ok(handshake) = shake(&acceptor, &mut client) else {
             continue; // A suite for RSA, and the certificate is not.
         };
-        let expected = tidegate_tls::Suite::of(suite).is_some_and(|suite| abilities.has(suite));
-        assert_eq!(handshake.suits_kernel(&abilities), expected);
-        assert!(!handshake.suits_kernel(&Abilities::none()));
+        let expected = tidegate_tls::Suite::of(suite).is_some_and(|suite| features.has(suite));
+        assert_eq!(handshake.suits_kernel(&features), expected);
+        assert!(!handshake.suits_kernel(&KernelFeatures::none()));
     }
 }
 
