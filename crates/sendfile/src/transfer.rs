@@ -103,6 +103,7 @@ impl Transfer {
     /// happened then.
     pub async fn step(&mut self, socket: &Fd, step: Step) -> Result<(), Error> {
         debug_assert!(is_nonblocking(socket), "the socket carries O_NONBLOCK");
+        debug_assert!(self.piece.is_none(), "a transfer takes steps of one kind");
         self.pump.progress.begin_step(step, self.opening);
         // Not the transfer's during the step: a step that is dropped closes its pipe.
         let mut staging = PipeStaging::new(self.parked.take());

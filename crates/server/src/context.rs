@@ -73,6 +73,13 @@ impl Context {
         self.snapshot.borrow()
     }
 
+    /// Replaces the snapshot as a whole, and with it the timeouts of all connections: the one before.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the config is read once"))]
+    pub(crate) fn replace_snapshot(&self, next: Snapshot) -> Rc<Snapshot> {
+        self.timers.set_timeouts(next.settings.timeouts.clone());
+        self.snapshot.replace(Rc::new(next))
+    }
+
     /// The current settings. Not to be held across an await.
     pub(crate) fn settings(&self) -> Ref<'_, Settings> {
         Ref::map(self.snapshot(), |snapshot| &*snapshot.settings)
@@ -108,7 +115,7 @@ mod tests {
             let settings = Arc::new(settings(&second));
             let stalls = Arc::default();
             let next = Snapshot::open(settings, SHARE, &context.io.ring, &stalls).unwrap();
-            let previous = context.snapshot.replace(Rc::new(next));
+            let previous = context.replace_snapshot(next);
             assert_eq!(
                 Rc::strong_count(&previous),
                 1,

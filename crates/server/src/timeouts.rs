@@ -136,6 +136,11 @@ impl TimerQueue {
         }
     }
 
+    /// Replaces the timeouts, for phases that are entered from now on.
+    pub(crate) fn set_timeouts(&self, timeouts: Timeouts) {
+        self.timeouts.replace(timeouts);
+    }
+
     fn timeout(&self, phase: Phase) -> Duration {
         let timeouts = self.timeouts.borrow();
         match phase {

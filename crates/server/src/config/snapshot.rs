@@ -17,7 +17,7 @@ use crate::host::limits::ResourceShare;
 pub(crate) struct Snapshot {
     pub(crate) settings: Arc<Settings>,
     /// Bounds on a request's head and body.
-    pub(crate) http: Limits,
+    pub(crate) h1: Limits,
     /// Bounds on the ranges of a request.
     pub(crate) ranges: RangeLimits,
     pub(crate) sites: Sites,
@@ -37,7 +37,7 @@ impl Snapshot {
         let sites = Sites::open(&settings.sites, cache, ring, stalls)?;
         let limits = &settings.limits;
         Ok(Self {
-            http: Limits {
+            h1: Limits {
                 header_bytes: limits.header_bytes,
                 headers: limits.headers,
                 body_discard: limits.body_discard,

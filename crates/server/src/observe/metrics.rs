@@ -15,7 +15,7 @@ impl Metrics {
         self.connections.get()
     }
 
-    /// Requests whose head was read.
+    /// Exchanges that ended, also those of requests that were refused or given up.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.get()
     }

@@ -1,5 +1,6 @@
 //! The body of a response, piece by piece: whoever sends it frames the pieces.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -86,8 +87,8 @@ impl BodySource {
     /// the body short.
     ///
     /// Dropped: the piece may be lost, and with it the body.
-    pub(crate) async fn next(&mut self, max: usize) -> Result<Option<Piece>, Error> {
-        let max = max.min(PIECE_BYTES);
+    pub(crate) async fn next(&mut self, max: NonZeroUsize) -> Result<Option<Piece>, Error> {
+        let max = max.get().min(PIECE_BYTES);
         if self.rest.is_empty() {
             self.rest = match &mut self.kind {
                 Kind::Bytes => Bytes::new(),
@@ -163,7 +164,9 @@ impl Parts {
             self.next += 1;
             self.multipart.write_head(range, &mut out);
             match &self.file.content {
-                Content::Memory(bytes) if out.len() + length(range) <= PIECE_BYTES => {
+                Content::Memory(bytes)
+                    if length(range) <= PIECE_BYTES.saturating_sub(out.len()) =>
+                {
                     out.extend_from_slice(slice(bytes, range));
                 }
                 _ => {

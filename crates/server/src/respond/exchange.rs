@@ -29,8 +29,8 @@ pub(crate) struct Exchange {
     site: Option<usize>,
     /// Once a response was chosen.
     status: Option<Status>,
-    /// Bytes that the socket took, or that wait for it in memory: of the head and the body, without
-    /// TLS.
+    /// Bytes of the head and the body, without TLS, that were handed over: to the socket, or where
+    /// many responses leave together to their buffer.
     bytes: u64,
     /// Whether some of the body was read from the disk.
     is_cold: bool,

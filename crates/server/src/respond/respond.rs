@@ -1,4 +1,5 @@
-//! The only path from a request to a response.
+//! From a request to its response: from memory, or by a [lookup](super::lookup). A request that cannot
+//! be parsed does not come here: its protocol refuses it.
 
 use std::time::Instant;
 

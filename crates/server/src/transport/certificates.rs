@@ -9,8 +9,8 @@ use tidegate_config::{
 };
 use tidegate_tls::kernel;
 use tidegate_tls::{
-    KernelFeatures, Acceptor, Certificate, CertificateFiles, ClientAuthentication, Error, LeastVersion,
-    Missing, Settings as TlsSettings,
+    Acceptor, Certificate, CertificateFiles, ClientAuthentication, Error, KernelFeatures,
+    LeastVersion, Missing, Settings as TlsSettings,
 };
 use tidegate_uring::catch_panic;
 

@@ -56,6 +56,8 @@ pub(crate) struct TlsAccept<'a> {
 impl<'a> TlsAccept<'a> {
     /// Speaks TLS on a socket that was just accepted: the transport, and data that came along with
     /// the handshake.
+    ///
+    /// Dropped: the socket can only be closed.
     pub(crate) async fn accept(
         io: &'a Io,
         timer: &'a Timer,
@@ -232,7 +234,12 @@ impl<'a> TlsAccept<'a> {
             session.map(Session::User).map_err(io::Error::other)
         };
         let session = session.map_err(|error| {
-            warn(self.warnings, &error, "no session after a handshake");
+            let what = if in_kernel {
+                "the kernel does not take the keys"
+            } else {
+                "no session after a handshake"
+            };
+            warn(self.warnings, &error, what);
             HandshakeError::Gone
         })?;
         let recv = self.io.ring.recv(self.socket);

@@ -69,6 +69,8 @@ impl Transport {
     }
 
     /// Receives bytes and drops them undecrypted: how many, `None` at the end.
+    ///
+    /// Dropped: nothing is lost.
     pub(crate) async fn discard(&mut self) -> io::Result<Option<usize>> {
         match self {
             Self::Plain(recv) => Ok(recv.next().await?.map(|received| received.len())),
@@ -92,8 +94,20 @@ impl Transport {
         }
     }
 
+    /// Sends `bytes` as the last ones, if the socket takes them at once. An error is the end of the
+    /// connection: half a record may have been sent, so not even close_notify may follow.
+    pub(crate) fn write_last(&mut self, io: &Io, bytes: &[u8]) -> io::Result<()> {
+        match self.write_now(io, bytes, SendFlags::empty())? {
+            None => Ok(()),
+            Some(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     /// Sends all of `bytes`, waiting for the peer as long as it takes some within the send-stall
     /// time. See [`Transport::write_now`].
+    ///
+    /// Dropped: it is unknown how many bytes were sent, perhaps half a record; the connection can only
+    /// end.
     pub(crate) async fn write(
         &mut self,
         io: &Io,
@@ -116,6 +130,8 @@ impl Transport {
     }
 
     /// Sends what [`Transport::write_now`] returned.
+    ///
+    /// Dropped: as for [`Transport::write`].
     pub(crate) async fn flush(&mut self, io: &Io, timer: &Timer, unsent: Unsent) -> io::Result<()> {
         if let Self::Tls(tls) = self
             && tls.owes_key_update()
@@ -126,6 +142,8 @@ impl Transport {
     }
 
     /// Sends `range` of `file`. The transfer watches over the peer itself (see [`Options::stall`]).
+    ///
+    /// Dropped: as for [`Transport::write`].
     #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
     pub(crate) fn write_file<'a>(
         &'a mut self,
@@ -147,6 +165,8 @@ impl Transport {
 
     /// Tells the peer that nothing follows, once it has taken what was sent before: by TLS's
     /// close_notify. The socket stays open both ways.
+    ///
+    /// Dropped: perhaps half a record was sent; the connection can only end.
     pub(crate) async fn close_notify(&mut self, io: &Io, timer: &Timer) {
         if let Self::Tls(tls) = self {
             // A peer that is gone need not be told.

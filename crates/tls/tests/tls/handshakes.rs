@@ -7,8 +7,8 @@ use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tidegate_tls::{
-    KernelFeatures, Acceptor, CertificateFiles, ClientAuthentication, Failed, Handshake, LeastVersion,
-    Progress, Settings,
+    Acceptor, CertificateFiles, ClientAuthentication, Failed, Handshake, KernelFeatures,
+    LeastVersion, Progress, Settings,
 };
 
 use crate::kit::{

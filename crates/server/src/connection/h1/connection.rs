@@ -10,12 +10,11 @@ use std::rc::Rc;
 use std::task::{self, Poll, ready};
 use std::time::Instant;
 
-use rustix::net::SendFlags;
 use tidegate_h1::{Discard, Framing, Head, Version, parse};
 use tidegate_http::Status;
 
 use super::response::{Persistence, write_response};
-use super::work::{Next, PendingWork, Rest};
+use super::work::{Lookup, Next, PendingWork, Rest, Written};
 use crate::config::snapshot::Snapshot;
 use crate::context::{Context, Scratch};
 use crate::respond::exchange::{Exchange, Protocol};
@@ -212,7 +211,7 @@ impl Connection {
         &mut self,
         data: &[u8],
         now: Instant,
-        snapshot: &Snapshot,
+        snapshot: &Rc<Snapshot>,
         scratch: &mut Scratch,
     ) -> (usize, Next) {
         let mut used = 0;
@@ -232,7 +231,7 @@ impl Connection {
             if used == data.len() {
                 return (used, Next::Receive);
             }
-            match parse(&data[used..], &snapshot.http) {
+            match parse(&data[used..], &snapshot.h1) {
                 Ok(None) => return (used, Next::Receive),
                 Ok(Some(head)) => {
                     used += head.len;
@@ -270,7 +269,9 @@ impl Connection {
             persistent: false,
         };
         let exchange = self.begin_exchange(Version::Http11, now);
-        self.write(&mut Response::page(status), persistence, exchange, now, out);
+        let written = self.write(&mut Response::page(status), persistence, exchange, now, out);
+        // A page is whole.
+        let _ = written.complete();
     }
 
     /// Answers a request from what is in memory, or tells what to do instead or after it.
@@ -278,7 +279,7 @@ impl Connection {
         &mut self,
         head: &Head<'_>,
         now: Instant,
-        snapshot: &Snapshot,
+        snapshot: &Rc<Snapshot>,
         scratch: &mut Scratch,
     ) -> Option<Next> {
         self.requests += 1;
@@ -288,7 +289,7 @@ impl Connection {
             persistent: self.persists(head, snapshot),
         };
         if head.framing != Framing::None {
-            let limit = snapshot.http.body_discard;
+            let limit = snapshot.h1.body_discard;
             self.partial().discard = Some(Discard::new(head.framing, limit));
         }
         let mut exchange = self.begin_exchange(head.version, now);
@@ -296,14 +297,19 @@ impl Connection {
         let request = &head.request;
         match respond(snapshot, request, self.scheme(), &mut exchange, buffers) {
             Resolution::Prepared(mut response) => {
-                let (rest, persistent) = self.write(&mut response, persistence, exchange, now, out);
+                let written = self.write(&mut response, persistence, exchange, now, out);
                 buffers.reclaim(response.extra);
-                match rest {
-                    Some(rest) => Some(Next::Send(rest)),
-                    None => (!persistent).then(|| self.close_mode()),
+                match written.complete() {
+                    Ok(persistent) => (!persistent).then(|| self.close_mode()),
+                    Err(rest) => Some(Next::Send(rest)),
                 }
             }
-            Resolution::Lookup(pending) => Some(Next::look_up(pending, persistence, exchange)),
+            Resolution::Lookup(pending) => Some(Next::LookUp(Box::new(Lookup {
+                pending,
+                snapshot: Rc::clone(snapshot),
+                persistence,
+                exchange,
+            }))),
         }
     }
 
@@ -316,8 +322,7 @@ impl Connection {
         Exchange::begin(Rc::clone(&self.context), socket, protocol, now)
     }
 
-    /// Appends a response, but for a body that is not small and in memory: that body, and whether
-    /// the connection goes on after the response.
+    /// Appends the response except a large body or one on disk.
     pub(super) fn write(
         &self,
         response: &mut Response,
@@ -325,23 +330,21 @@ impl Connection {
         mut exchange: Exchange,
         now: Instant,
         out: &mut Vec<u8>,
-    ) -> (Option<Box<Rest>>, bool) {
+    ) -> Written {
         let date = self.context.clock.date(now);
         let start = out.len();
-        let written = write_response(out, response, persistence, &date);
+        let head = write_response(out, response, persistence, &date);
         exchange.head_sent(response.status, (out.len() - start) as u64, now);
-        let persistent = written.persistent;
-        let Some((body, framing)) = written.rest else {
-            exchange.complete();
-            return (None, persistent);
-        };
-        let rest = Rest {
-            body,
-            framing,
-            persistent,
-            exchange,
-        };
-        (Some(Box::new(rest)), persistent)
+        let persistent = head.persistent;
+        match head.rest {
+            None => Written::Whole(exchange, persistent),
+            Some((body, framing)) => Written::Begun(Box::new(Rest {
+                body,
+                framing,
+                persistent,
+                exchange,
+            })),
+        }
     }
 
     pub(super) fn scheme(&self) -> Scheme {
@@ -355,7 +358,7 @@ impl Connection {
     /// Whether the connection goes on after this request.
     fn persists(&self, head: &Head<'_>, snapshot: &Snapshot) -> bool {
         let body_fits = match head.framing {
-            Framing::Length(length) => length <= snapshot.http.body_discard,
+            Framing::Length(length) => length <= snapshot.h1.body_discard,
             Framing::None | Framing::Chunked => true,
         };
         head.persistent
@@ -389,17 +392,18 @@ impl Connection {
 
     /// The client sends no more, or was too slow to.
     fn end_of_input(&mut self) {
-        if self.has_input() && self.timer.expired() {
-            let _ = self.send_refusal(Status::REQUEST_TIMEOUT);
+        let is_late = self.has_input() && self.timer.expired();
+        if is_late && self.send_refusal(Status::REQUEST_TIMEOUT).is_err() {
+            return;
         }
         self.transport.close_notify_now();
     }
 
-    /// Courtesy: a client that takes no more is not waited for.
+    /// Courtesy: a client that takes no more is not waited for. After an error nothing more may be
+    /// sent.
     pub(super) fn send_refusal(&mut self, status: Status) -> io::Result<()> {
         let mut out = Vec::new();
         self.refuse(status, Instant::now(), &mut out);
-        let (io, flags) = (&self.context.io, SendFlags::empty());
-        self.transport.write_now(io, &out, flags).map(drop)
+        self.transport.write_last(&self.context.io, &out)
     }
 }

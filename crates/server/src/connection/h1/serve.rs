@@ -1,6 +1,6 @@
 //! Work of an HTTP/1.1 connection that waits: for a look-up, or for the client to take a response.
 
-use std::rc::Rc;
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use tidegate_http::Status;
 use tidegate_site::Error as SiteError;
 
 use super::connection::Connection;
-use super::work::{Lookup, Next, PendingWork, Rest};
+use super::work::{Lookup, Next, PendingWork, Rest, Written};
 use crate::connection::lingering_close::linger;
 use crate::respond::body::Piece;
 use crate::respond::lookup::look_up;
@@ -75,7 +75,7 @@ impl Connection {
                 let next = match work.next {
                     Next::LookUp(lookup) => {
                         // Boxed again: it is much larger than a transfer, which may last for hours.
-                        let next = Box::pin(self.look_up(*lookup)).await?;
+                        let next = Box::pin(self.look_up(lookup)).await?;
                         work = PendingWork { unsent: None, next };
                         continue;
                     }
@@ -106,29 +106,31 @@ impl Connection {
 
     /// Looks a request up and sends the head of its response, and its body if that is small and in
     /// memory: what follows.
-    async fn look_up(&mut self, lookup: Lookup) -> Result<Next, Closed> {
+    async fn look_up(&mut self, lookup: Box<Lookup>) -> Result<Next, Closed> {
         let Lookup {
             pending,
+            snapshot,
             persistence,
             exchange,
-        } = lookup;
+        } = *lookup;
         // A disk is not hurried by the connection's timer.
         self.timer.enter(Phase::Transfer);
-        let snapshot = Rc::clone(&self.context.snapshot());
         let mut response = look_up(&self.context, &snapshot, *pending, self.scheme()).await;
         drop(snapshot);
         let mut out = Vec::with_capacity(HEAD_BYTES);
         let now = Instant::now();
-        let (rest, persistent) = self.write(&mut response, persistence, exchange, now, &mut out);
+        let written = self.write(&mut response, persistence, exchange, now, &mut out);
         drop(response);
-        let next = match rest {
-            Some(rest) => Next::Send(rest),
-            None => self.after(persistent),
+        let flags = match &written {
+            Written::Whole(..) => SendFlags::empty(),
+            Written::Begun(_) => SendFlags::MORE,
         };
-        let (io, flags) = (&self.context.io, next.flags());
-        let sent = self.transport.write(io, &self.timer, out.into(), flags);
-        sent.await?;
-        Ok(next)
+        let (io, timer) = (&self.context.io, &self.timer);
+        self.transport.write(io, timer, out.into(), flags).await?;
+        Ok(match written.complete() {
+            Ok(persistent) => self.after(persistent),
+            Err(rest) => Next::Send(rest),
+        })
     }
 
     /// What follows a response that took waiting.
@@ -148,7 +150,7 @@ impl Connection {
                 // A client is not ended for the time that the server takes.
                 self.timer.enter(Phase::Transfer);
             }
-            let piece = match rest.body.next(usize::MAX).await {
+            let piece = match rest.body.next(NonZeroUsize::MAX).await {
                 Ok(Some(piece)) => piece,
                 Ok(None) => return self.send_end(rest).await,
                 Err(error) => return Err(self.cut_short(rest.framing, &error)),

@@ -1,9 +1,12 @@
 //! What is left to do of a request that is not answered from memory.
 
+use std::rc::Rc;
+
 use rustix::net::SendFlags;
 use tidegate_h1::ResponseFraming;
 
 use super::response::Persistence;
+use crate::config::snapshot::Snapshot;
 use crate::respond::body::BodySource;
 use crate::respond::exchange::Exchange;
 use crate::respond::lookup::PendingLookup;
@@ -34,6 +37,8 @@ pub(super) enum Next {
 /// A request whose response is not in memory.
 pub(super) struct Lookup {
     pub(super) pending: Box<PendingLookup>,
+    /// That chose to look it up.
+    pub(super) snapshot: Rc<Snapshot>,
     pub(super) persistence: Persistence,
     pub(super) exchange: Exchange,
 }
@@ -47,6 +52,28 @@ pub(super) struct Rest {
     pub(super) exchange: Exchange,
 }
 
+/// How far a response was written.
+pub(super) enum Written {
+    /// All of it; and whether the connection goes on after it.
+    Whole(Exchange, bool),
+    /// But for the rest.
+    Begun(Box<Rest>),
+}
+
+impl Written {
+    /// Completes the exchange of a whole response: whether the connection goes on after it. The rest
+    /// of another.
+    pub(super) fn complete(self) -> Result<bool, Box<Rest>> {
+        match self {
+            Self::Whole(mut exchange, persistent) => {
+                exchange.complete();
+                Ok(persistent)
+            }
+            Self::Begun(rest) => Err(rest),
+        }
+    }
+}
+
 impl PendingWork {
     pub(super) fn close() -> Self {
         Self {
@@ -57,18 +84,6 @@ impl PendingWork {
 }
 
 impl Next {
-    pub(super) fn look_up(
-        pending: Box<PendingLookup>,
-        persistence: Persistence,
-        exchange: Exchange,
-    ) -> Self {
-        Self::LookUp(Box::new(Lookup {
-            pending,
-            persistence,
-            exchange,
-        }))
-    }
-
     /// How the bytes before it are sent: a head waits for the first bytes of its body, which surely
     /// follow.
     pub(super) fn flags(&self) -> SendFlags {
