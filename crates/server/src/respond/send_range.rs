@@ -23,7 +23,7 @@ pub(crate) fn send_range<'a>(
 ) -> impl Future<Output = Result<(), Closed>> + 'a {
     async move {
         let Content::File(fd) = &file.content else {
-            // What is in memory comes as bytes.
+            // Content in memory is sent as bytes.
             return Ok(());
         };
         timer.enter(Phase::Transfer);
@@ -58,7 +58,7 @@ fn options(context: &Context, file: &File, range: &Range<u64>, now: Instant) -> 
     }
 }
 
-/// Gives a response up that cannot be completed: only the end of the connection tells the client.
+/// Abandons an incomplete response: only the end of the connection tells the client.
 fn give_up(
     context: &Context,
     transport: &mut Transport,
