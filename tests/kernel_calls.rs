@@ -95,7 +95,7 @@ fn a_recently_read_range_is_not_prefetched() {
         let mut before = calls.iter().take_while(|call| call.name != "splice");
         before.any(|call| call.name == "io_uring_enter")
     };
-    // What comes before the first head is the look-up.
+    // What comes before the first head is the lookup.
     let asks: Vec<bool> = transfers.skip(1).map(asks).collect();
     assert_eq!(asks, [true, false]);
 }

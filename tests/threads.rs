@@ -43,7 +43,7 @@ fn files_are_looked_up_and_read_from_the_disk_at_the_limit_of_threads() {
         tree.write(name, &content);
         let file = File::open(tree.path(name)).unwrap();
         fsync(&file).unwrap();
-        // Where it stays in memory (tmpfs) the look-ups need a worker all the same.
+        // Where it stays in memory (tmpfs) the lookups need a worker all the same.
         fadvise(&file, 0, None, Advice::DontNeed).unwrap();
     }
     let server = Launch::serve(tree.root()).unprivileged(&tree).start();

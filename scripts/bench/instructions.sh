@@ -88,7 +88,7 @@ conditions() {
 prepare() {
     cc -O2 -Wall -Wextra -Werror -shared -fPIC -o "$RUN/preload.so" "$BENCH/instructions.c"
     mkdir "$RUN/tree"
-    # A look-up is trusted for a whole run: how often one is looked at again depends on the clock.
+    # A lookup is trusted for a whole run: how often one is looked at again depends on the clock.
     cat >"$RUN/tidegate.toml" <<END
 [server]
 cores = "0-0"

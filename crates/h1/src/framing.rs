@@ -345,7 +345,7 @@ mod tests {
 
     const LIMIT: u64 = 100_000;
 
-    /// Feeds `input` in two pieces. What is left of the first goes in front of the second.
+    /// Feeds `input` in two pieces. The unused rest of the first is put before the second.
     fn feed_split(
         framing: Framing,
         limit: u64,

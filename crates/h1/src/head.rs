@@ -17,7 +17,7 @@ use crate::{Error, Framing, Limits, Version};
 /// clients send it behind a body.
 const EMPTY_LINES_MAX: usize = 4;
 
-/// A request head: the request, and what HTTP/1.1 says about its connection and its body.
+/// A request head: the request, and its HTTP/1.1 connection and body framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'b> {
     /// Bytes of the head with the blank line at its end and empty lines before it.
@@ -246,7 +246,7 @@ impl<'b> Seen<'b> {
         Ok(())
     }
 
-    /// A second Host is an error whatever it says (RFC 9112, section 3.2).
+    /// A second Host is an error whatever its value (RFC 9112, section 3.2).
     fn add_host(&mut self, value: &'b [u8]) -> Result<(), Error> {
         let value = str::from_utf8(value).map_err(|_| Error::Host)?;
         if self.host.replace(value).is_some() || !is_host(value) {

@@ -6,7 +6,7 @@ use tidegate_http::Status;
 
 use crate::Version;
 
-/// How a client is told where the content of a response ends.
+/// How the end of the content is signalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFraming {
     /// By the status: 204 and 304 have no content (RFC 9112, section 6.3).
@@ -15,8 +15,8 @@ pub enum ResponseFraming {
     Length(u64),
     /// By a last chunk (RFC 9112, section 7.1).
     Chunked,
-    /// By closing the connection (RFC 9112, section 6.3), for HTTP/1.0, which knows nothing else
-    /// where the length is not known beforehand.
+    /// By closing the connection (RFC 9112, section 6.3): for HTTP/1.0, if the length is not known
+    /// beforehand.
     UntilClose,
 }
 
@@ -37,8 +37,7 @@ impl ResponseFraming {
         self != Self::UntilClose
     }
 
-    /// Appends CRLF and the field line that tells of it, without the CRLF at its end; nothing where
-    /// there is no such field.
+    /// Appends CRLF and the header field, if it has one, without the CRLF at its end.
     pub(crate) fn write_field(self, out: &mut Vec<u8>) {
         match self {
             Self::Length(length) => {
@@ -50,8 +49,8 @@ impl ResponseFraming {
         }
     }
 
-    /// Appends a piece of the content. An empty one is nothing: as a chunk it would end the
-    /// content.
+    /// Appends a piece of the content. An empty piece appends nothing, since an empty chunk would
+    /// end the content.
     pub fn write_piece(self, piece: &[u8], out: &mut Vec<u8>) {
         if piece.is_empty() {
             return;

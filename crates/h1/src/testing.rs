@@ -1,4 +1,4 @@
-//! What the tests of several modules need.
+//! Helpers for the tests of several modules.
 
 /// What `write` appends behind bytes that are already there, as text.
 #[track_caller]

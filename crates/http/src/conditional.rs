@@ -101,8 +101,8 @@ fn names(fields: Fields<'_>, field: Field, matches: impl Fn(&[u8]) -> bool) -> b
         .any(|line| line == b"*" || Tags(line).any(&matches))
 }
 
-/// Whether the file has not been modified since the date in `field`. `None` if the field is to be
-/// ignored: it is absent, repeated or no valid date, or the file has no time of modification.
+/// Whether the file has not been modified since the date in `field`. `None` if the field is ignored
+/// because it is absent, repeated or no valid date, or the file has no time of modification.
 fn is_unmodified(fields: Fields<'_>, field: Field, validators: &Validators) -> Option<bool> {
     if !fields.has(field) {
         return None;

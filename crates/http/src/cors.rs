@@ -1,6 +1,6 @@
 //! Which other origins may read a site's files (the CORS protocol of the Fetch standard).
 //!
-//! A file is the same for everybody and credentials have no effect, so one list of origins decides.
+//! Every client gets the same file and credentials have no effect, so one list of origins decides.
 //! Without a list no field is sent, and browsers keep other origins out.
 
 use crate::syntax::{is_token, list};

@@ -1,10 +1,10 @@
-//! Dates as HTTP writes them.
+//! HTTP dates.
 
 use std::fmt;
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-/// Seconds from 1970 to the last one that four digits of a year can tell.
+/// The last second of the year 9999.
 const SECONDS_MAX: u64 = 253_402_300_799;
 
 /// A point in time as an IMF-fixdate, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
@@ -43,7 +43,7 @@ impl fmt::Debug for HttpDate {
 }
 
 /// Seconds from 1970 to a date in any of the three formats (RFC 9110, section 5.6.7). `None` if it
-/// is malformed, or before 1970, which no file served here is.
+/// is malformed, or before 1970: no file served here is that old.
 pub(crate) fn parse_seconds(value: &[u8]) -> Option<u64> {
     let text = str::from_utf8(value).ok()?;
     let time = httpdate::parse_http_date(text).ok()?;

@@ -1,4 +1,4 @@
-//! Entity tags, made of what the file system says about a file, or of its content.
+//! Entity tags, made from a file's metadata or its content.
 
 use std::fmt;
 use std::io::Write;

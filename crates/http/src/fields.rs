@@ -100,18 +100,18 @@ pub struct Fields<'b> {
     index: Index,
 }
 
-/// Where in a block the fields are.
+/// The positions of the fields in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Index {
     /// Where the first line of each field starts, or [`NO_LINE`].
     lines: [u32; Field::ALL.len()],
-    /// The fields that have more than one line.
+    /// The fields with more than one line.
     repeated: u16,
 }
 
 impl<'b> Fields<'b> {
     /// An empty index of `block`, which is field lines (`name: value`, each ended by CRLF). Each
-    /// line is to be noted.
+    /// line must be noted.
     pub fn new(block: &'b [u8]) -> Self {
         Self {
             block,
@@ -145,7 +145,7 @@ impl<'b> Fields<'b> {
         fields
     }
 
-    /// Notes that a line with this name starts at `start` in the block. Lines are noted in their
+    /// Notes a line with this name that starts at `start` in the block. Lines are noted in their
     /// order.
     #[inline]
     pub fn note(&mut self, name: &str, start: usize) {
@@ -161,7 +161,7 @@ impl<'b> Fields<'b> {
         }
     }
 
-    /// Whether there is such a field, be it empty.
+    /// Whether the field is present, even if empty.
     pub fn has(self, field: Field) -> bool {
         self.index.lines[field as usize] != NO_LINE
     }

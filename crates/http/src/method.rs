@@ -1,4 +1,4 @@
-//! Which method a request has, as far as a file server cares.
+//! Request methods, as far as a file server distinguishes them.
 
 /// A request method (RFC 9110, section 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,11 +7,11 @@ pub enum Method {
     Get,
     /// HEAD: the response of GET without its content.
     Head,
-    /// OPTIONS: what may be done with the target, or a CORS preflight.
+    /// OPTIONS: the methods allowed on the target, or a CORS preflight.
     Options,
     /// A standard method that no file allows: answer 405.
     Known,
-    /// A method this server has never heard of: answer 501.
+    /// A method unknown to this server: answer 501.
     Unknown,
 }
 

@@ -28,7 +28,7 @@ impl Multipart {
     /// `content_type` and `coding`. These are fields of each part: they describe the
     /// representation, not the body of this response (RFC 9110, section 15.3.7.2).
     ///
-    /// `boundary` is to be random, so that nobody can put its delimiter into a file beforehand.
+    /// `boundary` must be random, so that nobody can put its delimiter into a file beforehand.
     pub fn new(
         ranges: Vec<Range<u64>>,
         len: u64,

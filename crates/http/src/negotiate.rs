@@ -136,8 +136,8 @@ impl Accepted {
 /// Whether a request is for a page to be shown, not for a part of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Navigation {
-    /// The browser says that it is: Sec-Fetch-Mode is `navigate`, or Sec-Fetch-Dest `document`
-    /// (Fetch Metadata Request Headers, sections 2.1 and 2.2).
+    /// The browser says so: Sec-Fetch-Mode is `navigate`, or Sec-Fetch-Dest `document` (Fetch
+    /// Metadata Request Headers, sections 2.1 and 2.2).
     Told,
     /// It has no Fetch Metadata, but Accept names text/html, as older browsers do for pages alone.
     TakesHtml,
@@ -207,9 +207,9 @@ pub fn prefers_json(request: &Request<'_>) -> bool {
 #[derive(Default)]
 struct MediaQuality {
     exact: Option<u16>,
-    /// Of `type/*`.
+    /// The quality of `type/*`.
     kind: Option<u16>,
-    /// Of `*/*`.
+    /// The quality of `*/*`.
     any: Option<u16>,
 }
 

@@ -20,11 +20,11 @@ pub enum Ranges {
     /// At least two that do not overlap, in the order of the request: respond with 206 and a
     /// [`Multipart`](crate::Multipart).
     Many(Vec<Range<u64>>),
-    /// No byte that the file has: respond with 416 and [`push_unsatisfied_range`].
+    /// No byte of the file: respond with 416 and [`push_unsatisfied_range`].
     Unsatisfiable,
 }
 
-/// How many ranges one request may ask for.
+/// The limits on the ranges of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RangeLimits {
     /// If each starts at or behind the end of the one before it, inclusive. Clients that know which
@@ -81,7 +81,8 @@ pub(crate) fn write_content_range(out: &mut Vec<u8>, range: &Range<u64>, len: u6
     out.extend_from_slice(digits.format(len).as_bytes());
 }
 
-/// Appends the Content-Range of a 416: how long the representation is (RFC 9110, section 15.5.17).
+/// Appends the Content-Range of a 416: the length of the representation (RFC 9110, section
+/// 15.5.17).
 pub fn push_unsatisfied_range(out: &mut FieldBlock, len: u64) {
     out.push_line(|line| {
         line.extend_from_slice(b"Content-Range: bytes */");
@@ -96,7 +97,7 @@ fn bytes_of(value: &[u8]) -> Option<&[u8]> {
     is_bytes.then_some(&value[equals + 1..])
 }
 
-/// The ranges of a set that overlap the file; `None` if the set is to be ignored.
+/// The ranges of a set that overlap the file; `None` if the set is ignored.
 fn satisfiable(set: &[u8], len: u64, limits: RangeLimits) -> Option<Vec<Range<u64>>> {
     let mut ranges: Vec<Range<u64>> = Vec::new();
     let mut count_max = limits.ascending;

@@ -2,7 +2,7 @@
 
 use crate::{Coding, FieldBlock, FieldLines, Validators};
 
-/// What the responses for a file say about it.
+/// The description of a file in its responses.
 #[derive(Clone, Copy, Debug)]
 pub struct Representation<'a> {
     /// The media type, of the original also for a variant; empty for none.
@@ -116,7 +116,7 @@ impl RepresentationFields {
         self.all.lines_between(self.type_len, self.all.len())
     }
 
-    /// Vary, if it is there: for a 412 or 416, which concerns one representation of several.
+    /// Vary, if present: for a 412 or 416, which concerns one representation of several.
     pub fn vary(&self) -> FieldLines<'_> {
         self.all.lines_between(self.type_len, self.vary_end)
     }

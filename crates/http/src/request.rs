@@ -1,4 +1,4 @@
-//! What a request asks for.
+//! Requests.
 
 use crate::fields::Index;
 use crate::{Fields, Method, Target};
@@ -17,7 +17,7 @@ pub struct Request<'b> {
     pub fields: Fields<'b>,
 }
 
-/// A copy of a request, for one that waits while the buffer it was received into is given back.
+/// An owned copy of a request, for one that waits after its receive buffer is returned.
 #[derive(Clone, Debug)]
 pub struct StoredRequest {
     method: Method,

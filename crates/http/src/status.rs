@@ -1,6 +1,6 @@
 //! The status codes this server sends.
 
-/// A status code, its reason phrase (RFC 9110, section 15), and a page that says it to a person.
+/// A status code, its reason phrase (RFC 9110, section 15), and a page for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Status(Index);
 
@@ -27,7 +27,7 @@ macro_rules! page {
     };
 }
 
-/// What belongs to a status.
+/// The data of a status.
 struct Entry {
     code: u16,
     code_and_reason: &'static str,

@@ -1,16 +1,16 @@
 //! Request targets: their forms, and the path in one (RFC 9112, section 3.2; RFC 3986).
 //!
 //! A path is decoded exactly once, into one without dot segments, empty segments or `%00`, so a
-//! look-up never sees a `..`, however it was encoded.
+//! lookup never sees a `..`, however it was encoded.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-/// What stands for an encoded slash (`%2F`) in a decoded path where it is no separator: NUL, which
-/// no path has otherwise and no file name can have.
+/// The byte for an encoded slash (`%2F`) in a decoded path, if it is no separator: NUL, which no
+/// other part of a path and no file name can have.
 pub const ENCODED_SLASH: u8 = 0;
 
-/// What an encoded slash (`%2F`) in a path is.
+/// The meaning of an encoded slash (`%2F`) in a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EncodedSlash {
     /// A part of a name: [`ENCODED_SLASH`].
@@ -133,19 +133,17 @@ impl<'b> Target<'b> {
         self.query
     }
 
-    /// Puts the decoded path into `out`, in place of what was there.
+    /// Writes the decoded path to `out`, replacing its content.
     ///
-    /// Percent-encodings are decoded once. Dot segments, plain or encoded, are
-    /// removed (RFC 3986, section 5.2.4). Empty segments collapse, `//` to `/`,
-    /// as they do in the file system. A slash at the end stays one. The result
-    /// starts with `/` and may hold any byte; NUL is [`ENCODED_SLASH`].
+    /// Percent-encodings are decoded once. Dot segments, plain or encoded, are removed (RFC 3986,
+    /// section 5.2.4). Empty segments collapse, `//` to `/`, as they do in the file system. A slash
+    /// at the end stays one. The result starts with `/` and may hold any byte; NUL is
+    /// [`ENCODED_SLASH`].
     ///
-    /// An encoded slash that is decoded is one before anything else is looked at, so it separates
-    /// segments as any slash does.
+    /// With [`EncodedSlash::Decode`], encoded slashes are decoded first, so they separate segments.
     ///
-    /// Fails with a status of 400 for a malformed encoding, an encoded NUL, a path
-    /// that climbs above the root, and a target without a path; what `out` holds
-    /// then has no meaning.
+    /// Fails with a status of 400 for a malformed encoding, an encoded NUL, a path that climbs
+    /// above the root, and a target without a path; what `out` holds then has no meaning.
     pub fn decode_path(&self, slash: EncodedSlash, out: &mut Vec<u8>) -> Result<(), TargetError> {
         let path = self.path.as_bytes();
         out.clear();
@@ -163,11 +161,11 @@ impl<'b> Target<'b> {
     }
 }
 
-/// Appends `path`, as [`Target::decode_path`] gives it, percent-encoded as the
-/// path of a URI reference, for a Location.
+/// Appends `path`, as [`Target::decode_path`] gives it, percent-encoded as the path of a URI
+/// reference, for a Location.
 ///
-/// What it appends starts with exactly one `/`, whatever `path` starts with:
-/// `//host` would send the client to another host.
+/// The result starts with exactly one `/`, whatever `path` starts with: `//host` would send the
+/// client to another host.
 pub fn encode_path(path: &[u8], out: &mut String) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let slashes = path.iter().take_while(|&&byte| byte == b'/').count();
@@ -772,7 +770,7 @@ mod tests {
             }
         }
 
-        /// What is served for an encoded slash is what is served for a slash.
+        /// An encoded slash gets the same response as a slash.
         #[test]
         fn a_decoded_slash_is_a_slash(path in tricky_path()) {
             let decode = |path: &str, slash| {

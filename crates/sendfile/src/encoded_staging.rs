@@ -1,4 +1,4 @@
-//! Bytes that go through memory: read from the file, encoded, and sent.
+//! Stages bytes through memory: read from the file, encoded, and sent.
 
 use std::io;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::pool::Pool;
 use crate::progress::TransferProgress;
 use crate::staging::{Staging, Taken};
 
-/// Bytes that are read and encoded at a time: few calls for each, and they stay in the processor's
+/// Bytes that are read and encoded at a time: few calls per byte, and they stay in the processor's
 /// cache from the read to the send.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -21,14 +21,14 @@ const PIECE_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Piece {
     buffer: Vec<u8>,
-    /// The part of the buffer that the socket has yet to take.
+    /// The part of the buffer that is not sent yet.
     unsent: Range<usize>,
 }
 
 /// The encoder of a step, and the piece that the transfer is sending.
 pub(crate) struct EncodedStaging<'t, E> {
     encode: E,
-    /// The transfer's: a step that is dropped must not lose a part of it.
+    /// Owned by the transfer, since a dropped step must not lose part of it.
     piece: &'t mut Option<Piece>,
 }
 
@@ -37,7 +37,7 @@ impl<'t, E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> EncodedStaging<'t, 
         Self { encode, piece }
     }
 
-    /// Encodes the next bytes of the file. Returns how many they are.
+    /// Encodes the next bytes of the file. Returns their encoded number.
     fn encode(&mut self, plain: &[u8], pool: &Pool) -> Result<usize, ErrorKind> {
         if plain.is_empty() {
             return Ok(0);
@@ -53,7 +53,7 @@ impl<'t, E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> EncodedStaging<'t, 
 }
 
 impl<E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Staging for EncodedStaging<'_, E> {
-    /// A byte costs several times as much as one that is spliced, so this is less than there.
+    /// Encoding costs several times a splice, so the quantum is smaller.
     const QUANTUM: u64 = 256 * 1024;
 
     async fn reserve(&mut self, _source: &FileSource) -> Result<(), ErrorKind> {
@@ -80,7 +80,7 @@ impl<E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Staging for EncodedStag
         chunk: &Range<u64>,
     ) -> Result<Option<usize>, ErrorKind> {
         let len = (chunk.end - chunk.start) as usize;
-        // Its last user's bytes are overwritten.
+        // The old content is overwritten.
         let mut plain = source.pool().buffers.take();
         if plain.len() < len {
             plain.resize(len, 0);
@@ -105,7 +105,7 @@ impl<E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Staging for EncodedStag
         source.absent(chunk, PIECE_BYTES);
         let plain = match read.await {
             (Err(error), _) if lacks_worker(&error) => {
-                // Boxed, as it is rare: a transfer has no room for it.
+                // Boxed, since it is rare and would enlarge the transfer.
                 Box::pin(by_thread::read(source.file(), chunk)).await
             }
             (count, plain) => count.map(|_| plain),
@@ -113,7 +113,7 @@ impl<E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Staging for EncodedStag
         self.encode(&plain.map_err(ErrorKind::File)?, source.pool())
     }
 
-    /// A piece counts once the socket took all of it.
+    /// Counts a piece once the socket took all of it.
     fn send(&mut self, socket: &Fd, len: u64, more: bool) -> io::Result<Taken> {
         let piece = self.piece.as_mut().expect("bytes are staged");
         let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;

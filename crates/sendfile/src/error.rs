@@ -45,7 +45,7 @@ pub enum ErrorKind {
     /// The file could not be read.
     #[error("the file could not be read")]
     File(#[source] io::Error),
-    /// What was read could not be encoded.
+    /// The bytes that were read could not be encoded.
     #[error("the bytes could not be encoded")]
     Encode(#[source] io::Error),
     /// There is no pipe, and none could be made.

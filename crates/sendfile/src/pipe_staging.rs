@@ -54,7 +54,7 @@ impl PipeStaging {
 }
 
 impl Staging for PipeStaging {
-    /// Less is dearer: acknowledgements send on what the socket takes in one go.
+    /// A smaller quantum costs more: acknowledgements send on what the socket takes in one go.
     const QUANTUM: u64 = 512 * 1024;
 
     async fn reserve(&mut self, source: &FileSource) -> Result<(), ErrorKind> {

@@ -1,4 +1,4 @@
-//! The course of a transfer: stage a chunk, send it, wait for the socket, give way to others.
+//! The transfer loop: stage a chunk, send it, wait for the socket, yield.
 
 use rustix::io::Errno;
 use tidegate_uring::{Fd, Permit};
@@ -11,7 +11,7 @@ use crate::socket_sink::SocketSink;
 use crate::staging::Staging;
 
 /// Shorter transfers do not queue for turns, and shorter steps are not corked: they have few chunks
-/// to keep together, and end soon.
+/// to combine, and end soon.
 const LONG_BYTES_MIN: u64 = 512 * 1024;
 
 /// Moves the bytes of a transfer from its file to a socket, through a [`Staging`].
@@ -19,9 +19,9 @@ pub(crate) struct Pump {
     pub(crate) progress: TransferProgress,
     pub(crate) source: FileSource,
     sink: SocketSink,
-    /// Bytes sent at which a long transfer next lets others run; `None` for a short one. A short
-    /// one is no longer than the turn of a long one, and to send many of them in one go is cheaper
-    /// by a quarter at 64 KiB.
+    /// The count of sent bytes at which a long transfer yields next; `None` for a short one. A
+    /// short transfer is no longer than one turn of a long one, and sending many of them without a
+    /// break is a quarter cheaper at 64 KiB.
     turn_due: Option<u64>,
 }
 
@@ -36,7 +36,7 @@ impl Pump {
         }
     }
 
-    /// Runs the step that `progress` has begun to its end.
+    /// Completes the step that `progress` has begun.
     ///
     /// Dropped: `progress` is exact; staged bytes are lost if `staging` is.
     pub(crate) async fn run(
@@ -63,8 +63,8 @@ impl Pump {
         Ok(())
     }
 
-    /// Makes sure that bytes are staged: those of an earlier chunk, if they are still there, else
-    /// the next chunk.
+    /// Ensures that bytes are staged: those of an earlier chunk if they still exist, otherwise the
+    /// next chunk.
     async fn stage<S: Staging>(&mut self, staging: &mut S) -> Result<(), ErrorKind> {
         if self.progress.staged() == 0 {
             self.turn_if_due(S::QUANTUM).await;
@@ -103,7 +103,7 @@ impl Pump {
         Ok(())
     }
 
-    /// A permit to wait for the disk; `staging` holds nothing while it waits for that.
+    /// Waits for a permit to read from the disk. `staging` reserves nothing meanwhile.
     async fn cold_permit(&self, staging: &mut impl Staging) -> Result<Permit, ErrorKind> {
         let (pool, owner) = (self.source.pool(), self.source.owner());
         if let Some(permit) = pool.try_cold(owner) {
@@ -152,7 +152,7 @@ impl Pump {
         }
     }
 
-    /// Lets others run first.
+    /// Yields to other tasks.
     async fn turn(&self) {
         if self.turn_due.is_some() {
             let queue = &self.source.pool().fair_queue;

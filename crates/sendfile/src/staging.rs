@@ -1,4 +1,4 @@
-//! The seam between the course of a transfer and the way its bytes take.
+//! The interface between the transfer loop and where its bytes are held.
 
 use std::io;
 use std::ops::Range;
@@ -21,32 +21,32 @@ use crate::progress::TransferProgress;
 ///          reserve
 /// ```
 pub(crate) trait Staging {
-    /// Bytes that a long transfer sends before others run.
+    /// Bytes that a long transfer sends before other tasks run.
     const QUANTUM: u64;
 
-    /// Takes what [`Staging::fill_from_memory`] and [`Staging::fill_by_worker`] need. May wait.
+    /// Reserves what [`Staging::fill_from_memory`] and [`Staging::fill_by_worker`] need. May wait.
     async fn reserve(&mut self, source: &FileSource) -> Result<(), ErrorKind>;
 
-    /// Returns what was reserved; no bytes are staged in it.
+    /// Releases the reservation, which holds no staged bytes.
     fn release(&mut self, pool: &Pool);
 
     /// The bytes to stage next.
     fn chunk(&self, progress: &TransferProgress) -> Range<u64>;
 
-    /// Bytes of a usual chunk: the least that is read ahead.
+    /// The usual size of a chunk, and the least that is read ahead.
     fn chunk_bytes(&self) -> usize;
 
-    /// Stages `chunk`, or its first part, from memory. Returns how many bytes, 0 at the end of the
-    /// file; `None` if that would wait for the disk.
+    /// Stages `chunk`, or its first part, from memory. Returns the number of bytes, 0 at the end of
+    /// the file; `None` if that would wait for the disk.
     fn fill_from_memory(
         &mut self,
         source: &mut FileSource,
         chunk: &Range<u64>,
     ) -> Result<Option<usize>, ErrorKind>;
 
-    /// Stages `chunk`, or its first part, by a worker of the ring, and tells `source` that it was
+    /// Stages `chunk`, or its first part, by a worker of the ring. Reports to `source` that it was
     /// absent once the read is queued: the read goes before the prefetch of what follows. Returns
-    /// how many bytes, 0 at the end of the file.
+    /// the number of bytes, 0 at the end of the file.
     async fn fill_by_worker(
         &mut self,
         source: &mut FileSource,
@@ -65,10 +65,10 @@ pub(crate) trait Staging {
     fn resume(&mut self) -> bool;
 }
 
-/// What the socket took in one call.
+/// The result of one send.
 pub(crate) struct Taken {
     /// Bytes of the file.
     pub(crate) file_bytes: u64,
-    /// It took less than it was given: it is full.
+    /// Whether the socket is full: it took less than it was given.
     pub(crate) full: bool,
 }

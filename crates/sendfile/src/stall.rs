@@ -35,13 +35,13 @@ impl Stall {
         }
     }
 
-    /// The socket took bytes.
+    /// Records that the socket took bytes.
     pub(crate) fn progress(&mut self) {
         self.seen = None;
         self.vain = 0;
     }
 
-    /// Starts the current quarter anew: the time since the last wait does not count.
+    /// Restarts the current quarter; time since the last wait does not count.
     pub(crate) fn go_on(&mut self) {
         self.timer = None;
     }

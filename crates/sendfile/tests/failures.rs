@@ -112,8 +112,8 @@ fn a_reader_that_is_slow_but_moves_does_not_stall() {
     });
 }
 
-/// The socket's buffer grows to megabytes on loopback, and it is writable again only when a third of
-/// it has drained. This reader needs many times the stall time for that.
+/// On loopback the socket's buffer grows to megabytes, and it is writable again only when a third
+/// of it has drained. This reader needs many times the stall time for that.
 #[test]
 fn a_reader_that_takes_little_of_a_large_buffer_does_not_stall() {
     const LIMIT: Duration = Duration::from_millis(600);

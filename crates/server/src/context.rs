@@ -39,14 +39,14 @@ pub(crate) struct Scratch {
 /// Memory that responses reuse, so that one from memory allocates nothing.
 #[derive(Default)]
 pub(crate) struct Buffers {
-    /// The decoded path of the request at hand.
+    /// The decoded path of the current request.
     pub(crate) path: Vec<u8>,
     /// The response's own fields; empty between two requests.
     pub(crate) extra: FieldBlock,
 }
 
 impl Buffers {
-    /// Takes the memory of a response back that was sent.
+    /// Takes back the memory of a response that was sent.
     pub(crate) fn reclaim(&mut self, mut extra: FieldBlock) {
         extra.clear();
         self.extra = extra;

@@ -34,7 +34,7 @@ pub enum Error {
     Descriptors {
         /// The limit in force.
         limit: usize,
-        /// The least that will do for the configured cores.
+        /// The minimum for the configured cores.
         needed: usize,
     },
     /// Too little memory may be locked to run at all.
@@ -50,7 +50,7 @@ pub enum Error {
         limit: u64,
         /// The number of cores.
         cores: usize,
-        /// The least bytes that will do for them.
+        /// The minimum for these cores, in bytes.
         least: u64,
         /// Bytes for queues of full length.
         wanted: u64,

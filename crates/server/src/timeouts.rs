@@ -1,8 +1,8 @@
-//! The connections of a core, and until when each may stay in the phase that it is in.
+//! The connections of a core, and how long each may stay in its current phase.
 //!
-//! A lazy timer queue: a connection moves its deadline with one store. The queue holds one entry for
-//! each connection and looks at the deadline only when the entry comes up, so a request sets no timer
-//! and an idle connection is looked at once in a keep-alive time.
+//! A lazy timer queue: a connection moves its deadline with one store. Each connection has one
+//! entry, checked only when due, so a request sets no timer and an idle connection is checked once
+//! in a keep-alive time.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ const TICK_MILLIS: u32 = 100;
 const TICK: Duration = Duration::from_millis(TICK_MILLIS as u64);
 const TICKS_PER_SECOND: u64 = 1000 / TICK_MILLIS as u64;
 
-/// When a connection that outlived its deadline is looked at again.
+/// When to check a connection again that outlived its deadline.
 const RETRY_TICKS: u32 = 100;
 
 /// One of this many connections is ended to make room for others.
@@ -39,7 +39,7 @@ pub(crate) enum Phase {
     Request,
     /// The client, to take more of a response.
     Send,
-    /// A transfer or a look-up, which has a timeout of its own.
+    /// A transfer or a lookup, which has a timeout of its own.
     Transfer,
     /// The client, to close its side.
     Linger,
@@ -54,7 +54,7 @@ pub(crate) struct Timer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
     index: u32,
-    /// Tells an entry from a later one with the same index.
+    /// Distinguishes an entry from a later one with the same index.
     generation: u32,
 }
 
@@ -65,7 +65,7 @@ struct Entry {
     phase: Phase,
     /// The tick after which the connection is ended.
     deadline: u32,
-    /// The tick at which the queue looks at this entry: never later than `deadline`.
+    /// The tick at which the queue checks this entry: never later than `deadline`.
     scheduled_at: u32,
     expired: bool,
 }
@@ -89,12 +89,12 @@ struct Inner {
 }
 
 impl Timer {
-    /// Enters `phase`, which may last for as long as the config says.
+    /// Enters `phase`, which may last for the configured time.
     pub(crate) fn enter(&self, phase: Phase) {
         self.enter_at(phase, Instant::now());
     }
 
-    /// As [`Timer::enter`], at a time that the caller has read from the clock already.
+    /// As [`Timer::enter`], for a caller that has read the clock already.
     pub(crate) fn enter_at(&self, phase: Phase, now: Instant) {
         let time = self.queue.timeout(phase);
         self.queue.enter(self.key, phase, time, now);
@@ -111,7 +111,7 @@ impl Timer {
         inner.entries[self.key.index as usize].expired
     }
 
-    /// How long `phase` may last, as the config says.
+    /// The configured time for `phase`.
     pub(crate) fn timeout(&self, phase: Phase) -> Duration {
         self.queue.timeout(phase)
     }
@@ -151,7 +151,7 @@ impl TimerQueue {
         }
     }
 
-    /// A timer for a connection that begins now.
+    /// A timer for a new connection.
     pub(crate) fn register(self: &Rc<Self>, socket: &Fd) -> Timer {
         let phase = Phase::AwaitingFirstRequest;
         self.register_in(phase, self.timeout(phase), socket)
@@ -178,7 +178,7 @@ impl TimerQueue {
         }
     }
 
-    /// How many connections there are.
+    /// The number of connections.
     pub(crate) fn len(&self) -> usize {
         self.inner.borrow().entries.len()
     }
@@ -267,7 +267,7 @@ impl TimerQueue {
         .await;
     }
 
-    /// Looks at every entry that is due: the tick of the next one.
+    /// Checks every entry that is due. Returns the tick of the next one.
     fn expire_due(&self) -> Option<u32> {
         // Rounded down: a tick is due once all of it has passed.
         let now = self.ticks_until(Instant::now());
@@ -290,7 +290,7 @@ impl TimerQueue {
 
     fn ticks_until(&self, at: Instant) -> u32 {
         let time = at.saturating_duration_since(self.epoch);
-        // Each request does this: without the division of 128 bits that as_millis() would take.
+        // Runs for each request, so it avoids the 128-bit division of as_millis().
         let ticks =
             time.as_secs() * TICKS_PER_SECOND + u64::from(time.subsec_millis() / TICK_MILLIS);
         u32::try_from(ticks).unwrap_or(u32::MAX / 2)

@@ -1,4 +1,4 @@
-//! One core: serves until the main thread says to stop.
+//! One core: serves until the main thread sends a stop.
 
 use std::error::Error as StdError;
 use std::mem;
@@ -38,7 +38,7 @@ pub(crate) struct WorkerConfig {
     pub(crate) heartbeat: Arc<Heartbeat>,
 }
 
-/// Serves on one core until told to stop. `ready` is called once it serves.
+/// Serves on one core until a stop. `ready` is called once it serves.
 pub(crate) async fn run(
     mut config: WorkerConfig,
     control: ControlReceiver,
@@ -50,8 +50,7 @@ pub(crate) async fn run(
     let heartbeat = Arc::clone(&config.heartbeat);
     let ring = start_ring(&config)?;
     let control = control.attach(&ring);
-    // First of all tasks: a question of the watchdog also ends a sleep that the executor should not
-    // have begun.
+    // Spawned first: the watchdog's query also wakes an executor that should not have slept.
     let beating = ring.spawn(heartbeat.beat(ring.clone()));
     let context = Rc::new(open_context(config, ring).await?);
     let ring = &context.io.ring;
@@ -59,7 +58,7 @@ pub(crate) async fn run(
     let worker = Worker::start(&context, connections_max, listeners);
     ready();
     worker.run(&control).await;
-    // An executor that ends drops no tasks: questions to this one would go on.
+    // The executor drops no tasks when it ends, so queries to this one would continue.
     beating.cancel().await;
     tracing::debug!(
         shard = number,
@@ -70,7 +69,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// A worker that serves.
+/// A worker that is serving.
 struct Worker {
     admission: Rc<Admission>,
     accepting: Vec<Task<()>>,
@@ -82,7 +81,7 @@ impl Worker {
         let admission = Rc::new(Admission::new(Rc::clone(context), connections_max));
         let loops = listeners.into_iter();
         let loops = loops.map(|listener| AcceptLoop::new(Rc::clone(&admission), listener));
-        // All are added to the admission before one runs.
+        // All are added to the admission before any of them runs.
         let loops: Vec<_> = loops.collect();
         let ring = &context.io.ring;
         let accepting = loops.into_iter().map(|one| ring.spawn(one.run()));
@@ -92,7 +91,7 @@ impl Worker {
         }
     }
 
-    /// Serves until a message of the main thread ends it.
+    /// Serves until the main thread sends a message.
     async fn run(self, control: &ControlInbox) {
         match control.next().await {
             Control::Stop => self.stop(control).await,
@@ -103,8 +102,8 @@ impl Worker {
         }
     }
 
-    /// Ends the accept loops and the idle connections, and waits for the responses under way: until
-    /// the graceful timeout, or the next message.
+    /// Ends the accept loops and the idle connections, and waits for responses in progress until
+    /// the graceful timeout or the next message.
     async fn stop(mut self, control: &ControlInbox) {
         self.admission.stop();
         let timeout = self.admission.context.settings().server.graceful_timeout;
@@ -121,7 +120,7 @@ impl Worker {
     }
 
     async fn drain(&self, accepting: Vec<Task<()>>) {
-        // The accept loops see it, take the connections that wait, and end.
+        // The accept loops notice, take the waiting connections, and end.
         self.admission.cancel_accepts().await;
         for task in accepting {
             task.await;
@@ -132,7 +131,7 @@ impl Worker {
         timers.until(|| timers.len() == 0).await;
     }
 
-    /// Ends the connections that are left.
+    /// Ends the remaining connections.
     fn cut_off(&self) {
         let timers = &self.admission.context.timers;
         let connections = timers.len();
@@ -147,8 +146,8 @@ impl Worker {
 pub(crate) fn start_ring(config: &WorkerConfig) -> Result<Ring, Error> {
     let settings = &config.settings;
     let ring = Config {
-        // As many as are shared out, so that none waits for another kind: two times as many as for
-        // one device, for look-ups and for reads; and to ask ahead.
+        // One worker per permit, so that none waits for another kind: two times `cold_workers` (the
+        // limit of one device) for lookups, two for reads, one for prefetches.
         workers: 5 * settings.io.cold_workers,
         splice_workers: 2 * settings.io.cold_workers,
         worker_cpus: vec![config.core],

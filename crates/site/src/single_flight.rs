@@ -158,7 +158,7 @@ impl<K: Clone + Eq + Hash + 'static, T: Clone + 'static> SingleFlight<K, T> {
         .await
     }
 
-    /// Lets a task run `work` until its timeout, of which the leader waited until `now`.
+    /// Lets a task run `work` until its timeout. The leader has waited until `now`.
     fn detach(self: &Rc<Self>, leader: Leader<K, T>, work: FlightFuture<T>, now: Instant) {
         let end = leader.flight.began + self.times.lookup;
         if now >= end {

@@ -100,7 +100,7 @@ fn a_file_that_was_just_written_is_read_again() {
         let time = SystemTime::now() + Duration::from_secs(5);
         tree.set_modified("a", time);
         assert_eq!(bench.text("/a").await.unwrap(), "one");
-        // The same length within one tick of the clock: nothing but the bytes tells.
+        // The same length within one tick of the clock: only the bytes differ.
         tree.write("a", b"two");
         tree.set_modified("a", time);
         bench.wait();

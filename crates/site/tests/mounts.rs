@@ -15,7 +15,7 @@ fn mount(at: &str, tree: &Tree, path: &str) -> Mount {
     }
 }
 
-/// A site whose root is `www`, with `current` mounted: a link that is to be moved.
+/// A site whose root is `www`, with `current` mounted: a link that the test moves.
 fn site(tree: &Tree) -> Site {
     tree.link("one", "current");
     let mut config = Site::for_directory(tree.path("www"));

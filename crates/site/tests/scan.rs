@@ -54,8 +54,7 @@ fn known(bench: &Bench, kind: &str, count: usize) -> usize {
         .count()
 }
 
-/// What is asked for again and again stays through a scan, be it there first or come to a full
-/// cache.
+/// Popular files stay cached through a scan, whether they came before it or to a full cache.
 fn popular_files_survive_scans(len: usize, config: CacheConfig) {
     let tree = tree(len);
     run(async {

@@ -46,7 +46,7 @@ pub enum Error {
     Authorities {
         /// The file they are in.
         path: PathBuf,
-        /// What rustls says.
+        /// The error of rustls.
         reason: String,
     },
     /// rustls refuses the settings, or the system has no random numbers.

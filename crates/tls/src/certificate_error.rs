@@ -17,7 +17,7 @@ pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
 pub struct CertificateError {
     /// The file at fault.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn at(path: &Path, reason: Reason) -> CertificateError {
     }
 }
 
-/// What is wrong with a file.
+/// The fault of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
     /// It can not be read.
@@ -77,7 +77,7 @@ pub enum Reason {
     Unparsable {
         /// Its place in the file, from 1.
         position: usize,
-        /// What the parser says.
+        /// The error of the parser.
         reason: String,
     },
     /// The certificate's key is of a kind that TLS here cannot use.
@@ -109,7 +109,7 @@ fn fault(error: &PemError) -> String {
     }
 }
 
-/// Names the sections that are there instead.
+/// Names the sections found instead.
 fn but(labels: &str) -> String {
     if labels.is_empty() {
         String::new()

@@ -139,7 +139,7 @@ impl Core {
         self.has_completions() || !self.io.submission().is_empty()
     }
 
-    /// Whether there is work beside submitting what is queued.
+    /// Whether there is work besides submitting queued entries.
     pub(crate) fn has_completions(&mut self) -> bool {
         let completions = !self.io.completion().is_empty();
         if !self.backlog.is_empty() || completions || self.buffers.has_work() {
@@ -165,7 +165,7 @@ impl Core {
         Ok(busy)
     }
 
-    /// Submits what is queued, and waits for a completion if `wait` says how long. False if the
+    /// Submits queued entries, and waits for a completion for up to `wait`, if given. False if the
     /// kernel refuses submissions now.
     fn enter(&mut self, wait: Option<Duration>) -> io::Result<bool> {
         let entered = match wait {
@@ -304,7 +304,7 @@ impl Drop for Core {
             // none of the memory.
             unsafe { ManuallyDrop::drop(&mut self.slots) };
         } else {
-            // The kernel may still write to what the slots hold, and to the provided buffers.
+            // The kernel may still write to memory held by slots, and to the provided buffers.
             mem::forget(Rc::clone(&self.buffers));
         }
     }

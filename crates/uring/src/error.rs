@@ -2,13 +2,13 @@
 
 use std::io;
 
-/// Why a ring could not be had on this host.
+/// Why a ring cannot be set up on this host.
 ///
 /// `Display` prints all of it. There is no `source`: printing both would repeat it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The kernel was built without io_uring, or a filter says so.
+    /// The kernel was built without io_uring, or a filter reports so.
     #[error(
         "this kernel has no io_uring (io_uring_setup: {0}): use Linux 6.1 or newer, built with \
          CONFIG_IO_URING; in a container, see that its seccomp profile allows io_uring"
@@ -20,10 +20,10 @@ pub enum Error {
          with sysctl, or to 1 and put this user into the group of kernel.io_uring_group"
     )]
     SwitchedOff {
-        /// 1: for all but a group; 2: for everybody.
+        /// 1: disabled for all but a group; 2: for everybody.
         value: u8,
     },
-    /// A filter (as containers have it) refuses the call.
+    /// A seccomp filter, as in containers, refuses the call.
     #[error(
         "io_uring is forbidden here (io_uring_setup: {0}): the seccomp profile of this container \
          or service does not allow io_uring_setup, io_uring_enter and io_uring_register; allow the \
@@ -40,27 +40,27 @@ pub enum Error {
     LockedMemory {
         /// The limit in force, in bytes.
         limit: u64,
-        /// What was to be locked, in bytes.
+        /// The amount to be locked, in bytes.
         needed: u64,
     },
-    /// The kernel has no memory for it, whatever may be locked.
+    /// The kernel has no memory for it, whatever the limit.
     #[error(
         "the kernel has not enough memory for io_uring ({0}): RLIMIT_MEMLOCK is not the cause; see \
          how much memory this host, container or service has left"
     )]
     Memory(io::Error),
-    /// An ability of Linux 6.1 is not there.
+    /// A feature of Linux 6.1 is missing.
     #[error(
         "this kernel ({release}) is too old: {missing} is not there; Linux 6.1 is the oldest that \
          will do"
     )]
     TooOld {
-        /// The running kernel, as `uname -r` has it.
+        /// The release of the running kernel, as in `uname -r`.
         release: String,
-        /// What was looked for.
+        /// The missing feature.
         missing: &'static str,
     },
-    /// The kernel has no thread to give to ops that block.
+    /// The kernel has no thread for ops that block.
     #[error(
         "the kernel cannot start a worker thread for io_uring: raise the limit of threads: \
          pids.max of the cgroup (TasksMax=, --pids-limit) or RLIMIT_NPROC (`ulimit -u`, \
@@ -72,7 +72,7 @@ pub enum Error {
     Setup {
         /// The call that failed.
         operation: &'static str,
-        /// What the kernel answered.
+        /// The kernel's error.
         reason: io::Error,
     },
 }

@@ -140,7 +140,7 @@ impl Shared {
         }
     }
 
-    /// Whether a turn would do more than submit what is queued.
+    /// Whether a turn would do more than submit queued entries.
     pub(crate) fn has_completions(&self) -> bool {
         self.core.borrow_mut().has_completions()
     }

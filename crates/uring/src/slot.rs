@@ -20,7 +20,7 @@ use crate::buffers::Buffers;
 use crate::queue::Queue;
 use crate::resources::{Memory, OpResources};
 
-/// Identifies a slot. The generation tells a freed slot from its successor.
+/// Identifies a slot. The generation distinguishes a freed slot from its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) index: u32,

@@ -29,7 +29,8 @@ pub(crate) struct WakeupTimers {
 }
 
 impl WakeupTimers {
-    /// Starts both, in the executor of this thread. They end its sleep though no task waits for them.
+    /// Starts both in this thread's executor. They end its sleep even though no task waits for
+    /// them.
     pub(crate) fn start() -> Self {
         let mut timers = Self {
             timers: [None, None],

@@ -17,11 +17,10 @@ use crate::accept::listener::{Listener, listen_with};
 use crate::connection::ConnectionTask;
 use crate::connection::listener_protocol::ListenerProtocol;
 
-/// How long accepting rests when the system has no descriptor or memory for a connection.
+/// How long to pause when the system has no descriptor or memory for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// How often a listener that was started without a certificate checks for one. The check reads
-/// memory alone.
+/// How often a listener without a certificate checks for one. The check reads memory only.
 const CERTIFICATE_WAIT: Duration = Duration::from_millis(200);
 
 /// Accepts the connections of one listener.
@@ -30,7 +29,7 @@ pub(crate) struct AcceptLoop {
     socket: Fd,
     backlog: u32,
     protocol: ListenerProtocol,
-    /// Accepts all connections that wait at once, whatever the room.
+    /// Accepts all waiting connections at once, whatever the room.
     multishot: Accept,
 }
 
@@ -48,7 +47,7 @@ impl AcceptLoop {
         }
     }
 
-    /// Accepts from the time that the listener is open until accepting ends.
+    /// Accepts connections from when the listener opens until accepting ends.
     pub(crate) async fn run(mut self) {
         if self.open().await {
             self.accept_until_stopped().await;
@@ -56,7 +55,8 @@ impl AcceptLoop {
         }
     }
 
-    /// Waits for a certificate where TLS is spoken, then listens. False: the port stays closed.
+    /// Waits for a certificate if the listener needs one, then listens. False: the port stays
+    /// closed.
     async fn open(&self) -> bool {
         let ListenerProtocol::Https(tls) = &self.protocol else {
             return true;
@@ -75,7 +75,7 @@ impl AcceptLoop {
         opened.is_ok()
     }
 
-    /// The multishot accept is used while the whole backlog fits. Nearer to the limit connections
+    /// Uses the multishot accept while a full backlog would fit. Nearer to the limit connections
     /// are accepted one by one, and at the limit they wait in the backlog.
     async fn accept_until_stopped(&mut self) {
         loop {
@@ -102,14 +102,14 @@ impl AcceptLoop {
         }
     }
 
-    /// Ends the multishot accept, and serves the connections that it had accepted. The other
-    /// listeners share the room of this one: their accepts are cancelled too.
+    /// Ends the multishot accept and serves the connections that it had accepted. The listeners
+    /// share one limit, so the accepts of the others are cancelled too.
     async fn disarm(&mut self) {
         if !self.multishot.is_armed() {
             return;
         }
         self.admission.cancel_accepts().await;
-        // Ends with ECANCELED, also if the accept had ended by itself.
+        // Ends with ECANCELED, even if the accept had ended by itself.
         while let Ok(socket) = self.multishot.next().await {
             self.serve(socket);
         }
@@ -122,7 +122,7 @@ impl AcceptLoop {
             self.admission.room_or_stop().await;
             false
         };
-        // An error is the cancellation of another listener's accept: no client waits here.
+        // An error means that another listener's accept was cancelled: no client waits here.
         let client_waits = async {
             let readable = self.ring().poll(&self.socket, PollFlags::IN).await;
             readable.is_ok()
@@ -150,10 +150,10 @@ impl AcceptLoop {
         self.ring().spawn(task).detach();
     }
 
-    /// Rests after an error of accept(2) that is not of one connection: a lack of descriptors or
-    /// memory must not become a busy loop.
+    /// Pauses after an error of accept(2) that is not about one connection: a lack of descriptors
+    /// or memory must not become a busy loop.
     async fn rest(&self, error: &io::Error) {
-        // ECANCELED: accepting ends. The rest are errors of one connection.
+        // ECANCELED: accepting ends. The rest are per-connection errors.
         let passing = [
             Errno::CANCELED,
             Errno::CONNABORTED,

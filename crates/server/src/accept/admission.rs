@@ -24,7 +24,7 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// For at most `connections_max` connections at a time. There is no listener yet.
+    /// Allows at most `connections_max` connections at a time. There is no listener yet.
     pub(crate) fn new(context: Rc<Context>, connections_max: usize) -> Self {
         Self {
             context,
@@ -62,8 +62,8 @@ impl Admission {
         self.room() > wanted
     }
 
-    /// Waits for room for a client that waits: ends idle connections now, and others once they
-    /// become idle.
+    /// Makes room for a waiting client: ends idle connections now, and others once they become
+    /// idle.
     pub(crate) async fn make_room(&self) {
         self.set_crowded(self.crowded.get() + 1);
         self.context.timers.end_longest_idle();
@@ -77,7 +77,7 @@ impl Admission {
         self.context.timers.until(may_go_on).await;
     }
 
-    /// Cancels the accepts under way: each accept loop then chooses anew how to accept.
+    /// Cancels pending accepts; each accept loop then chooses its mode again.
     pub(crate) async fn cancel_accepts(&self) {
         let listeners = self.listeners.borrow().clone();
         for listener in &listeners {
@@ -86,7 +86,7 @@ impl Admission {
         }
     }
 
-    /// Tells the accept loops to end, and connections to end with their current response.
+    /// Ends the accept loops; connections end with their current response.
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
         self.update_keep_alive();

@@ -1,4 +1,4 @@
-//! Listening sockets: one on every address for each core.
+//! Listening sockets: for every address, one for each core.
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
@@ -18,9 +18,9 @@ use crate::transport::certificates::Tls;
 /// A bound address, and a listener on it for each core.
 pub(crate) struct BoundAddress {
     pub(crate) address: SocketAddr,
-    /// False where TLS has no certificate yet: the port is bound and does not listen.
+    /// False if TLS has no certificate yet: the port is bound, but does not listen.
     pub(crate) is_open: bool,
-    /// Whether TLS is spoken there.
+    /// Whether it uses TLS.
     pub(crate) secure: bool,
     /// In the order of the cores.
     pub(crate) listeners: Vec<Listener>,
@@ -29,7 +29,7 @@ pub(crate) struct BoundAddress {
 /// A bound socket.
 pub(crate) struct Listener {
     pub(crate) socket: OwnedFd,
-    /// How many connections may wait in it (listen(2)).
+    /// The backlog of listen(2).
     pub(crate) backlog: u32,
     pub(crate) protocol: ListenerProtocol,
 }
@@ -40,7 +40,7 @@ struct Binding<'a> {
     backlog: Option<u32>,
     cores: &'a [usize],
     steering: Steering,
-    /// An IPv6 address is for IPv6 alone.
+    /// Accept no IPv4 on an IPv6 address.
     only_v6: bool,
 }
 
@@ -129,11 +129,11 @@ fn resolve(address: &str) -> Result<Vec<SocketAddr>, Error> {
     Ok(all)
 }
 
-/// How often to ask for another port if the one that the system picked for the first address is in
-/// use on another.
+/// How often to try another port if the one that the system picked for the first address is in use
+/// on another.
 const PORT_TRIES: u32 = 16;
 
-/// Binds all of `wanted`, with the same port where the system picks it.
+/// Binds all of `wanted`, with the same port if the system picks it.
 fn bind_same_port<T>(
     wanted: &[SocketAddr],
     bind: impl Fn(SocketAddr) -> io::Result<(SocketAddr, T)>,
@@ -178,7 +178,7 @@ fn bind_each<T>(
     }
 }
 
-/// Whether bind(2) failed since the host has no such address.
+/// Whether bind(2) failed because the host has no such address.
 fn is_absent(error: &io::Error) -> bool {
     let absent = [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT];
     Errno::from_io_error(error).is_some_and(|errno| absent.contains(&errno))
@@ -203,8 +203,8 @@ fn bind_address(
     }
     for (socket, core) in sockets.iter().zip(binding.cores) {
         if binding.steering == Steering::Cpu {
-            // SO_INCOMING_CPU: the socket for connections that this core receives. Those of a core
-            // without a listener are spread by hash over all.
+            // SO_INCOMING_CPU: the socket for connections that arrive on this core. Those of a core
+            // without a listener are spread over all by hash.
             SockRef::from(socket).set_cpu_affinity(*core)?;
         }
         if let Some(backlog) = binding.backlog {
@@ -227,7 +227,7 @@ fn bound_socket(address: SocketAddr, shared: bool, only_v6: bool) -> io::Result<
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_reuseport(&socket, shared)?;
     if address.is_ipv6() {
-        // Whatever net.ipv6.bindv6only says.
+        // Independent of net.ipv6.bindv6only.
         sockopt::set_ipv6_v6only(&socket, only_v6)?;
     }
     // Accepted sockets inherit it: a response must not wait until an earlier one is acknowledged.
@@ -242,7 +242,7 @@ mod tests {
 
     use super::*;
 
-    /// Addresses that are bound in turn, each with how that ends; the system picks port 9.
+    /// Binds addresses in turn, with the given results; the system picks port 9.
     fn bound(wanted: &[&str], ends: &[Option<Errno>]) -> Result<Vec<String>, Errno> {
         let wanted: Vec<SocketAddr> = wanted.iter().map(|text| text.parse().unwrap()).collect();
         let ends = RefCell::new(ends.iter());

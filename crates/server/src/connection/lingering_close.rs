@@ -1,14 +1,15 @@
-//! How a connection is closed while the client may still be sending.
+//! Closes a connection while the client may still be sending.
 
 use crate::context::Context;
 use crate::timeouts::{Phase, Timer};
 use crate::transport::Transport;
 
-/// Bytes received from a client that goes on sending after its last response.
+/// The most bytes to receive from a client that goes on sending after its last response.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Ends the sending half, and drops what the client is still sending: to close a socket with bytes
-/// unread resets the connection, and the client loses the response (RFC 9112, section 9.6).
+/// Ends the sending half, and drops what the client is still sending. Closing a socket with unread
+/// bytes would reset the connection, and the client would lose the response (RFC 9112, section
+/// 9.6).
 pub(super) async fn linger(context: &Context, transport: &mut Transport, timer: &Timer) {
     transport.close_notify(&context.io, timer).await;
     if timer.timeout(Phase::Linger).is_zero() || transport.shutdown_write().is_err() {

@@ -1,4 +1,4 @@
-//! What a listener's connections speak.
+//! The protocol of a listener's connections.
 
 use std::num::NonZeroU16;
 
@@ -6,17 +6,17 @@ use tidegate_config::Listen;
 
 use crate::transport::certificates::Tls;
 
-/// What the connections of a listener speak.
+/// The protocol of a listener's connections.
 #[derive(Clone)]
 pub(crate) enum ListenerProtocol {
     Http,
-    /// HTTP; each request is redirected to HTTPS on this port.
+    /// HTTP, with every request redirected to HTTPS on this port.
     Redirect(NonZeroU16),
     Https(Tls),
 }
 
 impl ListenerProtocol {
-    /// The protocol of the configured listener. `tls` is there if any listener has it.
+    /// The protocol of the configured listener. `tls` is `Some` if any listener uses TLS.
     pub(crate) fn new(configured: &Listen, tls: Option<&Tls>) -> Self {
         match (tls, NonZeroU16::new(configured.https_redirect)) {
             (Some(tls), _) if configured.tls => Self::Https(tls.clone()),

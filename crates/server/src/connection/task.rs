@@ -16,17 +16,17 @@ use crate::timeouts::{Phase, Timer};
 use crate::transport::certificates::Tls;
 use crate::transport::{Closed, HandshakeError, TlsAccept, Transport};
 
-/// Work that waits, and yields the connection unless that ends with it.
+/// A pending future that returns the connection unless it ended.
 type Work = Pin<Box<dyn Future<Output = Result<h1::Connection, Closed>>>>;
 
 /// Serves a connection to its end.
 ///
-/// A future by hand, since there are as many as connections: an async fn would keep the connection
-/// twice, and take 200 bytes while it is idle.
+/// A hand-written future, since there is one per connection: an async fn would store the connection
+/// twice and take 200 bytes while idle.
 pub(crate) enum ConnectionTask {
-    /// For bytes of a request.
+    /// Waits for bytes of a request.
     Receiving(h1::Connection),
-    /// For a handshake, a look-up or the client.
+    /// Waits for a handshake, a lookup or the client.
     Working(Work),
     Done,
 }
@@ -82,7 +82,7 @@ impl Future for ConnectionTask {
 }
 
 impl ConnectionTask {
-    /// Has the connection do work that waits.
+    /// Starts work that has to wait.
     fn work<F>(&mut self, work: impl FnOnce(h1::Connection) -> F)
     where
         F: Future<Output = Result<h1::Connection, Closed>> + 'static,
@@ -93,8 +93,7 @@ impl ConnectionTask {
     }
 }
 
-/// Speaks TLS, up to where the first request is received; one that came with the handshake is
-/// answered.
+/// Performs the handshake and answers a request that arrived with it.
 async fn accept_tls(
     context: Rc<Context>,
     timer: Timer,

@@ -1,6 +1,6 @@
 //! The host's limits and features and the server's use of them, for `tidegate doctor`.
 //!
-//! The code is that of the server's start; but nothing listens, and no shard is started.
+//! Runs the code of the server's start, but nothing listens and no shard is started.
 
 use std::error::Error as StdError;
 use std::fs;
@@ -19,12 +19,11 @@ use crate::transport::certificates::{self, days_left, expires_soon};
 pub struct Finding {
     /// Its name, in a word or two.
     pub topic: &'static str,
-    /// Its value, and whether it will do.
+    /// Its value, and the verdict on it.
     pub verdict: Verdict,
 }
 
-/// Whether a property of the host will do, with its value, the effect, and the remedy if there is
-/// one.
+/// The verdict on a property of the host, with value, effect and remedy.
 #[derive(Debug)]
 pub enum Verdict {
     /// As it should be.
@@ -48,7 +47,8 @@ pub fn host_report(settings: &Settings) -> Vec<Finding> {
         }
         Err(error) => findings.push(finding("cores", Verdict::Bad(error.into()))),
     }
-    // After the check of locked memory: the kernel counts this ring for a moment after its end.
+    // After the check of locked memory, since the kernel counts this ring for a moment after its
+    // end.
     findings.push(finding("io_uring", ring()));
     findings.push(finding("backlog", backlog(settings)));
     findings.push(finding("kernel TLS", kernel_tls(settings)));
@@ -188,7 +188,7 @@ fn kernel_tls(settings: &Settings) -> Verdict {
     }
 }
 
-/// The cipher suites, grouped by where their records are made.
+/// The cipher suites, grouped by where their records are encrypted.
 fn kernel_tls_text(features: &KernelFeatures) -> String {
     let mut groups: Vec<(Vec<&str>, String)> = Vec::new();
     for (suite, missing) in features.suites() {

@@ -11,7 +11,7 @@ use crate::observe::heartbeat::Heartbeat;
 /// The state of the server, for health checks and metrics.
 pub(crate) struct Health {
     is_ready: AtomicBool,
-    /// What TLS listeners accept by, if there are any.
+    /// The acceptor of the TLS listeners, if any.
     pub(crate) tls: Option<Acceptor>,
     /// Lines of the log that were lost.
     pub(crate) log_lines_dropped: &'static AtomicU64,
@@ -21,7 +21,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// The server is not ready yet.
+    /// The state of a server that is not ready yet.
     pub(crate) fn new(
         tls: Option<Acceptor>,
         log_lines_dropped: &'static AtomicU64,
@@ -49,7 +49,7 @@ impl Health {
         lines.collect::<Vec<_>>().concat()
     }
 
-    /// Ready: the server serves and was not told to stop.
+    /// Sets whether the server is ready: it serves and has received no signal to stop.
     pub(crate) fn set_ready(&self, is_ready: bool) {
         self.is_ready.store(is_ready, Ordering::Relaxed);
     }

@@ -1,9 +1,8 @@
-//! Whether each shard makes progress: the main thread asks it for a sign of life every two seconds.
+//! Whether each shard makes progress: the main thread queries it every two seconds.
 //!
-//! The question wakes a task of the shard from another thread; the answer goes through the ring. So
-//! an answer shows that the executor runs, that it can be woken, and that its ring works. A
-//! question also ends a sleep that the executor should not have begun. Between questions there is
-//! no cost.
+//! The query wakes a task of the shard from another thread; the answer goes through the ring. So an
+//! answer shows that the executor runs, that it can be woken, and that its ring works. A query also
+//! ends a sleep that the executor should not have begun. Between queries there is no cost.
 
 use std::fs;
 use std::future::poll_fn;
@@ -16,16 +15,16 @@ use tidegate_uring::Ring;
 
 use crate::error::Error;
 
-/// How often each shard is asked.
+/// How often each shard is queried.
 pub(crate) const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// Unanswered questions in a row after which a shard is reported to make no progress.
+/// Unanswered queries in a row after which a shard is reported to make no progress.
 const STALLED_QUESTIONS: u32 = 3;
 
-/// Unanswered questions in a row that wake the shard: glommio counts a task's wakers in 16 bits.
+/// Unanswered queries in a row that wake the shard: glommio counts a task's wakers in 16 bits.
 const WAKING_QUESTIONS_MAX: u32 = 1000;
 
-/// The questions to one shard, and its answers.
+/// The queries to one shard, and its answers.
 #[derive(Default)]
 pub(crate) struct Heartbeat(Mutex<State>);
 
@@ -40,22 +39,22 @@ struct State {
 /// The task that answers.
 #[derive(Default)]
 enum Answers {
-    /// The shard starts. Questions count already: a start may hang, too.
+    /// The shard starts. Queries count already, since a start may hang too.
     #[default]
     Later,
-    /// It waits for a question.
+    /// It waits for a query.
     From(Waker),
-    /// The shard has ended: questions count no more.
+    /// The shard has ended: queries no longer count.
     No,
 }
 
 impl Heartbeat {
-    /// How many questions have no answer yet.
+    /// The number of unanswered queries.
     pub(crate) fn unanswered(&self) -> u32 {
         self.state().unanswered()
     }
 
-    /// Whether the shard has answered none of the last questions.
+    /// Whether the shard has answered none of the last queries.
     pub(crate) fn is_stalled(&self) -> bool {
         self.unanswered() >= STALLED_QUESTIONS
     }
@@ -70,18 +69,18 @@ impl Heartbeat {
         self.state().thread = Some(gettid());
     }
 
-    /// Answers, from now until this is dropped. An executor that ends does not drop its tasks.
+    /// Answers queries until dropped; an executor that ends does not drop its tasks.
     pub(crate) async fn beat(self: Arc<Self>, ring: Ring) {
         let end = End(&self);
         loop {
             let asked = poll_fn(|context| self.poll_asked(context)).await;
-            // Its completion is the sign of life.
+            // Its completion is the answer.
             let _ = ring.nop().await;
             end.0.state().answered = asked;
         }
     }
 
-    /// Asks, unless the shard has ended. Returns how many earlier questions have no answer.
+    /// Queries the shard, unless it has ended. Returns the number of earlier unanswered queries.
     fn ask(&self) -> u32 {
         let mut state = self.state();
         let unanswered = state.unanswered();
@@ -115,7 +114,7 @@ impl State {
     }
 }
 
-/// Ends the questions when it is dropped.
+/// Ends the queries when dropped.
 struct End<'a>(&'a Heartbeat);
 
 impl Drop for End<'_> {
@@ -126,18 +125,18 @@ impl Drop for End<'_> {
     }
 }
 
-/// Asks the shards on behalf of the main thread.
+/// Queries the shards on behalf of the main thread.
 pub(crate) struct Watchdog {
     shards: Vec<Watched>,
-    /// Questions in a row without an answer after which the process ends.
+    /// Unanswered queries in a row after which the process ends.
     questions_max: Option<u32>,
 }
 
 struct Watched {
     heartbeat: Arc<Heartbeat>,
-    /// Questions in a row without an answer, but for those where the thread was kept from running.
+    /// Unanswered queries in a row, without those during which the thread got no core.
     missed: u32,
-    /// How long the thread has waited for a core, ever.
+    /// The total time for which the thread has waited for a core.
     starved: Duration,
 }
 
@@ -156,7 +155,7 @@ impl Watchdog {
         }
     }
 
-    /// Asks every shard; to be called each [`ASK_EVERY`]. It counts the calls and reads no clock:
+    /// Queries every shard; call it each [`ASK_EVERY`]. It counts the calls and reads no clock, so
     /// time in which the process was stopped or the machine suspended does not count.
     ///
     /// An error once a shard has not answered for the limit.
@@ -189,7 +188,7 @@ impl Watched {
         }
     }
 
-    /// Whether since the last call the thread was kept waiting for a core for most of the time.
+    /// Whether the thread has waited for a core for most of the time since the last call.
     fn was_starved(&mut self) -> bool {
         let starved = starved(self.heartbeat.state().thread).unwrap_or_default();
         let before = std::mem::replace(&mut self.starved, starved);
@@ -197,7 +196,7 @@ impl Watched {
     }
 }
 
-/// How long a thread has been ready to run and did not; `None` where the kernel does not tell
+/// How long a thread has been runnable without running; `None` if the kernel does not report it
 /// (`CONFIG_SCHED_INFO`).
 fn starved(thread: Option<Pid>) -> Option<Duration> {
     let text = proc_text(thread, "schedstat")?;

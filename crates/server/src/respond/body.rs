@@ -1,4 +1,4 @@
-//! The body of a response, piece by piece: whoever sends it frames the pieces.
+//! The body of a response, in pieces. The sender frames them.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -10,23 +10,22 @@ use tidegate_site::{Content, Decompression, Error, File, Listing};
 
 use super::response::Body;
 
-/// Bytes in memory that are encrypted and sent at a time: they stay in the processor's cache
-/// meanwhile.
+/// Bytes in memory that are encrypted and sent at a time: few enough to stay in the processor's
+/// cache.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Parts of a multipart body in one piece. Each costs a look at memory, and others run between
-/// pieces.
+/// The most parts of a multipart body in one piece. Other tasks run between pieces.
 const PARTS_PER_PIECE: usize = 16;
 
-/// What is still to be sent of a body.
+/// The unsent part of a body.
 pub(crate) struct BodySource {
     kind: Kind,
-    /// What was too long for the piece before.
+    /// The part that did not fit into the previous piece.
     rest: Bytes,
 }
 
 enum Kind {
-    /// What is in `rest`.
+    /// Only `rest`.
     Bytes,
     /// A range of a file.
     Range(Rc<File>, Range<u64>),
@@ -66,13 +65,13 @@ impl From<Body> for BodySource {
 }
 
 impl BodySource {
-    /// Whether the length of the body is known before it is sent. Otherwise its pieces are made while
-    /// it is sent, which takes a core some time.
+    /// Whether the length of the body is known before it is sent. Otherwise its pieces are made
+    /// while it is sent, which takes CPU time.
     pub(crate) fn has_length(&self) -> bool {
         !matches!(self.kind, Kind::Listing(_) | Kind::Decompression(_))
     }
 
-    /// Whether nothing follows, as far as that is known before [`BodySource::next`].
+    /// Whether nothing follows, as far as that is known without [`BodySource::next`].
     pub(crate) fn is_complete(&self) -> bool {
         let is_complete = match &self.kind {
             Kind::Bytes => true,
@@ -83,8 +82,8 @@ impl BodySource {
         is_complete && self.rest.is_empty()
     }
 
-    /// The next piece, of at most `max` bytes if they are in memory; `None` at the end. An error cuts
-    /// the body short.
+    /// The next piece, with at most `max` bytes if they are in memory; `None` at the end. An error
+    /// cuts the body short.
     ///
     /// Dropped: the piece may be lost, and with it the body.
     pub(crate) async fn next(&mut self, max: NonZeroUsize) -> Result<Option<Piece>, Error> {
@@ -99,7 +98,7 @@ impl BodySource {
                 },
                 Kind::Listing(listing) => listing.next_piece().unwrap_or_default(),
                 Kind::Decompression(decompression) => {
-                    // Boxed, as it is rare: see the size of the connection's future.
+                    // Boxed, since it is rare and would enlarge the connection's future.
                     let piece = Box::pin(decompression.next_piece()).await?;
                     piece.unwrap_or_default()
                 }
@@ -128,7 +127,7 @@ fn take_range(file: &Rc<File>, range: &mut Range<u64>, max: usize) -> Option<Pie
     })
 }
 
-/// What is still to be sent of several ranges of a file.
+/// The unsent part of several ranges of a file.
 struct Parts {
     file: Rc<File>,
     multipart: Multipart,

@@ -10,38 +10,37 @@ use tidegate_uring::Fd;
 
 use crate::context::Context;
 
-/// How a request came.
+/// The protocol of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Http10,
     Http11,
 }
 
-/// One request and its response, from the request's head to the last byte that is sent.
+/// One request and its response, from the request's head to the last byte sent.
 ///
-/// Dropped: the exchange has ended, be it complete or not. That is the one place that metrics and
-/// logs are fed from ([`Exchange::end`]).
+/// Dropping it ends the exchange, complete or not. Metrics and logs are fed only there
+/// ([`Exchange::end`]).
 pub(crate) struct Exchange {
     context: Rc<Context>,
     socket: Fd,
     protocol: Protocol,
-    /// The number of the site that the request was for, once it is known.
+    /// The number of the site, once it is known.
     site: Option<usize>,
-    /// Once a response was chosen.
+    /// `None` until a response is chosen.
     status: Option<Status>,
-    /// Bytes of the head and the body, without TLS, that were handed over: to the socket, or where
-    /// many responses leave together to their buffer.
+    /// Bytes of head and body, without TLS, that were handed over to the socket or wait in memory.
     bytes: u64,
-    /// Whether some of the body was read from the disk.
+    /// Whether part of the body was read from the disk.
     is_cold: bool,
-    /// Whether all of the response was handed over.
+    /// Whether the whole response was handed over.
     is_complete: bool,
     start: Instant,
     first_byte: Option<Instant>,
 }
 
 impl Exchange {
-    /// Begins with a request that came over `socket`, at `start`.
+    /// Starts an exchange for a request received on `socket` at `start`.
     pub(crate) fn begin(
         context: Rc<Context>,
         socket: Fd,
@@ -62,48 +61,48 @@ impl Exchange {
         }
     }
 
-    /// The request is for this site.
+    /// Records the site of the request.
     pub(crate) fn set_site(&mut self, number: usize) {
         self.site = Some(number);
     }
 
-    /// The head of a response with this status was handed over at `now`, and all of a small body:
-    /// `bytes` in all.
+    /// Records that the head of a response with this status was handed over at `now`, with all of a
+    /// small body: `bytes` in total.
     pub(crate) fn head_sent(&mut self, status: Status, bytes: u64, now: Instant) {
         self.status = Some(status);
         self.first_byte = Some(now);
         self.bytes += bytes;
     }
 
-    /// `bytes` of the body were handed over.
+    /// Records that `bytes` of the body were handed over.
     pub(crate) fn body_sent(&mut self, bytes: u64) {
         self.bytes += bytes;
     }
 
-    /// Some of the body was read from the disk.
+    /// Records that part of the body was read from the disk.
     pub(crate) fn read_from_disk(&mut self) {
         self.is_cold = true;
     }
 
-    /// When the request came.
+    /// The time when the request was received.
     pub(crate) fn start(&self) -> Instant {
         self.start
     }
 
-    /// All of the response was handed over.
+    /// Records that the whole response was handed over.
     pub(crate) fn complete(&mut self) {
         self.is_complete = true;
     }
 
-    /// The address of the client; `None` once the connection has ended, and for sockets without
-    /// addresses. A system call.
+    /// The client's address; `None` once the connection has ended, and for sockets without
+    /// addresses. Takes a system call.
     fn peer(&self) -> Option<SocketAddr> {
         let peer = getpeername(&self.socket).ok().flatten()?;
         SocketAddr::try_from(peer).ok()
     }
 
-    /// Counts the exchange, and logs it at the level `trace`. The path is left out: it is the
-    /// client's to choose.
+    /// Counts the exchange, and logs it at the level `trace`. The path is not logged, since the
+    /// client chooses it.
     fn end(&self) {
         self.context.metrics.count_request();
         tracing::trace!(

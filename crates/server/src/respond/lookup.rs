@@ -1,4 +1,4 @@
-//! Requests whose response is not in memory: look them up, then respond.
+//! Requests whose response is not in memory: lookup, then response.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -14,10 +14,11 @@ use crate::config::snapshot::Snapshot;
 use crate::context::Context;
 use crate::respond::response::{Response, ResponseBuilder, Scheme};
 
-/// A request that waits to be looked up.
+/// A request that needs a lookup.
 pub(crate) struct PendingLookup {
     request: StoredRequest,
-    /// It is refused with this status, and only the page for it is looked up.
+    /// `Some` if the request is refused with this status: then the lookup is only for the error
+    /// page.
     refusal: Option<Status>,
 }
 
@@ -30,19 +31,19 @@ impl PendingLookup {
     }
 }
 
-/// How the request is answered.
+/// The result of a lookup.
 enum Outcome<'s> {
     Found(Found),
-    /// By a rule of the site, with the page for it if there is one.
+    /// A rule of the site, with its page if there is one.
     Ruled(&'s Respond, Option<Rc<File>>),
-    /// By a rule of the site that sends the client to this location.
+    /// A rule of the site that redirects the client to this location.
     Moved(Status, String),
-    /// With the site's page for it if there is one.
+    /// A refusal, with the site's page if there is one.
     Refused(Status, Option<Rc<File>>),
 }
 
-/// Looks up what `pending` asks for, and responds. If the future is dropped, the look-up goes on
-/// for others that wait for the same file, and no response is made.
+/// Performs the lookup for `pending`, and responds. If the future is dropped, the lookup goes on
+/// for other requests for the same file, and no response is made.
 pub(crate) async fn look_up(
     context: &Context,
     snapshot: &Snapshot,
@@ -108,13 +109,13 @@ async fn find(context: &Context, site: &Rc<Site>, request: &Request<'_>, path: &
     found
 }
 
-/// Whether the response has the bytes of the file that `description` describes.
+/// Whether the response includes the bytes of the file that `description` describes.
 fn wants_bytes(request: &Request<'_>, description: &File) -> bool {
     request.method != Method::Head
         && evaluate(request, &description.validators) == Precondition::Met
 }
 
-/// Logs what the site's owner can mend and the client cannot.
+/// Logs errors that the site's owner can fix.
 fn warn_of(context: &Context, path: &[u8], found: &Found) {
     if let Found::Refused { error, .. } = found
         && !matches!(error, SiteError::NotFound | SiteError::NotAcceptable)

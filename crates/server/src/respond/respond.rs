@@ -12,15 +12,15 @@ use crate::respond::exchange::Exchange;
 use crate::respond::lookup::PendingLookup;
 use crate::respond::response::{Response, ResponseBuilder, Scheme};
 
-/// The response to a request, or what it takes to make one.
+/// A response, or the lookup that it needs.
 pub(crate) enum Resolution {
-    /// From memory.
+    /// Made from memory.
     Prepared(Response),
-    /// It is to be looked up on disk.
+    /// Needs a lookup on disk.
     Lookup(Box<PendingLookup>),
 }
 
-/// Responds from memory, or tells what to look up.
+/// Responds from memory, or returns the lookup that the response needs.
 pub(crate) fn respond(
     snapshot: &Snapshot,
     request: &Request<'_>,
@@ -33,7 +33,7 @@ pub(crate) fn respond(
     let Buffers { path, extra } = buffers;
     let decoded = request.target.decode_path(site.encoded_slash(), path);
     if decoded.is_err() {
-        // Half a path means nothing, nor to the rules of the site.
+        // A partly decoded path must match no rule.
         path.clear();
     }
     let builder = ResponseBuilder::new(snapshot, request, path, site, scheme, extra);
@@ -78,12 +78,12 @@ fn refuse(builder: ResponseBuilder<'_>, status: Status) -> Resolution {
     }
 }
 
-/// Nothing of the request is borrowed: the buffer it was received into is given back meanwhile.
+/// Borrows nothing of the request: its receive buffer is returned during the lookup.
 fn look_up(request: &Request<'_>, refusal: Option<Status>) -> Resolution {
     Resolution::Lookup(Box::new(PendingLookup::new(request, refusal)))
 }
 
-/// Whether `path` is that of a challenge by which certificates are renewed (RFC 8555, section 8.3).
+/// Whether `path` belongs to an ACME HTTP challenge (RFC 8555, section 8.3).
 fn is_challenge(path: &[u8]) -> bool {
     path.starts_with(b"/.well-known/acme-challenge/")
 }

@@ -1,5 +1,5 @@
-//! Responses, whatever the version of HTTP: made from a request and what its path leads to. Nothing
-//! here waits or sends.
+//! Responses, whatever the version of HTTP: built from a request and the file, page or rule for its
+//! path. Nothing here waits or sends.
 
 use std::mem::take;
 use std::num::NonZeroU16;
@@ -18,54 +18,53 @@ use crate::config::snapshot::Snapshot;
 /// The Retry-After of a 503, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 10;
 
-/// The port of HTTPS where none is named.
+/// The default port of HTTPS.
 const HTTPS_PORT: u16 = 443;
 
-/// The type of [`Status::page`]. It is HTML whatever the client accepts: it has no Vary then, and a
-/// program reads the status.
+/// The type of [`Status::page`]. Always HTML, whatever Accept says, so no Vary is needed.
 const PAGE_TYPE: FieldLines<'static> =
     FieldLines::from_static("Content-Type: text/html; charset=utf-8\r\n");
 
-/// How a request came, as far as its response depends on it.
+/// The scheme of a request, as far as its response depends on it.
 #[derive(Clone, Copy)]
 pub(crate) enum Scheme {
     Http,
-    /// By HTTP, to a listener that sends all requests to HTTPS, on this port.
+    /// HTTP, on a listener that redirects all requests to HTTPS on this port.
     HttpRedirected(NonZeroU16),
     Https,
 }
 
-/// A response. Date and what concerns the connection are added by the protocol that sends it.
+/// A response without Date and connection fields: the protocol that sends it adds them.
 pub(crate) struct Response {
     pub(crate) status: Status,
-    /// Bytes of the content; for HEAD what GET would have sent. `None` if the length is not known
+    /// The length of the content in bytes; for HEAD that of GET. `None` if it is not known
     /// beforehand, and for a 204 and a 304.
     pub(crate) content_length: Option<u64>,
     /// The fields of the representation.
     pub(crate) fields: PreparedFields,
-    /// The fields of this response alone, sent behind those.
+    /// The fields of this response alone, sent after those.
     pub(crate) extra: FieldBlock,
     pub(crate) body: Body,
 }
 
-/// Fields that were made before the request.
+/// Fields that were built before the request.
 pub(crate) enum PreparedFields {
     None,
-    /// Of a 200, or a 206 with one range.
+    /// For a 200, or a 206 with one range.
     File(Rc<File>),
-    /// Of a 206 with several ranges.
+    /// For a 206 with several ranges.
     Parts(Rc<File>),
     NotModified(Rc<File>),
     Listing(FieldLines<'static>),
 }
 
-/// The content of a response, which is sent behind its head.
+/// The content of a response, sent after its head.
 pub(crate) enum Body {
     Empty,
     Static(&'static [u8]),
     /// A range of a file, in memory or on disk.
     File(Rc<File>, Range<u64>),
-    /// Several ranges of a file, each behind a head of its own.
+    /// Several ranges of a file, each after its own part head.
     Parts(Rc<File>, Box<Multipart>),
     /// A directory, written piece by piece.
     Listing(Box<Listing>),
@@ -73,7 +72,7 @@ pub(crate) enum Body {
     Decompression(Box<Decompression>),
 }
 
-/// Makes the response to a request.
+/// Builds the response to a request.
 pub(crate) struct ResponseBuilder<'a> {
     pub(crate) request: &'a Request<'a>,
     /// Decoded; empty if the target has none.
@@ -81,14 +80,14 @@ pub(crate) struct ResponseBuilder<'a> {
     pub(crate) site: &'a Site,
     /// The value of Strict-Transport-Security; empty for none.
     pub(crate) hsts: &'a str,
-    /// A request for more ranges is answered with the whole file.
+    /// The limits beyond which a request for ranges gets the whole file.
     pub(crate) range_limits: RangeLimits,
-    /// Empty: the response takes it and puts its own fields in.
+    /// Empty; the response takes it, with its own fields.
     pub(crate) extra: &'a mut FieldBlock,
 }
 
 impl Response {
-    /// A page that tells `status` to a person, and no field but its own.
+    /// An HTML page for `status`, without fields from the site.
     pub(crate) fn page(status: Status) -> Self {
         let mut extra = FieldBlock::new();
         push_page_fields(&mut extra, status);
@@ -116,8 +115,8 @@ impl PreparedFields {
 }
 
 impl<'a> ResponseBuilder<'a> {
-    /// A builder for the response to `request` of `site`, which takes the memory of `extra`, an
-    /// empty block.
+    /// A builder for the response to `request` of `site`. It takes the memory of `extra`, an empty
+    /// block.
     pub(crate) fn new(
         snapshot: &'a Snapshot,
         request: &'a Request<'a>,
@@ -139,7 +138,7 @@ impl<'a> ResponseBuilder<'a> {
         }
     }
 
-    /// The response to a request that was looked up.
+    /// The response for the result of a lookup.
     pub(crate) fn found(self, found: Found) -> Response {
         match found {
             Found::File(file) | Found::Fallback(file) => self.file(file),
@@ -160,7 +159,7 @@ impl<'a> ResponseBuilder<'a> {
         }
     }
 
-    /// The file that the path leads to, or as much of it as the request asks for (RFC 9110, section
+    /// The requested file or ranges of it, once its preconditions are evaluated (RFC 9110, section
     /// 13.2.2).
     pub(crate) fn file(mut self, file: Rc<File>) -> Response {
         match evaluate(self.request, &file.validators) {
@@ -174,8 +173,8 @@ impl<'a> ResponseBuilder<'a> {
         }
     }
 
-    /// The head of a file that is decompressed while it is sent, or what is sent in its place. It
-    /// has no ranges, since its length is not known.
+    /// The head of a file that is decompressed while it is sent, or a 304 or 412. It has no ranges,
+    /// since its length is not known.
     fn described(mut self, description: &File) -> Response {
         let (status, fields) = match evaluate(self.request, &description.validators) {
             Precondition::Met => (Status::OK, description.fields()),
@@ -247,7 +246,7 @@ impl<'a> ResponseBuilder<'a> {
         self.paged(status, page, default_retry_after(status))
     }
 
-    /// Responds as a rule of the site says, with the site's page for it if there is one.
+    /// Responds by a rule of the site, with the site's page if there is one.
     pub(crate) fn respond(mut self, respond: &Respond, page: Option<Rc<File>>) -> Response {
         let status = respond.status;
         if status == Status::NO_CONTENT {
@@ -284,13 +283,13 @@ impl<'a> ResponseBuilder<'a> {
         self.whole(status, page)
     }
 
-    /// Sends the client to `location`, in which everything is encoded that must be.
+    /// Redirects the client to `location`, which must be encoded already.
     pub(crate) fn redirect(self, status: Status, location: &str) -> Response {
         self.extra.push("Location", location);
         self.page(status)
     }
 
-    /// Sends the client to the same target by HTTPS, on `port` of the host that it names.
+    /// Redirects the client to the same target by HTTPS, on `port` of the requested host.
     pub(crate) fn redirect_to_https(self, port: NonZeroU16) -> Response {
         match https_location(self.request, port) {
             Some(location) => self.redirect(Status::PERMANENT_REDIRECT, &location),
@@ -298,7 +297,7 @@ impl<'a> ResponseBuilder<'a> {
         }
     }
 
-    /// What may be asked of the path (RFC 9110, section 9.3.7). A 204 has neither content nor
+    /// The response to OPTIONS (RFC 9110, section 9.3.7). A 204 has neither content nor
     /// Content-Length (section 8.6).
     pub(crate) fn options(mut self) -> Response {
         let status = Status::NO_CONTENT;
@@ -309,7 +308,7 @@ impl<'a> ResponseBuilder<'a> {
         self.finish(status, None, PreparedFields::None, Body::Empty)
     }
 
-    /// [`Status::page`], behind the fields that are there already.
+    /// Responds with [`Status::page`], with the fields pushed so far.
     fn page(mut self, status: Status) -> Response {
         self.push_rules(status);
         self.push_common();
@@ -319,7 +318,7 @@ impl<'a> ResponseBuilder<'a> {
         self.finish(status, len, PreparedFields::None, Body::Static(page))
     }
 
-    /// For HEAD the head is that of GET, and nothing follows it.
+    /// Builds the response. HEAD gets the head of GET, without content.
     fn finish(
         self,
         status: Status,
@@ -339,7 +338,7 @@ impl<'a> ResponseBuilder<'a> {
         }
     }
 
-    /// The fields of all responses but those to OPTIONS.
+    /// Appends the fields of all responses except those to OPTIONS.
     fn push_common(&mut self) {
         self.push_hsts();
         self.site.cors().push_fields(self.request, self.extra);
@@ -351,7 +350,7 @@ impl<'a> ResponseBuilder<'a> {
         }
     }
 
-    /// The fields that the site's rules add to responses other than files.
+    /// Appends the fields that the site's rules add to responses other than files.
     fn push_rules(&mut self, status: Status) {
         let fields = self.site.fields_for(self.path, status);
         self.extra.extend(fields.lines());
@@ -366,7 +365,7 @@ impl<'a> ResponseBuilder<'a> {
     }
 }
 
-/// What [`Status::page`] says about itself. A 405 says what is allowed (RFC 9110, section 15.5.6).
+/// Appends the fields of [`Status::page`]. A 405 must have Allow (RFC 9110, section 15.5.6).
 fn push_page_fields(extra: &mut FieldBlock, status: Status) {
     extra.extend(PAGE_TYPE);
     if status == Status::METHOD_NOT_ALLOWED {
@@ -374,15 +373,15 @@ fn push_page_fields(extra: &mut FieldBlock, status: Status) {
     }
 }
 
-/// In how many seconds to come again, where that may help (RFC 9110, section 15.6.4).
+/// The default Retry-After in seconds, for a status that has one (RFC 9110, section 15.6.4).
 fn default_retry_after(status: Status) -> Option<u64> {
     (status == Status::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS)
 }
 
-/// Where a request goes by HTTPS, if it names a host and a path.
+/// The HTTPS URL of a request; `None` if it has no host or no path.
 fn https_location(request: &Request<'_>, port: NonZeroU16) -> Option<String> {
     let authority = request.host?;
-    // What follows the last colon is a port, unless the colon is one of an IPv6 address.
+    // The text after the last colon is a port, unless the colon belongs to an IPv6 address.
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => host,
         _ => authority,
@@ -423,6 +422,6 @@ mod tests {
         }
     }
 
-    // One is moved for each request from memory.
+    // Moved once for each request from memory.
     const _: () = assert!(size_of::<Response>() <= 112);
 }

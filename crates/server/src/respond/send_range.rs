@@ -23,7 +23,7 @@ pub(crate) fn send_range<'a>(
 ) -> impl Future<Output = Result<(), Closed>> + 'a {
     async move {
         let Content::File(fd) = &file.content else {
-            // What is in memory comes as bytes. A response without them is cut short.
+            // Content in memory is sent as bytes. A response without them is cut short.
             debug_assert!(false, "a range of a file in memory");
             return Err(Closed);
         };
@@ -59,7 +59,7 @@ fn options(context: &Context, file: &File, range: &Range<u64>, now: Instant) -> 
     }
 }
 
-/// Gives a response up that cannot be completed: only the end of the connection tells the client.
+/// Abandons an incomplete response: only the end of the connection tells the client.
 fn give_up(
     context: &Context,
     transport: &mut Transport,

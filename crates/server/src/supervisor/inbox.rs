@@ -11,7 +11,7 @@ use crate::observe::heartbeat::{ASK_EVERY, Watchdog};
 pub(crate) struct Inbox {
     events: Receiver<Event>,
     watchdog: Watchdog,
-    /// When to ask the shards for a sign of life.
+    /// When to query the shards next.
     ask_at: Instant,
 }
 
@@ -24,8 +24,8 @@ impl Inbox {
         }
     }
 
-    /// The next event, `None` when `until` comes before it; an error once a shard has not answered
-    /// for too long.
+    /// The next event, or `None` if `until` comes first. An error once a shard has not answered for
+    /// too long.
     pub(crate) fn next(&mut self, until: Option<Instant>) -> Result<Option<Event>, Error> {
         loop {
             let wake_at = until.map_or(self.ask_at, |until| until.min(self.ask_at));
@@ -34,8 +34,8 @@ impl Inbox {
                 Ok(event) => return Ok(Some(event)),
                 Err(RecvTimeoutError::Timeout) if wake_at < self.ask_at => return Ok(None),
                 Err(RecvTimeoutError::Timeout) => {
-                    // Not at fixed times: questions missed while the process was stopped are not
-                    // asked later.
+                    // Counted from now: queries missed while the process was stopped are not made
+                    // up.
                     self.ask_at = Instant::now() + ASK_EVERY;
                     self.watchdog.ask()?;
                 }

@@ -1,4 +1,4 @@
-//! Start, wait, stop: the main thread.
+//! Starts the server, waits and stops it: the main thread.
 
 mod inbox;
 mod stop;
@@ -33,7 +33,7 @@ use crate::worker::WorkerConfig;
 /// An address that the server listens on. Displayed as its URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// With the port that the system picked, if it did.
+    /// With the port that the system picked, if any.
     pub socket: SocketAddr,
     /// Whether it speaks TLS.
     pub secure: bool,
@@ -102,7 +102,7 @@ struct HostResources {
 }
 
 impl HostResources {
-    /// Raises the soft limits, and logs resources that are short of the configured.
+    /// Raises the soft limits, and logs resources below their configured values.
     fn find(settings: &Settings) -> Result<Self, Error> {
         limits::raise();
         let chosen = cores::choose(&settings.server.cores)?;
@@ -180,22 +180,22 @@ fn start_workers(
     started.collect()
 }
 
-/// The main thread once the workers are started: passes signals on to them until all have ended, or
-/// their time is over.
+/// The main thread after the start: passes signals on to the workers until all have ended or their
+/// time is over.
 struct Supervisor {
     inbox: Inbox,
     controls: Vec<ControlSender>,
     reloader: CertReloader,
     health: Arc<Health>,
     stop: Stop,
-    /// Workers that do not serve yet.
+    /// Workers that are not serving yet.
     starting: usize,
     /// Workers that have not ended.
     running: usize,
 }
 
 impl Supervisor {
-    /// Waits for the end of all workers. The end of one before a stop is an error.
+    /// Waits until all workers have ended. If one ends before a stop, that is an error.
     fn run(mut self, on_ready: impl FnOnce()) -> Result<(), Error> {
         let mut on_ready = Some(on_ready);
         while self.running > 0 {

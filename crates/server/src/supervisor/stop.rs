@@ -1,14 +1,14 @@
 //! A stop, from the first signal to the end of the process: a state machine without a clock.
 //!
 //! Serving, then draining (`server.drain-delay`), then stopping (`server.graceful-timeout`), then
-//! the end. Each phase ends by itself after its time; a signal ends it at once.
+//! the end. Each phase ends after its time, or at once by a signal.
 
 use std::time::{Duration, Instant};
 
 use tidegate_config::Server;
 
-/// How long shards may take to end once the time for responses is over. One that takes longer hangs
-/// in the kernel, and the process ends without it.
+/// How long shards may take to end after the time for responses. One that takes longer hangs in the
+/// kernel, and the process ends without it.
 const END_TIME: Duration = Duration::from_secs(3);
 
 /// The phases of a stop.
@@ -17,7 +17,7 @@ pub(crate) struct Stop {
     drain_delay: Duration,
     graceful_timeout: Duration,
     phase: Phase,
-    /// When the phase ends by itself.
+    /// When the phase ends without a signal.
     ends: Option<Instant>,
 }
 
@@ -32,7 +32,7 @@ enum Phase {
 /// What the main thread does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Serve on, and be ready no more.
+    /// Serve on, but report not ready.
     Drain,
     /// Stop listening, and let responses finish.
     Stop,
@@ -43,7 +43,7 @@ pub(crate) enum Step {
 }
 
 impl Stop {
-    /// Of a server that serves.
+    /// The initial state: serving.
     pub(crate) fn new(server: &Server) -> Self {
         Self {
             drain_delay: server.drain_delay,
@@ -53,7 +53,7 @@ impl Stop {
         }
     }
 
-    /// Whether it has begun.
+    /// Whether the stop has begun.
     pub(crate) fn has_begun(&self) -> bool {
         self.phase != Phase::Serving
     }
@@ -63,7 +63,7 @@ impl Stop {
         self.ends
     }
 
-    /// A signal to stop. A server that is not ready yet has nothing to drain.
+    /// Handles a signal to stop. A server that is not ready yet has nothing to drain.
     pub(crate) fn signal(&mut self, now: Instant, is_ready: bool) -> Step {
         match self.phase {
             Phase::Serving if is_ready && !self.drain_delay.is_zero() => {
@@ -76,7 +76,7 @@ impl Stop {
         }
     }
 
-    /// The time of the phase is over.
+    /// Handles the end of the phase's time.
     pub(crate) fn time_is_over(&mut self, now: Instant) -> Step {
         match self.phase {
             Phase::Draining => self.stop(now),

@@ -16,7 +16,7 @@ use crate::host::locked::EXECUTOR_IO_BYTES;
 use crate::worker::{self, WorkerConfig};
 
 /// Starts a worker's thread. It sends [`Event::Ready`] once it serves, and [`Event::Ended`] when it
-/// ends, by a panic too.
+/// ends, even by a panic.
 pub(crate) fn spawn(
     config: WorkerConfig,
     control: ControlReceiver,
@@ -33,7 +33,7 @@ pub(crate) fn spawn(
                     reason: message(&*panic),
                 })
             });
-            // The main thread stops to listen only when it ends the process.
+            // Fails only while the main thread ends the process.
             let _ = events.send(Event::Ended { shard, result });
         })
         .map(drop)
@@ -51,7 +51,7 @@ fn execute(
 ) -> Result<(), Error> {
     config.heartbeat.begin();
     let executor = executor(config.number)?;
-    // Not before: the executor's blocking thread would be pinned as well.
+    // Not earlier, or the executor's blocking thread would be pinned too.
     cores::pin(config.core);
     executor.run(worker::run(config, control, || {
         let _ = events.send(Event::Ready);
@@ -59,18 +59,18 @@ fn execute(
 }
 
 fn executor(shard: usize) -> Result<LocalExecutor, Error> {
-    // glommio panics where it cannot start its blocking thread.
+    // glommio panics if it cannot start its blocking thread.
     let thread = thread::Builder::new().spawn(|| {});
     thread.map(drop).map_err(|source| Error::Shard {
         shard,
         operation: "start the thread that reads directories",
         source: source.into(),
     })?;
-    // Pinned by the caller and not by glommio, which looks the core up in /sys; that may be hidden.
+    // Pinned by the caller, since glommio reads the core from /sys, which may be hidden.
     LocalExecutorBuilder::new(Placement::Unbound)
         .name(&format!("shard-{shard}"))
         .io_memory(EXECUTOR_IO_BYTES)
-        // These threads read directories: on any core, not on this one before all others.
+        // These threads read directories and may run on any core, not first on this one.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(READER_THREADS))
         .make()
         .map_err(|error| Error::Shard {

@@ -35,7 +35,7 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Reads the certificates and probes the kernel; `None` where no listener speaks TLS.
+    /// Reads the certificates and probes the kernel; `None` if no listener uses TLS.
     pub(crate) fn of(settings: &Settings) -> Result<Option<Self>, Error> {
         if !settings.listen.iter().any(|listen| listen.tls) {
             return Ok(None);
@@ -63,7 +63,7 @@ pub(crate) fn days_left(certificate: &Certificate) -> u64 {
     time_left(certificate).as_secs() / Duration::from_hours(24).as_secs()
 }
 
-/// Whether it should have been renewed by now.
+/// Whether it should have been renewed already.
 pub(crate) fn expires_soon(certificate: &Certificate) -> bool {
     time_left(certificate) < EXPIRES_SOON
 }
@@ -73,12 +73,12 @@ fn time_left(certificate: &Certificate) -> Duration {
     left.unwrap_or_default()
 }
 
-/// Reloads certificates in a thread of its own: their file system may not answer. `None` where no
-/// listener speaks TLS.
+/// Reloads certificates in a thread of its own, since their file system may not answer. `None` if
+/// no listener uses TLS.
 pub(crate) struct CertReloader(Option<SyncSender<()>>);
 
 impl CertReloader {
-    /// Reloads certificates whose files change, until it is dropped.
+    /// Reloads certificates when their files change, until it is dropped.
     pub(crate) fn start(tls: Option<&Tls>) -> Result<Self, ServerError> {
         let Some(acceptor) = tls.map(|tls| tls.acceptor.clone()) else {
             return Ok(Self(None));
@@ -103,13 +103,13 @@ impl CertReloader {
             return tracing::info!("HUP: no listener speaks TLS; {RESTART}");
         };
         tracing::info!("HUP: reading certificates again; {RESTART}");
-        // A demand that waits already will do.
+        // A request that is already queued is enough.
         let _ = thread.try_send(());
     }
 }
 
-/// Calls `look` with false each [`LOOK_EVERY`], and with true on demand, until the sender is gone.
-/// A panic of `look` is reported by the panic hook, and does not end the calls.
+/// Calls `look(false)` every [`LOOK_EVERY`] and `look(true)` on request, until the sender is
+/// dropped. A panic of `look` is reported by the panic hook and does not end the calls.
 fn look_after(demands: &Receiver<()>, look: impl Fn(bool)) {
     loop {
         let is_demanded = match demands.recv_timeout(LOOK_EVERY) {
@@ -154,7 +154,7 @@ fn probe() -> KernelFeatures {
     let features = kernel::probe();
     let mut said = None;
     for (suite, missing) in features.suites() {
-        // Once for each reason.
+        // Logged once for each reason.
         if let Some(missing) = missing.err().filter(|missing| said != Some(*missing)) {
             let suite = suite.name();
             tracing::info!(suite, "TLS stays in user space: {missing}");

@@ -1,4 +1,4 @@
-//! A core's ring, pipes and record buffer: what sockets and files are read and written by.
+//! A core's ring, pipes and record buffer, for I/O on sockets and files.
 
 use std::cell::{RefCell, RefMut};
 use std::io;
@@ -11,7 +11,7 @@ use tidegate_uring::Ring;
 pub(crate) struct Io {
     pub(crate) ring: Ring,
     pub(crate) pipes: Rc<Pool>,
-    /// Records that are built and sent without an await in between.
+    /// Holds records that are built and sent without an await in between.
     records: RefCell<Vec<u8>>,
 }
 
@@ -26,7 +26,7 @@ impl Io {
         })
     }
 
-    /// The buffer for TLS records, whatever is in it.
+    /// The buffer for TLS records. It may hold old bytes.
     pub(super) fn records(&self) -> RefMut<'_, Vec<u8>> {
         self.records.borrow_mut()
     }

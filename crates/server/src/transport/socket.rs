@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send, sockopt};
 use tidegate_uring::Fd;
 
-/// Sends as much as the socket takes at once: how many bytes.
+/// Sends as many bytes as the socket takes at once. Returns their number.
 pub(super) fn send_now(socket: &Fd, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
     if bytes.is_empty() {
         return Ok(0);
@@ -23,7 +23,7 @@ pub(super) fn send_now(socket: &Fd, bytes: &[u8], flags: SendFlags) -> io::Resul
     }
 }
 
-/// Makes close(2) drop what the kernel holds for the peer, and reset the connection.
+/// Makes close(2) drop unsent bytes and reset the connection.
 pub(super) fn reset_on_close(socket: &Fd) {
     // An error means that the connection has ended already.
     let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));

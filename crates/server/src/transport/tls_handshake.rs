@@ -1,8 +1,8 @@
 //! The TLS handshake of a connection, between accepting it and its first request.
 //!
-//! It has `timeouts.header` in all, however slowly it goes. Bytes are read from the socket in pieces
-//! that the handshake asks for, never by a multishot recv: that would take bytes from a kernel that
-//! is about to decrypt them.
+//! It is limited to `timeouts.header` in total, even if it progresses. Bytes are read from the
+//! socket in the amounts that the handshake asks for, never by a multishot recv, which would take
+//! bytes that the kernel is about to decrypt.
 
 use std::io;
 use std::mem;
@@ -31,12 +31,13 @@ const PIECE_BYTES: usize = 4096;
 
 /// Why a handshake did not complete.
 pub(crate) enum HandshakeError {
-    /// The client has left or was too slow, or this host cannot go on: a warning was logged.
+    /// The client has left or was too slow, or this host cannot continue: then a warning was
+    /// logged.
     Gone,
     /// The client speaks plain HTTP.
     PlainHttp,
-    /// The client broke TLS, or nothing could be agreed on. It was sent an alert, which it may lose
-    /// if the socket is closed with bytes unread.
+    /// The client violated TLS, or no parameters could be agreed on. It was sent an alert, which it
+    /// may lose if the socket is closed with unread bytes.
     Refused,
 }
 
@@ -47,15 +48,15 @@ pub(crate) struct TlsAccept<'a> {
     warnings: &'a Throttle,
     socket: &'a Fd,
     handshake: Handshake,
-    /// When it must be complete.
+    /// The end of the time allowed.
     deadline: Instant,
     buffer: Vec<u8>,
     out: Vec<u8>,
 }
 
 impl<'a> TlsAccept<'a> {
-    /// Speaks TLS on a socket that was just accepted: the transport, and data that came along with
-    /// the handshake.
+    /// Performs the handshake on an accepted socket. Returns the transport, and data that arrived
+    /// with the handshake.
     ///
     /// Dropped: the socket can only be closed.
     pub(crate) async fn accept(
@@ -96,7 +97,7 @@ impl<'a> TlsAccept<'a> {
         }
     }
 
-    /// Whether the kernel can take the connection over. If not it goes on in user space.
+    /// Whether the kernel can take the connection over. Otherwise it stays in user space.
     async fn suits_kernel(
         &mut self,
         features: &tidegate_tls::KernelFeatures,
@@ -109,8 +110,8 @@ impl<'a> TlsAccept<'a> {
         Ok(self.handshake.suits_kernel(features) && self.is_prepared())
     }
 
-    /// Receives the rest of a record that came in part, and not a byte more: the kernel could not
-    /// decrypt it.
+    /// Receives the rest of a partial record and not a byte more, which the kernel could not
+    /// decrypt.
     async fn complete_record(&mut self) -> Result<(), HandshakeError> {
         loop {
             match self.handshake.missing() {
@@ -123,7 +124,7 @@ impl<'a> TlsAccept<'a> {
         }
     }
 
-    /// Receives at most `len` bytes and sends the reply to them, be it an alert.
+    /// Receives at most `len` bytes and sends the handshake's output, alerts included.
     async fn step(&mut self, len: usize) -> Result<Progress, StepError> {
         let received = self.receive(len).await.map_err(|_| StepError::Gone)?;
         let progress = self.handshake.feed(&self.buffer[..received], &mut self.out);
@@ -173,7 +174,7 @@ impl<'a> TlsAccept<'a> {
         match error {
             StepError::Gone => {
                 self.handshake.give_up(&mut self.out);
-                // Courtesy: a client that is gone need not be told.
+                // Best effort: the client may be gone.
                 let _ = send_now(self.socket, &self.out, SendFlags::empty());
                 HandshakeError::Gone
             }
@@ -202,7 +203,7 @@ impl<'a> TlsAccept<'a> {
         }
     }
 
-    /// Logs the subject of the client's certificate, if it has one, and what was agreed on.
+    /// Logs the subject of the client's certificate, if it has one, and the negotiated parameters.
     fn log(&self, in_kernel: bool) {
         let Some(connected) = self.handshake.connected() else {
             return;
@@ -255,7 +256,7 @@ enum StepError {
     Failed(Failed),
 }
 
-/// Warns now and then of a fault that is not the client's.
+/// Logs a fault that is not the client's, at a limited rate.
 fn warn(warnings: &Throttle, error: &dyn std::error::Error, what: &str) {
     if warnings.is_due() {
         tracing::warn!(error = error.to_string(), "TLS: {what}");

@@ -1,11 +1,11 @@
 //! TLS on a connection after the handshake, with its records in user space or in the kernel.
 //!
-//! In user space bytes are decrypted after they are received and encrypted before they are sent. In
-//! the kernel (kTLS) the socket does both: the process receives, sends and splices as on a plain
-//! socket, and only control records reach it.
+//! In user space, bytes are decrypted after they are received and encrypted before they are sent.
+//! In the kernel (kTLS), the socket does both: the process receives, sends and splices as on a
+//! plain socket, and sees only control records.
 //!
-//! The kernel holds an open record (`MSG_MORE`) without the timer that a TCP cork has: the next send
-//! without that flag sends it, or an alert. So a response that is cut short ends with an alert.
+//! The kernel holds an open record (`MSG_MORE`) until the next send without that flag, or an alert:
+//! there is no timer as with a TCP cork. So a response that is cut short ends with an alert.
 
 use std::io;
 use std::mem;
@@ -31,8 +31,7 @@ use super::socket::send_now;
 use super::unsent::{Unsent, keep, send_all, send_or_keep};
 use crate::timeouts::{Phase, Timer};
 
-/// Bytes of a file that the kernel encrypts between two looks at how much its keys have encrypted:
-/// far fewer than they may.
+/// Bytes spliced between two checks of the key's usage; far below its limit.
 const KERNEL_PIECE_BYTES: u64 = 16 << 30;
 
 /// TLS on a socket.
@@ -81,7 +80,7 @@ impl TlsStream {
         Poll::Ready(Ok(None))
     }
 
-    /// The data in what the socket received.
+    /// Decrypts the received records. Returns their data.
     fn open(&mut self, records: Records) -> io::Result<Received> {
         let session = match &mut self.session {
             Session::User(session) => session,
@@ -95,7 +94,7 @@ impl TlsStream {
         drop(records);
         let (mut plain, mut alert) = (Vec::new(), Vec::new());
         let incoming = session.decrypt(&mut sealed, &mut plain, &mut alert);
-        // Courtesy: a peer that takes no more is not waited for.
+        // Best effort: does not wait for a peer that takes no more.
         let _ = send_now(self.recv.socket(), &alert, SendFlags::empty());
         match incoming {
             Ok(incoming) => self.ended = incoming == Incoming::Closed,
@@ -166,16 +165,16 @@ impl TlsStream {
         }
     }
 
-    /// Whether a KeyUpdate must be sent before data may be: the socket was too full for it.
+    /// Whether a KeyUpdate must be sent before more data, because the socket was too full for it.
     pub(super) fn owes_key_update(&self) -> bool {
         match &self.session {
-            // It leaves with the next record.
+            // rustls sends it with the next record.
             Session::User(_) => false,
             Session::Kernel(session) => session.owes_key_update(),
         }
     }
 
-    /// Sends the KeyUpdate that is owed, once the peer has taken what was sent before.
+    /// Sends the pending KeyUpdate once the peer has taken the bytes before it.
     pub(super) async fn send_key_update(&mut self, io: &Io, timer: &Timer) -> io::Result<()> {
         self.send_control(io, timer, KernelSession::settle).await
     }
@@ -183,7 +182,7 @@ impl TlsStream {
     /// See [`Transport::key_usable`](super::Transport::key_usable).
     pub(super) fn key_usable(&self) -> bool {
         match &self.session {
-            // rustls changes it in time.
+            // rustls updates it in time.
             Session::User(_) => true,
             Session::Kernel(session) => session.usage() == Usage::Fresh,
         }
@@ -238,7 +237,7 @@ impl TlsStream {
         }
     }
 
-    /// Calls `send`, which sends a control record of the kernel's, until the socket takes it.
+    /// Calls `send`, which sends a control record of kTLS, until the socket takes it.
     async fn send_control(
         &mut self,
         io: &Io,
@@ -263,7 +262,7 @@ impl TlsStream {
     }
 }
 
-/// Encrypts `plain` to the start of `out`: how many bytes.
+/// Encrypts `plain` to the start of `out`. Returns the number of bytes.
 fn encrypt(session: &mut UserSession, plain: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
     let needed = session.encrypted_bytes_max(plain.len());
     if out.len() < needed {
@@ -280,7 +279,7 @@ fn close_notify(session: &mut UserSession) -> Bytes {
     record.into()
 }
 
-/// Counts `bytes` that are about to be encrypted against the limit of the key.
+/// Counts `bytes` to be encrypted against the limit of the key.
 fn count(session: &mut KernelSession, bytes: u64) -> io::Result<()> {
     match session.count(bytes) {
         Usage::Exhausted => Err(io::Error::other("the keys of the connection are used up")),
@@ -312,7 +311,7 @@ async fn splice_counted(
             .min(range.start.saturating_add(KERNEL_PIECE_BYTES));
         let piece = mem::replace(&mut range.start, end)..end;
         let len = piece.end - piece.start;
-        // A pipe's worth may end in a record that is not full: at most twice as many as full ones.
+        // The contents of a pipe may end in a partial record: at most twice as many as full ones.
         let counted = count(session, 2 * len).map_err(ErrorKind::Socket);
         let piece_sent = match counted {
             Ok(()) => sendfile(&io.ring, &io.pipes, socket, file, piece, &options).await,

@@ -1,5 +1,5 @@
-//! One type for all that a protocol needs of a connection: bytes in, bytes and files out, the end.
-//! TLS happens inside, so no caller can forget to encrypt.
+//! The I/O of a connection for a protocol: receive, send bytes and files, end. TLS happens inside,
+//! so no caller can forget to encrypt.
 
 use std::io;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use super::tls_stream::TlsStream;
 use super::unsent::{Unsent, send_all, send_or_keep};
 use crate::timeouts::Timer;
 
-/// A connection's socket, and TLS if it is spoken.
+/// A connection's socket, with or without TLS.
 pub(crate) enum Transport {
     /// Bytes go through the socket as they are.
     Plain(Recv),
@@ -46,7 +46,7 @@ impl Transport {
         matches!(self, Self::Tls(_))
     }
 
-    /// Whether its keys may encrypt another response: a key wears out.
+    /// Whether its keys may encrypt another response: the use of a key is limited.
     pub(crate) fn key_usable(&self) -> bool {
         match self {
             Self::Plain(_) => true,
@@ -55,7 +55,7 @@ impl Transport {
     }
 
     /// The next bytes; `None` when the peer will send no more. `InvalidData` means that the peer
-    /// broke TLS and was sent an alert.
+    /// violated TLS and was sent an alert.
     pub(crate) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -68,7 +68,7 @@ impl Transport {
         }
     }
 
-    /// Receives bytes and drops them undecrypted: how many, `None` at the end.
+    /// Receives bytes and drops them undecrypted. Returns their number, or `None` at the end.
     ///
     /// Dropped: nothing is lost.
     pub(crate) async fn discard(&mut self) -> io::Result<Option<usize>> {
@@ -78,10 +78,10 @@ impl Transport {
         }
     }
 
-    /// Sends what the socket takes at once of `bytes`; the rest is returned. With
+    /// Sends as many of `bytes` as the socket takes at once and returns the rest. With
     /// [`SendFlags::MORE`] the kernel waits for the bytes that follow.
     ///
-    /// An error is the end of the connection.
+    /// An error ends the connection.
     pub(crate) fn write_now(
         &mut self,
         io: &Io,
@@ -103,8 +103,8 @@ impl Transport {
         }
     }
 
-    /// Sends all of `bytes`, waiting for the peer as long as it takes some within the send-stall
-    /// time. See [`Transport::write_now`].
+    /// Sends all of `bytes`. The peer must take some of them within the send-stall time. See
+    /// [`Transport::write_now`].
     ///
     /// Dropped: it is unknown how many bytes were sent, perhaps half a record; the connection can only
     /// end.
@@ -129,7 +129,7 @@ impl Transport {
         }
     }
 
-    /// Sends what [`Transport::write_now`] returned.
+    /// Sends the bytes that [`Transport::write_now`] returned.
     ///
     /// Dropped: as for [`Transport::write`].
     pub(crate) async fn flush(&mut self, io: &Io, timer: &Timer, unsent: Unsent) -> io::Result<()> {
@@ -141,7 +141,8 @@ impl Transport {
         send_all(io, timer, self.socket(), unsent).await
     }
 
-    /// Sends `range` of `file`. The transfer watches over the peer itself (see [`Options::stall`]).
+    /// Sends `range` of `file`. The transfer detects a stalled peer itself (see
+    /// [`Options::stall`]).
     ///
     /// Dropped: as for [`Transport::write`].
     #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
@@ -157,24 +158,24 @@ impl Transport {
                 Self::Plain(recv) => {
                     sendfile(&io.ring, &io.pipes, recv.socket(), file, range, options).await
                 }
-                // Boxed: a plain transfer has no room for what encrypts.
+                // Boxed, so that a plain transfer has no room for encryption.
                 Self::Tls(tls) => Box::pin(tls.write_file(io, file, range, options)).await,
             }
         }
     }
 
-    /// Tells the peer that nothing follows, once it has taken what was sent before: by TLS's
-    /// close_notify. The socket stays open both ways.
+    /// Sends TLS's close_notify once the peer has taken the bytes before it. The socket stays open
+    /// in both directions.
     ///
     /// Dropped: perhaps half a record was sent; the connection can only end.
     pub(crate) async fn close_notify(&mut self, io: &Io, timer: &Timer) {
         if let Self::Tls(tls) = self {
-            // A peer that is gone need not be told.
+            // Best effort: the peer may be gone.
             let _ = Box::pin(tls.close_notify(io, timer)).await;
         }
     }
 
-    /// As [`Transport::close_notify`], as far as the socket takes it at once.
+    /// As [`Transport::close_notify`], if the socket takes it at once.
     pub(crate) fn close_notify_now(&mut self) {
         if let Self::Tls(tls) = self {
             tls.close_notify_now();
@@ -186,16 +187,16 @@ impl Transport {
         Ok(shutdown(self.socket(), Shutdown::Write)?)
     }
 
-    /// Tells the peer, before the connection is dropped, that the response is cut short. Over TLS in
-    /// the kernel that is an alert, in user space the missing close_notify; without TLS a body of
-    /// known length says it by itself.
+    /// Signals a truncated response to the peer, before the connection is dropped: with kTLS by an
+    /// alert, with TLS in user space by the missing close_notify. Without TLS a known length is
+    /// enough.
     pub(crate) fn abort(&mut self) {
         if let Self::Tls(tls) = self {
             tls.abort();
         }
     }
 
-    /// As [`Transport::abort`], for a body that the end of the connection would complete.
+    /// As [`Transport::abort`], for a body delimited by the end of the connection.
     pub(crate) fn abort_close_delimited(&mut self) {
         match self {
             Self::Plain(recv) => reset_on_close(recv.socket()),
@@ -203,7 +204,7 @@ impl Transport {
         }
     }
 
-    /// Makes the end of the connection drop what a stalled peer has not taken.
+    /// Makes closing drop the bytes that a stalled peer has not taken.
     pub(crate) fn reset_on_close(&self) {
         reset_on_close(self.socket());
     }

@@ -1,4 +1,4 @@
-//! Bytes that wait for the peer to take what was sent before.
+//! Bytes that wait until the peer takes earlier ones.
 
 use std::io;
 
@@ -10,8 +10,8 @@ use super::io::Io;
 use super::socket::send_now;
 use crate::timeouts::{Phase, Timer};
 
-/// Bytes that the socket did not take at once, encrypted already: to be sent by
-/// [`Transport::flush`] before anything else.
+/// Bytes that the socket did not take at once, already encrypted. [`Transport::flush`] must send
+/// them before anything else.
 #[must_use = "what follows would overtake these bytes"]
 pub(crate) struct Unsent(Box<(Bytes, SendFlags)>);
 
@@ -21,7 +21,7 @@ impl Unsent {
     }
 }
 
-/// Sends what the socket takes at once; the rest is copied.
+/// Sends as much as the socket takes at once and copies the rest.
 pub(super) fn send_or_keep(
     socket: &Fd,
     bytes: &[u8],
@@ -31,12 +31,12 @@ pub(super) fn send_or_keep(
     Ok(keep(&bytes[sent..], flags))
 }
 
-/// What is to be sent later.
+/// Copies `bytes` to be sent later.
 pub(super) fn keep(bytes: &[u8], flags: SendFlags) -> Option<Unsent> {
     (!bytes.is_empty()).then(|| Unsent::new(Bytes::copy_from_slice(bytes), flags))
 }
 
-/// Sends all of `unsent` as it is, as long as the peer takes some within the send-stall time.
+/// Sends all of `unsent` unchanged. The peer must take some of it within the send-stall time.
 pub(super) async fn send_all(
     io: &Io,
     timer: &Timer,

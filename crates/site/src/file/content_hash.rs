@@ -202,7 +202,7 @@ fn work(device: Device) {
         hashes.queued.remove(&job.fingerprint);
         match hash {
             Ok(Some(hash)) => hashes.by_fingerprint.insert(job.fingerprint, hash),
-            // It changed meanwhile, and is looked up anew.
+            // It changed meanwhile; another lookup follows.
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "cannot hash a file"),
         }

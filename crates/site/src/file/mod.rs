@@ -50,8 +50,8 @@ impl File {
         self.fields.all()
     }
 
-    /// The same without Content-Type and Content-Encoding, for a 206 of several parts, each of
-    /// which has its own (RFC 9110, section 15.3.7.2).
+    /// The same without Content-Type and Content-Encoding, for a 206 of several parts, which have
+    /// their own (RFC 9110, section 15.3.7.2).
     pub fn fields_without_type(&self) -> FieldLines<'_> {
         self.fields.without_type()
     }

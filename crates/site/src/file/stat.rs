@@ -43,7 +43,7 @@ fn stat_without_sync(fd: &Fd, fields: StatxFlags) -> Option<Statx> {
     statx(fd, c"", flags, fields).ok()
 }
 
-/// Tells the versions of a file apart: it changes when the file is changed or replaced.
+/// Distinguishes the versions of a file: it changes when the file is changed or replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint {
     device: (u32, u32),

@@ -80,7 +80,7 @@ impl FileLoader<'_> {
                 self.unhashed.push(Fingerprint::of(&stat));
             }
             (reuse, mtime_use) = self.mtime_use(name, &stat, digest);
-            // The next version may have the same fingerprint, and no hash tells them apart.
+            // The next version may have the same fingerprint, and no hash distinguishes them.
             if digest.is_none() && !is_settled(&stat, self.now) {
                 mtime_use = MtimeUse::Nothing;
             }

@@ -100,7 +100,7 @@ impl<'a> ResourceLoader<'a> {
         Ok(self.resource(unencoded, representations))
     }
 
-    /// The file `name`, of which only variants exist.
+    /// The file `name`, if it exists only as variants.
     async fn absent(mut self, name: &CString, variants: Vec<Variant>) -> Result<Resource, Error> {
         let config = self.files.config;
         let directory = parent(name);

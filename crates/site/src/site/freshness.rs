@@ -1,4 +1,4 @@
-//! Whether a request is answered from a stale look-up.
+//! Whether a request is answered from a stale lookup.
 
 use std::cell::Cell;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! accept(2): of all connections as they come, or of one.
+//! accept(2): a stream of connections, or one connection.
 
 use std::future::poll_fn;
 use std::io;
@@ -27,7 +27,7 @@ impl Kind for AcceptOne {
     }
 }
 
-/// The connections of a listener, as they come.
+/// The connections of a listener, in order of arrival.
 ///
 /// When a few hundred connections wait to be taken, the op is paused until they are; the rest wait
 /// in the listener's backlog.
@@ -76,10 +76,10 @@ impl Accept {
         self.multishot.is_some()
     }
 
-    /// The next connection. After an error (such as `EMFILE`) the next call accepts anew; when
-    /// that makes sense is for the caller to know.
+    /// The next connection. After an error (such as `EMFILE`) the next call arms the accept again;
+    /// the caller decides when.
     ///
-    /// Dropped: nothing is lost, the connection is the next call's.
+    /// Dropped: no connection is lost; the next call returns it.
     pub async fn next(&mut self) -> io::Result<OwnedFd> {
         poll_fn(|context| self.poll_next(context)).await
     }
@@ -93,7 +93,7 @@ impl Accept {
                 Poll::Ready(Some(Item::Completion(completion))) => {
                     return Poll::Ready(completion.outcome().map(|fd| owned(fd as i32)));
                 }
-                // The kernel ended it, after an error or of its own accord.
+                // The kernel ended it, after an error or for its own reasons.
                 Poll::Ready(_) => self.multishot = None,
                 Poll::Pending => return Poll::Pending,
             }

@@ -32,7 +32,7 @@ use crate::slot::{Key, ResultKind, State, register};
 
 /// How the completion of an op becomes the output of its future.
 pub trait Kind {
-    /// What the future yields.
+    /// The output of the future.
     type Output;
 
     /// Whether a dropped future cancels the op.

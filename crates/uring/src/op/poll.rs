@@ -11,7 +11,7 @@ use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
 use crate::slot::ResultKind;
 
-/// Yields the events that are there.
+/// Yields the events that occurred.
 pub struct Poll;
 
 impl Kind for Poll {

@@ -32,19 +32,19 @@ impl Kind for Read {
 }
 
 impl Ring {
-    /// Reads into the spare capacity of `buffer`: at `offset`, or at the file's own position.
-    /// 0 bytes are the end of the file.
+    /// Reads into the spare capacity of `buffer`: at `offset`, or at the file's own position. 0
+    /// bytes are the end of the file.
     ///
-    /// An eventfd that is written elsewhere is not to be waited for: Linux 6.18 passes the news of
-    /// it on to this ring's own eventfd only once, and the reader sleeps on. So do all others that
-    /// wait for the ring, since news that follows is not passed on either. A pipe or a socket serves.
+    /// Do not wait for an eventfd here: Linux 6.18 forwards its wake-up to the ring's eventfd only
+    /// once, and neither that read nor any later completion wakes the thread. Use a pipe or a
+    /// socket.
     pub fn read(&self, fd: &Fd, buffer: Vec<u8>, offset: Option<u64>) -> Op<Read> {
         self.read_with(fd, buffer, offset, Flags::empty())
     }
 
     /// Reads at `offset` as [`Ring::read`] does, but on a worker: for a file whose bytes, or their
-    /// location, may have to come from the disk. Without a worker the submitter would wait for
-    /// that.
+    /// location, may have to be read from the disk. Without a worker the submitting thread would
+    /// wait for that.
     pub fn read_by_worker(&self, fd: &Fd, buffer: Vec<u8>, offset: u64) -> Op<Read> {
         self.read_with(fd, buffer, Some(offset), Flags::ASYNC)
     }

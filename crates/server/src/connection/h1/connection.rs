@@ -1,7 +1,7 @@
-//! The state of a connection that speaks HTTP/1.1, and its responses from memory.
+//! The state of an HTTP/1.1 connection, and its responses from memory.
 //!
-//! All requests that came in one piece are parsed, their responses built in the core's scratch
-//! buffer and sent by one call. Nothing here waits.
+//! All requests received in one piece are parsed, and their responses are built in the core's
+//! scratch buffer and sent by one call. Nothing here waits.
 
 use std::io;
 use std::mem;
@@ -23,39 +23,39 @@ use crate::respond::response::{Response, Scheme};
 use crate::timeouts::{Phase, Timer};
 use crate::transport::{Transport, Unsent};
 
-/// Responses are sent once this many bytes of them are in the buffer.
+/// Responses are sent once the buffer holds this many bytes.
 const OUT_BYTES_MAX: usize = 64 * 1024;
 
-/// A connection that speaks HTTP/1.1.
+/// An HTTP/1.1 connection.
 pub(crate) struct Connection {
     pub(super) context: Rc<Context>,
     pub(super) timer: Timer,
     pub(super) transport: Transport,
-    /// What was received of a request that is not complete, if one has begun.
+    /// The received part of an incomplete request.
     partial: Option<Box<Partial>>,
     requests: u32,
-    /// A request has begun and not all of it is here.
+    /// A request was received in part.
     pub(super) midway: bool,
-    /// The client takes the connection to be kept, and may send more at any time.
+    /// The client expects the connection to persist and may send more.
     expects_more: bool,
-    /// The port of HTTPS that every request is redirected to.
+    /// The HTTPS port to redirect every request to.
     https_port: Option<NonZeroU16>,
 }
 
-/// A request that is not complete.
+/// An incomplete request.
 #[derive(Default)]
 struct Partial {
     /// The first bytes of its head.
     input: Vec<u8>,
-    /// The rest of its body, which is not used.
+    /// The rest of its body, which is discarded.
     discard: Option<Discard>,
 }
 
-/// What became of received bytes.
+/// The result of handling received bytes.
 pub(in crate::connection) enum Received {
-    /// All is answered that can be.
+    /// Every complete request was answered.
     Answered,
-    /// This is left to do.
+    /// This work is left.
     Work(PendingWork),
     /// The client broke TLS and was sent an alert, which it must not lose.
     Malformed,
@@ -123,7 +123,7 @@ impl Connection {
         work
     }
 
-    /// Answers the requests that were received before.
+    /// Answers the requests in the buffered input.
     pub(super) fn take_input(&mut self) -> Option<PendingWork> {
         if !self.has_input() {
             let next = self.after_batch(Next::Receive, false);
@@ -144,7 +144,7 @@ impl Connection {
         self.partial.get_or_insert_default()
     }
 
-    /// Whether bytes were received that are not answered.
+    /// Whether received bytes are not answered yet.
     pub(super) fn has_input(&self) -> bool {
         self.partial
             .as_ref()
@@ -158,8 +158,8 @@ impl Connection {
             .is_some_and(|partial| partial.discard.is_some())
     }
 
-    /// Answers the requests in `data` without waiting: how many bytes that took, and what is left
-    /// to do, if not just to receive more.
+    /// Answers the requests in `data` without waiting. Returns the number of bytes used, and the
+    /// work that is left, if any besides receiving more.
     fn answer(&mut self, data: &[u8]) -> (usize, Option<PendingWork>) {
         let context = Rc::clone(&self.context);
         let mut scratch = context.scratch.borrow_mut();
@@ -180,7 +180,7 @@ impl Connection {
         (used, self.wait_or_work(unsent, next, unread, answered, now))
     }
 
-    /// What follows a batch of responses, instead of `next` where the connection is to end.
+    /// The step after a batch of responses: `next`, unless the connection is to end.
     fn after_batch(&self, next: Next, unread: bool) -> Next {
         match next {
             Next::Close if unread => Next::Linger,
@@ -191,7 +191,7 @@ impl Connection {
         }
     }
 
-    /// Waits for the client, if nothing else is to be done.
+    /// Waits for the client if no work is left.
     fn wait_or_work(
         &mut self,
         unsent: Option<Unsent>,
@@ -247,7 +247,7 @@ impl Connection {
         }
     }
 
-    /// Passes over a request body: how many bytes, and whether that was all of it.
+    /// Skips a request body. Returns the number of bytes, and whether the body ended.
     fn discard_body(&mut self, data: &[u8]) -> Result<(usize, bool), Next> {
         let Some(partial) = &mut self.partial else {
             return Ok((0, true));
@@ -262,7 +262,7 @@ impl Connection {
         Ok((discarded.consumed, discarded.done))
     }
 
-    /// Answers a request that cannot be understood, as the last of its connection.
+    /// Answers a malformed request, as the last of its connection.
     fn refuse(&self, status: Status, now: Instant, out: &mut Vec<u8>) {
         let persistence = Persistence {
             version: Version::Http11,
@@ -274,7 +274,8 @@ impl Connection {
         let _ = written.complete();
     }
 
-    /// Answers a request from what is in memory, or tells what to do instead or after it.
+    /// Answers a request from memory. Returns what must follow, or `None` to go on with the next
+    /// request.
     fn answer_one(
         &mut self,
         head: &Head<'_>,
@@ -355,7 +356,7 @@ impl Connection {
         }
     }
 
-    /// Whether the connection goes on after this request.
+    /// Whether the connection persists after this request.
     fn persists(&self, head: &Head<'_>, snapshot: &Snapshot) -> bool {
         let body_fits = match head.framing {
             Framing::Length(length) => length <= snapshot.h1.body_discard,
@@ -363,7 +364,7 @@ impl Connection {
         };
         head.persistent
             && body_fits
-            // The client may send its body or not, now that it has an answer (RFC 9110, 10.1.1).
+            // After a final response the client may still send its body or not (RFC 9110, 10.1.1).
             && !head.expect_continue
             && self.requests < snapshot.settings.limits.requests_per_connection
             && !self.context.keep_alive_disabled()
@@ -379,7 +380,7 @@ impl Connection {
         }
     }
 
-    /// Starts the time for the next request, or for the rest of one that has begun.
+    /// Starts the timeout of the next request, or of the rest of a partial one.
     fn wait_for_more(&mut self, partial: bool, answered: bool, now: Instant) {
         let midway = partial || self.has_body();
         if !midway {
@@ -390,7 +391,7 @@ impl Connection {
         self.midway = midway;
     }
 
-    /// The client sends no more, or was too slow to.
+    /// The client closed its side, or was too slow.
     fn end_of_input(&mut self) {
         let is_late = self.has_input() && self.timer.expired();
         if is_late && self.send_refusal(Status::REQUEST_TIMEOUT).is_err() {
@@ -399,7 +400,7 @@ impl Connection {
         self.transport.close_notify_now();
     }
 
-    /// Courtesy: a client that takes no more is not waited for. After an error nothing more may be
+    /// Best effort: does not wait for a client that takes no more. After an error nothing more may be
     /// sent.
     pub(super) fn send_refusal(&mut self, status: Status) -> io::Result<()> {
         let mut out = Vec::new();

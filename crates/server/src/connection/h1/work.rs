@@ -1,4 +1,4 @@
-//! What is left to do of a request that is not answered from memory.
+//! Work that is left of a request that is not answered from memory.
 
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use crate::respond::exchange::Exchange;
 use crate::respond::lookup::PendingLookup;
 use crate::transport::Unsent;
 
-/// What is left to do once the requests at hand were answered from memory.
+/// Work left after answering from memory.
 pub(in crate::connection) struct PendingWork {
     /// Responses that the socket did not take at once.
     pub(super) unsent: Option<Unsent>,
@@ -22,9 +22,9 @@ pub(in crate::connection) struct PendingWork {
 pub(super) enum Next {
     /// Receive more.
     Receive,
-    /// Go on with the input at hand: enough responses are waiting.
+    /// Go on with the buffered input; enough output is ready to send.
     Continue,
-    /// Look up what a request asks for.
+    /// Perform a lookup for a request.
     LookUp(Box<Lookup>),
     /// Send the rest of a response.
     Send(Box<Rest>),
@@ -43,11 +43,11 @@ pub(super) struct Lookup {
     pub(super) exchange: Exchange,
 }
 
-/// The rest of a response.
+/// The unsent part of a response.
 pub(super) struct Rest {
     pub(super) body: BodySource,
     pub(super) framing: ResponseFraming,
-    /// Whether the connection goes on after it.
+    /// Whether the connection persists after it.
     pub(super) persistent: bool,
     pub(super) exchange: Exchange,
 }
@@ -84,8 +84,7 @@ impl PendingWork {
 }
 
 impl Next {
-    /// How the bytes before it are sent: a head waits for the first bytes of its body, which surely
-    /// follow.
+    /// Flags for the bytes before it: `MORE` for a head whose body follows.
     pub(super) fn flags(&self) -> SendFlags {
         match self {
             Self::Send(_) => SendFlags::MORE,
