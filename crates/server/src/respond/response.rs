@@ -250,8 +250,8 @@ impl<'a> ResponseBuilder<'a> {
     pub(crate) fn respond(mut self, respond: &Respond, page: Option<Rc<File>>) -> Response {
         let status = respond.status;
         if status == Status::NO_CONTENT {
-            self.push_common();
             self.push_rules(status);
+            self.push_common();
             return self.finish(status, None, PreparedFields::None, Body::Empty);
         }
         let retry_after = respond.retry_after.map(|after| after.as_secs());
