@@ -20,7 +20,6 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tikv_jemallocator::Jemalloc;
 
 use crate::cli::{Cli, Command};
 use crate::output::chain;
@@ -28,8 +27,9 @@ use crate::output::chain;
 /// Separates small and large allocations. Long-lived paths lie between bodies of all sizes that
 /// come and go, and this fragmented the heap of the C library, which grew without end. Its build
 /// options are in .cargo/config.toml.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let status = match Cli::try_parse() {

@@ -195,3 +195,36 @@ pub(crate) fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> &'a [u8] {
     // A file in memory is no longer than its bytes, which fit a usize.
     &bytes[range.start as usize..range.end as usize]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::run;
+
+    async fn pieces(mut body: BodySource, max: usize) -> Vec<Bytes> {
+        let max = NonZeroUsize::new(max).unwrap();
+        let mut pieces = Vec::new();
+        while let Ok(Some(Piece::Bytes(piece))) = body.next(max).await {
+            pieces.push(piece);
+        }
+        assert!(body.is_complete());
+        pieces
+    }
+
+    #[test]
+    fn pieces_are_as_long_as_the_caller_allows() {
+        run(async {
+            let rows: [(usize, &[&str]); 4] = [
+                (1, &["a", "b", "c", "d", "e"]),
+                (2, &["ab", "cd", "e"]),
+                (5, &["abcde"]),
+                (usize::MAX, &["abcde"]),
+            ];
+            for (max, expected) in rows {
+                let body = BodySource::from(Body::Static(b"abcde"));
+                assert_eq!(pieces(body, max).await, expected, "{max}");
+            }
+            assert!(pieces(Body::Empty.into(), 1).await.is_empty());
+        });
+    }
+}
