@@ -73,7 +73,8 @@ impl Context {
         self.snapshot.borrow()
     }
 
-    /// Replaces the snapshot as a whole, and with it the timeouts of all connections: the one before.
+    /// Replaces the snapshot as a whole, and with it the timeouts of all connections. Returns the
+    /// previous one.
     #[cfg_attr(not(test), expect(dead_code, reason = "the config is read once"))]
     pub(crate) fn replace_snapshot(&self, next: Snapshot) -> Rc<Snapshot> {
         self.timers.set_timeouts(next.settings.timeouts.clone());

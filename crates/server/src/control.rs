@@ -12,8 +12,8 @@ use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tidegate_uring::{Fd, Ring};
 
-/// Messages that may wait for a worker: at most one of each kind is sent in a process's life. A kind
-/// that is sent more often has to be merged with one that waits, since a `Stop` must never be lost.
+/// Messages that may wait for a worker: a process sends at most one of each kind. A kind that it sent
+/// more often would have to merge with one that waits, since a `Stop` must never be lost.
 const QUEUE_MAX: usize = 2;
 
 /// A message to a worker.

@@ -1,5 +1,5 @@
-//! From a request to its response: from memory, or by a [lookup](super::lookup). A request that cannot
-//! be parsed does not come here: its protocol refuses it.
+//! From a request to its response: from memory, or by a [lookup](super::lookup). A request that
+//! cannot be parsed does not come here: its protocol refuses it.
 
 use std::time::Instant;
 

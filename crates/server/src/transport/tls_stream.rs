@@ -13,7 +13,6 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -212,8 +211,13 @@ impl TlsStream {
     /// See [`Transport::close_notify`](super::Transport::close_notify).
     pub(super) async fn close_notify(&mut self, io: &Io, timer: &Timer) -> io::Result<()> {
         if let Session::User(session) = &mut self.session {
-            let unsent = Unsent::new(close_notify(session), SendFlags::empty());
-            return send_all(io, timer, self.recv.socket(), unsent).await;
+            let (socket, record) = (self.recv.socket(), close_notify(session));
+            // Mostly the socket has room, and the ring is not needed.
+            let unsent = send_or_keep(socket, &record, SendFlags::empty())?;
+            return match unsent {
+                Some(unsent) => send_all(io, timer, socket, unsent).await,
+                None => Ok(()),
+            };
         }
         self.send_control(io, timer, KernelSession::close).await
     }
@@ -272,11 +276,11 @@ fn encrypt(session: &mut UserSession, plain: &[u8], out: &mut Vec<u8>) -> io::Re
 }
 
 /// The record of a close_notify; nothing if the session has failed.
-fn close_notify(session: &mut UserSession) -> Bytes {
+fn close_notify(session: &mut UserSession) -> Vec<u8> {
     let mut record = Vec::new();
     // A session that cannot encrypt sends nothing.
     let _ = session.close(&mut record);
-    record.into()
+    record
 }
 
 /// Counts `bytes` to be encrypted against the limit of the key.

@@ -106,8 +106,8 @@ impl Transport {
     /// Sends all of `bytes`. The peer must take some of them within the send-stall time. See
     /// [`Transport::write_now`].
     ///
-    /// Dropped: it is unknown how many bytes were sent, perhaps half a record; the connection can only
-    /// end.
+    /// Dropped: it is unknown how many bytes were sent, perhaps half a record; the connection can
+    /// only end.
     pub(crate) async fn write(
         &mut self,
         io: &Io,

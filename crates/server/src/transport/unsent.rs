@@ -10,8 +10,8 @@ use super::io::Io;
 use super::socket::send_now;
 use crate::timeouts::{Phase, Timer};
 
-/// Bytes that the socket did not take at once, already encrypted. [`Transport::flush`](super::Transport::flush) must send
-/// them before anything else.
+/// Bytes that the socket did not take at once, already encrypted.
+/// [`Transport::flush`](super::Transport::flush) must send them before anything else.
 #[must_use = "what follows would overtake these bytes"]
 pub(crate) struct Unsent(Box<(Bytes, SendFlags)>);
 

@@ -48,7 +48,7 @@ pub(crate) struct Decoders {
 
 /// A decompression in progress.
 ///
-/// Dropped: so is its decoder, at once or by the thread that runs it.
+/// Dropping it drops its decoder, at once or in the thread that runs it.
 pub struct Decompression {
     compressed: Rc<Compressed>,
     decoders: Rc<Decoders>,

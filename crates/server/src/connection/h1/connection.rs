@@ -400,8 +400,8 @@ impl Connection {
         self.transport.close_notify_now();
     }
 
-    /// Best effort: does not wait for a client that takes no more. After an error nothing more may be
-    /// sent.
+    /// Best effort: does not wait for a client that takes no more. After an error nothing more may
+    /// be sent.
     pub(super) fn send_refusal(&mut self, status: Status) -> io::Result<()> {
         let mut out = Vec::new();
         self.refuse(status, Instant::now(), &mut out);

@@ -61,8 +61,8 @@ pub(super) enum Written {
 }
 
 impl Written {
-    /// Completes the exchange of a whole response: whether the connection goes on after it. The rest
-    /// of another.
+    /// Completes the exchange of a whole response and returns whether the connection persists.
+    /// Returns the rest of any other response.
     pub(super) fn complete(self) -> Result<bool, Box<Rest>> {
         match self {
             Self::Whole(mut exchange, persistent) => {
