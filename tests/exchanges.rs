@@ -42,7 +42,7 @@ fn an_exchange_knows_its_status_and_its_bytes() {
     let tree = tree();
     let server = server(&tree);
     let mut client = server.connect();
-    let peer = client.address();
+    let ip = client.address().ip();
     let get = client.get("/small");
     let tag = format!("If-None-Match: {}", get.etag());
     let requests = [
@@ -64,7 +64,7 @@ fn an_exchange_knows_its_status_and_its_bytes() {
         let fields = ["Http11", "site=0 ", status, &bytes, "complete=true"];
         ends_with(&server, number + 1, &fields);
     }
-    ends_with(&server, 0, &[&format!("peer={peer} ")]);
+    ends_with(&server, 0, &[&format!("client={ip} ")]);
 }
 
 #[test]

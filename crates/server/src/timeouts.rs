@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -51,8 +52,9 @@ pub(crate) struct Timer {
     key: Key,
 }
 
+/// Names a connection of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key {
+pub(crate) struct Key {
     index: u32,
     /// Distinguishes an entry from a later one with the same index.
     generation: u32,
@@ -68,7 +70,15 @@ struct Entry {
     /// The tick at which the queue checks this entry: never later than `deadline`.
     scheduled_at: u32,
     expired: bool,
+    /// The client's address, once somebody asked for it.
+    client: Option<ClientAddress>,
 }
+
+/// The address of a connection's client; `None` if it has none.
+type ClientAddress = Option<IpAddr>;
+
+// One for each connection.
+const _: () = assert!(size_of::<Entry>() <= 40);
 
 /// The timers of a core's connections.
 pub(crate) struct TimerQueue {
@@ -114,6 +124,10 @@ impl Timer {
     /// The configured time for `phase`.
     pub(crate) fn timeout(&self, phase: Phase) -> Duration {
         self.queue.timeout(phase)
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        self.key
     }
 }
 
@@ -175,6 +189,19 @@ impl TimerQueue {
         if deadline < entry.scheduled_at {
             entry.scheduled_at = deadline;
             inner.schedule(deadline, key);
+        }
+    }
+
+    /// The address of a connection's client as [`TimerQueue::client_or`] found it first.
+    /// Once the connection has ended, it is looked up each time.
+    pub(crate) fn client_or(
+        &self,
+        key: Key,
+        look_up: impl FnOnce() -> ClientAddress,
+    ) -> ClientAddress {
+        match self.inner.borrow_mut().entry(key) {
+            Some(entry) => *entry.client.get_or_insert_with(look_up),
+            None => look_up(),
         }
     }
 
@@ -308,6 +335,7 @@ impl Inner {
             deadline,
             scheduled_at: deadline,
             expired: false,
+            client: None,
         });
         let key = Key {
             index: u32::try_from(index).expect("fewer than 2^32 connections"),
@@ -315,6 +343,12 @@ impl Inner {
         };
         self.schedule(deadline, key);
         key
+    }
+
+    /// The entry of `key`, unless its connection has ended.
+    fn entry(&mut self, key: Key) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(key.index as usize);
+        entry.filter(|entry| entry.generation == key.generation)
     }
 
     /// Registers a waker once for each task: see [`tidegate_uring::PollOnWake`].
@@ -337,13 +371,11 @@ impl Inner {
     }
 
     fn look_at(&mut self, key: Key, tick: u32, now: u32) {
-        let Some(entry) = self.entries.get_mut(key.index as usize) else {
+        // Others have ended, or were scheduled for an earlier tick since.
+        let entry = self.entry(key).filter(|entry| entry.scheduled_at == tick);
+        let Some(entry) = entry else {
             return;
         };
-        // Of a connection that has ended, or that was scheduled for an earlier tick since.
-        if entry.generation != key.generation || entry.scheduled_at != tick {
-            return;
-        }
         if entry.deadline <= now {
             if entry.phase != Phase::Transfer {
                 entry.expire();
@@ -479,6 +511,23 @@ mod tests {
         let (late, _c) = timer(&queue, Phase::Idle, SHORT * 200);
         run_until_expired(&queue, &late);
         assert!(!successor.expired());
+    }
+
+    #[test]
+    fn the_address_of_a_client_is_looked_up_once() {
+        let queue = queue();
+        let (timer, _client) = timer(&queue, Phase::Idle, LONG);
+        let address = Some("192.0.2.1".parse().unwrap());
+        let never = || panic!("it was looked up before");
+        assert_eq!(queue.client_or(timer.key(), || address), address);
+        assert_eq!(queue.client_or(timer.key(), never), address);
+        let ended = timer.key();
+        drop(timer);
+        assert_eq!(queue.client_or(ended, || None), None);
+        let (successor, _client) = self::timer(&queue, Phase::Idle, LONG);
+        assert_eq!(successor.key().index, ended.index);
+        assert_eq!(queue.client_or(successor.key(), || None), None);
+        assert_eq!(queue.client_or(ended, || address), address);
     }
 
     #[test]

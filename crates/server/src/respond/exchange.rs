@@ -1,14 +1,15 @@
 //! One request and its response, whatever the version of HTTP.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use rustix::net::getpeername;
 use tidegate_http::Status;
 use tidegate_uring::Fd;
 
 use crate::context::Context;
+use crate::timeouts::Key;
+use crate::transport::peer_ip;
 
 /// The protocol of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub(crate) enum Protocol {
 /// ([`Exchange::end`]).
 pub(crate) struct Exchange {
     context: Rc<Context>,
+    connection: Key,
     socket: Fd,
     protocol: Protocol,
     /// The number of the site, once it is known.
@@ -40,15 +42,17 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Starts an exchange for a request received on `socket` at `start`.
+    /// Starts an exchange for a request received at `start` on `socket`, the connection's.
     pub(crate) fn begin(
         context: Rc<Context>,
+        connection: Key,
         socket: Fd,
         protocol: Protocol,
         start: Instant,
     ) -> Self {
         Self {
             context,
+            connection,
             socket,
             protocol,
             site: None,
@@ -94,11 +98,11 @@ impl Exchange {
         self.is_complete = true;
     }
 
-    /// The client's address; `None` once the connection has ended, and for sockets without
-    /// addresses. Takes a system call.
-    fn peer(&self) -> Option<SocketAddr> {
-        let peer = getpeername(&self.socket).ok().flatten()?;
-        SocketAddr::try_from(peer).ok()
+    /// The client's address; `None` for sockets without addresses, and if the connection had ended
+    /// before it was first asked for. Takes a system call once a connection.
+    pub(crate) fn client(&self) -> Option<IpAddr> {
+        let timers = &self.context.timers;
+        timers.client_or(self.connection, || peer_ip(&self.socket))
     }
 
     /// Counts the exchange, and logs it at the level `trace`. The path is not logged, since the
@@ -107,7 +111,7 @@ impl Exchange {
         self.context.metrics.count_request();
         tracing::trace!(
             protocol = ?self.protocol,
-            peer = self.peer().map(tracing::field::display),
+            client = self.client().map(tracing::field::display),
             site = self.site,
             status = self.status.map(Status::code),
             bytes = self.bytes,

@@ -13,6 +13,7 @@ mod tls_stream;
 mod transport;
 mod unsent;
 
+pub(crate) use socket::peer_ip;
 pub(crate) use tls_handshake::{HandshakeError, TlsAccept};
 pub(crate) use transport::Transport;
 pub(crate) use unsent::Unsent;

@@ -1,10 +1,11 @@
 //! Calls on a socket that do not wait.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{SendFlags, send, sockopt};
+use rustix::net::{SendFlags, getpeername, send, sockopt};
 use tidegate_uring::Fd;
 
 /// Sends as many bytes as the socket takes at once. Returns their number.
@@ -21,6 +22,13 @@ pub(super) fn send_now(socket: &Fd, bytes: &[u8], flags: SendFlags) -> io::Resul
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// The peer's address: as IPv4 if it came to an IPv6 socket by IPv4. `None` if the connection has
+/// ended, and on sockets without addresses.
+pub(crate) fn peer_ip(socket: &Fd) -> Option<IpAddr> {
+    let peer = getpeername(socket).ok().flatten()?;
+    Some(SocketAddr::try_from(peer).ok()?.ip().to_canonical())
 }
 
 /// Makes close(2) drop unsent bytes and reset the connection.

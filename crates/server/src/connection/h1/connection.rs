@@ -320,7 +320,8 @@ impl Connection {
             Version::Http11 => Protocol::Http11,
         };
         let socket = self.transport.socket().clone();
-        Exchange::begin(Rc::clone(&self.context), socket, protocol, now)
+        let context = Rc::clone(&self.context);
+        Exchange::begin(context, self.timer.key(), socket, protocol, now)
     }
 
     /// Appends the response except a large body or one on disk.
