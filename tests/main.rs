@@ -50,6 +50,7 @@ mod tls;
 mod tls_files;
 mod tls_handshakes;
 mod tls_key_updates;
+mod unix_sockets;
 mod validators;
 mod variants;
 mod watchdog;

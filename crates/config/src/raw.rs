@@ -49,6 +49,9 @@ pub(crate) struct Listen {
     pub(crate) tls: Field<bool>,
     pub(crate) https_redirect: Field<Count>,
     pub(crate) only_v6: Field<bool>,
+    pub(crate) mode: Field<String>,
+    pub(crate) owner: Field<String>,
+    pub(crate) group: Field<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -49,7 +49,8 @@ mod timeouts;
 mod transport;
 mod worker;
 
+pub use accept::address::{Address, SocketAddress};
 pub use error::Error;
 pub use host::diagnose::{CERTIFICATE, Diagnostic, diagnose, lacks_index};
 pub use host::report::{Finding, Verdict, host_report};
-pub use supervisor::{Address, run};
+pub use supervisor::run;
