@@ -32,6 +32,7 @@ mod listings;
 mod log;
 mod long_responses;
 mod methods;
+mod metrics;
 mod mounts;
 mod pipelines;
 mod ranges;

@@ -43,7 +43,11 @@ pub(crate) fn respond(
         return Resolution::Prepared(builder.redirect_to_https(port));
     }
     match (request.method, decoded) {
-        (Method::Get | Method::Head, Ok(())) => from_cache(builder, exchange.start()),
+        (Method::Get | Method::Head, Ok(())) => {
+            let resolution = from_cache(builder, exchange.start());
+            exchange.looked_in_cache(matches!(resolution, Resolution::Prepared(_)));
+            resolution
+        }
         (Method::Options, Ok(())) => Resolution::Prepared(builder.options()),
         (Method::Options, Err(_)) if request.target.is_asterisk() => {
             Resolution::Prepared(builder.options())
