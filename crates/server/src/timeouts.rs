@@ -421,11 +421,10 @@ impl Inner {
         let Some(entry) = entry else {
             return;
         };
+        let mut ended = None;
         if entry.deadline <= now {
             if entry.phase != Phase::Transfer {
-                if !entry.expired {
-                    self.counts.expired[entry.phase as usize] += 1;
-                }
+                ended = (!entry.expired).then_some(entry.phase);
                 entry.expire();
             }
             // A transfer has a timeout of its own. Any other task sees the shutdown and ends; if it
@@ -435,6 +434,9 @@ impl Inner {
         entry.scheduled_at = entry.deadline.max(now + 1);
         let tick = entry.scheduled_at;
         self.schedule(tick, key);
+        if let Some(phase) = ended {
+            self.counts.expired[phase as usize] += 1;
+        }
     }
 }
 
