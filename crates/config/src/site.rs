@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, Serializer};
 use tidegate_http::{Coding, EncodedSlash, Status};
 
-use crate::{Glob, ValueError, units};
+use crate::{AccessLog, Glob, ValueError, units};
 
 /// `[[site]]`
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -72,6 +72,8 @@ pub struct Site {
     pub redirects: Vec<Redirect>,
     /// `[site.cors]`: other origins whose scripts may read this site.
     pub cors: Cors,
+    /// `[site.access-log]`: the log of its requests.
+    pub access_log: AccessLog,
 }
 
 /// Which names that begin with a dot are served.
@@ -340,6 +342,7 @@ impl Default for Site {
             respond: Vec::new(),
             redirects: Vec::new(),
             cors: Cors::default(),
+            access_log: AccessLog::default(),
         }
     }
 }

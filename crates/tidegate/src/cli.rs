@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
-use tidegate_config::{Cores, Listen, Settings, ValueError};
+use tidegate_config::{AccessLog, Cores, Listen, Settings, ValueError};
 
 use crate::compress::CompressArgs;
 
@@ -35,6 +35,7 @@ Examples:
   tidegate serve
   tidegate serve public --listen 127.0.0.1:0   a port that is free, printed at the start
   tidegate serve ~/Downloads --directory-listing
+  tidegate serve --log                         with a line for each request
   tidegate serve dist --spa                    an application with routes of its own
   tidegate serve /srv/www --listen 0.0.0.0:8080 --listen '[::]:8080' --cores 0-3";
 
@@ -105,6 +106,9 @@ pub(crate) struct ServeArgs {
     /// application with routes of its own; a missing script stays 404
     #[arg(long)]
     spa: bool,
+    /// Show a line for each request on standard error
+    #[arg(long)]
+    log: bool,
     #[command(flatten)]
     overrides: Overrides,
 }
@@ -241,6 +245,9 @@ impl ServeArgs {
         for site in &mut settings.sites {
             site.directory_listing = self.directory_listing;
             site.spa_fallback = self.spa.then(|| SPA_PAGE.to_owned());
+            if self.log {
+                site.access_log = AccessLog::short();
+            }
         }
         self.overrides.apply(&mut settings)?;
         Ok(settings)
@@ -356,6 +363,9 @@ mod tests {
         let mut listed = Settings::for_directory(PathBuf::from("d"));
         listed.sites[0].directory_listing = true;
         assert_eq!(served(&["d", "--directory-listing"]), listed);
+        let mut logged = plain.clone();
+        logged.sites[0].access_log = AccessLog::short();
+        assert_eq!(served(&["--log"]), logged);
         let mut application = plain;
         application.sites[0].spa_fallback = Some("/index.html".to_owned());
         application.server.cores = Cores::Count(1);

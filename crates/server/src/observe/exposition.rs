@@ -57,6 +57,9 @@ fn register_process(registry: &mut Registry, health: &Health) {
     dropped.inc_by(health.log_lines_dropped.load(Ordering::Relaxed));
     let help = "Lines of the log that standard error did not take in time";
     registry.register("log_lines_dropped", help, dropped);
+    let lines = ConstCounter::new(health.log_files.lines_dropped());
+    let help = "Lines of access logs that could not be written in time";
+    registry.register("access_log_lines_dropped", help, lines);
 }
 
 fn register_heartbeats(registry: &mut Registry, heartbeats: &[Arc<Heartbeat>]) {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tidegate_site::Stalls;
 use tidegate_tls::Acceptor;
 
+use crate::observe::access_log::LogFiles;
 use crate::observe::heartbeat::Heartbeat;
 
 /// The state of the server, for health checks and metrics.
@@ -18,6 +19,8 @@ pub(crate) struct Health {
     /// One for each shard, in their order.
     pub(crate) heartbeats: Vec<Arc<Heartbeat>>,
     stalls: Arc<Stalls>,
+    /// The files of the access logs.
+    pub(crate) log_files: Arc<LogFiles>,
 }
 
 impl Health {
@@ -26,6 +29,7 @@ impl Health {
         tls: Option<Acceptor>,
         log_lines_dropped: &'static AtomicU64,
         heartbeats: Vec<Arc<Heartbeat>>,
+        log_files: Arc<LogFiles>,
     ) -> Self {
         Self {
             is_ready: AtomicBool::new(false),
@@ -33,6 +37,7 @@ impl Health {
             log_lines_dropped,
             heartbeats,
             stalls: Arc::default(),
+            log_files,
         }
     }
 

@@ -14,13 +14,13 @@ use bytes::Bytes;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, getpeername, recv};
-use tidegate_tls::{Failed, Handshake, Progress, kernel};
+use tidegate_tls::{Failed, Handshake, Progress, ProtocolVersion, kernel};
 use tidegate_uring::Fd;
 
 use super::certificates::Tls;
 use super::io::Io;
 use super::socket::send_now;
-use super::tls_stream::{Session, TlsStream};
+use super::tls_stream::{Session, TlsParameters, TlsStream};
 use super::transport::Transport;
 use crate::throttle::Throttle;
 use crate::timeouts::{Phase, Timer};
@@ -82,8 +82,8 @@ impl<'a> TlsAccept<'a> {
         };
         accept.complete().await?;
         let in_kernel = accept.suits_kernel(&tls.kernel).await?;
-        accept.log(in_kernel);
-        accept.into_transport(in_kernel)
+        let parameters = accept.agreed(in_kernel);
+        accept.into_transport(in_kernel, parameters)
     }
 
     /// Receives and sends until both sides have the keys.
@@ -203,10 +203,11 @@ impl<'a> TlsAccept<'a> {
         }
     }
 
-    /// Logs the subject of the client's certificate, if it has one, and the negotiated parameters.
-    fn log(&self, in_kernel: bool) {
+    /// The negotiated parameters. Logs them, and the subject of the client's certificate if it has
+    /// one.
+    fn agreed(&self, in_kernel: bool) -> TlsParameters {
         let Some(connected) = self.handshake.connected() else {
-            return;
+            return TlsParameters::default();
         };
         if let Some(subject) = connected.client {
             let peer = getpeername(self.socket).ok().flatten();
@@ -222,9 +223,18 @@ impl<'a> TlsAccept<'a> {
             in_kernel,
             "handshake"
         );
+        TlsParameters {
+            version: version_name(connected.version),
+            suite: connected.suite.into(),
+            server_name: connected.server_name,
+        }
     }
 
-    fn into_transport(mut self, in_kernel: bool) -> Result<(Transport, Vec<u8>), HandshakeError> {
+    fn into_transport(
+        mut self,
+        in_kernel: bool,
+        parameters: TlsParameters,
+    ) -> Result<(Transport, Vec<u8>), HandshakeError> {
         let early = self.handshake.take_plaintext();
         let ended = self.handshake.is_closed();
         let session = if in_kernel {
@@ -244,8 +254,16 @@ impl<'a> TlsAccept<'a> {
             HandshakeError::Gone
         })?;
         let recv = self.io.ring.recv(self.socket);
-        let stream = TlsStream::new(recv, session, ended);
+        let stream = TlsStream::new(recv, session, parameters, ended);
         Ok((Transport::Tls(Box::new(stream)), early))
+    }
+}
+
+/// The name of a version in logs, as OpenSSL and nginx write it.
+fn version_name(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_3 => "TLSv1.3",
+        _ => "TLSv1.2",
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! The checks of `tidegate_config` have passed. They read neither files nor certificates.
 
+mod access_logs;
 mod certificates;
 mod diagnostic;
 mod files;
@@ -24,5 +25,6 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
     all.extend(names::catch_all_names(settings));
     all.extend(redirects::redirects_to_nowhere(settings));
     all.extend(certificates::certificates(settings));
+    all.extend(access_logs::access_logs(settings));
     all
 }
