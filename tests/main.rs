@@ -23,6 +23,7 @@ mod files;
 mod first_steps;
 mod freshness;
 mod from_other_servers;
+mod generated;
 mod header_rules;
 mod kernel_calls;
 mod lifecycle;
