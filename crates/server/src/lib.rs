@@ -47,9 +47,11 @@ mod testing;
 mod throttle;
 mod timeouts;
 mod transport;
+mod update;
 mod worker;
 
 pub use error::Error;
 pub use host::diagnose::{CERTIFICATE, Diagnostic, diagnose, lacks_index};
 pub use host::report::{Finding, Verdict, host_report};
+pub use supervisor::reload::{Configuration, Reread};
 pub use supervisor::{Address, run};

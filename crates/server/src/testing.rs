@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tidegate_config::Settings;
 use tidegate_uring::{Fd, probe};
 
+use crate::config::prepared::Prepared;
 use crate::connection::ConnectionTask;
 use crate::connection::listener_protocol::ListenerProtocol;
 use crate::context::Context;
@@ -56,16 +57,20 @@ pub(crate) fn settings(directory: &TempDir) -> Settings {
     settings
 }
 
+/// The settings for a core.
+pub(crate) fn prepared(settings: Settings) -> Prepared {
+    let prepared = Prepared::of(settings, SHARE, 1, &Arc::default());
+    prepared.unwrap().remove(0)
+}
+
 pub(crate) async fn context(settings: Settings) -> Rc<Context> {
     let config = WorkerConfig {
         number: 0,
         shards: 1,
         core: 0,
-        settings: Arc::new(settings),
-        share: SHARE,
+        prepared: prepared(settings),
         features: probe().unwrap(),
         queues: Queues::full(),
-        stalls: Arc::default(),
         listeners: Vec::new(),
         heartbeat: Arc::default(),
     };

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidegate_site::Stalls;
 use tidegate_tls::{Acceptor, Certificate};
 
-use crate::observe::health::Health;
+use crate::observe::health::{Health, Reloads};
 use crate::observe::heartbeat::Heartbeat;
 
 /// The media type of the text.
@@ -27,6 +27,11 @@ struct CertificateLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ShardLabels {
     shard: usize,
 }
@@ -37,6 +42,7 @@ pub(crate) fn metrics(health: &Health) -> String {
     register_process(&mut registry, health);
     register_heartbeats(&mut registry, &health.heartbeats);
     register_stalls(&mut registry, health.stalls());
+    register_reloads(&mut registry, &health.reloads);
     if let Some(tls) = &health.tls {
         register_certificates(&mut registry, tls);
     }
@@ -86,6 +92,20 @@ fn register_stalls(registry: &mut Registry, stalls: &Stalls) {
     registry.register("stale_responses", help, counter(&stalls.stale));
     let help = "Requests refused with 503, since the file system did not answer";
     registry.register("stalled_responses", help, counter(&stalls.refused));
+}
+
+fn register_reloads(registry: &mut Registry, reloads: &Reloads) {
+    let counts = Family::<ReloadLabels, Counter>::default();
+    for (result, count) in reloads.counts() {
+        counts.get_or_create(&ReloadLabels { result }).inc_by(count);
+    }
+    let help = "Reloads of the configuration, by whether they were applied";
+    registry.register("reloads", help, counts);
+    let time: Gauge = Gauge::default();
+    time.set(i64::try_from(reloads.applied_at()).unwrap_or(i64::MAX));
+    let help = "When a reload was last applied, since 1970; 0: not since the start";
+    let name = "last_reload_timestamp";
+    registry.register_with_unit(name, help, Unit::Seconds, time);
 }
 
 fn labels(certificate: &Certificate) -> CertificateLabels {
