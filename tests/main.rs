@@ -39,6 +39,7 @@ mod pipelines;
 mod ranges;
 mod redirects;
 mod refusals;
+mod reload;
 mod remote_files;
 mod respond;
 mod site_config;

@@ -120,6 +120,9 @@ pub enum Error {
     /// The thread of the admin listener could not be started.
     #[error("cannot start the thread of the admin listener")]
     AdminThread(#[source] io::Error),
+    /// The thread that opens the roots could not be started.
+    #[error("cannot start the thread that opens the roots")]
+    OpenThread(#[source] io::Error),
     /// The thread that reads certificates again could not be started.
     #[error("cannot start the thread that reads certificates again")]
     CertificatesThread(#[source] io::Error),
