@@ -49,6 +49,7 @@ mod timeouts;
 mod transport;
 mod worker;
 
+pub use accept::inherited::Inherited;
 pub use error::Error;
 pub use host::diagnose::{CERTIFICATE, Diagnostic, diagnose, lacks_index};
 pub use host::report::{Finding, Verdict, host_report};

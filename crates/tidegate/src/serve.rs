@@ -8,7 +8,9 @@ use std::path::{self, Path};
 use std::thread;
 
 use tidegate_config::{Settings, Site, Source, visible};
-use tidegate_server::{Address, CERTIFICATE, Error as ServerError, diagnose, lacks_index};
+use tidegate_server::{
+    Address, CERTIFICATE, Error as ServerError, Inherited, diagnose, lacks_index,
+};
 
 use crate::cli::{Overrides, ServeArgs};
 use crate::output::chain;
@@ -20,28 +22,28 @@ const NAMES_TOLD_MAX: usize = 3;
 
 /// Serves a directory with the defaults.
 pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
-    start_log()?;
+    let inherited = start()?;
     let settings = args.settings()?;
-    serve(&Served {
-        settings,
-        source: None,
-    })
+    let source = None;
+    serve(&Served { settings, source }, inherited)
 }
 
 /// Serves with a configuration file.
 pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn Error>> {
-    start_log()?;
+    let inherited = start()?;
     let source = Source::read(file)?;
     let mut settings = source.settings()?;
     overrides.apply(&mut settings)?;
-    serve(&Served {
-        settings,
-        source: Some(source),
-    })
+    let source = Some(source);
+    serve(&Served { settings, source }, inherited)
 }
 
-fn start_log() -> Result<(), String> {
-    log::start().map_err(|error| format!("cannot start the thread of the log: {error}"))
+/// Takes the sockets of a service manager, before anything else opens a descriptor, and starts the
+/// log.
+fn start() -> Result<Inherited, Box<dyn Error>> {
+    let inherited = Inherited::from_service_manager()?;
+    log::start().map_err(|error| format!("cannot start the thread of the log: {error}"))?;
+    Ok(inherited)
 }
 
 /// The settings, and the file that they come from, if there is one.
@@ -51,10 +53,11 @@ struct Served {
     source: Option<Source>,
 }
 
-fn serve(served: &Served) -> Result<(), Box<dyn Error>> {
+fn serve(served: &Served, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     let announced = served.clone();
     let on_ready = move |addresses: &[Address]| announce(addresses.to_vec(), announced);
-    tidegate_server::run(served.settings.clone(), log::lines_dropped(), on_ready)
+    let settings = served.settings.clone();
+    tidegate_server::run(settings, inherited, log::lines_dropped(), on_ready)
         .map_err(|error| explained(error, served))
 }
 

@@ -2,4 +2,5 @@
 
 pub(crate) mod accept_loop;
 pub(crate) mod admission;
+pub(crate) mod inherited;
 pub(crate) mod listener;

@@ -1,11 +1,14 @@
 //! Starts the server, waits and stops it: the main thread.
 
 mod inbox;
+mod notify;
 mod stop;
 mod worker_thread;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Sender, channel};
@@ -14,6 +17,7 @@ use std::time::Instant;
 use tidegate_config::Settings;
 use tidegate_uring::Features;
 
+use crate::accept::inherited::Inherited;
 use crate::accept::listener::{self, BoundAddress, Listener};
 use crate::control::{self, Control, ControlSender};
 use crate::error::Error;
@@ -26,6 +30,7 @@ use crate::observe::health::Health;
 use crate::observe::heartbeat::{Heartbeat, Watchdog};
 use crate::signals;
 use crate::supervisor::inbox::Inbox;
+use crate::supervisor::notify::Notifier;
 use crate::supervisor::stop::{Step, Stop};
 use crate::transport::certificates::{CertReloader, Tls};
 use crate::worker::WorkerConfig;
@@ -53,9 +58,12 @@ impl fmt::Display for Address {
 /// ends them at once. If a shard hangs in the kernel, this returns while its thread still runs, and
 /// the caller ends the process. HUP reads certificates again; a change of their files does so too.
 ///
-/// `log_lines_dropped` counts lines of the log that were lost, for `/metrics`.
+/// It listens on the sockets of `inherited` where they have the address of a section, and tells a
+/// service manager how it does (`NOTIFY_SOCKET`). `log_lines_dropped` counts lines of the log that
+/// were lost, for `/metrics`.
 pub fn run(
     settings: Settings,
+    inherited: Inherited,
     log_lines_dropped: &'static AtomicU64,
     on_ready: impl FnOnce(&[Address]),
 ) -> Result<(), Error> {
@@ -69,7 +77,11 @@ pub fn run(
     let watchdog = Watchdog::new(&heartbeats, settings.server.watchdog);
     let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
     let health = Arc::new(Health::new(acceptor, log_lines_dropped, heartbeats.clone()));
-    let bound = listener::bind_all(&settings, &host.cores, tls.as_ref())?;
+    let inherited = RefCell::new(inherited);
+    let bound = listener::bind_all(&settings, &host.cores, &inherited, tls.as_ref())?;
+    if let Some(address) = inherited.into_inner().left_over() {
+        return Err(Error::UnclaimedSocket { address });
+    }
     let addresses = open_addresses(&bound);
     warn_of_closed(&bound);
     let listeners = listener::by_core(bound, host.cores.len());
@@ -79,8 +91,10 @@ pub fn run(
     let controls = start_workers(configs, &sender)?;
     drop(sender);
     forwarding.take_stops()?;
+    let notifier = Rc::new(Notifier::from_environment());
     let supervisor = Supervisor {
-        inbox: Inbox::new(events, watchdog),
+        inbox: Inbox::new(events, watchdog, Rc::clone(&notifier)),
+        notifier,
         starting: controls.len(),
         running: controls.len(),
         controls,
@@ -184,6 +198,7 @@ fn start_workers(
 /// time is over.
 struct Supervisor {
     inbox: Inbox,
+    notifier: Rc<Notifier>,
     controls: Vec<ControlSender>,
     reloader: CertReloader,
     health: Arc<Health>,
@@ -205,11 +220,16 @@ impl Supervisor {
                     if let Some(on_ready) = on_ready.take_if(|_| self.starting == 0) {
                         self.health.set_ready(!self.stop.has_begun());
                         on_ready();
+                        self.notifier.ready("Serving");
                     }
                 }
                 // The configuration is not read again. A reload begins here: it sends each worker a
                 // `Control` with the settings of its next snapshot.
-                Some(Event::Reload) => self.reloader.reload(),
+                Some(Event::Reload) => {
+                    self.notifier.reloading();
+                    self.reloader.reload();
+                    self.notifier.ready("Serving");
+                }
                 Some(Event::Ended { result, shard }) => {
                     result?;
                     self.has_ended(shard)?;
@@ -239,13 +259,19 @@ impl Supervisor {
     fn take(&mut self, step: Step) {
         self.health.set_ready(false);
         match step {
-            Step::Drain => tracing::info!("draining: serving on until the drain delay is over"),
+            Step::Drain => {
+                tracing::info!("draining: serving on until the drain delay is over");
+                self.notifier
+                    .stopping("Serving on until the drain delay is over");
+            }
             Step::Stop => {
                 tracing::info!("stopping");
+                self.notifier.stopping("Letting responses finish");
                 self.send(Control::Stop);
             }
             Step::StopNow => {
                 tracing::info!("stopping now");
+                self.notifier.stopping("Ending all connections");
                 self.send(Control::StopNow);
             }
             Step::GiveUp => {
@@ -291,8 +317,10 @@ mod tests {
             sender.send(event).unwrap();
         }
         let mut ready = 0;
+        let notifier = Rc::new(Notifier::from_environment());
         let supervisor = Supervisor {
-            inbox: Inbox::new(receiver, Watchdog::new(&[], None)),
+            inbox: Inbox::new(receiver, Watchdog::new(&[], None), Rc::clone(&notifier)),
+            notifier,
             controls,
             reloader: CertReloader::start(None).unwrap(),
             health: Arc::new(Health::new(None, &NONE_DROPPED, Vec::new())),
