@@ -25,6 +25,7 @@ mod freshness;
 mod from_other_servers;
 mod generated;
 mod header_rules;
+mod include;
 mod kernel_calls;
 mod lifecycle;
 mod limits;

@@ -37,15 +37,15 @@ pub(super) fn sites(raw: Vec<Spanned<raw::Site>>, report: &mut Report<'_>) -> Ve
 /// The names of the sites so far, each with its line.
 #[derive(Default)]
 struct Seen {
-    names: BTreeMap<String, usize>,
-    default: Option<usize>,
+    names: BTreeMap<String, String>,
+    default: Option<String>,
 }
 
 fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Site {
     let default = Site::default();
     let offset = raw.span().start;
     let mut raw = raw.into_inner();
-    let directory = report.document().directory();
+    let directory = report.directory(offset);
     let places = places(&mut raw, offset, report);
     let cors = cors(raw.cors, report);
     let (respond, redirects) = answers(raw.respond, raw.redirects, &places, report);
