@@ -35,6 +35,7 @@ mod long_responses;
 mod methods;
 mod mounts;
 mod pipelines;
+mod published_configs;
 mod ranges;
 mod redirects;
 mod refusals;
