@@ -16,6 +16,7 @@ mod conditionals;
 mod connections;
 mod containers;
 mod content_encoded;
+mod doctor;
 mod drop_behind;
 mod exchanges;
 mod fallbacks;

@@ -51,5 +51,6 @@ mod worker;
 
 pub use error::Error;
 pub use host::diagnose::{CERTIFICATE, Diagnostic, diagnose, lacks_index};
-pub use host::report::{Finding, Verdict, host_report};
+pub use host::finding::{Finding, Verdict};
+pub use host::report::{file_report, host_report};
 pub use supervisor::{Address, run};

@@ -58,6 +58,27 @@ pub(crate) fn bind_all(
     Ok(bound)
 }
 
+/// The error with which [`bind_all`], or the listener of `admin`, would fail now. Nothing listens.
+pub(crate) fn refused(settings: &Settings, admin: Option<&str>) -> Option<Error> {
+    let sections = settings.listen.iter();
+    let sections = sections.map(|section| (&*section.address, section.only_v6));
+    let mut addresses = sections.chain(admin.map(|address| (address, false)));
+    addresses.find_map(|(address, only_v6)| try_address(address, only_v6, settings).err())
+}
+
+fn try_address(address: &str, only_v6: bool, settings: &Settings) -> Result<(), Error> {
+    let wanted = resolve(address)?;
+    let takes_v4 = |address| has_v4_beside(address, &settings.listen);
+    let only_v6 = only_v6 || wanted.iter().any(takes_v4);
+    let bound = bind_same_port(&wanted, |address| {
+        Ok((address, bound_socket(address, false, only_v6)?))
+    });
+    bound.map(drop).map_err(|source| Error::Listen {
+        address: address.to_owned(),
+        source,
+    })
+}
+
 /// The n-th listener of every address, for the n-th of `cores` cores.
 pub(crate) fn by_core(bound: Vec<BoundAddress>, cores: usize) -> Vec<Vec<Listener>> {
     let mut listeners: Vec<Vec<Listener>> = (0..cores).map(|_| Vec::new()).collect();
