@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use crate::support::{Authority, Launch, Tree, installed, is_root, key_pair, mounts, skipped};
 
@@ -78,6 +80,15 @@ fn the_doctor_fails_where_an_address_is_taken() {
     assert!(!agree(&tree, &admin, "listen", plain));
     assert!(!agree(&tree, &with("192.0.2.1:0"), "listen", plain));
     assert!(!agree(&tree, &with("none.invalid:80"), "listen", plain));
+    let used = tree.base().join("used.sock");
+    let _listener = UnixListener::bind(&used).unwrap();
+    let unix = |path: &Path| with(&format!("unix:{}", path.display()));
+    assert!(!agree(&tree, &unix(&used), "listen", plain));
+    let free = tree.base().join("free.sock");
+    fs::write(tree.base().join("tidegate.toml"), unix(&free)).unwrap();
+    let doctor = Launch::with(["doctor"]).argument(tree.base().join("tidegate.toml"));
+    doctor.output().success();
+    assert!(!free.exists(), "nothing is left");
     // What overrides the file.
     let free = |launch: Launch| launch.arguments(["--listen", "127.0.0.1:0"]);
     assert!(agree(&tree, &with(&address), "", free));

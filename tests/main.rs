@@ -5,6 +5,7 @@
 //! Nothing asserts that something is fast: where a test waits, its limit only tells "never" apart from
 //! "late", and ends the test instead of hanging it.
 
+mod access;
 mod addresses;
 mod admin;
 mod bad_input;
@@ -53,6 +54,7 @@ mod tls;
 mod tls_files;
 mod tls_handshakes;
 mod tls_key_updates;
+mod unix_sockets;
 mod validators;
 mod variants;
 mod watchdog;

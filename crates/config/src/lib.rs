@@ -33,6 +33,7 @@
 //! );
 //! ```
 
+mod access;
 mod check;
 mod document;
 mod environment;
@@ -58,6 +59,7 @@ mod text;
 mod units;
 mod wrong_type;
 
+pub use access::{Access, Clients, Paths, network};
 pub use error::{Error, Problem, ValueError};
 pub use glob::Glob;
 pub use place::Place;

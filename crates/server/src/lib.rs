@@ -49,8 +49,10 @@ mod timeouts;
 mod transport;
 mod worker;
 
+pub use accept::address::{Address, SocketAddress};
+pub use accept::report::listen_report;
 pub use error::Error;
 pub use host::diagnose::{CERTIFICATE, Diagnostic, diagnose, lacks_index};
 pub use host::finding::{Finding, Verdict};
 pub use host::report::{file_report, host_report};
-pub use supervisor::{Address, run};
+pub use supervisor::run;

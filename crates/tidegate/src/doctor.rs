@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tidegate_config::{Settings, Source, visible};
-use tidegate_server::{Finding, Verdict, file_report, host_report};
+use tidegate_server::{Finding, Verdict, file_report, host_report, listen_report};
 
 use crate::cli::DoctorArgs;
 use crate::inspect;
@@ -44,6 +44,7 @@ fn findings(args: DoctorArgs) -> Result<Vec<Finding>, Box<dyn Error>> {
     let found = inspect::inspect(&source, &settings)?;
     let mut findings: Vec<_> = found.iter().map(finding).collect();
     findings.extend(file_report(&settings));
+    findings.push(listen_report(&settings));
     findings.extend(host_report(&settings));
     Ok(findings)
 }

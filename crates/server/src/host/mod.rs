@@ -9,3 +9,4 @@ pub(crate) mod locked;
 pub(crate) mod report;
 pub(crate) mod system;
 pub(crate) mod threads;
+pub(crate) mod users;

@@ -9,7 +9,6 @@ use rustix::system::uname;
 use tidegate_config::{Ktls, Settings};
 use tidegate_tls::{Certificate, KernelFeatures};
 
-use crate::accept::listener;
 use crate::error::Error;
 use crate::host::cores::{self, Chosen};
 use crate::host::finding::{Finding, Verdict, finding};
@@ -49,18 +48,9 @@ pub fn host_report(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// What a configuration file adds: its addresses, which are tried without listening, and the file
-/// systems of its roots. Blocking, for as long as a file system or a name server does not answer.
+/// The file systems of the roots of `settings`. Blocking, for as long as one does not answer.
 pub fn file_report(settings: &Settings) -> Vec<Finding> {
-    let mut findings = system::file_systems(Path::new("/"), settings);
-    let admin = Some(&settings.admin.listen).filter(|address| !address.is_empty());
-    let taken = listener::refused(settings, admin.map(String::as_str));
-    let verdict = match taken {
-        None => Verdict::Good("every address can be listened on".to_owned()),
-        Some(error) => Verdict::Bad(error.into()),
-    };
-    findings.push(finding("listen", verdict));
-    findings
+    system::file_systems(Path::new("/"), settings)
 }
 
 fn release() -> String {
