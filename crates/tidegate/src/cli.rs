@@ -71,7 +71,8 @@ warnings are fair, its problems bad.
 
 Examples:
   tidegate doctor                              for a directory with the defaults
-  tidegate doctor tidegate.toml                for that file, its roots and certificates included";
+  tidegate doctor tidegate.toml                for that file, its roots, addresses and certificates included
+  tidegate doctor --json | jq '.[] | select(.grade != \"good\")'";
 
 /// Serves static assets over HTTP from every core.
 #[derive(Debug, Parser)]
@@ -158,6 +159,12 @@ pub(crate) struct CheckArgs {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) config: ConfigFile,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+    /// Print a JSON list instead, with an object for each line: topic, grade
+    /// and text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
