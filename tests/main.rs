@@ -35,6 +35,7 @@ mod listings;
 mod log;
 mod long_responses;
 mod methods;
+mod metrics;
 mod mounts;
 mod pipelines;
 mod published_configs;

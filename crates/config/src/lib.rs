@@ -11,6 +11,7 @@
 //! 5. `error` reports every problem as `FILE:LINE: KEY: REASON`, in text that is safe to print
 //!    (`shown`).
 //!
+//! `access_log` compiles the formats of log lines.
 //! `units` reads and writes durations, sizes and core lists. `glob` compiles path patterns and
 //! `example` makes paths that match one. `target` checks where redirects lead, `redirect_loop` that
 //! they end.
@@ -34,6 +35,7 @@
 //! ```
 
 mod access;
+mod access_log;
 mod check;
 mod document;
 mod environment;
@@ -60,6 +62,10 @@ mod units;
 mod wrong_type;
 
 pub use access::{Access, Clients, Paths, network};
+pub use access_log::{
+    AccessLog, Escape, FormatPart, LogFormat, LogTarget, REQUEST_FIELDS_MAX, StatusPattern,
+    Variable,
+};
 pub use error::{Error, Problem, ValueError};
 pub use glob::Glob;
 pub use place::Place;
