@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 use toml::value::{Table, Value};
 
 use crate::{
-    Access, CertificateFiles, Error, Glob, HeaderRule, Mount, Paths, Place, Problem, Redirect,
-    Respond, Settings, mistaken_syntax,
+    Access, Auth, CertificateFiles, Error, Glob, HeaderRule, Mount, Paths, Place, Problem,
+    Redirect, Respond, Settings, mistaken_syntax,
 };
 
 /// The most problems of a file that are reported one by one.
@@ -241,13 +241,14 @@ pub(crate) fn known() -> Table {
             set: Vec::new(),
         });
         site.access.push(Access {
-            paths: Paths {
-                pattern: any_path(),
-                except: Vec::new(),
-                ignore_case: false,
-            },
+            paths: any_paths(),
             allow: Vec::new(),
             deny: Vec::new(),
+        });
+        site.auth.push(Auth {
+            paths: any_paths(),
+            realm: String::new(),
+            users: PathBuf::new(),
         });
         site.respond.push(Respond {
             pattern: any_path(),
@@ -266,6 +267,14 @@ pub(crate) fn known() -> Table {
     }
     // See `Settings::to_toml`.
     Table::try_from(settings).expect("settings are plain tables")
+}
+
+fn any_paths() -> Paths {
+    Paths {
+        pattern: any_path(),
+        except: Vec::new(),
+        ignore_case: false,
+    }
 }
 
 fn any_path() -> Glob {
@@ -355,10 +364,11 @@ mod tests {
             site.mounts.len(),
             site.headers.len(),
             site.access.len(),
+            site.auth.len(),
             site.respond.len(),
             site.redirects.len(),
         ];
-        assert_eq!(counts, [1; 5]);
+        assert_eq!(counts, [1; 6]);
     }
 
     #[test]

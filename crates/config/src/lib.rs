@@ -53,7 +53,7 @@ mod target;
 mod units;
 mod wrong_type;
 
-pub use access::{Access, Clients, Paths, network};
+pub use access::{Access, Auth, Clients, Paths, network};
 pub use error::{Error, Problem, ValueError};
 pub use glob::Glob;
 pub use place::Place;

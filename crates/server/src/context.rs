@@ -102,6 +102,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::config::credentials::Credentials;
     use crate::testing::{Client, SHARE, context, directory, get, run, settings};
 
     #[test]
@@ -114,8 +115,9 @@ mod tests {
             let (response, _) = client.ask(&request).await;
             assert!(response.ends_with("first"), "{response}");
             let settings = Arc::new(settings(&second));
-            let stalls = Arc::default();
-            let next = Snapshot::open(settings, SHARE, &context.io.ring, &stalls).unwrap();
+            let credentials = Arc::new(Credentials::load(&settings).unwrap());
+            let (ring, stalls) = (&context.io.ring, Arc::default());
+            let next = Snapshot::open(settings, credentials, SHARE, ring, &stalls).unwrap();
             let previous = context.replace_snapshot(next);
             assert_eq!(
                 Rc::strong_count(&previous),

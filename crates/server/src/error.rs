@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use crate::config::credentials::CredentialsError;
+
 /// An error that kept the server from starting, or ended it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -77,6 +79,9 @@ pub enum Error {
     /// A listener cannot speak TLS with the files that are configured.
     #[error(transparent)]
     Tls(#[from] tidegate_tls::Error),
+    /// A file of credentials cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// The directory cannot be served.
     #[error(transparent)]
     Root(#[from] tidegate_site::RootError),

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tidegate_config::Settings;
 use tidegate_uring::{Fd, probe};
 
+use crate::config::credentials::Credentials;
 use crate::connection::ConnectionTask;
 use crate::connection::listener_protocol::ListenerProtocol;
 use crate::context::Context;
@@ -57,11 +58,13 @@ pub(crate) fn settings(directory: &TempDir) -> Settings {
 }
 
 pub(crate) async fn context(settings: Settings) -> Rc<Context> {
+    let credentials = Arc::new(Credentials::load(&settings).unwrap());
     let config = WorkerConfig {
         number: 0,
         shards: 1,
         core: 0,
         settings: Arc::new(settings),
+        credentials,
         share: SHARE,
         features: probe().unwrap(),
         queues: Queues::full(),

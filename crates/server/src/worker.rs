@@ -15,6 +15,7 @@ use tidegate_uring::{Config, Features, Ring};
 use crate::accept::accept_loop::AcceptLoop;
 use crate::accept::admission::Admission;
 use crate::accept::listener::Listener;
+use crate::config::credentials::Credentials;
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
 use crate::control::{Control, ControlInbox, ControlReceiver};
@@ -30,6 +31,7 @@ pub(crate) struct WorkerConfig {
     pub(crate) shards: usize,
     pub(crate) core: usize,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) share: ResourceShare,
     pub(crate) features: Features,
     pub(crate) queues: Queues,
@@ -165,7 +167,14 @@ pub(crate) async fn open_context(config: WorkerConfig, ring: Ring) -> Result<Con
     let pipes = pool_config(&config.settings, config.share, config.shards);
     let io = Io::new(ring, pipes).await;
     let io = io.map_err(fault(number, "make a pipe"))?;
-    let snapshot = Snapshot::open(config.settings, config.share, &io.ring, &config.stalls)?;
+    let (settings, credentials) = (config.settings, config.credentials);
+    let snapshot = Snapshot::open(
+        settings,
+        credentials,
+        config.share,
+        &io.ring,
+        &config.stalls,
+    )?;
     Ok(Context::new(io, snapshot))
 }
 

@@ -64,6 +64,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod background;
 mod blocking;
 mod buffers;
 mod config;
@@ -86,10 +87,12 @@ mod shared;
 mod shares;
 mod slot;
 mod sqe;
+mod thread_pool;
 mod trial;
 mod wakeup_timers;
 mod workers;
 
+pub use background::unpin_and_renice;
 pub use blocking::{catch_panic, run_blocking};
 pub use buffers::RecvBuf;
 pub use config::Config;
@@ -107,4 +110,5 @@ pub use probe::probe;
 pub use ring::Ring;
 pub use send_queue::unacknowledged;
 pub use shares::{Owner, Permit, Shares};
+pub use thread_pool::{PoolHandle, ThreadPool};
 pub use trial::{Trial, queues_count};

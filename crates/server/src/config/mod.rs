@@ -1,4 +1,6 @@
 //! The configuration, as a core uses it.
 
+pub(crate) mod credentials;
+pub(crate) mod logins;
 pub(crate) mod sites;
 pub(crate) mod snapshot;

@@ -9,6 +9,8 @@ use tidegate_http::RangeLimits;
 use tidegate_site::{RootError, Sites, Stalls};
 use tidegate_uring::Ring;
 
+use crate::config::credentials::Credentials;
+use crate::config::logins::Logins;
 use crate::config::sites::cache_config;
 use crate::host::limits::ResourceShare;
 
@@ -21,6 +23,9 @@ pub(crate) struct Snapshot {
     /// Bounds on the ranges of a request.
     pub(crate) ranges: RangeLimits,
     pub(crate) sites: Sites,
+    pub(crate) credentials: Arc<Credentials>,
+    /// Of this core.
+    pub(crate) logins: Logins,
     /// Closes unused files of the sites; ends when it is dropped.
     _sweep: Task<()>,
 }
@@ -29,6 +34,7 @@ impl Snapshot {
     /// Opens the sites. Blocking. Stalls of their file systems are counted in `stalls`.
     pub(crate) fn open(
         settings: Arc<Settings>,
+        credentials: Arc<Credentials>,
         share: ResourceShare,
         ring: &Ring,
         stalls: &Arc<Stalls>,
@@ -49,6 +55,8 @@ impl Snapshot {
             _sweep: ring.spawn(sites.sweep()),
             sites,
             settings,
+            credentials,
+            logins: Logins::default(),
         })
     }
 }

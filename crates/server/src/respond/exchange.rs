@@ -29,6 +29,8 @@ pub(crate) struct Exchange {
     protocol: Protocol,
     /// The number of the site, once it is known.
     site: Option<usize>,
+    /// The name that the client logs in with, right or wrong.
+    user: Option<Rc<str>>,
     /// `None` until a response is chosen.
     status: Option<Status>,
     /// Bytes of head and body, without TLS, that were handed over to the socket or wait in memory.
@@ -56,6 +58,7 @@ impl Exchange {
             socket,
             protocol,
             site: None,
+            user: None,
             status: None,
             bytes: 0,
             is_cold: false,
@@ -88,6 +91,17 @@ impl Exchange {
         self.is_cold = true;
     }
 
+    /// Records the name that the client logs in with, for a path that demands a password.
+    pub(crate) fn set_user(&mut self, name: Rc<str>) {
+        self.user = Some(name);
+    }
+
+    /// The name that the client logs in with, right or wrong (see the status): any text. `None` if
+    /// the path demands no password, or the request has none.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
     /// The time when the request was received.
     pub(crate) fn start(&self) -> Instant {
         self.start
@@ -113,6 +127,7 @@ impl Exchange {
             protocol = ?self.protocol,
             client = self.client().map(tracing::field::display),
             site = self.site,
+            user = self.user(),
             status = self.status.map(Status::code),
             bytes = self.bytes,
             cold = self.is_cold,

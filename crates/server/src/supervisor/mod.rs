@@ -15,6 +15,7 @@ use tidegate_config::Settings;
 use tidegate_uring::Features;
 
 use crate::accept::listener::{self, BoundAddress, Listener};
+use crate::config::credentials::Credentials;
 use crate::control::{self, Control, ControlSender};
 use crate::error::Error;
 use crate::event::Event;
@@ -64,6 +65,7 @@ pub fn run(
     // Before anything listens: plain HTTP must never answer where TLS is configured.
     let tls = Tls::of(&settings)?;
     let reloader = CertReloader::start(tls.as_ref())?;
+    let credentials = Arc::new(Credentials::load(&settings)?);
     let host = HostResources::find(&settings)?;
     let heartbeats: Vec<Arc<Heartbeat>> = host.cores.iter().map(|_| Arc::default()).collect();
     let watchdog = Watchdog::new(&heartbeats, settings.server.watchdog);
@@ -75,7 +77,14 @@ pub fn run(
     let listeners = listener::by_core(bound, host.cores.len());
     admin::start(&settings.admin, &health)?;
     let stop = Stop::new(&settings.server);
-    let configs = worker_configs(settings, &host, &health, heartbeats, listeners);
+    let configs = worker_configs(
+        settings,
+        &credentials,
+        &host,
+        &health,
+        heartbeats,
+        listeners,
+    );
     let controls = start_workers(configs, &sender)?;
     drop(sender);
     forwarding.take_stops()?;
@@ -141,6 +150,7 @@ fn warn_of_closed(bound: &[BoundAddress]) {
 
 fn worker_configs(
     settings: Settings,
+    credentials: &Arc<Credentials>,
     host: &HostResources,
     health: &Health,
     heartbeats: Vec<Arc<Heartbeat>>,
@@ -153,6 +163,7 @@ fn worker_configs(
         shards: host.cores.len(),
         core: *core,
         settings: Arc::clone(&settings),
+        credentials: Arc::clone(credentials),
         share: host.share,
         features: host.features,
         queues: host.queues,
