@@ -10,7 +10,5 @@ mod users;
 
 pub use file::FileError;
 pub use login::{Login, Tag, TagKey};
-pub use signature::{
-    KeyError, KeySource, Scope, SignatureError, SigningKey, is_signed, verify,
-};
+pub use signature::{KeyError, KeySource, Scope, SignatureError, SigningKey, is_signed, verify};
 pub use users::{Users, UsersError};

@@ -122,20 +122,26 @@ impl SigningKey {
         address: Option<IpAddr>,
         names_key: bool,
     ) -> String {
-        let (expires, address) = (expires.to_string(), address.map(|address| address.to_string()));
+        let (expires, address) = (
+            expires.to_string(),
+            address.map(|address| address.to_string()),
+        );
         let tag = hmac::sign(&self.key, &message(scope, &expires, address.as_deref()));
-        let mut query = format!("{EXPIRES}={expires}");
-        if let Some(address) = address {
-            query += &format!("&{ADDRESS}={address}");
-        }
-        if let Scope::Prefix(prefix) = scope {
-            let prefix = String::from_utf8_lossy(prefix);
-            query += &format!("&{PREFIX}={}", utf8_percent_encode(&prefix, NON_ALPHANUMERIC));
-        }
-        if names_key {
-            query += &format!("&{KEY_ID}={}", utf8_percent_encode(&self.id, NON_ALPHANUMERIC));
-        }
-        query + &format!("&{SIGNATURE}={}", URL_SAFE_NO_PAD.encode(tag))
+        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let prefix = match scope {
+            Scope::Prefix(prefix) => Some(encoded(&String::from_utf8_lossy(prefix))),
+            Scope::Path(_) => None,
+        };
+        let parameters = [
+            (EXPIRES, Some(expires)),
+            (ADDRESS, address),
+            (PREFIX, prefix),
+            (KEY_ID, names_key.then(|| encoded(&self.id))),
+            (SIGNATURE, Some(URL_SAFE_NO_PAD.encode(tag))),
+        ];
+        let set = parameters.into_iter();
+        let set = set.filter_map(|(name, value)| Some(format!("{name}={}", value?)));
+        set.collect::<Vec<_>>().join("&")
     }
 }
 
@@ -250,16 +256,24 @@ fn signed_until(
     let is_number = expires.bytes().all(|byte| byte.is_ascii_digit());
     let seconds = expires.parse().ok().filter(|_| is_number)?;
     let mut tag = [0; 32];
-    let len = URL_SAFE_NO_PAD.decode_slice(all.signature?, &mut tag).ok()?;
-    let prefix: Option<Vec<u8>> = all.prefix.map(|prefix| percent_decode_str(prefix).collect());
+    let len = URL_SAFE_NO_PAD
+        .decode_slice(all.signature?, &mut tag)
+        .ok()?;
+    let prefix: Option<Vec<u8>> = all
+        .prefix
+        .map(|prefix| percent_decode_str(prefix).collect());
     let scope = match &prefix {
         None => Scope::Path(path),
         Some(prefix) if prefix.ends_with(b"/") && path.starts_with(prefix) => Scope::Prefix(prefix),
         Some(_) => return None,
     };
     let message = message(scope, expires, all.address);
-    let key_id = all.key_id.map(|id| percent_decode_str(id).decode_utf8_lossy());
-    let mut keys = keys.iter().filter(|key| key_id.as_ref().is_none_or(|id| **id == *key.id));
+    let key_id = all
+        .key_id
+        .map(|id| percent_decode_str(id).decode_utf8_lossy());
+    let mut keys = keys
+        .iter()
+        .filter(|key| key_id.as_ref().is_none_or(|id| **id == *key.id));
     if !keys.any(|key| hmac::verify(&key.key, &message, &tag[..len]).is_ok()) {
         return None;
     }
@@ -318,7 +332,10 @@ mod tests {
                 assert_eq!(at(999), Ok(()));
                 assert_eq!(at(1000), Err(SignatureError::Expired));
                 let others = format!("v=1&{query}&sort=name");
-                assert_eq!(verify(&keys, Some(&others), b"/a\xff", 0, no_client), Ok(()));
+                assert_eq!(
+                    verify(&keys, Some(&others), b"/a\xff", 0, no_client),
+                    Ok(())
+                );
             }
         }
     }
@@ -354,8 +371,14 @@ mod tests {
             let result = verify(&keys, Some(&query), path.as_bytes(), 0, || None);
             assert_eq!(result, Err(SignatureError::Wrong), "{query} {path}");
         }
-        assert_eq!(verify(&keys, None, b"/a/b", 0, || None), Err(SignatureError::Wrong));
-        assert_eq!(verify(&[], Some(&query), b"/a/b", 0, || None), Err(SignatureError::Wrong));
+        assert_eq!(
+            verify(&keys, None, b"/a/b", 0, || None),
+            Err(SignatureError::Wrong)
+        );
+        assert_eq!(
+            verify(&[], Some(&query), b"/a/b", 0, || None),
+            Err(SignatureError::Wrong)
+        );
     }
 
     #[test]
@@ -414,6 +437,9 @@ mod tests {
         assert!(refused(&KEY[1..], 0o600).contains("has 31 bytes"));
         assert!(refused(b"", 0o600).contains("has 0 bytes"));
         let none = SigningKey::read(&KeySource::Variable("TIDEGATE_TEST_NONE".to_owned()));
-        assert_eq!(none.err().unwrap().to_string(), "env:TIDEGATE_TEST_NONE: is not set, or not UTF-8");
+        assert_eq!(
+            none.err().unwrap().to_string(),
+            "env:TIDEGATE_TEST_NONE: is not set, or not UTF-8"
+        );
     }
 }

@@ -8,6 +8,7 @@ use tidegate_http::FieldBlock;
 
 use crate::clock::Clock;
 use crate::config::snapshot::Snapshot;
+use crate::observe::access_log::Recorder;
 use crate::observe::metrics::Metrics;
 use crate::throttle::Throttle;
 use crate::timeouts::TimerQueue;
@@ -20,6 +21,7 @@ pub(crate) struct Context {
     pub(crate) timers: Rc<TimerQueue>,
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) metrics: Metrics,
+    pub(crate) access_log: Recorder,
     pub(crate) file_warnings: Throttle,
     pub(crate) tls_warnings: Throttle,
     /// Replaced as a whole when the configuration changes. [`Context::snapshot`] is the only way to
@@ -54,13 +56,15 @@ impl Buffers {
 }
 
 impl Context {
-    pub(crate) fn new(io: Io, snapshot: Snapshot) -> Self {
+    pub(crate) fn new(io: Io, snapshot: Snapshot, metrics: Metrics, access_log: Recorder) -> Self {
+        metrics.set_sites(&snapshot.settings.sites);
         Self {
             io,
             clock: Clock::new(),
             timers: Rc::new(TimerQueue::new(snapshot.settings.timeouts.clone())),
             scratch: RefCell::default(),
-            metrics: Metrics::default(),
+            metrics,
+            access_log,
             file_warnings: Throttle::default(),
             tls_warnings: Throttle::default(),
             snapshot: RefCell::new(Rc::new(snapshot)),
@@ -78,6 +82,7 @@ impl Context {
     #[cfg_attr(not(test), expect(dead_code, reason = "the config is read once"))]
     pub(crate) fn replace_snapshot(&self, next: Snapshot) -> Rc<Snapshot> {
         self.timers.set_timeouts(next.settings.timeouts.clone());
+        self.metrics.set_sites(&next.settings.sites);
         self.snapshot.replace(Rc::new(next))
     }
 
@@ -103,6 +108,7 @@ mod tests {
 
     use super::*;
     use crate::config::credentials::Credentials;
+    use crate::observe::access_log::{AccessLogs, LogFiles};
     use crate::testing::{Client, SHARE, context, directory, get, run, settings};
 
     #[test]
@@ -117,7 +123,8 @@ mod tests {
             let settings = Arc::new(settings(&second));
             let credentials = Arc::new(Credentials::load(&settings).unwrap());
             let (ring, stalls) = (&context.io.ring, Arc::default());
-            let next = Snapshot::open(settings, credentials, SHARE, ring, &stalls).unwrap();
+            let logs = AccessLogs::open(&settings, &LogFiles::new(1)).unwrap();
+            let next = Snapshot::open(settings, credentials, SHARE, ring, &stalls, &logs).unwrap();
             let previous = context.replace_snapshot(next);
             assert_eq!(
                 Rc::strong_count(&previous),

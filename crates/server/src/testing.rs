@@ -21,6 +21,7 @@ use crate::connection::listener_protocol::ListenerProtocol;
 use crate::context::Context;
 use crate::host::limits::ResourceShare;
 use crate::host::locked::Queues;
+use crate::observe::access_log::{AccessLogs, LogFiles};
 use crate::worker::{WorkerConfig, open_context, start_ring};
 
 /// Rounds of the ring after which a request must have been answered.
@@ -59,6 +60,7 @@ pub(crate) fn settings(directory: &TempDir) -> Settings {
 
 pub(crate) async fn context(settings: Settings) -> Rc<Context> {
     let credentials = Arc::new(Credentials::load(&settings).unwrap());
+    let logs = AccessLogs::open(&settings, &LogFiles::new(1)).unwrap();
     let config = WorkerConfig {
         number: 0,
         shards: 1,
@@ -71,6 +73,9 @@ pub(crate) async fn context(settings: Settings) -> Rc<Context> {
         stalls: Arc::default(),
         listeners: Vec::new(),
         heartbeat: Arc::default(),
+        metrics: Arc::default(),
+        site_labels: Arc::default(),
+        access_logs: Arc::new(logs),
     };
     let ring = start_ring(&config).unwrap();
     Rc::new(open_context(config, ring).await.unwrap())

@@ -1,9 +1,11 @@
 //! One core: serves until the main thread sends a stop.
 
+use std::cell::OnceCell;
 use std::error::Error as StdError;
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future::or;
 use glommio::Task;
@@ -22,8 +24,14 @@ use crate::control::{Control, ControlInbox, ControlReceiver};
 use crate::error::Error;
 use crate::host::limits::{ResourceShare, pool_config};
 use crate::host::locked::{Queues, ring_config};
+use crate::observe::access_log::{AccessLogs, Recorder};
 use crate::observe::heartbeat::Heartbeat;
+use crate::observe::metrics::{CoreMetrics, Metrics, SiteLabels};
+use crate::publish::publish;
 use crate::transport::io::Io;
+
+/// How long the tasks of connections that are cut off may take to end.
+const CUT_OFF_TIME: Duration = Duration::from_millis(200);
 
 /// The configuration of one worker.
 pub(crate) struct WorkerConfig {
@@ -38,6 +46,9 @@ pub(crate) struct WorkerConfig {
     pub(crate) stalls: Arc<Stalls>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) heartbeat: Arc<Heartbeat>,
+    pub(crate) metrics: Arc<CoreMetrics>,
+    pub(crate) site_labels: Arc<SiteLabels>,
+    pub(crate) access_logs: Arc<AccessLogs>,
 }
 
 /// Serves on one core until a stop. `ready` is called once it serves.
@@ -53,19 +64,30 @@ pub(crate) async fn run(
     let ring = start_ring(&config)?;
     let control = control.attach(&ring);
     // Spawned first: the watchdog's query also wakes an executor that should not have slept.
-    let beating = ring.spawn(heartbeat.beat(ring.clone()));
+    let opened = Rc::<OnceCell<Rc<Context>>>::default();
+    let published = Rc::clone(&opened);
+    let metrics = Arc::clone(&config.metrics);
+    let beating = ring.spawn(heartbeat.beat(ring.clone(), move |delay| {
+        if let Some(delay) = delay {
+            metrics.delay.observe(delay);
+        }
+        if let Some(context) = published.get() {
+            publish(context);
+        }
+    }));
     let context = Rc::new(open_context(config, ring).await?);
+    let context = opened.get_or_init(|| context);
     let ring = &context.io.ring;
     ring.spawn(Rc::clone(&context.timers).run()).detach();
-    let worker = Worker::start(&context, connections_max, listeners);
+    let worker = Worker::start(context, connections_max, listeners);
     ready();
     worker.run(&control).await;
     // The executor drops no tasks when it ends, so queries to this one would continue.
     beating.cancel().await;
     tracing::debug!(
         shard = number,
-        connections = context.metrics.connections(),
-        requests = context.metrics.requests(),
+        connections = context.metrics.core().accepted.get(),
+        requests = context.metrics.core().requests.get(),
         "stopped"
     );
     Ok(())
@@ -99,7 +121,7 @@ impl Worker {
             Control::Stop => self.stop(control).await,
             Control::StopNow => {
                 self.admission.stop();
-                self.cut_off();
+                self.cut_off().await;
             }
         }
     }
@@ -118,7 +140,7 @@ impl Worker {
             let (Control::Stop | Control::StopNow) = control.next().await;
         };
         or(self.drain(accepting), or(time_is_over, told)).await;
-        self.cut_off();
+        self.cut_off().await;
     }
 
     async fn drain(&self, accepting: Vec<Task<()>>) {
@@ -133,13 +155,18 @@ impl Worker {
         timers.until(|| timers.len() == 0).await;
     }
 
-    /// Ends the remaining connections.
-    fn cut_off(&self) {
+    /// Ends the remaining connections, and waits a moment for their tasks: the exchanges that end
+    /// with them are counted and logged.
+    async fn cut_off(&self) {
         let timers = &self.admission.context.timers;
         let connections = timers.len();
         if connections > 0 {
             tracing::warn!(connections, "cut off to stop");
             timers.end_all();
+            let time_is_over = async {
+                let _ = Timer::new(CUT_OFF_TIME).await;
+            };
+            or(timers.until(|| timers.len() == 0), time_is_over).await;
         }
     }
 }
@@ -167,15 +194,16 @@ pub(crate) async fn open_context(config: WorkerConfig, ring: Ring) -> Result<Con
     let pipes = pool_config(&config.settings, config.share, config.shards);
     let io = Io::new(ring, pipes).await;
     let io = io.map_err(fault(number, "make a pipe"))?;
-    let (settings, credentials) = (config.settings, config.credentials);
-    let snapshot = Snapshot::open(
-        settings,
-        credentials,
-        config.share,
-        &io.ring,
-        &config.stalls,
-    )?;
-    Ok(Context::new(io, snapshot))
+    let metrics = Metrics::new(config.metrics, config.site_labels);
+    let (stalls, logs) = (&config.stalls, &config.access_logs);
+    let (settings, credentials, share) = (config.settings, config.credentials, config.share);
+    let snapshot = Snapshot::open(settings, credentials, share, &io.ring, stalls, logs)?;
+    Ok(Context::new(
+        io,
+        snapshot,
+        metrics,
+        Recorder::new(number, config.core),
+    ))
 }
 
 fn fault<E>(shard: usize, operation: &'static str) -> impl FnOnce(E) -> Error

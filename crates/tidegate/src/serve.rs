@@ -67,7 +67,10 @@ fn explained(error: ServerError, served: &Served) -> Box<dyn Error> {
             None => error.into(),
         },
         (
-            error @ (ServerError::Root(_) | ServerError::Tls(_) | ServerError::Credentials(_)),
+            error @ (ServerError::Root(_)
+            | ServerError::Tls(_)
+            | ServerError::AccessLog(_)
+            | ServerError::Credentials(_)),
             Some(source),
         ) => match inspect::errors(source, &served.settings) {
             Some(errors) => errors.into(),
@@ -213,13 +216,15 @@ fn warn(served: &Served) {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_server::SocketAddress;
+
     use super::*;
 
     #[test]
     fn one_line_for_each_address_then_one_for_each_site() {
         let addresses = [("127.0.0.1:80", false), ("[::1]:8443", true)];
         let addresses = addresses.map(|(text, secure)| Address {
-            socket: text.parse().unwrap(),
+            socket: SocketAddress::Tcp(text.parse().unwrap()),
             secure,
         });
         let site = |names: &[&str], root: &str| Site {

@@ -13,6 +13,7 @@ use crate::config::credentials::Credentials;
 use crate::config::logins::Logins;
 use crate::config::sites::cache_config;
 use crate::host::limits::ResourceShare;
+use crate::observe::access_log::{AccessLogs, SiteLogs};
 
 /// Settings and sites that belong together. A context replaces its snapshot as a whole; a lookup
 /// goes on with the snapshot that it began with.
@@ -26,6 +27,7 @@ pub(crate) struct Snapshot {
     pub(crate) credentials: Arc<Credentials>,
     /// Of this core.
     pub(crate) logins: Logins,
+    pub(crate) access_logs: SiteLogs,
     /// Closes unused files of the sites; ends when it is dropped.
     _sweep: Task<()>,
 }
@@ -38,6 +40,7 @@ impl Snapshot {
         share: ResourceShare,
         ring: &Ring,
         stalls: &Arc<Stalls>,
+        access_logs: &AccessLogs,
     ) -> Result<Self, RootError> {
         let cache = cache_config(&settings, share);
         let sites = Sites::open(&settings.sites, cache, ring, stalls)?;
@@ -54,6 +57,7 @@ impl Snapshot {
             },
             _sweep: ring.spawn(sites.sweep()),
             sites,
+            access_logs: access_logs.of_core(),
             settings,
             credentials,
             logins: Logins::default(),

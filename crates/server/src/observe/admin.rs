@@ -10,11 +10,11 @@ use std::time::SystemTime;
 
 use tidegate_config::Admin;
 use tidegate_h1::{Limits, ResponseFraming, ResponseHead, Version, parse};
-use tidegate_http::{FieldBlock, FieldLines, HttpDate, Method, Request, Status};
+use tidegate_http::{FieldBlock, FieldLines, HttpDate, Method, Request, Status, prefers};
 
 use crate::error::Error;
 use crate::observe::admin_listener::{self, Service};
-use crate::observe::exposition;
+use crate::observe::exposition::{self, Format};
 use crate::observe::health::Health;
 
 /// Listens on the address of `admin`, if it has one, and answers until the process ends.
@@ -76,13 +76,26 @@ fn answer_request(request: &Request<'_>, health: &Health) -> Vec<u8> {
         "/healthz" => status_response(Status::OK, method),
         "/readyz" if health.is_ready() => status_response(Status::OK, method),
         "/readyz" => status_response(Status::SERVICE_UNAVAILABLE, method),
-        "/metrics" => response(
-            Status::OK,
-            exposition::CONTENT_TYPE,
-            &exposition::metrics(health),
-            method,
-        ),
+        "/metrics" => {
+            health.scrape();
+            let format = format(request);
+            let metrics = exposition::metrics(health, format);
+            response(Status::OK, format.content_type(), &metrics, method)
+        }
         _ => status_response(Status::NOT_FOUND, method),
+    }
+}
+
+/// `OpenMetrics` for clients that prefer it; Prometheus does.
+fn format(request: &Request<'_>) -> Format {
+    if prefers(
+        request,
+        ["application", "openmetrics-text"],
+        ["text", "plain"],
+    ) {
+        Format::OpenMetrics
+    } else {
+        Format::Prometheus
     }
 }
 
@@ -121,6 +134,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
+    use crate::observe::access_log::LogFiles;
 
     static NONE_DROPPED: AtomicU64 = AtomicU64::new(0);
 
@@ -135,7 +149,7 @@ mod tests {
 
     #[test]
     fn it_is_ready_once_it_is_set_ready() {
-        let health = Health::new(None, &NONE_DROPPED, Vec::new());
+        let health = Health::new(None, &NONE_DROPPED, Vec::new(), Arc::new(LogFiles::new(1)));
         assert!(get("/healthz", &health).starts_with("HTTP/1.1 200 "));
         assert!(get("/readyz", &health).starts_with("HTTP/1.1 503 "));
         health.set_ready(true);
@@ -148,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_bad_request_is_refused() {
-        let health = Health::new(None, &NONE_DROPPED, Vec::new());
+        let health = Health::new(None, &NONE_DROPPED, Vec::new(), Arc::new(LogFiles::new(1)));
         for (request, status) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 404),
             (
@@ -169,10 +183,13 @@ mod tests {
 
     #[test]
     fn a_head_has_the_length_and_no_body() {
-        let health = Health::new(None, &NONE_DROPPED, Vec::new());
+        let health = Health::new(None, &NONE_DROPPED, Vec::new(), Arc::new(LogFiles::new(1)));
         let whole = get("/metrics", &health);
         let (_, body) = whole.split_once("\r\n\r\n").unwrap();
-        assert!(body.ends_with("# EOF\n"), "{body}");
+        assert!(
+            body.contains("\n# TYPE tidegate_build_info gauge\n"),
+            "{body}"
+        );
         let head = asked("HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n", &health);
         assert!(head.ends_with("\r\n\r\n"), "{head}");
         assert!(

@@ -1,8 +1,11 @@
 //! How the server is seen from outside: health, metrics, the log.
 
+pub(crate) mod access_log;
 pub(crate) mod admin;
 pub(crate) mod admin_listener;
+pub(crate) mod counters;
 pub(crate) mod exposition;
 pub(crate) mod health;
 pub(crate) mod heartbeat;
 pub(crate) mod metrics;
+pub(crate) mod process;

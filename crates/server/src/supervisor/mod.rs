@@ -4,17 +4,17 @@ mod inbox;
 mod stop;
 mod worker_thread;
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_config::Settings;
 use tidegate_uring::Features;
 
+use crate::accept::address::Address;
 use crate::accept::listener::{self, BoundAddress, Listener};
+use crate::accept::unix_socket::SocketFile;
 use crate::config::credentials::Credentials;
 use crate::control::{self, Control, ControlSender};
 use crate::error::Error;
@@ -22,6 +22,7 @@ use crate::event::Event;
 use crate::host::cores;
 use crate::host::limits::{self, ResourceShare};
 use crate::host::locked::{Locked, Queues};
+use crate::observe::access_log::{AccessLogs, LogFiles};
 use crate::observe::admin;
 use crate::observe::health::Health;
 use crate::observe::heartbeat::{Heartbeat, Watchdog};
@@ -31,21 +32,8 @@ use crate::supervisor::stop::{Step, Stop};
 use crate::transport::certificates::{CertReloader, Tls};
 use crate::worker::WorkerConfig;
 
-/// An address that the server listens on. Displayed as its URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// With the port that the system picked, if any.
-    pub socket: SocketAddr,
-    /// Whether it speaks TLS.
-    pub secure: bool,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.socket)
-    }
-}
+/// How long the lines of the access log may take to be written at the end.
+const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// Serves according to `settings` until a signal stops it, each shard on a thread of its own.
 ///
@@ -53,6 +41,7 @@ impl fmt::Display for Address {
 /// on for the drain delay, then let responses finish within the graceful timeout; a second signal
 /// ends them at once. If a shard hangs in the kernel, this returns while its thread still runs, and
 /// the caller ends the process. HUP reads certificates again; a change of their files does so too.
+/// USR1 opens the files of access logs again.
 ///
 /// `log_lines_dropped` counts lines of the log that were lost, for `/metrics`.
 pub fn run(
@@ -70,8 +59,17 @@ pub fn run(
     let heartbeats: Vec<Arc<Heartbeat>> = host.cores.iter().map(|_| Arc::default()).collect();
     let watchdog = Watchdog::new(&heartbeats, settings.server.watchdog);
     let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
-    let health = Arc::new(Health::new(acceptor, log_lines_dropped, heartbeats.clone()));
-    let bound = listener::bind_all(&settings, &host.cores, tls.as_ref())?;
+    let log_files = Arc::new(LogFiles::new(host.cores.len()));
+    let access_logs = AccessLogs::open(&settings, &log_files)?;
+    let health = Arc::new(Health::new(
+        acceptor,
+        log_lines_dropped,
+        heartbeats.clone(),
+        Arc::clone(&log_files),
+    ));
+    let mut bound = listener::bind_all(&settings, &host.cores, tls.as_ref())?;
+    let files = bound.iter_mut().filter_map(|bound| bound.file.take());
+    let socket_files = files.collect();
     let addresses = open_addresses(&bound);
     warn_of_closed(&bound);
     let listeners = listener::by_core(bound, host.cores.len());
@@ -84,6 +82,7 @@ pub fn run(
         &health,
         heartbeats,
         listeners,
+        access_logs,
     );
     let controls = start_workers(configs, &sender)?;
     drop(sender);
@@ -96,8 +95,11 @@ pub fn run(
         reloader,
         health,
         stop,
+        socket_files,
     };
-    supervisor.run(|| on_ready(&addresses))
+    let result = supervisor.run(|| on_ready(&addresses));
+    log_files.flush(LOG_FLUSH_TIME);
+    result
 }
 
 /// The resources of the host for the workers.
@@ -132,17 +134,13 @@ impl HostResources {
 
 fn open_addresses(bound: &[BoundAddress]) -> Vec<Address> {
     let open = bound.iter().filter(|bound| bound.is_open);
-    let addresses = open.map(|bound| Address {
-        socket: bound.address,
-        secure: bound.secure,
-    });
-    addresses.collect()
+    open.map(|bound| bound.address.clone()).collect()
 }
 
 fn warn_of_closed(bound: &[BoundAddress]) {
     for bound in bound.iter().filter(|bound| !bound.is_open) {
         tracing::error!(
-            "not listening on https://{} until there is a certificate that can be used",
+            "not listening on {} until there is a certificate that can be used",
             bound.address
         );
     }
@@ -155,8 +153,10 @@ fn worker_configs(
     health: &Health,
     heartbeats: Vec<Arc<Heartbeat>>,
     listeners: Vec<Vec<Listener>>,
+    access_logs: AccessLogs,
 ) -> Vec<WorkerConfig> {
     let settings = Arc::new(settings);
+    let access_logs = Arc::new(access_logs);
     let each = host.cores.iter().zip(heartbeats).zip(listeners).enumerate();
     let configs = each.map(|(number, ((core, heartbeat), listeners))| WorkerConfig {
         number,
@@ -170,6 +170,9 @@ fn worker_configs(
         stalls: Arc::clone(health.stalls()),
         listeners,
         heartbeat,
+        metrics: Arc::clone(&health.cores[number]),
+        site_labels: Arc::clone(&health.site_labels),
+        access_logs: Arc::clone(&access_logs),
     });
     configs.collect()
 }
@@ -199,6 +202,8 @@ struct Supervisor {
     reloader: CertReloader,
     health: Arc<Health>,
     stop: Stop,
+    /// Removed before the workers close their listeners.
+    socket_files: Vec<SocketFile>,
     /// Workers that are not serving yet.
     starting: usize,
     /// Workers that have not ended.
@@ -221,6 +226,7 @@ impl Supervisor {
                 // The configuration is not read again. A reload begins here: it sends each worker a
                 // `Control` with the settings of its next snapshot.
                 Some(Event::Reload) => self.reloader.reload(),
+                Some(Event::ReopenLogs) => self.health.log_files.reopen(),
                 Some(Event::Ended { result, shard }) => {
                     result?;
                     self.has_ended(shard)?;
@@ -249,6 +255,9 @@ impl Supervisor {
 
     fn take(&mut self, step: Step) {
         self.health.set_ready(false);
+        if !matches!(step, Step::Drain) {
+            self.socket_files.clear();
+        }
         match step {
             Step::Drain => tracing::info!("draining: serving on until the drain delay is over"),
             Step::Stop => {
@@ -306,8 +315,14 @@ mod tests {
             inbox: Inbox::new(receiver, Watchdog::new(&[], None)),
             controls,
             reloader: CertReloader::start(None).unwrap(),
-            health: Arc::new(Health::new(None, &NONE_DROPPED, Vec::new())),
+            health: Arc::new(Health::new(
+                None,
+                &NONE_DROPPED,
+                Vec::new(),
+                Arc::new(LogFiles::new(1)),
+            )),
             stop: Stop::new(&Server::default()),
+            socket_files: Vec::new(),
             starting: shards,
             running: shards,
         };

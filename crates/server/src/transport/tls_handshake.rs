@@ -14,13 +14,13 @@ use bytes::Bytes;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, getpeername, recv};
-use tidegate_tls::{Failed, Handshake, Progress, kernel};
+use tidegate_tls::{Failed, FailureKind, Handshake, Progress, ProtocolVersion, kernel};
 use tidegate_uring::Fd;
 
 use super::certificates::Tls;
 use super::io::Io;
 use super::socket::send_now;
-use super::tls_stream::{Session, TlsStream};
+use super::tls_stream::{Session, TlsParameters, TlsStream};
 use super::transport::Transport;
 use crate::throttle::Throttle;
 use crate::timeouts::{Phase, Timer};
@@ -31,14 +31,27 @@ const PIECE_BYTES: usize = 4096;
 
 /// Why a handshake did not complete.
 pub(crate) enum HandshakeError {
-    /// The client has left or was too slow, or this host cannot continue: then a warning was
-    /// logged.
+    /// The client has left or was too slow.
     Gone,
+    /// This host cannot continue; a warning was logged.
+    Host,
     /// The client speaks plain HTTP.
     PlainHttp,
     /// The client violated TLS, or no parameters could be agreed on. It was sent an alert, which it
     /// may lose if the socket is closed with unread bytes.
-    Refused,
+    Refused(FailureKind),
+}
+
+/// A transport after its handshake.
+pub(crate) struct Accepted {
+    pub(crate) transport: Transport,
+    /// Data that arrived with the handshake.
+    pub(crate) early: Vec<u8>,
+    pub(crate) version: ProtocolVersion,
+    /// Whether a ticket took the place of certificates.
+    pub(crate) resumed: bool,
+    /// Whether the kernel encrypts.
+    pub(crate) in_kernel: bool,
 }
 
 /// The server's side of a handshake under way.
@@ -55,8 +68,7 @@ pub(crate) struct TlsAccept<'a> {
 }
 
 impl<'a> TlsAccept<'a> {
-    /// Performs the handshake on an accepted socket. Returns the transport, and data that arrived
-    /// with the handshake.
+    /// Performs the handshake on an accepted socket.
     ///
     /// Dropped: the socket can only be closed.
     pub(crate) async fn accept(
@@ -65,10 +77,10 @@ impl<'a> TlsAccept<'a> {
         warnings: &'a Throttle,
         socket: &'a Fd,
         tls: &Tls,
-    ) -> Result<(Transport, Vec<u8>), HandshakeError> {
+    ) -> Result<Accepted, HandshakeError> {
         let handshake = Handshake::new(&tls.acceptor).map_err(|error| {
             warn(warnings, &error, "no handshake can begin");
-            HandshakeError::Gone
+            HandshakeError::Host
         })?;
         let mut accept = Self {
             io,
@@ -82,8 +94,8 @@ impl<'a> TlsAccept<'a> {
         };
         accept.complete().await?;
         let in_kernel = accept.suits_kernel(&tls.kernel).await?;
-        accept.log(in_kernel);
-        accept.into_transport(in_kernel)
+        let parameters = accept.agreed(in_kernel);
+        accept.into_transport(in_kernel, parameters)
     }
 
     /// Receives and sends until both sides have the keys.
@@ -181,7 +193,7 @@ impl<'a> TlsAccept<'a> {
             StepError::Failed(Failed::PlainHttp) => HandshakeError::PlainHttp,
             StepError::Failed(error) => {
                 tracing::debug!(%error, "no handshake");
-                HandshakeError::Refused
+                HandshakeError::Refused(error.kind())
             }
         }
     }
@@ -203,10 +215,11 @@ impl<'a> TlsAccept<'a> {
         }
     }
 
-    /// Logs the subject of the client's certificate, if it has one, and the negotiated parameters.
-    fn log(&self, in_kernel: bool) {
+    /// The negotiated parameters. Logs them, and the subject of the client's certificate if it has
+    /// one.
+    fn agreed(&self, in_kernel: bool) -> TlsParameters {
         let Some(connected) = self.handshake.connected() else {
-            return;
+            return TlsParameters::default();
         };
         if let Some(subject) = connected.client {
             let peer = getpeername(self.socket).ok().flatten();
@@ -222,9 +235,19 @@ impl<'a> TlsAccept<'a> {
             in_kernel,
             "handshake"
         );
+        TlsParameters {
+            version: version_name(connected.version),
+            suite: connected.suite.into(),
+            server_name: connected.server_name,
+        }
     }
 
-    fn into_transport(mut self, in_kernel: bool) -> Result<(Transport, Vec<u8>), HandshakeError> {
+    fn into_transport(
+        mut self,
+        in_kernel: bool,
+        parameters: TlsParameters,
+    ) -> Result<Accepted, HandshakeError> {
+        let connected = self.handshake.connected();
         let early = self.handshake.take_plaintext();
         let ended = self.handshake.is_closed();
         let session = if in_kernel {
@@ -241,11 +264,27 @@ impl<'a> TlsAccept<'a> {
                 "no session after a handshake"
             };
             warn(self.warnings, &error, what);
-            HandshakeError::Gone
+            HandshakeError::Host
         })?;
         let recv = self.io.ring.recv(self.socket);
-        let stream = TlsStream::new(recv, session, ended);
-        Ok((Transport::Tls(Box::new(stream)), early))
+        let stream = TlsStream::new(recv, session, parameters, ended);
+        Ok(Accepted {
+            transport: Transport::Tls(Box::new(stream)),
+            early,
+            version: connected
+                .as_ref()
+                .map_or(ProtocolVersion::TLSv1_3, |made| made.version),
+            resumed: connected.is_some_and(|made| made.resumed),
+            in_kernel,
+        })
+    }
+}
+
+/// The name of a version in logs, as OpenSSL and nginx write it.
+fn version_name(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_3 => "TLSv1.3",
+        _ => "TLSv1.2",
     }
 }
 

@@ -4,10 +4,12 @@
 //! The checks of `tidegate_config` have passed. They read neither files nor certificates.
 
 mod access;
+mod access_logs;
 mod certificates;
 mod diagnostic;
 mod files;
 mod names;
+mod owners;
 mod redirects;
 
 use tidegate_config::{Place, Settings};
@@ -24,7 +26,9 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
         .collect();
     all.extend(access::credentials(settings));
     all.extend(names::catch_all_names(settings));
+    all.extend(owners::unknown_owners(settings));
     all.extend(redirects::redirects_to_nowhere(settings));
     all.extend(certificates::certificates(settings));
+    all.extend(access_logs::access_logs(settings));
     all
 }
