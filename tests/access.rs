@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use rustix::process::Signal;
+
 use crate::support::{Client, Launch, Response, Server, Tree, eventually, request_with};
 
 /// The client that the rules name.
@@ -640,6 +642,32 @@ fn a_flood_of_wrong_passwords_stalls_nobody() {
             .get_with("/a/x", &[&login("b\u{f6}b", "secret")]);
         response.status == 200
     });
+}
+
+#[test]
+fn the_users_are_read_again_at_a_reload() {
+    let tree = tree();
+    let server = with_password(&tree, USERS, "");
+    assert_eq!(server.connect().get_with("/a/x", &[&ann()]).status, 200);
+    // A file that cannot be used changes nothing.
+    let others = USERS.replace("ann:", "sam:");
+    for (users, status) in [("ann:secret\n", 200), (&*others, 401)] {
+        fs::write(tree.base().join("users"), users).unwrap();
+        server.signal(Signal::HUP);
+        let reloads = ["in clear text", "user=\"sam\""];
+        eventually("the reload", || {
+            let _ = server
+                .connect()
+                .get_with("/a/x", &[&login("sam", "secret")]);
+            reloads.iter().any(|text| server.log().contains(text))
+        });
+        eventually("the new users", || {
+            let response = server.connect().get_with("/a/x", &[&ann()]);
+            response.status == status
+        });
+    }
+    let sam = login("sam", "secret");
+    assert_eq!(server.connect().get_with("/a/x", &[&sam]).status, 200);
 }
 
 #[test]

@@ -325,7 +325,7 @@ mod tests {
             ("ann:$6$a$b", ":1: the password of `ann` is hashed with SHA-512"),
             ("ann:$y$a$b", ":1: the password of `ann` is hashed with yescrypt"),
             ("ann:$argon2i$v=19$m=8,t=1,p=1$c29tZXNhbHQ$aaaaaaaaaaaaaaaaaaaa", ":1: the password of `ann` is hashed with argon2i"),
-            ("ann:$argon2id$v=19$m=8", ":1: the password of `ann` has a malformed hash of argon2id"),
+            ("ann:$argon2id$v=19$m=8", ":1: the password of `ann` has a hash of argon2id without a salt"),
             ("ann:$2y$10$short", ":1: the password of `ann` has a malformed hash of bcrypt"),
             ("ann:$2y$31$vNRn6DdeOhrr5BRK36GuteHuWywI2Aqa50ASQeZIf6b2XKUNrqmqi", ":1: the password of `ann` takes too long"),
             ("ann:$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", ":1: the password of `ann` takes too much"),

@@ -2,5 +2,6 @@
 
 pub(crate) mod credentials;
 pub(crate) mod logins;
+pub(crate) mod prepared;
 pub(crate) mod sites;
 pub(crate) mod snapshot;
