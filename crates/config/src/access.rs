@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -40,6 +41,21 @@ pub struct Access {
     pub allow: Vec<Clients>,
     /// Clients that are refused; none that is in `allow`, too.
     pub deny: Vec<Clients>,
+}
+
+/// `[[site.auth]]`: some paths are only for users with a password (RFC 7617).
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Auth {
+    /// The paths.
+    #[serde(flatten)]
+    pub paths: Paths,
+    /// What browsers show to users, who have one password for all paths of a realm: printable
+    /// ASCII, without `"` and `\\`.
+    pub realm: String,
+    /// The file of users; not empty.
+    #[serde(serialize_with = "path")]
+    pub users: PathBuf,
 }
 
 /// Some clients: `all`, `unix:`, an address or a network.
@@ -117,6 +133,10 @@ impl Serialize for Clients {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
     }
+}
+
+fn path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
 }
 
 #[cfg(test)]

@@ -149,7 +149,9 @@ const ROWS: &[Row] = &[
         maintenancemodestatus urlaccessdeny", "site.respond",
         "write [[site.respond]] below a [[site]], with match = \"/private/**\" and status = 403"),
     row("", "auth basicauth authbasic authbasicuserfile basicauthentication htpasswd password passwords users authtype authname \
-        authuserfile forwardauth authrequest", "", "tidegate has no passwords: client-auth of [tls] asks clients for certificates"),
+        authuserfile authbasicauthoritative", "site.auth",
+        "write [[site.auth]] below a [[site]], with match = \"/private/**\" and users, a file of htpasswd -B"),
+    row("", "forwardauth authrequest jwt", "", "other servers are not asked: [[site.auth]] has passwords, and client-auth of [tls] certificates"),
     row("", "autoindex browse dirlist dirlisting dirlistingactivate listing listdirectory listdirectories directorylist filedirlisting options \
         autoindexexactsize autoindexformat directorylistingorder directorylistingformat", "",
         "write directory-listing = true below a [[site]]"),
@@ -201,6 +203,10 @@ const ROWS: &[Row] = &[
     row("site.respond", "code statuscode", "site.respond.status", "write status = 403"),
     row("site.respond", "exclude excludes unless not exceptpaths", "site.respond.except", "write except = [\"/page.html\"]"),
     row("site.respond", "allow deny ip ips address addresses clients order", "", "[[site.access]] tells clients apart by address"),
+    row("site.auth", "file htpasswd authuserfile authbasicuserfile userfile passwords passwordfile", "site.auth.users", "write it as users"),
+    row("site.auth", "name authname title", "site.auth.realm", "write it as realm"),
+    row("site.auth", "path pattern location urls", "site.auth.match", "write it as match"),
+    row("site.auth", "user password username", "site.auth.users", "write users = \"users.htpasswd\", a file of htpasswd -B"),
     row("site.access", "path pattern location url paths", "site.access.match", "write it as match"),
     row("site.access", "exclude excludes unless not exceptpaths", "site.access.except", "write except = [\"/page.html\"]"),
     row("site.access", "denied block forbid", "site.access.deny", "write deny = [\"all\"]"),

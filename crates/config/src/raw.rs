@@ -159,6 +159,7 @@ pub(crate) struct Site {
     pub(crate) mount: Vec<Spanned<Mount>>,
     pub(crate) headers: Vec<Spanned<HeaderRule>>,
     pub(crate) access: Vec<Spanned<Access>>,
+    pub(crate) auth: Vec<Spanned<Auth>>,
     pub(crate) respond: Vec<Spanned<Respond>>,
     pub(crate) redirects: Vec<Spanned<Redirect>>,
     pub(crate) cors: Cors,
@@ -191,6 +192,17 @@ pub(crate) struct Access {
     pub(crate) ignore_case: Field<bool>,
     pub(crate) allow: List,
     pub(crate) deny: List,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Auth {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) realm: Field<String>,
+    pub(crate) users: Field<String>,
 }
 
 #[derive(Default, Deserialize)]

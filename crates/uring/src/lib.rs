@@ -64,6 +64,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod background;
 mod blocking;
 mod buffers;
 mod config;
@@ -88,10 +89,12 @@ mod slot;
 mod sqe;
 mod stats;
 mod tcp_info;
+mod thread_pool;
 mod trial;
 mod wakeup_timers;
 mod workers;
 
+pub use background::unpin_and_renice;
 pub use blocking::{catch_panic, run_blocking};
 pub use buffers::RecvBuf;
 pub use config::Config;
@@ -111,4 +114,5 @@ pub use send_queue::unacknowledged;
 pub use shares::{Owner, Permit, Shares};
 pub use stats::{RingStats, WorkerOps};
 pub use tcp_info::{TcpInfo, tcp_info};
+pub use thread_pool::{PoolHandle, ThreadPool};
 pub use trial::{Trial, queues_count};

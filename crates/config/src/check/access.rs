@@ -2,9 +2,12 @@
 
 use toml::Spanned;
 
-use super::report::{Report, glob};
+use super::report::{Report, glob, required};
 use crate::raw::{self, Field, List};
-use crate::{Access, Clients, Glob, Paths, ValueError};
+use crate::{Access, Auth, Clients, Glob, Paths, ValueError};
+
+/// The realm of a rule that names none.
+const DEFAULT_REALM: &str = "restricted";
 
 /// The keys of a rule that name its paths.
 struct RawPaths {
@@ -58,6 +61,45 @@ pub(super) fn access(raw: Spanned<raw::Access>, report: &mut Report<'_>) -> Opti
     })
 }
 
+/// The rule; `None` if it lacks a pattern or a file of users.
+pub(super) fn auth(raw: Spanned<raw::Auth>, report: &mut Report<'_>) -> Option<Auth> {
+    let offset = raw.span().start;
+    let raw = raw.into_inner();
+    let named = RawPaths {
+        pattern: raw.pattern,
+        except: raw.except,
+        ignore_case: raw.ignore_case,
+    };
+    let paths = paths(named, "site.auth", offset, report);
+    let realm = report.checked(raw.realm, DEFAULT_REALM.to_owned(), realm);
+    let reason = "required: the file of users, as `htpasswd -B` writes it";
+    let users = required(raw.users, (offset, "site.auth.users", reason), report);
+    let directory = report.directory_of(users.as_ref());
+    let users = users.and_then(|users| {
+        report.required(users, |users| match &*users {
+            "" => Err(ValueError::new("empty: name the file of users")),
+            users => Ok(directory.join(users)),
+        })
+    });
+    Some(Auth {
+        paths: paths?,
+        realm,
+        users: users?,
+    })
+}
+
+/// A realm that needs no escapes in a quoted string (RFC 9110, section 5.6.4).
+fn realm(text: String) -> Result<String, ValueError> {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return Ok(text);
+    }
+    Err(ValueError::new(format!(
+        "`{}` is not shown alike by all browsers: write some ASCII text, without quotes",
+        text.escape_debug()
+    )))
+}
+
 /// The clients of a list with their lines; refuses those that are in `others`.
 fn clients(
     typed: List,
@@ -77,6 +119,8 @@ fn clients(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use crate::check::tests::{parse, refused};
 
     #[test]
@@ -102,13 +146,33 @@ mod tests {
     }
 
     #[test]
+    #[rustfmt::skip] // a row a line
+    fn impossible_auth() {
+        let rows = [
+            ("users = 'u'", "3: site.auth.match: required: the paths"),
+            ("match = '/a'", "3: site.auth.users: required: the file of users"),
+            ("match = '/a'\nusers = ''", "5: site.auth.users: empty: "),
+            ("match = '/a'\nusers = 'u'\nrealm = ''", "6: site.auth.realm: `` is not shown alike"),
+            ("match = '/a'\nusers = 'u'\nrealm = 'a\"b'", "6: site.auth.realm: `a\\\"b` is not shown alike"),
+            ("match = '/a'\nusers = 'u'\nrealm = \"a\\u000d\\u000aX: y\"", "6: site.auth.realm: `a\\r\\nX: y` is not shown"),
+            ("match = '/a'\nuser = 'u'", "5: site.auth.user: unknown key; write users = "),
+        ];
+        for (text, expected) in rows {
+            refused(&[(&format!("[[site]]\nroot = 'x'\n[[site.auth]]\n{text}"), expected)]);
+        }
+    }
+
+    #[test]
     fn access_comes_back() {
         let text = "[[site]]\nroot = '/x'\n[[site.access]]\nmatch = '/a/**'\n\
                     except = ['/a/b']\nignore-case = true\n\
-                    allow = ['10.0.0.0/8', '::1', 'unix:']\ndeny = ['all']";
+                    allow = ['10.0.0.0/8', '::1', 'unix:']\ndeny = ['all']\n\
+                    [[site.auth]]\nmatch = '/**'\nusers = 'users'";
         let settings = parse(text).unwrap();
         let rule = &settings.sites[0].access[0];
         assert!(rule.paths.contain(b"/A/c") && !rule.paths.contain(b"/a/B"));
-        assert_eq!(parse(&settings.to_toml()), Ok(settings));
+        assert_eq!(settings.sites[0].auth[0].users, Path::new("etc/users"));
+        let text = settings.to_toml().replace("etc/users", "users");
+        assert_eq!(parse(&text), Ok(settings));
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Exchange {
     protocol: Protocol,
     /// The number of the site, once it is known.
     site: Option<usize>,
+    /// The name that the client logs in with, right or wrong.
+    user: Option<Rc<str>>,
     /// The site in metrics.
     site_label: SiteLabel,
     /// `None` until a response is chosen.
@@ -73,6 +75,7 @@ impl Exchange {
             socket,
             protocol,
             site: None,
+            user: None,
             site_label: SiteLabel::default(),
             status: None,
             head_bytes: 0,
@@ -130,6 +133,17 @@ impl Exchange {
     /// Records that part of the body was read from the disk.
     pub(crate) fn read_from_disk(&mut self) {
         self.is_cold = true;
+    }
+
+    /// Records the name that the client logs in with, for a path that demands a password.
+    pub(crate) fn set_user(&mut self, name: Rc<str>) {
+        self.user = Some(name);
+    }
+
+    /// The name that the client logs in with, right or wrong (see the status): any text. `None` if
+    /// the path demands no password, or the request has none.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// Records whether the cache had the answer.
@@ -211,6 +225,7 @@ impl Exchange {
             protocol = ?self.protocol,
             client = self.client().map(tracing::field::display),
             site = self.site,
+            user = self.user(),
             status = self.status.map(Status::code),
             bytes = self.bytes,
             cold = self.is_cold,
