@@ -18,7 +18,7 @@ use crate::generate::GenerateArgs;
 use crate::sign::SignArgs;
 
 /// The variable that names the configuration file if the command line does not.
-const CONFIG_VARIABLE: &str = "TIDEGATE_CONFIG";
+pub(crate) const CONFIG_VARIABLE: &str = "TIDEGATE_CONFIG";
 
 /// The file that `--spa` sends for navigations.
 const SPA_PAGE: &str = "/index.html";
@@ -72,7 +72,8 @@ warnings are fair, its problems bad.
 
 Examples:
   tidegate doctor                              for a directory with the defaults
-  tidegate doctor tidegate.toml                for that file, its roots and certificates included";
+  tidegate doctor tidegate.toml                for that file, its roots, addresses and certificates included
+  tidegate doctor --json | jq '.[] | select(.grade != \"good\")'";
 
 /// Serves static assets over HTTP from every core.
 #[derive(Debug, Parser)]
@@ -161,6 +162,12 @@ pub(crate) struct CheckArgs {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) config: ConfigFile,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+    /// Print a JSON list instead, with an object for each line: topic, grade
+    /// and text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! `tidegate sign`: makes a signed URL.
 
+use std::env;
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -10,6 +11,8 @@ use clap::Args;
 use tidegate_access::{KeySource, Scope, SigningKey, is_signed};
 use tidegate_config::{KeyPlace, Settings, Site};
 use tidegate_http::{EncodedSlash, Target, site_name};
+
+use crate::cli::CONFIG_VARIABLE;
 
 const EXAMPLES: &str = "\
 Prints the URL with its signature, which a [[site.signed]] of the configuration demands. The key is
@@ -26,14 +29,8 @@ pub(crate) struct SignArgs {
     /// The URL, or its path; percent-encoded, as clients request it
     #[arg(value_name = "URL")]
     url: String,
-    /// The configuration file whose keys to use
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        env = "TIDEGATE_CONFIG",
-        required_unless_present = "key_file"
-    )]
+    /// The configuration file whose keys to use [env: TIDEGATE_CONFIG]
+    #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The file of the key, if no configuration names it
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
@@ -58,7 +55,12 @@ pub(crate) fn sign(args: &SignArgs) -> Result<(), Box<dyn Error>> {
     if target.query().is_some_and(is_signed) {
         return Err("the URL is signed already".into());
     }
-    let (key, slash) = match (&args.key_file, &args.config) {
+    let variable = || env::var_os(CONFIG_VARIABLE).filter(|value| !value.is_empty());
+    let config = args
+        .config
+        .clone()
+        .or_else(|| variable().map(PathBuf::from));
+    let (key, slash) = match (&args.key_file, &config) {
         (Some(file), _) => {
             let key = SigningKey::read(&KeySource::File(file.clone()))?;
             (with_id(vec![key], args)?, EncodedSlash::default())
@@ -68,7 +70,7 @@ pub(crate) fn sign(args: &SignArgs) -> Result<(), Box<dyn Error>> {
             let site = site(&settings, host).ok_or("there is no site")?;
             (key_of(site, &target, args)?, site.encoded_slash)
         }
-        (None, None) => return Err("name a configuration or a key".into()),
+        (None, None) => return Err("whose key? --config FILE or --key-file FILE".into()),
     };
     let path = decoded(&target, slash)?;
     let scope = match args.prefix {

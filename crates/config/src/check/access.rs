@@ -82,7 +82,7 @@ pub(super) fn auth(raw: Spanned<raw::Auth>, report: &mut Report<'_>) -> Option<A
     let realm = report.checked(raw.realm, DEFAULT_REALM.to_owned(), realm);
     let reason = "required: the file of users, as `htpasswd -B` writes it";
     let users = required(raw.users, (offset, "site.auth.users", reason), report);
-    let directory = report.document().directory();
+    let directory = report.directory_of(users.as_ref());
     let users = users.and_then(|users| {
         report.required(users, |users| match &*users {
             "" => Err(ValueError::new("empty: name the file of users")),
@@ -114,7 +114,7 @@ pub(super) fn signed(raw: Spanned<raw::Signed>, report: &mut Report<'_>) -> Opti
         let reason = "required: files with keys, or \"env:NAME\"";
         report.missing(offset, "site.signed.keys", reason);
     }
-    let directory = report.document().directory();
+    let directory = report.directory(offset);
     let mut seen = Vec::new();
     let keys = report.list(raw.keys, Vec::new(), |text, _| {
         let key = match text.strip_prefix("env:") {
@@ -178,9 +178,9 @@ fn realm(text: String) -> Result<String, ValueError> {
 /// The clients of a list with their lines; refuses those that are in `others`.
 fn clients(
     typed: List,
-    others: &[(Clients, usize)],
+    others: &[(Clients, String)],
     report: &mut Report<'_>,
-) -> Vec<(Clients, usize)> {
+) -> Vec<(Clients, String)> {
     report.list(typed, Vec::new(), |text, line| {
         let clients: Clients = text.parse()?;
         match others.iter().find(|(other, _)| *other == clients) {
