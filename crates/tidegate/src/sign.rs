@@ -29,8 +29,14 @@ pub(crate) struct SignArgs {
     /// The URL, or its path; percent-encoded, as clients request it
     #[arg(value_name = "URL")]
     url: String,
-    /// The configuration file whose keys to use [env: TIDEGATE_CONFIG]
-    #[arg(short, long, value_name = "FILE")]
+    /// The configuration file whose keys to use
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        env = "TIDEGATE_CONFIG",
+        required_unless_present = "key_file"
+    )]
     config: Option<PathBuf>,
     /// The file of the key, if no configuration names it
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
