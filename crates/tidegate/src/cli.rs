@@ -18,7 +18,7 @@ use crate::generate::GenerateArgs;
 use crate::sign::SignArgs;
 
 /// The variable that names the configuration file if the command line does not.
-pub(crate) const CONFIG_VARIABLE: &str = "TIDEGATE_CONFIG";
+const CONFIG_VARIABLE: &str = "TIDEGATE_CONFIG";
 
 /// The file that `--spa` sends for navigations.
 const SPA_PAGE: &str = "/index.html";

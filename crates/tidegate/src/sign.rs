@@ -1,6 +1,5 @@
 //! `tidegate sign`: makes a signed URL.
 
-use std::env;
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -11,8 +10,6 @@ use clap::Args;
 use tidegate_access::{KeySource, Scope, SigningKey, is_signed};
 use tidegate_config::{KeyPlace, Settings, Site};
 use tidegate_http::{EncodedSlash, Target, site_name};
-
-use crate::cli::CONFIG_VARIABLE;
 
 const EXAMPLES: &str = "\
 Prints the URL with its signature, which a [[site.signed]] of the configuration demands. The key is
@@ -38,8 +35,8 @@ pub(crate) struct SignArgs {
         required_unless_present = "key_file"
     )]
     config: Option<PathBuf>,
-    /// The file of the key, if no configuration names it
-    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    /// The file of the key, in place of a configuration
+    #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// How long the URL is valid, such as 90s, 1h or 7days
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -61,12 +58,7 @@ pub(crate) fn sign(args: &SignArgs) -> Result<(), Box<dyn Error>> {
     if target.query().is_some_and(is_signed) {
         return Err("the URL is signed already".into());
     }
-    let variable = || env::var_os(CONFIG_VARIABLE).filter(|value| !value.is_empty());
-    let config = args
-        .config
-        .clone()
-        .or_else(|| variable().map(PathBuf::from));
-    let (key, slash) = match (&args.key_file, &config) {
+    let (key, slash) = match (&args.key_file, &args.config) {
         (Some(file), _) => {
             let key = SigningKey::read(&KeySource::File(file.clone()))?;
             (with_id(vec![key], args)?, EncodedSlash::default())

@@ -13,6 +13,7 @@ use tidegate_uring::{PoolHandle, Ring, ThreadPool};
 use crate::config::logins::Verified;
 use crate::config::snapshot::Snapshot;
 use crate::respond::exchange::Exchange;
+use crate::respond::refusal::Refusal;
 
 /// Verifies passwords: one of bcrypt or argon2id takes some 100 ms. The nice value is below the
 /// executors, and below threads that decompress for clients that may have what they asked for.
@@ -30,29 +31,6 @@ pub(super) enum Decision {
     Refused(Refusal),
     /// Depends on the password for a rule, which is to be verified first.
     Unverified(usize),
-}
-
-/// Why a client may not have a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) status: Status,
-    /// With 401: the number of the rule that demands a password.
-    pub(crate) rule: Option<usize>,
-}
-
-impl Refusal {
-    fn unauthorized(rule: usize) -> Self {
-        Self {
-            status: Status::UNAUTHORIZED,
-            rule: Some(rule),
-        }
-    }
-}
-
-impl From<Status> for Refusal {
-    fn from(status: Status) -> Self {
-        Self { status, rule: None }
-    }
 }
 
 /// Decides about paths for one request.

@@ -12,8 +12,9 @@ use tidegate_site::{Error as SiteError, File, Found, RuleMatch, Site, SiteReques
 
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
-use crate::respond::access::{Gate, Refusal};
+use crate::respond::access::Gate;
 use crate::respond::exchange::Exchange;
+use crate::respond::refusal::Refusal;
 use crate::respond::response::{Response, ResponseBuilder, Scheme};
 
 /// A request that needs a lookup.

@@ -6,9 +6,10 @@ use tidegate_site::Cached;
 
 use crate::config::snapshot::Snapshot;
 use crate::context::Buffers;
-use crate::respond::access::{Decision, Gate, Refusal, is_challenge};
+use crate::respond::access::{Decision, Gate, is_challenge};
 use crate::respond::exchange::Exchange;
 use crate::respond::lookup::{PendingLookup, Task};
+use crate::respond::refusal::Refusal;
 use crate::respond::response::{Response, ResponseBuilder, Scheme};
 
 /// A response, or the lookup that it needs.
