@@ -77,7 +77,7 @@ pub(crate) fn sign(args: &SignArgs) -> Result<(), Box<dyn Error>> {
         false => Scope::Path(&path),
     };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    let expires = (now + args.expires).as_secs();
+    let expires = now.saturating_add(args.expires).as_secs();
     let query = key.query(scope, expires, args.address, args.key_id.is_some());
     let joint = if target.query().is_some() { '&' } else { '?' };
     writeln!(io::stdout(), "{}{joint}{query}", args.url)?;
