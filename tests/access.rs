@@ -97,9 +97,13 @@ fn base64(bytes: &[u8]) -> String {
         let number = (0..3).fold(0, |number, at| {
             number << 8 | u32::from(group.get(at).copied().unwrap_or_default())
         });
-        (0..4).map(move |digit| match digit <= group.len() {
-            true => char::from(DIGITS[(number >> (18 - 6 * digit) & 63) as usize]),
-            false => '=',
+        (0..4).map(move |digit| {
+            let index = (number >> (18 - 6 * digit) & 63) as usize;
+            if digit <= group.len() {
+                char::from(DIGITS[index])
+            } else {
+                '='
+            }
         })
     });
     groups.collect()

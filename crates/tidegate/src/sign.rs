@@ -71,10 +71,13 @@ pub(crate) fn sign(args: &SignArgs) -> Result<(), Box<dyn Error>> {
         (None, None) => return Err("whose key? --config FILE or --key-file FILE".into()),
     };
     let path = decoded(&target, slash)?;
-    let scope = match args.prefix {
-        true if !path.ends_with(b"/") => return Err("a prefix ends in a slash".into()),
-        true => Scope::Prefix(&path),
-        false => Scope::Path(&path),
+    if args.prefix && !path.ends_with(b"/") {
+        return Err("a prefix ends in a slash".into());
+    }
+    let scope = if args.prefix {
+        Scope::Prefix(&path)
+    } else {
+        Scope::Path(&path)
     };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let expires = now.saturating_add(args.expires).as_secs();

@@ -1,7 +1,6 @@
 //! How fast the kernel sends on a socket.
 
 use std::io;
-use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// No limit (socket(7)).
