@@ -1,11 +1,14 @@
 //! Rules about who may have which path, and what somebody tries who may not.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::support::{Client, Launch, Response, Server, Tree, eventually, request_with};
+use crate::support::{
+    Client, Launch, Response, Server, Tree, eventually, installed, noise, request_with,
+};
 
 /// The client that the rules name.
 const FRIEND: [u8; 4] = [127, 0, 0, 1];
@@ -94,9 +97,13 @@ fn base64(bytes: &[u8]) -> String {
         let number = (0..3).fold(0, |number, at| {
             number << 8 | u32::from(group.get(at).copied().unwrap_or_default())
         });
-        (0..4).map(move |digit| match digit <= group.len() {
-            true => char::from(DIGITS[(number >> (18 - 6 * digit) & 63) as usize]),
-            false => '=',
+        (0..4).map(move |digit| {
+            let index = (number >> (18 - 6 * digit) & 63) as usize;
+            if digit <= group.len() {
+                char::from(DIGITS[index])
+            } else {
+                '='
+            }
         })
     });
     groups.collect()
@@ -434,6 +441,152 @@ fn with_password(tree: &Tree, users: &str, site: &str) -> Server {
     launch
         .through(["env", "RUST_LOG=tidegate_server=trace"])
         .start()
+}
+
+/// `tidegate sign` with the key that [`with_key`] wrote, for a path as it stands.
+#[track_caller]
+fn signed(tree: &Tree, path: &str, more: &[&str]) -> String {
+    let launch = Launch::with(["sign", "--key-file"]).argument(tree.base().join("video.key"));
+    let launch = launch.arguments([path, "--expires", "1h"]).arguments(more);
+    launch.output().success().trim_end().to_owned()
+}
+
+/// Writes a key that nobody else may read.
+fn with_key(tree: &Tree) {
+    let path = tree.base().join("video.key");
+    fs::write(&path, "0123456789abcdef0123456789abcdef\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn no_spelling_gets_past_a_signature() {
+    for way in WAYS {
+        let tree = tree();
+        with_key(&tree);
+        let server = server(&tree, way, &sections("signed", "keys = [\"video.key\"]"));
+        let mut friend = server.connect();
+        for target in ["/db/x", "/%64b//x", "/mnt/x", "/upper/x"] {
+            let url = signed(&tree, target, &[]);
+            assert_eq!(friend.get(&url).text(), SECRET, "{way} {url}");
+            // The same path in another spelling, and another path.
+            let query = url.split_once('?').unwrap().1;
+            let other = format!("//.{}?{query}", target.replace('x', "%78"));
+            assert_eq!(friend.get(&other).text(), SECRET, "{way} {other}");
+            check_refused(way, &url, &friend.get(&format!("/db/deep/y?{query}")));
+        }
+        let mut stranger = server.connect();
+        for target in SPELLINGS {
+            for fields in FIELDS {
+                check_refused(way, target, &stranger.get_with(target, fields));
+            }
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn a_signed_url_is_for_a_path_a_time_and_an_address() {
+    let tree = tree();
+    with_key(&tree);
+    tree.write("v/a b.ts", b"a segment");
+    tree.write("v/c.ts", b"another");
+    let rule = "[[site.signed]]\nmatch = \"/v/**\"\nkeys = [\"video.key\"]";
+    let server = Launch::run(&tree, "", rule).start();
+    let get = |target: &str| server.get(target).status;
+    let url = signed(&tree, "/v/a%20b.ts", &[]);
+    assert_eq!(server.get(&url).text(), "a segment");
+    assert_eq!(get(&url.replace("%20", "%2520")), 403);
+    assert_eq!(get(&url.replace("a%20b", "c")), 403);
+    assert_eq!(get(&format!("{url}&x=y")), 200);
+    assert_eq!(get("/v/a%20b.ts"), 403);
+    assert_eq!(get("/v/none"), 403);
+    assert_eq!(server.connect().ask("HEAD", &url, &[]).status, 200);
+    assert_eq!(server.connect().ask("OPTIONS", "/v/c.ts", &[]).status, 403);
+    // The vector of docs/access.md, which expires in 2033, and one that has expired.
+    let vector = "/v/c.ts?expires=1&signature=V7ByeDJnANTtjYMgmXlgddX474EWtOeqd82JTLoaZHQ";
+    assert_eq!(get(vector), 410);
+    let prefix = signed(&tree, "/v/", &["--prefix"]);
+    let query = prefix.split_once('?').unwrap().1;
+    assert_eq!(get(&format!("/v/c.ts?{query}")), 200);
+    assert_eq!(get(&format!("/v/none?{query}")), 404);
+    let bound = signed(
+        &tree,
+        "/v/c.ts",
+        &["--address", "127.0.0.1", "--key-id", "video"],
+    );
+    for (ip, status) in [(FRIEND, 200), (STRANGER, 403)] {
+        let mut client = Client::connect_from(ip, server.address);
+        assert_eq!(client.get(&bound).status, status, "{bound}");
+    }
+}
+
+#[test]
+fn sign_takes_the_key_of_the_configuration() {
+    let tree = tree();
+    with_key(&tree);
+    tree.write("v/c.ts", b"another");
+    let rule = "[[site.signed]]\nmatch = \"/v/**\"\nkeys = [\"video.key\"]";
+    let server = Launch::run(&tree, "", rule).start();
+    let file = tree.base().join("tidegate.toml");
+    let sign = |url: &str, more: &[&str]| {
+        let launch = Launch::with(["sign", "--expires", "90s", "--config"]).argument(&file);
+        launch.argument(url).arguments(more).output()
+    };
+    let url = sign("http://test/v/c.ts?a=b", &[]).success();
+    assert_eq!(server.get(url.trim_end()).text(), "another");
+    sign("/open", &[]).refusal(1, &["no [[site.signed]] of the site is for /open"]);
+    sign(url.trim_end(), &[]).refusal(1, &["signed already"]);
+    sign("/v/c.ts", &["--prefix"]).refusal(1, &["a prefix ends in a slash"]);
+    sign("/v/c.ts", &["--key-id", "none"]).refusal(1, &["there is no key none"]);
+    fs::set_permissions(
+        tree.base().join("video.key"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
+    sign("/v/c.ts", &[]).refusal(1, &["video.key: all users have access to it", "chmod o="]);
+    let check = Launch::with(["check"]).argument(&file).output();
+    check.refusal(
+        1,
+        &[":12: site.signed.keys: ", "all users have access to it"],
+    );
+}
+
+#[test]
+fn bodies_of_some_paths_are_paced_by_the_kernel() {
+    if !installed("ss") {
+        return;
+    }
+    let tree = Tree::with("fast/x", &noise(8 << 20, 1));
+    tree.write("slow/x", &noise(8 << 20, 2));
+    tree.write("slow/small", b"small");
+    let rule = "[[site.pace]]\nmatch = \"/slow/**\"\nrate = \"64m\"";
+    let server = Launch::run(&tree, "", rule).start();
+    let mut client = server.connect();
+    let paced = Some("536870912bps".to_owned());
+    for (target, expected) in [("/fast/x", None), ("/slow/x", paced), ("/fast/x", None)] {
+        client.send(request_with("GET", target, &[]));
+        let head = client.head();
+        let _ = client.body(1 << 20);
+        assert_eq!(pacing_rate_max(&server, &client), expected, "{target}");
+        let _ = client.body(head.content_length() - (1 << 20));
+    }
+    assert_eq!(client.get("/slow/small").text(), "small");
+}
+
+/// The rate to which the kernel limits the server's end of the connection of `client`; `None`
+/// without a limit.
+fn pacing_rate_max(server: &Server, client: &Client) -> Option<String> {
+    let [src, dst] = [server.address, client.address()].map(|address| address.to_string());
+    let output = Command::new("ss")
+        .args(["-tinH", "src", &src, "dst", &dst])
+        .output()
+        .expect("ss");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (_, rate) = text
+        .split_once("pacing_rate ")
+        .unwrap_or_else(|| panic!("{text}"));
+    let rate = rate.split_whitespace().next().unwrap_or_default();
+    Some(rate.split_once('/')?.1.to_owned())
 }
 
 #[test]

@@ -16,8 +16,8 @@ use toml::value::{Table, Value};
 use crate::environment::{self, Expanded, Variables};
 use crate::text::Text;
 use crate::{
-    Access, Auth, CertificateFiles, Error, Glob, HeaderRule, Mount, Paths, Place, Problem,
-    Redirect, Respond, Settings, mistaken_syntax, parts,
+    Access, Auth, CertificateFiles, Error, Glob, HeaderRule, Mount, Pace, Paths, Place, Problem,
+    Redirect, Respond, Settings, Signed, mistaken_syntax, parts,
 };
 
 /// The most problems of a file that are reported one by one.
@@ -274,6 +274,14 @@ pub(crate) fn known() -> Table {
             realm: String::new(),
             users: PathBuf::new(),
         });
+        site.signed.push(Signed {
+            paths: any_paths(),
+            keys: Vec::new(),
+        });
+        site.pace.push(Pace {
+            paths: any_paths(),
+            rate: 1 << 20,
+        });
         site.respond.push(Respond {
             pattern: any_path(),
             except: Vec::new(),
@@ -394,10 +402,12 @@ mod tests {
             site.headers.len(),
             site.access.len(),
             site.auth.len(),
+            site.signed.len(),
+            site.pace.len(),
             site.respond.len(),
             site.redirects.len(),
         ];
-        assert_eq!(counts, [1; 6]);
+        assert_eq!(counts, [1; 8]);
     }
 
     #[test]

@@ -160,6 +160,8 @@ pub(crate) struct Site {
     pub(crate) headers: Vec<Spanned<HeaderRule>>,
     pub(crate) access: Vec<Spanned<Access>>,
     pub(crate) auth: Vec<Spanned<Auth>>,
+    pub(crate) signed: Vec<Spanned<Signed>>,
+    pub(crate) pace: Vec<Spanned<Pace>>,
     pub(crate) respond: Vec<Spanned<Respond>>,
     pub(crate) redirects: Vec<Spanned<Redirect>>,
     pub(crate) cors: Cors,
@@ -203,6 +205,26 @@ pub(crate) struct Auth {
     pub(crate) ignore_case: Field<bool>,
     pub(crate) realm: Field<String>,
     pub(crate) users: Field<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Signed {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) keys: List,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Pace {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) rate: Field<Size>,
 }
 
 #[derive(Default, Deserialize)]

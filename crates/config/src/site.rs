@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, Serializer};
 use tidegate_http::{Coding, EncodedSlash, Status};
 
-use crate::{Access, AccessLog, Auth, Glob, ValueError, units};
+use crate::{Access, AccessLog, Auth, Glob, Pace, Signed, ValueError, units};
 
 /// `[[site]]`
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -70,6 +70,10 @@ pub struct Site {
     pub access: Vec<Access>,
     /// `[[site.auth]]`: the first rule that matches demands a password.
     pub auth: Vec<Auth>,
+    /// `[[site.signed]]`: the first rule that matches demands a signature.
+    pub signed: Vec<Signed>,
+    /// `[[site.pace]]`: the first rule that matches limits the rate.
+    pub pace: Vec<Pace>,
     /// `[[site.respond]]`: the first rule that matches answers, before the redirects.
     pub respond: Vec<Respond>,
     /// `[[site.redirects]]`: the first rule that matches applies.
@@ -304,7 +308,7 @@ impl Site {
     /// Whether some client may not have some path. The same file may not be sent for another path
     /// then, either.
     pub fn is_restricted(&self) -> bool {
-        !(self.access.is_empty() && self.auth.is_empty())
+        !(self.access.is_empty() && self.auth.is_empty() && self.signed.is_empty())
     }
 
     /// Every directory of the site, with the path that it is mounted at: empty for the root.
@@ -351,6 +355,8 @@ impl Default for Site {
             headers: Vec::new(),
             access: Vec::new(),
             auth: Vec::new(),
+            signed: Vec::new(),
+            pace: Vec::new(),
             respond: Vec::new(),
             redirects: Vec::new(),
             cors: Cors::default(),

@@ -75,6 +75,7 @@ mod fd;
 mod features;
 mod locked;
 mod op;
+mod pacing;
 mod poll_on_wake;
 mod probe;
 mod queue;
@@ -107,6 +108,7 @@ pub use op::recv::{Received, Recv};
 pub use op::{
     Op, accept, advise, cancel, close, nop, open, pipe, poll, read, recv, send, splice, stat,
 };
+pub use pacing::{UNPACED, set_pacing_rate};
 pub use poll_on_wake::PollOnWake;
 pub use probe::probe;
 pub use ring::Ring;

@@ -97,6 +97,8 @@ fn site(
             header_rule(rule, !cors.origins.is_empty(), report)
         }),
         access: every(raw.access, |rule| access::access(rule, report)),
+        signed: every(raw.signed, |rule| access::signed(rule, report)),
+        pace: every(raw.pace, |rule| access::pace(rule, report)),
         auth: every(raw.auth, |rule| access::auth(rule, report)),
         respond,
         mounts: places.mounts,

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidegate_access::{Login, Tag, TagKey, Users, UsersError};
-use tidegate_config::{Place, Settings};
+use tidegate_access::{KeyError, KeySource, Login, SigningKey, Tag, TagKey, Users, UsersError};
+use tidegate_config::{KeyPlace, Place, Settings, Site};
 
 /// How long a verified password is remembered.
 const REMEMBERED: Duration = Duration::from_mins(5);
@@ -24,6 +24,9 @@ pub enum CredentialsError {
     /// A file of users.
     #[error("site.auth.users: {0}")]
     Users(#[from] UsersError),
+    /// A key of signatures.
+    #[error("site.signed.keys: {0}")]
+    Key(#[from] KeyError),
     /// The system has no random bytes.
     #[error("cannot make a key: the system has no random bytes (getrandom)")]
     NoRandomBytes,
@@ -35,6 +38,8 @@ pub(crate) struct Credentials {
     /// The number of the table of each `[[site.auth]]`, by site.
     rules: Vec<Vec<usize>>,
     tables: Vec<Arc<UserTable>>,
+    /// The keys of each `[[site.signed]]`, by site.
+    keys: Vec<Vec<Vec<SigningKey>>>,
     /// Passwords that are being verified, by client.
     in_progress: Mutex<HashMap<Option<IpAddr>, usize>>,
 }
@@ -76,6 +81,7 @@ impl Credentials {
             tags: TagKey::new().ok_or(CredentialsError::NoRandomBytes)?,
             rules,
             tables,
+            keys: settings.sites.iter().map(keys).collect::<Result<_, _>>()?,
             in_progress: Mutex::default(),
         })
     }
@@ -88,6 +94,11 @@ impl Credentials {
     /// The users of a rule of a site.
     pub(crate) fn users(&self, site: usize, rule: usize) -> Arc<UserTable> {
         Arc::clone(&self.tables[self.rules[site][rule]])
+    }
+
+    /// The keys of a signed rule of a site.
+    pub(crate) fn keys(&self, site: usize, rule: usize) -> &[SigningKey] {
+        &self.keys[site][rule]
     }
 
     /// A place for one more password of `client`; `None` if it has too many.
@@ -108,6 +119,20 @@ impl Credentials {
             client,
         })
     }
+}
+
+/// The keys of each signed rule.
+fn keys(site: &Site) -> Result<Vec<Vec<SigningKey>>, KeyError> {
+    let rules = site.signed.iter();
+    let keys = rules.map(|rule| rule.keys.iter().map(key).collect());
+    keys.collect()
+}
+
+fn key(place: &KeyPlace) -> Result<SigningKey, KeyError> {
+    SigningKey::read(&match place {
+        KeyPlace::File(file) => KeySource::File(file.clone()),
+        KeyPlace::Variable(name) => KeySource::Variable(name.clone()),
+    })
 }
 
 /// The network of one subscriber: with IPv6 a whole /64 (RFC 6177).
@@ -176,22 +201,28 @@ pub(crate) fn make_room<T>(
 /// Every file that cannot be used, with the key that names it. Blocking.
 pub(crate) fn faults(settings: &Settings) -> Vec<(Place, String)> {
     let sites = settings.sites.iter().enumerate();
-    let rules = sites.flat_map(|(site, config)| {
-        let place = move |rule| {
-            Place::of("site")
-                .item(site)
-                .key("auth")
-                .item(rule)
-                .key("users")
-        };
-        let rules = config.auth.iter().enumerate();
-        rules.map(move |(number, rule)| (place(number), rule))
-    });
-    let faults = rules.filter_map(|(place, rule)| {
-        let error = Users::read(&rule.users).err()?;
-        Some((place, error.to_string()))
-    });
+    let faults =
+        sites.flat_map(|(number, site)| site_faults(site, &Place::of("site").item(number)));
     faults.collect()
+}
+
+fn site_faults(site: &Site, at: &Place) -> Vec<(Place, String)> {
+    let mut faults = Vec::new();
+    for (number, rule) in site.auth.iter().enumerate() {
+        if let Err(error) = Users::read(&rule.users) {
+            let place = at.clone().key("auth").item(number).key("users");
+            faults.push((place, error.to_string()));
+        }
+    }
+    for (number, rule) in site.signed.iter().enumerate() {
+        for (index, place) in rule.keys.iter().enumerate() {
+            if let Err(error) = key(place) {
+                let keys = at.clone().key("signed").item(number).key("keys");
+                faults.push((keys.item(index), error.to_string()));
+            }
+        }
+    }
+    faults
 }
 
 #[cfg(test)]

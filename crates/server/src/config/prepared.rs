@@ -24,6 +24,8 @@ pub(crate) struct Derived {
     pub(crate) ranges: RangeLimits,
     pub(crate) access_logs: AccessLogs,
     pub(crate) credentials: Arc<Credentials>,
+    /// Whether bodies of some site are sent at a limited rate.
+    pub(crate) is_paced: bool,
 }
 
 /// What one core makes its next [`Snapshot`] of, which cannot fail.
@@ -51,6 +53,7 @@ impl Derived {
                 unordered: limits.ranges_unordered,
             },
             access_logs: AccessLogs::open(&settings, log_files)?,
+            is_paced: settings.sites.iter().any(|site| !site.pace.is_empty()),
             credentials: Arc::new(Credentials::load(&settings)?),
             settings,
         })

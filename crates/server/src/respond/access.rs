@@ -3,8 +3,9 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::SystemTime;
 
-use tidegate_access::Login;
+use tidegate_access::{Login, SignatureError, verify};
 use tidegate_http::{Field, Method, Request, Status};
 use tidegate_site::{File, Found, Site};
 use tidegate_uring::{PoolHandle, Ring, ThreadPool};
@@ -12,6 +13,7 @@ use tidegate_uring::{PoolHandle, Ring, ThreadPool};
 use crate::config::logins::Verified;
 use crate::config::snapshot::Snapshot;
 use crate::respond::exchange::Exchange;
+use crate::respond::refusal::Refusal;
 
 /// Verifies passwords: one of bcrypt or argon2id takes some 100 ms. The nice value is below the
 /// executors, and below threads that decompress for clients that may have what they asked for.
@@ -31,43 +33,29 @@ pub(super) enum Decision {
     Unverified(usize),
 }
 
-/// Why a client may not have a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) status: Status,
-    /// With 401: the number of the rule that demands a password.
-    pub(crate) rule: Option<usize>,
-}
-
-impl Refusal {
-    fn unauthorized(rule: usize) -> Self {
-        Self {
-            status: Status::UNAUTHORIZED,
-            rule: Some(rule),
-        }
-    }
-}
-
-impl From<Status> for Refusal {
-    fn from(status: Status) -> Self {
-        Self { status, rule: None }
-    }
-}
-
 /// Decides about paths for one request.
 #[derive(Clone, Copy)]
 pub(super) struct Gate<'a> {
     snapshot: &'a Snapshot,
     site: &'a Site,
     request: &'a Request<'a>,
+    /// The requested path, decoded.
+    path: &'a [u8],
 }
 
 impl<'a> Gate<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, site: &'a Site, request: &'a Request<'a>) -> Self {
+    /// A gate for a request of `site` for `path`, decoded.
+    pub(super) fn new(
+        snapshot: &'a Snapshot,
+        site: &'a Site,
+        request: &'a Request<'a>,
+        path: &'a [u8],
+    ) -> Self {
         Self {
             snapshot,
             site,
             request,
+            path,
         }
     }
 
@@ -75,12 +63,12 @@ impl<'a> Gate<'a> {
         self.request
     }
 
-    /// Whether the client may have the requested `path`, decoded.
-    pub(super) fn decide(self, path: &[u8], exchange: &mut Exchange) -> Decision {
-        if is_challenge(path) {
+    /// Whether the client may have the requested path.
+    pub(super) fn decide(self, exchange: &mut Exchange) -> Decision {
+        if is_challenge(self.path) {
             return Decision::Granted;
         }
-        self.decide_other(path, exchange)
+        self.decide_other(self.path, exchange)
     }
 
     /// Whether the client may have `file`, which is sent for a path that it may have.
@@ -91,16 +79,16 @@ impl<'a> Gate<'a> {
         other.unwrap_or(Decision::Granted)
     }
 
-    /// Whether the client may have what was found for `path`, which it may have.
-    fn decide_found(self, found: &Found, path: &[u8], exchange: &mut Exchange) -> Decision {
+    /// Whether the client may have what was found for the requested path, which it may have.
+    fn decide_found(self, found: &Found, exchange: &mut Exchange) -> Decision {
         match found {
             Found::File(file) | Found::Fallback(file) => self.decide_file(file, exchange),
             Found::Compressed(compressed) => self.decide_file(&compressed.description, exchange),
             Found::Decompression(started) => self.decide_file(started.description(), exchange),
-            Found::Listing { directory, .. } if directory == path => Decision::Granted,
+            Found::Listing { directory, .. } if directory == self.path => Decision::Granted,
             Found::Listing { directory, .. } => self.decide_other(directory, exchange),
             // Where the client would be sent.
-            Found::Redirect { .. } => self.decide_other(&[path, b"/"].concat(), exchange),
+            Found::Redirect { .. } => self.decide_other(&[self.path, b"/"].concat(), exchange),
             // An error page is for all.
             Found::Refused { .. } => Decision::Granted,
         }
@@ -112,6 +100,11 @@ impl<'a> Gate<'a> {
         }
         if self.is_preflight() {
             return Decision::Granted;
+        }
+        for rule in self.site.signed_rules(path) {
+            if let Err(error) = self.check_signature(rule, exchange) {
+                return Decision::Refused(status_of(error).into());
+            }
         }
         for rule in self.site.auth_rules(path) {
             match self.log_in(rule, exchange) {
@@ -130,6 +123,16 @@ impl<'a> Gate<'a> {
             && !self.site.cors().is_off()
             && fields.has(Field::Origin)
             && fields.has(Field::AccessControlRequestMethod)
+    }
+
+    /// Whether the URL is signed with a key of the rule: always for the requested path, whatever is
+    /// sent for it.
+    fn check_signature(self, rule: usize, exchange: &Exchange) -> Result<(), SignatureError> {
+        let keys = self.snapshot.credentials.keys(self.site.number(), rule);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs();
+        let query = self.request.target.query();
+        verify(keys, query, self.path, now, || exchange.client())
     }
 
     fn log_in(self, rule: usize, exchange: &mut Exchange) -> Decision {
@@ -156,18 +159,17 @@ impl<'a> Gate<'a> {
         values.next().is_none().then(|| Login::parse(value))?
     }
 
-    /// As [`Gate::decide`] for what was found for `path`, but verifies passwords.
+    /// As [`Gate::decide`] for what was found for the requested path, but verifies passwords.
     ///
     /// Dropped: a verification in progress runs to its end, and its result is lost.
     pub(super) async fn admit_found(
         self,
         found: &Found,
-        path: &[u8],
         exchange: &mut Exchange,
         ring: &Ring,
     ) -> Result<(), Refusal> {
         loop {
-            match self.decide_found(found, path, exchange) {
+            match self.decide_found(found, exchange) {
                 Decision::Granted => return Ok(()),
                 Decision::Refused(refusal) => return Err(refusal),
                 Decision::Unverified(rule) => self.verify(rule, exchange, ring).await?,
@@ -209,6 +211,14 @@ impl<'a> Gate<'a> {
         };
         self.snapshot.logins.insert(tag, Verified { name, until });
         Ok(())
+    }
+}
+
+/// As nginx's secure_link is used: an expired URL is gone, any other is forbidden.
+fn status_of(error: SignatureError) -> Status {
+    match error {
+        SignatureError::Wrong => Status::FORBIDDEN,
+        SignatureError::Expired => Status::GONE,
     }
 }
 

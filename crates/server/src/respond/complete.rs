@@ -20,7 +20,9 @@ pub(crate) async fn complete(
 ) -> Response {
     while let Task::LogIn(rule) = pending.task {
         let request = &pending.request.request();
-        let gate = Gate::new(snapshot, snapshot.sites.of(request.host), request);
+        let site = snapshot.sites.of(request.host);
+        // Passwords do not depend on the path.
+        let gate = Gate::new(snapshot, site, request, b"");
         pending = match gate.verify(rule, exchange, &context.io.ring).await {
             Err(refusal) => PendingLookup::new(request, Task::Refuse(refusal)),
             // The password is remembered now.

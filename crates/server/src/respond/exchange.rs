@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tidegate_http::Status;
-use tidegate_uring::Fd;
+use tidegate_uring::{Fd, UNPACED, set_pacing_rate};
 
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
@@ -38,6 +38,8 @@ pub(crate) struct Exchange {
     protocol: Protocol,
     /// The number of the site, once it is known.
     site: Option<usize>,
+    /// Bytes in a second of a body that is not sent with its head; zero: as it is.
+    pace: u64,
     /// The name that the client logs in with, right or wrong.
     user: Option<Rc<str>>,
     /// The site in metrics.
@@ -75,6 +77,7 @@ impl Exchange {
             socket,
             protocol,
             site: None,
+            pace: 0,
             user: None,
             site_label: SiteLabel::default(),
             status: None,
@@ -133,6 +136,19 @@ impl Exchange {
     /// Records that part of the body was read from the disk.
     pub(crate) fn read_from_disk(&mut self) {
         self.is_cold = true;
+    }
+
+    /// Sets the rate at which the body is sent, if not with its head: `None` for no limit.
+    pub(crate) fn set_pace(&mut self, rate: Option<u64>) {
+        self.pace = rate.unwrap_or(UNPACED);
+    }
+
+    /// Has the kernel pace the body that follows. Without rules for that, nothing is called.
+    pub(crate) fn begin_body(&self) {
+        if self.pace != 0 {
+            // Only a socket that has ended refuses it.
+            let _ = set_pacing_rate(&self.socket, self.pace);
+        }
     }
 
     /// Records the name that the client logs in with, for a path that demands a password.

@@ -12,8 +12,9 @@ use tidegate_site::{Error as SiteError, File, Found, RuleMatch, Site, SiteReques
 
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
-use crate::respond::access::{Gate, Refusal};
+use crate::respond::access::Gate;
 use crate::respond::exchange::Exchange;
+use crate::respond::refusal::Refusal;
 use crate::respond::response::{Response, ResponseBuilder, Scheme};
 
 /// A request that needs a lookup.
@@ -69,7 +70,7 @@ pub(crate) async fn look_up(
     if request.target.decode_path(slash, &mut path).is_err() {
         path.clear();
     }
-    let gate = Gate::new(snapshot, site, request);
+    let gate = Gate::new(snapshot, site, request, &path);
     let outcome = outcome(context, site, gate, &path, pending.task, exchange).await;
     let mut extra = FieldBlock::new();
     let mut builder = ResponseBuilder::new(snapshot, request, &path, site, scheme, &mut extra);
@@ -126,7 +127,7 @@ async fn find<'s>(
     };
     let found = site.find(&lookup, Instant::now()).await;
     if site.is_restricted() {
-        let admitted = gate.admit_found(&found, path, exchange, &context.io.ring);
+        let admitted = gate.admit_found(&found, exchange, &context.io.ring);
         // Boxed, as it is rare.
         if let Err(refusal) = Box::pin(admitted).await {
             return refused(site, request, refusal).await;

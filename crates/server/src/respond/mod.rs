@@ -9,6 +9,7 @@ pub(crate) mod lookup;
     clippy::module_inception,
     reason = "the one function of this folder that all others serve"
 )]
+pub(crate) mod refusal;
 pub(crate) mod respond;
 pub(crate) mod response;
 pub(crate) mod send_range;

@@ -6,9 +6,10 @@ use tidegate_site::Cached;
 
 use crate::config::snapshot::Snapshot;
 use crate::context::Buffers;
-use crate::respond::access::{Decision, Gate, Refusal, is_challenge};
+use crate::respond::access::{Decision, Gate, is_challenge};
 use crate::respond::exchange::Exchange;
 use crate::respond::lookup::{PendingLookup, Task};
+use crate::respond::refusal::Refusal;
 use crate::respond::response::{Response, ResponseBuilder, Scheme};
 
 /// A response, or the lookup that it needs.
@@ -35,6 +36,9 @@ pub(crate) fn respond(
         // A partly decoded path must match no rule.
         path.clear();
     }
+    if snapshot.is_paced {
+        exchange.set_pace(site.pace(path));
+    }
     let mut builder = ResponseBuilder::new(snapshot, request, path, site, scheme, extra);
     if let Scheme::HttpRedirected(port) = scheme
         && !is_challenge(path)
@@ -42,9 +46,9 @@ pub(crate) fn respond(
         return Resolution::Prepared(builder.redirect_to_https(port));
     }
     let is_restricted = site.is_restricted() && decoded.is_ok();
-    let gate = is_restricted.then(|| Gate::new(snapshot, site, request));
+    let gate = is_restricted.then(|| Gate::new(snapshot, site, request, path));
     if let Some(gate) = gate {
-        match gate.decide(path, exchange) {
+        match gate.decide(exchange) {
             Decision::Granted => {}
             other => return not_granted(builder, other),
         }

@@ -14,7 +14,7 @@ use tidegate_http::{
 use tidegate_site::{Decompression, File, Found, Listing, Site};
 
 use crate::config::snapshot::Snapshot;
-use crate::respond::access::Refusal;
+use crate::respond::refusal::Refusal;
 
 /// The Retry-After of a 503, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 10;

@@ -208,6 +208,20 @@ impl Site {
         })
     }
 
+    /// The numbers of the rules whose signatures `path` demands, as [`Site::auth_rules`].
+    pub fn signed_rules(&self, path: &[u8]) -> impl Iterator<Item = usize> {
+        access::names(path).filter_map(|name| {
+            let mut rules = self.config.signed.iter();
+            rules.position(|rule| rule.paths.contain(name))
+        })
+    }
+
+    /// The rate of bodies for `path`, in bytes in a second; `None` without a limit.
+    pub fn pace(&self, path: &[u8]) -> Option<u64> {
+        let mut rules = self.config.pace.iter();
+        Some(rules.find(|rule| rule.paths.contain(path))?.rate)
+    }
+
     /// The realm of a rule.
     pub fn realm(&self, rule: usize) -> &str {
         &self.config.auth[rule].realm

@@ -146,6 +146,7 @@ impl Connection {
     /// Sends the body of a response, piece by piece.
     async fn send_rest(&mut self, rest: &mut Rest) -> Result<(), Closed> {
         let mut turn = 0;
+        rest.exchange.begin_body();
         loop {
             if !rest.body.has_length() {
                 // The server's own time does not count against the client.
