@@ -57,12 +57,8 @@ fn flags_and_words_of_other_servers_are_answered_with_what_there_is() {
     let (file, page) = (file.to_str().unwrap(), page.to_str().unwrap());
     let port = "127.0.0.1:0";
     let rows: &[(&[&str], i32, &str)] = &[
-        (
-            &["serve", "--port", "80"],
-            2,
-            "write --listen 127.0.0.1:8080",
-        ),
-        (&["serve", "-p", "80"], 2, "write --listen 127.0.0.1:8080"),
+        (&["run", "--port", "80"], 2, "write --listen 127.0.0.1:8080"),
+        (&["run", "-p", "80"], 2, "write --listen 127.0.0.1:8080"),
         (&["serve", "--tls"], 2, "[[tls.certificates]]"),
         (&["serve", "--gzip"], 2, "tidegate compress DIR"),
         (&["serve", "--log-level", "debug"], 2, "RUST_LOG=debug"),
@@ -294,4 +290,29 @@ fn the_doctor_tells_when_certificates_expire_and_what_would_keep_the_server_from
         report.contains("bad   certificate") && report.contains("does not fit"),
         "{report}"
     );
+}
+
+#[test]
+fn the_short_flags_are_those_that_people_expect() {
+    let tree = Tree::with("a.txt", b"abc");
+    let root = tree.root();
+    let root = root.to_str().unwrap();
+    assert_eq!(
+        Launch::with(["-V"]).output().success(),
+        Launch::with(["--version"]).output().success()
+    );
+    let help = Launch::with(["serve", "-h"]).output().success();
+    assert!(help.contains("-p, --port <PORT>"), "{help}");
+    let file = tree.base().join("tidegate.toml");
+    fs::write(&file, format!("[[site]]\nroot = {root:?}\n")).unwrap();
+    let said = Launch::with(["check", "-c", file.to_str().unwrap()])
+        .output()
+        .success();
+    assert!(said.ends_with(": ok\n"), "{said}");
+    // A flag overrides the environment.
+    let server = Launch::with(["serve", "-p", "0", "--cores", "1", root])
+        .through(["env", "TIDEGATE_LISTEN=127.0.0.1:1"])
+        .start();
+    assert_eq!(server.get("/a.txt").body, b"abc");
+    server.stop();
 }

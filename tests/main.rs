@@ -5,6 +5,7 @@
 //! Nothing asserts that something is fast: where a test waits, its limit only tells "never" apart from
 //! "late", and ends the test instead of hanging it.
 
+mod access;
 mod addresses;
 mod admin;
 mod bad_input;
@@ -23,6 +24,7 @@ mod files;
 mod first_steps;
 mod freshness;
 mod from_other_servers;
+mod generated;
 mod header_rules;
 mod kernel_calls;
 mod lifecycle;

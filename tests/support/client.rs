@@ -192,6 +192,16 @@ impl Client {
         Self::over(TcpStream::from(OwnedFd::from(stream)))
     }
 
+    /// A client whose own address is `ip`, one of 127.0.0.0/8.
+    pub(crate) fn connect_from(ip: [u8; 4], address: SocketAddr) -> Self {
+        let (family, kind) = (AddressFamily::INET, SocketType::STREAM);
+        let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None);
+        let socket = socket.expect("a socket");
+        rustix::net::bind(&socket, &SocketAddr::from((ip, 0))).expect("an address of its own");
+        rustix::net::connect(&socket, &address).expect("a connection");
+        Self::over(TcpStream::from(socket))
+    }
+
     /// A client with a small receive buffer: the server's sends come to a halt soon after this side stops
     /// reading, once the server's own send buffer, which may grow to 4 MiB, is full too.
     pub(crate) fn connect_narrow(address: SocketAddr) -> Self {

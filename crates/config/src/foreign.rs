@@ -143,9 +143,11 @@ const ROWS: &[Row] = &[
          has another directory at a path"),
     row("", "redir redirection redirections redirectmatch redirectpermanent urlredirect", "site.redirects",
         "write [[site.redirects]] below a [[site]], with from and to"),
-    row("", "respond return deny denied allow block blocked blocklist forbid forbidden internal order require maintenance maintenancemode \
+    row("", "deny allow order require remoteip whitelist blacklist allowlist denylist cidr", "site.access",
+        "write [[site.access]] below a [[site]], with match = \"/private/**\", allow = [\"192.0.2.0/24\"] and deny = [\"all\"]"),
+    row("", "respond return denied block blocked blocklist forbid forbidden internal maintenance maintenancemode \
         maintenancemodestatus urlaccessdeny", "site.respond",
-        "write [[site.respond]] below a [[site]], with match = \"/private/**\" and status = 403; clients are not told apart by address"),
+        "write [[site.respond]] below a [[site]], with match = \"/private/**\" and status = 403"),
     row("", "auth basicauth authbasic authbasicuserfile basicauthentication htpasswd password passwords users authtype authname \
         authuserfile forwardauth authrequest", "", "tidegate has no passwords: client-auth of [tls] asks clients for certificates"),
     row("", "autoindex browse dirlist dirlisting dirlistingactivate listing listdirectory listdirectories directorylist filedirlisting options \
@@ -198,7 +200,11 @@ const ROWS: &[Row] = &[
     row("site.respond", "path pattern from location url paths", "site.respond.match", "write it as match"),
     row("site.respond", "code statuscode", "site.respond.status", "write status = 403"),
     row("site.respond", "exclude excludes unless not exceptpaths", "site.respond.except", "write except = [\"/page.html\"]"),
-    row("site.respond", "allow deny ip ips address addresses clients order", "", "clients are not told apart by address"),
+    row("site.respond", "allow deny ip ips address addresses clients order", "", "[[site.access]] tells clients apart by address"),
+    row("site.access", "path pattern location url paths", "site.access.match", "write it as match"),
+    row("site.access", "exclude excludes unless not exceptpaths", "site.access.except", "write except = [\"/page.html\"]"),
+    row("site.access", "denied block forbid", "site.access.deny", "write deny = [\"all\"]"),
+    row("site.access", "ip ips address addresses clients cidr cidrs from permit", "site.access.allow", "write allow = [\"192.0.2.0/24\"]"),
     row("site.respond", "headers header set add contenttype type", "", "write [[site.headers]] with the same match"),
     row("site.respond", "body text content file message", "site.respond.page", "write page = \"/page.html\", a file of the site"),
 

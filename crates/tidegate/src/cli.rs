@@ -3,14 +3,18 @@
 
 use std::env;
 use std::error::Error;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tidegate_config::{Cores, Listen, Settings, ValueError};
 
 use crate::compress::CompressArgs;
+use crate::generate::GenerateArgs;
 
 /// The variable that names the configuration file if the command line does not.
 const CONFIG_VARIABLE: &str = "TIDEGATE_CONFIG";
@@ -33,7 +37,7 @@ Exit status: 0 clean stop, 1 refused to start, 2 wrong usage.";
 const SERVE_EXAMPLES: &str = "\
 Examples:
   tidegate serve
-  tidegate serve public --listen 127.0.0.1:0   a port that is free, printed at the start
+  tidegate serve public -p 3000                http://127.0.0.1:3000; -p 0 picks a free port
   tidegate serve ~/Downloads --directory-listing
   tidegate serve dist --spa                    an application with routes of its own
   tidegate serve /srv/www --listen 0.0.0.0:8080 --listen '[::]:8080' --cores 0-3";
@@ -90,6 +94,9 @@ pub(crate) enum Command {
     Compress(CompressArgs),
     /// Tell what this host offers and what tidegate will do about it
     Doctor(DoctorArgs),
+    /// Write the manual pages or the completions of this command line
+    #[command(hide = true)]
+    Generate(GenerateArgs),
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +112,9 @@ pub(crate) struct ServeArgs {
     /// application with routes of its own; a missing script stays 404
     #[arg(long)]
     spa: bool,
+    /// The port of 127.0.0.1 to listen on, instead of --listen; 0 picks a free one
+    #[arg(short, long, value_name = "PORT")]
+    port: Option<u16>,
     #[command(flatten)]
     overrides: Overrides,
 }
@@ -119,7 +129,7 @@ pub(crate) struct ConfigFile {
     )]
     file: Option<PathBuf>,
     /// The same
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
@@ -209,6 +219,37 @@ impl fmt::Display for Conflict {
 
 impl Error for Conflict {}
 
+impl Cli {
+    /// Parses a command line. `--port` takes the place of a variable, and conflicts with a flag;
+    /// `conflicts_with` takes both for the same.
+    pub(crate) fn of(
+        line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(line)?;
+        if let Some(("serve", serve)) = matches.subcommand()
+            && serve.contains_id("port")
+            && serve.value_source("listen") == Some(ValueSource::CommandLine)
+        {
+            let reason = "the argument '--port <PORT>' cannot be used with '--listen <ADDR>'";
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, reason));
+        }
+        Self::from_arg_matches(&matches)
+    }
+}
+
+impl Wanted {
+    /// The default address with another port.
+    fn on_this_host(port: u16) -> Self {
+        Self {
+            listen: Listen {
+                address: format!("127.0.0.1:{port}"),
+                ..Listen::default()
+            },
+            has_scheme: false,
+        }
+    }
+}
+
 impl FromStr for Wanted {
     type Err = ValueError;
 
@@ -236,8 +277,12 @@ impl ConfigFile {
 
 impl ServeArgs {
     /// The defaults with these overrides.
-    pub(crate) fn settings(self) -> Result<Settings, Conflict> {
+    pub(crate) fn settings(mut self) -> Result<Settings, Conflict> {
         let mut settings = Settings::for_directory(self.directory);
+        if let Some(port) = self.port {
+            // Of the environment, since `Cli::of` refuses both flags.
+            self.overrides.listen = vec![Wanted::on_this_host(port)];
+        }
         for site in &mut settings.sites {
             site.directory_listing = self.directory_listing;
             site.spa_fallback = self.spa.then(|| SPA_PAGE.to_owned());
@@ -273,7 +318,6 @@ impl Overrides {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use tidegate_config::CertificateFiles;
 
     use super::*;
@@ -343,7 +387,7 @@ mod tests {
     /// The settings of `serve` with these arguments.
     fn served(args: &[&str]) -> Settings {
         let line = ["tidegate", "serve"].iter().chain(args);
-        match Cli::try_parse_from(line).unwrap().command {
+        match Cli::of(line).unwrap().command {
             Command::Serve(args) => args.settings().unwrap(),
             other => panic!("{other:?}"),
         }
@@ -363,6 +407,17 @@ mod tests {
     }
 
     #[test]
+    fn a_port_is_one_of_this_host() {
+        let rows: &[(&[&str], &str)] = &[
+            (&["-p", "3000"], "127.0.0.1:3000"),
+            (&["--port=0"], "127.0.0.1:0"),
+        ];
+        for (args, expected) in rows {
+            assert_eq!(addresses(&served(args)), [*expected], "{args:?}");
+        }
+    }
+
+    #[test]
     fn wrong_usage_is_refused() {
         let rows: &[&[&str]] = &[
             &["tidegate"],
@@ -372,6 +427,8 @@ mod tests {
             &["tidegate", "serve", "--listen", "::1:8080"],
             &["tidegate", "serve", "--cores", "0"],
             &["tidegate", "serve", "--cores", "3-1"],
+            &["tidegate", "serve", "-p", "65536"],
+            &["tidegate", "serve", "-p", "1", "--listen", "a:1"],
             &["tidegate", "serve", "--config", "x"],
             &["tidegate", "check", "--cores", "1"],
             &["tidegate", "compress"],
@@ -381,7 +438,7 @@ mod tests {
             &["tidegate", "compress", ".", "--jobs", "0"],
         ];
         for row in rows {
-            let error = Cli::try_parse_from(*row).expect_err(&row.join(" "));
+            let error = Cli::of(*row).expect_err(&row.join(" "));
             assert_eq!(error.exit_code(), 2, "{row:?}");
         }
     }

@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod compress;
 mod doctor;
+mod generate;
 mod inspect;
 mod line_queue;
 mod log;
@@ -16,10 +17,9 @@ mod shell;
 mod show;
 mod usage;
 
+use std::env;
 use std::error::Error;
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use crate::cli::{Cli, Command};
 use crate::output::chain;
@@ -32,7 +32,7 @@ use crate::output::chain;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let status = match Cli::try_parse() {
+    let status = match Cli::of(env::args_os()) {
         Ok(cli) => run(cli.command),
         Err(error) => usage::refuse(error),
     };
@@ -53,6 +53,7 @@ fn run(command: Command) -> ExitCode {
         },
         Command::Config(args) => status(show::effective(args)),
         Command::Compress(args) => status(compress::directory(&args)),
+        Command::Generate(args) => status(generate::files(&args).map_err(Into::into)),
         Command::Doctor(args) => {
             doctor::examine(&args).unwrap_or_else(|error| failure(error.as_ref()))
         }

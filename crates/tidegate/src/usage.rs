@@ -14,7 +14,8 @@ use crate::cli::Cli;
 const FLAGS: &[(&str, &str)] = &[
     ("listen cores", "it follows the command: tidegate serve --listen 127.0.0.1:8080 --cores 4; tidegate run and config have it, too"),
     ("directorylisting spa", "tidegate serve has it; a configuration file has directory-listing and spa-fallback"),
-    ("port p host bind b address addr a ip interface hostname", "write --listen 127.0.0.1:8080: host and port are one"),
+    ("port p", "tidegate serve has it; elsewhere write --listen 127.0.0.1:8080"),
+    ("host bind b address addr a ip interface hostname", "write --listen 127.0.0.1:8080: host and port are one"),
     ("root r directory dir d path webroot docroot documentroot w folder", "write the directory alone: tidegate serve DIR"),
     ("config c f conf configfile file", "a configuration file is served by: tidegate run FILE"),
     ("tls ssl https cert key certificate tlscert tlskey sslcert sslkey http2tls http2tlscert http2tlskey certfile keyfile",
@@ -214,9 +215,6 @@ mod tests {
     #[test]
     fn flags_of_other_servers_are_answered_with_what_there_is() {
         let rows = [
-            ("--port", "--listen 127.0.0.1:8080"),
-            ("--port=80", "--listen 127.0.0.1:8080"),
-            ("-p", "--listen 127.0.0.1:8080"),
             ("--host", "--listen 127.0.0.1:8080"),
             ("--bind", "--listen 127.0.0.1:8080"),
             ("--root", "tidegate serve DIR"),
@@ -247,6 +245,10 @@ mod tests {
             let text = refusal(&["tidegate", "serve", flag, "x"]);
             assert!(text.contains(expected), "{flag}: {text}");
             assert_eq!(text.matches("tip:").count(), 1, "{flag}: {text}");
+        }
+        for flag in ["--port", "--port=80", "-p"] {
+            let text = refusal(&["tidegate", "run", flag, "x"]);
+            assert!(text.contains("--listen 127.0.0.1:8080"), "{flag}: {text}");
         }
         let text = refusal(&["tidegate", "--listen", "a:1"]);
         assert!(text.contains("it follows the command"), "{text}");

@@ -12,6 +12,7 @@ use crate::shape::{self, Shape};
 use crate::units::{Count, Period, Size};
 use crate::{Admin, Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError};
 
+mod access;
 mod places;
 mod report;
 mod sites;
@@ -517,8 +518,8 @@ mod tests {
             ("cache-control = '1y'", "cache-control: unknown key; write [[site.headers]]"),
             ("mounts = []", "mounts: unknown key; write [[site.mount]]"),
             ("alias = '/a'", "alias: unknown key; write names = [\"example.org\", \"www.example.org\"] for other hosts, [[site.mount]]"),
-            ("deny = '/a'", "deny: unknown key; write [[site.respond]]"),
-            ("allow = '10.0.0.0/8'", "allow: unknown key; write [[site.respond]]"),
+            ("deny = '/a'", "deny: unknown key; write [[site.access]]"),
+            ("allow = '10.0.0.0/8'", "allow: unknown key; write [[site.access]]"),
             ("auth = 'basic'", "auth: unknown key; tidegate has no passwords: client-auth of [tls]"),
             ("[site.location]\npath = '/'", "location: unknown key; tidegate has no sections for paths"),
             ("ssl_certificate = 'a'", "ssl_certificate: unknown key; write cert and key below [[tls.certificates]]"),
@@ -533,7 +534,7 @@ mod tests {
             ("status = 404", "status: unknown key; [[site.respond]] and [[site.redirects]] have it"),
             ("[[site.mount]]\nat = '/a'\ndirectory = 'b'", "mount.directory: unknown key; write it as root"),
             ("[[site.respond]]\nmatch = '/a'\nstatus = 403\nunless = '/b'", "respond.unless: unknown key; write except"),
-            ("[[site.respond]]\nmatch = '/a'\nstatus = 403\nallow = ['::1']", "respond.allow: unknown key; clients are not told apart"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 403\nallow = ['::1']", "respond.allow: unknown key; [[site.access]] tells clients apart"),
         ];
         for (text, expected) in in_a_site {
             let error = parse(&format!("[[site]]\nroot = 'x'\n{text}")).expect_err(text);
