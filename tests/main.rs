@@ -33,6 +33,7 @@ mod listings;
 mod log;
 mod long_responses;
 mod methods;
+mod metrics;
 mod mounts;
 mod pipelines;
 mod ranges;

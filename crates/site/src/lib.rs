@@ -72,6 +72,7 @@ mod sites;
 mod stalls;
 mod sweep;
 
+pub use cache::{CacheStats, TableStats};
 pub use config::CacheConfig;
 pub use decompress::{Compressed, Decompression};
 pub use error::{Error, RootError};

@@ -45,7 +45,11 @@ pub(crate) fn respond(
         return refuse(builder, Status::FORBIDDEN);
     }
     match (request.method, decoded) {
-        (Method::Get | Method::Head, Ok(())) => from_cache(builder, exchange),
+        (Method::Get | Method::Head, Ok(())) => {
+            let resolution = from_cache(builder, exchange);
+            exchange.looked_in_cache(matches!(resolution, Resolution::Prepared(_)));
+            resolution
+        }
         (Method::Options, Ok(())) => Resolution::Prepared(builder.options()),
         (Method::Options, Err(_)) if request.target.is_asterisk() => {
             Resolution::Prepared(builder.options())

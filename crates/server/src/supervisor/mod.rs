@@ -142,6 +142,8 @@ fn worker_configs(
         stalls: Arc::clone(health.stalls()),
         listeners,
         heartbeat,
+        metrics: Arc::clone(&health.cores[number]),
+        site_labels: Arc::clone(&health.site_labels),
     });
     configs.collect()
 }
