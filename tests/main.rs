@@ -36,6 +36,7 @@ mod methods;
 mod metrics;
 mod mounts;
 mod pipelines;
+mod proxies;
 mod ranges;
 mod redirects;
 mod refusals;

@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::host::limits::ResourceShare;
 use crate::host::locked::Queues;
 use crate::worker::{WorkerConfig, open_context, start_ring};
+use tidegate_config::Listen;
 
 /// Rounds of the ring after which a request must have been answered.
 const ROUNDS_MAX: usize = 100_000;
@@ -92,7 +93,8 @@ impl Client {
         let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
         let (server, socket) = pair.unwrap();
         let server = Fd::from(server);
-        let task = ConnectionTask::new(Rc::clone(context), server, &ListenerProtocol::Http);
+        let protocol = ListenerProtocol::new(&Listen::default(), None);
+        let task = ConnectionTask::new(Rc::clone(context), server, &protocol);
         Self {
             context: Rc::clone(context),
             task: Box::pin(task),

@@ -16,8 +16,9 @@ use tidegate_http::Status;
 use super::response::{Persistence, write_response};
 use super::work::{Lookup, Next, PendingWork, Rest, Written};
 use crate::config::snapshot::Snapshot;
+use crate::connection::proxy_header::is_proxy_header;
 use crate::context::{Context, Scratch};
-use crate::observe::metrics::Refusal;
+use crate::observe::metrics::{ProxyProtocolError, Refusal};
 use crate::respond::exchange::{Exchange, Protocol};
 use crate::respond::respond::{Resolution, respond};
 use crate::respond::response::{Response, Scheme};
@@ -242,6 +243,10 @@ impl Connection {
                 }
                 Err(error) => {
                     self.context.metrics.core().refusals.count(refusal(error));
+                    if is_proxy_header(&data[used..]) {
+                        let errors = &self.context.metrics.core().proxy_protocol_errors;
+                        errors.count(ProxyProtocolError::Unexpected);
+                    }
                     self.refuse(error.status(), now, &mut scratch.out);
                     return (used, Next::Linger);
                 }
