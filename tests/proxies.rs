@@ -215,7 +215,7 @@ fn malformed_headers_are_counted_by_their_kind() {
             &[
                 &[b"PROXY UNKNOWN ", &[b'x'; 200][..]].concat(),
                 &v2(0x21, 0, &[0; 4081]),
-                &v2(0x21, 0, &[0; 65535])[..16],
+                &v2(0x21, 0, &vec![0; 65535])[..16],
             ],
         ),
         (

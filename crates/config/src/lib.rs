@@ -10,6 +10,7 @@
 //! 5. `error` reports every problem as `FILE:LINE: KEY: REASON`, in text that is safe to print
 //!    (`shown`).
 //!
+//! `access_log` compiles the formats of log lines.
 //! `units` reads and writes durations, sizes and core lists. `glob` compiles path patterns and
 //! `example` makes paths that match one. `target` checks where redirects lead, `redirect_loop` that
 //! they end.
@@ -32,6 +33,7 @@
 //! ```
 
 mod access;
+mod access_log;
 mod check;
 mod document;
 mod error;
@@ -54,6 +56,10 @@ mod units;
 mod wrong_type;
 
 pub use access::{Access, Clients, Paths, network};
+pub use access_log::{
+    AccessLog, Escape, FormatPart, LogFormat, LogTarget, REQUEST_FIELDS_MAX, StatusPattern,
+    Variable,
+};
 pub use error::{Error, Problem, ValueError};
 pub use glob::Glob;
 pub use place::Place;

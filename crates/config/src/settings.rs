@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::units::{self, Cores};
-use crate::{Clients, Site};
+use crate::{AccessLog, Clients, Site};
 
 /// A configuration that has passed every check of this crate.
 ///
@@ -26,6 +26,8 @@ pub struct Settings {
     pub io: Io,
     /// `[cache]`: what is kept of files.
     pub cache: Cache,
+    /// `[access-log]`: the log of requests, for sites that say nothing else.
+    pub access_log: AccessLog,
     /// `[admin]`: where health and metrics are served.
     pub admin: Admin,
     /// `[tls]`: certificates and policy of every listener with `tls = true`.
@@ -341,6 +343,7 @@ impl Settings {
             limits: Limits::default(),
             io: Io::default(),
             cache: Cache::default(),
+            access_log: AccessLog::default(),
             admin: Admin::default(),
             tls: Tls::default(),
             proxies: Proxies::default(),

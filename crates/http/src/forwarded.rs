@@ -121,7 +121,7 @@ mod tests {
 
     const PEER: &str = "10.0.0.1";
 
-    /// The client; trusted are the proxies of 10.0.0.0/8 and fd00::/8.
+    /// The client; trusted are the proxies of `10.0.0.0/8` and `fd00::/8`.
     fn client(by: ForwardedBy, lines: &str) -> String {
         let trusts = |address: IpAddr| match address {
             IpAddr::V4(address) => address.octets()[0] == 10,

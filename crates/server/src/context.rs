@@ -10,6 +10,7 @@ use tidegate_uring::Fd;
 
 use crate::clock::Clock;
 use crate::config::snapshot::Snapshot;
+use crate::observe::access_log::Recorder;
 use crate::observe::metrics::{Metrics, Refusal};
 use crate::throttle::Throttle;
 use crate::timeouts::{Key, TimerQueue};
@@ -23,6 +24,7 @@ pub(crate) struct Context {
     pub(crate) timers: Rc<TimerQueue>,
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) metrics: Metrics,
+    pub(crate) access_log: Recorder,
     pub(crate) file_warnings: Throttle,
     pub(crate) tls_warnings: Throttle,
     /// Replaced as a whole when the configuration changes. [`Context::snapshot`] is the only way to
@@ -57,7 +59,7 @@ impl Buffers {
 }
 
 impl Context {
-    pub(crate) fn new(io: Io, snapshot: Snapshot, metrics: Metrics) -> Self {
+    pub(crate) fn new(io: Io, snapshot: Snapshot, metrics: Metrics, access_log: Recorder) -> Self {
         metrics.set_sites(&snapshot.settings.sites);
         Self {
             io,
@@ -65,6 +67,7 @@ impl Context {
             timers: Rc::new(TimerQueue::new(snapshot.settings.timeouts.clone())),
             scratch: RefCell::default(),
             metrics,
+            access_log,
             file_warnings: Throttle::default(),
             tls_warnings: Throttle::default(),
             snapshot: RefCell::new(Rc::new(snapshot)),
@@ -138,6 +141,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::observe::access_log::{AccessLogs, LogFiles};
     use crate::testing::{Client, SHARE, context, directory, get, run, settings};
 
     #[test]
@@ -151,7 +155,8 @@ mod tests {
             assert!(response.ends_with("first"), "{response}");
             let settings = Arc::new(settings(&second));
             let stalls = Arc::default();
-            let next = Snapshot::open(settings, SHARE, &context.io.ring, &stalls).unwrap();
+            let logs = AccessLogs::open(&settings, &LogFiles::new(1)).unwrap();
+            let next = Snapshot::open(settings, SHARE, &context.io.ring, &stalls, &logs).unwrap();
             let previous = context.replace_snapshot(next);
             assert_eq!(
                 Rc::strong_count(&previous),

@@ -8,6 +8,8 @@ pub(crate) enum Event {
     Stop,
     /// A signal to read certificates again (HUP).
     Reload,
+    /// A signal to open the files of logs again (USR1).
+    ReopenLogs,
     /// One more shard serves.
     Ready,
     /// A shard ended: told to, or by a fault.

@@ -20,6 +20,7 @@ use crate::connection::listener_protocol::ListenerProtocol;
 use crate::context::Context;
 use crate::host::limits::ResourceShare;
 use crate::host::locked::Queues;
+use crate::observe::access_log::{AccessLogs, LogFiles};
 use crate::worker::{WorkerConfig, open_context, start_ring};
 use tidegate_config::Listen;
 
@@ -58,6 +59,7 @@ pub(crate) fn settings(directory: &TempDir) -> Settings {
 }
 
 pub(crate) async fn context(settings: Settings) -> Rc<Context> {
+    let logs = AccessLogs::open(&settings, &LogFiles::new(1)).unwrap();
     let config = WorkerConfig {
         number: 0,
         shards: 1,
@@ -71,6 +73,7 @@ pub(crate) async fn context(settings: Settings) -> Rc<Context> {
         heartbeat: Arc::default(),
         metrics: Arc::default(),
         site_labels: Arc::default(),
+        access_logs: Arc::new(logs),
     };
     let ring = start_ring(&config).unwrap();
     Rc::new(open_context(config, ring).await.unwrap())

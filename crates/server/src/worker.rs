@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future::or;
 use glommio::Task;
@@ -22,10 +23,14 @@ use crate::control::{Control, ControlInbox, ControlReceiver};
 use crate::error::Error;
 use crate::host::limits::{ResourceShare, pool_config};
 use crate::host::locked::{Queues, ring_config};
+use crate::observe::access_log::{AccessLogs, Recorder};
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::metrics::{CoreMetrics, Metrics, SiteLabels};
 use crate::publish::publish;
 use crate::transport::io::Io;
+
+/// How long the tasks of connections that are cut off may take to end.
+const CUT_OFF_TIME: Duration = Duration::from_millis(200);
 
 /// The configuration of one worker.
 pub(crate) struct WorkerConfig {
@@ -41,6 +46,7 @@ pub(crate) struct WorkerConfig {
     pub(crate) heartbeat: Arc<Heartbeat>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) site_labels: Arc<SiteLabels>,
+    pub(crate) access_logs: Arc<AccessLogs>,
 }
 
 /// Serves on one core until a stop. `ready` is called once it serves.
@@ -113,7 +119,7 @@ impl Worker {
             Control::Stop => self.stop(control).await,
             Control::StopNow => {
                 self.admission.stop();
-                self.cut_off();
+                self.cut_off().await;
             }
         }
     }
@@ -132,7 +138,7 @@ impl Worker {
             let (Control::Stop | Control::StopNow) = control.next().await;
         };
         or(self.drain(accepting), or(time_is_over, told)).await;
-        self.cut_off();
+        self.cut_off().await;
     }
 
     async fn drain(&self, accepting: Vec<Task<()>>) {
@@ -147,13 +153,18 @@ impl Worker {
         timers.until(|| timers.len() == 0).await;
     }
 
-    /// Ends the remaining connections.
-    fn cut_off(&self) {
+    /// Ends the remaining connections, and waits a moment for their tasks: the exchanges that end
+    /// with them are counted and logged.
+    async fn cut_off(&self) {
         let timers = &self.admission.context.timers;
         let connections = timers.len();
         if connections > 0 {
             tracing::warn!(connections, "cut off to stop");
             timers.end_all();
+            let time_is_over = async {
+                let _ = Timer::new(CUT_OFF_TIME).await;
+            };
+            or(timers.until(|| timers.len() == 0), time_is_over).await;
         }
     }
 }
@@ -181,9 +192,15 @@ pub(crate) async fn open_context(config: WorkerConfig, ring: Ring) -> Result<Con
     let pipes = pool_config(&config.settings, config.share, config.shards);
     let io = Io::new(ring, pipes).await;
     let io = io.map_err(fault(number, "make a pipe"))?;
-    let snapshot = Snapshot::open(config.settings, config.share, &io.ring, &config.stalls)?;
     let metrics = Metrics::new(config.metrics, config.site_labels);
-    Ok(Context::new(io, snapshot, metrics))
+    let (settings, stalls, logs) = (config.settings, &config.stalls, &config.access_logs);
+    let snapshot = Snapshot::open(settings, config.share, &io.ring, stalls, logs)?;
+    Ok(Context::new(
+        io,
+        snapshot,
+        metrics,
+        Recorder::new(number, config.core),
+    ))
 }
 
 fn fault<E>(shard: usize, operation: &'static str) -> impl FnOnce(E) -> Error

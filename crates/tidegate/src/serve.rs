@@ -66,12 +66,13 @@ fn explained(error: ServerError, served: &Served) -> Box<dyn Error> {
             Some(hint) => format!("{}; {hint}", chain(&error)).into(),
             None => error.into(),
         },
-        (error @ (ServerError::Root(_) | ServerError::Tls(_)), Some(source)) => {
-            match inspect::errors(source, &served.settings) {
-                Some(errors) => errors.into(),
-                None => error.into(),
-            }
-        }
+        (
+            error @ (ServerError::Root(_) | ServerError::Tls(_) | ServerError::AccessLog(_)),
+            Some(source),
+        ) => match inspect::errors(source, &served.settings) {
+            Some(errors) => errors.into(),
+            None => error.into(),
+        },
         (error, _) => error.into(),
     }
 }

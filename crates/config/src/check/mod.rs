@@ -10,9 +10,12 @@ use crate::raw;
 use crate::rules::{self, DAY, count, duration, power_of_two, size};
 use crate::shape::{self, Shape};
 use crate::units::{Count, Period, Size};
-use crate::{Admin, Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError};
+use crate::{
+    AccessLog, Admin, Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError,
+};
 
 mod access;
+mod access_log;
 mod places;
 mod proxies;
 mod report;
@@ -40,6 +43,7 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
         !raw.tls.certificates.is_empty() || report.was_refused_anywhere("tls.certificates");
     let mut addresses = BTreeMap::new();
     let proxies = proxies::proxies(raw.proxies, &raw.listen, &mut report);
+    let access_log = access_log::access_log(raw.access_log, &AccessLog::default(), &mut report);
     let settings = Settings {
         server: server(raw.server, &mut report),
         listen: listen(raw.listen, with_certificates, &mut addresses, &mut report),
@@ -50,7 +54,8 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
         admin: admin(raw.admin, &mut addresses, &mut report),
         tls: tls::tls(raw.tls, &mut report),
         proxies,
-        sites: sites::sites(raw.site, &mut report),
+        sites: sites::sites(raw.site, &access_log, &mut report),
+        access_log,
     };
     report.end()?;
     Ok(settings)
@@ -483,7 +488,8 @@ mod tests {
             ("[log]\nlevel = 'debug'", "1: log: unknown key; logs go to standard error, and RUST_LOG chooses them"),
             ("[logging]\nlevel = 'debug'", "1: logging: unknown key; logs go to standard error"),
             ("[server]\nlog_level = 'debug'", "2: server.log_level: unknown key; logs go to standard error"),
-            ("[access-log]\npath = ''", "1: access-log: unknown key; tidegate has no access log"),
+            ("[access-log]\ndestination = 'x'", "2: access-log.destination: unknown key; write it as path"),
+            ("[server]\naccess_log = 'x'", "2: server.access_log: unknown key; write [access-log], and path below it"),
             ("[server]\nworker_processes = 4", "2: server.worker_processes: unknown key; write cores = 4"),
             ("threads = 4", "1: threads: unknown key; write cores = 4 below [server]"),
             ("[limits]\nmax-connections = 4", "2: limits.max-connections: unknown key; write connections-per-core"),
@@ -532,7 +538,7 @@ mod tests {
             ("deny = '/a'", "deny: unknown key; write [[site.access]]"),
             ("allow = '10.0.0.0/8'", "allow: unknown key; write [[site.access]]"),
             ("auth = 'basic'", "auth: unknown key; tidegate has no passwords: client-auth of [tls]"),
-            ("[site.location]\npath = '/'", "location: unknown key; tidegate has no sections for paths"),
+            ("[site.location]\npath = '/'", "location: unknown key; there are no sections for paths"),
             ("ssl_certificate = 'a'", "ssl_certificate: unknown key; write cert and key below [[tls.certificates]]"),
             ("trailing-slash = true", "trailing-slash: unknown key; directories are redirected to their slash anyway"),
             ("proxy_pass = 'http://a'", "proxy_pass: unknown key; tidegate is no proxy"),

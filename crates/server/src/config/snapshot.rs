@@ -11,6 +11,7 @@ use tidegate_uring::Ring;
 
 use crate::config::sites::cache_config;
 use crate::host::limits::ResourceShare;
+use crate::observe::access_log::{AccessLogs, SiteLogs};
 
 /// Settings and sites that belong together. A context replaces its snapshot as a whole; a lookup
 /// goes on with the snapshot that it began with.
@@ -21,6 +22,7 @@ pub(crate) struct Snapshot {
     /// Bounds on the ranges of a request.
     pub(crate) ranges: RangeLimits,
     pub(crate) sites: Sites,
+    pub(crate) access_logs: SiteLogs,
     /// Closes unused files of the sites; ends when it is dropped.
     _sweep: Task<()>,
 }
@@ -32,6 +34,7 @@ impl Snapshot {
         share: ResourceShare,
         ring: &Ring,
         stalls: &Arc<Stalls>,
+        access_logs: &AccessLogs,
     ) -> Result<Self, RootError> {
         let cache = cache_config(&settings, share);
         let sites = Sites::open(&settings.sites, cache, ring, stalls)?;
@@ -48,6 +51,7 @@ impl Snapshot {
             },
             _sweep: ring.spawn(sites.sweep()),
             sites,
+            access_logs: access_logs.of_core(),
             settings,
         })
     }

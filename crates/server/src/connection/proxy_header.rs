@@ -1,4 +1,4 @@
-//! The header of the PROXY protocol, versions 1 and 2 (proxy-protocol.txt of HAProxy).
+//! The header of the PROXY protocol, versions 1 and 2 (`proxy-protocol.txt` of `HAProxy`).
 
 use std::net::IpAddr;
 
@@ -207,7 +207,7 @@ mod tests {
             &long.as_bytes()[..V1_BYTES_MAX],
             format!("{long}\r\n").as_bytes(),
             &v2(0x21, 0x11, &[0; V2_BYTES_MAX - 15]),
-            &v2(0x21, 0x11, &[0; 65535])[..16],
+            &v2(0x21, 0x11, &vec![0; 65535])[..16],
         ] {
             assert_eq!(parse(bytes), Err(ProxyProtocolError::Oversized));
         }

@@ -82,6 +82,9 @@ fn register_server(registry: &mut Registry, health: &Health) {
     let refused = counter(stalls.refused.load(Ordering::Relaxed));
     let help = "Requests refused with 503, since the file system did not answer";
     registry.register("stalled_responses", help, refused);
+    let lines = counter(health.log_files.lines_dropped());
+    let help = "Lines of access logs that could not be written in time";
+    registry.register("access_log_lines_dropped", help, lines);
 }
 
 fn register_shards(registry: &mut Registry, heartbeats: &[Arc<Heartbeat>], cores: &[Core]) {

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use tidegate_site::Stalls;
 use tidegate_tls::Acceptor;
 
+use crate::observe::access_log::LogFiles;
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::metrics::{CoreMetrics, SiteLabels};
 
@@ -24,6 +25,8 @@ pub(crate) struct Health {
     pub(crate) cores: Vec<Arc<CoreMetrics>>,
     pub(crate) site_labels: Arc<SiteLabels>,
     pub(crate) started_at: SystemTime,
+    /// The files of the access logs.
+    pub(crate) log_files: Arc<LogFiles>,
 }
 
 impl Health {
@@ -32,6 +35,7 @@ impl Health {
         tls: Option<Acceptor>,
         log_lines_dropped: &'static AtomicU64,
         heartbeats: Vec<Arc<Heartbeat>>,
+        log_files: Arc<LogFiles>,
     ) -> Self {
         Self {
             is_ready: AtomicBool::new(false),
@@ -42,6 +46,7 @@ impl Health {
             stalls: Arc::default(),
             site_labels: Arc::default(),
             started_at: SystemTime::now(),
+            log_files,
         }
     }
 

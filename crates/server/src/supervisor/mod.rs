@@ -7,7 +7,7 @@ mod worker_thread;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_config::Settings;
 use tidegate_uring::Features;
@@ -21,6 +21,7 @@ use crate::event::Event;
 use crate::host::cores;
 use crate::host::limits::{self, ResourceShare};
 use crate::host::locked::{Locked, Queues};
+use crate::observe::access_log::{AccessLogs, LogFiles};
 use crate::observe::admin;
 use crate::observe::health::Health;
 use crate::observe::heartbeat::{Heartbeat, Watchdog};
@@ -30,12 +31,16 @@ use crate::supervisor::stop::{Step, Stop};
 use crate::transport::certificates::{CertReloader, Tls};
 use crate::worker::WorkerConfig;
 
+/// How long the lines of the access log may take to be written at the end.
+const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
+
 /// Serves according to `settings` until a signal stops it, each shard on a thread of its own.
 ///
 /// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let it serve
 /// on for the drain delay, then let responses finish within the graceful timeout; a second signal
 /// ends them at once. If a shard hangs in the kernel, this returns while its thread still runs, and
 /// the caller ends the process. HUP reads certificates again; a change of their files does so too.
+/// USR1 opens the files of access logs again.
 ///
 /// `log_lines_dropped` counts lines of the log that were lost, for `/metrics`.
 pub fn run(
@@ -52,7 +57,14 @@ pub fn run(
     let heartbeats: Vec<Arc<Heartbeat>> = host.cores.iter().map(|_| Arc::default()).collect();
     let watchdog = Watchdog::new(&heartbeats, settings.server.watchdog);
     let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
-    let health = Arc::new(Health::new(acceptor, log_lines_dropped, heartbeats.clone()));
+    let log_files = Arc::new(LogFiles::new(host.cores.len()));
+    let access_logs = AccessLogs::open(&settings, &log_files)?;
+    let health = Arc::new(Health::new(
+        acceptor,
+        log_lines_dropped,
+        heartbeats.clone(),
+        Arc::clone(&log_files),
+    ));
     let mut bound = listener::bind_all(&settings, &host.cores, tls.as_ref())?;
     let files = bound.iter_mut().filter_map(|bound| bound.file.take());
     let socket_files = files.collect();
@@ -61,7 +73,7 @@ pub fn run(
     let listeners = listener::by_core(bound, host.cores.len());
     admin::start(&settings.admin, &health)?;
     let stop = Stop::new(&settings.server);
-    let configs = worker_configs(settings, &host, &health, heartbeats, listeners);
+    let configs = worker_configs(settings, &host, &health, heartbeats, listeners, access_logs);
     let controls = start_workers(configs, &sender)?;
     drop(sender);
     forwarding.take_stops()?;
@@ -75,7 +87,9 @@ pub fn run(
         stop,
         socket_files,
     };
-    supervisor.run(|| on_ready(&addresses))
+    let result = supervisor.run(|| on_ready(&addresses));
+    log_files.flush(LOG_FLUSH_TIME);
+    result
 }
 
 /// The resources of the host for the workers.
@@ -128,8 +142,10 @@ fn worker_configs(
     health: &Health,
     heartbeats: Vec<Arc<Heartbeat>>,
     listeners: Vec<Vec<Listener>>,
+    access_logs: AccessLogs,
 ) -> Vec<WorkerConfig> {
     let settings = Arc::new(settings);
+    let access_logs = Arc::new(access_logs);
     let each = host.cores.iter().zip(heartbeats).zip(listeners).enumerate();
     let configs = each.map(|(number, ((core, heartbeat), listeners))| WorkerConfig {
         number,
@@ -144,6 +160,7 @@ fn worker_configs(
         heartbeat,
         metrics: Arc::clone(&health.cores[number]),
         site_labels: Arc::clone(&health.site_labels),
+        access_logs: Arc::clone(&access_logs),
     });
     configs.collect()
 }
@@ -197,6 +214,7 @@ impl Supervisor {
                 // The configuration is not read again. A reload begins here: it sends each worker a
                 // `Control` with the settings of its next snapshot.
                 Some(Event::Reload) => self.reloader.reload(),
+                Some(Event::ReopenLogs) => self.health.log_files.reopen(),
                 Some(Event::Ended { result, shard }) => {
                     result?;
                     self.has_ended(shard)?;
@@ -285,7 +303,12 @@ mod tests {
             inbox: Inbox::new(receiver, Watchdog::new(&[], None)),
             controls,
             reloader: CertReloader::start(None).unwrap(),
-            health: Arc::new(Health::new(None, &NONE_DROPPED, Vec::new())),
+            health: Arc::new(Health::new(
+                None,
+                &NONE_DROPPED,
+                Vec::new(),
+                Arc::new(LogFiles::new(1)),
+            )),
             stop: Stop::new(&Server::default()),
             socket_files: Vec::new(),
             starting: shards,
