@@ -147,6 +147,17 @@ fn canonical(net: IpNet) -> IpNet {
     }
 }
 
+impl Clients {
+    /// Whether the client with this address is one of them; `None`: it has none.
+    pub fn has(&self, address: Option<IpAddr>) -> bool {
+        match (self, address) {
+            (Self::All, _) | (Self::Unix, None) => true,
+            (Self::Network(net), Some(address)) => net.contains(&address.to_canonical()),
+            (Self::Network(_), None) | (Self::Unix, Some(_)) => false,
+        }
+    }
+}
+
 impl FromStr for Clients {
     type Err = ValueError;
 

@@ -81,9 +81,10 @@ const ROWS: &[Row] = &[
         "write [server] for the process, [[listen]] for addresses and [[site]] for what is served"),
     row("", "redirecthttps redirecthttptohttps httptohttps httpsredirect http2redirecttohttps forcehttps forcessl", "",
         "write https-redirect = 443 below the [[listen]] of port 80"),
-    row("", "proxyprotocol acceptproxy proxyproto", "", "tidegate has no PROXY protocol"),
+    row("", "proxyprotocol acceptproxy proxyproto", "",
+        "write proxy-protocol = \"accept\" below [[listen]], and trusted = [\"10.0.0.0/8\"] below [proxies]"),
     row("", "trustedproxies realip realipheader setrealipfrom logforwardedfor forwardedheaders xforwardedfor remoteipheader", "",
-        "tidegate has nothing in its place: a client's address is that of its connection"),
+        "write [proxies], with trusted = [\"10.0.0.0/8\"] and header = \"x-forwarded-for\""),
     row("", "http2 h2 h2c http3 h3 quic alpn usehttp2", "", "tidegate has none: it speaks HTTP/1.1"),
     row("", "unix unixsocket", "", "write [[listen]] and address = \"unix:/run/tidegate.sock\""),
 
@@ -273,8 +274,9 @@ const ROWS: &[Row] = &[
         "write header-bytes below [limits]"),
     row("", "keepaliverequests maxkeepaliverequests servermaxkeepaliverequests", "", "write requests-per-connection below [limits]"),
     row("", "maxranges rangelimit", "", "write ranges below [limits]"),
-    row("", "limitconn limitconnzone connectionsperip perip limitreq limitreqzone limitrate ratelimit throttle", "",
-        "tidegate has no limits for one client: connections-per-core of [limits] is for all together"),
+    row("", "limitconn limitconnzone connectionsperip perip", "", "write connections-per-ip below [limits]"),
+    row("", "limitreq limitreqzone limitrate ratelimit throttle", "",
+        "tidegate has no rates for one client: connections-per-ip of [limits] bounds its connections"),
 
     // Features that tidegate lacks.
     row("- server site", "origin origins upstream upstreams backend backends", "", "tidegate has none: it serves files of this host"),

@@ -32,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) access_log: AccessLog,
     pub(crate) admin: Admin,
     pub(crate) tls: Tls,
+    pub(crate) proxies: Proxies,
     pub(crate) site: Vec<Spanned<Site>>,
 }
 
@@ -53,6 +54,7 @@ pub(crate) struct Listen {
     pub(crate) tls: Field<bool>,
     pub(crate) https_redirect: Field<Count>,
     pub(crate) only_v6: Field<bool>,
+    pub(crate) proxy_protocol: Field<String>,
     pub(crate) mode: Field<String>,
     pub(crate) owner: Field<String>,
     pub(crate) group: Field<String>,
@@ -94,6 +96,13 @@ pub(crate) struct CertificateFiles {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Proxies {
+    pub(crate) trusted: List,
+    pub(crate) header: Field<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Timeouts {
     pub(crate) header: Field<Period>,
     pub(crate) keep_alive: Field<Period>,
@@ -106,6 +115,7 @@ pub(crate) struct Timeouts {
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Limits {
     pub(crate) connections_per_core: Field<Count>,
+    pub(crate) connections_per_ip: Field<Count>,
     pub(crate) requests_per_connection: Field<Count>,
     pub(crate) header_bytes: Field<Size>,
     pub(crate) headers: Field<Count>,

@@ -37,6 +37,7 @@ fields! {
     AcceptEncoding = "accept-encoding";
     AccessControlRequestHeaders = "access-control-request-headers";
     AccessControlRequestMethod = "access-control-request-method";
+    Forwarded = "forwarded";
     IfMatch = "if-match";
     IfModifiedSince = "if-modified-since";
     IfNoneMatch = "if-none-match";
@@ -46,6 +47,7 @@ fields! {
     Range = "range";
     SecFetchDest = "sec-fetch-dest";
     SecFetchMode = "sec-fetch-mode";
+    XForwardedFor = "x-forwarded-for";
 }
 
 /// Bytes of the longest name.

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tidegate_http::Status;
+use tidegate_config::{ForwardedHeader, Proxies};
+use tidegate_http::{Fields, ForwardedBy, Status, forwarded_client};
 use tidegate_uring::{Fd, UNPACED, set_pacing_rate};
 
 use crate::config::snapshot::Snapshot;
@@ -13,7 +14,6 @@ use crate::observe::access_log::{Ended, Record, RequestInfo};
 use crate::observe::metrics::{CacheResult, EndedExchange, SiteLabel, Source};
 use crate::respond::response::Response;
 use crate::timeouts::Key;
-use crate::transport::peer_ip;
 
 pub(crate) use crate::observe::metrics::Protocol;
 
@@ -35,6 +35,8 @@ pub(crate) struct Exchange {
     context: Rc<Context>,
     connection: Key,
     socket: Fd,
+    /// As a trusted proxy named it in the request.
+    forwarded_client: Option<IpAddr>,
     protocol: Protocol,
     /// The number of the site, once it is known.
     site: Option<usize>,
@@ -75,6 +77,7 @@ impl Exchange {
             context,
             connection,
             socket,
+            forwarded_client: None,
             protocol,
             site: None,
             pace: 0,
@@ -192,11 +195,27 @@ impl Exchange {
         self.is_complete = true;
     }
 
-    /// The client's address; `None` for sockets without addresses, and if the connection had ended
-    /// before it was first asked for. Takes a system call once a connection.
+    /// Records the client that the request names, if the connection is that of a trusted proxy.
+    pub(crate) fn find_client(&mut self, fields: Fields<'_>, proxies: &Proxies) {
+        let by = match proxies.header {
+            ForwardedHeader::Off => return,
+            ForwardedHeader::XForwardedFor => ForwardedBy::XForwardedFor,
+            ForwardedHeader::Forwarded => ForwardedBy::Forwarded,
+        };
+        let (connection, socket) = (self.connection, &self.socket);
+        if self.context.peer_is_trusted(connection, socket) {
+            let peer = self.context.client(connection, socket);
+            let trusts = |address| proxies.trust(Some(address));
+            self.forwarded_client = forwarded_client(fields, by, peer, trusts);
+        }
+    }
+
+    /// The client's address: as a trusted proxy named it, else the peer's. `None` for sockets
+    /// without addresses, and if the connection had ended before it was first asked for. Takes a
+    /// system call once a connection.
     pub(crate) fn client(&self) -> Option<IpAddr> {
-        let timers = &self.context.timers;
-        timers.client_or(self.connection, || peer_ip(&self.socket))
+        let named = self.forwarded_client;
+        named.or_else(|| self.context.client(self.connection, &self.socket))
     }
 
     /// From the request to the end. Without a clock read if the response is complete with its batch,

@@ -30,6 +30,7 @@ pub(crate) fn respond(
 ) -> Resolution {
     let site = snapshot.sites.of(request.host);
     exchange.set_site(site.number());
+    exchange.find_client(request.fields, &snapshot.settings.proxies);
     let Buffers { path, extra } = buffers;
     let decoded = request.target.decode_path(site.encoded_slash(), path);
     if decoded.is_err() {
