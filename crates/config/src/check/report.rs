@@ -41,6 +41,11 @@ impl<'d> Report<'d> {
         self.document.directory(offset)
     }
 
+    /// As [`Report::directory`], for a path as typed.
+    pub(super) fn directory_of(&self, typed: Option<&Spanned<String>>) -> PathBuf {
+        self.directory(typed.map_or(0, |typed| typed.span().start))
+    }
+
     /// The line of a byte offset for a message, from 1, with its file if there are several.
     pub(super) fn line(&self, offset: usize) -> String {
         self.document.line(offset)

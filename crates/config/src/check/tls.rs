@@ -21,7 +21,7 @@ pub(super) fn tls(raw: raw::Tls, report: &mut Report<'_>) -> Tls {
     let client_auth = report.checked(raw.client_auth, ClientAuth::Off, |name| {
         rules::client_auth(&name)
     });
-    let directory = directory(raw.client_ca.as_ref(), report);
+    let directory = report.directory_of(raw.client_ca.as_ref());
     let client_ca = report.checked(raw.client_ca, None, |text| {
         Ok((!text.is_empty()).then(|| directory.join(text)))
     });
@@ -64,11 +64,6 @@ fn certificate(
     })
 }
 
-/// The directory to which the path is relative.
-fn directory(typed: Option<&Spanned<String>>, report: &Report<'_>) -> PathBuf {
-    report.directory(typed.map_or(0, |typed| typed.span().start))
-}
-
 /// A required file name; `place` is the offset and the key for the report if it is missing.
 fn file(
     typed: raw::Field<String>,
@@ -80,7 +75,7 @@ fn file(
         report.missing(offset, key, "required: a PEM file");
         return None;
     };
-    let directory = directory(Some(&typed), report);
+    let directory = report.directory_of(Some(&typed));
     report.required(typed, |text| match text.as_str() {
         "" => Err(ValueError::new("empty: name a PEM file")),
         text => Ok(directory.join(text)),
