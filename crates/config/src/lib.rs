@@ -50,6 +50,7 @@ mod parts;
 mod place;
 mod raw;
 mod redirect_loop;
+mod restart;
 mod rules;
 mod settings;
 mod shape;
@@ -69,6 +70,7 @@ pub use access_log::{
 pub use error::{Error, Problem, ValueError};
 pub use glob::Glob;
 pub use place::Place;
+pub use restart::NeedsRestart;
 pub use settings::{
     Admin, Cache, CertificateFiles, ClientAuth, Io, Ktls, Limits, Listen, MissingCertificates,
     Server, Settings, Steering, Timeouts, Tls, TlsVersion,

@@ -308,7 +308,7 @@ impl ServeArgs {
 
 impl Overrides {
     /// Applies the overrides to `settings`.
-    pub(crate) fn apply(self, settings: &mut Settings) -> Result<(), Conflict> {
+    pub(crate) fn apply(&self, settings: &mut Settings) -> Result<(), Conflict> {
         let with_tls = settings.listen.iter().any(|listen| listen.tls);
         for wanted in &self.listen {
             let address = || wanted.listen.address.clone();
@@ -320,11 +320,11 @@ impl Overrides {
             }
         }
         if !self.listen.is_empty() {
-            let listen = self.listen.into_iter().map(|wanted| wanted.listen);
+            let listen = self.listen.iter().map(|wanted| wanted.listen.clone());
             settings.listen = listen.collect();
         }
-        if let Some(cores) = self.cores {
-            settings.server.cores = cores;
+        if let Some(cores) = &self.cores {
+            settings.server.cores.clone_from(cores);
         }
         Ok(())
     }
