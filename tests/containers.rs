@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
-use super::support::{Launch, Tree, installed, is_root, noise, skipped, two_cores};
+use super::support::{Launch, Tree, eventually, installed, is_root, noise, skipped, two_cores};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -264,14 +264,16 @@ fn the_profile_allows_every_call_of_the_server() {
     let log = tree.base().join("calls");
     let server = Launch::serve(tree.root())
         .argument("--directory-listing")
-        .through(["strace", "-f", "-qq", "-o"])
+        .through(["strace", "-D", "-f", "-qq", "-o"])
         .through([&log])
         .start();
     for path in ["/small", "/large", "/directory/", "/none"] {
         server.get(path);
     }
     server.stop();
-    let text = fs::read_to_string(&log).unwrap();
+    let calls = || fs::read_to_string(&log).unwrap();
+    eventually("the last call", || calls().contains(" exit_group("));
+    let text = calls();
     let names = text.lines().filter_map(|line| {
         let (call, _) = line.split_once(' ')?.1.trim_start().split_once('(')?;
         let is_name = call
