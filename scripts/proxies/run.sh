@@ -70,6 +70,7 @@ END
 start() {
   configuration "$1" >"$work/tidegate.toml"
   : >"$work/log"
+  : >"$work/out"
   "$server" run "$work/tidegate.toml" >"$work/out" 2>"$work/err" &
   tidegate=$!
   pids+=("$tidegate")
