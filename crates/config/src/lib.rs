@@ -62,7 +62,7 @@ mod text;
 mod units;
 mod wrong_type;
 
-pub use access::{Access, Clients, Paths, network};
+pub use access::{Access, Auth, Clients, KeyPlace, Pace, Paths, Signed, network};
 pub use access_log::{
     AccessLog, Escape, FormatPart, LogFormat, LogTarget, REQUEST_FIELDS_MAX, StatusPattern,
     Variable,

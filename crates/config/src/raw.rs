@@ -169,6 +169,9 @@ pub(crate) struct Site {
     pub(crate) mount: Vec<Spanned<Mount>>,
     pub(crate) headers: Vec<Spanned<HeaderRule>>,
     pub(crate) access: Vec<Spanned<Access>>,
+    pub(crate) auth: Vec<Spanned<Auth>>,
+    pub(crate) signed: Vec<Spanned<Signed>>,
+    pub(crate) pace: Vec<Spanned<Pace>>,
     pub(crate) respond: Vec<Spanned<Respond>>,
     pub(crate) redirects: Vec<Spanned<Redirect>>,
     pub(crate) cors: Cors,
@@ -201,6 +204,37 @@ pub(crate) struct Access {
     pub(crate) ignore_case: Field<bool>,
     pub(crate) allow: List,
     pub(crate) deny: List,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Auth {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) realm: Field<String>,
+    pub(crate) users: Field<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Signed {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) keys: List,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Pace {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) rate: Field<Size>,
 }
 
 #[derive(Default, Deserialize)]

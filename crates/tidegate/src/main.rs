@@ -15,6 +15,7 @@ mod output;
 mod serve;
 mod shell;
 mod show;
+mod sign;
 mod usage;
 
 use std::env;
@@ -52,6 +53,7 @@ fn run(command: Command) -> ExitCode {
             None => usage::refuse(usage::no_file("check")),
         },
         Command::Config(args) => status(show::effective(&args)),
+        Command::Sign(args) => status(sign::sign(&args)),
         Command::Compress(args) => status(compress::directory(&args)),
         Command::Generate(args) => status(generate::files(&args).map_err(Into::into)),
         Command::Doctor(args) => {

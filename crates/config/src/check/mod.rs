@@ -541,7 +541,7 @@ mod tests {
             ("alias = '/a'", "alias: unknown key; write names = [\"example.org\", \"www.example.org\"] for other hosts, [[site.mount]]"),
             ("deny = '/a'", "deny: unknown key; write [[site.access]]"),
             ("allow = '10.0.0.0/8'", "allow: unknown key; write [[site.access]]"),
-            ("auth = 'basic'", "auth: unknown key; tidegate has no passwords: client-auth of [tls]"),
+            ("basic_auth = 'a'", "basic_auth: unknown key; write [[site.auth]]"),
             ("[site.location]\npath = '/'", "location: unknown key; there are no sections for paths"),
             ("ssl_certificate = 'a'", "ssl_certificate: unknown key; write cert and key below [[tls.certificates]]"),
             ("trailing-slash = true", "trailing-slash: unknown key; directories are redirected to their slash anyway"),

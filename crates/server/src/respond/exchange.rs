@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::{ForwardedHeader, Proxies};
 use tidegate_http::{Fields, ForwardedBy, Status, forwarded_client};
-use tidegate_uring::Fd;
+use tidegate_uring::{Fd, UNPACED, set_pacing_rate};
 
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
@@ -40,6 +40,10 @@ pub(crate) struct Exchange {
     protocol: Protocol,
     /// The number of the site, once it is known.
     site: Option<usize>,
+    /// Bytes in a second of a body that is not sent with its head; zero: as it is.
+    pace: u64,
+    /// The name that the client logs in with, right or wrong.
+    user: Option<Rc<str>>,
     /// The site in metrics.
     site_label: SiteLabel,
     /// `None` until a response is chosen.
@@ -76,6 +80,8 @@ impl Exchange {
             forwarded_client: None,
             protocol,
             site: None,
+            pace: 0,
+            user: None,
             site_label: SiteLabel::default(),
             status: None,
             head_bytes: 0,
@@ -133,6 +139,30 @@ impl Exchange {
     /// Records that part of the body was read from the disk.
     pub(crate) fn read_from_disk(&mut self) {
         self.is_cold = true;
+    }
+
+    /// Sets the rate at which the body is sent, if not with its head: `None` for no limit.
+    pub(crate) fn set_pace(&mut self, rate: Option<u64>) {
+        self.pace = rate.unwrap_or(UNPACED);
+    }
+
+    /// Has the kernel pace the body that follows. Without rules for that, nothing is called.
+    pub(crate) fn begin_body(&self) {
+        if self.pace != 0 {
+            // Only a socket that has ended refuses it.
+            let _ = set_pacing_rate(&self.socket, self.pace);
+        }
+    }
+
+    /// Records the name that the client logs in with, for a path that demands a password.
+    pub(crate) fn set_user(&mut self, name: Rc<str>) {
+        self.user = Some(name);
+    }
+
+    /// The name that the client logs in with, right or wrong (see the status): any text. `None` if
+    /// the path demands no password, or the request has none.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// Records whether the cache had the answer.
@@ -230,6 +260,7 @@ impl Exchange {
             protocol = ?self.protocol,
             client = self.client().map(tracing::field::display),
             site = self.site,
+            user = self.user(),
             status = self.status.map(Status::code),
             bytes = self.bytes,
             cold = self.is_cold,
