@@ -5,6 +5,7 @@
 //! Nothing asserts that something is fast: where a test waits, its limit only tells "never" apart from
 //! "late", and ends the test instead of hanging it.
 
+mod access;
 mod addresses;
 mod admin;
 mod bad_input;
@@ -32,6 +33,7 @@ mod listings;
 mod log;
 mod long_responses;
 mod methods;
+mod metrics;
 mod mounts;
 mod pipelines;
 mod ranges;
@@ -51,6 +53,7 @@ mod tls;
 mod tls_files;
 mod tls_handshakes;
 mod tls_key_updates;
+mod unix_sockets;
 mod validators;
 mod variants;
 mod watchdog;

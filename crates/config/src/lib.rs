@@ -31,6 +31,7 @@
 //! );
 //! ```
 
+mod access;
 mod check;
 mod document;
 mod error;
@@ -53,6 +54,7 @@ mod target;
 mod units;
 mod wrong_type;
 
+pub use access::{Access, Clients, Paths, network};
 pub use error::{Error, Problem, ValueError};
 pub use glob::Glob;
 pub use place::Place;

@@ -55,13 +55,14 @@ impl Buffers {
 }
 
 impl Context {
-    pub(crate) fn new(io: Io, snapshot: Snapshot) -> Self {
+    pub(crate) fn new(io: Io, snapshot: Snapshot, metrics: Metrics) -> Self {
+        metrics.set_sites(&snapshot.settings.sites);
         Self {
             io,
             clock: Clock::new(),
             timers: Rc::new(TimerQueue::new(snapshot.settings.timeouts.clone())),
             scratch: RefCell::default(),
-            metrics: Metrics::default(),
+            metrics,
             file_warnings: Throttle::default(),
             tls_warnings: Throttle::default(),
             snapshot: RefCell::new(Rc::new(snapshot)),
@@ -79,6 +80,7 @@ impl Context {
     pub(crate) fn replace_snapshot(&self, prepared: Prepared) -> Rc<Snapshot> {
         let next = Snapshot::new(prepared, &self.io.ring, Some(&self.snapshot()));
         self.timers.set_timeouts(next.settings.timeouts.clone());
+        self.metrics.set_sites(&next.settings.sites);
         self.snapshot.replace(Rc::new(next))
     }
 

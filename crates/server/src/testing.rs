@@ -73,6 +73,8 @@ pub(crate) async fn context(settings: Settings) -> Rc<Context> {
         queues: Queues::full(),
         listeners: Vec::new(),
         heartbeat: Arc::default(),
+        metrics: Arc::default(),
+        site_labels: Arc::default(),
     };
     let ring = start_ring(&config).unwrap();
     Rc::new(open_context(config, ring).await.unwrap())

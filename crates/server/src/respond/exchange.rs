@@ -2,21 +2,17 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_http::Status;
 use tidegate_uring::Fd;
 
 use crate::context::Context;
+use crate::observe::metrics::{CacheResult, EndedExchange, SiteLabel, Source};
 use crate::timeouts::Key;
 use crate::transport::peer_ip;
 
-/// The protocol of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http10,
-    Http11,
-}
+pub(crate) use crate::observe::metrics::Protocol;
 
 /// One request and its response, from the request's head to the last byte sent.
 ///
@@ -29,6 +25,8 @@ pub(crate) struct Exchange {
     protocol: Protocol,
     /// The number of the site, once it is known.
     site: Option<usize>,
+    /// The site in metrics.
+    site_label: SiteLabel,
     /// `None` until a response is chosen.
     status: Option<Status>,
     /// Bytes of head and body, without TLS, that were handed over to the socket or wait in memory.
@@ -37,6 +35,8 @@ pub(crate) struct Exchange {
     is_cold: bool,
     /// Whether the whole response was handed over.
     is_complete: bool,
+    /// Whether part of the body was handed over after the head.
+    has_waited: bool,
     start: Instant,
     first_byte: Option<Instant>,
 }
@@ -56,10 +56,12 @@ impl Exchange {
             socket,
             protocol,
             site: None,
+            site_label: SiteLabel::default(),
             status: None,
             bytes: 0,
             is_cold: false,
             is_complete: false,
+            has_waited: false,
             start,
             first_byte: None,
         }
@@ -68,6 +70,7 @@ impl Exchange {
     /// Records the site of the request.
     pub(crate) fn set_site(&mut self, number: usize) {
         self.site = Some(number);
+        self.site_label = self.context.metrics.label(number);
     }
 
     /// Records that the head of a response with this status was handed over at `now`, with all of a
@@ -81,11 +84,22 @@ impl Exchange {
     /// Records that `bytes` of the body were handed over.
     pub(crate) fn body_sent(&mut self, bytes: u64) {
         self.bytes += bytes;
+        self.has_waited = true;
     }
 
     /// Records that part of the body was read from the disk.
     pub(crate) fn read_from_disk(&mut self) {
         self.is_cold = true;
+    }
+
+    /// Records whether the cache had the answer.
+    pub(crate) fn looked_in_cache(&self, is_hit: bool) {
+        let result = if is_hit {
+            CacheResult::Hit
+        } else {
+            CacheResult::Miss
+        };
+        self.context.metrics.core().cache.count(result);
     }
 
     /// The time when the request was received.
@@ -105,10 +119,36 @@ impl Exchange {
         timers.client_or(self.connection, || peer_ip(&self.socket))
     }
 
+    /// From the request to the end. Without a clock read if the response was complete with its head:
+    /// then it is the time of the head, which is that of the request for one from memory.
+    fn time(&self) -> Duration {
+        match self.first_byte {
+            Some(at) if self.is_complete && !self.has_waited => at - self.start,
+            _ => self.start.elapsed(),
+        }
+    }
+
+    fn ended(&self) -> EndedExchange {
+        EndedExchange {
+            site: self.site_label,
+            protocol: self.protocol,
+            status: self.status.map(Status::code),
+            bytes: self.bytes,
+            source: if self.is_cold {
+                Source::Cold
+            } else {
+                Source::Hot
+            },
+            is_complete: self.is_complete,
+            first_byte: self.first_byte.map(|at| at - self.start),
+            time: self.time(),
+        }
+    }
+
     /// Counts the exchange, and logs it at the level `trace`. The path is not logged, since the
     /// client chooses it.
     fn end(&self) {
-        self.context.metrics.count_request();
+        self.context.metrics.exchange_ended(&self.ended());
         tracing::trace!(
             protocol = ?self.protocol,
             client = self.client().map(tracing::field::display),

@@ -5,8 +5,6 @@ pub(crate) mod reload;
 mod stop;
 mod worker_thread;
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
@@ -16,7 +14,9 @@ use std::time::{Duration, Instant};
 use tidegate_config::Settings;
 use tidegate_uring::Features;
 
+use crate::accept::address::Address;
 use crate::accept::listener::{self, BoundAddress, Listener};
+use crate::accept::unix_socket::SocketFile;
 use crate::config::prepared::{Derived, Prepared};
 use crate::control::{self, Control, ControlSender};
 use crate::error::Error;
@@ -34,22 +34,6 @@ use crate::supervisor::stop::{Step, Stop};
 use crate::transport::certificates::{CertReloader, Tls};
 use crate::update::NextConfiguration;
 use crate::worker::WorkerConfig;
-
-/// An address that the server listens on. Displayed as its URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// With the port that the system picked, if any.
-    pub socket: SocketAddr,
-    /// Whether it speaks TLS.
-    pub secure: bool,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.socket)
-    }
-}
 
 /// Serves according to `settings` until a signal stops it, each shard on a thread of its own.
 ///
@@ -82,13 +66,15 @@ pub fn run(
     };
     let derived = Arc::clone(&prepared[0].derived);
     let settings = &derived.settings;
-    let bound = listener::bind_all(settings, &host.cores, tls.as_ref())?;
+    let mut bound = listener::bind_all(settings, &host.cores, tls.as_ref())?;
+    let files = bound.iter_mut().filter_map(|bound| bound.file.take());
+    let socket_files = files.collect();
     let addresses = open_addresses(&bound);
     warn_of_closed(&bound);
     let listeners = listener::by_core(bound, host.cores.len());
     admin::start(&settings.admin, &health)?;
     let stop = Stop::new(&settings.server);
-    let configs = worker_configs(prepared, &host, heartbeats, listeners);
+    let configs = worker_configs(prepared, &host, &health, heartbeats, listeners);
     let controls = start_workers(configs, &sender)?;
     let supervisor = Supervisor {
         inbox: Inbox::new(events, watchdog),
@@ -103,6 +89,7 @@ pub fn run(
         events: sender,
         health,
         stop,
+        socket_files,
     };
     supervisor.run(|| on_ready(&addresses))
 }
@@ -172,17 +159,13 @@ fn any_stop(events: &Receiver<Event>) -> bool {
 
 fn open_addresses(bound: &[BoundAddress]) -> Vec<Address> {
     let open = bound.iter().filter(|bound| bound.is_open);
-    let addresses = open.map(|bound| Address {
-        socket: bound.address,
-        secure: bound.secure,
-    });
-    addresses.collect()
+    open.map(|bound| bound.address.clone()).collect()
 }
 
 fn warn_of_closed(bound: &[BoundAddress]) {
     for bound in bound.iter().filter(|bound| !bound.is_open) {
         tracing::error!(
-            "not listening on https://{} until there is a certificate that can be used",
+            "not listening on {} until there is a certificate that can be used",
             bound.address
         );
     }
@@ -191,28 +174,26 @@ fn warn_of_closed(bound: &[BoundAddress]) {
 fn worker_configs(
     prepared: Vec<Prepared>,
     host: &HostResources,
+    health: &Health,
     heartbeats: Vec<Arc<Heartbeat>>,
     listeners: Vec<Vec<Listener>>,
 ) -> Vec<WorkerConfig> {
-    let each = host
-        .cores
-        .iter()
-        .zip(heartbeats)
-        .zip(prepared)
-        .zip(listeners);
-    let configs =
-        each.enumerate().map(
-            |(number, (((core, heartbeat), prepared), listeners))| WorkerConfig {
-                number,
-                shards: host.cores.len(),
-                core: *core,
-                prepared,
-                features: host.features,
-                queues: host.queues,
-                listeners,
-                heartbeat,
-            },
-        );
+    let cores = host.cores.iter().zip(heartbeats);
+    let each = cores.zip(prepared).zip(listeners).enumerate();
+    let configs = each.map(
+        |(number, (((core, heartbeat), prepared), listeners))| WorkerConfig {
+            number,
+            shards: host.cores.len(),
+            core: *core,
+            prepared,
+            features: host.features,
+            queues: host.queues,
+            listeners,
+            heartbeat,
+            metrics: Arc::clone(&health.cores[number]),
+            site_labels: Arc::clone(&health.site_labels),
+        },
+    );
     configs.collect()
 }
 
@@ -250,6 +231,8 @@ struct Supervisor {
     events: Sender<Event>,
     health: Arc<Health>,
     stop: Stop,
+    /// Removed before the workers close their listeners.
+    socket_files: Vec<SocketFile>,
     /// Workers that are not serving yet.
     starting: usize,
     /// Workers that have not ended.
@@ -380,6 +363,9 @@ impl Supervisor {
 
     fn take(&mut self, step: Step) {
         self.health.set_ready(false);
+        if !matches!(step, Step::Drain) {
+            self.socket_files.clear();
+        }
         match step {
             Step::Drain => tracing::info!("draining: serving on until the drain delay is over"),
             Step::Stop => {
@@ -444,6 +430,7 @@ mod tests {
             reload_waits: false,
             events: sender,
             stop: Stop::new(&Server::default()),
+            socket_files: Vec::new(),
             starting: shards,
             running: shards,
         };

@@ -5,6 +5,7 @@ mod pages;
 mod revalidate;
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,6 +27,7 @@ use crate::lookup::representation::{FALLBACK_VARY, Purpose};
 use crate::paths::{is_hidden, last_segment};
 use crate::root_dir::{Directory, RootDir};
 use crate::roots::{OpenedRoots, Roots};
+use crate::rules::access::{self, AddressTable};
 use crate::rules::paths::{self as path_rules, RuleMatch};
 use crate::rules::{headers, redirects};
 use crate::shared::Shared;
@@ -77,7 +79,13 @@ pub enum Found {
         location: String,
     },
     /// A directory to list.
-    Listing(Listing),
+    Listing {
+        /// The listing.
+        listing: Listing,
+        /// The path of the directory, with its final slash: that of an item of `try-files`, or the
+        /// requested one.
+        directory: Vec<u8>,
+    },
     /// An error.
     Refused {
         /// The status of the response.
@@ -95,6 +103,8 @@ pub struct Site {
     /// A copy for this core: the cores would contend for the cache pool of a shared regular
     /// expression, while a clone has its own.
     config: Arc<config::Site>,
+    /// One for each of its access rules.
+    addresses: Arc<[AddressTable]>,
     cors: Cors,
     roots: Roots,
     flights: Rc<SingleFlight<Key, Outcome>>,
@@ -105,6 +115,7 @@ pub struct Site {
 pub(crate) struct OpenedSite {
     /// A copy for this core: see [`Site`].
     pub(crate) config: Arc<config::Site>,
+    addresses: Arc<[AddressTable]>,
     roots: OpenedRoots,
 }
 
@@ -114,12 +125,14 @@ impl OpenedSite {
         Ok(Self {
             roots: OpenedRoots::open(config)?,
             config: Arc::new(config.clone()),
+            addresses: config.access.iter().map(AddressTable::new).collect(),
         })
     }
 
     /// The same for another core.
     pub(crate) fn try_clone(&self) -> Result<Self, RootError> {
         Ok(Self {
+            addresses: Arc::clone(&self.addresses),
             roots: self.roots.try_clone()?,
             config: Arc::new((*self.config).clone()),
         })
@@ -138,6 +151,7 @@ impl Site {
         let config = opened.config;
         Self {
             number: Cell::new(number),
+            addresses: opened.addresses,
             cors: Cors::new(config.cors.origins.clone(), config.cors.max_age.as_secs()),
             roots: Roots::new(opened.roots, &config, shared, ring, base),
             flights: SingleFlight::new(shared.config.times(), &shared.timer),
@@ -170,6 +184,22 @@ impl Site {
     /// Which other origins may read it.
     pub fn cors(&self) -> &Cors {
         &self.cors
+    }
+
+    /// Whether [`Site::admits`] may refuse a client.
+    pub fn is_restricted(&self) -> bool {
+        self.config.is_restricted()
+    }
+
+    /// Whether its access rules let a client have `path`: as requested, and each of
+    /// [`File::other_paths`] of the file that is sent. `client` is called only if a rule is for
+    /// it, and returns `None` for a client without an address.
+    pub fn admits(&self, path: &[u8], client: impl Fn() -> Option<IpAddr>) -> bool {
+        let rules = || self.config.access.iter().zip(&*self.addresses);
+        access::names(path).all(|name| {
+            let for_it = rules().filter(|(rule, _)| rule.paths.contain(name));
+            access::admits(for_it.map(|(_, table)| table), &client)
+        })
     }
 
     /// How an encoded slash in a path is decoded.
@@ -366,12 +396,10 @@ impl Site {
         let reader = &self.shared.directory_reader;
         let entries = reader.read(key.to_key(), directory, &config, now).await?;
         let format = listing::Format::of(request.wants_json);
-        Ok(Found::Listing(Listing::new(
-            request.path,
-            entries,
-            format,
-            request.order,
-        )))
+        Ok(Found::Listing {
+            listing: Listing::new(request.path, entries, format, request.order),
+            directory: directory.path.clone(),
+        })
     }
 
     /// A file that the configuration names: the SPA fallback or an error page.

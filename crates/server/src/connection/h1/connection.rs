@@ -10,13 +10,14 @@ use std::rc::Rc;
 use std::task::{self, Poll, ready};
 use std::time::Instant;
 
-use tidegate_h1::{Discard, Framing, Head, Version, parse};
+use tidegate_h1::{Discard, Error, Framing, Head, Version, parse};
 use tidegate_http::Status;
 
 use super::response::{Persistence, write_response};
 use super::work::{Lookup, Next, PendingWork, Rest, Written};
 use crate::config::snapshot::Snapshot;
 use crate::context::{Context, Scratch};
+use crate::observe::metrics::Refusal;
 use crate::respond::exchange::{Exchange, Protocol};
 use crate::respond::respond::{Resolution, respond};
 use crate::respond::response::{Response, Scheme};
@@ -240,6 +241,7 @@ impl Connection {
                     }
                 }
                 Err(error) => {
+                    self.context.metrics.core().refusals.count(refusal(error));
                     self.refuse(error.status(), now, &mut scratch.out);
                     return (used, Next::Linger);
                 }
@@ -255,7 +257,10 @@ impl Connection {
         let Some(discard) = &mut partial.discard else {
             return Ok((0, true));
         };
-        let discarded = discard.feed(data).map_err(|_| Next::Linger)?;
+        let discarded = discard.feed(data).map_err(|error| {
+            self.context.metrics.core().refusals.count(refusal(error));
+            Next::Linger
+        })?;
         if discarded.done {
             self.partial = None;
         }
@@ -291,6 +296,10 @@ impl Connection {
         };
         if head.framing != Framing::None {
             let limit = snapshot.h1.body_discard;
+            if matches!(head.framing, Framing::Length(length) if length > limit) {
+                let refusals = &self.context.metrics.core().refusals;
+                refusals.count(Refusal::BodyTooLarge);
+            }
             self.partial().discard = Some(Discard::new(head.framing, limit));
         }
         let mut exchange = self.begin_exchange(head.version, now);
@@ -407,5 +416,16 @@ impl Connection {
         let mut out = Vec::new();
         self.refuse(status, Instant::now(), &mut out);
         self.transport.write_last(&self.context.io, &out)
+    }
+}
+
+/// Why a request is refused, for metrics.
+fn refusal(error: Error) -> Refusal {
+    match error {
+        Error::Version | Error::UnknownCoding | Error::Expectation => Refusal::Unsupported,
+        Error::UriTooLong => Refusal::UriTooLong,
+        Error::HeadTooLarge | Error::TooManyFields => Refusal::HeadTooLarge,
+        Error::BodyTooLarge => Refusal::BodyTooLarge,
+        _ => Refusal::Malformed,
     }
 }
