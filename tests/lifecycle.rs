@@ -512,7 +512,7 @@ fn refuses_connections(server: &Server) {
 }
 
 /// How many sockets listen at `port` of 127.0.0.1.
-fn listeners(port: u16) -> usize {
+pub(crate) fn listeners(port: u16) -> usize {
     let table = fs::read_to_string("/proc/net/tcp").expect("the table of sockets");
     let local = format!("0100007F:{port:04X}");
     // The columns are: number, local address, remote address, state; 0A is LISTEN.

@@ -48,6 +48,7 @@ mod stalls;
 mod steering;
 mod support;
 mod symlinks;
+mod systemd;
 mod threads;
 mod tls;
 mod tls_files;

@@ -1,6 +1,7 @@
 //! Errors that keep the server from starting, or end it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// An error that kept the server from starting, or ended it.
@@ -73,6 +74,26 @@ pub enum Error {
         address: String,
         /// The error of the system.
         source: io::Error,
+    },
+    /// A socket of the service manager is not one to listen on.
+    #[error(
+        "socket {number} of those that the service manager passed (LISTEN_FDS) is no TCP socket that \
+         listens: a .socket unit for tidegate has ListenStream=HOST:PORT only"
+    )]
+    PassedSocket {
+        /// Its number among them, from 0.
+        number: usize,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The service manager passed a socket for an address without a section.
+    #[error(
+        "the service manager passed a socket for {address} (LISTEN_FDS), and no section [[listen]] \
+         has it: write address = \"{address}\" in one, or take it out of the .socket unit"
+    )]
+    UnclaimedSocket {
+        /// The socket's address.
+        address: SocketAddr,
     },
     /// A listener cannot speak TLS with the files that are configured.
     #[error(transparent)]

@@ -54,6 +54,7 @@ mod update;
 mod worker;
 
 pub use accept::address::{Address, SocketAddress};
+pub use accept::inherited::Inherited;
 pub use error::Error;
 pub use host::diagnose::{CERTIFICATE, Diagnostic, diagnose, lacks_index};
 pub use host::report::{Finding, Verdict, host_report};

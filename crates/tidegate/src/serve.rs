@@ -10,7 +10,8 @@ use std::thread;
 
 use tidegate_config::{Site, Source, visible};
 use tidegate_server::{
-    Address, CERTIFICATE, Configuration, Error as ServerError, Reread, diagnose, lacks_index,
+    Address, CERTIFICATE, Configuration, Error as ServerError, Inherited, Reread, diagnose,
+    lacks_index,
 };
 
 use crate::cli::{Overrides, ServeArgs};
@@ -23,18 +24,18 @@ const NAMES_TOLD_MAX: usize = 3;
 
 /// Serves a directory with the defaults.
 pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
-    start_log()?;
+    let inherited = start()?;
     let settings = args.settings()?;
     let served = Configuration {
         settings,
         source: None,
     };
-    serve(&served, None)
+    serve(&served, None, inherited)
 }
 
 /// Serves with a configuration file.
 pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn Error>> {
-    start_log()?;
+    let inherited = start()?;
     let served = read(file, &overrides)?;
     let (named, is_file) = (file.to_owned(), file != Path::new("-"));
     let reread = move || {
@@ -46,7 +47,7 @@ pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn
     };
     // What standard input had is gone.
     let reread = is_file.then(|| -> Arc<Reread> { Arc::new(reread) });
-    serve(&served, reread)
+    serve(&served, reread, inherited)
 }
 
 fn read(file: &Path, overrides: &Overrides) -> Result<Configuration, Box<dyn Error>> {
@@ -59,15 +60,23 @@ fn read(file: &Path, overrides: &Overrides) -> Result<Configuration, Box<dyn Err
     })
 }
 
-fn start_log() -> Result<(), String> {
-    log::start().map_err(|error| format!("cannot start the thread of the log: {error}"))
+/// Takes the sockets of a service manager, before anything else opens a descriptor, and starts the
+/// log.
+fn start() -> Result<Inherited, Box<dyn Error>> {
+    let inherited = Inherited::from_service_manager()?;
+    log::start().map_err(|error| format!("cannot start the thread of the log: {error}"))?;
+    Ok(inherited)
 }
 
-fn serve(served: &Configuration, reread: Option<Arc<Reread>>) -> Result<(), Box<dyn Error>> {
+fn serve(
+    served: &Configuration,
+    reread: Option<Arc<Reread>>,
+    inherited: Inherited,
+) -> Result<(), Box<dyn Error>> {
     let announced = served.clone();
     let on_ready = move |addresses: &[Address]| announce(addresses.to_vec(), announced);
     let settings = served.settings.clone();
-    tidegate_server::run(settings, reread, log::lines_dropped(), on_ready)
+    tidegate_server::run(settings, reread, inherited, log::lines_dropped(), on_ready)
         .map_err(|error| explained(error, served))
 }
 

@@ -1,10 +1,13 @@
 //! Starts the server, waits and stops it: the main thread.
 
 mod inbox;
+mod notify;
 pub(crate) mod reload;
 mod stop;
 mod worker_thread;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
@@ -15,6 +18,7 @@ use tidegate_config::Settings;
 use tidegate_uring::Features;
 
 use crate::accept::address::Address;
+use crate::accept::inherited::Inherited;
 use crate::accept::listener::{self, BoundAddress, Listener};
 use crate::accept::unix_socket::SocketFile;
 use crate::config::prepared::{Derived, Prepared};
@@ -29,6 +33,7 @@ use crate::observe::health::Health;
 use crate::observe::heartbeat::{Heartbeat, Watchdog};
 use crate::signals;
 use crate::supervisor::inbox::Inbox;
+use crate::supervisor::notify::Notifier;
 use crate::supervisor::reload::{Preparation, Reread, Stage};
 use crate::supervisor::stop::{Step, Stop};
 use crate::transport::certificates::{CertReloader, Tls};
@@ -43,10 +48,13 @@ use crate::worker::WorkerConfig;
 /// the caller ends the process. HUP has `reread` called, and its settings applied to the running
 /// server; without it, HUP reads certificates again. A change of their files does so too.
 ///
-/// `log_lines_dropped` counts lines of the log that were lost, for `/metrics`.
+/// It listens on the sockets of `inherited` where they have the address of a section, and tells a
+/// service manager how it does (`NOTIFY_SOCKET`). `log_lines_dropped` counts lines of the log that
+/// were lost, for `/metrics`.
 pub fn run(
     settings: Settings,
     reread: Option<Arc<Reread>>,
+    inherited: Inherited,
     log_lines_dropped: &'static AtomicU64,
     on_ready: impl FnOnce(&[Address]),
 ) -> Result<(), Error> {
@@ -66,7 +74,11 @@ pub fn run(
     };
     let derived = Arc::clone(&prepared[0].derived);
     let settings = &derived.settings;
-    let mut bound = listener::bind_all(settings, &host.cores, tls.as_ref())?;
+    let inherited = RefCell::new(inherited);
+    let mut bound = listener::bind_all(settings, &host.cores, &inherited, tls.as_ref())?;
+    if let Some(address) = inherited.into_inner().left_over() {
+        return Err(Error::UnclaimedSocket { address });
+    }
     let files = bound.iter_mut().filter_map(|bound| bound.file.take());
     let socket_files = files.collect();
     let addresses = open_addresses(&bound);
@@ -76,8 +88,10 @@ pub fn run(
     let stop = Stop::new(&settings.server);
     let configs = worker_configs(prepared, &host, &health, heartbeats, listeners);
     let controls = start_workers(configs, &sender)?;
+    let notifier = Rc::new(Notifier::from_environment());
     let supervisor = Supervisor {
-        inbox: Inbox::new(events, watchdog),
+        inbox: Inbox::new(events, watchdog, Rc::clone(&notifier)),
+        notifier,
         starting: controls.len(),
         running: controls.len(),
         controls,
@@ -218,6 +232,7 @@ fn start_workers(
 /// time is over.
 struct Supervisor {
     inbox: Inbox,
+    notifier: Rc<Notifier>,
     controls: Vec<ControlSender>,
     reloader: CertReloader,
     /// `None`: there is no file.
@@ -250,6 +265,7 @@ impl Supervisor {
                     if let Some(on_ready) = on_ready.take_if(|_| self.starting == 0) {
                         self.health.set_ready(!self.stop.has_begun());
                         on_ready();
+                        self.notifier.ready("Serving");
                     }
                     self.begin_waiting_reload();
                 }
@@ -278,8 +294,10 @@ impl Supervisor {
         if self.stop.has_begun() {
             return tracing::warn!("HUP: the server stops; nothing is read again");
         }
+        self.notifier.reloading();
         if self.reread.is_none() {
-            return self.reloader.reload();
+            self.reloader.reload();
+            return self.notifier.ready("Serving");
         }
         tracing::info!("HUP: reading the configuration and certificates again");
         self.reload_waits = true;
@@ -337,8 +355,7 @@ impl Supervisor {
             self.health.reloads.applied();
             tracing::info!("the configuration is applied");
             self.reloader.read_again();
-            self.stage = Stage::None;
-            self.begin_waiting_reload();
+            self.reload_ended();
         }
     }
 
@@ -348,8 +365,15 @@ impl Supervisor {
         for line in reason.lines() {
             tracing::error!("not reloaded: {line}");
         }
+        self.reload_ended();
+    }
+
+    fn reload_ended(&mut self) {
         self.stage = Stage::None;
         self.begin_waiting_reload();
+        if self.stage == Stage::None && !self.stop.has_begun() {
+            self.notifier.ready("Serving");
+        }
     }
 
     fn has_ended(&mut self, shard: usize) -> Result<(), Error> {
@@ -367,13 +391,19 @@ impl Supervisor {
             self.socket_files.clear();
         }
         match step {
-            Step::Drain => tracing::info!("draining: serving on until the drain delay is over"),
+            Step::Drain => {
+                tracing::info!("draining: serving on until the drain delay is over");
+                self.notifier
+                    .stopping("Serving on until the drain delay is over");
+            }
             Step::Stop => {
                 tracing::info!("stopping");
+                self.notifier.stopping("Letting responses finish");
                 self.send(|| Control::Stop);
             }
             Step::StopNow => {
                 tracing::info!("stopping now");
+                self.notifier.stopping("Ending all connections");
                 self.send(|| Control::StopNow);
             }
             Step::GiveUp => {
@@ -419,8 +449,10 @@ mod tests {
             sender.send(event).unwrap();
         }
         let mut ready = 0;
+        let notifier = Rc::new(Notifier::from_environment());
         let supervisor = Supervisor {
-            inbox: Inbox::new(receiver, Watchdog::new(&[], None)),
+            inbox: Inbox::new(receiver, Watchdog::new(&[], None), Rc::clone(&notifier)),
+            notifier,
             controls,
             reloader: CertReloader::start(None).unwrap(),
             health: Arc::new(Health::new(None, &NONE_DROPPED, Vec::new())),
