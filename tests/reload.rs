@@ -1,8 +1,10 @@
 //! HUP: the configuration is read again, checked, and applied with no connection lost.
 
+use std::net::SocketAddr;
+
 use rustix::process::Signal;
 
-use super::support::{Client, Launch, Server, Tree, eventually};
+use super::support::{Client, Launch, Server, Tree, eventually, get};
 
 const APPLIED: &str = "the configuration is applied";
 const REFUSED: &str = "not reloaded: ";
@@ -139,7 +141,7 @@ fn a_download_goes_on_across_reloads() {
     tree.write("big", &vec![7; 32 << 20]);
     let server = Launch::run(&tree, "", "").start();
     let mut client = Client::connect_narrow(server.address);
-    client.send(super::support::get("/big"));
+    client.send(get("/big"));
     let head = client.head();
     for index in ["a.html", "b.html"] {
         rewrite(&tree, "", &format!("index = ['{index}']"));
@@ -148,5 +150,107 @@ fn a_download_goes_on_across_reloads() {
     std::fs::remove_file(tree.path("big")).unwrap();
     assert_eq!(server.get("/big").status, 404);
     assert_eq!(client.body_of(&head).len(), 32 << 20);
+    server.stop();
+}
+
+/// Replaces the configuration file by one that listens on these addresses alone.
+fn listen_on(tree: &Tree, addresses: &[&str]) {
+    let root = tree.root();
+    let mut text = format!(
+        "[server]\ncores = 2\n[[site]]\nroot = '{}'\n",
+        root.display()
+    );
+    for address in addresses {
+        text += &format!("[[listen]]\naddress = \"{address}\"\n");
+    }
+    std::fs::write(tree.base().join("tidegate.toml"), text).unwrap();
+}
+
+fn serve_file(tree: &Tree) -> Launch {
+    Launch::with(["run"]).argument(tree.base().join("tidegate.toml"))
+}
+
+/// The address that the log says is listened on since a reload.
+fn added(server: &Server) -> SocketAddr {
+    let log = server.log();
+    let line = log.rsplit_once("listening on http://").expect("a line").1;
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_listener_is_added_and_another_removed() {
+    let tree = Tree::new();
+    tree.write("big", &vec![7; 16 << 20]);
+    tree.write("file", b"content");
+    listen_on(&tree, &["127.0.0.1:0"]);
+    let server = serve_file(&tree).start();
+    let mut kept = server.connect();
+    kept.get("/file");
+    // 127.0.0.1:0 is the listener that is there; its port is not picked again.
+    listen_on(&tree, &["127.0.0.1:0", "127.0.0.2:0"]);
+    hup(&server, APPLIED);
+    let second = added(&server);
+    assert_eq!(server.get("/file").body, b"content");
+    for _ in 0..8 {
+        assert_eq!(Client::connect(second).get("/file").body, b"content");
+    }
+    let mut idle = Client::connect(second);
+    idle.get("/file");
+    let mut begun = Client::connect(second);
+    let mut slow = Client::connect_narrow(second);
+    slow.send(get("/big"));
+    let head = slow.head();
+    // Until it is accepted by a core, it waits in the backlog of one.
+    begun.send("GET /file HTTP/1.1\r\n");
+
+    listen_on(&tree, &["127.0.0.1:0"]);
+    hup(&server, "no longer listening on http://127.0.0.2");
+    idle.ends();
+    begun.send("Host: x\r\n\r\n");
+    let response = begun.response();
+    assert_eq!(response.body, b"content");
+    assert!(response.closes());
+    assert_eq!(slow.body_of(&head).len(), 16 << 20);
+    slow.ends();
+    eventually("the port is closed", || {
+        std::net::TcpStream::connect(second).is_err()
+    });
+    assert_eq!(kept.get("/file").body, b"content");
+    assert!(!kept.get("/file").closes());
+    server.stop();
+}
+
+#[test]
+fn an_address_is_widened_where_it_listens_already() {
+    let tree = Tree::with("file", b"content");
+    listen_on(&tree, &["127.0.0.1:0"]);
+    let server = serve_file(&tree).start();
+    let port = server.address.port();
+    let mut kept = server.connect();
+    kept.get("/file");
+    let all = format!("0.0.0.0:{port}");
+    listen_on(&tree, &[&all]);
+    hup(&server, APPLIED);
+    let other: SocketAddr = format!("127.0.0.3:{port}").parse().unwrap();
+    assert_eq!(Client::connect(other).get("/file").body, b"content");
+    eventually("one listener for each core", || {
+        let answers = (0..20).map(|_| server.get("/file").body == b"content");
+        answers.filter(|answer| *answer).count() == 20
+    });
+    assert!(!kept.get("/file").closes(), "its address is served");
+    server.stop();
+}
+
+#[test]
+fn a_port_in_use_changes_nothing() {
+    let tree = Tree::with("file", b"content");
+    listen_on(&tree, &["127.0.0.1:0"]);
+    let server = serve_file(&tree).start();
+    listen_on(&tree, &["127.0.0.1:0", "127.0.0.4:0", "192.0.2.1:80"]);
+    hup(&server, REFUSED);
+    let line = "tidegate.toml:10: listen.address: cannot listen on 192.0.2.1:80";
+    assert!(server.log().contains(line), "{}", server.log());
+    assert!(!server.log().contains("listening on http://127.0.0.4"));
+    assert_eq!(server.get("/file").body, b"content");
     server.stop();
 }

@@ -4,7 +4,7 @@
 //! entry, checked only when due, so a request sets no timer and an idle connection is checked once
 //! in a keep-alive time.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -98,6 +98,8 @@ struct Entry {
     /// The tick at which the queue checks this entry: never later than `deadline`.
     scheduled_at: u32,
     expired: bool,
+    /// It ends once it is idle.
+    draining: bool,
     /// The client's address, once somebody asked for it.
     client: Option<ClientAddress>,
 }
@@ -113,6 +115,8 @@ pub(crate) struct TimerQueue {
     epoch: Instant,
     timeouts: RefCell<Timeouts>,
     inner: RefCell<Inner>,
+    /// Whether any connection ever had to end once it is idle.
+    any_draining: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -150,6 +154,15 @@ impl Timer {
         inner.entries[self.key.index as usize].expired
     }
 
+    /// Whether the connection ends with its current response, since its address is not served any
+    /// more.
+    pub(crate) fn draining(&self) -> bool {
+        self.queue.any_draining.get() && {
+            let inner = self.queue.inner.borrow();
+            inner.entries[self.key.index as usize].draining
+        }
+    }
+
     /// The configured time for `phase`.
     pub(crate) fn timeout(&self, phase: Phase) -> Duration {
         self.queue.timeout(phase)
@@ -177,6 +190,7 @@ impl TimerQueue {
             epoch: Instant::now(),
             timeouts: RefCell::new(timeouts),
             inner: RefCell::default(),
+            any_draining: Cell::new(false),
         }
     }
 
@@ -298,6 +312,21 @@ impl TimerQueue {
         }
     }
 
+    /// Ends the connections whose sockets `ends` picks once they are idle. One that has just begun
+    /// may have a request.
+    pub(crate) fn drain(&self, ends: impl Fn(&Fd) -> bool) {
+        self.any_draining.set(true);
+        let mut inner = self.inner.borrow_mut();
+        for (_, entry) in &mut inner.entries {
+            if !entry.draining && ends(&entry.socket) {
+                entry.draining = true;
+                if entry.phase == Phase::Idle {
+                    entry.expire();
+                }
+            }
+        }
+    }
+
     /// Ends all connections at once.
     pub(crate) fn end_all(&self) {
         let mut inner = self.inner.borrow_mut();
@@ -379,6 +408,7 @@ impl Inner {
             deadline,
             scheduled_at: deadline,
             expired: false,
+            draining: false,
             client: None,
         });
         self.counts.connections[phase as usize] += 1;
