@@ -1,10 +1,14 @@
 //! HUP: the configuration is read again, checked, and applied with no connection lost.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES;
 
-use super::support::{Client, Launch, Server, Tree, eventually, get};
+use super::support::{Authority, Client, Launch, Server, Tree, eventually, get};
 
 const APPLIED: &str = "the configuration is applied";
 const REFUSED: &str = "not reloaded: ";
@@ -252,5 +256,170 @@ fn a_port_in_use_changes_nothing() {
     assert!(server.log().contains(line), "{}", server.log());
     assert!(!server.log().contains("listening on http://127.0.0.4"));
     assert_eq!(server.get("/file").body, b"content");
+    server.stop();
+}
+
+#[test]
+fn tls_is_replaced_for_new_connections() {
+    let tree = Tree::with("file", b"content");
+    let authority = Authority::new();
+    let first = authority.issue("first", &["localhost"]);
+    let second = authority.issue("second", &["second.test"]);
+    let server = Launch::secure(&tree, "", "", &[&first]).start();
+    let config = authority.client();
+    let mut kept = Client::secure(server.address, &config);
+    assert!(!kept.get("/file").has("strict-transport-security"));
+    let names = |name: &str| {
+        let mut client = Client::secure_as(server.address, &authority.client(), name);
+        client.get("/file");
+        let version = client.tls().protocol_version().unwrap();
+        (
+            client.tls().peer_certificates().unwrap()[0].to_vec(),
+            version,
+        )
+    };
+    let before = names("localhost");
+    let tls = "min-version = \"1.3\"\nhsts = \"max-age=1\"";
+    drop(Launch::secure(&tree, "", tls, &[&first, &second]));
+    hup(&server, APPLIED);
+    assert_eq!(names("localhost"), before);
+    assert_ne!(names("second.test").0, before.0);
+    assert!(kept.get("/file").has("strict-transport-security"));
+    let suites = DEFAULT_CIPHER_SUITES.iter().copied();
+    let suites: Vec<_> = suites.filter(|suite| suite.tls13().is_none()).collect();
+    let old = authority.client_with(&suites, None);
+    let mut refused = Client::secure(server.address, &old);
+    let _ = refused.try_send(get("/file"));
+    assert!(refused.response_or_end().is_none());
+
+    let tls = format!(
+        "client-auth = \"require\"\nclient-ca = '{}'",
+        authority.file().display()
+    );
+    drop(Launch::secure(&tree, "", &tls, &[&first]));
+    hup(&server, APPLIED);
+    // A session that began without a client certificate does not resume.
+    let mut stranger = Client::secure(server.address, &config);
+    let _ = stranger.try_send(get("/file"));
+    assert!(stranger.response_or_end().is_none());
+    assert_eq!(kept.get("/file").body, b"content");
+    server.stop();
+}
+
+#[test]
+fn a_listener_begins_to_speak_tls() {
+    let tree = Tree::with("file", b"content");
+    let authority = Authority::new();
+    let files = authority.issue("first", &["localhost"]);
+    let server = Launch::run(&tree, "", "").start();
+    let mut plain = server.connect();
+    plain.get("/file");
+    drop(Launch::secure(&tree, "", "", &[&files]));
+    hup(&server, APPLIED);
+    let mut client = Client::secure(server.address, &authority.client());
+    assert_eq!(client.get("/file").body, b"content");
+    assert_eq!(plain.get("/file").body, b"content");
+    assert_eq!(server.get("/file").status, 400);
+    rewrite(&tree, "", "");
+    hup(&server, APPLIED);
+    assert_eq!(server.get("/file").body, b"content");
+    assert_eq!(client.get("/file").body, b"content");
+    server.stop();
+}
+
+/// Asks on kept and new connections, plain and with TLS, until `done`. The number of answers.
+fn load(address: SocketAddr, secure: Option<&Arc<ClientConfig>>, done: &AtomicBool) -> usize {
+    let connect = || match secure {
+        Some(config) => Client::secure(address, config),
+        None => Client::connect(address),
+    };
+    let (mut answers, mut kept) = (0, connect());
+    while !done.load(Ordering::Relaxed) {
+        for client in [&mut kept, &mut connect()] {
+            let response = client.get(["/file", "/big"][answers % 2]);
+            assert_eq!(response.status, 200);
+            assert!(!response.closes());
+            answers += 1;
+        }
+    }
+    answers
+}
+
+#[test]
+fn no_request_fails_during_reloads() {
+    let tree = Tree::with("file", b"content");
+    tree.write("big", &vec![7; 200_000]);
+    let authority = Authority::new();
+    let files = authority.issue("first", &["localhost"]);
+    for secure in [false, true] {
+        let write = |number: u32| {
+            let site = format!("index = ['{number}.html']\n");
+            let cache = format!("graceful-timeout = \"{number}s\"\n[cache]\nvalid = \"{number}s\"");
+            let root = tree.root();
+            let site = format!("[[site]]\nroot = '{}'\n{site}", root.display());
+            if secure {
+                let tls = format!("hsts = \"max-age={number}\"\n");
+                let entry = files.entry();
+                let sites = format!("tls = true\n[tls]\n{tls}\n{entry}\n{site}");
+                Launch::run_sites(&tree, &cache, &sites)
+            } else {
+                Launch::run_sites(&tree, &cache, &site)
+            }
+        };
+        let server = write(1).start();
+        let config = secure.then(|| authority.client());
+        let (address, done) = (server.address, AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| load(address, config.as_ref(), &done)))
+                .collect();
+            for number in 1..=50 {
+                drop(write(1 + number % 3));
+                hup(&server, APPLIED);
+            }
+            done.store(true, Ordering::Relaxed);
+            for client in clients {
+                assert!(client.join().expect("every answer") > 50);
+            }
+        });
+        server.stop();
+    }
+}
+
+/// Memory in KiB, descriptors and threads of the server.
+fn resources(server: &Server) -> (u64, usize, usize) {
+    let of = |name: &str| format!("/proc/{}/{name}", server.id());
+    let status = std::fs::read_to_string(of("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.unwrap().trim().strip_suffix(" kB").unwrap();
+    let count = |name| std::fs::read_dir(of(name)).unwrap().count();
+    (kib.parse().unwrap(), count("fd"), count("task"))
+}
+
+#[test]
+fn many_reloads_leave_nothing_behind() {
+    let tree = Tree::with("file", b"content");
+    let root = tree.root();
+    let root = root.display();
+    let right = |number: u32| format!("[[site]]\nroot = '{root}'\nindex = ['{number}.html']");
+    let wrong = ["[[site]]\nroot = 'none'", "[[site]", "[[site]]\nrot = 1"];
+    let server = Launch::run_sites(&tree, "", &right(0)).start();
+    let mut kept = server.connect();
+    let mut reload = |number: u32| {
+        let wrong = wrong.get(number as usize % 4);
+        let sites = wrong.map_or_else(|| right(number), ToString::to_string);
+        drop(Launch::run_sites(&tree, "", &sites));
+        hup(&server, if wrong.is_some() { REFUSED } else { APPLIED });
+        assert_eq!(kept.get("/file").body, b"content");
+    };
+    (0..100).for_each(&mut reload);
+    let before = resources(&server);
+    (0..400).for_each(&mut reload);
+    eventually("the descriptors and threads of before", || {
+        let after = resources(&server);
+        (after.1, after.2) <= (before.1, before.2)
+    });
+    let after = resources(&server);
+    assert!(after.0 < before.0 + 2048, "{before:?} {after:?}");
     server.stop();
 }

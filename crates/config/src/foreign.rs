@@ -136,7 +136,7 @@ const ROWS: &[Row] = &[
     row("", "mount mounts mountpoint mountpoints alias aliases aliasurl directories virtualdirectories", "site.mount",
         "write [[site.mount]] below a [[site]], with at = \"/static\" and root"),
     row("", "location locations handle handlepath route routes paths path ifmodule filesmatch locationmatch", "",
-        "tidegate has no sections for paths: match of [[site.headers]] and [[site.respond]], from of [[site.redirects]] \
+        "there are no sections for paths: match of [[site.headers]] and [[site.respond]], from of [[site.redirects]] \
          and at of [[site.mount]] say which they are for"),
     row("", "rewrite rewrites rewriterule rewriterules rewriteengine rewritecond urlrewrite urlrewriteonce uri", "",
         "tidegate rewrites no paths: [[site.redirects]] sends clients on, try-files looks for other files, [[site.mount]] \
@@ -225,11 +225,12 @@ const ROWS: &[Row] = &[
     row("", "pid pidfile serverpidfile", "", "tidegate has no pid file: systemd or another supervisor knows the process that it started"),
     row("", "daemon daemonize background detach", "", "tidegate stays in the foreground: systemd or another supervisor keeps it running"),
     row("", "chroot serverchroot", "", "tidegate has none: systemd's RootDirectory= does it"),
+    row("access-log site.access-log", "file filename output destination target accesslog", "access-log.path", "write it as path"),
     row("", "accesslog accesslogs customlog transferlog logformat accesslogformat accesslogfilename logrequests logremoteaddress", "",
-        "tidegate has no access log: listen of [admin] has /metrics with its counts"),
+        "write [access-log], and path below it"),
     row("", "log logs logging logger loglevel errorlog errorlogs servererrorlog logfile logoutput verbose debug", "",
         "logs go to standard error, and RUST_LOG chooses them: RUST_LOG=debug"),
-    row("", "include includes import imports includeoptional includeshell extends", "", "tidegate has none: a configuration is one file"),
+    row("", "includes import imports includeoptional includeshell extends", "include", "write include = [\"sites/*.toml\"], above all sections"),
     row("admin", "enabled enable metrics health healthz status", "admin.listen",
         "listen = \"127.0.0.1:9900\" has /healthz, /readyz and /metrics"),
     row("admin", "auth user users username password token allow deny tls ssl", "",

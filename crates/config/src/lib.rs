@@ -2,7 +2,8 @@
 //!
 //! Five steps, each in its own module:
 //!
-//! 1. `document` parses the text.
+//! 1. `include` adds the files that a file names, `text` lays them end to end, and `document` parses
+//!    them; `environment` expands variables, `parts` joins the files.
 //! 2. `shape` compares it with the known keys and their types. `foreign` knows keys of other
 //!    servers, `wrong_type` explains values.
 //! 3. `raw` holds the values as typed, each with its place in the text.
@@ -10,11 +11,13 @@
 //! 5. `error` reports every problem as `FILE:LINE: KEY: REASON`, in text that is safe to print
 //!    (`shown`).
 //!
+//! `access_log` compiles the formats of log lines.
 //! `units` reads and writes durations, sizes and core lists. `glob` compiles path patterns and
 //! `example` makes paths that match one. `target` checks where redirects lead, `redirect_loop` that
 //! they end.
 //!
-//! Only [`Source::read`] touches the system. A [`Settings`] is a plain value without interior
+//! Only [`Source`] touches the system: [`Source::read`] reads files, [`Source::settings`] variables of
+//! the environment. A [`Settings`] is a plain value without interior
 //! state: it can be compared, shared between threads and replaced as a whole. Whether its roots
 //! exist is checked elsewhere.
 //!
@@ -32,14 +35,18 @@
 //! ```
 
 mod access;
+mod access_log;
 mod check;
 mod document;
+mod environment;
 mod error;
 mod example;
 mod foreign;
 mod glob;
+mod include;
 mod mistaken_regex;
 mod mistaken_syntax;
+mod parts;
 mod place;
 mod raw;
 mod redirect_loop;
@@ -51,10 +58,15 @@ mod shown;
 mod site;
 mod source;
 mod target;
+mod text;
 mod units;
 mod wrong_type;
 
 pub use access::{Access, Clients, Paths, network};
+pub use access_log::{
+    AccessLog, Escape, FormatPart, LogFormat, LogTarget, REQUEST_FIELDS_MAX, StatusPattern,
+    Variable,
+};
 pub use error::{Error, Problem, ValueError};
 pub use glob::Glob;
 pub use place::Place;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::units::{BoolOrList, Cores, Count, Period, PeriodOrOff, Size, SizeOrOff};
+use crate::units::{BoolOrList, Cores, Count, Fraction, Period, PeriodOrOff, Size, SizeOrOff};
 
 /// An optional value.
 pub(crate) type Field<T> = Option<Spanned<T>>;
@@ -20,12 +20,16 @@ pub(crate) type Map = BTreeMap<String, Spanned<String>>;
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Config {
+    // These two are here for the check of their types: `include` and `environment` apply them.
+    pub(crate) include: List,
+    pub(crate) expand_environment: Field<bool>,
     pub(crate) server: Server,
     pub(crate) listen: Vec<Listen>,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) io: Io,
     pub(crate) cache: Cache,
+    pub(crate) access_log: AccessLog,
     pub(crate) admin: Admin,
     pub(crate) tls: Tls,
     pub(crate) site: Vec<Spanned<Site>>,
@@ -52,6 +56,15 @@ pub(crate) struct Listen {
     pub(crate) mode: Field<String>,
     pub(crate) owner: Field<String>,
     pub(crate) group: Field<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct AccessLog {
+    pub(crate) path: Field<String>,
+    pub(crate) format: Field<String>,
+    pub(crate) only: List,
+    pub(crate) sample: Field<Fraction>,
 }
 
 #[derive(Default, Deserialize)]
@@ -149,6 +162,7 @@ pub(crate) struct Site {
     pub(crate) respond: Vec<Spanned<Respond>>,
     pub(crate) redirects: Vec<Spanned<Redirect>>,
     pub(crate) cors: Cors,
+    pub(crate) access_log: AccessLog,
 }
 
 #[derive(Default, Deserialize)]

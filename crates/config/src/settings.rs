@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::Site;
 use crate::units::{self, Cores};
+use crate::{AccessLog, Site};
 
 /// A configuration that has passed every check of this crate.
 ///
@@ -25,6 +25,8 @@ pub struct Settings {
     pub io: Io,
     /// `[cache]`: what is kept of files.
     pub cache: Cache,
+    /// `[access-log]`: the log of requests, for sites that say nothing else.
+    pub access_log: AccessLog,
     /// `[admin]`: where health and metrics are served.
     pub admin: Admin,
     /// `[tls]`: certificates and policy of every listener with `tls = true`.
@@ -291,6 +293,7 @@ impl Settings {
             limits: Limits::default(),
             io: Io::default(),
             cache: Cache::default(),
+            access_log: AccessLog::default(),
             admin: Admin::default(),
             tls: Tls::default(),
             sites: vec![Site::for_directory(root)],

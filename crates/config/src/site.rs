@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, Serializer};
 use tidegate_http::{Coding, EncodedSlash, Status};
 
-use crate::{Access, Glob, ValueError, units};
+use crate::{Access, AccessLog, Glob, ValueError, units};
 
 /// `[[site]]`
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -74,6 +74,8 @@ pub struct Site {
     pub redirects: Vec<Redirect>,
     /// `[site.cors]`: other origins whose scripts may read this site.
     pub cors: Cors,
+    /// `[site.access-log]`: the log of its requests.
+    pub access_log: AccessLog,
 }
 
 /// Which names that begin with a dot are served.
@@ -349,6 +351,7 @@ impl Default for Site {
             respond: Vec::new(),
             redirects: Vec::new(),
             cors: Cors::default(),
+            access_log: AccessLog::default(),
         }
     }
 }

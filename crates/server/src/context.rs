@@ -9,6 +9,7 @@ use tidegate_http::FieldBlock;
 use crate::clock::Clock;
 use crate::config::prepared::Prepared;
 use crate::config::snapshot::Snapshot;
+use crate::observe::access_log::Recorder;
 use crate::observe::metrics::Metrics;
 use crate::throttle::Throttle;
 use crate::timeouts::TimerQueue;
@@ -21,6 +22,7 @@ pub(crate) struct Context {
     pub(crate) timers: Rc<TimerQueue>,
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) metrics: Metrics,
+    pub(crate) access_log: Recorder,
     pub(crate) file_warnings: Throttle,
     pub(crate) tls_warnings: Throttle,
     /// Replaced as a whole when the configuration changes. [`Context::snapshot`] is the only way to
@@ -55,7 +57,7 @@ impl Buffers {
 }
 
 impl Context {
-    pub(crate) fn new(io: Io, snapshot: Snapshot, metrics: Metrics) -> Self {
+    pub(crate) fn new(io: Io, snapshot: Snapshot, metrics: Metrics, access_log: Recorder) -> Self {
         metrics.set_sites(&snapshot.settings.sites);
         Self {
             io,
@@ -63,6 +65,7 @@ impl Context {
             timers: Rc::new(TimerQueue::new(snapshot.settings.timeouts.clone())),
             scratch: RefCell::default(),
             metrics,
+            access_log,
             file_warnings: Throttle::default(),
             tls_warnings: Throttle::default(),
             snapshot: RefCell::new(Rc::new(snapshot)),

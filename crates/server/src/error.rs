@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::observe::access_log::OpenError;
+
 /// An error that kept the server from starting, or ended it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -133,6 +135,9 @@ pub enum Error {
         /// The state of its thread (proc(5)).
         thread: String,
     },
+    /// An access log cannot be opened.
+    #[error(transparent)]
+    AccessLog(#[from] OpenError),
     /// The thread of the admin listener could not be started.
     #[error("cannot start the thread of the admin listener")]
     AdminThread(#[source] io::Error),

@@ -9,6 +9,8 @@ pub(crate) enum Event {
     Stop,
     /// A signal to read the configuration and the certificates again (HUP).
     Reload,
+    /// A signal to open the files of logs again (USR1).
+    ReopenLogs,
     /// The configuration that was read again; an error is lines for the operator.
     Prepared(Result<Box<NextConfiguration>, String>),
     /// One more shard has replaced its configuration.

@@ -6,6 +6,7 @@ use tidegate_config::NeedsRestart;
 
 use crate::accept::listener::{Listener, NextListener};
 use crate::config::prepared::{Derived, Prepared};
+use crate::transport::certificates::NextTls;
 
 /// A configuration that every worker can take over.
 pub(crate) struct NextConfiguration {
@@ -14,6 +15,7 @@ pub(crate) struct NextConfiguration {
     pub(crate) updates: Vec<CoreUpdate>,
     /// All, in the order of the configuration.
     pub(crate) listeners: Vec<NextListener>,
+    pub(crate) tls: NextTls,
     /// What the file says and only a restart can apply.
     pub(crate) kept: Vec<NeedsRestart>,
 }

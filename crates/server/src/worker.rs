@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 use glommio::Task;
@@ -24,11 +24,15 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::host::limits::pool_config;
 use crate::host::locked::{Queues, ring_config};
+use crate::observe::access_log::Recorder;
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::metrics::{CoreMetrics, Metrics, SiteLabels};
 use crate::publish::publish;
 use crate::transport::io::Io;
 use crate::update::CoreUpdate;
+
+/// How long the tasks of connections that are cut off may take to end.
+const CUT_OFF_TIME: Duration = Duration::from_millis(200);
 
 /// The configuration of one worker.
 pub(crate) struct WorkerConfig {
@@ -165,7 +169,7 @@ impl Worker {
                 Control::Stop => return self.stop(control).await,
                 Control::StopNow => {
                     self.admission.stop();
-                    return self.cut_off();
+                    return self.cut_off().await;
                 }
             }
         }
@@ -195,7 +199,7 @@ impl Worker {
             control.next().await;
         };
         or(self.drain(accepting), or(time_is_over, told)).await;
-        self.cut_off();
+        self.cut_off().await;
     }
 
     async fn drain(&self, accepting: Vec<Accepting>) {
@@ -210,13 +214,18 @@ impl Worker {
         timers.until(|| timers.len() == 0).await;
     }
 
-    /// Ends the remaining connections.
-    fn cut_off(&self) {
+    /// Ends the remaining connections, and waits a moment for their tasks: the exchanges that end
+    /// with them are counted and logged.
+    async fn cut_off(&self) {
         let timers = &self.admission.context.timers;
         let connections = timers.len();
         if connections > 0 {
             tracing::warn!(connections, "cut off to stop");
             timers.end_all();
+            let time_is_over = async {
+                let _ = Timer::new(CUT_OFF_TIME).await;
+            };
+            or(timers.until(|| timers.len() == 0), time_is_over).await;
         }
     }
 }
@@ -245,9 +254,10 @@ pub(crate) async fn open_context(config: WorkerConfig, ring: Ring) -> Result<Con
     let pipes = pool_config(&prepared.settings, prepared.share, config.shards);
     let io = Io::new(ring, pipes).await;
     let io = io.map_err(fault(number, "make a pipe"))?;
-    let snapshot = Snapshot::new(prepared, &io.ring, None);
     let metrics = Metrics::new(config.metrics, config.site_labels);
-    Ok(Context::new(io, snapshot, metrics))
+    let snapshot = Snapshot::new(prepared, &io.ring, None);
+    let recorder = Recorder::new(number, config.core);
+    Ok(Context::new(io, snapshot, metrics, recorder))
 }
 
 fn fault<E>(shard: usize, operation: &'static str) -> impl FnOnce(E) -> Error

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use tidegate_config::{Cores, Listen, Settings, ValueError};
+use tidegate_config::{AccessLog, Cores, Listen, Settings, ValueError};
 
 use crate::compress::CompressArgs;
 use crate::generate::GenerateArgs;
@@ -39,6 +39,7 @@ Examples:
   tidegate serve
   tidegate serve public -p 3000                http://127.0.0.1:3000; -p 0 picks a free port
   tidegate serve ~/Downloads --directory-listing
+  tidegate serve --log                         with a line for each request
   tidegate serve dist --spa                    an application with routes of its own
   tidegate serve /srv/www --listen 0.0.0.0:8080 --listen '[::]:8080' --cores 0-3";
 
@@ -70,7 +71,8 @@ warnings are fair, its problems bad.
 
 Examples:
   tidegate doctor                              for a directory with the defaults
-  tidegate doctor tidegate.toml                for that file, its roots and certificates included";
+  tidegate doctor tidegate.toml                for that file, its roots, addresses and certificates included
+  tidegate doctor --json | jq '.[] | select(.grade != \"good\")'";
 
 /// Serves static assets over HTTP from every core.
 #[derive(Debug, Parser)]
@@ -112,6 +114,9 @@ pub(crate) struct ServeArgs {
     /// application with routes of its own; a missing script stays 404
     #[arg(long)]
     spa: bool,
+    /// Show a line for each request on standard error
+    #[arg(long)]
+    log: bool,
     /// The port of 127.0.0.1 to listen on, instead of --listen; 0 picks a free one
     #[arg(short, long, value_name = "PORT")]
     port: Option<u16>,
@@ -154,6 +159,12 @@ pub(crate) struct CheckArgs {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) config: ConfigFile,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+    /// Print a JSON list instead, with an object for each line: topic, grade
+    /// and text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -286,6 +297,9 @@ impl ServeArgs {
         for site in &mut settings.sites {
             site.directory_listing = self.directory_listing;
             site.spa_fallback = self.spa.then(|| SPA_PAGE.to_owned());
+            if self.log {
+                site.access_log = AccessLog::short();
+            }
         }
         self.overrides.apply(&mut settings)?;
         Ok(settings)
@@ -400,6 +414,9 @@ mod tests {
         let mut listed = Settings::for_directory(PathBuf::from("d"));
         listed.sites[0].directory_listing = true;
         assert_eq!(served(&["d", "--directory-listing"]), listed);
+        let mut logged = plain.clone();
+        logged.sites[0].access_log = AccessLog::short();
+        assert_eq!(served(&["--log"]), logged);
         let mut application = plain;
         application.sites[0].spa_fallback = Some("/index.html".to_owned());
         application.server.cores = Cores::Count(1);

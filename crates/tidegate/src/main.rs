@@ -55,7 +55,7 @@ fn run(command: Command) -> ExitCode {
         Command::Compress(args) => status(compress::directory(&args)),
         Command::Generate(args) => status(generate::files(&args).map_err(Into::into)),
         Command::Doctor(args) => {
-            doctor::examine(&args).unwrap_or_else(|error| failure(error.as_ref()))
+            doctor::examine(args).unwrap_or_else(|error| failure(error.as_ref()))
         }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
         settings,
         source: None,
     };
-    serve(&served, None, inherited)
+    serve(&served, inherited, None)
 }
 
 /// Serves with a configuration file.
@@ -47,7 +47,7 @@ pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn
     };
     // What standard input had is gone.
     let reread = is_file.then(|| -> Arc<Reread> { Arc::new(reread) });
-    serve(&served, reread, inherited)
+    serve(&served, inherited, reread)
 }
 
 fn read(file: &Path, overrides: &Overrides) -> Result<Configuration, Box<dyn Error>> {
@@ -70,13 +70,13 @@ fn start() -> Result<Inherited, Box<dyn Error>> {
 
 fn serve(
     served: &Configuration,
-    reread: Option<Arc<Reread>>,
     inherited: Inherited,
+    reread: Option<Arc<Reread>>,
 ) -> Result<(), Box<dyn Error>> {
     let announced = served.clone();
     let on_ready = move |addresses: &[Address]| announce(addresses.to_vec(), announced);
     let settings = served.settings.clone();
-    tidegate_server::run(settings, reread, inherited, log::lines_dropped(), on_ready)
+    tidegate_server::run(settings, inherited, reread, log::lines_dropped(), on_ready)
         .map_err(|error| explained(error, served))
 }
 
@@ -88,12 +88,13 @@ fn explained(error: ServerError, served: &Configuration) -> Box<dyn Error> {
             Some(hint) => format!("{}; {hint}", chain(&error)).into(),
             None => error.into(),
         },
-        (error @ (ServerError::Root(_) | ServerError::Tls(_)), Some(source)) => {
-            match inspect::errors(source, &served.settings) {
-                Some(errors) => errors.into(),
-                None => error.into(),
-            }
-        }
+        (
+            error @ (ServerError::Root(_) | ServerError::Tls(_) | ServerError::AccessLog(_)),
+            Some(source),
+        ) => match inspect::errors(source, &served.settings) {
+            Some(errors) => errors.into(),
+            None => error.into(),
+        },
         (error, _) => error.into(),
     }
 }

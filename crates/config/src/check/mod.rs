@@ -10,9 +10,12 @@ use crate::raw;
 use crate::rules::{self, DAY, count, duration, power_of_two, size};
 use crate::shape::{self, Shape};
 use crate::units::{Count, Period, Size};
-use crate::{Admin, Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError};
+use crate::{
+    AccessLog, Admin, Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError,
+};
 
 mod access;
+mod access_log;
 mod places;
 mod report;
 mod sites;
@@ -33,11 +36,12 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
         raw,
         mistakes,
         refused,
-    } = shape::compare(document, document.root());
+    } = shape::compare(document);
     let mut report = Report::new(document, mistakes, refused);
     let with_certificates =
         !raw.tls.certificates.is_empty() || report.was_refused_anywhere("tls.certificates");
     let mut addresses = BTreeMap::new();
+    let access_log = access_log::access_log(raw.access_log, &AccessLog::default(), &mut report);
     let settings = Settings {
         server: server(raw.server, &mut report),
         listen: listen(raw.listen, with_certificates, &mut addresses, &mut report),
@@ -47,7 +51,8 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
         cache: cache(raw.cache, &mut report),
         admin: admin(raw.admin, &mut addresses, &mut report),
         tls: tls::tls(raw.tls, &mut report),
-        sites: sites::sites(raw.site, &mut report),
+        sites: sites::sites(raw.site, &access_log, &mut report),
+        access_log,
     };
     report.end()?;
     Ok(settings)
@@ -83,7 +88,7 @@ fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
 fn listen(
     raw: Vec<raw::Listen>,
     with_certificates: bool,
-    seen: &mut BTreeMap<String, usize>,
+    seen: &mut BTreeMap<String, String>,
     report: &mut Report<'_>,
 ) -> Vec<Listen> {
     if raw.is_empty() {
@@ -97,7 +102,7 @@ fn listen(
 fn listen_one(
     raw: raw::Listen,
     with_certificates: bool,
-    seen: &mut BTreeMap<String, usize>,
+    seen: &mut BTreeMap<String, String>,
     report: &mut Report<'_>,
 ) -> Listen {
     let default = Listen::default();
@@ -149,15 +154,15 @@ fn of_unix<T: PartialEq>(value: T, default: &T, is_unix: bool) -> Result<T, Valu
 /// Checks an address that no other listener of this configuration has.
 fn new_address(
     text: &str,
-    line: usize,
-    seen: &mut BTreeMap<String, usize>,
+    line: String,
+    seen: &mut BTreeMap<String, String>,
 ) -> Result<String, ValueError> {
     let address = rules::address(text)?;
     rules::not_seen(seen, &address, line)?;
     Ok(address)
 }
 
-fn admin(raw: raw::Admin, seen: &mut BTreeMap<String, usize>, report: &mut Report<'_>) -> Admin {
+fn admin(raw: raw::Admin, seen: &mut BTreeMap<String, String>, report: &mut Report<'_>) -> Admin {
     let offset = raw.listen.as_ref().map(|typed| typed.span().start);
     let line = report.line(offset.unwrap_or_default());
     Admin {
@@ -469,11 +474,16 @@ mod tests {
             ("[server]\nuser = 'www'", "2: server.user: unknown key; tidegate does not change its user: systemd's User="),
             ("pid-file = '/run/x'", "1: pid-file: unknown key; tidegate has no pid file"),
             ("pidfile = '/run/x'", "1: pidfile: unknown key; tidegate has no pid file"),
-            ("include = 'sites/*'", "1: include: unknown key; tidegate has none: a configuration is one file"),
+            ("import = 'sites/*'", "1: import: unknown key; write include = [\"sites/*.toml\"], above all sections"),
+            ("include = 'sites/*'", "1: include: expected a list, found 'sites/*': write ['sites/*']"),
+            ("include = ['a', 5]", "1: include: expected a string, found 5"),
+            ("expand-environment = 1", "1: expand-environment: expected true or false, found 1"),
+            ("[server]\ninclude = ['a']", "2: server.include: unknown key; did you mean `include`?"),
             ("[log]\nlevel = 'debug'", "1: log: unknown key; logs go to standard error, and RUST_LOG chooses them"),
             ("[logging]\nlevel = 'debug'", "1: logging: unknown key; logs go to standard error"),
             ("[server]\nlog_level = 'debug'", "2: server.log_level: unknown key; logs go to standard error"),
-            ("[access-log]\npath = ''", "1: access-log: unknown key; tidegate has no access log"),
+            ("[access-log]\ndestination = 'x'", "2: access-log.destination: unknown key; write it as path"),
+            ("[server]\naccess_log = 'x'", "2: server.access_log: unknown key; write [access-log], and path below it"),
             ("[server]\nworker_processes = 4", "2: server.worker_processes: unknown key; write cores = 4"),
             ("threads = 4", "1: threads: unknown key; write cores = 4 below [server]"),
             ("[limits]\nmax-connections = 4", "2: limits.max-connections: unknown key; write connections-per-core"),
@@ -521,7 +531,7 @@ mod tests {
             ("deny = '/a'", "deny: unknown key; write [[site.access]]"),
             ("allow = '10.0.0.0/8'", "allow: unknown key; write [[site.access]]"),
             ("auth = 'basic'", "auth: unknown key; tidegate has no passwords: client-auth of [tls]"),
-            ("[site.location]\npath = '/'", "location: unknown key; tidegate has no sections for paths"),
+            ("[site.location]\npath = '/'", "location: unknown key; there are no sections for paths"),
             ("ssl_certificate = 'a'", "ssl_certificate: unknown key; write cert and key below [[tls.certificates]]"),
             ("trailing-slash = true", "trailing-slash: unknown key; directories are redirected to their slash anyway"),
             ("proxy_pass = 'http://a'", "proxy_pass: unknown key; tidegate is no proxy"),

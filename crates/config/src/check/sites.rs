@@ -8,12 +8,15 @@ use tidegate_http::{Coding, Status};
 use toml::Spanned;
 
 use super::access;
+use super::access_log::access_log;
 use super::places::{Places, places};
 use super::report::{Report, every, glob};
 use crate::raw::{self, List};
 use crate::rules::{DAY, duration, header, path, web};
 use crate::units::Period;
-use crate::{Cors, Glob, HeaderRule, Redirect, Respond, Site, ValueError, redirect_loop, target};
+use crate::{
+    AccessLog, Cors, Glob, HeaderRule, Redirect, Respond, Site, ValueError, redirect_loop, target,
+};
 
 /// Statuses with Retry-After (RFC 9110, section 15.6.4; RFC 6585, section 4).
 const FOR_NOW: [Status; 2] = [Status::TOO_MANY_REQUESTS, Status::SERVICE_UNAVAILABLE];
@@ -21,7 +24,11 @@ const FOR_NOW: [Status; 2] = [Status::TOO_MANY_REQUESTS, Status::SERVICE_UNAVAIL
 /// The longest Retry-After: a year.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(366 * 24);
 
-pub(super) fn sites(raw: Vec<Spanned<raw::Site>>, report: &mut Report<'_>) -> Vec<Site> {
+pub(super) fn sites(
+    raw: Vec<Spanned<raw::Site>>,
+    log: &AccessLog,
+    report: &mut Report<'_>,
+) -> Vec<Site> {
     if raw.is_empty() && !report.was_refused(0, "site") {
         report.missing(
             0,
@@ -31,22 +38,27 @@ pub(super) fn sites(raw: Vec<Spanned<raw::Site>>, report: &mut Report<'_>) -> Ve
     }
     let mut seen = Seen::default();
     raw.into_iter()
-        .map(|entry| site(entry, &mut seen, report))
+        .map(|entry| site(entry, log, &mut seen, report))
         .collect()
 }
 
 /// The names of the sites so far, each with its line.
 #[derive(Default)]
 struct Seen {
-    names: BTreeMap<String, usize>,
-    default: Option<usize>,
+    names: BTreeMap<String, String>,
+    default: Option<String>,
 }
 
-fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Site {
+fn site(
+    raw: Spanned<raw::Site>,
+    log: &AccessLog,
+    seen: &mut Seen,
+    report: &mut Report<'_>,
+) -> Site {
     let default = Site::default();
     let offset = raw.span().start;
     let mut raw = raw.into_inner();
-    let directory = report.document().directory();
+    let directory = report.directory(offset);
     let places = places(&mut raw, offset, report);
     let cors = cors(raw.cors, report);
     let (respond, redirects) = answers(raw.respond, raw.redirects, &places, report);
@@ -89,6 +101,7 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
         mounts: places.mounts,
         redirects,
         cors,
+        access_log: access_log(raw.access_log, log, report),
     }
 }
 

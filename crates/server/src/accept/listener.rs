@@ -103,16 +103,8 @@ impl Binder<'_> {
     pub(crate) fn bind_all(&self) -> Result<Vec<NextListener>, Error> {
         let mut all = Vec::new();
         for section in &self.settings.listen {
-            let bound = self.bind_section(section).map_err(|source| match source {
-                BindError::Resolve(source) => Error::Resolve {
-                    address: section.address.clone(),
-                    source,
-                },
-                BindError::Listen(source) => Error::Listen {
-                    address: section.address.clone(),
-                    source,
-                },
-            });
+            let bound = self.bind_section(section);
+            let bound = bound.map_err(|error| error.at(section));
             all.extend(bound?);
         }
         Ok(all)
@@ -183,8 +175,7 @@ impl Binder<'_> {
     }
 
     fn only_v6(&self, section: &Listen, wanted: &[SocketAddr]) -> bool {
-        let takes_v4 = |address| has_v4_beside(address, &self.settings.listen);
-        section.only_v6 || wanted.iter().any(takes_v4)
+        only_v6(section, wanted, self.settings)
     }
 
     /// Whether this server listens on the port.
@@ -206,6 +197,51 @@ impl From<io::Error> for BindError {
     fn from(error: io::Error) -> Self {
         Self::Listen(error)
     }
+}
+
+impl BindError {
+    fn at(self, section: &Listen) -> Error {
+        let address = section.address.clone();
+        match self {
+            Self::Resolve(source) => Error::Resolve { address, source },
+            Self::Listen(source) => Error::Listen { address, source },
+        }
+    }
+}
+
+/// The error with which [`Binder::bind_all`], or the listener at `admin`, would fail now. Nothing
+/// listens.
+pub(crate) fn refused(settings: &Settings, admin: Option<&str>) -> Option<Error> {
+    let admin = admin.map(|address| Listen {
+        address: address.to_owned(),
+        ..Listen::default()
+    });
+    let mut sections = settings.listen.iter().chain(&admin);
+    sections.find_map(|section| {
+        let tried = try_section(section, settings);
+        tried.err().map(|error| error.at(section))
+    })
+}
+
+fn try_section(section: &Listen, settings: &Settings) -> Result<(), BindError> {
+    if let Some(path) = section.unix_path() {
+        let (socket, file) = bind_file(path, section)?;
+        drop(file);
+        drop(socket);
+        return Ok(());
+    }
+    let wanted = resolve(&section.address).map_err(BindError::Resolve)?;
+    let only_v6 = only_v6(section, &wanted, settings);
+    bind_same_port(&wanted, |address| {
+        Ok((address, bound_socket(address, false, only_v6)?))
+    })?;
+    Ok(())
+}
+
+/// Whether `section` takes IPv6 clients only, there or since another one has the IPv4 address.
+fn only_v6(section: &Listen, wanted: &[SocketAddr], settings: &Settings) -> bool {
+    let takes_v4 = |address| has_v4_beside(address, &settings.listen);
+    section.only_v6 || wanted.iter().any(takes_v4)
 }
 
 impl OpenListener {

@@ -6,4 +6,5 @@ pub(crate) mod admission;
 pub(crate) mod inherited;
 pub(crate) mod listener;
 pub(crate) mod listener_state;
+pub(crate) mod report;
 pub(crate) mod unix_socket;

@@ -10,6 +10,8 @@ use tidegate_site::{OpenedSites, Stalls};
 
 use crate::error::Error;
 use crate::host::limits::ResourceShare;
+use crate::observe::access_log::{AccessLogs, LogFiles, OpenError};
+use crate::observe::health::Health;
 
 /// The settings and what is made of them once, for all cores. What a part of the server derives
 /// from the settings belongs here: so a reload replaces it.
@@ -19,6 +21,7 @@ pub(crate) struct Derived {
     pub(crate) h1: Limits,
     /// Bounds on the ranges of a request.
     pub(crate) ranges: RangeLimits,
+    pub(crate) access_logs: AccessLogs,
 }
 
 /// What one core makes its next [`Snapshot`] of, which cannot fail.
@@ -32,9 +35,10 @@ pub(crate) struct Prepared {
 }
 
 impl Derived {
-    pub(crate) fn of(settings: Settings) -> Self {
+    /// Opens the files of access logs. Blocking.
+    pub(crate) fn of(settings: Settings, log_files: &LogFiles) -> Result<Self, OpenError> {
         let limits = &settings.limits;
-        Self {
+        Ok(Self {
             h1: Limits {
                 header_bytes: limits.header_bytes,
                 headers: limits.headers,
@@ -44,14 +48,14 @@ impl Derived {
                 ascending: limits.ranges,
                 unordered: limits.ranges_unordered,
             },
+            access_logs: AccessLogs::open(&settings, log_files)?,
             settings,
-        }
+        })
     }
 }
 
 impl Prepared {
-    /// Opens the sites, for each of `cores` cores. Blocking. Stalls of their file systems are
-    /// counted in `stalls`.
+    /// Opens the sites and the logs, for each of the cores of `health`. Blocking.
     ///
     /// # Errors
     ///
@@ -59,18 +63,18 @@ impl Prepared {
     pub(crate) fn of(
         settings: Settings,
         share: ResourceShare,
-        cores: usize,
-        stalls: &Arc<Stalls>,
+        health: &Health,
     ) -> Result<Vec<Self>, Error> {
-        let derived = Arc::new(Derived::of(settings));
+        let derived = Arc::new(Derived::of(settings, &health.log_files)?);
         let sites = OpenedSites::open(&derived.settings.sites)?;
         let prepared = |sites| Self {
             derived: Arc::clone(&derived),
             share,
             sites,
-            stalls: Arc::clone(stalls),
+            stalls: Arc::clone(health.stalls()),
         };
-        let others: Result<Vec<_>, _> = (1..cores).map(|_| sites.try_clone()).collect();
+        let others: Result<Vec<_>, _> =
+            (1..health.cores.len()).map(|_| sites.try_clone()).collect();
         Ok(others?.into_iter().chain([sites]).map(prepared).collect())
     }
 }

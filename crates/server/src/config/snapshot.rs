@@ -10,12 +10,14 @@ use tidegate_uring::Ring;
 
 use crate::config::prepared::{Derived, Prepared};
 use crate::config::sites::cache_config;
+use crate::observe::access_log::SiteLogs;
 
 /// Settings and sites that belong together. A context replaces its snapshot as a whole; a lookup
 /// goes on with the snapshot that it began with.
 pub(crate) struct Snapshot {
     derived: Arc<Derived>,
     pub(crate) sites: Sites,
+    pub(crate) access_logs: SiteLogs,
     /// Closes unused files of the sites; ends when it is dropped.
     sweep: Cell<Option<Task<()>>>,
 }
@@ -32,6 +34,7 @@ impl Snapshot {
         Self {
             sweep: Cell::new(Some(ring.spawn(sites.sweep()))),
             sites,
+            access_logs: prepared.derived.access_logs.of_core(),
             derived: prepared.derived,
         }
     }

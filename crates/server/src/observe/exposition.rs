@@ -47,6 +47,7 @@ pub(crate) fn metrics(health: &Health, format: Format) -> String {
     let mut all = Registry::default();
     let registry = all.sub_registry_with_prefix("tidegate");
     register_server(registry, health);
+    register_reloads(registry, &health.reloads);
     register_shards(registry, &health.heartbeats, &health.cores);
     register_requests(registry, health);
     register_connections(registry, &health.cores);
@@ -54,9 +55,8 @@ pub(crate) fn metrics(health: &Health, format: Format) -> String {
     register_cache(registry, &health.cores);
     register_transfers(registry, &health.cores);
     register_ring(registry, &health.cores);
-    register_reloads(registry, &health.reloads);
-    if let Some(tls) = &health.tls {
-        register_certificates(registry, tls);
+    if let Some(tls) = health.tls() {
+        register_certificates(registry, &tls);
     }
     register_process(&mut all, health);
     let mut metrics = String::new();
@@ -83,6 +83,19 @@ fn register_server(registry: &mut Registry, health: &Health) {
     let refused = counter(stalls.refused.load(Ordering::Relaxed));
     let help = "Requests refused with 503, since the file system did not answer";
     registry.register("stalled_responses", help, refused);
+    let lines = counter(health.log_files.lines_dropped());
+    let help = "Lines of access logs that could not be written in time";
+    registry.register("access_log_lines_dropped", help, lines);
+}
+
+fn register_reloads(registry: &mut Registry, reloads: &Reloads) {
+    let counts = reloads.counts().into_iter();
+    let counts = counts.map(|(result, count)| (label("result", result), count));
+    let help = "Reloads of the configuration, by whether they were applied";
+    registry.register("reloads", help, counters(counts.collect()));
+    let help = "When a reload was last applied, since 1970; 0: not since the start";
+    let name = "last_reload_timestamp";
+    registry.register_with_unit(name, help, Unit::Seconds, gauge(reloads.applied_at()));
 }
 
 fn register_shards(registry: &mut Registry, heartbeats: &[Arc<Heartbeat>], cores: &[Core]) {
@@ -275,16 +288,6 @@ fn register_process(registry: &mut Registry, health: &Health) {
     let help = "When the process started, since 1970";
     let started = gauge(unix_seconds(health.started_at));
     registry.register_with_unit("process_start_time", help, Unit::Seconds, started);
-}
-
-fn register_reloads(registry: &mut Registry, reloads: &Reloads) {
-    let counts = reloads.counts();
-    let counts = counts.map(|(result, count)| (label("result", result), count));
-    let help = "Reloads of the configuration, by whether they were applied";
-    registry.register("reloads", help, counters(counts.to_vec()));
-    let help = "When a reload was last applied, since 1970; 0: not since the start";
-    let time = gauge(reloads.applied_at());
-    registry.register_with_unit("last_reload_timestamp", help, Unit::Seconds, time);
 }
 
 type Core = Arc<CoreMetrics>;

@@ -1,12 +1,13 @@
 //! The state of the server.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidegate_site::Stalls;
 use tidegate_tls::Acceptor;
 
+use crate::observe::access_log::LogFiles;
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::metrics::{CoreMetrics, SiteLabels};
 
@@ -14,7 +15,7 @@ use crate::observe::metrics::{CoreMetrics, SiteLabels};
 pub(crate) struct Health {
     is_ready: AtomicBool,
     /// The acceptor of the TLS listeners, if any.
-    pub(crate) tls: Option<Acceptor>,
+    tls: Mutex<Option<Acceptor>>,
     /// Lines of the log that were lost.
     pub(crate) log_lines_dropped: &'static AtomicU64,
     /// One for each shard, in their order.
@@ -24,59 +25,10 @@ pub(crate) struct Health {
     pub(crate) cores: Vec<Arc<CoreMetrics>>,
     pub(crate) site_labels: Arc<SiteLabels>,
     pub(crate) started_at: SystemTime,
+    /// The files of the access logs.
+    pub(crate) log_files: Arc<LogFiles>,
     /// The reloads of the configuration.
     pub(crate) reloads: Reloads,
-}
-
-impl Health {
-    /// The state of a server that is not ready yet.
-    pub(crate) fn new(
-        tls: Option<Acceptor>,
-        log_lines_dropped: &'static AtomicU64,
-        heartbeats: Vec<Arc<Heartbeat>>,
-    ) -> Self {
-        Self {
-            is_ready: AtomicBool::new(false),
-            tls,
-            log_lines_dropped,
-            cores: heartbeats.iter().map(|_| Arc::default()).collect(),
-            heartbeats,
-            stalls: Arc::default(),
-            reloads: Reloads::default(),
-            site_labels: Arc::default(),
-            started_at: SystemTime::now(),
-        }
-    }
-
-    /// The counters of stalls of file systems, which all shards share.
-    pub(crate) fn stalls(&self) -> &Arc<Stalls> {
-        &self.stalls
-    }
-
-    /// Has every shard publish its state. Does not wait: a scrape shows what was published before,
-    /// by the last scrape or within two seconds.
-    pub(crate) fn scrape(&self) {
-        self.heartbeats
-            .iter()
-            .for_each(|heartbeat| heartbeat.scrape());
-    }
-
-    /// A line for each shard that makes no progress.
-    pub(crate) fn stalled(&self) -> String {
-        let shards = self.heartbeats.iter().enumerate();
-        let stalled = shards.filter(|(_, heartbeat)| heartbeat.is_stalled());
-        let lines = stalled.map(|(shard, _)| format!("shard {shard} makes no progress\n"));
-        lines.collect::<Vec<_>>().concat()
-    }
-
-    /// Sets whether the server is ready: it serves and has received no signal to stop.
-    pub(crate) fn set_ready(&self, is_ready: bool) {
-        self.is_ready.store(is_ready, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Relaxed)
-    }
 }
 
 /// Counts of reloads.
@@ -115,5 +67,68 @@ impl Reloads {
     /// When the last one was applied, in seconds since 1970; zero: none was.
     pub(crate) fn applied_at(&self) -> u64 {
         self.applied_at.load(Ordering::Relaxed)
+    }
+}
+
+impl Health {
+    /// The state of a server that is not ready yet.
+    pub(crate) fn new(
+        tls: Option<Acceptor>,
+        log_lines_dropped: &'static AtomicU64,
+        heartbeats: Vec<Arc<Heartbeat>>,
+        log_files: Arc<LogFiles>,
+    ) -> Self {
+        Self {
+            is_ready: AtomicBool::new(false),
+            tls: Mutex::new(tls),
+            log_lines_dropped,
+            cores: heartbeats.iter().map(|_| Arc::default()).collect(),
+            heartbeats,
+            stalls: Arc::default(),
+            site_labels: Arc::default(),
+            started_at: SystemTime::now(),
+            log_files,
+            reloads: Reloads::default(),
+        }
+    }
+
+    /// The counters of stalls of file systems, which all shards share.
+    pub(crate) fn stalls(&self) -> &Arc<Stalls> {
+        &self.stalls
+    }
+
+    /// Has every shard publish its state. Does not wait: a scrape shows what was published before,
+    /// by the last scrape or within two seconds.
+    pub(crate) fn scrape(&self) {
+        self.heartbeats
+            .iter()
+            .for_each(|heartbeat| heartbeat.scrape());
+    }
+
+    /// A line for each shard that makes no progress.
+    pub(crate) fn stalled(&self) -> String {
+        let shards = self.heartbeats.iter().enumerate();
+        let stalled = shards.filter(|(_, heartbeat)| heartbeat.is_stalled());
+        let lines = stalled.map(|(shard, _)| format!("shard {shard} makes no progress\n"));
+        lines.collect::<Vec<_>>().concat()
+    }
+
+    /// The acceptor of the TLS listeners, if any.
+    pub(crate) fn tls(&self) -> Option<Acceptor> {
+        let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        tls.clone()
+    }
+
+    pub(crate) fn set_tls(&self, acceptor: Option<Acceptor>) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = acceptor;
+    }
+
+    /// Sets whether the server is ready: it serves and has received no signal to stop.
+    pub(crate) fn set_ready(&self, is_ready: bool) {
+        self.is_ready.store(is_ready, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed)
     }
 }

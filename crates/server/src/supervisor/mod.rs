@@ -28,6 +28,7 @@ use crate::event::Event;
 use crate::host::cores;
 use crate::host::limits::{self, ResourceShare};
 use crate::host::locked::{Locked, Queues};
+use crate::observe::access_log::LogFiles;
 use crate::observe::admin;
 use crate::observe::health::Health;
 use crate::observe::heartbeat::{Heartbeat, Watchdog};
@@ -41,6 +42,9 @@ use crate::transport::certificates::{CertReloader, Tls};
 use crate::update::NextConfiguration;
 use crate::worker::WorkerConfig;
 
+/// How long the lines of the access log may take to be written at the end.
+const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
+
 /// Serves according to `settings` until a signal stops it, each shard on a thread of its own.
 ///
 /// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let it serve
@@ -48,14 +52,15 @@ use crate::worker::WorkerConfig;
 /// ends them at once. If a shard hangs in the kernel, this returns while its thread still runs, and
 /// the caller ends the process. HUP has `reread` called, and its settings applied to the running
 /// server; without it, HUP reads certificates again. A change of their files does so too.
+/// USR1 opens the files of access logs again.
 ///
 /// It listens on the sockets of `inherited` where they have the address of a section, and tells a
 /// service manager how it does (`NOTIFY_SOCKET`). `log_lines_dropped` counts lines of the log that
 /// were lost, for `/metrics`.
 pub fn run(
     settings: Settings,
-    reread: Option<Arc<Reread>>,
     inherited: Inherited,
+    reread: Option<Arc<Reread>>,
     log_lines_dropped: &'static AtomicU64,
     on_ready: impl FnOnce(&[Address]),
 ) -> Result<(), Error> {
@@ -68,7 +73,13 @@ pub fn run(
     let heartbeats: Vec<Arc<Heartbeat>> = host.cores.iter().map(|_| Arc::default()).collect();
     let watchdog = Watchdog::new(&heartbeats, settings.server.watchdog);
     let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
-    let health = Arc::new(Health::new(acceptor, log_lines_dropped, heartbeats.clone()));
+    let log_files = Arc::new(LogFiles::new(host.cores.len()));
+    let health = Arc::new(Health::new(
+        acceptor,
+        log_lines_dropped,
+        heartbeats.clone(),
+        Arc::clone(&log_files),
+    ));
     forwarding.take_stops()?;
     let Some(prepared) = open_unless_stopped(&events, settings, &host, &health)? else {
         return Ok(());
@@ -113,7 +124,9 @@ pub fn run(
         cores: host.cores,
         tls,
     };
-    supervisor.run(|| on_ready(&addresses))
+    let result = supervisor.run(|| on_ready(&addresses));
+    log_files.flush(LOG_FLUSH_TIME);
+    result
 }
 
 /// The resources of the host for the workers.
@@ -154,13 +167,12 @@ fn open_unless_stopped(
     events: &Receiver<Event>,
     settings: Settings,
     host: &HostResources,
-    health: &Health,
+    health: &Arc<Health>,
 ) -> Result<Option<Vec<Prepared>>, Error> {
-    let stalls = Arc::clone(health.stalls());
-    let (share, cores) = (host.share, host.cores.len());
+    let (share, health) = (host.share, Arc::clone(health));
     let (sender, opened) = sync_channel(1);
     let thread = thread::Builder::new().name("open".to_owned());
-    let open = move || sender.send(Prepared::of(settings, share, cores, &stalls));
+    let open = move || sender.send(Prepared::of(settings, share, &health));
     thread.spawn(open).map_err(Error::OpenThread)?;
     loop {
         match opened.recv_timeout(SIGNAL_WAIT) {
@@ -186,8 +198,8 @@ fn worker_configs(
     heartbeats: Vec<Arc<Heartbeat>>,
     listeners: Vec<Vec<Listener>>,
 ) -> Vec<WorkerConfig> {
-    let cores = host.cores.iter().zip(heartbeats);
-    let each = cores.zip(prepared).zip(listeners).enumerate();
+    let each = host.cores.iter().zip(heartbeats).zip(prepared);
+    let each = each.zip(listeners).enumerate();
     let configs = each.map(
         |(number, (((core, heartbeat), prepared), listeners))| WorkerConfig {
             number,
@@ -265,6 +277,7 @@ impl Supervisor {
                     }
                     self.begin_waiting_reload();
                 }
+                Some(Event::ReopenLogs) => self.health.log_files.reopen(),
                 Some(Event::Reload) => self.reload(),
                 Some(Event::Prepared(next)) => self.prepared(next),
                 Some(Event::Applied) => self.applied(),
@@ -290,8 +303,8 @@ impl Supervisor {
         if self.stop.has_begun() {
             return tracing::warn!("HUP: the server stops; nothing is read again");
         }
-        self.notifier.reloading();
         if self.reread.is_none() {
+            self.notifier.reloading();
             self.reloader.reload();
             return self.notifier.ready("Serving");
         }
@@ -315,10 +328,11 @@ impl Supervisor {
             cores: self.cores.clone(),
             listeners: self.listeners.bound(),
             tls: self.tls.clone(),
-            stalls: Arc::clone(self.health.stalls()),
+            health: Arc::clone(&self.health),
         };
         self.reload_waits = false;
         self.stage = Stage::Preparing;
+        self.notifier.reloading();
         if let Err(reason) = preparation.start(self.events.clone()) {
             self.prepared(Err(reason));
         }
@@ -337,6 +351,9 @@ impl Supervisor {
                 self.stop.set_times(&next.derived.settings.server);
                 self.derived = next.derived;
                 self.listeners.replace(next.listeners);
+                self.tls = next.tls.install(&mut self.reloader);
+                let acceptor = self.tls.as_ref().map(|tls| tls.acceptor.clone());
+                self.health.set_tls(acceptor);
                 for (control, update) in self.controls.iter().zip(next.updates) {
                     control.send(Control::Apply(Box::new(update)));
                 }
@@ -353,8 +370,7 @@ impl Supervisor {
         if self.stage == Stage::Applying(0) {
             self.health.reloads.applied();
             tracing::info!("the configuration is applied");
-            self.reloader.read_again();
-            self.reload_ended();
+            self.reload_ended("Serving");
         }
     }
 
@@ -364,15 +380,15 @@ impl Supervisor {
         for line in reason.lines() {
             tracing::error!("not reloaded: {line}");
         }
-        self.reload_ended();
+        self.reload_ended("Serving, by the configuration of before");
     }
 
-    fn reload_ended(&mut self) {
+    fn reload_ended(&mut self, status: &str) {
         self.stage = Stage::None;
-        self.begin_waiting_reload();
-        if self.stage == Stage::None && !self.stop.has_begun() {
-            self.notifier.ready("Serving");
+        if !self.stop.has_begun() {
+            self.notifier.ready(status);
         }
+        self.begin_waiting_reload();
     }
 
     fn has_ended(&mut self, shard: usize) -> Result<(), Error> {
@@ -448,15 +464,21 @@ mod tests {
             sender.send(event).unwrap();
         }
         let mut ready = 0;
+        let derived = Derived::of(Settings::for_directory("/".into()), &LogFiles::new(1));
         let notifier = Rc::new(Notifier::from_environment());
         let supervisor = Supervisor {
             inbox: Inbox::new(receiver, Watchdog::new(&[], None), Rc::clone(&notifier)),
             notifier,
             controls,
             reloader: CertReloader::start(None).unwrap(),
-            health: Arc::new(Health::new(None, &NONE_DROPPED, Vec::new())),
+            health: Arc::new(Health::new(
+                None,
+                &NONE_DROPPED,
+                Vec::new(),
+                Arc::new(LogFiles::new(1)),
+            )),
             reread: None,
-            derived: Arc::new(Derived::of(Settings::for_directory("/".into()))),
+            derived: Arc::new(derived.unwrap()),
             stage: Stage::None,
             reload_waits: false,
             events: sender,

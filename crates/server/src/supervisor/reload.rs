@@ -12,7 +12,6 @@ use std::sync::mpsc::Sender;
 use std::thread;
 
 use tidegate_config::{NeedsRestart, Place, Settings, Source};
-use tidegate_site::Stalls;
 use tidegate_uring::catch_panic;
 
 use crate::accept::listener::{self, Binder, BoundSection};
@@ -20,7 +19,8 @@ use crate::config::prepared::{Derived, Prepared};
 use crate::error::Error;
 use crate::event::Event;
 use crate::host::limits;
-use crate::transport::certificates::Tls;
+use crate::observe::health::Health;
+use crate::transport::certificates::{NextTls, Tls};
 use crate::update::{CoreUpdate, NextConfiguration};
 
 /// Settings, and the file that they come from, if there is one.
@@ -43,7 +43,7 @@ pub(super) struct Preparation {
     pub(super) cores: Vec<usize>,
     pub(super) listeners: Vec<BoundSection>,
     pub(super) tls: Option<Tls>,
-    pub(super) stalls: Arc<Stalls>,
+    pub(super) health: Arc<Health>,
 }
 
 impl Preparation {
@@ -62,12 +62,7 @@ impl Preparation {
 
     fn prepare(&self) -> Result<NextConfiguration, String> {
         let mut read = (self.reread)()?;
-        let running = &self.running.settings;
-        if read.settings.tls != running.tls {
-            tracing::warn!("[tls] needs a restart; it stays as it is");
-        }
-        read.settings.tls.clone_from(&running.tls);
-        let kept = read.settings.keep_fixed(running);
+        let kept = read.settings.keep_fixed(&self.running.settings);
         let next = self.open(read.settings.clone(), kept);
         next.map_err(|error| located(&error, &read))
     }
@@ -79,18 +74,20 @@ impl Preparation {
     ) -> Result<NextConfiguration, Error> {
         let cores = self.cores.len();
         let share = limits::share(&settings, cores)?;
-        let prepared = Prepared::of(settings, share, cores, &self.stalls)?;
+        let prepared = Prepared::of(settings, share, &self.health)?;
         let derived = Arc::clone(&prepared[0].derived);
+        let running = &self.running.settings;
+        let tls = NextTls::prepare(&derived.settings, self.tls.as_ref(), running)?;
         // Last, since clients can connect from here on.
         let binder = Binder {
             settings: &derived.settings,
             cores: &self.cores,
             inherited: RefCell::default(),
-            tls: self.tls.as_ref(),
+            tls: tls.tls.as_ref(),
             open: &self.listeners,
         };
         let next = binder.bind_all()?;
-        let listeners = listener::by_core(&next, self.tls.as_ref(), cores)?;
+        let listeners = listener::by_core(&next, tls.tls.as_ref(), cores)?;
         let updates = prepared.into_iter().zip(listeners);
         let updates = updates.map(|(prepared, listeners)| CoreUpdate {
             prepared,
@@ -100,6 +97,7 @@ impl Preparation {
             updates: updates.collect(),
             derived,
             listeners: next,
+            tls,
             kept,
         })
     }

@@ -3,6 +3,7 @@
 //!
 //! The checks of `tidegate_config` have passed. They read neither files nor certificates.
 
+mod access_logs;
 mod certificates;
 mod diagnostic;
 mod files;
@@ -26,5 +27,6 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
     all.extend(owners::unknown_owners(settings));
     all.extend(redirects::redirects_to_nowhere(settings));
     all.extend(certificates::certificates(settings));
+    all.extend(access_logs::access_logs(settings));
     all
 }
