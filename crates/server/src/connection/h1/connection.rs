@@ -277,11 +277,8 @@ impl Connection {
             persistent: false,
         };
         let mut exchange = self.begin_exchange(Version::Http11, now);
-        let line = received.split(|byte| matches!(byte, b'\r' | b'\n'));
-        let line = line
-            .filter(|line| !line.is_empty())
-            .next()
-            .unwrap_or_default();
+        let mut lines = received.split(|byte| matches!(byte, b'\r' | b'\n'));
+        let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
         exchange.log_request(
             &self.context.snapshot(),
             &RequestInfo {

@@ -87,16 +87,23 @@ struct State {
 /// What the writer is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Signal {
-    /// There are lines.
-    has_lines: bool,
-    /// There are many of them.
-    is_urgent: bool,
+    lines: Waiting,
     /// Open the file again.
     pub(super) reopen: bool,
     /// Write what there is now, and say so.
     pub(super) flush: bool,
     /// No more lines come.
     pub(super) end: bool,
+}
+
+/// The lines that wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Waiting {
+    #[default]
+    None,
+    Some,
+    /// So many that they are written at once.
+    Many,
 }
 
 impl LogFiles {
@@ -204,9 +211,9 @@ impl Queue {
         }
         drop(buffer);
         if start < WAKE_BYTES && end >= WAKE_BYTES {
-            self.tell(|signal| signal.is_urgent = true);
+            self.tell(|signal| signal.lines = Waiting::Many);
         } else if start == 0 {
-            self.tell(|signal| signal.has_lines = true);
+            self.tell(|signal| signal.lines = signal.lines.max(Waiting::Some));
         }
     }
 
@@ -256,12 +263,12 @@ impl Queue {
         let is_idle = |state: &mut State| state.told == Signal::default();
         let state = self.wake.wait_while(lock(&self.state), is_idle);
         let state = state.unwrap_or_else(PoisonError::into_inner);
-        self.take_signal(state, LINES_WAIT, Signal::has_only_lines)
+        self.take_signal(state, LINES_WAIT, Signal::is_only_some_lines)
     }
 
     /// Waits for `pause`, or until there is something to do besides writing.
     pub(super) fn wait_before_retry(&self, pause: Duration) -> Signal {
-        let waits = |told: &Signal| !(told.reopen || told.flush || told.end);
+        let waits = |told: Signal| !(told.reopen || told.flush || told.end);
         self.take_signal(lock(&self.state), pause, waits)
     }
 
@@ -269,9 +276,9 @@ impl Queue {
         &self,
         state: MutexGuard<'_, State>,
         wait: Duration,
-        waits: impl Fn(&Signal) -> bool,
+        waits: impl Fn(Signal) -> bool,
     ) -> Signal {
-        let waits = |state: &mut State| waits(&state.told);
+        let waits = |state: &mut State| waits(state.told);
         let waited = self.wake.wait_timeout_while(state, wait, waits);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         mem::take(&mut state.told)
@@ -294,12 +301,12 @@ impl Queue {
 }
 
 impl Signal {
-    fn has_only_lines(&self) -> bool {
+    fn is_only_some_lines(self) -> bool {
         let lines = Self {
-            has_lines: true,
+            lines: Waiting::Some,
             ..Self::default()
         };
-        *self == lines
+        self == lines
     }
 }
 

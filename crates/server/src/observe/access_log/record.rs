@@ -96,6 +96,10 @@ pub(crate) struct Recorder {
     /// Responses that will be sent with a batch.
     batch: RefCell<Vec<(Box<Record>, Ended)>>,
     /// Unused records.
+    #[expect(
+        clippy::vec_box,
+        reason = "exchanges own the boxes, and give them back"
+    )]
     kept: RefCell<Vec<Box<Record>>>,
 }
 
