@@ -6,6 +6,7 @@
 //! "late", and ends the test instead of hanging it.
 
 mod access_log;
+mod access;
 mod addresses;
 mod admin;
 mod bad_input;
@@ -33,6 +34,7 @@ mod listings;
 mod log;
 mod long_responses;
 mod methods;
+mod metrics;
 mod mounts;
 mod pipelines;
 mod ranges;
@@ -51,6 +53,7 @@ mod tls;
 mod tls_files;
 mod tls_handshakes;
 mod tls_key_updates;
+mod unix_sockets;
 mod validators;
 mod variants;
 mod watchdog;

@@ -32,6 +32,7 @@
 //! );
 //! ```
 
+mod access;
 mod access_log;
 mod check;
 mod document;
@@ -54,6 +55,7 @@ mod target;
 mod units;
 mod wrong_type;
 
+pub use access::{Access, Clients, Paths, network};
 pub use access_log::{
     AccessLog, Escape, FormatPart, LogFormat, LogTarget, REQUEST_FIELDS_MAX, StatusPattern,
     Variable,

@@ -50,6 +50,9 @@ pub(crate) struct Listen {
     pub(crate) tls: Field<bool>,
     pub(crate) https_redirect: Field<Count>,
     pub(crate) only_v6: Field<bool>,
+    pub(crate) mode: Field<String>,
+    pub(crate) owner: Field<String>,
+    pub(crate) group: Field<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -152,6 +155,7 @@ pub(crate) struct Site {
     pub(crate) mime_types: Map,
     pub(crate) mount: Vec<Spanned<Mount>>,
     pub(crate) headers: Vec<Spanned<HeaderRule>>,
+    pub(crate) access: Vec<Spanned<Access>>,
     pub(crate) respond: Vec<Spanned<Respond>>,
     pub(crate) redirects: Vec<Spanned<Redirect>>,
     pub(crate) cors: Cors,
@@ -173,6 +177,17 @@ pub(crate) struct HeaderRule {
     pub(crate) ignore_case: Field<bool>,
     pub(crate) cache: Field<String>,
     pub(crate) set: Map,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Access {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) allow: List,
+    pub(crate) deny: List,
 }
 
 #[derive(Default, Deserialize)]

@@ -57,7 +57,7 @@ pub use field_block::{ALLOW, FieldBlock, FieldLines};
 pub use fields::{Field, Fields};
 pub use method::Method;
 pub use multipart::Multipart;
-pub use negotiate::{Accepted, Choice, Coding, Navigation, prefers_json};
+pub use negotiate::{Accepted, Choice, Coding, Navigation, prefers, prefers_json};
 pub use range::{RangeLimits, Ranges, push_content_range, push_unsatisfied_range, ranges};
 pub use representation::{Representation, RepresentationFields};
 pub use request::{Request, StoredRequest};

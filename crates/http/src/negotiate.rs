@@ -198,9 +198,14 @@ fn shows_pages(destination: &[u8]) -> bool {
 
 /// Whether the client would rather have JSON than HTML (RFC 9110, section 12.5.1).
 pub fn prefers_json(request: &Request<'_>) -> bool {
-    request.fields.has(Field::Accept)
-        && MediaQuality::of(request, "application", "json").best()
-            > MediaQuality::of(request, "text", "html").best()
+    prefers(request, ["application", "json"], ["text", "html"])
+}
+
+/// Whether the client would rather have the first media type, each its two parts, than the second
+/// (RFC 9110, section 12.5.1). Parameters are ignored.
+pub fn prefers(request: &Request<'_>, first: [&str; 2], second: [&str; 2]) -> bool {
+    let quality = |[kind, subtype]: [&str; 2]| MediaQuality::of(request, kind, subtype).best();
+    request.fields.has(Field::Accept) && quality(first) > quality(second)
 }
 
 /// The quality of a media type, by the elements of Accept that match it.

@@ -56,13 +56,14 @@ impl Buffers {
 }
 
 impl Context {
-    pub(crate) fn new(io: Io, snapshot: Snapshot, access_log: Recorder) -> Self {
+    pub(crate) fn new(io: Io, snapshot: Snapshot, metrics: Metrics, access_log: Recorder) -> Self {
+        metrics.set_sites(&snapshot.settings.sites);
         Self {
             io,
             clock: Clock::new(),
             timers: Rc::new(TimerQueue::new(snapshot.settings.timeouts.clone())),
             scratch: RefCell::default(),
-            metrics: Metrics::default(),
+            metrics,
             access_log,
             file_warnings: Throttle::default(),
             tls_warnings: Throttle::default(),
@@ -81,6 +82,7 @@ impl Context {
     #[cfg_attr(not(test), expect(dead_code, reason = "the config is read once"))]
     pub(crate) fn replace_snapshot(&self, next: Snapshot) -> Rc<Snapshot> {
         self.timers.set_timeouts(next.settings.timeouts.clone());
+        self.metrics.set_sites(&next.settings.sites);
         self.snapshot.replace(Rc::new(next))
     }
 

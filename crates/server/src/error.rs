@@ -69,7 +69,7 @@ pub enum Error {
         source: io::Error,
     },
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}{}", remedy(.source))]
+    #[error("cannot listen on {address}{}", remedy(.address, .source))]
     Listen {
         /// As configured.
         address: String,
@@ -129,7 +129,10 @@ pub enum Error {
 }
 
 /// The remedy for an address that cannot be listened on.
-fn remedy(error: &io::Error) -> &'static str {
+fn remedy(address: &str, error: &io::Error) -> &'static str {
+    if address.starts_with("unix:") {
+        return socket_remedy(error);
+    }
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             " (another process or section [[listen]] has it: stop that one or choose another port)"
@@ -138,6 +141,26 @@ fn remedy(error: &io::Error) -> &'static str {
             " (a port below net.ipv4.ip_unprivileged_port_start needs root or CAP_NET_BIND_SERVICE)"
         }
         io::ErrorKind::AddrNotAvailable => " (no interface of this host has it)",
+        _ => "",
+    }
+}
+
+/// The remedy for a Unix socket that cannot be listened on.
+fn socket_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            " (another process listens on it: stop that one or choose another path)"
+        }
+        io::ErrorKind::AlreadyExists => {
+            " (a file that is no socket has its place: remove it or choose another path)"
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            " (make its directory, for example with systemd's RuntimeDirectory=)"
+        }
+        io::ErrorKind::PermissionDenied => {
+            " (this user must be able to write to its directory, and only root gives it to another \
+             user)"
+        }
         _ => "",
     }
 }

@@ -13,6 +13,8 @@
 //!    |
 //!  respond         from a request to a response: from memory at once, else by a lookup; bodies
 //!    |
+//!  publish         what a core publishes for scrapes
+//!    |
 //!  context         what the tasks of a core share; knows no listener and no connection
 //!    |
 //!  config          the snapshot: settings, and the sites that were opened for them
@@ -39,6 +41,7 @@ mod host;
 #[cfg(test)]
 mod no_allocation_test;
 mod observe;
+mod publish;
 mod respond;
 mod signals;
 mod supervisor;
@@ -49,7 +52,8 @@ mod timeouts;
 mod transport;
 mod worker;
 
+pub use accept::address::{Address, SocketAddress};
 pub use error::Error;
 pub use host::diagnose::{CERTIFICATE, Diagnostic, diagnose, lacks_index};
 pub use host::report::{Finding, Verdict, host_report};
-pub use supervisor::{Address, run};
+pub use supervisor::run;

@@ -70,6 +70,8 @@ pub(crate) async fn context(settings: Settings) -> Rc<Context> {
         stalls: Arc::default(),
         listeners: Vec::new(),
         heartbeat: Arc::default(),
+        metrics: Arc::default(),
+        site_labels: Arc::default(),
         access_logs: Arc::new(logs),
     };
     let ring = start_ring(&config).unwrap();

@@ -46,6 +46,34 @@ pub(crate) enum Phase {
     Linger,
 }
 
+impl Phase {
+    /// How many there are.
+    const COUNT: usize = Self::Linger as usize + 1;
+}
+
+/// Counts of a core's connections, by their [`Phase`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PhaseCounts {
+    /// Connections at this moment.
+    connections: [usize; Phase::COUNT],
+    /// Connections that were ended since their time was over.
+    expired: [u64; Phase::COUNT],
+    /// Idle connections that were ended to make room.
+    pub(crate) ended_for_room: u64,
+}
+
+impl PhaseCounts {
+    /// Connections in `phase` now.
+    pub(crate) fn connections(&self, phase: Phase) -> usize {
+        self.connections[phase as usize]
+    }
+
+    /// Connections that were ended since their time in `phase` was over.
+    pub(crate) fn expired(&self, phase: Phase) -> u64 {
+        self.expired[phase as usize]
+    }
+}
+
 /// A connection's entry in a [`TimerQueue`]. Dropped: the entry is removed.
 pub(crate) struct Timer {
     queue: Rc<TimerQueue>,
@@ -92,6 +120,7 @@ struct Inner {
     entries: Slab<Entry>,
     schedule: BTreeMap<u32, Vec<Key>>,
     generation: u32,
+    counts: PhaseCounts,
     /// The task of [`TimerQueue::run`], and the tick until which it sleeps.
     sleeper: Option<(u32, Waker)>,
     /// Tasks that wait for connections to end.
@@ -134,7 +163,8 @@ impl Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         let mut inner = self.queue.inner.borrow_mut();
-        inner.entries.remove(self.key.index as usize);
+        let entry = inner.entries.remove(self.key.index as usize);
+        inner.counts.connections[entry.phase as usize] -= 1;
         drop(inner);
         self.queue.wake_waiting();
     }
@@ -183,8 +213,13 @@ impl TimerQueue {
     fn enter(&self, key: Key, phase: Phase, time: Duration, now: Instant) {
         let deadline = self.tick(now + time);
         let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
         let entry = &mut inner.entries[key.index as usize];
-        entry.phase = phase;
+        if entry.phase != phase {
+            inner.counts.connections[entry.phase as usize] -= 1;
+            inner.counts.connections[phase as usize] += 1;
+            entry.phase = phase;
+        }
         entry.deadline = deadline;
         if deadline < entry.scheduled_at {
             entry.scheduled_at = deadline;
@@ -208,6 +243,11 @@ impl TimerQueue {
     /// The number of connections.
     pub(crate) fn len(&self) -> usize {
         self.inner.borrow().entries.len()
+    }
+
+    /// Connections by phase, and how they were ended.
+    pub(crate) fn counts(&self) -> PhaseCounts {
+        self.inner.borrow().counts
     }
 
     /// Waits until `ready`, which is called whenever a connection has ended.
@@ -242,6 +282,7 @@ impl TimerQueue {
             idle.select_nth_unstable(count);
             idle.truncate(count);
         }
+        inner.counts.ended_for_room += idle.len() as u64;
         for (_, index) in idle {
             inner.entries[index].expire();
         }
@@ -260,10 +301,13 @@ impl TimerQueue {
     /// Ends all connections at once.
     pub(crate) fn end_all(&self) {
         let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
         for (_, entry) in &mut inner.entries {
             entry.phase = Phase::Send;
             entry.expire();
         }
+        inner.counts.connections = [0; Phase::COUNT];
+        inner.counts.connections[Phase::Send as usize] = inner.entries.len();
     }
 
     /// Ends connections that are past their deadline, for as long as it is polled.
@@ -337,6 +381,7 @@ impl Inner {
             expired: false,
             client: None,
         });
+        self.counts.connections[phase as usize] += 1;
         let key = Key {
             index: u32::try_from(index).expect("fewer than 2^32 connections"),
             generation,
@@ -376,8 +421,10 @@ impl Inner {
         let Some(entry) = entry else {
             return;
         };
+        let mut ended = None;
         if entry.deadline <= now {
             if entry.phase != Phase::Transfer {
+                ended = (!entry.expired).then_some(entry.phase);
                 entry.expire();
             }
             // A transfer has a timeout of its own. Any other task sees the shutdown and ends; if it
@@ -387,6 +434,9 @@ impl Inner {
         entry.scheduled_at = entry.deadline.max(now + 1);
         let tick = entry.scheduled_at;
         self.schedule(tick, key);
+        if let Some(phase) = ended {
+            self.counts.expired[phase as usize] += 1;
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One core: serves until the main thread sends a stop.
 
+use std::cell::OnceCell;
 use std::error::Error as StdError;
 use std::mem;
 use std::rc::Rc;
@@ -24,6 +25,8 @@ use crate::host::limits::{ResourceShare, pool_config};
 use crate::host::locked::{Queues, ring_config};
 use crate::observe::access_log::{AccessLogs, Recorder};
 use crate::observe::heartbeat::Heartbeat;
+use crate::observe::metrics::{CoreMetrics, Metrics, SiteLabels};
+use crate::publish::publish;
 use crate::transport::io::Io;
 
 /// How long the tasks of connections that are cut off may take to end.
@@ -41,6 +44,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) stalls: Arc<Stalls>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) heartbeat: Arc<Heartbeat>,
+    pub(crate) metrics: Arc<CoreMetrics>,
+    pub(crate) site_labels: Arc<SiteLabels>,
     pub(crate) access_logs: Arc<AccessLogs>,
 }
 
@@ -57,19 +62,30 @@ pub(crate) async fn run(
     let ring = start_ring(&config)?;
     let control = control.attach(&ring);
     // Spawned first: the watchdog's query also wakes an executor that should not have slept.
-    let beating = ring.spawn(heartbeat.beat(ring.clone()));
+    let opened = Rc::<OnceCell<Rc<Context>>>::default();
+    let published = Rc::clone(&opened);
+    let metrics = Arc::clone(&config.metrics);
+    let beating = ring.spawn(heartbeat.beat(ring.clone(), move |delay| {
+        if let Some(delay) = delay {
+            metrics.delay.observe(delay);
+        }
+        if let Some(context) = published.get() {
+            publish(context);
+        }
+    }));
     let context = Rc::new(open_context(config, ring).await?);
+    let context = opened.get_or_init(|| context);
     let ring = &context.io.ring;
     ring.spawn(Rc::clone(&context.timers).run()).detach();
-    let worker = Worker::start(&context, connections_max, listeners);
+    let worker = Worker::start(context, connections_max, listeners);
     ready();
     worker.run(&control).await;
     // The executor drops no tasks when it ends, so queries to this one would continue.
     beating.cancel().await;
     tracing::debug!(
         shard = number,
-        connections = context.metrics.connections(),
-        requests = context.metrics.requests(),
+        connections = context.metrics.core().accepted.get(),
+        requests = context.metrics.core().requests.get(),
         "stopped"
     );
     Ok(())
@@ -176,11 +192,13 @@ pub(crate) async fn open_context(config: WorkerConfig, ring: Ring) -> Result<Con
     let pipes = pool_config(&config.settings, config.share, config.shards);
     let io = Io::new(ring, pipes).await;
     let io = io.map_err(fault(number, "make a pipe"))?;
+    let metrics = Metrics::new(config.metrics, config.site_labels);
     let (settings, stalls, logs) = (config.settings, &config.stalls, &config.access_logs);
     let snapshot = Snapshot::open(settings, config.share, &io.ring, stalls, logs)?;
     Ok(Context::new(
         io,
         snapshot,
+        metrics,
         Recorder::new(number, config.core),
     ))
 }

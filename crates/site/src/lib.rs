@@ -72,11 +72,12 @@ mod sites;
 mod stalls;
 mod sweep;
 
+pub use cache::{CacheStats, TableStats};
 pub use config::CacheConfig;
 pub use decompress::{Compressed, Decompression};
 pub use error::{Error, RootError};
 pub use file::residency_hint::ResidencyHint;
-pub use file::{Content, File};
+pub use file::{Content, File, OtherPaths};
 pub use listing::{Listing, READER_THREADS, SortOrder};
 pub use probe::Probe;
 pub use rules::paths::RuleMatch;

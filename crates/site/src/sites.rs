@@ -9,7 +9,7 @@ use tidegate_config as config;
 use tidegate_http::site_name;
 use tidegate_uring::{Ring, Shares};
 
-use crate::cache::{Cache, Hasher};
+use crate::cache::{Cache, CacheStats, Hasher};
 use crate::coarse_timer::CoarseTimer;
 use crate::config::CacheConfig;
 use crate::decompress::Decoders;
@@ -82,6 +82,11 @@ impl Sites {
     /// If dropped, files stay open until the cache evicts them.
     pub fn sweep(&self) -> impl Future<Output = ()> + 'static {
         sweep::sweep(Rc::clone(&self.shared), self.all.clone())
+    }
+
+    /// The state of the cache at this moment.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.shared.cache.borrow().stats()
     }
 
     /// The site for the value of Host: the one with this name, else the one with the longest

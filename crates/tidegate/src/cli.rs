@@ -172,8 +172,8 @@ pub(crate) struct ConfigArgs {
 /// Flags and variables that override the file.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Overrides {
-    /// An address to listen on, HOST:PORT; repeat it for more. Port 0 picks a
-    /// free one. Replaces every address of the file; where one of these speaks
+    /// An address to listen on, HOST:PORT or unix:PATH; repeat it for more. Port
+    /// 0 picks a free one. Replaces every address of the file; where one speaks
     /// TLS, say https://HOST:PORT or http://HOST:PORT [default: 127.0.0.1:8080]
     #[arg(
         long,

@@ -213,13 +213,15 @@ fn warn(served: &Served) {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_server::SocketAddress;
+
     use super::*;
 
     #[test]
     fn one_line_for_each_address_then_one_for_each_site() {
         let addresses = [("127.0.0.1:80", false), ("[::1]:8443", true)];
         let addresses = addresses.map(|(text, secure)| Address {
-            socket: text.parse().unwrap(),
+            socket: SocketAddress::Tcp(text.parse().unwrap()),
             secure,
         });
         let site = |names: &[&str], root: &str| Site {

@@ -57,6 +57,52 @@ pub enum Failed {
     Tls(#[from] rustls::Error),
 }
 
+/// The kinds of [`Failed`], for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// [`Failed::PlainHttp`].
+    PlainHttp,
+    /// [`Failed::TooLong`].
+    TooLong,
+    /// No version, suite, group or protocol in common.
+    Incompatible,
+    /// The client's certificate is missing or not accepted.
+    Certificate,
+    /// The client ended the handshake by an alert.
+    Alert,
+    /// The client violated TLS.
+    Malformed,
+    /// A fault of this host.
+    Host,
+}
+
+impl Failed {
+    /// Its kind.
+    pub fn kind(&self) -> FailureKind {
+        use rustls::Error;
+        match self {
+            Self::PlainHttp => FailureKind::PlainHttp,
+            Self::TooLong => FailureKind::TooLong,
+            Self::Tls(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => {
+                FailureKind::Incompatible
+            }
+            Self::Tls(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => {
+                FailureKind::Certificate
+            }
+            Self::Tls(Error::AlertReceived(_)) => FailureKind::Alert,
+            Self::Tls(
+                Error::FailedToGetCurrentTime
+                | Error::FailedToGetRandomBytes
+                | Error::EncryptError
+                | Error::General(_)
+                | Error::Other(_),
+            ) => FailureKind::Host,
+            Self::Tls(_) => FailureKind::Malformed,
+        }
+    }
+}
+
 impl From<UserError> for Failed {
     fn from(error: UserError) -> Self {
         Self::Tls(match error {

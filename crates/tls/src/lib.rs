@@ -50,7 +50,7 @@ mod user13;
 pub use acceptor::{Acceptor, Error};
 pub use certificate_error::{CertificateError, Reason, Untimely};
 pub use certificates::{Certificate, Certificates};
-pub use handshake::{Connected, Failed, Handshake, Progress};
+pub use handshake::{Connected, Failed, FailureKind, Handshake, Progress};
 pub use kernel::{KernelFeatures, KernelSession, Suite};
 pub use opening::SHORT_RECORD_BYTES;
 pub use protection::RECORD_PLAINTEXT_BYTES_MAX;

@@ -74,6 +74,8 @@ pub(crate) struct Buffers {
     dry: RefCell<VecDeque<Waker>>,
     /// A buffer was filled since the last spill.
     filled: Cell<bool>,
+    /// How often a stream found no buffer.
+    exhausted: Cell<u64>,
     driver: Rc<Sleeper>,
 }
 
@@ -115,6 +117,7 @@ impl Buffers {
             available: Cell::new(0),
             dry: RefCell::default(),
             filled: Cell::new(false),
+            exhausted: Cell::new(0),
             driver: Rc::default(),
         };
         buffers.grow();
@@ -176,6 +179,7 @@ impl Buffers {
 
     /// Queues `waker`, to be woken when there is a buffer for it.
     pub(crate) fn wait(&self, waker: Waker) {
+        self.exhausted.set(self.exhausted.get() + 1);
         self.dry.borrow_mut().push_back(waker);
         self.call_driver();
     }
@@ -207,6 +211,26 @@ impl Buffers {
         let woken: Vec<Waker> = dry.drain(..count).collect();
         drop(dry);
         woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Buffers that the kernel may fill now.
+    pub(crate) fn free(&self) -> usize {
+        self.available.get().into()
+    }
+
+    /// Buffers that were filled and not given back.
+    pub(crate) fn filled(&self) -> usize {
+        (self.grown.get() - self.available.get()).into()
+    }
+
+    /// Buffers there can be.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity.into()
+    }
+
+    /// How often a stream found no buffer.
+    pub(crate) fn exhausted(&self) -> u64 {
+        self.exhausted.get()
     }
 
     /// Bytes of each buffer.

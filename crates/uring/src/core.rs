@@ -16,6 +16,7 @@ use crate::buffers::Buffers;
 use crate::reap::{Reaped, note_buffer, settle, spill_item};
 use crate::resources::OpResources;
 use crate::slot::{Completion, Key, ResultKind, Slot, State};
+use crate::stats::WorkerOps;
 
 /// How long a ring waits at its end for ops that the kernel cannot cancel at once, such as a read
 /// from a disk that does not answer. After that their memory is leaked, never freed while the
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     reaped: Reaped,
     /// The last enter was refused.
     refused: bool,
+    worker_ops: WorkerOps,
 }
 
 impl Core {
@@ -54,7 +56,22 @@ impl Core {
             buffers,
             reaped: Reaped::default(),
             refused: false,
+            worker_ops: WorkerOps::default(),
         }
+    }
+
+    /// Ops whose last completion has not come.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Entries that found the submission queue full.
+    pub(crate) fn queued(&self) -> usize {
+        self.backlog.len()
+    }
+
+    pub(crate) fn worker_ops(&self) -> WorkerOps {
+        self.worker_ops
     }
 
     /// Queues an op.
@@ -71,6 +88,7 @@ impl Core {
     ) -> Key {
         let generation = self.generation;
         self.generation = generation.wrapping_add(1);
+        self.worker_ops.count(&entry);
         let index = self.slots.insert(Slot {
             generation,
             result_kind,

@@ -20,6 +20,7 @@ use crate::locked::explain_enomem;
 use crate::probe::probe;
 use crate::setup::{explain_setup, setup};
 use crate::shared::Shared;
+use crate::stats::RingStats;
 use crate::wakeup_timers::WakeupTimers;
 
 /// The kernel's own bound.
@@ -85,6 +86,11 @@ impl Ring {
     /// Turns of the ring so far. While the number is unchanged, no completion was reaped.
     pub fn turns(&self) -> u64 {
         self.shared.turns.get()
+    }
+
+    /// Its state at this moment.
+    pub fn stats(&self) -> RingStats {
+        self.shared.stats()
     }
 
     /// The optional kernel features that this ring uses.

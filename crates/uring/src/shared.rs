@@ -17,6 +17,7 @@ use crate::resources::{Memory, OpResources};
 use crate::shares::Permit;
 use crate::slot::{Item, Key, ResultKind, Slot, State, Stream, opened, release};
 use crate::sqe;
+use crate::stats::RingStats;
 
 /// One ring, shared by the tasks of its executor.
 pub(crate) struct Shared {
@@ -174,6 +175,19 @@ impl Shared {
         // Keeps the capacity of the vectors.
         self.core.borrow_mut().reuse(reaped);
         busy
+    }
+
+    pub(crate) fn stats(&self) -> RingStats {
+        let core = self.core.borrow();
+        RingStats {
+            in_flight: core.in_flight(),
+            queued: core.queued(),
+            worker_ops: core.worker_ops(),
+            buffers_free: self.buffers.free(),
+            buffers_filled: self.buffers.filled(),
+            buffers_max: self.buffers.capacity(),
+            buffers_exhausted: self.buffers.exhausted(),
+        }
     }
 
     /// Notes that a task runs.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidegate_http::{Coding, Status};
 use toml::Spanned;
 
+use super::access;
 use super::access_log::access_log;
 use super::places::{Places, places};
 use super::report::{Report, every, glob};
@@ -95,6 +96,7 @@ fn site(
         headers: every(raw.headers, |rule| {
             header_rule(rule, !cors.origins.is_empty(), report)
         }),
+        access: every(raw.access, |rule| access::access(rule, report)),
         respond,
         mounts: places.mounts,
         redirects,
@@ -396,7 +398,7 @@ mod tests {
         refused(&[
             ("[[site]]\n[[site.redirect]]\nfrom = '/a'\nto = '/b'", "2: site.redirect: unknown key; did you mean `site.redirects`?"),
             ("[[site]]\n[[site.mounts]]\nat = '/a'", "2: site.mounts: unknown key; write [[site.mount]]"),
-            ("[[site]]\n[[site.deny]]\nmatch = '/a'", "2: site.deny: unknown key; write [[site.respond]]"),
+            ("[[site]]\n[[site.denied]]\nmatch = '/a'", "2: site.denied: unknown key; write [[site.respond]]"),
             ("[[site]]\nredirects = 'x'", "2: site.redirects: a section: "),
             (&format!("[[site]]\nroot = 5\nspa-fallback = '/a'\n{mount}"), "2: site.root: expected a string"),
             ("[[site]]\nspa-fallback = '/m/a'\n[[site.mount]]\nat = 'm'\nroot = 'x'", "4: site.mount.at: `m` is not a path"),

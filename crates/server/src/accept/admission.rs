@@ -7,6 +7,7 @@ use std::rc::Rc;
 use tidegate_uring::Fd;
 
 use crate::context::Context;
+use crate::observe::metrics::Refusal;
 use crate::throttle::Throttle;
 
 /// The limit on a core's connections, shared by its accept loops.
@@ -65,6 +66,11 @@ impl Admission {
     /// Makes room for a waiting client: ends idle connections now, and others once they become
     /// idle.
     pub(crate) async fn make_room(&self) {
+        self.context
+            .metrics
+            .core()
+            .refusals
+            .count(Refusal::ConnectionLimit);
         self.set_crowded(self.crowded.get() + 1);
         self.context.timers.end_longest_idle();
         self.room_or_stop().await;
@@ -99,6 +105,11 @@ impl Admission {
     }
 
     pub(crate) fn warn(&self, error: &io::Error) {
+        self.context
+            .metrics
+            .core()
+            .refusals
+            .count(Refusal::NoResources);
         if self.warnings.is_due() {
             tracing::warn!(
                 %error,

@@ -1,8 +1,9 @@
-//! Listening sockets: for every address, one for each core.
+//! Listening sockets: for every address of the network, one for each core; Unix sockets are shared.
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -11,17 +12,19 @@ use rustix::net::{
 use socket2::SockRef;
 use tidegate_config::{Listen, Settings, Steering};
 
+use crate::accept::address::{Address, SocketAddress};
+use crate::accept::unix_socket::{SocketFile, bind_file};
 use crate::connection::listener_protocol::ListenerProtocol;
 use crate::error::Error;
 use crate::transport::certificates::Tls;
 
 /// A bound address, and a listener on it for each core.
 pub(crate) struct BoundAddress {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// False if TLS has no certificate yet: the port is bound, but does not listen.
     pub(crate) is_open: bool,
-    /// Whether it uses TLS.
-    pub(crate) secure: bool,
+    /// Of a Unix socket. It comes first, since it is to be dropped before its listeners.
+    pub(crate) file: Option<SocketFile>,
     /// In the order of the cores.
     pub(crate) listeners: Vec<Listener>,
 }
@@ -75,32 +78,62 @@ fn bind_section(
     cores: &[usize],
     tls: Option<&Tls>,
 ) -> Result<Vec<BoundAddress>, Error> {
-    let wanted = resolve(&section.address)?;
     let is_open = !section.tls || tls.is_none_or(|tls| tls.acceptor.is_ready());
-    let takes_v4 = |address| has_v4_beside(address, &settings.listen);
-    let binding = Binding {
-        backlog: is_open.then_some(section.backlog),
-        cores,
-        steering: settings.server.steering,
-        only_v6: section.only_v6 || wanted.iter().any(takes_v4),
-    };
-    let bound = bind_same_port(&wanted, |address| bind_address(address, &binding));
-    let bound = bound.map_err(|source| Error::Listen {
+    let backlog = is_open.then_some(section.backlog);
+    let failed = |source| Error::Listen {
         address: section.address.clone(),
         source,
-    })?;
+    };
     let listener = |socket| Listener {
         socket,
         backlog: section.backlog,
         protocol: ListenerProtocol::new(section, tls),
     };
-    let bound = bound.into_iter().map(|(address, sockets)| BoundAddress {
-        address,
+    let bound = |socket, sockets: Vec<OwnedFd>, file| BoundAddress {
+        address: Address {
+            socket,
+            secure: section.tls,
+        },
         is_open,
-        secure: section.tls,
+        file,
         listeners: sockets.into_iter().map(listener).collect(),
-    });
-    Ok(bound.collect())
+    };
+    if let Some(path) = section.unix_path() {
+        let (sockets, file) = bind_shared(path, section, backlog, cores.len()).map_err(failed)?;
+        let address = SocketAddress::Unix(path.to_owned());
+        return Ok(vec![bound(address, sockets, Some(file))]);
+    }
+    let wanted = resolve(&section.address)?;
+    let takes_v4 = |address| has_v4_beside(address, &settings.listen);
+    let binding = Binding {
+        backlog,
+        cores,
+        steering: settings.server.steering,
+        only_v6: section.only_v6 || wanted.iter().any(takes_v4),
+    };
+    let all = bind_same_port(&wanted, |address| bind_address(address, &binding));
+    let all = all.map_err(failed)?.into_iter();
+    let all = all.map(|(address, sockets)| bound(SocketAddress::Tcp(address), sockets, None));
+    Ok(all.collect())
+}
+
+/// Binds one Unix socket for all of `cores` cores: with `SO_REUSEPORT` the last one bound would get
+/// all connections.
+fn bind_shared(
+    path: &Path,
+    section: &Listen,
+    backlog: Option<u32>,
+    cores: usize,
+) -> io::Result<(Vec<OwnedFd>, SocketFile)> {
+    let (socket, file) = bind_file(path, section)?;
+    if let Some(backlog) = backlog {
+        listen_with(&socket, backlog)?;
+    }
+    let mut sockets = vec![socket];
+    while sockets.len() < cores {
+        sockets.push(sockets[0].try_clone()?);
+    }
+    Ok((sockets, file))
 }
 
 /// Whether another section has an IPv4 address with the port of `address`: an IPv6 socket for all

@@ -6,15 +6,17 @@ use std::rc::Rc;
 use std::task::{self, Poll, ready};
 
 use tidegate_http::Status;
+use tidegate_tls::{FailureKind, ProtocolVersion};
 use tidegate_uring::Fd;
 
 use super::h1::{self, Received};
 use super::lingering_close::linger;
 use super::listener_protocol::ListenerProtocol;
 use crate::context::Context;
+use crate::observe::metrics::{CoreMetrics, HandshakeFailure, HandshakeKind, Refusal};
 use crate::timeouts::{Phase, Timer};
 use crate::transport::certificates::Tls;
-use crate::transport::{Closed, HandshakeError, TlsAccept, Transport};
+use crate::transport::{Accepted, Closed, HandshakeError, TlsAccept, Transport};
 
 /// A pending future that returns the connection unless it ended.
 type Work = Pin<Box<dyn Future<Output = Result<h1::Connection, Closed>>>>;
@@ -37,7 +39,7 @@ const _: () = assert!(size_of::<ConnectionTask>() <= 72);
 impl ConnectionTask {
     /// Serves a socket that a listener with this protocol accepted.
     pub(crate) fn new(context: Rc<Context>, socket: Fd, protocol: &ListenerProtocol) -> Self {
-        context.metrics.count_connection();
+        context.metrics.core().accepted.add(1);
         let timer = context.timers.register(&socket);
         let transport = Transport::plain(&context.io, &socket);
         match protocol {
@@ -102,22 +104,64 @@ async fn accept_tls(
 ) -> Result<h1::Connection, Closed> {
     let warnings = &context.tls_warnings;
     let accepted = TlsAccept::accept(&context.io, &timer, warnings, &socket, &tls).await;
+    count_handshake(context.metrics.core(), &accepted);
     match accepted {
-        Ok((transport, early)) => {
+        Ok(Accepted {
+            transport, early, ..
+        }) => {
             timer.enter(Phase::AwaitingFirstRequest);
             let connection = h1::Connection::new(context, timer, transport);
             connection.serve_early(early).await
         }
-        Err(HandshakeError::Gone) => Err(Closed),
+        Err(HandshakeError::Gone | HandshakeError::Host) => Err(Closed),
         Err(HandshakeError::PlainHttp) => {
             let transport = Transport::plain(&context.io, &socket);
             let connection = h1::Connection::new(context, timer, transport);
             Err(connection.refuse_and_linger(Status::BAD_REQUEST).await)
         }
-        Err(HandshakeError::Refused) => {
+        Err(HandshakeError::Refused(_)) => {
             let mut transport = Transport::plain(&context.io, &socket);
             linger(&context, &mut transport, &timer).await;
             Err(Closed)
         }
+    }
+}
+
+fn count_handshake(core: &CoreMetrics, accepted: &Result<Accepted, HandshakeError>) {
+    let failure = match accepted {
+        Ok(accepted) => {
+            core.handshakes.count(handshake_kind(accepted));
+            core.kernel_tls.add(accepted.in_kernel.into());
+            return;
+        }
+        Err(HandshakeError::Gone) => HandshakeFailure::Gone,
+        Err(HandshakeError::Host) => HandshakeFailure::Host,
+        Err(HandshakeError::PlainHttp) => {
+            core.refusals.count(Refusal::PlainHttp);
+            HandshakeFailure::PlainHttp
+        }
+        Err(HandshakeError::Refused(kind)) => failure(*kind),
+    };
+    core.handshake_failures.count(failure);
+}
+
+fn handshake_kind(accepted: &Accepted) -> HandshakeKind {
+    match (accepted.version, accepted.resumed) {
+        (ProtocolVersion::TLSv1_2, false) => HandshakeKind::Full12,
+        (ProtocolVersion::TLSv1_2, true) => HandshakeKind::Resumed12,
+        (_, false) => HandshakeKind::Full13,
+        (_, true) => HandshakeKind::Resumed13,
+    }
+}
+
+fn failure(kind: FailureKind) -> HandshakeFailure {
+    match kind {
+        FailureKind::PlainHttp => HandshakeFailure::PlainHttp,
+        FailureKind::TooLong => HandshakeFailure::TooLong,
+        FailureKind::Incompatible => HandshakeFailure::Incompatible,
+        FailureKind::Certificate => HandshakeFailure::Certificate,
+        FailureKind::Alert => HandshakeFailure::Alert,
+        FailureKind::Host => HandshakeFailure::Host,
+        _ => HandshakeFailure::Malformed,
     }
 }

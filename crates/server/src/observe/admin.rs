@@ -10,11 +10,11 @@ use std::time::SystemTime;
 
 use tidegate_config::Admin;
 use tidegate_h1::{Limits, ResponseFraming, ResponseHead, Version, parse};
-use tidegate_http::{FieldBlock, FieldLines, HttpDate, Method, Request, Status};
+use tidegate_http::{FieldBlock, FieldLines, HttpDate, Method, Request, Status, prefers};
 
 use crate::error::Error;
 use crate::observe::admin_listener::{self, Service};
-use crate::observe::exposition;
+use crate::observe::exposition::{self, Format};
 use crate::observe::health::Health;
 
 /// Listens on the address of `admin`, if it has one, and answers until the process ends.
@@ -76,13 +76,26 @@ fn answer_request(request: &Request<'_>, health: &Health) -> Vec<u8> {
         "/healthz" => status_response(Status::OK, method),
         "/readyz" if health.is_ready() => status_response(Status::OK, method),
         "/readyz" => status_response(Status::SERVICE_UNAVAILABLE, method),
-        "/metrics" => response(
-            Status::OK,
-            exposition::CONTENT_TYPE,
-            &exposition::metrics(health),
-            method,
-        ),
+        "/metrics" => {
+            health.scrape();
+            let format = format(request);
+            let metrics = exposition::metrics(health, format);
+            response(Status::OK, format.content_type(), &metrics, method)
+        }
         _ => status_response(Status::NOT_FOUND, method),
+    }
+}
+
+/// `OpenMetrics` for clients that prefer it; Prometheus does.
+fn format(request: &Request<'_>) -> Format {
+    if prefers(
+        request,
+        ["application", "openmetrics-text"],
+        ["text", "plain"],
+    ) {
+        Format::OpenMetrics
+    } else {
+        Format::Prometheus
     }
 }
 
@@ -173,7 +186,10 @@ mod tests {
         let health = Health::new(None, &NONE_DROPPED, Vec::new(), Arc::new(LogFiles::new(1)));
         let whole = get("/metrics", &health);
         let (_, body) = whole.split_once("\r\n\r\n").unwrap();
-        assert!(body.ends_with("# EOF\n"), "{body}");
+        assert!(
+            body.contains("\n# TYPE tidegate_build_info gauge\n"),
+            "{body}"
+        );
         let head = asked("HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n", &health);
         assert!(head.ends_with("\r\n\r\n"), "{head}");
         assert!(

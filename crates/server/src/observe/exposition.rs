@@ -1,105 +1,463 @@
-//! The metrics of the server as text (`OpenMetrics` 1.0).
+//! The metrics of the server, in the text formats that Prometheus reads. docs/metrics.md lists
+//! them.
+//!
+//! Names follow Prometheus' conventions. No label comes from a client, so their number is bounded
+//! by the configuration.
 
+use std::fmt::{Error, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use tidegate_site::Stalls;
-use tidegate_tls::{Acceptor, Certificate};
+use tidegate_tls::Acceptor;
 
+use crate::observe::counters::{
+    BOUNDS_MICROS, Counter, CounterOf, Histogram, HistogramValues, Kind,
+};
 use crate::observe::health::Health;
 use crate::observe::heartbeat::Heartbeat;
+use crate::observe::metrics::{CoreMetrics, Protocol, StatusClass, Table};
+use crate::observe::process::Process;
 
-/// The media type of the text.
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CertificateLabels {
-    file: String,
-    /// Its names, with spaces between.
-    names: String,
+/// A text format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Version 0.0.4, which every collector reads.
+    Prometheus,
+    /// Version 1.0.0, for those that ask for it.
+    OpenMetrics,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ShardLabels {
-    shard: usize,
+impl Format {
+    /// Its media type.
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
 }
 
 /// The metrics of the whole server.
-pub(crate) fn metrics(health: &Health) -> String {
-    let mut registry = Registry::with_prefix("tidegate");
-    register_process(&mut registry, health);
-    register_heartbeats(&mut registry, &health.heartbeats);
-    register_stalls(&mut registry, health.stalls());
+pub(crate) fn metrics(health: &Health, format: Format) -> String {
+    let mut all = Registry::default();
+    let registry = all.sub_registry_with_prefix("tidegate");
+    register_server(registry, health);
+    register_shards(registry, &health.heartbeats, &health.cores);
+    register_requests(registry, health);
+    register_connections(registry, &health.cores);
+    register_tls(registry, &health.cores);
+    register_cache(registry, &health.cores);
+    register_transfers(registry, &health.cores);
+    register_ring(registry, &health.cores);
     if let Some(tls) = &health.tls {
-        register_certificates(&mut registry, tls);
+        register_certificates(registry, tls);
     }
+    register_process(&mut all, health);
     let mut metrics = String::new();
     // It fails only if the writer does, and a string does not.
-    text::encode(&mut metrics, &registry).expect("text is written to memory");
-    metrics
+    text::encode(&mut metrics, &all).expect("text is written to memory");
+    match format {
+        Format::OpenMetrics => metrics,
+        Format::Prometheus => as_prometheus(&metrics),
+    }
 }
 
-fn register_process(registry: &mut Registry, health: &Health) {
+fn register_server(registry: &mut Registry, health: &Health) {
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "What is running", version);
-    let ready: Gauge = Gauge::default();
-    ready.set(health.is_ready().into());
     let help = "1 while the server serves and was not told to stop";
-    registry.register("ready", help, ready);
-    let dropped: Counter = Counter::default();
-    dropped.inc_by(health.log_lines_dropped.load(Ordering::Relaxed));
+    registry.register("ready", help, gauge(health.is_ready().into()));
+    let dropped = health.log_lines_dropped.load(Ordering::Relaxed);
     let help = "Lines of the log that standard error did not take in time";
-    registry.register("log_lines_dropped", help, dropped);
-    let lines = ConstCounter::new(health.log_files.lines_dropped());
+    registry.register("log_lines_dropped", help, counter(dropped));
+    let stalls = health.stalls();
+    let stale = counter(stalls.stale.load(Ordering::Relaxed));
+    let help = "Requests answered with what was known, while the file system did not answer";
+    registry.register("stale_responses", help, stale);
+    let refused = counter(stalls.refused.load(Ordering::Relaxed));
+    let help = "Requests refused with 503, since the file system did not answer";
+    registry.register("stalled_responses", help, refused);
+    let lines = counter(health.log_files.lines_dropped());
     let help = "Lines of access logs that could not be written in time";
     registry.register("access_log_lines_dropped", help, lines);
 }
 
-fn register_heartbeats(registry: &mut Registry, heartbeats: &[Arc<Heartbeat>]) {
-    let silence = Family::<ShardLabels, Gauge>::default();
-    for (shard, heartbeat) in heartbeats.iter().enumerate() {
-        let seconds = silence.get_or_create(&ShardLabels { shard });
-        seconds.set(i64::try_from(heartbeat.silence().as_secs()).unwrap_or(i64::MAX));
-    }
+fn register_shards(registry: &mut Registry, heartbeats: &[Arc<Heartbeat>], cores: &[Core]) {
+    let beats = |read: fn(&Heartbeat) -> u64| each("shard", heartbeats, read);
+    let each_core = |read: fn(&CoreMetrics) -> u64| each("shard", cores, read);
+    let silence = beats(|heartbeat| heartbeat.silence().as_secs());
     let help = "How long the shard gives no sign of life, in steps of two seconds";
-    registry.register_with_unit("shard_silence", help, Unit::Seconds, silence);
+    registry.register_with_unit("shard_silence", help, Unit::Seconds, gauges(silence));
+    let help = "How often the shard made no progress for four seconds or more";
+    registry.register("shard_stalls", help, counters(beats(Heartbeat::stalls)));
+    let help = "How long the shard took to answer a question that is sent every two seconds";
+    let delay = histogram(cores, |core| &core.delay);
+    registry.register_with_unit("shard_delay", help, Unit::Seconds, delay);
+    let help = "Requests that the shard answered or gave up";
+    let requests = counters(each_core(|core| core.requests.get()));
+    registry.register("shard_requests", help, requests);
+    let help = "Connections of the shard";
+    let connections = gauges(each_core(CoreMetrics::connections));
+    registry.register("shard_connections", help, connections);
+}
+
+fn register_requests(registry: &mut Registry, health: &Health) {
+    let cores = &health.cores;
+    let help = "Requests, by site, protocol and class of status; none: the client left before";
+    registry.register("requests", help, counters(requests(health)));
+    let help = "Bytes of responses with their heads, without TLS; cold: the disk was read for it";
+    let bytes = counters(of_kind("source", cores, |core| &core.bytes));
+    registry.register_with_unit("response", help, Unit::Bytes, bytes);
+    let help = "Responses that were not sent to their end";
+    let incomplete = counter(sum(cores, |core| &core.incomplete));
+    registry.register("incomplete_responses", help, incomplete);
+    let help = "From a request to the head of its response; 0 for one from memory";
+    let first_byte = histogram(cores, |core| &core.first_byte);
+    registry.register_with_unit("time_to_first_byte", help, Unit::Seconds, first_byte);
+    let help = "From a request to the last byte of its response that the socket took";
+    let response = histogram(cores, |core| &core.response);
+    registry.register_with_unit("response_duration", help, Unit::Seconds, response);
+    let help = "Connections and requests that were refused";
+    let refusals = counters(of_kind("kind", cores, |core| &core.refusals));
+    registry.register("refusals", help, refusals);
+}
+
+/// The requests of each site that had some, by protocol and class.
+fn requests(health: &Health) -> Vec<Value> {
+    let mut values = Vec::new();
+    for (number, site) in health.site_labels.all().into_iter().enumerate() {
+        for protocol in Protocol::ALL {
+            for class in StatusClass::ALL {
+                let of_core = |core: &Core| {
+                    let site = core.site(number)?;
+                    Some(site.0[protocol.index()].of(*class).get())
+                };
+                let count: u64 = health.cores.iter().filter_map(of_core).sum();
+                if count > 0 || (*class == StatusClass::Successful && number > 0) {
+                    let labels = vec![
+                        ("site", site.clone()),
+                        ("protocol", protocol.name().to_owned()),
+                        ("status", class.name().to_owned()),
+                    ];
+                    values.push((labels, count));
+                }
+            }
+        }
+    }
+    values
+}
+
+fn register_connections(registry: &mut Registry, cores: &[Core]) {
+    let help = "Connections by what they wait for";
+    let connections = gauges(of_kind("state", cores, |core| &core.published.connections));
+    registry.register("connections", help, connections);
+    let help = "Connections that were accepted";
+    let accepted = counter(sum(cores, |core| &core.accepted));
+    registry.register("connections_accepted", help, accepted);
+    let help = "Idle connections that were closed to make room for new ones";
+    let closed = counter(sum(cores, |core| &core.published.ended_for_room));
+    registry.register("connections_closed_for_room", help, closed);
+    let help = "Connections that were ended since a time of [timeouts] was over";
+    let timeouts = counters(of_kind("kind", cores, |core| &core.published.timeouts));
+    registry.register("timeouts", help, timeouts);
+}
+
+fn register_tls(registry: &mut Registry, cores: &[Core]) {
+    let help = "TLS handshakes that were completed; resumed: by a ticket";
+    let handshakes = counters(of_kind("kind", cores, |core| &core.handshakes));
+    registry.register("tls_handshakes", help, handshakes);
+    let help = "TLS handshakes that failed";
+    let failures = counters(of_kind("kind", cores, |core| &core.handshake_failures));
+    registry.register("tls_handshake_failures", help, failures);
+    let help = "TLS connections that the kernel encrypts (kTLS)";
+    let kernel = counter(sum(cores, |core| &core.kernel_tls));
+    registry.register("tls_kernel_connections", help, kernel);
+}
+
+fn register_cache(registry: &mut Registry, cores: &[Core]) {
+    let help = "Requests by whether the answer was in memory, found and fresh";
+    let lookups = counters(of_kind("result", cores, |core| &core.cache));
+    registry.register("cache_lookups", help, lookups);
+    let tables = |read: fn(&CoreMetrics, Table) -> &Counter| {
+        let values = Table::ALL.iter().map(|table| {
+            let sum = cores.iter().map(|core| read(core, *table).get()).sum();
+            (label("table", table.name()), sum)
+        });
+        values.collect::<Vec<_>>()
+    };
+    let help = "Paths in the cache";
+    let entries = gauges(tables(|core, table| &core.table(table).entries));
+    registry.register("cache_entries", help, entries);
+    let help = "What the paths in the cache take: bytes; for open files, descriptors";
+    let weight = gauges(tables(|core, table| &core.table(table).weight));
+    registry.register("cache_weight", help, weight);
+    let help = "The most that the paths in the cache may take: bytes; for open files, descriptors";
+    let weight_max = gauges(tables(|core, table| &core.table(table).weight_max));
+    registry.register("cache_weight_max", help, weight_max);
+    let help = "Paths that left the cache to make room for others";
+    let evictions = counters(tables(|core, table| &core.table(table).evictions));
+    registry.register("cache_evictions", help, evictions);
+}
+
+fn register_transfers(registry: &mut Registry, cores: &[Core]) {
+    let help = "Pipes for splice; parked: with bytes for clients that do not read";
+    let pipes = gauges(of_kind("state", cores, |core| &core.published.pipes));
+    registry.register("pipes", help, pipes);
+    let help = "Pages that the pipes may hold";
+    let pages = gauge(sum(cores, |core| &core.published.pipe_pages));
+    registry.register("pipe_pages", help, pages);
+    let help = "Pipes that were made";
+    let made = counter(sum(cores, |core| &core.published.pipes_made));
+    registry.register("pipes_made", help, made);
+    let help = "Parked pipes that were taken for another transfer";
+    let taken = counter(sum(cores, |core| &core.published.pipes_taken));
+    registry.register("pipes_taken", help, taken);
+    let help = "Transfers that wait for a pipe, for their turn to read the disk or to read ahead";
+    let waiting = gauges(of_kind("reason", cores, |core| &core.published.waiting));
+    registry.register("transfers_waiting", help, waiting);
+    let help = "Transfers that read the disk now";
+    let reads = gauge(sum(cores, |core| &core.published.disk_reads));
+    registry.register("transfers_reading_disk", help, reads);
+    let help = "Pieces of files that were moved to a pipe, by where they were";
+    let chunks = counters(of_kind("source", cores, |core| &core.published.chunks));
+    registry.register("transfer_chunks", help, chunks);
+    let help = "Pieces of files that were read ahead";
+    let prefetches = counter(sum(cores, |core| &core.published.prefetches));
+    registry.register("transfer_prefetches", help, prefetches);
+}
+
+fn register_ring(registry: &mut Registry, cores: &[Core]) {
+    let help = "Operations of io_uring in flight";
+    let in_flight = gauge(sum(cores, |core| &core.published.ops_in_flight));
+    registry.register("ring_ops_in_flight", help, in_flight);
+    let help = "Operations of io_uring that wait for room in the submission queue";
+    let queued = gauge(sum(cores, |core| &core.published.ops_queued));
+    registry.register("ring_ops_queued", help, queued);
+    let help = "Operations that may wait for a disk, which go to the kernel's workers (io-wq)";
+    let worker_ops = counters(of_kind("op", cores, |core| &core.published.worker_ops));
+    registry.register("ring_worker_ops", help, worker_ops);
+    let help = "Buffers for received bytes";
+    let buffers = gauges(of_kind("state", cores, |core| &core.published.recv_buffers));
+    registry.register("recv_buffers", help, buffers);
+    let help = "How often a connection found no buffer for received bytes, and waited";
+    let exhausted = counter(sum(cores, |core| &core.published.recv_buffers_exhausted));
+    registry.register("recv_buffers_exhausted", help, exhausted);
 }
 
 fn register_certificates(registry: &mut Registry, tls: &Acceptor) {
-    let expiry = Family::<CertificateLabels, Gauge>::default();
-    for certificate in tls.certificates().iter() {
-        let time = expiry.get_or_create(&labels(certificate));
-        time.set(unix_seconds(certificate.not_after()));
-    }
+    let certificates = tls.certificates();
+    let expiry = certificates.iter().map(|certificate| {
+        let file = certificate.files().certificate.display().to_string();
+        let labels = vec![("file", file), ("names", certificate.names().join(" "))];
+        (labels, unix_seconds(certificate.not_after()))
+    });
     let help = "When the first certificate of the chain expires, since 1970";
     let name = "certificate_expiry_timestamp";
-    registry.register_with_unit(name, help, Unit::Seconds, expiry);
+    registry.register_with_unit(name, help, Unit::Seconds, gauges(expiry.collect()));
 }
 
-fn register_stalls(registry: &mut Registry, stalls: &Stalls) {
-    let counter = |count: &AtomicU64| ConstCounter::new(count.load(Ordering::Relaxed));
-    let help = "Requests answered with what was known, while the file system did not answer";
-    registry.register("stale_responses", help, counter(&stalls.stale));
-    let help = "Requests refused with 503, since the file system did not answer";
-    registry.register("stalled_responses", help, counter(&stalls.refused));
+/// What Prometheus' own clients report of every process.
+fn register_process(registry: &mut Registry, health: &Health) {
+    let process = Process::read();
+    let help = "User and system CPU time";
+    let cpu = Decimal(process.cpu_seconds, MetricType::Counter);
+    registry.register_with_unit("process_cpu", help, Unit::Seconds, cpu);
+    let help = "Resident memory";
+    let resident = gauge(process.resident_bytes);
+    registry.register_with_unit("process_resident_memory", help, Unit::Bytes, resident);
+    let help = "Open file descriptors";
+    registry.register("process_open_fds", help, gauge(process.open_fds));
+    let help = "The most file descriptors that may be open";
+    registry.register("process_max_fds", help, gauge(process.max_fds));
+    let help = "When the process started, since 1970";
+    let started = gauge(unix_seconds(health.started_at));
+    registry.register_with_unit("process_start_time", help, Unit::Seconds, started);
 }
 
-fn labels(certificate: &Certificate) -> CertificateLabels {
-    CertificateLabels {
-        file: certificate.files().certificate.display().to_string(),
-        names: certificate.names().join(" "),
+type Core = Arc<CoreMetrics>;
+
+/// The labels of a value, and the value.
+type Value = (Vec<(&'static str, String)>, u64);
+
+/// Counters or gauges that were read.
+#[derive(Debug)]
+struct Values {
+    values: Vec<Value>,
+    kind: MetricType,
+}
+
+impl EncodeMetric for Values {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), Error> {
+        for (labels, value) in &self.values {
+            if labels.is_empty() {
+                encode_value(&mut encoder, *value, self.kind)?;
+            } else {
+                let mut encoder = encoder.encode_family(labels)?;
+                encode_value(&mut encoder, *value, self.kind)?;
+            }
+        }
+        Ok(())
     }
+
+    fn metric_type(&self) -> MetricType {
+        self.kind
+    }
+}
+
+fn encode_value(
+    encoder: &mut MetricEncoder<'_>,
+    value: u64,
+    kind: MetricType,
+) -> Result<(), Error> {
+    match kind {
+        MetricType::Counter => encoder.encode_counter::<NoLabelSet, _, u64>(&value, None),
+        _ => encoder.encode_gauge(&value),
+    }
+}
+
+/// A single value with decimals.
+#[derive(Debug)]
+struct Decimal(f64, MetricType);
+
+impl EncodeMetric for Decimal {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), Error> {
+        encoder.encode_counter::<NoLabelSet, _, f64>(&self.0, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        self.1
+    }
+}
+
+impl EncodeMetric for HistogramValues {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), Error> {
+        let ends = BOUNDS_MICROS.iter().map(|micros| seconds(*micros));
+        let ends = ends.chain([f64::INFINITY]);
+        let buckets: Vec<_> = ends.zip(self.buckets).collect();
+        let (sum, count) = (seconds(self.sum_micros), self.buckets.iter().sum());
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact for centuries of microseconds"
+)]
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+fn counters(values: Vec<Value>) -> Values {
+    let kind = MetricType::Counter;
+    Values { values, kind }
+}
+
+fn gauges(values: Vec<Value>) -> Values {
+    let kind = MetricType::Gauge;
+    Values { values, kind }
+}
+
+fn counter(value: u64) -> Values {
+    counters(vec![(Vec::new(), value)])
+}
+
+fn gauge(value: u64) -> Values {
+    gauges(vec![(Vec::new(), value)])
+}
+
+fn label(name: &'static str, value: &str) -> Vec<(&'static str, String)> {
+    vec![(name, value.to_owned())]
+}
+
+/// The sum over the cores.
+fn sum(cores: &[Core], read: fn(&CoreMetrics) -> &Counter) -> u64 {
+    cores.iter().map(|core| read(core).get()).sum()
+}
+
+/// The sums over the cores, for each value of the label `name`.
+fn of_kind<K: Kind, const N: usize>(
+    name: &'static str,
+    cores: &[Core],
+    read: fn(&CoreMetrics) -> &CounterOf<K, N>,
+) -> Vec<Value> {
+    let values = K::ALL.iter().map(|kind| {
+        let sum = cores.iter().map(|core| read(core).of(*kind).get()).sum();
+        (label(name, kind.name()), sum)
+    });
+    values.collect()
+}
+
+/// A value for each of `all`, with its number as the label `name`.
+fn each<T>(name: &'static str, all: &[Arc<T>], read: impl Fn(&T) -> u64) -> Vec<Value> {
+    let values = all.iter().enumerate();
+    let values = values.map(|(number, one)| (label(name, &number.to_string()), read(one)));
+    values.collect()
+}
+
+fn histogram(cores: &[Core], read: fn(&CoreMetrics) -> &Histogram) -> HistogramValues {
+    let mut values = HistogramValues::default();
+    for core in cores {
+        values.add(read(core));
+    }
+    values
+}
+
+/// `OpenMetrics` as version 0.0.4 of Prometheus' own format: the name in HELP and TYPE is that of
+/// the samples, and there is neither an info nor a unit.
+fn as_prometheus(metrics: &str) -> String {
+    let mut out = String::with_capacity(metrics.len());
+    let mut help = "";
+    for line in metrics.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ').map_or("", |(_, help)| help);
+        } else if let Some(typed) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = typed.split_once(' ').unwrap_or((typed, "untyped"));
+            let (suffix, kind) = match kind {
+                "counter" => ("_total", kind),
+                "info" => ("_info", "gauge"),
+                _ => ("", kind),
+            };
+            // A string takes all that is written.
+            let _ = writeln!(
+                out,
+                "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}"
+            );
+        } else if !line.starts_with('#') {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
 }
 
 /// Whole seconds since 1970; zero for an earlier time.
-fn unix_seconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_prometheus_have_their_suffixes() {
+        let metrics = "# HELP a Help, of a.\n# TYPE a counter\na_total 1\n\
+            # HELP b_seconds B.\n# TYPE b_seconds gauge\n# UNIT b_seconds seconds\nb_seconds 2\n\
+            # HELP c C.\n# TYPE c info\nc_info{version=\"1\"} 1\n# EOF\n";
+        let expected = "# HELP a_total Help, of a.\n# TYPE a_total counter\na_total 1\n\
+            # HELP b_seconds B.\n# TYPE b_seconds gauge\nb_seconds 2\n\
+            # HELP c_info C.\n# TYPE c_info gauge\nc_info{version=\"1\"} 1\n";
+        assert_eq!(as_prometheus(metrics), expected);
+    }
 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use tidegate_site::Stalls;
 use tidegate_tls::Acceptor;
 
 use crate::observe::access_log::LogFiles;
 use crate::observe::heartbeat::Heartbeat;
+use crate::observe::metrics::{CoreMetrics, SiteLabels};
 
 /// The state of the server, for health checks and metrics.
 pub(crate) struct Health {
@@ -19,6 +21,10 @@ pub(crate) struct Health {
     /// One for each shard, in their order.
     pub(crate) heartbeats: Vec<Arc<Heartbeat>>,
     stalls: Arc<Stalls>,
+    /// One for each shard, in their order.
+    pub(crate) cores: Vec<Arc<CoreMetrics>>,
+    pub(crate) site_labels: Arc<SiteLabels>,
+    pub(crate) started_at: SystemTime,
     /// The files of the access logs.
     pub(crate) log_files: Arc<LogFiles>,
 }
@@ -35,8 +41,11 @@ impl Health {
             is_ready: AtomicBool::new(false),
             tls,
             log_lines_dropped,
+            cores: heartbeats.iter().map(|_| Arc::default()).collect(),
             heartbeats,
             stalls: Arc::default(),
+            site_labels: Arc::default(),
+            started_at: SystemTime::now(),
             log_files,
         }
     }
@@ -44,6 +53,14 @@ impl Health {
     /// The counters of stalls of file systems, which all shards share.
     pub(crate) fn stalls(&self) -> &Arc<Stalls> {
         &self.stalls
+    }
+
+    /// Has every shard publish its state. Does not wait: a scrape shows what was published before,
+    /// by the last scrape or within two seconds.
+    pub(crate) fn scrape(&self) {
+        self.heartbeats
+            .iter()
+            .for_each(|heartbeat| heartbeat.scrape());
     }
 
     /// A line for each shard that makes no progress.

@@ -8,7 +8,7 @@ use std::fs;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::thread::{Pid, gettid};
 use tidegate_uring::Ring;
@@ -31,6 +31,12 @@ pub(crate) struct Heartbeat(Mutex<State>);
 #[derive(Default)]
 struct State {
     asked: u32,
+    /// When the first of the unanswered queries was sent.
+    asked_at: Option<Instant>,
+    /// Someone scrapes: the shard is to publish its state.
+    is_scraped: bool,
+    /// How often the shard was reported to make no progress.
+    stalls: u64,
     answered: u32,
     answers: Answers,
     thread: Option<Pid>,
@@ -59,6 +65,22 @@ impl Heartbeat {
         self.unanswered() >= STALLED_QUESTIONS
     }
 
+    /// How often the shard was reported to make no progress.
+    pub(crate) fn stalls(&self) -> u64 {
+        self.state().stalls
+    }
+
+    /// Has the shard publish its state soon, if it makes progress. Does not wait.
+    pub(crate) fn scrape(&self) {
+        let mut state = self.state();
+        // Once until the answer: see `WAKING_QUESTIONS_MAX`.
+        if !std::mem::replace(&mut state.is_scraped, true)
+            && let Answers::From(task) = &state.answers
+        {
+            task.wake_by_ref();
+        }
+    }
+
     /// How long the shard has not answered, in steps of [`ASK_EVERY`].
     pub(crate) fn silence(&self) -> Duration {
         ASK_EVERY * self.unanswered().saturating_sub(1)
@@ -69,15 +91,23 @@ impl Heartbeat {
         self.state().thread = Some(gettid());
     }
 
-    /// Answers queries until dropped; an executor that ends does not drop its tasks.
-    pub(crate) async fn beat(self: Arc<Self>, ring: Ring) {
+    /// Answers queries until dropped; an executor that ends does not drop its tasks. With each answer it
+    /// calls `publish` with the time that the query has waited; without one if only a scrape woke it.
+    pub(crate) async fn beat(self: Arc<Self>, ring: Ring, publish: impl Fn(Option<Duration>)) {
         let end = End(&self);
         loop {
             let asked = poll_fn(|context| self.poll_asked(context)).await;
             // Its completion is the answer.
             let _ = ring.nop().await;
-            end.0.state().answered = asked;
+            publish(end.0.answer(asked));
         }
+    }
+
+    /// Answers the queries up to `asked`. Returns how long the first of them has waited.
+    fn answer(&self, asked: u32) -> Option<Duration> {
+        let mut state = self.state();
+        state.answered = asked;
+        state.asked_at.take().map(|at| at.elapsed())
     }
 
     /// Queries the shard, unless it has ended. Returns the number of earlier unanswered queries.
@@ -91,12 +121,13 @@ impl Heartbeat {
             Answers::From(_) | Answers::Later => {}
         }
         state.asked = state.asked.wrapping_add(1);
+        state.asked_at.get_or_insert_with(Instant::now);
         unanswered
     }
 
     fn poll_asked(&self, context: &mut Context<'_>) -> Poll<u32> {
         let mut state = self.state();
-        if state.unanswered() > 0 {
+        if std::mem::take(&mut state.is_scraped) || state.unanswered() > 0 {
             return Poll::Ready(state.asked);
         }
         state.answers = Answers::From(context.waker().clone());
@@ -183,6 +214,7 @@ impl Watched {
             _ => self.missed += 1,
         }
         if unanswered + 1 == STALLED_QUESTIONS {
+            self.heartbeat.state().stalls += 1;
             let thread = thread_state(self.heartbeat.state().thread);
             tracing::error!(shard, thread, "a shard makes no progress");
         }
@@ -300,7 +332,7 @@ mod tests {
         let thread = thread::spawn(move || {
             LocalExecutor::default().run(async {
                 let ring = Ring::start(&Config::default()).unwrap();
-                let beat = shard.beat(ring.clone());
+                let beat = shard.beat(ring.clone(), |_| ());
                 let end = async {
                     while stopped.try_recv().is_err() {
                         sleep(Duration::from_millis(1)).await;
@@ -331,7 +363,7 @@ mod tests {
         let heartbeat = Arc::<Heartbeat>::default();
         LocalExecutor::default().run(async {
             let ring = Ring::start(&Config::default()).unwrap();
-            let mut beat = pin!(Arc::clone(&heartbeat).beat(ring));
+            let mut beat = pin!(Arc::clone(&heartbeat).beat(ring, |_| ()));
             assert!(poll_once(&mut beat).await.is_none());
             heartbeat.ask();
             assert_eq!(heartbeat.unanswered(), 1);

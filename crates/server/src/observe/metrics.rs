@@ -1,30 +1,472 @@
-//! The counters of one core.
+//! What one core counts. Each core has its own counters; a scrape adds them up.
+//!
+//! Two kinds: counters that requests and connections change as they go, and values that the core
+//! publishes every two seconds and when someone scrapes (see `publish.rs`), since they live in
+//! structures that no other thread may read.
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-/// Counts since the core started.
+use tidegate_config::Site;
+
+use crate::observe::counters::{Counter, CounterOf, Histogram, Kind, kinds};
+
+kinds! {
+    /// The protocol of a request.
+    Protocol {
+        Http10 = "HTTP/1.0",
+        Http11 = "HTTP/1.1",
+    }
+}
+
+kinds! {
+    /// The class of a response's status.
+    StatusClass {
+        /// The client left before a response was chosen.
+        None = "none",
+        Informational = "1xx",
+        Successful = "2xx",
+        Redirection = "3xx",
+        ClientError = "4xx",
+        ServerError = "5xx",
+    }
+}
+
+kinds! {
+    /// Where the bytes of a response came from.
+    Source {
+        /// Memory or the page cache.
+        Hot = "hot",
+        /// At least in part the disk.
+        Cold = "cold",
+    }
+}
+
+kinds! {
+    /// Why a connection or a request was refused.
+    Refusal {
+        /// The core had its most connections: clients waited in the backlog.
+        ConnectionLimit = "connection_limit",
+        /// The system had no descriptor or memory for a connection.
+        NoResources = "no_resources",
+        /// The head or the framing of a request is malformed (400).
+        Malformed = "malformed",
+        /// The request line is too long (414).
+        UriTooLong = "uri_too_long",
+        /// The head is too large, or has too many fields (431).
+        HeadTooLarge = "head_too_large",
+        /// The body is larger than is discarded: the connection ends behind the response.
+        BodyTooLarge = "body_too_large",
+        /// A version, transfer coding or expectation that is not supported (505, 501, 417).
+        Unsupported = "unsupported",
+        /// Plain HTTP where TLS is spoken.
+        PlainHttp = "plain_http",
+    }
+}
+
+kinds! {
+    /// The key of `[timeouts]` whose time was over.
+    Timeout {
+        Header = "header",
+        KeepAlive = "keep_alive",
+        SendStall = "send_stall",
+        Linger = "linger",
+    }
+}
+
+kinds! {
+    /// What a connection waits for.
+    ConnectionState {
+        /// The TLS handshake, or the first byte of the first request.
+        New = "new",
+        Idle = "idle",
+        /// The rest of a request.
+        Request = "request",
+        /// A client that takes no more, for now.
+        Send = "send",
+        /// A lookup or a transfer.
+        Transfer = "transfer",
+        Linger = "linger",
+    }
+}
+
+kinds! {
+    /// What [`tidegate_site::Site::cached`] found.
+    CacheResult {
+        Hit = "hit",
+        Miss = "miss",
+    }
+}
+
+kinds! {
+    /// Why a handshake did not complete.
+    HandshakeFailure {
+        /// The client left, or was too slow.
+        Gone = "gone",
+        PlainHttp = "plain_http",
+        /// No version, suite, group or protocol in common.
+        Incompatible = "incompatible",
+        /// No certificate for the client, or none of the client's.
+        Certificate = "certificate",
+        /// The client ended it by an alert.
+        Alert = "alert",
+        /// The client violated TLS.
+        Malformed = "malformed",
+        /// More bytes or records than a handshake needs.
+        TooLong = "too_long",
+        /// This host: no random numbers, or a kernel that takes no keys.
+        Host = "host",
+    }
+}
+
+kinds! {
+    /// The parameters of a handshake.
+    HandshakeKind {
+        Full12 = "TLSv1.2 full",
+        Resumed12 = "TLSv1.2 resumed",
+        Full13 = "TLSv1.3 full",
+        Resumed13 = "TLSv1.3 resumed",
+    }
+}
+
+/// Sites that are told apart. Those beyond them share the last.
+const SITES_MAX: usize = 1024;
+
+/// The label of requests that no site answered, since they could not be parsed.
+const NO_SITE: &str = "none";
+
+/// The label of the site without names.
+const DEFAULT_SITE: &str = "default";
+
+/// The label of the sites beyond [`SITES_MAX`].
+const OTHER_SITES: &str = "other";
+
+/// A site, by the number of its label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SiteLabel(u16);
+
+/// The labels of sites, for all cores: from the configuration and, after a reload, from earlier
+/// ones. A label keeps its number.
+#[derive(Debug)]
+pub(crate) struct SiteLabels(Mutex<Vec<String>>);
+
+impl Default for SiteLabels {
+    fn default() -> Self {
+        Self(Mutex::new(vec![NO_SITE.to_owned()]))
+    }
+}
+
+impl SiteLabels {
+    /// The labels of `sites`, in their order.
+    fn of(&self, sites: &[Site]) -> Vec<SiteLabel> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let labels = sites.iter().map(|site| {
+            let name = site.names.first().map_or(DEFAULT_SITE, String::as_str);
+            SiteLabel(number_of(&mut known, name))
+        });
+        labels.collect()
+    }
+
+    /// All labels so far, by their numbers.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
+    }
+}
+
+/// The number of `name`, which is added to `known` if there is room.
+fn number_of(known: &mut Vec<String>, name: &str) -> u16 {
+    let found = known.iter().position(|label| label == name);
+    let index = found.unwrap_or_else(|| {
+        match known.len() {
+            len if len < SITES_MAX - 1 => known.push(name.to_owned()),
+            len if len < SITES_MAX => known.push(OTHER_SITES.to_owned()),
+            _ => {}
+        }
+        known.len() - 1
+    });
+    index as u16
+}
+
+type OfStatus = CounterOf<StatusClass, { StatusClass::COUNT }>;
+
+/// The requests of one site, by protocol and class of status.
+#[derive(Debug, Default)]
+pub(crate) struct SiteRequests(pub(crate) [OfStatus; Protocol::COUNT]);
+
+kinds! {
+    /// A table of the cache.
+    Table {
+        /// Files in memory.
+        Hot = "hot",
+        /// Open files.
+        Files = "files",
+        /// Paths that lead to no file.
+        Negative = "negative",
+    }
+}
+
+/// The state of a table of the cache.
+#[derive(Debug, Default)]
+pub(crate) struct TableValues {
+    pub(crate) entries: Counter,
+    /// Bytes or descriptors.
+    pub(crate) weight: Counter,
+    pub(crate) weight_max: Counter,
+    pub(crate) evictions: Counter,
+}
+
+kinds! {
+    /// A pipe of the pool.
+    PipeState {
+        Idle = "idle",
+        InUse = "in_use",
+        /// Holds bytes for a client that does not read; another transfer may take it.
+        Parked = "parked",
+    }
+}
+
+kinds! {
+    /// Where the bytes of a transfer were when it needed them.
+    Chunk {
+        Memory = "memory",
+        Disk = "disk",
+    }
+}
+
+kinds! {
+    /// What a transfer waits for, or has been given.
+    Wait {
+        /// A pipe.
+        Pipe = "pipe",
+        /// A turn to read from the disk.
+        Disk = "disk",
+        /// A turn to read ahead.
+        Readahead = "readahead",
+    }
+}
+
+kinds! {
+    /// An op for the kernel's workers.
+    WorkerOp {
+        Open = "open",
+        Stat = "stat",
+        Read = "read",
+        Splice = "splice",
+        Advise = "advise",
+    }
+}
+
+kinds! {
+    /// A buffer for received bytes.
+    RecvBuffer {
+        /// The kernel may fill it.
+        Free = "free",
+        /// Not handled yet.
+        Filled = "filled",
+        /// Was never needed.
+        Unused = "unused",
+    }
+}
+
+/// What a core publishes of structures that it alone may read.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    pub(crate) connections: CounterOf<ConnectionState, { ConnectionState::COUNT }>,
+    pub(crate) timeouts: CounterOf<Timeout, { Timeout::COUNT }>,
+    pub(crate) ended_for_room: Counter,
+    pub(crate) tables: [TableValues; Table::COUNT],
+    pub(crate) pipes: CounterOf<PipeState, { PipeState::COUNT }>,
+    pub(crate) pipe_pages: Counter,
+    pub(crate) pipes_made: Counter,
+    pub(crate) pipes_taken: Counter,
+    pub(crate) waiting: CounterOf<Wait, { Wait::COUNT }>,
+    pub(crate) disk_reads: Counter,
+    pub(crate) chunks: CounterOf<Chunk, { Chunk::COUNT }>,
+    pub(crate) prefetches: Counter,
+    pub(crate) ops_in_flight: Counter,
+    pub(crate) ops_queued: Counter,
+    pub(crate) worker_ops: CounterOf<WorkerOp, { WorkerOp::COUNT }>,
+    pub(crate) recv_buffers: CounterOf<RecvBuffer, { RecvBuffer::COUNT }>,
+    pub(crate) recv_buffers_exhausted: Counter,
+}
+
+/// The counters of one core, since it started.
+#[derive(Debug)]
+// Two cache lines, which the processor fetches together: no other core's counters are in them.
+#[repr(align(128))]
+pub(crate) struct CoreMetrics {
+    pub(crate) accepted: Counter,
+    pub(crate) requests: Counter,
+    /// Responses that were cut short: by the client, a timeout or a fault.
+    pub(crate) incomplete: Counter,
+    pub(crate) bytes: CounterOf<Source, { Source::COUNT }>,
+    pub(crate) first_byte: Histogram,
+    pub(crate) response: Histogram,
+    pub(crate) cache: CounterOf<CacheResult, { CacheResult::COUNT }>,
+    pub(crate) refusals: CounterOf<Refusal, { Refusal::COUNT }>,
+    /// Transfers whose client took nothing for `timeouts.send-stall`.
+    pub(crate) stalled_transfers: Counter,
+    pub(crate) handshakes: CounterOf<HandshakeKind, { HandshakeKind::COUNT }>,
+    pub(crate) kernel_tls: Counter,
+    pub(crate) handshake_failures: CounterOf<HandshakeFailure, { HandshakeFailure::COUNT }>,
+    /// How long the heartbeat's question waited for its answer.
+    pub(crate) delay: Histogram,
+    pub(crate) published: Published,
+    /// Those of each site, by its label.
+    sites: Box<[OnceLock<Box<SiteRequests>>]>,
+}
+
+impl Default for CoreMetrics {
+    fn default() -> Self {
+        let sites = (0..SITES_MAX).map(|_| OnceLock::new());
+        Self {
+            accepted: Counter::default(),
+            requests: Counter::default(),
+            incomplete: Counter::default(),
+            bytes: CounterOf::default(),
+            first_byte: Histogram::default(),
+            response: Histogram::default(),
+            cache: CounterOf::default(),
+            refusals: CounterOf::default(),
+            stalled_transfers: Counter::default(),
+            handshakes: CounterOf::default(),
+            kernel_tls: Counter::default(),
+            handshake_failures: CounterOf::default(),
+            delay: Histogram::default(),
+            published: Published::default(),
+            sites: sites.collect(),
+        }
+    }
+}
+
+impl CoreMetrics {
+    /// The requests of the site with this label.
+    pub(crate) fn site(&self, label: usize) -> Option<&SiteRequests> {
+        Some(self.sites.get(label)?.get()?)
+    }
+
+    /// Connections at the last publication.
+    pub(crate) fn connections(&self) -> u64 {
+        let states = ConnectionState::ALL.iter();
+        states
+            .map(|state| self.published.connections.of(*state).get())
+            .sum()
+    }
+
+    /// A table of the cache at the last publication.
+    pub(crate) fn table(&self, table: Table) -> &TableValues {
+        &self.published.tables[table.index()]
+    }
+
+    /// Makes the counters of a site.
+    fn add_site(&self, label: SiteLabel) {
+        self.sites[usize::from(label.0)].get_or_init(Box::default);
+    }
+}
+
+/// An exchange at its end.
+#[derive(Debug)]
+pub(crate) struct EndedExchange {
+    pub(crate) site: SiteLabel,
+    pub(crate) protocol: Protocol,
+    /// `None` if no response was chosen.
+    pub(crate) status: Option<u16>,
+    /// Bytes of head and body.
+    pub(crate) bytes: u64,
+    pub(crate) source: Source,
+    pub(crate) is_complete: bool,
+    /// From the request to the head of the response.
+    pub(crate) first_byte: Option<Duration>,
+    /// From the request to the end.
+    pub(crate) time: Duration,
+}
+
+/// The counters of one core, as its tasks use them.
 #[derive(Default)]
 pub(crate) struct Metrics {
-    connections: Cell<u64>,
-    requests: Cell<u64>,
+    core: Arc<CoreMetrics>,
+    labels: Arc<SiteLabels>,
+    /// The labels of the sites of the snapshot, by their numbers.
+    sites: RefCell<Vec<SiteLabel>>,
 }
 
 impl Metrics {
-    /// Connections that were accepted.
-    pub(crate) fn connections(&self) -> u64 {
-        self.connections.get()
+    pub(crate) fn new(core: Arc<CoreMetrics>, labels: Arc<SiteLabels>) -> Self {
+        Self {
+            core,
+            labels,
+            sites: RefCell::default(),
+        }
     }
 
-    /// Exchanges that ended, also those of requests that were refused or given up.
-    pub(crate) fn requests(&self) -> u64 {
-        self.requests.get()
+    /// The counters.
+    pub(crate) fn core(&self) -> &CoreMetrics {
+        &self.core
     }
 
-    pub(crate) fn count_connection(&self) {
-        self.connections.set(self.connections.get() + 1);
+    /// Takes `sites` as those of the snapshot from now on.
+    pub(crate) fn set_sites(&self, sites: &[Site]) {
+        let labels = self.labels.of(sites);
+        for label in labels.iter().copied().chain([SiteLabel::default()]) {
+            self.core.add_site(label);
+        }
+        self.sites.replace(labels);
     }
 
-    pub(crate) fn count_request(&self) {
-        self.requests.set(self.requests.get() + 1);
+    /// The label of a site of the snapshot.
+    pub(crate) fn label(&self, site: usize) -> SiteLabel {
+        self.sites.borrow().get(site).copied().unwrap_or_default()
+    }
+
+    /// Counts an exchange. Allocates nothing and takes no lock.
+    pub(crate) fn exchange_ended(&self, exchange: &EndedExchange) {
+        let core = self.core();
+        core.requests.add(1);
+        if let Some(site) = core.site(exchange.site.0.into()) {
+            site.0[exchange.protocol as usize].count(class(exchange.status));
+        }
+        core.bytes.of(exchange.source).add(exchange.bytes);
+        if !exchange.is_complete {
+            core.incomplete.add(1);
+        }
+        if let Some(time) = exchange.first_byte {
+            core.first_byte.observe(time);
+            core.response.observe(exchange.time);
+        }
+    }
+}
+
+fn class(status: Option<u16>) -> StatusClass {
+    match status.map(|status| status / 100) {
+        Some(1) => StatusClass::Informational,
+        Some(2) => StatusClass::Successful,
+        Some(3) => StatusClass::Redirection,
+        Some(4) => StatusClass::ClientError,
+        Some(5) => StatusClass::ServerError,
+        _ => StatusClass::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_keeps_its_number_and_their_count_is_bounded() {
+        let mut known = vec![NO_SITE.to_owned()];
+        for number in 1..SITES_MAX - 1 {
+            assert_eq!(
+                usize::from(number_of(&mut known, &number.to_string())),
+                number
+            );
+        }
+        let last = SITES_MAX - 1;
+        for name in ["a", "b", "c"] {
+            assert_eq!(usize::from(number_of(&mut known, name)), last);
+        }
+        assert_eq!(number_of(&mut known, "7"), 7);
+        assert_eq!((known.len(), &*known[last]), (SITES_MAX, OTHER_SITES));
     }
 }

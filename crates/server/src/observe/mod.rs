@@ -3,7 +3,9 @@
 pub(crate) mod access_log;
 pub(crate) mod admin;
 pub(crate) mod admin_listener;
+pub(crate) mod counters;
 pub(crate) mod exposition;
 pub(crate) mod health;
 pub(crate) mod heartbeat;
 pub(crate) mod metrics;
+pub(crate) mod process;

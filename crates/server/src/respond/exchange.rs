@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_http::Status;
 use tidegate_uring::Fd;
@@ -10,16 +10,12 @@ use tidegate_uring::Fd;
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
 use crate::observe::access_log::{Ended, Record, RequestInfo};
+use crate::observe::metrics::{CacheResult, EndedExchange, SiteLabel, Source};
 use crate::respond::response::Response;
 use crate::timeouts::Key;
 use crate::transport::peer_ip;
 
-/// The protocol of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http10,
-    Http11,
-}
+pub(crate) use crate::observe::metrics::Protocol;
 
 impl Protocol {
     /// Its name, as it is written in a request line.
@@ -42,6 +38,8 @@ pub(crate) struct Exchange {
     protocol: Protocol,
     /// The number of the site, once it is known.
     site: Option<usize>,
+    /// The site in metrics.
+    site_label: SiteLabel,
     /// `None` until a response is chosen.
     status: Option<Status>,
     /// Bytes of the head.
@@ -75,6 +73,7 @@ impl Exchange {
             socket,
             protocol,
             site: None,
+            site_label: SiteLabel::default(),
             status: None,
             head_bytes: 0,
             bytes: 0,
@@ -90,6 +89,7 @@ impl Exchange {
     /// Records the site of the request.
     pub(crate) fn set_site(&mut self, number: usize) {
         self.site = Some(number);
+        self.site_label = self.context.metrics.label(number);
     }
 
     /// Keeps what the access log of its site needs of the request: the receive buffer may be gone
@@ -132,6 +132,16 @@ impl Exchange {
         self.is_cold = true;
     }
 
+    /// Records whether the cache had the answer.
+    pub(crate) fn looked_in_cache(&self, is_hit: bool) {
+        let result = if is_hit {
+            CacheResult::Hit
+        } else {
+            CacheResult::Miss
+        };
+        self.context.metrics.core().cache.count(result);
+    }
+
     /// The time when the request was received.
     pub(crate) fn start(&self) -> Instant {
         self.start
@@ -159,10 +169,43 @@ impl Exchange {
         timers.client_or(self.connection, || peer_ip(&self.socket))
     }
 
+    /// From the request to the end. Without a clock read if the response is complete with its batch,
+    /// which takes no time that metrics would show.
+    fn time(&self) -> Duration {
+        match self.end {
+            Some(end) => end - self.start,
+            None if self.is_complete => Duration::ZERO,
+            None => self.start.elapsed(),
+        }
+    }
+
+    /// From the request to the head of the response, by the same rule.
+    fn time_to_first_byte(&self) -> Option<Duration> {
+        let measured = self.first_byte.map(|at| at - self.start);
+        measured.or(self.is_complete.then_some(Duration::ZERO))
+    }
+
+    fn ended(&self) -> EndedExchange {
+        EndedExchange {
+            site: self.site_label,
+            protocol: self.protocol,
+            status: self.status.map(Status::code),
+            bytes: self.bytes,
+            source: if self.is_cold {
+                Source::Cold
+            } else {
+                Source::Hot
+            },
+            is_complete: self.is_complete,
+            first_byte: self.time_to_first_byte(),
+            time: self.time(),
+        }
+    }
+
     /// Counts the exchange, and logs it at the level `trace`. The path is not logged, since the
     /// client chooses it.
     fn end(&mut self) {
-        self.context.metrics.count_request();
+        self.context.metrics.exchange_ended(&self.ended());
         self.log();
         tracing::trace!(
             protocol = ?self.protocol,

@@ -70,6 +70,7 @@ fn give_up(
     match error.kind {
         ErrorKind::Socket(_) => tracing::debug!(sent, len, %error, "client gone"),
         ErrorKind::Stalled => {
+            context.metrics.core().stalled_transfers.add(1);
             tracing::debug!(sent, len, "client takes no more");
             transport.reset_on_close();
         }

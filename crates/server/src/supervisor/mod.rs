@@ -4,8 +4,6 @@ mod inbox;
 mod stop;
 mod worker_thread;
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Sender, channel};
@@ -14,7 +12,9 @@ use std::time::{Duration, Instant};
 use tidegate_config::Settings;
 use tidegate_uring::Features;
 
+use crate::accept::address::Address;
 use crate::accept::listener::{self, BoundAddress, Listener};
+use crate::accept::unix_socket::SocketFile;
 use crate::control::{self, Control, ControlSender};
 use crate::error::Error;
 use crate::event::Event;
@@ -33,22 +33,6 @@ use crate::worker::WorkerConfig;
 
 /// How long the lines of the access log may take to be written at the end.
 const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
-
-/// An address that the server listens on. Displayed as its URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// With the port that the system picked, if any.
-    pub socket: SocketAddr,
-    /// Whether it speaks TLS.
-    pub secure: bool,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.socket)
-    }
-}
 
 /// Serves according to `settings` until a signal stops it, each shard on a thread of its own.
 ///
@@ -81,7 +65,9 @@ pub fn run(
         heartbeats.clone(),
         Arc::clone(&log_files),
     ));
-    let bound = listener::bind_all(&settings, &host.cores, tls.as_ref())?;
+    let mut bound = listener::bind_all(&settings, &host.cores, tls.as_ref())?;
+    let files = bound.iter_mut().filter_map(|bound| bound.file.take());
+    let socket_files = files.collect();
     let addresses = open_addresses(&bound);
     warn_of_closed(&bound);
     let listeners = listener::by_core(bound, host.cores.len());
@@ -99,6 +85,7 @@ pub fn run(
         reloader,
         health,
         stop,
+        socket_files,
     };
     let result = supervisor.run(|| on_ready(&addresses));
     log_files.flush(LOG_FLUSH_TIME);
@@ -137,17 +124,13 @@ impl HostResources {
 
 fn open_addresses(bound: &[BoundAddress]) -> Vec<Address> {
     let open = bound.iter().filter(|bound| bound.is_open);
-    let addresses = open.map(|bound| Address {
-        socket: bound.address,
-        secure: bound.secure,
-    });
-    addresses.collect()
+    open.map(|bound| bound.address.clone()).collect()
 }
 
 fn warn_of_closed(bound: &[BoundAddress]) {
     for bound in bound.iter().filter(|bound| !bound.is_open) {
         tracing::error!(
-            "not listening on https://{} until there is a certificate that can be used",
+            "not listening on {} until there is a certificate that can be used",
             bound.address
         );
     }
@@ -175,6 +158,8 @@ fn worker_configs(
         stalls: Arc::clone(health.stalls()),
         listeners,
         heartbeat,
+        metrics: Arc::clone(&health.cores[number]),
+        site_labels: Arc::clone(&health.site_labels),
         access_logs: Arc::clone(&access_logs),
     });
     configs.collect()
@@ -205,6 +190,8 @@ struct Supervisor {
     reloader: CertReloader,
     health: Arc<Health>,
     stop: Stop,
+    /// Removed before the workers close their listeners.
+    socket_files: Vec<SocketFile>,
     /// Workers that are not serving yet.
     starting: usize,
     /// Workers that have not ended.
@@ -256,6 +243,9 @@ impl Supervisor {
 
     fn take(&mut self, step: Step) {
         self.health.set_ready(false);
+        if !matches!(step, Step::Drain) {
+            self.socket_files.clear();
+        }
         match step {
             Step::Drain => tracing::info!("draining: serving on until the drain delay is over"),
             Step::Stop => {
@@ -320,6 +310,7 @@ mod tests {
                 Arc::new(LogFiles::new(1)),
             )),
             stop: Stop::new(&Server::default()),
+            socket_files: Vec::new(),
             starting: shards,
             running: shards,
         };

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use tidegate_config::{
-    self as config, ClientAuth, Ktls, MissingCertificates, Settings, TlsVersion,
+    self as config, ClientAuth, Ktls, Listen, MissingCertificates, Settings, TlsVersion,
 };
 use tidegate_tls::kernel;
 use tidegate_tls::{
@@ -47,6 +47,18 @@ impl Tls {
             Ktls::Off => KernelFeatures::none(),
         };
         Ok(Some(Self { acceptor, kernel }))
+    }
+
+    /// The state for connections of `listen`: the kernel's TLS is for TCP alone.
+    pub(crate) fn for_listener(&self, listen: &Listen) -> Self {
+        let kernel = match listen.unix_path() {
+            Some(_) => KernelFeatures::none(),
+            None => self.kernel.clone(),
+        };
+        Self {
+            acceptor: self.acceptor.clone(),
+            kernel,
+        }
     }
 }
 

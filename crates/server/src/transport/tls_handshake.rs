@@ -14,7 +14,7 @@ use bytes::Bytes;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, getpeername, recv};
-use tidegate_tls::{Failed, Handshake, Progress, ProtocolVersion, kernel};
+use tidegate_tls::{Failed, FailureKind, Handshake, Progress, ProtocolVersion, kernel};
 use tidegate_uring::Fd;
 
 use super::certificates::Tls;
@@ -31,14 +31,27 @@ const PIECE_BYTES: usize = 4096;
 
 /// Why a handshake did not complete.
 pub(crate) enum HandshakeError {
-    /// The client has left or was too slow, or this host cannot continue: then a warning was
-    /// logged.
+    /// The client has left or was too slow.
     Gone,
+    /// This host cannot continue; a warning was logged.
+    Host,
     /// The client speaks plain HTTP.
     PlainHttp,
     /// The client violated TLS, or no parameters could be agreed on. It was sent an alert, which it
     /// may lose if the socket is closed with unread bytes.
-    Refused,
+    Refused(FailureKind),
+}
+
+/// A transport after its handshake.
+pub(crate) struct Accepted {
+    pub(crate) transport: Transport,
+    /// Data that arrived with the handshake.
+    pub(crate) early: Vec<u8>,
+    pub(crate) version: ProtocolVersion,
+    /// Whether a ticket took the place of certificates.
+    pub(crate) resumed: bool,
+    /// Whether the kernel encrypts.
+    pub(crate) in_kernel: bool,
 }
 
 /// The server's side of a handshake under way.
@@ -55,8 +68,7 @@ pub(crate) struct TlsAccept<'a> {
 }
 
 impl<'a> TlsAccept<'a> {
-    /// Performs the handshake on an accepted socket. Returns the transport, and data that arrived
-    /// with the handshake.
+    /// Performs the handshake on an accepted socket.
     ///
     /// Dropped: the socket can only be closed.
     pub(crate) async fn accept(
@@ -65,10 +77,10 @@ impl<'a> TlsAccept<'a> {
         warnings: &'a Throttle,
         socket: &'a Fd,
         tls: &Tls,
-    ) -> Result<(Transport, Vec<u8>), HandshakeError> {
+    ) -> Result<Accepted, HandshakeError> {
         let handshake = Handshake::new(&tls.acceptor).map_err(|error| {
             warn(warnings, &error, "no handshake can begin");
-            HandshakeError::Gone
+            HandshakeError::Host
         })?;
         let mut accept = Self {
             io,
@@ -181,7 +193,7 @@ impl<'a> TlsAccept<'a> {
             StepError::Failed(Failed::PlainHttp) => HandshakeError::PlainHttp,
             StepError::Failed(error) => {
                 tracing::debug!(%error, "no handshake");
-                HandshakeError::Refused
+                HandshakeError::Refused(error.kind())
             }
         }
     }
@@ -234,7 +246,8 @@ impl<'a> TlsAccept<'a> {
         mut self,
         in_kernel: bool,
         parameters: TlsParameters,
-    ) -> Result<(Transport, Vec<u8>), HandshakeError> {
+    ) -> Result<Accepted, HandshakeError> {
+        let connected = self.handshake.connected();
         let early = self.handshake.take_plaintext();
         let ended = self.handshake.is_closed();
         let session = if in_kernel {
@@ -251,11 +264,19 @@ impl<'a> TlsAccept<'a> {
                 "no session after a handshake"
             };
             warn(self.warnings, &error, what);
-            HandshakeError::Gone
+            HandshakeError::Host
         })?;
         let recv = self.io.ring.recv(self.socket);
         let stream = TlsStream::new(recv, session, parameters, ended);
-        Ok((Transport::Tls(Box::new(stream)), early))
+        Ok(Accepted {
+            transport: Transport::Tls(Box::new(stream)),
+            early,
+            version: connected
+                .as_ref()
+                .map_or(ProtocolVersion::TLSv1_3, |made| made.version),
+            resumed: connected.is_some_and(|made| made.resumed),
+            in_kernel,
+        })
     }
 }
 

@@ -18,8 +18,7 @@ use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
-use quick_cache::unsync::DefaultLifecycle;
-use quick_cache::{Weighter, unsync};
+use quick_cache::{Lifecycle, Weighter, unsync};
 
 use crate::cache::resource::Resource;
 use crate::config::CacheConfig;
@@ -58,24 +57,64 @@ pub(crate) struct Entry {
     pub(crate) last_used: Cell<Instant>,
 }
 
-type Table<W> = unsync::Cache<Key, Entry, W, key::Prehashed, DefaultLifecycle<Key, Entry>>;
+type Table<W> = unsync::Cache<Key, Entry, W, key::Prehashed, Evictions>;
 
 /// The cache of one core.
 pub(crate) struct Cache {
     hot: Table<Bytes>,
     files: Table<Descriptors>,
     negative: Table<Bytes>,
+    /// Evictions from each table, in their order.
+    evictions: [Evictions; 3],
     /// Woken by the next file that is kept open.
     on_open: Option<Waker>,
 }
 
+/// Gauges and counters of one table of a core's cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableStats {
+    /// Paths.
+    pub entries: usize,
+    /// What they take: bytes of memory, or descriptors in the table of open files.
+    pub weight: u64,
+    /// The most that they may take.
+    pub weight_max: u64,
+    /// Entries that made room for others so far.
+    pub evictions: u64,
+}
+
+/// Gauges and counters of the cache of one core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Files in memory.
+    pub hot: TableStats,
+    /// Open files.
+    pub files: TableStats,
+    /// Paths that lead to no file.
+    pub negative: TableStats,
+}
+
 impl Cache {
     pub(crate) fn new(config: &CacheConfig) -> Self {
+        let evictions: [Evictions; 3] = Default::default();
+        let [hot, files, negative] = evictions.clone();
+        let open_files = config.open_files;
         Self {
-            hot: bytes_table(config.hot_bytes, TYPICAL_BYTES),
-            files: table(config.open_files, config.open_files as u64, Descriptors),
-            negative: bytes_table(NEGATIVE_BYTES, ENTRY_BYTES),
+            hot: bytes_table(config.hot_bytes, TYPICAL_BYTES, hot),
+            files: table(open_files, open_files as u64, Descriptors, files),
+            negative: bytes_table(NEGATIVE_BYTES, ENTRY_BYTES, negative),
+            evictions,
             on_open: None,
+        }
+    }
+
+    /// Its state at this moment.
+    pub(crate) fn stats(&self) -> CacheStats {
+        let [hot, files, negative] = &self.evictions;
+        CacheStats {
+            hot: table_stats(&self.hot, hot),
+            files: table_stats(&self.files, files),
+            negative: table_stats(&self.negative, negative),
         }
     }
 
@@ -171,20 +210,43 @@ impl Cache {
     }
 }
 
-fn bytes_table(bytes_max: u64, typical: u64) -> Table<Bytes> {
+fn bytes_table(bytes_max: u64, typical: u64, evictions: Evictions) -> Table<Bytes> {
     let count = usize::try_from(bytes_max / typical).unwrap_or(usize::MAX);
-    table(count, bytes_max, Bytes)
+    table(count, bytes_max, Bytes, evictions)
 }
 
-fn table<W: Weighter<Key, Entry> + Clone>(count: usize, weight_max: u64, weighter: W) -> Table<W> {
+fn table<W: Weighter<Key, Entry> + Clone>(
+    count: usize,
+    weight_max: u64,
+    weighter: W,
+    evictions: Evictions,
+) -> Table<W> {
     let hasher = key::Prehashed::default();
-    unsync::Cache::with(
-        count,
-        weight_max,
-        weighter,
-        hasher,
-        DefaultLifecycle::default(),
-    )
+    unsync::Cache::with(count, weight_max, weighter, hasher, evictions)
+}
+
+fn table_stats<W>(table: &Table<W>, evictions: &Evictions) -> TableStats
+where
+    W: Weighter<Key, Entry> + Clone,
+{
+    TableStats {
+        entries: table.len(),
+        weight: table.weight(),
+        weight_max: table.capacity(),
+        evictions: evictions.0.get(),
+    }
+}
+
+/// Counts the evictions from a table.
+#[derive(Clone, Default)]
+struct Evictions(Rc<Cell<u64>>);
+
+impl Lifecycle<Key, Entry> for Evictions {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), _: Key, _: Entry) {
+        self.0.set(self.0.get() + 1);
+    }
 }
 
 /// Removes an entry, but keeps the memory of an evicted one.
@@ -298,5 +360,7 @@ mod tests {
         }
         assert!(cache.negative.weight() <= NEGATIVE_BYTES);
         assert!(cache.negative.len() > 1000);
+        let stats = cache.stats().negative;
+        assert_eq!(stats.entries as u64 + stats.evictions, 20_000);
     }
 }

@@ -269,6 +269,7 @@ mod tests {
                     file: open(),
                     root,
                     name: c".".to_owned(),
+                    path: b"/".to_vec(),
                 },
                 now: Instant::now(),
             }

@@ -4,6 +4,7 @@ mod freshness;
 mod pages;
 mod revalidate;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,6 +26,7 @@ use crate::lookup::representation::{FALLBACK_VARY, Purpose};
 use crate::paths::{is_hidden, last_segment};
 use crate::root_dir::{Directory, RootDir};
 use crate::roots::Roots;
+use crate::rules::access::{self, AddressTable};
 use crate::rules::paths::{self as path_rules, RuleMatch};
 use crate::rules::{headers, redirects};
 use crate::shared::Shared;
@@ -76,7 +78,13 @@ pub enum Found {
         location: String,
     },
     /// A directory to list.
-    Listing(Listing),
+    Listing {
+        /// The listing.
+        listing: Listing,
+        /// The path of the directory, with its final slash: that of an item of `try-files`, or the
+        /// requested one.
+        directory: Vec<u8>,
+    },
     /// An error.
     Refused {
         /// The status of the response.
@@ -94,6 +102,8 @@ pub struct Site {
     /// A copy for this core: the cores would contend for the cache pool of a shared regular
     /// expression, while a clone has its own.
     config: Arc<config::Site>,
+    /// One for each of its access rules.
+    addresses: Vec<AddressTable>,
     cors: Cors,
     roots: Roots,
     flights: Rc<SingleFlight<Key, Outcome>>,
@@ -111,6 +121,7 @@ impl Site {
         Ok(Self {
             number,
             config: Arc::new(config.clone()),
+            addresses: config.access.iter().map(AddressTable::new).collect(),
             cors: Cors::new(cors.origins.clone(), cors.max_age.as_secs()),
             roots: Roots::open(config, shared, ring)?,
             flights: SingleFlight::new(shared.config.times(), &shared.timer),
@@ -126,6 +137,22 @@ impl Site {
     /// Which other origins may read it.
     pub fn cors(&self) -> &Cors {
         &self.cors
+    }
+
+    /// Whether [`Site::admits`] may refuse a client.
+    pub fn is_restricted(&self) -> bool {
+        self.config.is_restricted()
+    }
+
+    /// Whether its access rules let a client have `path`: as requested, and each of
+    /// [`File::other_paths`] of the file that is sent. `client` is called only if a rule is for
+    /// it, and returns `None` for a client without an address.
+    pub fn admits(&self, path: &[u8], client: impl Fn() -> Option<IpAddr>) -> bool {
+        let rules = || self.config.access.iter().zip(&self.addresses);
+        access::names(path).all(|name| {
+            let for_it = rules().filter(|(rule, _)| rule.paths.contain(name));
+            access::admits(for_it.map(|(_, table)| table), &client)
+        })
     }
 
     /// How an encoded slash in a path is decoded.
@@ -322,12 +349,10 @@ impl Site {
         let reader = &self.shared.directory_reader;
         let entries = reader.read(key.to_key(), directory, &config, now).await?;
         let format = listing::Format::of(request.wants_json);
-        Ok(Found::Listing(Listing::new(
-            request.path,
-            entries,
-            format,
-            request.order,
-        )))
+        Ok(Found::Listing {
+            listing: Listing::new(request.path, entries, format, request.order),
+            directory: directory.path.clone(),
+        })
     }
 
     /// A file that the configuration names: the SPA fallback or an error page.

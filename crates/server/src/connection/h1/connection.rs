@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{self, Poll, ready};
 use std::time::Instant;
 
-use tidegate_h1::{Discard, Framing, Head, Version, parse};
+use tidegate_h1::{Discard, Error, Framing, Head, Version, parse};
 use tidegate_http::Status;
 
 use super::response::{Persistence, write_response};
@@ -18,6 +18,7 @@ use super::work::{Lookup, Next, PendingWork, Rest, Written};
 use crate::config::snapshot::Snapshot;
 use crate::context::{Context, Scratch};
 use crate::observe::access_log::RequestInfo;
+use crate::observe::metrics::Refusal;
 use crate::respond::exchange::{Exchange, Protocol};
 use crate::respond::respond::{Resolution, respond};
 use crate::respond::response::{Response, Scheme};
@@ -245,6 +246,7 @@ impl Connection {
                     }
                 }
                 Err(error) => {
+                    self.context.metrics.core().refusals.count(refusal(error));
                     let line = &data[used..];
                     let mut exchange = self.refuse(error.status(), line, now, &mut scratch.out);
                     exchange.complete_with_batch();
@@ -262,7 +264,10 @@ impl Connection {
         let Some(discard) = &mut partial.discard else {
             return Ok((0, true));
         };
-        let discarded = discard.feed(data).map_err(|_| Next::Linger)?;
+        let discarded = discard.feed(data).map_err(|error| {
+            self.context.metrics.core().refusals.count(refusal(error));
+            Next::Linger
+        })?;
         if discarded.done {
             self.partial = None;
         }
@@ -332,6 +337,10 @@ impl Connection {
         };
         if head.framing != Framing::None {
             let limit = snapshot.h1.body_discard;
+            if matches!(head.framing, Framing::Length(length) if length > limit) {
+                let refusals = &self.context.metrics.core().refusals;
+                refusals.count(Refusal::BodyTooLarge);
+            }
             self.partial().discard = Some(Discard::new(head.framing, limit));
         }
         let mut exchange = self.begin_exchange(head.version, now);
@@ -467,5 +476,16 @@ fn protocol(version: Version) -> Protocol {
     match version {
         Version::Http10 => Protocol::Http10,
         Version::Http11 => Protocol::Http11,
+    }
+}
+
+/// Why a request is refused, for metrics.
+fn refusal(error: Error) -> Refusal {
+    match error {
+        Error::Version | Error::UnknownCoding | Error::Expectation => Refusal::Unsupported,
+        Error::UriTooLong => Refusal::UriTooLong,
+        Error::HeadTooLarge | Error::TooManyFields => Refusal::HeadTooLarge,
+        Error::BodyTooLarge => Refusal::BodyTooLarge,
+        _ => Refusal::Malformed,
     }
 }

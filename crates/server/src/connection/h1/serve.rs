@@ -114,7 +114,8 @@ impl Connection {
         } = *lookup;
         // The connection's timer does not limit the disk.
         self.timer.enter(Phase::Transfer);
-        let mut response = look_up(&self.context, &snapshot, *pending, self.scheme()).await;
+        let (context, scheme) = (&self.context, self.scheme());
+        let mut response = look_up(context, &snapshot, *pending, scheme, &exchange).await;
         drop(snapshot);
         let mut out = Vec::with_capacity(HEAD_BYTES);
         let now = Instant::now();

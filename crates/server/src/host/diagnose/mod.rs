@@ -8,6 +8,7 @@ mod certificates;
 mod diagnostic;
 mod files;
 mod names;
+mod owners;
 mod redirects;
 
 use tidegate_config::{Place, Settings};
@@ -23,6 +24,7 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
         .flat_map(|(number, site)| files::files(site, &Place::of("site").item(number)))
         .collect();
     all.extend(names::catch_all_names(settings));
+    all.extend(owners::unknown_owners(settings));
     all.extend(redirects::redirects_to_nowhere(settings));
     all.extend(certificates::certificates(settings));
     all.extend(access_logs::access_logs(settings));
