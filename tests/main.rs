@@ -5,8 +5,8 @@
 //! Nothing asserts that something is fast: where a test waits, its limit only tells "never" apart from
 //! "late", and ends the test instead of hanging it.
 
-mod access_log;
 mod access;
+mod access_log;
 mod addresses;
 mod admin;
 mod bad_input;

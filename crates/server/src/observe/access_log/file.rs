@@ -202,6 +202,10 @@ impl Queue {
     fn push(&self, shard: usize, now: Instant, write: impl FnOnce(&mut Vec<u8>)) {
         let mut buffer = lock(&self.buffers[shard].0);
         let start = buffer.len();
+        if buffer.capacity() == 0 {
+            // Once for each of the two that the writer swaps.
+            buffer.reserve_exact(WAKE_BYTES);
+        }
         write(&mut buffer);
         let end = buffer.len();
         if end > BUFFER_BYTES_MAX {
