@@ -230,7 +230,7 @@ const ROWS: &[Row] = &[
         "write [access-log], and path below it"),
     row("", "log logs logging logger loglevel errorlog errorlogs servererrorlog logfile logoutput verbose debug", "",
         "logs go to standard error, and RUST_LOG chooses them: RUST_LOG=debug"),
-    row("", "include includes import imports includeoptional includeshell extends", "", "tidegate has none: a configuration is one file"),
+    row("", "includes import imports includeoptional includeshell extends", "include", "write include = [\"sites/*.toml\"], above all sections"),
     row("admin", "enabled enable metrics health healthz status", "admin.listen",
         "listen = \"127.0.0.1:9900\" has /healthz, /readyz and /metrics"),
     row("admin", "auth user users username password token allow deny tls ssl", "",

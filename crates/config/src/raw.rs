@@ -20,6 +20,9 @@ pub(crate) type Map = BTreeMap<String, Spanned<String>>;
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Config {
+    // These two are here for the check of their types: `include` and `environment` apply them.
+    pub(crate) include: List,
+    pub(crate) expand_environment: Field<bool>,
     pub(crate) server: Server,
     pub(crate) listen: Vec<Listen>,
     pub(crate) timeouts: Timeouts,

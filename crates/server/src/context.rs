@@ -7,6 +7,7 @@ use tidegate_config::Settings;
 use tidegate_http::FieldBlock;
 
 use crate::clock::Clock;
+use crate::config::prepared::Prepared;
 use crate::config::snapshot::Snapshot;
 use crate::observe::access_log::Recorder;
 use crate::observe::metrics::Metrics;
@@ -78,9 +79,9 @@ impl Context {
     }
 
     /// Replaces the snapshot as a whole, and with it the timeouts of all connections. Returns the
-    /// previous one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the config is read once"))]
-    pub(crate) fn replace_snapshot(&self, next: Snapshot) -> Rc<Snapshot> {
+    /// previous one, which goes with its last request.
+    pub(crate) fn replace_snapshot(&self, prepared: Prepared) -> Rc<Snapshot> {
+        let next = Snapshot::new(prepared, &self.io.ring, Some(&self.snapshot()));
         self.timers.set_timeouts(next.settings.timeouts.clone());
         self.metrics.set_sites(&next.settings.sites);
         self.snapshot.replace(Rc::new(next))
@@ -88,7 +89,7 @@ impl Context {
 
     /// The current settings. Not to be held across an await.
     pub(crate) fn settings(&self) -> Ref<'_, Settings> {
-        Ref::map(self.snapshot(), |snapshot| &*snapshot.settings)
+        Ref::map(self.snapshot(), |snapshot| &snapshot.settings)
     }
 
     /// Whether connections end with the current response: the server stops, or clients wait for a
@@ -104,11 +105,8 @@ impl Context {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::observe::access_log::{AccessLogs, LogFiles};
-    use crate::testing::{Client, SHARE, context, directory, get, run, settings};
+    use crate::testing::{Client, context, directory, get, prepared, run, settings};
 
     #[test]
     fn a_request_is_answered_from_the_snapshot_of_its_time() {
@@ -119,11 +117,7 @@ mod tests {
             let request = get("/small.html", "");
             let (response, _) = client.ask(&request).await;
             assert!(response.ends_with("first"), "{response}");
-            let settings = Arc::new(settings(&second));
-            let stalls = Arc::default();
-            let logs = AccessLogs::open(&settings, &LogFiles::new(1)).unwrap();
-            let next = Snapshot::open(settings, SHARE, &context.io.ring, &stalls, &logs).unwrap();
-            let previous = context.replace_snapshot(next);
+            let previous = context.replace_snapshot(prepared(settings(&second)));
             assert_eq!(
                 Rc::strong_count(&previous),
                 1,

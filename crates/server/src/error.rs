@@ -1,6 +1,7 @@
 //! Errors that keep the server from starting, or end it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::observe::access_log::OpenError;
@@ -76,6 +77,26 @@ pub enum Error {
         /// The error of the system.
         source: io::Error,
     },
+    /// A socket of the service manager is not one to listen on.
+    #[error(
+        "socket {number} of those that the service manager passed (LISTEN_FDS) is no TCP socket that \
+         listens: a .socket unit for tidegate has ListenStream=HOST:PORT only"
+    )]
+    PassedSocket {
+        /// Its number among them, from 0.
+        number: usize,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The service manager passed a socket for an address without a section.
+    #[error(
+        "the service manager passed a socket for {address} (LISTEN_FDS), and no section [[listen]] \
+         has it: write address = \"{address}\" in one, or take it out of the .socket unit"
+    )]
+    UnclaimedSocket {
+        /// The socket's address.
+        address: SocketAddr,
+    },
     /// A listener cannot speak TLS with the files that are configured.
     #[error(transparent)]
     Tls(#[from] tidegate_tls::Error),
@@ -120,6 +141,9 @@ pub enum Error {
     /// The thread of the admin listener could not be started.
     #[error("cannot start the thread of the admin listener")]
     AdminThread(#[source] io::Error),
+    /// The thread that opens the roots could not be started.
+    #[error("cannot start the thread that opens the roots")]
+    OpenThread(#[source] io::Error),
     /// The thread that reads certificates again could not be started.
     #[error("cannot start the thread that reads certificates again")]
     CertificatesThread(#[source] io::Error),

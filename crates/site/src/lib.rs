@@ -82,5 +82,5 @@ pub use listing::{Listing, READER_THREADS, SortOrder};
 pub use probe::Probe;
 pub use rules::paths::RuleMatch;
 pub use site::{Cached, Found, Site, SiteRequest};
-pub use sites::Sites;
+pub use sites::{OpenedSites, Sites};
 pub use stalls::Stalls;

@@ -71,7 +71,8 @@ warnings are fair, its problems bad.
 
 Examples:
   tidegate doctor                              for a directory with the defaults
-  tidegate doctor tidegate.toml                for that file, its roots and certificates included";
+  tidegate doctor tidegate.toml                for that file, its roots, addresses and certificates included
+  tidegate doctor --json | jq '.[] | select(.grade != \"good\")'";
 
 /// Serves static assets over HTTP from every core.
 #[derive(Debug, Parser)]
@@ -158,6 +159,12 @@ pub(crate) struct CheckArgs {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) config: ConfigFile,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+    /// Print a JSON list instead, with an object for each line: topic, grade
+    /// and text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -301,7 +308,7 @@ impl ServeArgs {
 
 impl Overrides {
     /// Applies the overrides to `settings`.
-    pub(crate) fn apply(self, settings: &mut Settings) -> Result<(), Conflict> {
+    pub(crate) fn apply(&self, settings: &mut Settings) -> Result<(), Conflict> {
         let with_tls = settings.listen.iter().any(|listen| listen.tls);
         for wanted in &self.listen {
             let address = || wanted.listen.address.clone();
@@ -313,11 +320,11 @@ impl Overrides {
             }
         }
         if !self.listen.is_empty() {
-            let listen = self.listen.into_iter().map(|wanted| wanted.listen);
+            let listen = self.listen.iter().map(|wanted| wanted.listen.clone());
             settings.listen = listen.collect();
         }
-        if let Some(cores) = self.cores {
-            settings.server.cores = cores;
+        if let Some(cores) = &self.cores {
+            settings.server.cores.clone_from(cores);
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! Finds faults of a configuration on this host, with their lines, for `check`, `doctor` and `run`.
 
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
 use tidegate_config::{Error, Problem, Settings, Source};
-use tidegate_server::{Diagnostic, diagnose};
+use tidegate_server::{CERTIFICATE, Diagnostic, diagnose};
 
 use crate::shell;
 
@@ -23,7 +24,7 @@ pub(crate) struct Found {
     pub(crate) problem: Problem,
 }
 
-/// All findings in the order of lines. `settings` are those of `source`, with the overrides of the
+/// All findings in the order of files and lines. `settings` are those of `source`, with the overrides of the
 /// command line. Blocking, for as long as a file system does not respond.
 ///
 /// # Errors
@@ -42,8 +43,12 @@ pub(crate) fn inspect(source: &Source, settings: &Settings) -> Result<Vec<Found>
             problem,
         })
         .collect();
-    found.sort_by_key(|one| one.problem.line);
+    found.sort_by(|a, b| place(a).cmp(&place(b)));
     Ok(found)
+}
+
+fn place(found: &Found) -> (&Path, usize) {
+    (&found.problem.file, found.problem.line)
 }
 
 /// The reason, with a suggestion if a shell would have expanded the path.
@@ -65,4 +70,19 @@ pub(crate) fn errors(source: &Source, settings: &Settings) -> Option<Error> {
     let errors = found.into_iter().filter(|one| one.is_error);
     let problems: Vec<_> = errors.map(|one| one.problem).collect();
     (!problems.is_empty()).then_some(Error::Invalid(problems))
+}
+
+/// Checks what a running server read again: all errors, or the warnings in the log. Blocking.
+pub(crate) fn check_again(source: &Source, settings: &Settings) -> Result<(), String> {
+    let found = inspect(source, settings).map_err(|error| error.to_string())?;
+    let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.is_error);
+    if !errors.is_empty() {
+        let problems = errors.into_iter().map(|one| one.problem).collect();
+        return Err(Error::Invalid(problems).to_string());
+    }
+    // Warnings about certificates are in the log already.
+    for one in warnings.iter().filter(|one| one.topic != CERTIFICATE) {
+        tracing::warn!("{}", one.problem);
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use crate::cli::ConfigArgs;
 use crate::output::print;
 
 /// Prints the settings of `run` with the same flags and environment.
-pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
+pub(crate) fn effective(args: &ConfigArgs) -> Result<(), Box<dyn Error>> {
     let mut settings = match args.config.named() {
         Some(file) => load(&file)?,
         None => Settings::for_directory(PathBuf::from(".")),

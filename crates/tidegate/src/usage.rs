@@ -35,7 +35,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("errorpage page404 404", "write error-pages = { 404 = \"/404.html\" } into a file, and: tidegate run FILE"),
     ("browse autoindex listing list dirlisting", "write --directory-listing"),
     ("single singlepage fallback pagefallback history", "write --spa"),
-    ("s signal", "write --spa for an application of one page; signals are sent to the process: TERM stops it, HUP has it read certificates anew"),
+    ("s signal", "write --spa for an application of one page; signals are sent to the process: TERM stops it, HUP has it read its configuration again"),
     ("domain servername names", "write names = [\"example.org\"] into a file, and: tidegate run FILE"),
     ("auth basicauth username password", "tidegate has no passwords"),
     ("acme letsencrypt autotls autohttps email", "tidegate gets no certificates itself: certbot or lego does (docs/tls.md)"),
@@ -69,7 +69,7 @@ const FLAGS: &[(&str, &str)] = &[
 const COMMANDS: &[(&str, &str)] = &[
     ("start up server fileserver httpd", "a directory is served by: tidegate serve DIR, and as a file says by: tidegate run FILE"),
     ("test validate lint configtest verify", "a configuration file is checked by: tidegate check FILE"),
-    ("reload restart", "the process takes signals: HUP has it read certificates anew; for the rest stop it with TERM, and start it"),
+    ("reload restart", "the process takes signals: HUP has it read its configuration and certificates again"),
     ("stop quit shutdown", "the process takes signals: TERM stops it"),
     ("version", "write tidegate --version"),
     ("init new environ defaults", "the defaults are printed by: tidegate config"),

@@ -61,9 +61,9 @@ pub(super) fn access(raw: Spanned<raw::Access>, report: &mut Report<'_>) -> Opti
 /// The clients of a list with their lines; refuses those that are in `others`.
 fn clients(
     typed: List,
-    others: &[(Clients, usize)],
+    others: &[(Clients, String)],
     report: &mut Report<'_>,
-) -> Vec<(Clients, usize)> {
+) -> Vec<(Clients, String)> {
     report.list(typed, Vec::new(), |text, line| {
         let clients: Clients = text.parse()?;
         match others.iter().find(|(other, _)| *other == clients) {

@@ -36,7 +36,7 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
         raw,
         mistakes,
         refused,
-    } = shape::compare(document, document.root());
+    } = shape::compare(document);
     let mut report = Report::new(document, mistakes, refused);
     let with_certificates =
         !raw.tls.certificates.is_empty() || report.was_refused_anywhere("tls.certificates");
@@ -88,7 +88,7 @@ fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
 fn listen(
     raw: Vec<raw::Listen>,
     with_certificates: bool,
-    seen: &mut BTreeMap<String, usize>,
+    seen: &mut BTreeMap<String, String>,
     report: &mut Report<'_>,
 ) -> Vec<Listen> {
     if raw.is_empty() {
@@ -102,7 +102,7 @@ fn listen(
 fn listen_one(
     raw: raw::Listen,
     with_certificates: bool,
-    seen: &mut BTreeMap<String, usize>,
+    seen: &mut BTreeMap<String, String>,
     report: &mut Report<'_>,
 ) -> Listen {
     let default = Listen::default();
@@ -154,15 +154,15 @@ fn of_unix<T: PartialEq>(value: T, default: &T, is_unix: bool) -> Result<T, Valu
 /// Checks an address that no other listener of this configuration has.
 fn new_address(
     text: &str,
-    line: usize,
-    seen: &mut BTreeMap<String, usize>,
+    line: String,
+    seen: &mut BTreeMap<String, String>,
 ) -> Result<String, ValueError> {
     let address = rules::address(text)?;
     rules::not_seen(seen, &address, line)?;
     Ok(address)
 }
 
-fn admin(raw: raw::Admin, seen: &mut BTreeMap<String, usize>, report: &mut Report<'_>) -> Admin {
+fn admin(raw: raw::Admin, seen: &mut BTreeMap<String, String>, report: &mut Report<'_>) -> Admin {
     let offset = raw.listen.as_ref().map(|typed| typed.span().start);
     let line = report.line(offset.unwrap_or_default());
     Admin {
@@ -474,7 +474,11 @@ mod tests {
             ("[server]\nuser = 'www'", "2: server.user: unknown key; tidegate does not change its user: systemd's User="),
             ("pid-file = '/run/x'", "1: pid-file: unknown key; tidegate has no pid file"),
             ("pidfile = '/run/x'", "1: pidfile: unknown key; tidegate has no pid file"),
-            ("include = 'sites/*'", "1: include: unknown key; tidegate has none: a configuration is one file"),
+            ("import = 'sites/*'", "1: import: unknown key; write include = [\"sites/*.toml\"], above all sections"),
+            ("include = 'sites/*'", "1: include: expected a list, found 'sites/*': write ['sites/*']"),
+            ("include = ['a', 5]", "1: include: expected a string, found 5"),
+            ("expand-environment = 1", "1: expand-environment: expected true or false, found 1"),
+            ("[server]\ninclude = ['a']", "2: server.include: unknown key; did you mean `include`?"),
             ("[log]\nlevel = 'debug'", "1: log: unknown key; logs go to standard error, and RUST_LOG chooses them"),
             ("[logging]\nlevel = 'debug'", "1: logging: unknown key; logs go to standard error"),
             ("[server]\nlog_level = 'debug'", "2: server.log_level: unknown key; logs go to standard error"),

@@ -45,8 +45,8 @@ pub(super) fn sites(
 /// The names of the sites so far, each with its line.
 #[derive(Default)]
 struct Seen {
-    names: BTreeMap<String, usize>,
-    default: Option<usize>,
+    names: BTreeMap<String, String>,
+    default: Option<String>,
 }
 
 fn site(
@@ -58,7 +58,7 @@ fn site(
     let default = Site::default();
     let offset = raw.span().start;
     let mut raw = raw.into_inner();
-    let directory = report.document().directory();
+    let directory = report.directory(offset);
     let places = places(&mut raw, offset, report);
     let cors = cors(raw.cors, report);
     let (respond, redirects) = answers(raw.respond, raw.redirects, &places, report);

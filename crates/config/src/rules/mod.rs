@@ -275,9 +275,9 @@ fn refuse_no_port(port: &str) -> Checked<()> {
 /// Adds `address` to `seen`; refuses one that is there already. Port 0 may repeat: the system picks
 /// another port each time.
 pub(crate) fn not_seen(
-    seen: &mut BTreeMap<String, usize>,
+    seen: &mut BTreeMap<String, String>,
     address: &str,
-    line: usize,
+    line: String,
 ) -> Checked<()> {
     if address.ends_with(":0") {
         return Ok(());

@@ -1,5 +1,6 @@
 //! Listening sockets: for every address of the network, one for each core; Unix sockets are shared.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,6 +14,7 @@ use socket2::SockRef;
 use tidegate_config::{Listen, Settings, Steering};
 
 use crate::accept::address::{Address, SocketAddress};
+use crate::accept::inherited::Inherited;
 use crate::accept::unix_socket::{SocketFile, bind_file};
 use crate::connection::listener_protocol::ListenerProtocol;
 use crate::error::Error;
@@ -25,7 +27,7 @@ pub(crate) struct BoundAddress {
     pub(crate) is_open: bool,
     /// Of a Unix socket. It comes first, since it is to be dropped before its listeners.
     pub(crate) file: Option<SocketFile>,
-    /// In the order of the cores.
+    /// In the order of the cores, one for each at least.
     pub(crate) listeners: Vec<Listener>,
 }
 
@@ -42,31 +44,64 @@ struct Binding<'a> {
     /// `None`: the port is closed to clients.
     backlog: Option<u32>,
     cores: &'a [usize],
+    inherited: &'a RefCell<Inherited>,
     steering: Steering,
     /// Accept no IPv4 on an IPv6 address.
     only_v6: bool,
 }
 
 /// Binds every address of every `[[listen]]` section, once for each of `cores`, in their order
-/// (`SO_REUSEPORT`): the kernel spreads connections as `server.steering` says.
+/// (`SO_REUSEPORT`): the kernel spreads connections as `server.steering` says. Sockets of `inherited`
+/// are taken instead where they have the address.
 pub(crate) fn bind_all(
     settings: &Settings,
     cores: &[usize],
+    inherited: &RefCell<Inherited>,
     tls: Option<&Tls>,
 ) -> Result<Vec<BoundAddress>, Error> {
     let mut bound = Vec::new();
     for section in &settings.listen {
-        bound.extend(bind_section(section, settings, cores, tls)?);
+        bound.extend(bind_section(section, settings, cores, inherited, tls)?);
     }
     Ok(bound)
 }
 
-/// The n-th listener of every address, for the n-th of `cores` cores.
+/// The error with which [`bind_all`], or the listener at `admin`, would fail now. Nothing listens.
+pub(crate) fn refused(settings: &Settings, admin: Option<&str>) -> Option<Error> {
+    let admin = admin.map(|address| Listen {
+        address: address.to_owned(),
+        ..Listen::default()
+    });
+    let mut sections = settings.listen.iter().chain(&admin);
+    sections.find_map(|section| try_section(section, settings).err())
+}
+
+fn try_section(section: &Listen, settings: &Settings) -> Result<(), Error> {
+    let failed = |source| Error::Listen {
+        address: section.address.clone(),
+        source,
+    };
+    if let Some(path) = section.unix_path() {
+        let (socket, file) = bind_file(path, section).map_err(failed)?;
+        drop(file);
+        drop(socket);
+        return Ok(());
+    }
+    let wanted = resolve(&section.address)?;
+    let takes_v4 = |address| has_v4_beside(address, &settings.listen);
+    let only_v6 = section.only_v6 || wanted.iter().any(takes_v4);
+    let bound = bind_same_port(&wanted, |address| {
+        Ok((address, bound_socket(address, false, only_v6)?))
+    });
+    bound.map(drop).map_err(failed)
+}
+
+/// The listeners of every address, dealt to `cores` cores in turn.
 pub(crate) fn by_core(bound: Vec<BoundAddress>, cores: usize) -> Vec<Vec<Listener>> {
     let mut listeners: Vec<Vec<Listener>> = (0..cores).map(|_| Vec::new()).collect();
     for bound in bound {
-        for (core, listener) in listeners.iter_mut().zip(bound.listeners) {
-            core.push(listener);
+        for (number, listener) in bound.listeners.into_iter().enumerate() {
+            listeners[number % cores].push(listener);
         }
     }
     listeners
@@ -76,6 +111,7 @@ fn bind_section(
     section: &Listen,
     settings: &Settings,
     cores: &[usize],
+    inherited: &RefCell<Inherited>,
     tls: Option<&Tls>,
 ) -> Result<Vec<BoundAddress>, Error> {
     let is_open = !section.tls || tls.is_none_or(|tls| tls.acceptor.is_ready());
@@ -108,6 +144,7 @@ fn bind_section(
     let binding = Binding {
         backlog,
         cores,
+        inherited,
         steering: settings.server.steering,
         only_v6: section.only_v6 || wanted.iter().any(takes_v4),
     };
@@ -217,8 +254,63 @@ fn is_absent(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| absent.contains(&errno))
 }
 
-/// Binds a socket for each core, and listens if there is a backlog.
+/// Takes or binds a socket for each core, and listens if there is a backlog.
 fn bind_address(
+    wanted: SocketAddr,
+    binding: &Binding<'_>,
+) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
+    let inherited = binding.inherited.borrow_mut().take(wanted);
+    let cores = binding.cores.len();
+    let (address, sockets) = match inherited {
+        Some((address, sockets)) => (address, for_all_cores(address, sockets, cores)?),
+        None => bind_for_all_cores(wanted, binding)?,
+    };
+    for (number, socket) in sockets.iter().enumerate() {
+        if binding.steering == Steering::Cpu {
+            // SO_INCOMING_CPU: the socket for connections that arrive on this core. Those of a core
+            // without a listener are spread over all by hash.
+            let core = binding.cores[number % binding.cores.len()];
+            SockRef::from(socket).set_cpu_affinity(core)?;
+        }
+        if let Some(backlog) = binding.backlog {
+            listen_with(socket, backlog)?;
+        }
+    }
+    Ok((address, sockets))
+}
+
+/// Adds to `inherited` what the cores lack: siblings where the sockets have `SO_REUSEPORT`, else the
+/// same sockets again. More sockets than cores are kept, since connections wait in each.
+fn for_all_cores(
+    address: SocketAddr,
+    mut inherited: Vec<OwnedFd>,
+    cores: usize,
+) -> io::Result<Vec<OwnedFd>> {
+    let count = inherited.len();
+    for number in count..cores {
+        let socket = sibling(address, &inherited[number % count])?;
+        inherited.push(socket);
+    }
+    for socket in &inherited {
+        sockopt::set_tcp_nodelay(socket, true)?;
+    }
+    Ok(inherited)
+}
+
+/// Another socket of the same address if `one` has `SO_REUSEPORT`, else the same.
+fn sibling(address: SocketAddr, one: &OwnedFd) -> io::Result<OwnedFd> {
+    if sockopt::socket_reuseport(one)? {
+        let only_v6 = address.is_ipv6() && sockopt::ipv6_v6only(one)?;
+        // Fails if the port is privileged, or the socket another user's.
+        if let Ok(sibling) = bound_socket(address, true, only_v6) {
+            return Ok(sibling);
+        }
+    }
+    one.try_clone()
+}
+
+/// Binds a socket for each core.
+fn bind_for_all_cores(
     wanted: SocketAddr,
     binding: &Binding<'_>,
 ) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
@@ -233,16 +325,6 @@ fn bind_address(
     let mut sockets = vec![first];
     for _ in 1..binding.cores.len() {
         sockets.push(bound_socket(address, true, only_v6)?);
-    }
-    for (socket, core) in sockets.iter().zip(binding.cores) {
-        if binding.steering == Steering::Cpu {
-            // SO_INCOMING_CPU: the socket for connections that arrive on this core. Those of a core
-            // without a listener are spread over all by hash.
-            SockRef::from(socket).set_cpu_affinity(*core)?;
-        }
-        if let Some(backlog) = binding.backlog {
-            listen_with(socket, backlog)?;
-        }
     }
     Ok((address, sockets))
 }

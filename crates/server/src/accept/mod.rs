@@ -3,5 +3,7 @@
 pub(crate) mod accept_loop;
 pub(crate) mod address;
 pub(crate) mod admission;
+pub(crate) mod inherited;
 pub(crate) mod listener;
+pub(crate) mod report;
 pub(crate) mod unix_socket;

@@ -22,10 +22,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A certificate that expires sooner causes a warning: automatic renewal would have replaced it.
 const EXPIRES_SOON: Duration = Duration::from_hours(7 * 24);
 
-/// The part of a configuration change that HUP does not apply.
-const RESTART: &str =
-    "the configuration is not read again: restart tidegate to apply a change of it";
-
 /// The state that TLS listeners share. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Tls {
@@ -109,14 +105,24 @@ impl CertReloader {
         Ok(Self(Some(sender)))
     }
 
-    /// Reloads the certificates, for a HUP. Does not wait for the thread.
+    /// Reloads the certificates, for a HUP of a server without a configuration file. Does not wait
+    /// for the thread.
     pub(crate) fn reload(&self) {
-        let Some(thread) = &self.0 else {
-            return tracing::info!("HUP: no listener speaks TLS; {RESTART}");
-        };
-        tracing::info!("HUP: reading certificates again; {RESTART}");
-        // A request that is already queued is enough.
-        let _ = thread.try_send(());
+        const NO_FILE: &str = "there is no configuration file to read again";
+        if self.0.is_some() {
+            tracing::info!("HUP: {NO_FILE}; reading certificates again");
+        } else {
+            tracing::info!("HUP: {NO_FILE}, and no listener speaks TLS");
+        }
+        self.read_again();
+    }
+
+    /// Reloads the certificates. Does not wait for the thread.
+    pub(crate) fn read_again(&self) {
+        if let Some(thread) = &self.0 {
+            // A request that is already queued is enough.
+            let _ = thread.try_send(());
+        }
     }
 }
 
