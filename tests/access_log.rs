@@ -807,3 +807,31 @@ fn an_unknown_variable_is_refused_with_the_nearest() {
     let output = Launch::run(&tree, config, "").output();
     output.refusal(1, &["tidegate.toml:4: access-log.format: `$stauts`: unknown variable; did you mean `$status`?"]);
 }
+
+#[test]
+fn a_reload_changes_the_logs() {
+    let tree = tree();
+    let log_to = |path: &str| format!("[access-log]\npath = '{path}'\nformat = '{path} $status'");
+    let server = Launch::run(&tree, &log_to("one.log"), "").start();
+    let file = tree.base().join("tidegate.toml");
+    let text_of = |path: &str| text(&tree.base().join(path));
+    let original = text(&file);
+    server.get("/small");
+    for (path, reply) in [
+        ("two.log", "reloaded"),
+        ("none/three.log", "its directory must exist"),
+    ] {
+        fs::write(&file, original.replace("one.log", path)).expect("a configuration");
+        server.signal(Signal::HUP);
+        eventually("the reload", || server.log().contains(reply));
+        server.get("/none");
+    }
+    eventually("the first file is closed", || {
+        let files = fs::read_dir(format!("/proc/{}/fd", server.id())).expect("descriptors");
+        let mut names = files.flatten().flat_map(|fd| fs::read_link(fd.path()));
+        !names.any(|name| name.ends_with("one.log"))
+    });
+    server.stop();
+    assert_eq!(text_of("one.log"), "one.log 200\n");
+    assert_eq!(text_of("two.log"), "two.log 404\n".repeat(2));
+}

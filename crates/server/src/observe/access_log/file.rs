@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,13 +41,19 @@ pub struct OpenError {
     cause: io::Error,
 }
 
-/// The files of all logs. One that several sites name is opened once, and stays open when the
-/// configuration is replaced.
+/// The files of all logs. One that several sites name is opened once, and so is one that the next
+/// configuration names, too.
 pub(crate) struct LogFiles {
     /// The number of shards.
     shards: usize,
-    files: Mutex<Vec<Arc<LogFile>>>,
+    files: Mutex<Vec<Known>>,
     dropped: Arc<AtomicU64>,
+}
+
+/// A file that is open, or was. Only configurations keep it open.
+struct Known {
+    file: Weak<LogFile>,
+    queue: Arc<Queue>,
 }
 
 /// The file of a log, with a thread that writes to it. Dropping it ends the thread, which writes
@@ -82,6 +88,8 @@ struct State {
     told: Signal,
     /// A flush that is not done.
     is_unflushed: bool,
+    /// The writer has ended.
+    is_over: bool,
 }
 
 /// What the writer is told.
@@ -121,27 +129,31 @@ impl LogFiles {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// The file of `target`, opened unless it is. Files that no configuration uses are closed.
+    /// The file of `target`, opened unless it is.
     pub(super) fn open(&self, target: &LogTarget) -> Result<Arc<LogFile>, OpenError> {
         let mut files = lock(&self.files);
-        files.retain(|file| file.0.target == *target || Arc::strong_count(file) > 1);
-        if let Some(known) = files.iter().find(|file| file.0.target == *target) {
-            return Ok(Arc::clone(known));
+        files.retain(|known| known.file.strong_count() > 0);
+        let known = files.iter().find(|known| known.queue.target == *target);
+        if let Some(file) = known.and_then(|known| known.file.upgrade()) {
+            return Ok(file);
         }
         let file = LogFile::open(target, self.shards, &self.dropped);
         let file = Arc::new(file.map_err(|cause| OpenError {
             target: target.to_string(),
             cause,
         })?);
-        files.push(Arc::clone(&file));
+        files.push(Known {
+            file: Arc::downgrade(&file),
+            queue: Arc::clone(&file.0),
+        });
         Ok(file)
     }
 
     /// Opens all files again, each on its own thread.
     pub(crate) fn reopen(&self) {
         let files = lock(&self.files);
-        for file in &*files {
-            file.0.tell(|signal| signal.reopen = true);
+        for known in &*files {
+            known.queue.tell(|signal| signal.reopen = true);
         }
         if files.is_empty() {
             tracing::warn!("USR1: there are no log files to open again");
@@ -152,11 +164,11 @@ impl LogFiles {
     pub(crate) fn flush(&self, wait: Duration) {
         let deadline = Instant::now() + wait;
         let files = lock(&self.files);
-        for file in &*files {
-            file.0.begin_flush();
+        for known in &*files {
+            known.queue.begin_flush();
         }
-        for file in &*files {
-            file.0.wait_for_flush(deadline);
+        for known in &*files {
+            known.queue.wait_for_flush(deadline);
         }
     }
 }
@@ -294,9 +306,15 @@ impl Queue {
         self.flushed.notify_all();
     }
 
+    /// Reports the end of the writer.
+    pub(super) fn report_end(&self) {
+        lock(&self.state).is_over = true;
+        self.flushed.notify_all();
+    }
+
     fn wait_for_flush(&self, deadline: Instant) {
         let wait = deadline.saturating_duration_since(Instant::now());
-        let waits = |state: &mut State| state.is_unflushed;
+        let waits = |state: &mut State| state.is_unflushed && !state.is_over;
         // A poisoned lock is fine: every state is valid.
         let _ = self
             .flushed

@@ -81,7 +81,7 @@ impl Writer {
                 self.queue.report_flush();
             }
             if told.end {
-                return;
+                return self.queue.report_end();
             }
             pause = self.pause_after(result);
         }
