@@ -818,7 +818,7 @@ fn a_reload_changes_the_logs() {
     let original = text(&file);
     server.get("/small");
     for (path, reply) in [
-        ("two.log", "reloaded"),
+        ("two.log", "the configuration is applied"),
         ("none/three.log", "its directory must exist"),
     ] {
         fs::write(&file, original.replace("one.log", path)).expect("a configuration");
