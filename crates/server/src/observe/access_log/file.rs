@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,13 +41,19 @@ pub struct OpenError {
     cause: io::Error,
 }
 
-/// The files of all logs. One that several sites name is opened once, and stays open when the
-/// configuration is replaced.
+/// The files of all logs. One that several sites name is opened once, and so is one that the next
+/// configuration names, too.
 pub(crate) struct LogFiles {
     /// The number of shards.
     shards: usize,
-    files: Mutex<Vec<Arc<LogFile>>>,
+    files: Mutex<Vec<Known>>,
     dropped: Arc<AtomicU64>,
+}
+
+/// A file that is open, or was. Only configurations keep it open.
+struct Known {
+    file: Weak<LogFile>,
+    queue: Arc<Queue>,
 }
 
 /// The file of a log, with a thread that writes to it. Dropping it ends the thread, which writes
@@ -82,21 +88,30 @@ struct State {
     told: Signal,
     /// A flush that is not done.
     is_unflushed: bool,
+    /// The writer has ended.
+    is_over: bool,
 }
 
 /// What the writer is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Signal {
-    /// There are lines.
-    has_lines: bool,
-    /// There are many of them.
-    is_urgent: bool,
+    lines: Waiting,
     /// Open the file again.
     pub(super) reopen: bool,
     /// Write what there is now, and say so.
     pub(super) flush: bool,
     /// No more lines come.
     pub(super) end: bool,
+}
+
+/// The lines that wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Waiting {
+    #[default]
+    None,
+    Some,
+    /// So many that they are written at once.
+    Many,
 }
 
 impl LogFiles {
@@ -114,27 +129,31 @@ impl LogFiles {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// The file of `target`, opened unless it is. Files that no configuration uses are closed.
+    /// The file of `target`, opened unless it is.
     pub(super) fn open(&self, target: &LogTarget) -> Result<Arc<LogFile>, OpenError> {
         let mut files = lock(&self.files);
-        files.retain(|file| file.0.target == *target || Arc::strong_count(file) > 1);
-        if let Some(known) = files.iter().find(|file| file.0.target == *target) {
-            return Ok(Arc::clone(known));
+        files.retain(|known| known.file.strong_count() > 0);
+        let known = files.iter().find(|known| known.queue.target == *target);
+        if let Some(file) = known.and_then(|known| known.file.upgrade()) {
+            return Ok(file);
         }
         let file = LogFile::open(target, self.shards, &self.dropped);
         let file = Arc::new(file.map_err(|cause| OpenError {
             target: target.to_string(),
             cause,
         })?);
-        files.push(Arc::clone(&file));
+        files.push(Known {
+            file: Arc::downgrade(&file),
+            queue: Arc::clone(&file.0),
+        });
         Ok(file)
     }
 
     /// Opens all files again, each on its own thread.
     pub(crate) fn reopen(&self) {
         let files = lock(&self.files);
-        for file in &*files {
-            file.0.tell(|signal| signal.reopen = true);
+        for known in &*files {
+            known.queue.tell(|signal| signal.reopen = true);
         }
         if files.is_empty() {
             tracing::warn!("USR1: there are no log files to open again");
@@ -145,11 +164,11 @@ impl LogFiles {
     pub(crate) fn flush(&self, wait: Duration) {
         let deadline = Instant::now() + wait;
         let files = lock(&self.files);
-        for file in &*files {
-            file.0.begin_flush();
+        for known in &*files {
+            known.queue.begin_flush();
         }
-        for file in &*files {
-            file.0.wait_for_flush(deadline);
+        for known in &*files {
+            known.queue.wait_for_flush(deadline);
         }
     }
 }
@@ -195,6 +214,10 @@ impl Queue {
     fn push(&self, shard: usize, now: Instant, write: impl FnOnce(&mut Vec<u8>)) {
         let mut buffer = lock(&self.buffers[shard].0);
         let start = buffer.len();
+        if buffer.capacity() == 0 {
+            // Once for each of the two that the writer swaps.
+            buffer.reserve_exact(WAKE_BYTES);
+        }
         write(&mut buffer);
         let end = buffer.len();
         if end > BUFFER_BYTES_MAX {
@@ -204,9 +227,9 @@ impl Queue {
         }
         drop(buffer);
         if start < WAKE_BYTES && end >= WAKE_BYTES {
-            self.tell(|signal| signal.is_urgent = true);
+            self.tell(|signal| signal.lines = Waiting::Many);
         } else if start == 0 {
-            self.tell(|signal| signal.has_lines = true);
+            self.tell(|signal| signal.lines = signal.lines.max(Waiting::Some));
         }
     }
 
@@ -256,12 +279,12 @@ impl Queue {
         let is_idle = |state: &mut State| state.told == Signal::default();
         let state = self.wake.wait_while(lock(&self.state), is_idle);
         let state = state.unwrap_or_else(PoisonError::into_inner);
-        self.take_signal(state, LINES_WAIT, Signal::has_only_lines)
+        self.take_signal(state, LINES_WAIT, Signal::is_only_some_lines)
     }
 
     /// Waits for `pause`, or until there is something to do besides writing.
     pub(super) fn wait_before_retry(&self, pause: Duration) -> Signal {
-        let waits = |told: &Signal| !(told.reopen || told.flush || told.end);
+        let waits = |told: Signal| !(told.reopen || told.flush || told.end);
         self.take_signal(lock(&self.state), pause, waits)
     }
 
@@ -269,9 +292,9 @@ impl Queue {
         &self,
         state: MutexGuard<'_, State>,
         wait: Duration,
-        waits: impl Fn(&Signal) -> bool,
+        waits: impl Fn(Signal) -> bool,
     ) -> Signal {
-        let waits = |state: &mut State| waits(&state.told);
+        let waits = |state: &mut State| waits(state.told);
         let waited = self.wake.wait_timeout_while(state, wait, waits);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         mem::take(&mut state.told)
@@ -283,9 +306,15 @@ impl Queue {
         self.flushed.notify_all();
     }
 
+    /// Reports the end of the writer.
+    pub(super) fn report_end(&self) {
+        lock(&self.state).is_over = true;
+        self.flushed.notify_all();
+    }
+
     fn wait_for_flush(&self, deadline: Instant) {
         let wait = deadline.saturating_duration_since(Instant::now());
-        let waits = |state: &mut State| state.is_unflushed;
+        let waits = |state: &mut State| state.is_unflushed && !state.is_over;
         // A poisoned lock is fine: every state is valid.
         let _ = self
             .flushed
@@ -294,12 +323,12 @@ impl Queue {
 }
 
 impl Signal {
-    fn has_only_lines(&self) -> bool {
+    fn is_only_some_lines(self) -> bool {
         let lines = Self {
-            has_lines: true,
+            lines: Waiting::Some,
             ..Self::default()
         };
-        *self == lines
+        self == lines
     }
 }
 
