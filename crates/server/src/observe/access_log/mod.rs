@@ -9,6 +9,8 @@ mod clock;
 mod escape;
 mod file;
 mod format;
+mod open;
+mod queue;
 mod record;
 mod writer;
 
@@ -17,7 +19,8 @@ use std::sync::Arc;
 
 use tidegate_config::{AccessLog, LogTarget, Settings, Site};
 
-pub(crate) use file::{LogFiles, OpenError, probe};
+pub(crate) use file::LogFiles;
+pub(crate) use open::{OpenError, probe};
 pub(crate) use record::{Ended, Record, Recorder, RequestInfo};
 
 use file::LogFile;

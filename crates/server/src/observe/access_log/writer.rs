@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::LogTarget;
 
-use super::file::{Queue, open, remedy};
+use super::open::{open, remedy};
+use super::queue::Queue;
 
 /// The pause after a write that failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
