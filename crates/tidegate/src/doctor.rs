@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tidegate_config::{Settings, Source, visible};
-use tidegate_server::{Finding, Verdict, file_report, host_report, listen_report};
+use tidegate_server::{ACCESS_LOG, Finding, Verdict, file_report, host_report, listen_report};
 
 use crate::cli::DoctorArgs;
 use crate::inspect;
@@ -15,7 +15,7 @@ use crate::output::{chain, print};
 const TOPIC: usize = 12;
 
 /// Prints one line for each finding, or JSON; fails if the server would not start.
-pub(crate) fn examine(args: DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn examine(args: &DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
     let as_json = args.json;
     let findings = findings(args)?;
     let text = if as_json {
@@ -32,7 +32,7 @@ pub(crate) fn examine(args: DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// Those about the configuration first, if there is one.
-fn findings(args: DoctorArgs) -> Result<Vec<Finding>, Box<dyn Error>> {
+fn findings(args: &DoctorArgs) -> Result<Vec<Finding>, Box<dyn Error>> {
     let Some(file) = args.config.named() else {
         let mut settings = Settings::for_directory(PathBuf::from("."));
         args.overrides.apply(&mut settings)?;
@@ -58,12 +58,14 @@ fn json(findings: &[Finding]) -> String {
     format!("[\n{}\n]\n", objects.collect::<Vec<_>>().join(",\n"))
 }
 
-/// The findings about the configuration, with their lines.
+/// The findings about the configuration, with their lines. What this user may not write is bad: the
+/// report is about a server that is started as doctor is.
 fn finding(found: &inspect::Found) -> Finding {
     let text = found.problem.to_string();
+    let is_bad = found.is_error || found.topic == ACCESS_LOG;
     Finding {
         topic: found.topic,
-        verdict: if found.is_error {
+        verdict: if is_bad {
             Verdict::Bad(text.into())
         } else {
             Verdict::Fair(text)

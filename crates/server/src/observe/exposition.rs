@@ -55,8 +55,8 @@ pub(crate) fn metrics(health: &Health, format: Format) -> String {
     register_cache(registry, &health.cores);
     register_transfers(registry, &health.cores);
     register_ring(registry, &health.cores);
-    if let Some(tls) = &health.tls {
-        register_certificates(registry, tls);
+    if let Some(tls) = health.tls() {
+        register_certificates(registry, &tls);
     }
     register_process(&mut all, health);
     let mut metrics = String::new();

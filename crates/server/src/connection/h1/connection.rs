@@ -191,9 +191,7 @@ impl Connection {
     fn after_batch(&self, next: Next, unread: bool) -> Next {
         match next {
             Next::Close if unread => Next::Linger,
-            Next::Receive if !unread && !self.has_body() && self.context.keep_alive_disabled() => {
-                self.close_mode()
-            }
+            Next::Receive if !unread && !self.has_body() && self.must_end() => self.close_mode(),
             next => next,
         }
     }
@@ -287,21 +285,15 @@ impl Connection {
             persistent: false,
         };
         let mut exchange = self.begin_exchange(Version::Http11, now);
-        let line = received.split(|byte| matches!(byte, b'\r' | b'\n'));
-        let line = line
-            .filter(|line| !line.is_empty())
-            .next()
-            .unwrap_or_default();
-        exchange.log_request(
-            &self.context.snapshot(),
-            &RequestInfo {
-                line,
-                request: None,
-                path: &[],
-                len: received.len(),
-                ..self.request_info(Version::Http11)
-            },
-        );
+        let mut lines = received.split(|byte| matches!(byte, b'\r' | b'\n'));
+        let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
+        exchange.log_request(&self.context.snapshot(), || RequestInfo {
+            line,
+            request: None,
+            path: &[],
+            len: received.len(),
+            ..self.request_info(Version::Http11)
+        });
         match self.write(&mut Response::page(status), persistence, exchange, now, out) {
             Written::Whole(exchange, _) => exchange,
             // A page is whole.
@@ -355,16 +347,13 @@ impl Connection {
         let Scratch { out, buffers } = scratch;
         let request = &head.request;
         let resolution = respond(snapshot, request, self.scheme(), &mut exchange, buffers);
-        exchange.log_request(
-            snapshot,
-            &RequestInfo {
-                line: head.request_line,
-                request: Some(request),
-                path: &buffers.path,
-                len: head.len,
-                ..self.request_info(head.version)
-            },
-        );
+        exchange.log_request(snapshot, || RequestInfo {
+            line: head.request_line,
+            request: Some(request),
+            path: &buffers.path,
+            len: head.len,
+            ..self.request_info(head.version)
+        });
         match resolution {
             Resolution::Prepared(mut response) => {
                 let written = self.write(&mut response, persistence, exchange, now, out);
@@ -435,8 +424,13 @@ impl Connection {
             // After a final response the client may still send its body or not (RFC 9110, 10.1.1).
             && !head.expect_continue
             && self.requests < snapshot.settings.limits.requests_per_connection
-            && !self.context.keep_alive_disabled()
+            && !self.must_end()
             && self.transport.key_usable()
+    }
+
+    /// Whether the connection ends with the current response.
+    fn must_end(&self) -> bool {
+        self.context.keep_alive_disabled() || self.timer.draining()
     }
 
     /// How the connection is closed after a response.
