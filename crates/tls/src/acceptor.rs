@@ -10,6 +10,7 @@
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -25,6 +26,7 @@ use crate::certificates::{Certificate, Certificates};
 use crate::pem;
 use crate::resolver::Resolver;
 use crate::settings::{ClientAuthentication, LeastVersion, Missing, Settings};
+use crate::tickets::CountedTickets;
 
 /// How much early data is skipped, since none is accepted. Another server that had this host before
 /// may have issued tickets that allow it (nginx: 16 KiB). rustls itself offers and accepts no early
@@ -88,6 +90,7 @@ struct Shared {
     loaded: ArcSwap<Loaded>,
     /// The state of the files when they were last read, successfully or not.
     seen: Mutex<Vec<Option<Stamp>>>,
+    tickets_refused: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -108,12 +111,14 @@ impl Acceptor {
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
         let seen = stamps(&settings);
-        let loaded = load(&settings, &provider, None)?;
+        let tickets_refused = Arc::default();
+        let loaded = load(&settings, &provider, None, &tickets_refused)?;
         Ok(Self(Arc::new(Shared {
             settings,
             provider,
             loaded: ArcSwap::from_pointee(loaded),
             seen: Mutex::new(seen),
+            tickets_refused,
         })))
     }
 
@@ -126,7 +131,12 @@ impl Acceptor {
         let seen = stamps(&shared.settings);
         *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         let before = shared.loaded.load();
-        let loaded = load(&shared.settings, &shared.provider, Some(&before))?;
+        let loaded = load(
+            &shared.settings,
+            &shared.provider,
+            Some(&before),
+            &shared.tickets_refused,
+        )?;
         shared.loaded.store(Arc::new(loaded));
         Ok(())
     }
@@ -154,6 +164,11 @@ impl Acceptor {
         !self.0.loaded.load().certificates.is_empty()
     }
 
+    /// Tickets of clients that could not be opened so far: of another server, or too old.
+    pub fn tickets_refused(&self) -> u64 {
+        self.0.tickets_refused.load(Ordering::Relaxed)
+    }
+
     /// Problems of the certificates that were no errors when they were read.
     pub fn problems(&self) -> Arc<[CertificateError]> {
         Arc::clone(&self.0.loaded.load().problems)
@@ -168,6 +183,7 @@ fn load(
     settings: &Settings,
     provider: &Arc<CryptoProvider>,
     before: Option<&Loaded>,
+    tickets_refused: &Arc<AtomicU64>,
 ) -> Result<Loaded, Error> {
     let served = before.map(|before| &*before.certificates);
     let mut choice = Choice::new(SystemTime::now());
@@ -191,7 +207,7 @@ fn load(
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(Resolver(Arc::clone(&certificates))));
     config.alpn_protocols.clone_from(&settings.alpn);
-    config.ticketer = ticketer(before, &authorities)?;
+    config.ticketer = ticketer(before, &authorities, tickets_refused)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = settings.tickets;
     config.max_early_data_size = SKIPPED_EARLY_BYTES_MAX;
@@ -278,12 +294,16 @@ fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> 
 fn ticketer(
     before: Option<&Loaded>,
     authorities: &[CertificateDer<'_>],
+    refused: &Arc<AtomicU64>,
 ) -> Result<Arc<dyn ProducesTickets>, Error> {
     match before {
         Some(before) if before.authorities == authorities => {
             Ok(Arc::clone(&before.config.ticketer))
         }
-        _ => Ok(aws_lc_rs::Ticketer::new()?),
+        _ => {
+            let tickets = aws_lc_rs::Ticketer::new()?;
+            Ok(Arc::new(CountedTickets::new(tickets, refused)))
+        }
     }
 }
 
