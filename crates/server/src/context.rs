@@ -55,7 +55,7 @@ impl Buffers {
 
 impl Context {
     pub(crate) fn new(io: Io, snapshot: Snapshot, metrics: Metrics) -> Self {
-        metrics.set_sites(&snapshot.settings.sites);
+        metrics.apply(&snapshot.settings);
         Self {
             io,
             clock: Clock::new(),
@@ -79,7 +79,7 @@ impl Context {
     #[cfg_attr(not(test), expect(dead_code, reason = "the config is read once"))]
     pub(crate) fn replace_snapshot(&self, next: Snapshot) -> Rc<Snapshot> {
         self.timers.set_timeouts(next.settings.timeouts.clone());
-        self.metrics.set_sites(&next.settings.sites);
+        self.metrics.apply(&next.settings);
         self.snapshot.replace(Rc::new(next))
     }
 

@@ -8,7 +8,8 @@ use tidegate_http::Status;
 use tidegate_uring::Fd;
 
 use crate::context::Context;
-use crate::observe::metrics::{CacheResult, EndedExchange, SiteLabel, Source};
+use crate::observe::metrics::{CacheResult, EndedExchange, SiteLabel};
+use crate::observe::recent::ShortPath;
 use crate::timeouts::Key;
 use crate::transport::peer_ip;
 
@@ -31,12 +32,16 @@ pub(crate) struct Exchange {
     status: Option<Status>,
     /// Bytes of head and body, without TLS, that were handed over to the socket or wait in memory.
     bytes: u64,
+    /// Those of `bytes` that were sent from an open file.
+    file_bytes: u64,
     /// Whether part of the body was read from the disk.
     is_cold: bool,
     /// Whether the whole response was handed over.
     is_complete: bool,
     /// Whether part of the body was handed over after the head.
     has_waited: bool,
+    /// The path of a request that is not answered at once, for the record of slow ones.
+    path: Option<Box<ShortPath>>,
     start: Instant,
     first_byte: Option<Instant>,
 }
@@ -59,9 +64,11 @@ impl Exchange {
             site_label: SiteLabel::default(),
             status: None,
             bytes: 0,
+            file_bytes: 0,
             is_cold: false,
             is_complete: false,
             has_waited: false,
+            path: None,
             start,
             first_byte: None,
         }
@@ -87,9 +94,28 @@ impl Exchange {
         self.has_waited = true;
     }
 
+    /// Records that `bytes` of the body were sent from an open file. Metrics have them already: the
+    /// pool of pipes counts them as they go.
+    pub(crate) fn file_sent(&mut self, bytes: u64) {
+        self.file_bytes += bytes;
+        self.body_sent(bytes);
+    }
+
     /// Records that part of the body was read from the disk.
     pub(crate) fn read_from_disk(&mut self) {
         self.is_cold = true;
+    }
+
+    /// Records the status of a response from memory, if it is an error.
+    pub(crate) fn record_status(&self, status: Status, path: &str) {
+        self.context.metrics.record_status(status.code(), path);
+    }
+
+    /// Keeps the path of a request that is not answered at once.
+    pub(crate) fn keep_path(&mut self, path: &str) {
+        if self.context.metrics.records() {
+            self.path = Some(Box::new(ShortPath::new(path)));
+        }
     }
 
     /// Records whether the cache had the answer.
@@ -128,17 +154,14 @@ impl Exchange {
         }
     }
 
-    fn ended(&self) -> EndedExchange {
+    fn ended(&self) -> EndedExchange<'_> {
         EndedExchange {
+            path: self.path.as_deref(),
             site: self.site_label,
             protocol: self.protocol,
             status: self.status.map(Status::code),
             bytes: self.bytes,
-            source: if self.is_cold {
-                Source::Cold
-            } else {
-                Source::Hot
-            },
+            memory_bytes: self.bytes - self.file_bytes,
             is_complete: self.is_complete,
             first_byte: self.first_byte.map(|at| at - self.start),
             time: self.time(),

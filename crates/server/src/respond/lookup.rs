@@ -60,12 +60,15 @@ pub(crate) async fn look_up(
     let outcome = outcome(context, site, request, &path, pending.refusal).await;
     let mut extra = FieldBlock::new();
     let builder = ResponseBuilder::new(snapshot, request, &path, site, scheme, &mut extra);
-    match outcome {
+    let response = match outcome {
         Outcome::Found(found) => builder.found(found),
         Outcome::Ruled(respond, page) => builder.respond(respond, page),
         Outcome::Moved(status, location) => builder.redirect(status, &location),
         Outcome::Refused(status, page) => builder.refuse(status, page),
-    }
+    };
+    let (metrics, status) = (&context.metrics, response.status.code());
+    metrics.record_status(status, request.target.path());
+    response
 }
 
 async fn outcome<'s>(

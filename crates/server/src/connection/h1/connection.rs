@@ -274,6 +274,8 @@ impl Connection {
             persistent: false,
         };
         let exchange = self.begin_exchange(Version::Http11, now);
+        // Its path is not known.
+        exchange.record_status(status, "");
         let written = self.write(&mut Response::page(status), persistence, exchange, now, out);
         // A page is whole.
         let _ = written.complete();
@@ -311,7 +313,10 @@ impl Connection {
                 buffers.reclaim(response.extra);
                 match written.complete() {
                     Ok(persistent) => (!persistent).then(|| self.close_mode()),
-                    Err(rest) => Some(Next::Send(rest)),
+                    Err(mut rest) => {
+                        rest.exchange.keep_path(request.target.path());
+                        Some(Next::Send(rest))
+                    }
                 }
             }
             Resolution::Lookup(pending) => Some(Next::LookUp(Box::new(Lookup {
