@@ -97,9 +97,9 @@ fn flags_and_words_of_other_servers_are_answered_with_what_there_is() {
             "write 127.0.0.1:8080 for this host alone",
         ),
         (
-            &["serve", "--listen", "unix:/run/x.sock"],
+            &["serve", "--listen", "/run/x.sock"],
             2,
-            "there are no Unix sockets here",
+            "`/run/x.sock` is a path: write unix:/run/x.sock",
         ),
         (
             &["serve", "--listen", "http://a:80/x"],

@@ -332,8 +332,8 @@ fn nothing_is_logged_for_requests() {
 fn signals_that_mean_nothing_do_not_end_it() {
     let tree = Tree::with("file", b"content");
     let server = Server::serve(&tree);
-    // USR1, USR2, ALRM, STKFLT, VTALRM, PROF, IO, PWR (as on x86 and ARM), and real-time ones.
-    for signal in [10, 12, 14, 16, 26, 27, 29, 30, 34, 37, 64] {
+    // USR2, ALRM, STKFLT, VTALRM, PROF, IO, PWR (as on x86 and ARM), and real-time ones.
+    for signal in [12, 14, 16, 26, 27, 29, 30, 34, 37, 64] {
         send(&server, signal);
         let line = format!("signal={signal}");
         eventually("a line of it", || {
@@ -346,13 +346,14 @@ fn signals_that_mean_nothing_do_not_end_it() {
 }
 
 #[test]
-fn a_hup_says_that_the_configuration_is_not_read() {
+fn a_hup_says_that_there_is_no_configuration_to_read() {
     let tree = Tree::with("file", b"content");
     let server = Server::serve(&tree);
     server.signal(Signal::HUP);
     eventually("a line of it", || {
-        let log = server.log();
-        log.contains("configuration is not read again") && log.contains("restart")
+        server
+            .log()
+            .contains("there is no configuration file to read again")
     });
     server.stop();
 }
@@ -398,36 +399,29 @@ fn a_drain_ends_by_itself_and_lets_responses_finish() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_a_shard_that_hangs() {
-    for (timeout, signals) in [("0s", 1), ("1h", 2), ("1h", 3)] {
-        let tree = Tree::new();
-        let mount = tree.base().join("remote");
-        fs::create_dir(&mount).expect("a directory");
-        // Dropped after the file system, which it hangs in.
-        let mut server;
-        let remote = match Remote::mount(&mount) {
-            Ok(remote) => remote,
-            Err(reason) => return skipped(reason),
-        };
-        remote.hold(Question::Attributes);
-        let root = mount.display();
-        let site = format!("[[site]]\nroot = \"{root}\"");
-        let config = format!("graceful-timeout = \"{timeout}\"");
-        // It never says where it listens, since its shard never serves.
-        let script = "echo listening on http://127.0.0.1:1; exec \"$@\"";
-        server = Launch::run_sites(&tree, &config, &site)
-            .through(["sh", "-c", script, "sh"])
-            .start();
-        remote.asked(Question::Attributes);
-        for line in ["stopping", "stopping now", "ending"].iter().take(signals) {
-            server.signal(Signal::TERM);
-            eventually(line, || server.log().contains(line));
-        }
-        // The thread that hangs is not the server's to end.
-        eventually("the end of all threads but one", || server.is_ending());
-        remote.answer();
-        assert_eq!(server.wait().code(), Some(0), "{timeout} {signals}");
-    }
+fn a_signal_ends_a_start_that_hangs() {
+    let tree = Tree::new();
+    let mount = tree.base().join("remote");
+    fs::create_dir(&mount).expect("a directory");
+    // Dropped after the file system, which it hangs in.
+    let mut server;
+    let remote = match Remote::mount(&mount) {
+        Ok(remote) => remote,
+        Err(reason) => return skipped(reason),
+    };
+    remote.hold(Question::Attributes);
+    let site = format!("[[site]]\nroot = \"{}\"", mount.display());
+    // It never says where it listens, since its root is never open.
+    let script = "echo listening on http://127.0.0.1:1; exec \"$@\"";
+    server = Launch::run_sites(&tree, "", &site)
+        .through(["sh", "-c", script, "sh"])
+        .start();
+    remote.asked(Question::Attributes);
+    server.signal(Signal::TERM);
+    // The thread that hangs is not the server's to end.
+    eventually("the end of all threads but one", || server.is_ending());
+    remote.answer();
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]
@@ -518,7 +512,7 @@ fn refuses_connections(server: &Server) {
 }
 
 /// How many sockets listen at `port` of 127.0.0.1.
-fn listeners(port: u16) -> usize {
+pub(crate) fn listeners(port: u16) -> usize {
     let table = fs::read_to_string("/proc/net/tcp").expect("the table of sockets");
     let local = format!("0100007F:{port:04X}");
     // The columns are: number, local address, remote address, state; 0A is LISTEN.

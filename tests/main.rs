@@ -5,6 +5,7 @@
 //! Nothing asserts that something is fast: where a test waits, its limit only tells "never" apart from
 //! "late", and ends the test instead of hanging it.
 
+mod access;
 mod addresses;
 mod admin;
 mod bad_input;
@@ -38,6 +39,7 @@ mod pipelines;
 mod ranges;
 mod redirects;
 mod refusals;
+mod reload;
 mod remote_files;
 mod respond;
 mod site_config;
@@ -46,11 +48,13 @@ mod stalls;
 mod steering;
 mod support;
 mod symlinks;
+mod systemd;
 mod threads;
 mod tls;
 mod tls_files;
 mod tls_handshakes;
 mod tls_key_updates;
+mod unix_sockets;
 mod validators;
 mod variants;
 mod watchdog;

@@ -3,6 +3,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -183,6 +186,22 @@ impl Client {
         Self::over(TcpStream::connect(address).expect("a connection"))
     }
 
+    /// A client of a Unix socket, in the type for TCP: the calls on both are the same.
+    pub(crate) fn connect_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("a connection");
+        Self::over(TcpStream::from(OwnedFd::from(stream)))
+    }
+
+    /// A client whose own address is `ip`, one of 127.0.0.0/8.
+    pub(crate) fn connect_from(ip: [u8; 4], address: SocketAddr) -> Self {
+        let (family, kind) = (AddressFamily::INET, SocketType::STREAM);
+        let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None);
+        let socket = socket.expect("a socket");
+        rustix::net::bind(&socket, &SocketAddr::from((ip, 0))).expect("an address of its own");
+        rustix::net::connect(&socket, &address).expect("a connection");
+        Self::over(TcpStream::from(socket))
+    }
+
     /// A client with a small receive buffer: the server's sends come to a halt soon after this side stops
     /// reading, once the server's own send buffer, which may grow to 4 MiB, is full too.
     pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
@@ -200,7 +219,8 @@ impl Client {
         let watchdog = Some(WATCHDOG);
         stream.set_read_timeout(watchdog).expect("a read timeout");
         stream.set_write_timeout(watchdog).expect("a write timeout");
-        stream.set_nodelay(true).expect("no delay");
+        // A Unix socket has no such option.
+        let _ = stream.set_nodelay(true);
         let received = Vec::new();
         let stream = Stream::Plain(stream);
         Self { stream, received }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-pub(crate) use authority::{Authority, Files, key_pair};
+pub(crate) use authority::{Authority, Files, key_pair, secure};
 pub(crate) use client::{Client, Ending, Response, get, request, request_with};
 pub(crate) use kernel::{kernel_sessions, release};
 pub(crate) use multipart::content_range;

@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 use toml::value::{Table, Value};
 
 use crate::{
-    CertificateFiles, Error, Glob, HeaderRule, Mount, Place, Problem, Redirect, Respond, Settings,
-    mistaken_syntax,
+    Access, CertificateFiles, Error, Glob, HeaderRule, Mount, Paths, Place, Problem, Redirect,
+    Respond, Settings, mistaken_syntax,
 };
 
 /// The most problems of a file that are reported one by one.
@@ -240,6 +240,15 @@ pub(crate) fn known() -> Table {
             cache: None,
             set: Vec::new(),
         });
+        site.access.push(Access {
+            paths: Paths {
+                pattern: any_path(),
+                except: Vec::new(),
+                ignore_case: false,
+            },
+            allow: Vec::new(),
+            deny: Vec::new(),
+        });
         site.respond.push(Respond {
             pattern: any_path(),
             except: Vec::new(),
@@ -345,10 +354,11 @@ mod tests {
         let counts = [
             site.mounts.len(),
             site.headers.len(),
+            site.access.len(),
             site.respond.len(),
             site.redirects.len(),
         ];
-        assert_eq!(counts, [1; 4]);
+        assert_eq!(counts, [1; 5]);
     }
 
     #[test]

@@ -69,7 +69,10 @@ const ROWS: &[Row] = &[
     row("listen", "redirect redirecthttps forcehttps httpsport", "listen.https-redirect", "write https-redirect = 443"),
     row("listen", "default defaultserver", "", "hosts that no site names are answered by the site without names"),
     row("listen", "servername names domain domains", "", "hosts are named by their site: names = [\"example.org\"] below [[site]]"),
-    row("listen", "unix socket path socketpath", "", "tidegate has no Unix sockets: write address = \"127.0.0.1:8080\""),
+    row("listen", "unix socket path socketpath", "listen.address", "write address = \"unix:/run/tidegate.sock\""),
+    row("listen", "permissions socketmode chmod", "listen.mode", "write mode = \"0660\""),
+    row("listen", "user socketuser", "listen.owner", "write owner = \"www-data\""),
+    row("listen", "socketgroup", "listen.group", "write group = \"www-data\""),
     row("listen", "cert key certificate certificates sslcertificate sslcertificatekey certfile keyfile tlscert tlskey",
         "tls.certificates", "write cert and key below [[tls.certificates]]"),
     row("- server site general", "port ports host bind ip address addr listenaddress interface serverport serverbind listen", "",
@@ -82,7 +85,7 @@ const ROWS: &[Row] = &[
     row("", "trustedproxies realip realipheader setrealipfrom logforwardedfor forwardedheaders xforwardedfor remoteipheader", "",
         "tidegate has nothing in its place: a client's address is that of its connection"),
     row("", "http2 h2 h2c http3 h3 quic alpn usehttp2", "", "tidegate has none: it speaks HTTP/1.1"),
-    row("", "unix unixsocket", "", "tidegate has no Unix sockets: write [[listen]] and address = \"127.0.0.1:8080\""),
+    row("", "unix unixsocket", "", "write [[listen]] and address = \"unix:/run/tidegate.sock\""),
 
     // Certificates.
     row("tls.certificates", "certificate crt pem chain fullchain certfile certificatefile public publickey sslcertificate file path",
@@ -133,16 +136,18 @@ const ROWS: &[Row] = &[
     row("", "mount mounts mountpoint mountpoints alias aliases aliasurl directories virtualdirectories", "site.mount",
         "write [[site.mount]] below a [[site]], with at = \"/static\" and root"),
     row("", "location locations handle handlepath route routes paths path ifmodule filesmatch locationmatch", "",
-        "tidegate has no sections for paths: match of [[site.headers]] and [[site.respond]], from of [[site.redirects]] \
+        "there are no sections for paths: match of [[site.headers]] and [[site.respond]], from of [[site.redirects]] \
          and at of [[site.mount]] say which they are for"),
     row("", "rewrite rewrites rewriterule rewriterules rewriteengine rewritecond urlrewrite urlrewriteonce uri", "",
         "tidegate rewrites no paths: [[site.redirects]] sends clients on, try-files looks for other files, [[site.mount]] \
          has another directory at a path"),
     row("", "redir redirection redirections redirectmatch redirectpermanent urlredirect", "site.redirects",
         "write [[site.redirects]] below a [[site]], with from and to"),
-    row("", "respond return deny denied allow block blocked blocklist forbid forbidden internal order require maintenance maintenancemode \
+    row("", "deny allow order require remoteip whitelist blacklist allowlist denylist cidr", "site.access",
+        "write [[site.access]] below a [[site]], with match = \"/private/**\", allow = [\"192.0.2.0/24\"] and deny = [\"all\"]"),
+    row("", "respond return denied block blocked blocklist forbid forbidden internal maintenance maintenancemode \
         maintenancemodestatus urlaccessdeny", "site.respond",
-        "write [[site.respond]] below a [[site]], with match = \"/private/**\" and status = 403; clients are not told apart by address"),
+        "write [[site.respond]] below a [[site]], with match = \"/private/**\" and status = 403"),
     row("", "auth basicauth authbasic authbasicuserfile basicauthentication htpasswd password passwords users authtype authname \
         authuserfile forwardauth authrequest", "", "tidegate has no passwords: client-auth of [tls] asks clients for certificates"),
     row("", "autoindex browse dirlist dirlisting dirlistingactivate listing listdirectory listdirectories directorylist filedirlisting options \
@@ -195,7 +200,11 @@ const ROWS: &[Row] = &[
     row("site.respond", "path pattern from location url paths", "site.respond.match", "write it as match"),
     row("site.respond", "code statuscode", "site.respond.status", "write status = 403"),
     row("site.respond", "exclude excludes unless not exceptpaths", "site.respond.except", "write except = [\"/page.html\"]"),
-    row("site.respond", "allow deny ip ips address addresses clients order", "", "clients are not told apart by address"),
+    row("site.respond", "allow deny ip ips address addresses clients order", "", "[[site.access]] tells clients apart by address"),
+    row("site.access", "path pattern location url paths", "site.access.match", "write it as match"),
+    row("site.access", "exclude excludes unless not exceptpaths", "site.access.except", "write except = [\"/page.html\"]"),
+    row("site.access", "denied block forbid", "site.access.deny", "write deny = [\"all\"]"),
+    row("site.access", "ip ips address addresses clients cidr cidrs from permit", "site.access.allow", "write allow = [\"192.0.2.0/24\"]"),
     row("site.respond", "headers header set add contenttype type", "", "write [[site.headers]] with the same match"),
     row("site.respond", "body text content file message", "site.respond.page", "write page = \"/page.html\", a file of the site"),
 
@@ -211,13 +220,14 @@ const ROWS: &[Row] = &[
         cpuaffinity maxworkers servermaxworker startservers maxblockingthreads", "server.cores", "write cores = 4 below [server]"),
     row("", "workerconnections maxconnections maxconns connections maxclients maxrequestworkers servermaxconnections", "",
         "write connections-per-core below [limits]"),
-    row("", "user group username groupname serverusername servergroupname uid gid runas", "",
+    row("- server site general", "user group username groupname serverusername servergroupname uid gid runas", "",
         "tidegate does not change its user: systemd's User= does, or setpriv"),
     row("", "pid pidfile serverpidfile", "", "tidegate has no pid file: systemd or another supervisor knows the process that it started"),
     row("", "daemon daemonize background detach", "", "tidegate stays in the foreground: systemd or another supervisor keeps it running"),
     row("", "chroot serverchroot", "", "tidegate has none: systemd's RootDirectory= does it"),
+    row("access-log site.access-log", "file filename output destination target accesslog", "access-log.path", "write it as path"),
     row("", "accesslog accesslogs customlog transferlog logformat accesslogformat accesslogfilename logrequests logremoteaddress", "",
-        "tidegate has no access log: listen of [admin] has /metrics with its counts"),
+        "write [access-log], and path below it"),
     row("", "log logs logging logger loglevel errorlog errorlogs servererrorlog logfile logoutput verbose debug", "",
         "logs go to standard error, and RUST_LOG chooses them: RUST_LOG=debug"),
     row("", "include includes import imports includeoptional includeshell extends", "", "tidegate has none: a configuration is one file"),

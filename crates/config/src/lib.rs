@@ -10,6 +10,7 @@
 //! 5. `error` reports every problem as `FILE:LINE: KEY: REASON`, in text that is safe to print
 //!    (`shown`).
 //!
+//! `access_log` compiles the formats of log lines.
 //! `units` reads and writes durations, sizes and core lists. `glob` compiles path patterns and
 //! `example` makes paths that match one. `target` checks where redirects lead, `redirect_loop` that
 //! they end.
@@ -31,6 +32,8 @@
 //! );
 //! ```
 
+mod access;
+mod access_log;
 mod check;
 mod document;
 mod error;
@@ -42,6 +45,7 @@ mod mistaken_syntax;
 mod place;
 mod raw;
 mod redirect_loop;
+mod restart;
 mod rules;
 mod settings;
 mod shape;
@@ -52,9 +56,15 @@ mod target;
 mod units;
 mod wrong_type;
 
+pub use access::{Access, Clients, Paths, network};
+pub use access_log::{
+    AccessLog, Escape, FormatPart, LogFormat, LogTarget, REQUEST_FIELDS_MAX, StatusPattern,
+    Variable,
+};
 pub use error::{Error, Problem, ValueError};
 pub use glob::Glob;
 pub use place::Place;
+pub use restart::NeedsRestart;
 pub use settings::{
     Admin, Cache, CertificateFiles, ClientAuth, Io, Ktls, Limits, Listen, MissingCertificates,
     Server, Settings, Steering, Timeouts, Tls, TlsVersion,

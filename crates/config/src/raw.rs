@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::units::{BoolOrList, Cores, Count, Period, PeriodOrOff, Size, SizeOrOff};
+use crate::units::{BoolOrList, Cores, Count, Fraction, Period, PeriodOrOff, Size, SizeOrOff};
 
 /// An optional value.
 pub(crate) type Field<T> = Option<Spanned<T>>;
@@ -26,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) io: Io,
     pub(crate) cache: Cache,
+    pub(crate) access_log: AccessLog,
     pub(crate) admin: Admin,
     pub(crate) tls: Tls,
     pub(crate) site: Vec<Spanned<Site>>,
@@ -49,6 +50,18 @@ pub(crate) struct Listen {
     pub(crate) tls: Field<bool>,
     pub(crate) https_redirect: Field<Count>,
     pub(crate) only_v6: Field<bool>,
+    pub(crate) mode: Field<String>,
+    pub(crate) owner: Field<String>,
+    pub(crate) group: Field<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct AccessLog {
+    pub(crate) path: Field<String>,
+    pub(crate) format: Field<String>,
+    pub(crate) only: List,
+    pub(crate) sample: Field<Fraction>,
 }
 
 #[derive(Default, Deserialize)]
@@ -142,9 +155,11 @@ pub(crate) struct Site {
     pub(crate) mime_types: Map,
     pub(crate) mount: Vec<Spanned<Mount>>,
     pub(crate) headers: Vec<Spanned<HeaderRule>>,
+    pub(crate) access: Vec<Spanned<Access>>,
     pub(crate) respond: Vec<Spanned<Respond>>,
     pub(crate) redirects: Vec<Spanned<Redirect>>,
     pub(crate) cors: Cors,
+    pub(crate) access_log: AccessLog,
 }
 
 #[derive(Default, Deserialize)]
@@ -162,6 +177,17 @@ pub(crate) struct HeaderRule {
     pub(crate) ignore_case: Field<bool>,
     pub(crate) cache: Field<String>,
     pub(crate) set: Map,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Access {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) allow: List,
+    pub(crate) deny: List,
 }
 
 #[derive(Default, Deserialize)]

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::Site;
 use crate::units::{self, Cores};
+use crate::{AccessLog, Site};
 
 /// A configuration that has passed every check of this crate.
 ///
@@ -25,6 +25,8 @@ pub struct Settings {
     pub io: Io,
     /// `[cache]`: what is kept of files.
     pub cache: Cache,
+    /// `[access-log]`: the log of requests, for sites that say nothing else.
+    pub access_log: AccessLog,
     /// `[admin]`: where health and metrics are served.
     pub admin: Admin,
     /// `[tls]`: certificates and policy of every listener with `tls = true`.
@@ -76,7 +78,7 @@ pub enum Steering {
 #[serde(rename_all = "kebab-case")]
 pub struct Listen {
     /// `HOST:PORT`, an IPv6 address in brackets; port 0 lets the system pick one. Host names are
-    /// not resolved here.
+    /// not resolved here. Or `unix:PATH`, an absolute path.
     pub address: String,
     /// Connections the kernel queues until they are accepted, 1 to 65535.
     pub backlog: u32,
@@ -87,6 +89,13 @@ pub struct Listen {
     pub https_redirect: u16,
     /// Whether an IPv6 address takes IPv6 clients only; else `[::]` takes IPv4 clients too.
     pub only_v6: bool,
+    /// The permissions of a Unix socket, at most 0o777.
+    #[serde(serialize_with = "octal")]
+    pub mode: u32,
+    /// The owner of a Unix socket, a name or a number; empty: the user of the process.
+    pub owner: String,
+    /// The group of a Unix socket, a name or a number; empty: that of the process.
+    pub group: String,
 }
 
 /// `[timeouts]`
@@ -266,6 +275,13 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
+impl Listen {
+    /// The path of a Unix socket.
+    pub fn unix_path(&self) -> Option<&Path> {
+        self.address.strip_prefix("unix:").map(Path::new)
+    }
+}
+
 impl Settings {
     /// The defaults, serving `root`.
     #[must_use]
@@ -277,6 +293,7 @@ impl Settings {
             limits: Limits::default(),
             io: Io::default(),
             cache: Cache::default(),
+            access_log: AccessLog::default(),
             admin: Admin::default(),
             tls: Tls::default(),
             sites: vec![Site::for_directory(root)],
@@ -314,6 +331,9 @@ impl Default for Listen {
             tls: false,
             https_redirect: 0,
             only_v6: false,
+            mode: 0o660,
+            owner: String::new(),
+            group: String::new(),
         }
     }
 }
@@ -368,6 +388,15 @@ impl Default for Cache {
             stale: Duration::from_secs(30),
         }
     }
+}
+
+/// Writes permissions as chmod(1) takes them.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference to the field"
+)]
+fn octal<S: serde::Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format!("{mode:04o}"))
 }
 
 /// Writes a path as text; bytes that are not UTF-8, which TOML cannot hold, are replaced.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, Serializer};
 use tidegate_http::{Coding, EncodedSlash, Status};
 
-use crate::{Glob, ValueError, units};
+use crate::{Access, AccessLog, Glob, ValueError, units};
 
 /// `[[site]]`
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -66,12 +66,16 @@ pub struct Site {
     pub mounts: Vec<Mount>,
     /// `[[site.headers]]`: all rules that match apply; later ones win.
     pub headers: Vec<HeaderRule>,
+    /// `[[site.access]]`: the first rule for a path that names the client decides.
+    pub access: Vec<Access>,
     /// `[[site.respond]]`: the first rule that matches answers, before the redirects.
     pub respond: Vec<Respond>,
     /// `[[site.redirects]]`: the first rule that matches applies.
     pub redirects: Vec<Redirect>,
     /// `[site.cors]`: other origins whose scripts may read this site.
     pub cors: Cors,
+    /// `[site.access-log]`: the log of its requests.
+    pub access_log: AccessLog,
 }
 
 /// Which names that begin with a dot are served.
@@ -295,6 +299,12 @@ impl Site {
         }
     }
 
+    /// Whether some client may not have some path. The same file may not be sent for another path
+    /// then, either.
+    pub fn is_restricted(&self) -> bool {
+        !self.access.is_empty()
+    }
+
     /// Every directory of the site, with the path that it is mounted at: empty for the root.
     pub fn directories(&self) -> impl Iterator<Item = (&str, &Path)> {
         let mounts = self.mounts.iter();
@@ -337,9 +347,11 @@ impl Default for Site {
             mime_types: BTreeMap::new(),
             mounts: Vec::new(),
             headers: Vec::new(),
+            access: Vec::new(),
             respond: Vec::new(),
             redirects: Vec::new(),
             cors: Cors::default(),
+            access_log: AccessLog::default(),
         }
     }
 }

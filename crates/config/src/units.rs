@@ -53,6 +53,10 @@ pub(crate) enum BoolOrList {
     List(Vec<String>),
 }
 
+/// A number as typed, its range not yet checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fraction(pub(crate) f64);
+
 /// A whole number as typed, its range not yet checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Count(pub(crate) i64);
@@ -181,6 +185,30 @@ impl<'de> Deserialize<'de> for BoolOrList {
         }
 
         deserializer.deserialize_any(Either)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fraction {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+
+        impl Visitor<'_> for Number {
+            type Value = Fraction;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number such as 0.01")
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Fraction, E> {
+                Ok(Fraction(number))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Fraction, E> {
+                Ok(Fraction(number as f64))
+            }
+        }
+
+        deserializer.deserialize_any(Number)
     }
 }
 

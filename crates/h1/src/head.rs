@@ -22,6 +22,8 @@ const EMPTY_LINES_MAX: usize = 4;
 pub struct Head<'b> {
     /// Bytes of the head with the blank line at its end and empty lines before it.
     pub len: usize,
+    /// The request line as received, without its end.
+    pub request_line: &'b [u8],
     /// The request.
     pub request: Request<'b>,
     /// The version.
@@ -152,6 +154,8 @@ fn decide<'b>(
     if memchr::memchr_iter(b'\r', head).count() != lines {
         return Err(Error::LineEnding);
     }
+    // " HTTP/1.1" follows the target.
+    let line_len = offset(head, target.as_bytes()) + target.len() + " HTTP/0.0".len();
     let (target, authority) = match method {
         "CONNECT" => (Target::connect(target)?, None),
         _ => Target::parse(target)?,
@@ -170,6 +174,7 @@ fn decide<'b>(
     let host = seen.host(version)?;
     Ok(Some(Head {
         len: head.len(),
+        request_line: &head[..line_len],
         request: Request {
             method,
             target,
@@ -350,6 +355,7 @@ mod tests {
         let raw = b"GET /a%20b?c HTTP/1.1\r\nHost: example.org:80\r\nAccept: */*\r\n\r\n";
         let expected = Head {
             len: raw.len(),
+            request_line: b"GET /a%20b?c HTTP/1.1",
             request: Request {
                 method: Method::Get,
                 target: Target::parse("/a%20b?c").unwrap().0,
@@ -389,6 +395,7 @@ mod tests {
             let raw = format!("{line}Host: a\r\n\r\n");
             let head = valid(raw.as_bytes(), why);
             assert_eq!(head.request.method, method, "{why}");
+            assert_eq!(head.request_line, line.trim().as_bytes(), "{why}");
             assert_eq!(head.version, version, "{why}");
             assert_eq!(head.request.target.path(), path, "{why}");
         }

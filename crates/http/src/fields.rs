@@ -166,6 +166,15 @@ impl<'b> Fields<'b> {
         self.index.lines[field as usize] != NO_LINE
     }
 
+    /// The names and values of all lines, also of fields that are no [`Field`], in order, without
+    /// whitespace at the ends of values.
+    pub fn lines(self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> {
+        Lines(self.block).filter_map(|line| {
+            let colon = memchr::memchr(b':', line)?;
+            Some((&line[..colon], trim_whitespace(&line[colon + 1..])))
+        })
+    }
+
     /// The values of all lines of this field, in order, without whitespace at their ends.
     pub fn all(self, field: Field) -> impl Iterator<Item = &'b [u8]> {
         let first = self.index.lines[field as usize];
@@ -275,6 +284,16 @@ mod tests {
         assert_eq!(only(""), None);
         assert_eq!(only("Range: a\r\n"), Some(b"a".to_vec()));
         assert_eq!(only("Range: a\r\nRange: a\r\n"), None);
+    }
+
+    #[test]
+    fn every_line_has_a_name_and_a_value() {
+        let lines = "X-A:b:c \r\nRange: a\r\nX-A:\r\n";
+        let all = Fields::of_block(lines.as_bytes())
+            .lines()
+            .collect::<Vec<_>>();
+        let expected: [(&[u8], &[u8]); 3] = [(b"X-A", b"b:c"), (b"Range", b"a"), (b"X-A", b"")];
+        assert_eq!(all, expected);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use tidegate_config::Settings;
 use tidegate_http::FieldBlock;
 
 use crate::clock::Clock;
+use crate::config::prepared::Prepared;
 use crate::config::snapshot::Snapshot;
+use crate::observe::access_log::Recorder;
 use crate::observe::metrics::Metrics;
 use crate::throttle::Throttle;
 use crate::timeouts::TimerQueue;
@@ -20,6 +22,7 @@ pub(crate) struct Context {
     pub(crate) timers: Rc<TimerQueue>,
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) metrics: Metrics,
+    pub(crate) access_log: Recorder,
     pub(crate) file_warnings: Throttle,
     pub(crate) tls_warnings: Throttle,
     /// Replaced as a whole when the configuration changes. [`Context::snapshot`] is the only way to
@@ -54,7 +57,7 @@ impl Buffers {
 }
 
 impl Context {
-    pub(crate) fn new(io: Io, snapshot: Snapshot, metrics: Metrics) -> Self {
+    pub(crate) fn new(io: Io, snapshot: Snapshot, metrics: Metrics, access_log: Recorder) -> Self {
         metrics.apply(&snapshot.settings);
         Self {
             io,
@@ -62,6 +65,7 @@ impl Context {
             timers: Rc::new(TimerQueue::new(snapshot.settings.timeouts.clone())),
             scratch: RefCell::default(),
             metrics,
+            access_log,
             file_warnings: Throttle::default(),
             tls_warnings: Throttle::default(),
             snapshot: RefCell::new(Rc::new(snapshot)),
@@ -75,9 +79,9 @@ impl Context {
     }
 
     /// Replaces the snapshot as a whole, and with it the timeouts of all connections. Returns the
-    /// previous one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the config is read once"))]
-    pub(crate) fn replace_snapshot(&self, next: Snapshot) -> Rc<Snapshot> {
+    /// previous one, which goes with its last request.
+    pub(crate) fn replace_snapshot(&self, prepared: Prepared) -> Rc<Snapshot> {
+        let next = Snapshot::new(prepared, &self.io.ring, Some(&self.snapshot()));
         self.timers.set_timeouts(next.settings.timeouts.clone());
         self.metrics.apply(&next.settings);
         self.snapshot.replace(Rc::new(next))
@@ -85,7 +89,7 @@ impl Context {
 
     /// The current settings. Not to be held across an await.
     pub(crate) fn settings(&self) -> Ref<'_, Settings> {
-        Ref::map(self.snapshot(), |snapshot| &*snapshot.settings)
+        Ref::map(self.snapshot(), |snapshot| &snapshot.settings)
     }
 
     /// Whether connections end with the current response: the server stops, or clients wait for a
@@ -101,10 +105,8 @@ impl Context {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::testing::{Client, SHARE, context, directory, get, run, settings};
+    use crate::testing::{Client, context, directory, get, prepared, run, settings};
 
     #[test]
     fn a_request_is_answered_from_the_snapshot_of_its_time() {
@@ -115,10 +117,7 @@ mod tests {
             let request = get("/small.html", "");
             let (response, _) = client.ask(&request).await;
             assert!(response.ends_with("first"), "{response}");
-            let settings = Arc::new(settings(&second));
-            let stalls = Arc::default();
-            let next = Snapshot::open(settings, SHARE, &context.io.ring, &stalls).unwrap();
-            let previous = context.replace_snapshot(next);
+            let previous = context.replace_snapshot(prepared(settings(&second)));
             assert_eq!(
                 Rc::strong_count(&previous),
                 1,

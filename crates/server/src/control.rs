@@ -4,6 +4,7 @@
 //! waits on its ring. The pipe is not an eventfd: Linux 6.18 notifies a ring that has an eventfd of
 //! its own only once of another eventfd.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 
@@ -12,17 +13,30 @@ use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tidegate_uring::{Fd, Ring};
 
-/// Messages that may wait for a worker: a process sends at most one of each kind. A kind that it sent
-/// more often would have to merge with one that waits, since a `Stop` must never be lost.
-const QUEUE_MAX: usize = 2;
+use crate::update::CoreUpdate;
+
+/// Messages that may wait for a worker: one of each kind, since a `Stop` must never be lost. A stop
+/// is sent once. The next `Apply` is sent only when every worker has taken the one before.
+const QUEUE_MAX: usize = 3;
 
 /// A message to a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
+    /// Replace the configuration.
+    Apply(Box<CoreUpdate>),
     /// Accept no more connections, and let responses finish.
     Stop,
     /// End without waiting for responses.
     StopNow,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Apply(_) => "Apply",
+            Self::Stop => "Stop",
+            Self::StopNow => "StopNow",
+        })
+    }
 }
 
 /// The main thread's end.
@@ -145,8 +159,8 @@ mod tests {
         with_channel(async |sender, inbox| {
             sender.send(Control::Stop);
             sender.send(Control::StopNow);
-            assert_eq!(inbox.next().await, Control::Stop);
-            assert_eq!(inbox.next().await, Control::StopNow);
+            assert!(matches!(inbox.next().await, Control::Stop));
+            assert!(matches!(inbox.next().await, Control::StopNow));
         });
     }
 
@@ -157,7 +171,7 @@ mod tests {
             let mut next = pin!(inbox.next());
             assert!(poll_once(&mut next).await.is_none());
             sender.send(Control::Stop);
-            assert_eq!(next.await, Control::Stop);
+            assert!(matches!(next.await, Control::Stop));
         });
     }
 
@@ -167,7 +181,7 @@ mod tests {
             let mut next = pin!(inbox.next());
             assert!(poll_once(&mut next).await.is_none());
             drop(sender);
-            assert_eq!(next.await, Control::StopNow);
+            assert!(matches!(next.await, Control::StopNow));
         });
     }
 

@@ -1,7 +1,10 @@
 //! Errors that keep the server from starting, or end it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use crate::observe::access_log::OpenError;
 
 /// An error that kept the server from starting, or ended it.
 #[derive(Debug, thiserror::Error)]
@@ -67,12 +70,32 @@ pub enum Error {
         source: io::Error,
     },
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}{}", remedy(.source))]
+    #[error("cannot listen on {address}{}", remedy(.address, .source))]
     Listen {
         /// As configured.
         address: String,
         /// The error of the system.
         source: io::Error,
+    },
+    /// A socket of the service manager is not one to listen on.
+    #[error(
+        "socket {number} of those that the service manager passed (LISTEN_FDS) is no TCP socket that \
+         listens: a .socket unit for tidegate has ListenStream=HOST:PORT only"
+    )]
+    PassedSocket {
+        /// Its number among them, from 0.
+        number: usize,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The service manager passed a socket for an address without a section.
+    #[error(
+        "the service manager passed a socket for {address} (LISTEN_FDS), and no section [[listen]] \
+         has it: write address = \"{address}\" in one, or take it out of the .socket unit"
+    )]
+    UnclaimedSocket {
+        /// The socket's address.
+        address: SocketAddr,
     },
     /// A listener cannot speak TLS with the files that are configured.
     #[error(transparent)]
@@ -112,9 +135,15 @@ pub enum Error {
         /// The state of its thread (proc(5)).
         thread: String,
     },
+    /// An access log cannot be opened.
+    #[error(transparent)]
+    AccessLog(#[from] OpenError),
     /// The thread of the admin listener could not be started.
     #[error("cannot start the thread of the admin listener")]
     AdminThread(#[source] io::Error),
+    /// The thread that opens the roots could not be started.
+    #[error("cannot start the thread that opens the roots")]
+    OpenThread(#[source] io::Error),
     /// The thread that reads certificates again could not be started.
     #[error("cannot start the thread that reads certificates again")]
     CertificatesThread(#[source] io::Error),
@@ -124,7 +153,10 @@ pub enum Error {
 }
 
 /// The remedy for an address that cannot be listened on.
-fn remedy(error: &io::Error) -> &'static str {
+fn remedy(address: &str, error: &io::Error) -> &'static str {
+    if address.starts_with("unix:") {
+        return socket_remedy(error);
+    }
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             " (another process or section [[listen]] has it: stop that one or choose another port)"
@@ -133,6 +165,26 @@ fn remedy(error: &io::Error) -> &'static str {
             " (a port below net.ipv4.ip_unprivileged_port_start needs root or CAP_NET_BIND_SERVICE)"
         }
         io::ErrorKind::AddrNotAvailable => " (no interface of this host has it)",
+        _ => "",
+    }
+}
+
+/// The remedy for a Unix socket that cannot be listened on.
+fn socket_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            " (another process listens on it: stop that one or choose another path)"
+        }
+        io::ErrorKind::AlreadyExists => {
+            " (a file that is no socket has its place: remove it or choose another path)"
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            " (make its directory, for example with systemd's RuntimeDirectory=)"
+        }
+        io::ErrorKind::PermissionDenied => {
+            " (this user must be able to write to its directory, and only root gives it to another \
+             user)"
+        }
         _ => "",
     }
 }

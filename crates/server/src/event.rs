@@ -1,13 +1,20 @@
 //! The events of the main thread.
 
 use crate::error::Error;
+use crate::update::NextConfiguration;
 
 /// A signal, or a change in the life of a shard.
 pub(crate) enum Event {
     /// A signal to stop (TERM, INT, QUIT).
     Stop,
-    /// A signal to read certificates again (HUP).
+    /// A signal to read the configuration and the certificates again (HUP).
     Reload,
+    /// A signal to open the files of logs again (USR1).
+    ReopenLogs,
+    /// The configuration that was read again; an error is lines for the operator.
+    Prepared(Result<Box<NextConfiguration>, String>),
+    /// One more shard has replaced its configuration.
+    Applied,
     /// One more shard serves.
     Ready,
     /// A shard ended: told to, or by a fault.

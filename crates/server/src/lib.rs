@@ -50,9 +50,13 @@ mod testing;
 mod throttle;
 mod timeouts;
 mod transport;
+mod update;
 mod worker;
 
+pub use accept::address::{Address, SocketAddress};
+pub use accept::inherited::Inherited;
 pub use error::Error;
 pub use host::diagnose::{CERTIFICATE, Diagnostic, diagnose, lacks_index};
 pub use host::report::{Finding, Verdict, host_report};
-pub use supervisor::{Address, run};
+pub use supervisor::reload::{Configuration, Reread};
+pub use supervisor::run;

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{self, Waker};
 use std::time::Duration;
 
@@ -15,11 +16,14 @@ use tempfile::TempDir;
 use tidegate_config::Settings;
 use tidegate_uring::{Fd, probe};
 
+use crate::config::prepared::Prepared;
 use crate::connection::ConnectionTask;
 use crate::connection::listener_protocol::ListenerProtocol;
 use crate::context::Context;
 use crate::host::limits::ResourceShare;
 use crate::host::locked::Queues;
+use crate::observe::access_log::LogFiles;
+use crate::observe::health::Health;
 use crate::worker::{WorkerConfig, open_context, start_ring};
 
 /// Rounds of the ring after which a request must have been answered.
@@ -56,16 +60,24 @@ pub(crate) fn settings(directory: &TempDir) -> Settings {
     settings
 }
 
+static NONE_DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// The settings for a core.
+pub(crate) fn prepared(settings: Settings) -> Prepared {
+    let logs = Arc::new(LogFiles::new(1));
+    let health = Health::new(None, &NONE_DROPPED, vec![Arc::default()], logs);
+    let prepared = Prepared::of(settings, SHARE, &health);
+    prepared.unwrap().remove(0)
+}
+
 pub(crate) async fn context(settings: Settings) -> Rc<Context> {
     let config = WorkerConfig {
         number: 0,
         shards: 1,
         core: 0,
-        settings: Arc::new(settings),
-        share: SHARE,
+        prepared: prepared(settings),
         features: probe().unwrap(),
         queues: Queues::full(),
-        stalls: Arc::default(),
         listeners: Vec::new(),
         heartbeat: Arc::default(),
         metrics: Arc::default(),

@@ -5,53 +5,58 @@ use std::error::Error as StdError;
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 use glommio::Task;
 use glommio::timer::Timer;
-use tidegate_config::Settings;
-use tidegate_site::Stalls;
 use tidegate_uring::{Config, Features, Ring};
 
 use crate::accept::accept_loop::AcceptLoop;
 use crate::accept::admission::Admission;
 use crate::accept::listener::Listener;
+use crate::config::prepared::Prepared;
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
 use crate::control::{Control, ControlInbox, ControlReceiver};
 use crate::error::Error;
-use crate::host::limits::{ResourceShare, pool_config};
+use crate::event::Event;
+use crate::host::limits::pool_config;
 use crate::host::locked::{Queues, ring_config};
+use crate::observe::access_log::Recorder;
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::metrics::{CoreMetrics, Metrics, SiteLabels};
 use crate::publish::publish;
 use crate::transport::io::Io;
+use crate::update::CoreUpdate;
+
+/// How long the tasks of connections that are cut off may take to end.
+const CUT_OFF_TIME: Duration = Duration::from_millis(200);
 
 /// The configuration of one worker.
 pub(crate) struct WorkerConfig {
     pub(crate) number: usize,
     pub(crate) shards: usize,
     pub(crate) core: usize,
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) share: ResourceShare,
+    pub(crate) prepared: Prepared,
     pub(crate) features: Features,
     pub(crate) queues: Queues,
-    pub(crate) stalls: Arc<Stalls>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) heartbeat: Arc<Heartbeat>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) site_labels: Arc<SiteLabels>,
 }
 
-/// Serves on one core until a stop. `ready` is called once it serves.
+/// Serves on one core until a stop. `report` is called with [`Event::Ready`] once it serves, and
+/// with [`Event::Applied`] for each [`Control::Apply`].
 pub(crate) async fn run(
     mut config: WorkerConfig,
     control: ControlReceiver,
-    ready: impl FnOnce(),
+    report: impl Fn(Event),
 ) -> Result<(), Error> {
     let number = config.number;
     let listeners = mem::take(&mut config.listeners);
-    let connections_max = config.share.connections;
+    let connections_max = config.prepared.share.connections;
     let heartbeat = Arc::clone(&config.heartbeat);
     let ring = start_ring(&config)?;
     let control = control.attach(&ring);
@@ -72,8 +77,8 @@ pub(crate) async fn run(
     let ring = &context.io.ring;
     ring.spawn(Rc::clone(&context.timers).run()).detach();
     let worker = Worker::start(context, connections_max, listeners);
-    ready();
-    worker.run(&control).await;
+    report(Event::Ready);
+    worker.run(&control, || report(Event::Applied)).await;
     // The executor drops no tasks when it ends, so queries to this one would continue.
     beating.cancel().await;
     tracing::debug!(
@@ -107,15 +112,30 @@ impl Worker {
         }
     }
 
-    /// Serves until the main thread sends a message.
-    async fn run(self, control: &ControlInbox) {
-        match control.next().await {
-            Control::Stop => self.stop(control).await,
-            Control::StopNow => {
-                self.admission.stop();
-                self.cut_off();
+    /// Serves until the main thread sends a stop.
+    async fn run(self, control: &ControlInbox, applied: impl Fn()) {
+        loop {
+            match control.next().await {
+                Control::Apply(update) => {
+                    self.apply(*update);
+                    applied();
+                }
+                Control::Stop => return self.stop(control).await,
+                Control::StopNow => {
+                    self.admission.stop();
+                    return self.cut_off().await;
+                }
             }
         }
+    }
+
+    /// Replaces the configuration. Requests that began go on with the one before.
+    fn apply(&self, update: CoreUpdate) {
+        let start = Instant::now();
+        let connections_max = update.prepared.share.connections;
+        self.admission.context.replace_snapshot(update.prepared);
+        self.admission.set_connections_max(connections_max);
+        tracing::debug!(took = ?start.elapsed(), "the configuration is replaced on this core");
     }
 
     /// Ends the accept loops and the idle connections, and waits for responses in progress until
@@ -128,11 +148,11 @@ impl Worker {
             let _ = Timer::new(timeout).await;
         };
         let told = async {
-            // Both messages end the wait.
-            let (Control::Stop | Control::StopNow) = control.next().await;
+            // No configuration follows a stop.
+            control.next().await;
         };
         or(self.drain(accepting), or(time_is_over, told)).await;
-        self.cut_off();
+        self.cut_off().await;
     }
 
     async fn drain(&self, accepting: Vec<Task<()>>) {
@@ -147,20 +167,25 @@ impl Worker {
         timers.until(|| timers.len() == 0).await;
     }
 
-    /// Ends the remaining connections.
-    fn cut_off(&self) {
+    /// Ends the remaining connections, and waits a moment for their tasks: the exchanges that end
+    /// with them are counted and logged.
+    async fn cut_off(&self) {
         let timers = &self.admission.context.timers;
         let connections = timers.len();
         if connections > 0 {
             tracing::warn!(connections, "cut off to stop");
             timers.end_all();
+            let time_is_over = async {
+                let _ = Timer::new(CUT_OFF_TIME).await;
+            };
+            or(timers.until(|| timers.len() == 0), time_is_over).await;
         }
     }
 }
 
 /// Starts the ring.
 pub(crate) fn start_ring(config: &WorkerConfig) -> Result<Ring, Error> {
-    let settings = &config.settings;
+    let settings = &config.prepared.settings;
     let ring = Config {
         // One worker per permit, so that none waits for another kind: two times `cold_workers` (the
         // limit of one device) for lookups, two for reads, one for prefetches.
@@ -173,17 +198,19 @@ pub(crate) fn start_ring(config: &WorkerConfig) -> Result<Ring, Error> {
     Ring::start(&ring).map_err(fault(config.number, "set up its io_uring"))
 }
 
-/// Starts the workers of `ring`, makes the pipes and opens the sites.
+/// Starts the workers of `ring`, makes the pipes and the snapshot.
 pub(crate) async fn open_context(config: WorkerConfig, ring: Ring) -> Result<Context, Error> {
     let number = config.number;
     let workers = ring.start_workers().await;
     workers.map_err(fault(number, "start the workers of its io_uring"))?;
-    let pipes = pool_config(&config.settings, config.share, config.shards);
+    let prepared = config.prepared;
+    let pipes = pool_config(&prepared.settings, prepared.share, config.shards);
     let io = Io::new(ring, pipes).await;
     let io = io.map_err(fault(number, "make a pipe"))?;
-    let snapshot = Snapshot::open(config.settings, config.share, &io.ring, &config.stalls)?;
     let metrics = Metrics::new(config.metrics, config.site_labels);
-    Ok(Context::new(io, snapshot, metrics))
+    let snapshot = Snapshot::new(prepared, &io.ring, None);
+    let recorder = Recorder::new(number, config.core);
+    Ok(Context::new(io, snapshot, metrics, recorder))
 }
 
 fn fault<E>(shard: usize, operation: &'static str) -> impl FnOnce(E) -> Error

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::single_flight::Times;
 
 /// Bounds and times of the caches of one core, shared by all its sites.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheConfig {
     /// Files of at most this many bytes are kept in memory.
     pub inline_max: usize,

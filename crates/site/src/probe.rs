@@ -2,12 +2,12 @@
 //! a ring.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat2, statx};
 use rustix::io::Errno;
 use tidegate_config::Symlinks;
-use tidegate_uring::Fd;
 
 use crate::error::RootError;
 use crate::file::stat::FIELDS;
@@ -17,7 +17,7 @@ use crate::roots::root_path::open_root;
 /// An open root in which files are found as a lookup finds them.
 pub struct Probe {
     path: PathBuf,
-    root: Fd,
+    root: OwnedFd,
     resolve: ResolveFlags,
 }
 

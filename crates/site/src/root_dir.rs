@@ -36,6 +36,8 @@ pub(crate) struct Directory {
     pub(crate) root: RootDir,
     /// Relative to the root.
     pub(crate) name: CString,
+    /// The path of the site, with its final slash.
+    pub(crate) path: Vec<u8>,
 }
 
 impl RootDir {

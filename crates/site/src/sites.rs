@@ -1,13 +1,15 @@
 //! Selects the site for a Host.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidegate_config as config;
 use tidegate_http::site_name;
-use tidegate_uring::{Ring, Shares};
+use tidegate_uring::{Fd, Ring, Shares};
 
 use crate::cache::{Cache, CacheStats, Hasher};
 use crate::coarse_timer::CoarseTimer;
@@ -15,8 +17,9 @@ use crate::config::CacheConfig;
 use crate::decompress::Decoders;
 use crate::error::RootError;
 use crate::listing::DirectoryReader;
+use crate::roots::root_path::open_base;
 use crate::shared::{RootNumbers, Shared};
-use crate::site::Site;
+use crate::site::{OpenedSite, Site};
 use crate::stalls::Stalls;
 use crate::sweep;
 
@@ -30,12 +33,40 @@ pub struct Sites {
     shared: Rc<Shared>,
 }
 
-impl Sites {
-    /// Opens the roots; blocking. Called once for each core, at the start. Stalled lookups are
-    /// counted in `stalls`.
+/// Sites whose directories are open, on their way to a core: all that blocks or can fail is done.
+pub struct OpenedSites {
+    all: Vec<OpenedSite>,
+    base: OwnedFd,
+}
+
+impl OpenedSites {
+    /// Opens the roots. Blocking.
     ///
-    /// The default site, for hosts that no name matches, is the one without names, or else the
-    /// first.
+    /// # Panics
+    ///
+    /// If `sites` is empty.
+    pub fn open(sites: &[config::Site]) -> Result<Self, RootError> {
+        assert!(!sites.is_empty(), "at least one site");
+        Ok(Self {
+            all: sites
+                .iter()
+                .map(OpenedSite::open)
+                .collect::<Result<_, _>>()?,
+            base: open_base()?,
+        })
+    }
+
+    /// The same for another core.
+    pub fn try_clone(&self) -> Result<Self, RootError> {
+        Ok(Self {
+            all: (self.all.iter().map(OpenedSite::try_clone)).collect::<Result<_, _>>()?,
+            base: open_base()?,
+        })
+    }
+}
+
+impl Sites {
+    /// Opens the roots, and serves them. Blocking.
     ///
     /// # Panics
     ///
@@ -46,34 +77,83 @@ impl Sites {
         ring: &Ring,
         stalls: &Arc<Stalls>,
     ) -> Result<Self, RootError> {
-        assert!(!sites.is_empty(), "at least one site");
-        let timer = Rc::new(CoarseTimer::default());
-        let shared = Rc::new(Shared {
-            cache: RefCell::new(Cache::new(&cache)),
-            hasher: Hasher::default(),
-            numbers: RootNumbers::default(),
-            directory_reader: DirectoryReader::new(cache.times(), &timer),
-            decoders: Decoders::new(cache.lookup),
-            workers: Shares::new(2 * cache.workers),
-            timer,
-            stalls: Arc::clone(stalls),
-            config: cache,
-        });
-        let (exact, wildcards) = names(sites);
-        Ok(Self {
-            default: sites
-                .iter()
-                .position(|site| site.names.is_empty())
-                .unwrap_or(0),
+        let opened = OpenedSites::open(sites)?;
+        Ok(Self::new(opened, cache, ring, stalls, None))
+    }
+
+    /// Serves open sites on this core, and replaces those of `before`. Stalled lookups are counted
+    /// in `stalls`. It does not block.
+    ///
+    /// Unless `cache` differs, a site whose section is unchanged is taken over with its cached
+    /// files, which are then revalidated at their next use. The other sites of `before` serve the
+    /// requests that hold them, and cache nothing more for long.
+    ///
+    /// The default site, for hosts that no name matches, is the one without names, or else the
+    /// first.
+    pub fn new(
+        opened: OpenedSites,
+        cache: CacheConfig,
+        ring: &Ring,
+        stalls: &Arc<Stalls>,
+        before: Option<&Self>,
+    ) -> Self {
+        let kept = before.filter(|before| before.shared.config == cache);
+        let shared = kept.map_or_else(|| shared(cache, stalls), |kept| Rc::clone(&kept.shared));
+        let (now, base) = (Instant::now(), Fd::from(opened.base));
+        shared.cache.borrow().expire(now);
+        let configs: Vec<_> = opened
+            .all
+            .iter()
+            .map(|one| Arc::clone(&one.config))
+            .collect();
+        let (exact, wildcards) = names(&configs);
+        let mut unchanged = kept.map(Self::by_names).unwrap_or_default();
+        let mut serve = |number, opened: OpenedSite| match unchanged.remove(&*opened.config.names) {
+            Some(site) if *site.config() == *opened.config => {
+                site.carry_over(number, now);
+                Rc::clone(site)
+            }
+            _ => Rc::new(Site::new(number, opened, &shared, ring, &base)),
+        };
+        let all = opened.all.into_iter().enumerate();
+        let sites = Self {
+            all: all.map(|(number, site)| serve(number, site)).collect(),
+            default: (configs.iter().position(|site| site.names.is_empty())).unwrap_or(0),
             exact,
             wildcards,
-            shared: Rc::clone(&shared),
-            all: sites
+            shared,
+        };
+        if let Some(before) = before {
+            before.retire(&sites);
+        }
+        sites
+    }
+
+    fn by_names(&self) -> HashMap<&[String], &Rc<Site>> {
+        let sites = self.all.iter();
+        sites.map(|site| (&*site.config().names, site)).collect()
+    }
+
+    /// Drops what is cached of sites that `next` does not have.
+    fn retire(&self, next: &Self) {
+        if !Rc::ptr_eq(&self.shared, &next.shared) {
+            return self.shared.cache.borrow_mut().clear();
+        }
+        let numbers = |sites: &Self| -> HashSet<u32> {
+            sites
+                .all
                 .iter()
-                .enumerate()
-                .map(|(number, config)| Ok(Rc::new(Site::open(number, config, &shared, ring)?)))
-                .collect::<Result<_, RootError>>()?,
-        })
+                .flat_map(|site| site.root_numbers())
+                .collect()
+        };
+        let gone: HashSet<u32> = &numbers(self) - &numbers(next);
+        self.shared
+            .cache
+            .borrow_mut()
+            .forget(|root| gone.contains(&root));
+        self.shared
+            .directory_reader
+            .forget(|root| gone.contains(&root));
     }
 
     /// Closes unused and deleted files, and roots whose paths lead to another directory, for as
@@ -115,7 +195,7 @@ impl Sites {
 }
 
 /// The exact names, and the wildcard suffixes, with the indices of their sites.
-fn names(sites: &[config::Site]) -> (HashMap<String, usize>, Vec<(String, usize)>) {
+fn names(sites: &[Arc<config::Site>]) -> (HashMap<String, usize>, Vec<(String, usize)>) {
     let (mut exact, mut wildcards) = (HashMap::new(), Vec::new());
     for (number, site) in sites.iter().enumerate() {
         for name in &site.names {
@@ -129,4 +209,19 @@ fn names(sites: &[config::Site]) -> (HashMap<String, usize>, Vec<(String, usize)
     }
     wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
     (exact, wildcards)
+}
+
+fn shared(cache: CacheConfig, stalls: &Arc<Stalls>) -> Rc<Shared> {
+    let timer = Rc::new(CoarseTimer::default());
+    Rc::new(Shared {
+        cache: RefCell::new(Cache::new(&cache)),
+        hasher: Hasher::default(),
+        numbers: RootNumbers::default(),
+        directory_reader: DirectoryReader::new(cache.times(), &timer),
+        decoders: Decoders::new(cache.lookup),
+        workers: Shares::new(2 * cache.workers),
+        timer,
+        stalls: Arc::clone(stalls),
+        config: cache,
+    })
 }

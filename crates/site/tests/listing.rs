@@ -30,7 +30,7 @@ async fn names(bench: &Bench, path: &str) -> Vec<String> {
         wants_json: true,
         ..wanted(path)
     };
-    let Found::Listing(listing) = bench.find_wanted(&json).await else {
+    let Found::Listing { listing, .. } = bench.find_wanted(&json).await else {
         panic!("no listing of {path}");
     };
     assert!(
@@ -63,7 +63,7 @@ fn a_directory_without_an_index_is_listed() {
         assert_eq!(kind(&bench.find("/none/").await), "404");
         assert_eq!(kind(&bench.find("/d/b9/").await), "404");
         assert_eq!(kind(&Bench::new(&tree).find("/d/").await), "404");
-        let Found::Listing(html) = bench.find("/d/").await else {
+        let Found::Listing { listing: html, .. } = bench.find("/d/").await else {
             panic!("no listing");
         };
         assert!(
@@ -126,7 +126,7 @@ fn a_large_directory_comes_in_pieces() {
         let names = names(&bench, "/").await;
         assert_eq!(names.len(), 3000);
         assert_eq!(names[2999], "file-2999");
-        let Found::Listing(html) = bench.find("/").await else {
+        let Found::Listing { listing: html, .. } = bench.find("/").await else {
             panic!("no listing");
         };
         assert!(!html.is_truncated());

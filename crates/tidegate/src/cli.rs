@@ -11,7 +11,7 @@ use std::str::FromStr;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use tidegate_config::{Cores, Listen, Settings, ValueError};
+use tidegate_config::{AccessLog, Cores, Listen, Settings, ValueError};
 
 use crate::compress::CompressArgs;
 use crate::generate::GenerateArgs;
@@ -39,6 +39,7 @@ Examples:
   tidegate serve
   tidegate serve public -p 3000                http://127.0.0.1:3000; -p 0 picks a free port
   tidegate serve ~/Downloads --directory-listing
+  tidegate serve --log                         with a line for each request
   tidegate serve dist --spa                    an application with routes of its own
   tidegate serve /srv/www --listen 0.0.0.0:8080 --listen '[::]:8080' --cores 0-3";
 
@@ -112,6 +113,9 @@ pub(crate) struct ServeArgs {
     /// application with routes of its own; a missing script stays 404
     #[arg(long)]
     spa: bool,
+    /// Show a line for each request on standard error
+    #[arg(long)]
+    log: bool,
     /// The port of 127.0.0.1 to listen on, instead of --listen; 0 picks a free one
     #[arg(short, long, value_name = "PORT")]
     port: Option<u16>,
@@ -168,8 +172,8 @@ pub(crate) struct ConfigArgs {
 /// Flags and variables that override the file.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Overrides {
-    /// An address to listen on, HOST:PORT; repeat it for more. Port 0 picks a
-    /// free one. Replaces every address of the file; where one of these speaks
+    /// An address to listen on, HOST:PORT or unix:PATH; repeat it for more. Port
+    /// 0 picks a free one. Replaces every address of the file; where one speaks
     /// TLS, say https://HOST:PORT or http://HOST:PORT [default: 127.0.0.1:8080]
     #[arg(
         long,
@@ -286,6 +290,9 @@ impl ServeArgs {
         for site in &mut settings.sites {
             site.directory_listing = self.directory_listing;
             site.spa_fallback = self.spa.then(|| SPA_PAGE.to_owned());
+            if self.log {
+                site.access_log = AccessLog::short();
+            }
         }
         self.overrides.apply(&mut settings)?;
         Ok(settings)
@@ -294,7 +301,7 @@ impl ServeArgs {
 
 impl Overrides {
     /// Applies the overrides to `settings`.
-    pub(crate) fn apply(self, settings: &mut Settings) -> Result<(), Conflict> {
+    pub(crate) fn apply(&self, settings: &mut Settings) -> Result<(), Conflict> {
         let with_tls = settings.listen.iter().any(|listen| listen.tls);
         for wanted in &self.listen {
             let address = || wanted.listen.address.clone();
@@ -306,11 +313,11 @@ impl Overrides {
             }
         }
         if !self.listen.is_empty() {
-            let listen = self.listen.into_iter().map(|wanted| wanted.listen);
+            let listen = self.listen.iter().map(|wanted| wanted.listen.clone());
             settings.listen = listen.collect();
         }
-        if let Some(cores) = self.cores {
-            settings.server.cores = cores;
+        if let Some(cores) = &self.cores {
+            settings.server.cores.clone_from(cores);
         }
         Ok(())
     }
@@ -400,6 +407,9 @@ mod tests {
         let mut listed = Settings::for_directory(PathBuf::from("d"));
         listed.sites[0].directory_listing = true;
         assert_eq!(served(&["d", "--directory-listing"]), listed);
+        let mut logged = plain.clone();
+        logged.sites[0].access_log = AccessLog::short();
+        assert_eq!(served(&["--log"]), logged);
         let mut application = plain;
         application.sites[0].spa_fallback = Some("/index.html".to_owned());
         application.server.cores = Cores::Count(1);

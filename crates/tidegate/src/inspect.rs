@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use tidegate_config::{Error, Problem, Settings, Source};
-use tidegate_server::{Diagnostic, diagnose};
+use tidegate_server::{CERTIFICATE, Diagnostic, diagnose};
 
 use crate::shell;
 
@@ -65,4 +65,19 @@ pub(crate) fn errors(source: &Source, settings: &Settings) -> Option<Error> {
     let errors = found.into_iter().filter(|one| one.is_error);
     let problems: Vec<_> = errors.map(|one| one.problem).collect();
     (!problems.is_empty()).then_some(Error::Invalid(problems))
+}
+
+/// Checks what a running server read again: all errors, or the warnings in the log. Blocking.
+pub(crate) fn check_again(source: &Source, settings: &Settings) -> Result<(), String> {
+    let found = inspect(source, settings).map_err(|error| error.to_string())?;
+    let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.is_error);
+    if !errors.is_empty() {
+        let problems = errors.into_iter().map(|one| one.problem).collect();
+        return Err(Error::Invalid(problems).to_string());
+    }
+    // Warnings about certificates are in the log already.
+    for one in warnings.iter().filter(|one| one.topic != CERTIFICATE) {
+        tracing::warn!("{}", one.problem);
+    }
+    Ok(())
 }

@@ -51,7 +51,7 @@ fn run(command: Command) -> ExitCode {
             Some(file) => check::check(&file),
             None => usage::refuse(usage::no_file("check")),
         },
-        Command::Config(args) => status(show::effective(args)),
+        Command::Config(args) => status(show::effective(&args)),
         Command::Compress(args) => status(compress::directory(&args)),
         Command::Generate(args) => status(generate::files(&args).map_err(Into::into)),
         Command::Doctor(args) => {

@@ -5,10 +5,14 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{self, Path};
+use std::sync::Arc;
 use std::thread;
 
-use tidegate_config::{Settings, Site, Source, visible};
-use tidegate_server::{Address, CERTIFICATE, Error as ServerError, diagnose, lacks_index};
+use tidegate_config::{Site, Source, visible};
+use tidegate_server::{
+    Address, CERTIFICATE, Configuration, Error as ServerError, Inherited, Reread, diagnose,
+    lacks_index,
+};
 
 use crate::cli::{Overrides, ServeArgs};
 use crate::output::chain;
@@ -20,58 +24,77 @@ const NAMES_TOLD_MAX: usize = 3;
 
 /// Serves a directory with the defaults.
 pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
-    start_log()?;
+    let inherited = start()?;
     let settings = args.settings()?;
-    serve(&Served {
+    let served = Configuration {
         settings,
         source: None,
-    })
+    };
+    serve(&served, inherited, None)
 }
 
 /// Serves with a configuration file.
 pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn Error>> {
-    start_log()?;
+    let inherited = start()?;
+    let served = read(file, &overrides)?;
+    let (named, is_file) = (file.to_owned(), file != Path::new("-"));
+    let reread = move || {
+        let read = read(&named, &overrides).map_err(|error| chain(error.as_ref()))?;
+        if let Some(source) = &read.source {
+            inspect::check_again(source, &read.settings)?;
+        }
+        Ok(read)
+    };
+    // What standard input had is gone.
+    let reread = is_file.then(|| -> Arc<Reread> { Arc::new(reread) });
+    serve(&served, inherited, reread)
+}
+
+fn read(file: &Path, overrides: &Overrides) -> Result<Configuration, Box<dyn Error>> {
     let source = Source::read(file)?;
     let mut settings = source.settings()?;
     overrides.apply(&mut settings)?;
-    serve(&Served {
+    Ok(Configuration {
         settings,
         source: Some(source),
     })
 }
 
-fn start_log() -> Result<(), String> {
-    log::start().map_err(|error| format!("cannot start the thread of the log: {error}"))
+/// Takes the sockets of a service manager, before anything else opens a descriptor, and starts the
+/// log.
+fn start() -> Result<Inherited, Box<dyn Error>> {
+    let inherited = Inherited::from_service_manager()?;
+    log::start().map_err(|error| format!("cannot start the thread of the log: {error}"))?;
+    Ok(inherited)
 }
 
-/// The settings, and the file that they come from, if there is one.
-#[derive(Clone)]
-struct Served {
-    settings: Settings,
-    source: Option<Source>,
-}
-
-fn serve(served: &Served) -> Result<(), Box<dyn Error>> {
+fn serve(
+    served: &Configuration,
+    inherited: Inherited,
+    reread: Option<Arc<Reread>>,
+) -> Result<(), Box<dyn Error>> {
     let announced = served.clone();
     let on_ready = move |addresses: &[Address]| announce(addresses.to_vec(), announced);
-    tidegate_server::run(served.settings.clone(), log::lines_dropped(), on_ready)
+    let settings = served.settings.clone();
+    tidegate_server::run(settings, inherited, reread, log::lines_dropped(), on_ready)
         .map_err(|error| explained(error, served))
 }
 
 /// The error with all others of its kind, each with its line in the file. Without a file: with a
 /// suggestion.
-fn explained(error: ServerError, served: &Served) -> Box<dyn Error> {
+fn explained(error: ServerError, served: &Configuration) -> Box<dyn Error> {
     match (error, &served.source) {
         (ServerError::Root(error), None) => match directory_hint(&error.path) {
             Some(hint) => format!("{}; {hint}", chain(&error)).into(),
             None => error.into(),
         },
-        (error @ (ServerError::Root(_) | ServerError::Tls(_)), Some(source)) => {
-            match inspect::errors(source, &served.settings) {
-                Some(errors) => errors.into(),
-                None => error.into(),
-            }
-        }
+        (
+            error @ (ServerError::Root(_) | ServerError::Tls(_) | ServerError::AccessLog(_)),
+            Some(source),
+        ) => match inspect::errors(source, &served.settings) {
+            Some(errors) => errors.into(),
+            None => error.into(),
+        },
         (error, _) => error.into(),
     }
 }
@@ -100,7 +123,7 @@ fn file_hint(file: &Path) -> String {
 /// Prints where the server listens and what it serves. This runs in a thread: a closed or stalled
 /// standard output, or a file system that does not respond, must delay neither the start nor the
 /// end of the process.
-fn announce(addresses: Vec<Address>, served: Served) {
+fn announce(addresses: Vec<Address>, served: Configuration) {
     let printed = thread::Builder::new()
         .name("announce".to_owned())
         .spawn(move || {
@@ -177,7 +200,7 @@ fn absolute(path: &Path) -> String {
 }
 
 /// The sites that answer `/` with 404 because they have no index file. Blocking.
-fn index_lines(served: &Served) -> String {
+fn index_lines(served: &Configuration) -> String {
     let remedy = match served.source {
         None => "--directory-listing lists it",
         Some(_) => "site.directory-listing = true lists it",
@@ -192,7 +215,7 @@ fn index_lines(served: &Served) -> String {
 }
 
 /// Logs likely mistakes in the words of `check`. Blocking.
-fn warn(served: &Served) {
+fn warn(served: &Configuration) {
     match &served.source {
         Some(source) => {
             let found = inspect::inspect(source, &served.settings).unwrap_or_default();
@@ -212,13 +235,15 @@ fn warn(served: &Served) {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_server::SocketAddress;
+
     use super::*;
 
     #[test]
     fn one_line_for_each_address_then_one_for_each_site() {
         let addresses = [("127.0.0.1:80", false), ("[::1]:8443", true)];
         let addresses = addresses.map(|(text, secure)| Address {
-            socket: text.parse().unwrap(),
+            socket: SocketAddress::Tcp(text.parse().unwrap()),
             secure,
         });
         let site = |names: &[&str], root: &str| Site {

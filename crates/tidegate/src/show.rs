@@ -3,13 +3,13 @@
 use std::error::Error;
 use std::path::{self, Path, PathBuf};
 
-use tidegate_config::Settings;
+use tidegate_config::{LogTarget, Settings};
 
 use crate::cli::ConfigArgs;
 use crate::output::print;
 
 /// Prints the settings of `run` with the same flags and environment.
-pub(crate) fn effective(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
+pub(crate) fn effective(args: &ConfigArgs) -> Result<(), Box<dyn Error>> {
     let mut settings = match args.config.named() {
         Some(file) => load(&file)?,
         None => Settings::for_directory(PathBuf::from(".")),
@@ -27,6 +27,12 @@ fn load(file: &Path) -> Result<Settings, Box<dyn Error>> {
         let mounts = site.mounts.iter_mut().map(|mount| &mut mount.root);
         for root in site.root.iter_mut().chain(mounts) {
             *root = path::absolute(&*root)?;
+        }
+    }
+    let logs = settings.sites.iter_mut().map(|site| &mut site.access_log);
+    for log in logs.chain([&mut settings.access_log]) {
+        if let LogTarget::File(file) = &mut log.path {
+            *file = path::absolute(&*file)?;
         }
     }
     let certificates = settings.tls.certificates.iter_mut();

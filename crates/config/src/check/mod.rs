@@ -10,8 +10,12 @@ use crate::raw;
 use crate::rules::{self, DAY, count, duration, power_of_two, size};
 use crate::shape::{self, Shape};
 use crate::units::{Count, Period, Size};
-use crate::{Admin, Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError};
+use crate::{
+    AccessLog, Admin, Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError,
+};
 
+mod access;
+mod access_log;
 mod places;
 mod report;
 mod sites;
@@ -37,6 +41,7 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
     let with_certificates =
         !raw.tls.certificates.is_empty() || report.was_refused_anywhere("tls.certificates");
     let mut addresses = BTreeMap::new();
+    let access_log = access_log::access_log(raw.access_log, &AccessLog::default(), &mut report);
     let settings = Settings {
         server: server(raw.server, &mut report),
         listen: listen(raw.listen, with_certificates, &mut addresses, &mut report),
@@ -46,7 +51,8 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
         cache: cache(raw.cache, &mut report),
         admin: admin(raw.admin, &mut addresses, &mut report),
         tls: tls::tls(raw.tls, &mut report),
-        sites: sites::sites(raw.site, &mut report),
+        sites: sites::sites(raw.site, &access_log, &mut report),
+        access_log,
     };
     report.end()?;
     Ok(settings)
@@ -103,6 +109,8 @@ fn listen_one(
     let offset = raw.address.as_ref().map(|typed| typed.span().start);
     let line = report.line(offset.unwrap_or_default());
     let speaks_tls = raw.tls.as_ref().is_some_and(|tls| *tls.get_ref());
+    let address = raw.address.as_ref().map(|typed| typed.get_ref().trim());
+    let is_unix = address.is_some_and(|address| address.starts_with("unix:"));
     Listen {
         address: report.checked(raw.address, default.address, |text| {
             new_address(&text, line, seen)
@@ -122,7 +130,25 @@ fn listen_one(
         }),
         https_redirect: https_redirect(raw.https_redirect, speaks_tls, report),
         only_v6: report.checked(raw.only_v6, default.only_v6, Ok),
+        mode: report.checked(raw.mode, default.mode, |text| {
+            rules::mode(&text).and_then(|mode| of_unix(mode, &default.mode, is_unix))
+        }),
+        owner: report.checked(raw.owner, String::new(), |name| {
+            of_unix(name, &default.owner, is_unix)
+        }),
+        group: report.checked(raw.group, String::new(), |name| {
+            of_unix(name, &default.group, is_unix)
+        }),
     }
+}
+
+/// Checks that only a Unix socket has a value other than the default.
+fn of_unix<T: PartialEq>(value: T, default: &T, is_unix: bool) -> Result<T, ValueError> {
+    if is_unix || value == *default {
+        return Ok(value);
+    }
+    let reason = "only a Unix socket has it: leave it out, or write address = \"unix:PATH\"";
+    Err(ValueError::new(reason))
 }
 
 /// Checks an address that no other listener of this configuration has.
@@ -144,7 +170,7 @@ fn admin(raw: raw::Admin, seen: &mut BTreeMap<String, usize>, report: &mut Repor
             if text.is_empty() {
                 return Ok(text);
             }
-            new_address(&text, line, seen)
+            rules::tcp_address(&text).and_then(|()| new_address(&text, line, seen))
         }),
     }
 }
@@ -452,7 +478,8 @@ mod tests {
             ("[log]\nlevel = 'debug'", "1: log: unknown key; logs go to standard error, and RUST_LOG chooses them"),
             ("[logging]\nlevel = 'debug'", "1: logging: unknown key; logs go to standard error"),
             ("[server]\nlog_level = 'debug'", "2: server.log_level: unknown key; logs go to standard error"),
-            ("[access-log]\npath = ''", "1: access-log: unknown key; tidegate has no access log"),
+            ("[access-log]\ndestination = 'x'", "2: access-log.destination: unknown key; write it as path"),
+            ("[server]\naccess_log = 'x'", "2: server.access_log: unknown key; write [access-log], and path below it"),
             ("[server]\nworker_processes = 4", "2: server.worker_processes: unknown key; write cores = 4"),
             ("threads = 4", "1: threads: unknown key; write cores = 4 below [server]"),
             ("[limits]\nmax-connections = 4", "2: limits.max-connections: unknown key; write connections-per-core"),
@@ -497,10 +524,10 @@ mod tests {
             ("cache-control = '1y'", "cache-control: unknown key; write [[site.headers]]"),
             ("mounts = []", "mounts: unknown key; write [[site.mount]]"),
             ("alias = '/a'", "alias: unknown key; write names = [\"example.org\", \"www.example.org\"] for other hosts, [[site.mount]]"),
-            ("deny = '/a'", "deny: unknown key; write [[site.respond]]"),
-            ("allow = '10.0.0.0/8'", "allow: unknown key; write [[site.respond]]"),
+            ("deny = '/a'", "deny: unknown key; write [[site.access]]"),
+            ("allow = '10.0.0.0/8'", "allow: unknown key; write [[site.access]]"),
             ("auth = 'basic'", "auth: unknown key; tidegate has no passwords: client-auth of [tls]"),
-            ("[site.location]\npath = '/'", "location: unknown key; tidegate has no sections for paths"),
+            ("[site.location]\npath = '/'", "location: unknown key; there are no sections for paths"),
             ("ssl_certificate = 'a'", "ssl_certificate: unknown key; write cert and key below [[tls.certificates]]"),
             ("trailing-slash = true", "trailing-slash: unknown key; directories are redirected to their slash anyway"),
             ("proxy_pass = 'http://a'", "proxy_pass: unknown key; tidegate is no proxy"),
@@ -513,7 +540,7 @@ mod tests {
             ("status = 404", "status: unknown key; [[site.respond]] and [[site.redirects]] have it"),
             ("[[site.mount]]\nat = '/a'\ndirectory = 'b'", "mount.directory: unknown key; write it as root"),
             ("[[site.respond]]\nmatch = '/a'\nstatus = 403\nunless = '/b'", "respond.unless: unknown key; write except"),
-            ("[[site.respond]]\nmatch = '/a'\nstatus = 403\nallow = ['::1']", "respond.allow: unknown key; clients are not told apart"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 403\nallow = ['::1']", "respond.allow: unknown key; [[site.access]] tells clients apart"),
         ];
         for (text, expected) in in_a_site {
             let error = parse(&format!("[[site]]\nroot = 'x'\n{text}")).expect_err(text);
@@ -693,8 +720,24 @@ mod tests {
             ("[[listen]]\naddress = '*:99999'", "2: listen.address: `99999` is not a port: write 0 to 65535"),
             ("[[listen]]\naddress = '*'", "2: listen.address: `*` has no port"),
             ("[[listen]]\naddress = '8080'", "2: listen.address: `8080` has no address: write 127.0.0.1:8080 for this host alone, or [::]:8080"),
-            ("[[listen]]\naddress = 'unix:/run/x.sock'", "2: listen.address: `unix:/run/x.sock`: there are no Unix sockets here"),
-            ("[[listen]]\naddress = '/run/x.sock'", "2: listen.address: `/run/x.sock`: there are no Unix sockets here"),
+            ("[[listen]]\naddress = 'unix:x.sock'", "2: listen.address: `x.sock` is not an absolute path: write unix:/run/tidegate.sock"),
+            ("[[listen]]\naddress = 'unix:'", "2: listen.address: `` is not an absolute path: write unix:"),
+            ("[[listen]]\naddress = 'unix:@x'", "2: listen.address: `@x` is an abstract socket, which any user may connect to: write unix:"),
+            ("[[listen]]\naddress = 'unix:/x/'", "2: listen.address: `/x/` is a directory: write unix:"),
+            ("[[listen]]\naddress = 'unix:/x\0'", "2: "),
+            ("[[listen]]\naddress = \"unix:/x\\u0000\"", "2: listen.address: a path has no NUL"),
+            ("[[listen]]\naddress = 'unix:/a'\n[[listen]]\naddress = 'unix:/a'", "4: listen.address: unix:/a is listened on already, by line 2"),
+            ("[[listen]]\naddress = '/run/x.sock'", "2: listen.address: `/run/x.sock` is a path: write unix:/run/x.sock"),
+            ("[[listen]]\naddress = 'unix//run/x.sock|0222'", "2: listen.address: `unix//run/x.sock|0222` is a Unix socket of another server: write unix:/run/x.sock"),
+            ("[[listen]]\naddress = '@x'", "2: listen.address: `@x` is a Unix socket of another server: write unix:"),
+            ("[admin]\nlisten = 'unix:/run/x.sock'", "2: admin.listen: `unix:/run/x.sock`: no Unix socket can be here: write HOST:PORT"),
+            ("[[listen]]\naddress = 'a:1'\nmode = '0600'", "3: listen.mode: only a Unix socket has it: "),
+            ("[[listen]]\naddress = 'a:1'\nowner = 'www'", "3: listen.owner: only a Unix socket has it: "),
+            ("[[listen]]\naddress = 'a:1'\ngroup = 'www'", "3: listen.group: only a Unix socket has it: "),
+            ("[[listen]]\naddress = 'unix:/a'\nmode = 660", "3: listen.mode: "),
+            ("[[listen]]\naddress = 'unix:/a'\nmode = '0888'", "3: listen.mode: `0888` is no mode: write octal digits such as \"0660\""),
+            ("[[listen]]\naddress = 'unix:/a'\nmode = '1777'", "3: listen.mode: `1777` is no mode: "),
+            ("[[listen]]\naddress = 'unix:/a'\nmode = '+77'", "3: listen.mode: `+77` is no mode: "),
             ("[[listen]]\naddress = 'a:80/x'", "2: listen.address: `a:80/x` has a path: write a:80"),
             ("[[listen]]\naddress = 'https://a:80/x'", "2: listen.address: `https://a:80/x` has a scheme: write a:80, and tls = true"),
             ("[[listen]]\naddress = '0.0.0.0'", "2: listen.address: `0.0.0.0` has no port: write HOST:PORT, such as 0.0.0.0:8080"),

@@ -7,12 +7,16 @@ use std::time::Duration;
 use tidegate_http::{Coding, Status};
 use toml::Spanned;
 
+use super::access;
+use super::access_log::access_log;
 use super::places::{Places, places};
 use super::report::{Report, every, glob};
 use crate::raw::{self, List};
 use crate::rules::{DAY, duration, header, path, web};
 use crate::units::Period;
-use crate::{Cors, Glob, HeaderRule, Redirect, Respond, Site, ValueError, redirect_loop, target};
+use crate::{
+    AccessLog, Cors, Glob, HeaderRule, Redirect, Respond, Site, ValueError, redirect_loop, target,
+};
 
 /// Statuses with Retry-After (RFC 9110, section 15.6.4; RFC 6585, section 4).
 const FOR_NOW: [Status; 2] = [Status::TOO_MANY_REQUESTS, Status::SERVICE_UNAVAILABLE];
@@ -20,7 +24,11 @@ const FOR_NOW: [Status; 2] = [Status::TOO_MANY_REQUESTS, Status::SERVICE_UNAVAIL
 /// The longest Retry-After: a year.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(366 * 24);
 
-pub(super) fn sites(raw: Vec<Spanned<raw::Site>>, report: &mut Report<'_>) -> Vec<Site> {
+pub(super) fn sites(
+    raw: Vec<Spanned<raw::Site>>,
+    log: &AccessLog,
+    report: &mut Report<'_>,
+) -> Vec<Site> {
     if raw.is_empty() && !report.was_refused(0, "site") {
         report.missing(
             0,
@@ -30,7 +38,7 @@ pub(super) fn sites(raw: Vec<Spanned<raw::Site>>, report: &mut Report<'_>) -> Ve
     }
     let mut seen = Seen::default();
     raw.into_iter()
-        .map(|entry| site(entry, &mut seen, report))
+        .map(|entry| site(entry, log, &mut seen, report))
         .collect()
 }
 
@@ -41,7 +49,12 @@ struct Seen {
     default: Option<usize>,
 }
 
-fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Site {
+fn site(
+    raw: Spanned<raw::Site>,
+    log: &AccessLog,
+    seen: &mut Seen,
+    report: &mut Report<'_>,
+) -> Site {
     let default = Site::default();
     let offset = raw.span().start;
     let mut raw = raw.into_inner();
@@ -83,10 +96,12 @@ fn site(raw: Spanned<raw::Site>, seen: &mut Seen, report: &mut Report<'_>) -> Si
         headers: every(raw.headers, |rule| {
             header_rule(rule, !cors.origins.is_empty(), report)
         }),
+        access: every(raw.access, |rule| access::access(rule, report)),
         respond,
         mounts: places.mounts,
         redirects,
         cors,
+        access_log: access_log(raw.access_log, log, report),
     }
 }
 
@@ -383,7 +398,7 @@ mod tests {
         refused(&[
             ("[[site]]\n[[site.redirect]]\nfrom = '/a'\nto = '/b'", "2: site.redirect: unknown key; did you mean `site.redirects`?"),
             ("[[site]]\n[[site.mounts]]\nat = '/a'", "2: site.mounts: unknown key; write [[site.mount]]"),
-            ("[[site]]\n[[site.deny]]\nmatch = '/a'", "2: site.deny: unknown key; write [[site.respond]]"),
+            ("[[site]]\n[[site.denied]]\nmatch = '/a'", "2: site.denied: unknown key; write [[site.respond]]"),
             ("[[site]]\nredirects = 'x'", "2: site.redirects: a section: "),
             (&format!("[[site]]\nroot = 5\nspa-fallback = '/a'\n{mount}"), "2: site.root: expected a string"),
             ("[[site]]\nspa-fallback = '/m/a'\n[[site.mount]]\nat = 'm'\nroot = 'x'", "4: site.mount.at: `m` is not a path"),

@@ -88,9 +88,12 @@ impl AsNumber for Size {
 
 /// `HOST:PORT`: a host name, an IPv4 address or an IPv6 address in brackets, and a port from 0 to
 /// 65535; surrounding spaces are ignored. Host names are not resolved. `:PORT` and `*:PORT` mean
-/// all addresses, `[::]:PORT`.
+/// all addresses, `[::]:PORT`. Or `unix:` and an absolute path.
 pub(crate) fn address(text: &str) -> Checked<String> {
     let text = text.trim();
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix_path(path).map(|path| format!("unix:{path}"));
+    }
     let all = text.strip_prefix('*').unwrap_or(text).strip_prefix(':');
     if let Some(port) = all.filter(|port| !port.contains(':')) {
         if port.is_empty() {
@@ -123,6 +126,56 @@ pub(crate) fn address(text: &str) -> Checked<String> {
         return refuse(not_a_host(host, port));
     }
     Ok(text.to_owned())
+}
+
+/// Refuses a Unix socket.
+pub(crate) fn tcp_address(text: &str) -> Checked<()> {
+    if text.trim().starts_with("unix:") {
+        return refuse(format!(
+            "`{text}`: no Unix socket can be here: write HOST:PORT, such as 127.0.0.1:9900"
+        ));
+    }
+    Ok(())
+}
+
+/// The most bytes of a Unix socket's path: unix(7) has 108 with the NUL at its end.
+const UNIX_PATH_BYTES_MAX: usize = 107;
+
+/// The path of a Unix socket.
+fn unix_path(path: &str) -> Checked<&str> {
+    let instead = "write unix:/run/tidegate.sock";
+    if path.starts_with('@') {
+        let reason = "is an abstract socket, which any user may connect to";
+        return refuse(format!("`{path}` {reason}: {instead}"));
+    }
+    if !path.starts_with('/') {
+        return refuse(format!("`{path}` is not an absolute path: {instead}"));
+    }
+    if path.ends_with('/') {
+        return refuse(format!("`{path}` is a directory: {instead}"));
+    }
+    if path.contains('\0') {
+        return refuse("a path has no NUL");
+    }
+    if path.len() > UNIX_PATH_BYTES_MAX {
+        return refuse(format!(
+            "the path has {} bytes: the kernel takes at most {UNIX_PATH_BYTES_MAX} for a socket",
+            path.len()
+        ));
+    }
+    Ok(path)
+}
+
+/// Permissions in octal digits.
+pub(crate) fn mode(text: &str) -> Checked<u32> {
+    let is_octal = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    let mode = u32::from_str_radix(text, 8).ok();
+    match mode.filter(|mode| is_octal && *mode <= 0o777) {
+        Some(mode) => Ok(mode),
+        None => refuse(format!(
+            "`{text}` is no mode: write octal digits such as \"0660\", at most \"0777\""
+        )),
+    }
 }
 
 impl FromStr for Listen {
@@ -159,9 +212,15 @@ fn refuse_no_address(text: &str) -> Checked<()> {
             "`{text}` has no address: write 127.0.0.1:{text} for this host alone, or [::]:{text} for all of its addresses"
         ));
     }
-    if text.starts_with("unix:") || text.starts_with("unix/") || text.starts_with(['/', '@', '.']) {
+    if text.starts_with('/') {
+        return refuse(format!("`{text}` is a path: write unix:{text}"));
+    }
+    if text.starts_with("unix/") || text.starts_with(['@', '.']) {
+        let path = text.trim_start_matches("unix/").split('|').next();
+        let path = path.filter(|path| unix_path(path).is_ok());
         return refuse(format!(
-            "`{text}`: there are no Unix sockets here: write HOST:PORT, such as 127.0.0.1:8080"
+            "`{text}` is a Unix socket of another server: write unix:{}",
+            path.unwrap_or("/run/tidegate.sock")
         ));
     }
     if text.starts_with("fd:") || text.starts_with("systemd:") {

@@ -133,15 +133,15 @@ impl AcceptLoop {
     }
 
     /// Serves all clients that have connected: close(2) of a listener resets those in its backlog.
+    /// No more than have room there: a listener of the service manager stays open, and clients come.
     async fn drain(&mut self) {
         self.disarm().await;
         if rustix::io::ioctl_fionbio(&self.socket, true).is_err() {
             return;
         }
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        while let Ok(socket) = accept_with(&self.socket, flags) {
-            self.serve(socket);
-        }
+        let waiting = (0..=self.backlog).map_while(|_| accept_with(&self.socket, flags).ok());
+        waiting.for_each(|socket| self.serve(socket));
     }
 
     fn serve(&self, socket: OwnedFd) {

@@ -13,7 +13,7 @@ use crate::throttle::Throttle;
 /// The limit on a core's connections, shared by its accept loops.
 pub(crate) struct Admission {
     pub(crate) context: Rc<Context>,
-    connections_max: usize,
+    connections_max: Cell<usize>,
     /// How many connections may wait in all listeners together.
     backlog: Cell<usize>,
     /// Empty once accepting has stopped: that closes them.
@@ -29,7 +29,7 @@ impl Admission {
     pub(crate) fn new(context: Rc<Context>, connections_max: usize) -> Self {
         Self {
             context,
-            connections_max,
+            connections_max: Cell::new(connections_max),
             backlog: Cell::new(0),
             listeners: RefCell::default(),
             stopping: Cell::new(false),
@@ -51,8 +51,14 @@ impl Admission {
 
     /// How many more connections are allowed.
     pub(crate) fn room(&self) -> usize {
-        self.connections_max
-            .saturating_sub(self.context.timers.len())
+        let connections_max = self.connections_max.get();
+        connections_max.saturating_sub(self.context.timers.len())
+    }
+
+    /// Allows at most so many connections from now on. More that are open stay open.
+    pub(crate) fn set_connections_max(&self, connections_max: usize) {
+        self.connections_max.set(connections_max);
+        self.context.timers.wake_waiting();
     }
 
     /// Whether a full backlog would fit. Hysteresis: a multishot accept is armed only if a backlog

@@ -1,8 +1,10 @@
-//! Listening sockets: for every address, one for each core.
+//! Listening sockets: for every address of the network, one for each core; Unix sockets are shared.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -11,18 +13,21 @@ use rustix::net::{
 use socket2::SockRef;
 use tidegate_config::{Listen, Settings, Steering};
 
+use crate::accept::address::{Address, SocketAddress};
+use crate::accept::inherited::Inherited;
+use crate::accept::unix_socket::{SocketFile, bind_file};
 use crate::connection::listener_protocol::ListenerProtocol;
 use crate::error::Error;
 use crate::transport::certificates::Tls;
 
 /// A bound address, and a listener on it for each core.
 pub(crate) struct BoundAddress {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// False if TLS has no certificate yet: the port is bound, but does not listen.
     pub(crate) is_open: bool,
-    /// Whether it uses TLS.
-    pub(crate) secure: bool,
-    /// In the order of the cores.
+    /// Of a Unix socket. It comes first, since it is to be dropped before its listeners.
+    pub(crate) file: Option<SocketFile>,
+    /// In the order of the cores, one for each at least.
     pub(crate) listeners: Vec<Listener>,
 }
 
@@ -39,31 +44,34 @@ struct Binding<'a> {
     /// `None`: the port is closed to clients.
     backlog: Option<u32>,
     cores: &'a [usize],
+    inherited: &'a RefCell<Inherited>,
     steering: Steering,
     /// Accept no IPv4 on an IPv6 address.
     only_v6: bool,
 }
 
 /// Binds every address of every `[[listen]]` section, once for each of `cores`, in their order
-/// (`SO_REUSEPORT`): the kernel spreads connections as `server.steering` says.
+/// (`SO_REUSEPORT`): the kernel spreads connections as `server.steering` says. Sockets of `inherited`
+/// are taken instead where they have the address.
 pub(crate) fn bind_all(
     settings: &Settings,
     cores: &[usize],
+    inherited: &RefCell<Inherited>,
     tls: Option<&Tls>,
 ) -> Result<Vec<BoundAddress>, Error> {
     let mut bound = Vec::new();
     for section in &settings.listen {
-        bound.extend(bind_section(section, settings, cores, tls)?);
+        bound.extend(bind_section(section, settings, cores, inherited, tls)?);
     }
     Ok(bound)
 }
 
-/// The n-th listener of every address, for the n-th of `cores` cores.
+/// The listeners of every address, dealt to `cores` cores in turn.
 pub(crate) fn by_core(bound: Vec<BoundAddress>, cores: usize) -> Vec<Vec<Listener>> {
     let mut listeners: Vec<Vec<Listener>> = (0..cores).map(|_| Vec::new()).collect();
     for bound in bound {
-        for (core, listener) in listeners.iter_mut().zip(bound.listeners) {
-            core.push(listener);
+        for (number, listener) in bound.listeners.into_iter().enumerate() {
+            listeners[number % cores].push(listener);
         }
     }
     listeners
@@ -73,34 +81,66 @@ fn bind_section(
     section: &Listen,
     settings: &Settings,
     cores: &[usize],
+    inherited: &RefCell<Inherited>,
     tls: Option<&Tls>,
 ) -> Result<Vec<BoundAddress>, Error> {
-    let wanted = resolve(&section.address)?;
     let is_open = !section.tls || tls.is_none_or(|tls| tls.acceptor.is_ready());
-    let takes_v4 = |address| has_v4_beside(address, &settings.listen);
-    let binding = Binding {
-        backlog: is_open.then_some(section.backlog),
-        cores,
-        steering: settings.server.steering,
-        only_v6: section.only_v6 || wanted.iter().any(takes_v4),
-    };
-    let bound = bind_same_port(&wanted, |address| bind_address(address, &binding));
-    let bound = bound.map_err(|source| Error::Listen {
+    let backlog = is_open.then_some(section.backlog);
+    let failed = |source| Error::Listen {
         address: section.address.clone(),
         source,
-    })?;
+    };
     let listener = |socket| Listener {
         socket,
         backlog: section.backlog,
         protocol: ListenerProtocol::new(section, tls),
     };
-    let bound = bound.into_iter().map(|(address, sockets)| BoundAddress {
-        address,
+    let bound = |socket, sockets: Vec<OwnedFd>, file| BoundAddress {
+        address: Address {
+            socket,
+            secure: section.tls,
+        },
         is_open,
-        secure: section.tls,
+        file,
         listeners: sockets.into_iter().map(listener).collect(),
-    });
-    Ok(bound.collect())
+    };
+    if let Some(path) = section.unix_path() {
+        let (sockets, file) = bind_shared(path, section, backlog, cores.len()).map_err(failed)?;
+        let address = SocketAddress::Unix(path.to_owned());
+        return Ok(vec![bound(address, sockets, Some(file))]);
+    }
+    let wanted = resolve(&section.address)?;
+    let takes_v4 = |address| has_v4_beside(address, &settings.listen);
+    let binding = Binding {
+        backlog,
+        cores,
+        inherited,
+        steering: settings.server.steering,
+        only_v6: section.only_v6 || wanted.iter().any(takes_v4),
+    };
+    let all = bind_same_port(&wanted, |address| bind_address(address, &binding));
+    let all = all.map_err(failed)?.into_iter();
+    let all = all.map(|(address, sockets)| bound(SocketAddress::Tcp(address), sockets, None));
+    Ok(all.collect())
+}
+
+/// Binds one Unix socket for all of `cores` cores: with `SO_REUSEPORT` the last one bound would get
+/// all connections.
+fn bind_shared(
+    path: &Path,
+    section: &Listen,
+    backlog: Option<u32>,
+    cores: usize,
+) -> io::Result<(Vec<OwnedFd>, SocketFile)> {
+    let (socket, file) = bind_file(path, section)?;
+    if let Some(backlog) = backlog {
+        listen_with(&socket, backlog)?;
+    }
+    let mut sockets = vec![socket];
+    while sockets.len() < cores {
+        sockets.push(sockets[0].try_clone()?);
+    }
+    Ok((sockets, file))
 }
 
 /// Whether another section has an IPv4 address with the port of `address`: an IPv6 socket for all
@@ -184,8 +224,63 @@ fn is_absent(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| absent.contains(&errno))
 }
 
-/// Binds a socket for each core, and listens if there is a backlog.
+/// Takes or binds a socket for each core, and listens if there is a backlog.
 fn bind_address(
+    wanted: SocketAddr,
+    binding: &Binding<'_>,
+) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
+    let inherited = binding.inherited.borrow_mut().take(wanted);
+    let cores = binding.cores.len();
+    let (address, sockets) = match inherited {
+        Some((address, sockets)) => (address, for_all_cores(address, sockets, cores)?),
+        None => bind_for_all_cores(wanted, binding)?,
+    };
+    for (number, socket) in sockets.iter().enumerate() {
+        if binding.steering == Steering::Cpu {
+            // SO_INCOMING_CPU: the socket for connections that arrive on this core. Those of a core
+            // without a listener are spread over all by hash.
+            let core = binding.cores[number % binding.cores.len()];
+            SockRef::from(socket).set_cpu_affinity(core)?;
+        }
+        if let Some(backlog) = binding.backlog {
+            listen_with(socket, backlog)?;
+        }
+    }
+    Ok((address, sockets))
+}
+
+/// Adds to `inherited` what the cores lack: siblings where the sockets have `SO_REUSEPORT`, else the
+/// same sockets again. More sockets than cores are kept, since connections wait in each.
+fn for_all_cores(
+    address: SocketAddr,
+    mut inherited: Vec<OwnedFd>,
+    cores: usize,
+) -> io::Result<Vec<OwnedFd>> {
+    let count = inherited.len();
+    for number in count..cores {
+        let socket = sibling(address, &inherited[number % count])?;
+        inherited.push(socket);
+    }
+    for socket in &inherited {
+        sockopt::set_tcp_nodelay(socket, true)?;
+    }
+    Ok(inherited)
+}
+
+/// Another socket of the same address if `one` has `SO_REUSEPORT`, else the same.
+fn sibling(address: SocketAddr, one: &OwnedFd) -> io::Result<OwnedFd> {
+    if sockopt::socket_reuseport(one)? {
+        let only_v6 = address.is_ipv6() && sockopt::ipv6_v6only(one)?;
+        // Fails if the port is privileged, or the socket another user's.
+        if let Ok(sibling) = bound_socket(address, true, only_v6) {
+            return Ok(sibling);
+        }
+    }
+    one.try_clone()
+}
+
+/// Binds a socket for each core.
+fn bind_for_all_cores(
     wanted: SocketAddr,
     binding: &Binding<'_>,
 ) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
@@ -200,16 +295,6 @@ fn bind_address(
     let mut sockets = vec![first];
     for _ in 1..binding.cores.len() {
         sockets.push(bound_socket(address, true, only_v6)?);
-    }
-    for (socket, core) in sockets.iter().zip(binding.cores) {
-        if binding.steering == Steering::Cpu {
-            // SO_INCOMING_CPU: the socket for connections that arrive on this core. Those of a core
-            // without a listener are spread over all by hash.
-            SockRef::from(socket).set_cpu_affinity(*core)?;
-        }
-        if let Some(backlog) = binding.backlog {
-            listen_with(socket, backlog)?;
-        }
     }
     Ok((address, sockets))
 }

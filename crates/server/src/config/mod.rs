@@ -1,4 +1,5 @@
 //! The configuration, as a core uses it.
 
+pub(crate) mod prepared;
 pub(crate) mod sites;
 pub(crate) mod snapshot;

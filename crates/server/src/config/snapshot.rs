@@ -1,54 +1,49 @@
 //! The configuration of a core at one time: its settings, and the sites that were opened for them.
 
+use std::cell::Cell;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use glommio::Task;
-use tidegate_config::Settings;
-use tidegate_h1::Limits;
-use tidegate_http::RangeLimits;
-use tidegate_site::{RootError, Sites, Stalls};
+use tidegate_site::Sites;
 use tidegate_uring::Ring;
 
+use crate::config::prepared::{Derived, Prepared};
 use crate::config::sites::cache_config;
-use crate::host::limits::ResourceShare;
+use crate::observe::access_log::SiteLogs;
 
 /// Settings and sites that belong together. A context replaces its snapshot as a whole; a lookup
 /// goes on with the snapshot that it began with.
 pub(crate) struct Snapshot {
-    pub(crate) settings: Arc<Settings>,
-    /// Bounds on a request's head and body.
-    pub(crate) h1: Limits,
-    /// Bounds on the ranges of a request.
-    pub(crate) ranges: RangeLimits,
+    derived: Arc<Derived>,
     pub(crate) sites: Sites,
+    pub(crate) access_logs: SiteLogs,
     /// Closes unused files of the sites; ends when it is dropped.
-    _sweep: Task<()>,
+    sweep: Cell<Option<Task<()>>>,
 }
 
 impl Snapshot {
-    /// Opens the sites. Blocking. Stalls of their file systems are counted in `stalls`.
-    pub(crate) fn open(
-        settings: Arc<Settings>,
-        share: ResourceShare,
-        ring: &Ring,
-        stalls: &Arc<Stalls>,
-    ) -> Result<Self, RootError> {
-        let cache = cache_config(&settings, share);
-        let sites = Sites::open(&settings.sites, cache, ring, stalls)?;
-        let limits = &settings.limits;
-        Ok(Self {
-            h1: Limits {
-                header_bytes: limits.header_bytes,
-                headers: limits.headers,
-                body_discard: limits.body_discard,
-            },
-            ranges: RangeLimits {
-                ascending: limits.ranges,
-                unordered: limits.ranges_unordered,
-            },
-            _sweep: ring.spawn(sites.sweep()),
+    /// The snapshot of what was prepared. It does not block, and cannot fail. Sites of `before`
+    /// that are unchanged keep their caches; its sweep ends.
+    pub(crate) fn new(prepared: Prepared, ring: &Ring, before: Option<&Self>) -> Self {
+        let cache = cache_config(&prepared.settings, prepared.share);
+        let known = before.map(|before| &before.sites);
+        let sites = Sites::new(prepared.sites, cache, ring, &prepared.stalls, known);
+        // Requests may hold it for long, and one sweep is enough.
+        drop(before.and_then(|before| before.sweep.take()));
+        Self {
+            sweep: Cell::new(Some(ring.spawn(sites.sweep()))),
             sites,
-            settings,
-        })
+            access_logs: prepared.derived.access_logs.of_core(),
+            derived: prepared.derived,
+        }
+    }
+}
+
+impl Deref for Snapshot {
+    type Target = Derived;
+
+    fn deref(&self) -> &Derived {
+        &self.derived
     }
 }

@@ -19,7 +19,7 @@ impl ListenerProtocol {
     /// The protocol of the configured listener. `tls` is `Some` if any listener uses TLS.
     pub(crate) fn new(configured: &Listen, tls: Option<&Tls>) -> Self {
         match (tls, NonZeroU16::new(configured.https_redirect)) {
-            (Some(tls), _) if configured.tls => Self::Https(tls.clone()),
+            (Some(tls), _) if configured.tls => Self::Https(tls.for_listener(configured)),
             (_, Some(port)) => Self::Redirect(port),
             (_, None) => Self::Http,
         }

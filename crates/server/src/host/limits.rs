@@ -76,6 +76,12 @@ pub(crate) fn raise() {
     }
 }
 
+/// Each shard's share for `settings`, lowered to fit the limits of the process.
+pub(crate) fn share(settings: &Settings, shards: usize) -> Result<ResourceShare, Error> {
+    let share = by_descriptors(settings, shards)?;
+    Ok(by_memory(share, shards))
+}
+
 /// Each shard's share for `settings`, lowered to fit RLIMIT_NOFILE.
 pub(crate) fn by_descriptors(settings: &Settings, shards: usize) -> Result<ResourceShare, Error> {
     let descriptors = getrlimit(Resource::Nofile)

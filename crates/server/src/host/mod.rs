@@ -6,3 +6,4 @@ pub(crate) mod diagnose;
 pub(crate) mod limits;
 pub(crate) mod locked;
 pub(crate) mod report;
+pub(crate) mod users;

@@ -172,6 +172,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
+    use crate::observe::access_log::LogFiles;
 
     static NONE_DROPPED: AtomicU64 = AtomicU64::new(0);
 
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn it_is_ready_once_it_is_set_ready() {
-        let health = Health::new(None, &NONE_DROPPED, Vec::new());
+        let health = Health::new(None, &NONE_DROPPED, Vec::new(), Arc::new(LogFiles::new(1)));
         assert!(get("/healthz", &health).starts_with("HTTP/1.1 200 "));
         assert!(get("/readyz", &health).starts_with("HTTP/1.1 503 "));
         health.set_ready(true);
@@ -199,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_bad_request_is_refused() {
-        let health = Health::new(None, &NONE_DROPPED, Vec::new());
+        let health = Health::new(None, &NONE_DROPPED, Vec::new(), Arc::new(LogFiles::new(1)));
         for (request, status) in [
             ("GET /a HTTP/1.1\r\nHost: a\r\n\r\n", 404),
             (
@@ -220,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_head_has_the_length_and_no_body() {
-        let health = Health::new(None, &NONE_DROPPED, Vec::new());
+        let health = Health::new(None, &NONE_DROPPED, Vec::new(), Arc::new(LogFiles::new(1)));
         let whole = get("/metrics", &health);
         let (_, body) = whole.split_once("\r\n\r\n").unwrap();
         assert!(

@@ -18,7 +18,7 @@ use tidegate_tls::Acceptor;
 use crate::observe::counters::{
     BOUNDS_MICROS, Counter, CounterOf, Histogram, HistogramValues, Kind,
 };
-use crate::observe::health::Health;
+use crate::observe::health::{Health, Reloads};
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::metrics::{CoreMetrics, Protocol, Source, StatusClass, Table};
 use crate::observe::process::Process;
@@ -47,6 +47,7 @@ pub(crate) fn metrics(health: &Health, format: Format) -> String {
     let mut all = Registry::default();
     let registry = all.sub_registry_with_prefix("tidegate");
     register_server(registry, health);
+    register_reloads(registry, &health.reloads);
     register_shards(registry, &health.heartbeats, &health.cores);
     register_requests(registry, health);
     register_connections(registry, &health.cores);
@@ -84,6 +85,19 @@ fn register_server(registry: &mut Registry, health: &Health) {
     let refused = counter(stalls.refused.load(Ordering::Relaxed));
     let help = "Requests refused with 503, since the file system did not answer";
     registry.register("stalled_responses", help, refused);
+    let lines = counter(health.log_files.lines_dropped());
+    let help = "Lines of access logs that could not be written in time";
+    registry.register("access_log_lines_dropped", help, lines);
+}
+
+fn register_reloads(registry: &mut Registry, reloads: &Reloads) {
+    let counts = reloads.counts().into_iter();
+    let counts = counts.map(|(result, count)| (label("result", result), count));
+    let help = "Reloads of the configuration, by whether they were applied";
+    registry.register("reloads", help, counters(counts.collect()));
+    let help = "When a reload was last applied, since 1970; 0: not since the start";
+    let name = "last_reload_timestamp";
+    registry.register_with_unit(name, help, Unit::Seconds, gauge(reloads.applied_at()));
 }
 
 fn register_shards(registry: &mut Registry, heartbeats: &[Arc<Heartbeat>], cores: &[Core]) {

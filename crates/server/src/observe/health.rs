@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidegate_site::Stalls;
 use tidegate_tls::Acceptor;
 
+use crate::observe::access_log::LogFiles;
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::metrics::{CoreMetrics, SiteLabels};
 
@@ -24,6 +25,49 @@ pub(crate) struct Health {
     pub(crate) cores: Vec<Arc<CoreMetrics>>,
     pub(crate) site_labels: Arc<SiteLabels>,
     pub(crate) started_at: SystemTime,
+    /// The files of the access logs.
+    pub(crate) log_files: Arc<LogFiles>,
+    /// The reloads of the configuration.
+    pub(crate) reloads: Reloads,
+}
+
+/// Counts of reloads.
+#[derive(Default)]
+pub(crate) struct Reloads {
+    applied: AtomicU64,
+    refused: AtomicU64,
+    /// When the last one was applied, in seconds since 1970; zero: none was.
+    applied_at: AtomicU64,
+}
+
+impl Reloads {
+    /// Counts one that was applied, now.
+    pub(crate) fn applied(&self) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        self.applied_at.store(now.as_secs(), Ordering::Relaxed);
+        self.applied.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one that was not.
+    pub(crate) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counts, each with its result.
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 2] {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [
+            ("applied", count(&self.applied)),
+            ("refused", count(&self.refused)),
+        ]
+    }
+
+    /// When the last one was applied, in seconds since 1970; zero: none was.
+    pub(crate) fn applied_at(&self) -> u64 {
+        self.applied_at.load(Ordering::Relaxed)
+    }
 }
 
 impl Health {
@@ -32,6 +76,7 @@ impl Health {
         tls: Option<Acceptor>,
         log_lines_dropped: &'static AtomicU64,
         heartbeats: Vec<Arc<Heartbeat>>,
+        log_files: Arc<LogFiles>,
     ) -> Self {
         Self {
             is_ready: AtomicBool::new(false),
@@ -42,6 +87,8 @@ impl Health {
             stalls: Arc::default(),
             site_labels: Arc::default(),
             started_at: SystemTime::now(),
+            log_files,
+            reloads: Reloads::default(),
         }
     }
 

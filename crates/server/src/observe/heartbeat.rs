@@ -189,8 +189,9 @@ impl Watchdog {
     /// Queries every shard; call it each [`ASK_EVERY`]. It counts the calls and reads no clock, so
     /// time in which the process was stopped or the machine suspended does not count.
     ///
-    /// An error once a shard has not answered for the limit.
-    pub(crate) fn ask(&mut self) -> Result<(), Error> {
+    /// Returns whether all have answered the last query. An error once a shard has not answered for
+    /// the limit.
+    pub(crate) fn ask(&mut self) -> Result<bool, Error> {
         for (shard, watched) in self.shards.iter_mut().enumerate() {
             watched.ask(shard);
             if self.questions_max.is_some_and(|max| watched.missed >= max) {
@@ -201,7 +202,7 @@ impl Watchdog {
                 });
             }
         }
-        Ok(())
+        Ok(self.shards.iter().all(|watched| watched.missed == 0))
     }
 }
 

@@ -1,5 +1,6 @@
 //! How the server is seen from outside: health, metrics, the log.
 
+pub(crate) mod access_log;
 pub(crate) mod admin;
 pub(crate) mod admin_listener;
 pub(crate) mod counters;

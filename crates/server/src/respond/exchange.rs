@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 use tidegate_http::Status;
 use tidegate_uring::Fd;
 
+use crate::config::snapshot::Snapshot;
 use crate::context::Context;
+use crate::observe::access_log::{Ended, Record, RequestInfo};
 use crate::observe::metrics::{CacheResult, EndedExchange, SiteLabel};
 use crate::observe::recent::ShortPath;
+use crate::respond::response::Response;
 use crate::timeouts::Key;
 use crate::transport::peer_ip;
 
@@ -30,20 +33,24 @@ pub(crate) struct Exchange {
     site_label: SiteLabel,
     /// `None` until a response is chosen.
     status: Option<Status>,
+    /// Bytes of the head.
+    head_bytes: u64,
     /// Bytes of head and body, without TLS, that were handed over to the socket or wait in memory.
     bytes: u64,
     /// Those of `bytes` that were sent from an open file.
     file_bytes: u64,
     /// Whether part of the body was read from the disk.
     is_cold: bool,
-    /// Whether the whole response was handed over.
-    is_complete: bool,
-    /// Whether part of the body was handed over after the head.
-    has_waited: bool,
     /// The path of a request that is not answered at once, for the record of slow ones.
     path: Option<Box<ShortPath>>,
     start: Instant,
     first_byte: Option<Instant>,
+    /// Whether the whole response was handed over, or will be with its batch.
+    is_complete: bool,
+    /// When it was; `None` in a batch.
+    end: Option<Instant>,
+    /// What the access log needs, if it wants a line.
+    record: Option<Box<Record>>,
 }
 
 impl Exchange {
@@ -63,14 +70,16 @@ impl Exchange {
             site: None,
             site_label: SiteLabel::default(),
             status: None,
+            head_bytes: 0,
             bytes: 0,
             file_bytes: 0,
             is_cold: false,
-            is_complete: false,
-            has_waited: false,
             path: None,
             start,
             first_byte: None,
+            is_complete: false,
+            end: None,
+            record: None,
         }
     }
 
@@ -80,18 +89,39 @@ impl Exchange {
         self.site_label = self.context.metrics.label(number);
     }
 
-    /// Records that the head of a response with this status was handed over at `now`, with all of a
-    /// small body: `bytes` in total.
-    pub(crate) fn head_sent(&mut self, status: Status, bytes: u64, now: Instant) {
-        self.status = Some(status);
-        self.first_byte = Some(now);
+    /// Keeps what the access log of its site needs of the request: the receive buffer may be gone
+    /// at the end. A request without a site, since it is malformed, is in the log of the default
+    /// site.
+    pub(crate) fn log_request(&mut self, snapshot: &Snapshot, info: &RequestInfo<'_>) {
+        let site = self
+            .site
+            .unwrap_or_else(|| snapshot.sites.of(None).number());
+        if let Some(log) = snapshot.access_logs.of(site) {
+            let recorder = &self.context.access_log;
+            self.record = recorder.request(log, info, || self.client());
+        }
+    }
+
+    /// Records the chosen response. Its head was written, with all of a small body: `bytes` in
+    /// total.
+    pub(crate) fn head_written(&mut self, response: &Response, head_bytes: u64, bytes: u64) {
+        self.status = Some(response.status);
+        self.head_bytes = head_bytes;
         self.bytes += bytes;
+        if let Some(record) = &mut self.record {
+            let fields = [response.fields.lines(), response.extra.lines()];
+            record.response(fields, response.content_length);
+        }
+    }
+
+    /// Records that what was written was handed over to the socket at `now`.
+    pub(crate) fn sent(&mut self, now: Instant) {
+        self.first_byte.get_or_insert(now);
     }
 
     /// Records that `bytes` of the body were handed over.
     pub(crate) fn body_sent(&mut self, bytes: u64) {
         self.bytes += bytes;
-        self.has_waited = true;
     }
 
     /// Records that `bytes` of the body were sent from an open file. Metrics have them already: the
@@ -133,8 +163,18 @@ impl Exchange {
         self.start
     }
 
-    /// Records that the whole response was handed over.
-    pub(crate) fn complete(&mut self) {
+    /// Records that the whole response was handed over at `now`.
+    pub(crate) fn complete(&mut self, now: Instant) {
+        self.sent(now);
+        self.is_complete = true;
+        self.end = Some(now);
+    }
+
+    /// Records that the whole response will be handed over with others, at the end of its batch:
+    /// the exchange is over, and [`Recorder::batch_sent`] tells the log when.
+    ///
+    /// [`Recorder::batch_sent`]: crate::observe::access_log::Recorder::batch_sent
+    pub(crate) fn complete_with_batch(&mut self) {
         self.is_complete = true;
     }
 
@@ -145,13 +185,20 @@ impl Exchange {
         timers.client_or(self.connection, || peer_ip(&self.socket))
     }
 
-    /// From the request to the end. Without a clock read if the response was complete with its head:
-    /// then it is the time of the head, which is that of the request for one from memory.
+    /// From the request to the end. Without a clock read if the response is complete with its batch,
+    /// which takes no time that metrics would show.
     fn time(&self) -> Duration {
-        match self.first_byte {
-            Some(at) if self.is_complete && !self.has_waited => at - self.start,
-            _ => self.start.elapsed(),
+        match self.end {
+            Some(end) => end - self.start,
+            None if self.is_complete => Duration::ZERO,
+            None => self.start.elapsed(),
         }
+    }
+
+    /// From the request to the head of the response, by the same rule.
+    fn time_to_first_byte(&self) -> Option<Duration> {
+        let measured = self.first_byte.map(|at| at - self.start);
+        measured.or(self.is_complete.then_some(Duration::ZERO))
     }
 
     fn ended(&self) -> EndedExchange<'_> {
@@ -163,15 +210,16 @@ impl Exchange {
             bytes: self.bytes,
             memory_bytes: self.bytes - self.file_bytes,
             is_complete: self.is_complete,
-            first_byte: self.first_byte.map(|at| at - self.start),
+            first_byte: self.time_to_first_byte(),
             time: self.time(),
         }
     }
 
     /// Counts the exchange, and logs it at the level `trace`. The path is not logged, since the
     /// client chooses it.
-    fn end(&self) {
+    fn end(&mut self) {
         self.context.metrics.exchange_ended(&self.ended());
+        self.log();
         tracing::trace!(
             protocol = ?self.protocol,
             client = self.client().map(tracing::field::display),
@@ -184,6 +232,29 @@ impl Exchange {
             time = ?self.start.elapsed(),
             "exchange"
         );
+    }
+
+    /// Writes the line of the access log, if it wants one.
+    fn log(&mut self) {
+        let Some(record) = self.record.take() else {
+            return;
+        };
+        let ended = Ended {
+            status: self.status.map(Status::code),
+            head_bytes: self.head_bytes,
+            bytes: self.bytes,
+            is_complete: self.is_complete,
+            is_cold: self.is_cold,
+            start: self.start,
+            first_byte: self.first_byte,
+            socket: self.socket.clone(),
+        };
+        let log = &self.context.access_log;
+        match self.end {
+            Some(end) => log.end(record, &ended, end),
+            None if self.is_complete => log.end_with_batch(record, ended),
+            None => log.end(record, &ended, Instant::now()),
+        }
     }
 }
 

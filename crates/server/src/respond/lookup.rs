@@ -12,6 +12,8 @@ use tidegate_site::{Error as SiteError, File, Found, RuleMatch, Site, SiteReques
 
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
+use crate::respond::access;
+use crate::respond::exchange::Exchange;
 use crate::respond::response::{Response, ResponseBuilder, Scheme};
 
 /// A request that needs a lookup.
@@ -49,6 +51,7 @@ pub(crate) async fn look_up(
     snapshot: &Snapshot,
     pending: PendingLookup,
     scheme: Scheme,
+    exchange: &Exchange,
 ) -> Response {
     let request = &pending.request.request();
     let site = snapshot.sites.of(request.host);
@@ -57,7 +60,7 @@ pub(crate) async fn look_up(
     if request.target.decode_path(slash, &mut path).is_err() {
         path.clear();
     }
-    let outcome = outcome(context, site, request, &path, pending.refusal).await;
+    let outcome = outcome(context, site, request, &path, pending.refusal, exchange).await;
     let mut extra = FieldBlock::new();
     let builder = ResponseBuilder::new(snapshot, request, &path, site, scheme, &mut extra);
     let response = match outcome {
@@ -77,10 +80,10 @@ async fn outcome<'s>(
     request: &Request<'_>,
     path: &[u8],
     refusal: Option<Status>,
+    exchange: &Exchange,
 ) -> Outcome<'s> {
     if let Some(status) = refusal {
-        let page = site.error_page(status, Accepted::of(request), Instant::now());
-        return Outcome::Refused(status, page.await);
+        return refused(site, request, status).await;
     }
     match site.match_rules(path, request.target.query()) {
         Some(RuleMatch::Respond(respond)) => {
@@ -88,11 +91,22 @@ async fn outcome<'s>(
             Outcome::Ruled(respond, page.await)
         }
         Some(RuleMatch::Redirect { status, location }) => Outcome::Moved(status, location),
-        None => Outcome::Found(find(context, site, request, path).await),
+        None => find(context, site, request, path, exchange).await,
     }
 }
 
-async fn find(context: &Context, site: &Rc<Site>, request: &Request<'_>, path: &[u8]) -> Found {
+async fn refused<'s>(site: &Rc<Site>, request: &Request<'_>, status: Status) -> Outcome<'s> {
+    let page = site.error_page(status, Accepted::of(request), Instant::now());
+    Outcome::Refused(status, page.await)
+}
+
+async fn find<'s>(
+    context: &Context,
+    site: &Rc<Site>,
+    request: &Request<'_>,
+    path: &[u8],
+    exchange: &Exchange,
+) -> Outcome<'s> {
     let lookup = SiteRequest {
         path,
         accepted: Accepted::of(request),
@@ -101,6 +115,9 @@ async fn find(context: &Context, site: &Rc<Site>, request: &Request<'_>, path: &
         order: SortOrder::of_query(request.target.query()),
     };
     let found = site.find(&lookup, Instant::now()).await;
+    if !access::admits_found(site, &found, path, exchange) {
+        return refused(site, request, Status::FORBIDDEN).await;
+    }
     let found = match found {
         Found::Compressed(compressed) if wants_bytes(request, &compressed.description) => {
             // Boxed, as it is rare.
@@ -109,7 +126,7 @@ async fn find(context: &Context, site: &Rc<Site>, request: &Request<'_>, path: &
         found => found,
     };
     warn_of(context, path, &found);
-    found
+    Outcome::Found(found)
 }
 
 /// Whether the response includes the bytes of the file that `description` describes.

@@ -1,5 +1,6 @@
 //! From a request to its response, whatever the version of HTTP.
 
+pub(crate) mod access;
 pub(crate) mod body;
 pub(crate) mod exchange;
 pub(crate) mod lookup;

@@ -1,13 +1,12 @@
 //! From a request to its response: from memory, or by a [lookup](super::lookup). A request that
 //! cannot be parsed does not come here: its protocol refuses it.
 
-use std::time::Instant;
-
 use tidegate_http::{Accepted, Method, Navigation, Request, Status};
 use tidegate_site::Cached;
 
 use crate::config::snapshot::Snapshot;
 use crate::context::Buffers;
+use crate::respond::access::{self, is_challenge};
 use crate::respond::exchange::Exchange;
 use crate::respond::lookup::PendingLookup;
 use crate::respond::response::{Response, ResponseBuilder, Scheme};
@@ -58,9 +57,12 @@ fn resolve(
     {
         return Resolution::Prepared(builder.redirect_to_https(port));
     }
+    if site.is_restricted() && decoded.is_ok() && !access::admits(site, path, exchange) {
+        return refuse(builder, Status::FORBIDDEN);
+    }
     match (request.method, decoded) {
         (Method::Get | Method::Head, Ok(())) => {
-            let resolution = from_cache(builder, exchange.start());
+            let resolution = from_cache(builder, exchange);
             exchange.looked_in_cache(matches!(resolution, Resolution::Prepared(_)));
             resolution
         }
@@ -77,13 +79,16 @@ fn resolve(
     }
 }
 
-fn from_cache(builder: ResponseBuilder<'_>, now: Instant) -> Resolution {
-    let request = builder.request;
+fn from_cache(builder: ResponseBuilder<'_>, exchange: &Exchange) -> Resolution {
+    let (request, now) = (builder.request, exchange.start());
     let navigation = || Navigation::of(request);
     match builder
         .site
         .cached(builder.path, Accepted::of(request), navigation, now)
     {
+        Cached::File(file) if !access::admits_file(builder.site, &file, exchange) => {
+            refuse(builder, Status::FORBIDDEN)
+        }
         Cached::File(file) => Resolution::Prepared(builder.file(file)),
         Cached::NotFound { page } => Resolution::Prepared(builder.refuse(Status::NOT_FOUND, page)),
         Cached::Miss => look_up(request, None),
@@ -101,9 +106,4 @@ fn refuse(builder: ResponseBuilder<'_>, status: Status) -> Resolution {
 /// Borrows nothing of the request: its receive buffer is returned during the lookup.
 fn look_up(request: &Request<'_>, refusal: Option<Status>) -> Resolution {
     Resolution::Lookup(Box::new(PendingLookup::new(request, refusal)))
-}
-
-/// Whether `path` belongs to an ACME HTTP challenge (RFC 8555, section 8.3).
-fn is_challenge(path: &[u8]) -> bool {
-    path.starts_with(b"/.well-known/acme-challenge/")
 }

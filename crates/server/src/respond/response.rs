@@ -147,7 +147,7 @@ impl<'a> ResponseBuilder<'a> {
                 self.redirect(status, &location)
             }
             Found::Refused { status, page, .. } => self.refuse(status, page),
-            Found::Listing(listing) => self.list(listing),
+            Found::Listing { listing, .. } => self.list(listing),
             Found::Compressed(compressed) => self.described(&compressed.description),
             Found::Decompression(decompression) => {
                 let mut response = self.described(decompression.description());

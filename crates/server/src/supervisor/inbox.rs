@@ -1,25 +1,29 @@
 //! The events of the main thread, and the watchdog's clock.
 
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
 use crate::error::Error;
 use crate::event::Event;
 use crate::observe::heartbeat::{ASK_EVERY, Watchdog};
+use crate::supervisor::notify::Notifier;
 
-/// The events of the main thread. Between them it drives the watchdog.
+/// The events of the main thread. Between them it drives the watchdog, and the service manager's.
 pub(crate) struct Inbox {
     events: Receiver<Event>,
     watchdog: Watchdog,
+    notifier: Rc<Notifier>,
     /// When to query the shards next.
     ask_at: Instant,
 }
 
 impl Inbox {
-    pub(crate) fn new(events: Receiver<Event>, watchdog: Watchdog) -> Self {
+    pub(crate) fn new(events: Receiver<Event>, watchdog: Watchdog, notifier: Rc<Notifier>) -> Self {
         Self {
             events,
             watchdog,
+            notifier,
             ask_at: Instant::now() + ASK_EVERY,
         }
     }
@@ -37,7 +41,9 @@ impl Inbox {
                     // Counted from now: queries missed while the process was stopped are not made
                     // up.
                     self.ask_at = Instant::now() + ASK_EVERY;
-                    self.watchdog.ask()?;
+                    if self.watchdog.ask()? {
+                        self.notifier.alive();
+                    }
                 }
                 // The senders live as long as their threads.
                 Err(RecvTimeoutError::Disconnected) => panic!("the thread of signals does not end"),

@@ -1,61 +1,65 @@
 //! Starts the server, waits and stops it: the main thread.
 
 mod inbox;
+mod notify;
+pub(crate) mod reload;
 mod stop;
 mod worker_thread;
 
-use std::fmt;
-use std::net::SocketAddr;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{Sender, channel};
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tidegate_config::Settings;
 use tidegate_uring::Features;
 
+use crate::accept::address::Address;
+use crate::accept::inherited::Inherited;
 use crate::accept::listener::{self, BoundAddress, Listener};
+use crate::accept::unix_socket::SocketFile;
+use crate::config::prepared::{Derived, Prepared};
 use crate::control::{self, Control, ControlSender};
 use crate::error::Error;
 use crate::event::Event;
 use crate::host::cores;
 use crate::host::limits::{self, ResourceShare};
 use crate::host::locked::{Locked, Queues};
+use crate::observe::access_log::LogFiles;
 use crate::observe::admin;
 use crate::observe::health::Health;
 use crate::observe::heartbeat::{Heartbeat, Watchdog};
 use crate::signals;
 use crate::supervisor::inbox::Inbox;
+use crate::supervisor::notify::Notifier;
+use crate::supervisor::reload::{Preparation, Reread, Stage};
 use crate::supervisor::stop::{Step, Stop};
 use crate::transport::certificates::{CertReloader, Tls};
+use crate::update::NextConfiguration;
 use crate::worker::WorkerConfig;
 
-/// An address that the server listens on. Displayed as its URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// With the port that the system picked, if any.
-    pub socket: SocketAddr,
-    /// Whether it speaks TLS.
-    pub secure: bool,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.socket)
-    }
-}
+/// How long the lines of the access log may take to be written at the end.
+const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// Serves according to `settings` until a signal stops it, each shard on a thread of its own.
 ///
 /// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let it serve
 /// on for the drain delay, then let responses finish within the graceful timeout; a second signal
 /// ends them at once. If a shard hangs in the kernel, this returns while its thread still runs, and
-/// the caller ends the process. HUP reads certificates again; a change of their files does so too.
+/// the caller ends the process. HUP has `reread` called, and its settings applied to the running
+/// server; without it, HUP reads certificates again. A change of their files does so too.
+/// USR1 opens the files of access logs again.
 ///
-/// `log_lines_dropped` counts lines of the log that were lost, for `/metrics`.
+/// It listens on the sockets of `inherited` where they have the address of a section, and tells a
+/// service manager how it does (`NOTIFY_SOCKET`). `log_lines_dropped` counts lines of the log that
+/// were lost, for `/metrics`.
 pub fn run(
     settings: Settings,
+    inherited: Inherited,
+    reread: Option<Arc<Reread>>,
     log_lines_dropped: &'static AtomicU64,
     on_ready: impl FnOnce(&[Address]),
 ) -> Result<(), Error> {
@@ -68,27 +72,53 @@ pub fn run(
     let heartbeats: Vec<Arc<Heartbeat>> = host.cores.iter().map(|_| Arc::default()).collect();
     let watchdog = Watchdog::new(&heartbeats, settings.server.watchdog);
     let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
-    let health = Arc::new(Health::new(acceptor, log_lines_dropped, heartbeats.clone()));
-    let bound = listener::bind_all(&settings, &host.cores, tls.as_ref())?;
+    let log_files = Arc::new(LogFiles::new(host.cores.len()));
+    let health = Arc::new(Health::new(
+        acceptor,
+        log_lines_dropped,
+        heartbeats.clone(),
+        Arc::clone(&log_files),
+    ));
+    forwarding.take_stops()?;
+    let Some(prepared) = open_unless_stopped(&events, settings, &host, &health)? else {
+        return Ok(());
+    };
+    let derived = Arc::clone(&prepared[0].derived);
+    let settings = &derived.settings;
+    let inherited = RefCell::new(inherited);
+    let mut bound = listener::bind_all(settings, &host.cores, &inherited, tls.as_ref())?;
+    let files = bound.iter_mut().filter_map(|bound| bound.file.take());
+    let socket_files = files.collect();
+    if let Some(address) = inherited.into_inner().left_over() {
+        return Err(Error::UnclaimedSocket { address });
+    }
     let addresses = open_addresses(&bound);
     warn_of_closed(&bound);
     let listeners = listener::by_core(bound, host.cores.len());
     admin::start(&settings.admin, &health)?;
     let stop = Stop::new(&settings.server);
-    let configs = worker_configs(settings, &host, &health, heartbeats, listeners);
+    let configs = worker_configs(prepared, &host, &health, heartbeats, listeners);
     let controls = start_workers(configs, &sender)?;
-    drop(sender);
-    forwarding.take_stops()?;
+    let notifier = Rc::new(Notifier::from_environment());
     let supervisor = Supervisor {
-        inbox: Inbox::new(events, watchdog),
+        inbox: Inbox::new(events, watchdog, Rc::clone(&notifier)),
+        notifier,
         starting: controls.len(),
         running: controls.len(),
         controls,
         reloader,
+        reread,
+        derived,
+        stage: Stage::None,
+        reload_waits: false,
+        events: sender,
         health,
         stop,
+        socket_files,
     };
-    supervisor.run(|| on_ready(&addresses))
+    let result = supervisor.run(|| on_ready(&addresses));
+    log_files.flush(LOG_FLUSH_TIME);
+    result
 }
 
 /// The resources of the host for the workers.
@@ -111,9 +141,8 @@ impl HostResources {
         let locked = Locked::fit(settings, cores.len())?;
         locked.log();
         let features = tidegate_uring::probe().map_err(Error::Uring)?;
-        let share = limits::by_descriptors(settings, cores.len())?;
         Ok(Self {
-            share: limits::by_memory(share, cores.len()),
+            share: limits::share(settings, cores.len())?,
             cores,
             queues: locked.queues,
             features,
@@ -121,47 +150,76 @@ impl HostResources {
     }
 }
 
+/// How often a start that waits for a file system looks for a signal.
+const SIGNAL_WAIT: Duration = Duration::from_millis(50);
+
+/// Opens the sites in a thread of its own, since a file system may not answer. `None`: a signal to
+/// stop came first.
+fn open_unless_stopped(
+    events: &Receiver<Event>,
+    settings: Settings,
+    host: &HostResources,
+    health: &Arc<Health>,
+) -> Result<Option<Vec<Prepared>>, Error> {
+    let (share, health) = (host.share, Arc::clone(health));
+    let (sender, opened) = sync_channel(1);
+    let thread = thread::Builder::new().name("open".to_owned());
+    let open = move || sender.send(Prepared::of(settings, share, &health));
+    thread.spawn(open).map_err(Error::OpenThread)?;
+    loop {
+        match opened.recv_timeout(SIGNAL_WAIT) {
+            Ok(prepared) => return prepared.map(Some),
+            Err(RecvTimeoutError::Timeout) if !any_stop(events) => {}
+            Err(RecvTimeoutError::Timeout) => {
+                tracing::info!("stopping");
+                return Ok(None);
+            }
+            Err(RecvTimeoutError::Disconnected) => panic!("opening the sites panicked"),
+        }
+    }
+}
+
+fn any_stop(events: &Receiver<Event>) -> bool {
+    events.try_iter().any(|event| matches!(event, Event::Stop))
+}
+
 fn open_addresses(bound: &[BoundAddress]) -> Vec<Address> {
     let open = bound.iter().filter(|bound| bound.is_open);
-    let addresses = open.map(|bound| Address {
-        socket: bound.address,
-        secure: bound.secure,
-    });
-    addresses.collect()
+    open.map(|bound| bound.address.clone()).collect()
 }
 
 fn warn_of_closed(bound: &[BoundAddress]) {
     for bound in bound.iter().filter(|bound| !bound.is_open) {
         tracing::error!(
-            "not listening on https://{} until there is a certificate that can be used",
+            "not listening on {} until there is a certificate that can be used",
             bound.address
         );
     }
 }
 
 fn worker_configs(
-    settings: Settings,
+    prepared: Vec<Prepared>,
     host: &HostResources,
     health: &Health,
     heartbeats: Vec<Arc<Heartbeat>>,
     listeners: Vec<Vec<Listener>>,
 ) -> Vec<WorkerConfig> {
-    let settings = Arc::new(settings);
-    let each = host.cores.iter().zip(heartbeats).zip(listeners).enumerate();
-    let configs = each.map(|(number, ((core, heartbeat), listeners))| WorkerConfig {
-        number,
-        shards: host.cores.len(),
-        core: *core,
-        settings: Arc::clone(&settings),
-        share: host.share,
-        features: host.features,
-        queues: host.queues,
-        stalls: Arc::clone(health.stalls()),
-        listeners,
-        heartbeat,
-        metrics: Arc::clone(&health.cores[number]),
-        site_labels: Arc::clone(&health.site_labels),
-    });
+    let each = host.cores.iter().zip(heartbeats).zip(prepared);
+    let each = each.zip(listeners).enumerate();
+    let configs = each.map(
+        |(number, (((core, heartbeat), prepared), listeners))| WorkerConfig {
+            number,
+            shards: host.cores.len(),
+            core: *core,
+            prepared,
+            features: host.features,
+            queues: host.queues,
+            listeners,
+            heartbeat,
+            metrics: Arc::clone(&health.cores[number]),
+            site_labels: Arc::clone(&health.site_labels),
+        },
+    );
     configs.collect()
 }
 
@@ -186,10 +244,22 @@ fn start_workers(
 /// time is over.
 struct Supervisor {
     inbox: Inbox,
+    notifier: Rc<Notifier>,
     controls: Vec<ControlSender>,
     reloader: CertReloader,
+    /// `None`: there is no file.
+    reread: Option<Arc<Reread>>,
+    /// What the workers serve by.
+    derived: Arc<Derived>,
+    stage: Stage,
+    /// Whether another reload follows the one in progress.
+    reload_waits: bool,
+    /// For the threads of reloads.
+    events: Sender<Event>,
     health: Arc<Health>,
     stop: Stop,
+    /// Removed before the workers close their listeners.
+    socket_files: Vec<SocketFile>,
     /// Workers that are not serving yet.
     starting: usize,
     /// Workers that have not ended.
@@ -207,11 +277,14 @@ impl Supervisor {
                     if let Some(on_ready) = on_ready.take_if(|_| self.starting == 0) {
                         self.health.set_ready(!self.stop.has_begun());
                         on_ready();
+                        self.notifier.ready("Serving");
                     }
+                    self.begin_waiting_reload();
                 }
-                // The configuration is not read again. A reload begins here: it sends each worker a
-                // `Control` with the settings of its next snapshot.
-                Some(Event::Reload) => self.reloader.reload(),
+                Some(Event::ReopenLogs) => self.health.log_files.reopen(),
+                Some(Event::Reload) => self.reload(),
+                Some(Event::Prepared(next)) => self.prepared(next),
+                Some(Event::Applied) => self.applied(),
                 Some(Event::Ended { result, shard }) => {
                     result?;
                     self.has_ended(shard)?;
@@ -229,6 +302,92 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Reads the configuration again. Requests during a reload merge into one that follows it.
+    fn reload(&mut self) {
+        if self.stop.has_begun() {
+            return tracing::warn!("HUP: the server stops; nothing is read again");
+        }
+        if self.reread.is_none() {
+            self.notifier.reloading();
+            self.reloader.reload();
+            return self.notifier.ready("Serving");
+        }
+        tracing::info!("HUP: reading the configuration and certificates again");
+        self.reload_waits = true;
+        self.begin_waiting_reload();
+    }
+
+    fn begin_waiting_reload(&mut self) {
+        let is_free = self.stage == Stage::None && self.starting == 0 && !self.stop.has_begun();
+        let Some(reread) = self
+            .reread
+            .as_ref()
+            .filter(|_| is_free && self.reload_waits)
+        else {
+            return;
+        };
+        let preparation = Preparation {
+            reread: Arc::clone(reread),
+            running: Arc::clone(&self.derived),
+            health: Arc::clone(&self.health),
+        };
+        self.reload_waits = false;
+        self.stage = Stage::Preparing;
+        self.notifier.reloading();
+        if let Err(reason) = preparation.start(self.events.clone()) {
+            self.prepared(Err(reason));
+        }
+    }
+
+    /// Hands the next configuration to the workers.
+    fn prepared(&mut self, next: Result<Box<NextConfiguration>, String>) {
+        match next {
+            // A worker may have ended.
+            _ if self.stop.has_begun() => self.end_reload("the server stops"),
+            Ok(next) => {
+                self.stage = Stage::Applying(self.controls.len());
+                for kept in next.kept {
+                    tracing::warn!("{kept}");
+                }
+                self.stop.set_times(&next.derived.settings.server);
+                self.derived = next.derived;
+                for (control, update) in self.controls.iter().zip(next.updates) {
+                    control.send(Control::Apply(Box::new(update)));
+                }
+            }
+            Err(reason) => self.end_reload(&reason),
+        }
+    }
+
+    /// A worker has taken the configuration over.
+    fn applied(&mut self) {
+        if let Stage::Applying(workers) = self.stage {
+            self.stage = Stage::Applying(workers - 1);
+        }
+        if self.stage == Stage::Applying(0) {
+            self.health.reloads.applied();
+            tracing::info!("the configuration is applied");
+            self.reloader.read_again();
+            self.stage = Stage::None;
+            self.notifier.ready("Serving");
+            self.begin_waiting_reload();
+        }
+    }
+
+    /// Ends a reload that is not applied.
+    fn end_reload(&mut self, reason: &str) {
+        self.health.reloads.refused();
+        for line in reason.lines() {
+            tracing::error!("not reloaded: {line}");
+        }
+        self.stage = Stage::None;
+        if !self.stop.has_begun() {
+            self.notifier
+                .ready("Serving, by the configuration of before");
+        }
+        self.begin_waiting_reload();
+    }
+
     fn has_ended(&mut self, shard: usize) -> Result<(), Error> {
         if !self.stop.has_begun() {
             let reason = "it stopped without being told to".to_owned();
@@ -240,15 +399,24 @@ impl Supervisor {
 
     fn take(&mut self, step: Step) {
         self.health.set_ready(false);
+        if !matches!(step, Step::Drain) {
+            self.socket_files.clear();
+        }
         match step {
-            Step::Drain => tracing::info!("draining: serving on until the drain delay is over"),
+            Step::Drain => {
+                tracing::info!("draining: serving on until the drain delay is over");
+                self.notifier
+                    .stopping("Serving on until the drain delay is over");
+            }
             Step::Stop => {
                 tracing::info!("stopping");
-                self.send(Control::Stop);
+                self.notifier.stopping("Letting responses finish");
+                self.send(|| Control::Stop);
             }
             Step::StopNow => {
                 tracing::info!("stopping now");
-                self.send(Control::StopNow);
+                self.notifier.stopping("Ending all connections");
+                self.send(|| Control::StopNow);
             }
             Step::GiveUp => {
                 tracing::warn!(
@@ -259,9 +427,9 @@ impl Supervisor {
         }
     }
 
-    fn send(&self, message: Control) {
+    fn send(&self, message: impl Fn() -> Control) {
         for control in &self.controls {
-            control.send(message);
+            control.send(message());
         }
     }
 }
@@ -281,7 +449,7 @@ mod tests {
         /// How often all were reported to be ready.
         ready: usize,
         /// What each worker was told.
-        told: Vec<Vec<Control>>,
+        told: Vec<Vec<String>>,
     }
 
     /// Supervises `shards` workers that cause `events`.
@@ -293,22 +461,41 @@ mod tests {
             sender.send(event).unwrap();
         }
         let mut ready = 0;
+        let derived = Derived::of(Settings::for_directory("/".into()), &LogFiles::new(1));
+        let notifier = Rc::new(Notifier::from_environment());
         let supervisor = Supervisor {
-            inbox: Inbox::new(receiver, Watchdog::new(&[], None)),
+            inbox: Inbox::new(receiver, Watchdog::new(&[], None), Rc::clone(&notifier)),
+            notifier,
             controls,
             reloader: CertReloader::start(None).unwrap(),
-            health: Arc::new(Health::new(None, &NONE_DROPPED, Vec::new())),
+            health: Arc::new(Health::new(
+                None,
+                &NONE_DROPPED,
+                Vec::new(),
+                Arc::new(LogFiles::new(1)),
+            )),
+            reread: None,
+            derived: Arc::new(derived.unwrap()),
+            stage: Stage::None,
+            reload_waits: false,
+            events: sender,
             stop: Stop::new(&Server::default()),
+            socket_files: Vec::new(),
             starting: shards,
             running: shards,
         };
         let result = supervisor.run(|| ready += 1);
-        let told = receivers.iter().map(ControlReceiver::waiting).collect();
+        let told = receivers.iter().map(told).collect();
         Outcome {
             result,
             ready,
             told,
         }
+    }
+
+    fn told(receiver: &ControlReceiver) -> Vec<String> {
+        let waiting = receiver.waiting().into_iter();
+        waiting.map(|message| format!("{message:?}")).collect()
     }
 
     fn ended(shard: usize) -> Event {
@@ -344,7 +531,7 @@ mod tests {
             outcome.result,
             Err(Error::ShardDied { shard: 1, .. })
         ));
-        assert_eq!(outcome.told, [[], []]);
+        assert!(outcome.told.iter().all(Vec::is_empty));
     }
 
     #[test]
@@ -356,7 +543,7 @@ mod tests {
             let events = before.chain([Event::Stop]).chain(after).chain(ends);
             let outcome = outcome(3, events);
             assert!(outcome.result.is_ok());
-            assert_eq!(outcome.told, [[Control::Stop]; 3]);
+            assert_eq!(outcome.told, [["Stop"]; 3]);
         }
     }
 
@@ -365,7 +552,7 @@ mod tests {
         let events = [Event::Ready, Event::Stop, Event::Stop, ended(0)];
         let outcome = outcome(1, events);
         assert!(outcome.result.is_ok());
-        assert_eq!(outcome.told, [[Control::Stop, Control::StopNow]]);
+        assert_eq!(outcome.told, [["Stop", "StopNow"]]);
     }
 
     #[test]

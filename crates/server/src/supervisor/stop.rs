@@ -53,6 +53,12 @@ impl Stop {
         }
     }
 
+    /// Replaces the times of a server that serves.
+    pub(crate) fn set_times(&mut self, server: &Server) {
+        self.drain_delay = server.drain_delay;
+        self.graceful_timeout = server.graceful_timeout;
+    }
+
     /// Whether the stop has begun.
     pub(crate) fn has_begun(&self) -> bool {
         self.phase != Phase::Serving

@@ -53,8 +53,8 @@ fn execute(
     let executor = executor(config.number)?;
     // Not earlier, or the executor's blocking thread would be pinned too.
     cores::pin(config.core);
-    executor.run(worker::run(config, control, || {
-        let _ = events.send(Event::Ready);
+    executor.run(worker::run(config, control, |event| {
+        let _ = events.send(event);
     }))
 }
 

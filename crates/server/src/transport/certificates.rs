@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use tidegate_config::{
-    self as config, ClientAuth, Ktls, MissingCertificates, Settings, TlsVersion,
+    self as config, ClientAuth, Ktls, Listen, MissingCertificates, Settings, TlsVersion,
 };
 use tidegate_tls::kernel;
 use tidegate_tls::{
@@ -21,10 +21,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A certificate that expires sooner causes a warning: automatic renewal would have replaced it.
 const EXPIRES_SOON: Duration = Duration::from_hours(7 * 24);
-
-/// The part of a configuration change that HUP does not apply.
-const RESTART: &str =
-    "the configuration is not read again: restart tidegate to apply a change of it";
 
 /// The state that TLS listeners share. Cloning is cheap.
 #[derive(Clone)]
@@ -47,6 +43,18 @@ impl Tls {
             Ktls::Off => KernelFeatures::none(),
         };
         Ok(Some(Self { acceptor, kernel }))
+    }
+
+    /// The state for connections of `listen`: the kernel's TLS is for TCP alone.
+    pub(crate) fn for_listener(&self, listen: &Listen) -> Self {
+        let kernel = match listen.unix_path() {
+            Some(_) => KernelFeatures::none(),
+            None => self.kernel.clone(),
+        };
+        Self {
+            acceptor: self.acceptor.clone(),
+            kernel,
+        }
     }
 }
 
@@ -97,14 +105,24 @@ impl CertReloader {
         Ok(Self(Some(sender)))
     }
 
-    /// Reloads the certificates, for a HUP. Does not wait for the thread.
+    /// Reloads the certificates, for a HUP of a server without a configuration file. Does not wait
+    /// for the thread.
     pub(crate) fn reload(&self) {
-        let Some(thread) = &self.0 else {
-            return tracing::info!("HUP: no listener speaks TLS; {RESTART}");
-        };
-        tracing::info!("HUP: reading certificates again; {RESTART}");
-        // A request that is already queued is enough.
-        let _ = thread.try_send(());
+        const NO_FILE: &str = "there is no configuration file to read again";
+        if self.0.is_some() {
+            tracing::info!("HUP: {NO_FILE}; reading certificates again");
+        } else {
+            tracing::info!("HUP: {NO_FILE}, and no listener speaks TLS");
+        }
+        self.read_again();
+    }
+
+    /// Reloads the certificates. Does not wait for the thread.
+    pub(crate) fn read_again(&self) {
+        if let Some(thread) = &self.0 {
+            // A request that is already queued is enough.
+            let _ = thread.try_send(());
+        }
     }
 }
 

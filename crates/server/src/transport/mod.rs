@@ -15,6 +15,7 @@ mod unsent;
 
 pub(crate) use socket::peer_ip;
 pub(crate) use tls_handshake::{Accepted, HandshakeError, TlsAccept};
+pub(crate) use tls_stream::TlsParameters;
 pub(crate) use transport::Transport;
 pub(crate) use unsent::Unsent;
 

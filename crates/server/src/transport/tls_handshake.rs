@@ -20,7 +20,7 @@ use tidegate_uring::Fd;
 use super::certificates::Tls;
 use super::io::Io;
 use super::socket::send_now;
-use super::tls_stream::{Session, TlsStream};
+use super::tls_stream::{Session, TlsParameters, TlsStream};
 use super::transport::Transport;
 use crate::throttle::Throttle;
 use crate::timeouts::{Phase, Timer};
@@ -94,8 +94,8 @@ impl<'a> TlsAccept<'a> {
         };
         accept.complete().await?;
         let in_kernel = accept.suits_kernel(&tls.kernel).await?;
-        accept.log(in_kernel);
-        accept.into_transport(in_kernel)
+        let parameters = accept.agreed(in_kernel);
+        accept.into_transport(in_kernel, parameters)
     }
 
     /// Receives and sends until both sides have the keys.
@@ -215,10 +215,11 @@ impl<'a> TlsAccept<'a> {
         }
     }
 
-    /// Logs the subject of the client's certificate, if it has one, and the negotiated parameters.
-    fn log(&self, in_kernel: bool) {
+    /// The negotiated parameters. Logs them, and the subject of the client's certificate if it has
+    /// one.
+    fn agreed(&self, in_kernel: bool) -> TlsParameters {
         let Some(connected) = self.handshake.connected() else {
-            return;
+            return TlsParameters::default();
         };
         if let Some(subject) = connected.client {
             let peer = getpeername(self.socket).ok().flatten();
@@ -234,9 +235,18 @@ impl<'a> TlsAccept<'a> {
             in_kernel,
             "handshake"
         );
+        TlsParameters {
+            version: version_name(connected.version),
+            suite: connected.suite.into(),
+            server_name: connected.server_name,
+        }
     }
 
-    fn into_transport(mut self, in_kernel: bool) -> Result<Accepted, HandshakeError> {
+    fn into_transport(
+        mut self,
+        in_kernel: bool,
+        parameters: TlsParameters,
+    ) -> Result<Accepted, HandshakeError> {
         let connected = self.handshake.connected();
         let early = self.handshake.take_plaintext();
         let ended = self.handshake.is_closed();
@@ -257,7 +267,7 @@ impl<'a> TlsAccept<'a> {
             HandshakeError::Host
         })?;
         let recv = self.io.ring.recv(self.socket);
-        let stream = TlsStream::new(recv, session, ended);
+        let stream = TlsStream::new(recv, session, parameters, ended);
         Ok(Accepted {
             transport: Transport::Tls(Box::new(stream)),
             early,
@@ -267,6 +277,14 @@ impl<'a> TlsAccept<'a> {
             resumed: connected.is_some_and(|made| made.resumed),
             in_kernel,
         })
+    }
+}
+
+/// The name of a version in logs, as OpenSSL and nginx write it.
+fn version_name(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_3 => "TLSv1.3",
+        _ => "TLSv1.2",
     }
 }
 

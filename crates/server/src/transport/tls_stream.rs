@@ -33,10 +33,22 @@ use crate::timeouts::{Phase, Timer};
 /// Bytes spliced between two checks of the key's usage; far below its limit.
 const KERNEL_PIECE_BYTES: u64 = 16 << 30;
 
+/// What a handshake agreed on.
+#[derive(Default)]
+pub(crate) struct TlsParameters {
+    /// The version as nginx writes it, such as `TLSv1.3`.
+    pub(crate) version: &'static str,
+    /// The cipher suite's name in IANA's registry.
+    pub(crate) suite: Box<str>,
+    /// The host that the client named (SNI).
+    pub(crate) server_name: Option<Box<str>>,
+}
+
 /// TLS on a socket.
 pub(crate) struct TlsStream {
     recv: Recv,
     session: Session,
+    parameters: TlsParameters,
     /// The peer has sent close_notify.
     ended: bool,
 }
@@ -49,12 +61,22 @@ pub(super) enum Session {
 
 impl TlsStream {
     /// TLS on the socket of `recv`; `ended` if the peer's close_notify came with the handshake.
-    pub(super) fn new(recv: Recv, session: Session, ended: bool) -> Self {
+    pub(super) fn new(
+        recv: Recv,
+        session: Session,
+        parameters: TlsParameters,
+        ended: bool,
+    ) -> Self {
         Self {
             recv,
             session,
+            parameters,
             ended,
         }
+    }
+
+    pub(super) fn parameters(&self) -> &TlsParameters {
+        &self.parameters
     }
 
     pub(super) fn socket(&self) -> &Fd {

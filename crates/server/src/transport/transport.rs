@@ -13,7 +13,7 @@ use tidegate_uring::{Fd, Recv};
 use super::io::Io;
 use super::received::Received;
 use super::socket::{reset_on_close, send_now};
-use super::tls_stream::TlsStream;
+use super::tls_stream::{TlsParameters, TlsStream};
 use super::unsent::{Unsent, send_all, send_or_keep};
 use crate::timeouts::Timer;
 
@@ -44,6 +44,14 @@ impl Transport {
     /// Whether it is TLS.
     pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// What the TLS handshake agreed on.
+    pub(crate) fn tls(&self) -> Option<&TlsParameters> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => Some(tls.parameters()),
+        }
     }
 
     /// Whether its keys may encrypt another response: the use of a key is limited.

@@ -53,7 +53,7 @@ pub(crate) enum Target {
 pub(crate) struct Entry {
     pub(crate) target: Target,
     /// Exclusive. After that it is revalidated.
-    pub(crate) fresh_until: Instant,
+    pub(crate) fresh_until: Cell<Instant>,
     pub(crate) last_used: Cell<Instant>,
 }
 
@@ -153,9 +153,9 @@ impl Cache {
     }
 
     /// Sets `fresh_until` of an entry that still has `resource`.
-    pub(crate) fn refresh(&mut self, key: KeyRef<'_>, resource: &Rc<Resource>, until: Instant) {
-        refresh_in(&mut self.hot, key, resource, until);
-        refresh_in(&mut self.files, key, resource, until);
+    pub(crate) fn refresh(&self, key: KeyRef<'_>, resource: &Rc<Resource>, until: Instant) {
+        refresh_in(&self.hot, key, resource, until);
+        refresh_in(&self.files, key, resource, until);
     }
 
     pub(crate) fn remove(&mut self, key: KeyRef<'_>) {
@@ -202,11 +202,26 @@ impl Cache {
         });
     }
 
-    /// Removes all entries of one root.
-    pub(crate) fn forget(&mut self, root: u32) {
-        self.hot.retain(|key, _| key.root() != root);
-        self.files.retain(|key, _| key.root() != root);
-        self.negative.retain(|key, _| key.root() != root);
+    /// Makes all entries due for revalidation from `now` on.
+    pub(crate) fn expire(&self, now: Instant) {
+        let (hot, files, negative) = (self.hot.iter(), self.files.iter(), self.negative.iter());
+        for (_, entry) in hot.chain(files).chain(negative) {
+            entry.fresh_until.set(now.min(entry.fresh_until.get()));
+        }
+    }
+
+    /// Removes all entries.
+    pub(crate) fn clear(&mut self) {
+        self.hot.clear();
+        self.files.clear();
+        self.negative.clear();
+    }
+
+    /// Removes all entries of roots that are gone, by their numbers.
+    pub(crate) fn forget(&mut self, is_gone: impl Fn(u32) -> bool) {
+        self.hot.retain(|key, _| !is_gone(key.root()));
+        self.files.retain(|key, _| !is_gone(key.root()));
+        self.negative.retain(|key, _| !is_gone(key.root()));
     }
 }
 
@@ -255,15 +270,15 @@ fn remove_entry<W: Weighter<Key, Entry>>(table: &mut Table<W>, key: KeyRef<'_>) 
 }
 
 fn refresh_in<W: Weighter<Key, Entry>>(
-    table: &mut Table<W>,
+    table: &Table<W>,
     key: KeyRef<'_>,
     resource: &Rc<Resource>,
     until: Instant,
 ) {
-    if let Some(mut entry) = table.peek_mut(&key)
+    if let Some(entry) = table.peek(&key)
         && matches!(&entry.target, Target::Resource(cached) if Rc::ptr_eq(cached, resource))
     {
-        entry.fresh_until = until;
+        entry.fresh_until.set(until);
     }
 }
 
@@ -316,7 +331,7 @@ mod tests {
     fn entry(target: Target, fresh_until: Instant) -> Entry {
         Entry {
             target,
-            fresh_until,
+            fresh_until: Cell::new(fresh_until),
             last_used: Cell::new(fresh_until),
         }
     }
@@ -344,7 +359,7 @@ mod tests {
                 entry(Target::MissingSlash, now),
             );
         }
-        cache.forget(1);
+        cache.forget(|root| root == 1);
         assert!(cache.get(hasher.key(1, 0, b"/a")).is_none());
         assert!(cache.get(hasher.key(1, 1, b"/a")).is_none());
         assert!(cache.get(hasher.key(2, 0, b"/a")).is_some());

@@ -7,6 +7,7 @@ pub(crate) mod shared_bodies;
 pub(crate) mod stat;
 
 use std::mem;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use tidegate_http::{Coding, FieldLines, RepresentationFields, Validators};
@@ -30,9 +31,37 @@ pub struct File {
     pub coding: Option<Coding>,
     /// Which part is likely to be in the page cache. Senders record what they read.
     pub residency_hint: ResidencyHint,
+    /// Further paths whose access rules hold for it, on a site that has any: of the index file or
+    /// the item of `try-files` that was found, of the fallback page, and of variants without their
+    /// file.
+    pub other_paths: OtherPaths,
     pub(crate) fields: RepresentationFields,
     /// Closes the descriptor.
     pub(crate) ops: FileOps,
+}
+
+/// Paths of a site, decoded; shared by the variants of a file.
+#[derive(Clone, Default)]
+pub struct OtherPaths(Option<Rc<[Vec<u8>]>>);
+
+impl OtherPaths {
+    pub(crate) fn new(paths: Vec<Vec<u8>>) -> Self {
+        Self((!paths.is_empty()).then(|| paths.into()))
+    }
+
+    /// The paths.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0
+            .iter()
+            .flat_map(|paths| paths.iter())
+            .map(Vec::as_slice)
+    }
+
+    /// Bytes of memory.
+    fn memory(&self) -> u64 {
+        let bytes = |path: &[u8]| allocated(path.len()) + size_of::<Vec<u8>>() as u64;
+        self.iter().map(bytes).sum()
+    }
 }
 
 /// Where a file's bytes are.
@@ -83,6 +112,7 @@ impl File {
             + allocated(self.fields.all().as_bytes().len())
             + allocated(self.fields.not_modified().as_bytes().len())
             + allocated(self.content_type.len())
+            + self.other_paths.memory()
     }
 
     /// Whether it is open and has no link left.

@@ -96,11 +96,11 @@ impl DirectoryReader {
         self.flights.run(key.clone(), now, work).await
     }
 
-    /// Removes the entries of a root.
-    pub(crate) fn forget(&self, root: u32) {
+    /// Removes the entries of roots that are gone, by their numbers.
+    pub(crate) fn forget(&self, is_gone: impl Fn(u32) -> bool) {
         self.cached
             .borrow_mut()
-            .retain(|cached| cached.key.root() != root);
+            .retain(|cached| !is_gone(cached.key.root()));
     }
 
     fn cached(&self, key: &Key, now: Instant) -> Option<Rc<ChargedEntries>> {
@@ -269,6 +269,7 @@ mod tests {
                     file: open(),
                     root,
                     name: c".".to_owned(),
+                    path: b"/".to_vec(),
                 },
                 now: Instant::now(),
             }
@@ -318,7 +319,7 @@ mod tests {
             assert!(Rc::ptr_eq(&bench.read().await.unwrap(), &first));
             bench.now += VALID;
             assert!(!Rc::ptr_eq(&bench.read().await.unwrap(), &first));
-            bench.readers.forget(1);
+            bench.readers.forget(|root| root == 1);
             assert!(bench.readers.cached.borrow().is_empty());
         });
     }
@@ -338,7 +339,7 @@ mod tests {
             let read = bench.read().await.unwrap();
             assert_eq!(read.items().len(), 100);
             drop(read);
-            bench.readers.forget(1);
+            bench.readers.forget(|root| root == 1);
             let sent = fill(budget);
             assert!(matches!(bench.read().await, Err(Error::Busy(_))));
             drop(sent);

@@ -17,7 +17,7 @@ use crate::file::ops::OpenFile;
 use crate::file::residency_hint::ResidencyHint;
 use crate::file::shared_bodies;
 use crate::file::stat::{Fingerprint, device, is_remote, is_settled, tells_versions_apart};
-use crate::file::{Content, File};
+use crate::file::{Content, File, OtherPaths};
 use crate::lookup::mtime_reuse::{self, MtimeReuse};
 use crate::lookup::representation::{Purpose, ResourceFields};
 use crate::lookup::validators::{MtimeUse, mtime_use, validators};
@@ -37,6 +37,7 @@ pub(crate) struct FileLoader<'a> {
     /// As [`crate::cache::resource::Resource`] has it, for the files so far.
     pub(crate) is_settled: bool,
     pub(crate) unhashed: Vec<Fingerprint>,
+    pub(crate) other_paths: OtherPaths,
 }
 
 /// A file with its content.
@@ -140,6 +141,7 @@ impl FileLoader<'_> {
             content_type: fields.content_type.clone().into_owned(),
             coding,
             residency_hint: ResidencyHint::default(),
+            other_paths: self.other_paths.clone(),
             content,
             ops: self.root.ops.on_device(device(stat)),
         }

@@ -28,6 +28,7 @@ use self::try_files::{Candidate, candidates};
 use crate::cache::Target;
 use crate::cache::resource::Dependency;
 use crate::error::Error;
+use crate::file::OtherPaths;
 use crate::file::stat::file_type;
 use crate::paths::is_hidden;
 use crate::root_dir::{Directory, RootDir};
@@ -63,6 +64,15 @@ pub(crate) struct Lookup<'a> {
     /// The path whose header rules apply, if not `path`: the file sent in place of a missing
     /// `/assets/a.js` must not be `immutable` like a script.
     pub(crate) headers_path: Option<Vec<u8>>,
+}
+
+/// A name that a lookup tries.
+#[derive(Clone, Copy)]
+struct Name<'a> {
+    /// The path of the site.
+    path: &'a [u8],
+    /// Relative to the root.
+    name: &'a CString,
 }
 
 impl Lookup<'_> {
@@ -140,6 +150,7 @@ impl Lookup<'_> {
         let Some(original) = self.find_original(root, &name).await? else {
             return Ok(None);
         };
+        let name = Name { path, name: &name };
         self.resource(root, name, original).await.map(Some)
     }
 
@@ -158,6 +169,8 @@ impl Lookup<'_> {
                 if self.lacks_slash(path) {
                     return Ok(Some(Outcome::Target(Target::MissingSlash)));
                 }
+                let path = &index_path;
+                let name = Name { path, name: &name };
                 return self.resource(root, name, original).await.map(Some);
             }
         }
@@ -176,7 +189,13 @@ impl Lookup<'_> {
             Ok(_) if self.lacks_slash(path) => Ok(Some(Outcome::Target(Target::MissingSlash))),
             Ok(file) => {
                 let root = root.clone();
-                let directory = Directory { file, root, name };
+                let path = path.to_vec();
+                let directory = Directory {
+                    file,
+                    root,
+                    name,
+                    path,
+                };
                 Ok(Some(Outcome::Directory(directory)))
             }
             Err(Error::NotFound) => Ok(None),
@@ -241,9 +260,10 @@ impl Lookup<'_> {
     async fn resource(
         &mut self,
         root: &RootDir,
-        name: CString,
+        name: Name<'_>,
         original: Original,
     ) -> Result<Outcome, Error> {
+        let other_paths = self.other_paths(name.path, &original);
         let files = FileLoader {
             inline_max: self.inline_max,
             root,
@@ -253,13 +273,30 @@ impl Lookup<'_> {
             directory: None,
             is_settled: self.is_one_root,
             unhashed: Vec::new(),
+            other_paths,
         };
         let loader = ResourceLoader {
             files,
             headers_path: self.headers_path.as_deref().unwrap_or(self.path),
             dependencies: std::mem::take(&mut self.dependencies),
         };
-        let resource = loader.load(&name, original).await?;
+        let resource = loader.load(name.name, original).await?;
         Ok(Outcome::Target(Target::Resource(Rc::new(resource))))
+    }
+
+    /// See [`crate::File::other_paths`]: `path` leads to `original`. The configuration names error
+    /// pages, which are sent to all.
+    fn other_paths(&self, path: &[u8], original: &Original) -> OtherPaths {
+        if !self.config.is_restricted() || self.purpose == Purpose::ErrorPage {
+            return OtherPaths::default();
+        }
+        let is_other = path != self.path || self.purpose == Purpose::Fallback;
+        let mut others: Vec<_> = is_other.then(|| path.to_vec()).into_iter().collect();
+        if let Original::Absent(variants, _) = original {
+            for coding in variants::codings(variants) {
+                others.push([path, b".", coding.extension().as_bytes()].concat());
+            }
+        }
+        OtherPaths::new(others)
     }
 }

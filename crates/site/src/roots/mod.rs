@@ -8,11 +8,11 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use tidegate_config::Site;
-use tidegate_uring::Ring;
+use tidegate_uring::{Fd, Ring};
 
 use crate::error::{Error, RootError};
 use crate::root_dir::{RootDir, resolve_flags};
-use crate::roots::root_path::{RootPath, RootPathConfig};
+use crate::roots::root_path::{OpenedRoot, RootPath, RootPathConfig};
 use crate::shared::Shared;
 use crate::single_flight::MaybeStale;
 
@@ -34,27 +34,63 @@ pub(crate) struct Root {
     cached: Cell<u32>,
 }
 
+/// The open directories of a site on their way to a core, in the order of
+/// [`Site::directories`].
+pub(crate) struct OpenedRoots(Vec<OpenedRoot>);
+
+impl OpenedRoots {
+    /// Opens the directories. Blocking.
+    pub(crate) fn open(site: &Site) -> Result<Self, RootError> {
+        let opened = site.directories().map(|(_, path)| OpenedRoot::open(path));
+        opened.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The same directories for another core.
+    pub(crate) fn try_clone(&self) -> Result<Self, RootError> {
+        let cloned = self.0.iter().map(OpenedRoot::try_clone);
+        cloned.collect::<Result<_, _>>().map(Self)
+    }
+}
+
 impl Roots {
-    /// Opens the directories; blocking. Called once for each core, at the start.
-    pub(crate) fn open(site: &Site, shared: &Rc<Shared>, ring: &Ring) -> Result<Self, RootError> {
-        let open = |(at, path): (&str, _)| {
+    /// Serves the open directories of `site`. `base` is `/`.
+    pub(crate) fn new(
+        opened: OpenedRoots,
+        site: &Site,
+        shared: &Rc<Shared>,
+        ring: &Ring,
+        base: &Fd,
+    ) -> Self {
+        let serve = |((at, _), opened): ((&str, _), _)| {
             let config = RootPathConfig {
                 at: at.as_bytes(),
-                path,
                 resolve: resolve_flags(site.symlinks),
+                base,
                 shared,
             };
-            Root::open(ring, &config)
+            Root::new(opened, ring, &config)
         };
-        let all: Result<Vec<_>, _> = site.directories().map(open).collect();
-        let mut all = all?;
+        let mut all: Vec<_> = site.directories().zip(opened.0).map(serve).collect();
         all.sort_by_key(|root| std::cmp::Reverse(root.at.len()));
         shared.numbers.set(shared.numbers.get() + 1);
-        Ok(Self {
+        Self {
             all,
             nowhere: shared.numbers.get(),
             shared: Rc::clone(shared),
-        })
+        }
+    }
+
+    /// Makes all roots due for a check from `now` on.
+    pub(crate) fn expire(&self, now: Instant) {
+        for root in &self.all {
+            root.path.expire(now);
+        }
+    }
+
+    /// The numbers in the cache keys of its paths.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        let roots = self.all.iter().map(|root| root.cached.get());
+        roots.chain([self.nowhere])
     }
 
     /// The root that `path` lies in.
@@ -117,13 +153,13 @@ impl Roots {
 }
 
 impl Root {
-    fn open(ring: &Ring, config: &RootPathConfig<'_>) -> Result<Self, RootError> {
-        let path = RootPath::open(ring, config)?;
-        Ok(Self {
+    fn new(opened: OpenedRoot, ring: &Ring, config: &RootPathConfig<'_>) -> Self {
+        let path = RootPath::new(opened, ring, config);
+        Self {
             at: config.at.into(),
             cached: Cell::new(path.number()),
             path,
-        })
+        }
     }
 
     /// Whether `path` lies in it: it equals the mount path, or continues it with a slash.
@@ -156,8 +192,8 @@ impl Root {
         let number = self.path.number();
         let before = self.cached.replace(number);
         if before != 0 && before != number {
-            shared.cache.borrow_mut().forget(before);
-            shared.directory_reader.forget(before);
+            shared.cache.borrow_mut().forget(|root| root == before);
+            shared.directory_reader.forget(|root| root == before);
         }
         looked
     }

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{self, Path, PathBuf};
 use std::rc::Rc;
@@ -48,25 +49,62 @@ struct Current {
     device_inode: (u32, u32, u64),
 }
 
-/// How a [`RootPath`] is opened.
+/// How a [`RootPath`] is served.
 pub(crate) struct RootPathConfig<'a> {
     /// As [`RootDir`] has it.
     pub(crate) at: &'a [u8],
-    pub(crate) path: &'a Path,
     pub(crate) resolve: ResolveFlags,
+    /// `/`, from which the path is resolved.
+    pub(crate) base: &'a Fd,
     pub(crate) shared: &'a Shared,
 }
 
-impl RootPath {
-    /// Opens the root. Blocking: called once for each core, at start.
-    pub(crate) fn open(ring: &Ring, config: &RootPathConfig<'_>) -> Result<Rc<Self>, RootError> {
-        let refused = |source| RootError {
-            path: config.path.to_owned(),
+/// An open root on its way to a core.
+pub(crate) struct OpenedRoot {
+    path: PathBuf,
+    root: OwnedFd,
+    seen: Statx,
+}
+
+impl OpenedRoot {
+    /// Opens the root. Blocking.
+    pub(crate) fn open(path: &Path) -> Result<Self, RootError> {
+        let opened = path::absolute(path).and_then(|path| {
+            let (root, seen) = open_root(&path)?;
+            Ok(Self { path, root, seen })
+        });
+        opened.map_err(|source| RootError {
+            path: path.to_owned(),
             source,
-        };
-        let path = path::absolute(config.path).map_err(refused)?;
-        let base = open_now(Path::new("/"), OFlags::PATH).map_err(refused)?;
-        let (root, seen) = open_root(&path).map_err(refused)?;
+        })
+    }
+
+    /// The same directory for another core.
+    pub(crate) fn try_clone(&self) -> Result<Self, RootError> {
+        let root = self.root.try_clone().map_err(|source| RootError {
+            path: self.path.clone(),
+            source,
+        })?;
+        Ok(Self {
+            path: self.path.clone(),
+            root,
+            seen: self.seen,
+        })
+    }
+}
+
+/// Opens `/`. Blocking.
+pub(crate) fn open_base() -> Result<OwnedFd, RootError> {
+    let path = Path::new("/");
+    open_now(path, OFlags::PATH).map_err(|source| RootError {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+impl RootPath {
+    /// Serves an open root.
+    pub(crate) fn new(opened: OpenedRoot, ring: &Ring, config: &RootPathConfig<'_>) -> Rc<Self> {
         let Shared {
             numbers,
             workers,
@@ -76,15 +114,15 @@ impl RootPath {
         } = config.shared;
         // The first number of this root identifies it to the shares of workers.
         let owner = Owner {
-            device: device(&seen),
+            device: device(&opened.seen),
             user: numbers.get() + 1,
         };
         let root_path = Self {
             ops: RefCell::new(FileOps::new(ring, workers, owner)),
             numbers: Rc::clone(numbers),
             at: config.at.into(),
-            path: path.into(),
-            base,
+            path: opened.path.into(),
+            base: config.base.clone(),
             resolve: config.resolve,
             valid: cache.valid,
             stale: cache.stale,
@@ -93,8 +131,8 @@ impl RootPath {
             fresh_until: Cell::new(Instant::now() + cache.valid),
             flight: SingleFlight::new(cache.times(), timer),
         };
-        root_path.install(root, &seen);
-        Ok(Rc::new(root_path))
+        root_path.install(Fd::from(opened.root), &opened.seen);
+        Rc::new(root_path)
     }
 
     /// The number of the root, if it needs no check at `now`; else 0. Makes no syscall.
@@ -236,13 +274,13 @@ fn device_inode(seen: &Statx) -> (u32, u32, u64) {
 }
 
 /// Opens a directory to serve, and checks that it can be both read and searched. Blocking.
-pub(crate) fn open_root(path: &Path) -> io::Result<(Fd, Statx)> {
+pub(crate) fn open_root(path: &Path) -> io::Result<(OwnedFd, Statx)> {
     let root = open_now(path, OFlags::RDONLY)?;
     let seen = statx(&root, c".", AtFlags::empty(), FIELDS)?;
     Ok((root, seen))
 }
 
-fn open_now(path: &Path, access: OFlags) -> io::Result<Fd> {
+fn open_now(path: &Path, access: OFlags) -> io::Result<OwnedFd> {
     let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(Fd::from(open(path, flags, Mode::empty())?))
+    Ok(open(path, flags, Mode::empty())?)
 }

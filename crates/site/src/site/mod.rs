@@ -4,6 +4,8 @@ mod freshness;
 mod pages;
 mod revalidate;
 
+use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +13,7 @@ use std::time::Instant;
 
 use tidegate_config as config;
 use tidegate_http::{Accepted, Cors, EncodedSlash, FieldBlock, Navigation, Status};
-use tidegate_uring::Ring;
+use tidegate_uring::{Fd, Ring};
 
 use self::freshness::Freshness;
 use crate::cache::resource::{Resource, Unencoded};
@@ -24,7 +26,8 @@ use crate::lookup::Outcome;
 use crate::lookup::representation::{FALLBACK_VARY, Purpose};
 use crate::paths::{is_hidden, last_segment};
 use crate::root_dir::{Directory, RootDir};
-use crate::roots::Roots;
+use crate::roots::{OpenedRoots, Roots};
+use crate::rules::access::{self, AddressTable};
 use crate::rules::paths::{self as path_rules, RuleMatch};
 use crate::rules::{headers, redirects};
 use crate::shared::Shared;
@@ -76,7 +79,13 @@ pub enum Found {
         location: String,
     },
     /// A directory to list.
-    Listing(Listing),
+    Listing {
+        /// The listing.
+        listing: Listing,
+        /// The path of the directory, with its final slash: that of an item of `try-files`, or the
+        /// requested one.
+        directory: Vec<u8>,
+    },
     /// An error.
     Refused {
         /// The status of the response.
@@ -90,42 +99,104 @@ pub enum Found {
 
 /// One site of one core.
 pub struct Site {
-    number: usize,
+    number: Cell<usize>,
     /// A copy for this core: the cores would contend for the cache pool of a shared regular
     /// expression, while a clone has its own.
     config: Arc<config::Site>,
+    /// One for each of its access rules.
+    addresses: Vec<AddressTable>,
     cors: Cors,
     roots: Roots,
     flights: Rc<SingleFlight<Key, Outcome>>,
     shared: Rc<Shared>,
 }
 
-impl Site {
-    pub(crate) fn open(
-        number: usize,
-        config: &config::Site,
-        shared: &Rc<Shared>,
-        ring: &Ring,
-    ) -> Result<Self, RootError> {
-        let cors = &config.cors;
+/// A site whose directories are open, on its way to a core.
+pub(crate) struct OpenedSite {
+    /// A copy for this core: see [`Site`].
+    pub(crate) config: Arc<config::Site>,
+    roots: OpenedRoots,
+}
+
+impl OpenedSite {
+    /// Opens the directories. Blocking.
+    pub(crate) fn open(config: &config::Site) -> Result<Self, RootError> {
         Ok(Self {
-            number,
+            roots: OpenedRoots::open(config)?,
             config: Arc::new(config.clone()),
-            cors: Cors::new(cors.origins.clone(), cors.max_age.as_secs()),
-            roots: Roots::open(config, shared, ring)?,
-            flights: SingleFlight::new(shared.config.times(), &shared.timer),
-            shared: Rc::clone(shared),
         })
     }
 
-    /// Its index in the list that [`crate::Sites::open`] was given.
+    /// The same for another core.
+    pub(crate) fn try_clone(&self) -> Result<Self, RootError> {
+        Ok(Self {
+            roots: self.roots.try_clone()?,
+            config: Arc::new((*self.config).clone()),
+        })
+    }
+}
+
+impl Site {
+    /// Serves an open site. `base` is `/`.
+    pub(crate) fn new(
+        number: usize,
+        opened: OpenedSite,
+        shared: &Rc<Shared>,
+        ring: &Ring,
+        base: &Fd,
+    ) -> Self {
+        let config = opened.config;
+        Self {
+            number: Cell::new(number),
+            addresses: config.access.iter().map(AddressTable::new).collect(),
+            cors: Cors::new(config.cors.origins.clone(), config.cors.max_age.as_secs()),
+            roots: Roots::new(opened.roots, &config, shared, ring, base),
+            flights: SingleFlight::new(shared.config.times(), &shared.timer),
+            shared: Rc::clone(shared),
+            config,
+        }
+    }
+
+    pub(crate) fn config(&self) -> &config::Site {
+        &self.config
+    }
+
+    /// Its index in the list of sites.
     pub fn number(&self) -> usize {
-        self.number
+        self.number.get()
+    }
+
+    /// Serves on as number `number` of the next configuration, which has the same section. Its
+    /// roots are due for a check.
+    pub(crate) fn carry_over(&self, number: usize, now: Instant) {
+        self.number.set(number);
+        self.roots.expire(now);
+    }
+
+    /// The numbers in the cache keys of its paths.
+    pub(crate) fn root_numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.roots.numbers()
     }
 
     /// Which other origins may read it.
     pub fn cors(&self) -> &Cors {
         &self.cors
+    }
+
+    /// Whether [`Site::admits`] may refuse a client.
+    pub fn is_restricted(&self) -> bool {
+        self.config.is_restricted()
+    }
+
+    /// Whether its access rules let a client have `path`: as requested, and each of
+    /// [`File::other_paths`] of the file that is sent. `client` is called only if a rule is for
+    /// it, and returns `None` for a client without an address.
+    pub fn admits(&self, path: &[u8], client: impl Fn() -> Option<IpAddr>) -> bool {
+        let rules = || self.config.access.iter().zip(&self.addresses);
+        access::names(path).all(|name| {
+            let for_it = rules().filter(|(rule, _)| rule.paths.contain(name));
+            access::admits(for_it.map(|(_, table)| table), &client)
+        })
     }
 
     /// How an encoded slash in a path is decoded.
@@ -322,12 +393,10 @@ impl Site {
         let reader = &self.shared.directory_reader;
         let entries = reader.read(key.to_key(), directory, &config, now).await?;
         let format = listing::Format::of(request.wants_json);
-        Ok(Found::Listing(Listing::new(
-            request.path,
-            entries,
-            format,
-            request.order,
-        )))
+        Ok(Found::Listing {
+            listing: Listing::new(request.path, entries, format, request.order),
+            directory: directory.path.clone(),
+        })
     }
 
     /// A file that the configuration names: the SPA fallback or an error page.
@@ -369,7 +438,7 @@ fn negotiate(
 fn get_fresh<'a>(cache: &'a Cache, key: KeyRef<'_>, now: Instant) -> Option<&'a Target> {
     let entry = cache.get(key)?;
     entry.last_used.set(now);
-    (now < entry.fresh_until).then_some(&entry.target)
+    (now < entry.fresh_until.get()).then_some(&entry.target)
 }
 
 /// A name without an extension, or with that of a page.

@@ -27,8 +27,10 @@ impl Site {
         let now = freshness.now;
         let entry = self.shared.cache.borrow().get(key).cloned();
         let stale = match entry {
-            Some(entry) if now < entry.fresh_until => return Ok(Outcome::Target(entry.target)),
-            entry => entry.filter(|entry| now < entry.fresh_until + self.shared.config.stale),
+            Some(entry) if now < entry.fresh_until.get() => {
+                return Ok(Outcome::Target(entry.target));
+            }
+            entry => entry.filter(|entry| now < entry.fresh_until.get() + self.shared.config.stale),
         };
         let stale = stale.map(|entry| Outcome::Target(entry.target));
         let work = || -> FlightFuture<Outcome> {
@@ -58,7 +60,7 @@ impl Site {
             && resource.is_unchanged(root).await
         {
             let until = now + self.shared.config.valid;
-            let cache = &mut self.shared.cache.borrow_mut();
+            let cache = self.shared.cache.borrow();
             cache.refresh(key, &resource, until);
             return Ok(Outcome::Target(Target::Resource(resource)));
         }
@@ -95,7 +97,7 @@ impl Site {
         if self.roots.is_current(number) {
             let entry = Entry {
                 target: target.clone(),
-                fresh_until,
+                fresh_until: Cell::new(fresh_until),
                 last_used: Cell::new(now),
             };
             self.shared.cache.borrow_mut().insert(key, entry);

@@ -232,7 +232,7 @@ pub(crate) fn kind(found: &Found) -> String {
         Found::File(file) => format!("file {}", text(file)),
         Found::Fallback(file) => format!("fallback {}", text(file)),
         Found::Redirect { status, location } => format!("{} {location}", status.code()),
-        Found::Listing(_) => "listing".to_owned(),
+        Found::Listing { .. } => "listing".to_owned(),
         Found::Compressed(_) | Found::Decompression(_) => "decompression".to_owned(),
         Found::Refused { status, page, .. } => match page {
             Some(page) => format!("{} {}", status.code(), text(page)),

@@ -17,6 +17,7 @@ use super::response::{Persistence, write_response};
 use super::work::{Lookup, Next, PendingWork, Rest, Written};
 use crate::config::snapshot::Snapshot;
 use crate::context::{Context, Scratch};
+use crate::observe::access_log::RequestInfo;
 use crate::observe::metrics::Refusal;
 use crate::respond::exchange::{Exchange, Protocol};
 use crate::respond::respond::{Resolution, respond};
@@ -168,10 +169,14 @@ impl Connection {
         let snapshot = context.snapshot();
         let now = Instant::now();
         let requests = self.requests;
-        let (used, next) = self.answer_each(data, now, &snapshot, &mut scratch);
+        let (used, mut next) = self.answer_each(data, now, &snapshot, &mut scratch);
         let written = self
             .transport
             .write_now(&context.io, &scratch.out, next.flags());
+        context.access_log.batch_sent(written.is_ok());
+        if let Next::Send(rest) = &mut next {
+            rest.exchange.sent(Instant::now());
+        }
         let Ok(unsent) = written else {
             return (used, Some(PendingWork::close()));
         };
@@ -242,7 +247,9 @@ impl Connection {
                 }
                 Err(error) => {
                     self.context.metrics.core().refusals.count(refusal(error));
-                    self.refuse(error.status(), now, &mut scratch.out);
+                    let line = &data[used..];
+                    let mut exchange = self.refuse(error.status(), line, now, &mut scratch.out);
+                    exchange.complete_with_batch();
                     return (used, Next::Linger);
                 }
             }
@@ -267,18 +274,55 @@ impl Connection {
         Ok((discarded.consumed, discarded.done))
     }
 
-    /// Answers a malformed request, as the last of its connection.
-    fn refuse(&self, status: Status, now: Instant, out: &mut Vec<u8>) {
+    /// Answers a malformed request, of which `received` was received, as the last of its
+    /// connection.
+    fn refuse(&self, status: Status, received: &[u8], now: Instant, out: &mut Vec<u8>) -> Exchange {
         let persistence = Persistence {
             version: Version::Http11,
             persistent: false,
         };
-        let exchange = self.begin_exchange(Version::Http11, now);
+        let mut exchange = self.begin_exchange(Version::Http11, now);
         // Its path is not known.
         exchange.record_status(status, "");
-        let written = self.write(&mut Response::page(status), persistence, exchange, now, out);
-        // A page is whole.
-        let _ = written.complete();
+        let line = received.split(|byte| matches!(byte, b'\r' | b'\n'));
+        let line = line
+            .filter(|line| !line.is_empty())
+            .next()
+            .unwrap_or_default();
+        exchange.log_request(
+            &self.context.snapshot(),
+            &RequestInfo {
+                line,
+                request: None,
+                path: &[],
+                len: received.len(),
+                ..self.request_info(Version::Http11)
+            },
+        );
+        match self.write(&mut Response::page(status), persistence, exchange, now, out) {
+            Written::Whole(exchange, _) => exchange,
+            // A page is whole.
+            Written::Begun(rest) => rest.exchange,
+        }
+    }
+
+    /// What the access log wants to know of a request of this connection.
+    fn request_info(&self, version: Version) -> RequestInfo<'_> {
+        RequestInfo {
+            line: &[],
+            request: None,
+            path: &[],
+            len: 0,
+            number: self.requests,
+            protocol: protocol(version).name(),
+            scheme: if self.transport.is_tls() {
+                "https"
+            } else {
+                "http"
+            },
+            tls: self.transport.tls(),
+            socket: self.transport.socket(),
+        }
     }
 
     /// Answers a request from memory. Returns what must follow, or `None` to go on with the next
@@ -307,11 +351,22 @@ impl Connection {
         let mut exchange = self.begin_exchange(head.version, now);
         let Scratch { out, buffers } = scratch;
         let request = &head.request;
-        match respond(snapshot, request, self.scheme(), &mut exchange, buffers) {
+        let resolution = respond(snapshot, request, self.scheme(), &mut exchange, buffers);
+        exchange.log_request(
+            snapshot,
+            &RequestInfo {
+                line: head.request_line,
+                request: Some(request),
+                path: &buffers.path,
+                len: head.len,
+                ..self.request_info(head.version)
+            },
+        );
+        match resolution {
             Resolution::Prepared(mut response) => {
                 let written = self.write(&mut response, persistence, exchange, now, out);
                 buffers.reclaim(response.extra);
-                match written.complete() {
+                match written.in_batch() {
                     Ok(persistent) => (!persistent).then(|| self.close_mode()),
                     Err(mut rest) => {
                         rest.exchange.keep_path(request.target.path());
@@ -329,10 +384,7 @@ impl Connection {
     }
 
     fn begin_exchange(&self, version: Version, now: Instant) -> Exchange {
-        let protocol = match version {
-            Version::Http10 => Protocol::Http10,
-            Version::Http11 => Protocol::Http11,
-        };
+        let protocol = protocol(version);
         let socket = self.transport.socket().clone();
         let context = Rc::clone(&self.context);
         Exchange::begin(context, self.timer.key(), socket, protocol, now)
@@ -350,7 +402,8 @@ impl Connection {
         let date = self.context.clock.date(now);
         let start = out.len();
         let head = write_response(out, response, persistence, &date);
-        exchange.head_sent(response.status, (out.len() - start) as u64, now);
+        let bytes = (out.len() - start) as u64;
+        exchange.head_written(response, head.head_bytes as u64, bytes);
         let persistent = head.persistent;
         match head.rest {
             None => Written::Whole(exchange, persistent),
@@ -419,8 +472,18 @@ impl Connection {
     /// be sent.
     pub(super) fn send_refusal(&mut self, status: Status) -> io::Result<()> {
         let mut out = Vec::new();
-        self.refuse(status, Instant::now(), &mut out);
-        self.transport.write_last(&self.context.io, &out)
+        let received = self.partial.take().unwrap_or_default();
+        let mut exchange = self.refuse(status, &received.input, Instant::now(), &mut out);
+        self.transport.write_last(&self.context.io, &out)?;
+        exchange.complete(Instant::now());
+        Ok(())
+    }
+}
+
+fn protocol(version: Version) -> Protocol {
+    match version {
+        Version::Http10 => Protocol::Http10,
+        Version::Http11 => Protocol::Http11,
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Persistence {
 
 /// A response whose head is written.
 pub(crate) struct Written {
+    /// Bytes of the head.
+    pub(crate) head_bytes: usize,
     /// The content not sent yet.
     pub(crate) rest: Option<(BodySource, ResponseFraming)>,
     /// Whether the connection persists after the response.
@@ -52,8 +54,10 @@ pub(crate) fn write_response(
         framing,
         fields: [response.fields.lines(), response.extra.lines()],
     };
+    let start = out.len();
     head.write(out);
     Written {
+        head_bytes: out.len() - start,
         persistent: head.persistent,
         rest: copy_small(out, response).map(|body| (body.into(), framing)),
     }

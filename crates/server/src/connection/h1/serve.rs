@@ -114,7 +114,8 @@ impl Connection {
         } = *lookup;
         // The connection's timer does not limit the disk.
         self.timer.enter(Phase::Transfer);
-        let mut response = look_up(&self.context, &snapshot, *pending, self.scheme()).await;
+        let (context, scheme) = (&self.context, self.scheme());
+        let mut response = look_up(context, &snapshot, *pending, scheme, &exchange).await;
         drop(snapshot);
         let mut out = Vec::with_capacity(HEAD_BYTES);
         let now = Instant::now();
@@ -126,7 +127,7 @@ impl Connection {
         };
         let (io, timer) = (&self.context.io, &self.timer);
         self.transport.write(io, timer, out.into(), flags).await?;
-        Ok(match written.complete() {
+        Ok(match written.sent(Instant::now()) {
             Ok(persistent) => self.after(persistent),
             Err(rest) => Next::Send(rest),
         })
@@ -165,7 +166,7 @@ impl Connection {
                 }
             };
             if rest.body.is_complete() {
-                rest.exchange.complete();
+                rest.exchange.complete(Instant::now());
                 return Ok(());
             }
             if turn >= QUANTUM_BYTES {
@@ -203,7 +204,7 @@ impl Connection {
         let sent = self.transport.write(io, &self.timer, end.into(), flags);
         sent.await?;
         rest.exchange.body_sent(len as u64);
-        rest.exchange.complete();
+        rest.exchange.complete(Instant::now());
         Ok(())
     }
 

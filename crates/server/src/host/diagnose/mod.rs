@@ -3,10 +3,12 @@
 //!
 //! The checks of `tidegate_config` have passed. They read neither files nor certificates.
 
+mod access_logs;
 mod certificates;
 mod diagnostic;
 mod files;
 mod names;
+mod owners;
 mod redirects;
 
 use tidegate_config::{Place, Settings};
@@ -22,7 +24,9 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
         .flat_map(|(number, site)| files::files(site, &Place::of("site").item(number)))
         .collect();
     all.extend(names::catch_all_names(settings));
+    all.extend(owners::unknown_owners(settings));
     all.extend(redirects::redirects_to_nowhere(settings));
     all.extend(certificates::certificates(settings));
+    all.extend(access_logs::access_logs(settings));
     all
 }

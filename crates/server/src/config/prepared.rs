@@ -1,0 +1,88 @@
+//! A configuration on its way to the cores: all that blocks or can fail is done.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use tidegate_config::Settings;
+use tidegate_h1::Limits;
+use tidegate_http::RangeLimits;
+use tidegate_site::{OpenedSites, Stalls};
+
+use crate::error::Error;
+use crate::host::limits::ResourceShare;
+use crate::observe::access_log::{AccessLogs, LogFiles, OpenError};
+use crate::observe::health::Health;
+
+/// The settings and what is made of them once, for all cores. What a part of the server derives
+/// from the settings belongs here: so a reload replaces it.
+pub(crate) struct Derived {
+    pub(crate) settings: Settings,
+    /// Bounds on a request's head and body.
+    pub(crate) h1: Limits,
+    /// Bounds on the ranges of a request.
+    pub(crate) ranges: RangeLimits,
+    pub(crate) access_logs: AccessLogs,
+}
+
+/// What one core makes its next [`Snapshot`] of, which cannot fail.
+///
+/// [`Snapshot`]: super::snapshot::Snapshot
+pub(crate) struct Prepared {
+    pub(crate) derived: Arc<Derived>,
+    pub(crate) share: ResourceShare,
+    pub(crate) sites: OpenedSites,
+    pub(crate) stalls: Arc<Stalls>,
+}
+
+impl Derived {
+    /// Opens the files of access logs. Blocking.
+    pub(crate) fn of(settings: Settings, log_files: &LogFiles) -> Result<Self, OpenError> {
+        let limits = &settings.limits;
+        Ok(Self {
+            h1: Limits {
+                header_bytes: limits.header_bytes,
+                headers: limits.headers,
+                body_discard: limits.body_discard,
+            },
+            ranges: RangeLimits {
+                ascending: limits.ranges,
+                unordered: limits.ranges_unordered,
+            },
+            access_logs: AccessLogs::open(&settings, log_files)?,
+            settings,
+        })
+    }
+}
+
+impl Prepared {
+    /// Opens the sites and the logs, for each of the cores of `health`. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// A root that cannot be opened, or whatever else the settings name and the host lacks.
+    pub(crate) fn of(
+        settings: Settings,
+        share: ResourceShare,
+        health: &Health,
+    ) -> Result<Vec<Self>, Error> {
+        let derived = Arc::new(Derived::of(settings, &health.log_files)?);
+        let sites = OpenedSites::open(&derived.settings.sites)?;
+        let prepared = |sites| Self {
+            derived: Arc::clone(&derived),
+            share,
+            sites,
+            stalls: Arc::clone(health.stalls()),
+        };
+        let others: Result<Vec<_>, _> =
+            (1..health.cores.len()).map(|_| sites.try_clone()).collect();
+        Ok(others?.into_iter().chain([sites]).map(prepared).collect())
+    }
+}
+
+impl Deref for Prepared {
+    type Target = Derived;
+
+    fn deref(&self) -> &Derived {
+        &self.derived
+    }
+}

@@ -1,0 +1,29 @@
+//! The owners of Unix sockets.
+
+use std::io;
+
+use tidegate_config::{Place, Settings};
+
+use crate::host::diagnose::diagnostic::Diagnostic;
+use crate::host::users::{group, user};
+
+/// Users and groups of `[[listen]]` that this host lacks.
+pub(super) fn unknown_owners(settings: &Settings) -> Vec<Diagnostic> {
+    let listeners = settings.listen.iter().enumerate();
+    let all = listeners.flat_map(|(number, listen)| {
+        let place = |key| Place::of("listen").item(number).key(key);
+        [
+            unknown(user(&listen.owner), place("owner")),
+            unknown(group(&listen.group), place("group")),
+        ]
+    });
+    all.flatten().collect()
+}
+
+fn unknown(found: io::Result<Option<u32>>, place: Place) -> Option<Diagnostic> {
+    let reason = found.err()?.to_string();
+    Some(Diagnostic {
+        is_error: true,
+        ..Diagnostic::warning("listen", place, reason)
+    })
+}

@@ -1,0 +1,126 @@
+//! A reload, from the request to its end.
+//!
+//! Two phases: a thread of its own reads, checks and opens all that the next configuration needs,
+//! so whatever blocks or fails does so there. Then every worker takes its part over, which cannot
+//! fail. So a reload is applied as a whole or not at all.
+
+use std::error::Error as StdError;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use tidegate_config::{NeedsRestart, Place, Settings, Source};
+use tidegate_uring::catch_panic;
+
+use crate::config::prepared::{Derived, Prepared};
+use crate::error::Error;
+use crate::event::Event;
+use crate::host::limits;
+use crate::observe::health::Health;
+use crate::update::{CoreUpdate, NextConfiguration};
+
+/// Settings, and the file that they come from, if there is one.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// With the overrides of the command line and the environment.
+    pub settings: Settings,
+    /// For the lines of errors.
+    pub source: Option<Source>,
+}
+
+/// Reads the configuration again and checks it, as `tidegate check` does. Blocking. An error is
+/// lines for the operator.
+pub type Reread = dyn Fn() -> Result<Configuration, String> + Send + Sync;
+
+/// What the first phase works with.
+pub(super) struct Preparation {
+    pub(super) reread: Arc<Reread>,
+    pub(super) running: Arc<Derived>,
+    pub(super) health: Arc<Health>,
+}
+
+impl Preparation {
+    /// Prepares in a thread of its own, which sends an [`Event::Prepared`].
+    pub(super) fn start(self, events: Sender<Event>) -> Result<(), String> {
+        let prepare = move || {
+            let prepared = catch_panic(|| self.prepare());
+            let next = prepared.unwrap_or_else(|panic| Err(panic.to_string()));
+            // Fails only while the main thread ends the process.
+            let _ = events.send(Event::Prepared(next.map(Box::new)));
+        };
+        let thread = thread::Builder::new().name("reload".to_owned());
+        let started = thread.spawn(prepare).map(drop);
+        started.map_err(|error| format!("cannot start the thread that reads it: {error}"))
+    }
+
+    fn prepare(&self) -> Result<NextConfiguration, String> {
+        let mut read = (self.reread)()?;
+        let running = &self.running.settings;
+        if (&read.settings.listen, &read.settings.tls) != (&running.listen, &running.tls) {
+            tracing::warn!("[[listen]] and [tls] need a restart; they stay as they are");
+        }
+        read.settings.listen.clone_from(&running.listen);
+        read.settings.tls.clone_from(&running.tls);
+        let kept = read.settings.keep_fixed(running);
+        let next = self.open(read.settings.clone(), kept);
+        next.map_err(|error| located(&error, &read))
+    }
+
+    fn open(
+        &self,
+        settings: Settings,
+        kept: Vec<NeedsRestart>,
+    ) -> Result<NextConfiguration, Error> {
+        let share = limits::share(&settings, self.health.cores.len())?;
+        let prepared = Prepared::of(settings, share, &self.health)?;
+        Ok(NextConfiguration {
+            derived: Arc::clone(&prepared[0].derived),
+            updates: (prepared.into_iter())
+                .map(|prepared| CoreUpdate { prepared })
+                .collect(),
+            kept,
+        })
+    }
+}
+
+/// The error with its causes, and with its line where a key is at fault.
+fn located(error: &Error, read: &Configuration) -> String {
+    let reason = chain(error);
+    let problem = place(error, &read.settings).zip(read.source.as_ref());
+    let problem = problem.and_then(|(place, source)| {
+        let mut problems = source.problems([(place, reason.clone())]).ok()?;
+        problems.pop()
+    });
+    problem.map_or(reason, |problem| problem.to_string())
+}
+
+/// The key at fault.
+fn place(error: &Error, settings: &Settings) -> Option<Place> {
+    let (Error::Listen { address, .. } | Error::Resolve { address, .. }) = error else {
+        return None;
+    };
+    let number = (settings.listen.iter()).position(|listen| listen.address == *address)?;
+    Some(Place::of("listen").item(number).key("address"))
+}
+
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// How far a reload is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    #[default]
+    None,
+    /// A thread reads and opens.
+    Preparing,
+    /// So many workers have not taken it over.
+    Applying(usize),
+}

@@ -1,0 +1,21 @@
+//! The next configuration, on its way from the thread that prepares it to the workers.
+
+use std::sync::Arc;
+
+use tidegate_config::NeedsRestart;
+
+use crate::config::prepared::{Derived, Prepared};
+
+/// A configuration that every worker can take over.
+pub(crate) struct NextConfiguration {
+    pub(crate) derived: Arc<Derived>,
+    /// One for each worker.
+    pub(crate) updates: Vec<CoreUpdate>,
+    /// What the file says and only a restart can apply.
+    pub(crate) kept: Vec<NeedsRestart>,
+}
+
+/// The part of one worker, which takes it over and cannot refuse it.
+pub(crate) struct CoreUpdate {
+    pub(crate) prepared: Prepared,
+}
