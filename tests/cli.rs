@@ -236,7 +236,11 @@ fn the_doctor_tells_what_the_host_offers() {
     for topic in [
         "kernel",
         "io_uring",
+        "ring pipe",
+        "ring recv",
         "cores",
+        "memlock",
+        "threads",
         "descriptors",
         "pipes",
         "backlog",

@@ -12,7 +12,7 @@ use crate::support::{Client, Launch, Peer, Response, Server, Tree};
 type Fields = &'static [(&'static str, &'static str)];
 
 /// Host, target and fields of a request; status and some fields of its answer.
-type Row = (
+pub(super) type Row = (
     &'static str,
     &'static str,
     &'static [&'static str],
@@ -22,20 +22,20 @@ type Row = (
 
 /// Where the other server answers otherwise: host and target; status, and what its fields have in
 /// place. docs/from-*.md tell each of these.
-type Difference = (&'static str, &'static str, u16, Fields);
+pub(super) type Difference = (&'static str, &'static str, u16, Fields);
 
 /// What most files hold.
 const CONTENT: &str = "0123456789";
 
 const YEAR: (&str, &str) = ("cache-control", "max-age=31536000");
-const ASKS: (&str, &str) = ("cache-control", "no-cache");
-const FOREVER: (&str, &str) = ("cache-control", "public, max-age=31536000, immutable");
-const NOSNIFF: (&str, &str) = ("x-content-type-options", "nosniff");
+pub(super) const ASKS: (&str, &str) = ("cache-control", "no-cache");
+pub(super) const FOREVER: (&str, &str) = ("cache-control", "public, max-age=31536000, immutable");
+pub(super) const NOSNIFF: (&str, &str) = ("x-content-type-options", "nosniff");
 const DENY: (&str, &str) = ("x-frame-options", "DENY");
 const REFERRER: (&str, &str) = ("referrer-policy", "strict-origin-when-cross-origin");
 const ANY_ORIGIN: (&str, &str) = ("access-control-allow-origin", "*");
 const NO_ORIGIN: (&str, &str) = ("access-control-allow-origin", "");
-const NOT_KEPT: (&str, &str) = ("cache-control", "");
+pub(super) const NOT_KEPT: (&str, &str) = ("cache-control", "");
 
 #[rustfmt::skip] // one row a line
 const H5BP: &[Row] = &[
@@ -112,7 +112,7 @@ const TWO_MINUTES: Fields = &[
     ("surrogate-control", "max-age=120"),
     NO_KEY,
 ];
-const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
+pub(super) const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
 
 #[rustfmt::skip] // one row a line
 const MIRROR: &[Row] = &[
@@ -255,7 +255,7 @@ fn docs_python() {
     }
 }
 
-const NAVIGATES: &str = "Accept: text/html";
+pub(super) const NAVIGATES: &str = "Accept: text/html";
 
 #[rustfmt::skip] // one row a line
 const SPA: &[Row] = &[
@@ -449,9 +449,25 @@ fn the_documents_quote_the_files() {
             "docs-python.toml",
             "docs-python.nginx.conf",
         ),
+        ("from-nginx.md", "shop.toml", "shop.nginx.conf"),
+        ("from-nginx.md", "blog.toml", "blog.nginx.conf"),
         ("from-caddy.md", "spa.toml", "spa.Caddyfile"),
         ("from-caddy.md", "downloads.toml", "downloads.Caddyfile"),
+        ("from-caddy.md", "parks.toml", "parks.Caddyfile"),
+        ("from-caddy.md", "manual.toml", "manual.Caddyfile"),
+        ("from-caddy.md", "intranet.toml", "intranet.Caddyfile"),
         ("from-static-web-server.md", "guide.toml", "guide.sws.toml"),
+        (
+            "from-static-web-server.md",
+            "dashboard.toml",
+            "dashboard.sws.toml",
+        ),
+        ("from-static-web-server.md", "hosts.toml", "hosts.sws.toml"),
+        (
+            "from-static-web-server.md",
+            "function.toml",
+            "function.sws.toml",
+        ),
         (
             "from-static-web-server.md",
             "shared-assets.toml",
@@ -502,7 +518,7 @@ fn the_documents_show_what_is_right() {
 }
 
 /// Makes files below a directory; blanks divide their names.
-fn write(tree: &Tree, directory: &str, names: &str) {
+pub(super) fn write(tree: &Tree, directory: &str, names: &str) {
     for name in names.split(' ') {
         tree.write(&format!("{directory}/{name}"), CONTENT.as_bytes());
     }
@@ -530,7 +546,7 @@ fn whole(block: &str) -> String {
 }
 
 /// tidegate with one of `config/examples`, on one core and a free port.
-fn example(tree: &Tree, name: &str) -> Server {
+pub(super) fn example(tree: &Tree, name: &str) -> Server {
     let text = read(&format!("config/examples/{name}.toml"));
     let path = configuration(tree, &format!("[server]\ncores = 1\n{text}"));
     Launch::with(["run", "--config"]).argument(path).start()
@@ -558,7 +574,7 @@ fn configuration(tree: &Tree, text: &str) -> PathBuf {
 }
 
 #[track_caller]
-fn check(server: &str, address: SocketAddr, rows: &[Row], differences: &[Difference]) {
+pub(super) fn check(server: &str, address: SocketAddr, rows: &[Row], differences: &[Difference]) {
     let mut wrong = String::new();
     for (host, target, fields, status, headers) in rows {
         let other = differences

@@ -3,9 +3,9 @@
 //! Checks use the byte ranges that `toml` attaches to values. Only this module turns a range into a
 //! line and a dotted key, so no check names its key.
 
-use std::iter;
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_http::Status;
@@ -13,20 +13,22 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use toml::value::{Table, Value};
 
+use crate::environment::{self, Expanded, Variables};
+use crate::text::Text;
 use crate::{
-    Access, CertificateFiles, Error, Glob, HeaderRule, Mount, Paths, Place, Problem, Redirect,
-    Respond, Settings, mistaken_syntax,
+    Access, Auth, CertificateFiles, Error, Glob, HeaderRule, Mount, Pace, Paths, Place, Problem,
+    Redirect, Respond, Settings, Signed, mistaken_syntax, parts,
 };
 
 /// The most problems of a file that are reported one by one.
 const PROBLEMS_MAX: usize = 50;
 
 pub(crate) struct Document<'text> {
-    text: &'text str,
-    file: &'text Path,
-    root: DeTable<'text>,
-    /// The offset of each line.
-    lines: Vec<usize>,
+    text: &'text Text,
+    /// The root table of each file.
+    roots: Vec<DeTable<'text>>,
+    /// The values with variables of the environment, by their offset.
+    expanded: BTreeMap<usize, Expanded>,
 }
 
 /// A problem by its place in the text.
@@ -62,41 +64,54 @@ impl Mistake {
 }
 
 impl<'text> Document<'text> {
-    /// Parses the text; an error if it is not TOML.
-    pub(crate) fn parse(text: &'text str, file: &'text Path) -> Result<Self, Error> {
-        let breaks = text.match_indices('\n').map(|(at, _)| at + 1);
-        // The end of the text belongs to its last line.
-        let starts = breaks.filter(|start| *start < text.len());
-        let (root, errors) = DeTable::parse_recoverable(text);
-        let document = Self {
+    /// Parses each file; an error if one is not TOML.
+    pub(crate) fn parse(text: &'text Text) -> Result<Self, Error> {
+        let roots = Vec::with_capacity(text.count());
+        let mut document = Self {
             text,
-            file,
-            root: root.into_inner(),
-            lines: iter::once(0).chain(starts).collect(),
+            roots,
+            expanded: BTreeMap::new(),
         };
-        // Only the first error: most of those after it follow from it.
-        match errors.first() {
-            Some(error) => Err(document.syntax_error(error)),
-            None => Ok(document),
+        for number in 0..text.count() {
+            let (start, part) = text.part(number);
+            let (root, errors) = DeTable::parse_recoverable(part);
+            let root = parts::moved(root.into_inner(), start);
+            document.roots.push(root);
+            // Only the first error: most of those after it follow from it.
+            if let Some(error) = errors.first() {
+                return Err(document.syntax_error(error, start));
+            }
         }
+        Ok(document)
     }
 
-    /// The root table.
-    pub(crate) fn root(&self) -> &DeTable<'text> {
-        &self.root
+    /// Expands the variables in all values, if the first file asks for it.
+    pub(crate) fn expand(&mut self, variables: Variables<'_>) -> Result<(), Error> {
+        if !self.roots.first().is_some_and(environment::is_on) {
+            return Ok(());
+        }
+        let mut mistakes = Vec::new();
+        let mut refuse = |offset, reason: &str| mistakes.push(Mistake::at(offset, reason));
+        for root in &mut self.roots {
+            environment::expand_all(root, variables, &mut self.expanded, &mut refuse);
+        }
+        self.refuse_any(mistakes)
+    }
+
+    /// The root table of each file, the including ones first.
+    pub(crate) fn roots(&self) -> &[DeTable<'text>] {
+        &self.roots
     }
 
     /// The text at `span`.
     pub(crate) fn text_at(&self, span: &Range<usize>) -> &'text str {
-        self.text.get(span.clone()).unwrap_or_default()
+        self.text.slice(span.clone())
     }
 
     /// The name after the dot, where the header of a section has a dot at `offset`.
     pub(crate) fn section_below(&self, offset: usize) -> Option<&'text str> {
-        let rest = self
-            .text
-            .get(offset..)?
-            .trim_start_matches([' ', '\t', '"', '\'']);
+        let rest = self.text.rest(offset);
+        let rest = rest.trim_start_matches([' ', '\t', '"', '\'']);
         let name = rest.strip_prefix('.')?;
         let end = name.find([']', '.', '=', '\n']);
         Some(name[..end?].trim())
@@ -121,37 +136,54 @@ impl<'text> Document<'text> {
     }
 
     fn place(&self, mistake: Mistake) -> Problem {
+        let mut roots = self.roots.iter();
         let key = mistake
             .key
-            .or_else(|| key_at(&self.root, "", mistake.offset));
-        self.problem(mistake.offset, key.unwrap_or_default(), &mistake.reason)
+            .or_else(|| roots.find_map(|root| key_at(root, "", mistake.offset)));
+        let reason = match self.expanded.get(&mistake.offset) {
+            Some(expanded) => expanded.hide(&mistake.reason),
+            None => mistake.reason,
+        };
+        self.problem(mistake.offset, key.unwrap_or_default(), &reason)
     }
 
-    /// The directory of the file, to which relative paths in it are relative.
-    pub(crate) fn directory(&self) -> PathBuf {
-        self.file.parent().map(Path::to_owned).unwrap_or_default()
+    /// The directory of the file at `offset`, to which relative paths in it are relative.
+    pub(crate) fn directory(&self, offset: usize) -> PathBuf {
+        self.text.directory(offset)
     }
 
-    /// The line of a byte offset, counted from 1.
-    pub(crate) fn line(&self, offset: usize) -> usize {
-        self.lines.partition_point(|start| *start <= offset)
+    /// The line of a byte offset for a message, counted from 1, with its file if there are several.
+    pub(crate) fn line(&self, offset: usize) -> String {
+        self.text.named_line(offset)
     }
 
-    /// A problem at `place`, or at the table that would hold it.
-    pub(crate) fn problem_of(&self, place: &Place, reason: &str) -> Problem {
-        self.problem(place.offset_in(&self.root), place.dotted(), reason)
+    /// A problem at each place, or at the table that would hold it.
+    pub(crate) fn problems(
+        &self,
+        found: impl IntoIterator<Item = (Place, String)>,
+    ) -> Vec<Problem> {
+        let mut all = DeTable::new();
+        for root in &self.roots {
+            parts::join(&mut all, root.clone(), &mut |_, _| ());
+        }
+        let found = found.into_iter();
+        found
+            .map(|(place, reason)| self.problem(place.offset_in(&all), place.dotted(), &reason))
+            .collect()
     }
 
     fn problem(&self, offset: usize, key: String, reason: &str) -> Problem {
-        Problem::new(self.file, self.line(offset), key, reason)
+        Problem::new(self.text.file(offset), self.text.line(offset), key, reason)
     }
 
-    fn syntax_error(&self, error: &toml::de::Error) -> Error {
+    /// The error in the last of the roots, whose text begins at `start`.
+    fn syntax_error(&self, error: &toml::de::Error, start: usize) -> Error {
         let span = error.span().unwrap_or_default();
+        let span = start + span.start..start + span.end;
         let problem = match error.message() {
             "duplicate key" => self.repeated(&span),
             message => {
-                let meant = mistaken_syntax::hint(self.line_at(span.start));
+                let meant = mistaken_syntax::hint(self.text.line_at(span.start));
                 let meant = meant.map(|meant| format!("; {meant}")).unwrap_or_default();
                 self.problem(span.start, String::new(), &format!("{message}{meant}"))
             }
@@ -163,10 +195,11 @@ impl<'text> Document<'text> {
     /// cause.
     fn repeated(&self, span: &Range<usize>) -> Problem {
         let name = self.text_at(span);
-        let line = self.line(span.start);
-        let header = self.header(line).map(section);
+        let line = self.text.line(span.start);
+        let header = self.header(span.start).map(section);
         let several = header.filter(|name| is_repeated(name));
-        let first = self.root.get_key_value(name).map(|(key, _)| key.span());
+        let root = self.roots.last();
+        let first = root.and_then(|root| Some(root.get_key_value(name)?.0.span()));
         match (several, first) {
             (Some(several), Some(first)) if self.section_below(first.end).is_some() => {
                 let below = self.section_below(first.end).unwrap_or_default();
@@ -186,19 +219,10 @@ impl<'text> Document<'text> {
         }
     }
 
-    /// The section header in this line, with its brackets.
-    fn header(&self, line: usize) -> Option<&'text str> {
-        let start = self.lines.get(line - 1)?;
-        let line = self.line_at(*start).trim();
+    /// The section header in the line at `offset`, with its brackets.
+    fn header(&self, offset: usize) -> Option<&'text str> {
+        let line = self.text.line_at(offset).trim();
         line.starts_with('[').then_some(line)
-    }
-
-    /// The text of the line at a byte offset.
-    fn line_at(&self, offset: usize) -> &'text str {
-        let start = self.lines.get(self.line(offset) - 1).copied();
-        let rest = start.and_then(|start| self.text.get(start..));
-        rest.and_then(|rest| rest.lines().next())
-            .unwrap_or_default()
     }
 }
 
@@ -241,13 +265,22 @@ pub(crate) fn known() -> Table {
             set: Vec::new(),
         });
         site.access.push(Access {
-            paths: Paths {
-                pattern: any_path(),
-                except: Vec::new(),
-                ignore_case: false,
-            },
+            paths: any_paths(),
             allow: Vec::new(),
             deny: Vec::new(),
+        });
+        site.auth.push(Auth {
+            paths: any_paths(),
+            realm: String::new(),
+            users: PathBuf::new(),
+        });
+        site.signed.push(Signed {
+            paths: any_paths(),
+            keys: Vec::new(),
+        });
+        site.pace.push(Pace {
+            paths: any_paths(),
+            rate: 1 << 20,
         });
         site.respond.push(Respond {
             pattern: any_path(),
@@ -265,7 +298,18 @@ pub(crate) fn known() -> Table {
         });
     }
     // See `Settings::to_toml`.
-    Table::try_from(settings).expect("settings are plain tables")
+    let mut table = Table::try_from(settings).expect("settings are plain tables");
+    table.insert("include".to_owned(), Value::Array(Vec::new()));
+    table.insert(environment::SWITCH.to_owned(), Value::Boolean(false));
+    table
+}
+
+fn any_paths() -> Paths {
+    Paths {
+        pattern: any_path(),
+        except: Vec::new(),
+        ignore_case: false,
+    }
 }
 
 fn any_path() -> Glob {
@@ -320,6 +364,8 @@ fn key_in(value: &Spanned<DeValue<'_>>, path: &str, offset: usize) -> Option<Str
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// The shipped file that documents every key.
@@ -355,10 +401,13 @@ mod tests {
             site.mounts.len(),
             site.headers.len(),
             site.access.len(),
+            site.auth.len(),
+            site.signed.len(),
+            site.pace.len(),
             site.respond.len(),
             site.redirects.len(),
         ];
-        assert_eq!(counts, [1; 5]);
+        assert_eq!(counts, [1; 8]);
     }
 
     #[test]
@@ -375,7 +424,8 @@ mod tests {
     fn the_innermost_key_is_found_at_every_offset_of_its_value() {
         let text =
             "[limits]\nheaders = 50\n[[site]]\nindex = ['a', 'b']\nmime-types = { x = 'y/z' }\n";
-        let document = Document::parse(text, Path::new("t")).unwrap();
+        let source = Text::new(PathBuf::from("t"), text);
+        let document = Document::parse(&source).unwrap();
         let rows = [
             ("50", "limits.headers"),
             ("'a'", "site.index"),
@@ -386,7 +436,7 @@ mod tests {
         for (needle, key) in rows {
             let start = text.find(needle).unwrap();
             for offset in start..start + needle.len() {
-                let found = key_at(&document.root, "", offset);
+                let found = key_at(&document.roots[0], "", offset);
                 assert_eq!(found.as_deref(), Some(key), "{needle} at {offset}");
             }
         }

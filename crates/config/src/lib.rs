@@ -2,7 +2,8 @@
 //!
 //! Five steps, each in its own module:
 //!
-//! 1. `document` parses the text.
+//! 1. `include` adds the files that a file names, `text` lays them end to end, and `document` parses
+//!    them; `environment` expands variables, `parts` joins the files.
 //! 2. `shape` compares it with the known keys and their types. `foreign` knows keys of other
 //!    servers, `wrong_type` explains values.
 //! 3. `raw` holds the values as typed, each with its place in the text.
@@ -15,7 +16,8 @@
 //! `example` makes paths that match one. `target` checks where redirects lead, `redirect_loop` that
 //! they end.
 //!
-//! Only [`Source::read`] touches the system. A [`Settings`] is a plain value without interior
+//! Only [`Source`] touches the system: [`Source::read`] reads files, [`Source::settings`] variables of
+//! the environment. A [`Settings`] is a plain value without interior
 //! state: it can be compared, shared between threads and replaced as a whole. Whether its roots
 //! exist is checked elsewhere.
 //!
@@ -36,12 +38,15 @@ mod access;
 mod access_log;
 mod check;
 mod document;
+mod environment;
 mod error;
 mod example;
 mod foreign;
 mod glob;
+mod include;
 mod mistaken_regex;
 mod mistaken_syntax;
+mod parts;
 mod place;
 mod raw;
 mod redirect_loop;
@@ -53,10 +58,11 @@ mod shown;
 mod site;
 mod source;
 mod target;
+mod text;
 mod units;
 mod wrong_type;
 
-pub use access::{Access, Clients, Paths, network};
+pub use access::{Access, Auth, Clients, KeyPlace, Pace, Paths, Signed, network};
 pub use access_log::{
     AccessLog, Escape, FormatPart, LogFormat, LogTarget, REQUEST_FIELDS_MAX, StatusPattern,
     Variable,
@@ -66,8 +72,9 @@ pub use glob::Glob;
 pub use place::Place;
 pub use restart::NeedsRestart;
 pub use settings::{
-    Admin, Cache, CertificateFiles, ClientAuth, Io, Ktls, Limits, Listen, MissingCertificates,
-    Server, Settings, Steering, Timeouts, Tls, TlsVersion,
+    Admin, Cache, CertificateFiles, ClientAuth, ForwardedHeader, Io, Ktls, Limits, Listen,
+    MissingCertificates, Proxies, ProxyProtocol, Server, Settings, Steering, Timeouts, Tls,
+    TlsVersion,
 };
 pub use shown::{shown, visible};
 pub use site::{

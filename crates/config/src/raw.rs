@@ -20,6 +20,9 @@ pub(crate) type Map = BTreeMap<String, Spanned<String>>;
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Config {
+    // These two are here for the check of their types: `include` and `environment` apply them.
+    pub(crate) include: List,
+    pub(crate) expand_environment: Field<bool>,
     pub(crate) server: Server,
     pub(crate) listen: Vec<Listen>,
     pub(crate) timeouts: Timeouts,
@@ -29,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) access_log: AccessLog,
     pub(crate) admin: Admin,
     pub(crate) tls: Tls,
+    pub(crate) proxies: Proxies,
     pub(crate) site: Vec<Spanned<Site>>,
 }
 
@@ -50,6 +54,7 @@ pub(crate) struct Listen {
     pub(crate) tls: Field<bool>,
     pub(crate) https_redirect: Field<Count>,
     pub(crate) only_v6: Field<bool>,
+    pub(crate) proxy_protocol: Field<String>,
     pub(crate) mode: Field<String>,
     pub(crate) owner: Field<String>,
     pub(crate) group: Field<String>,
@@ -91,6 +96,13 @@ pub(crate) struct CertificateFiles {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Proxies {
+    pub(crate) trusted: List,
+    pub(crate) header: Field<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Timeouts {
     pub(crate) header: Field<Period>,
     pub(crate) keep_alive: Field<Period>,
@@ -103,6 +115,7 @@ pub(crate) struct Timeouts {
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Limits {
     pub(crate) connections_per_core: Field<Count>,
+    pub(crate) connections_per_ip: Field<Count>,
     pub(crate) requests_per_connection: Field<Count>,
     pub(crate) header_bytes: Field<Size>,
     pub(crate) headers: Field<Count>,
@@ -156,6 +169,9 @@ pub(crate) struct Site {
     pub(crate) mount: Vec<Spanned<Mount>>,
     pub(crate) headers: Vec<Spanned<HeaderRule>>,
     pub(crate) access: Vec<Spanned<Access>>,
+    pub(crate) auth: Vec<Spanned<Auth>>,
+    pub(crate) signed: Vec<Spanned<Signed>>,
+    pub(crate) pace: Vec<Spanned<Pace>>,
     pub(crate) respond: Vec<Spanned<Respond>>,
     pub(crate) redirects: Vec<Spanned<Redirect>>,
     pub(crate) cors: Cors,
@@ -188,6 +204,37 @@ pub(crate) struct Access {
     pub(crate) ignore_case: Field<bool>,
     pub(crate) allow: List,
     pub(crate) deny: List,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Auth {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) realm: Field<String>,
+    pub(crate) users: Field<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Signed {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) keys: List,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Pace {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) rate: Field<Size>,
 }
 
 #[derive(Default, Deserialize)]

@@ -13,6 +13,8 @@ use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 use toml::value::{Table, Value};
 
 use crate::document::{Document, Mistake, join, known, known_keys};
+use crate::environment::SWITCH;
+use crate::parts::{self, all_tables};
 use crate::wrong_type::{expected, hint};
 use crate::{foreign, raw};
 
@@ -52,15 +54,15 @@ impl Refused {
     }
 }
 
-/// Compares `root`, the root table of `document`, with the known keys.
-pub(crate) fn compare<'t>(document: &Document<'t>, root: &DeTable<'t>) -> Shape {
+/// Compares the files of `document` with the known keys, and joins them.
+pub(crate) fn compare(document: &Document<'_>) -> Shape {
     let mut pass = Pass::new(document, false);
-    let fitting = pass.root(root.clone());
+    let fitting = pass.roots();
     if let Ok(raw) = typed(fitting) {
         return pass.shape(raw);
     }
     let mut pass = Pass::new(document, true);
-    let fitting = pass.root(root.clone());
+    let fitting = pass.roots();
     match typed(fitting) {
         Ok(raw) => pass.shape(raw),
         Err(error) => {
@@ -127,8 +129,24 @@ impl<'d, 't> Pass<'d, 't> {
         }
     }
 
-    fn root(&mut self, root: DeTable<'t>) -> DeTable<'t> {
-        self.table(root, &known(), FILE)
+    /// What fits of all files, joined.
+    fn roots(&mut self) -> DeTable<'t> {
+        let known = known();
+        let document = self.document;
+        let mut all = DeTable::new();
+        for (number, root) in document.roots().iter().enumerate() {
+            let switch = root.get_key_value(SWITCH).filter(|_| number > 0);
+            if let Some((key, _)) = switch {
+                let reason = "belongs into the first file: it counts for what that includes, too";
+                self.mistakes.push(Mistake::at(key.span().start, reason));
+            }
+            let fitting = self.table(root.clone(), &known, FILE);
+            parts::join(&mut all, fitting, &mut |first, second| {
+                let reason = format!("set already, by line {}", document.line(first));
+                self.mistakes.push(Mistake::at(second, &reason));
+            });
+        }
+        all
     }
 
     /// The entries of a table that fit.
@@ -427,8 +445,4 @@ fn is_tables(values: &[Value]) -> bool {
 /// A value for which [`is_tables`] held.
 fn table_of(value: &Value) -> &Table {
     value.as_table().expect("a table")
-}
-
-fn all_tables(values: &DeArray<'_>) -> bool {
-    values.iter().all(|value| value.get_ref().is_table())
 }

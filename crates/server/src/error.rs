@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::config::credentials::CredentialsError;
 use crate::observe::access_log::OpenError;
 
 /// An error that kept the server from starting, or ended it.
@@ -100,6 +101,9 @@ pub enum Error {
     /// A listener cannot speak TLS with the files that are configured.
     #[error(transparent)]
     Tls(#[from] tidegate_tls::Error),
+    /// A file of credentials cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// The directory cannot be served.
     #[error(transparent)]
     Root(#[from] tidegate_site::RootError),

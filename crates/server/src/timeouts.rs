@@ -5,9 +5,9 @@
 //! in a keep-alive time.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -98,6 +98,8 @@ struct Entry {
     /// The tick at which the queue checks this entry: never later than `deadline`.
     scheduled_at: u32,
     expired: bool,
+    /// Whether [`Inner::clients`] counts it.
+    is_counted: bool,
     /// The client's address, once somebody asked for it.
     client: Option<ClientAddress>,
 }
@@ -121,6 +123,8 @@ struct Inner {
     schedule: BTreeMap<u32, Vec<Key>>,
     generation: u32,
     counts: PhaseCounts,
+    /// Connections of each client that has some. IPv6 clients are the networks of their addresses.
+    clients: HashMap<IpAddr, usize>,
     /// The task of [`TimerQueue::run`], and the tick until which it sleeps.
     sleeper: Option<(u32, Waker)>,
     /// Tasks that wait for connections to end.
@@ -165,6 +169,7 @@ impl Drop for Timer {
         let mut inner = self.queue.inner.borrow_mut();
         let entry = inner.entries.remove(self.key.index as usize);
         inner.counts.connections[entry.phase as usize] -= 1;
+        inner.forget_client(&entry);
         drop(inner);
         self.queue.wake_waiting();
     }
@@ -238,6 +243,31 @@ impl TimerQueue {
             Some(entry) => *entry.client.get_or_insert_with(look_up),
             None => look_up(),
         }
+    }
+
+    /// Sets the address of a connection's client, which its proxy named.
+    pub(crate) fn set_client(&self, key: Key, client: IpAddr) {
+        if let Some(entry) = self.inner.borrow_mut().entry(key) {
+            entry.client = Some(Some(client));
+        }
+    }
+
+    /// Counts a connection for its client, whose address is known. False: the client has `limit`
+    /// connections already.
+    pub(crate) fn admit(&self, key: Key, limit: usize) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        let entry = &mut inner.entries[key.index as usize];
+        let Some(client) = entry.client.flatten() else {
+            return true;
+        };
+        let count = inner.clients.entry(network(client)).or_default();
+        if *count >= limit {
+            return false;
+        }
+        *count += 1;
+        entry.is_counted = true;
+        true
     }
 
     /// The number of connections.
@@ -379,6 +409,7 @@ impl Inner {
             deadline,
             scheduled_at: deadline,
             expired: false,
+            is_counted: false,
             client: None,
         });
         self.counts.connections[phase as usize] += 1;
@@ -388,6 +419,20 @@ impl Inner {
         };
         self.schedule(deadline, key);
         key
+    }
+
+    /// Counts the connection of `entry`, which has ended, no longer.
+    fn forget_client(&mut self, entry: &Entry) {
+        let client = entry.client.flatten().filter(|_| entry.is_counted);
+        let Some(client) = client.map(network) else {
+            return;
+        };
+        if let Some(count) = self.clients.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                self.clients.remove(&client);
+            }
+        }
     }
 
     /// The entry of `key`, unless its connection has ended.
@@ -437,6 +482,14 @@ impl Inner {
         if let Some(phase) = ended {
             self.counts.expired[phase as usize] += 1;
         }
+    }
+}
+
+/// The address by which a client is counted: an IPv6 client has a network of 2^64 addresses.
+fn network(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -578,6 +631,29 @@ mod tests {
         assert_eq!(successor.key().index, ended.index);
         assert_eq!(queue.client_or(successor.key(), || None), None);
         assert_eq!(queue.client_or(ended, || address), address);
+    }
+
+    #[test]
+    fn a_client_has_as_many_connections_as_it_may() {
+        let queue = queue();
+        let admitted = |address: &str| {
+            let (timer, client) = timer(&queue, Phase::Idle, LONG);
+            queue.set_client(timer.key(), address.parse().unwrap());
+            queue.admit(timer.key(), 2).then_some((timer, client))
+        };
+        let first = admitted("192.0.2.1");
+        let second = admitted("192.0.2.1");
+        assert!(first.is_some() && second.is_some());
+        assert!(admitted("192.0.2.1").is_none() && admitted("192.0.2.1").is_none());
+        let other = admitted("192.0.2.2");
+        assert!(other.is_some());
+        drop(second);
+        assert!(admitted("192.0.2.1").is_some(), "one has ended");
+        let network = [admitted("2001:db8::1"), admitted("2001:db8::ffff:1")];
+        assert!(network.iter().all(Option::is_some));
+        assert!(admitted("2001:db8::2").is_none() && admitted("2001:db8:0:1::2").is_some());
+        drop((first, other, network));
+        assert!(queue.inner.borrow().clients.is_empty());
     }
 
     #[test]

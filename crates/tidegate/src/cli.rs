@@ -15,6 +15,7 @@ use tidegate_config::{AccessLog, Cores, Listen, Settings, ValueError};
 
 use crate::compress::CompressArgs;
 use crate::generate::GenerateArgs;
+use crate::sign::SignArgs;
 
 /// The variable that names the configuration file if the command line does not.
 const CONFIG_VARIABLE: &str = "TIDEGATE_CONFIG";
@@ -71,7 +72,8 @@ warnings are fair, its problems bad.
 
 Examples:
   tidegate doctor                              for a directory with the defaults
-  tidegate doctor tidegate.toml                for that file, its roots and certificates included";
+  tidegate doctor tidegate.toml                for that file, its roots, addresses and certificates included
+  tidegate doctor --json | jq '.[] | select(.grade != \"good\")'";
 
 /// Serves static assets over HTTP from every core.
 #[derive(Debug, Parser)]
@@ -93,6 +95,8 @@ pub(crate) enum Command {
     Config(ConfigArgs),
     /// Write the precompressed variants of a directory's files
     Compress(CompressArgs),
+    /// Make a signed URL
+    Sign(SignArgs),
     /// Tell what this host offers and what tidegate will do about it
     Doctor(DoctorArgs),
     /// Write the manual pages or the completions of this command line
@@ -158,6 +162,12 @@ pub(crate) struct CheckArgs {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) config: ConfigFile,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+    /// Print a JSON list instead, with an object for each line: topic, grade
+    /// and text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

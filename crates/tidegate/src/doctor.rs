@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tidegate_config::{Settings, Source, visible};
-use tidegate_server::{Finding, Verdict, host_report};
+use tidegate_server::{Finding, Verdict, file_report, host_report, listen_report};
 
 use crate::cli::DoctorArgs;
 use crate::inspect;
@@ -14,25 +14,48 @@ use crate::output::{chain, print};
 /// The width of the topic column.
 const TOPIC: usize = 12;
 
-/// Prints one line for each finding; fails if the server would not start.
-pub(crate) fn examine(args: &DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let (mut findings, settings) = match args.config.named() {
-        Some(file) => {
-            let source = Source::read(&file)?;
-            let settings = source.settings()?;
-            let found = inspect::inspect(&source, &settings)?;
-            (found.iter().map(finding).collect(), settings)
-        }
-        None => (Vec::new(), Settings::for_directory(PathBuf::from("."))),
+/// Prints one line for each finding, or JSON; fails if the server would not start.
+pub(crate) fn examine(args: DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let as_json = args.json;
+    let findings = findings(args)?;
+    let text = if as_json {
+        json(&findings)
+    } else {
+        findings.iter().map(line).collect()
     };
-    findings.extend(host_report(&settings));
-    let text: String = findings.iter().map(line).collect();
     print(&text)?;
     Ok(if findings.iter().any(is_bad) {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Those about the configuration first, if there is one.
+fn findings(args: DoctorArgs) -> Result<Vec<Finding>, Box<dyn Error>> {
+    let Some(file) = args.config.named() else {
+        let mut settings = Settings::for_directory(PathBuf::from("."));
+        args.overrides.apply(&mut settings)?;
+        return Ok(host_report(&settings));
+    };
+    let source = Source::read(&file)?;
+    let mut settings = source.settings()?;
+    args.overrides.apply(&mut settings)?;
+    let found = inspect::inspect(&source, &settings)?;
+    let mut findings: Vec<_> = found.iter().map(finding).collect();
+    findings.extend(file_report(&settings));
+    findings.push(listen_report(&settings));
+    findings.extend(host_report(&settings));
+    Ok(findings)
+}
+
+/// A list with one object a line.
+fn json(findings: &[Finding]) -> String {
+    let objects = findings.iter().map(|finding| {
+        let (grade, text) = graded(finding);
+        serde_json::json!({ "topic": finding.topic, "grade": grade, "text": text }).to_string()
+    });
+    format!("[\n{}\n]\n", objects.collect::<Vec<_>>().join(",\n"))
 }
 
 /// The findings about the configuration, with their lines.
@@ -49,13 +72,17 @@ fn finding(found: &inspect::Found) -> Finding {
 }
 
 fn line(finding: &Finding) -> String {
-    let (grade, text) = match &finding.verdict {
+    let (grade, text) = graded(finding);
+    let text = visible(&text);
+    format!("{grade:<5} {:<TOPIC$} {text}\n", finding.topic)
+}
+
+fn graded(finding: &Finding) -> (&'static str, String) {
+    match &finding.verdict {
         Verdict::Good(text) => ("good", text.clone()),
         Verdict::Fair(text) => ("fair", text.clone()),
         Verdict::Bad(error) => ("bad", chain(error.as_ref())),
-    };
-    let text = visible(&text);
-    format!("{grade:<5} {:<TOPIC$} {text}\n", finding.topic)
+    }
 }
 
 fn is_bad(finding: &Finding) -> bool {
@@ -79,5 +106,10 @@ mod tests {
         };
         assert_eq!(line(&bad), "bad   certificate  a.pem: is gone\n");
         assert!(is_bad(&bad) && !is_bad(&good));
+        assert_eq!(
+            json(&[good, bad]),
+            "[\n{\"grade\":\"good\",\"text\":\"6.1.0\",\"topic\":\"kernel\"},\n\
+             {\"grade\":\"bad\",\"text\":\"a.pem: is gone\",\"topic\":\"certificate\"}\n]\n"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Finds faults of a configuration on this host, with their lines, for `check`, `doctor` and `run`.
 
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub(crate) struct Found {
     pub(crate) problem: Problem,
 }
 
-/// All findings in the order of lines. `settings` are those of `source`, with the overrides of the
+/// All findings in the order of files and lines. `settings` are those of `source`, with the overrides of the
 /// command line. Blocking, for as long as a file system does not respond.
 ///
 /// # Errors
@@ -42,8 +43,12 @@ pub(crate) fn inspect(source: &Source, settings: &Settings) -> Result<Vec<Found>
             problem,
         })
         .collect();
-    found.sort_by_key(|one| one.problem.line);
+    found.sort_by(|a, b| place(a).cmp(&place(b)));
     Ok(found)
+}
+
+fn place(found: &Found) -> (&Path, usize) {
+    (&found.problem.file, found.problem.line)
 }
 
 /// The reason, with a suggestion if a shell would have expanded the path.

@@ -15,6 +15,7 @@ mod output;
 mod serve;
 mod shell;
 mod show;
+mod sign;
 mod usage;
 
 use std::env;
@@ -52,10 +53,11 @@ fn run(command: Command) -> ExitCode {
             None => usage::refuse(usage::no_file("check")),
         },
         Command::Config(args) => status(show::effective(&args)),
+        Command::Sign(args) => status(sign::sign(&args)),
         Command::Compress(args) => status(compress::directory(&args)),
         Command::Generate(args) => status(generate::files(&args).map_err(Into::into)),
         Command::Doctor(args) => {
-            doctor::examine(&args).unwrap_or_else(|error| failure(error.as_ref()))
+            doctor::examine(args).unwrap_or_else(|error| failure(error.as_ref()))
         }
     }
 }

@@ -10,7 +10,7 @@ pub(super) fn access_log(
     default: &AccessLog,
     report: &mut Report<'_>,
 ) -> AccessLog {
-    let directory = report.document().directory();
+    let directory = report.directory_of(raw.path.as_ref());
     AccessLog {
         path: report.checked(raw.path, default.path.clone(), |text| {
             LogTarget::typed(&text, &directory)

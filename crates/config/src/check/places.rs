@@ -90,7 +90,7 @@ fn mounts(raw: Vec<Spanned<raw::Mount>>, report: &mut Report<'_>) -> Vec<Mount> 
 
 fn mount(
     raw: Spanned<raw::Mount>,
-    seen: &mut BTreeMap<String, usize>,
+    seen: &mut BTreeMap<String, String>,
     report: &mut Report<'_>,
 ) -> Option<Mount> {
     let offset = raw.span().start;
@@ -103,7 +103,7 @@ fn mount(
     });
     let reason = "required: the directory to serve";
     let root = required(raw.root, (offset, "site.mount.root", reason), report);
-    let directory = report.document().directory();
+    let directory = report.directory(offset);
     let root =
         root.and_then(|root| report.required(root, |root| Ok(directory.join(path::root(root)?))));
     Some(Mount {
@@ -115,8 +115,8 @@ fn mount(
 /// Adds the path to `seen`; refuses one that is there already.
 fn not_mounted(
     path: &str,
-    line: usize,
-    seen: &mut BTreeMap<String, usize>,
+    line: String,
+    seen: &mut BTreeMap<String, String>,
 ) -> Result<String, ValueError> {
     let at = path::mount_point(path)?;
     match seen.insert(at.clone(), line) {

@@ -1,6 +1,7 @@
 //! Applies rules to values as typed, and collects the mistakes with their places.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use toml::Spanned;
 
@@ -35,12 +36,18 @@ impl<'d> Report<'d> {
         self.document.refuse_any(self.mistakes)
     }
 
-    pub(super) fn document(&self) -> &'d Document<'d> {
-        self.document
+    /// The directory of the file at `offset`, to which relative paths in it are relative.
+    pub(super) fn directory(&self, offset: usize) -> PathBuf {
+        self.document.directory(offset)
     }
 
-    /// The line of a byte offset, from 1.
-    pub(super) fn line(&self, offset: usize) -> usize {
+    /// As [`Report::directory`], for a path as typed.
+    pub(super) fn directory_of(&self, typed: Option<&Spanned<String>>) -> PathBuf {
+        self.directory(typed.map_or(0, |typed| typed.span().start))
+    }
+
+    /// The line of a byte offset for a message, from 1, with its file if there are several.
+    pub(super) fn line(&self, offset: usize) -> String {
         self.document.line(offset)
     }
 
@@ -77,7 +84,7 @@ impl<'d> Report<'d> {
         &mut self,
         typed: List,
         default: Vec<N>,
-        mut rule: impl FnMut(String, usize) -> Result<N, ValueError>,
+        mut rule: impl FnMut(String, String) -> Result<N, ValueError>,
     ) -> Vec<N> {
         let Some(typed) = typed else { return default };
         let items = typed.into_inner().into_iter();

@@ -45,8 +45,8 @@ pub(super) fn sites(
 /// The names of the sites so far, each with its line.
 #[derive(Default)]
 struct Seen {
-    names: BTreeMap<String, usize>,
-    default: Option<usize>,
+    names: BTreeMap<String, String>,
+    default: Option<String>,
 }
 
 fn site(
@@ -58,7 +58,7 @@ fn site(
     let default = Site::default();
     let offset = raw.span().start;
     let mut raw = raw.into_inner();
-    let directory = report.document().directory();
+    let directory = report.directory(offset);
     let places = places(&mut raw, offset, report);
     let cors = cors(raw.cors, report);
     let (respond, redirects) = answers(raw.respond, raw.redirects, &places, report);
@@ -97,6 +97,9 @@ fn site(
             header_rule(rule, !cors.origins.is_empty(), report)
         }),
         access: every(raw.access, |rule| access::access(rule, report)),
+        signed: every(raw.signed, |rule| access::signed(rule, report)),
+        pace: every(raw.pace, |rule| access::pace(rule, report)),
+        auth: every(raw.auth, |rule| access::auth(rule, report)),
         respond,
         mounts: places.mounts,
         redirects,
@@ -482,7 +485,7 @@ mod tests {
             ("error-pages = { 404 = '404.html' }", "3: site.error-pages.404: `404.html` is not the path of a file"),
             ("error-pages = { 404 = '' }", "3: site.error-pages.404: `` is not the path of a file"),
             ("error-pages = { 404 = '/errors/' }", "3: site.error-pages.404: `/errors/` is a directory"),
-            ("error-pages = { 200 = '/a' }", "3: site.error-pages.200: `200` is none of the errors that can have a page: 400, 403"),
+            ("error-pages = { 200 = '/a' }", "3: site.error-pages.200: `200` is none of the errors that can have a page: 400, 401, 403"),
             ("[site.error-pages]\n404 = '/a'\n419 = '/b'", "5: site.error-pages.419: `419` is none of the errors"),
             ("error-pages = { 4xx = '/a' }", "3: site.error-pages.4xx: `4xx` is none of the errors"),
             ("error-pages = { '+404' = '/a' }", "3: site.error-pages.+404: `+404` is none of"),
@@ -597,7 +600,7 @@ mod tests {
             ("[[site.respond]]\nmatch = 'a'\nstatus = 403", "4: site.respond.match: `a` is not a pattern for paths"),
             ("[[site.respond]]\nmatch = '/**'\nexcept = ['/a', 'b']\nstatus = 403", "5: site.respond.except: `b` is not a pattern for paths"),
             ("[[site.respond]]\nmatch = '/a'\nstatus = 301", "5: site.respond.status: 301 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: [[site.redirects]] sends"),
-            ("[[site.respond]]\nmatch = '/a'\nstatus = 401", "5: site.respond.status: 401 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: there is no password"),
+            ("[[site.respond]]\nmatch = '/a'\nstatus = 401", "5: site.respond.status: 401 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: [[site.auth]] asks for passwords"),
             ("[[site.respond]]\nmatch = '/a'\nstatus = 405", "5: site.respond.status: 405 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: that a method is not allowed"),
             ("[[site.respond]]\nmatch = '/a'\nstatus = 444", "5: site.respond.status: 444 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: every request gets an answer"),
             ("[[site.respond]]\nmatch = '/a'\nstatus = 502", "5: site.respond.status: 502 is none of 200, 204, 400, 403, 404, 410, 418, 421, 429, 451, 500, 503: it is about a server behind"),

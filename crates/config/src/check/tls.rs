@@ -21,7 +21,7 @@ pub(super) fn tls(raw: raw::Tls, report: &mut Report<'_>) -> Tls {
     let client_auth = report.checked(raw.client_auth, ClientAuth::Off, |name| {
         rules::client_auth(&name)
     });
-    let directory = report.document().directory();
+    let directory = report.directory_of(raw.client_ca.as_ref());
     let client_ca = report.checked(raw.client_ca, None, |text| {
         Ok((!text.is_empty()).then(|| directory.join(text)))
     });
@@ -75,7 +75,7 @@ fn file(
         report.missing(offset, key, "required: a PEM file");
         return None;
     };
-    let directory = report.document().directory();
+    let directory = report.directory_of(Some(&typed));
     report.required(typed, |text| match text.as_str() {
         "" => Err(ValueError::new("empty: name a PEM file")),
         text => Ok(directory.join(text)),

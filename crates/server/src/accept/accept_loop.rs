@@ -15,7 +15,7 @@ use tidegate_uring::{Accept, Fd, Ring};
 use crate::accept::admission::Admission;
 use crate::accept::listener::{Listener, listen_with};
 use crate::connection::ConnectionTask;
-use crate::connection::listener_protocol::ListenerProtocol;
+use crate::connection::listener_protocol::{ListenerProtocol, Spoken};
 
 /// How long to pause when the system has no descriptor or memory for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -58,7 +58,7 @@ impl AcceptLoop {
     /// Waits for a certificate if the listener needs one, then listens. False: the port stays
     /// closed.
     async fn open(&self) -> bool {
-        let ListenerProtocol::Https(tls) = &self.protocol else {
+        let Spoken::Https(tls) = &self.protocol.spoken else {
             return true;
         };
         while !tls.acceptor.is_ready() {

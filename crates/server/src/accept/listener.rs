@@ -66,6 +66,36 @@ pub(crate) fn bind_all(
     Ok(bound)
 }
 
+/// The error with which [`bind_all`], or the listener at `admin`, would fail now. Nothing listens.
+pub(crate) fn refused(settings: &Settings, admin: Option<&str>) -> Option<Error> {
+    let admin = admin.map(|address| Listen {
+        address: address.to_owned(),
+        ..Listen::default()
+    });
+    let mut sections = settings.listen.iter().chain(&admin);
+    sections.find_map(|section| try_section(section, settings).err())
+}
+
+fn try_section(section: &Listen, settings: &Settings) -> Result<(), Error> {
+    let failed = |source| Error::Listen {
+        address: section.address.clone(),
+        source,
+    };
+    if let Some(path) = section.unix_path() {
+        let (socket, file) = bind_file(path, section).map_err(failed)?;
+        drop(file);
+        drop(socket);
+        return Ok(());
+    }
+    let wanted = resolve(&section.address)?;
+    let takes_v4 = |address| has_v4_beside(address, &settings.listen);
+    let only_v6 = section.only_v6 || wanted.iter().any(takes_v4);
+    let bound = bind_same_port(&wanted, |address| {
+        Ok((address, bound_socket(address, false, only_v6)?))
+    });
+    bound.map(drop).map_err(failed)
+}
+
 /// The listeners of every address, dealt to `cores` cores in turn.
 pub(crate) fn by_core(bound: Vec<BoundAddress>, cores: usize) -> Vec<Vec<Listener>> {
     let mut listeners: Vec<Vec<Listener>> = (0..cores).map(|_| Vec::new()).collect();

@@ -5,4 +5,5 @@ pub(crate) mod address;
 pub(crate) mod admission;
 pub(crate) mod inherited;
 pub(crate) mod listener;
+pub(crate) mod report;
 pub(crate) mod unix_socket;

@@ -3,7 +3,10 @@
 pub(crate) mod cgroup;
 pub(crate) mod cores;
 pub(crate) mod diagnose;
+pub(crate) mod finding;
 pub(crate) mod limits;
 pub(crate) mod locked;
 pub(crate) mod report;
+pub(crate) mod system;
+pub(crate) mod threads;
 pub(crate) mod users;

@@ -2,77 +2,93 @@
 //!
 //! Runs the code of the server's start, but nothing listens and no shard is started.
 
-use std::error::Error as StdError;
 use std::fs;
+use std::path::Path;
 
 use rustix::system::uname;
 use tidegate_config::{Ktls, Settings};
 use tidegate_tls::{Certificate, KernelFeatures};
 
+use crate::error::Error;
 use crate::host::cores::{self, Chosen};
+use crate::host::finding::{Finding, Verdict, finding};
 use crate::host::limits::{self, ResourceShare};
 use crate::host::locked::Locked;
+use crate::host::system;
+use crate::host::threads;
 use crate::transport::certificates::{self, days_left, expires_soon};
 
-/// One property of the host.
-#[derive(Debug)]
-pub struct Finding {
-    /// Its name, in a word or two.
-    pub topic: &'static str,
-    /// Its value, and the verdict on it.
-    pub verdict: Verdict,
-}
-
-/// The verdict on a property of the host, with value, effect and remedy.
-#[derive(Debug)]
-pub enum Verdict {
-    /// As it should be.
-    Good(String),
-    /// The server would run better otherwise.
-    Fair(String),
-    /// The server would not start.
-    Bad(Box<dyn StdError>),
-}
+const IO_URING: &str = "io_uring";
 
 /// Checks this host, and the certificates of `settings`. Blocking; raises the soft limits of the
 /// process as the server does.
 pub fn host_report(settings: &Settings) -> Vec<Finding> {
     limits::raise();
     let mut findings = vec![finding("kernel", Verdict::Good(release()))];
+    let root = Path::new("/");
     match cores::choose(&settings.server.cores) {
         Ok(chosen) => {
             findings.push(finding("cores", listed(&chosen)));
-            findings.push(finding("memlock", memlock(settings, chosen.cores.len())));
+            findings.push(memlock(settings, chosen.cores.len()));
             findings.extend(shares(settings, chosen.cores.len()));
+            let threads = threads::verdict(settings, chosen.cores.len());
+            findings.push(finding("threads", threads));
+            findings.extend(system::findings(root, &chosen.cores));
         }
         Err(error) => findings.push(finding("cores", Verdict::Bad(error.into()))),
     }
     // After the check of locked memory, since the kernel counts this ring for a moment after its
     // end.
-    findings.push(finding("io_uring", ring()));
+    if !findings.iter().any(|finding| finding.topic == IO_URING) {
+        findings.extend(ring());
+    }
     findings.push(finding("backlog", backlog(settings)));
     findings.push(finding("kernel TLS", kernel_tls(settings)));
     findings.extend(certificates(settings));
     findings
 }
 
-fn finding(topic: &'static str, verdict: Verdict) -> Finding {
-    Finding { topic, verdict }
+/// The file systems of the roots of `settings`. Blocking, for as long as one does not answer.
+pub fn file_report(settings: &Settings) -> Vec<Finding> {
+    system::file_systems(Path::new("/"), settings)
 }
 
 fn release() -> String {
     uname().release().to_string_lossy().into_owned()
 }
 
-fn ring() -> Verdict {
+/// io_uring, and each of its features that not all kernels have, with what is used in its place.
+fn ring() -> Vec<Finding> {
     match tidegate_uring::probe() {
-        Ok(features) if features.pipe => Verdict::Good("pipes are made on the ring".to_owned()),
-        Ok(_) => {
-            let text = "pipes are made by pipe2(2): Linux 6.16 and newer make them on the ring";
-            Verdict::Good(text.to_owned())
+        Ok(features) => {
+            let text = "all that is needed is there and allowed";
+            let mut findings = vec![finding(IO_URING, Verdict::Good(text.to_owned()))];
+            findings.extend(ring_features(features.pipe, features.recv_limit));
+            findings
         }
-        Err(error) => Verdict::Bad(error.into()),
+        Err(error) => vec![finding(IO_URING, Verdict::Bad(Error::Uring(error).into()))],
     }
+}
+
+fn ring_features(has_pipe: bool, has_recv_limit: bool) -> [Finding; 2] {
+    let verdict = |is_there, there: &str, instead: &str| {
+        if is_there {
+            Verdict::Good(there.to_owned())
+        } else {
+            Verdict::Fair(instead.to_owned())
+        }
+    };
+    let pipe = verdict(
+        has_pipe,
+        "pipes are made on the ring",
+        "pipes are made by pipe2(2): Linux 6.16 and newer make them on the ring",
+    );
+    let recv = verdict(
+        has_recv_limit,
+        "a client that reads nothing holds two receive buffers",
+        "a client that reads nothing may hold 33 receive buffers: Linux 6.17 and newer limit that",
+    );
+    [finding("ring pipe", pipe), finding("ring recv", recv)]
 }
 
 fn listed(chosen: &Chosen) -> Verdict {
@@ -85,13 +101,15 @@ fn listed(chosen: &Chosen) -> Verdict {
     }
 }
 
-/// The memory that io_uring locks for `shards` shards.
-fn memlock(settings: &Settings, shards: usize) -> Verdict {
-    match Locked::fit(settings, shards) {
+/// The memory that io_uring locks for `shards` shards, or why there is no io_uring to try it with.
+fn memlock(settings: &Settings, shards: usize) -> Finding {
+    let verdict = match Locked::fit(settings, shards) {
         Ok(locked) if locked.is_full() => Verdict::Good(locked.text()),
         Ok(locked) => Verdict::Fair(locked.text()),
+        Err(error @ Error::Uring(_)) => return finding(IO_URING, Verdict::Bad(error.into())),
         Err(error) => Verdict::Bad(error.into()),
-    }
+    };
+    finding("memlock", verdict)
 }
 
 /// Each shard's share of the limits.
@@ -284,6 +302,23 @@ mod tests {
             assert_eq!(is_good, good, "{text}");
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn what_an_older_kernel_lacks_comes_with_what_is_used_in_its_place() {
+        let all = ring_features(true, true).map(|finding| finding.verdict);
+        assert!(
+            all.iter()
+                .all(|verdict| matches!(verdict, Verdict::Good(_)))
+        );
+        let texts = ring_features(false, false).map(|finding| match finding.verdict {
+            Verdict::Fair(text) => text,
+            other => panic!("{other:?}"),
+        });
+        assert!(
+            texts[0].contains("pipe2(2)") && texts[1].contains("6.17"),
+            "{texts:?}"
+        );
     }
 
     #[test]
