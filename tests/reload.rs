@@ -1,8 +1,14 @@
 //! HUP: the configuration is read again, checked, and applied with no connection lost.
 
-use rustix::process::Signal;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::support::{Client, Launch, Server, Tree, eventually};
+use rustix::process::Signal;
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES;
+
+use super::support::{Authority, Client, Launch, Server, Tree, eventually, get};
 
 const APPLIED: &str = "the configuration is applied";
 const REFUSED: &str = "not reloaded: ";
@@ -139,7 +145,7 @@ fn a_download_goes_on_across_reloads() {
     tree.write("big", &vec![7; 32 << 20]);
     let server = Launch::run(&tree, "", "").start();
     let mut client = Client::connect_narrow(server.address);
-    client.send(super::support::get("/big"));
+    client.send(get("/big"));
     let head = client.head();
     for index in ["a.html", "b.html"] {
         rewrite(&tree, "", &format!("index = ['{index}']"));
@@ -148,5 +154,273 @@ fn a_download_goes_on_across_reloads() {
     std::fs::remove_file(tree.path("big")).unwrap();
     assert_eq!(server.get("/big").status, 404);
     assert_eq!(client.body_of(&head).len(), 32 << 20);
+    server.stop();
+}
+
+/// Replaces the configuration file by one that listens on these addresses alone.
+fn listen_on(tree: &Tree, addresses: &[&str]) {
+    let root = tree.root();
+    let mut text = format!(
+        "[server]\ncores = 2\n[[site]]\nroot = '{}'\n",
+        root.display()
+    );
+    for address in addresses {
+        text += &format!("[[listen]]\naddress = \"{address}\"\n");
+    }
+    std::fs::write(tree.base().join("tidegate.toml"), text).unwrap();
+}
+
+fn serve_file(tree: &Tree) -> Launch {
+    Launch::with(["run"]).argument(tree.base().join("tidegate.toml"))
+}
+
+/// The address that the log says is listened on since a reload.
+fn added(server: &Server) -> SocketAddr {
+    let log = server.log();
+    let line = log.rsplit_once("listening on http://").expect("a line").1;
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_listener_is_added_and_another_removed() {
+    let tree = Tree::new();
+    tree.write("big", &vec![7; 16 << 20]);
+    tree.write("file", b"content");
+    listen_on(&tree, &["127.0.0.1:0"]);
+    let server = serve_file(&tree).start();
+    let mut kept = server.connect();
+    kept.get("/file");
+    // 127.0.0.1:0 is the listener that is there; its port is not picked again.
+    listen_on(&tree, &["127.0.0.1:0", "127.0.0.2:0"]);
+    hup(&server, APPLIED);
+    let second = added(&server);
+    assert_eq!(server.get("/file").body, b"content");
+    for _ in 0..8 {
+        assert_eq!(Client::connect(second).get("/file").body, b"content");
+    }
+    let mut idle = Client::connect(second);
+    idle.get("/file");
+    let mut begun = Client::connect(second);
+    let mut slow = Client::connect_narrow(second);
+    slow.send(get("/big"));
+    let head = slow.head();
+    // Until it is accepted by a core, it waits in the backlog of one.
+    begun.send("GET /file HTTP/1.1\r\n");
+
+    listen_on(&tree, &["127.0.0.1:0"]);
+    hup(&server, "no longer listening on http://127.0.0.2");
+    idle.ends();
+    begun.send("Host: x\r\n\r\n");
+    let response = begun.response();
+    assert_eq!(response.body, b"content");
+    assert!(response.closes());
+    assert_eq!(slow.body_of(&head).len(), 16 << 20);
+    slow.ends();
+    eventually("the port is closed", || {
+        std::net::TcpStream::connect(second).is_err()
+    });
+    assert_eq!(kept.get("/file").body, b"content");
+    assert!(!kept.get("/file").closes());
+    server.stop();
+}
+
+#[test]
+fn an_address_is_widened_where_it_listens_already() {
+    let tree = Tree::with("file", b"content");
+    listen_on(&tree, &["127.0.0.1:0"]);
+    let server = serve_file(&tree).start();
+    let port = server.address.port();
+    let mut kept = server.connect();
+    kept.get("/file");
+    let all = format!("0.0.0.0:{port}");
+    listen_on(&tree, &[&all]);
+    hup(&server, APPLIED);
+    let other: SocketAddr = format!("127.0.0.3:{port}").parse().unwrap();
+    assert_eq!(Client::connect(other).get("/file").body, b"content");
+    eventually("one listener for each core", || {
+        let answers = (0..20).map(|_| server.get("/file").body == b"content");
+        answers.filter(|answer| *answer).count() == 20
+    });
+    assert!(!kept.get("/file").closes(), "its address is served");
+    server.stop();
+}
+
+#[test]
+fn a_port_in_use_changes_nothing() {
+    let tree = Tree::with("file", b"content");
+    listen_on(&tree, &["127.0.0.1:0"]);
+    let server = serve_file(&tree).start();
+    listen_on(&tree, &["127.0.0.1:0", "127.0.0.4:0", "192.0.2.1:80"]);
+    hup(&server, REFUSED);
+    let line = "tidegate.toml:10: listen.address: cannot listen on 192.0.2.1:80";
+    assert!(server.log().contains(line), "{}", server.log());
+    assert!(!server.log().contains("listening on http://127.0.0.4"));
+    assert_eq!(server.get("/file").body, b"content");
+    server.stop();
+}
+
+#[test]
+fn tls_is_replaced_for_new_connections() {
+    let tree = Tree::with("file", b"content");
+    let authority = Authority::new();
+    let first = authority.issue("first", &["localhost"]);
+    let second = authority.issue("second", &["second.test"]);
+    let server = Launch::secure(&tree, "", "", &[&first]).start();
+    let config = authority.client();
+    let mut kept = Client::secure(server.address, &config);
+    assert!(!kept.get("/file").has("strict-transport-security"));
+    let names = |name: &str| {
+        let mut client = Client::secure_as(server.address, &authority.client(), name);
+        client.get("/file");
+        let version = client.tls().protocol_version().unwrap();
+        (
+            client.tls().peer_certificates().unwrap()[0].to_vec(),
+            version,
+        )
+    };
+    let before = names("localhost");
+    let tls = "min-version = \"1.3\"\nhsts = \"max-age=1\"";
+    drop(Launch::secure(&tree, "", tls, &[&first, &second]));
+    hup(&server, APPLIED);
+    assert_eq!(names("localhost"), before);
+    assert_ne!(names("second.test").0, before.0);
+    assert!(kept.get("/file").has("strict-transport-security"));
+    let suites = DEFAULT_CIPHER_SUITES.iter().copied();
+    let suites: Vec<_> = suites.filter(|suite| suite.tls13().is_none()).collect();
+    let old = authority.client_with(&suites, None);
+    let is_refused = |config| {
+        let mut client = Client::secure(server.address, config);
+        let sent = client.try_send(get("/file")).ok();
+        sent.and_then(|()| client.response_or_refusal()).is_none()
+    };
+    assert!(is_refused(&old));
+
+    let tls = format!(
+        "client-auth = \"require\"\nclient-ca = '{}'",
+        authority.file().display()
+    );
+    drop(Launch::secure(&tree, "", &tls, &[&first]));
+    hup(&server, APPLIED);
+    // A session that began without a client certificate does not resume.
+    assert!(is_refused(&config));
+    assert_eq!(kept.get("/file").body, b"content");
+    server.stop();
+}
+
+#[test]
+fn a_listener_begins_to_speak_tls() {
+    let tree = Tree::with("file", b"content");
+    let authority = Authority::new();
+    let files = authority.issue("first", &["localhost"]);
+    let server = Launch::run(&tree, "", "").start();
+    let mut plain = server.connect();
+    plain.get("/file");
+    drop(Launch::secure(&tree, "", "", &[&files]));
+    hup(&server, APPLIED);
+    let mut client = Client::secure(server.address, &authority.client());
+    assert_eq!(client.get("/file").body, b"content");
+    assert_eq!(plain.get("/file").body, b"content");
+    assert_eq!(server.get("/file").status, 400);
+    rewrite(&tree, "", "");
+    hup(&server, APPLIED);
+    assert_eq!(server.get("/file").body, b"content");
+    assert_eq!(client.get("/file").body, b"content");
+    server.stop();
+}
+
+/// Asks on kept and new connections, plain and with TLS, until `done`. The number of answers.
+fn load(address: SocketAddr, secure: Option<&Arc<ClientConfig>>, done: &AtomicBool) -> usize {
+    let connect = || match secure {
+        Some(config) => Client::secure(address, config),
+        None => Client::connect(address),
+    };
+    let (mut answers, mut kept) = (0, connect());
+    while !done.load(Ordering::Relaxed) {
+        for client in [&mut kept, &mut connect()] {
+            let response = client.get(["/file", "/big"][answers % 2]);
+            assert_eq!(response.status, 200);
+            assert!(!response.closes());
+            answers += 1;
+        }
+    }
+    answers
+}
+
+#[test]
+fn no_request_fails_during_reloads() {
+    let tree = Tree::with("file", b"content");
+    tree.write("big", &vec![7; 200_000]);
+    let authority = Authority::new();
+    let files = authority.issue("first", &["localhost"]);
+    for secure in [false, true] {
+        let write = |number: u32| {
+            let site = format!("index = ['{number}.html']\n");
+            let cache = format!("graceful-timeout = \"{number}s\"\n[cache]\nvalid = \"{number}s\"");
+            let root = tree.root();
+            let site = format!("[[site]]\nroot = '{}'\n{site}", root.display());
+            if secure {
+                let tls = format!("hsts = \"max-age={number}\"\n");
+                let entry = files.entry();
+                let sites = format!("tls = true\n[tls]\n{tls}\n{entry}\n{site}");
+                Launch::run_sites(&tree, &cache, &sites)
+            } else {
+                Launch::run_sites(&tree, &cache, &site)
+            }
+        };
+        let server = write(1).start();
+        let config = secure.then(|| authority.client());
+        let (address, done) = (server.address, AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| load(address, config.as_ref(), &done)))
+                .collect();
+            for number in 1..=50 {
+                drop(write(1 + number % 3));
+                hup(&server, APPLIED);
+            }
+            done.store(true, Ordering::Relaxed);
+            for client in clients {
+                assert!(client.join().expect("every answer") > 50);
+            }
+        });
+        server.stop();
+    }
+}
+
+/// Memory in KiB, descriptors and threads of the server.
+fn resources(server: &Server) -> (u64, usize, usize) {
+    let of = |name: &str| format!("/proc/{}/{name}", server.id());
+    let status = std::fs::read_to_string(of("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.unwrap().trim().strip_suffix(" kB").unwrap();
+    let count = |name| std::fs::read_dir(of(name)).unwrap().count();
+    (kib.parse().unwrap(), count("fd"), count("task"))
+}
+
+#[test]
+fn many_reloads_leave_nothing_behind() {
+    let tree = Tree::with("file", b"content");
+    let root = tree.root();
+    let root = root.display();
+    let right = |number: u32| format!("[[site]]\nroot = '{root}'\nindex = ['{number}.html']");
+    let wrong = ["[[site]]\nroot = 'none'", "[[site]", "[[site]]\nrot = 1"];
+    let server = Launch::run_sites(&tree, "", &right(0)).start();
+    let mut kept = server.connect();
+    let mut reload = |number: u32| {
+        let wrong = wrong.get(number as usize % 4);
+        let sites = wrong.map_or_else(|| right(number), ToString::to_string);
+        drop(Launch::run_sites(&tree, "", &sites));
+        hup(&server, if wrong.is_some() { REFUSED } else { APPLIED });
+        assert_eq!(kept.get("/file").body, b"content");
+    };
+    (0..100).for_each(&mut reload);
+    let before = resources(&server);
+    (0..400).for_each(&mut reload);
+    eventually("the descriptors and threads of before", || {
+        let after = resources(&server);
+        (after.1, after.2) <= (before.1, before.2)
+    });
+    let after = resources(&server);
+    assert!(after.0 < before.0 + 2048, "{before:?} {after:?}");
     server.stop();
 }

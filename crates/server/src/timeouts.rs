@@ -4,7 +4,7 @@
 //! entry, checked only when due, so a request sets no timer and an idle connection is checked once
 //! in a keep-alive time.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv6Addr};
@@ -97,11 +97,21 @@ struct Entry {
     deadline: u32,
     /// The tick at which the queue checks this entry: never later than `deadline`.
     scheduled_at: u32,
-    expired: bool,
+    course: Course,
     /// Whether [`Inner::clients`] counts it.
     is_counted: bool,
     /// The client's address, once somebody asked for it.
     client: Option<ClientAddress>,
+}
+
+/// Whether a connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    Serving,
+    /// It ends once it is idle.
+    Draining,
+    /// Its time is over.
+    Expired,
 }
 
 /// The address of a connection's client; `None` if it has none.
@@ -115,6 +125,8 @@ pub(crate) struct TimerQueue {
     epoch: Instant,
     timeouts: RefCell<Timeouts>,
     inner: RefCell<Inner>,
+    /// Whether any connection ever had to end once it is idle.
+    any_draining: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -151,7 +163,16 @@ impl Timer {
     /// Whether the connection was ended by its timer, or to make room or to stop.
     pub(crate) fn expired(&self) -> bool {
         let inner = self.queue.inner.borrow();
-        inner.entries[self.key.index as usize].expired
+        inner.entries[self.key.index as usize].course == Course::Expired
+    }
+
+    /// Whether the connection ends with its current response, since its address is not served any
+    /// more.
+    pub(crate) fn draining(&self) -> bool {
+        self.queue.any_draining.get() && {
+            let inner = self.queue.inner.borrow();
+            inner.entries[self.key.index as usize].course == Course::Draining
+        }
     }
 
     /// The configured time for `phase`.
@@ -182,6 +203,7 @@ impl TimerQueue {
             epoch: Instant::now(),
             timeouts: RefCell::new(timeouts),
             inner: RefCell::default(),
+            any_draining: Cell::new(false),
         }
     }
 
@@ -305,7 +327,7 @@ impl TimerQueue {
         let mut idle: Vec<(u32, usize)> = inner
             .entries
             .iter()
-            .filter(|(_, entry)| entry.phase == Phase::Idle && !entry.expired)
+            .filter(|(_, entry)| entry.phase == Phase::Idle && entry.course != Course::Expired)
             .map(|(index, entry)| (entry.deadline, index))
             .collect();
         if idle.len() > count {
@@ -324,6 +346,21 @@ impl TimerQueue {
         for (_, entry) in &mut inner.entries {
             if matches!(entry.phase, Phase::AwaitingFirstRequest | Phase::Idle) {
                 entry.expire();
+            }
+        }
+    }
+
+    /// Ends the connections whose sockets `ends` picks once they are idle. One that has just begun
+    /// may have a request.
+    pub(crate) fn drain(&self, ends: impl Fn(&Fd) -> bool) {
+        self.any_draining.set(true);
+        let mut inner = self.inner.borrow_mut();
+        for (_, entry) in &mut inner.entries {
+            if entry.course == Course::Serving && ends(&entry.socket) {
+                entry.course = Course::Draining;
+                if entry.phase == Phase::Idle {
+                    entry.expire();
+                }
             }
         }
     }
@@ -408,7 +445,7 @@ impl Inner {
             phase,
             deadline,
             scheduled_at: deadline,
-            expired: false,
+            course: Course::Serving,
             is_counted: false,
             client: None,
         });
@@ -469,7 +506,7 @@ impl Inner {
         let mut ended = None;
         if entry.deadline <= now {
             if entry.phase != Phase::Transfer {
-                ended = (!entry.expired).then_some(entry.phase);
+                ended = (entry.course != Course::Expired).then_some(entry.phase);
                 entry.expire();
             }
             // A transfer has a timeout of its own. Any other task sees the shutdown and ends; if it
@@ -496,7 +533,7 @@ fn network(client: IpAddr) -> IpAddr {
 impl Entry {
     /// Makes the connection's task see the end of its input, or of a response that is stuck.
     fn expire(&mut self) {
-        self.expired = true;
+        self.course = Course::Expired;
         // An error means that the connection has ended already.
         let _ = match self.phase {
             Phase::AwaitingFirstRequest | Phase::Idle | Phase::Request | Phase::Linger => {

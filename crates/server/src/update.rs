@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use tidegate_config::NeedsRestart;
 
+use crate::accept::listener::{Listener, NextListener};
 use crate::config::prepared::{Derived, Prepared};
+use crate::transport::certificates::NextTls;
 
 /// A configuration that every worker can take over.
 pub(crate) struct NextConfiguration {
     pub(crate) derived: Arc<Derived>,
     /// One for each worker.
     pub(crate) updates: Vec<CoreUpdate>,
+    /// All, in the order of the configuration.
+    pub(crate) listeners: Vec<NextListener>,
+    pub(crate) tls: NextTls,
     /// What the file says and only a restart can apply.
     pub(crate) kept: Vec<NeedsRestart>,
 }
@@ -18,4 +23,6 @@ pub(crate) struct NextConfiguration {
 /// The part of one worker, which takes it over and cannot refuse it.
 pub(crate) struct CoreUpdate {
     pub(crate) prepared: Prepared,
+    /// All of the core.
+    pub(crate) listeners: Vec<Listener>,
 }

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use futures_lite::future::or;
 use glommio::Task;
 use glommio::timer::Timer;
-use tidegate_uring::{Config, Features, Ring};
+use tidegate_uring::{Config, Fd, Features, Ring};
 
 use crate::accept::accept_loop::AcceptLoop;
 use crate::accept::admission::Admission;
 use crate::accept::listener::Listener;
+use crate::accept::listener_state::ListenerState;
 use crate::config::prepared::Prepared;
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
@@ -76,7 +77,7 @@ pub(crate) async fn run(
     let context = opened.get_or_init(|| context);
     let ring = &context.io.ring;
     ring.spawn(Rc::clone(&context.timers).run()).detach();
-    let worker = Worker::start(context, connections_max, listeners);
+    let worker = Worker::start(context, connections_max, listeners).await;
     report(Event::Ready);
     worker.run(&control, || report(Event::Applied)).await;
     // The executor drops no tasks when it ends, so queries to this one would continue.
@@ -93,31 +94,76 @@ pub(crate) async fn run(
 /// A worker that is serving.
 struct Worker {
     admission: Rc<Admission>,
-    accepting: Vec<Task<()>>,
+    accepting: Vec<Accepting>,
+}
+
+/// An accept loop that runs.
+struct Accepting {
+    /// Shared with the loop until it ends.
+    state: Rc<ListenerState>,
+    task: Task<()>,
+}
+
+impl Accepting {
+    fn has_ended(&self) -> bool {
+        Rc::strong_count(&self.state) == 1
+    }
 }
 
 impl Worker {
-    /// Starts an accept loop for each listener.
-    fn start(context: &Rc<Context>, connections_max: usize, listeners: Vec<Listener>) -> Self {
-        let admission = Rc::new(Admission::new(Rc::clone(context), connections_max));
-        let loops = listeners.into_iter();
-        let loops = loops.map(|listener| AcceptLoop::new(Rc::clone(&admission), listener));
-        // All are added to the admission before any of them runs.
-        let loops: Vec<_> = loops.collect();
-        let ring = &context.io.ring;
-        let accepting = loops.into_iter().map(|one| ring.spawn(one.run()));
-        Self {
-            accepting: accepting.collect(),
-            admission,
+    /// Starts the accept loops of the listeners.
+    async fn start(
+        context: &Rc<Context>,
+        connections_max: usize,
+        listeners: Vec<Listener>,
+    ) -> Self {
+        let mut worker = Self {
+            admission: Rc::new(Admission::new(Rc::clone(context), connections_max)),
+            accepting: Vec::new(),
+        };
+        worker.set_listeners(listeners).await;
+        worker
+    }
+
+    /// Accepts on exactly these listeners from now on. Those that are not among them serve the
+    /// clients in their backlogs, and close.
+    async fn set_listeners(&mut self, listeners: Vec<Listener>) {
+        self.accepting.retain(|one| !one.has_ended());
+        for one in &self.accepting {
+            match listeners.iter().find(|next| next.id == one.state.id()) {
+                Some(next) => one.state.update(next),
+                None => one.state.remove(),
+            }
         }
+        self.admission.set_backlogs();
+        let addresses = listeners.iter().map(|listener| listener.address.clone());
+        let addresses = addresses.collect();
+        // All are added to the admission before any of them runs.
+        let states = listeners.into_iter().flat_map(|listener| {
+            let state = ListenerState::new(&listener);
+            let sockets = listener.sockets.into_iter();
+            sockets.map(move |socket| (Fd::from(socket), Rc::new(state.clone())))
+        });
+        let loops = states.map(|(socket, state)| {
+            let admission = Rc::clone(&self.admission);
+            (AcceptLoop::new(admission, socket, Rc::clone(&state)), state)
+        });
+        let loops: Vec<_> = loops.collect();
+        let ring = &self.admission.context.io.ring;
+        let accepting = loops.into_iter().map(|(one, state)| Accepting {
+            task: ring.spawn(one.run()),
+            state,
+        });
+        self.accepting.extend(accepting);
+        self.admission.set_addresses(addresses).await;
     }
 
     /// Serves until the main thread sends a stop.
-    async fn run(self, control: &ControlInbox, applied: impl Fn()) {
+    async fn run(mut self, control: &ControlInbox, applied: impl Fn()) {
         loop {
             match control.next().await {
                 Control::Apply(update) => {
-                    self.apply(*update);
+                    self.apply(*update).await;
                     applied();
                 }
                 Control::Stop => return self.stop(control).await,
@@ -130,11 +176,12 @@ impl Worker {
     }
 
     /// Replaces the configuration. Requests that began go on with the one before.
-    fn apply(&self, update: CoreUpdate) {
+    async fn apply(&mut self, update: CoreUpdate) {
         let start = Instant::now();
         let connections_max = update.prepared.share.connections;
         self.admission.context.replace_snapshot(update.prepared);
         self.admission.set_connections_max(connections_max);
+        self.set_listeners(update.listeners).await;
         tracing::debug!(took = ?start.elapsed(), "the configuration is replaced on this core");
     }
 
@@ -155,11 +202,11 @@ impl Worker {
         self.cut_off().await;
     }
 
-    async fn drain(&self, accepting: Vec<Task<()>>) {
+    async fn drain(&self, accepting: Vec<Accepting>) {
         // The accept loops notice, take the waiting connections, and end.
         self.admission.cancel_accepts().await;
-        for task in accepting {
-            task.await;
+        for one in accepting {
+            one.task.await;
         }
         self.admission.close();
         let timers = &self.admission.context.timers;

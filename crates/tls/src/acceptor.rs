@@ -85,7 +85,6 @@ pub struct Acceptor(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    settings: Settings,
     provider: Arc<CryptoProvider>,
     loaded: ArcSwap<Loaded>,
     /// The state of the files when they were last read, successfully or not.
@@ -95,12 +94,20 @@ struct Shared {
 
 #[derive(Debug)]
 struct Loaded {
+    settings: Settings,
     config: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
     problems: Arc<[CertificateError]>,
     /// When to read certificates again that were held back, although their files are unchanged.
     read_again_at: Option<SystemTime>,
     authorities: Vec<CertificateDer<'static>>,
+}
+
+/// What [`Acceptor::prepare`] read.
+#[derive(Debug)]
+pub struct AcceptorUpdate {
+    loaded: Arc<Loaded>,
+    seen: Vec<Option<Stamp>>,
 }
 
 impl Acceptor {
@@ -112,9 +119,8 @@ impl Acceptor {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let seen = stamps(&settings);
         let tickets_refused = Arc::default();
-        let loaded = load(&settings, &provider, None, &tickets_refused)?;
+        let loaded = load(settings, &provider, None, &tickets_refused)?;
         Ok(Self(Arc::new(Shared {
-            settings,
             provider,
             loaded: ArcSwap::from_pointee(loaded),
             seen: Mutex::new(seen),
@@ -128,28 +134,56 @@ impl Acceptor {
     /// does not replace a valid one.
     pub fn reload(&self) -> Result<(), Error> {
         let shared = &*self.0;
-        let seen = stamps(&shared.settings);
-        *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         let before = shared.loaded.load();
+        let seen = stamps(&before.settings);
+        *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         let loaded = load(
-            &shared.settings,
+            before.settings.clone(),
             &shared.provider,
             Some(&before),
             &shared.tickets_refused,
         )?;
-        shared.loaded.store(Arc::new(loaded));
+        // Other settings that were installed meanwhile stay.
+        shared.loaded.compare_and_swap(&before, Arc::new(loaded));
         Ok(())
+    }
+
+    /// Reads the files of other settings, for [`Acceptor::install`]. Blocking. Nothing changes
+    /// before that. Certificates and tickets are kept as [`Acceptor::reload`] does.
+    pub fn prepare(&self, settings: Settings) -> Result<AcceptorUpdate, Error> {
+        if settings.certificates.is_empty() {
+            return Err(Error::NoCertificates);
+        }
+        let seen = stamps(&settings);
+        let before = self.0.loaded.load();
+        let loaded = Arc::new(load(
+            settings,
+            &self.0.provider,
+            Some(&before),
+            &self.0.tickets_refused,
+        )?);
+        Ok(AcceptorUpdate { loaded, seen })
+    }
+
+    /// Serves new connections by what was prepared.
+    pub fn install(&self, prepared: AcceptorUpdate) {
+        let shared = &*self.0;
+        *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = prepared.seen;
+        shared.loaded.store(prepared.loaded);
     }
 
     /// Whether the files changed since they were last read, successfully or not, or a certificate
     /// that was not valid is due: a few stat(2) calls. A swapped symlink on the path counts as a
     /// change, as Kubernetes swaps `..data`.
     pub fn changed(&self) -> bool {
-        let read_again_at = self.0.loaded.load().read_again_at;
-        if read_again_at.is_some_and(|time| SystemTime::now() > time) {
+        let loaded = self.0.loaded.load();
+        if loaded
+            .read_again_at
+            .is_some_and(|time| SystemTime::now() > time)
+        {
             return true;
         }
-        let now = stamps(&self.0.settings);
+        let now = stamps(&loaded.settings);
         let seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         *seen != now
     }
@@ -180,7 +214,7 @@ impl Acceptor {
 }
 
 fn load(
-    settings: &Settings,
+    settings: Settings,
     provider: &Arc<CryptoProvider>,
     before: Option<&Loaded>,
     tickets_refused: &Arc<AtomicU64>,
@@ -201,18 +235,19 @@ fn load(
         LeastVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12][..],
         LeastVersion::Tls13 => &[&rustls::version::TLS13][..],
     };
-    let verifier = verifier(settings, provider, &authorities)?;
+    let verifier = verifier(&settings, provider, &authorities)?;
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(Resolver(Arc::clone(&certificates))));
     config.alpn_protocols.clone_from(&settings.alpn);
-    config.ticketer = ticketer(before, &authorities, tickets_refused)?;
+    config.ticketer = ticketer(before, &settings, &authorities, tickets_refused)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = settings.tickets;
     config.max_early_data_size = SKIPPED_EARLY_BYTES_MAX;
     config.enable_secret_extraction = true;
     Ok(Loaded {
+        settings,
         config: Arc::new(config),
         certificates,
         problems: choice.problems.into(),
@@ -289,15 +324,19 @@ fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> 
     })
 }
 
-/// Tickets stay valid across a reload, unless the client authorities change: a ticket holds the
-/// client's certificate, and resumption does not check it again.
+/// Tickets stay valid across a reload, unless the client authentication changes: a ticket holds the
+/// client's certificate, if there is one, and resumption does not check it again.
 fn ticketer(
     before: Option<&Loaded>,
+    settings: &Settings,
     authorities: &[CertificateDer<'_>],
     refused: &Arc<AtomicU64>,
 ) -> Result<Arc<dyn ProducesTickets>, Error> {
     match before {
-        Some(before) if before.authorities == authorities => {
+        Some(before)
+            if before.authorities == authorities
+                && before.settings.client_authentication == settings.client_authentication =>
+        {
             Ok(Arc::clone(&before.config.ticketer))
         }
         _ => {

@@ -48,7 +48,7 @@ mod user;
 mod user12;
 mod user13;
 
-pub use acceptor::{Acceptor, Error};
+pub use acceptor::{Acceptor, AcceptorUpdate, Error};
 pub use certificate_error::{CertificateError, Reason, Untimely};
 pub use certificates::{Certificate, Certificates};
 pub use handshake::{Connected, Failed, FailureKind, Handshake, Progress};

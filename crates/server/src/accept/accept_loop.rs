@@ -13,9 +13,9 @@ use rustix::net::{SocketFlags, accept_with};
 use tidegate_uring::{Accept, Fd, Ring};
 
 use crate::accept::admission::Admission;
-use crate::accept::listener::{Listener, listen_with};
+use crate::accept::listener::listen_with;
+use crate::accept::listener_state::ListenerState;
 use crate::connection::ConnectionTask;
-use crate::connection::listener_protocol::{ListenerProtocol, Spoken};
 
 /// How long to pause when the system has no descriptor or memory for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -23,68 +23,69 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How often a listener without a certificate checks for one. The check reads memory only.
 const CERTIFICATE_WAIT: Duration = Duration::from_millis(200);
 
-/// Accepts the connections of one listener.
+/// Accepts the connections of one socket of a listener.
 pub(crate) struct AcceptLoop {
     admission: Rc<Admission>,
     socket: Fd,
-    backlog: u32,
-    protocol: ListenerProtocol,
+    state: Rc<ListenerState>,
     /// Accepts all waiting connections at once, whatever the room.
     multishot: Accept,
 }
 
 impl AcceptLoop {
     /// Adds the listener to those of `admission`.
-    pub(crate) fn new(admission: Rc<Admission>, listener: Listener) -> Self {
-        let socket = Fd::from(listener.socket);
-        admission.add(socket.clone(), listener.backlog as usize);
+    pub(crate) fn new(admission: Rc<Admission>, socket: Fd, state: Rc<ListenerState>) -> Self {
+        admission.add(socket.clone(), Rc::clone(&state));
         Self {
             multishot: admission.context.io.ring.accept(&socket),
             admission,
             socket,
-            backlog: listener.backlog,
-            protocol: listener.protocol,
+            state,
         }
     }
 
     /// Accepts connections from when the listener opens until accepting ends.
     pub(crate) async fn run(mut self) {
         if self.open().await {
-            self.accept_until_stopped().await;
+            self.accept_until_ended().await;
             self.drain().await;
         }
+        if self.state.is_removed() {
+            self.admission.end_unserved();
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.admission.stopping() || self.state.is_removed()
     }
 
     /// Waits for a certificate if the listener needs one, then listens. False: the port stays
     /// closed.
     async fn open(&self) -> bool {
-        let Spoken::Https(tls) = &self.protocol.spoken else {
-            return true;
-        };
-        while !tls.acceptor.is_ready() {
+        while !self.state.is_ready() {
             Timer::new(CERTIFICATE_WAIT).await;
-            if self.admission.stopping() {
+            if self.has_ended() {
                 return false;
             }
         }
         // This changes nothing if the socket listens already.
-        let opened = listen_with(&self.socket, self.backlog);
+        let opened = listen_with(&self.socket, self.state.backlog());
         if let Err(error) = &opened {
-            tracing::error!(%error, "cannot listen where TLS is spoken: the port stays closed");
+            tracing::error!(%error, "cannot listen: the port stays closed");
         }
         opened.is_ok()
     }
 
     /// Uses the multishot accept while a full backlog would fit. Nearer to the limit connections
     /// are accepted one by one, and at the limit they wait in the backlog.
-    async fn accept_until_stopped(&mut self) {
+    async fn accept_until_ended(&mut self) {
         loop {
             let fits = (self.admission).has_room_for_backlog(self.multishot.is_armed());
             if !fits {
                 self.disarm().await;
             }
-            // No await from here to the accept: the stop cancels one that is queued.
-            if self.admission.stopping() {
+            // No await from here to the accept: the end cancels one that is queued.
+            if self.has_ended() {
                 return;
             }
             let accepted = if fits {
@@ -109,6 +110,8 @@ impl AcceptLoop {
             return;
         }
         self.admission.cancel_accepts().await;
+        // One that was removed is not among them any more.
+        let _ = self.ring().cancel(&self.socket).await;
         // Ends with ECANCELED, even if the accept had ended by itself.
         while let Ok(socket) = self.multishot.next().await {
             self.serve(socket);
@@ -119,7 +122,7 @@ impl AcceptLoop {
     /// At the limit: makes room as soon as a client waits in the backlog.
     async fn wait_for_room(&self) {
         let has_room = async {
-            self.admission.room_or_stop().await;
+            self.admission.room_or(|| self.has_ended()).await;
             false
         };
         // An error means that another listener's accept was cancelled: no client waits here.
@@ -128,7 +131,7 @@ impl AcceptLoop {
             readable.is_ok()
         };
         if or(has_room, client_waits).await {
-            self.admission.make_room().await;
+            self.admission.make_room(|| self.has_ended()).await;
         }
     }
 
@@ -140,13 +143,16 @@ impl AcceptLoop {
             return;
         }
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let waiting = (0..=self.backlog).map_while(|_| accept_with(&self.socket, flags).ok());
+        let waiting =
+            (0..=self.state.backlog()).map_while(|_| accept_with(&self.socket, flags).ok());
         waiting.for_each(|socket| self.serve(socket));
     }
 
     fn serve(&self, socket: OwnedFd) {
         let context = Rc::clone(&self.admission.context);
-        let task = ConnectionTask::new(context, Fd::from(socket), &self.protocol);
+        let protocol = self.state.protocol();
+        let task = ConnectionTask::new(context, Fd::from(socket), &protocol);
+        drop(protocol);
         self.ring().spawn(task).detach();
     }
 

@@ -6,6 +6,9 @@ use std::rc::Rc;
 
 use tidegate_uring::Fd;
 
+use crate::accept::address::SocketAddress;
+use crate::accept::listener::listen_with;
+use crate::accept::listener_state::ListenerState;
 use crate::context::Context;
 use crate::observe::metrics::Refusal;
 use crate::throttle::Throttle;
@@ -17,7 +20,9 @@ pub(crate) struct Admission {
     /// How many connections may wait in all listeners together.
     backlog: Cell<usize>,
     /// Empty once accepting has stopped: that closes them.
-    listeners: RefCell<Vec<Fd>>,
+    listeners: RefCell<Vec<(Fd, Rc<ListenerState>)>>,
+    /// Where clients may connect to.
+    addresses: RefCell<Vec<SocketAddress>>,
     stopping: Cell<bool>,
     /// Listeners at which clients wait for a free connection.
     crowded: Cell<usize>,
@@ -32,16 +37,66 @@ impl Admission {
             connections_max: Cell::new(connections_max),
             backlog: Cell::new(0),
             listeners: RefCell::default(),
+            addresses: RefCell::default(),
             stopping: Cell::new(false),
             crowded: Cell::new(0),
             warnings: Throttle::default(),
         }
     }
 
-    /// Adds a listener in which `backlog` connections may wait.
-    pub(crate) fn add(&self, listener: Fd, backlog: usize) {
-        self.listeners.borrow_mut().push(listener);
-        self.backlog.set(self.backlog.get() + backlog);
+    /// Adds a socket.
+    pub(crate) fn add(&self, socket: Fd, state: Rc<ListenerState>) {
+        self.listeners.borrow_mut().push((socket, state));
+        self.update_backlog();
+    }
+
+    /// Takes the addresses of all listeners, and has the accept loops of those that were removed
+    /// end, when they have served the clients in their backlogs.
+    pub(crate) async fn set_addresses(&self, addresses: Vec<SocketAddress>) {
+        self.addresses.replace(addresses);
+        let removed = self.take_removed();
+        self.update_backlog();
+        self.context.timers.wake_waiting();
+        for (socket, _) in removed {
+            // A listener that accepts nothing has nothing to cancel.
+            let _ = self.context.io.ring.cancel(&socket).await;
+        }
+    }
+
+    fn take_removed(&self) -> Vec<(Fd, Rc<ListenerState>)> {
+        let mut listeners = self.listeners.borrow_mut();
+        let removed = listeners.extract_if(.., |(_, state)| state.is_removed());
+        removed.collect()
+    }
+
+    /// Ends the connections to addresses that no listener has any more, once they are idle.
+    pub(crate) fn end_unserved(&self) {
+        let addresses = self.addresses.borrow();
+        let is_served = |local: &SocketAddress| addresses.iter().any(|one| one.serves(local));
+        // The socket of a connection that was reset may have no address any more.
+        let is_unserved =
+            |socket: &Fd| SocketAddress::of(socket).is_some_and(|local| !is_served(&local));
+        self.context.timers.drain(is_unserved);
+    }
+
+    fn update_backlog(&self) {
+        let listeners = self.listeners.borrow();
+        let backlogs = listeners.iter().map(|(_, state)| state.backlog() as usize);
+        self.backlog.set(backlogs.sum());
+    }
+
+    /// Applies the backlogs of the listeners.
+    pub(crate) fn set_backlogs(&self) {
+        self.update_backlog();
+        for (socket, state) in self
+            .listeners
+            .borrow()
+            .iter()
+            .filter(|(_, one)| one.is_ready())
+        {
+            // It listens already, so nothing but the backlog changes.
+            let _ = listen_with(socket, state.backlog());
+        }
     }
 
     /// Whether accepting ends.
@@ -71,7 +126,7 @@ impl Admission {
 
     /// Makes room for a waiting client: ends idle connections now, and others once they become
     /// idle.
-    pub(crate) async fn make_room(&self) {
+    pub(crate) async fn make_room(&self, has_ended: impl Fn() -> bool) {
         self.context
             .metrics
             .core()
@@ -79,20 +134,20 @@ impl Admission {
             .count(Refusal::ConnectionLimit);
         self.set_crowded(self.crowded.get() + 1);
         self.context.timers.end_longest_idle();
-        self.room_or_stop().await;
+        self.room_or(has_ended).await;
         self.set_crowded(self.crowded.get() - 1);
     }
 
-    /// Waits until a connection may be accepted, or accepting ends.
-    pub(crate) async fn room_or_stop(&self) {
-        let may_go_on = || self.room() > 0 || self.stopping();
+    /// Waits until a connection may be accepted, or accepting has ended.
+    pub(crate) async fn room_or(&self, has_ended: impl Fn() -> bool) {
+        let may_go_on = || self.room() > 0 || has_ended();
         self.context.timers.until(may_go_on).await;
     }
 
     /// Cancels pending accepts; each accept loop then chooses its mode again.
     pub(crate) async fn cancel_accepts(&self) {
         let listeners = self.listeners.borrow().clone();
-        for listener in &listeners {
+        for (listener, _) in &listeners {
             // A listener that accepts nothing has nothing to cancel.
             let _ = self.context.io.ring.cancel(listener).await;
         }

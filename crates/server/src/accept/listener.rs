@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -15,143 +16,301 @@ use tidegate_config::{Listen, Settings, Steering};
 
 use crate::accept::address::{Address, SocketAddress};
 use crate::accept::inherited::Inherited;
-use crate::accept::unix_socket::{SocketFile, bind_file};
+use crate::accept::unix_socket::{SocketFile, bind_file, set_access};
 use crate::connection::listener_protocol::ListenerProtocol;
 use crate::error::Error;
 use crate::transport::certificates::Tls;
 
-/// A bound address, and a listener on it for each core.
-pub(crate) struct BoundAddress {
-    pub(crate) address: Address,
-    /// False if TLS has no certificate yet: the port is bound, but does not listen.
-    pub(crate) is_open: bool,
-    /// Of a Unix socket. It comes first, since it is to be dropped before its listeners.
-    pub(crate) file: Option<SocketFile>,
-    /// In the order of the cores, one for each at least.
-    pub(crate) listeners: Vec<Listener>,
+/// Names a listener for as long as the process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerId(u64);
+
+impl ListenerId {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
-/// A bound socket.
+/// What the configuration says of a listener, and where that led.
+#[derive(Clone, Debug)]
+pub(crate) struct BoundSection {
+    pub(crate) id: ListenerId,
+    pub(crate) section: Listen,
+    pub(crate) address: Address,
+    /// Accept no IPv4 on an IPv6 address.
+    only_v6: bool,
+    /// False if TLS has no certificate yet: the port is bound, but does not listen.
+    pub(crate) is_open: bool,
+}
+
+/// A listener with its sockets, as the main thread holds it: they stay open until it is dropped.
+pub(crate) struct OpenListener {
+    pub(crate) bound: BoundSection,
+    /// Of a Unix socket. It comes first, since it is to be dropped before its sockets.
+    pub(crate) _file: Option<SocketFile>,
+    /// In the order of the cores, one for each at least.
+    pub(crate) sockets: Vec<OwnedFd>,
+}
+
+/// A listener of the next configuration.
+pub(crate) enum NextListener {
+    /// It is open already, by this identifier.
+    Kept(BoundSection),
+    New(OpenListener),
+}
+
+/// A listener of one core.
 pub(crate) struct Listener {
-    pub(crate) socket: OwnedFd,
+    pub(crate) id: ListenerId,
+    pub(crate) address: SocketAddress,
+    /// Empty for one that the core has already.
+    pub(crate) sockets: Vec<OwnedFd>,
     /// The backlog of listen(2).
     pub(crate) backlog: u32,
     pub(crate) protocol: ListenerProtocol,
+}
+
+/// How addresses are bound.
+pub(crate) struct Binder<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) cores: &'a [usize],
+    pub(crate) inherited: RefCell<Inherited>,
+    pub(crate) tls: Option<&'a Tls>,
+    /// The listeners that are open.
+    pub(crate) open: &'a [BoundSection],
 }
 
 /// How the addresses of one section are bound.
 struct Binding<'a> {
     /// `None`: the port is closed to clients.
     backlog: Option<u32>,
-    cores: &'a [usize],
-    inherited: &'a RefCell<Inherited>,
-    steering: Steering,
-    /// Accept no IPv4 on an IPv6 address.
     only_v6: bool,
+    binder: &'a Binder<'a>,
 }
 
-/// Binds every address of every `[[listen]]` section, once for each of `cores`, in their order
-/// (`SO_REUSEPORT`): the kernel spreads connections as `server.steering` says. Sockets of `inherited`
-/// are taken instead where they have the address.
-pub(crate) fn bind_all(
-    settings: &Settings,
-    cores: &[usize],
-    inherited: &RefCell<Inherited>,
-    tls: Option<&Tls>,
-) -> Result<Vec<BoundAddress>, Error> {
-    let mut bound = Vec::new();
-    for section in &settings.listen {
-        bound.extend(bind_section(section, settings, cores, inherited, tls)?);
+/// A bound address.
+enum Bound {
+    /// By a listener that is open.
+    Before(ListenerId),
+    Now(Vec<OwnedFd>),
+}
+
+impl Binder<'_> {
+    /// Binds every address of every `[[listen]]` section, once for each core, in their order
+    /// (`SO_REUSEPORT`): the kernel spreads connections as `server.steering` says. Inherited
+    /// sockets are taken instead where they have the address. Listeners that are open are kept.
+    pub(crate) fn bind_all(&self) -> Result<Vec<NextListener>, Error> {
+        let mut all = Vec::new();
+        for section in &self.settings.listen {
+            let bound = self.bind_section(section);
+            let bound = bound.map_err(|error| error.at(section));
+            all.extend(bound?);
+        }
+        Ok(all)
     }
-    Ok(bound)
+
+    fn bind_section(&self, section: &Listen) -> Result<Vec<NextListener>, BindError> {
+        let is_open = !section.tls || self.tls.is_none_or(|tls| tls.acceptor.is_ready());
+        let backlog = is_open.then_some(section.backlog);
+        let bound = |id, socket, only_v6| BoundSection {
+            id,
+            section: section.clone(),
+            address: Address {
+                socket,
+                secure: section.tls,
+            },
+            only_v6,
+            is_open,
+        };
+        let kept = self.open.iter().filter(|open| self.keeps(open, section));
+        let kept = kept.map(|open| bound(open.id, open.address.socket.clone(), open.only_v6));
+        let kept: Vec<_> = kept.map(NextListener::Kept).collect();
+        if !kept.is_empty() {
+            if let Some(path) = section.unix_path() {
+                set_access(path, section)?;
+            }
+            return Ok(kept);
+        }
+        if let Some(path) = section.unix_path() {
+            let (sockets, file) = bind_shared(path, section, backlog, self.cores.len())?;
+            return Ok(vec![NextListener::New(OpenListener {
+                bound: bound(
+                    ListenerId::new(),
+                    SocketAddress::Unix(path.to_owned()),
+                    false,
+                ),
+                _file: Some(file),
+                sockets,
+            })]);
+        }
+        let wanted = resolve(&section.address).map_err(BindError::Resolve)?;
+        let binding = Binding {
+            backlog,
+            only_v6: self.only_v6(section, &wanted),
+            binder: self,
+        };
+        let all = bind_same_port(&wanted, |address| binding.bind(address))?;
+        let all = all.into_iter().map(|(address, how)| {
+            let bound = |id| bound(id, SocketAddress::Tcp(address), binding.only_v6);
+            match how {
+                Bound::Before(id) => NextListener::Kept(bound(id)),
+                Bound::Now(sockets) => NextListener::New(OpenListener {
+                    bound: bound(ListenerId::new()),
+                    _file: None,
+                    sockets,
+                }),
+            }
+        });
+        Ok(all.collect())
+    }
+
+    /// Whether `open` has the address of `section`, as it is written: a name is not resolved again,
+    /// nor another port picked.
+    fn keeps(&self, open: &BoundSection, section: &Listen) -> bool {
+        let literal: Vec<_> = section.address.parse().into_iter().collect();
+        let is_unix = matches!(open.address.socket, SocketAddress::Unix(_));
+        open.section.address == section.address
+            && (is_unix || open.only_v6 == self.only_v6(section, &literal))
+    }
+
+    fn only_v6(&self, section: &Listen, wanted: &[SocketAddr]) -> bool {
+        only_v6(section, wanted, self.settings)
+    }
+
+    /// Whether this server listens on the port.
+    fn has_port(&self, port: u16) -> bool {
+        self.open.iter().any(|open| match &open.address.socket {
+            SocketAddress::Tcp(address) => address.port() == port,
+            SocketAddress::Unix(_) => false,
+        })
+    }
 }
 
-/// The error with which [`bind_all`], or the listener at `admin`, would fail now. Nothing listens.
+/// Why the addresses of a section are not bound.
+enum BindError {
+    Resolve(io::Error),
+    Listen(io::Error),
+}
+
+impl From<io::Error> for BindError {
+    fn from(error: io::Error) -> Self {
+        Self::Listen(error)
+    }
+}
+
+impl BindError {
+    fn at(self, section: &Listen) -> Error {
+        let address = section.address.clone();
+        match self {
+            Self::Resolve(source) => Error::Resolve { address, source },
+            Self::Listen(source) => Error::Listen { address, source },
+        }
+    }
+}
+
+/// The error with which [`Binder::bind_all`], or the listener at `admin`, would fail now. Nothing
+/// listens.
 pub(crate) fn refused(settings: &Settings, admin: Option<&str>) -> Option<Error> {
     let admin = admin.map(|address| Listen {
         address: address.to_owned(),
         ..Listen::default()
     });
     let mut sections = settings.listen.iter().chain(&admin);
-    sections.find_map(|section| try_section(section, settings).err())
+    sections.find_map(|section| {
+        let tried = try_section(section, settings);
+        tried.err().map(|error| error.at(section))
+    })
 }
 
-fn try_section(section: &Listen, settings: &Settings) -> Result<(), Error> {
-    let failed = |source| Error::Listen {
-        address: section.address.clone(),
-        source,
-    };
+fn try_section(section: &Listen, settings: &Settings) -> Result<(), BindError> {
     if let Some(path) = section.unix_path() {
-        let (socket, file) = bind_file(path, section).map_err(failed)?;
+        let (socket, file) = bind_file(path, section)?;
         drop(file);
         drop(socket);
         return Ok(());
     }
-    let wanted = resolve(&section.address)?;
-    let takes_v4 = |address| has_v4_beside(address, &settings.listen);
-    let only_v6 = section.only_v6 || wanted.iter().any(takes_v4);
-    let bound = bind_same_port(&wanted, |address| {
+    let wanted = resolve(&section.address).map_err(BindError::Resolve)?;
+    let only_v6 = only_v6(section, &wanted, settings);
+    bind_same_port(&wanted, |address| {
         Ok((address, bound_socket(address, false, only_v6)?))
-    });
-    bound.map(drop).map_err(failed)
+    })?;
+    Ok(())
 }
 
-/// The listeners of every address, dealt to `cores` cores in turn.
-pub(crate) fn by_core(bound: Vec<BoundAddress>, cores: usize) -> Vec<Vec<Listener>> {
-    let mut listeners: Vec<Vec<Listener>> = (0..cores).map(|_| Vec::new()).collect();
-    for bound in bound {
-        for (number, listener) in bound.listeners.into_iter().enumerate() {
-            listeners[number % cores].push(listener);
+/// Whether `section` takes IPv6 clients only, there or since another one has the IPv4 address.
+fn only_v6(section: &Listen, wanted: &[SocketAddr], settings: &Settings) -> bool {
+    let takes_v4 = |address| has_v4_beside(address, &settings.listen);
+    section.only_v6 || wanted.iter().any(takes_v4)
+}
+
+impl OpenListener {
+    /// Its listeners, dealt to `cores` cores in turn.
+    fn deal(&self, tls: Option<&Tls>, cores: usize) -> io::Result<Vec<Listener>> {
+        let mut dealt: Vec<_> = (0..cores).map(|_| self.bound.listener(tls)).collect();
+        for (number, socket) in self.sockets.iter().enumerate() {
+            dealt[number % cores].sockets.push(socket.try_clone()?);
+        }
+        Ok(dealt)
+    }
+}
+
+impl BoundSection {
+    /// A listener without a socket.
+    fn listener(&self, tls: Option<&Tls>) -> Listener {
+        Listener {
+            id: self.id,
+            address: self.address.socket.clone(),
+            sockets: Vec::new(),
+            backlog: self.section.backlog,
+            protocol: ListenerProtocol::new(&self.section, tls),
         }
     }
-    listeners
 }
 
-fn bind_section(
-    section: &Listen,
-    settings: &Settings,
-    cores: &[usize],
-    inherited: &RefCell<Inherited>,
-    tls: Option<&Tls>,
-) -> Result<Vec<BoundAddress>, Error> {
-    let is_open = !section.tls || tls.is_none_or(|tls| tls.acceptor.is_ready());
-    let backlog = is_open.then_some(section.backlog);
-    let failed = |source| Error::Listen {
-        address: section.address.clone(),
-        source,
-    };
-    let listener = |socket| Listener {
-        socket,
-        backlog: section.backlog,
-        protocol: ListenerProtocol::new(section, tls),
-    };
-    let bound = |socket, sockets: Vec<OwnedFd>, file| BoundAddress {
-        address: Address {
-            socket,
-            secure: section.tls,
-        },
-        is_open,
-        file,
-        listeners: sockets.into_iter().map(listener).collect(),
-    };
-    if let Some(path) = section.unix_path() {
-        let (sockets, file) = bind_shared(path, section, backlog, cores.len()).map_err(failed)?;
-        let address = SocketAddress::Unix(path.to_owned());
-        return Ok(vec![bound(address, sockets, Some(file))]);
+impl NextListener {
+    pub(crate) fn bound(&self) -> &BoundSection {
+        match self {
+            Self::Kept(bound) | Self::New(OpenListener { bound, .. }) => bound,
+        }
     }
-    let wanted = resolve(&section.address)?;
-    let takes_v4 = |address| has_v4_beside(address, &settings.listen);
-    let binding = Binding {
-        backlog,
-        cores,
-        inherited,
-        steering: settings.server.steering,
-        only_v6: section.only_v6 || wanted.iter().any(takes_v4),
-    };
-    let all = bind_same_port(&wanted, |address| bind_address(address, &binding));
-    let all = all.map_err(failed)?.into_iter();
-    let all = all.map(|(address, sockets)| bound(SocketAddress::Tcp(address), sockets, None));
-    Ok(all.collect())
+}
+
+/// The listeners of each of `cores` cores. New ones have copies of the sockets.
+pub(crate) fn by_core(
+    all: &[NextListener],
+    tls: Option<&Tls>,
+    cores: usize,
+) -> Result<Vec<Vec<Listener>>, Error> {
+    let mut listeners: Vec<Vec<Listener>> = (0..cores).map(|_| Vec::new()).collect();
+    for one in all {
+        let dealt = match one {
+            NextListener::New(open) => open.deal(tls, cores),
+            NextListener::Kept(bound) => Ok((0..cores).map(|_| bound.listener(tls)).collect()),
+        };
+        let dealt = dealt.map_err(|source| Error::Listen {
+            address: one.bound().section.address.clone(),
+            source,
+        })?;
+        for (core, listener) in listeners.iter_mut().zip(dealt) {
+            core.push(listener);
+        }
+    }
+    Ok(listeners)
+}
+
+impl Binding<'_> {
+    /// Keeps, takes or binds a socket for each core.
+    fn bind(&self, wanted: SocketAddr) -> io::Result<(SocketAddr, Bound)> {
+        let is_same = |open: &&BoundSection| {
+            open.address.socket == SocketAddress::Tcp(wanted) && open.only_v6 == self.only_v6
+        };
+        if let Some(open) = self.binder.open.iter().find(is_same) {
+            return Ok((wanted, Bound::Before(open.id)));
+        }
+        let (address, sockets) = bind_address(wanted, self)?;
+        Ok((address, Bound::Now(sockets)))
+    }
 }
 
 /// Binds one Unix socket for all of `cores` cores: with `SO_REUSEPORT` the last one bound would get
@@ -182,19 +341,15 @@ fn has_v4_beside(address: &SocketAddr, all: &[Listen]) -> bool {
 }
 
 /// Every address of the name, none twice.
-fn resolve(address: &str) -> Result<Vec<SocketAddr>, Error> {
-    let unresolved = |source| Error::Resolve {
-        address: address.to_owned(),
-        source,
-    };
+fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     let mut all: Vec<SocketAddr> = Vec::new();
-    for found in address.to_socket_addrs().map_err(unresolved)? {
+    for found in address.to_socket_addrs()? {
         if !all.contains(&found) {
             all.push(found);
         }
     }
     if all.is_empty() {
-        return Err(unresolved(io::Error::other("the name has no address")));
+        return Err(io::Error::other("the name has no address"));
     }
     Ok(all)
 }
@@ -259,17 +414,17 @@ fn bind_address(
     wanted: SocketAddr,
     binding: &Binding<'_>,
 ) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
-    let inherited = binding.inherited.borrow_mut().take(wanted);
-    let cores = binding.cores.len();
+    let inherited = binding.binder.inherited.borrow_mut().take(wanted);
+    let cores = binding.binder.cores.len();
     let (address, sockets) = match inherited {
         Some((address, sockets)) => (address, for_all_cores(address, sockets, cores)?),
         None => bind_for_all_cores(wanted, binding)?,
     };
     for (number, socket) in sockets.iter().enumerate() {
-        if binding.steering == Steering::Cpu {
+        if binding.binder.settings.server.steering == Steering::Cpu {
             // SO_INCOMING_CPU: the socket for connections that arrive on this core. Those of a core
             // without a listener are spread over all by hash.
-            let core = binding.cores[number % binding.cores.len()];
+            let core = binding.binder.cores[number % binding.binder.cores.len()];
             SockRef::from(socket).set_cpu_affinity(core)?;
         }
         if let Some(backlog) = binding.backlog {
@@ -316,14 +471,15 @@ fn bind_for_all_cores(
 ) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
     let only_v6 = binding.only_v6;
     // With SO_REUSEPORT a second server of the same user would get the port too, and half the
-    // connections. Without it bind(2) fails where another process listens.
-    if wanted.port() != 0 {
+    // connections. Without it bind(2) fails where another process listens, or this one by another
+    // address.
+    if wanted.port() != 0 && !binding.binder.has_port(wanted.port()) {
         drop(bound_socket(wanted, false, only_v6)?);
     }
     let first = bound_socket(wanted, true, only_v6)?;
     let address = SocketAddr::try_from(getsockname(&first)?)?;
     let mut sockets = vec![first];
-    for _ in 1..binding.cores.len() {
+    for _ in 1..binding.binder.cores.len() {
         sockets.push(bound_socket(address, true, only_v6)?);
     }
     Ok((address, sockets))

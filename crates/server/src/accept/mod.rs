@@ -5,5 +5,6 @@ pub(crate) mod address;
 pub(crate) mod admission;
 pub(crate) mod inherited;
 pub(crate) mod listener;
+pub(crate) mod listener_state;
 pub(crate) mod report;
 pub(crate) mod unix_socket;

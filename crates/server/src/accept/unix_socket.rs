@@ -47,6 +47,13 @@ pub(crate) fn bind_file(path: &Path, section: &Listen) -> io::Result<(OwnedFd, S
     Ok((socket, file))
 }
 
+/// Sets the permissions and the owner of a bound socket, as `section` says.
+pub(crate) fn set_access(path: &Path, section: &Listen) -> io::Result<()> {
+    let (owner, group) = (user(&section.owner)?, group(&section.group)?);
+    fs::set_permissions(path, Permissions::from_mode(section.mode))?;
+    chown(path, owner, group)
+}
+
 /// As [`remove_stale`]. A socket in use gets a moment: io_uring closes those of a killed process
 /// after its end, and it may be started anew at once.
 fn remove_once_stale(path: &Path) -> io::Result<()> {

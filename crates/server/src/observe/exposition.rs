@@ -55,10 +55,10 @@ pub(crate) fn metrics(health: &Health, format: Format) -> String {
     register_cache(registry, &health.cores);
     register_transfers(registry, &health.cores);
     register_ring(registry, &health.cores);
-    if let Some(tls) = &health.tls {
+    if let Some(tls) = health.tls() {
         let help = "Session tickets of clients that could not be opened";
         registry.register("tls_tickets_refused", help, counter(tls.tickets_refused()));
-        register_certificates(registry, tls);
+        register_certificates(registry, &tls);
     }
     register_process(&mut all, health);
     let mut metrics = String::new();

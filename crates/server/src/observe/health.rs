@@ -1,7 +1,7 @@
 //! The state of the server.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidegate_site::Stalls;
@@ -15,7 +15,7 @@ use crate::observe::metrics::{CoreMetrics, SiteLabels};
 pub(crate) struct Health {
     is_ready: AtomicBool,
     /// The acceptor of the TLS listeners, if any.
-    pub(crate) tls: Option<Acceptor>,
+    tls: Mutex<Option<Acceptor>>,
     /// Lines of the log that were lost.
     pub(crate) log_lines_dropped: &'static AtomicU64,
     /// One for each shard, in their order.
@@ -80,7 +80,7 @@ impl Health {
     ) -> Self {
         Self {
             is_ready: AtomicBool::new(false),
-            tls,
+            tls: Mutex::new(tls),
             log_lines_dropped,
             cores: heartbeats.iter().map(|_| Arc::default()).collect(),
             heartbeats,
@@ -111,6 +111,16 @@ impl Health {
         let stalled = shards.filter(|(_, heartbeat)| heartbeat.is_stalled());
         let lines = stalled.map(|(shard, _)| format!("shard {shard} makes no progress\n"));
         lines.collect::<Vec<_>>().concat()
+    }
+
+    /// The acceptor of the TLS listeners, if any.
+    pub(crate) fn tls(&self) -> Option<Acceptor> {
+        let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        tls.clone()
+    }
+
+    pub(crate) fn set_tls(&self, acceptor: Option<Acceptor>) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = acceptor;
     }
 
     /// Sets whether the server is ready: it serves and has received no signal to stop.

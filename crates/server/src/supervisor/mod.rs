@@ -1,6 +1,7 @@
 //! Starts the server, waits and stops it: the main thread.
 
 mod inbox;
+mod listeners;
 mod notify;
 pub(crate) mod reload;
 mod stop;
@@ -19,8 +20,7 @@ use tidegate_uring::Features;
 
 use crate::accept::address::Address;
 use crate::accept::inherited::Inherited;
-use crate::accept::listener::{self, BoundAddress, Listener};
-use crate::accept::unix_socket::SocketFile;
+use crate::accept::listener::{self, Binder, Listener};
 use crate::config::prepared::{Derived, Prepared};
 use crate::control::{self, Control, ControlSender};
 use crate::error::Error;
@@ -34,6 +34,7 @@ use crate::observe::health::Health;
 use crate::observe::heartbeat::{Heartbeat, Watchdog};
 use crate::signals;
 use crate::supervisor::inbox::Inbox;
+use crate::supervisor::listeners::OpenListeners;
 use crate::supervisor::notify::Notifier;
 use crate::supervisor::reload::{Preparation, Reread, Stage};
 use crate::supervisor::stop::{Step, Stop};
@@ -85,16 +86,21 @@ pub fn run(
     };
     let derived = Arc::clone(&prepared[0].derived);
     let settings = &derived.settings;
-    let inherited = RefCell::new(inherited);
-    let mut bound = listener::bind_all(settings, &host.cores, &inherited, tls.as_ref())?;
-    let files = bound.iter_mut().filter_map(|bound| bound.file.take());
-    let socket_files = files.collect();
-    if let Some(address) = inherited.into_inner().left_over() {
+    let binder = Binder {
+        settings,
+        cores: &host.cores,
+        inherited: RefCell::new(inherited),
+        tls: tls.as_ref(),
+        open: &[],
+    };
+    let bound = binder.bind_all()?;
+    if let Some(address) = binder.inherited.into_inner().left_over() {
         return Err(Error::UnclaimedSocket { address });
     }
-    let addresses = open_addresses(&bound);
-    warn_of_closed(&bound);
-    let listeners = listener::by_core(bound, host.cores.len());
+    let listeners = listener::by_core(&bound, tls.as_ref(), host.cores.len())?;
+    let mut open = OpenListeners::default();
+    open.replace(bound);
+    let addresses = open.addresses();
     admin::start(&settings.admin, &health)?;
     let stop = Stop::new(&settings.server);
     let configs = worker_configs(prepared, &host, &health, heartbeats, listeners);
@@ -114,7 +120,9 @@ pub fn run(
         events: sender,
         health,
         stop,
-        socket_files,
+        listeners: open,
+        cores: host.cores,
+        tls,
     };
     let result = supervisor.run(|| on_ready(&addresses));
     log_files.flush(LOG_FLUSH_TIME);
@@ -183,20 +191,6 @@ fn any_stop(events: &Receiver<Event>) -> bool {
     events.try_iter().any(|event| matches!(event, Event::Stop))
 }
 
-fn open_addresses(bound: &[BoundAddress]) -> Vec<Address> {
-    let open = bound.iter().filter(|bound| bound.is_open);
-    open.map(|bound| bound.address.clone()).collect()
-}
-
-fn warn_of_closed(bound: &[BoundAddress]) {
-    for bound in bound.iter().filter(|bound| !bound.is_open) {
-        tracing::error!(
-            "not listening on {} until there is a certificate that can be used",
-            bound.address
-        );
-    }
-}
-
 fn worker_configs(
     prepared: Vec<Prepared>,
     host: &HostResources,
@@ -258,8 +252,10 @@ struct Supervisor {
     events: Sender<Event>,
     health: Arc<Health>,
     stop: Stop,
-    /// Removed before the workers close their listeners.
-    socket_files: Vec<SocketFile>,
+    /// Dropped before the workers close theirs.
+    listeners: OpenListeners,
+    cores: Vec<usize>,
+    tls: Option<Tls>,
     /// Workers that are not serving yet.
     starting: usize,
     /// Workers that have not ended.
@@ -329,6 +325,9 @@ impl Supervisor {
         let preparation = Preparation {
             reread: Arc::clone(reread),
             running: Arc::clone(&self.derived),
+            cores: self.cores.clone(),
+            listeners: self.listeners.bound(),
+            tls: self.tls.clone(),
             health: Arc::clone(&self.health),
         };
         self.reload_waits = false;
@@ -351,6 +350,10 @@ impl Supervisor {
                 }
                 self.stop.set_times(&next.derived.settings.server);
                 self.derived = next.derived;
+                self.listeners.replace(next.listeners);
+                self.tls = next.tls.install(&mut self.reloader);
+                let acceptor = self.tls.as_ref().map(|tls| tls.acceptor.clone());
+                self.health.set_tls(acceptor);
                 for (control, update) in self.controls.iter().zip(next.updates) {
                     control.send(Control::Apply(Box::new(update)));
                 }
@@ -367,10 +370,7 @@ impl Supervisor {
         if self.stage == Stage::Applying(0) {
             self.health.reloads.applied();
             tracing::info!("the configuration is applied");
-            self.reloader.read_again();
-            self.stage = Stage::None;
-            self.notifier.ready("Serving");
-            self.begin_waiting_reload();
+            self.reload_ended("Serving");
         }
     }
 
@@ -380,10 +380,13 @@ impl Supervisor {
         for line in reason.lines() {
             tracing::error!("not reloaded: {line}");
         }
+        self.reload_ended("Serving, by the configuration of before");
+    }
+
+    fn reload_ended(&mut self, status: &str) {
         self.stage = Stage::None;
         if !self.stop.has_begun() {
-            self.notifier
-                .ready("Serving, by the configuration of before");
+            self.notifier.ready(status);
         }
         self.begin_waiting_reload();
     }
@@ -400,7 +403,7 @@ impl Supervisor {
     fn take(&mut self, step: Step) {
         self.health.set_ready(false);
         if !matches!(step, Step::Drain) {
-            self.socket_files.clear();
+            self.listeners.clear();
         }
         match step {
             Step::Drain => {
@@ -480,7 +483,9 @@ mod tests {
             reload_waits: false,
             events: sender,
             stop: Stop::new(&Server::default()),
-            socket_files: Vec::new(),
+            listeners: OpenListeners::default(),
+            cores: Vec::new(),
+            tls: None,
             starting: shards,
             running: shards,
         };

@@ -4,6 +4,7 @@
 //! so whatever blocks or fails does so there. Then every worker takes its part over, which cannot
 //! fail. So a reload is applied as a whole or not at all.
 
+use std::cell::RefCell;
 use std::error::Error as StdError;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -13,11 +14,13 @@ use std::thread;
 use tidegate_config::{NeedsRestart, Place, Settings, Source};
 use tidegate_uring::catch_panic;
 
+use crate::accept::listener::{self, Binder, BoundSection};
 use crate::config::prepared::{Derived, Prepared};
 use crate::error::Error;
 use crate::event::Event;
 use crate::host::limits;
 use crate::observe::health::Health;
+use crate::transport::certificates::{NextTls, Tls};
 use crate::update::{CoreUpdate, NextConfiguration};
 
 /// Settings, and the file that they come from, if there is one.
@@ -37,6 +40,9 @@ pub type Reread = dyn Fn() -> Result<Configuration, String> + Send + Sync;
 pub(super) struct Preparation {
     pub(super) reread: Arc<Reread>,
     pub(super) running: Arc<Derived>,
+    pub(super) cores: Vec<usize>,
+    pub(super) listeners: Vec<BoundSection>,
+    pub(super) tls: Option<Tls>,
     pub(super) health: Arc<Health>,
 }
 
@@ -56,13 +62,7 @@ impl Preparation {
 
     fn prepare(&self) -> Result<NextConfiguration, String> {
         let mut read = (self.reread)()?;
-        let running = &self.running.settings;
-        if (&read.settings.listen, &read.settings.tls) != (&running.listen, &running.tls) {
-            tracing::warn!("[[listen]] and [tls] need a restart; they stay as they are");
-        }
-        read.settings.listen.clone_from(&running.listen);
-        read.settings.tls.clone_from(&running.tls);
-        let kept = read.settings.keep_fixed(running);
+        let kept = read.settings.keep_fixed(&self.running.settings);
         let next = self.open(read.settings.clone(), kept);
         next.map_err(|error| located(&error, &read))
     }
@@ -72,13 +72,32 @@ impl Preparation {
         settings: Settings,
         kept: Vec<NeedsRestart>,
     ) -> Result<NextConfiguration, Error> {
-        let share = limits::share(&settings, self.health.cores.len())?;
+        let cores = self.cores.len();
+        let share = limits::share(&settings, cores)?;
         let prepared = Prepared::of(settings, share, &self.health)?;
+        let derived = Arc::clone(&prepared[0].derived);
+        let running = &self.running.settings;
+        let tls = NextTls::prepare(&derived.settings, self.tls.as_ref(), running)?;
+        // Last, since clients can connect from here on.
+        let binder = Binder {
+            settings: &derived.settings,
+            cores: &self.cores,
+            inherited: RefCell::default(),
+            tls: tls.tls.as_ref(),
+            open: &self.listeners,
+        };
+        let next = binder.bind_all()?;
+        let listeners = listener::by_core(&next, tls.tls.as_ref(), cores)?;
+        let updates = prepared.into_iter().zip(listeners);
+        let updates = updates.map(|(prepared, listeners)| CoreUpdate {
+            prepared,
+            listeners,
+        });
         Ok(NextConfiguration {
-            derived: Arc::clone(&prepared[0].derived),
-            updates: (prepared.into_iter())
-                .map(|prepared| CoreUpdate { prepared })
-                .collect(),
+            updates: updates.collect(),
+            derived,
+            listeners: next,
+            tls,
             kept,
         })
     }

@@ -9,8 +9,8 @@ use tidegate_config::{
 };
 use tidegate_tls::kernel;
 use tidegate_tls::{
-    Acceptor, Certificate, CertificateFiles, ClientAuthentication, Error, KernelFeatures,
-    LeastVersion, Missing, Settings as TlsSettings,
+    Acceptor, AcceptorUpdate, Certificate, CertificateFiles, ClientAuthentication, Error,
+    KernelFeatures, LeastVersion, Missing, Settings as TlsSettings,
 };
 use tidegate_uring::catch_panic;
 
@@ -38,10 +38,7 @@ impl Tls {
         }
         let acceptor = Acceptor::new(tls_settings(&settings.tls))?;
         log_certificates(&acceptor);
-        let kernel = match settings.tls.ktls {
-            Ktls::Auto => probe(),
-            Ktls::Off => KernelFeatures::none(),
-        };
+        let kernel = kernel_features(settings.tls.ktls);
         Ok(Some(Self { acceptor, kernel }))
     }
 
@@ -55,6 +52,58 @@ impl Tls {
             acceptor: self.acceptor.clone(),
             kernel,
         }
+    }
+}
+
+/// The TLS of the next configuration.
+pub(crate) struct NextTls {
+    /// `None`: no listener uses TLS.
+    pub(crate) tls: Option<Tls>,
+    /// What its acceptor takes over, if it is the one of before.
+    update: Option<AcceptorUpdate>,
+    /// `None`: the one of before goes on.
+    reloader: Option<CertReloader>,
+}
+
+impl NextTls {
+    /// Reads the certificates, while `running` serves by `before`. Blocking; nothing changes yet.
+    pub(crate) fn prepare(
+        settings: &Settings,
+        running: Option<&Tls>,
+        before: &Settings,
+    ) -> Result<Self, ServerError> {
+        let uses_tls = settings.listen.iter().any(|listen| listen.tls);
+        let Some(running) = running.filter(|_| uses_tls) else {
+            let tls = Tls::of(settings)?;
+            return Ok(Self {
+                reloader: Some(CertReloader::start(tls.as_ref())?),
+                update: None,
+                tls,
+            });
+        };
+        let kernel = if settings.tls.ktls == before.tls.ktls {
+            running.kernel.clone()
+        } else {
+            kernel_features(settings.tls.ktls)
+        };
+        let acceptor = running.acceptor.clone();
+        Ok(Self {
+            update: Some(acceptor.prepare(tls_settings(&settings.tls))?),
+            tls: Some(Tls { acceptor, kernel }),
+            reloader: None,
+        })
+    }
+
+    /// Serves new connections by it. Returns the state for listeners.
+    pub(crate) fn install(self, reloader: &mut CertReloader) -> Option<Tls> {
+        if let Some(next) = self.reloader {
+            *reloader = next;
+        }
+        if let Some((tls, update)) = self.tls.as_ref().zip(self.update) {
+            tls.acceptor.install(update);
+            log_certificates(&tls.acceptor);
+        }
+        self.tls
     }
 }
 
@@ -114,11 +163,6 @@ impl CertReloader {
         } else {
             tracing::info!("HUP: {NO_FILE}, and no listener speaks TLS");
         }
-        self.read_again();
-    }
-
-    /// Reloads the certificates. Does not wait for the thread.
-    pub(crate) fn read_again(&self) {
         if let Some(thread) = &self.0 {
             // A request that is already queued is enough.
             let _ = thread.try_send(());
@@ -165,6 +209,13 @@ fn log_certificates(acceptor: &Acceptor) {
         } else {
             tracing::info!(%file, days, names = ?certificate.names(), "certificate");
         }
+    }
+}
+
+fn kernel_features(ktls: Ktls) -> KernelFeatures {
+    match ktls {
+        Ktls::Auto => probe(),
+        Ktls::Off => KernelFeatures::none(),
     }
 }
 

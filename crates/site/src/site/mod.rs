@@ -104,7 +104,7 @@ pub struct Site {
     /// expression, while a clone has its own.
     config: Arc<config::Site>,
     /// One for each of its access rules.
-    addresses: Vec<AddressTable>,
+    addresses: Arc<[AddressTable]>,
     cors: Cors,
     roots: Roots,
     flights: Rc<SingleFlight<Key, Outcome>>,
@@ -115,6 +115,7 @@ pub struct Site {
 pub(crate) struct OpenedSite {
     /// A copy for this core: see [`Site`].
     pub(crate) config: Arc<config::Site>,
+    addresses: Arc<[AddressTable]>,
     roots: OpenedRoots,
 }
 
@@ -124,12 +125,14 @@ impl OpenedSite {
         Ok(Self {
             roots: OpenedRoots::open(config)?,
             config: Arc::new(config.clone()),
+            addresses: config.access.iter().map(AddressTable::new).collect(),
         })
     }
 
     /// The same for another core.
     pub(crate) fn try_clone(&self) -> Result<Self, RootError> {
         Ok(Self {
+            addresses: Arc::clone(&self.addresses),
             roots: self.roots.try_clone()?,
             config: Arc::new((*self.config).clone()),
         })
@@ -148,7 +151,7 @@ impl Site {
         let config = opened.config;
         Self {
             number: Cell::new(number),
-            addresses: config.access.iter().map(AddressTable::new).collect(),
+            addresses: opened.addresses,
             cors: Cors::new(config.cors.origins.clone(), config.cors.max_age.as_secs()),
             roots: Roots::new(opened.roots, &config, shared, ring, base),
             flights: SingleFlight::new(shared.config.times(), &shared.timer),
@@ -192,7 +195,7 @@ impl Site {
     /// [`File::other_paths`] of the file that is sent. `client` is called only if a rule is for
     /// it, and returns `None` for a client without an address.
     pub fn admits(&self, path: &[u8], client: impl Fn() -> Option<IpAddr>) -> bool {
-        let rules = || self.config.access.iter().zip(&self.addresses);
+        let rules = || self.config.access.iter().zip(&*self.addresses);
         access::names(path).all(|name| {
             let for_it = rules().filter(|(rule, _)| rule.paths.contain(name));
             access::admits(for_it.map(|(_, table)| table), &client)

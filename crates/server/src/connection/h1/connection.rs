@@ -191,9 +191,7 @@ impl Connection {
     fn after_batch(&self, next: Next, unread: bool) -> Next {
         match next {
             Next::Close if unread => Next::Linger,
-            Next::Receive if !unread && !self.has_body() && self.context.keep_alive_disabled() => {
-                self.close_mode()
-            }
+            Next::Receive if !unread && !self.has_body() && self.must_end() => self.close_mode(),
             next => next,
         }
     }
@@ -440,8 +438,13 @@ impl Connection {
             // After a final response the client may still send its body or not (RFC 9110, 10.1.1).
             && !head.expect_continue
             && self.requests < snapshot.settings.limits.requests_per_connection
-            && !self.context.keep_alive_disabled()
+            && !self.must_end()
             && self.transport.key_usable()
+    }
+
+    /// Whether the connection ends with the current response.
+    fn must_end(&self) -> bool {
+        self.context.keep_alive_disabled() || self.timer.draining()
     }
 
     /// How the connection is closed after a response.

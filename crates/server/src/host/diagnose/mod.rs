@@ -14,7 +14,7 @@ mod redirects;
 
 use tidegate_config::{Place, Settings};
 
-pub use diagnostic::{CERTIFICATE, Diagnostic};
+pub use diagnostic::{ACCESS_LOG, CERTIFICATE, Diagnostic};
 pub use files::lacks_index;
 
 /// Checks the files, directories and certificates that `settings` name. Blocking, for as long as a
