@@ -202,8 +202,12 @@ fn bytes_from_the_disk_are_cold() {
     let address = admin(&server);
     let len = server.get("/large").body.len();
     let whole = len as f64;
-    let scrape = Scrape::of(address);
-    assert!(scrape.value("tidegate_response_bytes_total{source=\"hot\"}") >= whole);
+    let bytes = |source: &str| {
+        let sample = format!("tidegate_response_bytes_total{{source=\"{source}\"}}");
+        Scrape::of(address).value(&sample)
+    };
+    eventually("all bytes are hot", || bytes("hot") >= whole);
+    assert!(bytes("cold").abs() < f64::EPSILON);
     fadvise(&file, 0, None, Advice::DontNeed).unwrap();
     let resident = std::process::Command::new("fincore")
         .args(["-nbo", "res"])
@@ -214,14 +218,14 @@ fn bytes_from_the_disk_are_cold() {
         skipped("files on this file system stay in memory");
         return;
     }
-    let hot = scrape.value("tidegate_response_bytes_total{source=\"hot\"}");
-    assert_eq!(server.get("/large").body.len(), len);
-    shows(
-        address,
-        &[("tidegate_response_bytes_total{source=\"hot\"}", hot)],
-    );
-    let scrape = Scrape::of(address);
-    assert!(scrape.value("tidegate_response_bytes_total{source=\"cold\"}") >= whole);
+    // Before its end: they are counted as they go.
+    let mut client = server.connect();
+    client.send(get("/large"));
+    let head = client.head();
+    assert_eq!(head.content_length(), len);
+    eventually("bytes of the disk", || bytes("cold") > 0.0);
+    client.body(len);
+    eventually("all bytes", || bytes("cold") + bytes("hot") > 2.0 * whole);
     eventually("chunks of the disk", || {
         let scrape = Scrape::of(address);
         scrape.value("tidegate_transfer_chunks_total{source=\"disk\"}") > 0.0
@@ -345,6 +349,13 @@ fn handshakes_are_counted_by_what_they_were() {
             assert_eq!(client.get("/file").body, b"content");
         }
     }
+    // A ticket of another server.
+    let other_tree = Tree::with("file", b"content");
+    let other = Launch::secure(&other_tree, "", "", &[&files]).start();
+    let config = authority.client_with(&[suite::TLS13_AES_256_GCM_SHA384], None);
+    for address in [other.address, server.address] {
+        assert_eq!(Client::secure(address, &config).get("/file").status, 200);
+    }
     let mut plain = server.connect();
     assert_eq!(plain.get("/file").status, 400);
     let mut garbage = TcpStream::connect(server.address).unwrap();
@@ -354,7 +365,7 @@ fn handshakes_are_counted_by_what_they_were() {
     shows(
         address,
         &[
-            ("tidegate_tls_handshakes_total{kind=\"TLSv1.3 full\"}", 1.0),
+            ("tidegate_tls_handshakes_total{kind=\"TLSv1.3 full\"}", 2.0),
             (
                 "tidegate_tls_handshakes_total{kind=\"TLSv1.3 resumed\"}",
                 2.0,
@@ -374,6 +385,7 @@ fn handshakes_are_counted_by_what_they_were() {
             ),
             ("tidegate_tls_handshake_failures_total{kind=\"gone\"}", 1.0),
             ("tidegate_refusals_total{kind=\"plain_http\"}", 1.0),
+            ("tidegate_tls_tickets_refused_total", 1.0),
         ],
     );
     server.stop();
@@ -458,5 +470,53 @@ fn a_scrape_that_reads_nothing_holds_up_no_other() {
     // Their time is over, although they are still there.
     server.wait_for_sockets(sockets);
     drop(stalled);
+    server.stop();
+}
+
+#[test]
+fn the_live_page_has_the_slowest_and_the_most_frequent_errors() {
+    let tree = Tree::with("large", &noise(16 << 20, 1));
+    let server = Launch::run(&tree, LISTEN, "").start();
+    let address = admin(&server);
+    let page = Client::connect(address).get("/");
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
+    let mut slow = Client::connect_narrow(server.address);
+    slow.send(get("/large?secret"));
+    let head = slow.head();
+    thread::sleep(std::time::Duration::from_millis(300));
+    slow.body(head.content_length());
+    let mut client = server.connect();
+    let hostile = "/<script>alert(1)</script>\"";
+    for _ in 0..3 {
+        client.send(request("GET", hostile));
+        assert_eq!(client.response().status, 404);
+    }
+    for number in 0..1000 {
+        assert_eq!(client.get(&format!("/{number}")).status, 404);
+    }
+    let live = || -> serde_json::Value {
+        let response = Client::connect(address).get("/live.json");
+        assert_eq!(response.header("content-type"), Some("application/json"));
+        serde_json::from_slice(&response.body).expect("JSON")
+    };
+    eventually("the slowest", || live()["slowest"][0]["path"] == "/large");
+    let live = live();
+    assert!(
+        live["slowest"][0]["seconds"].as_f64().unwrap() >= 0.3,
+        "{live}"
+    );
+    let errors = live["errors"].as_array().unwrap();
+    assert!(
+        errors.len() <= 10 && errors.iter().all(|error| error["status"] == 404),
+        "{live}"
+    );
+    assert_eq!(live["cores"][0]["status"]["4xx"], 1003);
+    assert_eq!(live["ready"], true);
+    assert!(!live.to_string().contains("secret"));
     server.stop();
 }

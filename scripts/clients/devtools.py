@@ -42,8 +42,9 @@ def browser(program, profile, log, *options):
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     command = [program, *OPTIONS, *options, f"--user-data-dir={profile}", "about:blank"]
-    # The shell moves the descriptors to where the browser looks for them.
-    plumbed = ["sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh", *command]
+    # The shell moves the descriptors to where the browser looks for them: bash, as dash knows only
+    # those below ten.
+    plumbed = ["bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "bash", *command]
     with log.open("wb") as output:
         process = subprocess.Popen(
             plumbed, pass_fds=(theirs_in, theirs_out), stdout=output, stderr=output

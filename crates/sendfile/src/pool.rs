@@ -73,6 +73,10 @@ pub struct PoolStats {
     pub chunks_cold: u64,
     /// Prefetches by a worker of the ring so far.
     pub prefetches: u64,
+    /// Bytes of files that were in memory and that sockets took so far.
+    pub bytes_inline: u64,
+    /// The same of bytes that came from the disk.
+    pub bytes_cold: u64,
 }
 
 /// The pipes of one executor, for its transfers to share.
@@ -90,6 +94,8 @@ pub struct Pool {
     chunks_inline: Cell<u64>,
     chunks_cold: Cell<u64>,
     prefetches: Cell<u64>,
+    bytes_inline: Cell<u64>,
+    bytes_cold: Cell<u64>,
 }
 
 #[derive(Default)]
@@ -131,6 +137,8 @@ impl Pool {
             chunks_inline: Cell::new(0),
             chunks_cold: Cell::new(0),
             prefetches: Cell::new(0),
+            bytes_inline: Cell::new(0),
+            bytes_cold: Cell::new(0),
         });
         pool.take(ring).await?;
         Ok(pool)
@@ -154,6 +162,8 @@ impl Pool {
             chunks_inline: self.chunks_inline.get(),
             chunks_cold: self.chunks_cold.get(),
             prefetches: self.prefetches.get(),
+            bytes_inline: self.bytes_inline.get(),
+            bytes_cold: self.bytes_cold.get(),
         }
     }
 
@@ -201,6 +211,16 @@ impl Pool {
 
     pub(crate) fn count_cold(&self) {
         self.chunks_cold.set(self.chunks_cold.get() + 1);
+    }
+
+    /// Counts bytes of a file that a socket took.
+    pub(crate) fn count_sent(&self, bytes: u64, is_cold: bool) {
+        let counter = if is_cold {
+            &self.bytes_cold
+        } else {
+            &self.bytes_inline
+        };
+        counter.set(counter.get() + bytes);
     }
 
     pub(crate) fn count_prefetch(&self) {

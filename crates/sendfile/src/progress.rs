@@ -25,6 +25,8 @@ pub(crate) struct TransferProgress {
     step_end: u64,
     /// Other bytes follow the step on the socket soon.
     more: bool,
+    /// The staged bytes came from the disk.
+    is_cold: bool,
     /// The short sends at the start of the range; none for a step that does not use them.
     opening: Opening,
 }
@@ -39,6 +41,7 @@ impl TransferProgress {
             sent: 0,
             step_end: 0,
             more: false,
+            is_cold: false,
             opening: Opening::NONE,
         }
     }
@@ -106,6 +109,15 @@ impl TransferProgress {
         self.next += count as u64;
         self.staged += count as u64;
         debug_assert!(self.next <= self.end, "at most the chunk is staged");
+    }
+
+    /// Sets whether the staged bytes came from the disk.
+    pub(crate) fn set_cold(&mut self, is_cold: bool) {
+        self.is_cold = is_cold;
+    }
+
+    pub(crate) fn is_cold(&self) -> bool {
+        self.is_cold
     }
 
     /// The socket took `count` of the staged bytes.

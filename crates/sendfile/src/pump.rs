@@ -84,6 +84,7 @@ impl Pump {
             Some(count) => {
                 self.filled(count)?;
                 self.source.pool().count_inline();
+                self.progress.set_cold(false);
                 let taken = chunk.start..chunk.start + count as u64;
                 self.source.resident(&taken, staging.chunk_bytes());
                 Ok(())
@@ -100,6 +101,7 @@ impl Pump {
             .await?;
         self.filled(count)?;
         self.source.pool().count_cold();
+        self.progress.set_cold(true);
         Ok(())
     }
 
@@ -136,6 +138,8 @@ impl Pump {
                 Err(error) => return Err(ErrorKind::Socket(error)),
             };
             self.progress.drained(taken.file_bytes);
+            let pool = self.source.pool();
+            pool.count_sent(taken.file_bytes, self.progress.is_cold());
             self.sink.progress();
             if taken.full {
                 break;

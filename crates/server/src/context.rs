@@ -61,7 +61,7 @@ impl Buffers {
 
 impl Context {
     pub(crate) fn new(io: Io, snapshot: Snapshot, metrics: Metrics, access_log: Recorder) -> Self {
-        metrics.set_sites(&snapshot.settings.sites);
+        metrics.apply(&snapshot.settings);
         Self {
             io,
             clock: Clock::new(),
@@ -86,7 +86,7 @@ impl Context {
     pub(crate) fn replace_snapshot(&self, prepared: Prepared) -> Rc<Snapshot> {
         let next = Snapshot::new(prepared, &self.io.ring, Some(&self.snapshot()));
         self.timers.set_timeouts(next.settings.timeouts.clone());
-        self.metrics.set_sites(&next.settings.sites);
+        self.metrics.apply(&next.settings);
         self.snapshot.replace(Rc::new(next))
     }
 

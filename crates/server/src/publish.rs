@@ -1,18 +1,21 @@
 //! What a core publishes for scrapes: every two seconds, and when someone scrapes.
 
+use std::time::Instant;
+
 use tidegate_sendfile::PoolStats;
 use tidegate_site::{CacheStats, TableStats};
 use tidegate_uring::RingStats;
 
 use crate::context::Context;
 use crate::observe::metrics::{
-    Chunk, ConnectionState, PipeState, Published, RecvBuffer, Table, TableValues, Timeout, Wait,
-    WorkerOp,
+    Chunk, ConnectionState, PipeState, Published, RecvBuffer, Source, Table, TableValues, Timeout,
+    Wait, WorkerOp,
 };
 use crate::timeouts::{Phase, PhaseCounts};
 
-/// Publishes the state of the core's connections, caches, pipes and ring.
+/// Publishes the state of the core's connections, caches, pipes and ring, and its last minutes.
 pub(crate) fn publish(context: &Context) {
+    context.metrics.publish_recent(Instant::now());
     let core = context.metrics.core();
     let published = &core.published;
     connections(published, &context.timers.counts());
@@ -82,6 +85,8 @@ fn pipes(published: &Published, stats: &PoolStats) {
     published.chunks.of(Chunk::Memory).set(stats.chunks_inline);
     published.chunks.of(Chunk::Disk).set(stats.chunks_cold);
     published.prefetches.set(stats.prefetches);
+    published.file_bytes.of(Source::Hot).set(stats.bytes_inline);
+    published.file_bytes.of(Source::Cold).set(stats.bytes_cold);
 }
 
 fn ring(published: &Published, stats: &RingStats) {

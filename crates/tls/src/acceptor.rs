@@ -10,6 +10,7 @@
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -25,6 +26,7 @@ use crate::certificates::{Certificate, Certificates};
 use crate::pem;
 use crate::resolver::Resolver;
 use crate::settings::{ClientAuthentication, LeastVersion, Missing, Settings};
+use crate::tickets::CountedTickets;
 
 /// How much early data is skipped, since none is accepted. Another server that had this host before
 /// may have issued tickets that allow it (nginx: 16 KiB). rustls itself offers and accepts no early
@@ -87,6 +89,7 @@ struct Shared {
     loaded: ArcSwap<Loaded>,
     /// The state of the files when they were last read, successfully or not.
     seen: Mutex<Vec<Option<Stamp>>>,
+    tickets_refused: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -115,11 +118,13 @@ impl Acceptor {
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
         let seen = stamps(&settings);
-        let loaded = load(settings, &provider, None)?;
+        let tickets_refused = Arc::default();
+        let loaded = load(settings, &provider, None, &tickets_refused)?;
         Ok(Self(Arc::new(Shared {
             provider,
             loaded: ArcSwap::from_pointee(loaded),
             seen: Mutex::new(seen),
+            tickets_refused,
         })))
     }
 
@@ -132,7 +137,12 @@ impl Acceptor {
         let before = shared.loaded.load();
         let seen = stamps(&before.settings);
         *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
-        let loaded = load(before.settings.clone(), &shared.provider, Some(&before))?;
+        let loaded = load(
+            before.settings.clone(),
+            &shared.provider,
+            Some(&before),
+            &shared.tickets_refused,
+        )?;
         // Other settings that were installed meanwhile stay.
         shared.loaded.compare_and_swap(&before, Arc::new(loaded));
         Ok(())
@@ -146,7 +156,12 @@ impl Acceptor {
         }
         let seen = stamps(&settings);
         let before = self.0.loaded.load();
-        let loaded = Arc::new(load(settings, &self.0.provider, Some(&before))?);
+        let loaded = Arc::new(load(
+            settings,
+            &self.0.provider,
+            Some(&before),
+            &self.0.tickets_refused,
+        )?);
         Ok(AcceptorUpdate { loaded, seen })
     }
 
@@ -183,6 +198,11 @@ impl Acceptor {
         !self.0.loaded.load().certificates.is_empty()
     }
 
+    /// Tickets of clients that could not be opened so far: of another server, or too old.
+    pub fn tickets_refused(&self) -> u64 {
+        self.0.tickets_refused.load(Ordering::Relaxed)
+    }
+
     /// Problems of the certificates that were no errors when they were read.
     pub fn problems(&self) -> Arc<[CertificateError]> {
         Arc::clone(&self.0.loaded.load().problems)
@@ -197,6 +217,7 @@ fn load(
     settings: Settings,
     provider: &Arc<CryptoProvider>,
     before: Option<&Loaded>,
+    tickets_refused: &Arc<AtomicU64>,
 ) -> Result<Loaded, Error> {
     let served = before.map(|before| &*before.certificates);
     let mut choice = Choice::new(SystemTime::now());
@@ -220,7 +241,7 @@ fn load(
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(Resolver(Arc::clone(&certificates))));
     config.alpn_protocols.clone_from(&settings.alpn);
-    config.ticketer = ticketer(before, &settings, &authorities)?;
+    config.ticketer = ticketer(before, &settings, &authorities, tickets_refused)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = settings.tickets;
     config.max_early_data_size = SKIPPED_EARLY_BYTES_MAX;
@@ -309,6 +330,7 @@ fn ticketer(
     before: Option<&Loaded>,
     settings: &Settings,
     authorities: &[CertificateDer<'_>],
+    refused: &Arc<AtomicU64>,
 ) -> Result<Arc<dyn ProducesTickets>, Error> {
     match before {
         Some(before)
@@ -317,7 +339,10 @@ fn ticketer(
         {
             Ok(Arc::clone(&before.config.ticketer))
         }
-        _ => Ok(aws_lc_rs::Ticketer::new()?),
+        _ => {
+            let tickets = aws_lc_rs::Ticketer::new()?;
+            Ok(Arc::new(CountedTickets::new(tickets, refused)))
+        }
     }
 }
 

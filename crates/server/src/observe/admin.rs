@@ -1,4 +1,4 @@
-//! The admin listener: health checks, and metrics for Prometheus.
+//! The admin listener: health checks, metrics for Prometheus, and a live page.
 //!
 //! It expects a handful of requests a minute, and has a thread of its own: its requests cost the
 //! shards nothing. It speaks plain HTTP, one request a connection.
@@ -16,6 +16,13 @@ use crate::error::Error;
 use crate::observe::admin_listener::{self, Service};
 use crate::observe::exposition::{self, Format};
 use crate::observe::health::Health;
+use crate::observe::live::{self, PAGE, POLICY};
+
+/// The fields of the live page.
+const PAGE_FIELDS: &[(&str, &str)] = &[
+    ("Content-Security-Policy", POLICY),
+    ("Referrer-Policy", "no-referrer"),
+];
 
 /// Listens on the address of `admin`, if it has one, and answers until the process ends.
 pub(crate) fn start(admin: &Admin, health: &Arc<Health>) -> Result<(), Error> {
@@ -76,6 +83,22 @@ fn answer_request(request: &Request<'_>, health: &Health) -> Vec<u8> {
         "/healthz" => status_response(Status::OK, method),
         "/readyz" if health.is_ready() => status_response(Status::OK, method),
         "/readyz" => status_response(Status::SERVICE_UNAVAILABLE, method),
+        "/" => respond_with(
+            Status::OK,
+            "text/html; charset=utf-8",
+            PAGE_FIELDS,
+            PAGE,
+            method,
+        ),
+        "/live.json" => {
+            health.scrape();
+            response(
+                Status::OK,
+                "application/json",
+                &live::status(health),
+                method,
+            )
+        }
         "/metrics" => {
             health.scrape();
             let format = format(request);
@@ -107,7 +130,22 @@ fn status_response(status: Status, method: Method) -> Vec<u8> {
 
 /// A whole response with `text`.
 fn response(status: Status, content_type: &str, text: &str, method: Method) -> Vec<u8> {
+    respond_with(status, content_type, &[], text, method)
+}
+
+/// A whole response with further fields.
+fn respond_with(
+    status: Status,
+    content_type: &str,
+    further: &[(&str, &str)],
+    text: &str,
+    method: Method,
+) -> Vec<u8> {
     let mut fields = FieldBlock::new();
+    for (name, value) in further {
+        fields.push(name, value);
+    }
+    fields.push("X-Content-Type-Options", "nosniff");
     fields.push("Content-Type", content_type);
     fields.push("Cache-Control", "no-store");
     if status == Status::METHOD_NOT_ALLOWED {
@@ -164,7 +202,7 @@ mod tests {
     fn a_bad_request_is_refused() {
         let health = Health::new(None, &NONE_DROPPED, Vec::new(), Arc::new(LogFiles::new(1)));
         for (request, status) in [
-            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+            ("GET /a HTTP/1.1\r\nHost: a\r\n\r\n", 404),
             (
                 "POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
                 405,

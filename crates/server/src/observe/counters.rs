@@ -48,9 +48,7 @@ macro_rules! kinds {
             const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $text,)+
-                }
+                Self::name(self)
             }
 
             fn index(self) -> usize {
@@ -59,6 +57,13 @@ macro_rules! kinds {
         }
 
         impl $name {
+            /// The value of the label.
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+
             /// How many there are.
             pub(crate) const COUNT: usize = [$(Self::$variant),+].len();
         }

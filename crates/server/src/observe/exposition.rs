@@ -20,7 +20,7 @@ use crate::observe::counters::{
 };
 use crate::observe::health::{Health, Reloads};
 use crate::observe::heartbeat::Heartbeat;
-use crate::observe::metrics::{CoreMetrics, Protocol, StatusClass, Table};
+use crate::observe::metrics::{CoreMetrics, Protocol, Source, StatusClass, Table};
 use crate::observe::process::Process;
 
 /// A text format.
@@ -56,6 +56,8 @@ pub(crate) fn metrics(health: &Health, format: Format) -> String {
     register_transfers(registry, &health.cores);
     register_ring(registry, &health.cores);
     if let Some(tls) = health.tls() {
+        let help = "Session tickets of clients that could not be opened";
+        registry.register("tls_tickets_refused", help, counter(tls.tickets_refused()));
         register_certificates(registry, &tls);
     }
     register_process(&mut all, health);
@@ -121,8 +123,12 @@ fn register_requests(registry: &mut Registry, health: &Health) {
     let cores = &health.cores;
     let help = "Requests, by site, protocol and class of status; none: the client left before";
     registry.register("requests", help, counters(requests(health)));
-    let help = "Bytes of responses with their heads, without TLS; cold: the disk was read for it";
-    let bytes = counters(of_kind("source", cores, |core| &core.bytes));
+    let help = "Bytes of responses with their heads, without TLS; cold: from the disk";
+    let bytes = Source::ALL.iter().map(|source| {
+        let sum = cores.iter().map(|core| core.bytes(*source)).sum();
+        (label("source", source.name()), sum)
+    });
+    let bytes = counters(bytes.collect());
     registry.register_with_unit("response", help, Unit::Bytes, bytes);
     let help = "Responses that were not sent to their end";
     let incomplete = counter(sum(cores, |core| &core.incomplete));

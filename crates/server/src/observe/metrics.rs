@@ -4,13 +4,15 @@
 //! publishes every two seconds and when someone scrapes (see `publish.rs`), since they live in
 //! structures that no other thread may read.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tidegate_config::Site;
+use tidegate_config::{Settings, Site};
 
 use crate::observe::counters::{Counter, CounterOf, Histogram, Kind, kinds};
+use crate::observe::recent::{Recent, ShortPath, SlowRequest, Window};
 
 kinds! {
     /// The protocol of a request.
@@ -36,9 +38,9 @@ kinds! {
 kinds! {
     /// Where the bytes of a response came from.
     Source {
-        /// Memory or the page cache.
+        /// Memory, or the page cache.
         Hot = "hot",
-        /// At least in part the disk.
+        /// The disk.
         Cold = "cold",
     }
 }
@@ -306,11 +308,20 @@ pub(crate) struct Published {
     pub(crate) disk_reads: Counter,
     pub(crate) chunks: CounterOf<Chunk, { Chunk::COUNT }>,
     pub(crate) prefetches: Counter,
+    /// Bytes that were sent from open files.
+    pub(crate) file_bytes: CounterOf<Source, { Source::COUNT }>,
     pub(crate) ops_in_flight: Counter,
     pub(crate) ops_queued: Counter,
     pub(crate) worker_ops: CounterOf<WorkerOp, { WorkerOp::COUNT }>,
     pub(crate) recv_buffers: CounterOf<RecvBuffer, { RecvBuffer::COUNT }>,
     pub(crate) recv_buffers_exhausted: Counter,
+}
+
+/// What the live page shows of the last minutes: a copy, made only while someone looks.
+#[derive(Debug, Default)]
+struct PublishedRecent {
+    is_wanted: AtomicBool,
+    windows: Mutex<Vec<Window>>,
 }
 
 /// The counters of one core, since it started.
@@ -322,7 +333,8 @@ pub(crate) struct CoreMetrics {
     pub(crate) requests: Counter,
     /// Responses that were cut short: by the client, a timeout or a fault.
     pub(crate) incomplete: Counter,
-    pub(crate) bytes: CounterOf<Source, { Source::COUNT }>,
+    /// Bytes of responses, except those of open files.
+    memory_bytes: Counter,
     pub(crate) first_byte: Histogram,
     pub(crate) response: Histogram,
     pub(crate) cache: CounterOf<CacheResult, { CacheResult::COUNT }>,
@@ -336,6 +348,7 @@ pub(crate) struct CoreMetrics {
     /// How long the heartbeat's question waited for its answer.
     pub(crate) delay: Histogram,
     pub(crate) published: Published,
+    recent: PublishedRecent,
     /// Those of each site, by its label.
     sites: Box<[OnceLock<Box<SiteRequests>>]>,
 }
@@ -347,7 +360,7 @@ impl Default for CoreMetrics {
             accepted: Counter::default(),
             requests: Counter::default(),
             incomplete: Counter::default(),
-            bytes: CounterOf::default(),
+            memory_bytes: Counter::default(),
             first_byte: Histogram::default(),
             response: Histogram::default(),
             cache: CounterOf::default(),
@@ -359,6 +372,7 @@ impl Default for CoreMetrics {
             handshake_failures: CounterOf::default(),
             delay: Histogram::default(),
             published: Published::default(),
+            recent: PublishedRecent::default(),
             sites: sites.collect(),
         }
     }
@@ -368,6 +382,15 @@ impl CoreMetrics {
     /// The requests of the site with this label.
     pub(crate) fn site(&self, label: usize) -> Option<&SiteRequests> {
         Some(self.sites.get(label)?.get()?)
+    }
+
+    /// Bytes of responses so far; those of open files at the last publication.
+    pub(crate) fn bytes(&self, source: Source) -> u64 {
+        let of_files = self.published.file_bytes.of(source).get();
+        match source {
+            Source::Hot => of_files + self.memory_bytes.get(),
+            Source::Cold => of_files,
+        }
     }
 
     /// Connections at the last publication.
@@ -383,6 +406,13 @@ impl CoreMetrics {
         &self.published.tables[table.index()]
     }
 
+    /// The last minutes at the last publication; asks for the next.
+    pub(crate) fn recent(&self) -> Vec<Window> {
+        self.recent.is_wanted.store(true, Ordering::Relaxed);
+        let windows = self.recent.windows.lock();
+        windows.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Makes the counters of a site.
     fn add_site(&self, label: SiteLabel) {
         self.sites[usize::from(label.0)].get_or_init(Box::default);
@@ -391,14 +421,17 @@ impl CoreMetrics {
 
 /// An exchange at its end.
 #[derive(Debug)]
-pub(crate) struct EndedExchange {
+pub(crate) struct EndedExchange<'a> {
+    /// Of a request that was not answered at once, if those are recorded.
+    pub(crate) path: Option<&'a ShortPath>,
     pub(crate) site: SiteLabel,
     pub(crate) protocol: Protocol,
     /// `None` if no response was chosen.
     pub(crate) status: Option<u16>,
     /// Bytes of head and body.
     pub(crate) bytes: u64,
-    pub(crate) source: Source,
+    /// Those that were not sent from an open file.
+    pub(crate) memory_bytes: u64,
     pub(crate) is_complete: bool,
     /// From the request to the head of the response.
     pub(crate) first_byte: Option<Duration>,
@@ -413,6 +446,9 @@ pub(crate) struct Metrics {
     labels: Arc<SiteLabels>,
     /// The labels of the sites of the snapshot, by their numbers.
     sites: RefCell<Vec<SiteLabel>>,
+    recent: RefCell<Recent>,
+    /// Whether anyone can see what is recent.
+    records: Cell<bool>,
 }
 
 impl Metrics {
@@ -421,6 +457,8 @@ impl Metrics {
             core,
             labels,
             sites: RefCell::default(),
+            recent: RefCell::default(),
+            records: Cell::new(false),
         }
     }
 
@@ -429,9 +467,10 @@ impl Metrics {
         &self.core
     }
 
-    /// Takes `sites` as those of the snapshot from now on.
-    pub(crate) fn set_sites(&self, sites: &[Site]) {
-        let labels = self.labels.of(sites);
+    /// Takes the settings of the snapshot from now on.
+    pub(crate) fn apply(&self, settings: &Settings) {
+        self.records.set(!settings.admin.listen.is_empty());
+        let labels = self.labels.of(&settings.sites);
         for label in labels.iter().copied().chain([SiteLabel::default()]) {
             self.core.add_site(label);
         }
@@ -443,20 +482,55 @@ impl Metrics {
         self.sites.borrow().get(site).copied().unwrap_or_default()
     }
 
+    /// Whether slow requests and errors are recorded.
+    pub(crate) fn records(&self) -> bool {
+        self.records.get()
+    }
+
+    /// Records a response if it is an error. Allocates nothing.
+    pub(crate) fn record_status(&self, status: u16, path: &str) {
+        if status >= 400 && self.records() {
+            self.recent.borrow_mut().add_error(status, path);
+        }
+    }
+
+    /// Publishes what is recent, if someone looks.
+    pub(crate) fn publish_recent(&self, now: Instant) {
+        let mut recent = self.recent.borrow_mut();
+        recent.turn(now);
+        let published = &self.core.recent;
+        if published.is_wanted.load(Ordering::Relaxed)
+            // Else it is being read: the next time will do.
+            && let Ok(mut windows) = published.windows.try_lock()
+        {
+            published.is_wanted.store(false, Ordering::Relaxed);
+            *windows = recent.windows();
+        }
+    }
+
     /// Counts an exchange. Allocates nothing and takes no lock.
-    pub(crate) fn exchange_ended(&self, exchange: &EndedExchange) {
+    pub(crate) fn exchange_ended(&self, exchange: &EndedExchange<'_>) {
         let core = self.core();
         core.requests.add(1);
         if let Some(site) = core.site(exchange.site.0.into()) {
             site.0[exchange.protocol as usize].count(class(exchange.status));
         }
-        core.bytes.of(exchange.source).add(exchange.bytes);
+        core.memory_bytes.add(exchange.memory_bytes);
         if !exchange.is_complete {
             core.incomplete.add(1);
         }
         if let Some(time) = exchange.first_byte {
             core.first_byte.observe(time);
             core.response.observe(exchange.time);
+        }
+        if let Some(path) = exchange.path {
+            self.recent.borrow_mut().add_slow(&SlowRequest {
+                path: *path,
+                status: exchange.status.unwrap_or_default(),
+                first_byte: exchange.first_byte,
+                time: exchange.time,
+                bytes: exchange.bytes,
+            });
         }
     }
 }

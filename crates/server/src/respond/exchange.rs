@@ -11,21 +11,12 @@ use tidegate_uring::{Fd, UNPACED, set_pacing_rate};
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
 use crate::observe::access_log::{Ended, Record, RequestInfo};
-use crate::observe::metrics::{CacheResult, EndedExchange, SiteLabel, Source};
+use crate::observe::metrics::{CacheResult, EndedExchange, SiteLabel};
+use crate::observe::recent::ShortPath;
 use crate::respond::response::Response;
 use crate::timeouts::Key;
 
 pub(crate) use crate::observe::metrics::Protocol;
-
-impl Protocol {
-    /// Its name, as it is written in a request line.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Http10 => "HTTP/1.0",
-            Self::Http11 => "HTTP/1.1",
-        }
-    }
-}
 
 /// One request and its response, from the request's head to the last byte sent.
 ///
@@ -52,8 +43,12 @@ pub(crate) struct Exchange {
     head_bytes: u64,
     /// Bytes of head and body, without TLS, that were handed over to the socket or wait in memory.
     bytes: u64,
+    /// Those of `bytes` that were sent from an open file.
+    file_bytes: u64,
     /// Whether part of the body was read from the disk.
     is_cold: bool,
+    /// The path of a request that is not answered at once, for the record of slow ones.
+    path: Option<Box<ShortPath>>,
     start: Instant,
     first_byte: Option<Instant>,
     /// Whether the whole response was handed over, or will be with its batch.
@@ -86,7 +81,9 @@ impl Exchange {
             status: None,
             head_bytes: 0,
             bytes: 0,
+            file_bytes: 0,
             is_cold: false,
+            path: None,
             start,
             first_byte: None,
             is_complete: false,
@@ -145,9 +142,28 @@ impl Exchange {
         self.bytes += bytes;
     }
 
+    /// Records that `bytes` of the body were sent from an open file. Metrics have them already: the
+    /// pool of pipes counts them as they go.
+    pub(crate) fn file_sent(&mut self, bytes: u64) {
+        self.file_bytes += bytes;
+        self.body_sent(bytes);
+    }
+
     /// Records that part of the body was read from the disk.
     pub(crate) fn read_from_disk(&mut self) {
         self.is_cold = true;
+    }
+
+    /// Records the status of a response from memory, if it is an error.
+    pub(crate) fn record_status(&self, status: Status, path: &str) {
+        self.context.metrics.record_status(status.code(), path);
+    }
+
+    /// Keeps the path of a request that is not answered at once.
+    pub(crate) fn keep_path(&mut self, path: &str) {
+        if self.context.metrics.records() {
+            self.path = Some(Box::new(ShortPath::new(path)));
+        }
     }
 
     /// Sets the rate at which the body is sent, if not with its head: `None` for no limit.
@@ -243,17 +259,14 @@ impl Exchange {
         measured.or(self.is_complete.then_some(Duration::ZERO))
     }
 
-    fn ended(&self) -> EndedExchange {
+    fn ended(&self) -> EndedExchange<'_> {
         EndedExchange {
+            path: self.path.as_deref(),
             site: self.site_label,
             protocol: self.protocol,
             status: self.status.map(Status::code),
             bytes: self.bytes,
-            source: if self.is_cold {
-                Source::Cold
-            } else {
-                Source::Hot
-            },
+            memory_bytes: self.bytes - self.file_bytes,
             is_complete: self.is_complete,
             first_byte: self.time_to_first_byte(),
             time: self.time(),

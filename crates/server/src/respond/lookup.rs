@@ -75,12 +75,15 @@ pub(crate) async fn look_up(
     let mut extra = FieldBlock::new();
     let mut builder = ResponseBuilder::new(snapshot, request, &path, site, scheme, &mut extra);
     builder.is_private = exchange.user().is_some();
-    match outcome {
+    let response = match outcome {
         Outcome::Found(found) => builder.found(found),
         Outcome::Ruled(respond, page) => builder.respond(respond, page),
         Outcome::Moved(status, location) => builder.redirect(status, &location),
         Outcome::Refused(refusal, page) => builder.refuse(refusal, page),
-    }
+    };
+    let (metrics, status) = (&context.metrics, response.status.code());
+    metrics.record_status(status, request.target.path());
+    response
 }
 
 async fn outcome<'s>(

@@ -28,6 +28,22 @@ pub(crate) fn respond(
     exchange: &mut Exchange,
     buffers: &mut Buffers,
 ) -> Resolution {
+    let resolution = resolve(snapshot, request, scheme, exchange, buffers);
+    let path = request.target.path();
+    match &resolution {
+        Resolution::Prepared(response) => exchange.record_status(response.status, path),
+        Resolution::Lookup(_) => exchange.keep_path(path),
+    }
+    resolution
+}
+
+fn resolve(
+    snapshot: &Snapshot,
+    request: &Request<'_>,
+    scheme: Scheme,
+    exchange: &mut Exchange,
+    buffers: &mut Buffers,
+) -> Resolution {
     let site = snapshot.sites.of(request.host);
     exchange.set_site(site.number());
     exchange.find_client(request.fields, &snapshot.settings.proxies);

@@ -38,12 +38,12 @@ pub(crate) fn send_range<'a>(
             }
             Ok(_) => file.residency_hint.add(&range, start),
             Err(error) => {
-                exchange.body_sent(error.sent);
+                exchange.file_sent(error.sent);
                 let len = range.end - range.start;
                 return Err(give_up(context, transport, len, &error));
             }
         }
-        exchange.body_sent(range.end - range.start);
+        exchange.file_sent(range.end - range.start);
         Ok(())
     }
 }

@@ -285,6 +285,8 @@ impl Connection {
             persistent: false,
         };
         let mut exchange = self.begin_exchange(Version::Http11, now);
+        // Its path is not known.
+        exchange.record_status(status, "");
         let mut lines = received.split(|byte| matches!(byte, b'\r' | b'\n'));
         let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
         exchange.log_request(&self.context.snapshot(), || RequestInfo {
@@ -360,7 +362,10 @@ impl Connection {
                 buffers.reclaim(response.extra);
                 match written.in_batch() {
                     Ok(persistent) => (!persistent).then(|| self.close_mode()),
-                    Err(rest) => Some(Next::Send(rest)),
+                    Err(mut rest) => {
+                        rest.exchange.keep_path(request.target.path());
+                        Some(Next::Send(rest))
+                    }
                 }
             }
             Resolution::Lookup(pending) => Some(Next::LookUp(Box::new(Lookup {
