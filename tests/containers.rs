@@ -1,10 +1,11 @@
 //! Hosts and containers that give little, or show little of themselves.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
-use super::support::{Launch, Tree, is_root, noise, skipped, two_cores};
+use super::support::{Launch, Tree, eventually, installed, is_root, noise, skipped, two_cores};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -183,4 +184,134 @@ fn a_lack_of_memory_is_not_blamed_on_a_limit() {
         .through(["-e", "inject=io_uring_setup:error=ENOMEM"])
         .output();
     output.refusal(1, &["not enough memory", "RLIMIT_MEMLOCK is not the cause"]);
+}
+
+/// Runs what follows behind a seccomp filter that answers the calls of io_uring, 425 to 427 on all
+/// architectures, with EPERM, as the default profiles of Docker and containerd do (seccomp(2)).
+const FILTER: &str = "
+import ctypes, os, struct, sys
+load, ge, gt, ret = 0x20, 0x35, 0x25, 0x06
+program = [(load, 0, 0, 0), (ge, 0, 2, 425), (gt, 1, 0, 427), (ret, 0, 0, 0x50001), (ret, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *one) for one in program))
+header = ctypes.create_string_buffer(struct.pack('HL', len(program), ctypes.addressof(code)))
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.addressof(header), 0, 0) == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+";
+
+#[test]
+fn without_the_profile_the_error_says_what_to_allow() {
+    if !installed("python3") {
+        return;
+    }
+    let tree = Tree::new();
+    let words = [
+        "io_uring is forbidden here (io_uring_setup: Operation not permitted (os error 1))",
+        "the seccomp profile of this container or service does not allow",
+        "io_uring_setup, io_uring_enter and io_uring_register; allow the three in it",
+    ];
+    let filtered = |launch: Launch| launch.through(["python3", "-c", FILTER]).output();
+    filtered(Launch::serve(tree.root())).refusal(1, &words);
+    let doctor = filtered(Launch::with(["doctor"]));
+    assert_eq!(doctor.status.code(), Some(1), "{doctor:?}");
+    let bad = doctor.stdout.lines().find(|line| line.starts_with("bad "));
+    assert!(
+        words.iter().all(|word| bad.unwrap().contains(word)),
+        "{doctor:?}"
+    );
+    let page = read("docs/containers.md").replace('\n', " ");
+    assert!(
+        page.contains(words[0]) && page.contains(words[1]),
+        "the page quotes it"
+    );
+}
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path);
+    fs::read_to_string(path).unwrap()
+}
+
+/// The calls that config/containers/seccomp.json lets through, or answers with ENOSYS.
+fn allowed() -> BTreeSet<String> {
+    let profile: serde_json::Value =
+        serde_json::from_str(&read("config/containers/seccomp.json")).unwrap();
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+    let rules = profile["syscalls"].as_array().unwrap().iter();
+    let names = rules.flat_map(|rule| rule["names"].as_array().unwrap());
+    names
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_profile_allows_every_call_of_the_server() {
+    let allowed = allowed();
+    for call in ["io_uring_setup", "io_uring_enter", "io_uring_register"] {
+        assert!(allowed.contains(call), "{call}");
+    }
+    for call in ["mount", "bpf", "unshare", "keyctl", "reboot"] {
+        assert!(!allowed.contains(call), "{call}");
+    }
+    if !installed("strace") {
+        return;
+    }
+    let tree = Tree::with("small", b"here");
+    tree.write("large", &noise(3_000_000, 1));
+    tree.write("directory/file", b"");
+    let log = tree.base().join("calls");
+    let server = Launch::serve(tree.root())
+        .argument("--directory-listing")
+        .through(["strace", "-D", "-f", "-qq", "-o"])
+        .through([&log])
+        .start();
+    for path in ["/small", "/large", "/directory/", "/none"] {
+        server.get(path);
+    }
+    server.stop();
+    let calls = || fs::read_to_string(&log).unwrap();
+    eventually("the last call", || calls().contains(" exit_group("));
+    let text = calls();
+    let names = text.lines().filter_map(|line| {
+        let (call, _) = line.split_once(' ')?.1.trim_start().split_once('(')?;
+        let is_name = call
+            .bytes()
+            .all(|byte| byte == b'_' || byte.is_ascii_alphanumeric());
+        is_name.then_some(call)
+    });
+    let names: BTreeSet<&str> = names.collect();
+    assert!(
+        names.contains("io_uring_enter") && names.contains("sendto"),
+        "{names:?}"
+    );
+    let refused: Vec<_> = names
+        .iter()
+        .filter(|name| !allowed.contains(**name))
+        .collect();
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn the_configuration_of_the_example_for_kubernetes_is_right() {
+    let map = read("config/kubernetes/configmap.yaml");
+    let (_, text) = map.split_once("tidegate.toml: |\n").unwrap();
+    let tree = Tree::new();
+    let file = tree.base().join("tidegate.toml");
+    fs::write(&file, text.replace("\n    ", "\n").trim_start()).unwrap();
+    let effective = Launch::with(["config"]).argument(&file).output().success();
+    let deployment = read("config/kubernetes/deployment.yaml");
+    for (key, line) in [
+        ("address = \"[::]:8080\"", "containerPort: 8080"),
+        ("listen = \"[::]:9900\"", "containerPort: 9900"),
+        // preStop takes 5 s more.
+        (
+            "drain-delay = \"10s\"\ngraceful-timeout = \"30s\"",
+            "terminationGracePeriodSeconds: 50",
+        ),
+    ] {
+        assert!(effective.contains(key), "{key} in {effective}");
+        assert!(deployment.contains(line), "{line}");
+    }
 }

@@ -30,9 +30,11 @@ fn agree(tree: &Tree, config: &str, topic: &str, wrap: impl Fn(Launch) -> Launch
             let text = line.strip_prefix("bad ").unwrap_or_default().trim_start();
             let reason = text.strip_prefix(topic).unwrap_or_default().trim_start();
             assert!(!reason.is_empty(), "no {topic}: {doctor:?}");
+            let message = run.stderr.lines().last().unwrap_or_default();
+            let message = message.strip_prefix("tidegate: ").unwrap_or_default();
             // The server stops at the first thread that it cannot start.
-            let is_same = topic == "threads" || run.stderr.contains(reason);
-            assert!(is_same, "{reason} in {run:?}");
+            let is_same = topic == "threads" || reason.contains(message);
+            assert!(is_same, "{reason} and {run:?}");
             false
         }
     }
@@ -61,6 +63,13 @@ fn the_doctor_fails_where_the_configuration_cannot_be_served() {
 
     let root = "[[listen]]\naddress = '127.0.0.1:0'\n[[site]]\nroot = 'none'\n";
     assert!(!agree(&tree, root, "root", plain));
+
+    let log = |path: &str| config(&tree, &format!("[access-log]\npath = '{path}'"));
+    assert!(!agree(&tree, &log("none/access.log"), "access log", plain));
+    if is_root() {
+        let nobody = |launch: Launch| launch.unprivileged(&tree);
+        assert!(!agree(&tree, &log("access.log"), "access log", nobody));
+    }
 
     let authority = Authority::new();
     let files = authority.issue("site", &["a.test"]);

@@ -38,6 +38,7 @@ mod methods;
 mod metrics;
 mod mounts;
 mod pipelines;
+mod proxies;
 mod published_configs;
 mod ranges;
 mod redirects;

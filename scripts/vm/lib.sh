@@ -61,10 +61,11 @@ depends() {
   apt-cache "${options[@]}" depends "$1" 2>/dev/null | sed -n 's/^ *Depends: //p' | grep -xE "$2"
 }
 
-# lists SUITE: fetches the package lists of a suite that this machine may have no source for, from where
-# it has those of Debian, and sets `options` so that apt uses them and nothing of the system.
+# lists SUITE [ARCHITECTURE]: fetches the package lists of a suite that this machine may have no source for, from
+# where it has those of Debian, and sets `options` so that apt uses them and nothing of the system.
 lists() {
-  local own=$WORK/apt-$1 site
+  local architecture=${2:-amd64} site
+  local own=$WORK/apt-$1-$architecture
   # shellcheck disable=SC2016 # apt's own variables
   site=$(apt-get indextargets --format '$(LABEL) $(SITE)' 'Created-By: Packages' \
     | sed -n 's/^Debian //p' | head -n 1)
@@ -73,7 +74,7 @@ lists() {
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $site $1 main" >"$own/sources.list"
   options=(-o "Dir::Etc::SourceList=$own/sources.list" -o Dir::Etc::SourceParts=/dev/null
     -o "Dir::State::Lists=$own/lists" -o "Dir::Cache=$own/cache" -o APT::Sandbox::User=root
-    -o APT::Architecture=amd64 -o Acquire::http::Timeout=30 -o Acquire::Retries=1)
+    -o "APT::Architecture=$architecture" -o "APT::Architectures=$architecture" -o Acquire::http::Timeout=30 -o Acquire::Retries=1)
   timeout 300 apt-get "${options[@]}" --error-on=any update >/dev/null 2>"$WORK/apt.log" \
     || skip "apt-get update for $1: $(tail -n 1 "$WORK/apt.log")"
 }

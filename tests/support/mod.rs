@@ -58,6 +58,7 @@ fn package(name: &str) -> &str {
         "setpriv" | "prlimit" | "unshare" | "nsenter" => "util-linux",
         "fincore" => "util-linux-extra",
         "mkfs.ext4" => "e2fsprogs",
+        "ss" => "iproute2",
         name => name,
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::ser::{Serialize, Serializer};
 
-use crate::{Glob, ValueError};
+use crate::{Glob, ValueError, units};
 
 /// `match`, `except` and `ignore-case`: the paths that a rule is for.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -40,6 +41,62 @@ pub struct Access {
     pub allow: Vec<Clients>,
     /// Clients that are refused; none that is in `allow`, too.
     pub deny: Vec<Clients>,
+}
+
+/// `[[site.auth]]`: some paths are only for users with a password (RFC 7617).
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Auth {
+    /// The paths.
+    #[serde(flatten)]
+    pub paths: Paths,
+    /// What browsers show to users, who have one password for all paths of a realm: printable
+    /// ASCII, without `"` and `\\`.
+    pub realm: String,
+    /// The file of users; not empty.
+    #[serde(serialize_with = "path")]
+    pub users: PathBuf,
+}
+
+/// `[[site.signed]]`: some paths are only for URLs that are signed with a key.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Signed {
+    /// The paths.
+    #[serde(flatten)]
+    pub paths: Paths,
+    /// The keys, 1 to 8; none twice.
+    pub keys: Vec<KeyPlace>,
+}
+
+/// Where a key is: a file, or `env:NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// A file; not empty.
+    File(PathBuf),
+    /// A variable of the environment; not empty.
+    Variable(String),
+}
+
+impl Serialize for KeyPlace {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::File(file) => path(file, to),
+            Self::Variable(name) => to.collect_str(&format_args!("env:{name}")),
+        }
+    }
+}
+
+/// `[[site.pace]]`: bodies of some paths are sent at a limited rate.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pace {
+    /// The paths.
+    #[serde(flatten)]
+    pub paths: Paths,
+    /// Bytes in a second on each connection, 1 KiB to 1 TiB.
+    #[serde(serialize_with = "units::size")]
+    pub rate: u64,
 }
 
 /// Some clients: `all`, `unix:`, an address or a network.
@@ -90,6 +147,17 @@ fn canonical(net: IpNet) -> IpNet {
     }
 }
 
+impl Clients {
+    /// Whether the client with this address is one of them; `None`: it has none.
+    pub fn has(&self, address: Option<IpAddr>) -> bool {
+        match (self, address) {
+            (Self::All, _) | (Self::Unix, None) => true,
+            (Self::Network(net), Some(address)) => net.contains(&address.to_canonical()),
+            (Self::Network(_), None) | (Self::Unix, Some(_)) => false,
+        }
+    }
+}
+
 impl FromStr for Clients {
     type Err = ValueError;
 
@@ -117,6 +185,10 @@ impl Serialize for Clients {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
     }
+}
+
+fn path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
 }
 
 #[cfg(test)]

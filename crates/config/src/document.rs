@@ -16,8 +16,8 @@ use toml::value::{Table, Value};
 use crate::environment::{self, Expanded, Variables};
 use crate::text::Text;
 use crate::{
-    Access, CertificateFiles, Error, Glob, HeaderRule, Mount, Paths, Place, Problem, Redirect,
-    Respond, Settings, mistaken_syntax, parts,
+    Access, Auth, CertificateFiles, Error, Glob, HeaderRule, Mount, Pace, Paths, Place, Problem,
+    Redirect, Respond, Settings, Signed, mistaken_syntax, parts,
 };
 
 /// The most problems of a file that are reported one by one.
@@ -265,13 +265,22 @@ pub(crate) fn known() -> Table {
             set: Vec::new(),
         });
         site.access.push(Access {
-            paths: Paths {
-                pattern: any_path(),
-                except: Vec::new(),
-                ignore_case: false,
-            },
+            paths: any_paths(),
             allow: Vec::new(),
             deny: Vec::new(),
+        });
+        site.auth.push(Auth {
+            paths: any_paths(),
+            realm: String::new(),
+            users: PathBuf::new(),
+        });
+        site.signed.push(Signed {
+            paths: any_paths(),
+            keys: Vec::new(),
+        });
+        site.pace.push(Pace {
+            paths: any_paths(),
+            rate: 1 << 20,
         });
         site.respond.push(Respond {
             pattern: any_path(),
@@ -293,6 +302,14 @@ pub(crate) fn known() -> Table {
     table.insert("include".to_owned(), Value::Array(Vec::new()));
     table.insert(environment::SWITCH.to_owned(), Value::Boolean(false));
     table
+}
+
+fn any_paths() -> Paths {
+    Paths {
+        pattern: any_path(),
+        except: Vec::new(),
+        ignore_case: false,
+    }
 }
 
 fn any_path() -> Glob {
@@ -384,10 +401,13 @@ mod tests {
             site.mounts.len(),
             site.headers.len(),
             site.access.len(),
+            site.auth.len(),
+            site.signed.len(),
+            site.pace.len(),
             site.respond.len(),
             site.redirects.len(),
         ];
-        assert_eq!(counts, [1; 5]);
+        assert_eq!(counts, [1; 8]);
     }
 
     #[test]

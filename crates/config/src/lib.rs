@@ -62,7 +62,7 @@ mod text;
 mod units;
 mod wrong_type;
 
-pub use access::{Access, Clients, Paths, network};
+pub use access::{Access, Auth, Clients, KeyPlace, Pace, Paths, Signed, network};
 pub use access_log::{
     AccessLog, Escape, FormatPart, LogFormat, LogTarget, REQUEST_FIELDS_MAX, StatusPattern,
     Variable,
@@ -72,8 +72,9 @@ pub use glob::Glob;
 pub use place::Place;
 pub use restart::NeedsRestart;
 pub use settings::{
-    Admin, Cache, CertificateFiles, ClientAuth, Io, Ktls, Limits, Listen, MissingCertificates,
-    Server, Settings, Steering, Timeouts, Tls, TlsVersion,
+    Admin, Cache, CertificateFiles, ClientAuth, ForwardedHeader, Io, Ktls, Limits, Listen,
+    MissingCertificates, Proxies, ProxyProtocol, Server, Settings, Steering, Timeouts, Tls,
+    TlsVersion,
 };
 pub use shown::{shown, visible};
 pub use site::{

@@ -32,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) access_log: AccessLog,
     pub(crate) admin: Admin,
     pub(crate) tls: Tls,
+    pub(crate) proxies: Proxies,
     pub(crate) site: Vec<Spanned<Site>>,
 }
 
@@ -54,6 +55,7 @@ pub(crate) struct Listen {
     pub(crate) tls: Field<bool>,
     pub(crate) https_redirect: Field<Count>,
     pub(crate) only_v6: Field<bool>,
+    pub(crate) proxy_protocol: Field<String>,
     pub(crate) mode: Field<String>,
     pub(crate) owner: Field<String>,
     pub(crate) group: Field<String>,
@@ -95,6 +97,13 @@ pub(crate) struct CertificateFiles {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Proxies {
+    pub(crate) trusted: List,
+    pub(crate) header: Field<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Timeouts {
     pub(crate) header: Field<Period>,
     pub(crate) keep_alive: Field<Period>,
@@ -107,6 +116,7 @@ pub(crate) struct Timeouts {
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Limits {
     pub(crate) connections_per_core: Field<Count>,
+    pub(crate) connections_per_ip: Field<Count>,
     pub(crate) requests_per_connection: Field<Count>,
     pub(crate) header_bytes: Field<Size>,
     pub(crate) headers: Field<Count>,
@@ -160,6 +170,9 @@ pub(crate) struct Site {
     pub(crate) mount: Vec<Spanned<Mount>>,
     pub(crate) headers: Vec<Spanned<HeaderRule>>,
     pub(crate) access: Vec<Spanned<Access>>,
+    pub(crate) auth: Vec<Spanned<Auth>>,
+    pub(crate) signed: Vec<Spanned<Signed>>,
+    pub(crate) pace: Vec<Spanned<Pace>>,
     pub(crate) respond: Vec<Spanned<Respond>>,
     pub(crate) redirects: Vec<Spanned<Redirect>>,
     pub(crate) cors: Cors,
@@ -192,6 +205,37 @@ pub(crate) struct Access {
     pub(crate) ignore_case: Field<bool>,
     pub(crate) allow: List,
     pub(crate) deny: List,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Auth {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) realm: Field<String>,
+    pub(crate) users: Field<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Signed {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) keys: List,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Pace {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) rate: Field<Size>,
 }
 
 #[derive(Default, Deserialize)]

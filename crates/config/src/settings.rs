@@ -1,10 +1,11 @@
 //! The checked configuration, with every default filled in.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::units::{self, Cores};
-use crate::{AccessLog, Site};
+use crate::{AccessLog, Clients, Site};
 
 /// A configuration that has passed every check of this crate.
 ///
@@ -31,6 +32,8 @@ pub struct Settings {
     pub admin: Admin,
     /// `[tls]`: certificates and policy of every listener with `tls = true`.
     pub tls: Tls,
+    /// `[proxies]`: the proxies in front of this server.
+    pub proxies: Proxies,
     /// `[[site]]`: what is served; at least one.
     #[serde(rename = "site")]
     pub sites: Vec<Site>,
@@ -92,6 +95,8 @@ pub struct Listen {
     pub https_redirect: u16,
     /// Whether an IPv6 address takes IPv6 clients only; else `[::]` takes IPv4 clients too.
     pub only_v6: bool,
+    /// Whether connections start with a header of the PROXY protocol.
+    pub proxy_protocol: ProxyProtocol,
     /// The permissions of a Unix socket, at most 0o777.
     #[serde(serialize_with = "octal")]
     pub mode: u32,
@@ -99,6 +104,49 @@ pub struct Listen {
     pub owner: String,
     /// The group of a Unix socket, a name or a number; empty: that of the process.
     pub group: String,
+}
+
+/// Whether connections start with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyProtocol {
+    /// They do not.
+    #[default]
+    Off,
+    /// Those of trusted proxies may.
+    Accept,
+    /// All do: others are closed.
+    Require,
+}
+
+/// `[proxies]`
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Proxies {
+    /// The proxies that are believed what they say of their clients.
+    pub trusted: Vec<Clients>,
+    /// Where they name the client of a request.
+    pub header: ForwardedHeader,
+}
+
+/// The field in which proxies name the client of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// None.
+    #[default]
+    Off,
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+impl Proxies {
+    /// Whether the peer with this address is a trusted proxy; `None`: it came by a Unix socket.
+    pub fn trust(&self, address: Option<IpAddr>) -> bool {
+        self.trusted.iter().any(|clients| clients.has(address))
+    }
 }
 
 /// `[timeouts]`
@@ -128,6 +176,8 @@ pub struct Timeouts {
 pub struct Limits {
     /// Open connections on each core, at least 1.
     pub connections_per_core: usize,
+    /// Open connections of one client on each core; zero: no limit.
+    pub connections_per_ip: usize,
     /// Requests on a connection before it is closed, at least 1.
     pub requests_per_connection: u32,
     /// Bytes of a request head, 1 KiB to 1 MiB.
@@ -299,6 +349,7 @@ impl Settings {
             access_log: AccessLog::default(),
             admin: Admin::default(),
             tls: Tls::default(),
+            proxies: Proxies::default(),
             sites: vec![Site::for_directory(root)],
         }
     }
@@ -335,6 +386,7 @@ impl Default for Listen {
             tls: false,
             https_redirect: 0,
             only_v6: false,
+            proxy_protocol: ProxyProtocol::Off,
             mode: 0o660,
             owner: String::new(),
             group: String::new(),
@@ -358,6 +410,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_per_core: 65_536,
+            connections_per_ip: 0,
             requests_per_connection: 10_000,
             header_bytes: 16 << 10,
             headers: 100,

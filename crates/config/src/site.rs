@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, Serializer};
 use tidegate_http::{Coding, EncodedSlash, Status};
 
-use crate::{Access, AccessLog, Glob, ValueError, units};
+use crate::{Access, AccessLog, Auth, Glob, Pace, Signed, ValueError, units};
 
 /// `[[site]]`
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -68,6 +68,12 @@ pub struct Site {
     pub headers: Vec<HeaderRule>,
     /// `[[site.access]]`: the first rule for a path that names the client decides.
     pub access: Vec<Access>,
+    /// `[[site.auth]]`: the first rule that matches demands a password.
+    pub auth: Vec<Auth>,
+    /// `[[site.signed]]`: the first rule that matches demands a signature.
+    pub signed: Vec<Signed>,
+    /// `[[site.pace]]`: the first rule that matches limits the rate.
+    pub pace: Vec<Pace>,
     /// `[[site.respond]]`: the first rule that matches answers, before the redirects.
     pub respond: Vec<Respond>,
     /// `[[site.redirects]]`: the first rule that matches applies.
@@ -302,7 +308,7 @@ impl Site {
     /// Whether some client may not have some path. The same file may not be sent for another path
     /// then, either.
     pub fn is_restricted(&self) -> bool {
-        !self.access.is_empty()
+        !(self.access.is_empty() && self.auth.is_empty() && self.signed.is_empty())
     }
 
     /// Every directory of the site, with the path that it is mounted at: empty for the root.
@@ -348,6 +354,9 @@ impl Default for Site {
             mounts: Vec::new(),
             headers: Vec::new(),
             access: Vec::new(),
+            auth: Vec::new(),
+            signed: Vec::new(),
+            pace: Vec::new(),
             respond: Vec::new(),
             redirects: Vec::new(),
             cors: Cors::default(),

@@ -37,6 +37,7 @@ fields! {
     AcceptEncoding = "accept-encoding";
     AccessControlRequestHeaders = "access-control-request-headers";
     AccessControlRequestMethod = "access-control-request-method";
+    Forwarded = "forwarded";
     IfMatch = "if-match";
     IfModifiedSince = "if-modified-since";
     IfNoneMatch = "if-none-match";
@@ -46,6 +47,7 @@ fields! {
     Range = "range";
     SecFetchDest = "sec-fetch-dest";
     SecFetchMode = "sec-fetch-mode";
+    XForwardedFor = "x-forwarded-for";
 }
 
 /// Bytes of the longest name.
@@ -188,6 +190,11 @@ impl<'b> Fields<'b> {
             .take(count)
     }
 
+    /// As [`Fields::all`] for any field, by its name in lower case. Reads every line.
+    pub fn named(self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+        Lines(self.block).filter_map(move |line| value_of(line, name.as_bytes()))
+    }
+
     /// The value of a field that no request may have twice; `None` if it is absent or repeated,
     /// where the intended value is ambiguous.
     pub fn only(self, field: Field) -> Option<&'b [u8]> {
@@ -261,6 +268,17 @@ mod tests {
         for (lines, field, expected, why) in cases {
             assert_eq!(all(lines, *field), *expected, "{why}");
         }
+    }
+
+    #[test]
+    fn any_field_is_found_by_its_name() {
+        let lines =
+            "AUTHORIZATION: a\r\nX: Authorization: b\r\nauthorization:c\r\nAuthorizatio: d\r\n";
+        let found = with_get(lines, |request| {
+            let values = request.fields.named("authorization");
+            values.map(<[u8]>::to_vec).collect::<Vec<_>>()
+        });
+        assert_eq!(found, [b"a", b"c"]);
     }
 
     #[test]

@@ -75,6 +75,7 @@ statuses! {
     TEMPORARY_REDIRECT = 307 "Temporary Redirect" "This page is at another address for now.";
     PERMANENT_REDIRECT = 308 "Permanent Redirect" "This page has moved to another address.";
     BAD_REQUEST = 400 "Bad Request" "The server could not understand this request.";
+    UNAUTHORIZED = 401 "Unauthorized" "This page is for users with a name and a password.";
     FORBIDDEN = 403 "Forbidden" "This page may not be seen.";
     NOT_FOUND = 404 "Not Found" "There is nothing at this address.";
     METHOD_NOT_ALLOWED = 405 "Method Not Allowed" "This address can be read, and nothing can be sent to it.";

@@ -1,19 +1,22 @@
 //! What the tasks of one core share.
 
 use std::cell::{Cell, Ref, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use tidegate_config::Settings;
 use tidegate_http::FieldBlock;
+use tidegate_uring::Fd;
 
 use crate::clock::Clock;
 use crate::config::prepared::Prepared;
 use crate::config::snapshot::Snapshot;
 use crate::observe::access_log::Recorder;
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{Metrics, Refusal};
 use crate::throttle::Throttle;
-use crate::timeouts::TimerQueue;
+use crate::timeouts::{Key, TimerQueue};
 use crate::transport::io::Io;
+use crate::transport::{is_trusted, peer_ip};
 
 /// What the tasks of one core share. It knows no listener and no connection.
 pub(crate) struct Context {
@@ -90,6 +93,37 @@ impl Context {
     /// The current settings. Not to be held across an await.
     pub(crate) fn settings(&self) -> Ref<'_, Settings> {
         Ref::map(self.snapshot(), |snapshot| &snapshot.settings)
+    }
+
+    /// The address of a connection's client: the peer's, unless the PROXY protocol named another.
+    /// Takes a system call the first time.
+    pub(crate) fn client(&self, connection: Key, socket: &Fd) -> Option<IpAddr> {
+        self.timers.client_or(connection, || peer_ip(socket))
+    }
+
+    /// Whether that client is a proxy of `proxies.trusted`.
+    pub(crate) fn peer_is_trusted(&self, connection: Key, socket: &Fd) -> bool {
+        let client = self.client(connection, socket);
+        is_trusted(client, socket, &self.settings().proxies)
+    }
+
+    /// Whether the client may have another connection (`limits.connections-per-ip`).
+    pub(crate) fn admits(&self, connection: Key, socket: &Fd) -> bool {
+        let limit = self.settings().limits.connections_per_ip;
+        if limit == 0 {
+            return true;
+        }
+        match self.client(connection, socket) {
+            // A proxy has the connections of many clients.
+            Some(client) if !self.settings().proxies.trust(Some(client)) => {
+                let is_admitted = self.timers.admit(connection, limit);
+                if !is_admitted {
+                    self.metrics.core().refusals.count(Refusal::ClientLimit);
+                }
+                is_admitted
+            }
+            _ => true,
+        }
     }
 
     /// Whether connections end with the current response: the server stops, or clients wait for a

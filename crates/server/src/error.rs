@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::credentials::CredentialsError;
 use crate::observe::access_log::OpenError;
 
 /// An error that kept the server from starting, or ended it.
@@ -101,6 +102,9 @@ pub enum Error {
     /// A listener cannot speak TLS with the files that are configured.
     #[error(transparent)]
     Tls(#[from] tidegate_tls::Error),
+    /// A file of credentials cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// The directory cannot be served.
     #[error(transparent)]
     Root(#[from] tidegate_site::RootError),

@@ -25,6 +25,7 @@ use crate::host::locked::Queues;
 use crate::observe::access_log::LogFiles;
 use crate::observe::health::Health;
 use crate::worker::{WorkerConfig, open_context, start_ring};
+use tidegate_config::Listen;
 
 /// Rounds of the ring after which a request must have been answered.
 const ROUNDS_MAX: usize = 100_000;
@@ -104,7 +105,8 @@ impl Client {
         let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
         let (server, socket) = pair.unwrap();
         let server = Fd::from(server);
-        let task = ConnectionTask::new(Rc::clone(context), server, &ListenerProtocol::Http);
+        let protocol = ListenerProtocol::new(&Listen::default(), None);
+        let task = ConnectionTask::new(Rc::clone(context), server, &protocol);
         Self {
             context: Rc::clone(context),
             task: Box::pin(task),

@@ -5,9 +5,9 @@
 //! in a keep-alive time.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -97,11 +97,21 @@ struct Entry {
     deadline: u32,
     /// The tick at which the queue checks this entry: never later than `deadline`.
     scheduled_at: u32,
-    expired: bool,
-    /// It ends once it is idle.
-    draining: bool,
+    course: Course,
+    /// Whether [`Inner::clients`] counts it.
+    is_counted: bool,
     /// The client's address, once somebody asked for it.
     client: Option<ClientAddress>,
+}
+
+/// Whether a connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    Serving,
+    /// It ends once it is idle.
+    Draining,
+    /// Its time is over.
+    Expired,
 }
 
 /// The address of a connection's client; `None` if it has none.
@@ -125,6 +135,8 @@ struct Inner {
     schedule: BTreeMap<u32, Vec<Key>>,
     generation: u32,
     counts: PhaseCounts,
+    /// Connections of each client that has some. IPv6 clients are the networks of their addresses.
+    clients: HashMap<IpAddr, usize>,
     /// The task of [`TimerQueue::run`], and the tick until which it sleeps.
     sleeper: Option<(u32, Waker)>,
     /// Tasks that wait for connections to end.
@@ -151,7 +163,7 @@ impl Timer {
     /// Whether the connection was ended by its timer, or to make room or to stop.
     pub(crate) fn expired(&self) -> bool {
         let inner = self.queue.inner.borrow();
-        inner.entries[self.key.index as usize].expired
+        inner.entries[self.key.index as usize].course == Course::Expired
     }
 
     /// Whether the connection ends with its current response, since its address is not served any
@@ -159,7 +171,7 @@ impl Timer {
     pub(crate) fn draining(&self) -> bool {
         self.queue.any_draining.get() && {
             let inner = self.queue.inner.borrow();
-            inner.entries[self.key.index as usize].draining
+            inner.entries[self.key.index as usize].course == Course::Draining
         }
     }
 
@@ -178,6 +190,7 @@ impl Drop for Timer {
         let mut inner = self.queue.inner.borrow_mut();
         let entry = inner.entries.remove(self.key.index as usize);
         inner.counts.connections[entry.phase as usize] -= 1;
+        inner.forget_client(&entry);
         drop(inner);
         self.queue.wake_waiting();
     }
@@ -254,6 +267,31 @@ impl TimerQueue {
         }
     }
 
+    /// Sets the address of a connection's client, which its proxy named.
+    pub(crate) fn set_client(&self, key: Key, client: IpAddr) {
+        if let Some(entry) = self.inner.borrow_mut().entry(key) {
+            entry.client = Some(Some(client));
+        }
+    }
+
+    /// Counts a connection for its client, whose address is known. False: the client has `limit`
+    /// connections already.
+    pub(crate) fn admit(&self, key: Key, limit: usize) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        let entry = &mut inner.entries[key.index as usize];
+        let Some(client) = entry.client.flatten() else {
+            return true;
+        };
+        let count = inner.clients.entry(network(client)).or_default();
+        if *count >= limit {
+            return false;
+        }
+        *count += 1;
+        entry.is_counted = true;
+        true
+    }
+
     /// The number of connections.
     pub(crate) fn len(&self) -> usize {
         self.inner.borrow().entries.len()
@@ -289,7 +327,7 @@ impl TimerQueue {
         let mut idle: Vec<(u32, usize)> = inner
             .entries
             .iter()
-            .filter(|(_, entry)| entry.phase == Phase::Idle && !entry.expired)
+            .filter(|(_, entry)| entry.phase == Phase::Idle && entry.course != Course::Expired)
             .map(|(index, entry)| (entry.deadline, index))
             .collect();
         if idle.len() > count {
@@ -318,8 +356,8 @@ impl TimerQueue {
         self.any_draining.set(true);
         let mut inner = self.inner.borrow_mut();
         for (_, entry) in &mut inner.entries {
-            if !entry.draining && ends(&entry.socket) {
-                entry.draining = true;
+            if entry.course == Course::Serving && ends(&entry.socket) {
+                entry.course = Course::Draining;
                 if entry.phase == Phase::Idle {
                     entry.expire();
                 }
@@ -407,8 +445,8 @@ impl Inner {
             phase,
             deadline,
             scheduled_at: deadline,
-            expired: false,
-            draining: false,
+            course: Course::Serving,
+            is_counted: false,
             client: None,
         });
         self.counts.connections[phase as usize] += 1;
@@ -418,6 +456,20 @@ impl Inner {
         };
         self.schedule(deadline, key);
         key
+    }
+
+    /// Counts the connection of `entry`, which has ended, no longer.
+    fn forget_client(&mut self, entry: &Entry) {
+        let client = entry.client.flatten().filter(|_| entry.is_counted);
+        let Some(client) = client.map(network) else {
+            return;
+        };
+        if let Some(count) = self.clients.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                self.clients.remove(&client);
+            }
+        }
     }
 
     /// The entry of `key`, unless its connection has ended.
@@ -454,7 +506,7 @@ impl Inner {
         let mut ended = None;
         if entry.deadline <= now {
             if entry.phase != Phase::Transfer {
-                ended = (!entry.expired).then_some(entry.phase);
+                ended = (entry.course != Course::Expired).then_some(entry.phase);
                 entry.expire();
             }
             // A transfer has a timeout of its own. Any other task sees the shutdown and ends; if it
@@ -470,10 +522,18 @@ impl Inner {
     }
 }
 
+/// The address by which a client is counted: an IPv6 client has a network of 2^64 addresses.
+fn network(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
 impl Entry {
     /// Makes the connection's task see the end of its input, or of a response that is stuck.
     fn expire(&mut self) {
-        self.expired = true;
+        self.course = Course::Expired;
         // An error means that the connection has ended already.
         let _ = match self.phase {
             Phase::AwaitingFirstRequest | Phase::Idle | Phase::Request | Phase::Linger => {
@@ -608,6 +668,29 @@ mod tests {
         assert_eq!(successor.key().index, ended.index);
         assert_eq!(queue.client_or(successor.key(), || None), None);
         assert_eq!(queue.client_or(ended, || address), address);
+    }
+
+    #[test]
+    fn a_client_has_as_many_connections_as_it_may() {
+        let queue = queue();
+        let admitted = |address: &str| {
+            let (timer, client) = timer(&queue, Phase::Idle, LONG);
+            queue.set_client(timer.key(), address.parse().unwrap());
+            queue.admit(timer.key(), 2).then_some((timer, client))
+        };
+        let first = admitted("192.0.2.1");
+        let second = admitted("192.0.2.1");
+        assert!(first.is_some() && second.is_some());
+        assert!(admitted("192.0.2.1").is_none() && admitted("192.0.2.1").is_none());
+        let other = admitted("192.0.2.2");
+        assert!(other.is_some());
+        drop(second);
+        assert!(admitted("192.0.2.1").is_some(), "one has ended");
+        let network = [admitted("2001:db8::1"), admitted("2001:db8::ffff:1")];
+        assert!(network.iter().all(Option::is_some));
+        assert!(admitted("2001:db8::2").is_none() && admitted("2001:db8:0:1::2").is_some());
+        drop((first, other, network));
+        assert!(queue.inner.borrow().clients.is_empty());
     }
 
     #[test]

@@ -48,9 +48,8 @@
 //!    files of a configuration exist.
 //! 10. `root_dir`: an open root. `single_flight`: one request works for all.
 //! 11. `file`: a file, its content, hash, fingerprint and file operations.
-//! 12. `config`, `mime`, `paths`, `coarse_timer`, `background`, `stalls`, `error`.
+//! 12. `config`, `mime`, `paths`, `coarse_timer`, `stalls`, `error`.
 
-mod background;
 mod cache;
 mod coarse_timer;
 mod config;

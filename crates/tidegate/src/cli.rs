@@ -15,6 +15,7 @@ use tidegate_config::{AccessLog, Cores, Listen, Settings, ValueError};
 
 use crate::compress::CompressArgs;
 use crate::generate::GenerateArgs;
+use crate::sign::SignArgs;
 
 /// The variable that names the configuration file if the command line does not.
 const CONFIG_VARIABLE: &str = "TIDEGATE_CONFIG";
@@ -105,6 +106,8 @@ pub(crate) enum Command {
     Config(ConfigArgs),
     /// Write the precompressed variants of a directory's files
     Compress(CompressArgs),
+    /// Make a signed URL
+    Sign(SignArgs),
     /// Tell what this host offers and what tidegate will do about it
     Doctor(DoctorArgs),
     /// Write the manual pages or the completions of this command line

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tidegate_config::{Settings, Source, visible};
-use tidegate_server::{Finding, Verdict, file_report, host_report, listen_report};
+use tidegate_server::{ACCESS_LOG, Finding, Verdict, file_report, host_report, listen_report};
 
 use crate::cli::DoctorArgs;
 use crate::inspect;
@@ -58,12 +58,14 @@ fn json(findings: &[Finding]) -> String {
     format!("[\n{}\n]\n", objects.collect::<Vec<_>>().join(",\n"))
 }
 
-/// The findings about the configuration, with their lines.
+/// The findings about the configuration, with their lines. What this user may not write is bad: the
+/// report is about a server that is started as doctor is.
 fn finding(found: &inspect::Found) -> Finding {
     let text = found.problem.to_string();
+    let is_bad = found.is_error || found.topic == ACCESS_LOG;
     Finding {
         topic: found.topic,
-        verdict: if found.is_error {
+        verdict: if is_bad {
             Verdict::Bad(text.into())
         } else {
             Verdict::Fair(text)

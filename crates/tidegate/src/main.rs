@@ -16,6 +16,7 @@ mod reload;
 mod serve;
 mod shell;
 mod show;
+mod sign;
 mod usage;
 
 use std::env;
@@ -57,6 +58,7 @@ fn run(command: Command) -> ExitCode {
             None => usage::refuse(usage::no_file("reload")),
         },
         Command::Config(args) => status(show::effective(&args)),
+        Command::Sign(args) => status(sign::sign(&args)),
         Command::Compress(args) => status(compress::directory(&args)),
         Command::Generate(args) => status(generate::files(&args).map_err(Into::into)),
         Command::Doctor(args) => {

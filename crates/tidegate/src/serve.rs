@@ -89,7 +89,10 @@ fn explained(error: ServerError, served: &Configuration) -> Box<dyn Error> {
             None => error.into(),
         },
         (
-            error @ (ServerError::Root(_) | ServerError::Tls(_) | ServerError::AccessLog(_)),
+            error @ (ServerError::Root(_)
+            | ServerError::Tls(_)
+            | ServerError::AccessLog(_)
+            | ServerError::Credentials(_)),
             Some(source),
         ) => match inspect::errors(source, &served.settings) {
             Some(errors) => errors.into(),

@@ -64,6 +64,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod background;
 mod blocking;
 mod buffers;
 mod config;
@@ -74,6 +75,7 @@ mod fd;
 mod features;
 mod locked;
 mod op;
+mod pacing;
 mod poll_on_wake;
 mod probe;
 mod queue;
@@ -88,10 +90,12 @@ mod slot;
 mod sqe;
 mod stats;
 mod tcp_info;
+mod thread_pool;
 mod trial;
 mod wakeup_timers;
 mod workers;
 
+pub use background::unpin_and_renice;
 pub use blocking::{catch_panic, run_blocking};
 pub use buffers::RecvBuf;
 pub use config::Config;
@@ -104,6 +108,7 @@ pub use op::recv::{Received, Recv};
 pub use op::{
     Op, accept, advise, cancel, close, nop, open, pipe, poll, read, recv, send, splice, stat,
 };
+pub use pacing::{UNPACED, set_pacing_rate};
 pub use poll_on_wake::PollOnWake;
 pub use probe::probe;
 pub use ring::Ring;
@@ -111,4 +116,5 @@ pub use send_queue::unacknowledged;
 pub use shares::{Owner, Permit, Shares};
 pub use stats::{RingStats, WorkerOps};
 pub use tcp_info::{TcpInfo, tcp_info};
+pub use thread_pool::{PoolHandle, ThreadPool};
 pub use trial::{Trial, queues_count};

@@ -17,6 +17,7 @@ use crate::{
 mod access;
 mod access_log;
 mod places;
+mod proxies;
 mod report;
 mod sites;
 mod tls;
@@ -41,6 +42,7 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
     let with_certificates =
         !raw.tls.certificates.is_empty() || report.was_refused_anywhere("tls.certificates");
     let mut addresses = BTreeMap::new();
+    let proxies = proxies::proxies(raw.proxies, &raw.listen, &mut report);
     let access_log = access_log::access_log(raw.access_log, &AccessLog::default(), &mut report);
     let settings = Settings {
         server: server(raw.server, &mut report),
@@ -51,6 +53,7 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
         cache: cache(raw.cache, &mut report),
         admin: admin(raw.admin, &mut addresses, &mut report),
         tls: tls::tls(raw.tls, &mut report),
+        proxies,
         sites: sites::sites(raw.site, &access_log, &mut report),
         access_log,
     };
@@ -134,6 +137,7 @@ fn listen_one(
         }),
         https_redirect: https_redirect(raw.https_redirect, speaks_tls, report),
         only_v6: report.checked(raw.only_v6, default.only_v6, Ok),
+        proxy_protocol: proxies::proxy_protocol(raw.proxy_protocol, report),
         mode: report.checked(raw.mode, default.mode, |text| {
             rules::mode(&text).and_then(|mode| of_unix(mode, &default.mode, is_unix))
         }),
@@ -235,6 +239,11 @@ fn limits(raw: raw::Limits, report: &mut Report<'_>) -> Limits {
             raw.connections_per_core,
             default.connections_per_core,
             count(1..=1_048_576, "a core holds at least one, and at most 2^20"),
+        ),
+        connections_per_ip: report.checked(
+            raw.connections_per_ip,
+            default.connections_per_ip,
+            count(0..=1_048_576, "a core holds at most 2^20; 0 for no limit"),
         ),
         requests_per_connection: report.checked(
             raw.requests_per_connection,
@@ -469,7 +478,8 @@ mod tests {
             ("[[tls.certificates]]\ncert = 'a'\nkey = 'a'\npassword = 'x'", "4: tls.certificates.password: unknown key; a key has none here"),
             ("[[listen]]\nport = 80", "2: listen.port: unknown key; write host and port into address = \"0.0.0.0:8080\""),
             ("[[listen]]\nbind = '::'", "2: listen.bind: unknown key; write host and port into address"),
-            ("[[listen]]\nproxy-protocol = 'off'", "2: listen.proxy-protocol: unknown key; tidegate has no PROXY protocol"),
+            ("[[listen]]\naccept_proxy = true", "2: listen.accept_proxy: unknown key; write proxy-protocol = \"accept\" below [[listen]], and trusted"),
+            ("[server]\nreal_ip_header = 'x'", "2: server.real_ip_header: unknown key; write [proxies], with trusted"),
             ("[[listen]]\nhttp2 = true", "2: listen.http2: unknown key; tidegate has none: it speaks HTTP/1.1"),
             ("[[listen]]\nssl = true", "2: listen.ssl: unknown key; write tls = true"),
             ("port = 80", "1: port: unknown key; write [[listen]], and address"),
@@ -491,7 +501,8 @@ mod tests {
             ("[server]\nworker_processes = 4", "2: server.worker_processes: unknown key; write cores = 4"),
             ("threads = 4", "1: threads: unknown key; write cores = 4 below [server]"),
             ("[limits]\nmax-connections = 4", "2: limits.max-connections: unknown key; write connections-per-core"),
-            ("[limits]\nconnections-per-ip = 0", "2: limits.connections-per-ip: unknown key; tidegate has no limits for one client"),
+            ("[limits]\nlimit_conn = 0", "2: limits.limit_conn: unknown key; write connections-per-ip"),
+            ("[limits]\nlimit_req = 0", "2: limits.limit_req: unknown key; tidegate has no rates for one client"),
             ("[tls]\nciphers = 'all'", "2: tls.ciphers: unknown key; tidegate has no choice of ciphers"),
             ("[tls]\ncert = 'a'", "2: tls.cert: unknown key; write cert and key below [[tls.certificates]]"),
             ("[tls]\nssl_protocols = 'a'", "2: tls.ssl_protocols: unknown key; write min-version = \"1.3\""),
@@ -534,7 +545,7 @@ mod tests {
             ("alias = '/a'", "alias: unknown key; write names = [\"example.org\", \"www.example.org\"] for other hosts, [[site.mount]]"),
             ("deny = '/a'", "deny: unknown key; write [[site.access]]"),
             ("allow = '10.0.0.0/8'", "allow: unknown key; write [[site.access]]"),
-            ("auth = 'basic'", "auth: unknown key; tidegate has no passwords: client-auth of [tls]"),
+            ("basic_auth = 'a'", "basic_auth: unknown key; write [[site.auth]]"),
             ("[site.location]\npath = '/'", "location: unknown key; there are no sections for paths"),
             ("ssl_certificate = 'a'", "ssl_certificate: unknown key; write cert and key below [[tls.certificates]]"),
             ("trailing-slash = true", "trailing-slash: unknown key; directories are redirected to their slash anyway"),
@@ -715,6 +726,13 @@ mod tests {
             ("[limits]\nranges-unordered = 1025", "2: limits.ranges-unordered: 1025 is outside 1 to 1024: "),
             ("[cache]\nvalid = '48h'", "2: cache.valid: 48h is outside 0s to 24h: "),
             ("[cache]\nidle = '0s'", "2: cache.idle: 0s is outside 1s to 24h: "),
+            ("[limits]\nconnections-per-ip = -1", "2: limits.connections-per-ip: -1 is outside 0 to 1048576: "),
+            ("[[listen]]\nproxy-protocol = 'v2'", "2: listen.proxy-protocol: `v2` is none of \"off\", \"accept\", \"require\""),
+            ("[[listen]]\nproxy-protocol = 'require'", "2: listen.proxy-protocol: nobody is trusted: set proxies.trusted"),
+            ("[proxies]\nheader = 'x-forwarded-for'", "2: proxies.header: nobody is trusted: set proxies.trusted"),
+            ("[proxies]\nheader = 'x-real-ip'\ntrusted = ['::1']", "2: proxies.header: `x-real-ip` is none of \"off\", \"x-forwarded-for\", \"forwarded\""),
+            ("[proxies]\ntrusted = ['all']", "2: proxies.trusted: every client could choose its address"),
+            ("[proxies]\nheader = 'forwarded'\ntrusted = ['10.0.0.1/8']", "3: proxies.trusted: `10.0.0.1/8` has bits behind its prefix"),
         ]);
     }
 

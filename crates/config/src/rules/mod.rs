@@ -14,7 +14,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::units::{Count, Period, Size, format_duration, format_size};
-use crate::{ClientAuth, Ktls, Listen, MissingCertificates, Steering, TlsVersion, ValueError};
+use crate::{
+    ClientAuth, ForwardedHeader, Ktls, Listen, MissingCertificates, ProxyProtocol, Steering,
+    TlsVersion, ValueError,
+};
 
 /// The longest timeout: a connection that is idle for a day is lost.
 pub(crate) const DAY: Duration = Duration::from_hours(24);
@@ -300,6 +303,24 @@ pub(crate) fn one_of<T: Copy>(name: &str, all: &[(&str, T)]) -> Checked<T> {
 
 pub(crate) fn steering(name: &str) -> Checked<Steering> {
     one_of(name, &[("hash", Steering::Hash), ("cpu", Steering::Cpu)])
+}
+
+pub(crate) fn proxy_protocol(name: &str) -> Checked<ProxyProtocol> {
+    let known = [
+        ("off", ProxyProtocol::Off),
+        ("accept", ProxyProtocol::Accept),
+        ("require", ProxyProtocol::Require),
+    ];
+    one_of(name, &known)
+}
+
+pub(crate) fn forwarded_header(name: &str) -> Checked<ForwardedHeader> {
+    let known = [
+        ("off", ForwardedHeader::Off),
+        ("x-forwarded-for", ForwardedHeader::XForwardedFor),
+        ("forwarded", ForwardedHeader::Forwarded),
+    ];
+    one_of(&name.to_ascii_lowercase(), &known)
 }
 
 pub(crate) fn tls_version(name: &str) -> Checked<TlsVersion> {

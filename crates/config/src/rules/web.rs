@@ -15,6 +15,7 @@ const HOST_BYTES_MAX: usize = 253;
 /// rest are sent before the site of the request is known.
 const ERRORS: &[Status] = &[
     Status::BAD_REQUEST,
+    Status::UNAUTHORIZED,
     Status::FORBIDDEN,
     Status::NOT_FOUND,
     Status::METHOD_NOT_ALLOWED,
@@ -130,7 +131,7 @@ pub(crate) fn rule_status(Count(code): Count) -> Checked<Status> {
     }
     let reason = match code {
         300..=399 => "[[site.redirects]] sends clients elsewhere",
-        401 | 407 => "there is no password that it could ask for (WWW-Authenticate)",
+        401 | 407 => "[[site.auth]] asks for passwords",
         405 => "that a method is not allowed does not hang on the path: GET and HEAD always are",
         444 => "every request gets an answer; 403 or 404 says the least",
         502 | 504 => "it is about a server behind this one, and there is none",

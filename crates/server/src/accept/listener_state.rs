@@ -3,7 +3,7 @@
 use std::cell::{Cell, Ref, RefCell};
 
 use crate::accept::listener::{Listener, ListenerId};
-use crate::connection::listener_protocol::ListenerProtocol;
+use crate::connection::listener_protocol::{ListenerProtocol, Spoken};
 
 /// A listener of one core, shared with the accept loop of one of its sockets.
 #[derive(Clone)]
@@ -46,9 +46,9 @@ impl ListenerState {
 
     /// Whether there is a certificate, if it needs one.
     pub(crate) fn is_ready(&self) -> bool {
-        match &*self.protocol() {
-            ListenerProtocol::Https(tls) => tls.acceptor.is_ready(),
-            ListenerProtocol::Http | ListenerProtocol::Redirect(_) => true,
+        match &self.protocol().spoken {
+            Spoken::Https(tls) => tls.acceptor.is_ready(),
+            Spoken::Http | Spoken::Redirect(_) => true,
         }
     }
 

@@ -8,9 +8,10 @@ use tidegate_h1::Limits;
 use tidegate_http::RangeLimits;
 use tidegate_site::{OpenedSites, Stalls};
 
+use crate::config::credentials::Credentials;
 use crate::error::Error;
 use crate::host::limits::ResourceShare;
-use crate::observe::access_log::{AccessLogs, LogFiles, OpenError};
+use crate::observe::access_log::{AccessLogs, LogFiles};
 use crate::observe::health::Health;
 
 /// The settings and what is made of them once, for all cores. What a part of the server derives
@@ -22,6 +23,9 @@ pub(crate) struct Derived {
     /// Bounds on the ranges of a request.
     pub(crate) ranges: RangeLimits,
     pub(crate) access_logs: AccessLogs,
+    pub(crate) credentials: Arc<Credentials>,
+    /// Whether bodies of some site are sent at a limited rate.
+    pub(crate) is_paced: bool,
 }
 
 /// What one core makes its next [`Snapshot`] of, which cannot fail.
@@ -35,8 +39,8 @@ pub(crate) struct Prepared {
 }
 
 impl Derived {
-    /// Opens the files of access logs. Blocking.
-    pub(crate) fn of(settings: Settings, log_files: &LogFiles) -> Result<Self, OpenError> {
+    /// Opens the files of access logs, and reads those of credentials. Blocking.
+    pub(crate) fn of(settings: Settings, log_files: &LogFiles) -> Result<Self, Error> {
         let limits = &settings.limits;
         Ok(Self {
             h1: Limits {
@@ -49,6 +53,8 @@ impl Derived {
                 unordered: limits.ranges_unordered,
             },
             access_logs: AccessLogs::open(&settings, log_files)?,
+            is_paced: settings.sites.iter().any(|site| !site.pace.is_empty()),
+            credentials: Arc::new(Credentials::load(&settings)?),
             settings,
         })
     }

@@ -8,6 +8,7 @@ use glommio::Task;
 use tidegate_site::Sites;
 use tidegate_uring::Ring;
 
+use crate::config::logins::Logins;
 use crate::config::prepared::{Derived, Prepared};
 use crate::config::sites::cache_config;
 use crate::observe::access_log::SiteLogs;
@@ -17,6 +18,8 @@ use crate::observe::access_log::SiteLogs;
 pub(crate) struct Snapshot {
     derived: Arc<Derived>,
     pub(crate) sites: Sites,
+    /// Of this core.
+    pub(crate) logins: Logins,
     pub(crate) access_logs: SiteLogs,
     /// Closes unused files of the sites; ends when it is dropped.
     sweep: Cell<Option<Task<()>>>,
@@ -34,6 +37,7 @@ impl Snapshot {
         Self {
             sweep: Cell::new(Some(ring.spawn(sites.sweep()))),
             sites,
+            logins: Logins::default(),
             access_logs: prepared.derived.access_logs.of_core(),
             derived: prepared.derived,
         }

@@ -3,6 +3,8 @@
 mod h1;
 mod lingering_close;
 pub(crate) mod listener_protocol;
+mod proxied;
+mod proxy_header;
 mod task;
 
 pub(crate) use task::ConnectionTask;

@@ -1,17 +1,20 @@
 //! The task of a connection: from the accepted socket to its end.
 
 use std::mem;
+use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{self, Poll, ready};
 
+use tidegate_config::ProxyProtocol;
 use tidegate_http::Status;
 use tidegate_tls::{FailureKind, ProtocolVersion};
 use tidegate_uring::Fd;
 
 use super::h1::{self, Received};
 use super::lingering_close::linger;
-use super::listener_protocol::ListenerProtocol;
+use super::listener_protocol::{ListenerProtocol, Spoken};
+use super::proxied::receive_header;
 use crate::context::Context;
 use crate::observe::metrics::{CoreMetrics, HandshakeFailure, HandshakeKind, Refusal};
 use crate::timeouts::{Phase, Timer};
@@ -41,18 +44,23 @@ impl ConnectionTask {
     pub(crate) fn new(context: Rc<Context>, socket: Fd, protocol: &ListenerProtocol) -> Self {
         context.metrics.core().accepted.add(1);
         let timer = context.timers.register(&socket);
-        let transport = Transport::plain(&context.io, &socket);
-        match protocol {
-            ListenerProtocol::Http => {
-                Self::Receiving(h1::Connection::new(context, timer, transport))
-            }
-            ListenerProtocol::Redirect(port) => {
-                let connection = h1::Connection::new(context, timer, transport);
-                Self::Receiving(connection.redirecting_to(*port))
-            }
-            ListenerProtocol::Https(tls) => {
+        if protocol.proxy_protocol != ProxyProtocol::Off {
+            return Self::Working(Box::pin(accept_proxied(
+                context,
+                timer,
+                socket,
+                protocol.clone(),
+            )));
+        }
+        if !context.admits(timer.key(), &socket) {
+            return Self::Done;
+        }
+        match &protocol.spoken {
+            Spoken::Https(tls) => {
                 Self::Working(Box::pin(accept_tls(context, timer, socket, tls.clone())))
             }
+            Spoken::Http => Self::Receiving(plain(context, timer, &socket, None)),
+            Spoken::Redirect(port) => Self::Receiving(plain(context, timer, &socket, Some(*port))),
         }
     }
 }
@@ -95,6 +103,52 @@ impl ConnectionTask {
     }
 }
 
+/// A connection without TLS, with the HTTPS port that requests are redirected to, if they are.
+fn plain(
+    context: Rc<Context>,
+    timer: Timer,
+    socket: &Fd,
+    redirect: Option<NonZeroU16>,
+) -> h1::Connection {
+    let transport = Transport::plain(&context.io, socket);
+    let connection = h1::Connection::new(context, timer, transport);
+    match redirect {
+        Some(port) => connection.redirecting_to(port),
+        None => connection,
+    }
+}
+
+/// Receives the header of the PROXY protocol, then begins as without it.
+async fn accept_proxied(
+    context: Rc<Context>,
+    timer: Timer,
+    socket: Fd,
+    protocol: ListenerProtocol,
+) -> Result<h1::Connection, Closed> {
+    let mode = protocol.proxy_protocol;
+    let early = receive_header(&context, &timer, &socket, mode).await?;
+    if !context.admits(timer.key(), &socket) {
+        return Err(Closed);
+    }
+    timer.enter(Phase::AwaitingFirstRequest);
+    let redirect = match protocol.spoken {
+        Spoken::Https(tls) if early.is_empty() => {
+            return accept_tls(context, timer, socket, tls).await;
+        }
+        Spoken::Https(_) => return Err(refuse_plain_http(context, timer, &socket).await),
+        Spoken::Redirect(port) => Some(port),
+        Spoken::Http => None,
+    };
+    let connection = plain(context, timer, &socket, redirect);
+    connection.serve_early(early).await
+}
+
+/// Refuses a client that speaks plain HTTP where TLS is spoken.
+async fn refuse_plain_http(context: Rc<Context>, timer: Timer, socket: &Fd) -> Closed {
+    let connection = plain(context, timer, socket, None);
+    connection.refuse_and_linger(Status::BAD_REQUEST).await
+}
+
 /// Performs the handshake and answers a request that arrived with it.
 async fn accept_tls(
     context: Rc<Context>,
@@ -114,11 +168,7 @@ async fn accept_tls(
             connection.serve_early(early).await
         }
         Err(HandshakeError::Gone | HandshakeError::Host) => Err(Closed),
-        Err(HandshakeError::PlainHttp) => {
-            let transport = Transport::plain(&context.io, &socket);
-            let connection = h1::Connection::new(context, timer, transport);
-            Err(connection.refuse_and_linger(Status::BAD_REQUEST).await)
-        }
+        Err(HandshakeError::PlainHttp) => Err(refuse_plain_http(context, timer, &socket).await),
         Err(HandshakeError::Refused(_)) => {
             let mut transport = Transport::plain(&context.io, &socket);
             linger(&context, &mut transport, &timer).await;

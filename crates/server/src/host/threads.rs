@@ -1,9 +1,10 @@
 //! The threads that the start needs, and whether they can be started.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::thread;
 
-use tidegate_config::Settings;
+use tidegate_config::{LogTarget, Settings};
 
 use crate::host::finding::Verdict;
 
@@ -35,7 +36,18 @@ pub(crate) fn verdict(settings: &Settings, shards: usize) -> Verdict {
 fn needed(settings: &Settings, shards: usize) -> usize {
     let has_admin = !settings.admin.listen.is_empty();
     let has_tls = settings.listen.iter().any(|listen| listen.tls);
-    PROCESS + usize::from(has_admin) + usize::from(has_tls) + PER_SHARD * shards
+    PROCESS
+        + usize::from(has_admin)
+        + usize::from(has_tls)
+        + log_files(settings)
+        + PER_SHARD * shards
+}
+
+/// Files of access logs, each with a thread.
+fn log_files(settings: &Settings) -> usize {
+    let logs = settings.sites.iter().map(|site| &site.access_log.path);
+    let logs = logs.filter(|path| **path != LogTarget::Off);
+    logs.collect::<BTreeSet<_>>().len()
 }
 
 /// How many threads this process may have at once, up to `count`, with the calling one.
@@ -70,7 +82,9 @@ mod tests {
         assert_eq!(needed(&settings, 2), 17);
         settings.admin.listen = "127.0.0.1:0".to_owned();
         settings.listen[0].tls = true;
-        assert_eq!(needed(&settings, 1), 12);
+        settings.sites[0].access_log.path = LogTarget::Stdout;
+        settings.sites.push(settings.sites[0].clone());
+        assert_eq!(needed(&settings, 1), 13);
         assert_eq!(startable(5), 5);
     }
 }

@@ -176,6 +176,9 @@ fn register_connections(registry: &mut Registry, cores: &[Core]) {
     let help = "Connections that were ended since a time of [timeouts] was over";
     let timeouts = counters(of_kind("kind", cores, |core| &core.published.timeouts));
     registry.register("timeouts", help, timeouts);
+    let help = "Connections that a header of the PROXY protocol ended";
+    let errors = counters(of_kind("kind", cores, |core| &core.proxy_protocol_errors));
+    registry.register("proxy_protocol_errors", help, errors);
 }
 
 fn register_tls(registry: &mut Registry, cores: &[Core]) {

@@ -62,6 +62,27 @@ kinds! {
         Unsupported = "unsupported",
         /// Plain HTTP where TLS is spoken.
         PlainHttp = "plain_http",
+        /// A client had its most connections (`limits.connections-per-ip`).
+        ClientLimit = "client_limit",
+    }
+}
+
+kinds! {
+    /// Why a header of the PROXY protocol ended its connection.
+    ProxyProtocolError {
+        Malformed = "malformed",
+        /// Longer than the protocol allows, or than a proxy has a reason to send.
+        Oversized = "oversized",
+        /// The connection ended within the header.
+        Truncated = "truncated",
+        /// It was not there within `timeouts.header`.
+        Timeout = "timeout",
+        /// It was not sent by a proxy of `proxies.trusted`.
+        Stranger = "stranger",
+        /// A request where a header is required.
+        Missing = "missing",
+        /// Where a request was expected: late, or on a listener that takes none.
+        Unexpected = "unexpected",
     }
 }
 
@@ -306,6 +327,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) response: Histogram,
     pub(crate) cache: CounterOf<CacheResult, { CacheResult::COUNT }>,
     pub(crate) refusals: CounterOf<Refusal, { Refusal::COUNT }>,
+    pub(crate) proxy_protocol_errors: CounterOf<ProxyProtocolError, { ProxyProtocolError::COUNT }>,
     /// Transfers whose client took nothing for `timeouts.send-stall`.
     pub(crate) stalled_transfers: Counter,
     pub(crate) handshakes: CounterOf<HandshakeKind, { HandshakeKind::COUNT }>,
@@ -330,6 +352,7 @@ impl Default for CoreMetrics {
             response: Histogram::default(),
             cache: CounterOf::default(),
             refusals: CounterOf::default(),
+            proxy_protocol_errors: CounterOf::default(),
             stalled_transfers: Counter::default(),
             handshakes: CounterOf::default(),
             kernel_tls: Counter::default(),

@@ -1,40 +1,230 @@
 //! Who may have what: decided before the cache answers, and for whatever is sent in place of the
 //! requested path.
 
-use tidegate_site::{File, Found, Site};
+use std::io;
+use std::rc::Rc;
+use std::time::SystemTime;
 
+use tidegate_access::{Login, SignatureError, verify};
+use tidegate_http::{Field, Method, Request, Status};
+use tidegate_site::{File, Found, Site};
+use tidegate_uring::{PoolHandle, Ring, ThreadPool};
+
+use crate::config::logins::Verified;
+use crate::config::snapshot::Snapshot;
 use crate::respond::exchange::Exchange;
+use crate::respond::refusal::Refusal;
+
+/// Verifies passwords: one of bcrypt or argon2id takes some 100 ms. The nice value is below the
+/// executors, and below threads that decompress for clients that may have what they asked for.
+static THREADS: ThreadPool = ThreadPool::new("tidegate-login", 7, 4, 128);
 
 /// Whether `path` belongs to an ACME HTTP challenge (RFC 8555, section 8.3).
 pub(super) fn is_challenge(path: &[u8]) -> bool {
     path.starts_with(b"/.well-known/acme-challenge/")
 }
 
-/// Whether the client may have the requested `path`, decoded.
-pub(super) fn admits(site: &Site, path: &[u8], exchange: &Exchange) -> bool {
-    is_challenge(path) || site.admits(path, || exchange.client())
+/// Whether a client may have a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    Granted,
+    Refused(Refusal),
+    /// Depends on the password for a rule, which is to be verified first.
+    Unverified(usize),
 }
 
-/// Whether the client may have `file`, which is sent for a path that it may have.
-pub(super) fn admits_file(site: &Site, file: &File, exchange: &Exchange) -> bool {
-    let mut others = file.other_paths.iter();
-    others.all(|path| site.admits(path, || exchange.client()))
+/// Decides about paths for one request.
+#[derive(Clone, Copy)]
+pub(super) struct Gate<'a> {
+    snapshot: &'a Snapshot,
+    site: &'a Site,
+    request: &'a Request<'a>,
+    /// The requested path, decoded.
+    path: &'a [u8],
 }
 
-/// Whether the client may have what was found for `path`, which it may have.
-pub(super) fn admits_found(site: &Site, found: &Found, path: &[u8], exchange: &Exchange) -> bool {
-    if !site.is_restricted() {
-        return true;
+impl<'a> Gate<'a> {
+    /// A gate for a request of `site` for `path`, decoded.
+    pub(super) fn new(
+        snapshot: &'a Snapshot,
+        site: &'a Site,
+        request: &'a Request<'a>,
+        path: &'a [u8],
+    ) -> Self {
+        Self {
+            snapshot,
+            site,
+            request,
+            path,
+        }
     }
-    let admits = |path: &[u8]| site.admits(path, || exchange.client());
-    match found {
-        Found::File(file) | Found::Fallback(file) => admits_file(site, file, exchange),
-        Found::Compressed(compressed) => admits_file(site, &compressed.description, exchange),
-        Found::Decompression(started) => admits_file(site, started.description(), exchange),
-        Found::Listing { directory, .. } => directory == path || admits(directory),
-        // Where the client would be sent.
-        Found::Redirect { .. } => admits(&[path, b"/"].concat()),
-        // An error page is for all.
-        Found::Refused { .. } => true,
+
+    pub(super) fn request(self) -> &'a Request<'a> {
+        self.request
     }
+
+    /// Whether the client may have the requested path.
+    pub(super) fn decide(self, exchange: &mut Exchange) -> Decision {
+        if is_challenge(self.path) {
+            return Decision::Granted;
+        }
+        self.decide_other(self.path, exchange)
+    }
+
+    /// Whether the client may have `file`, which is sent for a path that it may have.
+    pub(super) fn decide_file(self, file: &File, exchange: &mut Exchange) -> Decision {
+        let others = file.other_paths.iter();
+        let mut decisions = others.map(|path| self.decide_other(path, exchange));
+        let other = decisions.find(|decision| *decision != Decision::Granted);
+        other.unwrap_or(Decision::Granted)
+    }
+
+    /// Whether the client may have what was found for the requested path, which it may have.
+    fn decide_found(self, found: &Found, exchange: &mut Exchange) -> Decision {
+        match found {
+            Found::File(file) | Found::Fallback(file) => self.decide_file(file, exchange),
+            Found::Compressed(compressed) => self.decide_file(&compressed.description, exchange),
+            Found::Decompression(started) => self.decide_file(started.description(), exchange),
+            Found::Listing { directory, .. } if directory == self.path => Decision::Granted,
+            Found::Listing { directory, .. } => self.decide_other(directory, exchange),
+            // Where the client would be sent.
+            Found::Redirect { .. } => self.decide_other(&[self.path, b"/"].concat(), exchange),
+            // An error page is for all.
+            Found::Refused { .. } => Decision::Granted,
+        }
+    }
+
+    fn decide_other(self, path: &[u8], exchange: &mut Exchange) -> Decision {
+        if !self.site.admits(path, || exchange.client()) {
+            return Decision::Refused(Status::FORBIDDEN.into());
+        }
+        if self.is_preflight() {
+            return Decision::Granted;
+        }
+        for rule in self.site.signed_rules(path) {
+            if let Err(error) = self.check_signature(rule, exchange) {
+                return Decision::Refused(status_of(error).into());
+            }
+        }
+        for rule in self.site.auth_rules(path) {
+            match self.log_in(rule, exchange) {
+                Decision::Granted => {}
+                other => return other,
+            }
+        }
+        Decision::Granted
+    }
+
+    /// Whether a browser asks if scripts of another origin may send a request. It sends no password
+    /// with that (Fetch standard, CORS-preflight fetch).
+    fn is_preflight(self) -> bool {
+        let fields = self.request.fields;
+        self.request.method == Method::Options
+            && !self.site.cors().is_off()
+            && fields.has(Field::Origin)
+            && fields.has(Field::AccessControlRequestMethod)
+    }
+
+    /// Whether the URL is signed with a key of the rule: always for the requested path, whatever is
+    /// sent for it.
+    fn check_signature(self, rule: usize, exchange: &Exchange) -> Result<(), SignatureError> {
+        let keys = self.snapshot.credentials.keys(self.site.number(), rule);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs();
+        let query = self.request.target.query();
+        verify(keys, query, self.path, now, || exchange.client())
+    }
+
+    fn log_in(self, rule: usize, exchange: &mut Exchange) -> Decision {
+        let Some(login) = self.login() else {
+            return Decision::Refused(Refusal::unauthorized(rule));
+        };
+        let tag = self
+            .snapshot
+            .credentials
+            .tag(&login, self.site.number(), rule);
+        match self.snapshot.logins.find(tag, exchange.start()) {
+            None => Decision::Unverified(rule),
+            Some(name) => {
+                exchange.set_user(name);
+                Decision::Granted
+            }
+        }
+    }
+
+    /// The name and the password of the request; `None` if it has none, or several.
+    fn login(self) -> Option<Login> {
+        let mut values = self.request.fields.named("authorization");
+        let value = values.next()?;
+        values.next().is_none().then(|| Login::parse(value))?
+    }
+
+    /// As [`Gate::decide`] for what was found for the requested path, but verifies passwords.
+    ///
+    /// Dropped: a verification in progress runs to its end, and its result is lost.
+    pub(super) async fn admit_found(
+        self,
+        found: &Found,
+        exchange: &mut Exchange,
+        ring: &Ring,
+    ) -> Result<(), Refusal> {
+        loop {
+            match self.decide_found(found, exchange) {
+                Decision::Granted => return Ok(()),
+                Decision::Refused(refusal) => return Err(refusal),
+                Decision::Unverified(rule) => self.verify(rule, exchange, ring).await?,
+            }
+        }
+    }
+
+    /// Verifies the password for a rule, on another thread. Afterwards it is remembered.
+    ///
+    /// Dropped: a verification in progress runs to its end, and its result is lost.
+    ///
+    /// # Errors
+    ///
+    /// 401 if it is wrong; 503 if too many are being verified.
+    pub(super) async fn verify(
+        self,
+        rule: usize,
+        exchange: &mut Exchange,
+        ring: &Ring,
+    ) -> Result<(), Refusal> {
+        let (credentials, site) = (&self.snapshot.credentials, self.site.number());
+        let login = self.login().ok_or(Refusal::unauthorized(rule))?;
+        let name: Rc<str> = String::from_utf8_lossy(login.name()).into();
+        exchange.set_user(Rc::clone(&name));
+        let tag = credentials.tag(&login, site, rule);
+        let (users, place) = (
+            credentials.users(site, rule),
+            credentials.enter(exchange.client()),
+        );
+        let place = place.ok_or(Status::SERVICE_UNAVAILABLE)?;
+        let verified = on_a_thread(ring, move || {
+            let _place = place;
+            users.verify(&login, tag)
+        });
+        let verified = verified.await.map_err(|_| Status::SERVICE_UNAVAILABLE)?;
+        let Some(until) = verified else {
+            self.snapshot.logins.count_failure(exchange.client());
+            return Err(Refusal::unauthorized(rule));
+        };
+        self.snapshot.logins.insert(tag, Verified { name, until });
+        Ok(())
+    }
+}
+
+/// As nginx's secure_link is used: an expired URL is gone, any other is forbidden.
+fn status_of(error: SignatureError) -> Status {
+    match error {
+        SignatureError::Wrong => Status::FORBIDDEN,
+        SignatureError::Expired => Status::GONE,
+    }
+}
+
+async fn on_a_thread<T: Send + 'static>(
+    ring: &Ring,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    PoolHandle::new(&THREADS, ring)?.run(work).await
 }

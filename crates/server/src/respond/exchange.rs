@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tidegate_http::Status;
-use tidegate_uring::Fd;
+use tidegate_config::{ForwardedHeader, Proxies};
+use tidegate_http::{Fields, ForwardedBy, Status, forwarded_client};
+use tidegate_uring::{Fd, UNPACED, set_pacing_rate};
 
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
@@ -13,7 +14,6 @@ use crate::observe::access_log::{Ended, Record, RequestInfo};
 use crate::observe::metrics::{CacheResult, EndedExchange, SiteLabel, Source};
 use crate::respond::response::Response;
 use crate::timeouts::Key;
-use crate::transport::peer_ip;
 
 pub(crate) use crate::observe::metrics::Protocol;
 
@@ -35,9 +35,15 @@ pub(crate) struct Exchange {
     context: Rc<Context>,
     connection: Key,
     socket: Fd,
+    /// As a trusted proxy named it in the request.
+    forwarded_client: Option<IpAddr>,
     protocol: Protocol,
     /// The number of the site, once it is known.
     site: Option<usize>,
+    /// Bytes in a second of a body that is not sent with its head; zero: as it is.
+    pace: u64,
+    /// The name that the client logs in with, right or wrong.
+    user: Option<Rc<str>>,
     /// The site in metrics.
     site_label: SiteLabel,
     /// `None` until a response is chosen.
@@ -71,8 +77,11 @@ impl Exchange {
             context,
             connection,
             socket,
+            forwarded_client: None,
             protocol,
             site: None,
+            pace: 0,
+            user: None,
             site_label: SiteLabel::default(),
             status: None,
             head_bytes: 0,
@@ -132,6 +141,30 @@ impl Exchange {
         self.is_cold = true;
     }
 
+    /// Sets the rate at which the body is sent, if not with its head: `None` for no limit.
+    pub(crate) fn set_pace(&mut self, rate: Option<u64>) {
+        self.pace = rate.unwrap_or(UNPACED);
+    }
+
+    /// Has the kernel pace the body that follows. Without rules for that, nothing is called.
+    pub(crate) fn begin_body(&self) {
+        if self.pace != 0 {
+            // Only a socket that has ended refuses it.
+            let _ = set_pacing_rate(&self.socket, self.pace);
+        }
+    }
+
+    /// Records the name that the client logs in with, for a path that demands a password.
+    pub(crate) fn set_user(&mut self, name: Rc<str>) {
+        self.user = Some(name);
+    }
+
+    /// The name that the client logs in with, right or wrong (see the status): any text. `None` if
+    /// the path demands no password, or the request has none.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
     /// Records whether the cache had the answer.
     pub(crate) fn looked_in_cache(&self, is_hit: bool) {
         let result = if is_hit {
@@ -162,11 +195,27 @@ impl Exchange {
         self.is_complete = true;
     }
 
-    /// The client's address; `None` for sockets without addresses, and if the connection had ended
-    /// before it was first asked for. Takes a system call once a connection.
+    /// Records the client that the request names, if the connection is that of a trusted proxy.
+    pub(crate) fn find_client(&mut self, fields: Fields<'_>, proxies: &Proxies) {
+        let by = match proxies.header {
+            ForwardedHeader::Off => return,
+            ForwardedHeader::XForwardedFor => ForwardedBy::XForwardedFor,
+            ForwardedHeader::Forwarded => ForwardedBy::Forwarded,
+        };
+        let (connection, socket) = (self.connection, &self.socket);
+        if self.context.peer_is_trusted(connection, socket) {
+            let peer = self.context.client(connection, socket);
+            let trusts = |address| proxies.trust(Some(address));
+            self.forwarded_client = forwarded_client(fields, by, peer, trusts);
+        }
+    }
+
+    /// The client's address: as a trusted proxy named it, else the peer's. `None` for sockets
+    /// without addresses, and if the connection had ended before it was first asked for. Takes a
+    /// system call once a connection.
     pub(crate) fn client(&self) -> Option<IpAddr> {
-        let timers = &self.context.timers;
-        timers.client_or(self.connection, || peer_ip(&self.socket))
+        let named = self.forwarded_client;
+        named.or_else(|| self.context.client(self.connection, &self.socket))
     }
 
     /// From the request to the end. Without a clock read if the response is complete with its batch,
@@ -211,6 +260,7 @@ impl Exchange {
             protocol = ?self.protocol,
             client = self.client().map(tracing::field::display),
             site = self.site,
+            user = self.user(),
             status = self.status.map(Status::code),
             bytes = self.bytes,
             cold = self.is_cold,

@@ -12,23 +12,33 @@ use tidegate_site::{Error as SiteError, File, Found, RuleMatch, Site, SiteReques
 
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
-use crate::respond::access;
+use crate::respond::access::Gate;
 use crate::respond::exchange::Exchange;
+use crate::respond::refusal::Refusal;
 use crate::respond::response::{Response, ResponseBuilder, Scheme};
 
 /// A request that needs a lookup.
 pub(crate) struct PendingLookup {
-    request: StoredRequest,
-    /// `Some` if the request is refused with this status: then the lookup is only for the error
-    /// page.
-    refusal: Option<Status>,
+    pub(super) request: StoredRequest,
+    pub(super) task: Task,
+}
+
+/// What a pending request needs.
+#[derive(Clone, Copy)]
+pub(super) enum Task {
+    /// The lookup of its path, which the client may have.
+    Find,
+    /// The page for a refusal.
+    Refuse(Refusal),
+    /// The password for a rule is to be verified before anything else.
+    LogIn(usize),
 }
 
 impl PendingLookup {
-    pub(crate) fn new(request: &Request<'_>, refusal: Option<Status>) -> Self {
+    pub(super) fn new(request: &Request<'_>, task: Task) -> Self {
         Self {
             request: StoredRequest::new(request),
-            refusal,
+            task,
         }
     }
 }
@@ -41,7 +51,7 @@ enum Outcome<'s> {
     /// A rule of the site that redirects the client to this location.
     Moved(Status, String),
     /// A refusal, with the site's page if there is one.
-    Refused(Status, Option<Rc<File>>),
+    Refused(Refusal, Option<Rc<File>>),
 }
 
 /// Performs the lookup for `pending`, and responds. If the future is dropped, the lookup goes on
@@ -51,7 +61,7 @@ pub(crate) async fn look_up(
     snapshot: &Snapshot,
     pending: PendingLookup,
     scheme: Scheme,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
 ) -> Response {
     let request = &pending.request.request();
     let site = snapshot.sites.of(request.host);
@@ -60,27 +70,30 @@ pub(crate) async fn look_up(
     if request.target.decode_path(slash, &mut path).is_err() {
         path.clear();
     }
-    let outcome = outcome(context, site, request, &path, pending.refusal, exchange).await;
+    let gate = Gate::new(snapshot, site, request, &path);
+    let outcome = outcome(context, site, gate, &path, pending.task, exchange).await;
     let mut extra = FieldBlock::new();
-    let builder = ResponseBuilder::new(snapshot, request, &path, site, scheme, &mut extra);
+    let mut builder = ResponseBuilder::new(snapshot, request, &path, site, scheme, &mut extra);
+    builder.is_private = exchange.user().is_some();
     match outcome {
         Outcome::Found(found) => builder.found(found),
         Outcome::Ruled(respond, page) => builder.respond(respond, page),
         Outcome::Moved(status, location) => builder.redirect(status, &location),
-        Outcome::Refused(status, page) => builder.refuse(status, page),
+        Outcome::Refused(refusal, page) => builder.refuse(refusal, page),
     }
 }
 
 async fn outcome<'s>(
     context: &Context,
     site: &'s Rc<Site>,
-    request: &Request<'_>,
+    gate: Gate<'_>,
     path: &[u8],
-    refusal: Option<Status>,
-    exchange: &Exchange,
+    task: Task,
+    exchange: &mut Exchange,
 ) -> Outcome<'s> {
-    if let Some(status) = refusal {
-        return refused(site, request, status).await;
+    let request = gate.request();
+    if let Task::Refuse(refusal) = task {
+        return refused(site, request, refusal).await;
     }
     match site.match_rules(path, request.target.query()) {
         Some(RuleMatch::Respond(respond)) => {
@@ -88,22 +101,23 @@ async fn outcome<'s>(
             Outcome::Ruled(respond, page.await)
         }
         Some(RuleMatch::Redirect { status, location }) => Outcome::Moved(status, location),
-        None => find(context, site, request, path, exchange).await,
+        None => find(context, site, gate, path, exchange).await,
     }
 }
 
-async fn refused<'s>(site: &Rc<Site>, request: &Request<'_>, status: Status) -> Outcome<'s> {
-    let page = site.error_page(status, Accepted::of(request), Instant::now());
-    Outcome::Refused(status, page.await)
+async fn refused<'s>(site: &Rc<Site>, request: &Request<'_>, refusal: Refusal) -> Outcome<'s> {
+    let page = site.error_page(refusal.status, Accepted::of(request), Instant::now());
+    Outcome::Refused(refusal, page.await)
 }
 
 async fn find<'s>(
     context: &Context,
     site: &Rc<Site>,
-    request: &Request<'_>,
+    gate: Gate<'_>,
     path: &[u8],
-    exchange: &Exchange,
+    exchange: &mut Exchange,
 ) -> Outcome<'s> {
+    let request = gate.request();
     let lookup = SiteRequest {
         path,
         accepted: Accepted::of(request),
@@ -112,8 +126,12 @@ async fn find<'s>(
         order: SortOrder::of_query(request.target.query()),
     };
     let found = site.find(&lookup, Instant::now()).await;
-    if !access::admits_found(site, &found, path, exchange) {
-        return refused(site, request, Status::FORBIDDEN).await;
+    if site.is_restricted() {
+        let admitted = gate.admit_found(&found, exchange, &context.io.ring);
+        // Boxed, as it is rare.
+        if let Err(refusal) = Box::pin(admitted).await {
+            return refused(site, request, refusal).await;
+        }
     }
     let found = match found {
         Found::Compressed(compressed) if wants_bytes(request, &compressed.description) => {

@@ -6,9 +6,10 @@ use tidegate_site::Cached;
 
 use crate::config::snapshot::Snapshot;
 use crate::context::Buffers;
-use crate::respond::access::{self, is_challenge};
+use crate::respond::access::{Decision, Gate, is_challenge};
 use crate::respond::exchange::Exchange;
-use crate::respond::lookup::PendingLookup;
+use crate::respond::lookup::{PendingLookup, Task};
+use crate::respond::refusal::Refusal;
 use crate::respond::response::{Response, ResponseBuilder, Scheme};
 
 /// A response, or the lookup that it needs.
@@ -29,24 +30,34 @@ pub(crate) fn respond(
 ) -> Resolution {
     let site = snapshot.sites.of(request.host);
     exchange.set_site(site.number());
+    exchange.find_client(request.fields, &snapshot.settings.proxies);
     let Buffers { path, extra } = buffers;
     let decoded = request.target.decode_path(site.encoded_slash(), path);
     if decoded.is_err() {
         // A partly decoded path must match no rule.
         path.clear();
     }
-    let builder = ResponseBuilder::new(snapshot, request, path, site, scheme, extra);
+    if snapshot.is_paced {
+        exchange.set_pace(site.pace(path));
+    }
+    let mut builder = ResponseBuilder::new(snapshot, request, path, site, scheme, extra);
     if let Scheme::HttpRedirected(port) = scheme
         && !is_challenge(path)
     {
         return Resolution::Prepared(builder.redirect_to_https(port));
     }
-    if site.is_restricted() && decoded.is_ok() && !access::admits(site, path, exchange) {
-        return refuse(builder, Status::FORBIDDEN);
+    let is_restricted = site.is_restricted() && decoded.is_ok();
+    let gate = is_restricted.then(|| Gate::new(snapshot, site, request, path));
+    if let Some(gate) = gate {
+        match gate.decide(exchange) {
+            Decision::Granted => {}
+            other => return not_granted(builder, other),
+        }
+        builder.is_private = exchange.user().is_some();
     }
     match (request.method, decoded) {
         (Method::Get | Method::Head, Ok(())) => {
-            let resolution = from_cache(builder, exchange);
+            let resolution = from_cache(builder, gate, exchange);
             exchange.looked_in_cache(matches!(resolution, Resolution::Prepared(_)));
             resolution
         }
@@ -55,39 +66,62 @@ pub(crate) fn respond(
             Resolution::Prepared(builder.options())
         }
         (Method::Get | Method::Head | Method::Options, Err(_)) => {
-            refuse(builder, Status::BAD_REQUEST)
+            refuse(builder, Status::BAD_REQUEST.into())
         }
-        (Method::Known, Ok(())) if site.match_rules(path, None).is_some() => look_up(request, None),
-        (Method::Known, _) => refuse(builder, Status::METHOD_NOT_ALLOWED),
-        (Method::Unknown, _) => refuse(builder, Status::NOT_IMPLEMENTED),
+        (Method::Known, Ok(())) if site.match_rules(path, None).is_some() => {
+            look_up(request, Task::Find)
+        }
+        (Method::Known, _) => refuse(builder, Status::METHOD_NOT_ALLOWED.into()),
+        (Method::Unknown, _) => refuse(builder, Status::NOT_IMPLEMENTED.into()),
     }
 }
 
-fn from_cache(builder: ResponseBuilder<'_>, exchange: &Exchange) -> Resolution {
+/// A decision that was not to grant the path.
+fn not_granted(builder: ResponseBuilder<'_>, decision: Decision) -> Resolution {
+    match decision {
+        Decision::Unverified(rule) => look_up(builder.request, Task::LogIn(rule)),
+        Decision::Refused(refusal) => refuse(builder, refusal),
+        Decision::Granted => look_up(builder.request, Task::Find),
+    }
+}
+
+fn from_cache(
+    mut builder: ResponseBuilder<'_>,
+    gate: Option<Gate<'_>>,
+    exchange: &mut Exchange,
+) -> Resolution {
     let (request, now) = (builder.request, exchange.start());
     let navigation = || Navigation::of(request);
     match builder
         .site
         .cached(builder.path, Accepted::of(request), navigation, now)
     {
-        Cached::File(file) if !access::admits_file(builder.site, &file, exchange) => {
-            refuse(builder, Status::FORBIDDEN)
+        Cached::File(file) => {
+            if let Some(gate) = gate {
+                match gate.decide_file(&file, exchange) {
+                    Decision::Granted => {}
+                    other => return not_granted(builder, other),
+                }
+                builder.is_private = exchange.user().is_some();
+            }
+            Resolution::Prepared(builder.file(file))
         }
-        Cached::File(file) => Resolution::Prepared(builder.file(file)),
-        Cached::NotFound { page } => Resolution::Prepared(builder.refuse(Status::NOT_FOUND, page)),
-        Cached::Miss => look_up(request, None),
+        Cached::NotFound { page } => {
+            Resolution::Prepared(builder.refuse(Status::NOT_FOUND.into(), page))
+        }
+        Cached::Miss => look_up(request, Task::Find),
     }
 }
 
-fn refuse(builder: ResponseBuilder<'_>, status: Status) -> Resolution {
-    if builder.site.names_error_page(status) {
-        look_up(builder.request, Some(status))
+fn refuse(builder: ResponseBuilder<'_>, refusal: Refusal) -> Resolution {
+    if builder.site.names_error_page(refusal.status) {
+        look_up(builder.request, Task::Refuse(refusal))
     } else {
-        Resolution::Prepared(builder.refuse(status, None))
+        Resolution::Prepared(builder.refuse(refusal, None))
     }
 }
 
 /// Borrows nothing of the request: its receive buffer is returned during the lookup.
-fn look_up(request: &Request<'_>, refusal: Option<Status>) -> Resolution {
-    Resolution::Lookup(Box::new(PendingLookup::new(request, refusal)))
+fn look_up(request: &Request<'_>, task: Task) -> Resolution {
+    Resolution::Lookup(Box::new(PendingLookup::new(request, task)))
 }

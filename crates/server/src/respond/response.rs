@@ -14,6 +14,7 @@ use tidegate_http::{
 use tidegate_site::{Decompression, File, Found, Listing, Site};
 
 use crate::config::snapshot::Snapshot;
+use crate::respond::refusal::Refusal;
 
 /// The Retry-After of a 503, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 10;
@@ -80,6 +81,8 @@ pub(crate) struct ResponseBuilder<'a> {
     pub(crate) site: &'a Site,
     /// The value of Strict-Transport-Security; empty for none.
     pub(crate) hsts: &'a str,
+    /// Whether it is for one user, and no shared cache may keep it.
+    pub(crate) is_private: bool,
     /// The limits beyond which a request for ranges gets the whole file.
     pub(crate) range_limits: RangeLimits,
     /// Empty; the response takes it, with its own fields.
@@ -133,6 +136,7 @@ impl<'a> ResponseBuilder<'a> {
                 Scheme::Https => &snapshot.settings.tls.hsts,
                 Scheme::Http | Scheme::HttpRedirected(_) => "",
             },
+            is_private: false,
             range_limits: snapshot.ranges,
             extra,
         }
@@ -146,7 +150,7 @@ impl<'a> ResponseBuilder<'a> {
                 let location = self.with_query(location);
                 self.redirect(status, &location)
             }
-            Found::Refused { status, page, .. } => self.refuse(status, page),
+            Found::Refused { status, page, .. } => self.refuse(status.into(), page),
             Found::Listing { listing, .. } => self.list(listing),
             Found::Compressed(compressed) => self.described(&compressed.description),
             Found::Decompression(decompression) => {
@@ -241,8 +245,14 @@ impl<'a> ResponseBuilder<'a> {
         self.finish(Status::OK, None, fields, Body::Listing(Box::new(listing)))
     }
 
-    /// Refuses the request, with the site's page for `status` if there is one.
-    pub(crate) fn refuse(self, status: Status, page: Option<Rc<File>>) -> Response {
+    /// Refuses the request, with the site's page for the status if there is one.
+    pub(crate) fn refuse(self, refusal: Refusal, page: Option<Rc<File>>) -> Response {
+        let status = refusal.status;
+        if let Some(rule) = refusal.rule {
+            let realm = self.site.realm(rule);
+            let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
+            self.extra.push("WWW-Authenticate", challenge);
+        }
         self.paged(status, page, default_retry_after(status))
     }
 
@@ -293,7 +303,7 @@ impl<'a> ResponseBuilder<'a> {
     pub(crate) fn redirect_to_https(self, port: NonZeroU16) -> Response {
         match https_location(self.request, port) {
             Some(location) => self.redirect(Status::PERMANENT_REDIRECT, &location),
-            None => self.refuse(Status::BAD_REQUEST, None),
+            None => self.refuse(Status::BAD_REQUEST.into(), None),
         }
     }
 
@@ -341,6 +351,11 @@ impl<'a> ResponseBuilder<'a> {
     /// Appends the fields of all responses except those to OPTIONS.
     fn push_common(&mut self) {
         self.push_hsts();
+        if self.is_private {
+            // A rule for header fields may say `public`, which would let shared caches keep it
+            // (RFC 9111, section 3.5); with both, it is private.
+            self.extra.push("Cache-Control", "private");
+        }
         self.site.cors().push_fields(self.request, self.extra);
     }
 

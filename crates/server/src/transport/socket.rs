@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{SendFlags, getpeername, send, sockopt};
+use rustix::net::{AddressFamily, SendFlags, getpeername, send, sockopt};
+use tidegate_config::Proxies;
 use tidegate_uring::Fd;
 
 /// Sends as many bytes as the socket takes at once. Returns their number.
@@ -29,6 +30,16 @@ pub(super) fn send_now(socket: &Fd, bytes: &[u8], flags: SendFlags) -> io::Resul
 pub(crate) fn peer_ip(socket: &Fd) -> Option<IpAddr> {
     let peer = getpeername(socket).ok().flatten()?;
     Some(SocketAddr::try_from(peer).ok()?.ip().to_canonical())
+}
+
+/// Whether the peer of `socket`, with this address, is a trusted proxy. One without an address is a
+/// client of a Unix socket, or has reset its connection.
+pub(crate) fn is_trusted(address: Option<IpAddr>, socket: &Fd, proxies: &Proxies) -> bool {
+    proxies.trust(address) && (address.is_some() || is_unix(socket))
+}
+
+fn is_unix(socket: &Fd) -> bool {
+    sockopt::socket_domain(socket) == Ok(AddressFamily::UNIX)
 }
 
 /// Makes close(2) drop unsent bytes and reset the connection.

@@ -5,11 +5,10 @@
 //! ```
 //!
 //! A piece is decoded only after the piece before it was sent. Two things bound the decompressions
-//! in progress: their memory ([`memory_budget`]) and the threads ([`thread_pool`]).
+//! in progress: their memory ([`memory_budget`]) and the threads.
 
 mod decoder;
 mod memory_budget;
-mod thread_pool;
 
 use std::ffi::CString;
 use std::io;
@@ -19,12 +18,16 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tidegate_http::Coding;
+use tidegate_uring::{PoolHandle, ThreadPool};
 
 use self::decoder::{Decoder, Next, PIECE_BYTES, Step};
 use self::memory_budget::{MemoryBudget, Parked, Reservation};
-use self::thread_pool::PoolHandle;
 use crate::error::Error;
 use crate::file::{Content, File};
+
+/// Each job is short, so the queue is fair; their memory bounds its length. The nice value is below
+/// the executors, but above batch work: a client waits for the result.
+static THREADS: ThreadPool = ThreadPool::new("tidegate-decode", 5, 8, usize::MAX);
 
 /// Bytes of one read of the file.
 const READ_BYTES: usize = 64 * 1024;
@@ -147,7 +150,7 @@ impl Decoders {
         let mut decompression = Decompression {
             compressed: Rc::clone(compressed),
             decoders: Rc::clone(self),
-            pool: PoolHandle::new(compressed.source.ops.ring())?,
+            pool: PoolHandle::new(&THREADS, compressed.source.ops.ring())?,
             position: 0,
             first: None,
             state: State::New,
@@ -276,6 +279,6 @@ pub(crate) async fn decompress_small(
     let mut decoder = Decoder::new(coding).ok()?;
     let bytes = bytes.clone();
     let work = move || decoder.all(bytes, len_max);
-    let mut pool = PoolHandle::new(file.ops.ring()).ok()?;
+    let mut pool = PoolHandle::new(&THREADS, file.ops.ring()).ok()?;
     pool.run(work).await.ok()?
 }

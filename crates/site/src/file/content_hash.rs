@@ -21,10 +21,9 @@ use std::time::SystemTime;
 
 use quick_cache::unsync;
 use rustix::fs::{AtFlags, statx};
-use tidegate_uring::{Fd, catch_panic};
+use tidegate_uring::{Fd, catch_panic, unpin_and_renice};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::background::unpin_and_renice;
 use crate::file::ops::FileOps;
 use crate::file::stat::FIELDS;
 use crate::file::stat::{Fingerprint, is_settled};

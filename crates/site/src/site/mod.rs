@@ -186,7 +186,7 @@ impl Site {
         &self.cors
     }
 
-    /// Whether [`Site::admits`] may refuse a client.
+    /// Whether rules restrict some paths: [`Site::admits`], [`Site::auth_rules`].
     pub fn is_restricted(&self) -> bool {
         self.config.is_restricted()
     }
@@ -200,6 +200,34 @@ impl Site {
             let for_it = rules().filter(|(rule, _)| rule.paths.contain(name));
             access::admits(for_it.map(|(_, table)| table), &client)
         })
+    }
+
+    /// The numbers of the rules whose passwords `path` demands: the first rule for each of its
+    /// names. A number may be there twice.
+    pub fn auth_rules(&self, path: &[u8]) -> impl Iterator<Item = usize> {
+        access::names(path).filter_map(|name| {
+            let mut rules = self.config.auth.iter();
+            rules.position(|rule| rule.paths.contain(name))
+        })
+    }
+
+    /// The numbers of the rules whose signatures `path` demands, as [`Site::auth_rules`].
+    pub fn signed_rules(&self, path: &[u8]) -> impl Iterator<Item = usize> {
+        access::names(path).filter_map(|name| {
+            let mut rules = self.config.signed.iter();
+            rules.position(|rule| rule.paths.contain(name))
+        })
+    }
+
+    /// The rate of bodies for `path`, in bytes in a second; `None` without a limit.
+    pub fn pace(&self, path: &[u8]) -> Option<u64> {
+        let mut rules = self.config.pace.iter();
+        Some(rules.find(|rule| rule.paths.contain(path))?.rate)
+    }
+
+    /// The realm of a rule.
+    pub fn realm(&self, rule: usize) -> &str {
+        &self.config.auth[rule].realm
     }
 
     /// How an encoded slash in a path is decoded.

@@ -16,9 +16,10 @@ use tidegate_http::Status;
 use super::response::{Persistence, write_response};
 use super::work::{Lookup, Next, PendingWork, Rest, Written};
 use crate::config::snapshot::Snapshot;
+use crate::connection::proxy_header::is_proxy_header;
 use crate::context::{Context, Scratch};
 use crate::observe::access_log::RequestInfo;
-use crate::observe::metrics::Refusal;
+use crate::observe::metrics::{ProxyProtocolError, Refusal};
 use crate::respond::exchange::{Exchange, Protocol};
 use crate::respond::respond::{Resolution, respond};
 use crate::respond::response::{Response, Scheme};
@@ -246,6 +247,10 @@ impl Connection {
                 Err(error) => {
                     self.context.metrics.core().refusals.count(refusal(error));
                     let line = &data[used..];
+                    if is_proxy_header(line) {
+                        let errors = &self.context.metrics.core().proxy_protocol_errors;
+                        errors.count(ProxyProtocolError::Unexpected);
+                    }
                     let mut exchange = self.refuse(error.status(), line, now, &mut scratch.out);
                     exchange.complete_with_batch();
                     return (used, Next::Linger);

@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::work::{Lookup, Next, PendingWork, Rest, Written};
 use crate::connection::lingering_close::linger;
 use crate::respond::body::Piece;
-use crate::respond::lookup::look_up;
+use crate::respond::complete::complete;
 use crate::respond::send_range::send_range;
 use crate::timeouts::Phase;
 use crate::transport::Closed;
@@ -110,12 +110,13 @@ impl Connection {
             pending,
             snapshot,
             persistence,
-            exchange,
+            mut exchange,
         } = *lookup;
         // The connection's timer does not limit the disk.
         self.timer.enter(Phase::Transfer);
         let (context, scheme) = (&self.context, self.scheme());
-        let mut response = look_up(context, &snapshot, *pending, scheme, &exchange).await;
+        let response = complete(context, &snapshot, *pending, scheme, &mut exchange);
+        let mut response = response.await;
         drop(snapshot);
         let mut out = Vec::with_capacity(HEAD_BYTES);
         let now = Instant::now();
@@ -145,6 +146,7 @@ impl Connection {
     /// Sends the body of a response, piece by piece.
     async fn send_rest(&mut self, rest: &mut Rest) -> Result<(), Closed> {
         let mut turn = 0;
+        rest.exchange.begin_body();
         loop {
             if !rest.body.has_length() {
                 // The server's own time does not count against the client.

@@ -2,7 +2,7 @@
 
 use tidegate_config::{LogTarget, Place, Settings};
 
-use crate::host::diagnose::diagnostic::Diagnostic;
+use crate::host::diagnose::diagnostic::{ACCESS_LOG, Diagnostic};
 use crate::observe::access_log::probe;
 
 /// Faults of the files of access logs, each told once. One that this user may not write is a
@@ -37,6 +37,6 @@ fn fault(place: Place, target: &LogTarget) -> Option<Diagnostic> {
     Some(Diagnostic {
         is_error: !error.is_permission(),
         path,
-        ..Diagnostic::warning("access log", place, error.to_string())
+        ..Diagnostic::warning(ACCESS_LOG, place, error.to_string())
     })
 }

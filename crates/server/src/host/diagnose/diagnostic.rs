@@ -22,6 +22,9 @@ pub struct Diagnostic {
 /// The topic of faults of certificate files. The server logs these itself.
 pub const CERTIFICATE: &str = "certificate";
 
+/// The topic of faults of access logs. One is an error for a process that runs as this user.
+pub const ACCESS_LOG: &str = "access log";
+
 impl Diagnostic {
     /// A likely mistake: the server starts.
     pub(crate) fn warning(topic: &'static str, place: Place, reason: impl Into<String>) -> Self {

@@ -3,6 +3,7 @@
 //!
 //! The checks of `tidegate_config` have passed. They read neither files nor certificates.
 
+mod access;
 mod access_logs;
 mod certificates;
 mod diagnostic;
@@ -13,7 +14,7 @@ mod redirects;
 
 use tidegate_config::{Place, Settings};
 
-pub use diagnostic::{CERTIFICATE, Diagnostic};
+pub use diagnostic::{ACCESS_LOG, CERTIFICATE, Diagnostic};
 pub use files::lacks_index;
 
 /// Checks the files, directories and certificates that `settings` name. Blocking, for as long as a
@@ -23,6 +24,7 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
     let mut all: Vec<_> = sites
         .flat_map(|(number, site)| files::files(site, &Place::of("site").item(number)))
         .collect();
+    all.extend(access::credentials(settings));
     all.extend(names::catch_all_names(settings));
     all.extend(owners::unknown_owners(settings));
     all.extend(redirects::redirects_to_nowhere(settings));

@@ -5,7 +5,7 @@ use rustix::thread::{CpuSet, gettid, sched_setaffinity};
 
 /// Lets this thread run on any core, with a `nice` value that gives way to serving. What the host
 /// refuses is skipped.
-pub(crate) fn unpin_and_renice(nice: i32) {
+pub fn unpin_and_renice(nice: i32) {
     let mut all = CpuSet::new();
     for cpu in 0..CpuSet::MAX_CPU {
         all.set(cpu);

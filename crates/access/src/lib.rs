@@ -1,0 +1,14 @@
+//! Who may have what: the passwords of Basic authentication, and signed URLs.
+//!
+//! Nothing here knows a connection or an executor. [`Users::verify`] takes long on purpose: it is
+//! for a thread of its own, and [`Login::tag`] is what a cache of its results is asked by.
+
+mod file;
+mod login;
+mod signature;
+mod users;
+
+pub use file::FileError;
+pub use login::{Login, Tag, TagKey};
+pub use signature::{KeyError, KeySource, Scope, SignatureError, SigningKey, is_signed, verify};
+pub use users::{Users, UsersError};

@@ -1,0 +1,223 @@
+//! The header of the PROXY protocol, versions 1 and 2 (`proxy-protocol.txt` of `HAProxy`).
+
+use std::net::IpAddr;
+
+use proxy_header::{Error, ParseConfig, ProxyHeader};
+
+use crate::observe::metrics::ProxyProtocolError;
+
+/// How a header of version 1 begins.
+const V1_START: &[u8] = b"PROXY ";
+
+/// The most bytes of a header of version 1, with its line end (section 2.1).
+const V1_BYTES_MAX: usize = 107;
+
+/// How a header of version 2 begins (section 2.2).
+const V2_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// With so many bytes of it no request begins: empty lines, and a NUL.
+const NO_REQUEST_BYTES: usize = 5;
+
+/// Where the length of what follows it is in a header of version 2, and the bytes up to its end.
+const V2_LENGTH: std::ops::Range<usize> = 14..16;
+
+/// The most bytes of a header of version 2, with its TLVs: as many as nginx takes.
+const V2_BYTES_MAX: usize = 4096;
+
+/// What the first bytes of a connection are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Parsed {
+    /// No header.
+    Absent,
+    /// Part of a header: all of these bytes belong to it, if it is one.
+    Partial,
+    /// A header of `len` bytes.
+    Complete {
+        len: usize,
+        /// `None` if it names none: the proxy itself is the client (a health check), or the address
+        /// is not one of IP.
+        client: Option<IpAddr>,
+    },
+}
+
+/// Parses the first bytes of a connection.
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, ProxyProtocolError> {
+    if bytes.starts_with(V1_START) {
+        let window = &bytes[..bytes.len().min(V1_BYTES_MAX)];
+        if window.len() == V1_BYTES_MAX && !window.contains(&b'\n') {
+            return Err(ProxyProtocolError::Oversized);
+        }
+        return parse_header(window, V1_BYTES_MAX);
+    }
+    if bytes.starts_with(V2_START) {
+        let length = bytes.get(V2_LENGTH).and_then(|bytes| bytes.try_into().ok());
+        let Some(length) = length.map(u16::from_be_bytes) else {
+            return Ok(Parsed::Partial);
+        };
+        let end = V2_LENGTH.end + usize::from(length);
+        if end > V2_BYTES_MAX {
+            return Err(ProxyProtocolError::Oversized);
+        }
+        return parse_header(bytes, end);
+    }
+    if V1_START.starts_with(bytes) || V2_START.starts_with(bytes) {
+        return Ok(Parsed::Partial);
+    }
+    Ok(Parsed::Absent)
+}
+
+/// Whether `bytes`, which are no request, begin as a header does.
+pub(super) fn is_proxy_header(bytes: &[u8]) -> bool {
+    bytes.starts_with(V1_START) || bytes.starts_with(&V2_START[..NO_REQUEST_BYTES])
+}
+
+/// Parses a header that has at most `end` bytes.
+fn parse_header(bytes: &[u8], end: usize) -> Result<Parsed, ProxyProtocolError> {
+    let config = ParseConfig {
+        include_tlvs: false,
+        ..ParseConfig::default()
+    };
+    match ProxyHeader::parse(bytes, config) {
+        Ok((header, len)) => Ok(Parsed::Complete {
+            len,
+            client: header
+                .proxied_address()
+                .map(|address| address.source.ip().to_canonical()),
+        }),
+        Err(Error::BufferTooShort) if bytes.len() < end => Ok(Parsed::Partial),
+        Err(_) => Err(ProxyProtocolError::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header of version 2: `command` with its version, family and protocol, and what follows the
+    /// length.
+    fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+        let mut header = V2_START.to_vec();
+        header.extend([command, family]);
+        header.extend(u16::try_from(rest.len()).unwrap().to_be_bytes());
+        header.extend(rest);
+        header
+    }
+
+    /// Addresses 1.2.3.4:80 and 10.0.0.1:81.
+    const V4: [u8; 12] = [1, 2, 3, 4, 10, 0, 0, 1, 0, 80, 0, 81];
+
+    fn v6() -> Vec<u8> {
+        let mut rest = [0; 36];
+        (rest[0], rest[1], rest[15], rest[31]) = (0x20, 1, 7, 1);
+        rest.to_vec()
+    }
+
+    fn with_tlv(rest: &[u8], bytes: usize) -> Vec<u8> {
+        [
+            rest,
+            &[0xe0, 0, u8::try_from(bytes).unwrap()],
+            &vec![1; bytes],
+        ]
+        .concat()
+    }
+
+    /// A header, cut at every byte and with bytes behind it.
+    #[track_caller]
+    fn is_header_of(header: &[u8], client: Option<&str>) {
+        let client = client.map(|client| client.parse().unwrap());
+        let len = header.len();
+        for cut in 0..len {
+            assert_eq!(parse(&header[..cut]), Ok(Parsed::Partial), "cut at {cut}");
+        }
+        for behind in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", b"\0\r\n", V1_START] {
+            let bytes = [header, behind].concat();
+            assert_eq!(parse(&bytes), Ok(Parsed::Complete { len, client }));
+        }
+    }
+
+    #[test]
+    fn headers_of_both_versions() {
+        is_header_of(b"PROXY TCP4 1.2.3.4 10.0.0.1 80 81\r\n", Some("1.2.3.4"));
+        is_header_of(b"PROXY TCP6 2001::7 ::1 80 81\r\n", Some("2001::7"));
+        is_header_of(b"PROXY TCP6 ::ffff:1.2.3.4 ::1 80 81\r\n", Some("1.2.3.4"));
+        is_header_of(b"PROXY UNKNOWN\r\n", None);
+        let longest = "PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535";
+        let longest = format!("{longest:x<105}\r\n");
+        is_header_of(longest.as_bytes(), None);
+        is_header_of(&v2(0x21, 0x11, &V4), Some("1.2.3.4"));
+        is_header_of(&v2(0x21, 0x21, &v6()), Some("2001::7"));
+        is_header_of(&v2(0x21, 0x11, &with_tlv(&V4, 200)), Some("1.2.3.4"));
+        is_header_of(&v2(0x20, 0x00, &[]), None);
+        is_header_of(&v2(0x20, 0x11, &V4), None);
+        is_header_of(&v2(0x21, 0x00, &with_tlv(&[], 4)), None);
+        is_header_of(&v2(0x21, 0x31, &[0; 216]), None);
+        is_header_of(&v2(0x21, 0x00, &[0; V2_BYTES_MAX - 16]), None);
+    }
+
+    #[test]
+    fn what_is_no_header() {
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"PUT / HTTP/1.1\r\n",
+            b"PROXYX",
+            b"proxy TCP4",
+            b"\r\n\r\nGET / HTTP/1.1",
+            b"\r\n\r\n\0\r\nQUIT\r",
+            b"\x16\x03\x01",
+            b"\0",
+        ] {
+            assert_eq!(parse(bytes), Ok(Parsed::Absent), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn malformed_headers() {
+        let rows: &[&[u8]] = &[
+            b"PROXY TCP4 1.2.3.4 10.0.0.1 80 81\n\r\n",
+            b"PROXY TCP4 1.2.3.4 10.0.0.1 80 81 \r\n",
+            b"PROXY TCP4 1.2.3.4 10.0.0.1 80\r\n\r\nGET / HTTP/1.1\r\n",
+            b"PROXY TCP4 1.2.3.4 10.0.0.1 80 65536\r\n",
+            b"PROXY TCP4 ::1 ::1 80 81\r\n",
+            b"PROXY TCP4  1.2.3.4 10.0.0.1 80 81\r\n",
+            b"PROXY TCP4 01.2.3.4 10.0.0.1 80 81\r\n",
+            b"PROXY TCP6 1.2.3.4 10.0.0.1 80 81\r\n",
+            b"PROXY UDP4 1.2.3.4 10.0.0.1 80 81\r\n",
+            b"PROXY TCP4\r\nGET / HTTP/1.1\r\n",
+            b"PROXY / HTTP/1.1\r\n\r\n",
+            &v2(0x11, 0x11, &V4),
+            &v2(0x22, 0x11, &V4),
+            &v2(0x21, 0x11, &V4[..11]),
+            &v2(0x21, 0x21, &V4),
+            &v2(0x21, 0x31, &[0; 215]),
+            &v2(0x21, 0x41, &V4),
+        ];
+        for bytes in rows {
+            let parsed = parse(bytes);
+            let malformed = Err(ProxyProtocolError::Malformed);
+            assert_eq!(parsed, malformed, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn oversized_headers() {
+        let long = format!("PROXY UNKNOWN {}", "x".repeat(V1_BYTES_MAX));
+        assert_eq!(parse(&long.as_bytes()[..106]), Ok(Parsed::Partial));
+        for bytes in [
+            long.as_bytes(),
+            &long.as_bytes()[..V1_BYTES_MAX],
+            format!("{long}\r\n").as_bytes(),
+            &v2(0x21, 0x11, &[0; V2_BYTES_MAX - 15]),
+            &v2(0x21, 0x11, &vec![0; 65535])[..16],
+        ] {
+            assert_eq!(parse(bytes), Err(ProxyProtocolError::Oversized));
+        }
+    }
+
+    #[test]
+    fn a_header_in_the_place_of_a_request_is_told_from_one() {
+        assert!(is_proxy_header(b"PROXY TCP4 1"));
+        assert!(is_proxy_header(b"\r\n\r\n\0"));
+        assert!(!is_proxy_header(b"\r\n\r\nGET"));
+        assert!(!is_proxy_header(b"POST / HTTP/1.1\r\n"));
+    }
+}
