@@ -1,6 +1,9 @@
 //! HUP: the configuration is read again, checked, and applied with no connection lost.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,7 +11,7 @@ use rustix::process::Signal;
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES;
 
-use super::support::{Authority, Client, Launch, Server, Tree, eventually, get};
+use super::support::{Authority, Client, Launch, Output, Server, Tree, eventually, get};
 
 const APPLIED: &str = "the configuration is applied";
 const REFUSED: &str = "not reloaded: ";
@@ -422,5 +425,81 @@ fn many_reloads_leave_nothing_behind() {
     });
     let after = resources(&server);
     assert!(after.0 < before.0 + 2048, "{before:?} {after:?}");
+    server.stop();
+}
+
+/// The output of `tidegate reload` for the configuration file of `tree`.
+fn reload(tree: &Tree) -> Output {
+    Launch::with(["reload"])
+        .argument(tree.base().join("tidegate.toml"))
+        .output()
+}
+
+#[test]
+fn the_command_tells_the_outcome() {
+    let tree = Tree::with("file", b"content");
+    let control = tree.base().join("control");
+    let config = |more: &str| format!("control = '{}'\n{more}", control.display());
+    let server = Launch::run(&tree, &config(""), "").start();
+    let mode = std::fs::metadata(&control).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    rewrite(&tree, &config("[limits]\nrequests-per-connection = 1"), "");
+    assert_eq!(reload(&tree).success(), "the configuration is applied\n");
+    assert!(server.get("/file").closes());
+
+    rewrite(&tree, &config("[io]\npipe-size = '64k'"), "");
+    let output = reload(&tree);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        output
+            .stderr
+            .starts_with("io.pipe-size: \"64k\" needs a restart"),
+        "{output:?}"
+    );
+
+    rewrite(&tree, &config("nonsense = 1"), "");
+    reload(&tree).refusal(1, &["tidegate.toml:4: server.nonsense: unknown key"]);
+    let site = "[[site]]\nroot = 'none'";
+    drop(Launch::run_sites(&tree, &config(""), site));
+    reload(&tree).refusal(1, &["tidegate.toml:10: site.root: cannot serve"]);
+    assert!(server.log().contains(":10: site.root: cannot serve"));
+    assert_eq!(server.get("/file").body, b"content");
+
+    rewrite(&tree, "", "");
+    reload(&tree).refusal(1, &["server.control is not set"]);
+    Launch::with(["reload"])
+        .output()
+        .refusal(2, &["no configuration file"]);
+    rewrite(&tree, &config(""), "");
+    server.stop();
+    assert!(!control.exists());
+    reload(&tree).refusal(1, &["no server answers on"]);
+}
+
+#[test]
+fn clients_that_hang_do_not_keep_the_command_out() {
+    let tree = Tree::with("file", b"content");
+    let control = tree.base().join("control");
+    let config = format!("control = '{}'", control.display());
+    let server = Launch::run(&tree, &config, "").start();
+    let hanging: Vec<_> = (0..8)
+        .map(|_| UnixStream::connect(&control).unwrap())
+        .collect();
+    eventually("room for a client", || reload(&tree).status.success());
+    for mut client in hanging {
+        let mut answer = String::new();
+        let _ = client.read_to_string(&mut answer);
+        assert_eq!(answer, "");
+    }
+    let mut stranger = UnixStream::connect(&control).unwrap();
+    stranger.write_all(b"stop\n").unwrap();
+    let mut answer = String::new();
+    stranger.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("refused\nunknown command"), "{answer}");
+    // A live socket is not taken from its server.
+    let other = Launch::run(&tree, &config, "").output();
+    other.refusal(1, &["server.control: cannot listen on", "in use"]);
+    assert!(reload(&tree).status.success());
     server.stop();
 }

@@ -21,7 +21,7 @@ pub(crate) use kernel::{kernel_sessions, release};
 pub(crate) use multipart::content_range;
 pub(crate) use peer::Peer;
 pub(crate) use remote::{AnswerAtLast, Question, Remote, SIZES};
-pub(crate) use server::{Launch, Server, is_root, mounts};
+pub(crate) use server::{Launch, Output, Server, is_root, mounts};
 pub(crate) use skip::skipped;
 pub(crate) use strace::{Call, Strace};
 pub(crate) use tree::{SECRET, Tree, noise};

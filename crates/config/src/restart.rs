@@ -47,6 +47,7 @@ impl Settings {
             "server.cores" => server.cores,
             "server.steering" => server.steering,
             "server.watchdog" => server.watchdog,
+            "server.control" => server.control,
             "io.pipe-size" => io.pipe_size,
             "io.pipes-per-core" => io.pipes_per_core,
             "io.recv-buffers" => io.recv_buffers,

@@ -60,6 +60,9 @@ pub struct Server {
     /// How long a graceful stop waits for responses in progress; zero cuts them off.
     #[serde(serialize_with = "units::duration")]
     pub graceful_timeout: Duration,
+    /// The path of the socket by which `tidegate reload` finds the server; `None`: there is none.
+    #[serde(serialize_with = "path_or_empty")]
+    pub control: Option<PathBuf>,
     /// How long a shard may make no progress before the process aborts; `None`: no limit.
     #[serde(serialize_with = "units::duration_or_off")]
     pub watchdog: Option<Duration>,
@@ -369,6 +372,7 @@ impl Default for Server {
             steering: Steering::Hash,
             drain_delay: Duration::ZERO,
             graceful_timeout: Duration::from_secs(30),
+            control: None,
             watchdog: Some(Duration::from_secs(30)),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::credentials::CredentialsError;
@@ -145,6 +146,14 @@ pub enum Error {
     /// The thread of the admin listener could not be started.
     #[error("cannot start the thread of the admin listener")]
     AdminThread(#[source] io::Error),
+    /// The control socket cannot be made.
+    #[error("server.control: cannot listen on {}", path.display())]
+    Control {
+        /// As configured.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
     /// The thread that opens the roots could not be started.
     #[error("cannot start the thread that opens the roots")]
     OpenThread(#[source] io::Error),

@@ -1,14 +1,20 @@
 //! The events of the main thread.
 
+use std::sync::mpsc::SyncSender;
+
 use crate::error::Error;
 use crate::update::NextConfiguration;
+
+/// How a reload ended: warnings, each a line with its end, or the reason why nothing changed.
+pub(crate) type Outcome = Result<String, String>;
 
 /// A signal, or a change in the life of a shard.
 pub(crate) enum Event {
     /// A signal to stop (TERM, INT, QUIT).
     Stop,
-    /// A signal to read the configuration and the certificates again (HUP).
-    Reload,
+    /// A demand to read the configuration and the certificates again: a signal (HUP), or a client
+    /// that waits for the outcome.
+    Reload(Option<SyncSender<Outcome>>),
     /// A signal to open the files of logs again (USR1).
     ReopenLogs,
     /// The configuration that was read again; an error is lines for the operator.

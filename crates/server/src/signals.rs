@@ -45,7 +45,7 @@ pub(crate) fn forward(events: Sender<Event>) -> Result<Forwarding, Error> {
             for signal in signals.forever() {
                 let event = match signal {
                     SIGTERM | SIGINT | SIGQUIT => Event::Stop,
-                    SIGHUP => Event::Reload,
+                    SIGHUP => Event::Reload(None),
                     SIGUSR1 => Event::ReopenLogs,
                     SIGXFSZ => continue,
                     _ => {

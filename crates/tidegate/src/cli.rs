@@ -59,6 +59,15 @@ Examples:
   tidegate check tidegate.toml
   tidegate check new.toml && mv new.toml /etc/tidegate.toml";
 
+const RELOAD_EXAMPLES: &str = "\
+Finds the server by server.control of the file, waits until every core has the new configuration,
+and prints what needs a restart. If anything is wrong, nothing changes, each problem is printed as
+FILE:LINE: KEY: REASON, and the exit status is 1.
+
+Examples:
+  tidegate reload /etc/tidegate.toml
+  TIDEGATE_CONFIG=/etc/tidegate.toml tidegate reload";
+
 const CONFIG_EXAMPLES: &str = "\
 Examples:
   tidegate config                              the defaults
@@ -91,6 +100,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Tell whether a configuration file is right
     Check(CheckArgs),
+    /// Have a running server read its configuration file again
+    Reload(ReloadArgs),
     /// Print the effective configuration, every default filled in
     Config(ConfigArgs),
     /// Write the precompressed variants of a directory's files
@@ -153,6 +164,13 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Args)]
 #[command(after_help = CHECK_EXAMPLES)]
 pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RELOAD_EXAMPLES)]
+pub(crate) struct ReloadArgs {
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }

@@ -12,6 +12,7 @@ mod inspect;
 mod line_queue;
 mod log;
 mod output;
+mod reload;
 mod serve;
 mod shell;
 mod show;
@@ -53,6 +54,10 @@ fn run(command: Command) -> ExitCode {
         Command::Check(args) => match args.config.named() {
             Some(file) => check::check(&file),
             None => usage::refuse(usage::no_file("check")),
+        },
+        Command::Reload(args) => match args.config.named() {
+            Some(file) => status(reload::reload(&file)),
+            None => usage::refuse(usage::no_file("reload")),
         },
         Command::Config(args) => status(show::effective(&args)),
         Command::Sign(args) => status(sign::sign(&args)),

@@ -37,7 +37,8 @@ fn load(file: &Path) -> Result<Settings, Box<dyn Error>> {
     }
     let certificates = settings.tls.certificates.iter_mut();
     let files = certificates.flat_map(|files| [&mut files.cert, &mut files.key]);
-    for file in files.chain(&mut settings.tls.client_ca) {
+    let others = [&mut settings.tls.client_ca, &mut settings.server.control];
+    for file in files.chain(others.into_iter().flatten()) {
         *file = path::absolute(&*file)?;
     }
     Ok(settings)

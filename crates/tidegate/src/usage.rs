@@ -69,7 +69,7 @@ const FLAGS: &[(&str, &str)] = &[
 const COMMANDS: &[(&str, &str)] = &[
     ("start up server fileserver httpd", "a directory is served by: tidegate serve DIR, and as a file says by: tidegate run FILE"),
     ("test validate lint configtest verify", "a configuration file is checked by: tidegate check FILE"),
-    ("reload restart", "the process takes signals: HUP has it read its configuration and certificates again"),
+    ("restart", "a configuration is applied by: tidegate reload FILE, or by the signal HUP"),
     ("stop quit shutdown", "the process takes signals: TERM stops it"),
     ("version", "write tidegate --version"),
     ("init new environ defaults", "the defaults are printed by: tidegate config"),

@@ -63,6 +63,7 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
 
 fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
     let default = Server::default();
+    let directory = report.directory_of(raw.control.as_ref());
     Server {
         cores: report.checked(raw.cores, default.cores, Ok),
         steering: report.checked(raw.steering, default.steering, |name| {
@@ -78,6 +79,9 @@ fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
             default.graceful_timeout,
             duration(Duration::ZERO..=DAY, "a stop that waits longer is no stop"),
         ),
+        control: report.checked(raw.control, None, |text| {
+            Ok((!text.is_empty()).then(|| directory.join(text)))
+        }),
         watchdog: report.checked(raw.watchdog, default.watchdog, |typed| {
             let within = duration(
                 WATCHDOG_MIN..=DAY,
@@ -907,7 +911,7 @@ mod tests {
     #[test]
     fn values_are_taken() {
         let settings = parse(
-            "[server]\ncores = '0-1,4'\nsteering = 'cpu'\ndrain-delay = '5s'\ngraceful-timeout = '0s'\nwatchdog = 'off'\n\
+            "[server]\ncores = '0-1,4'\nsteering = 'cpu'\ndrain-delay = '5s'\ngraceful-timeout = '0s'\nwatchdog = 'off'\ncontrol = 'c.sock'\n\
              [[listen]]\naddress = 'localhost:0'\n[[listen]]\naddress = '[::1]:443'\nbacklog = 1\n\
              [timeouts]\nheader = '500ms'\n[limits]\nbody-discard = 0\nheader-bytes = 2000\n\
              [io]\ndrop-behind = '16m'\n\
@@ -921,6 +925,7 @@ mod tests {
         assert_eq!(settings.server.drain_delay, Duration::from_secs(5));
         assert_eq!(settings.server.graceful_timeout, Duration::ZERO);
         assert_eq!(settings.server.watchdog, None);
+        assert_eq!(settings.server.control, Some("etc/c.sock".into()));
         assert_eq!(settings.listen[0].address, "localhost:0");
         assert_eq!(settings.listen[1].address, "[::1]:443");
         assert_eq!(settings.listen[1].backlog, 1);

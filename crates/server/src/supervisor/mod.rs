@@ -1,5 +1,6 @@
 //! Starts the server, waits and stops it: the main thread.
 
+mod control_socket;
 mod inbox;
 mod listeners;
 mod notify;
@@ -11,7 +12,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,11 @@ use tidegate_uring::Features;
 use crate::accept::address::Address;
 use crate::accept::inherited::Inherited;
 use crate::accept::listener::{self, Binder, Listener};
+use crate::accept::unix_socket::SocketFile;
 use crate::config::prepared::{Derived, Prepared};
 use crate::control::{self, Control, ControlSender};
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::{Event, Outcome};
 use crate::host::cores;
 use crate::host::limits::{self, ResourceShare};
 use crate::host::locked::{Locked, Queues};
@@ -36,7 +38,7 @@ use crate::signals;
 use crate::supervisor::inbox::Inbox;
 use crate::supervisor::listeners::OpenListeners;
 use crate::supervisor::notify::Notifier;
-use crate::supervisor::reload::{Preparation, Reread, Stage};
+use crate::supervisor::reload::{Preparation, Replies, Reread, Stage};
 use crate::supervisor::stop::{Step, Stop};
 use crate::transport::certificates::{CertReloader, Tls};
 use crate::update::NextConfiguration;
@@ -101,6 +103,9 @@ pub fn run(
     let mut open = OpenListeners::default();
     open.replace(bound);
     let addresses = open.addresses();
+    let control = derived.settings.server.control.as_deref();
+    let control = control.map(|path| control_socket::start(path, sender.clone()));
+    let control = control.transpose()?;
     admin::start(&settings.admin, &health)?;
     let stop = Stop::new(&settings.server);
     let configs = worker_configs(prepared, &host, &health, heartbeats, listeners);
@@ -121,6 +126,8 @@ pub fn run(
         health,
         stop,
         listeners: open,
+        control,
+        replies: Replies::default(),
         cores: host.cores,
         tls,
     };
@@ -252,6 +259,9 @@ struct Supervisor {
     events: Sender<Event>,
     health: Arc<Health>,
     stop: Stop,
+    /// The file of the control socket.
+    control: Option<SocketFile>,
+    replies: Replies,
     /// Dropped before the workers close theirs.
     listeners: OpenListeners,
     cores: Vec<usize>,
@@ -278,7 +288,7 @@ impl Supervisor {
                     self.begin_waiting_reload();
                 }
                 Some(Event::ReopenLogs) => self.health.log_files.reopen(),
-                Some(Event::Reload) => self.reload(),
+                Some(Event::Reload(reply)) => self.reload(reply),
                 Some(Event::Prepared(next)) => self.prepared(next),
                 Some(Event::Applied) => self.applied(),
                 Some(Event::Ended { result, shard }) => {
@@ -299,16 +309,22 @@ impl Supervisor {
     }
 
     /// Reads the configuration again. Requests during a reload merge into one that follows it.
-    fn reload(&mut self) {
+    fn reload(&mut self, reply: Option<SyncSender<Outcome>>) {
+        let demand = reply.as_ref().map_or("HUP", |_| "tidegate reload");
         if self.stop.has_begun() {
-            return tracing::warn!("HUP: the server stops; nothing is read again");
+            return tracing::warn!("{demand}: the server stops; nothing is read again");
         }
         if self.reread.is_none() {
             self.notifier.reloading();
             self.reloader.reload();
+            Replies::answer(
+                reply,
+                &Err("there is no configuration file to read".to_owned()),
+            );
             return self.notifier.ready("Serving");
         }
-        tracing::info!("HUP: reading the configuration and certificates again");
+        self.replies.waiting.extend(reply);
+        tracing::info!("{demand}: reading the configuration and certificates again");
         self.reload_waits = true;
         self.begin_waiting_reload();
     }
@@ -331,6 +347,7 @@ impl Supervisor {
             health: Arc::clone(&self.health),
         };
         self.reload_waits = false;
+        self.replies.begin();
         self.stage = Stage::Preparing;
         self.notifier.reloading();
         if let Err(reason) = preparation.start(self.events.clone()) {
@@ -347,6 +364,7 @@ impl Supervisor {
                 self.stage = Stage::Applying(self.controls.len());
                 for kept in next.kept {
                     tracing::warn!("{kept}");
+                    self.replies.warn(&kept);
                 }
                 self.stop.set_times(&next.derived.settings.server);
                 self.derived = next.derived;
@@ -370,6 +388,7 @@ impl Supervisor {
         if self.stage == Stage::Applying(0) {
             self.health.reloads.applied();
             tracing::info!("the configuration is applied");
+            self.replies.applied();
             self.reload_ended("Serving");
         }
     }
@@ -380,6 +399,7 @@ impl Supervisor {
         for line in reason.lines() {
             tracing::error!("not reloaded: {line}");
         }
+        self.replies.refused(reason);
         self.reload_ended("Serving, by the configuration of before");
     }
 
@@ -404,6 +424,7 @@ impl Supervisor {
         self.health.set_ready(false);
         if !matches!(step, Step::Drain) {
             self.listeners.clear();
+            self.control = None;
         }
         match step {
             Step::Drain => {
@@ -484,6 +505,8 @@ mod tests {
             events: sender,
             stop: Stop::new(&Server::default()),
             listeners: OpenListeners::default(),
+            control: None,
+            replies: Replies::default(),
             cores: Vec::new(),
             tls: None,
             starting: shards,

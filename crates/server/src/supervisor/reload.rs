@@ -7,8 +7,9 @@
 use std::cell::RefCell;
 use std::error::Error as StdError;
 use std::fmt::Write;
+use std::mem;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::thread;
 
 use tidegate_config::{NeedsRestart, Place, Settings, Source};
@@ -17,7 +18,7 @@ use tidegate_uring::catch_panic;
 use crate::accept::listener::{self, Binder, BoundSection};
 use crate::config::prepared::{Derived, Prepared};
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::{Event, Outcome};
 use crate::host::limits;
 use crate::observe::health::Health;
 use crate::transport::certificates::{NextTls, Tls};
@@ -142,4 +143,47 @@ pub(super) enum Stage {
     Preparing,
     /// So many workers have not taken it over.
     Applying(usize),
+}
+
+/// The clients that wait for the outcome of a reload.
+#[derive(Default)]
+pub(super) struct Replies {
+    /// For the reload that is to begin.
+    pub(super) waiting: Vec<SyncSender<Outcome>>,
+    /// For the one in progress.
+    current: Vec<SyncSender<Outcome>>,
+    /// Its warnings, each with a line end.
+    warnings: String,
+}
+
+impl Replies {
+    /// A reload begins.
+    pub(super) fn begin(&mut self) {
+        self.current = mem::take(&mut self.waiting);
+        self.warnings.clear();
+    }
+
+    /// Adds a warning to the outcome.
+    pub(super) fn warn(&mut self, warning: &NeedsRestart) {
+        let _ = writeln!(self.warnings, "{warning}");
+    }
+
+    pub(super) fn applied(&mut self) {
+        let outcome = Ok(mem::take(&mut self.warnings));
+        Self::answer(self.current.drain(..), &outcome);
+    }
+
+    pub(super) fn refused(&mut self, reason: &str) {
+        Self::answer(self.current.drain(..), &Err(reason.to_owned()));
+    }
+
+    /// Sends the outcome. A client that has given up gets none.
+    pub(super) fn answer(
+        clients: impl IntoIterator<Item = SyncSender<Outcome>>,
+        outcome: &Outcome,
+    ) {
+        for client in clients {
+            let _ = client.try_send(outcome.clone());
+        }
+    }
 }
