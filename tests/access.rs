@@ -593,7 +593,7 @@ fn pacing_rate_max(server: &Server, client: &Client) -> Option<String> {
 fn only_users_with_their_password_are_served() {
     let tree = tree();
     let server = with_password(&tree, USERS, "");
-    let long = format!("Authorization: Basic {}", "A".repeat(12 << 10));
+    let huge = format!("Authorization: Basic {}", "A".repeat(12 << 10));
     let rows = [
         (ann(), 200),
         (login("b\u{f6}b", "secret"), 200),
@@ -618,7 +618,7 @@ fn only_users_with_their_password_are_served() {
         ("Authorization: Basic \u{e4}\u{f6}".to_owned(), 401),
         ("Authorization: Basic ====".to_owned(), 401),
         ("X-Authorization: x".to_owned(), 401),
-        (long, 401),
+        (huge, 401),
         (ann(), 200),
     ];
     for (field, status) in rows {

@@ -6,6 +6,7 @@
 //! "late", and ends the test instead of hanging it.
 
 mod access;
+mod access_log;
 mod addresses;
 mod admin;
 mod bad_input;

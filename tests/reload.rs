@@ -165,7 +165,7 @@ fn listen_on(tree: &Tree, addresses: &[&str]) {
         root.display()
     );
     for address in addresses {
-        text += &format!("[[listen]]\naddress = \"{address}\"\n");
+        text.extend(["[[listen]]\naddress = \"", address, "\"\n"]);
     }
     std::fs::write(tree.base().join("tidegate.toml"), text).unwrap();
 }

@@ -168,13 +168,24 @@ impl<'b> Fields<'b> {
         self.index.lines[field as usize] != NO_LINE
     }
 
-    /// The names and values of all lines, also of fields that are no [`Field`], in order, without
-    /// whitespace at the ends of values.
-    pub fn lines(self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> {
-        Lines(self.block).filter_map(|line| {
-            let colon = memchr::memchr(b':', line)?;
-            Some((&line[..colon], trim_whitespace(&line[colon + 1..])))
-        })
+    /// Sets `values` to the values of the first lines of the fields with these names, which
+    /// need not be those of a [`Field`]. A value that is not there, or empty, is left as it is.
+    pub fn first_values(self, names: &[String], values: &mut [&'b [u8]]) {
+        let mut missing = names.len();
+        for line in Lines(self.block) {
+            if missing == 0 {
+                return;
+            }
+            for (name, value) in names.iter().zip(&mut *values) {
+                if value.is_empty()
+                    && let Some(found) = value_of(line, name.as_bytes())
+                {
+                    *value = found;
+                    missing -= usize::from(!found.is_empty());
+                    break;
+                }
+            }
+        }
     }
 
     /// The values of all lines of this field, in order, without whitespace at their ends.
@@ -305,13 +316,14 @@ mod tests {
     }
 
     #[test]
-    fn every_line_has_a_name_and_a_value() {
-        let lines = "X-A:b:c \r\nRange: a\r\nX-A:\r\n";
-        let all = Fields::of_block(lines.as_bytes())
-            .lines()
-            .collect::<Vec<_>>();
-        let expected: [(&[u8], &[u8]); 3] = [(b"X-A", b"b:c"), (b"Range", b"a"), (b"X-A", b"")];
-        assert_eq!(all, expected);
+    fn several_fields_are_found_at_once() {
+        let empty = "X-B:\r\n".repeat(9);
+        let lines = format!("X-A:b:c \r\n{empty}Range: a\r\nX-A: d\r\nX-AB: e\r\nY: f\r\n");
+        let names = ["x-b", "x-a", "range", "z"].map(str::to_owned);
+        let mut values = [&b""[..]; 4];
+        Fields::of_block(lines.as_bytes()).first_values(&names, &mut values);
+        let expected: [&[u8]; 4] = [b"", b"b:c", b"a", b""];
+        assert_eq!(values, expected);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::output::{chain, print};
 const TOPIC: usize = 12;
 
 /// Prints one line for each finding, or JSON; fails if the server would not start.
-pub(crate) fn examine(args: DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn examine(args: &DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
     let as_json = args.json;
     let findings = findings(args)?;
     let text = if as_json {
@@ -32,7 +32,7 @@ pub(crate) fn examine(args: DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// Those about the configuration first, if there is one.
-fn findings(args: DoctorArgs) -> Result<Vec<Finding>, Box<dyn Error>> {
+fn findings(args: &DoctorArgs) -> Result<Vec<Finding>, Box<dyn Error>> {
     let Some(file) = args.config.named() else {
         let mut settings = Settings::for_directory(PathBuf::from("."));
         args.overrides.apply(&mut settings)?;

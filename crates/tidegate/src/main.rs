@@ -22,6 +22,8 @@ use std::env;
 use std::error::Error;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
+
 use crate::cli::{Cli, Command};
 use crate::output::chain;
 
@@ -55,9 +57,11 @@ fn run(command: Command) -> ExitCode {
         Command::Config(args) => status(show::effective(&args)),
         Command::Sign(args) => status(sign::sign(&args)),
         Command::Compress(args) => status(compress::directory(&args)),
-        Command::Generate(args) => status(generate::files(&args).map_err(Into::into)),
+        Command::Generate(args) => {
+            status(generate::files(&args, Cli::command()).map_err(Into::into))
+        }
         Command::Doctor(args) => {
-            doctor::examine(args).unwrap_or_else(|error| failure(error.as_ref()))
+            doctor::examine(&args).unwrap_or_else(|error| failure(error.as_ref()))
         }
     }
 }

@@ -214,7 +214,7 @@ impl<'a> Gate<'a> {
     }
 }
 
-/// As nginx's secure_link is used: an expired URL is gone, any other is forbidden.
+/// As nginx's `secure_link` is used: an expired URL is gone, any other is forbidden.
 fn status_of(error: SignatureError) -> Status {
     match error {
         SignatureError::Wrong => Status::FORBIDDEN,

@@ -100,14 +100,21 @@ impl Exchange {
 
     /// Keeps what the access log of its site needs of the request: the receive buffer may be gone
     /// at the end. A request without a site, since it is malformed, is in the log of the default
-    /// site.
-    pub(crate) fn log_request(&mut self, snapshot: &Snapshot, info: &RequestInfo<'_>) {
-        let site = self
-            .site
-            .unwrap_or_else(|| snapshot.sites.of(None).number());
+    /// site. `info` is called if there is a log.
+    #[inline]
+    pub(crate) fn log_request<'a>(
+        &mut self,
+        snapshot: &Snapshot,
+        info: impl FnOnce() -> RequestInfo<'a>,
+    ) {
+        if snapshot.access_logs.are_all_off() {
+            return;
+        }
+        let site = self.site;
+        let site = site.unwrap_or_else(|| snapshot.sites.of(None).number());
         if let Some(log) = snapshot.access_logs.of(site) {
             let recorder = &self.context.access_log;
-            self.record = recorder.request(log, info, || self.client());
+            self.record = recorder.request(log, &info(), || self.client());
         }
     }
 
@@ -117,7 +124,9 @@ impl Exchange {
         self.status = Some(response.status);
         self.head_bytes = head_bytes;
         self.bytes += bytes;
-        if let Some(record) = &mut self.record {
+        if let Some(record) = &mut self.record
+            && record.wants_response()
+        {
             let fields = [response.fields.lines(), response.extra.lines()];
             record.response(fields, response.content_length);
         }

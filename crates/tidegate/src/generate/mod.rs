@@ -9,11 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{env, fs, io};
 
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use clap_complete::Shell;
 use tidegate_config::visible;
-
-use crate::cli::Cli;
 
 /// The shells that there are completions for.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
@@ -33,21 +31,21 @@ enum Kind {
     Completions,
 }
 
-/// Writes the files.
-pub(crate) fn files(args: &GenerateArgs) -> Result<(), String> {
+/// Writes the files. `program` is the command line.
+pub(crate) fn files(args: &GenerateArgs, program: Command) -> Result<(), String> {
     let directory = &args.directory;
     let written = fs::create_dir_all(directory).and_then(|()| match args.kind {
-        Kind::Man => pages(directory),
-        Kind::Completions => completions(directory),
+        Kind::Man => pages(directory, program),
+        Kind::Completions => completions(directory, program),
     });
     let place = || visible(&directory.display().to_string());
     written.map_err(|error| format!("cannot write to {}: {error}", place()))
 }
 
 /// A page for the program, one for each command, and one for the configuration file.
-fn pages(directory: &Path) -> io::Result<()> {
+fn pages(directory: &Path, program: Command) -> io::Result<()> {
     let date = date();
-    let mut program = Cli::command().disable_help_subcommand(true);
+    let mut program = program.disable_help_subcommand(true);
     // Gives the commands their names: tidegate-serve, tidegate serve.
     program.build();
     let commands = program
@@ -75,9 +73,9 @@ fn date() -> String {
     time.to_string()[.."YYYY-MM-DD".len()].to_owned()
 }
 
-fn completions(directory: &Path) -> io::Result<()> {
+fn completions(directory: &Path, mut program: Command) -> io::Result<()> {
     for shell in SHELLS {
-        clap_complete::generate_to(shell, &mut Cli::command(), "tidegate", directory)?;
+        clap_complete::generate_to(shell, &mut program, "tidegate", directory)?;
     }
     Ok(())
 }

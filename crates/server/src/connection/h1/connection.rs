@@ -287,21 +287,15 @@ impl Connection {
         let mut exchange = self.begin_exchange(Version::Http11, now);
         // Its path is not known.
         exchange.record_status(status, "");
-        let line = received.split(|byte| matches!(byte, b'\r' | b'\n'));
-        let line = line
-            .filter(|line| !line.is_empty())
-            .next()
-            .unwrap_or_default();
-        exchange.log_request(
-            &self.context.snapshot(),
-            &RequestInfo {
-                line,
-                request: None,
-                path: &[],
-                len: received.len(),
-                ..self.request_info(Version::Http11)
-            },
-        );
+        let mut lines = received.split(|byte| matches!(byte, b'\r' | b'\n'));
+        let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
+        exchange.log_request(&self.context.snapshot(), || RequestInfo {
+            line,
+            request: None,
+            path: &[],
+            len: received.len(),
+            ..self.request_info(Version::Http11)
+        });
         match self.write(&mut Response::page(status), persistence, exchange, now, out) {
             Written::Whole(exchange, _) => exchange,
             // A page is whole.
@@ -355,16 +349,13 @@ impl Connection {
         let Scratch { out, buffers } = scratch;
         let request = &head.request;
         let resolution = respond(snapshot, request, self.scheme(), &mut exchange, buffers);
-        exchange.log_request(
-            snapshot,
-            &RequestInfo {
-                line: head.request_line,
-                request: Some(request),
-                path: &buffers.path,
-                len: head.len,
-                ..self.request_info(head.version)
-            },
-        );
+        exchange.log_request(snapshot, || RequestInfo {
+            line: head.request_line,
+            request: Some(request),
+            path: &buffers.path,
+            len: head.len,
+            ..self.request_info(head.version)
+        });
         match resolution {
             Resolution::Prepared(mut response) => {
                 let written = self.write(&mut response, persistence, exchange, now, out);

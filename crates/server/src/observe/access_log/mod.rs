@@ -9,6 +9,8 @@ mod clock;
 mod escape;
 mod file;
 mod format;
+mod open;
+mod queue;
 mod record;
 mod writer;
 
@@ -17,7 +19,8 @@ use std::sync::Arc;
 
 use tidegate_config::{AccessLog, LogTarget, Settings, Site};
 
-pub(crate) use file::{LogFiles, OpenError, probe};
+pub(crate) use file::LogFiles;
+pub(crate) use open::{OpenError, probe};
 pub(crate) use record::{Ended, Record, Recorder, RequestInfo};
 
 use file::LogFile;
@@ -39,7 +42,10 @@ pub(crate) struct SiteLog {
 
 /// The logs of the sites, for one core: a reference to one of them is counted without a write to
 /// memory that cores share.
-pub(crate) struct SiteLogs(Vec<Option<Rc<SiteLog>>>);
+pub(crate) struct SiteLogs {
+    /// In the order of the settings; empty if no site has a log.
+    sites: Vec<Option<Rc<SiteLog>>>,
+}
 
 impl AccessLogs {
     /// Opens the files of all sites that `files` does not have yet. Blocking.
@@ -53,7 +59,11 @@ impl AccessLogs {
     /// The logs for one core.
     pub(crate) fn of_core(&self) -> SiteLogs {
         let sites = self.sites.iter();
-        SiteLogs(sites.map(|log| log.clone().map(Rc::new)).collect())
+        let mut sites: Vec<_> = sites.map(|log| log.clone().map(Rc::new)).collect();
+        if sites.iter().all(Option::is_none) {
+            sites.clear();
+        }
+        SiteLogs { sites }
     }
 }
 
@@ -80,6 +90,12 @@ impl SiteLog {
 impl SiteLogs {
     /// The log of the site with this number.
     pub(crate) fn of(&self, site: usize) -> Option<&Rc<SiteLog>> {
-        self.0.get(site)?.as_ref()
+        self.sites.get(site)?.as_ref()
+    }
+
+    /// Whether no site has a log.
+    #[inline]
+    pub(crate) fn are_all_off(&self) -> bool {
+        self.sites.is_empty()
     }
 }

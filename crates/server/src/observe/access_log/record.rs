@@ -96,6 +96,10 @@ pub(crate) struct Recorder {
     /// Responses that will be sent with a batch.
     batch: RefCell<Vec<(Box<Record>, Ended)>>,
     /// Unused records.
+    #[expect(
+        clippy::vec_box,
+        reason = "exchanges own the boxes, and give them back"
+    )]
     kept: RefCell<Vec<Box<Record>>>,
 }
 
@@ -146,11 +150,15 @@ impl Recorder {
 
     /// Writes the lines of a batch of responses that was sent, or could not be. The clock is read
     /// once for all of them.
+    #[inline]
     pub(crate) fn batch_sent(&self, is_sent: bool) {
-        let mut batch = self.batch.borrow_mut();
-        if batch.is_empty() {
-            return;
+        if !self.batch.borrow().is_empty() {
+            self.end_batch(is_sent);
         }
+    }
+
+    fn end_batch(&self, is_sent: bool) {
+        let mut batch = self.batch.borrow_mut();
         let now = Instant::now();
         for (record, mut ended) in batch.drain(..) {
             ended.is_complete = is_sent;
@@ -219,7 +227,7 @@ impl Record {
             RunPart::RequestField(index) => self.push(escape, fields[*index]),
             RunPart::User(index) => self.push_user(escape, fields[*index]),
             RunPart::Variable(Variable::RemoteAddr) => match client {
-                Some(client) => push_display(&mut self.bytes, client),
+                Some(client) => push_ip(&mut self.bytes, client),
                 None => self.push(escape, b""),
             },
             RunPart::Variable(variable) => self.push_variable(escape, variable, info),
@@ -277,7 +285,7 @@ impl Record {
             Variable::Connection => socket_cookie(socket).ok(),
             Variable::ServerAddr => {
                 if let Some(address) = local() {
-                    return push_display(&mut self.bytes, address.ip().to_canonical());
+                    return push_ip(&mut self.bytes, address.ip().to_canonical());
                 }
                 None
             }
@@ -291,11 +299,12 @@ impl Record {
 
     /// Appends the user of Basic authentication (RFC 7617).
     fn push_user(&mut self, escape: Escape, credentials: &[u8]) {
+        if credentials.is_empty() {
+            return self.push(escape, b"");
+        }
         let mut decoded = [0; CREDENTIALS_BYTES_MAX];
-        self.push(
-            escape,
-            user_of(credentials, &mut decoded).unwrap_or_default(),
-        );
+        let user = user_of(credentials, &mut decoded);
+        self.push(escape, user.unwrap_or_default());
     }
 
     fn push(&mut self, escape: Escape, value: &[u8]) {
@@ -307,9 +316,16 @@ impl Record {
         self.ends.push(self.bytes.len() as u32);
     }
 
+    /// Whether the line needs anything of the response besides what is known at the end.
+    pub(crate) fn wants_response(&self) -> bool {
+        let log = self.log.as_ref();
+        log.is_some_and(|log| !log.format.response_fields.is_empty())
+    }
+
     /// Keeps what the line needs of a response that was chosen.
     pub(crate) fn response(&mut self, fields: [FieldLines<'_>; 2], content_length: Option<u64>) {
-        let Some(log) = self.log.clone() else { return };
+        // Taken, since a clone would be counted.
+        let Some(log) = self.log.take() else { return };
         for name in &log.format.response_fields {
             match content_length {
                 Some(length) if name == "content-length" => push_number(&mut self.bytes, length),
@@ -322,6 +338,7 @@ impl Record {
             }
             self.end_value();
         }
+        self.log = Some(log);
     }
 
     /// The value with this index; `None` if there was no response for it.
@@ -336,21 +353,8 @@ impl RequestInfo<'_> {
     /// The first value of each of the named fields; empty for those that are not there.
     fn fields(&self, names: &[String]) -> [&[u8]; REQUEST_FIELDS_MAX] {
         let mut values: [&[u8]; REQUEST_FIELDS_MAX] = [&[]; _];
-        let Some(request) = self.request.filter(|_| !names.is_empty()) else {
-            return values;
-        };
-        let mut missing = names.len();
-        for (name, value) in request.fields.lines() {
-            let is_it = |wanted: &String| name.eq_ignore_ascii_case(wanted.as_bytes());
-            if let Some(index) = names.iter().position(is_it)
-                && values[index].is_empty()
-            {
-                values[index] = value;
-                missing -= 1;
-                if missing == 0 {
-                    break;
-                }
-            }
+        if let Some(request) = self.request {
+            request.fields.first_values(names, &mut values);
         }
         values
     }
@@ -461,9 +465,20 @@ fn user_of<'a>(credentials: &[u8], decoded: &'a mut [u8]) -> Option<&'a [u8]> {
     Some(&decoded[..colon])
 }
 
-fn push_display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
-    // Writing to memory cannot fail.
-    let _ = write!(out, "{value}");
+/// Appends an address; one of IPv4 by hand, as the formatting of the standard library takes as long
+/// as the rest of a line.
+fn push_ip(out: &mut Vec<u8>, address: IpAddr) {
+    let IpAddr::V4(address) = address else {
+        // Writing to memory cannot fail.
+        let _ = write!(out, "{address}");
+        return;
+    };
+    for (number, octet) in address.octets().into_iter().enumerate() {
+        if number > 0 {
+            out.push(b'.');
+        }
+        push_number(out, octet.into());
+    }
 }
 
 fn push_number(out: &mut Vec<u8>, number: u64) {

@@ -9,16 +9,14 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::LogTarget;
 
-use super::file::{Queue, open, remedy};
+use super::open::{open, remedy};
+use super::queue::Queue;
 
 /// The pause after a write that failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause after `EAGAIN`, until a pipe has room.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
-
-/// How often a file is looked at, to find out whether it was removed.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often failed writes are reported.
 const REPORT_EVERY: Duration = Duration::from_mins(1);
@@ -32,7 +30,6 @@ pub(super) struct Writer {
     file: File,
     /// Whether the file has a name that could be removed.
     is_regular: bool,
-    looked: Instant,
     taken: Taken,
     /// When the failure of a write was reported last.
     reported: Option<Instant>,
@@ -56,7 +53,6 @@ impl Writer {
             is_regular: file.metadata()?.is_file(),
             queue,
             file,
-            looked: Instant::now(),
             taken: Taken {
                 buffers: vec![Vec::new(); shards],
                 index: 0,
@@ -86,7 +82,7 @@ impl Writer {
                 self.queue.report_flush();
             }
             if told.end {
-                return;
+                return self.queue.report_end();
             }
             pause = self.pause_after(result);
         }
@@ -151,14 +147,10 @@ impl Writer {
 
     /// Opens the file again if it was removed, since nobody could read what is written to it.
     fn look(&mut self) -> io::Result<()> {
-        if !self.is_regular || self.looked.elapsed() < LOOK_EVERY {
-            return Ok(());
-        }
-        if self.file.metadata()?.nlink() == 0 {
+        if self.is_regular && self.file.metadata()?.nlink() == 0 {
             let file = open(&self.queue.target)?;
             self.replace(file)?;
         }
-        self.looked = Instant::now();
         Ok(())
     }
 
