@@ -43,6 +43,7 @@ mod records;
 mod resolver;
 mod session;
 mod settings;
+mod tickets;
 mod user;
 mod user12;
 mod user13;
