@@ -43,6 +43,7 @@ pub(crate) struct Server {
     pub(crate) steering: Field<String>,
     pub(crate) drain_delay: Field<Period>,
     pub(crate) graceful_timeout: Field<Period>,
+    pub(crate) upgrade_timeout: Field<Period>,
     pub(crate) watchdog: Field<PeriodOrOff>,
 }
 

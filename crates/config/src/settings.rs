@@ -60,6 +60,9 @@ pub struct Server {
     /// How long a graceful stop waits for responses in progress; zero cuts them off.
     #[serde(serialize_with = "units::duration")]
     pub graceful_timeout: Duration,
+    /// How long the new process of an upgrade may take until it can serve.
+    #[serde(serialize_with = "units::duration")]
+    pub upgrade_timeout: Duration,
     /// How long a shard may make no progress before the process aborts; `None`: no limit.
     #[serde(serialize_with = "units::duration_or_off")]
     pub watchdog: Option<Duration>,
@@ -369,6 +372,7 @@ impl Default for Server {
             steering: Steering::Hash,
             drain_delay: Duration::ZERO,
             graceful_timeout: Duration::from_secs(30),
+            upgrade_timeout: Duration::from_mins(1),
             watchdog: Some(Duration::from_secs(30)),
         }
     }
