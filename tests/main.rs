@@ -60,6 +60,7 @@ mod tls_files;
 mod tls_handshakes;
 mod tls_key_updates;
 mod unix_sockets;
+mod upgrade;
 mod validators;
 mod variants;
 mod watchdog;

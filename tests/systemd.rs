@@ -36,7 +36,7 @@ os.execvp(command[0], command)
 ";
 
 /// Starts the server with `count` sockets of a service manager.
-fn passing(kind: &str, count: usize, launch: Launch) -> Launch {
+pub(crate) fn passing(kind: &str, count: usize, launch: Launch) -> Launch {
     launch.through(["python3", "-c", PASS, kind, &count.to_string()])
 }
 
@@ -88,7 +88,7 @@ fn a_socket_that_nobody_wants_is_refused() {
         ("plain", ["for 127.0.0.1:", "write address = \"127.0.0.1:"]),
         (
             "udp",
-            ["socket 0 of those", "is no TCP socket that listens"],
+            ["socket 0 of those", "is no stream socket that listens"],
         ),
     ] {
         let refused = passing(kind, 1, launch().argument(tree.root())).output();
@@ -97,11 +97,11 @@ fn a_socket_that_nobody_wants_is_refused() {
 }
 
 /// A service manager that listens to messages.
-struct Manager(UnixDatagram);
+pub(crate) struct Manager(UnixDatagram);
 
 impl Manager {
     /// At a path below `tree`, which is returned too.
-    fn new(tree: &Tree) -> (Self, String) {
+    pub(crate) fn new(tree: &Tree) -> (Self, String) {
         let path = tree.base().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
         (Self::over(socket), path.display().to_string())
@@ -115,7 +115,7 @@ impl Manager {
 
     /// The next message.
     #[track_caller]
-    fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let mut buffer = [0; 1024];
         let count = self.0.recv(&mut buffer).expect("a message");
         String::from_utf8_lossy(&buffer[..count]).into_owned()
@@ -133,7 +133,7 @@ impl Manager {
     }
 }
 
-fn notifying(launch: Launch, socket: &str) -> Launch {
+pub(crate) fn notifying(launch: Launch, socket: &str) -> Launch {
     launch.through(["env", &format!("NOTIFY_SOCKET={socket}")])
 }
 

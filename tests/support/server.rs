@@ -103,6 +103,12 @@ impl Launch {
         Self::with(["run", "--config"]).argument(path)
     }
 
+    /// Runs the file at `path` instead of the binary.
+    pub(crate) fn binary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.binary = path.into();
+        self
+    }
+
     pub(crate) fn argument(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
@@ -298,6 +304,17 @@ impl Server {
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.process.wait()
+    }
+
+    /// Waits for the end of a server whose successor goes on, and keeps its standard error open.
+    #[track_caller]
+    pub(crate) fn wait_beside_successor(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the server's end", || {
+            status = self.process.child.try_wait().expect("its status");
+            status.is_some()
+        });
+        status.expect("the wait is over")
     }
 
     /// Whether the server has ended.

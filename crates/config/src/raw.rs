@@ -44,6 +44,7 @@ pub(crate) struct Server {
     pub(crate) drain_delay: Field<Period>,
     pub(crate) graceful_timeout: Field<Period>,
     pub(crate) control: Field<String>,
+    pub(crate) upgrade_timeout: Field<Period>,
     pub(crate) watchdog: Field<PeriodOrOff>,
 }
 

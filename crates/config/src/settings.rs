@@ -63,6 +63,9 @@ pub struct Server {
     /// The path of the socket by which `tidegate reload` finds the server; `None`: there is none.
     #[serde(serialize_with = "path_or_empty")]
     pub control: Option<PathBuf>,
+    /// How long the new process of an upgrade may take until it can serve.
+    #[serde(serialize_with = "units::duration")]
+    pub upgrade_timeout: Duration,
     /// How long a shard may make no progress before the process aborts; `None`: no limit.
     #[serde(serialize_with = "units::duration_or_off")]
     pub watchdog: Option<Duration>,
@@ -373,6 +376,7 @@ impl Default for Server {
             drain_delay: Duration::ZERO,
             graceful_timeout: Duration::from_secs(30),
             control: None,
+            upgrade_timeout: Duration::from_mins(1),
             watchdog: Some(Duration::from_secs(30)),
         }
     }

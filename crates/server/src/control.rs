@@ -17,12 +17,16 @@ use crate::update::CoreUpdate;
 
 /// Messages that may wait for a worker: one of each kind, since a `Stop` must never be lost. A stop
 /// is sent once. The next `Apply` is sent only when every worker has taken the one before.
-const QUEUE_MAX: usize = 3;
+const QUEUE_MAX: usize = 5;
 
 /// A message to a worker.
 pub(crate) enum Control {
+    /// Accept connections.
+    Serve,
     /// Replace the configuration.
     Apply(Box<CoreUpdate>),
+    /// Leave the listeners to another process, and let connections end.
+    HandOver,
     /// Accept no more connections, and let responses finish.
     Stop,
     /// End without waiting for responses.
@@ -32,7 +36,9 @@ pub(crate) enum Control {
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Serve => "Serve",
             Self::Apply(_) => "Apply",
+            Self::HandOver => "HandOver",
             Self::Stop => "Stop",
             Self::StopNow => "StopNow",
         })

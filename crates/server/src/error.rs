@@ -1,10 +1,10 @@
 //! Errors that keep the server from starting, or end it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::accept::address::SocketAddress;
 use crate::config::credentials::CredentialsError;
 use crate::observe::access_log::OpenError;
 
@@ -81,8 +81,8 @@ pub enum Error {
     },
     /// A socket of the service manager is not one to listen on.
     #[error(
-        "socket {number} of those that the service manager passed (LISTEN_FDS) is no TCP socket that \
-         listens: a .socket unit for tidegate has ListenStream=HOST:PORT only"
+        "socket {number} of those that the service manager passed (LISTEN_FDS) is no stream socket \
+         that listens: a .socket unit for tidegate has ListenStream= only"
     )]
     PassedSocket {
         /// Its number among them, from 0.
@@ -97,8 +97,11 @@ pub enum Error {
     )]
     UnclaimedSocket {
         /// The socket's address.
-        address: SocketAddr,
+        address: SocketAddress,
     },
+    /// The process that started this one for an upgrade did not hand over.
+    #[error("nothing was handed over by the process that is to be replaced")]
+    Predecessor(#[source] io::Error),
     /// A listener cannot speak TLS with the files that are configured.
     #[error(transparent)]
     Tls(#[from] tidegate_tls::Error),

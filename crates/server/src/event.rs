@@ -1,5 +1,6 @@
 //! The events of the main thread.
 
+use std::io;
 use std::sync::mpsc::SyncSender;
 
 use crate::error::Error;
@@ -21,7 +22,13 @@ pub(crate) enum Event {
     Prepared(Result<Box<NextConfiguration>, String>),
     /// One more shard has replaced its configuration.
     Applied,
-    /// One more shard serves.
+    /// A signal to start the new binary (USR2).
+    Upgrade,
+    /// The new binary, process so and so, can serve; or why it does not.
+    Upgraded(Result<u32, String>),
+    /// The process that this one takes the place of accepts no more connections.
+    HandedOver(io::Result<()>),
+    /// One more shard can serve.
     Ready,
     /// A shard ended: told to, or by a fault.
     Ended {

@@ -54,11 +54,11 @@ mod update;
 mod worker;
 
 pub use accept::address::{Address, SocketAddress};
-pub use accept::inherited::Inherited;
 pub use accept::report::listen_report;
 pub use error::Error;
 pub use host::diagnose::{ACCESS_LOG, CERTIFICATE, Diagnostic, diagnose, lacks_index};
 pub use host::finding::{Finding, Verdict};
 pub use host::report::{file_report, host_report};
+pub use supervisor::handover::Inheritance;
 pub use supervisor::reload::{Configuration, Reread};
 pub use supervisor::run;

@@ -14,8 +14,7 @@ use crate::event::Event;
 /// Signals that would end the process by default and are ignored, each with the text to log. Left
 /// as they are: the signals of a fault, those of job control, and XCPU, by which `RLIMIT_CPU` ends
 /// the process.
-const IGNORED: [(i32, &str); 7] = [
-    (SIGUSR2, "restart tidegate to run another binary"),
+const IGNORED: [(i32, &str); 6] = [
     (SIGALRM, NO_MEANING),
     (SIGVTALRM, NO_MEANING),
     (SIGPROF, NO_MEANING),
@@ -32,11 +31,10 @@ const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 /// The thread that receives signals.
 pub(crate) struct Forwarding(Handle);
 
-/// Starts a thread that sends an [`Event::Reload`] for each HUP and an [`Event::ReopenLogs`] for
-/// each USR1, and ignores signals without a
-/// meaning here.
+/// Starts a thread that sends an [`Event::Reload`] for each HUP, an [`Event::ReopenLogs`] for each
+/// USR1 and an [`Event::Upgrade`] for each USR2, and ignores signals without a meaning here.
 pub(crate) fn forward(events: Sender<Event>) -> Result<Forwarding, Error> {
-    let mut signals = Signals::new([SIGHUP, SIGUSR1]).map_err(Error::Signals)?;
+    let mut signals = Signals::new([SIGHUP, SIGUSR1, SIGUSR2]).map_err(Error::Signals)?;
     let handle = signals.handle();
     ignore(&handle);
     std::thread::Builder::new()
@@ -47,6 +45,7 @@ pub(crate) fn forward(events: Sender<Event>) -> Result<Forwarding, Error> {
                     SIGTERM | SIGINT | SIGQUIT => Event::Stop,
                     SIGHUP => Event::Reload(None),
                     SIGUSR1 => Event::ReopenLogs,
+                    SIGUSR2 => Event::Upgrade,
                     SIGXFSZ => continue,
                     _ => {
                         tell_ignored(signal);

@@ -28,11 +28,15 @@ use crate::observe::access_log::Recorder;
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::metrics::{CoreMetrics, Metrics, SiteLabels};
 use crate::publish::publish;
+use crate::timeouts::TimerQueue;
 use crate::transport::io::Io;
 use crate::update::CoreUpdate;
 
 /// How long the tasks of connections that are cut off may take to end.
 const CUT_OFF_TIME: Duration = Duration::from_millis(200);
+
+/// How long idle connections may take to end after a hand-over's time. None waits for anything.
+const IDLE_END_TIME: Duration = Duration::from_secs(1);
 
 /// The configuration of one worker.
 pub(crate) struct WorkerConfig {
@@ -48,8 +52,9 @@ pub(crate) struct WorkerConfig {
     pub(crate) site_labels: Arc<SiteLabels>,
 }
 
-/// Serves on one core until a stop. `report` is called with [`Event::Ready`] once it serves, and
-/// with [`Event::Applied`] for each [`Control::Apply`].
+/// Serves on one core until a stop. `report` is called with [`Event::Ready`] once it can serve, and
+/// with [`Event::Applied`] for each [`Control::Apply`]. It accepts connections from
+/// [`Control::Serve`] on.
 pub(crate) async fn run(
     mut config: WorkerConfig,
     control: ControlReceiver,
@@ -77,7 +82,7 @@ pub(crate) async fn run(
     let context = opened.get_or_init(|| context);
     let ring = &context.io.ring;
     ring.spawn(Rc::clone(&context.timers).run()).detach();
-    let worker = Worker::start(context, connections_max, listeners).await;
+    let worker = Worker::new(context, connections_max, listeners);
     report(Event::Ready);
     worker.run(&control, || report(Event::Applied)).await;
     // The executor drops no tasks when it ends, so queries to this one would continue.
@@ -91,9 +96,11 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// A worker that is serving.
+/// A worker that can serve.
 struct Worker {
     admission: Rc<Admission>,
+    /// Those that it does not accept on yet.
+    listeners: Vec<Listener>,
     accepting: Vec<Accepting>,
 }
 
@@ -111,18 +118,18 @@ impl Accepting {
 }
 
 impl Worker {
-    /// Starts the accept loops of the listeners.
-    async fn start(
-        context: &Rc<Context>,
-        connections_max: usize,
-        listeners: Vec<Listener>,
-    ) -> Self {
-        let mut worker = Self {
+    fn new(context: &Rc<Context>, connections_max: usize, listeners: Vec<Listener>) -> Self {
+        Self {
             admission: Rc::new(Admission::new(Rc::clone(context), connections_max)),
+            listeners,
             accepting: Vec::new(),
-        };
-        worker.set_listeners(listeners).await;
-        worker
+        }
+    }
+
+    /// Begins to accept.
+    async fn accept(&mut self) {
+        let listeners = mem::take(&mut self.listeners);
+        self.set_listeners(listeners).await;
     }
 
     /// Accepts on exactly these listeners from now on. Those that are not among them serve the
@@ -162,10 +169,12 @@ impl Worker {
     async fn run(mut self, control: &ControlInbox, applied: impl Fn()) {
         loop {
             match control.next().await {
+                Control::Serve => self.accept().await,
                 Control::Apply(update) => {
                     self.apply(*update).await;
                     applied();
                 }
+                Control::HandOver => return self.hand_over(control).await,
                 Control::Stop => return self.stop(control).await,
                 Control::StopNow => {
                     self.admission.stop();
@@ -188,30 +197,58 @@ impl Worker {
     /// Ends the accept loops and the idle connections, and waits for responses in progress until
     /// the graceful timeout or the next message.
     async fn stop(mut self, control: &ControlInbox) {
+        // Clients may wait at listeners that it never accepted on.
+        if self.accepting.is_empty() {
+            self.accept().await;
+        }
         self.admission.stop();
-        let timeout = self.admission.context.settings().server.graceful_timeout;
-        let accepting = mem::take(&mut self.accepting);
-        let time_is_over = async {
-            let _ = Timer::new(timeout).await;
-        };
-        let told = async {
-            // No configuration follows a stop.
-            control.next().await;
-        };
-        or(self.drain(accepting), or(time_is_over, told)).await;
+        self.within_grace(control, async |timers| {
+            timers.end_idle();
+            timers.until(|| timers.len() == 0).await;
+        })
+        .await;
         self.cut_off().await;
     }
 
-    async fn drain(&self, accepting: Vec<Accepting>) {
-        // The accept loops notice, take the waiting connections, and end.
-        self.admission.cancel_accepts().await;
-        for one in accepting {
-            one.task.await;
-        }
-        self.admission.close();
+    /// Ends the accept loops, and waits for connections to end until the graceful timeout or the
+    /// next message. Idle ones stay open: a request that the client is sending at this moment would
+    /// be lost with them, so they end with their next response, or when the time is over.
+    async fn hand_over(mut self, control: &ControlInbox) {
+        self.admission.stop();
+        self.within_grace(control, async |timers| {
+            timers.until(|| timers.len() == 0).await;
+        })
+        .await;
         let timers = &self.admission.context.timers;
         timers.end_idle();
-        timers.until(|| timers.len() == 0).await;
+        let ended = timers.until(|| timers.len() == 0);
+        or(ended, sleep(IDLE_END_TIME)).await;
+        self.cut_off().await;
+    }
+
+    /// Ends the accept loops, then waits for `connections`, until the graceful timeout or the next
+    /// message.
+    async fn within_grace(
+        &mut self,
+        control: &ControlInbox,
+        connections: impl AsyncFnOnce(&TimerQueue),
+    ) {
+        let timeout = self.admission.context.settings().server.graceful_timeout;
+        let accepting = mem::take(&mut self.accepting);
+        let drain = async {
+            // The accept loops notice, take the waiting connections, and end.
+            self.admission.cancel_accepts().await;
+            for one in accepting {
+                one.task.await;
+            }
+            self.admission.close();
+            connections(&self.admission.context.timers).await;
+        };
+        let told = async {
+            // Every message ends the wait.
+            control.next().await;
+        };
+        or(drain, or(sleep(timeout), told)).await;
     }
 
     /// Ends the remaining connections, and waits a moment for their tasks: the exchanges that end
@@ -228,6 +265,10 @@ impl Worker {
             or(timers.until(|| timers.len() == 0), time_is_over).await;
         }
     }
+}
+
+async fn sleep(time: Duration) {
+    let _ = Timer::new(time).await;
 }
 
 /// Starts the ring.

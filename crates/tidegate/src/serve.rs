@@ -10,7 +10,7 @@ use std::thread;
 
 use tidegate_config::{Site, Source, visible};
 use tidegate_server::{
-    Address, CERTIFICATE, Configuration, Error as ServerError, Inherited, Reread, diagnose,
+    Address, CERTIFICATE, Configuration, Error as ServerError, Inheritance, Reread, diagnose,
     lacks_index,
 };
 
@@ -60,17 +60,17 @@ fn read(file: &Path, overrides: &Overrides) -> Result<Configuration, Box<dyn Err
     })
 }
 
-/// Takes the sockets of a service manager, before anything else opens a descriptor, and starts the
+/// Takes what was passed to the process, before anything else opens a descriptor, and starts the
 /// log.
-fn start() -> Result<Inherited, Box<dyn Error>> {
-    let inherited = Inherited::from_service_manager()?;
+fn start() -> Result<Inheritance, Box<dyn Error>> {
+    let inherited = Inheritance::of_process()?;
     log::start().map_err(|error| format!("cannot start the thread of the log: {error}"))?;
     Ok(inherited)
 }
 
 fn serve(
     served: &Configuration,
-    inherited: Inherited,
+    inherited: Inheritance,
     reread: Option<Arc<Reread>>,
 ) -> Result<(), Box<dyn Error>> {
     let announced = served.clone();

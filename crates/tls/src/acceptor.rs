@@ -17,16 +17,18 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
+use zeroize::Zeroizing;
 
 use crate::certificate_error::{CertificateError, Reason, at};
 use crate::certificates::{Certificate, Certificates};
+use crate::counted_tickets::CountedTickets;
 use crate::pem;
 use crate::resolver::Resolver;
 use crate::settings::{ClientAuthentication, LeastVersion, Missing, Settings};
-use crate::tickets::CountedTickets;
+use crate::tickets::{TicketKeys, client_policy};
 
 /// How much early data is skipped, since none is accepted. Another server that had this host before
 /// may have issued tickets that allow it (nginx: 16 KiB). rustls itself offers and accepts no early
@@ -101,6 +103,7 @@ struct Loaded {
     /// When to read certificates again that were held back, although their files are unchanged.
     read_again_at: Option<SystemTime>,
     authorities: Vec<CertificateDer<'static>>,
+    ticket_keys: Arc<TicketKeys>,
 }
 
 /// What [`Acceptor::prepare`] read.
@@ -113,13 +116,20 @@ pub struct AcceptorUpdate {
 impl Acceptor {
     /// Reads the files of `settings`, which blocks the thread for as long as the disk takes.
     pub fn new(settings: Settings) -> Result<Self, Error> {
+        Self::with_ticket_keys(settings, &[])
+    }
+
+    /// As [`Acceptor::new`], with the keys of another acceptor ([`Acceptor::ticket_keys`]), so that
+    /// its sessions resume here. Keys for another client authentication are not taken, nor are
+    /// malformed ones.
+    pub fn with_ticket_keys(settings: Settings, keys: &[u8]) -> Result<Self, Error> {
         if settings.certificates.is_empty() {
             return Err(Error::NoCertificates);
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
         let seen = stamps(&settings);
         let tickets_refused = Arc::default();
-        let loaded = load(settings, &provider, None, &tickets_refused)?;
+        let loaded = load(settings, &provider, None, &tickets_refused, keys)?;
         Ok(Self(Arc::new(Shared {
             provider,
             loaded: ArcSwap::from_pointee(loaded),
@@ -142,6 +152,7 @@ impl Acceptor {
             &shared.provider,
             Some(&before),
             &shared.tickets_refused,
+            &[],
         )?;
         // Other settings that were installed meanwhile stay.
         shared.loaded.compare_and_swap(&before, Arc::new(loaded));
@@ -161,6 +172,7 @@ impl Acceptor {
             &self.0.provider,
             Some(&before),
             &self.0.tickets_refused,
+            &[],
         )?);
         Ok(AcceptorUpdate { loaded, seen })
     }
@@ -170,6 +182,13 @@ impl Acceptor {
         let shared = &*self.0;
         *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = prepared.seen;
         shared.loaded.store(prepared.loaded);
+    }
+
+    /// The keys of its session tickets, for [`Acceptor::with_ticket_keys`]. They are secret.
+    pub fn ticket_keys(&self) -> Zeroizing<Vec<u8>> {
+        let loaded = self.0.loaded.load();
+        let clients = client_policy(&loaded.settings.client_authentication, &loaded.authorities);
+        loaded.ticket_keys.export(&clients)
     }
 
     /// Whether the files changed since they were last read, successfully or not, or a certificate
@@ -218,6 +237,7 @@ fn load(
     provider: &Arc<CryptoProvider>,
     before: Option<&Loaded>,
     tickets_refused: &Arc<AtomicU64>,
+    ticket_keys: &[u8],
 ) -> Result<Loaded, Error> {
     let served = before.map(|before| &*before.certificates);
     let mut choice = Choice::new(SystemTime::now());
@@ -241,7 +261,9 @@ fn load(
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(Resolver(Arc::clone(&certificates))));
     config.alpn_protocols.clone_from(&settings.alpn);
-    config.ticketer = ticketer(before, &settings, &authorities, tickets_refused)?;
+    let ticket_keys = chosen_ticket_keys(before, ticket_keys, &settings, &authorities)?;
+    let tickets = CountedTickets::new(Arc::clone(&ticket_keys), tickets_refused);
+    config.ticketer = Arc::new(tickets);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = settings.tickets;
     config.max_early_data_size = SKIPPED_EARLY_BYTES_MAX;
@@ -253,6 +275,7 @@ fn load(
         problems: choice.problems.into(),
         read_again_at: choice.read_again_at,
         authorities,
+        ticket_keys,
     })
 }
 
@@ -326,24 +349,23 @@ fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> 
 
 /// Tickets stay valid across a reload, unless the client authentication changes: a ticket holds the
 /// client's certificate, if there is one, and resumption does not check it again.
-fn ticketer(
+fn chosen_ticket_keys(
     before: Option<&Loaded>,
+    exported: &[u8],
     settings: &Settings,
     authorities: &[CertificateDer<'_>],
-    refused: &Arc<AtomicU64>,
-) -> Result<Arc<dyn ProducesTickets>, Error> {
-    match before {
-        Some(before)
-            if before.authorities == authorities
-                && before.settings.client_authentication == settings.client_authentication =>
-        {
-            Ok(Arc::clone(&before.config.ticketer))
-        }
-        _ => {
-            let tickets = aws_lc_rs::Ticketer::new()?;
-            Ok(Arc::new(CountedTickets::new(tickets, refused)))
-        }
+) -> Result<Arc<TicketKeys>, Error> {
+    let authentication = &settings.client_authentication;
+    if let Some(before) = before
+        && before.authorities == authorities
+        && before.settings.client_authentication == *authentication
+    {
+        return Ok(Arc::clone(&before.ticket_keys));
     }
+    let clients = client_policy(authentication, authorities);
+    let keys = TicketKeys::import(exported, &clients).or_else(TicketKeys::random);
+    keys.map(Arc::new)
+        .ok_or(Error::Setup(rustls::Error::FailedToGetRandomBytes))
 }
 
 fn verifier(

@@ -33,6 +33,7 @@
 mod acceptor;
 mod certificate_error;
 mod certificates;
+mod counted_tickets;
 mod handshake;
 pub mod kernel;
 mod opening;

@@ -82,6 +82,14 @@ fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
         control: report.checked(raw.control, None, |text| {
             Ok((!text.is_empty()).then(|| directory.join(text)))
         }),
+        upgrade_timeout: report.checked(
+            raw.upgrade_timeout,
+            default.upgrade_timeout,
+            duration(
+                Duration::from_secs(1)..=DAY,
+                "a new process needs time, and one that hangs keeps others from being started",
+            ),
+        ),
         watchdog: report.checked(raw.watchdog, default.watchdog, |typed| {
             let within = duration(
                 WATCHDOG_MIN..=DAY,
@@ -667,6 +675,7 @@ mod tests {
             ("[server]\nsteering = 'rss'", "2: server.steering: `rss` is none of \"hash\", \"cpu\""),
             ("[server]\ngraceful-timeout = '25h'", "2: server.graceful-timeout: 25h is outside 0s to 24h: "),
             ("[server]\ndrain-delay = '25h'", "2: server.drain-delay: 25h is outside 0s to 24h: "),
+            ("[server]\nupgrade-timeout = '0s'", "2: server.upgrade-timeout: 0s is outside 1s to 24h: "),
             ("[server]\nwatchdog = '3s'", "2: server.watchdog: 3s is outside 4s to 24h: "),
             ("[server]\nwatchdog = false", "2: server.watchdog: expected \"off\" or a duration with its unit, such as \"75s\", found false"),
             ("[server]\nwatchdog = 'on'", "2: server.watchdog: `on` is not a duration: "),

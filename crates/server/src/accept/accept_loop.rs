@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_lite::future::or;
 use glommio::timer::Timer;
 use rustix::event::PollFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{SocketFlags, accept_with};
 use tidegate_uring::{Accept, Fd, Ring};
 
@@ -136,10 +136,11 @@ impl AcceptLoop {
     }
 
     /// Serves all clients that have connected: close(2) of a listener resets those in its backlog.
-    /// No more than have room there: a listener of the service manager stays open, and clients come.
+    /// No more than have room there: more may come, and another process may have the listener, too.
     async fn drain(&mut self) {
         self.disarm().await;
-        if rustix::io::ioctl_fionbio(&self.socket, true).is_err() {
+        // It holds for other processes that have the listener, too. io_uring waits all the same.
+        if ioctl_fionbio(&self.socket, true).is_err() {
             return;
         }
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;

@@ -54,13 +54,24 @@ impl SocketAddress {
     }
 }
 
+impl fmt::Display for SocketAddress {
+    /// As in `listen.address`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(socket) => socket.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.socket, self.secure) {
-            (SocketAddress::Tcp(socket), false) => write!(f, "http://{socket}"),
-            (SocketAddress::Tcp(socket), true) => write!(f, "https://{socket}"),
-            (SocketAddress::Unix(path), false) => write!(f, "unix:{}", path.display()),
-            (SocketAddress::Unix(path), true) => write!(f, "unix:{} (TLS)", path.display()),
+        let socket = &self.socket;
+        match (socket, self.secure) {
+            (SocketAddress::Tcp(_), false) => write!(f, "http://{socket}"),
+            (SocketAddress::Tcp(_), true) => write!(f, "https://{socket}"),
+            (SocketAddress::Unix(_), false) => socket.fmt(f),
+            (SocketAddress::Unix(_), true) => write!(f, "{socket} (TLS)"),
         }
     }
 }

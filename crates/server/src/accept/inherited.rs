@@ -1,75 +1,138 @@
 //! Listening sockets that the process was started with, instead of those that it binds itself.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use listenfd::ListenFd;
+use rustix::fs::fstat;
 use rustix::io::ioctl_fionbio;
-use rustix::net::getsockname;
+use rustix::net::{SocketAddrAny, SocketAddrUnix, getsockname};
 
+use crate::accept::address::SocketAddress;
+use crate::accept::unix_socket::SocketFile;
 use crate::error::Error;
 
 /// Listening sockets that were passed to this process.
 #[derive(Debug, Default)]
-pub struct Inherited {
-    sockets: Vec<(SocketAddr, OwnedFd)>,
+pub(crate) struct Inherited(Vec<Passed>);
+
+#[derive(Debug)]
+struct Passed {
+    address: SocketAddress,
+    socket: OwnedFd,
+    /// Whether this process removes the file of a Unix socket.
+    owns_file: bool,
 }
 
 impl Inherited {
-    /// The sockets of the service manager (`sd_listen_fds(3)`), none without one. Call it first in
-    /// the process, before it starts a thread or opens a file, and once.
+    /// The sockets of the service manager (`sd_listen_fds(3)`), none without one. Call it before
+    /// the process starts a thread or opens a file, and once.
     ///
-    /// An error if one is no TCP socket that listens.
-    pub fn from_service_manager() -> Result<Self, Error> {
+    /// An error if one is no stream socket that listens.
+    pub(crate) fn from_service_manager() -> Result<Self, Error> {
         let mut passed = ListenFd::from_env();
-        let sockets = (0..passed.len()).map(|number| {
-            let socket = passed.take_tcp_listener(number).and_then(prepared);
-            socket.map_err(|source| Error::PassedSocket { number, source })
+        let mut all = Self::default();
+        for number in 0..passed.len() {
+            let added = taken(&mut passed, number).and_then(|socket| all.add(socket, false));
+            added.map_err(|source| Error::PassedSocket { number, source })?;
+        }
+        Ok(all)
+    }
+
+    /// Adds a socket. `owns_file`: the file of a Unix socket is removed with it.
+    pub(crate) fn add(&mut self, socket: OwnedFd, owns_file: bool) -> io::Result<()> {
+        ioctl_fionbio(&socket, false)?;
+        self.0.push(Passed {
+            address: address(getsockname(&socket)?)?,
+            socket,
+            owns_file,
         });
-        Ok(Self {
-            sockets: sockets.collect::<Result<_, _>>()?,
-        })
+        Ok(())
     }
 
     /// Takes the sockets of `wanted`, in their order. Port 0 stands for the first port that is
     /// there.
     pub(crate) fn take(&mut self, wanted: SocketAddr) -> Option<(SocketAddr, Vec<OwnedFd>)> {
-        let matches = |address: &SocketAddr| {
-            address.ip() == wanted.ip() && [0, address.port()].contains(&wanted.port())
+        let matches = |passed: &Passed| match &passed.address {
+            SocketAddress::Tcp(address) => (address.ip() == wanted.ip()
+                && [0, address.port()].contains(&wanted.port()))
+            .then_some(*address),
+            SocketAddress::Unix(_) => None,
         };
-        let (address, _) = self.sockets.iter().find(|(address, _)| matches(address))?;
-        let address = *address;
-        let taken = self.sockets.extract_if(.., |(other, _)| *other == address);
-        Some((address, taken.map(|(_, socket)| socket).collect()))
+        let address = self.0.iter().find_map(matches)?;
+        let is_there = |passed: &mut Passed| passed.address == SocketAddress::Tcp(address);
+        let taken = self.0.extract_if(.., is_there);
+        Some((address, taken.map(|passed| passed.socket).collect()))
+    }
+
+    /// Takes the Unix socket at `path`, and its file if that is to be removed with it.
+    pub(crate) fn take_unix(&mut self, path: &Path) -> Option<(OwnedFd, Option<SocketFile>)> {
+        let is_there =
+            |passed: &Passed| matches!(&passed.address, SocketAddress::Unix(at) if at == path);
+        let passed = self.0.remove(self.0.iter().position(is_there)?);
+        // Another socket may have been put in its place: then there is nothing to remove.
+        let file = passed.owns_file.then(|| SocketFile::of_another(path).ok());
+        Some((passed.socket, file.flatten()))
     }
 
     /// The first address that was not taken.
-    pub(crate) fn left_over(&self) -> Option<SocketAddr> {
-        self.sockets.first().map(|(address, _)| *address)
+    pub(crate) fn left_over(&self) -> Option<&SocketAddress> {
+        self.0.first().map(|passed| &passed.address)
     }
 }
 
-/// The socket with its address, blocking.
-fn prepared(socket: Option<TcpListener>) -> io::Result<(SocketAddr, OwnedFd)> {
-    let socket = socket.ok_or_else(|| io::Error::other("it is not there"))?;
-    ioctl_fionbio(&socket, false)?;
-    let address = SocketAddr::try_from(getsockname(&socket)?)?;
-    Ok((address, socket.into()))
+/// The socket with this number, of either family.
+fn taken(passed: &mut ListenFd, number: usize) -> io::Result<OwnedFd> {
+    let socket = match passed.take_tcp_listener(number) {
+        Ok(socket) => socket.map(OwnedFd::from),
+        Err(_) => passed.take_unix_listener(number)?.map(OwnedFd::from),
+    };
+    socket.ok_or_else(|| io::Error::other("it is not there"))
+}
+
+fn address(any: SocketAddrAny) -> io::Result<SocketAddress> {
+    if let Ok(address) = SocketAddr::try_from(any.clone()) {
+        return Ok(SocketAddress::Tcp(address));
+    }
+    let unix = SocketAddrUnix::try_from(any)?;
+    let path = unix
+        .path()
+        .ok_or_else(|| io::Error::other("it has no path"))?;
+    let path = path.to_str().map_err(io::Error::other)?;
+    Ok(SocketAddress::Unix(path.into()))
+}
+
+/// A duplicate of `socket`, unless `others` has one of the same open socket.
+pub(crate) fn unless_among(
+    socket: impl AsFd,
+    others: &[(OwnedFd, bool)],
+) -> io::Result<Option<OwnedFd>> {
+    let own = fstat(&socket)?.st_ino;
+    for (other, _) in others {
+        if fstat(other)?.st_ino == own {
+            return Ok(None);
+        }
+    }
+    socket.as_fd().try_clone_to_owned().map(Some)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     fn inherited(addresses: &[&str]) -> Inherited {
         let socket = || TcpListener::bind("127.0.0.1:0").unwrap().into();
-        let sockets = addresses.iter();
-        Inherited {
-            sockets: sockets
-                .map(|address| (address.parse().unwrap(), socket()))
-                .collect(),
-        }
+        let passed = addresses.iter().map(|address| Passed {
+            address: SocketAddress::Tcp(address.parse().unwrap()),
+            socket: socket(),
+            owns_file: false,
+        });
+        Inherited(passed.collect())
     }
 
     #[test]
@@ -85,6 +148,34 @@ mod tests {
         assert_eq!(take("127.0.0.1:0"), Some(("127.0.0.1:80".to_owned(), 2)));
         assert_eq!(take("127.0.0.1:80"), None);
         assert_eq!(take("127.0.0.1:81"), Some(("127.0.0.1:81".to_owned(), 1)));
-        assert_eq!(inherited.left_over(), Some("[::1]:80".parse().unwrap()));
+        let left = SocketAddress::Tcp("[::1]:80".parse().unwrap());
+        assert_eq!(inherited.left_over(), Some(&left));
+    }
+
+    #[test]
+    fn the_file_of_a_unix_socket_goes_with_it_if_it_is_owned() {
+        let directory = tempfile::tempdir().unwrap();
+        for owns_file in [false, true] {
+            let path = directory.path().join(owns_file.to_string());
+            let mut inherited = Inherited::default();
+            let socket = UnixListener::bind(&path).unwrap();
+            inherited.add(socket.into(), owns_file).unwrap();
+            assert!(inherited.take_unix(directory.path()).is_none());
+            let (_socket, file) = inherited.take_unix(&path).unwrap();
+            assert_eq!(file.is_some(), owns_file);
+            let Some(mut file) = file else { continue };
+            file.own();
+            drop(file);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn a_socket_is_held_once() {
+        let one: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
+        let other: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
+        let held = [(unless_among(&one, &[]).unwrap().unwrap(), false)];
+        assert!(unless_among(&one, &held).unwrap().is_none());
+        assert!(unless_among(&other, &held).unwrap().is_some());
     }
 }

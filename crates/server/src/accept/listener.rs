@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
@@ -48,7 +47,7 @@ pub(crate) struct BoundSection {
 pub(crate) struct OpenListener {
     pub(crate) bound: BoundSection,
     /// Of a Unix socket. It comes first, since it is to be dropped before its sockets.
-    pub(crate) _file: Option<SocketFile>,
+    pub(crate) file: Option<SocketFile>,
     /// In the order of the cores, one for each at least.
     pub(crate) sockets: Vec<OwnedFd>,
 }
@@ -133,14 +132,17 @@ impl Binder<'_> {
             return Ok(kept);
         }
         if let Some(path) = section.unix_path() {
-            let (sockets, file) = bind_shared(path, section, backlog, self.cores.len())?;
+            let inherited = self.inherited.borrow_mut().take_unix(path);
+            let bind = || bind_file(path, section).map(|(socket, file)| (socket, Some(file)));
+            let (socket, file) = inherited.map_or_else(bind, Ok)?;
+            let sockets = shared(socket, backlog, self.cores.len())?;
             return Ok(vec![NextListener::New(OpenListener {
                 bound: bound(
                     ListenerId::new(),
                     SocketAddress::Unix(path.to_owned()),
                     false,
                 ),
-                _file: Some(file),
+                file,
                 sockets,
             })]);
         }
@@ -157,7 +159,7 @@ impl Binder<'_> {
                 Bound::Before(id) => NextListener::Kept(bound(id)),
                 Bound::Now(sockets) => NextListener::New(OpenListener {
                     bound: bound(ListenerId::new()),
-                    _file: None,
+                    file: None,
                     sockets,
                 }),
             }
@@ -313,15 +315,9 @@ impl Binding<'_> {
     }
 }
 
-/// Binds one Unix socket for all of `cores` cores: with `SO_REUSEPORT` the last one bound would get
-/// all connections.
-fn bind_shared(
-    path: &Path,
-    section: &Listen,
-    backlog: Option<u32>,
-    cores: usize,
-) -> io::Result<(Vec<OwnedFd>, SocketFile)> {
-    let (socket, file) = bind_file(path, section)?;
+/// Listens with one Unix socket for all of `cores` cores: with `SO_REUSEPORT` the last one bound
+/// would get all connections.
+fn shared(socket: OwnedFd, backlog: Option<u32>, cores: usize) -> io::Result<Vec<OwnedFd>> {
     if let Some(backlog) = backlog {
         listen_with(&socket, backlog)?;
     }
@@ -329,7 +325,7 @@ fn bind_shared(
     while sockets.len() < cores {
         sockets.push(sockets[0].try_clone()?);
     }
-    Ok((sockets, file))
+    Ok(sockets)
 }
 
 /// Whether another section has an IPv4 address with the port of `address`: an IPv6 socket for all

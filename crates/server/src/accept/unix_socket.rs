@@ -26,6 +26,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 pub(crate) struct SocketFile {
     path: PathBuf,
     identity: Identity,
+    is_owned: bool,
 }
 
 /// The device and the inode of a file.
@@ -96,18 +97,37 @@ fn unix_socket(flags: SocketFlags) -> io::Result<OwnedFd> {
 }
 
 impl SocketFile {
-    /// The file at `path`, which the caller has bound or taken over.
+    /// The file at `path`, which the caller has bound.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let mut file = Self::of_another(path)?;
+        file.own();
+        Ok(file)
+    }
+
+    /// The file at `path`, which stays another process's until [`SocketFile::own`].
+    pub(crate) fn of_another(path: &Path) -> io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
             identity: identity(path)?,
+            is_owned: false,
         })
+    }
+
+    /// Removes it from now on when this is dropped.
+    pub(crate) fn own(&mut self) {
+        self.is_owned = true;
+    }
+
+    /// Leaves it to another process.
+    pub(crate) fn leave(mut self) {
+        self.is_owned = false;
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|found| found == self.identity)
+        if self.is_owned
+            && identity(&self.path).is_ok_and(|found| found == self.identity)
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(%error, path = %self.path.display(), "cannot remove the socket");

@@ -3,7 +3,9 @@
 //! It expects a handful of requests a minute, and has a thread of its own: its requests cost the
 //! shards nothing. It speaks plain HTTP, one request a connection.
 
-use std::net::TcpListener;
+use std::io::{self, PipeWriter};
+use std::net::{TcpListener, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
@@ -24,28 +26,60 @@ const PAGE_FIELDS: &[(&str, &str)] = &[
     ("Referrer-Policy", "no-referrer"),
 ];
 
-/// Listens on the address of `admin`, if it has one, and answers until the process ends.
-pub(crate) fn start(admin: &Admin, health: &Arc<Health>) -> Result<(), Error> {
+/// An admin listener that runs. Dropped: it accepts no more, and answers those that it has accepted.
+pub(crate) struct AdminListener {
+    socket: TcpListener,
+    _running: PipeWriter,
+}
+
+impl AdminListener {
+    /// A duplicate of its socket, for another process.
+    pub(crate) fn socket(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone().map(OwnedFd::from)
+    }
+}
+
+/// Listens on the address of `admin`, if it has one: on `inherited` if that has the address.
+pub(crate) fn start(
+    admin: &Admin,
+    inherited: Option<TcpListener>,
+    health: &Arc<Health>,
+) -> Result<Option<AdminListener>, Error> {
     if admin.listen.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let failed = |source| Error::Listen {
         address: admin.listen.clone(),
         source,
     };
-    let listener = TcpListener::bind(&admin.listen).map_err(failed)?;
+    let inherited = inherited.filter(|socket| has_address(socket, &admin.listen));
+    let bind = || TcpListener::bind(&admin.listen);
+    let listener = inherited.map_or_else(bind, Ok).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
+    let socket = listener.try_clone().map_err(failed)?;
+    let (running, end) = io::pipe().map_err(Error::AdminThread)?;
     let health = Arc::clone(health);
     let thread = thread::Builder::new().name("admin".to_owned());
     thread
         .spawn(move || {
-            if let Err(error) = admin_listener::serve(&listener, &health) {
+            if let Err(error) = admin_listener::serve(listener, &running, &health) {
                 tracing::error!(%error, "the admin listener has ended");
             }
         })
         .map_err(Error::AdminThread)?;
     tracing::info!("admin on http://{address}");
-    Ok(())
+    Ok(Some(AdminListener {
+        socket,
+        _running: end,
+    }))
+}
+
+/// Whether `socket` has the configured address; port 0 stands for any.
+fn has_address(socket: &TcpListener, configured: &str) -> bool {
+    let (Ok(address), Ok(mut wanted)) = (socket.local_addr(), configured.to_socket_addrs()) else {
+        return false;
+    };
+    wanted.any(|wanted| wanted.ip() == address.ip() && [0, address.port()].contains(&wanted.port()))
 }
 
 impl Service for Arc<Health> {

@@ -1,7 +1,7 @@
 //! The connections of the admin listener. One thread polls them all and blocks on none: a probe is
 //! answered beside clients that stall, and when the system starts no more threads.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,15 +47,29 @@ struct Client {
     until: Instant,
 }
 
-/// Answers one request on each connection to `listener`, for ever.
-pub(crate) fn serve(listener: &TcpListener, service: &impl Service) -> io::Result<()> {
+/// Answers one request on each connection to `listener`. Accepts no more once the other end of
+/// `running` is closed, and returns when all that were accepted are answered.
+pub(crate) fn serve(
+    listener: TcpListener,
+    running: &PipeReader,
+    service: &impl Service,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
+    let mut listener = Some(listener);
     // The oldest first.
     let mut clients: Vec<Client> = Vec::new();
     let warnings = Throttle::default();
     loop {
-        wait(listener, &clients);
+        if !wait(listener.as_ref(), running, &clients) {
+            listener = None;
+        }
         clients.retain_mut(|client| client.is_unfinished(service));
+        let Some(listener) = &listener else {
+            if clients.is_empty() {
+                return Ok(());
+            }
+            continue;
+        };
         // One at a time: each client is served before another may replace it.
         if let Some(client) = accept(listener) {
             if clients.len() >= CONNECTIONS_MAX {
@@ -66,10 +80,14 @@ pub(crate) fn serve(listener: &TcpListener, service: &impl Service) -> io::Resul
     }
 }
 
-/// Waits for a new connection, for a client that is ready, or for the end of a client's time.
-fn wait(listener: &TcpListener, clients: &[Client]) {
-    let mut sources = vec![PollFd::new(listener, PollFlags::IN)];
-    sources.extend(clients.iter().map(Client::source));
+/// Waits for a new connection, for a client that is ready, or for the end of a client's time. False
+/// once `running` has ended; it is waited for as long as there is a listener.
+fn wait(listener: Option<&TcpListener>, running: &PipeReader, clients: &[Client]) -> bool {
+    let mut sources: Vec<_> = clients.iter().map(Client::source).collect();
+    if let Some(listener) = listener {
+        sources.push(PollFd::new(listener, PollFlags::IN));
+        sources.push(PollFd::new(running, PollFlags::IN));
+    }
     let until = clients.iter().map(|client| client.until).min();
     let wait = until.map(|until| until.saturating_duration_since(Instant::now()));
     // A client's time ends within 5 s, which fits.
@@ -82,6 +100,8 @@ fn wait(listener: &TcpListener, clients: &[Client]) {
             thread::sleep(REST);
         }
     }
+    let last = sources.last().map(PollFd::revents);
+    listener.is_some() && last.is_none_or(|events| events.is_empty())
 }
 
 /// The next connection in the backlog.
@@ -210,8 +230,8 @@ mod tests {
     fn a_panic_ends_one_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        // For ever: it ends with the process.
-        thread::spawn(move || serve(&listener, &Fragile));
+        let (running, end) = io::pipe().unwrap();
+        thread::spawn(move || serve(listener, &running, &Fragile));
         for (request, expected) in [("panic", ""), ("a request", "a request")] {
             let mut client = TcpStream::connect(address).unwrap();
             client.write_all(request.as_bytes()).unwrap();
@@ -219,5 +239,6 @@ mod tests {
             client.read_to_string(&mut response).unwrap();
             assert_eq!(response, expected);
         }
+        drop(end);
     }
 }

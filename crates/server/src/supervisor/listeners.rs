@@ -1,9 +1,13 @@
 //! The listeners that are open, as the main thread holds them.
 
+use std::io;
 use std::mem;
+use std::os::fd::OwnedFd;
 
 use crate::accept::address::Address;
+use crate::accept::inherited::unless_among;
 use crate::accept::listener::{BoundSection, NextListener, OpenListener};
+use crate::accept::unix_socket::SocketFile;
 
 /// The listeners that are open, in the order of the configuration, with a descriptor of each of
 /// their sockets beside those of the workers.
@@ -54,6 +58,33 @@ impl OpenListeners {
         for removed in before {
             tracing::info!("no longer listening on {}", removed.bound.address);
         }
+    }
+
+    /// Duplicates of the sockets, none twice, each with whether the file of a Unix socket is removed
+    /// with it.
+    pub(super) fn duplicates(&self) -> io::Result<Vec<(OwnedFd, bool)>> {
+        let mut all = Vec::new();
+        for open in &self.0 {
+            let first = all.len();
+            for socket in &open.sockets {
+                if let Some(socket) = unless_among(socket, &all[first..])? {
+                    all.push((socket, open.file.is_some()));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Removes the files of Unix sockets with them from now on: another process left them.
+    pub(super) fn own(&mut self) {
+        let files = self.0.iter_mut().filter_map(|open| open.file.as_mut());
+        files.for_each(SocketFile::own);
+    }
+
+    /// Drops all, and leaves the files of Unix sockets to another process.
+    pub(super) fn hand_over(&mut self) {
+        let files = self.0.drain(..).filter_map(|open| open.file);
+        files.for_each(SocketFile::leave);
     }
 
     /// Drops all, before the workers close theirs.

@@ -1,14 +1,20 @@
 //! Starts the server, waits and stops it: the main thread.
 
 mod control_socket;
+pub(crate) mod handover;
 mod inbox;
 mod listeners;
 mod notify;
+mod process_one;
 pub(crate) mod reload;
 mod stop;
+mod upgrade;
 mod worker_thread;
 
 use std::cell::RefCell;
+use std::fs;
+use std::mem;
+use std::process;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -20,7 +26,6 @@ use tidegate_config::Settings;
 use tidegate_uring::Features;
 
 use crate::accept::address::Address;
-use crate::accept::inherited::Inherited;
 use crate::accept::listener::{self, Binder, Listener};
 use crate::accept::unix_socket::SocketFile;
 use crate::config::prepared::{Derived, Prepared};
@@ -35,14 +40,19 @@ use crate::observe::admin;
 use crate::observe::health::Health;
 use crate::observe::heartbeat::{Heartbeat, Watchdog};
 use crate::signals;
+use crate::supervisor::handover::{Inheritance, Predecessor};
 use crate::supervisor::inbox::Inbox;
 use crate::supervisor::listeners::OpenListeners;
 use crate::supervisor::notify::Notifier;
 use crate::supervisor::reload::{Preparation, Replies, Reread, Stage};
 use crate::supervisor::stop::{Step, Stop};
+use crate::supervisor::upgrade::Succession;
 use crate::transport::certificates::{CertReloader, Tls};
 use crate::update::NextConfiguration;
 use crate::worker::WorkerConfig;
+
+/// How often process 1 looks for children that have ended.
+const REAP_EVERY: Duration = Duration::from_millis(500);
 
 /// How long the lines of the access log may take to be written at the end.
 const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
@@ -61,7 +71,7 @@ const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
 /// were lost, for `/metrics`.
 pub fn run(
     settings: Settings,
-    inherited: Inherited,
+    mut inherited: Inheritance,
     reread: Option<Arc<Reread>>,
     log_lines_dropped: &'static AtomicU64,
     on_ready: impl FnOnce(&[Address]),
@@ -69,7 +79,7 @@ pub fn run(
     let (sender, events) = channel();
     let forwarding = signals::forward(sender.clone())?;
     // Before anything listens: plain HTTP must never answer where TLS is configured.
-    let tls = Tls::of(&settings)?;
+    let tls = Tls::of(&settings, &inherited.ticket_keys)?;
     let reloader = CertReloader::start(tls.as_ref())?;
     let host = HostResources::find(&settings)?;
     let heartbeats: Vec<Arc<Heartbeat>> = host.cores.iter().map(|_| Arc::default()).collect();
@@ -91,22 +101,23 @@ pub fn run(
     let binder = Binder {
         settings,
         cores: &host.cores,
-        inherited: RefCell::new(inherited),
+        inherited: RefCell::new(mem::take(&mut inherited.listeners)),
         tls: tls.as_ref(),
         open: &[],
     };
     let bound = binder.bind_all()?;
-    if let Some(address) = binder.inherited.into_inner().left_over() {
-        return Err(Error::UnclaimedSocket { address });
-    }
+    inherited.listeners = binder.inherited.into_inner();
+    inherited.check_left_over()?;
+    let admin = admin::start(&settings.admin, inherited.admin.take(), &health)?;
     let listeners = listener::by_core(&bound, tls.as_ref(), host.cores.len())?;
     let mut open = OpenListeners::default();
     open.replace(bound);
     let addresses = open.addresses();
     let control = derived.settings.server.control.as_deref();
+    // While the predecessor serves, the path is its own: see `Supervisor::take_over_control`.
+    let control = control.filter(|_| inherited.predecessor.is_none());
     let control = control.map(|path| control_socket::start(path, sender.clone()));
     let control = control.transpose()?;
-    admin::start(&settings.admin, &health)?;
     let stop = Stop::new(&settings.server);
     let configs = worker_configs(prepared, &host, &health, heartbeats, listeners);
     let controls = start_workers(configs, &sender)?;
@@ -130,6 +141,9 @@ pub fn run(
         replies: Replies::default(),
         cores: host.cores,
         tls,
+        succession: Succession::new(admin),
+        inherited,
+        is_serving: false,
     };
     let result = supervisor.run(|| on_ready(&addresses));
     log_files.flush(LOG_FLUSH_TIME);
@@ -266,7 +280,12 @@ struct Supervisor {
     listeners: OpenListeners,
     cores: Vec<usize>,
     tls: Option<Tls>,
-    /// Workers that are not serving yet.
+    succession: Succession,
+    /// The predecessor, until it has handed over, and what it listened on and this process does not.
+    inherited: Inheritance,
+    /// Whether the workers were told to accept connections.
+    is_serving: bool,
+    /// Workers that can not serve yet.
     starting: usize,
     /// Workers that have not ended.
     running: usize,
@@ -276,21 +295,26 @@ impl Supervisor {
     /// Waits until all workers have ended. If one ends before a stop, that is an error.
     fn run(mut self, on_ready: impl FnOnce()) -> Result<(), Error> {
         let mut on_ready = Some(on_ready);
-        while self.running > 0 {
+        while self.running > 0 || self.succession.is_under_way() {
             match self.inbox.next(self.stop.ends())? {
                 Some(Event::Ready) => {
                     self.starting -= 1;
-                    if let Some(on_ready) = on_ready.take_if(|_| self.starting == 0) {
-                        self.health.set_ready(!self.stop.has_begun());
-                        on_ready();
-                        self.notifier.ready("Serving");
+                    match self.inherited.predecessor.take_if(|_| self.starting == 0) {
+                        Some(predecessor) => self.report_ready(predecessor)?,
+                        None if self.starting == 0 => self.serve(on_ready.take()),
+                        None => {}
                     }
-                    self.begin_waiting_reload();
+                }
+                Some(Event::HandedOver(answer)) => {
+                    answer.map_err(Error::Predecessor)?;
+                    self.serve(on_ready.take());
                 }
                 Some(Event::ReopenLogs) => self.health.log_files.reopen(),
                 Some(Event::Reload(reply)) => self.reload(reply),
                 Some(Event::Prepared(next)) => self.prepared(next),
                 Some(Event::Applied) => self.applied(),
+                Some(Event::Upgrade) => self.upgrade(),
+                Some(Event::Upgraded(outcome)) => self.upgraded(outcome),
                 Some(Event::Ended { result, shard }) => {
                     result?;
                     self.has_ended(shard)?;
@@ -305,7 +329,100 @@ impl Supervisor {
                 }
             }
         }
-        Ok(())
+        self.outlast_successors()
+    }
+
+    /// All workers can serve. The process that this one takes the place of accepts until it answers.
+    fn report_ready(&self, predecessor: Predecessor) -> Result<(), Error> {
+        let events = self.events.clone();
+        predecessor.report_ready(events).map_err(Error::Predecessor)
+    }
+
+    /// Has the workers accept connections, unless a stop has begun.
+    fn serve(&mut self, on_ready: Option<impl FnOnce()>) {
+        self.inherited = Inheritance::default();
+        self.listeners.own();
+        if self.control.is_none() {
+            self.take_over_control();
+        }
+        if !self.stop.has_begun() {
+            self.is_serving = true;
+            self.send(|| Control::Serve);
+            self.health.set_ready(true);
+        }
+        if let Some(on_ready) = on_ready {
+            on_ready();
+        }
+        self.notifier.ready("Serving");
+        self.begin_waiting_reload();
+    }
+
+    /// Starts the new binary, for a USR2.
+    /// Serves the control socket at the path of the predecessor, which has left it.
+    fn take_over_control(&mut self) {
+        let Some(path) = &self.derived.settings.server.control else {
+            return;
+        };
+        // Its socket lives as long as the predecessor, so it would be taken for that of another.
+        let _ = fs::remove_file(path);
+        match control_socket::start(path, self.events.clone()) {
+            Ok(file) => self.control = Some(file),
+            Err(error) => tracing::error!("no `tidegate reload` from now on: {error}"),
+        }
+    }
+
+    fn upgrade(&mut self) {
+        let refusal = match () {
+            () if self.stop.has_begun() => Some("the server stops"),
+            () if !self.is_serving => Some("the server starts"),
+            () if self.succession.is_under_way() => Some("an upgrade is under way"),
+            () if self.stage != Stage::None => Some("a reload is under way"),
+            () => None,
+        };
+        if let Some(reason) = refusal {
+            return tracing::warn!("USR2: refused, since {reason}");
+        }
+        tracing::info!("USR2: starting the new binary");
+        let keys = self.tls.as_ref().map(|tls| tls.acceptor.ticket_keys());
+        let (keys, timeout) = (
+            keys.unwrap_or_default(),
+            self.derived.settings.server.upgrade_timeout,
+        );
+        let listeners = self.listeners.duplicates();
+        let started = listeners.and_then(|listeners| {
+            self.succession
+                .begin(listeners, keys, timeout, self.events.clone())
+        });
+        if let Err(error) = started {
+            tracing::error!(%error, "USR2: cannot start the new binary; this process serves on");
+        }
+    }
+
+    /// The new process can serve, or it has failed.
+    fn upgraded(&mut self, outcome: Result<u32, String>) {
+        let upgrade = self.succession.take();
+        let id = match outcome {
+            Ok(id) => id,
+            Err(reason) if self.stop.has_begun() => return tracing::info!("USR2: {reason}"),
+            Err(reason) => {
+                tracing::error!("USR2: {reason}; this process serves on");
+                return self.begin_waiting_reload();
+            }
+        };
+        let Some(upgrade) = upgrade.filter(|_| !self.stop.has_begun()) else {
+            // It ends, since it gets no answer.
+            return tracing::info!("USR2: process {id} is not needed, since this one stops");
+        };
+        // First, since the manager hears its main process only.
+        self.notifier.main_process(id);
+        if let Err(error) = upgrade.go() {
+            self.notifier.main_process(process::id());
+            self.begin_waiting_reload();
+            return tracing::error!(%error, "USR2: process {id} has ended; this one serves on");
+        }
+        tracing::info!("USR2: process {id} serves; this one lets its connections end");
+        let step = self.stop.hand_over(Instant::now());
+        self.take(step);
     }
 
     /// Reads the configuration again. Requests during a reload merge into one that follows it.
@@ -330,7 +447,8 @@ impl Supervisor {
     }
 
     fn begin_waiting_reload(&mut self) {
-        let is_free = self.stage == Stage::None && self.starting == 0 && !self.stop.has_begun();
+        let is_busy = self.stage != Stage::None || self.succession.is_under_way();
+        let is_free = self.is_serving && !is_busy && !self.stop.has_begun();
         let Some(reread) = self
             .reread
             .as_ref()
@@ -411,6 +529,16 @@ impl Supervisor {
         self.begin_waiting_reload();
     }
 
+    /// Process 1 ends its container with itself: after a hand-over it stays as long as another does.
+    fn outlast_successors(&mut self) -> Result<(), Error> {
+        let is_needed = self.succession.has_happened() && process_one::is_this();
+        while is_needed && process_one::has_children() {
+            let event = self.inbox.next(Some(Instant::now() + REAP_EVERY))?;
+            event.iter().for_each(process_one::pass_on);
+        }
+        Ok(())
+    }
+
     fn has_ended(&mut self, shard: usize) -> Result<(), Error> {
         if !self.stop.has_begun() {
             let reason = "it stopped without being told to".to_owned();
@@ -422,9 +550,21 @@ impl Supervisor {
 
     fn take(&mut self, step: Step) {
         self.health.set_ready(false);
-        if !matches!(step, Step::Drain) {
-            self.listeners.clear();
-            self.control = None;
+        match step {
+            Step::HandOver => {
+                self.succession.hand_over();
+                self.listeners.hand_over();
+                if let Some(file) = self.control.take() {
+                    file.leave();
+                }
+            }
+            // Clients that come now are served.
+            Step::Drain => {}
+            Step::Stop | Step::StopNow | Step::GiveUp => {
+                self.succession.end();
+                self.listeners.clear();
+                self.control = None;
+            }
         }
         match step {
             Step::Drain => {
@@ -437,6 +577,7 @@ impl Supervisor {
                 self.notifier.stopping("Letting responses finish");
                 self.send(|| Control::Stop);
             }
+            Step::HandOver => self.send(|| Control::HandOver),
             Step::StopNow => {
                 tracing::info!("stopping now");
                 self.notifier.stopping("Ending all connections");
@@ -447,6 +588,7 @@ impl Supervisor {
                     "ending without waiting for shards that hang: does a file system not answer?"
                 );
                 self.running = 0;
+                self.succession.take();
             }
         }
     }
@@ -509,6 +651,9 @@ mod tests {
             replies: Replies::default(),
             cores: Vec::new(),
             tls: None,
+            succession: Succession::new(None),
+            inherited: Inheritance::default(),
+            is_serving: false,
             starting: shards,
             running: shards,
         };
@@ -559,7 +704,7 @@ mod tests {
             outcome.result,
             Err(Error::ShardDied { shard: 1, .. })
         ));
-        assert!(outcome.told.iter().all(Vec::is_empty));
+        assert_eq!(outcome.told, [["Serve"]; 2]);
     }
 
     #[test]
@@ -580,7 +725,7 @@ mod tests {
         let events = [Event::Ready, Event::Stop, Event::Stop, ended(0)];
         let outcome = outcome(1, events);
         assert!(outcome.result.is_ok());
-        assert_eq!(outcome.told, [["Stop", "StopNow"]]);
+        assert_eq!(outcome.told, [["Serve", "Stop", "StopNow"]]);
     }
 
     #[test]

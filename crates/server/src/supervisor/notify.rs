@@ -59,6 +59,11 @@ impl Notifier {
         ));
     }
 
+    /// The process `id` is the server from now on.
+    pub(crate) fn main_process(&self, id: u32) {
+        self.send(&format!("MAINPID={id}"));
+    }
+
     /// It stops, in the way of `status`.
     pub(crate) fn stopping(&self, status: &str) {
         self.send(&format!("STOPPING=1\nSTATUS={status}"));

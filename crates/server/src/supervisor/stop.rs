@@ -36,6 +36,8 @@ pub(crate) enum Step {
     Drain,
     /// Stop listening, and let responses finish.
     Stop,
+    /// Leave the listeners to another process, and let connections end.
+    HandOver,
     /// Stop without waiting for responses.
     StopNow,
     /// End without the shards that still run.
@@ -80,6 +82,12 @@ impl Stop {
             Phase::Draining | Phase::Stopping => self.stop_now(now),
             Phase::StoppingNow => Step::GiveUp,
         }
+    }
+
+    /// Handles that another process has taken the listeners over.
+    pub(crate) fn hand_over(&mut self, now: Instant) -> Step {
+        self.stop(now);
+        Step::HandOver
     }
 
     /// Handles the end of the phase's time.
@@ -134,6 +142,15 @@ mod tests {
         let ended = drained + GRACE + END_TIME;
         assert_eq!(stop.ends(), Some(ended));
         assert_eq!(stop.time_is_over(ended), Step::GiveUp);
+    }
+
+    #[test]
+    fn after_a_hand_over_a_signal_stops_at_once() {
+        let now = Instant::now();
+        let mut stop = stop(DELAY);
+        assert_eq!(stop.hand_over(now), Step::HandOver);
+        assert_eq!(stop.ends(), Some(now + GRACE + END_TIME));
+        assert_eq!(stop.signal(now, true), Step::StopNow);
     }
 
     #[test]

@@ -31,12 +31,13 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Reads the certificates and probes the kernel; `None` if no listener uses TLS.
-    pub(crate) fn of(settings: &Settings) -> Result<Option<Self>, Error> {
+    /// Reads the certificates and probes the kernel; `None` if no listener uses TLS. Sessions of the
+    /// process with these keys of tickets resume.
+    pub(crate) fn of(settings: &Settings, ticket_keys: &[u8]) -> Result<Option<Self>, Error> {
         if !settings.listen.iter().any(|listen| listen.tls) {
             return Ok(None);
         }
-        let acceptor = Acceptor::new(tls_settings(&settings.tls))?;
+        let acceptor = Acceptor::with_ticket_keys(tls_settings(&settings.tls), ticket_keys)?;
         log_certificates(&acceptor);
         let kernel = kernel_features(settings.tls.ktls);
         Ok(Some(Self { acceptor, kernel }))
@@ -74,7 +75,7 @@ impl NextTls {
     ) -> Result<Self, ServerError> {
         let uses_tls = settings.listen.iter().any(|listen| listen.tls);
         let Some(running) = running.filter(|_| uses_tls) else {
-            let tls = Tls::of(settings)?;
+            let tls = Tls::of(settings, &[])?;
             return Ok(Self {
                 reloader: Some(CertReloader::start(tls.as_ref())?),
                 update: None,
