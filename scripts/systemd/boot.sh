@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# For scripts/systemd/run.sh: becomes the systemd of new namespaces, whose one target runs checks.sh.
+#
+#   boot.sh DIRECTORY   with the program, the units and checks.sh
+set -euo pipefail
+work=$1
+mount --make-rprivate /
+# Nothing that it does reaches the host: its own /dev, /run, /tmp, /var/tmp, and state.
+mount -t tmpfs -o mode=755 tmpfs /mnt
+mkdir /mnt/work
+cp -a "$work"/. /mnt/work
+devices=$(mktemp -d)
+mount -t tmpfs -o mode=755 tmpfs "$devices"
+for device in 'null 3' 'zero 5' 'full 7' 'random 8' 'urandom 9'; do
+  # shellcheck disable=SC2086
+  set -- $device
+  mknod -m 666 "$devices/$1" c 1 "$2"
+done
+mknod -m 666 "$devices/tty" c 5 0
+ln -s /proc/self/fd "$devices/fd"
+ln -s pts/ptmx "$devices/ptmx"
+mkdir "$devices/pts" "$devices/shm"
+mount --move "$devices" /dev
+rmdir "$devices"
+mount -t devpts -o newinstance,ptmxmode=666 devpts /dev/pts
+mount --bind "$work" /mnt/work
+mkdir /mnt/www && echo content > /mnt/www/file
+for directory in /run /tmp /var/tmp /var/lib /var/log /var/cache; do
+  mount -t tmpfs -o mode=755 tmpfs $directory
+done
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ip link set lo up
+units=/run/systemd/system
+mkdir -p $units/tidegate.service.d
+cp /mnt/work/tidegate.service /mnt/work/tidegate.socket $units
+cat > $units/tidegate.service.d/test.conf <<END
+[Unit]
+Wants=
+After=
+DefaultDependencies=no
+[Service]
+ExecStart=
+ExecStart=/mnt/work/bin/tidegate run --config /mnt/work/tidegate.toml
+StandardError=append:/mnt/work/journal
+StandardOutput=append:/mnt/work/journal
+END
+mkdir -p $units/tidegate.socket.d
+printf '[Unit]\nDefaultDependencies=no\n' > $units/tidegate.socket.d/test.conf
+cat > $units/checks.service <<END
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /mnt/work/checks.sh
+StandardError=append:/mnt/work/log
+StandardOutput=append:/mnt/work/log
+END
+cat > $units/checks.target <<END
+[Unit]
+Wants=checks.service
+END
+chmod 755 /mnt/work
+exec env -i container=other "PATH=$PATH" /lib/systemd/systemd --system --unit=checks.target \
+  --log-target=null --show-status=0

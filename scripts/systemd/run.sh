@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# The units of config/systemd: systemd-analyze finds no fault and an exposure of 2.0 at most, and they
+# run under a real systemd, which is process 1 of namespaces of its own: readiness, a port below 1024,
+# reload, upgrade, restart, stop, and the same with the socket unit. Exit status 1 if a check failed.
+# What is not installed is skipped with a line that says so.
+#
+#   scripts/systemd/run.sh [PROGRAM]
+#
+#   PROGRAM   the binary to test (target/release/tidegate)
+#
+# On Debian: apt-get install systemd util-linux iproute2 curl; the second part needs root.
+set -euo pipefail
+# shellcheck source=scripts/lib/help.sh
+. "$(dirname "$0")/../lib/help.sh"
+root=$(cd "$(dirname "$0")/../.." && pwd)
+server=${1:-${CARGO_TARGET_DIR:-$root/target}/release/tidegate}
+
+skip() {
+  echo "skipped: $1"
+  exit 0
+}
+
+command -v systemd-analyze >/dev/null || skip 'systemd-analyze is not installed (apt-get install systemd)'
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cp "$root"/config/systemd/tidegate.* "$work"
+
+# Verified with a program that is there, since tidegate need not be installed.
+sed 's|^ExecStart=/usr/bin/tidegate|ExecStart=/bin/true|; /^Documentation=/d' \
+  "$work/tidegate.service" > "$work/verify.service"
+faults=$(systemd-analyze verify "$work/verify.service" "$work/tidegate.socket" 2>&1 |
+  grep -v 'tidegate is not executable' || true)
+[[ -z $faults ]] || {
+  echo "failed: $faults"
+  exit 1
+}
+echo 'ok: systemd-analyze verify'
+# In tenths, as --threshold takes it.
+systemd-analyze security --no-pager --offline=true --threshold=20 "$work/tidegate.service" | tail -1
+
+[[ -x /lib/systemd/systemd ]] || skip 'systemd is not installed (apt-get install systemd)'
+((EUID == 0)) || skip 'only root can run a systemd of its own'
+for program in unshare ip curl; do
+  command -v $program >/dev/null || skip "$program is not installed"
+done
+[[ -x $server ]] || skip "there is no $server (cargo build --release)"
+grep -q cgroup2 /proc/filesystems || skip 'the kernel has no cgroup2'
+
+install -D "$server" "$work/bin/tidegate"
+cp "$(dirname "$0")/checks.sh" "$work/checks.sh"
+timeout 120 unshare --mount --pid --fork --kill-child --uts --ipc --net --cgroup --mount-proc \
+  "$root/scripts/systemd/boot.sh" "$work" > "$work/log" 2>&1 || true
+cat "$work/result" 2>/dev/null || true
+if ! grep -qx 'all is well' "$work/result" 2>/dev/null; then
+  cat "$work/log" "$work/journal" 2>/dev/null || true
+  echo 'failed: see above'
+  exit 1
+fi
