@@ -1,5 +1,6 @@
 //! HUP: the configuration is read again, checked, and applied with no connection lost.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -168,7 +169,7 @@ fn listen_on(tree: &Tree, addresses: &[&str]) {
         root.display()
     );
     for address in addresses {
-        text += &format!("[[listen]]\naddress = \"{address}\"\n");
+        let _ = writeln!(text, "[[listen]]\naddress = \"{address}\"");
     }
     std::fs::write(tree.base().join("tidegate.toml"), text).unwrap();
 }
