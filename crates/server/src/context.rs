@@ -31,7 +31,19 @@ pub(crate) struct Context {
     /// Replaced as a whole when the configuration changes. [`Context::snapshot`] is the only way to
     /// it, and no borrow outlives a poll: so a replacement between two polls finds none.
     snapshot: RefCell<Rc<Snapshot>>,
-    keep_alive_disabled: Cell<bool>,
+    keep_alive: Cell<KeepAlive>,
+}
+
+/// Whether connections persist after a response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum KeepAlive {
+    #[default]
+    Enabled,
+    /// They end with the next response, which says so. One that is idle, or whose response promised
+    /// more, goes on: a request that is on its way would be lost.
+    UntilNextResponse,
+    /// They end with the current response: the server stops, or clients wait for a free connection.
+    Disabled,
 }
 
 /// Buffers for bytes that are built and sent without an await in between.
@@ -72,7 +84,7 @@ impl Context {
             file_warnings: Throttle::default(),
             tls_warnings: Throttle::default(),
             snapshot: RefCell::new(Rc::new(snapshot)),
-            keep_alive_disabled: Cell::new(false),
+            keep_alive: Cell::default(),
         }
     }
 
@@ -126,14 +138,13 @@ impl Context {
         }
     }
 
-    /// Whether connections end with the current response: the server stops, or clients wait for a
-    /// free connection.
-    pub(crate) fn keep_alive_disabled(&self) -> bool {
-        self.keep_alive_disabled.get()
+    /// Whether connections persist.
+    pub(crate) fn keep_alive(&self) -> KeepAlive {
+        self.keep_alive.get()
     }
 
-    pub(crate) fn set_keep_alive_disabled(&self, is_disabled: bool) {
-        self.keep_alive_disabled.set(is_disabled);
+    pub(crate) fn set_keep_alive(&self, keep_alive: KeepAlive) {
+        self.keep_alive.set(keep_alive);
     }
 }
 

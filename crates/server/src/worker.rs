@@ -13,7 +13,7 @@ use glommio::timer::Timer;
 use tidegate_uring::{Config, Fd, Features, Ring};
 
 use crate::accept::accept_loop::AcceptLoop;
-use crate::accept::admission::Admission;
+use crate::accept::admission::{Admission, Ending};
 use crate::accept::listener::Listener;
 use crate::accept::listener_state::ListenerState;
 use crate::config::prepared::Prepared;
@@ -177,7 +177,7 @@ impl Worker {
                 Control::HandOver => return self.hand_over(control).await,
                 Control::Stop => return self.stop(control).await,
                 Control::StopNow => {
-                    self.admission.stop();
+                    self.admission.end(Ending::Stop);
                     return self.cut_off().await;
                 }
             }
@@ -201,7 +201,7 @@ impl Worker {
         if self.accepting.is_empty() {
             self.accept().await;
         }
-        self.admission.stop();
+        self.admission.end(Ending::Stop);
         self.within_grace(control, async |timers| {
             timers.end_idle();
             timers.until(|| timers.len() == 0).await;
@@ -214,7 +214,7 @@ impl Worker {
     /// next message. Idle ones stay open: a request that the client is sending at this moment would
     /// be lost with them, so they end with their next response, or when the time is over.
     async fn hand_over(mut self, control: &ControlInbox) {
-        self.admission.stop();
+        self.admission.end(Ending::HandOver);
         self.within_grace(control, async |timers| {
             timers.until(|| timers.len() == 0).await;
         })

@@ -9,7 +9,7 @@ use tidegate_uring::Fd;
 use crate::accept::address::SocketAddress;
 use crate::accept::listener::listen_with;
 use crate::accept::listener_state::ListenerState;
-use crate::context::Context;
+use crate::context::{Context, KeepAlive};
 use crate::observe::metrics::Refusal;
 use crate::throttle::Throttle;
 
@@ -23,10 +23,19 @@ pub(crate) struct Admission {
     listeners: RefCell<Vec<(Fd, Rc<ListenerState>)>>,
     /// Where clients may connect to.
     addresses: RefCell<Vec<SocketAddress>>,
-    stopping: Cell<bool>,
+    ending: Cell<Option<Ending>>,
     /// Listeners at which clients wait for a free connection.
     crowded: Cell<usize>,
     warnings: Throttle,
+}
+
+/// Why accepting ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Connections end with their current response.
+    Stop,
+    /// Another process accepts. Connections end with their next response.
+    HandOver,
 }
 
 impl Admission {
@@ -38,7 +47,7 @@ impl Admission {
             backlog: Cell::new(0),
             listeners: RefCell::default(),
             addresses: RefCell::default(),
-            stopping: Cell::new(false),
+            ending: Cell::default(),
             crowded: Cell::new(0),
             warnings: Throttle::default(),
         }
@@ -101,7 +110,7 @@ impl Admission {
 
     /// Whether accepting ends.
     pub(crate) fn stopping(&self) -> bool {
-        self.stopping.get()
+        self.ending.get().is_some()
     }
 
     /// How many more connections are allowed.
@@ -153,9 +162,9 @@ impl Admission {
         }
     }
 
-    /// Ends the accept loops; connections end with their current response.
-    pub(crate) fn stop(&self) {
-        self.stopping.set(true);
+    /// Ends the accept loops; connections end with their current response, or the next one.
+    pub(crate) fn end(&self, ending: Ending) {
+        self.ending.set(Some(ending));
         self.update_keep_alive();
         self.context.timers.wake_waiting();
     }
@@ -186,7 +195,11 @@ impl Admission {
     }
 
     fn update_keep_alive(&self) {
-        let is_disabled = self.stopping() || self.crowded.get() > 0;
-        self.context.set_keep_alive_disabled(is_disabled);
+        let crowded = self.crowded.get() > 0;
+        self.context.set_keep_alive(match self.ending.get() {
+            None if !crowded => KeepAlive::Enabled,
+            Some(Ending::HandOver) if !crowded => KeepAlive::UntilNextResponse,
+            _ => KeepAlive::Disabled,
+        });
     }
 }

@@ -17,7 +17,7 @@ use super::response::{Persistence, write_response};
 use super::work::{Lookup, Next, PendingWork, Rest, Written};
 use crate::config::snapshot::Snapshot;
 use crate::connection::proxy_header::is_proxy_header;
-use crate::context::{Context, Scratch};
+use crate::context::{Context, KeepAlive, Scratch};
 use crate::observe::access_log::RequestInfo;
 use crate::observe::metrics::{ProxyProtocolError, Refusal};
 use crate::respond::exchange::{Exchange, Protocol};
@@ -429,13 +429,14 @@ impl Connection {
             // After a final response the client may still send its body or not (RFC 9110, 10.1.1).
             && !head.expect_continue
             && self.requests < snapshot.settings.limits.requests_per_connection
-            && !self.must_end()
+            && self.context.keep_alive() == KeepAlive::Enabled
+            && !self.timer.draining()
             && self.transport.key_usable()
     }
 
-    /// Whether the connection ends with the current response.
+    /// Whether the connection ends with the current response, whatever that promised.
     fn must_end(&self) -> bool {
-        self.context.keep_alive_disabled() || self.timer.draining()
+        self.context.keep_alive() == KeepAlive::Disabled || self.timer.draining()
     }
 
     /// How the connection is closed after a response.
