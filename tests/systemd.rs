@@ -12,10 +12,10 @@ use crate::support::{
     Client, Launch, Server, Strace, Tree, WATCHDOG, eventually, get, installed, noise, two_cores,
 };
 
-/// Passes `COUNT` sockets of `KIND` as systemd does, and becomes the command that follows. Python
-/// opens nothing before, so they are descriptors 3 and up.
+/// Passes `COUNT` sockets of `KIND` as systemd does, and becomes the command that follows. They
+/// become descriptors 3 and up in the place of any that this process inherited.
 const PASS: &str = "
-import os, socket, sys
+import fcntl, os, socket, sys
 kind, count, command = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 type = socket.SOCK_DGRAM if kind == 'udp' else socket.SOCK_STREAM
 sockets, port = [], 0
@@ -27,9 +27,11 @@ for number in range(count):
     port = one.getsockname()[1]
     kind == 'udp' or one.listen(100)
     one.setblocking(False)
-    assert one.fileno() == 3 + number
-    os.set_inheritable(one.fileno(), True)
-    sockets.append(one)
+    sockets.append(fcntl.fcntl(one, fcntl.F_DUPFD, 100))
+    one.close()
+for number, one in enumerate(sockets):
+    os.dup2(one, 3 + number)
+    os.close(one)
 pid = os.getppid() if kind == 'other' else os.getpid()
 os.environ.update(LISTEN_PID=str(pid), LISTEN_FDS=str(count), LISTEN_FDNAMES='')
 os.execvp(command[0], command)
