@@ -16,7 +16,7 @@ const STRANGER: [u8; 4] = [127, 0, 0, 2];
 
 const SECRET: &str = "only for those who may";
 
-/// The paths of the rules, each of which is protected in the same way.
+/// The paths of the rules: all are protected in the same way.
 const PROTECTED: [(&str, &str); 9] = [
     ("match = \"/db/**\"", ""),
     ("match = \"/{vault,vault/**}\"", ""),
@@ -214,7 +214,7 @@ const FIELDS: [&[&str]; 6] = [
 ];
 
 /// Checks that a client at `from` never gets [`SECRET`], and that nothing tells it whether a file is
-/// there, after `friend` has the server keep it in memory, who sends `password`.
+/// there. First `friend` asks with `password`, so the server keeps the file in memory.
 #[track_caller]
 fn nothing_gets_past(
     server: &Server,
@@ -266,7 +266,7 @@ fn server(tree: &Tree, way: &str, sections: &str) -> Server {
     Launch::run(tree, "", &format!("{way}\n{mount}{sections}")).start()
 }
 
-/// Checks what is served to a friend who sends `password`, and to a stranger.
+/// Checks what is served to a friend with `password`, and to a stranger.
 #[track_caller]
 fn friends_alone_are_served(server: &Server, way: &str, password: &[&str], status: u16) {
     let mut friend = Client::connect_from(FRIEND, server.address);

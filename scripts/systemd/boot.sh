@@ -7,8 +7,8 @@ work=$1
 mount --make-rprivate /
 # Nothing that it does reaches the host: its own /dev, /run, /tmp, /var/tmp, and state.
 mount -t tmpfs -o mode=755 tmpfs /mnt
-mkdir /mnt/work
-cp -a "$work"/. /mnt/work
+mkdir /mnt/tidegate
+cp -a "$work"/. /mnt/tidegate
 devices=$(mktemp -d)
 mount -t tmpfs -o mode=755 tmpfs "$devices"
 for device in 'null 3' 'zero 5' 'full 7' 'random 8' 'urandom 9'; do
@@ -23,7 +23,7 @@ mkdir "$devices/pts" "$devices/shm"
 mount --move "$devices" /dev
 rmdir "$devices"
 mount -t devpts -o newinstance,ptmxmode=666 devpts /dev/pts
-mount --bind "$work" /mnt/work
+mount --bind "$work" /mnt/tidegate
 mkdir /mnt/www && echo content > /mnt/www/file
 for directory in /run /tmp /var/tmp /var/lib /var/log /var/cache; do
   mount -t tmpfs -o mode=755 tmpfs $directory
@@ -32,7 +32,7 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up
 units=/run/systemd/system
 mkdir -p $units/tidegate.service.d
-cp /mnt/work/tidegate.service /mnt/work/tidegate.socket $units
+cp /mnt/tidegate/tidegate.service /mnt/tidegate/tidegate.socket $units
 cat > $units/tidegate.service.d/test.conf <<END
 [Unit]
 Wants=
@@ -40,9 +40,9 @@ After=
 DefaultDependencies=no
 [Service]
 ExecStart=
-ExecStart=/mnt/work/bin/tidegate run --config /mnt/work/tidegate.toml
-StandardError=append:/mnt/work/journal
-StandardOutput=append:/mnt/work/journal
+ExecStart=/mnt/tidegate/bin/tidegate run --config /mnt/tidegate/tidegate.toml
+StandardError=append:/mnt/tidegate/journal
+StandardOutput=append:/mnt/tidegate/journal
 END
 mkdir -p $units/tidegate.socket.d
 printf '[Unit]\nDefaultDependencies=no\n' > $units/tidegate.socket.d/test.conf
@@ -51,14 +51,14 @@ cat > $units/checks.service <<END
 DefaultDependencies=no
 [Service]
 Type=oneshot
-ExecStart=/bin/bash /mnt/work/checks.sh
-StandardError=append:/mnt/work/log
-StandardOutput=append:/mnt/work/log
+ExecStart=/bin/bash /mnt/tidegate/checks.sh
+StandardError=append:/mnt/tidegate/log
+StandardOutput=append:/mnt/tidegate/log
 END
 cat > $units/checks.target <<END
 [Unit]
 Wants=checks.service
 END
-chmod 755 /mnt/work
+chmod 755 /mnt/tidegate
 exec env -i container=other "PATH=$PATH" /lib/systemd/systemd --system --unit=checks.target \
   --log-target=null --show-status=0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # For scripts/systemd/run.sh: runs within its systemd.
 set -uo pipefail
-cd /mnt/work || exit 1
+cd /mnt/tidegate || exit 1
 
 note() {
   echo "$1" >> result
