@@ -114,7 +114,7 @@ pub fn run(
     open.replace(bound);
     let addresses = open.addresses();
     let control = derived.settings.server.control.as_deref();
-    // While the predecessor serves, the path is its own: see `Supervisor::take_over_control`.
+    // A predecessor keeps the path until it hands over: see `Supervisor::take_over_control`.
     let control = control.filter(|_| inherited.predecessor.is_none());
     let control = control.map(|path| control_socket::start(path, sender.clone()));
     let control = control.transpose()?;
