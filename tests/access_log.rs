@@ -455,16 +455,28 @@ fn serve_shows_a_line_for_each_request() {
     assert!(server.next_line().starts_with("serving "));
 }
 
+/// Starts a server with its standard output at `path`, opened by the shell as `redirect` says. What
+/// it prints at the start is on standard error then.
+fn start_with_output(tree: &Tree, format: &str, redirect: &str, path: &Path) -> Server {
+    let config = format!("{LISTEN}[access-log]\npath = '-'\nformat = '{format}'");
+    let script = format!(
+        "exec 8>&1 9>&2; exec \"$@\" {redirect}'{}' \
+         2> >(tee /dev/fd/9 | grep --line-buffered ^listening >&8)",
+        path.display()
+    );
+    Launch::run(tree, &config, "")
+        .through(["bash", "-c", &script, "bash"])
+        .start()
+}
+
 #[test]
-fn standard_output_can_be_the_log() {
+fn standard_output_can_be_the_log_and_has_nothing_else() {
     let tree = tree();
-    let server = start(&tree, "path = '-'\nformat = 'line $status'");
+    let path = log(&tree);
+    let server = start_with_output(&tree, "line $status", ">", &path);
     server.get("/small");
-    let mut line = server.next_line();
-    while !line.starts_with("line") {
-        line = server.next_line();
-    }
-    assert_eq!(line, "line 200");
+    assert_eq!(lines(&path, 1), ["line 200"]);
+    server.stop();
 }
 
 /// Asks for a small file until told to stop, and counts the responses.
@@ -705,6 +717,44 @@ fn a_device_that_is_full_stops_nothing() {
     server.stop();
 }
 
+/// Requests with a line each that no disk takes.
+fn lose_lines(server: &Server, count: usize) {
+    for _ in 0..count {
+        assert_eq!(server.get("/small").status, 200);
+    }
+}
+
+#[test]
+fn lines_that_are_lost_when_a_log_ends_are_counted_and_told() {
+    let tree = tree();
+    let server = start(&tree, "path = '/dev/full'");
+    lose_lines(&server, 7);
+    drop(Launch::run(
+        &tree,
+        &format!("{LISTEN}[access-log]\npath = 'access.log'"),
+        "",
+    ));
+    server.signal(Signal::HUP);
+    eventually("the end of the old log", || {
+        server
+            .log()
+            .contains("the access log ends, and lines of it are lost")
+    });
+    assert!(server.log().contains("lost=7"), "{}", server.log());
+    assert_eq!(dropped(&server), 7);
+    server.stop();
+}
+
+#[test]
+fn lines_that_are_lost_at_the_stop_are_told() {
+    let tree = tree();
+    let mut server = start(&tree, "path = '/dev/full'");
+    lose_lines(&server, 5);
+    server.signal(Signal::TERM);
+    server.wait();
+    assert!(server.log().contains("lost=5"), "{}", server.log());
+}
+
 fn fifo(tree: &Tree) -> PathBuf {
     let path = tree.base().join("pipe");
     let made = Command::new("mkfifo").arg("-m666").arg(&path).status();
@@ -771,15 +821,8 @@ fn a_stalled_pipe_does_not_hold_up_the_log_of_another_site() {
 fn a_standard_output_that_takes_nothing_stops_nothing() {
     let tree = tree();
     let path = fifo(&tree);
-    // The shell waits for no reader, since it opens the pipe to read as well.
-    let config = format!("{LISTEN}[access-log]\npath = '-'\nformat = '$status $http_user_agent'");
-    let script = format!(
-        "exec 3<>'{}'; head -n1 <&3 & exec \"$@\" >&3",
-        path.display()
-    );
-    let server = Launch::run(&tree, &config, "")
-        .through(["sh", "-c", &script, "sh"])
-        .start();
+    // Opened to read as well, so that the shell waits for no reader.
+    let server = start_with_output(&tree, "$status $http_user_agent", "1<>", &path);
     overflow(&server);
     eventually("a report", || {
         server.log().contains("the access log loses lines")

@@ -3,12 +3,12 @@
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{self, Path};
 use std::sync::Arc;
 use std::thread;
 
-use tidegate_config::{Site, Source, visible};
+use tidegate_config::{LogTarget, Site, Source, visible};
 use tidegate_server::{
     Address, CERTIFICATE, Configuration, Error as ServerError, Inheritance, Reread, diagnose,
     lacks_index,
@@ -123,18 +123,26 @@ fn file_hint(file: &Path) -> String {
     format!("a directory is served: `tidegate serve {directory}`")
 }
 
-/// Prints where the server listens and what it serves. This runs in a thread: a closed or stalled
-/// standard output, or a file system that does not respond, must delay neither the start nor the
+/// Prints where the server listens and what it serves, to standard error if standard output is an
+/// access log. This runs in a thread: a closed or stalled standard output, or a file system that does not respond, must delay neither the start nor the
 /// end of the process.
 fn announce(addresses: Vec<Address>, served: Configuration) {
     let printed = thread::Builder::new()
         .name("announce".to_owned())
         .spawn(move || {
-            if let Err(error) = print(&start_lines(&addresses, &served.settings.sites)) {
-                tracing::warn!(%error, "cannot write the addresses to standard output");
+            let sites = &served.settings.sites;
+            let is_log = |site: &Site| site.access_log.path == LogTarget::Stdout;
+            let (stdout, stderr) = (io::stdout(), io::stderr());
+            let output = if sites.iter().any(is_log) {
+                stderr.as_fd()
+            } else {
+                stdout.as_fd()
+            };
+            if let Err(error) = print(output, &start_lines(&addresses, sites)) {
+                tracing::warn!(%error, "cannot print the addresses");
             }
             // The reader may have closed the pipe.
-            let _ = print(&index_lines(&served));
+            let _ = print(output, &index_lines(&served));
             warn(&served);
         });
     if let Err(error) = printed {
@@ -143,8 +151,8 @@ fn announce(addresses: Vec<Address>, served: Configuration) {
 }
 
 /// Bypasses the buffer of `io::stdout()`, which the process would flush at its end, and block.
-fn print(text: &str) -> io::Result<()> {
-    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+fn print(output: BorrowedFd<'_>, text: &str) -> io::Result<()> {
+    let mut output = File::from(output.try_clone_to_owned()?);
     output.write_all(text.as_bytes())
 }
 

@@ -146,7 +146,7 @@ pub fn run(
         is_serving: false,
     };
     let result = supervisor.run(|| on_ready(&addresses));
-    log_files.flush(LOG_FLUSH_TIME);
+    log_files.finish(LOG_FLUSH_TIME);
     result
 }
 
