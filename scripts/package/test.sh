@@ -81,6 +81,8 @@ start() {
   local line waited=0
   rm -f "$work/log"
   line=$(sed -n 's/^ExecStart=//p' "$root/usr/lib/systemd/system/tidegate.service")
+  # shellcheck disable=SC2016 # what systemd replaces
+  line=${line/'${TIDEGATE_CONFIG}'/$CONFIG}
   # shellcheck disable=SC2086 # the words of a command
   chroot "$root" setpriv --reuid tidegate --regid tidegate --clear-groups --no-new-privs \
     --inh-caps=-all,+net_bind_service --ambient-caps=-all,+net_bind_service \
