@@ -88,7 +88,8 @@ stage() {
 
 # run NAME PROFILE: runs the image on port 0 of the host's loopback, as docs/containers.md does.
 run() {
-  "${engine[@]}" run --rm --name "$1" --cgroup-parent "/$container" --cgroups no-conmon --network host --read-only --cap-drop all \
+  "${engine[@]}" run --rm --name "$1" --cgroup-parent "/$container" --cgroups no-conmon --pids-limit -1 \
+    --network host --read-only --cap-drop all \
     --security-opt no-new-privileges --security-opt "seccomp=$2" \
     --ulimit nofile=4096:4096 --ulimit nproc=4096:4096 -v "$work/www:/srv/www:ro" \
     tidegate serve --listen 127.0.0.1:0 --cores 1 /srv/www

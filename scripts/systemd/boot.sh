@@ -27,6 +27,8 @@ mkdir /mnt/www && echo content > /mnt/www/file
 for directory in /run /tmp /var/tmp /var/lib /var/log /var/cache; do
   mount -t tmpfs -o mode=755 tmpfs $directory
 done
+# Between the two of cgroup2, where the host has it there: it cannot be mounted on itself.
+mount -t tmpfs tmpfs /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up
 units=/run/systemd/system
