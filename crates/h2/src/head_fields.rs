@@ -194,17 +194,17 @@ impl<'b> HeadFields<'b> {
             &self.path
         };
         let target = target.clone().unwrap_or_default();
-        let HeadBuffer { text, lines, .. } = &mut *self.buffer;
+        let HeadBuffer {
+            text, lines, head, ..
+        } = &mut *self.buffer;
         if let Some(authority) = &self.authority {
-            let host = append_line(b"host", &text[authority.clone()], lines);
-            self.buffer.head.host = Some(host);
+            head.host = Some(append_line(b"host", &text[authority.clone()], lines));
         }
         let start = text.len();
         text.extend_from_within(method.clone());
         text.push(b' ');
         text.extend_from_within(target.clone());
         text.extend_from_slice(b" HTTP/2.0");
-        let head = &mut self.buffer.head;
         head.request_line = start..text.len();
         head.method = method;
         head.target = target;

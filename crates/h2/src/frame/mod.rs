@@ -4,6 +4,8 @@ mod payload;
 mod reader;
 
 pub(crate) use payload::{Fragment, data, headers, number, settings};
+#[cfg(test)]
+pub(crate) use reader::PREFACE;
 pub(crate) use reader::{Frame, FrameReader};
 
 /// Bytes of a frame header (RFC 9113, section 4.1).

@@ -7,7 +7,7 @@ use super::{FRAME_HEADER_BYTES, FrameHeader, PAYLOAD_BYTES_MAX};
 use crate::ConnectionError;
 
 /// What a client sends first (RFC 9113, section 3.4).
-pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Cuts a stream of bytes into frames.
 #[derive(Debug, Default)]
