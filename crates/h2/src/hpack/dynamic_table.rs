@@ -14,7 +14,7 @@ pub(super) struct DynamicTable {
     /// Names and values of `entries`, one behind the other, and those of evicted ones before them.
     bytes: Vec<u8>,
     entries: VecDeque<Entry>,
-    /// By RFC 7541, section 4.1.
+    /// The size of all entries (RFC 7541, section 4.1).
     size: usize,
     size_max: usize,
 }
@@ -98,6 +98,12 @@ impl DynamicTable {
         self.size += size;
     }
 
+    /// The size of all entries (RFC 7541, section 4.1).
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     /// Changes the size, [`TABLE_BYTES_MAX`] at most (RFC 7541, section 4.3).
     pub(super) fn set_size_max(&mut self, size_max: usize) {
         debug_assert!(size_max <= TABLE_BYTES_MAX);
@@ -136,6 +142,92 @@ impl DynamicTable {
             let capacity = (self.bytes.capacity() * 2).clamp(CAPACITY_MIN, TABLE_BYTES_MAX);
             let additional = capacity.max(needed) - self.bytes.len();
             self.bytes.reserve_exact(additional);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_entry_is_the_first() {
+        let mut table = DynamicTable::new(3 * 34);
+        assert_eq!(table.get(0), None);
+        for (name, value) in [(b"a", b"1"), (b"b", b"2"), (b"c", b"3"), (b"d", b"4")] {
+            table.insert(name, value);
+        }
+        let entries = [0, 1, 2].map(|age| table.get(age).unwrap());
+        let expected: [(&[u8], &[u8]); 3] = [(b"d", b"4"), (b"c", b"3"), (b"b", b"2")];
+        assert_eq!(entries, expected);
+        assert_eq!(table.get(3), None);
+        assert_eq!(table.age_of(b"C", b"3"), Some(1));
+        assert_eq!(table.age_of(b"c", b"4"), None);
+        table.set_size_max(33);
+        assert_eq!((table.size(), table.get(0)), (0, None));
+    }
+
+    #[test]
+    fn memory_is_taken_for_what_is_inserted() {
+        let mut table = DynamicTable::new(TABLE_BYTES_MAX);
+        assert_eq!(table.bytes.capacity() + table.entries.capacity(), 0);
+        table.insert(b"a", b"b");
+        assert!(table.bytes.capacity() <= 256);
+        for index in 0..10_000_usize {
+            table.insert(b"name", &b"value".repeat(index % 100));
+        }
+        assert!(table.bytes.capacity() <= TABLE_BYTES_MAX);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(usize, usize),
+        Resize(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => (0..40_usize, 0..200_usize).prop_map(|(name, value)| Step::Insert(name, value)),
+            1 => (0..2100_usize, 0..2100_usize)
+                .prop_map(|(name, value)| Step::Insert(name, value)),
+            1 => (0..=TABLE_BYTES_MAX).prop_map(Step::Resize),
+        ]
+    }
+
+    proptest! {
+        /// The same as a list of owned fields.
+        #[test]
+        fn entries_are_evicted_in_order(steps in vec(step(), 0..80)) {
+            let mut table = DynamicTable::new(TABLE_BYTES_MAX);
+            let mut model: VecDeque<(Vec<u8>, Vec<u8>)> = VecDeque::new();
+            let mut size_max = TABLE_BYTES_MAX;
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Insert(name, value) => {
+                        let (name, value) = (vec![number as u8; name], vec![!number as u8; value]);
+                        table.insert(&name, &value);
+                        model.push_front((name, value));
+                    }
+                    Step::Resize(size) => {
+                        table.set_size_max(size);
+                        size_max = size;
+                    }
+                }
+                let size = |model: &VecDeque<(Vec<u8>, Vec<u8>)>| -> usize {
+                    model.iter().map(|(name, value)| name.len() + value.len() + 32).sum()
+                };
+                while size(&model) > size_max {
+                    model.pop_back();
+                }
+                prop_assert_eq!(table.size(), size(&model));
+                prop_assert_eq!(table.entries.len(), model.len());
+                for (age, (name, value)) in model.iter().enumerate() {
+                    prop_assert_eq!(table.get(age), Some((&name[..], &value[..])));
+                }
+            }
         }
     }
 }

@@ -179,3 +179,209 @@ fn write_string(text: impl ExactSizeIterator<Item = u8> + Clone, out: &mut Vec<u
         out.extend(text);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use tidegate_http::FieldBlock;
+
+    use super::super::Decoder;
+    use super::*;
+
+    fn block(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut out);
+        out
+    }
+
+    /// The fields of a block, each as `name: value` and a line feed.
+    fn decoded(decoder: &mut Decoder, block: &[u8]) -> String {
+        super::super::testing::decoded(decoder, block).unwrap().0
+    }
+
+    #[test]
+    fn usual_statuses_are_one_byte() {
+        let cases = [
+            (200, 1),
+            (204, 1),
+            (206, 1),
+            (304, 1),
+            (400, 1),
+            (404, 1),
+            (500, 1),
+            (301, 4),
+            (421, 4),
+        ];
+        for (code, len) in cases {
+            let status = Status::of_code(code).unwrap();
+            let block = block(|out| Encoder::new().status(status, out));
+            assert_eq!(
+                decoded(&mut Decoder::new(), &block),
+                format!(":status: {code}\n")
+            );
+            assert_eq!(block.len(), len, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_repeats_is_one_byte() {
+        let fields = FieldLines::from_static("Vary: Origin\r\nStrict-Transport-Security: a\r\n");
+        let mut encoder = Encoder::new();
+        let mut decoder = Decoder::new();
+        for (seconds, lens) in [(0, [24, 10]), (0, [1, 2]), (1, [24, 2]), (1, [1, 2])] {
+            let date = HttpDate::of_seconds(seconds);
+            let first = block(|out| encoder.date(&date, out));
+            let rest = block(|out| encoder.fields(fields, out));
+            assert_eq!([first.len(), rest.len()], lens);
+            let text = decoded(&mut decoder, &[first, rest].concat());
+            let date = date.as_bytes().escape_ascii();
+            let expected = format!("date: {date}\nvary: Origin\nstrict-transport-security: a\n");
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn what_does_not_repeat_and_what_is_long_is_not_inserted() {
+        let mut fields = FieldBlock::new();
+        for name in ["Age", "Content-Range", "ETag", "Last-Modified", "Location"] {
+            fields.push(name, "1");
+        }
+        fields.push("X-Long", "~".repeat(ENTRY_BYTES_MAX));
+        let mut encoder = Encoder::new();
+        let first = block(|out| encoder.fields(fields.lines(), out));
+        assert_eq!(first, block(|out| encoder.fields(fields.lines(), out)));
+        assert_eq!(encoder.table.size(), 0);
+    }
+
+    #[test]
+    fn a_length_has_all_digits() {
+        for length in [0, 9, 1024, u64::MAX] {
+            let block = block(|out| Encoder::new().content_length(length, out));
+            let text = decoded(&mut Decoder::new(), &block);
+            assert_eq!(text, format!("content-length: {length}\n"));
+        }
+    }
+
+    #[test]
+    fn a_kept_block_fits_behind_any_other() {
+        let lines = "X-Tidegate: A\r\nContent-Type: text/html; charset=utf-8\r\nX-Empty: \r\n";
+        let kept = block(|out| encode_static(FieldLines::from_static(lines), out));
+        let mut decoder = Decoder::new();
+        for _ in 0..2 {
+            let text = decoded(&mut decoder, &kept);
+            let expected = "x-tidegate: A\ncontent-type: text/html; charset=utf-8\nx-empty: \n";
+            assert_eq!(text, expected);
+        }
+        // It inserts nothing: there is no entry 62.
+        let reference = decoder.decode(&[0xbe], 0, &mut Vec::new(), |_, _| {});
+        assert!(reference.is_err());
+    }
+
+    #[test]
+    fn the_peer_chooses_the_size_of_the_table() {
+        // The sizes that it allows between two blocks, and the start of the second block.
+        let cases: [(&[u32], &[u8]); 9] = [
+            (&[], &[]),
+            (&[4096], &[]),
+            (&[65_536], &[]),
+            (&[u32::MAX], &[]),
+            (&[0], &[0x20]),
+            (&[100], &[0x3f, 69]),
+            (&[0, 4096], &[0x20, 0x3f, 0xe1, 0x1f]),
+            (&[4096, 30, 10, 20], &[0x2a, 0x34]),
+            (&[1024, 65_536], &[0x3f, 0xe1, 0x07, 0x3f, 0xe1, 0x1f]),
+        ];
+        for (sizes, start) in cases {
+            let mut encoder = Encoder::new();
+            block(|out| encoder.status(Status::OK, out));
+            for size in sizes {
+                encoder.set_table_size(*size);
+            }
+            let second = block(|out| encoder.status(Status::OK, out));
+            assert_eq!(second, [start, &[0x88]].concat(), "{sizes:?}");
+            let third = block(|out| encoder.status(Status::OK, out));
+            assert_eq!(third, [0x88], "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn a_table_that_was_turned_off_is_empty_and_may_come_back() {
+        let date = HttpDate::of_seconds(0);
+        let mut encoder = Encoder::new();
+        let mut head = |sizes: &[u32]| {
+            for size in sizes {
+                encoder.set_table_size(*size);
+            }
+            block(|out| {
+                encoder.status(Status::OK, out);
+                encoder.date(&date, out);
+            })
+        };
+        // The status, the date, and changes of the size.
+        for (sizes, len) in [
+            (&[][..], 1 + 24),
+            (&[], 1 + 1),
+            (&[0], 1 + 1 + 25),
+            (&[], 1 + 25),
+            (&[4096], 3 + 1 + 24),
+            (&[], 1 + 1),
+            (&[0, 4096], 1 + 3 + 1 + 24),
+        ] {
+            assert_eq!(head(sizes).len(), len, "{sizes:?}");
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        TableSize(u32),
+        Block(u16, u64, Vec<(String, Vec<u8>)>),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let name = prop_oneof!["[A-Za-z-]{1,20}", "Vary|Server|Link|ETag|Location|X-[ab]"];
+        let value = vec(prop_oneof![4 => 33..127_u8, 1 => 128..=255_u8], 0..60);
+        let block = (200..206_u16, 0..4_u64, vec((name, value), 0..5));
+        prop_oneof![
+            1 => prop_oneof![Just(0), 0..700_u32, Just(4096)].prop_map(Step::TableSize),
+            4 => block.prop_map(|(code, second, fields)| Step::Block(code, second, fields)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded_as_it_was(steps in vec(step(), 0..10)) {
+            let mut encoder = Encoder::new();
+            let mut decoder = Decoder::new();
+            for step in steps {
+                let (code, seconds, fields) = match step {
+                    Step::TableSize(size) => {
+                        encoder.set_table_size(size);
+                        continue;
+                    }
+                    Step::Block(code, second, fields) => (code, second, fields),
+                };
+                let Some(status) = Status::of_code(code) else { continue };
+                let date = HttpDate::of_seconds(seconds);
+                let head = format!(":status: {code}\ndate: {}\n", date.as_bytes().escape_ascii());
+                let mut expected = vec![head];
+                let mut lines = FieldBlock::new();
+                for (name, value) in &fields {
+                    lines.push(name, value);
+                    let name = name.to_ascii_lowercase();
+                    expected.push(format!("{name}: {}\n", value.escape_ascii()));
+                }
+                // Twice: what was inserted is referred to.
+                for _ in 0..2 {
+                    let block = block(|out| {
+                        encoder.status(status, out);
+                        encoder.date(&date, out);
+                        encoder.fields(lines.lines(), out);
+                    });
+                    prop_assert_eq!(decoded(&mut decoder, &block), expected.concat());
+                }
+                prop_assert!(encoder.table.size() <= TABLE_BYTES);
+            }
+        }
+    }
+}

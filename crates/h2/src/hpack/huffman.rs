@@ -216,3 +216,137 @@ pub(super) fn encode(text: impl Iterator<Item = u8>, out: &mut Vec<u8>) {
         out.push((bits << (8 - count)) as u8 | u8::MAX >> count);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(text.iter().copied(), &mut out);
+        assert_eq!(out.len(), encoded_len(text.iter().copied()));
+        out
+    }
+
+    fn decoded(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut out = b"before".to_vec();
+        decode(bytes, &mut out)?;
+        Ok(out.split_off(6))
+    }
+
+    #[test]
+    fn codes_are_those_of_appendix_b() {
+        // The first and the last of each length.
+        let cases: [(u16, u32); 42] = [
+            (48, 0x0),
+            (116, 0x9),
+            (32, 0x14),
+            (117, 0x2d),
+            (58, 0x5c),
+            (122, 0x7b),
+            (38, 0xf8),
+            (90, 0xfd),
+            (33, 0x3f8),
+            (63, 0x3fc),
+            (39, 0x7fa),
+            (124, 0x7fc),
+            (35, 0xffa),
+            (62, 0xffb),
+            (0, 0x1ff8),
+            (126, 0x1ffd),
+            (94, 0x3ffc),
+            (125, 0x3ffd),
+            (60, 0x7ffc),
+            (123, 0x7ffe),
+            (92, 0x7_fff0),
+            (208, 0x7_fff2),
+            (128, 0xf_ffe6),
+            (226, 0xf_ffed),
+            (153, 0x1f_ffdc),
+            (230, 0x1f_ffe8),
+            (129, 0x3f_ffd2),
+            (233, 0x3f_ffeb),
+            (1, 0x7f_ffd8),
+            (239, 0x7f_fff4),
+            (9, 0xff_ffea),
+            (237, 0xff_fff5),
+            (199, 0x1ff_ffec),
+            (235, 0x1ff_ffef),
+            (192, 0x3ff_ffe0),
+            (255, 0x3ff_ffee),
+            (203, 0x7ff_ffde),
+            (254, 0x7ff_fff0),
+            (2, 0xfff_ffe2),
+            (249, 0xfff_fffe),
+            (10, 0x3fff_fffc),
+            (256, 0x3fff_ffff),
+        ];
+        for (symbol, code) in cases {
+            assert_eq!(CODES[usize::from(symbol)], code, "{symbol}");
+        }
+    }
+
+    #[test]
+    fn each_string_is_decoded_as_it_was_encoded() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(decoded(&encoded(&all)).unwrap(), all);
+        for first in 0..=255 {
+            for second in 0..=255 {
+                let text = [first, second];
+                assert_eq!(decoded(&encoded(&text)).unwrap(), text);
+            }
+            for len in 0..20 {
+                let text = [first].repeat(len);
+                assert_eq!(decoded(&encoded(&text)).unwrap(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_is_padded_with_less_than_a_byte_of_ones() {
+        for len in 0..12 {
+            // 5 bits each.
+            let text = b"t".repeat(len);
+            let mut bytes = encoded(&text);
+            bytes.push(0xff);
+            assert_eq!(decoded(&bytes), Err(Error::Huffman), "{len}");
+            bytes.pop();
+            let padding = (8 - len * 5 % 8) % 8;
+            for bit in 0..padding {
+                let mut wrong = bytes.clone();
+                *wrong.last_mut().unwrap() ^= 1 << bit;
+                let result = decoded(&wrong);
+                // Of 5 bits and more, some are a symbol.
+                assert_ne!(result.as_ref(), Ok(&text));
+                assert!(padding >= 5 || result == Err(Error::Huffman), "{len} {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_string_is_not_in_it() {
+        // EOS by itself, and behind each number of bits.
+        assert_eq!(decoded(&[0xff; 4]), Err(Error::Huffman));
+        for len in 0..16 {
+            let mut bytes = encoded(&b"t".repeat(len));
+            bytes.extend([0xff; 4]);
+            bytes.extend([0x4a; 8]);
+            assert_eq!(decoded(&bytes), Err(Error::Huffman));
+        }
+    }
+
+    proptest::proptest! {
+        /// The code is complete, so all strings of bits are codes but for their end.
+        #[test]
+        fn what_is_decoded_is_encoded_as_it_was(bytes: Vec<u8>) {
+            if let Ok(text) = decoded(&bytes) {
+                assert_eq!(encoded(&text), bytes);
+            }
+        }
+
+        #[test]
+        fn what_is_encoded_is_decoded_as_it_was(text: Vec<u8>) {
+            assert_eq!(decoded(&encoded(&text)).unwrap(), text);
+        }
+    }
+}

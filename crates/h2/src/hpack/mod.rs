@@ -55,6 +55,8 @@ mod error;
 mod huffman;
 mod integer;
 mod static_table;
+#[cfg(test)]
+mod testing;
 
 pub use decoder::Decoder;
 pub use encoder::{Encoder, encode_static};
