@@ -39,6 +39,7 @@ mod methods;
 mod metrics;
 mod mounts;
 mod pipelines;
+mod protocols;
 mod proxies;
 mod published_configs;
 mod ranges;

@@ -136,7 +136,7 @@ impl Authority {
                 .with_client_auth_cert(chain(&files.cert), key(&files.key))
                 .expect("an identity"),
         };
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.resumption = Resumption::in_memory_sessions(32);
         Arc::new(config)
     }

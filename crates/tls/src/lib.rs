@@ -31,6 +31,7 @@
 //! certificate files at start and reload.
 
 mod acceptor;
+mod alpn;
 mod certificate_error;
 mod certificates;
 mod counted_tickets;
@@ -50,6 +51,7 @@ mod user12;
 mod user13;
 
 pub use acceptor::{Acceptor, AcceptorUpdate, Error};
+pub use alpn::Alpn;
 pub use certificate_error::{CertificateError, Reason, Untimely};
 pub use certificates::{Certificate, Certificates};
 pub use handshake::{Connected, Failed, FailureKind, Handshake, Progress};

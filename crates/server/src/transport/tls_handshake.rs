@@ -20,7 +20,7 @@ use tidegate_uring::Fd;
 use super::certificates::Tls;
 use super::io::Io;
 use super::socket::send_now;
-use super::tls_stream::{Session, TlsParameters, TlsStream};
+use super::tls_stream::{Negotiated, Session, TlsParameters, TlsStream};
 use super::transport::Transport;
 use crate::throttle::Throttle;
 use crate::timeouts::{Phase, Timer};
@@ -239,6 +239,7 @@ impl<'a> TlsAccept<'a> {
             version: version_name(connected.version),
             suite: connected.suite.into(),
             server_name: connected.server_name,
+            negotiated: connected.alpn.as_deref().and_then(Negotiated::named),
         }
     }
 

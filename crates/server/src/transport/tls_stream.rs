@@ -42,6 +42,35 @@ pub(crate) struct TlsParameters {
     pub(crate) suite: Box<str>,
     /// The host that the client named (SNI).
     pub(crate) server_name: Option<Box<str>>,
+    /// `None`: the client did not use ALPN.
+    pub(crate) negotiated: Option<Negotiated>,
+}
+
+/// The version of HTTP that was agreed on by ALPN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Negotiated {
+    Http10,
+    Http11,
+    Http2,
+}
+
+impl Negotiated {
+    const ALL: [Self; 3] = [Self::Http10, Self::Http11, Self::Http2];
+
+    /// Its name (RFC 7301).
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http10 => "http/1.0",
+            Self::Http11 => "http/1.1",
+            Self::Http2 => "h2",
+        }
+    }
+
+    /// The version with this name.
+    pub(super) fn named(alpn: &[u8]) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|version| version.name().as_bytes() == alpn)
+    }
 }
 
 /// TLS on a socket.

@@ -13,7 +13,7 @@ use tidegate_uring::{Fd, Recv};
 use super::io::Io;
 use super::received::Received;
 use super::socket::{reset_on_close, send_now};
-use super::tls_stream::{TlsParameters, TlsStream};
+use super::tls_stream::{Negotiated, TlsParameters, TlsStream};
 use super::unsent::{Unsent, send_all, send_or_keep};
 use crate::timeouts::Timer;
 
@@ -52,6 +52,12 @@ impl Transport {
             Self::Plain(_) => None,
             Self::Tls(tls) => Some(tls.parameters()),
         }
+    }
+
+    /// The version of HTTP that the TLS handshake agreed on by ALPN.
+    #[expect(dead_code, reason = "HTTP/2 asks")]
+    pub(crate) fn negotiated(&self) -> Option<Negotiated> {
+        self.tls()?.negotiated
     }
 
     /// Whether its keys may encrypt another response: the use of a key is limited.

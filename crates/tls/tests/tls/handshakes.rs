@@ -7,7 +7,7 @@ use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tidegate_tls::{
-    Acceptor, CertificateFiles, ClientAuthentication, Failed, Handshake, KernelFeatures,
+    Acceptor, Alpn, CertificateFiles, ClientAuthentication, Failed, Handshake, KernelFeatures,
     LeastVersion, Progress, Settings,
 };
 
@@ -238,6 +238,45 @@ fn no_protocol_in_common_is_refused() {
         error,
         Some(Failed::Tls(rustls::Error::NoApplicationProtocol))
     ));
+}
+
+#[test]
+fn a_listener_agrees_on_what_it_offers() {
+    let (authority, acceptor) = simple();
+    let both = ["h2", "http/1.1"];
+    let rows = [
+        (Alpn::Http1, &both[..], Some("http/1.1")),
+        (Alpn::Http1, &["http/1.0"], Some("http/1.0")),
+        (Alpn::Http1, &[], None),
+        (Alpn::Http2, &both, Some("h2")),
+        (Alpn::Http2, &[], None),
+        (Alpn::Http2OrHttp1, &both, Some("h2")),
+        (Alpn::Http2OrHttp1, &["http/1.1", "h2"], Some("h2")),
+        (Alpn::Http2OrHttp1, &["http/1.1"], Some("http/1.1")),
+        (Alpn::Http2OrHttp1, &["http/1.0"], Some("http/1.0")),
+    ];
+    for (offered, known, agreed) in rows {
+        let acceptor = acceptor.offering(offered);
+        let connected = session(&acceptor, &client_that_knows(&authority, known)).2;
+        let alpn = agreed.map(|agreed| agreed.as_bytes().to_vec());
+        assert_eq!(connected.alpn, alpn, "{offered:?} {known:?}");
+    }
+    let acceptor = acceptor.offering(Alpn::Http2);
+    let config = client_that_knows(&authority, &["http/1.1"]);
+    let error = shake(&acceptor, &mut connect(&config, "localhost")).err();
+    assert!(matches!(
+        error,
+        Some(Failed::Tls(rustls::Error::NoApplicationProtocol))
+    ));
+}
+
+fn client_that_knows(authority: &Authority, protocols: &[&str]) -> Arc<ClientConfig> {
+    let protocols = protocols.iter();
+    let settings = ClientSettings {
+        alpn: protocols.map(|name| name.as_bytes().to_vec()).collect(),
+        ..ClientSettings::default()
+    };
+    client_config(authority, settings)
 }
 
 /// Sessions in which a server with `files` offered early data, as nginx does where it is set to.
