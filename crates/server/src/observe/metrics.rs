@@ -19,6 +19,7 @@ kinds! {
     Protocol {
         Http10 = "HTTP/1.0",
         Http11 = "HTTP/1.1",
+        Http2 = "HTTP/2.0",
     }
 }
 
