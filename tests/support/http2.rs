@@ -23,7 +23,6 @@ pub(crate) mod kind {
     pub(crate) const PING: u8 = 6;
     pub(crate) const GOAWAY: u8 = 7;
     pub(crate) const WINDOW_UPDATE: u8 = 8;
-    pub(crate) const CONTINUATION: u8 = 9;
 }
 
 /// Flags of DATA and HEADERS, and of SETTINGS and PING.

@@ -146,7 +146,7 @@ impl Connection {
                 self.yield_now(context);
                 break;
             }
-            if !received && !worked {
+            if !received && !worked && !self.works.is_due() {
                 break;
             }
         }
