@@ -98,7 +98,10 @@ fn connection_errors() {
         let last = if is_new { 11 } else { 9 };
         assert_eq!(go_away(&sent), (last, error.code().number()), "{why}");
         let text = error.to_string();
-        assert!(sent.last().unwrap().payload.ends_with(text.as_bytes()), "{why}");
+        assert!(
+            sent.last().unwrap().payload.ends_with(text.as_bytes()),
+            "{why}"
+        );
         // What else comes is ignored.
         peer.send_quietly(&frame(kind::PING, 0, 0, &[0; 8]));
         peer.send_quietly(bytes);
@@ -160,7 +163,11 @@ fn stream_errors() {
         assert_eq!(peer.sent(), [sent_reset(*stream, *code)], "{why}");
         // The connection goes on, and other streams with it.
         peer.request(13);
-        assert_eq!(peer.connection.state_mut(peer.id(13)), Some(&mut 13), "{why}");
+        assert_eq!(
+            peer.connection.state_mut(peer.id(13)),
+            Some(&mut 13),
+            "{why}"
+        );
     }
 }
 
@@ -250,7 +257,14 @@ fn nothing_interrupts_a_header_block() {
     peer.send_quietly(&begun);
     peer.send_quietly(&frame(kind::CONTINUATION, 0, 11, b""));
     let events = peer.send(&ended).unwrap();
-    assert!(matches!(events[..], [Seen::Request { stream: 11, end_stream: true, .. }]));
+    assert!(matches!(
+        events[..],
+        [Seen::Request {
+            stream: 11,
+            end_stream: true,
+            ..
+        }]
+    ));
 }
 
 #[test]

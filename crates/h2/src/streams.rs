@@ -113,7 +113,9 @@ impl<T> Streams<T> {
     }
 
     fn index(&self, number: u32) -> Option<usize> {
-        let found = self.numbers.binary_search_by_key(&number, |(number, _)| *number);
+        let found = self
+            .numbers
+            .binary_search_by_key(&number, |(number, _)| *number);
         found.ok()
     }
 

@@ -192,7 +192,16 @@ fn seen(event: Event<'_, u32>) -> Seen {
 
 /// The fields of a request that tests have, as lines.
 fn lines(request: &tidegate_http::Request<'_>) -> String {
-    let names = ["host", "range", "accept", "cookie", "te", "priority", "content-length", "x"];
+    let names = [
+        "host",
+        "range",
+        "accept",
+        "cookie",
+        "te",
+        "priority",
+        "content-length",
+        "x",
+    ];
     let mut lines = String::new();
     for name in names {
         for value in request.fields.named(name) {

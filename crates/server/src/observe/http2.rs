@@ -15,7 +15,7 @@ kinds! {
 }
 
 kinds! {
-    /// The code of GOAWAY or RST_STREAM (RFC 9113, section 7).
+    /// The code of a GOAWAY or `RST_STREAM` (RFC 9113, section 7).
     Code {
         NoError = "NO_ERROR",
         ProtocolError = "PROTOCOL_ERROR",
