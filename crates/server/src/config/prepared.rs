@@ -9,6 +9,7 @@ use tidegate_http::RangeLimits;
 use tidegate_site::{OpenedSites, Stalls};
 
 use crate::config::credentials::Credentials;
+use crate::config::http2;
 use crate::error::Error;
 use crate::host::limits::ResourceShare;
 use crate::observe::access_log::{AccessLogs, LogFiles};
@@ -50,7 +51,7 @@ impl Derived {
                 headers: limits.headers,
                 body_discard: limits.body_discard,
             },
-            h2: Arc::default(),
+            h2: Arc::new(http2::limits(&settings)),
             ranges: RangeLimits {
                 ascending: limits.ranges,
                 unordered: limits.ranges_unordered,

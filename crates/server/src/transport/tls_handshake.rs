@@ -245,6 +245,7 @@ impl<'a> TlsAccept<'a> {
             version: version_name(connected.version),
             suite: connected.suite.into(),
             server_name: connected.server_name,
+            covered: connected.covered,
             negotiated: connected.alpn.as_deref().and_then(Negotiated::named),
         }
     }

@@ -472,11 +472,7 @@ impl Connection {
     }
 
     pub(super) fn scheme(&self) -> Scheme {
-        match self.https_port {
-            _ if self.transport.is_tls() => Scheme::Https,
-            Some(port) => Scheme::HttpRedirected(port),
-            None => Scheme::Http,
-        }
+        Scheme::on(&self.transport, self.https_port)
     }
 
     /// Whether the connection persists after this request.
