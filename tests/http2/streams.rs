@@ -43,6 +43,9 @@ fn one_whose_window_is_closed_holds_no_other_up() {
     client.grant(listing, 16 << 20);
     assert!(client.response(listing).text().contains("02999"));
     client.grant(large, 10);
+    while client.body_len(large) < 10 {
+        client.frame().expect("a frame");
+    }
     client.settle();
     assert_eq!(client.body_len(large), 10);
     client.grant(large, 16 << 20);
@@ -123,7 +126,7 @@ fn the_bodies_of_requests_are_passed_over() {
     let server = Launch::http2(&tree, "", "").start();
     let mut client = Http2::connect(server.address);
     let stream = client.next_stream();
-    let fields = Http2::fields("POST", "/small", &[("content-length", "20000")]);
+    let fields = client.fields("POST", "/small", &[("content-length", "20000")]);
     client.send_frame(kind::HEADERS, END_HEADERS, stream, &block(&fields));
     client.send_frame(kind::DATA, 0, stream, &[0; 10_000]);
     assert_eq!(client.head(stream), 405);
@@ -138,7 +141,7 @@ fn a_body_too_large_to_pass_over_resets_its_stream_behind_the_response() {
     let server = Launch::http2(&tree, "[limits]\nbody-discard = \"1k\"", "").start();
     let mut client = Http2::connect(server.address);
     let stream = client.next_stream();
-    let block = block(&Http2::fields("POST", "/small", &[]));
+    let block = block(&client.fields("POST", "/small", &[]));
     client.send_frame(kind::HEADERS, END_HEADERS, stream, &block);
     client.send_frame(kind::DATA, 0, stream, &[0; 2000]);
     assert_eq!(client.response(stream).status, 405);
@@ -170,7 +173,7 @@ fn the_preface_may_come_in_any_pieces() {
     let server = Launch::http2(&tree, "", "").start();
     let mut bytes = PREFACE.to_vec();
     bytes.extend(frame(kind::SETTINGS, 0, 0, &[]));
-    let block = block(&Http2::fields("GET", "/small", &[]));
+    let block = block(&Http2::silent(server.address).fields("GET", "/small", &[]));
     bytes.extend(frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, &block));
     for cut in (1..bytes.len()).step_by(3) {
         let mut client = Http2::silent(server.address);
