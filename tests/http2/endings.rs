@@ -34,7 +34,7 @@ fn an_error_is_told_before_the_end() {
     client.get("/small");
     // Much follows that the server does not look at.
     let mut bytes = frame(kind::SETTINGS, 0, 3, &[]);
-    bytes.extend([0; 300_000]);
+    bytes.extend(vec![0; 300_000]);
     let _ = client.try_send(&bytes);
     assert_eq!(last_goaway(&mut client), (1, code::PROTOCOL_ERROR));
 }

@@ -360,7 +360,7 @@ impl Http2 {
     #[track_caller]
     fn bytes(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.input.len() < length {
-            let mut buffer = [0; 1 << 16];
+            let mut buffer = [0; 1 << 14];
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(count) => self.input.extend(&buffer[..count]),
@@ -405,10 +405,10 @@ fn frame_of_grant(stream: u32, bytes: u32) -> Vec<u8> {
 fn decode(decoder: &mut Decoder, block: &[u8]) -> Response {
     let mut headers = Vec::new();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("a field in UTF-8");
-    let decoded = decoder.decode(block, 1 << 16, &mut Vec::new(), |name, value| {
+    let size = decoder.decode(block, 1 << 16, &mut Vec::new(), |name, value| {
         headers.push((text(name), text(value)));
     });
-    decoded.expect("a header block");
+    size.expect("a header block");
     assert_eq!(headers[0].0, ":status", "{headers:?}");
     let (_, status) = headers.remove(0);
     assert!(

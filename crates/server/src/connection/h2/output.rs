@@ -172,6 +172,17 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends what was written before the connection ended.
+    pub(super) fn send_last(&mut self) {
+        let context = Rc::clone(&self.context);
+        let frames = &mut context.scratch.borrow_mut().frames;
+        // Nothing was written behind what the socket did not take.
+        if !frames.is_empty() {
+            // It has ended in any case.
+            let _ = self.send_frames(frames);
+        }
+    }
+
     /// Fills the buffer from the streams whose turn it is.
     fn pull(&mut self, frames: &mut FrameBuffer, turn: &mut Turn) {
         while let Some(room) = frames.room()
