@@ -41,7 +41,8 @@ impl Control {
             (setting::MAX_HEADER_LIST_SIZE, limits.header_list),
             (setting::NO_RFC7540_PRIORITIES, 1),
         ];
-        self.frames.reserve(2 * FRAME_HEADER_BYTES + 6 * settings.len() + 4);
+        self.frames
+            .reserve(2 * FRAME_HEADER_BYTES + 6 * settings.len() + 4);
         let mut payload = [0; 24];
         for (bytes, (number, value)) in payload.as_chunks_mut::<6>().0.iter_mut().zip(settings) {
             bytes[..2].copy_from_slice(&number.to_be_bytes());

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use tidegate_http::is_token;
+use tidegate_http::{decimal, is_token};
 
 use crate::head_buffer::HeadBuffer;
 use crate::hpack::{Decoder, Error};
@@ -326,15 +326,4 @@ fn is_value(value: &[u8]) -> bool {
 fn is_scheme(scheme: &[u8]) -> bool {
     let is_rest = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
     scheme.first().is_some_and(u8::is_ascii_alphabetic) && scheme.iter().all(is_rest)
-}
-
-/// Digits only: no sign, no space, nothing above 64 bits.
-fn decimal(value: &[u8]) -> Option<u64> {
-    if value.is_empty() {
-        return None;
-    }
-    value.iter().try_fold(0_u64, |number, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    })
 }

@@ -92,13 +92,21 @@ fn connection_errors() {
     for (why, bytes, error) in cases {
         let mut peer = busy();
         assert_eq!(peer.send(bytes), Err(*error), "{why}");
+        assert_eq!(
+            busy().send_single(bytes),
+            Err(*error),
+            "{why}: byte by byte"
+        );
         let sent = peer.sent();
         // A request that cannot be decoded must not be sent again.
         let is_new = *error == E::Compression && bytes[8] == 11;
         let last = if is_new { 11 } else { 9 };
         assert_eq!(go_away(&sent), (last, error.code().number()), "{why}");
         let text = error.to_string();
-        assert!(sent.last().unwrap().payload.ends_with(text.as_bytes()), "{why}");
+        assert!(
+            sent.last().unwrap().payload.ends_with(text.as_bytes()),
+            "{why}"
+        );
         // What else comes is ignored.
         peer.send_quietly(&frame(kind::PING, 0, 0, &[0; 8]));
         peer.send_quietly(bytes);
@@ -156,11 +164,17 @@ fn stream_errors() {
         let mut peer = busy();
         let state = [1, 3].contains(stream).then_some(*stream);
         let expected = Seen::Reset(*stream, state, ResetCause::Error(*error));
-        assert_eq!(peer.send(bytes), Ok(vec![expected]), "{why}");
+        let expected = Ok(vec![expected]);
+        assert_eq!(peer.send(bytes), expected, "{why}");
+        assert_eq!(busy().send_single(bytes), expected, "{why}: byte by byte");
         assert_eq!(peer.sent(), [sent_reset(*stream, *code)], "{why}");
         // The connection goes on, and other streams with it.
         peer.request(13);
-        assert_eq!(peer.connection.state_mut(peer.id(13)), Some(&mut 13), "{why}");
+        assert_eq!(
+            peer.connection.state_mut(peer.id(13)),
+            Some(&mut 13),
+            "{why}"
+        );
     }
 }
 
@@ -190,6 +204,7 @@ fn what_is_ignored() {
     for (why, bytes) in cases {
         let mut peer = busy();
         assert_eq!(peer.send(bytes), Ok(vec![]), "{why}");
+        assert_eq!(peer.send_single(bytes), Ok(vec![]), "{why}: byte by byte");
         assert_eq!(peer.sent(), [], "{why}");
     }
     let mut peer = busy();
@@ -250,7 +265,14 @@ fn nothing_interrupts_a_header_block() {
     peer.send_quietly(&begun);
     peer.send_quietly(&frame(kind::CONTINUATION, 0, 11, b""));
     let events = peer.send(&ended).unwrap();
-    assert!(matches!(events[..], [Seen::Request { stream: 11, end_stream: true, .. }]));
+    assert!(matches!(
+        events[..],
+        [Seen::Request {
+            stream: 11,
+            end_stream: true,
+            ..
+        }]
+    ));
 }
 
 #[test]

@@ -76,7 +76,10 @@ mod tests {
         let mut order = Vec::new();
         while let Some(slot) = schedule.first() {
             order.push(slot);
-            let (_, key) = keys.iter().find(|(other, _)| *other == slot as usize).unwrap();
+            let (_, key) = keys
+                .iter()
+                .find(|(other, _)| *other == slot as usize)
+                .unwrap();
             schedule.remove(*key);
             schedule.remove(*key);
         }

@@ -96,6 +96,12 @@ impl<T> Streams<T> {
         stream.filter(|stream| stream.number == id.number)
     }
 
+    /// The stream that the server means, if its response is not whole.
+    #[inline]
+    pub(crate) fn get_unanswered(&self, id: StreamId) -> Option<&Stream<T>> {
+        self.get(id).filter(|stream| !stream.is_answered)
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamId, &mut Stream<T>)> {
         self.slots.iter_mut().map(|(slot, stream)| {
             let number = stream.number;
@@ -113,7 +119,9 @@ impl<T> Streams<T> {
     }
 
     fn index(&self, number: u32) -> Option<usize> {
-        let found = self.numbers.binary_search_by_key(&number, |(number, _)| *number);
+        let found = self
+            .numbers
+            .binary_search_by_key(&number, |(number, _)| *number);
         found.ok()
     }
 

@@ -88,6 +88,15 @@ impl Peer {
         Ok(events)
     }
 
+    /// Sends bytes one by one: what happens must not depend on how they are cut.
+    pub(crate) fn send_single(&mut self, bytes: &[u8]) -> Result<Vec<Seen>, ConnectionError> {
+        let mut events = Vec::new();
+        for byte in bytes.chunks(1) {
+            events.extend(self.send(byte)?);
+        }
+        Ok(events)
+    }
+
     /// Sends bytes that make nothing happen.
     #[track_caller]
     pub(crate) fn send_quietly(&mut self, bytes: &[u8]) {
@@ -192,7 +201,16 @@ fn seen(event: Event<'_, u32>) -> Seen {
 
 /// The fields of a request that tests have, as lines.
 fn lines(request: &tidegate_http::Request<'_>) -> String {
-    let names = ["host", "range", "accept", "cookie", "te", "priority", "content-length", "x"];
+    let names = [
+        "host",
+        "range",
+        "accept",
+        "cookie",
+        "te",
+        "priority",
+        "content-length",
+        "x",
+    ];
     let mut lines = String::new();
     for name in names {
         for value in request.fields.named(name) {

@@ -54,12 +54,9 @@ pub(crate) fn settings(
     if !rest.is_empty() {
         return Err(ConnectionError::FrameLength);
     }
-    Ok(settings.iter().map(|&[a, b, c, d, e, f]| {
-        (
-            u16::from_be_bytes([a, b]),
-            u32::from_be_bytes([c, d, e, f]),
-        )
-    }))
+    Ok(settings
+        .iter()
+        .map(|&[a, b, c, d, e, f]| (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f]))))
 }
 
 /// A payload that is one number of 4 bytes.

@@ -170,7 +170,10 @@ mod tests {
         let mut header = [0, 0x40, 0x01, 0, 0, 0, 0, 0, 1];
         let error = Some(ConnectionError::FrameTooLarge);
         assert_eq!(read(&[PREFACE, &header]), (vec![], error));
-        assert_eq!(read(&[PREFACE, &header[..3], &header[3..]]), (vec![], error));
+        assert_eq!(
+            read(&[PREFACE, &header[..3], &header[3..]]),
+            (vec![], error)
+        );
         header[2] = 0;
         assert_eq!(read(&[PREFACE, &header, &[0; 16_384]]).0.len(), 1);
     }
