@@ -316,10 +316,12 @@ static NAME_BYTES: [bool; 256] = {
 /// compiles to SIMD.
 #[inline]
 fn is_value(value: &[u8]) -> bool {
-    let has_control = value.iter().fold(false, |has, &byte| {
-        has | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f)
+    let control = value.iter().fold(0, |control, &byte| {
+        let is_low = u8::from(byte < b' ');
+        let is_no_tab = u8::from(byte != b'\t');
+        control | (is_low & is_no_tab) | u8::from(byte == 0x7f)
     });
-    !has_control && !matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
+    control == 0 && !matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
 }
 
 /// RFC 3986, section 3.1.

@@ -383,6 +383,9 @@ fn what_is_sent_allows_more_frames() {
     }
 }
 
+/// The frames of a flood, one after the other.
+type Flood<'a> = &'a dyn Fn(u32) -> Vec<u8>;
+
 #[test]
 fn resets_are_bounded_by_rate() {
     // Rapid reset (CVE-2023-44487).
@@ -402,7 +405,6 @@ fn resets_are_bounded_by_rate() {
         0 => headers(5001, END, &block(&GET)),
         _ => data(count * 2 + 1, 0, b"a"),
     };
-    type Flood<'a> = &'a dyn Fn(u32) -> Vec<u8>;
     let floods: [(&str, Flood<'_>, u32); 4] = [
         ("rapid reset", &rapid, 1000),
         ("made to reset", &made, 1000),

@@ -36,11 +36,12 @@ fn busy() -> Peer {
 fn connection_errors() {
     use ConnectionError as E;
     let n = 0x1_u32.to_be_bytes();
+    let too_large = vec![0; 16_385];
     #[rustfmt::skip] // one row a line
     let cases: &[(&str, Vec<u8>, E)] = &[
-        ("4.2: too large", frame(kind::DATA, 0, 1, &[0; 16_385]), E::FrameTooLarge),
-        ("4.2: HEADERS too large", frame(kind::HEADERS, 0, 11, &[0; 16_385]), E::FrameTooLarge),
-        ("4.2: unknown too large", frame(0x42, 0, 0, &[0; 16_385]), E::FrameTooLarge),
+        ("4.2: too large", frame(kind::DATA, 0, 1, &too_large), E::FrameTooLarge),
+        ("4.2: HEADERS too large", frame(kind::HEADERS, 0, 11, &too_large), E::FrameTooLarge),
+        ("4.2: unknown too large", frame(0x42, 0, 0, &too_large), E::FrameTooLarge),
         ("4.3: an index of no table", headers(11, END, b"\xff\xff\x01"), E::Compression),
         ("4.3: cut in a field", headers(11, END, &get()[..get().len() - 1]), E::Compression),
         ("4.3: in trailers", headers(1, END, b"\xff\xff\x01"), E::Compression),

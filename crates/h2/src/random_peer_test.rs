@@ -99,7 +99,6 @@ impl Run {
     fn next_frames(&mut self) -> Vec<u8> {
         let stream = self.stream();
         match self.rng.u32(..1000) {
-            0..300 => self.request(),
             300..450 => {
                 let flags = self.flags(&[flag::END_STREAM]);
                 data(stream, flags, &self.bytes(600))

@@ -10,11 +10,11 @@ type Fields<'a> = &'a [(&'a str, &'a str)];
 
 /// The event of a request without a body.
 fn event(fields: Fields<'_>) -> Seen {
-    event_with(Limits::default(), fields)
+    event_with(&Limits::default(), fields)
 }
 
 /// Stream 1, whatever came before it, and however its block is cut.
-fn event_with(limits: Limits, fields: Fields<'_>) -> Seen {
+fn event_with(limits: &Limits, fields: Fields<'_>) -> Seen {
     let block = block(fields);
     let whole = headers(1, END, &block);
     let [seen] = &Peer::with(limits.clone()).send(&whole).unwrap()[..] else {
@@ -182,22 +182,22 @@ fn heads_are_bounded() {
         ..Limits::default()
     };
     let size = size as u32;
-    let exact = event_with(limited(size), &GET);
+    let exact = event_with(&limited(size), &GET);
     assert!(matches!(exact, Seen::Request { .. }), "exactly the limit");
-    assert_eq!(event_with(limited(size - 1), &GET), Seen::Refused(1, 431));
-    assert_eq!(event_with(limited(0), &GET), Seen::Refused(1, 431));
+    assert_eq!(event_with(&limited(size - 1), &GET), Seen::Refused(1, 431));
+    assert_eq!(event_with(&limited(0), &GET), Seen::Refused(1, 431));
     // An error that was seen before the limit stays one.
     let bad = [("X", "y"), GET[0]];
     let reset = Seen::Reset(1, None, ResetCause::Error(StreamError::FieldName));
-    assert_eq!(event_with(limited(40), &bad), reset);
+    assert_eq!(event_with(&limited(40), &bad), reset);
     let limits = Limits {
         headers: 2,
         ..Limits::default()
     };
     let fields = |count| [&GET[..], &[("x", "y")].repeat(count)].concat();
-    let exact = event_with(limits.clone(), &fields(2));
+    let exact = event_with(&limits, &fields(2));
     assert!(matches!(exact, Seen::Request { .. }), "exactly the limit");
-    assert_eq!(event_with(limits, &fields(3)), Seen::Refused(1, 431));
+    assert_eq!(event_with(&limits, &fields(3)), Seen::Refused(1, 431));
 }
 
 /// RFC 9113, section 8.1.1: Content-Length is the length of all DATA.
@@ -220,11 +220,13 @@ fn bodies_are_as_long_as_content_length_says() {
         let mut peer = Peer::new();
         peer.request_with(1, 0, &[("content-length", "3")]);
         let (last, first) = frames.split_last().unwrap();
-        first.iter().for_each(|frame| peer.send_quietly(frame));
+        for frame in first {
+            peer.send_quietly(frame);
+        }
         let expected = (!is_right).then(|| reset(1, StreamError::ContentLength));
         let events = peer.send(last).unwrap();
         assert_eq!(events, Vec::from_iter(expected), "{why}");
-        assert_eq!(peer.connection.is_midway(), false, "{why}");
+        assert!(!peer.connection.is_midway(), "{why}");
     }
 }
 
