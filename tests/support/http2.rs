@@ -131,13 +131,22 @@ impl Http2 {
 
     /// A client over TLS that offers HTTP/2 alone.
     pub(crate) fn secure(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
-        let mut config = ClientConfig::clone(config);
-        config.alpn_protocols = vec![b"h2".to_vec()];
         let stream = TcpStream::connect(address).expect("a connection");
         set_watchdog(&stream);
+        Self::secure_over(stream, config, &[])
+    }
+
+    /// The same over any stream, with these settings.
+    pub(crate) fn secure_over(
+        stream: impl Read + Write + 'static,
+        config: &Arc<ClientConfig>,
+        settings: &[(u16, u32)],
+    ) -> Self {
+        let mut config = ClientConfig::clone(config);
+        config.alpn_protocols = vec![b"h2".to_vec()];
         let mut client = Self::new(Box::new(secure(stream, &Arc::new(config), "localhost")));
         client.authority = "localhost";
-        client.begin(&[]);
+        client.begin(settings);
         client
     }
 

@@ -53,10 +53,12 @@ pub(crate) struct Connection {
     /// The HTTPS port to redirect every request to.
     https_port: Option<NonZeroU16>,
     phase: Phase,
+    /// Whether the kernel may hold the last segment back, for more was to follow.
+    pub(super) is_corked: bool,
 }
 
 // One for each idle connection.
-const _: () = assert!(size_of::<Connection>() <= 1024);
+const _: () = assert!(size_of::<Connection>() <= 656);
 
 /// How a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +108,7 @@ impl Connection {
             requests: 0,
             https_port: None,
             phase: Phase::AwaitingFirstRequest,
+            is_corked: false,
         }
     }
 
@@ -159,6 +162,9 @@ impl Connection {
             if !received && !worked && !flushed && !self.works.is_due() {
                 break;
             }
+        }
+        if turn.cost < QUANTUM_BYTES {
+            self.uncork();
         }
         let has_progress = has_worked || turn.cost > 0 || self.requests > requests;
         self.wait(has_progress, turn.now);
