@@ -111,9 +111,7 @@ impl<'a> FieldLines<'a> {
 
     /// The name and the value of each field, in order.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let lines = self.0.split(|byte| *byte == b'\n');
-        lines.filter_map(|line| {
-            let line = line.strip_suffix(b"\r")?;
+        Lines(self.0).filter_map(|line| {
             let colon = memchr::memchr(b':', line)?;
             let name = str::from_utf8(&line[..colon]).ok()?;
             Some((name, line[colon + 1..].trim_ascii_start()))
