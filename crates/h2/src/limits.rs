@@ -1,6 +1,6 @@
 //! Bounds on a connection.
 
-use crate::frame::INITIAL_WINDOW;
+use crate::frame::{INITIAL_WINDOW, MAX_31_BITS};
 
 /// How much a peer may open, send and cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,19 @@ pub struct Rate {
     pub burst: u32,
     /// In a second from then on.
     pub per_second: u32,
+}
+
+impl Limits {
+    /// The window of a stream. The peer may use the initial one before it knows another, so it is
+    /// never less.
+    pub(crate) fn stream_window(&self) -> u32 {
+        self.stream_window.clamp(INITIAL_WINDOW, MAX_31_BITS)
+    }
+
+    /// The window of the connection, which can only be increased.
+    pub(crate) fn connection_window(&self) -> u32 {
+        self.connection_window.clamp(INITIAL_WINDOW, MAX_31_BITS)
+    }
 }
 
 impl Default for Limits {

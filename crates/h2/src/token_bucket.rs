@@ -1,0 +1,87 @@
+//! How often something may happen.
+
+use crate::Rate;
+
+/// A token bucket, which is full at first.
+#[derive(Debug)]
+pub(crate) struct TokenBucket {
+    tokens: u32,
+    /// When it was filled up last, in milliseconds of the connection.
+    filled: u64,
+}
+
+impl TokenBucket {
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self {
+            tokens: rate.burst,
+            filled: 0,
+        }
+    }
+
+    /// Takes a token at `now`, in milliseconds; `false` if there is none. The time matters only
+    /// then.
+    #[inline]
+    pub(crate) fn take(&mut self, rate: Rate, now: impl FnOnce() -> u64) -> bool {
+        if self.tokens == 0 {
+            self.fill(rate, now());
+        }
+        let has = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        has
+    }
+
+    /// Adds tokens, as many as fit.
+    #[inline]
+    pub(crate) fn add(&mut self, rate: Rate, tokens: u32) {
+        self.tokens = self.tokens.saturating_add(tokens).min(rate.burst);
+    }
+
+    /// Adds what the time since the last call is worth. The remainder of a token is kept.
+    #[cold]
+    fn fill(&mut self, rate: Rate, now: u64) {
+        let elapsed = now.saturating_sub(self.filled);
+        let tokens = elapsed.saturating_mul(u64::from(rate.per_second)) / 1000;
+        if tokens > 0 {
+            self.filled = now;
+            self.add(rate, u32::try_from(tokens).unwrap_or(u32::MAX));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate {
+        burst: 3,
+        per_second: 10,
+    };
+
+    fn taken(bucket: &mut TokenBucket, now: u64) -> usize {
+        (0..10).take_while(|_| bucket.take(RATE, || now)).count()
+    }
+
+    #[test]
+    fn a_burst_then_a_rate() {
+        let mut bucket = TokenBucket::new(RATE);
+        assert_eq!(taken(&mut bucket, 0), 3, "the burst");
+        assert_eq!(taken(&mut bucket, 99), 0, "less than one");
+        assert_eq!(taken(&mut bucket, 100), 1);
+        assert_eq!(taken(&mut bucket, 350), 2);
+        assert_eq!(taken(&mut bucket, 1_000_000), 3, "no more than the burst");
+        assert_eq!(taken(&mut bucket, 0), 0, "a clock that goes back");
+        bucket.add(RATE, 2);
+        assert_eq!(taken(&mut bucket, 1_000_000), 2);
+        bucket.add(RATE, u32::MAX);
+        assert_eq!(taken(&mut bucket, 1_000_000), 3);
+    }
+
+    #[test]
+    fn a_rate_of_nothing() {
+        let rate = Rate {
+            burst: 0,
+            per_second: 0,
+        };
+        assert!(!TokenBucket::new(rate).take(rate, || u64::MAX));
+    }
+}
