@@ -123,11 +123,13 @@ impl<'b> HeadFields<'b> {
             self.end_pseudo();
         }
         check_field(name, value)?;
-        if self.headers_left == 0 {
+        // Crumbs are one field, as they are in HTTP/1.1.
+        let is_crumb = name == b"cookie" && !self.buffer.cookies.is_empty();
+        if !is_crumb && self.headers_left == 0 {
             self.buffer.head.refused = Some(RequestError::TooManyFields);
             return Ok(());
         }
-        self.headers_left -= 1;
+        self.headers_left -= usize::from(!is_crumb);
         // The length of a name rules out nearly every other field.
         match name.len() {
             4 if name == b"host" => return self.add_host(value),
