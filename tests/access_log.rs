@@ -422,7 +422,7 @@ fn tls_is_in_the_line() {
     let authority = Authority::new();
     let files = authority.issue("server", &["localhost"]);
     let config = format!(
-        "[access-log]\npath = '{PATH}'\nformat = '$scheme $ssl_protocol $ssl_cipher $ssl_server_name $status'"
+        "[access-log]\npath = '{PATH}'\nformat = '$scheme $ssl_protocol $ssl_cipher $ssl_server_name $ssl_alpn_protocol $status'"
     );
     let server = Launch::secure(&tree, &config, "", &[&files]).start();
     for target in ["/small", "/large"] {
@@ -431,7 +431,7 @@ fn tls_is_in_the_line() {
     for line in lines(&log(&tree), 2) {
         let suite = line.strip_prefix("https TLSv1.3 TLS_AES_");
         assert!(
-            suite.is_some_and(|rest| rest.ends_with(" localhost 200")),
+            suite.is_some_and(|rest| rest.ends_with(" localhost http/1.1 200")),
             "{line}"
         );
     }
