@@ -28,6 +28,7 @@ mod freshness;
 mod from_other_servers;
 mod generated;
 mod header_rules;
+mod http2;
 mod include;
 mod kernel_calls;
 mod lifecycle;

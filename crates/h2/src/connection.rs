@@ -115,6 +115,11 @@ impl<T> Connection<T> {
         }
     }
 
+    /// Takes what is attached to a stream, which stays open.
+    pub fn detach(&mut self, stream: StreamId) -> Option<T> {
+        self.streams.get_mut(stream)?.state.take()
+    }
+
     /// What is attached to a stream.
     #[inline]
     pub fn state_mut(&mut self, stream: StreamId) -> Option<&mut T> {

@@ -106,6 +106,19 @@ impl FileSource {
         }
     }
 
+    /// Whether [`FileSource::prepare`] has nothing to wait for.
+    pub(crate) fn is_prepared(&mut self, position: u64) -> bool {
+        if self.under_way.is_none() && self.due.is_none() {
+            self.due = self.due_before(position);
+        }
+        self.under_way.is_none() && self.due.is_none()
+    }
+
+    /// Whether all of `chunk` is in memory, as far as a probe of its ends shows.
+    pub(crate) fn is_resident(&mut self, chunk: &Range<u64>) -> bool {
+        self.probe(chunk) == Residency::Resident
+    }
+
     fn due_before(&mut self, position: u64) -> Option<Range<u64>> {
         if self.readahead.is_trusting() {
             return None;

@@ -221,6 +221,11 @@ impl Handshake {
         self.connected.clone()
     }
 
+    /// The protocol agreed by ALPN, once finished.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.connected.as_ref()?.alpn.as_deref()
+    }
+
     /// The decrypted data that came with the handshake's last records. It is returned once.
     pub fn take_plaintext(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.plaintext)

@@ -12,7 +12,6 @@ pub(crate) struct ListenerProtocol {
     /// Whether a header of the PROXY protocol comes first.
     pub(crate) proxy_protocol: ProxyProtocol,
     /// The versions of HTTP.
-    #[expect(dead_code, reason = "HTTP/2 asks")]
     pub(crate) protocols: Protocols,
     pub(crate) spoken: Spoken,
 }

@@ -171,6 +171,11 @@ impl Exchange {
         self.pace = rate.unwrap_or(UNPACED);
     }
 
+    /// The rate at which the body is sent, in bytes a second; `None` for no limit.
+    pub(crate) fn pace(&self) -> Option<u64> {
+        Some(self.pace).filter(|pace| !matches!(*pace, 0 | UNPACED))
+    }
+
     /// Has the kernel pace the body that follows. Without rules for that, nothing is called.
     pub(crate) fn begin_body(&self) {
         if self.pace != 0 {

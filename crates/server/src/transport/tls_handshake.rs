@@ -93,7 +93,7 @@ impl<'a> TlsAccept<'a> {
             out: Vec::new(),
         };
         accept.complete().await?;
-        let in_kernel = accept.suits_kernel(&tls.kernel).await?;
+        let in_kernel = !accept.speaks_http2() && accept.suits_kernel(&tls.kernel).await?;
         let parameters = accept.agreed(in_kernel);
         accept.into_transport(in_kernel, parameters)
     }
@@ -107,6 +107,12 @@ impl<'a> TlsAccept<'a> {
                 Err(error) => return Err(self.give_up(error)),
             }
         }
+    }
+
+    /// Whether HTTP/2 was agreed on. It never splices, since its frames are short, so that the
+    /// kernel's TLS would be a detour.
+    fn speaks_http2(&self) -> bool {
+        self.handshake.alpn().and_then(Negotiated::named) == Some(Negotiated::Http2)
     }
 
     /// Whether the kernel can take the connection over. Otherwise it stays in user space.
