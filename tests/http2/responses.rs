@@ -8,7 +8,7 @@ const OTHERS: [&str; 4] = ["connection", "date", "keep-alive", "transfer-encodin
 
 const RULES: &str = r#"
 directory-listing = true
-error-page = { 404 = "/404.html" }
+error-pages = { 404 = "/404.html" }
 
 [[site.redirects]]
 from = "/old"
@@ -145,7 +145,7 @@ fn what_is_compressed_alone_is_decompressed() {
     let path = tree.path("big");
     let gzip = std::process::Command::new("gzip").arg(&path).status();
     assert!(gzip.expect("gzip").success());
-    let server = Launch::http2(&tree, "", "serve-compressed-only = true").start();
+    let server = Launch::http2(&tree, "", "compressed-only = \"decompress\"").start();
     let mut client = Http2::connect(server.address);
     for _ in 0..2 {
         let response = client.get("/big");
@@ -154,16 +154,6 @@ fn what_is_compressed_alone_is_decompressed() {
     }
     let response = client.ask("GET", "/big", &[("accept-encoding", "gzip")]);
     assert_eq!(response.header("content-encoding"), Some("gzip"));
-}
-
-#[test]
-fn a_page_for_who_has_no_password_and_a_file_for_who_has() {
-    let tree = tree();
-    let hash = "{PLAIN}";
-    let _ = hash;
-    let server = Launch::http2(&tree, "", RULES).start();
-    let mut client = Http2::connect(server.address);
-    assert_eq!(client.get("/secret/x").status, 403);
 }
 
 #[test]

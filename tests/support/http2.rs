@@ -23,7 +23,6 @@ pub(crate) mod kind {
     pub(crate) const PING: u8 = 6;
     pub(crate) const GOAWAY: u8 = 7;
     pub(crate) const WINDOW_UPDATE: u8 = 8;
-    pub(crate) const CONTINUATION: u8 = 9;
 }
 
 /// Flags of DATA and HEADERS, and of SETTINGS and PING.
@@ -102,6 +101,8 @@ pub(crate) struct Http2 {
     decoder: Decoder,
     next: u32,
     streams: BTreeMap<u32, Received>,
+    /// The host that it asks for.
+    pub(crate) authority: &'static str,
     /// Whether it gives back the windows that DATA took.
     pub(crate) grants: bool,
     /// The last stream and the code of each GOAWAY.
@@ -135,6 +136,7 @@ impl Http2 {
         let stream = TcpStream::connect(address).expect("a connection");
         set_watchdog(&stream);
         let mut client = Self::new(Box::new(secure(stream, &Arc::new(config), "localhost")));
+        client.authority = "localhost";
         client.begin(&[]);
         client
     }
@@ -151,6 +153,7 @@ impl Http2 {
             decoder: Decoder::new(),
             next: 1,
             streams: BTreeMap::new(),
+            authority: "test",
             grants: true,
             goaways: Vec::new(),
             data_frames: Vec::new(),
@@ -193,6 +196,7 @@ impl Http2 {
 
     /// The fields of a request, pseudo-header fields first.
     pub(crate) fn fields<'a>(
+        &self,
         method: &'a str,
         target: &'a str,
         fields: &[(&'a str, &'a str)],
@@ -200,7 +204,7 @@ impl Http2 {
         let mut all = vec![
             (":method", method),
             (":scheme", "http"),
-            (":authority", "test"),
+            (":authority", self.authority),
             (":path", target),
         ];
         all.extend(fields);
@@ -211,7 +215,7 @@ impl Http2 {
     #[track_caller]
     pub(crate) fn request(&mut self, method: &str, target: &str, fields: &[(&str, &str)]) -> u32 {
         let stream = self.next_stream();
-        let block = block(&Self::fields(method, target, fields));
+        let block = block(&self.fields(method, target, fields));
         let flags = END_HEADERS | END_STREAM;
         self.send_frame(kind::HEADERS, flags, stream, &block);
         stream

@@ -51,7 +51,6 @@ impl Scheme {
     /// As [`Scheme::on`], for a request for `host` by HTTP/2: its clients use a connection for
     /// other hosts, too (RFC 9113, section 9.1.1). Those of HTTP/1.1 do not, and proxies in front
     /// may name one host in the handshake and another in the request.
-    #[expect(dead_code, reason = "HTTP/2 asks")]
     pub(crate) fn on_shared(
         transport: &Transport,
         https_port: Option<NonZeroU16>,

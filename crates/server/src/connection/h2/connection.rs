@@ -3,6 +3,7 @@
 use std::io;
 use std::num::NonZeroU16;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use crate::connection::lingering_close::linger;
 use crate::context::{Buffers, Context, KeepAlive, Scratch};
 use crate::frame_buffer::FrameBuffer;
 use crate::observe::access_log::RequestInfo;
+use crate::observe::http2::Choice;
 use crate::observe::metrics::Refusal;
 use crate::respond::exchange::{Exchange, Protocol};
 use crate::respond::respond::{Resolution, respond};
@@ -85,7 +87,13 @@ impl Connection {
         // A socket that is not of TCP has no such option.
         let socket = SockRef::from(transport.socket());
         let _ = socket.set_tcp_notsent_lowat(NOT_SENT_BYTES);
-        let limits = context.snapshot().h2.clone();
+        let limits = Arc::clone(&context.snapshot().h2);
+        let choice = if transport.is_tls() {
+            Choice::Alpn
+        } else {
+            Choice::Preface
+        };
+        context.metrics.core().http2.opened(choice);
         Self {
             h2: tidegate_h2::Connection::new(limits, Instant::now()),
             context,
@@ -136,6 +144,7 @@ impl Connection {
             let worked = self.finish_works(context, &turn)?;
             if self.must_go_away(self.requests > requests) {
                 self.h2.go_away();
+                self.context.metrics.core().http2.went_away();
             }
             self.send(&mut turn)?;
             if self.h2.is_finished() && self.flush.is_none() {
@@ -146,7 +155,7 @@ impl Connection {
                 self.yield_now(context);
                 break;
             }
-            if !received && !worked {
+            if !received && !worked && !self.works.is_due() {
                 break;
             }
         }
@@ -216,7 +225,10 @@ impl Connection {
                     self.answer(&request, &snapshot, buffers, frames, turn)?;
                 }
                 Event::Refused(refused) => self.refuse(&refused, &snapshot, frames, turn)?,
-                Event::Reset { stream, .. } => self.waiting.retain(|waiting| *waiting != stream),
+                Event::Reset { stream, cause, .. } => {
+                    self.context.metrics.core().http2.reset(cause);
+                    self.waiting.retain(|waiting| *waiting != stream);
+                }
                 Event::BodyTooLarge(_) => self.count_refusal(Refusal::BodyTooLarge),
             }
         }
@@ -235,8 +247,9 @@ impl Connection {
         })
     }
 
+    /// Counts and logs what the client did.
     fn report(&self, error: ConnectionError) {
-        self.count_refusal(Refusal::Malformed);
+        self.context.metrics.core().http2.failed(error);
         tracing::debug!(%error, "the client broke HTTP/2");
     }
 
@@ -256,7 +269,8 @@ impl Connection {
         self.make_room(frames)?;
         let mut exchange = self.begin_exchange(turn.now);
         let request = &head.request;
-        let resolution = respond(snapshot, request, self.scheme(), &mut exchange, buffers);
+        let scheme = self.scheme(request.host);
+        let resolution = respond(snapshot, request, scheme, &mut exchange, buffers);
         exchange.log_request(snapshot, || RequestInfo {
             line: head.request_line,
             request: Some(request),
@@ -274,7 +288,6 @@ impl Connection {
             }
             Resolution::Lookup(pending) => {
                 let (context, snapshot) = (Rc::clone(&self.context), Rc::clone(snapshot));
-                let scheme = self.scheme();
                 let stream = (head.stream, exchange);
                 let work = look_up(context, snapshot, pending, scheme, stream);
                 let work = Stream::Working(self.works.start(work));
@@ -337,12 +350,9 @@ impl Connection {
         }
     }
 
-    fn scheme(&self) -> Scheme {
-        match self.https_port {
-            _ if self.transport.is_tls() => Scheme::Https,
-            Some(port) => Scheme::HttpRedirected(port),
-            None => Scheme::Http,
-        }
+    /// The scheme of a request for `host`.
+    fn scheme(&self, host: Option<&str>) -> Scheme {
+        Scheme::on_shared(&self.transport, self.https_port, host)
     }
 
     /// Goes on with the streams whose work is done. Returns whether there was one.

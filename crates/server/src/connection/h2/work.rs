@@ -23,7 +23,11 @@ type Work = Pin<Box<dyn Future<Output = Finished>>>;
 
 /// The work of a connection, which goes on side by side. None takes no memory.
 #[derive(Default)]
-pub(super) struct Works(Option<Box<FuturesUnordered<Abortable<Work>>>>);
+pub(super) struct Works {
+    works: Option<Box<FuturesUnordered<Abortable<Work>>>>,
+    /// Whether some was not polled yet, so that nothing would wake the connection for it.
+    is_new: bool,
+}
 
 /// Work that is done.
 pub(super) struct Finished {
@@ -53,26 +57,33 @@ impl Drop for Abort {
 
 impl Works {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.as_ref().is_none_or(|works| works.is_empty())
+        self.works.as_ref().is_none_or(|works| works.is_empty())
+    }
+
+    /// Whether [`Works::poll_next`] is due, since work was begun after it.
+    pub(super) fn is_due(&self) -> bool {
+        self.is_new
     }
 
     /// Begins work. It makes progress when [`Works::poll_next`] is called.
     pub(super) fn start(&mut self, work: impl Future<Output = Finished> + 'static) -> Abort {
         let (handle, registration) = AbortHandle::new_pair();
         let work: Work = Box::pin(work);
-        let works = self.0.get_or_insert_default();
+        let works = self.works.get_or_insert_default();
         works.push(Abortable::new(work, registration));
+        self.is_new = true;
         Abort(handle)
     }
 
     /// The next work that is done. Pending if there is none.
     pub(super) fn poll_next(&mut self, context: &mut task::Context<'_>) -> Poll<Finished> {
-        while let Some(works) = &mut self.0 {
+        self.is_new = false;
+        while let Some(works) = &mut self.works {
             match ready!(works.poll_next_unpin(context)) {
                 Some(Ok(finished)) => return Poll::Ready(finished),
                 // It was cancelled.
                 Some(Err(_)) => {}
-                None => self.0 = None,
+                None => self.works = None,
             }
         }
         Poll::Pending
