@@ -1,6 +1,10 @@
 //! Bodies arrive whole, from memory and from the disk, alone and side by side.
 
+use std::cell::RefCell;
 use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::rc::Rc;
 
 use rustix::fs::Advice;
 
@@ -85,10 +89,7 @@ fn they_arrive_from_memory() {
     check(&server, || Http2::connect(server.address));
 }
 
-#[test]
-fn they_arrive_over_tls() {
-    let tree = tree();
-    let authority = Authority::new();
+fn secure(tree: &Tree, authority: &Authority) -> Server {
     let files = authority.issue("server", &["localhost"]);
     let root = tree.root();
     let sites = format!(
@@ -96,7 +97,14 @@ fn they_arrive_over_tls() {
         files.entry(),
         root.display()
     );
-    let server = Launch::run_sites(&tree, "", &sites).start();
+    Launch::run_sites(tree, "", &sites).start()
+}
+
+#[test]
+fn they_arrive_over_tls() {
+    let tree = tree();
+    let authority = Authority::new();
+    let server = secure(&tree, &authority);
     let config = authority.client();
     check(&server, || Http2::secure(server.address, &config));
 }
@@ -121,15 +129,79 @@ fn evict(tree: &Tree, path: &str) {
     rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).expect("its pages dropped");
 }
 
+/// A client's socket that keeps the lengths of the TLS records that it reads.
+struct Tap {
+    socket: TcpStream,
+    records: Rc<RefCell<Records>>,
+}
+
+#[derive(Default)]
+struct Records {
+    lengths: Vec<usize>,
+    header: Vec<u8>,
+    /// Bytes of the record that are still to come.
+    rest: usize,
+}
+
+impl Records {
+    fn take(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if self.rest > 0 {
+                self.rest -= 1;
+                continue;
+            }
+            self.header.push(*byte);
+            if let [_, _, _, high, low] = self.header[..] {
+                self.rest = usize::from(u16::from_be_bytes([high, low]));
+                self.lengths.push(self.rest);
+                self.header.clear();
+            }
+        }
+    }
+}
+
+impl Read for Tap {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.socket.read(buffer)?;
+        self.records.borrow_mut().take(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+impl Write for Tap {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.socket.flush()
+    }
+}
+
 #[test]
 fn full_frames_are_full_records() {
     const LENGTH: usize = 5 << 20;
+    /// A full record of TLS 1.3: its plaintext, its type and its tag.
+    const RECORD: usize = 16_384 + 1 + 16;
     let tree = tree();
-    let server = Launch::http2(&tree, "", "").start();
-    let mut client = Http2::connect_with(server.address, &[(INITIAL_WINDOW, 16 << 20)]);
+    let authority = Authority::new();
+    let server = secure(&tree, &authority);
+    let socket = TcpStream::connect(server.address).expect("a connection");
+    let records = Rc::<RefCell<Records>>::default();
+    let tap = Tap {
+        socket,
+        records: Rc::clone(&records),
+    };
+    let mut client = Http2::secure_over(tap, &authority.client(), &[(INITIAL_WINDOW, 16 << 20)]);
     client.grant(0, 16 << 20);
     client.get(&format!("/{LENGTH}"));
     let full = client.data_frames.iter().filter(|len| **len == 16_375);
     assert!(full.count() > LENGTH / 16_375 / 2);
     assert!(client.data_frames.iter().all(|len| *len <= 16_375));
+    let lengths = &records.borrow().lengths;
+    let full = lengths.iter().filter(|len| **len == RECORD).count();
+    assert!(full > LENGTH / RECORD / 2, "{lengths:?}");
+    // Each of these records is a frame, which the records of others do not cut.
+    let records_of_frames = client.data_frames.len() + 40;
+    assert!(lengths.len() < records_of_frames, "{lengths:?}");
 }

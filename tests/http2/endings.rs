@@ -5,7 +5,9 @@ use std::net::TcpStream;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::Signal;
 
-use crate::support::http2::{Http2, INITIAL_WINDOW, code, frame, kind};
+use crate::support::http2::{
+    END_HEADERS, END_STREAM, Http2, INITIAL_WINDOW, block, code, frame, kind,
+};
 use crate::support::{Launch, Server, Tree, eventually, noise};
 
 /// More than the sockets between server and client hold.
@@ -34,7 +36,7 @@ fn an_error_is_told_before_the_end() {
     client.get("/small");
     // Much follows that the server does not look at.
     let mut bytes = frame(kind::SETTINGS, 0, 3, &[]);
-    bytes.extend([0; 300_000]);
+    bytes.extend(vec![0; 300_000]);
     let _ = client.try_send(&bytes);
     assert_eq!(last_goaway(&mut client), (1, code::PROTOCOL_ERROR));
 }
@@ -171,4 +173,43 @@ fn ping_is_answered_before_the_end_of_a_long_body() {
     client.settle();
     assert!(client.body_len(stream) < LENGTH);
     assert!(client.response(stream).body == noise(LENGTH, 1));
+}
+
+#[test]
+fn a_listener_that_is_removed_lets_streams_finish() {
+    let tree = tree();
+    let server = Launch::http2(&tree, "", "").start();
+    let mut client = Http2::connect(server.address);
+    let mut idle = Http2::connect(server.address);
+    idle.get("/small");
+    let stream = client.request("GET", "/large", &[]);
+    while client.body_len(stream) < 1 << 20 {
+        client.frame().expect("a frame");
+    }
+    let path = tree.base().join("tidegate.toml");
+    let text = std::fs::read_to_string(&path).expect("the config file");
+    let (before, after) = text.split_once("[[listen]]").expect("a listener");
+    let (_, after) = after.split_once("protocols").expect("its protocols");
+    let listen = "[[listen]]\naddress = \"127.0.0.2:0\"\nprotocols";
+    std::fs::write(&path, format!("{before}{listen}{after}")).expect("the config file");
+    server.signal(Signal::HUP);
+    assert_eq!(last_goaway(&mut idle), (1, code::NO_ERROR));
+    assert!(client.response(stream).body == noise(LENGTH, 1));
+    client.ends();
+    assert_eq!(client.goaways, [(ALL, 0), (stream, 0)]);
+}
+
+#[test]
+fn requests_that_came_with_an_error_are_answered() {
+    let tree = tree();
+    let server = Launch::http2(&tree, "", "").start();
+    let mut client = Http2::connect(server.address);
+    client.get("/small");
+    let stream = client.next_stream();
+    let block = block(&client.fields("GET", "/small", &[]));
+    let mut bytes = frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, &block);
+    bytes.extend(frame(kind::SETTINGS, 0, 3, &[]));
+    client.send(&bytes);
+    assert_eq!(client.response(stream).body, b"small");
+    assert_eq!(last_goaway(&mut client), (stream, code::PROTOCOL_ERROR));
 }

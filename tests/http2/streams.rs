@@ -183,3 +183,50 @@ fn the_preface_may_come_in_any_pieces() {
         assert_eq!(client.response(1).body, b"small", "{cut}");
     }
 }
+
+#[test]
+fn the_urgent_one_overtakes_the_others() {
+    let tree = tree();
+    let server = Launch::http2(&tree, "", "").start();
+    let mut client = Http2::connect_with(server.address, &[(INITIAL_WINDOW, 16 << 20)]);
+    client.get("/large");
+    let late = client.request("GET", "/large", &[("priority", "u=6")]);
+    while client.body_len(late) < WINDOW {
+        client.frame().expect("a frame");
+    }
+    let urgent = client.request("GET", "/large", &[("priority", "u=1")]);
+    assert!(client.response(urgent).body == noise(LENGTH, 1));
+    assert!(client.body_len(late) < LENGTH / 2);
+    assert!(client.response(late).body == noise(LENGTH, 1));
+}
+
+#[test]
+fn those_that_wait_for_their_window_hold_little() {
+    const CONNECTIONS: usize = 20;
+    const STREAMS: usize = 100;
+    /// For a stream, and for what a connection has of its own beside them.
+    const STREAM_BYTES: u64 = 1024;
+    const CONNECTION_BYTES: u64 = 32 << 10;
+    let tree = tree();
+    let server = Launch::http2(&tree, "", "").start();
+    let blocked = || {
+        let mut client = Http2::connect_with(server.address, &[(INITIAL_WINDOW, 100)]);
+        client.grants = false;
+        let streams: Vec<_> = (0..STREAMS)
+            .map(|_| client.request("GET", "/large", &[]))
+            .collect();
+        for stream in streams {
+            while client.body_len(stream) < 100 {
+                client.frame().expect("a frame");
+            }
+        }
+        client
+    };
+    let mut clients = vec![blocked()];
+    let before = server.memory_peak_kib();
+    clients.extend((0..CONNECTIONS).map(|_| blocked()));
+    let grown = (server.memory_peak_kib() - before) * 1024;
+    let streams = CONNECTIONS as u64 * STREAMS as u64 * STREAM_BYTES;
+    let most = streams + CONNECTIONS as u64 * CONNECTION_BYTES;
+    assert!(grown <= most, "{grown} bytes, not {most}");
+}

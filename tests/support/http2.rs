@@ -133,13 +133,22 @@ impl Http2 {
 
     /// A client over TLS that offers HTTP/2 alone.
     pub(crate) fn secure(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
-        let mut config = ClientConfig::clone(config);
-        config.alpn_protocols = vec![b"h2".to_vec()];
         let stream = TcpStream::connect(address).expect("a connection");
         set_watchdog(&stream);
+        Self::secure_over(stream, config, &[])
+    }
+
+    /// The same over any stream, with these settings.
+    pub(crate) fn secure_over(
+        stream: impl Read + Write + 'static,
+        config: &Arc<ClientConfig>,
+        settings: &[(u16, u32)],
+    ) -> Self {
+        let mut config = ClientConfig::clone(config);
+        config.alpn_protocols = vec![b"h2".to_vec()];
         let mut client = Self::new(Box::new(secure(stream, &Arc::new(config), "localhost")));
         client.authority = "localhost";
-        client.begin(&[]);
+        client.begin(settings);
         client
     }
 
@@ -362,7 +371,7 @@ impl Http2 {
     #[track_caller]
     fn bytes(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.input.len() < length {
-            let mut buffer = [0; 1 << 16];
+            let mut buffer = [0; 1 << 14];
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(count) => self.input.extend(&buffer[..count]),
@@ -407,10 +416,10 @@ fn frame_of_grant(stream: u32, bytes: u32) -> Vec<u8> {
 fn decode(decoder: &mut Decoder, block: &[u8]) -> Response {
     let mut headers = Vec::new();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("a field in UTF-8");
-    let decoded = decoder.decode(block, 1 << 16, &mut Vec::new(), |name, value| {
+    let size = decoder.decode(block, 1 << 16, &mut Vec::new(), |name, value| {
         headers.push((text(name), text(value)));
     });
-    decoded.expect("a header block");
+    size.expect("a header block");
     assert_eq!(headers[0].0, ":status", "{headers:?}");
     let (_, status) = headers.remove(0);
     assert!(

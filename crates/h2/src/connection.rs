@@ -136,7 +136,7 @@ impl<T> Connection<T> {
     /// frame. `write` appends the block. With `end_stream` there is no body, the response is whole,
     /// and what was attached to the stream is returned.
     ///
-    /// Nothing is written if the stream is over.
+    /// Nothing is written if the stream is over, or its response is whole.
     pub fn write_head(
         &mut self,
         stream: StreamId,
@@ -144,7 +144,7 @@ impl<T> Connection<T> {
         out: &mut Vec<u8>,
         write: impl FnOnce(&mut Encoder, &mut Vec<u8>),
     ) -> Option<T> {
-        self.streams.get(stream)?;
+        self.streams.get_unanswered(stream)?;
         let start = out.len();
         out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
         write(&mut self.encoder, out);
@@ -177,14 +177,15 @@ impl<T> Connection<T> {
     /// Bytes that a stream may send in one frame now by its windows, ready or not, whatever the
     /// priorities.
     pub fn send_window(&self, stream: StreamId) -> usize {
-        let stream = self.streams.get(stream);
+        let stream = self.streams.get_unanswered(stream);
         let window = stream.map_or(0, |stream| stream.send_window.bytes());
         window.min(self.send_window.bytes()).min(PAYLOAD_BYTES_MAX)
     }
 
     /// Writes the header of a DATA frame of `len` bytes, which was granted or is within
     /// [`send_window`](Self::send_window), and counts the bytes as sent. With `end_stream` the
-    /// response is whole, and what was attached to the stream is returned. `len` may be 0 then.
+    /// response is whole, and what was attached to the stream is returned. `len` may be 0 then. Not
+    /// for a stream that is over: its frames must not be sent.
     #[inline]
     pub fn write_data_header(
         &mut self,
@@ -201,6 +202,7 @@ impl<T> Connection<T> {
             stream: stream.number,
         }
         .bytes();
+        self.streams.get_unanswered(stream)?;
         self.send_window.consume(len);
         // A peer that receives much has windows to open, and may measure the path by PING.
         let tokens = 2 + (len / 2048) as u32;
@@ -209,8 +211,8 @@ impl<T> Connection<T> {
         if end_stream { self.end(stream) } else { None }
     }
 
-    /// The response is whole. A request body of any length may still come, of a peer that waits
-    /// for nothing; more than the limit is not received (RFC 9113, section 8.1).
+    /// The response is whole. The rest of the request body may still come; of one that is too large
+    /// nothing more is received (RFC 9113, section 8.1).
     fn end(&mut self, id: StreamId) -> Option<T> {
         let state = self.streams.answered(id);
         let stream = self.streams.get(id);

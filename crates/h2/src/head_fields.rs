@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use tidegate_http::is_token;
+use tidegate_http::{decimal, is_token};
 
 use crate::head_buffer::HeadBuffer;
 use crate::hpack::{Decoder, Error};
@@ -316,25 +316,16 @@ static NAME_BYTES: [bool; 256] = {
 /// compiles to SIMD.
 #[inline]
 fn is_value(value: &[u8]) -> bool {
-    let has_control = value.iter().fold(false, |has, &byte| {
-        has | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f)
+    let control = value.iter().fold(0, |control, &byte| {
+        let is_low = u8::from(byte < b' ');
+        let is_no_tab = u8::from(byte != b'\t');
+        control | (is_low & is_no_tab) | u8::from(byte == 0x7f)
     });
-    !has_control && !matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
+    control == 0 && !matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
 }
 
 /// RFC 3986, section 3.1.
 fn is_scheme(scheme: &[u8]) -> bool {
     let is_rest = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
     scheme.first().is_some_and(u8::is_ascii_alphabetic) && scheme.iter().all(is_rest)
-}
-
-/// Digits only: no sign, no space, nothing above 64 bits.
-fn decimal(value: &[u8]) -> Option<u64> {
-    if value.is_empty() {
-        return None;
-    }
-    value.iter().try_fold(0_u64, |number, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    })
 }

@@ -36,11 +36,12 @@ fn busy() -> Peer {
 fn connection_errors() {
     use ConnectionError as E;
     let n = 0x1_u32.to_be_bytes();
+    let too_large = vec![0; 16_385];
     #[rustfmt::skip] // one row a line
     let cases: &[(&str, Vec<u8>, E)] = &[
-        ("4.2: too large", frame(kind::DATA, 0, 1, &[0; 16_385]), E::FrameTooLarge),
-        ("4.2: HEADERS too large", frame(kind::HEADERS, 0, 11, &[0; 16_385]), E::FrameTooLarge),
-        ("4.2: unknown too large", frame(0x42, 0, 0, &[0; 16_385]), E::FrameTooLarge),
+        ("4.2: too large", frame(kind::DATA, 0, 1, &too_large), E::FrameTooLarge),
+        ("4.2: HEADERS too large", frame(kind::HEADERS, 0, 11, &too_large), E::FrameTooLarge),
+        ("4.2: unknown too large", frame(0x42, 0, 0, &too_large), E::FrameTooLarge),
         ("4.3: an index of no table", headers(11, END, b"\xff\xff\x01"), E::Compression),
         ("4.3: cut in a field", headers(11, END, &get()[..get().len() - 1]), E::Compression),
         ("4.3: in trailers", headers(1, END, b"\xff\xff\x01"), E::Compression),
@@ -92,6 +93,11 @@ fn connection_errors() {
     for (why, bytes, error) in cases {
         let mut peer = busy();
         assert_eq!(peer.send(bytes), Err(*error), "{why}");
+        assert_eq!(
+            busy().send_single(bytes),
+            Err(*error),
+            "{why}: byte by byte"
+        );
         let sent = peer.sent();
         // A request that cannot be decoded must not be sent again.
         let is_new = *error == E::Compression && bytes[8] == 11;
@@ -159,7 +165,9 @@ fn stream_errors() {
         let mut peer = busy();
         let state = [1, 3].contains(stream).then_some(*stream);
         let expected = Seen::Reset(*stream, state, ResetCause::Error(*error));
-        assert_eq!(peer.send(bytes), Ok(vec![expected]), "{why}");
+        let expected = Ok(vec![expected]);
+        assert_eq!(peer.send(bytes), expected, "{why}");
+        assert_eq!(busy().send_single(bytes), expected, "{why}: byte by byte");
         assert_eq!(peer.sent(), [sent_reset(*stream, *code)], "{why}");
         // The connection goes on, and other streams with it.
         peer.request(13);
@@ -197,6 +205,7 @@ fn what_is_ignored() {
     for (why, bytes) in cases {
         let mut peer = busy();
         assert_eq!(peer.send(bytes), Ok(vec![]), "{why}");
+        assert_eq!(peer.send_single(bytes), Ok(vec![]), "{why}: byte by byte");
         assert_eq!(peer.sent(), [], "{why}");
     }
     let mut peer = busy();

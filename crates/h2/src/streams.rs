@@ -96,6 +96,12 @@ impl<T> Streams<T> {
         stream.filter(|stream| stream.number == id.number)
     }
 
+    /// The stream that the server means, if its response is not whole.
+    #[inline]
+    pub(crate) fn get_unanswered(&self, id: StreamId) -> Option<&Stream<T>> {
+        self.get(id).filter(|stream| !stream.is_answered)
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamId, &mut Stream<T>)> {
         self.slots.iter_mut().map(|(slot, stream)| {
             let number = stream.number;

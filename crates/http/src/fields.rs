@@ -231,7 +231,7 @@ impl fmt::Debug for Fields<'_> {
 }
 
 /// The lines of a block, without their ends.
-struct Lines<'b>(&'b [u8]);
+pub(crate) struct Lines<'b>(pub(crate) &'b [u8]);
 
 impl<'b> Iterator for Lines<'b> {
     type Item = &'b [u8];

@@ -62,21 +62,27 @@ impl FrameHeader {
     /// Reads a header. The reserved bit is ignored.
     #[inline]
     pub(crate) fn parse(bytes: [u8; FRAME_HEADER_BYTES]) -> Self {
-        let [a, b, c, kind, flags, d, e, f, g] = bytes;
+        let [len @ .., kind, flags, _, _, _, _] = bytes;
+        let [_, _, _, _, _, stream @ ..] = bytes;
+        let [high, middle, low] = len;
         Self {
-            len: u32::from_be_bytes([0, a, b, c]) as usize,
+            len: u32::from_be_bytes([0, high, middle, low]) as usize,
             kind,
             flags,
-            stream: u32::from_be_bytes([d, e, f, g]) & MAX_31_BITS,
+            stream: u32::from_be_bytes(stream) & MAX_31_BITS,
         }
     }
 
     /// The header on the wire.
     #[inline]
     pub(crate) fn bytes(self) -> [u8; FRAME_HEADER_BYTES] {
-        let [_, a, b, c] = (self.len as u32).to_be_bytes();
-        let [d, e, f, g] = self.stream.to_be_bytes();
-        [a, b, c, self.kind, self.flags, d, e, f, g]
+        let len = (self.len as u32).to_be_bytes();
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        bytes[..3].copy_from_slice(&len[1..]);
+        bytes[3] = self.kind;
+        bytes[4] = self.flags;
+        bytes[5..].copy_from_slice(&self.stream.to_be_bytes());
+        bytes
     }
 
     /// Whether a flag is set.

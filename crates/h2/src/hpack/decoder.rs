@@ -15,8 +15,6 @@ const NAMES_COPIED_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Decoder {
     table: DynamicTable,
-    /// The largest size that the peer may choose.
-    size_max: usize,
 }
 
 /// A string of a literal.
@@ -72,7 +70,6 @@ impl Decoder {
     const fn with_table(size_max: usize) -> Self {
         Self {
             table: DynamicTable::new(size_max),
-            size_max,
         }
     }
 
@@ -135,7 +132,7 @@ impl Decoder {
         let mut input = block;
         while let Some(0x20..=0x3f) = input.first() {
             let size = integer::read(&mut input, 5)?;
-            if size > self.size_max {
+            if size > TABLE_BYTES_MAX {
                 return Err(Error::TableSize);
             }
             self.table.set_size_max(size);

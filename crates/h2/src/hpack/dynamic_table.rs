@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::{FIELD_OVERHEAD, TABLE_BYTES_MAX};
 
 /// Bytes of names and values for which memory is taken at first.
-const CAPACITY_MIN: usize = 256;
+const CAPACITY_MIN: usize = 64;
 
 /// Names and values, oldest first. An empty table holds no memory.
 #[derive(Debug)]
@@ -15,8 +15,8 @@ pub(super) struct DynamicTable {
     bytes: Vec<u8>,
     entries: VecDeque<Entry>,
     /// The size of all entries (RFC 7541, section 4.1).
-    size: usize,
-    size_max: usize,
+    size: u16,
+    size_max: u16,
 }
 
 /// Where an entry is: each of them less than [`TABLE_BYTES_MAX`].
@@ -53,7 +53,7 @@ impl DynamicTable {
             bytes: Vec::new(),
             entries: VecDeque::new(),
             size: 0,
-            size_max,
+            size_max: size_max as u16,
         }
     }
 
@@ -82,11 +82,11 @@ impl DynamicTable {
     pub(super) fn insert(&mut self, name: &[u8], value: &[u8]) {
         let len = name.len() + value.len();
         let size = len + FIELD_OVERHEAD;
-        if size > self.size_max {
+        let Some(others_max) = usize::from(self.size_max).checked_sub(size) else {
             self.evict_to(0);
             return;
-        }
-        self.evict_to(self.size_max - size);
+        };
+        self.evict_to(others_max);
         self.make_room(len);
         self.entries.push_back(Entry {
             start: self.bytes.len() as u16,
@@ -95,28 +95,28 @@ impl DynamicTable {
         });
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
-        self.size += size;
+        self.size += size as u16;
     }
 
     /// The size of all entries (RFC 7541, section 4.1).
     #[cfg(test)]
     pub(super) fn size(&self) -> usize {
-        self.size
+        usize::from(self.size)
     }
 
     /// Changes the size, [`TABLE_BYTES_MAX`] at most (RFC 7541, section 4.3).
     pub(super) fn set_size_max(&mut self, size_max: usize) {
         debug_assert!(size_max <= TABLE_BYTES_MAX);
         self.evict_to(size_max);
-        self.size_max = size_max;
+        self.size_max = size_max as u16;
     }
 
     fn evict_to(&mut self, size: usize) {
-        while self.size > size {
+        while usize::from(self.size) > size {
             let Some(entry) = self.entries.pop_front() else {
                 break;
             };
-            self.size -= entry.len() + FIELD_OVERHEAD;
+            self.size -= (entry.len() + FIELD_OVERHEAD) as u16;
         }
         if self.entries.is_empty() {
             self.bytes.clear();
@@ -124,24 +124,24 @@ impl DynamicTable {
     }
 
     /// Makes room for `len` bytes: in place of evicted ones if they are half of all, or if there is
-    /// as much memory as the table may have.
+    /// as much memory as the table needs.
     fn make_room(&mut self, len: usize) {
-        let needed = self.bytes.len() + len;
-        if needed <= self.bytes.capacity() {
+        let size_max = usize::from(self.size_max);
+        if self.bytes.len() + len <= self.bytes.capacity() {
             return;
         }
         let evicted = self.entries.front().map_or(0, |oldest| oldest.start);
-        if usize::from(evicted) >= self.bytes.len() / 2 || needed > TABLE_BYTES_MAX {
+        if usize::from(evicted) >= self.bytes.len() / 2 || self.bytes.len() + len > size_max {
             self.bytes.drain(..usize::from(evicted));
             for entry in &mut self.entries {
                 entry.start -= evicted;
             }
         }
         let needed = self.bytes.len() + len;
+        let doubled = (self.bytes.capacity() * 2).max(CAPACITY_MIN).min(size_max);
         if needed > self.bytes.capacity() {
-            let capacity = (self.bytes.capacity() * 2).clamp(CAPACITY_MIN, TABLE_BYTES_MAX);
-            let additional = capacity.max(needed) - self.bytes.len();
-            self.bytes.reserve_exact(additional);
+            self.bytes
+                .reserve_exact(doubled.max(needed) - self.bytes.len());
         }
     }
 }
@@ -175,7 +175,7 @@ mod tests {
         let mut table = DynamicTable::new(TABLE_BYTES_MAX);
         assert_eq!(table.bytes.capacity() + table.entries.capacity(), 0);
         table.insert(b"a", b"b");
-        assert!(table.bytes.capacity() <= 256);
+        assert!(table.bytes.capacity() <= 64);
         for index in 0..10_000_usize {
             table.insert(b"name", &b"value".repeat(index % 100));
         }

@@ -31,11 +31,11 @@ const NOT_REPEATED: [&str; 7] = [
 pub struct Encoder {
     table: DynamicTable,
     /// The size that the peer's decoder was last told.
-    size: usize,
+    size: u16,
     /// The size that it allows.
-    allowed: usize,
+    allowed: u16,
     /// The least that it allowed since it was told a size.
-    allowed_min: usize,
+    allowed_min: u16,
 }
 
 impl Default for Encoder {
@@ -49,18 +49,19 @@ impl Encoder {
     pub const fn new() -> Self {
         Self {
             table: DynamicTable::new(TABLE_BYTES),
-            size: TABLE_BYTES_MAX,
-            allowed: TABLE_BYTES_MAX,
-            allowed_min: TABLE_BYTES_MAX,
+            size: TABLE_BYTES_MAX as u16,
+            allowed: TABLE_BYTES_MAX as u16,
+            allowed_min: TABLE_BYTES_MAX as u16,
         }
     }
 
     /// Obeys a `SETTINGS_HEADER_TABLE_SIZE` of the peer, in bytes, from the next block on; 0 turns
     /// the dynamic table off.
     pub fn set_table_size(&mut self, size: u32) {
-        self.allowed = (size as usize).min(TABLE_BYTES_MAX);
+        let size = (size as usize).min(TABLE_BYTES_MAX);
+        self.table.set_size_max(size.min(TABLE_BYTES));
+        self.allowed = size as u16;
         self.allowed_min = self.allowed_min.min(self.allowed);
-        self.table.set_size_max(self.allowed.min(TABLE_BYTES));
     }
 
     /// Begins a block: appends changes of the table's size if there are any, and `:status`.
@@ -92,16 +93,14 @@ impl Encoder {
         self.field("date", date.as_bytes(), out);
     }
 
-    /// Appends `content-length`. It is not compressed: that would save two bytes at most.
+    /// Appends `content-length`. It is not compressed: that would save a byte of usual lengths.
     #[inline]
     pub fn content_length(&mut self, length: u64, out: &mut Vec<u8>) {
-        write_literal(
-            0x00,
-            4,
-            "content-length",
-            itoa::Buffer::new().format(length),
-            out,
-        );
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(length).as_bytes();
+        // A literal that is not indexed, with the name of entry 28.
+        out.extend_from_slice(&[0x0f, 28 - 0x0f, digits.len() as u8]);
+        out.extend_from_slice(digits);
     }
 
     /// Appends fields, and inserts those that other responses of the connection may have as well.
@@ -127,7 +126,7 @@ impl Encoder {
     fn is_worth_inserting(&self, name: &str, value: &[u8]) -> bool {
         let size = name.len() + value.len() + FIELD_OVERHEAD;
         size <= ENTRY_BYTES_MAX
-            && size <= self.allowed
+            && size <= usize::from(self.allowed)
             && !NOT_REPEATED
                 .iter()
                 .any(|one| one.eq_ignore_ascii_case(name))
@@ -138,10 +137,10 @@ impl Encoder {
     #[cold]
     fn write_sizes(&mut self, out: &mut Vec<u8>) {
         if self.allowed_min < self.size {
-            integer::write(self.allowed_min, 0x20, 5, out);
+            integer::write(self.allowed_min.into(), 0x20, 5, out);
         }
         if self.allowed != self.allowed_min.min(self.size) {
-            integer::write(self.allowed, 0x20, 5, out);
+            integer::write(self.allowed.into(), 0x20, 5, out);
         }
         self.size = self.allowed;
         self.allowed_min = self.allowed;

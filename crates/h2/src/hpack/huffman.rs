@@ -1,8 +1,8 @@
 //! The Huffman code for strings (RFC 7541, section 5.2 and appendix B).
 //!
 //! It is canonical: codes of one length are consecutive, in the order of their symbols, and follow
-//! those of the lengths below. So the lengths are all of it. A code of at most 8 bits, that of
-//! nearly all that clients send, is looked up; a longer one is found by its length.
+//! those of the lengths below. So the lengths are all of it. Short codes, nearly all that clients
+//! send, are looked up, two at once where they fit; any other is found by its length.
 
 use super::Error;
 
@@ -36,40 +36,49 @@ const LENGTHS: [u8; SYMBOLS] = [
 const LENGTH_MIN: usize = 5;
 const LENGTH_MAX: usize = 30;
 
-/// Bits that [`SHORT_CODES`] looks at.
-const SHORT_BITS: u32 = 8;
+/// Bits that [`PAIRS`] looks at: two codes of 6 bits, and all of 8.
+const PAIR_BITS: u32 = 12;
 
 /// The code of each symbol, in its lowest bits.
-static CODES: [u32; SYMBOLS] = CODE.codes;
+static CODES: [u32; SYMBOLS] = CANONICAL.codes;
 
-/// The symbol whose code is at the start of these bits, and the length of its code; 0 if it is
-/// longer than [`SHORT_BITS`].
-static SHORT_CODES: [(u8, u8); 1 << SHORT_BITS] = short_codes();
+/// What starts with these bits.
+static PAIRS: [Pair; 1 << PAIR_BITS] = pairs();
+
+/// One or two symbols whose codes are in [`PAIR_BITS`] bits.
+#[derive(Clone, Copy)]
+struct Pair {
+    symbols: [u8; 2],
+    /// How many there are; 0 if the first code is longer.
+    count: u8,
+    /// The length of their codes, in bits.
+    length: u8,
+}
 
 /// All that follows from [`LENGTHS`].
-const CODE: Code = Code::of_lengths();
+const CANONICAL: Canonical = Canonical::of_lengths();
 
-struct Code {
+static CODE: Canonical = CANONICAL;
+
+struct Canonical {
     codes: [u32; SYMBOLS],
     /// Symbols in the order of their codes.
     symbols: [u16; SYMBOLS],
     /// For each length: where its first symbol is in `symbols`.
     first_symbol: [u16; LENGTH_MAX + 1],
     /// For each length: its first code.
-    first: [u32; LENGTH_MAX + 1],
+    first_code: [u32; LENGTH_MAX + 1],
     /// For each length: the first 32 bits that start with a longer code.
     end: [u64; LENGTH_MAX + 1],
 }
 
-static CANONICAL: Code = CODE;
-
-impl Code {
+impl Canonical {
     const fn of_lengths() -> Self {
         let mut this = Self {
             codes: [0; SYMBOLS],
             symbols: [0; SYMBOLS],
             first_symbol: [0; LENGTH_MAX + 1],
-            first: [0; LENGTH_MAX + 1],
+            first_code: [0; LENGTH_MAX + 1],
             end: [0; LENGTH_MAX + 1],
         };
         let mut code = 0;
@@ -77,7 +86,7 @@ impl Code {
         let mut length = LENGTH_MIN;
         while length <= LENGTH_MAX {
             code <<= 1;
-            this.first[length] = code;
+            this.first_code[length] = code;
             this.first_symbol[length] = count as u16;
             let mut symbol = 0;
             while symbol < SYMBOLS {
@@ -95,34 +104,40 @@ impl Code {
         this
     }
 
-    /// The symbol at the start of `bits`, and the length of its code, above [`SHORT_BITS`].
-    #[inline(never)]
-    fn long_symbol(&self, bits: u32) -> (u16, u32) {
-        let mut length = SHORT_BITS as usize + 1;
-        while u64::from(bits) >= self.end[length] {
+    /// The symbol whose code is at the start of `bits`, and the length of its code.
+    const fn symbol(&self, bits: u32) -> (u16, u32) {
+        let mut length = LENGTH_MIN;
+        while bits as u64 >= self.end[length] {
             length += 1;
         }
         let code = bits >> (32 - length);
-        let index = u32::from(self.first_symbol[length]) + code - self.first[length];
+        let index = self.first_symbol[length] as u32 + code - self.first_code[length];
         (self.symbols[index as usize], length as u32)
     }
 }
 
-const fn short_codes() -> [(u8, u8); 1 << SHORT_BITS] {
-    let mut table = [(0, 0); 1 << SHORT_BITS];
-    let mut symbol = 0;
-    while symbol < SYMBOLS {
-        let length = LENGTHS[symbol];
-        if length as u32 <= SHORT_BITS {
-            let unused = SHORT_BITS - length as u32;
-            let mut bits = CODE.codes[symbol] << unused;
-            let end = bits + (1 << unused);
-            while bits < end {
-                table[bits as usize] = (symbol as u8, length);
-                bits += 1;
+const fn pairs() -> [Pair; 1 << PAIR_BITS] {
+    let none = Pair {
+        symbols: [0; 2],
+        count: 0,
+        length: 0,
+    };
+    let mut table = [none; 1 << PAIR_BITS];
+    let mut bits: u32 = 0;
+    while bits < 1 << PAIR_BITS {
+        let pair = &mut table[bits as usize];
+        let mut rest = bits << (32 - PAIR_BITS);
+        while pair.count < 2 {
+            let (symbol, length) = CANONICAL.symbol(rest);
+            if pair.length as u32 + length > PAIR_BITS {
+                break;
             }
+            pair.symbols[pair.count as usize] = symbol as u8;
+            pair.count += 1;
+            pair.length += length as u8;
+            rest <<= length;
         }
-        symbol += 1;
+        bits += 1;
     }
     table
 }
@@ -163,25 +178,35 @@ impl Bits<'_> {
 
 /// Appends the string that `encoded` is the code of.
 pub(super) fn decode(encoded: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-    out.reserve(encoded.len() * 8 / LENGTH_MIN);
+    let mut len = out.len();
+    // One byte more, as symbols are written in pairs.
+    out.resize(len + encoded.len() * 8 / LENGTH_MIN + 1, 0);
     let mut input = Bits {
         rest: encoded,
         next: 0,
         count: 0,
     };
     loop {
-        input.refill();
-        let (symbol, length) = match SHORT_CODES[(input.next >> (64 - SHORT_BITS)) as usize] {
-            (_, 0) => CANONICAL.long_symbol((input.next >> 32) as u32),
-            (symbol, length) => (u16::from(symbol), u32::from(length)),
-        };
+        if input.count < LENGTH_MAX as u32 {
+            input.refill();
+        }
+        let pair = PAIRS[(input.next >> (64 - PAIR_BITS)) as usize];
+        if pair.count > 0 && u32::from(pair.length) <= input.count {
+            out[len..len + 2].copy_from_slice(&pair.symbols);
+            len += usize::from(pair.count);
+            input.consume(u32::from(pair.length));
+            continue;
+        }
+        let (symbol, length) = CODE.symbol((input.next >> 32) as u32);
         if length > input.count {
+            out.truncate(len);
             return is_padding(&input).then_some(()).ok_or(Error::Huffman);
         }
         if symbol == EOS {
             return Err(Error::Huffman);
         }
-        out.push(symbol as u8);
+        out[len] = symbol as u8;
+        len += 1;
         input.consume(length);
     }
 }

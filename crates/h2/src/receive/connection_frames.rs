@@ -76,7 +76,7 @@ impl<T> Connection<T> {
             .ok_or(ConnectionError::FrameLength)?;
         let number = u32::from_be_bytes(*number) & MAX_31_BITS;
         // 0 is the connection, and even numbers are those of pushes, which never are promised.
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             return Err(ConnectionError::PriorityUpdate);
         }
         let priority = Priority::of(value);

@@ -79,7 +79,7 @@ impl<T> Connection<T> {
 
     #[inline]
     fn on_block(&mut self, block: &Block<'_>, head: &mut HeadBuffer) -> Outcome<T> {
-        if block.stream % 2 == 0 {
+        if block.stream.is_multiple_of(2) {
             return Err(ConnectionError::StreamId);
         }
         if block.stream > self.highest {

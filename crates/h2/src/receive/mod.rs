@@ -128,7 +128,7 @@ impl<T> Connection<T> {
     /// Whether the peer has never opened this stream, and could not before lower ones (RFC 9113,
     /// section 5.1.1). It never opens one with an even number.
     fn is_idle(&self, number: u32) -> bool {
-        number > self.highest || number % 2 == 0
+        number > self.highest || number.is_multiple_of(2)
     }
 
     /// The peer made a mistake on a stream that is not idle.

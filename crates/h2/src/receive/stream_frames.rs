@@ -62,15 +62,14 @@ impl<T> Connection<T> {
         if self.is_idle(number) {
             return Err(ConnectionError::IdleStream);
         }
-        self.idle()?;
         let Some(stream) = self.streams.find(number) else {
-            return Ok(Happened::Nothing);
+            return self.idle();
         };
         if increment == 0 {
             return self.reset_for(number, StreamError::WindowIncrement);
         }
         match self.streams.change_window(stream, i64::from(increment)) {
-            Ok(()) => Ok(Happened::Nothing),
+            Ok(()) => self.idle(),
             Err(_) => self.reset_for(number, StreamError::WindowOverflow),
         }
     }

@@ -32,6 +32,9 @@ struct OpenRange {
     reader: FileReader,
 }
 
+// A body that waits for its peer holds one.
+const _: () = assert!(size_of::<OpenRange>() <= 256);
+
 /// How far a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {

@@ -83,9 +83,9 @@ impl Flush {
                 timer.enter(Phase::Send);
                 io.ring.send(socket, bytes.clone(), *flags)
             });
-            let sent = ready!(Pin::new(send).poll(context));
+            let count = ready!(Pin::new(send).poll(context));
             self.send = None;
-            bytes.advance(sent?);
+            bytes.advance(count?);
         }
         Poll::Ready(Ok(()))
     }

@@ -53,10 +53,12 @@ pub(crate) struct Connection {
     /// The HTTPS port to redirect every request to.
     https_port: Option<NonZeroU16>,
     phase: Phase,
+    /// Whether the kernel may hold the last segment back, for more was to follow.
+    pub(super) is_corked: bool,
 }
 
 // One for each idle connection.
-const _: () = assert!(size_of::<Connection>() <= 1024);
+const _: () = assert!(size_of::<Connection>() <= 656);
 
 /// How a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +108,7 @@ impl Connection {
             requests: 0,
             https_port: None,
             phase: Phase::AwaitingFirstRequest,
+            is_corked: false,
         }
     }
 
@@ -125,7 +128,7 @@ impl Connection {
         match self.turn(context) {
             Ok(()) => Poll::Pending,
             Err(ending) => {
-                self.context.scratch.borrow_mut().frames.clear();
+                self.send_last();
                 Poll::Ready(ending)
             }
         }
@@ -155,11 +158,14 @@ impl Connection {
                 self.yield_now(context);
                 break;
             }
-            if !received && !worked && !self.works.is_due() {
+            let flushed = self.poll_flush(context)?;
+            if !received && !worked && !flushed && !self.works.is_due() {
                 break;
             }
         }
-        self.poll_flush(context)?;
+        if turn.cost < QUANTUM_BYTES {
+            self.uncork();
+        }
         let has_progress = has_worked || turn.cost > 0 || self.requests > requests;
         self.wait(has_progress, turn.now);
         Ok(())
@@ -171,16 +177,20 @@ impl Connection {
         context.waker().wake_by_ref();
     }
 
-    fn poll_flush(&mut self, context: &mut task::Context<'_>) -> Result<(), Ending> {
-        if let Some(flush) = &mut self.flush {
-            let (io, timer) = (&self.context.io, &self.timer);
-            match self.transport.poll_flush(io, timer, flush, context) {
-                Poll::Ready(Ok(())) => self.flush = None,
-                Poll::Ready(Err(_)) => return Err(Ending::Gone),
-                Poll::Pending => {}
+    /// Returns whether the socket has taken what it had not before.
+    fn poll_flush(&mut self, context: &mut task::Context<'_>) -> Result<bool, Ending> {
+        let Some(flush) = &mut self.flush else {
+            return Ok(false);
+        };
+        let (io, timer) = (&self.context.io, &self.timer);
+        match self.transport.poll_flush(io, timer, flush, context) {
+            Poll::Ready(Ok(())) => {
+                self.flush = None;
+                Ok(true)
             }
+            Poll::Ready(Err(_)) => Err(Ending::Gone),
+            Poll::Pending => Ok(false),
         }
-        Ok(())
     }
 
     /// Receives what has arrived, as long as its responses fit into the buffer. Returns whether
@@ -399,10 +409,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether no more streams are to be opened.
+    /// Whether no more streams are to be opened. A client gets at least one response: it may have
+    /// sent the request already.
     fn must_go_away(&self, has_requests: bool) -> bool {
         let context = &self.context;
         !self.h2.is_going_away()
+            && self.requests > 0
             && match context.keep_alive() {
                 KeepAlive::Enabled => {
                     let limit = context.settings().limits.requests_per_connection;

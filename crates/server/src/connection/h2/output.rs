@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use rustix::net::SendFlags;
+use rustix::net::sockopt::set_tcp_nodelay;
 use tidegate_h2::{ErrorCode, Grant, StreamId};
 use tidegate_http::FieldBlock;
 
@@ -158,9 +159,11 @@ impl Connection {
 
     /// Sends what is written. The responses in it are over.
     fn send_frames(&mut self, frames: &mut FrameBuffer) -> Result<(), Ending> {
-        let flags = match self.h2.next_to_send(1) {
-            Some(_) => SendFlags::MORE,
-            None => SendFlags::empty(),
+        self.is_corked = self.h2.next_to_send(1).is_some();
+        let flags = if self.is_corked {
+            SendFlags::MORE
+        } else {
+            SendFlags::empty()
         };
         let context = &self.context;
         let written = self
@@ -170,6 +173,26 @@ impl Connection {
         context.access_log.batch_sent(written.is_ok());
         self.flush = written.map_err(|_| Ending::Gone)?.map(Flush::new);
         Ok(())
+    }
+
+    /// Has the kernel send the last segment, since what was to follow has to be waited for.
+    pub(super) fn uncork(&mut self) {
+        if self.is_corked && self.flush.is_none() {
+            self.is_corked = false;
+            // This pushes it (tcp(7)); a socket of another kind has held nothing back.
+            let _ = set_tcp_nodelay(self.transport.socket(), true);
+        }
+    }
+
+    /// Sends what was written before the connection ended.
+    pub(super) fn send_last(&mut self) {
+        let context = Rc::clone(&self.context);
+        let frames = &mut context.scratch.borrow_mut().frames;
+        // Nothing was written behind what the socket did not take.
+        if !frames.is_empty() {
+            // It has ended in any case.
+            let _ = self.send_frames(frames);
+        }
     }
 
     /// Fills the buffer from the streams whose turn it is.

@@ -32,7 +32,7 @@ pub(super) struct Sending {
 
 // With the range of a file, what a stream holds whose window is closed.
 const _: () = assert!(size_of::<Stream>() <= 16);
-const _: () = assert!(size_of::<Sending>() <= 512);
+const _: () = assert!(size_of::<Sending>() <= 320);
 
 /// How fast a body is sent. The socket cannot be told, for it has other streams.
 pub(super) struct Pace {
