@@ -51,22 +51,8 @@ fn what_is_no_preface_is_told_so() {
     );
     let server = Launch::run_sites(&tree, "", &sites).start();
     let mut client = Http2::silent(server.address);
-    client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    client.send(b"PRI * HTTP/2.0\r\n\r\nXM\r\n\r\n");
     assert_eq!(last_goaway(&mut client), (0, code::PROTOCOL_ERROR));
-}
-
-#[test]
-fn a_listener_without_http2_refuses_its_preface() {
-    let tree = tree();
-    let root = tree.root();
-    let sites = format!(
-        "protocols = [\"http/1.1\"]\n[[site]]\nroot = \"{}\"\n",
-        root.display()
-    );
-    let server = Launch::run_sites(&tree, "", &sites).start();
-    let mut client = server.connect();
-    client.send(crate::support::http2::PREFACE);
-    assert_eq!(client.response().status, 505);
 }
 
 #[test]

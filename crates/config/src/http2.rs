@@ -26,7 +26,7 @@ impl Default for Protocols {
     fn default() -> Self {
         Self {
             http1: true,
-            http2: false,
+            http2: true,
         }
     }
 }

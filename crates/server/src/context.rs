@@ -30,6 +30,7 @@ pub(crate) struct Context {
     pub(crate) access_log: Recorder,
     pub(crate) file_warnings: Throttle,
     pub(crate) tls_warnings: Throttle,
+    pub(crate) http2_warnings: Throttle,
     /// Replaced as a whole when the configuration changes. [`Context::snapshot`] is the only way to
     /// it, and no borrow outlives a poll: so a replacement between two polls finds none.
     snapshot: RefCell<Rc<Snapshot>>,
@@ -89,6 +90,7 @@ impl Context {
             access_log,
             file_warnings: Throttle::default(),
             tls_warnings: Throttle::default(),
+            http2_warnings: Throttle::default(),
             snapshot: RefCell::new(Rc::new(snapshot)),
             keep_alive: Cell::default(),
         }

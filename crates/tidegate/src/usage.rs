@@ -56,7 +56,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("etag etags", "it is so: tags are always sent"),
     ("upload webdav", "tidegate has GET, HEAD and OPTIONS alone"),
     ("env envfile environ", "tidegate reads TIDEGATE_CONFIG, TIDEGATE_LISTEN and TIDEGATE_CORES"),
-    ("http2 h2 h2c", "a configuration has it: write protocols = [\"h2\", \"http/1.1\"] below [[listen]]"),
+    ("http2 h2 h2c", "it is so: clients that know it speak HTTP/2"),
     ("http3 h3 quic", "tidegate has none: it speaks HTTP/2 and HTTP/1.1"),
     ("proxy", "tidegate is no proxy: it serves files of this host"),
     ("hidden dotfiles all", "write hidden-files = true into a file, and: tidegate run FILE"),

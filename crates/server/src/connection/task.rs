@@ -86,22 +86,8 @@ impl ConnectionTask {
         redirect: Option<NonZeroU16>,
     ) -> Self {
         let transport = Transport::plain(&context.io, socket);
-        if !protocols.http1 {
-            let input = Vec::new();
-            return Self::http2(Parts {
-                context,
-                timer,
-                transport,
-                input,
-                https_port: redirect,
-            });
-        }
-        let connection = h1::Connection::new(context, timer, transport).redirecting_to(redirect);
-        Self::Receiving(if protocols.http2 {
-            connection.allowing_http2()
-        } else {
-            connection
-        })
+        let connection = h1::Connection::new(context, timer, transport);
+        Self::Receiving(connection.redirecting_to(redirect).speaking(protocols))
     }
 
     fn http2(parts: Parts) -> Self {
@@ -237,8 +223,7 @@ async fn accept_tls(
             transport, early, ..
         }) => {
             timer.enter(Phase::AwaitingFirstRequest);
-            // A client without ALPN speaks HTTP/1.1, unless there is only HTTP/2.
-            if transport.negotiated() == Some(Negotiated::Http2) || !protocols.http1 {
+            if transport.negotiated() == Some(Negotiated::Http2) {
                 let https_port = None;
                 return Ok(ConnectionTask::http2(Parts {
                     context,
@@ -248,7 +233,12 @@ async fn accept_tls(
                     https_port,
                 }));
             }
-            let connection = h1::Connection::new(context, timer, transport);
+            // A client without ALPN speaks HTTP/1.1 (RFC 9113, section 3.2).
+            let protocols = Protocols {
+                http2: !protocols.http1,
+                ..protocols
+            };
+            let connection = h1::Connection::new(context, timer, transport).speaking(protocols);
             ConnectionTask::Receiving(connection)
                 .with_early(early)
                 .await

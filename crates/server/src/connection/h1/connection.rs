@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::task::{self, Poll, ready};
 use std::time::Instant;
 
-use tidegate_h1::{Discard, Error, Framing, Head, Version, parse};
+use tidegate_config::Protocols;
+use tidegate_h1::{Discard, Error, Framing, Head, Limits, Version, parse};
 use tidegate_http::Status;
 
 use super::response::{Persistence, Written, write_response};
@@ -47,8 +48,10 @@ pub(crate) struct Connection {
 /// What may come from the client.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expected {
-    /// In place of the first request, HTTP/2.
+    /// HTTP/2, or a request.
     Http2,
+    /// HTTP/2 alone: a request is refused.
+    OnlyHttp2,
     /// Another request, since the client expects the connection to persist.
     Request,
     Nothing,
@@ -117,12 +120,14 @@ impl Connection {
         }
     }
 
-    /// Leaves the connection to HTTP/2 if the client begins with that.
-    pub(in crate::connection) fn allowing_http2(self) -> Self {
-        Self {
-            expected: Expected::Http2,
-            ..self
-        }
+    /// Leaves the connection to HTTP/2 if that is among `protocols` and the client begins with it.
+    pub(in crate::connection) fn speaking(self, protocols: Protocols) -> Self {
+        let expected = match (protocols.http2, protocols.http1) {
+            (true, true) => Expected::Http2,
+            (true, false) => Expected::OnlyHttp2,
+            (false, _) => Expected::Nothing,
+        };
+        Self { expected, ..self }
     }
 
     /// Whether the client speaks HTTP/2. Then nothing was answered.
@@ -133,7 +138,8 @@ impl Connection {
     }
 
     fn is_preface(&self, received: &[u8]) -> bool {
-        self.expected == Expected::Http2 && received.starts_with(PREFACE_LINE)
+        let is_possible = matches!(self.expected, Expected::Http2 | Expected::OnlyHttp2);
+        is_possible && received.starts_with(PREFACE_LINE)
     }
 
     /// Leaves the connection to another protocol.
@@ -292,7 +298,7 @@ impl Connection {
             if used == data.len() {
                 return (used, Next::Receive);
             }
-            match parse(&data[used..], &snapshot.h1) {
+            match self.parse(&data[used..], &snapshot.h1) {
                 Ok(None) => return (used, Next::Receive),
                 Ok(Some(head)) => {
                     used += head.len;
@@ -313,6 +319,14 @@ impl Connection {
                     return (used, Next::Linger);
                 }
             }
+        }
+    }
+
+    /// The request head in `data`, if it is complete and may be.
+    fn parse<'d>(&self, data: &'d [u8], limits: &Limits) -> Result<Option<Head<'d>>, Error> {
+        match parse(data, limits)? {
+            Some(_) if self.expected == Expected::OnlyHttp2 => Err(Error::Version),
+            head => Ok(head),
         }
     }
 

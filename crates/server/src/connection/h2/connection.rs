@@ -261,6 +261,13 @@ impl Connection {
     fn report(&self, error: ConnectionError) {
         self.context.metrics.core().http2.failed(error);
         tracing::debug!(%error, "the client broke HTTP/2");
+        if error.code() == ErrorCode::ENHANCE_YOUR_CALM && self.context.http2_warnings.is_due() {
+            let client = self
+                .context
+                .client(self.timer.key(), self.transport.socket());
+            let client = client.map(tracing::field::display);
+            tracing::warn!(client, "a connection of HTTP/2 was ended: {error}");
+        }
     }
 
     fn count_refusal(&self, refusal: Refusal) {
