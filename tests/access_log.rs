@@ -471,7 +471,7 @@ fn serve_shows_a_line_for_each_request() {
             log.lines()
                 .any(|line| line.starts_with(&start) && line.ends_with('s'))
         };
-        line(200, "/small", 7) && log.contains("127.0.0.1 404 GET http://test/none ")
+        line(200, "/small", 7) && log.contains("127.0.0.1 404 GET http://localhost/none ")
     });
     assert!(server.next_line().starts_with("serving "));
 }
