@@ -43,7 +43,7 @@ fn replace(link: &Path, script: &str) {
 }
 
 /// A process that took over. Dropped: it is killed.
-struct Successor(Pid);
+pub(crate) struct Successor(Pid);
 
 impl Successor {
     /// The one that the `count`-th upgrade from the start of the log started.
@@ -70,7 +70,7 @@ impl Successor {
 
     /// Stops it with TERM.
     #[track_caller]
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         self.signal(Signal::TERM);
         eventually("its end", || self.is_gone());
     }
@@ -91,7 +91,7 @@ impl Drop for Successor {
 
 /// Upgrades the server for the first time.
 #[track_caller]
-fn upgrade(server: &Server) -> Successor {
+pub(crate) fn upgrade(server: &Server) -> Successor {
     server.signal(Signal::USR2);
     Successor::nth(server, 0)
 }

@@ -13,10 +13,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tidegate_config::Listen;
-
 use crate::accept::listener::listen_with;
-use crate::accept::unix_socket::{SocketFile, bind_file};
+use crate::accept::unix_socket::{Access, SocketFile, bind_file};
 use crate::error::Error;
 use crate::event::{Event, Outcome};
 
@@ -41,11 +39,7 @@ pub(super) fn start(path: &Path, events: Sender<Event>) -> Result<SocketFile, Er
         path: path.to_owned(),
         source,
     };
-    let access = Listen {
-        mode: 0o600,
-        ..Listen::default()
-    };
-    let (socket, file) = bind_file(path, &access).map_err(failed)?;
+    let (socket, file) = bind_file(path, Access::for_own_user()).map_err(failed)?;
     listen_with(&socket, CLIENTS_MAX as u32).map_err(failed)?;
     let listener = UnixListener::from(socket);
     let thread = thread::Builder::new().name("control".to_owned());

@@ -23,6 +23,7 @@ use rustix::stdio::{dup2_stdin, stdin};
 use zeroize::Zeroizing;
 
 use crate::accept::inherited::Inherited;
+use crate::accept::unix_socket::FileId;
 use crate::error::Error;
 use crate::event::Event;
 
@@ -32,7 +33,7 @@ pub(super) const VARIABLE: &str = "TIDEGATE_PREDECESSOR";
 
 /// The kinds of messages: their first byte.
 pub(super) const LISTENER: u8 = b'L';
-/// A Unix socket whose file is removed with it.
+/// A Unix socket whose file is removed with it: its [`FileId`] follows.
 pub(super) const LISTENER_WITH_FILE: u8 = b'F';
 pub(super) const ADMIN: u8 = b'A';
 pub(super) const TICKET_KEYS: u8 = b'T';
@@ -101,9 +102,9 @@ impl Predecessor {
         loop {
             let (message, descriptor) = receive(&self.0)?;
             match (message.split_first(), descriptor) {
-                (Some((&LISTENER, _)), Some(socket)) => all.listeners.add(socket, false)?,
-                (Some((&LISTENER_WITH_FILE, _)), Some(socket)) => {
-                    all.listeners.add(socket, true)?;
+                (Some((&LISTENER, _)), Some(socket)) => all.listeners.add(socket, None)?,
+                (Some((&LISTENER_WITH_FILE, id)), Some(socket)) => {
+                    all.listeners.add(socket, Some(file_id(id)?))?;
                 }
                 (Some((&ADMIN, _)), Some(socket)) => all.admin = Some(socket.into()),
                 (Some((&TICKET_KEYS, keys)), None) => all.ticket_keys = keys.to_vec().into(),
@@ -132,6 +133,11 @@ impl Predecessor {
         let thread = thread::Builder::new().name("handover".to_owned());
         thread.spawn(wait).map(drop)
     }
+}
+
+fn file_id(bytes: &[u8]) -> io::Result<FileId> {
+    let bytes = bytes.try_into().map_err(io::Error::other)?;
+    Ok(FileId::from_bytes(bytes))
 }
 
 /// Sends a message, with a descriptor if there is one.

@@ -486,7 +486,9 @@ impl Supervisor {
                 }
                 self.stop.set_times(&next.derived.settings.server);
                 self.derived = next.derived;
-                self.listeners.replace(next.listeners);
+                for warning in self.listeners.replace(next.listeners) {
+                    self.replies.warn(&warning);
+                }
                 self.tls = next.tls.install(&mut self.reloader);
                 let acceptor = self.tls.as_ref().map(|tls| tls.acceptor.clone());
                 self.health.set_tls(acceptor);

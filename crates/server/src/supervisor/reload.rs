@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::error::Error as StdError;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
@@ -164,7 +164,7 @@ impl Replies {
     }
 
     /// Adds a warning to the outcome.
-    pub(super) fn warn(&mut self, warning: &NeedsRestart) {
+    pub(super) fn warn(&mut self, warning: &impl Display) {
         let _ = writeln!(self.warnings, "{warning}");
     }
 

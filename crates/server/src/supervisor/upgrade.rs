@@ -21,6 +21,7 @@ use rustix::net::{
 };
 use zeroize::Zeroizing;
 
+use crate::accept::unix_socket::FileId;
 use crate::event::Event;
 use crate::observe::admin::AdminListener;
 use crate::supervisor::handover::{
@@ -87,20 +88,19 @@ fn called_path(name: &Path) -> Option<PathBuf> {
 
 /// What the new process gets.
 struct Estate {
-    listeners: Vec<(OwnedFd, bool)>,
+    listeners: Vec<(OwnedFd, Option<FileId>)>,
     admin: Option<OwnedFd>,
     ticket_keys: Zeroizing<Vec<u8>>,
 }
 
 impl Estate {
     fn send(&self, socket: &OwnedFd) -> io::Result<()> {
-        for (listener, owns_file) in &self.listeners {
-            let kind = if *owns_file {
-                LISTENER_WITH_FILE
-            } else {
-                LISTENER
+        for (listener, file) in &self.listeners {
+            let message = match file {
+                Some(id) => [&[LISTENER_WITH_FILE], &id.to_bytes()[..]].concat(),
+                None => vec![LISTENER],
             };
-            send(socket, &[kind], Some(listener.as_fd()))?;
+            send(socket, &message, Some(listener.as_fd()))?;
         }
         if let Some(admin) = &self.admin {
             send(socket, &[ADMIN], Some(admin.as_fd()))?;
@@ -135,11 +135,11 @@ impl Succession {
         self.under_way.is_some()
     }
 
-    /// Starts the new binary, and passes `listeners` to it: each with whether it is a Unix socket
-    /// whose file is removed with it. An [`Event::Upgraded`] follows within `timeout`.
+    /// Starts the new binary, and passes `listeners` to it: each with the file of a Unix socket if
+    /// that is removed with it. An [`Event::Upgraded`] follows within `timeout`.
     pub(super) fn begin(
         &mut self,
-        listeners: Vec<(OwnedFd, bool)>,
+        listeners: Vec<(OwnedFd, Option<FileId>)>,
         ticket_keys: Zeroizing<Vec<u8>>,
         timeout: Duration,
         events: Sender<Event>,
