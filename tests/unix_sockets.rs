@@ -244,12 +244,12 @@ fn a_stop_serves_the_waiting_and_finishes_transfers() {
     assert!(server.wait().success());
 }
 
-/// Adds this mode to the socket's section, and `more` to the end of the configuration.
-fn rewrite(tree: &Tree, mode: &str, more: &str) {
+/// Adds this mode to the socket's section, and `rest` to the end of the configuration.
+fn rewrite(tree: &Tree, mode: &str, rest: &str) {
     drop(launch(tree, &format!("mode = \"{mode}\"")));
     let file = tree.base().join("tidegate.toml");
     let text = fs::read_to_string(&file).expect("the config");
-    fs::write(&file, text + more).expect("a config");
+    fs::write(&file, text + rest).expect("a config");
 }
 
 #[test]

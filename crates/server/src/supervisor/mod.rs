@@ -1,4 +1,4 @@
-//! Starts the server, waits and stops it: the main thread.
+//! The main thread: `start` has the start, and this the time from there to the end.
 
 mod control_socket;
 pub(crate) mod handover;
@@ -7,39 +7,24 @@ mod listeners;
 mod notify;
 mod process_one;
 pub(crate) mod reload;
+pub(crate) mod start;
 mod stop;
 mod upgrade;
 mod worker_thread;
 
-use std::cell::RefCell;
 use std::fs;
-use std::mem;
 use std::process;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::thread;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::time::{Duration, Instant};
 
-use tidegate_config::Settings;
-use tidegate_uring::Features;
-
-use crate::accept::address::Address;
-use crate::accept::listener::{self, Binder, Listener};
 use crate::accept::unix_socket::SocketFile;
-use crate::config::prepared::{Derived, Prepared};
-use crate::control::{self, Control, ControlSender};
+use crate::config::prepared::Derived;
+use crate::control::{Control, ControlSender};
 use crate::error::Error;
 use crate::event::{Event, Outcome};
-use crate::host::cores;
-use crate::host::limits::{self, ResourceShare};
-use crate::host::locked::{Locked, Queues};
-use crate::observe::access_log::LogFiles;
-use crate::observe::admin;
 use crate::observe::health::Health;
-use crate::observe::heartbeat::{Heartbeat, Watchdog};
-use crate::signals;
 use crate::supervisor::handover::{Inheritance, Predecessor};
 use crate::supervisor::inbox::Inbox;
 use crate::supervisor::listeners::OpenListeners;
@@ -49,211 +34,9 @@ use crate::supervisor::stop::{Step, Stop};
 use crate::supervisor::upgrade::Succession;
 use crate::transport::certificates::{CertReloader, Tls};
 use crate::update::NextConfiguration;
-use crate::worker::WorkerConfig;
 
 /// How often process 1 looks for children that have ended.
 const REAP_EVERY: Duration = Duration::from_millis(500);
-
-/// How long the lines of the access log may take to be written at the end.
-const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
-
-/// Serves according to `settings` until a signal stops it, each shard on a thread of its own.
-///
-/// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let it serve
-/// on for the drain delay, then let responses finish within the graceful timeout; a second signal
-/// ends them at once. If a shard hangs in the kernel, this returns while its thread still runs, and
-/// the caller ends the process. HUP has `reread` called, and its settings applied to the running
-/// server; without it, HUP reads certificates again. A change of their files does so too.
-/// USR1 opens the files of access logs again.
-///
-/// It listens on the sockets of `inherited` where they have the address of a section, and tells a
-/// service manager how it does (`NOTIFY_SOCKET`). `log_lines_dropped` counts lines of the log that
-/// were lost, for `/metrics`.
-pub fn run(
-    settings: Settings,
-    mut inherited: Inheritance,
-    reread: Option<Arc<Reread>>,
-    log_lines_dropped: &'static AtomicU64,
-    on_ready: impl FnOnce(&[Address]),
-) -> Result<(), Error> {
-    let (sender, events) = channel();
-    let forwarding = signals::forward(sender.clone())?;
-    // Before anything listens: plain HTTP must never answer where TLS is configured.
-    let tls = Tls::of(&settings, &inherited.ticket_keys)?;
-    let reloader = CertReloader::start(tls.as_ref())?;
-    let host = HostResources::find(&settings)?;
-    let heartbeats: Vec<Arc<Heartbeat>> = host.cores.iter().map(|_| Arc::default()).collect();
-    let watchdog = Watchdog::new(&heartbeats, settings.server.watchdog);
-    let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
-    let log_files = Arc::new(LogFiles::new(host.cores.len()));
-    let health = Arc::new(Health::new(
-        acceptor,
-        log_lines_dropped,
-        heartbeats.clone(),
-        Arc::clone(&log_files),
-    ));
-    forwarding.take_stops()?;
-    let Some(prepared) = open_unless_stopped(&events, settings, &host, &health)? else {
-        return Ok(());
-    };
-    let derived = Arc::clone(&prepared[0].derived);
-    let settings = &derived.settings;
-    let binder = Binder {
-        settings,
-        cores: &host.cores,
-        inherited: RefCell::new(mem::take(&mut inherited.listeners)),
-        tls: tls.as_ref(),
-        open: &[],
-    };
-    let bound = binder.bind_all()?;
-    inherited.listeners = binder.inherited.into_inner();
-    inherited.check_left_over()?;
-    let admin = admin::start(&settings.admin, inherited.admin.take(), &health)?;
-    let listeners = listener::by_core(&bound, tls.as_ref(), host.cores.len())?;
-    let mut open = OpenListeners::default();
-    open.replace(bound);
-    let addresses = open.addresses();
-    let control = derived.settings.server.control.as_deref();
-    // A predecessor keeps the path until it hands over: see `Supervisor::take_over_control`.
-    let control = control.filter(|_| inherited.predecessor.is_none());
-    let control = control.map(|path| control_socket::start(path, sender.clone()));
-    let control = control.transpose()?;
-    let stop = Stop::new(&settings.server);
-    let configs = worker_configs(prepared, &host, &health, heartbeats, listeners);
-    let controls = start_workers(configs, &sender)?;
-    let notifier = Rc::new(Notifier::from_environment());
-    let supervisor = Supervisor {
-        inbox: Inbox::new(events, watchdog, Rc::clone(&notifier)),
-        notifier,
-        starting: controls.len(),
-        running: controls.len(),
-        controls,
-        reloader,
-        reread,
-        derived,
-        stage: Stage::None,
-        reload_waits: false,
-        events: sender,
-        health,
-        stop,
-        listeners: open,
-        control,
-        replies: Replies::default(),
-        cores: host.cores,
-        tls,
-        succession: Succession::new(admin),
-        inherited,
-        is_serving: false,
-    };
-    let result = supervisor.run(|| on_ready(&addresses));
-    log_files.flush(LOG_FLUSH_TIME);
-    result
-}
-
-/// The resources of the host for the workers.
-struct HostResources {
-    /// One for each worker.
-    cores: Vec<usize>,
-    /// Each worker's share.
-    share: ResourceShare,
-    queues: Queues,
-    features: Features,
-}
-
-impl HostResources {
-    /// Raises the soft limits, and logs resources below their configured values.
-    fn find(settings: &Settings) -> Result<Self, Error> {
-        limits::raise();
-        let chosen = cores::choose(&settings.server.cores)?;
-        chosen.log();
-        let cores = chosen.cores;
-        let locked = Locked::fit(settings, cores.len())?;
-        locked.log();
-        let features = tidegate_uring::probe().map_err(Error::Uring)?;
-        Ok(Self {
-            share: limits::share(settings, cores.len())?,
-            cores,
-            queues: locked.queues,
-            features,
-        })
-    }
-}
-
-/// How often a start that waits for a file system looks for a signal.
-const SIGNAL_WAIT: Duration = Duration::from_millis(50);
-
-/// Opens the sites in a thread of its own, since a file system may not answer. `None`: a signal to
-/// stop came first.
-fn open_unless_stopped(
-    events: &Receiver<Event>,
-    settings: Settings,
-    host: &HostResources,
-    health: &Arc<Health>,
-) -> Result<Option<Vec<Prepared>>, Error> {
-    let (share, health) = (host.share, Arc::clone(health));
-    let (sender, opened) = sync_channel(1);
-    let thread = thread::Builder::new().name("open".to_owned());
-    let open = move || sender.send(Prepared::of(settings, share, &health));
-    thread.spawn(open).map_err(Error::OpenThread)?;
-    loop {
-        match opened.recv_timeout(SIGNAL_WAIT) {
-            Ok(prepared) => return prepared.map(Some),
-            Err(RecvTimeoutError::Timeout) if !any_stop(events) => {}
-            Err(RecvTimeoutError::Timeout) => {
-                tracing::info!("stopping");
-                return Ok(None);
-            }
-            Err(RecvTimeoutError::Disconnected) => panic!("opening the sites panicked"),
-        }
-    }
-}
-
-fn any_stop(events: &Receiver<Event>) -> bool {
-    events.try_iter().any(|event| matches!(event, Event::Stop))
-}
-
-fn worker_configs(
-    prepared: Vec<Prepared>,
-    host: &HostResources,
-    health: &Health,
-    heartbeats: Vec<Arc<Heartbeat>>,
-    listeners: Vec<Vec<Listener>>,
-) -> Vec<WorkerConfig> {
-    let each = host.cores.iter().zip(heartbeats).zip(prepared);
-    let each = each.zip(listeners).enumerate();
-    let configs = each.map(
-        |(number, (((core, heartbeat), prepared), listeners))| WorkerConfig {
-            number,
-            shards: host.cores.len(),
-            core: *core,
-            prepared,
-            features: host.features,
-            queues: host.queues,
-            listeners,
-            heartbeat,
-            metrics: Arc::clone(&health.cores[number]),
-            site_labels: Arc::clone(&health.site_labels),
-        },
-    );
-    configs.collect()
-}
-
-/// Starts a thread for each worker. The senders have the order of `configs`.
-fn start_workers(
-    configs: Vec<WorkerConfig>,
-    events: &Sender<Event>,
-) -> Result<Vec<ControlSender>, Error> {
-    let started = configs.into_iter().map(|config| {
-        let (sender, receiver) = control::channel().map_err(|errno| Error::Shard {
-            shard: config.number,
-            operation: "make its control pipe",
-            source: Box::new(std::io::Error::from(errno)),
-        })?;
-        worker_thread::spawn(config, receiver, events.clone())?;
-        Ok(sender)
-    });
-    started.collect()
-}
 
 /// The main thread after the start: passes signals on to the workers until all have ended or their
 /// time is over.
@@ -432,18 +215,24 @@ impl Supervisor {
             return tracing::warn!("{demand}: the server stops; nothing is read again");
         }
         if self.reread.is_none() {
-            self.notifier.reloading();
-            self.reloader.reload();
-            Replies::answer(
-                reply,
-                &Err("there is no configuration file to read".to_owned()),
-            );
-            return self.notifier.ready("Serving");
+            return self.reload_certificates(reply);
         }
         self.replies.waiting.extend(reply);
         tracing::info!("{demand}: reading the configuration and certificates again");
         self.reload_waits = true;
         self.begin_waiting_reload();
+    }
+
+    fn reload_certificates(&self, reply: Option<SyncSender<Outcome>>) {
+        let reason = "there is no configuration file to read".to_owned();
+        Replies::answer(reply, &Err(reason));
+        if !self.is_serving {
+            // The service manager waits for the start.
+            return self.reloader.reload();
+        }
+        self.notifier.reloading();
+        self.reloader.reload();
+        self.notifier.ready("Serving");
     }
 
     fn begin_waiting_reload(&mut self) {
@@ -604,10 +393,15 @@ impl Supervisor {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_config::Server;
+    use std::sync::atomic::AtomicU64;
+    use std::sync::mpsc::channel;
+
+    use tidegate_config::{Server, Settings};
 
     use super::*;
-    use crate::control::ControlReceiver;
+    use crate::control::{self, ControlReceiver};
+    use crate::observe::access_log::LogFiles;
+    use crate::observe::heartbeat::Watchdog;
 
     static NONE_DROPPED: AtomicU64 = AtomicU64::new(0);
 
