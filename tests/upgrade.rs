@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::iter;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -410,6 +410,49 @@ fn the_control_socket_goes_over() {
     reload();
     successor.stop();
     assert!(!control.exists());
+}
+
+#[test]
+fn what_has_the_place_of_the_control_socket_is_not_removed() {
+    let tree = Tree::with("file", b"content");
+    let control = tree.base().join("control");
+    let more = format!("control = \"{}\"", control.display());
+    let server = Launch::run(&tree, &more, "").start();
+    fs::remove_file(&control).expect("the socket");
+    fs::write(&control, "precious").expect("a file");
+    let path = tree.base().join("tidegate.toml");
+    let checked = Launch::with(["check"]).argument(&path).output();
+    checked.refusal(1, &["tidegate.toml:3: server.control: ", "no socket"]);
+    server.signal(Signal::USR2);
+    let line = "server.control: cannot listen on ";
+    eventually(line, || server.log().contains(line));
+    eventually("the end of the upgrade", || {
+        server.log().contains("; this process serves on")
+    });
+    assert_eq!(fs::read(&control).expect("the file"), b"precious");
+    // Another server's socket.
+    fs::remove_file(&control).expect("the file");
+    let _other = UnixListener::bind(&control).expect("a socket");
+    server.signal(Signal::USR2);
+    eventually("a second line", || server.log().matches(line).count() == 2);
+    assert!(UnixStream::connect(&control).is_ok());
+    serves(server.address);
+    server.stop();
+    assert!(control.exists());
+}
+
+#[test]
+fn the_control_socket_gets_another_path() {
+    let tree = Tree::with("file", b"content");
+    let (first, second) = (tree.base().join("first"), tree.base().join("second"));
+    let config = |path: &Path| format!("control = \"{}\"", path.display());
+    let server = Launch::run(&tree, &config(&first), "").start();
+    drop(Launch::run(&tree, &config(&second), ""));
+    let successor = upgrade(&server);
+    eventually("the second", || second.exists());
+    assert!(!first.exists());
+    successor.stop();
+    assert!(!second.exists());
 }
 
 #[test]

@@ -138,20 +138,36 @@ fn remove_once_stale(path: &Path) -> io::Result<()> {
     remove_stale(path)
 }
 
+/// The error with which [`bind_file`] would refuse `path` now, had the file `passed` been removed.
+pub(crate) fn check_place(path: &Path, passed: Option<FileId>) -> io::Result<()> {
+    path.parent().map(fs::metadata).transpose()?;
+    let is_passed = passed.is_some() && FileId::at(path).ok() == passed;
+    if is_passed {
+        return Ok(());
+    }
+    is_stale(path).map(drop)
+}
+
 /// Removes the file of a socket that nobody listens on, such as a killed server leaves.
 fn remove_stale(path: &Path) -> io::Result<()> {
+    if !is_stale(path)? {
+        return Ok(());
+    }
+    tracing::info!(path = %path.display(), "replacing a socket that nobody listens on");
+    fs::remove_file(path)
+}
+
+/// Whether `path` is a socket that nobody listens on. An error if anything else is there.
+fn is_stale(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
         Ok(metadata) if metadata.file_type().is_socket() => {}
         Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
     }
     let client = unix_socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     match connect(&client, &SocketAddrUnix::new(path)?) {
-        Err(Errno::CONNREFUSED) => {
-            tracing::info!(path = %path.display(), "replacing a socket that nobody listens on");
-            fs::remove_file(path)
-        }
+        Err(Errno::CONNREFUSED) => Ok(true),
         // EAGAIN: its backlog is full. EPROTOTYPE: it is a socket of datagrams.
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Err(Errno::ADDRINUSE.into()),
         Err(error) => Err(error.into()),
@@ -191,6 +207,10 @@ impl SocketFile {
 
     pub(crate) fn id(&self) -> FileId {
         self.id
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Sets the permissions and the owner: neither those of a file that was put in its place, nor
@@ -339,5 +359,23 @@ mod tests {
         assert_eq!(refusal(&path), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"precious");
         assert_eq!(refusal(&path.join("below")), io::ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn a_place_is_checked_without_a_change() {
+        let (directory, path) = place();
+        let refusal = |passed| check_place(&path, passed).map_err(|error| error.kind());
+        assert_eq!(refusal(None), Ok(()));
+        let (socket, file) = bound(&path).unwrap();
+        let id = Some(file.id());
+        assert_eq!(refusal(None), Ok(()), "nobody listens yet");
+        listen_with(&socket, 1).unwrap();
+        assert_eq!(refusal(None), Err(io::ErrorKind::AddrInUse));
+        assert_eq!(refusal(id), Ok(()));
+        fs::rename(&path, directory.path().join("elsewhere")).unwrap();
+        fs::write(&path, "precious").unwrap();
+        assert_eq!(refusal(id), Err(io::ErrorKind::AlreadyExists));
+        let below = check_place(&directory.path().join("none/socket"), None);
+        assert_eq!(below.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::accept::listener::listen_with;
-use crate::accept::unix_socket::{Access, SocketFile, bind_file};
+use crate::accept::unix_socket::{Access, SocketFile, bind_file, check_place};
 use crate::error::Error;
 use crate::event::{Event, Outcome};
 
@@ -33,12 +33,15 @@ const LINE_MAX: u64 = 64;
 /// How long to pause when no client can be accepted, for lack of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
+/// The error with which [`start`] would fail now, had the file of the predecessor been removed.
+pub(super) fn check(path: &Path, predecessors: Option<&SocketFile>) -> Result<(), Error> {
+    let checked = check_place(path, predecessors.map(SocketFile::id));
+    checked.map_err(|source| refused(path, source))
+}
+
 /// Makes the socket, and serves it in a thread. Returns its file, which is removed when dropped.
 pub(super) fn start(path: &Path, events: Sender<Event>) -> Result<SocketFile, Error> {
-    let failed = |source| Error::Control {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| refused(path, source);
     let (socket, file) = bind_file(path, Access::for_own_user()).map_err(failed)?;
     listen_with(&socket, CLIENTS_MAX as u32).map_err(failed)?;
     let listener = UnixListener::from(socket);
@@ -46,6 +49,13 @@ pub(super) fn start(path: &Path, events: Sender<Event>) -> Result<SocketFile, Er
     let served = thread.spawn(move || serve(&listener, &events));
     served.map(drop).map_err(failed)?;
     Ok(file)
+}
+
+fn refused(path: &Path, source: io::Error) -> Error {
+    Error::Control {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Serves clients until the process ends.

@@ -12,7 +12,7 @@ mod stop;
 mod upgrade;
 mod worker_thread;
 
-use std::fs;
+use std::mem;
 use std::process;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -123,10 +123,10 @@ impl Supervisor {
 
     /// Has the workers accept connections, unless a stop has begun.
     fn serve(&mut self, on_ready: Option<impl FnOnce()>) {
-        self.inherited = Inheritance::default();
+        let inherited = mem::take(&mut self.inherited);
         self.listeners.own();
         if self.control.is_none() {
-            self.take_over_control();
+            self.take_over_control(inherited.control);
         }
         if !self.stop.has_begun() {
             self.is_serving = true;
@@ -140,20 +140,22 @@ impl Supervisor {
         self.begin_waiting_reload();
     }
 
-    /// Starts the new binary, for a USR2.
-    /// Serves the control socket at the path of the predecessor, which has left it.
-    fn take_over_control(&mut self) {
+    /// Removes the control socket that the predecessor has left, and serves one of its own.
+    fn take_over_control(&mut self, predecessors: Option<SocketFile>) {
+        // The old one lives as long as the predecessor, and would be taken for that of another.
+        if let Some(mut file) = predecessors {
+            file.own();
+        }
         let Some(path) = &self.derived.settings.server.control else {
             return;
         };
-        // Its socket lives as long as the predecessor, so it would be taken for that of another.
-        let _ = fs::remove_file(path);
         match control_socket::start(path, self.events.clone()) {
             Ok(file) => self.control = Some(file),
             Err(error) => tracing::error!("no `tidegate reload` from now on: {error}"),
         }
     }
 
+    /// Starts the new binary, for a USR2.
     fn upgrade(&mut self) {
         let refusal = match () {
             () if self.stop.has_begun() => Some("the server stops"),
@@ -173,8 +175,8 @@ impl Supervisor {
         );
         let listeners = self.listeners.duplicates();
         let started = listeners.and_then(|listeners| {
-            self.succession
-                .begin(listeners, keys, timeout, self.events.clone())
+            let (control, events) = (self.control.as_ref(), self.events.clone());
+            (self.succession).begin(listeners, control, keys, timeout, events)
         });
         if let Err(error) = started {
             tracing::error!(%error, "USR2: cannot start the new binary; this process serves on");

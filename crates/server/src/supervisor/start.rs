@@ -108,9 +108,16 @@ pub fn run(
     let addresses = open.addresses();
     let control = derived.settings.server.control.as_deref();
     // A predecessor keeps the path until it hands over: see `Supervisor::take_over_control`.
-    let control = control.filter(|_| inherited.predecessor.is_none());
-    let control = control.map(|path| control_socket::start(path, sender.clone()));
-    let control = control.transpose()?;
+    let control = match control {
+        Some(path) if inherited.predecessor.is_none() => {
+            Some(control_socket::start(path, sender.clone())?)
+        }
+        Some(path) => {
+            control_socket::check(path, inherited.control.as_ref())?;
+            None
+        }
+        None => None,
+    };
     let stop = Stop::new(&settings.server);
     let configs = worker_configs(prepared, &host, &health, heartbeats, listeners);
     let controls = start_workers(configs, &sender)?;

@@ -21,11 +21,12 @@ use rustix::net::{
 };
 use zeroize::Zeroizing;
 
-use crate::accept::unix_socket::FileId;
+use crate::accept::unix_socket::{FileId, SocketFile};
 use crate::event::Event;
 use crate::observe::admin::AdminListener;
 use crate::supervisor::handover::{
-    ADMIN, END, GO, LISTENER, LISTENER_WITH_FILE, READY, TICKET_KEYS, VARIABLE, receive, send,
+    ADMIN, CONTROL, END, GO, LISTENER, LISTENER_WITH_FILE, READY, TICKET_KEYS, VARIABLE,
+    control_message, receive, send,
 };
 
 /// The variables of the environment that are meant for one process only.
@@ -90,6 +91,8 @@ fn called_path(name: &Path) -> Option<PathBuf> {
 struct Estate {
     listeners: Vec<(OwnedFd, Option<FileId>)>,
     admin: Option<OwnedFd>,
+    /// The content of a message.
+    control: Option<Vec<u8>>,
     ticket_keys: Zeroizing<Vec<u8>>,
 }
 
@@ -104,6 +107,9 @@ impl Estate {
         }
         if let Some(admin) = &self.admin {
             send(socket, &[ADMIN], Some(admin.as_fd()))?;
+        }
+        if let Some(control) = &self.control {
+            send(socket, &[&[CONTROL], &control[..]].concat(), None)?;
         }
         let mut keys = Zeroizing::new(vec![TICKET_KEYS]);
         keys.extend_from_slice(&self.ticket_keys);
@@ -136,10 +142,11 @@ impl Succession {
     }
 
     /// Starts the new binary, and passes `listeners` to it: each with the file of a Unix socket if
-    /// that is removed with it. An [`Event::Upgraded`] follows within `timeout`.
+    /// that is removed with it; and the control socket. An [`Event::Upgraded`] follows within `timeout`.
     pub(super) fn begin(
         &mut self,
         listeners: Vec<(OwnedFd, Option<FileId>)>,
+        control: Option<&SocketFile>,
         ticket_keys: Zeroizing<Vec<u8>>,
         timeout: Duration,
         events: Sender<Event>,
@@ -149,6 +156,7 @@ impl Succession {
         let estate = Estate {
             listeners,
             admin: self.admin.as_ref().map(AdminListener::socket).transpose()?,
+            control: control.map(control_message),
             ticket_keys,
         };
         let upgrade = Upgrade::start(program.clone(), estate, timeout, events)?;
