@@ -505,30 +505,77 @@ fn nothing_else_is_inherited() {
     successor.stop();
 }
 
+/// Process 1 of a container that [`Launch::through`] `unshare` started.
+struct ProcessOne(Server, Pid);
+
+impl ProcessOne {
+    #[track_caller]
+    fn start(launch: Launch) -> Self {
+        let line = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        let unshare = launch.through(line).start();
+        let id = children(unshare.id()).pop();
+        let id = id.and_then(|id| Pid::from_raw(id.parse().ok()?));
+        Self(unshare, id.expect("process 1"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.1, signal).expect("a signal");
+    }
+
+    /// Waits for the `number`-th upgrade of the container after USR2.
+    #[track_caller]
+    fn upgrade(&self, number: usize) {
+        self.signal(Signal::USR2);
+        eventually("an upgrade", || {
+            self.0.log().matches("serves; this one").count() == number
+        });
+        serves(self.0.address);
+    }
+
+    #[track_caller]
+    fn stop(mut self) {
+        self.signal(Signal::TERM);
+        assert_eq!(self.0.wait().code(), Some(0));
+        assert!(TcpStream::connect(self.0.address).is_err());
+    }
+}
+
 #[test]
 fn process_1_stays_until_its_successor_ends() {
     if !mounts("true") {
         return;
     }
     let tree = Tree::with("file", b"content");
-    let launch = Launch::serve(tree.root());
-    let line = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    let mut unshare = launch.through(line).start();
-    let children = || children(unshare.id());
-    let one = children()
-        .pop()
-        .and_then(|id| Pid::from_raw(id.parse().ok()?));
-    let one = one.expect("process 1");
-    let signal = |signal| kill_process(one, signal).expect("a signal");
-    // The second upgrade is the successor's, which has no request in progress and ends.
-    for number in 1..=2 {
-        signal(Signal::USR2);
-        eventually("an upgrade", || {
-            unshare.log().matches("serves; this one").count() == number
-        });
-        serves(unshare.address);
+    let one = ProcessOne::start(Launch::serve(tree.root()));
+    // The second upgrade is the successor's.
+    one.upgrade(1);
+    one.upgrade(2);
+    one.stop();
+}
+
+#[test]
+fn process_1_passes_signals_on_while_its_connections_end() {
+    if !mounts("true") {
+        return;
     }
-    signal(Signal::TERM);
-    assert_eq!(unshare.wait().code(), Some(0));
-    assert!(TcpStream::connect(unshare.address).is_err());
+    let tree = Tree::with("file", b"content");
+    let log = tree.base().join("access.log");
+    let config = format!(
+        "graceful-timeout = \"1h\"\n[timeouts]\nkeep-alive = \"1h\"\n\
+         [access-log]\npath = \"{}\"",
+        log.display()
+    );
+    let one = ProcessOne::start(Launch::run(&tree, &config, ""));
+    let mut idle = one.0.connect();
+    assert_eq!(idle.get("/file").body, b"content");
+    one.upgrade(1);
+    fs::rename(&log, log.with_extension("1")).expect("a rotation");
+    one.signal(Signal::USR1);
+    eventually("a line of the new process", || {
+        serves(one.0.address);
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("/file"))
+    });
+    one.upgrade(2);
+    one.stop();
+    drop(idle);
 }

@@ -79,7 +79,9 @@ impl Supervisor {
     fn run(mut self, on_ready: impl FnOnce()) -> Result<(), Error> {
         let mut on_ready = Some(on_ready);
         while self.running > 0 || self.succession.is_under_way() {
-            match self.inbox.next(self.stop.ends())? {
+            let event = self.inbox.next(self.stop.ends())?;
+            self.pass_on(event.as_ref());
+            match event {
                 Some(Event::Ready) => {
                     self.starting -= 1;
                     match self.inherited.predecessor.take_if(|_| self.starting == 0) {
@@ -158,6 +160,7 @@ impl Supervisor {
     /// Starts the new binary, for a USR2.
     fn upgrade(&mut self) {
         let refusal = match () {
+            () if self.succession.has_happened() => Some("another process serves"),
             () if self.stop.has_begun() => Some("the server stops"),
             () if !self.is_serving => Some("the server starts"),
             () if self.succession.is_under_way() => Some("an upgrade is under way"),
@@ -322,14 +325,24 @@ impl Supervisor {
         self.begin_waiting_reload();
     }
 
+    /// Process 1 gets the signals for its container: after a hand-over others need them, too.
+    fn pass_on(&self, event: Option<&Event>) {
+        if let Some(event) = event.filter(|_| self.has_successors()) {
+            process_one::pass_on(event);
+        }
+    }
+
     /// Process 1 ends its container with itself: after a hand-over it stays as long as another does.
     fn outlast_successors(&mut self) -> Result<(), Error> {
-        let is_needed = self.succession.has_happened() && process_one::is_this();
-        while is_needed && process_one::has_children() {
+        while self.has_successors() && process_one::has_children() {
             let event = self.inbox.next(Some(Instant::now() + REAP_EVERY))?;
-            event.iter().for_each(process_one::pass_on);
+            self.pass_on(event.as_ref());
         }
         Ok(())
+    }
+
+    fn has_successors(&self) -> bool {
+        self.succession.has_happened() && process_one::is_this()
     }
 
     fn has_ended(&mut self, shard: usize) -> Result<(), Error> {
