@@ -413,6 +413,44 @@ fn the_control_socket_goes_over() {
 }
 
 #[test]
+fn a_reload_during_an_upgrade_is_the_new_process_s() {
+    let tree = Tree::with("file", b"content");
+    let (link, go) = (link(&tree), tree.base().join("go"));
+    let control = tree.base().join("control");
+    let more = format!("control = \"{}\"", control.display());
+    let server = Launch::run(&tree, &more, "").binary(&link).start();
+    let script = format!(
+        "until [ -e '{}' ]; do sleep 0.05; done; exec '{}' \"$@\"",
+        go.display(),
+        env!("CARGO_BIN_EXE_tidegate")
+    );
+    replace(&link, &script);
+    server.signal(Signal::USR2);
+    eventually("a child", || !children(server.id()).is_empty());
+    server.signal(Signal::HUP);
+    let waits = |demand| {
+        server
+            .log()
+            .contains(&format!("{demand}: the reload waits for the upgrade"))
+    };
+    eventually("a line", || waits("HUP"));
+    let successor = thread::scope(|scope| {
+        let command = Launch::with(["reload"]).argument(tree.base().join("tidegate.toml"));
+        let command = scope.spawn(|| command.output());
+        eventually("another line", || waits("tidegate reload"));
+        assert!(!server.log().contains("reading the configuration"));
+        fs::write(&go, "").expect("a file");
+        let output = command.join().expect("its output");
+        output.refusal(1, &["serves since an upgrade: ask again"]);
+        Successor::nth(&server, 0)
+    });
+    // The new process has not read what changed since its start.
+    let applied = "the configuration is applied";
+    eventually(applied, || server.log().contains(applied));
+    successor.stop();
+}
+
+#[test]
 fn what_has_the_place_of_the_control_socket_is_not_removed() {
     let tree = Tree::with("file", b"content");
     let control = tree.base().join("control");

@@ -46,8 +46,10 @@ pub(super) const TICKET_KEYS: u8 = b'T';
 pub(super) const END: u8 = b'E';
 /// The new process can serve.
 pub(super) const READY: u8 = b'R';
-/// The old process accepts no more.
+/// The old process accepts no more. [`RELOAD`] may follow in the same message.
 pub(super) const GO: u8 = b'G';
+/// A reload was demanded while the new process started.
+pub(super) const RELOAD: u8 = b'H';
 
 /// Longer than any message.
 const MESSAGE_BYTES: usize = 1024;
@@ -126,17 +128,22 @@ impl Predecessor {
     }
 
     /// Reports that this process can serve, and has an [`Event::HandedOver`] sent once the old one
-    /// has answered.
+    /// has answered, and an [`Event::Reload`] after it if one waits.
     pub(super) fn report_ready(self, events: Sender<Event>) -> io::Result<()> {
         send(&self.0, &[READY], None)?;
         let wait = move || {
             let answer = receive(&self.0);
             let answer = answer.and_then(|(message, _)| match message[..] {
-                [GO] => Ok(()),
+                [GO] => Ok(false),
+                [GO, RELOAD] => Ok(true),
                 _ => Err(ErrorKind::InvalidData.into()),
             });
-            // Fails only while the main thread ends the process.
-            let _ = events.send(Event::HandedOver(answer));
+            let reload_waits = matches!(answer, Ok(true));
+            // These fail only while the main thread ends the process.
+            let _ = events.send(Event::HandedOver(answer.map(drop)));
+            if reload_waits {
+                let _ = events.send(Event::Reload(None));
+            }
         };
         let thread = thread::Builder::new().name("handover".to_owned());
         thread.spawn(wait).map(drop)

@@ -29,7 +29,7 @@ use crate::supervisor::handover::{Inheritance, Predecessor};
 use crate::supervisor::inbox::Inbox;
 use crate::supervisor::listeners::OpenListeners;
 use crate::supervisor::notify::Notifier;
-use crate::supervisor::reload::{Preparation, Replies, Reread, Stage};
+use crate::supervisor::reload::{Preparation, Replies, Reread, Stage, ask_again};
 use crate::supervisor::stop::{Step, Stop};
 use crate::supervisor::upgrade::Succession;
 use crate::transport::certificates::{CertReloader, Tls};
@@ -160,7 +160,7 @@ impl Supervisor {
     /// Starts the new binary, for a USR2.
     fn upgrade(&mut self) {
         let refusal = match () {
-            () if self.succession.has_happened() => Some("another process serves"),
+            () if self.succession.successor().is_some() => Some("another process serves"),
             () if self.stop.has_begun() => Some("the server stops"),
             () if !self.is_serving => Some("the server starts"),
             () if self.succession.is_under_way() => Some("an upgrade is under way"),
@@ -203,12 +203,15 @@ impl Supervisor {
         };
         // First, since the manager hears its main process only.
         self.notifier.main_process(id);
-        if let Err(error) = upgrade.go() {
+        if let Err(error) = upgrade.go(self.reload_waits) {
             self.notifier.main_process(process::id());
             self.begin_waiting_reload();
             return tracing::error!(%error, "USR2: process {id} has ended; this one serves on");
         }
         tracing::info!("USR2: process {id} serves; this one lets its connections end");
+        self.reload_waits = false;
+        self.replies.hand_over(id);
+        self.succession.hand_over(id);
         let step = self.stop.hand_over(Instant::now());
         self.take(step);
     }
@@ -216,6 +219,10 @@ impl Supervisor {
     /// Reads the configuration again. Requests during a reload merge into one that follows it.
     fn reload(&mut self, reply: Option<SyncSender<Outcome>>) {
         let demand = reply.as_ref().map_or("HUP", |_| "tidegate reload");
+        if let Some(id) = self.succession.successor() {
+            tracing::warn!("{demand}: process {id} serves; nothing is read again here");
+            return Replies::answer(reply, &Err(ask_again(id)));
+        }
         if self.stop.has_begun() {
             return tracing::warn!("{demand}: the server stops; nothing is read again");
         }
@@ -223,9 +230,20 @@ impl Supervisor {
             return self.reload_certificates(reply);
         }
         self.replies.waiting.extend(reply);
-        tracing::info!("{demand}: reading the configuration and certificates again");
         self.reload_waits = true;
-        self.begin_waiting_reload();
+        match self.reload_waits_for() {
+            Some(other) => tracing::info!("{demand}: the reload waits for {other}"),
+            None => self.begin_waiting_reload(),
+        }
+    }
+
+    fn reload_waits_for(&self) -> Option<&'static str> {
+        match () {
+            () if !self.is_serving => Some("the start"),
+            () if self.succession.is_under_way() => Some("the upgrade"),
+            () if self.stage != Stage::None => Some("the one before"),
+            () => None,
+        }
     }
 
     fn reload_certificates(&self, reply: Option<SyncSender<Outcome>>) {
@@ -241,8 +259,7 @@ impl Supervisor {
     }
 
     fn begin_waiting_reload(&mut self) {
-        let is_busy = self.stage != Stage::None || self.succession.is_under_way();
-        let is_free = self.is_serving && !is_busy && !self.stop.has_begun();
+        let is_free = self.reload_waits_for().is_none() && !self.stop.has_begun();
         let Some(reread) = self
             .reread
             .as_ref()
@@ -258,6 +275,7 @@ impl Supervisor {
             tls: self.tls.clone(),
             health: Arc::clone(&self.health),
         };
+        tracing::info!("reading the configuration and certificates again");
         self.reload_waits = false;
         self.replies.begin();
         self.stage = Stage::Preparing;
@@ -342,7 +360,7 @@ impl Supervisor {
     }
 
     fn has_successors(&self) -> bool {
-        self.succession.has_happened() && process_one::is_this()
+        self.succession.successor().is_some() && process_one::is_this()
     }
 
     fn has_ended(&mut self, shard: usize) -> Result<(), Error> {
@@ -358,7 +376,6 @@ impl Supervisor {
         self.health.set_ready(false);
         match step {
             Step::HandOver => {
-                self.succession.hand_over();
                 self.listeners.hand_over();
                 if let Some(file) = self.control.take() {
                     file.leave();

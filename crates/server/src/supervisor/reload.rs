@@ -177,6 +177,11 @@ impl Replies {
         Self::answer(self.current.drain(..), &Err(reason.to_owned()));
     }
 
+    /// Process `id` has taken over, and reloads in the place of this one.
+    pub(super) fn hand_over(&mut self, id: u32) {
+        Self::answer(self.waiting.drain(..), &Err(ask_again(id)));
+    }
+
     /// Sends the outcome. A client that has given up gets none.
     pub(super) fn answer(
         clients: impl IntoIterator<Item = SyncSender<Outcome>>,
@@ -186,4 +191,9 @@ impl Replies {
             let _ = client.try_send(outcome.clone());
         }
     }
+}
+
+/// The answer to a client after an upgrade.
+pub(super) fn ask_again(id: u32) -> String {
+    format!("process {id} serves since an upgrade: ask again")
 }

@@ -25,7 +25,7 @@ use crate::accept::unix_socket::{FileId, SocketFile};
 use crate::event::Event;
 use crate::observe::admin::AdminListener;
 use crate::supervisor::handover::{
-    ADMIN, CONTROL, END, GO, LISTENER, LISTENER_WITH_FILE, READY, TICKET_KEYS, VARIABLE,
+    ADMIN, CONTROL, END, GO, LISTENER, LISTENER_WITH_FILE, READY, RELOAD, TICKET_KEYS, VARIABLE,
     control_message, receive, send,
 };
 
@@ -123,7 +123,8 @@ pub(super) struct Succession {
     program: io::Result<Program>,
     admin: Option<AdminListener>,
     under_way: Option<Upgrade>,
-    has_happened: bool,
+    /// The process that has taken over.
+    successor: Option<u32>,
 }
 
 impl Succession {
@@ -133,7 +134,7 @@ impl Succession {
             program: Program::of_process(),
             admin,
             under_way: None,
-            has_happened: false,
+            successor: None,
         }
     }
 
@@ -176,14 +177,14 @@ impl Succession {
         }
     }
 
-    /// Whether another process has taken over.
-    pub(super) fn has_happened(&self) -> bool {
-        self.has_happened
+    /// The process that has taken over.
+    pub(super) fn successor(&self) -> Option<u32> {
+        self.successor
     }
 
-    /// Another process has taken over: the admin listener accepts no more.
-    pub(super) fn hand_over(&mut self) {
-        self.has_happened = true;
+    /// Process `id` has taken over: the admin listener accepts no more.
+    pub(super) fn hand_over(&mut self, id: u32) {
+        self.successor = Some(id);
         self.admin = None;
     }
 }
@@ -232,9 +233,10 @@ impl Upgrade {
         Ok(upgrade)
     }
 
-    /// Lets the new process accept connections.
-    pub(super) fn go(&self) -> io::Result<()> {
-        send(&self.socket, &[GO], None)
+    /// Lets the new process accept connections, and then reload if that waits.
+    pub(super) fn go(&self, reload_waits: bool) -> io::Result<()> {
+        let message: &[u8] = if reload_waits { &[GO, RELOAD] } else { &[GO] };
+        send(&self.socket, message, None)
     }
 
     /// Has the new process ended. An [`Event::Upgraded`] follows.
