@@ -17,6 +17,7 @@ use crate::accept::listener::listen_with;
 use crate::accept::unix_socket::{Access, SocketFile, bind_file, check_place};
 use crate::error::Error;
 use crate::event::{Event, Outcome};
+use crate::supervisor::preparations::PREPARE_TIME;
 
 /// Clients that are served at a time; the others are told to try again.
 const CLIENTS_MAX: usize = 8;
@@ -24,8 +25,8 @@ const CLIENTS_MAX: usize = 8;
 /// How long a client may take to send its line, and to take the answer.
 const CLIENT_TIME: Duration = Duration::from_secs(5);
 
-/// How long to wait for a reload: a file system may not answer.
-const RELOAD_TIME: Duration = Duration::from_mins(1);
+/// How long to wait for a reload: a little longer than one may take. It may wait for another.
+const RELOAD_TIME: Duration = PREPARE_TIME.saturating_add(Duration::from_secs(5));
 
 /// The longest line of a client, with its end.
 const LINE_MAX: u64 = 64;

@@ -5,6 +5,7 @@ pub(crate) mod handover;
 mod inbox;
 mod listeners;
 mod notify;
+mod preparations;
 mod process_one;
 pub(crate) mod reload;
 pub(crate) mod start;
@@ -29,6 +30,7 @@ use crate::supervisor::handover::{Inheritance, Predecessor};
 use crate::supervisor::inbox::Inbox;
 use crate::supervisor::listeners::OpenListeners;
 use crate::supervisor::notify::Notifier;
+use crate::supervisor::preparations::Preparations;
 use crate::supervisor::reload::{Preparation, Replies, Reread, Stage, ask_again};
 use crate::supervisor::stop::{Step, Stop};
 use crate::supervisor::upgrade::Succession;
@@ -50,6 +52,7 @@ struct Supervisor {
     /// What the workers serve by.
     derived: Arc<Derived>,
     stage: Stage,
+    preparations: Preparations,
     /// Whether another reload follows the one in progress.
     reload_waits: bool,
     /// For the threads of reloads.
@@ -79,7 +82,8 @@ impl Supervisor {
     fn run(mut self, on_ready: impl FnOnce()) -> Result<(), Error> {
         let mut on_ready = Some(on_ready);
         while self.running > 0 || self.succession.is_under_way() {
-            let event = self.inbox.next(self.stop.ends())?;
+            let ends = [self.stop.ends(), self.preparations.ends()];
+            let event = self.inbox.next(ends.into_iter().flatten().min())?;
             self.pass_on(event.as_ref());
             match event {
                 Some(Event::Ready) => {
@@ -96,7 +100,7 @@ impl Supervisor {
                 }
                 Some(Event::ReopenLogs) => self.health.log_files.reopen(),
                 Some(Event::Reload(reply)) => self.reload(reply),
-                Some(Event::Prepared(next)) => self.prepared(next),
+                Some(Event::Prepared(number, next)) => self.prepared(number, next),
                 Some(Event::Applied) => self.applied(),
                 Some(Event::Upgrade) => self.upgrade(),
                 Some(Event::Upgraded(outcome)) => self.upgraded(outcome),
@@ -108,13 +112,20 @@ impl Supervisor {
                     let step = self.stop.signal(Instant::now(), self.starting == 0);
                     self.take(step);
                 }
-                None => {
-                    let step = self.stop.time_is_over(Instant::now());
-                    self.take(step);
-                }
+                None => self.time_is_over(Instant::now()),
             }
         }
         self.outlast_successors()
+    }
+
+    /// The time of a reload or of the phase of a stop is over.
+    fn time_is_over(&mut self, now: Instant) {
+        if let Some(reason) = self.preparations.time_is_over(now) {
+            self.end_reload(&reason);
+        } else {
+            let step = self.stop.time_is_over(now);
+            self.take(step);
+        }
     }
 
     /// All workers can serve. The process that this one takes the place of accepts until it answers.
@@ -267,27 +278,37 @@ impl Supervisor {
         else {
             return;
         };
+        let reread = Arc::clone(reread);
+        self.reload_waits = false;
+        self.replies.begin();
+        self.stage = Stage::Preparing;
+        self.notifier.reloading();
+        let ticket = match self.preparations.begin(Instant::now()) {
+            Ok(ticket) => ticket,
+            Err(reason) => return self.end_reload(&reason),
+        };
+        let number = ticket.number;
         let preparation = Preparation {
-            reread: Arc::clone(reread),
+            reread,
             running: Arc::clone(&self.derived),
             cores: self.cores.clone(),
             listeners: self.listeners.bound(),
             tls: self.tls.clone(),
             health: Arc::clone(&self.health),
+            ticket,
         };
         tracing::info!("reading the configuration and certificates again");
-        self.reload_waits = false;
-        self.replies.begin();
-        self.stage = Stage::Preparing;
-        self.notifier.reloading();
         if let Err(reason) = preparation.start(self.events.clone()) {
-            self.prepared(Err(reason));
+            self.prepared(number, Err(reason));
         }
     }
 
     /// Hands the next configuration to the workers.
-    fn prepared(&mut self, next: Result<Box<NextConfiguration>, String>) {
+    fn prepared(&mut self, number: u64, next: Result<Box<NextConfiguration>, String>) {
         match next {
+            _ if !self.preparations.ended(number) => {
+                tracing::info!("a reload that was abandoned has ended; nothing of it is applied");
+            }
             // A worker may have ended.
             _ if self.stop.has_begun() => self.end_reload("the server stops"),
             Ok(next) => {
@@ -425,8 +446,9 @@ impl Supervisor {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::atomic::AtomicU64;
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{channel, sync_channel};
 
     use tidegate_config::{Server, Settings};
 
@@ -448,13 +470,25 @@ mod tests {
 
     /// Supervises `shards` workers that cause `events`.
     fn outcome(shards: usize, events: impl IntoIterator<Item = Event>) -> Outcome {
+        let (supervisor, receivers) = supervisor(shards);
+        for event in events {
+            supervisor.events.send(event).unwrap();
+        }
+        let mut ready = 0;
+        let result = supervisor.run(|| ready += 1);
+        let told = receivers.iter().map(told).collect();
+        Outcome {
+            result,
+            ready,
+            told,
+        }
+    }
+
+    /// The main thread, and what receives its messages in each of `shards` workers.
+    fn supervisor(shards: usize) -> (Supervisor, Vec<ControlReceiver>) {
         let channels = (0..shards).map(|_| control::channel().unwrap());
         let (controls, receivers): (Vec<_>, Vec<_>) = channels.unzip();
         let (sender, receiver) = channel();
-        for event in events {
-            sender.send(event).unwrap();
-        }
-        let mut ready = 0;
         let derived = Derived::of(Settings::for_directory("/".into()), &LogFiles::new(1));
         let notifier = Rc::new(Notifier::from_environment());
         let supervisor = Supervisor {
@@ -471,6 +505,7 @@ mod tests {
             reread: None,
             derived: Arc::new(derived.unwrap()),
             stage: Stage::None,
+            preparations: Preparations::new(Duration::from_millis(10)),
             reload_waits: false,
             events: sender,
             stop: Stop::new(&Server::default()),
@@ -485,13 +520,38 @@ mod tests {
             starting: shards,
             running: shards,
         };
-        let result = supervisor.run(|| ready += 1);
-        let told = receivers.iter().map(told).collect();
-        Outcome {
-            result,
-            ready,
-            told,
+        (supervisor, receivers)
+    }
+
+    #[test]
+    fn a_reload_that_hangs_does_not_keep_others_out() {
+        let (mut supervisor, _receivers) = supervisor(1);
+        supervisor.is_serving = true;
+        let (release, hangs) = channel::<()>();
+        let hangs = Mutex::new(Some(hangs));
+        supervisor.reread = Some(Arc::new(move || {
+            let first = hangs.lock().unwrap().take();
+            let _ = first.map(|hangs| hangs.recv());
+            Err("wrong".to_owned())
+        }));
+        let (reply, outcome) = sync_channel(1);
+        supervisor.reload(Some(reply));
+        assert_eq!(supervisor.reload_waits_for(), Some("the one before"));
+        let until = supervisor.preparations.ends();
+        assert!(supervisor.inbox.next(until).unwrap().is_none());
+        supervisor.time_is_over(Instant::now());
+        let reason = outcome.try_recv().unwrap().unwrap_err();
+        assert!(reason.contains("does a file system not answer"), "{reason}");
+        // The next one ends by itself; then the first does, and changes nothing.
+        supervisor.reload(None);
+        drop(release);
+        for _ in 0..2 {
+            match supervisor.inbox.next(None).unwrap() {
+                Some(Event::Prepared(number, next)) => supervisor.prepared(number, next),
+                _ => panic!("an outcome"),
+            }
         }
+        assert_eq!(supervisor.reload_waits_for(), None);
     }
 
     fn told(receiver: &ControlReceiver) -> Vec<String> {

@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::event::{Event, Outcome};
 use crate::host::limits;
 use crate::observe::health::Health;
+use crate::supervisor::preparations::Ticket;
 use crate::transport::certificates::{NextTls, Tls};
 use crate::update::{CoreUpdate, NextConfiguration};
 
@@ -45,6 +46,7 @@ pub(super) struct Preparation {
     pub(super) listeners: Vec<BoundSection>,
     pub(super) tls: Option<Tls>,
     pub(super) health: Arc<Health>,
+    pub(super) ticket: Ticket,
 }
 
 impl Preparation {
@@ -54,7 +56,7 @@ impl Preparation {
             let prepared = catch_panic(|| self.prepare());
             let next = prepared.unwrap_or_else(|panic| Err(panic.to_string()));
             // Fails only while the main thread ends the process.
-            let _ = events.send(Event::Prepared(next.map(Box::new)));
+            let _ = events.send(Event::Prepared(self.ticket.number, next.map(Box::new)));
         };
         let thread = thread::Builder::new().name("reload".to_owned());
         let started = thread.spawn(prepare).map(drop);
@@ -65,20 +67,25 @@ impl Preparation {
         let mut read = (self.reread)()?;
         let kept = read.settings.keep_fixed(&self.running.settings);
         let next = self.open(read.settings.clone(), kept);
-        next.map_err(|error| located(&error, &read))
+        let next = next.map_err(|error| located(&error, &read))?;
+        next.ok_or_else(|| "it was abandoned".to_owned())
     }
 
+    /// `None`: it was abandoned meanwhile.
     fn open(
         &self,
         settings: Settings,
         kept: Vec<NeedsRestart>,
-    ) -> Result<NextConfiguration, Error> {
+    ) -> Result<Option<NextConfiguration>, Error> {
         let cores = self.cores.len();
         let share = limits::share(&settings, cores)?;
         let prepared = Prepared::of(settings, share, &self.health)?;
         let derived = Arc::clone(&prepared[0].derived);
         let running = &self.running.settings;
         let tls = NextTls::prepare(&derived.settings, self.tls.as_ref(), running)?;
+        if self.ticket.is_abandoned() {
+            return Ok(None);
+        }
         // Last, since clients can connect from here on.
         let binder = Binder {
             settings: &derived.settings,
@@ -94,13 +101,13 @@ impl Preparation {
             prepared,
             listeners,
         });
-        Ok(NextConfiguration {
+        Ok(Some(NextConfiguration {
             updates: updates.collect(),
             derived,
             listeners: next,
             tls,
             kept,
-        })
+        }))
     }
 }
 

@@ -30,6 +30,7 @@ use crate::supervisor::handover::Inheritance;
 use crate::supervisor::inbox::Inbox;
 use crate::supervisor::listeners::OpenListeners;
 use crate::supervisor::notify::Notifier;
+use crate::supervisor::preparations::{PREPARE_TIME, Preparations};
 use crate::supervisor::reload::{Replies, Reread, Stage};
 use crate::supervisor::stop::Stop;
 use crate::supervisor::upgrade::Succession;
@@ -132,6 +133,7 @@ pub fn run(
         reread,
         derived,
         stage: Stage::None,
+        preparations: Preparations::new(PREPARE_TIME),
         reload_waits: false,
         events: sender,
         health,
