@@ -10,8 +10,8 @@ use std::thread;
 
 use tidegate_config::{LogTarget, Site, Source, visible};
 use tidegate_server::{
-    Address, CERTIFICATE, Configuration, Error as ServerError, Inheritance, Reread, diagnose,
-    lacks_index,
+    Address, CERTIFICATE, Configuration, Error as ServerError, Inheritance, Reread, Signals,
+    diagnose, lacks_index,
 };
 
 use crate::cli::{Overrides, ServeArgs};
@@ -24,18 +24,18 @@ const NAMES_TOLD_MAX: usize = 3;
 
 /// Serves a directory with the defaults.
 pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
-    let inherited = start()?;
+    let (inherited, signals) = start()?;
     let settings = args.settings()?;
     let served = Configuration {
         settings,
         source: None,
     };
-    serve(&served, inherited, None)
+    serve(&served, inherited, signals, None)
 }
 
 /// Serves with a configuration file.
 pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn Error>> {
-    let inherited = start()?;
+    let (inherited, signals) = start()?;
     let served = read(file, &overrides)?;
     let (named, is_file) = (file.to_owned(), file != Path::new("-"));
     let reread = move || {
@@ -47,7 +47,7 @@ pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn
     };
     // What standard input had is gone.
     let reread = is_file.then(|| -> Arc<Reread> { Arc::new(reread) });
-    serve(&served, inherited, reread)
+    serve(&served, inherited, signals, reread)
 }
 
 fn read(file: &Path, overrides: &Overrides) -> Result<Configuration, Box<dyn Error>> {
@@ -60,24 +60,27 @@ fn read(file: &Path, overrides: &Overrides) -> Result<Configuration, Box<dyn Err
     })
 }
 
-/// Takes what was passed to the process, before anything else opens a descriptor, and starts the
-/// log.
-fn start() -> Result<Inheritance, Box<dyn Error>> {
+/// Takes what was passed to the process, before anything else opens a descriptor, receives signals,
+/// and starts the log.
+fn start() -> Result<(Inheritance, Signals), Box<dyn Error>> {
     let inherited = Inheritance::of_process()?;
+    let signals = Signals::receive()?;
     log::start().map_err(|error| format!("cannot start the thread of the log: {error}"))?;
-    Ok(inherited)
+    Ok((inherited, signals))
 }
 
 fn serve(
     served: &Configuration,
     inherited: Inheritance,
+    signals: Signals,
     reread: Option<Arc<Reread>>,
 ) -> Result<(), Box<dyn Error>> {
     let announced = served.clone();
     let on_ready = move |addresses: &[Address]| announce(addresses.to_vec(), announced);
     let settings = served.settings.clone();
-    tidegate_server::run(settings, inherited, reread, log::lines_dropped(), on_ready)
-        .map_err(|error| explained(error, served))
+    let dropped = log::lines_dropped();
+    let result = tidegate_server::run(settings, inherited, signals, reread, dropped, on_ready);
+    result.map_err(|error| explained(error, served))
 }
 
 /// The error with all others of its kind, each with its line in the file. Without a file: with a

@@ -11,6 +11,7 @@ mod files;
 mod names;
 mod owners;
 mod redirects;
+mod sockets;
 
 use tidegate_config::{Place, Settings};
 
@@ -27,6 +28,7 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
     all.extend(access::credentials(settings));
     all.extend(names::catch_all_names(settings));
     all.extend(owners::unknown_owners(settings));
+    all.extend(sockets::occupied(settings));
     all.extend(redirects::redirects_to_nowhere(settings));
     all.extend(certificates::certificates(settings));
     all.extend(access_logs::access_logs(settings));
