@@ -523,7 +523,7 @@ impl Inner {
 }
 
 /// The address by which a client is counted: an IPv6 client has a network of 2^64 addresses.
-fn network(client: IpAddr) -> IpAddr {
+pub(crate) fn network(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
