@@ -274,13 +274,13 @@ impl TimerQueue {
         }
     }
 
-    /// Counts a connection for its client, whose address is known. False: the client has `limit`
-    /// connections already.
+    /// Counts a connection for its client, whose address is known, unless it is counted already.
+    /// False: the client has `limit` others.
     pub(crate) fn admit(&self, key: Key, limit: usize) -> bool {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         let entry = &mut inner.entries[key.index as usize];
-        let Some(client) = entry.client.flatten() else {
+        let Some(client) = entry.client.flatten().filter(|_| !entry.is_counted) else {
             return true;
         };
         let count = inner.clients.entry(network(client)).or_default();

@@ -44,6 +44,10 @@ impl ConnectionTask {
     pub(crate) fn new(context: Rc<Context>, socket: Fd, protocol: &ListenerProtocol) -> Self {
         context.metrics.core().accepted.add(1);
         let timer = context.timers.register(&socket);
+        // A trusted proxy is admitted; its client is known after the header.
+        if !context.admits(timer.key(), &socket) {
+            return Self::Done;
+        }
         if protocol.proxy_protocol != ProxyProtocol::Off {
             return Self::Working(Box::pin(accept_proxied(
                 context,
@@ -51,9 +55,6 @@ impl ConnectionTask {
                 socket,
                 protocol.clone(),
             )));
-        }
-        if !context.admits(timer.key(), &socket) {
-            return Self::Done;
         }
         match &protocol.spoken {
             Spoken::Https(tls) => {
