@@ -146,7 +146,7 @@ fn a_json_line_is_an_object() {
     };
     let rows = [
         ("remote_addr", "\"127.0.0.1\""),
-        ("host", "\"test\""),
+        ("host", "\"test.localhost\""),
         ("scheme", "\"http\""),
         ("request_method", "\"GET\""),
         ("request_uri", "\"/small\""),
@@ -467,11 +467,11 @@ fn serve_shows_a_line_for_each_request() {
     eventually("two lines", || {
         let log = server.log();
         let line = |status, path, bytes| {
-            let start = format!("127.0.0.1 {status} GET http://test{path} {bytes} 0.");
+            let start = format!("127.0.0.1 {status} GET http://test.localhost{path} {bytes} 0.");
             log.lines()
                 .any(|line| line.starts_with(&start) && line.ends_with('s'))
         };
-        line(200, "/small", 7) && log.contains("127.0.0.1 404 GET http://localhost/none ")
+        line(200, "/small", 7) && log.contains("127.0.0.1 404 GET http://test.localhost/none ")
     });
     assert!(server.next_line().starts_with("serving "));
 }
