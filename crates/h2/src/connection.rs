@@ -31,8 +31,8 @@ pub struct Grant {
 pub struct Connection<T> {
     pub(crate) limits: Arc<Limits>,
     pub(crate) start: Instant,
-    /// The time of the last call, in milliseconds since `start`.
-    pub(crate) now: u64,
+    /// The time of the last call.
+    pub(crate) now: Instant,
     pub(crate) reader: FrameReader,
     /// A header block that is not complete.
     pub(crate) block: Option<Box<HeaderBlock>>,
@@ -78,7 +78,7 @@ impl<T> Connection<T> {
             idle_frames: TokenBucket::new(limits.idle_frames),
             limits,
             start: now,
-            now: 0,
+            now,
             reader: FrameReader::default(),
             block: None,
             decoder: Decoder::new(),

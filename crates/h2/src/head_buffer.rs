@@ -12,7 +12,7 @@ use crate::{Event, RefusedHead, RequestError, RequestHead, StreamId};
 pub struct HeadBuffer {
     /// For the decoder.
     pub(crate) scratch: Vec<u8>,
-    /// The values of the pseudo-header fields, then the request line.
+    /// The values of the pseudo-header fields and of Host, and the request line.
     pub(crate) text: Vec<u8>,
     /// Field lines, each ended by CRLF.
     pub(crate) lines: Vec<u8>,
@@ -24,13 +24,13 @@ pub struct HeadBuffer {
 /// What is known of a head besides its text.
 #[derive(Debug)]
 pub(crate) struct Head {
-    /// In `text`.
-    pub(crate) method: Range<usize>,
+    pub(crate) method: Method,
+    pub(crate) is_connect: bool,
     /// In `text`: the path, or the authority of CONNECT.
     pub(crate) target: Range<usize>,
     /// In `text`.
     pub(crate) request_line: Range<usize>,
-    /// In `lines`: `:authority`, or Host.
+    /// In `text`: `:authority`, or Host.
     pub(crate) host: Option<Range<usize>>,
     /// The positions of field lines.
     pub(crate) index: Fields<'static>,
@@ -45,7 +45,8 @@ pub(crate) struct Head {
 impl Head {
     fn new(len: usize) -> Self {
         Self {
-            method: 0..0,
+            method: Method::Unknown,
+            is_connect: false,
             target: 0..0,
             request_line: 0..0,
             host: None,
@@ -95,50 +96,53 @@ impl HeadBuffer {
             Err(error) => Event::Refused(RefusedHead {
                 stream,
                 error,
-                method: self.method(),
+                method: self.head.method,
                 request_line,
                 len,
             }),
         }
     }
 
-    fn method(&self) -> Method {
-        let name = str::from_utf8(&self.text[self.head.method.clone()]);
-        Method::of(name.unwrap_or_default())
-    }
-
     fn request(&self) -> Result<Request<'_>, RequestError> {
         if let Some(error) = self.head.refused {
             return Err(error);
         }
-        let method = self.method();
+        let text = str::from_utf8(&self.text).map_err(|_| self.not_ascii())?;
         Ok(Request {
-            method,
-            target: self.target(method)?,
-            host: self.host()?,
+            method: self.head.method,
+            target: self.target(&text[self.head.target.clone()])?,
+            host: self.host(text)?,
             fields: self.head.index.over(&self.lines),
         })
     }
 
-    fn target(&self, method: Method) -> Result<Target<'_>, RequestError> {
-        let raw = &self.text[self.head.target.clone()];
-        let raw = str::from_utf8(raw).map_err(|_| TargetError::Malformed)?;
-        if &self.text[self.head.method.clone()] == b"CONNECT" {
+    /// Which part is no ASCII, if the text is no UTF-8: method and scheme are.
+    #[cold]
+    fn not_ascii(&self) -> RequestError {
+        if self.text[self.head.target.clone()].is_ascii() {
+            RequestError::Host
+        } else {
+            TargetError::Malformed.into()
+        }
+    }
+
+    fn target<'b>(&self, raw: &'b str) -> Result<Target<'b>, RequestError> {
+        if self.head.is_connect {
             return Ok(Target::connect(raw)?);
         }
         let (target, _) = Target::parse(raw)?;
         // As in HTTP/1.1: only OPTIONS asks about the server as a whole, and maybe a method that is
         // not known here.
-        if target.is_asterisk() && !matches!(method, Method::Options | Method::Unknown) {
+        if target.is_asterisk() && !matches!(self.head.method, Method::Options | Method::Unknown) {
             return Err(TargetError::Malformed.into());
         }
         Ok(target)
     }
 
     /// The host, by the rules of HTTP/1.1.
-    fn host(&self) -> Result<Option<&str>, RequestError> {
+    fn host<'b>(&self, text: &'b str) -> Result<Option<&'b str>, RequestError> {
         let range = self.head.host.clone().ok_or(RequestError::Host)?;
-        let host = str::from_utf8(&self.lines[range]).map_err(|_| RequestError::Host)?;
+        let host = &text[range];
         if !is_host(host) {
             return Err(RequestError::Host);
         }

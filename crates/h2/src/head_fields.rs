@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use tidegate_http::{decimal, is_token};
+use tidegate_http::{Method, decimal, is_token};
 
 use crate::head_buffer::HeadBuffer;
 use crate::hpack::{Decoder, Error};
@@ -123,11 +123,13 @@ impl<'b> HeadFields<'b> {
             self.end_pseudo();
         }
         check_field(name, value)?;
-        if self.headers_left == 0 {
+        // Crumbs are one field, as they are in HTTP/1.1.
+        let is_crumb = name == b"cookie" && !self.buffer.cookies.is_empty();
+        if !is_crumb && self.headers_left == 0 {
             self.buffer.head.refused = Some(RequestError::TooManyFields);
             return Ok(());
         }
-        self.headers_left -= 1;
+        self.headers_left -= usize::from(!is_crumb);
         // The length of a name rules out nearly every other field.
         match name.len() {
             4 if name == b"host" => return self.add_host(value),
@@ -161,7 +163,8 @@ impl<'b> HeadFields<'b> {
             let is_same = self.buffer.text[authority.clone()].eq_ignore_ascii_case(value);
             return is_same.then_some(()).ok_or(StreamError::HostMismatch);
         }
-        self.buffer.head.host = Some(append_line(b"host", value, &mut self.buffer.lines));
+        self.buffer.head.host = Some(append(value, &mut self.buffer.text));
+        append_line(b"host", value, &mut self.buffer.lines);
         Ok(())
     }
 
@@ -186,28 +189,29 @@ impl<'b> HeadFields<'b> {
     /// Writes the request line, and `:authority` as a Host line.
     fn end_pseudo(&mut self) {
         self.is_behind_pseudo = true;
+        let HeadBuffer {
+            text, lines, head, ..
+        } = &mut *self.buffer;
         let method = self.method.clone().unwrap_or_default();
-        let is_connect = &self.buffer.text[method.clone()] == b"CONNECT";
-        let target = if is_connect {
+        head.method = Method::of(&text[method.clone()]);
+        head.is_connect = &text[method.clone()] == b"CONNECT";
+        let target = if head.is_connect {
             &self.authority
         } else {
             &self.path
         };
-        let target = target.clone().unwrap_or_default();
-        let HeadBuffer {
-            text, lines, head, ..
-        } = &mut *self.buffer;
+        head.target = target.clone().unwrap_or_default();
         if let Some(authority) = &self.authority {
-            head.host = Some(append_line(b"host", &text[authority.clone()], lines));
+            append_line(b"host", &text[authority.clone()], lines);
+            head.host = Some(authority.clone());
         }
         let start = text.len();
-        text.extend_from_within(method.clone());
+        text.reserve(method.len() + head.target.len() + 16);
+        text.extend_from_within(method);
         text.push(b' ');
-        text.extend_from_within(target.clone());
+        text.extend_from_within(head.target.clone());
         text.extend_from_slice(b" HTTP/2.0");
         head.request_line = start..text.len();
-        head.method = method;
-        head.target = target;
     }
 
     /// What is wrong with the request as a whole. Pseudo-header fields may be missing if there are
@@ -236,7 +240,7 @@ impl<'b> HeadFields<'b> {
         let method = text(&self.method).unwrap_or_default();
         let scheme = text(&self.scheme);
         let path = text(&self.path);
-        let has_target = if method == b"CONNECT" {
+        let has_target = if self.buffer.head.is_connect {
             self.authority.is_some() && scheme.is_none() && path.is_none()
         } else {
             let path = path.unwrap_or_default();
@@ -244,7 +248,10 @@ impl<'b> HeadFields<'b> {
             let is_path = path.starts_with(b"/") && !path.contains(&b' ');
             (is_path || path == b"*") && scheme.is_some_and(is_scheme)
         };
-        let is_method = !method.is_empty() && method.iter().all(|byte| is_token(*byte));
+        let is_method = match self.buffer.head.method {
+            Method::Unknown => !method.is_empty() && method.iter().all(|byte| is_token(*byte)),
+            _ => true,
+        };
         if is_method && has_target {
             Ok(())
         } else {
@@ -260,20 +267,19 @@ fn append(value: &[u8], out: &mut Vec<u8>) -> Range<usize> {
     start..out.len()
 }
 
-/// Appends a field line, and returns where its value is.
-fn append_line(name: &[u8], value: &[u8], lines: &mut Vec<u8>) -> Range<usize> {
+/// Appends a field line.
+fn append_line(name: &[u8], value: &[u8], lines: &mut Vec<u8>) {
     lines.reserve(name.len() + value.len() + 4);
     lines.extend_from_slice(name);
     lines.extend_from_slice(b": ");
-    let value = append(value, lines);
+    lines.extend_from_slice(value);
     lines.extend_from_slice(b"\r\n");
-    value
 }
 
 /// RFC 9113, sections 8.2.1 and 8.2.2.
 #[inline]
 fn check_field(name: &[u8], value: &[u8]) -> Result<(), StreamError> {
-    if name.is_empty() || !name.iter().all(|byte| NAME_BYTES[usize::from(*byte)]) {
+    if !is_name(name) {
         return Err(StreamError::FieldName);
     }
     if !is_value(value) {
@@ -293,39 +299,94 @@ fn check_field(name: &[u8], value: &[u8]) -> Result<(), StreamError> {
     Ok(())
 }
 
-/// Which bytes a field name may have: those of a token (RFC 9110, section 5.6.2), in lower case.
-static NAME_BYTES: [bool; 256] = {
-    let mut table = [false; 256];
-    let others = b"!#$%&'*+-.^_`|~";
-    let mut at = 0;
-    while at < others.len() {
-        table[others[at] as usize] = true;
-        at += 1;
-    }
-    let mut byte = 0;
-    while byte < 128 {
-        let text = byte as u8;
-        table[byte] |= text.is_ascii_lowercase() || text.is_ascii_digit();
-        byte += 1;
-    }
-    table
-};
+/// Whether a field may have this name: a token (RFC 9110, section 5.6.2) in lower case.
+#[inline]
+fn is_name(name: &[u8]) -> bool {
+    // Nearly all names have nothing else.
+    let is_rare = any(name, |byte| {
+        let is_letter = u8::from(byte.wrapping_sub(b'a') < 26);
+        let is_digit = u8::from(byte.wrapping_sub(b'0') < 10);
+        let is_hyphen = u8::from(byte == b'-');
+        1 - (is_letter | is_digit | is_hyphen)
+    });
+    !name.is_empty() && (!is_rare || is_rare_name(name))
+}
+
+#[cold]
+fn is_rare_name(name: &[u8]) -> bool {
+    let is_byte = |byte: &u8| is_token(*byte) && !byte.is_ascii_uppercase();
+    name.iter().all(is_byte)
+}
 
 /// Whether a field may have this value: no control character but a tab (RFC 9110, section 5.5), no
-/// whitespace at its ends (RFC 9113, section 8.2.1). Without a branch for each byte, so that it
-/// compiles to SIMD.
+/// whitespace at its ends (RFC 9113, section 8.2.1).
 #[inline]
 fn is_value(value: &[u8]) -> bool {
-    let control = value.iter().fold(0, |control, &byte| {
+    let has_control = any(value, |byte| {
         let is_low = u8::from(byte < b' ');
         let is_no_tab = u8::from(byte != b'\t');
-        control | (is_low & is_no_tab) | u8::from(byte == 0x7f)
+        (is_low & is_no_tab) | u8::from(byte == 0x7f)
     });
-    control == 0 && !matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
+    !has_control && !matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
+}
+
+/// Whether any byte is of a kind: `is_one` returns 1 for it, and 0 for others. It has no branch for
+/// each, and pieces of a fixed length where the last may overlap, so that it compiles to SIMD for
+/// short texts, too.
+#[inline]
+fn any(bytes: &[u8], is_one: impl Fn(u8) -> u8 + Copy) -> bool {
+    if let Some(last) = bytes.last_chunk::<16>() {
+        let (chunks, _) = bytes.as_chunks::<16>();
+        let in_chunks = chunks.iter().any(|chunk| any_of(chunk, is_one));
+        in_chunks || any_of(last, is_one)
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        any_of(first, is_one) || any_of(last, is_one)
+    } else {
+        bytes.iter().any(|byte| is_one(*byte) == 1)
+    }
+}
+
+#[inline]
+fn any_of<const N: usize>(bytes: &[u8; N], is_one: impl Fn(u8) -> u8) -> bool {
+    bytes.iter().fold(0, |any, byte| any | is_one(*byte)) != 0
 }
 
 /// RFC 3986, section 3.1.
 fn is_scheme(scheme: &[u8]) -> bool {
+    if matches!(scheme, b"https" | b"http") {
+        return true;
+    }
     let is_rest = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
     scheme.first().is_some_and(u8::is_ascii_alphabetic) && scheme.iter().all(is_rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the piece that a byte is in.
+    #[test]
+    fn a_bad_byte_is_found_at_any_place() {
+        for len in 1..50 {
+            assert!(is_name(&vec![b'a'; len]) && is_value(&vec![b'a'; len]));
+            for at in 0..len {
+                let with = |byte| {
+                    let mut text = vec![b'a'; len];
+                    text[at] = byte;
+                    text
+                };
+                for byte in 0..=u8::MAX {
+                    let is_end = at == 0 || at == len - 1;
+                    let is_valid = match byte {
+                        b' ' | b'\t' => !is_end,
+                        _ => !byte.is_ascii_control(),
+                    };
+                    assert_eq!(is_value(&with(byte)), is_valid, "{byte} at {at} of {len}");
+                    let is_valid = is_token(byte) && !byte.is_ascii_uppercase();
+                    assert_eq!(is_name(&with(byte)), is_valid, "{byte} at {at} of {len}");
+                }
+            }
+        }
+        assert!(!is_name(b"") && is_value(b""));
+    }
 }

@@ -198,6 +198,12 @@ fn heads_are_bounded() {
     let exact = event_with(&limits, &fields(2));
     assert!(matches!(exact, Seen::Request { .. }), "exactly the limit");
     assert_eq!(event_with(&limits, &fields(3)), Seen::Refused(1, 431));
+    let crumbs = [&fields(1)[..], &[("cookie", "a=b"); 200]].concat();
+    let accepted = event_with(&limits, &crumbs);
+    assert!(
+        matches!(accepted, Seen::Request { .. }),
+        "crumbs are one field"
+    );
 }
 
 /// RFC 9113, section 8.1.1: Content-Length is the length of all DATA.

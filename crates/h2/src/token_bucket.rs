@@ -1,5 +1,7 @@
 //! How often something may happen.
 
+use std::time::Duration;
+
 use crate::Rate;
 
 /// A token bucket, which is full at first.
@@ -18,10 +20,10 @@ impl TokenBucket {
         }
     }
 
-    /// Takes a token at `now`, in milliseconds; `false` if there is none. The time matters only
+    /// Takes a token; `false` if there is none. The age of the connection, `now`, matters only
     /// then.
     #[inline]
-    pub(crate) fn take(&mut self, rate: Rate, now: impl FnOnce() -> u64) -> bool {
+    pub(crate) fn take(&mut self, rate: Rate, now: impl FnOnce() -> Duration) -> bool {
         if self.tokens == 0 {
             self.fill(rate, now());
         }
@@ -38,7 +40,8 @@ impl TokenBucket {
 
     /// Adds what the time since the last call is worth. The remainder of a token is kept.
     #[cold]
-    fn fill(&mut self, rate: Rate, now: u64) {
+    fn fill(&mut self, rate: Rate, now: Duration) {
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let elapsed = now.saturating_sub(self.filled);
         let tokens = elapsed.saturating_mul(u64::from(rate.per_second)) / 1000;
         if tokens > 0 {
@@ -58,7 +61,9 @@ mod tests {
     };
 
     fn taken(bucket: &mut TokenBucket, now: u64) -> usize {
-        (0..10).take_while(|_| bucket.take(RATE, || now)).count()
+        (0..10)
+            .take_while(|_| bucket.take(RATE, || Duration::from_millis(now)))
+            .count()
     }
 
     #[test]
@@ -82,6 +87,6 @@ mod tests {
             burst: 0,
             per_second: 0,
         };
-        assert!(!TokenBucket::new(rate).take(rate, || u64::MAX));
+        assert!(!TokenBucket::new(rate).take(rate, || Duration::MAX));
     }
 }

@@ -65,7 +65,7 @@ impl DynamicTable {
         Some((&self.bytes[entry.name()], &self.bytes[entry.value()]))
     }
 
-    /// How many insertions ago this field was inserted; its name in any case.
+    /// How many insertions ago this field was inserted, with a name in the same case.
     #[inline]
     pub(super) fn age_of(&self, name: &[u8], value: &[u8]) -> Option<usize> {
         let mut entries = self.entries.iter().rev();
@@ -73,7 +73,7 @@ impl DynamicTable {
             usize::from(entry.value_len) == value.len()
                 && usize::from(entry.name_len) == name.len()
                 && self.bytes[entry.value()] == *value
-                && self.bytes[entry.name()].eq_ignore_ascii_case(name)
+                && self.bytes[entry.name()] == *name
         })
     }
 
@@ -164,7 +164,7 @@ mod tests {
         let expected: [(&[u8], &[u8]); 3] = [(b"d", b"4"), (b"c", b"3"), (b"b", b"2")];
         assert_eq!(entries, expected);
         assert_eq!(table.get(3), None);
-        assert_eq!(table.age_of(b"C", b"3"), Some(1));
+        assert_eq!(table.age_of(b"c", b"3"), Some(1));
         assert_eq!(table.age_of(b"c", b"4"), None);
         table.set_size_max(33);
         assert_eq!((table.size(), table.get(0)), (0, None));

@@ -3,7 +3,7 @@
 use tidegate_http::{FieldLines, HttpDate, Status};
 
 use super::dynamic_table::DynamicTable;
-use super::static_table::{STATIC_TABLE, index_of_name};
+use super::static_table::{self, STATIC_TABLE, index_of_name};
 use super::{FIELD_OVERHEAD, TABLE_BYTES_MAX, huffman, integer};
 
 /// The bytes of the dynamic table that are used. The peer's may be larger: it is the newest entries
@@ -13,15 +13,15 @@ const TABLE_BYTES: usize = 512;
 /// A field larger than this share of the table is not inserted.
 const ENTRY_BYTES_MAX: usize = TABLE_BYTES / 2;
 
-/// Fields whose value is seldom that of the response before.
-const NOT_REPEATED: [&str; 7] = [
-    "age",
-    "content-length",
-    "content-range",
-    "etag",
-    "last-modified",
-    "location",
-    "set-cookie",
+/// The indices of names whose value is seldom that of the response before.
+const NOT_REPEATED: [usize; 7] = [
+    static_table::AGE,
+    static_table::CONTENT_LENGTH,
+    static_table::CONTENT_RANGE,
+    static_table::ETAG,
+    static_table::LAST_MODIFIED,
+    static_table::LOCATION,
+    static_table::SET_COOKIE,
 ];
 
 /// The encoder of a connection. It holds no memory until the first field is inserted.
@@ -29,6 +29,7 @@ const NOT_REPEATED: [&str; 7] = [
 /// Each block that was begun must be sent, whole and in order: the next may refer to it.
 #[derive(Debug)]
 pub struct Encoder {
+    /// Names in the case in which they were given.
     table: DynamicTable,
     /// The size that the peer's decoder was last told.
     size: u16,
@@ -80,7 +81,9 @@ impl Encoder {
             404 => 13,
             500 => 14,
             _ => {
-                write_literal(0x00, 4, ":status", itoa::Buffer::new().format(code), out);
+                let mut digits = itoa::Buffer::new();
+                let digits = digits.format(code).as_bytes();
+                write_literal(NOT_INDEXED, static_table::STATUS, "", digits, out);
                 return;
             }
         };
@@ -98,8 +101,9 @@ impl Encoder {
     pub fn content_length(&mut self, length: u64, out: &mut Vec<u8>) {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(length).as_bytes();
-        // A literal that is not indexed, with the name of entry 28.
-        out.extend_from_slice(&[0x0f, 28 - 0x0f, digits.len() as u8]);
+        // A literal that is not indexed.
+        let index = static_table::CONTENT_LENGTH as u8;
+        out.extend_from_slice(&[0x0f, index - 0x0f, digits.len() as u8]);
         out.extend_from_slice(digits);
     }
 
@@ -115,21 +119,15 @@ impl Encoder {
             integer::write(STATIC_TABLE.len() + 1 + age, 0x80, 7, out);
             return;
         }
-        if self.is_worth_inserting(name, value) {
-            write_literal(0x40, 6, name, value, out);
+        let index = index_of_name(name).unwrap_or(0);
+        let size = name.len() + value.len() + FIELD_OVERHEAD;
+        let fits = size <= ENTRY_BYTES_MAX && size <= usize::from(self.allowed);
+        if fits && !NOT_REPEATED.contains(&index) {
+            write_literal(INDEXED, index, name, value, out);
             self.table.insert(name.as_bytes(), value);
         } else {
-            write_literal(0x00, 4, name, value, out);
+            write_literal(NOT_INDEXED, index, name, value, out);
         }
-    }
-
-    fn is_worth_inserting(&self, name: &str, value: &[u8]) -> bool {
-        let size = name.len() + value.len() + FIELD_OVERHEAD;
-        size <= ENTRY_BYTES_MAX
-            && size <= usize::from(self.allowed)
-            && !NOT_REPEATED
-                .iter()
-                .any(|one| one.eq_ignore_ascii_case(name))
     }
 
     /// Appends the least size that was allowed since the last block, then the one that is allowed
@@ -152,19 +150,24 @@ impl Encoder {
 /// that HTTP/2 forbids (RFC 9113, section 8.2.2) are the caller's matter.
 pub fn encode_static(fields: FieldLines<'_>, out: &mut Vec<u8>) {
     for (name, value) in fields.iter() {
-        write_literal(0x00, 4, name, value, out);
+        let index = index_of_name(name).unwrap_or(0);
+        write_literal(NOT_INDEXED, index, name, value, out);
     }
 }
 
-/// Appends a literal; `pattern` and `bits` say which kind (RFC 7541, section 6.2).
-fn write_literal(pattern: u8, bits: u32, name: &str, value: impl AsRef<[u8]>, out: &mut Vec<u8>) {
-    if let Some(index) = index_of_name(name) {
-        integer::write(index, pattern, bits, out);
-    } else {
-        out.push(pattern);
+/// Kinds of literals: the bits at the start, and how many are left for the index (RFC 7541,
+/// sections 6.2.1 and 6.2.2).
+const INDEXED: (u8, u32) = (0x40, 6);
+const NOT_INDEXED: (u8, u32) = (0x00, 4);
+
+/// Appends a literal with the name of `index`, or `name` if that is 0.
+fn write_literal(kind: (u8, u32), index: usize, name: &str, value: &[u8], out: &mut Vec<u8>) {
+    let (pattern, bits) = kind;
+    integer::write(index, pattern, bits, out);
+    if index == 0 {
         write_string(name.bytes().map(|byte| byte.to_ascii_lowercase()), out);
     }
-    write_string(value.as_ref().iter().copied(), out);
+    write_string(value.iter().copied(), out);
 }
 
 /// Appends a string, Huffman-coded where that is shorter (RFC 7541, section 5.2).

@@ -34,8 +34,7 @@ impl<T> Connection<T> {
         now: Instant,
         head: &'a mut HeadBuffer,
     ) -> Result<Option<Event<'a, T>>, ConnectionError> {
-        let elapsed = now.saturating_duration_since(self.start);
-        self.now = elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis());
+        self.now = now;
         match self.next_happened(input, head) {
             Ok(Happened::Nothing) => Ok(None),
             Ok(Happened::Head { stream, end_stream }) => Ok(Some(head.event(stream, end_stream))),
@@ -107,8 +106,9 @@ impl<T> Connection<T> {
     /// A frame that does no work.
     #[inline]
     fn idle(&mut self) -> Outcome<T> {
-        let now = self.now;
-        if self.idle_frames.take(self.limits.idle_frames, || now) {
+        let (start, now) = (self.start, self.now);
+        let elapsed = || now.saturating_duration_since(start);
+        if self.idle_frames.take(self.limits.idle_frames, elapsed) {
             Ok(Happened::Nothing)
         } else {
             Err(ConnectionError::TooManyIdleFrames)
@@ -117,8 +117,9 @@ impl<T> Connection<T> {
 
     /// A reset by the peer, or one that it caused.
     fn count_reset(&mut self) -> Result<(), ConnectionError> {
-        let now = self.now;
-        if self.resets.take(self.limits.resets, || now) {
+        let (start, now) = (self.start, self.now);
+        let elapsed = || now.saturating_duration_since(start);
+        if self.resets.take(self.limits.resets, elapsed) {
             Ok(())
         } else {
             Err(ConnectionError::TooManyResets)
