@@ -1,5 +1,6 @@
 //! Which version of HTTP is spoken on a connection: `listen.protocols`, ALPN, the preface.
 
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -283,4 +284,24 @@ fn the_settings_are_those_of_the_configuration() {
     let fields: Vec<_> = names.iter().map(|name| (&**name, &*long)).collect();
     assert_eq!(client.ask("GET", "/file", &fields).status, 431);
     assert_eq!(client.get("/file").body, b"content");
+}
+
+#[test]
+fn likely_mistakes_are_told() {
+    let tree = Tree::with("file", b"content");
+    let file = tree.base().join("tidegate.toml");
+    let text = format!(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\nprotocols = [\"h2\"]\n\
+         [limits]\nheader-bytes = \"1m\"\n[[site]]\nroot = {:?}\n",
+        tree.root()
+    );
+    fs::write(&file, text).expect("a file");
+    let output = Launch::with(["check", "--config"]).argument(&file).output();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for expected in [
+        ":3: listen.protocols: warning: browsers speak HTTP/2 with TLS only",
+        ":5: limits.header-bytes: warning: by HTTP/2 a head has at most 9 frames of 16k",
+    ] {
+        assert!(output.stderr.contains(expected), "{output:?}");
+    }
 }
