@@ -55,10 +55,11 @@ def parse():
 
 
 class Subject:
-    """The server that runs: its port without TLS, its process, its log."""
+    """The server that runs: its port without TLS, both ports, its process, its log."""
 
-    def __init__(self, port, process, log, work):
-        self.port, self.process, self.log, self.work = port, process, log, work
+    def __init__(self, ports, process, log, work):
+        self.ports, self.process, self.log, self.work = ports, process, log, work
+        self.port = ports[0]
 
     def problem(self):
         """What is wrong with the server, or None."""
@@ -89,7 +90,7 @@ def serving(program, work):
     config.write_text(servers.filled(template, **words))
     log = work / "server.log"
     with started([program, *kind.start, str(config)], tls_port, log) as process:
-        yield Subject(port, process, log, work)
+        yield Subject((port, tls_port), process, log, work)
 
 
 def run(part, subject, arguments):
@@ -105,7 +106,7 @@ def run_random(subject, arguments):
         for seed in range(arguments.first, arguments.first + arguments.seeds):
             name = f"{'polite' if polite else 'rude'} seed {seed}"
             try:
-                ends[random_peer.run(subject.port, seed, polite)] += 1
+                ends[random_peer.run(subject.ports, seed, polite)] += 1
             except Wrong as wrong:
                 ends["WRONG"] += 1
                 yield f"{name}: {wrong}"
@@ -115,7 +116,8 @@ def run_random(subject, arguments):
                 if subject.process.poll() is not None:
                     return
         words = ", ".join(f"{count} {end}" for end, count in ends.most_common())
-        print(f"{'polite' if polite else 'rude'}: {words}", flush=True)
+        memory = floods.resident(subject.process.pid)
+        print(f"{'polite' if polite else 'rude'}: {words}; {memory} KiB are resident", flush=True)
 
 
 def run_floods(subject, arguments):

@@ -31,6 +31,11 @@ class Flood:
     frames: tuple[bytes, ...]
     outcomes: tuple[str, ...] = (CALM,)
 
+    @property
+    def is_repeated(self):
+        """Whether the frames are all the same, so that they can come after themselves."""
+        return self.frames[0] == self.frames[-1] or self.frames[:2] == self.frames[-2:]
+
 
 @dataclass(frozen=True)
 class Siege:

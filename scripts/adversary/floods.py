@@ -25,11 +25,13 @@ def end_of(port, flood):
     content = b"".join(flood.frames)
     with wire.Link(port) as link:
         link.send(flood.start)
-        # At least so many frames; a server may be patient with few.
-        for _ in range(max(1, PATIENCE // len(flood.frames))):
-            if not link.closed:
-                link.send(content, seconds=0.5)
         ended = Ending()
+        # At least so many frames; a server may be patient with few. Streams cannot be used again.
+        times = max(1, PATIENCE // len(flood.frames)) if flood.is_repeated else 1
+        while times and not link.closed and ended.away is None:
+            link.send(content, seconds=0.5)
+            ended.take(link.read(0.001))
+            times -= 1
         deadline = time.monotonic() + OUTCOME_SECONDS
         while not link.closed and ended.away is None and time.monotonic() < deadline:
             came = link.read(0.3)

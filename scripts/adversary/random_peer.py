@@ -1,4 +1,4 @@
-"""Random sequences of frames, made of a seed.
+"""Random sequences of frames, made of a seed, with TLS and without.
 
 A polite one is valid: each response must come whole and right. A rude one has frames that are
 not: the server must say GOAWAY before it closes. In both, whatever it sends is held against
@@ -50,7 +50,7 @@ BAD_FIELDS = (
 class Peer:
     """A client on a connection; `random` decides what it does."""
 
-    def __init__(self, port, seed, polite):
+    def __init__(self, ports, seed, polite):
         self.random = random.Random(f"{seed} {polite}")
         self.polite = polite
         self.witness = Witness()
@@ -61,7 +61,8 @@ class Peer:
         self.wanted = {}
         self.uploads = []
         self.pings_sent = 0
-        self.link = wire.Link(port)
+        tls = self.random.random() < 0.5
+        self.link = wire.Link(ports[tls], tls)
         self.waiting = bytearray()
 
     # --- sending ---------------------------------------------------------------
@@ -464,10 +465,10 @@ class Peer:
         return "went on" if self.witness.answered_pings > before else "waited"
 
 
-def run(port, seed, polite):
+def run(ports, seed, polite):
     """What came of the sequence of that seed; raises Wrong."""
     try:
-        return Peer(port, seed, polite).run()
+        return Peer(ports, seed, polite).run()
     except Wrong:
         raise
     except Exception as error:

@@ -1,6 +1,7 @@
 """Frames of HTTP/2 as bytes, and a connection that does not mind what it sends."""
 
 import socket
+import ssl
 import struct
 from dataclasses import dataclass
 
@@ -98,6 +99,13 @@ def name_of(code):
     return ERRORS[code] if code < len(ERRORS) else f"error {code}"
 
 
+# The certificate is of this run.
+TRUSTING = ssl.create_default_context()
+TRUSTING.check_hostname = False
+TRUSTING.verify_mode = ssl.CERT_NONE
+TRUSTING.set_alpn_protocols(["h2"])
+
+
 @dataclass(frozen=True)
 class Frame:
     kind: int
@@ -109,9 +117,11 @@ class Frame:
 class Link:
     """A connection to a port of the loopback. `closed` tells whether the server has closed it."""
 
-    def __init__(self, port):
+    def __init__(self, port, tls=False):
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.socket = TRUSTING.wrap_socket(self.socket, server_hostname="localhost")
         self.pending = b""
         self.closed = False
 

@@ -59,6 +59,7 @@ class Witness:
     def relax(self):
         """From here on the client sends what nobody keeps account of."""
         self.settings_sent = None
+        self.decoder.max_allowed_table_size = 1 << 32
         self.pings = None
         self.window = self.initial_window = 1 << 60
         self.frame_bytes = 1 << 24
