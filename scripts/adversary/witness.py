@@ -44,6 +44,7 @@ class Witness:
         self.decoder = Decoder()
         self.decoder.max_header_list_size = 1 << 20
         self.first = True
+        self.is_relaxed = False
         self.window = WINDOW_BYTES
         # The largest that was ever asked for, as the server may know of any of them.
         self.initial_window = WINDOW_BYTES
@@ -57,7 +58,9 @@ class Witness:
         self.received = 0
 
     def relax(self):
-        """From here on the client sends what nobody keeps account of."""
+        """From here on the client sends what nobody keeps account of, on streams that are closed too,
+        for which the server may send RST_STREAM again (RFC 9113, 5.4.2)."""
+        self.is_relaxed = True
         self.settings_sent = None
         self.decoder.max_allowed_table_size = 1 << 32
         self.pings = None
