@@ -109,9 +109,9 @@ class Witness:
         self.require(
             stream is not None, f"type {frame.kind} on stream {frame.stream}, which is idle"
         )
-        self.require(
-            stream.code is None, f"type {frame.kind} on stream {frame.stream} after its RST_STREAM"
-        )
+        again = frame.kind == wire.RST_STREAM and self.is_relaxed
+        place = f"type {frame.kind} on stream {frame.stream}"
+        self.require(stream.code is None or again, f"{place} after its RST_STREAM")
         return stream
 
     def data(self, frame):
