@@ -20,14 +20,24 @@ from pathlib import Path
 
 import certificates
 import site_tree
+import with_caddy
 import with_chromium
+import with_chromium_http2
 import with_chromium_tls
 import with_curl
+import with_curl_h2c
+import with_curl_http2
 import with_curl_tls
 import with_ffmpeg
 import with_gnutls
+import with_go
+import with_haproxy
+import with_httpx
+import with_java
 import with_listings
+import with_nghttp
 import with_nginx
+import with_node
 import with_openssl
 import with_packages
 import with_ranges
@@ -53,6 +63,16 @@ PARTS = {
     "chromium-tls": with_chromium_tls,
     "sslyze": with_sslyze,
     "testssl": with_testssl,
+    "curl-http2": with_curl_http2,
+    "curl-h2c": with_curl_h2c,
+    "nghttp": with_nghttp,
+    "go": with_go,
+    "httpx": with_httpx,
+    "java": with_java,
+    "node": with_node,
+    "haproxy": with_haproxy,
+    "caddy": with_caddy,
+    "chromium-http2": with_chromium_http2,
 }
 
 

@@ -66,6 +66,21 @@ def proxying(backend, work):
         yield port
 
 
+@contextmanager
+def proxying_http2(program, stage):
+    """HAProxy or Caddy in front, with HTTP/2 to the server; gives the port of what goes there without
+    TLS, and of what goes there with it."""
+    ports = {"PLAIN_PORT": free_port(), "SECURE_PORT": free_port()}
+    words = {"PORT": stage.port, "TLS_PORT": stage.tls_port, "RUN": stage.work, **ports}
+    words["AUTHORITY"] = stage.certificates.authority
+    name = {"haproxy": "haproxy.conf", "caddy": "caddy-proxy.conf"}[program]
+    config = filled(name, stage.work, **words)
+    options = {"haproxy": ("-f", config), "caddy": ("run", "--adapter", "caddyfile", "--config", config)}
+    command = [program, *options[program]]
+    with running(command, ports["PLAIN_PORT"], stage.work / f"{program}-proxy.log"):
+        yield ports["PLAIN_PORT"], ports["SECURE_PORT"]
+
+
 def filled(name, work, **words):
     """The configuration with its words between at signs filled in, in a file in `work`."""
     text = (HERE / name).read_text(encoding="utf-8")

@@ -27,10 +27,16 @@ class Stage:
     # An interpreter of Python with the modules of PyPI that checks use.
     python: str
     scheme: str = "http"
+    # What every command of curl has, to choose a version of HTTP.
+    curl_options: tuple = ()
 
     def secure(self):
         """The same, seen through TLS."""
         return replace(self, port=self.tls_port, scheme="https")
+
+    def by_curl(self, *options):
+        """The same, with other options of curl."""
+        return replace(self, curl_options=options)
 
     def url(self, path, port=None):
         return f"{self.scheme}://127.0.0.1:{port or self.port}{path}"

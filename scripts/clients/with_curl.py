@@ -51,7 +51,8 @@ class Answer:
 
 def curl(stage):
     """What every command begins with."""
-    return ("curl", "--silent", "--show-error", "--cacert", stage.certificates.authority)
+    trust = ("--cacert", stage.certificates.authority)
+    return ("curl", "--silent", "--show-error", *trust, *stage.curl_options)
 
 
 def original(stage, path):

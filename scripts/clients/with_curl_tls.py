@@ -1,4 +1,4 @@
-"""curl through TLS: all that it does without, connections that are used again, TLS 1.2."""
+"""curl with HTTP/1.1 through TLS: all that it does without, connections that are used again, TLS 1.2."""
 
 from http.client import HTTPConnection
 
@@ -11,7 +11,7 @@ TOOLS = with_curl.TOOLS
 
 def session(stage):
     """The stage, seen through TLS."""
-    return with_curl.session(stage.secure())
+    return with_curl.session(stage.secure().by_curl("--http1.1"))
 
 
 def range_of_it(stage):

@@ -1,4 +1,4 @@
-"""Third-party HTTP suites against tidegate, nginx and Caddy, side by side.
+"""Third-party HTTP suites against tidegate, nginx, Caddy and H2O, side by side.
 
 Prints Markdown: a table of scores, and for each suite what failed. Run by
 scripts/conformance.sh, which has the usage. Only the standard library is used.
@@ -15,12 +15,22 @@ from pathlib import Path
 import servers
 import suite_dropseed
 import suite_go
+import suite_h2spec
+import suite_hpack
 import suite_llhttp
 import suite_redbot
 import suite_unetworking
 from outcome import Unavailable
 
-SUITES = (suite_unetworking, suite_dropseed, suite_llhttp, suite_go, suite_redbot)
+SUITES = (
+    suite_unetworking,
+    suite_dropseed,
+    suite_llhttp,
+    suite_go,
+    suite_redbot,
+    suite_h2spec,
+    suite_hpack,
+)
 OURS = "tidegate"
 SKIPPED = 77
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,11 +41,11 @@ MARK = "<!-- What follows is the output of scripts/conformance.sh. -->\n"
 
 def main():
     arguments = parse()
-    given = {suite: getattr(arguments, suite.OPTION) for suite in SUITES}
+    given = {suite: getattr(arguments, destination(suite)) for suite in SUITES}
     given = {suite: path for suite, path in given.items() if available(suite, path)}
     if not given:
         return SKIPPED
-    found = installed({kind.name: getattr(arguments, kind.name) for kind in servers.KINDS})
+    found = installed({kind.name: getattr(arguments, kind.name) for kind in servers.HTTP2_KINDS})
     results = {suite: run(suite, path, found) for suite, path in given.items()}
     results = {suite: outcomes for suite, outcomes in results.items() if outcomes}
     if not results:
@@ -50,7 +60,7 @@ def main():
 
 def parse():
     parser = argparse.ArgumentParser(prog="scripts/conformance.sh")
-    for kind in servers.KINDS:
+    for kind in servers.HTTP2_KINDS:
         name = kind.name.lower()
         default = None if name == OURS else name
         parser.add_argument(f"--{name}", dest=kind.name, default=default, metavar="PROGRAM")
@@ -58,6 +68,11 @@ def parse():
         parser.add_argument(f"--{suite.OPTION}", metavar="PATH", help=suite.TITLE)
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the results into FILE too")
     return parser.parse_args()
+
+
+def destination(suite):
+    """The name of a suite's option among the parsed arguments."""
+    return suite.OPTION.replace("-", "_")
 
 
 def installed(programs):
@@ -93,7 +108,7 @@ def run(suite, path, found):
     """The cases of each server by its name; None if the suite cannot be run here."""
     outcomes = {}
     try:
-        for server in found:
+        for server in judged(suite, found):
             tell(f"{suite.TITLE}: {server.name}")
             with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
                 work = Path(directory)
@@ -106,16 +121,24 @@ def run(suite, path, found):
     return outcomes
 
 
+def judged(suite, found):
+    """The servers that a suite is for: those of HTTP/1.1, if it names no others."""
+    kinds = getattr(suite, "KINDS", servers.KINDS)
+    return [server for server in found if server.kind in kinds]
+
+
 # --- the report --------------------------------------------------------------
 
 
 def report(results, found, reasons):
     """The lines of it."""
+    judged_ones = {name for outcomes in results.values() for name in outcomes}
+    found = [server for server in found if server.name in judged_ones]
     names = [server.name for server in found]
     yield row(["Cases passed", *[f"{server.name} {server.version()}" for server in found]])
     yield row(["---", *["---:" for _ in names]])
     for suite, outcomes in results.items():
-        yield row([suite.TITLE, *[score(outcomes[name]) for name in names]])
+        yield row([suite.TITLE, *[score(outcomes.get(name)) for name in names]])
     for suite, outcomes in results.items():
         yield from ["", f"## {suite.TITLE}", ""]
         yield from failures(outcomes, reasons.get(suite.OPTION, {}))
@@ -134,18 +157,22 @@ def failures(outcomes, reasons):
     yield row(["Failed by somebody", *outcomes])
     yield row(["---"] * (len(outcomes) + 1))
     for case, by in failed.items():
-        yield row([case, *[cell(by[name]) for name in outcomes]])
-    ours = [case for case, by in failed.items() if not by[OURS].passed]
+        yield row([case, *[cell(by.get(name)) for name in outcomes]])
+    ours = [case for case, by in failed.items() if OURS in by and not by[OURS].passed]
     if ours:
         yield from ["", "Why tidegate fails what it fails:", ""]
         yield from (f"- {case}: {reasons.get(case, '**no reason is known**')}." for case in ours)
 
 
 def score(cases):
+    if cases is None:
+        return ""
     return f"{sum(case.passed for case in cases)} of {len(cases)}"
 
 
 def cell(case):
+    if case is None:
+        return "not run"
     return "passed" if case.passed else case.detail or "failed"
 
 

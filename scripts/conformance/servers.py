@@ -22,11 +22,14 @@ class Kind:
     version: tuple[str, ...]
 
 
-KINDS = (
-    Kind("tidegate", "tidegate.toml", ("run", "--config"), ("--version",)),
-    Kind("nginx", "nginx.conf", ("-c",), ("-v",)),
-    Kind("Caddy", "caddy.conf", ("run", "--adapter", "caddyfile", "--config"), ("version",)),
-)
+TIDEGATE = Kind("tidegate", "tidegate.toml", ("run", "--config"), ("--version",))
+NGINX = Kind("nginx", "nginx.conf", ("-c",), ("-v",))
+CADDY = Kind("Caddy", "caddy.conf", ("run", "--adapter", "caddyfile", "--config"), ("version",))
+H2O = Kind("H2O", "h2o.conf", ("-c",), ("--version",))
+
+# Beside tidegate in suites of HTTP/1.1, and in those of HTTP/2.
+KINDS = (TIDEGATE, NGINX, CADDY)
+HTTP2_KINDS = (TIDEGATE, NGINX, CADDY, H2O)
 
 
 @dataclass(frozen=True)
@@ -51,21 +54,46 @@ class Server:
     def running(self, tree, work):
         """Serves `tree` while the body runs, with its own files in `work`; gives the port."""
         port = free_port()
+        with self.configured(self.kind.config, port, work, PORT=port, TREE=tree):
+            yield port
+
+    @contextmanager
+    def running_http2(self, tree, work):
+        """The same with HTTP/2; gives the port without TLS and the one with it."""
+        port, tls_port = free_port(), free_port()
+        certificate, key = self_signed(work)
+        words = {"TREE": tree, "PORT": port, "TLS_PORT": tls_port, "CERT": certificate, "KEY": key}
+        with self.configured(f"http2/{self.kind.config}", tls_port, work, **words):
+            yield port, tls_port
+
+    @contextmanager
+    def configured(self, template, port, work, **words):
         config = work / self.kind.config
-        config.write_text(filled(self.kind.config, PORT=port, TREE=tree, RUN=work))
+        config.write_text(filled(template, RUN=work, **words))
         log = work / f"{self.name}.log"
         with started([self.program, *self.kind.start, str(config)], port, log):
-            yield port
+            yield
 
 
 def installed(paths):
-    """The servers to test of `paths`, a program for each name, in the order of KINDS."""
+    """The servers to test of `paths`, a program for each name, in the order of HTTP2_KINDS."""
     found = []
-    for kind in KINDS:
+    for kind in HTTP2_KINDS:
         program = shutil.which(paths[kind.name])
         if program:
             found.append(Server(kind, str(Path(program).absolute())))
     return found
+
+
+def self_signed(work):
+    """A certificate for localhost and its key, as PEM files in `work`."""
+    certificate, key = work / "certificate.pem", work / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-noenc", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, capture_output=True, check=True)
+    return certificate, key
 
 
 def filled(name, **words):
