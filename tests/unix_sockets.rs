@@ -274,7 +274,7 @@ fn a_reload_and_an_upgrade_change_its_mode_once_they_are_accepted() {
 }
 
 #[test]
-fn a_link_in_its_place_is_not_followed() {
+fn what_has_its_place_keeps_its_mode() {
     let tree = tree();
     let (server, path) = start(launch(&tree, ""));
     let other = tree.base().join("other");
@@ -284,9 +284,19 @@ fn a_link_in_its_place_is_not_followed() {
     symlink(&other, &path).expect("a link");
     rewrite(&tree, "0606", "");
     server.signal(Signal::HUP);
-    let line = "another file has its place";
-    eventually("a line", || server.log().contains(line));
+    let line = "a file that is no socket has this place";
+    eventually(line, || server.log().contains(line));
     assert_eq!(mode(&other), before);
+    // Another server's socket.
+    fs::remove_file(&other).expect("the file");
+    let _live = UnixListener::bind(&other).expect("a listener");
+    fs::remove_file(&path).expect("the link");
+    fs::rename(&other, &path).expect("another socket");
+    let before = mode(&path);
+    server.signal(Signal::HUP);
+    let line = "another file has its place";
+    eventually(line, || server.log().contains(line));
+    assert_eq!(mode(&path), before);
     server.stop();
-    assert!(path.is_symlink());
+    assert!(path.exists());
 }

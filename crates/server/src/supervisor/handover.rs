@@ -2,9 +2,9 @@
 //!
 //! Standard input of the new process is a socket to the old one, which sends one message for each
 //! listening socket, for the admin listener, the file of the control socket and the keys of session
-//! tickets, and then waits for [`READY`]. Nothing else is inherited, and no secret is in the environment or on a disk. The new
-//! process accepts no connection before the old one has answered [`GO`]: until then it may still
-//! fail, and would take them with it.
+//! tickets, and then waits for [`READY`]. Nothing else is inherited, and no secret is in the
+//! environment or on a disk. The new process accepts no connection before the old one has answered
+//! [`GO`]: until then it may still fail, and would take them with it.
 
 use std::env;
 use std::ffi::OsStr;

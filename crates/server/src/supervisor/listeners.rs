@@ -67,8 +67,8 @@ impl OpenListeners {
         warnings
     }
 
-    /// Duplicates of the sockets, none twice, each with the file of a Unix socket if that is removed
-    /// with it.
+    /// Duplicates of the sockets, none twice, each with the file of a Unix socket if that is
+    /// removed with it.
     pub(super) fn duplicates(&self) -> io::Result<Vec<(OwnedFd, Option<FileId>)>> {
         let mut all = Vec::new();
         for open in &self.0 {

@@ -371,7 +371,8 @@ impl Supervisor {
         }
     }
 
-    /// Process 1 ends its container with itself: after a hand-over it stays as long as another does.
+    /// Process 1 ends its container with itself: after a hand-over it stays as long as another
+    /// does.
     fn outlast_successors(&mut self) -> Result<(), Error> {
         while self.has_successors() && process_one::has_children() {
             let event = self.inbox.next(Some(Instant::now() + REAP_EVERY))?;

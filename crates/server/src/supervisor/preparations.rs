@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 /// How long a preparation may take: a file system may not answer.
 pub(super) const PREPARE_TIME: Duration = Duration::from_mins(1);
 
-/// Threads that may hang at a time, so that demands without an end do not leave threads without one.
+/// Threads that may hang at a time, so that demands without an end do not leave threads without
+/// one.
 const THREADS_MAX: usize = 4;
 
 /// Numbers preparations. One that takes too long is abandoned, and its outcome is dropped: a thread

@@ -43,7 +43,8 @@ pub(super) fn has_children() -> bool {
     }
 }
 
-/// The descendants that run this program. Others are orphans that some process of the container left.
+/// The descendants that run this program. Others are orphans that some process of the container
+/// left.
 fn successors() -> Vec<Pid> {
     let name = |id: &str| fs::read_to_string(format!("/proc/{id}/comm")).ok();
     let own = name("self");

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::mem;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,6 +15,7 @@ use tidegate_uring::Features;
 
 use crate::accept::address::Address;
 use crate::accept::listener::{self, Binder, Listener};
+use crate::accept::unix_socket::SocketFile;
 use crate::config::prepared::Prepared;
 use crate::control::{self, ControlSender};
 use crate::error::Error;
@@ -50,9 +52,9 @@ const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
 /// server; without it, HUP reads certificates again. A change of their files does so too.
 /// USR1 opens the files of access logs again.
 ///
-/// `signals` may have come since the process began. It listens on the sockets of `inherited` where they have the address of a section, and tells a
-/// service manager how it does (`NOTIFY_SOCKET`). `log_lines_dropped` counts lines of the log that
-/// were lost, for `/metrics`.
+/// `signals` may have come since the process began. It listens on the sockets of `inherited` where
+/// they have the address of a section, and tells a service manager how it does (`NOTIFY_SOCKET`).
+/// `log_lines_dropped` counts lines of the log that were lost, for `/metrics`.
 pub fn run(
     settings: Settings,
     mut inherited: Inheritance,
@@ -108,17 +110,8 @@ pub fn run(
     open.replace(bound);
     let addresses = open.addresses();
     let control = derived.settings.server.control.as_deref();
-    // A predecessor keeps the path until it hands over: see `Supervisor::take_over_control`.
-    let control = match control {
-        Some(path) if inherited.predecessor.is_none() => {
-            Some(control_socket::start(path, sender.clone())?)
-        }
-        Some(path) => {
-            control_socket::check(path, inherited.control.as_ref())?;
-            None
-        }
-        None => None,
-    };
+    let control = control.map(|path| start_control(path, &inherited, &sender));
+    let control = control.transpose()?.flatten();
     let stop = Stop::new(&settings.server);
     let configs = worker_configs(prepared, &host, &health, heartbeats, listeners);
     let controls = start_workers(configs, &sender)?;
@@ -150,6 +143,19 @@ pub fn run(
     let result = supervisor.run(|| on_ready(&addresses));
     log_files.finish(LOG_FLUSH_TIME);
     result
+}
+
+/// Serves the control socket. A predecessor keeps its place until it hands over: then it is only
+/// checked now, and [`Supervisor::run`] serves it.
+fn start_control(
+    path: &Path,
+    inherited: &Inheritance,
+    events: &Sender<Event>,
+) -> Result<Option<SocketFile>, Error> {
+    match &inherited.predecessor {
+        None => control_socket::start(path, events.clone()).map(Some),
+        Some(_) => control_socket::check(path, inherited.control.as_ref()).map(|()| None),
+    }
 }
 
 /// The resources of the host for the workers.

@@ -143,7 +143,8 @@ impl Succession {
     }
 
     /// Starts the new binary, and passes `listeners` to it: each with the file of a Unix socket if
-    /// that is removed with it; and the control socket. An [`Event::Upgraded`] follows within `timeout`.
+    /// that is removed with it; and the control socket. An [`Event::Upgraded`] follows within
+    /// `timeout`.
     pub(super) fn begin(
         &mut self,
         listeners: Vec<(OwnedFd, Option<FileId>)>,
