@@ -1,4 +1,4 @@
-//! HTTP/2: what is answered is what HTTP/1.1 answers, on streams that do not get in each other's way.
+//! HTTP/2: it answers as HTTP/1.1 does, on streams that do not get in each other's way.
 
 mod bodies;
 mod endings;

@@ -149,7 +149,7 @@ impl<T> Connection<T> {
         out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
         write(&mut self.encoder, out);
         frame_block(stream.number, end_stream, start, out);
-        self.idle_frames.add(self.limits.idle_frames, 4);
+        self.idle_frames.add(4);
         if end_stream { self.end(stream) } else { None }
     }
 
@@ -204,9 +204,9 @@ impl<T> Connection<T> {
         .bytes();
         self.streams.get_unanswered(stream)?;
         self.send_window.consume(len);
-        // A peer that receives much has windows to open, and may measure the path by PING.
-        let tokens = 2 + (len / 2048) as u32;
-        self.idle_frames.add(self.limits.idle_frames, tokens);
+        // A peer that receives much has windows to open, some for every 4 KiB, and may measure the
+        // path by PING. It may do so long after all of it was sent.
+        self.idle_frames.add(2 + (len / 2048) as u32);
         self.streams.sent(stream, len);
         if end_stream { self.end(stream) } else { None }
     }

@@ -383,6 +383,23 @@ fn what_is_sent_allows_more_frames() {
     }
 }
 
+/// As Go's client does: for every 4 KiB that are read, both windows are opened, and the last bytes
+/// are read long after they were sent.
+#[test]
+fn windows_may_be_opened_late() {
+    let mut peer = Peer::new();
+    peer.send_quietly(&settings(4, 8 << 20));
+    peer.send_quietly(&window_update(0, 1 << 30));
+    let id = peer.request(1);
+    peer.connection.set_ready(id, true);
+    while peer.grant(16_384).is_some() {}
+    peer.connection.reset(id, ErrorCode::NO_ERROR);
+    for _ in 0..(8 << 20) / 4096 {
+        peer.send_quietly(&window_update(0, 4096));
+        peer.send_quietly(&window_update(1, 4096));
+    }
+}
+
 /// The frames of a flood, one after the other.
 type Flood<'a> = &'a dyn Fn(u32) -> Vec<u8>;
 

@@ -11,6 +11,9 @@ use crate::priority::Priority;
 use crate::schedule::Schedule;
 use crate::stream::{Body, Stream};
 
+/// Streams whose memory a connection keeps while it is idle.
+const KEPT: usize = 1;
+
 /// The streams. The server names them with their slots, the peer by their numbers.
 #[derive(Debug)]
 pub(crate) struct Streams<T> {
@@ -68,6 +71,11 @@ impl<T> Streams<T> {
     ) -> StreamId {
         self.unanswered += 1;
         self.receiving += usize::from(!body.is_whole);
+        if self.slots.capacity() == 0 {
+            // Many connections have one stream at a time, which finds its place again.
+            self.slots.reserve_exact(KEPT);
+            self.numbers.reserve_exact(KEPT);
+        }
         let slot = self.slots.insert(Stream {
             number,
             state: None,
@@ -270,11 +278,13 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Returns memory that is not in use.
+    /// Returns memory that is not in use, but for [`KEPT`] streams.
     pub(crate) fn shrink(&mut self) {
         if self.slots.is_empty() {
-            self.slots = Slab::new();
-            self.numbers = VecDeque::new();
+            if self.slots.capacity() > KEPT {
+                self.slots = Slab::new();
+                self.numbers = VecDeque::new();
+            }
             self.closed.shrink();
             self.schedule.shrink();
         }

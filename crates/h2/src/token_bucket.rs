@@ -32,13 +32,14 @@ impl TokenBucket {
         has
     }
 
-    /// Adds tokens, as many as fit.
+    /// Adds tokens that were earned, to more than a burst if need be.
     #[inline]
-    pub(crate) fn add(&mut self, rate: Rate, tokens: u32) {
-        self.tokens = self.tokens.saturating_add(tokens).min(rate.burst);
+    pub(crate) fn add(&mut self, tokens: u32) {
+        self.tokens = self.tokens.saturating_add(tokens);
     }
 
-    /// Adds what the time since the last call is worth. The remainder of a token is kept.
+    /// Adds what the time since the last call is worth, a burst at most, to nothing. The remainder
+    /// of a token is kept.
     #[cold]
     fn fill(&mut self, rate: Rate, now: Duration) {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -46,7 +47,7 @@ impl TokenBucket {
         let tokens = elapsed.saturating_mul(u64::from(rate.per_second)) / 1000;
         if tokens > 0 {
             self.filled = now;
-            self.add(rate, u32::try_from(tokens).unwrap_or(u32::MAX));
+            self.tokens = tokens.min(u64::from(rate.burst)) as u32;
         }
     }
 }
@@ -75,10 +76,11 @@ mod tests {
         assert_eq!(taken(&mut bucket, 350), 2);
         assert_eq!(taken(&mut bucket, 1_000_000), 3, "no more than the burst");
         assert_eq!(taken(&mut bucket, 0), 0, "a clock that goes back");
-        bucket.add(RATE, 2);
+        bucket.add(2);
         assert_eq!(taken(&mut bucket, 1_000_000), 2);
-        bucket.add(RATE, u32::MAX);
-        assert_eq!(taken(&mut bucket, 1_000_000), 3);
+        bucket.add(u32::MAX);
+        bucket.add(1);
+        assert_eq!(taken(&mut bucket, 1_000_000), 10, "more than a burst");
     }
 
     #[test]

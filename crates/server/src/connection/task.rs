@@ -13,7 +13,7 @@ use tidegate_uring::Fd;
 
 use super::h1::{self, Parts, Received};
 use super::h2;
-use super::lingering_close::linger;
+use super::lingering_close::{BYTES_MAX, linger};
 use super::listener_protocol::{ListenerProtocol, Spoken};
 use super::proxied::receive_header;
 use crate::context::Context;
@@ -247,7 +247,7 @@ async fn accept_tls(
         Err(HandshakeError::PlainHttp) => Err(refuse_plain_http(context, timer, &socket).await),
         Err(HandshakeError::Refused(_)) => {
             let mut transport = Transport::plain(&context.io, &socket);
-            linger(&context, &mut transport, &timer).await;
+            linger(&context, &mut transport, &timer, BYTES_MAX).await;
             Err(Closed)
         }
     }

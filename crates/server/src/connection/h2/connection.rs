@@ -13,7 +13,7 @@ use tidegate_h2::{ConnectionError, Event, HeadBuffer, RefusedHead, RequestError,
 use tidegate_h2::{ErrorCode, StreamId};
 use tidegate_http::Method;
 
-use super::stream::{Prepared, Stream};
+use super::stream::{Prepared, Stream, Unknown};
 use super::work::{Finished, Outcome, Works, look_up};
 use crate::config::snapshot::Snapshot;
 use crate::connection::lingering_close::linger;
@@ -34,6 +34,10 @@ pub(super) const QUANTUM_BYTES: usize = 256 * 1024;
 /// Bytes that the kernel takes beyond those that it has sent (`TCP_NOTSENT_LOWAT`, tcp(7)). What it
 /// holds can neither be overtaken by a response that is more urgent, nor cancelled.
 const NOT_SENT_BYTES: u32 = 128 * 1024;
+
+/// Bytes that a client may have sent beside bodies, which its window bounds, before it learns that
+/// the connection ends.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// An HTTP/2 connection.
 pub(crate) struct Connection {
@@ -74,6 +78,8 @@ pub(in crate::connection) enum Ending {
 /// What happened in a turn.
 pub(super) struct Turn {
     pub(super) now: Instant,
+    /// Streams whose responses are to be looked up.
+    unknown: Vec<StreamId>,
     /// Bytes of responses that were sent, or a cost that is like that of so many.
     pub(super) cost: usize,
 }
@@ -137,13 +143,15 @@ impl Connection {
     fn turn(&mut self, context: &mut task::Context<'_>) -> Result<(), Ending> {
         let mut turn = Turn {
             now: Instant::now(),
+            unknown: Vec::new(),
             cost: 0,
         };
         let requests = self.requests;
         let mut has_worked = false;
         loop {
             self.poll_flush(context)?;
-            let received = self.receive(context, &turn)?;
+            let received = self.receive(context, &mut turn)?;
+            self.look_up(&mut turn);
             let worked = self.finish_works(context, &turn)?;
             if self.must_go_away(self.requests > requests) {
                 self.h2.go_away();
@@ -195,7 +203,11 @@ impl Connection {
 
     /// Receives what has arrived, as long as its responses fit into the buffer. Returns whether
     /// more may have arrived.
-    fn receive(&mut self, context: &mut task::Context<'_>, turn: &Turn) -> Result<bool, Ending> {
+    fn receive(
+        &mut self,
+        context: &mut task::Context<'_>,
+        turn: &mut Turn,
+    ) -> Result<bool, Ending> {
         if !self.early.is_empty() {
             let early = std::mem::take(&mut self.early);
             self.take(&early, turn)?;
@@ -219,7 +231,7 @@ impl Connection {
     }
 
     /// Handles received bytes.
-    fn take(&mut self, mut received: &[u8], turn: &Turn) -> Result<(), Ending> {
+    fn take(&mut self, mut received: &[u8], turn: &mut Turn) -> Result<(), Ending> {
         let context = Rc::clone(&self.context);
         let scratch = &mut *context.scratch.borrow_mut();
         let snapshot = context.snapshot();
@@ -280,7 +292,7 @@ impl Connection {
         snapshot: &Rc<Snapshot>,
         buffers: &mut Buffers,
         frames: &mut FrameBuffer,
-        turn: &Turn,
+        turn: &mut Turn,
     ) -> Result<(), Ending> {
         self.requests += 1;
         self.make_room(frames)?;
@@ -304,14 +316,31 @@ impl Connection {
                 }
             }
             Resolution::Lookup(pending) => {
-                let (context, snapshot) = (Rc::clone(&self.context), Rc::clone(snapshot));
-                let stream = (head.stream, exchange);
-                let work = look_up(context, snapshot, pending, scheme, stream);
-                let work = Stream::Working(self.works.start(work));
-                self.h2.attach(head.stream, work);
+                let unknown = Box::new(Unknown {
+                    pending,
+                    scheme,
+                    exchange,
+                });
+                self.h2.attach(head.stream, Stream::Unknown(unknown));
+                turn.unknown.push(head.stream);
             }
         }
         Ok(())
+    }
+
+    /// Begins the lookups of the requests that were received, and that the client has not cancelled
+    /// meanwhile: those that it sent only to cancel them cost little.
+    fn look_up(&mut self, turn: &mut Turn) {
+        for stream in turn.unknown.drain(..) {
+            let Some(Stream::Unknown(unknown)) = self.h2.detach(stream) else {
+                continue;
+            };
+            let context = Rc::clone(&self.context);
+            let snapshot = Rc::clone(&context.snapshot());
+            let work = look_up(context, snapshot, stream, unknown);
+            let work = Stream::Working(self.works.start(work));
+            self.h2.attach(stream, work);
+        }
     }
 
     /// Answers a request that is malformed with a page.
@@ -482,12 +511,13 @@ impl Connection {
             mut transport,
             mut h2,
             flush,
+            works,
             ..
         } = *self;
         let mut last = Vec::new();
         h2.write_control(&mut last);
         // Its streams end here.
-        drop(h2);
+        drop((h2, works));
         match ending {
             Ending::Gone if flush.is_none() => transport.close_notify_now(),
             Ending::Close if flush.is_none() => {
@@ -504,13 +534,11 @@ impl Connection {
                 {
                     return Closed;
                 }
-                if transport
-                    .write(io, &timer, last.into(), flags)
-                    .await
-                    .is_ok()
-                {
-                    linger(&context, &mut transport, &timer).await;
-                }
+                // TLS may have failed, and the client was told so.
+                let _ = transport.write(io, &timer, last.into(), flags).await;
+                let window = context.snapshot().h2.connection_window as usize;
+                let bytes_max = window + LINGER_BYTES_MAX;
+                linger(&context, &mut transport, &timer, bytes_max).await;
             }
         }
         Closed

@@ -5,15 +5,25 @@ use std::time::{Duration, Instant};
 use super::work::Abort;
 use crate::respond::body_reader::BodyReader;
 use crate::respond::exchange::Exchange;
-use crate::respond::response::Response;
+use crate::respond::lookup::PendingLookup;
+use crate::respond::response::{Response, Scheme};
 
 /// The response of a stream, as far as it is.
 pub(super) enum Stream {
+    /// It is to be looked up.
+    Unknown(Box<Unknown>),
     /// A lookup is under way, or a wait for the next bytes of the body. Dropped: it is cancelled.
     Working(#[expect(dead_code, reason = "it is dropped with the stream")] Abort),
     /// Its head waits until the socket takes bytes.
     Prepared(Box<Prepared>),
     Sending(Box<Sending>),
+}
+
+/// A request whose response is not in memory.
+pub(super) struct Unknown {
+    pub(super) pending: Box<PendingLookup>,
+    pub(super) scheme: Scheme,
+    pub(super) exchange: Exchange,
 }
 
 /// A response of which nothing is written.

@@ -10,14 +10,11 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use glommio::timer::Timer;
 use tidegate_h2::StreamId;
 
-use super::stream::{Prepared, Sending};
+use super::stream::{Prepared, Sending, Unknown};
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
 use crate::respond::body_reader::CutShort;
 use crate::respond::complete::complete;
-use crate::respond::exchange::Exchange;
-use crate::respond::lookup::PendingLookup;
-use crate::respond::response::Scheme;
 
 type Work = Pin<Box<dyn Future<Output = Finished>>>;
 
@@ -94,10 +91,14 @@ impl Works {
 pub(super) async fn look_up(
     context: Rc<Context>,
     snapshot: Rc<Snapshot>,
-    pending: Box<PendingLookup>,
-    scheme: Scheme,
-    (stream, mut exchange): (StreamId, Exchange),
+    stream: StreamId,
+    unknown: Box<Unknown>,
 ) -> Finished {
+    let Unknown {
+        pending,
+        scheme,
+        mut exchange,
+    } = *unknown;
     let response = complete(&context, &snapshot, *pending, scheme, &mut exchange).await;
     let outcome = Outcome::Response(Box::new(Prepared { response, exchange }));
     Finished { stream, outcome }
