@@ -28,7 +28,9 @@ impl Tag {
     /// The tag of all `parts`, one behind the other.
     pub(crate) fn of(key: &TagKey, parts: &[&[u8]]) -> Self {
         let mut context = hmac::Context::with_key(&key.0);
-        parts.iter().for_each(|part| context.update(part));
+        for part in parts {
+            context.update(part);
+        }
         let mut tag = [0; 32];
         tag.copy_from_slice(context.sign().as_ref());
         Self(tag)

@@ -179,7 +179,9 @@ impl ThreadPool {
         queue.push(origin, work);
         drop(queue);
         self.more.notify_one();
-        given_up.map(|work| work(Fate::GiveUp));
+        if let Some(work) = given_up {
+            work(Fate::GiveUp);
+        }
         Ok(())
     }
 
