@@ -6,7 +6,7 @@ use tidegate_config::{Clients, ForwardedHeader, Place, ProxyProtocol, Settings};
 
 use crate::host::diagnose::diagnostic::Diagnostic;
 
-/// The shortest prefixes of networks that one operator may have: 10.0.0.0/8 and fc00::/7.
+/// The shortest prefixes of networks that one operator may have: `10.0.0.0/8` and `fc00::/7`.
 const IPV4_PREFIX_MIN: u8 = 8;
 const IPV6_PREFIX_MIN: u8 = 7;
 
