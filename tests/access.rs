@@ -493,12 +493,23 @@ fn a_signed_url_is_for_a_path_a_time_and_an_address() {
     let tree = tree();
     with_key(&tree);
     tree.write("v/a b.ts", b"a segment");
+    tree.write("v/\u{fc} #<1>.ts", b"a segment");
     tree.write("v/c.ts", b"another");
     let rule = "[[site.signed]]\nmatch = \"/v/**\"\nkeys = [\"video.key\"]";
     let server = Launch::run(&tree, "", rule).start();
     let get = |target: &str| server.get(target).status;
     let url = signed(&tree, "/v/a%20b.ts", &[]);
     assert_eq!(server.get(&url).text(), "a segment");
+    // What a URL cannot hold is encoded.
+    for (typed, start) in [
+        ("/v/a b.ts", "/v/a%20b.ts?"),
+        ("/v/\u{fc} #<1>.ts", "/v/%C3%BC%20%23%3C1%3E.ts?"),
+        ("/v/a b.ts?x=y z", "/v/a%20b.ts?x=y%20z&"),
+    ] {
+        let url = signed(&tree, typed, &[]);
+        assert!(url.starts_with(start), "{url}");
+        assert_eq!(server.get(&url).text(), "a segment", "{url}");
+    }
     assert_eq!(get(&url.replace("%20", "%2520")), 403);
     assert_eq!(get(&url.replace("a%20b", "c")), 403);
     assert_eq!(get(&format!("{url}&x=y")), 200);
@@ -506,7 +517,7 @@ fn a_signed_url_is_for_a_path_a_time_and_an_address() {
     assert_eq!(get("/v/none"), 403);
     assert_eq!(server.connect().ask("HEAD", &url, &[]).status, 200);
     assert_eq!(server.connect().ask("OPTIONS", "/v/c.ts", &[]).status, 403);
-    // The vector of docs/access.md, which expires in 2033, and one that has expired.
+    // The vector of docs/signed-urls.md, which expires in 2033, and one that has expired.
     let vector = "/v/c.ts?expires=1&signature=V7ByeDJnANTtjYMgmXlgddX474EWtOeqd82JTLoaZHQ";
     assert_eq!(get(vector), 410);
     let prefix = signed(&tree, "/v/", &["--prefix"]);

@@ -168,6 +168,29 @@ fn a_json_line_is_an_object() {
     assert!(number("msec") > 1.6e9);
 }
 
+#[test]
+fn json_of_ones_own_is_valid_without_values() {
+    let tree = tree();
+    let socket = tree.base().join("socket");
+    let format = "{\"port\":$server_port,\"rtt\": $tcpinfo_rtt,\"age\":[$sent_http_age,$status],\
+                  \"name\":\"$server_port\",\"last\":$http_x}";
+    let config = format!(
+        "[[listen]]\naddress = \"unix:{}\"\n[access-log]\npath = '{PATH}'\nformat = '{format}'\n\
+         [[site]]\nroot = \"{}\"",
+        socket.display(),
+        tree.root().display()
+    );
+    let server = Launch::run_sites(&tree, "", &config).start();
+    assert_eq!(Client::connect_unix(&socket).get("/small").status, 200);
+    server.get("/small");
+    let [unix, tcp] = &objects(&log(&tree), 2)[..] else {
+        panic!("two lines");
+    };
+    let expected = "{\"age\":[null,200],\"last\":null,\"name\":\"\",\"port\":null,\"rtt\":null}";
+    assert_eq!(unix.to_string(), expected);
+    assert!(tcp["port"].is_u64() && tcp["rtt"].is_u64(), "{tcp}");
+}
+
 /// What a format of one's own writes of one request.
 #[track_caller]
 fn values(server: &Server, tree: &Tree, request: &str) -> Vec<String> {

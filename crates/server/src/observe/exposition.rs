@@ -4,6 +4,7 @@
 //! Names follow Prometheus' conventions. No label comes from a client, so their number is bounded
 //! by the configuration.
 
+use std::collections::BTreeMap;
 use std::fmt::{Error, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -294,9 +295,16 @@ fn register_certificates(registry: &mut Registry, tls: &Acceptor) {
         let labels = vec![("file", file), ("names", certificate.names().join(" "))];
         (labels, unix_seconds(certificate.not_after()))
     });
+    // A certificate that is listed twice is one series.
+    let expiry: BTreeMap<_, _> = expiry.collect();
     let help = "When the first certificate of the chain expires, since 1970";
     let name = "certificate_expiry_timestamp";
-    registry.register_with_unit(name, help, Unit::Seconds, gauges(expiry.collect()));
+    registry.register_with_unit(
+        name,
+        help,
+        Unit::Seconds,
+        gauges(expiry.into_iter().collect()),
+    );
 }
 
 /// What Prometheus' own clients report of every process.

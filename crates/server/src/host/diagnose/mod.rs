@@ -7,6 +7,7 @@ mod access;
 mod access_logs;
 mod certificates;
 mod diagnostic;
+mod exposed;
 mod files;
 mod http2;
 mod names;
@@ -33,6 +34,8 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
     all.extend(sockets::occupied(settings));
     all.extend(redirects::redirects_to_nowhere(settings));
     all.extend(certificates::certificates(settings));
+    all.extend(exposed::trusted_strangers(settings));
+    all.extend(exposed::open_admin(settings));
     all.extend(access_logs::access_logs(settings));
     all
 }

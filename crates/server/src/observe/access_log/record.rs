@@ -17,7 +17,7 @@ use tidegate_uring::{Fd, TcpInfo, tcp_info};
 use super::SiteLog;
 use super::clock::LogClock;
 use super::escape;
-use super::format::{Format, Piece, RunPart};
+use super::format::{Format, Piece, RunPart, push_null};
 use crate::transport::TlsParameters;
 
 /// The most bytes of a value that are written.
@@ -231,6 +231,7 @@ impl Record {
                 None => self.push(escape, b""),
             },
             RunPart::Variable(variable) => self.push_variable(escape, variable, info),
+            RunPart::NullIfMissing => push_null(&mut self.bytes),
         }
     }
 
@@ -398,6 +399,10 @@ impl Line<'_> {
                 }
                 Piece::Late(variable) => {
                     self.push_late(variable, format.escape, out);
+                    continue;
+                }
+                Piece::NullIfMissing => {
+                    push_null(out);
                     continue;
                 }
                 Piece::Run(index) => *index,
