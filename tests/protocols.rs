@@ -1,11 +1,13 @@
 //! Which version of HTTP is spoken on a connection: `listen.protocols`, ALPN, the preface.
 
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::ALL_CIPHER_SUITES;
 use rustls::{AlertDescription, ClientConfig, Error};
 
+use crate::reload::{APPLIED, hup};
 use crate::support::http2::{Http2, PREFACE, frame, kind};
 use crate::support::{Authority, Client, Launch, Server, Tree, secure};
 
@@ -253,6 +255,48 @@ fn a_connection_serves_the_hosts_of_its_certificate() {
     assert_eq!(client.get("/file").body, b"content");
 }
 
+/// The settings that the server begins with, by their numbers (RFC 9113, section 6.5.2).
+#[track_caller]
+fn settings(client: &mut Http2) -> Vec<(u16, u32)> {
+    let frame = client.frame().expect("settings");
+    assert_eq!((frame.kind, frame.flags), (kind::SETTINGS, 0));
+    let settings = frame.payload.chunks(6).map(|setting| {
+        let name = u16::from_be_bytes([setting[0], setting[1]]);
+        let value = [setting[2], setting[3], setting[4], setting[5]];
+        (name, u32::from_be_bytes(value))
+    });
+    settings.collect()
+}
+
+#[test]
+fn a_reload_is_for_new_connections() {
+    let tree = Tree::with("file", b"content");
+    let server = start_plain(&tree, "");
+    let mut kept = Http2::connect(server.address);
+    assert_eq!(kept.get("/file").body, b"content");
+    let root = tree.root();
+    let site = format!("[[site]]\nroot = \"{}\"\n", root.display());
+    drop(Launch::run_sites(
+        &tree,
+        "",
+        &format!("[http2]\nconcurrent-streams = 7\n{site}"),
+    ));
+    hup(&server, APPLIED);
+    let mut client = Http2::connect(server.address);
+    assert!(settings(&mut client).contains(&(3, 7)));
+    assert_eq!(client.get("/file").body, b"content");
+    drop(Launch::run_sites(
+        &tree,
+        "",
+        &format!("protocols = [\"http/1.1\"]\n{site}"),
+    ));
+    hup(&server, APPLIED);
+    let mut client = server.connect();
+    client.send(PREFACE);
+    assert_eq!(client.response().status, 505);
+    assert_eq!(kept.get("/file").body, b"content");
+}
+
 #[test]
 fn the_settings_are_those_of_the_configuration() {
     let tree = Tree::with("file", b"content");
@@ -260,17 +304,7 @@ fn the_settings_are_those_of_the_configuration() {
          [limits]\nheader-bytes = \"4k\"\n";
     let server = Launch::http2(&tree, config, "").start();
     let mut client = Http2::connect(server.address);
-    let settings = client.frame().expect("settings");
-    assert_eq!((settings.kind, settings.flags), (kind::SETTINGS, 0));
-    let settings: Vec<(u16, u32)> = settings
-        .payload
-        .chunks(6)
-        .map(|setting| {
-            let name = u16::from_be_bytes([setting[0], setting[1]]);
-            let value = [setting[2], setting[3], setting[4], setting[5]];
-            (name, u32::from_be_bytes(value))
-        })
-        .collect();
+    let settings = settings(&mut client);
     // SETTINGS_MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_HEADER_LIST_SIZE.
     for expected in [(3, 7), (4, 128 << 10), (6, 4 << 10)] {
         assert!(settings.contains(&expected), "{expected:?}: {settings:?}");
@@ -283,4 +317,24 @@ fn the_settings_are_those_of_the_configuration() {
     let fields: Vec<_> = names.iter().map(|name| (&**name, &*long)).collect();
     assert_eq!(client.ask("GET", "/file", &fields).status, 431);
     assert_eq!(client.get("/file").body, b"content");
+}
+
+#[test]
+fn likely_mistakes_are_told() {
+    let tree = Tree::with("file", b"content");
+    let file = tree.base().join("tidegate.toml");
+    let text = format!(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\nprotocols = [\"h2\"]\n\
+         [limits]\nheader-bytes = \"1m\"\n[[site]]\nroot = {:?}\n",
+        tree.root()
+    );
+    fs::write(&file, text).expect("a file");
+    let output = Launch::with(["check", "--config"]).argument(&file).output();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for expected in [
+        ":3: listen.protocols: warning: browsers speak HTTP/2 with TLS only",
+        ":5: limits.header-bytes: warning: by HTTP/2 a head has at most 9 frames of 16k",
+    ] {
+        assert!(output.stderr.contains(expected), "{output:?}");
+    }
 }
