@@ -177,9 +177,14 @@ impl<T> Connection<T> {
     /// Bytes that a stream may send in one frame now by its windows, ready or not, whatever the
     /// priorities.
     pub fn send_window(&self, stream: StreamId) -> usize {
+        self.send_windows(stream).min(PAYLOAD_BYTES_MAX)
+    }
+
+    /// As [`send_window`](Self::send_window), in any number of frames.
+    pub fn send_windows(&self, stream: StreamId) -> usize {
         let stream = self.streams.get_unanswered(stream);
         let window = stream.map_or(0, |stream| stream.send_window.bytes());
-        window.min(self.send_window.bytes()).min(PAYLOAD_BYTES_MAX)
+        window.min(self.send_window.bytes())
     }
 
     /// Writes the header of a DATA frame of `len` bytes, which was granted or is within

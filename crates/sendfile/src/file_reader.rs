@@ -1,5 +1,6 @@
 //! Reads a range of a file into buffers of the caller, for a protocol that frames what it sends.
 
+use std::io::IoSliceMut;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -63,22 +64,21 @@ impl FileReader {
         self.end - self.position
     }
 
-    /// Reads the next bytes of the range, at most as many as `buffer` has room for, which must not
-    /// be empty. Returns how many; `None` if that might wait for the disk: then
-    /// [`FileReader::fetch`] is next.
+    /// Reads the next bytes of the range into `buffers`, one after the other: together they have
+    /// room for a byte, and for no more than [remain](FileReader::remaining). Returns how many;
+    /// `None` if that might wait for the disk: then [`FileReader::fetch`] is next.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Truncated`]: the file ended before the range did.
-    pub fn read_now(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, ErrorKind> {
+    pub fn read_now(&mut self, buffers: &mut [IoSliceMut<'_>]) -> Result<Option<usize>, ErrorKind> {
         if !self.fetched.is_empty() {
-            return Ok(Some(self.take_fetched(buffer)));
+            return Ok(Some(self.take_fetched(buffers)));
         }
         if !self.source.is_prepared(self.position) {
             return Ok(None);
         }
-        let len = self.remaining().min(buffer.len() as u64) as usize;
-        let Some(count) = self.source.read(self.position, &mut buffer[..len]) else {
+        let Some(count) = self.source.read(self.position, buffers) else {
             return Ok(None);
         };
         if count == 0 {
@@ -90,16 +90,21 @@ impl FileReader {
         Ok(Some(count))
     }
 
-    fn take_fetched(&mut self, buffer: &mut [u8]) -> usize {
-        let rest = &self.fetched[self.used..];
-        let count = rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&rest[..count]);
-        self.used += count;
+    fn take_fetched(&mut self, buffers: &mut [IoSliceMut<'_>]) -> usize {
+        let mut rest = &self.fetched[self.used..];
+        let mut sum = 0;
+        for buffer in buffers {
+            let (part, others) = rest.split_at(rest.len().min(buffer.len()));
+            buffer[..part.len()].copy_from_slice(part);
+            sum += part.len();
+            rest = others;
+        }
+        self.used += sum;
         if self.used == self.fetched.len() {
             self.forget_fetched();
         }
-        self.taken(count, true);
-        count
+        self.taken(sum, true);
+        sum
     }
 
     /// Frees the bytes that were fetched and not used yet. They are in the page cache, and are read

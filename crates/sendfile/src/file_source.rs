@@ -5,6 +5,7 @@
 //! So the number of transfers that prefetch at once is bounded, in all and for each device. A
 //! dropped transfer's permit is held until its worker returns.
 
+use std::io::IoSliceMut;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -135,8 +136,8 @@ impl FileSource {
     }
 
     /// Reads the bytes of the file that are in memory, from `offset` on; see [`Prober::read`].
-    pub(crate) fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
-        self.prober.read(&self.file, offset, buffer)
+    pub(crate) fn read(&mut self, offset: u64, buffers: &mut [IoSliceMut<'_>]) -> Option<usize> {
+        self.prober.read(&self.file, offset, buffers)
     }
 
     /// All of `chunk` was in memory. At least the next `step` bytes are prefetched, if they are

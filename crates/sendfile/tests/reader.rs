@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::IoSliceMut;
 use std::time::Duration;
 
 use support::{Bench, PATIENT, evicted_file_of, file_of, pattern, run};
@@ -12,12 +13,25 @@ fn reader(bench: &Bench, file: &Fd, range: std::ops::Range<u64>, options: &Optio
     FileReader::new(&bench.ring, &bench.pool, file, range, options)
 }
 
+/// Reads up to `piece` bytes into two buffers.
+fn read_piece(reader: &mut FileReader, piece: usize) -> Result<Option<Vec<u8>>, ErrorKind> {
+    let mut first = vec![0; piece.min(reader.remaining() as usize)];
+    let mut second = first.split_off(first.len() / 3);
+    let buffers = &mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+    let read = reader.read_now(buffers)?;
+    first.extend(second);
+    Ok(read.map(|count| {
+        first.truncate(count);
+        first
+    }))
+}
+
 /// Reads all of the range by pieces of at most `piece` bytes.
 async fn read_all(reader: &mut FileReader, piece: usize) -> Result<Vec<u8>, ErrorKind> {
-    let (mut all, mut buffer) = (Vec::new(), vec![0; piece]);
+    let mut all = Vec::new();
     while reader.remaining() > 0 {
-        match reader.read_now(&mut buffer)? {
-            Some(count) => all.extend_from_slice(&buffer[..count]),
+        match read_piece(reader, piece)? {
+            Some(bytes) => all.extend(bytes),
             None => reader.fetch().await?,
         }
     }
@@ -71,10 +85,10 @@ fn what_was_fetched_may_be_forgotten_and_is_read_again() {
         let data = pattern(1 << 20);
         let file = evicted_file_of(&data);
         let mut reader = reader(&bench, &file, 0..data.len() as u64, &PATIENT);
-        let (mut all, mut buffer) = (Vec::new(), [0; 1000]);
+        let mut all = Vec::new();
         while reader.remaining() > 0 {
-            if let Some(count) = reader.read_now(&mut buffer).unwrap() {
-                all.extend_from_slice(&buffer[..count]);
+            if let Some(bytes) = read_piece(&mut reader, 1000).unwrap() {
+                all.extend(bytes);
             } else {
                 reader.fetch().await.unwrap();
             }

@@ -1,13 +1,23 @@
 //! A buffer for frames that are built and sent without an await in between.
 
+use std::array::from_fn;
+use std::convert::Infallible;
+use std::io::IoSliceMut;
+
 /// Bytes that are sent with one call, unless a head makes it more: four full TLS records.
 const BYTES: usize = 64 * 1024;
 
 /// Bytes of the header of a frame (RFC 9113, section 4.1).
 pub(crate) const HEADER_BYTES: usize = 9;
 
-/// The most payload of a frame: with its header it fills a TLS record.
-pub(crate) const PAYLOAD_BYTES_MAX: usize = 16 * 1024 - HEADER_BYTES;
+/// Bytes of the longest frame, which fills a TLS record.
+const FRAME_BYTES_MAX: usize = 16 * 1024;
+
+/// The most payload of a frame.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - HEADER_BYTES;
+
+/// The most frames whose payload is written together.
+const FRAMES_MAX: usize = BYTES / FRAME_BYTES_MAX;
 
 /// Frames with less payload are left to the next send.
 const PAYLOAD_BYTES_MIN: usize = 1024;
@@ -81,6 +91,38 @@ impl FrameBuffer {
         self.used += HEADER_BYTES + len;
     }
 
+    /// Room for `len` bytes of payload, or fewer if the buffer has not that much, in frames that
+    /// [`FrameBuffer::add_frames`] adds.
+    pub(crate) fn payload(&mut self, len: usize) -> Payload<'_> {
+        let frames = len.div_ceil(PAYLOAD_BYTES_MAX);
+        let region = len.saturating_add(frames.saturating_mul(HEADER_BYTES));
+        let region = region.min(BYTES.saturating_sub(self.used));
+        self.reserve(region);
+        Payload {
+            region: &mut self.bytes[self.used..][..region],
+            used: 0,
+        }
+    }
+
+    /// Adds the frames of `len` bytes of payload, one if there are none. `header` writes the header
+    /// of a frame, given its bytes of payload and whether it is the last.
+    pub(crate) fn add_frames(
+        &mut self,
+        mut len: usize,
+        mut header: impl FnMut(usize, bool, &mut [u8; HEADER_BYTES]),
+    ) {
+        loop {
+            let payload = len.min(PAYLOAD_BYTES_MAX);
+            len -= payload;
+            let (room, _) = self.next_frame(payload);
+            header(payload, len == 0, room);
+            self.add(payload);
+            if len == 0 {
+                return;
+            }
+        }
+    }
+
     fn reserve(&mut self, len: usize) {
         let required = (self.used + len).max(BYTES);
         if self.bytes.len() < required {
@@ -89,9 +131,109 @@ impl FrameBuffer {
     }
 }
 
+/// Room for payload, with gaps for the headers of frames. It holds old bytes.
+pub(crate) struct Payload<'a> {
+    region: &'a mut [u8],
+    /// Bytes of payload.
+    used: usize,
+}
+
+impl Payload<'_> {
+    /// Bytes of payload so far.
+    pub(crate) fn len(&self) -> usize {
+        self.used
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.used == payload_bytes(self.region.len())
+    }
+
+    /// Appends the first of `bytes`, as many as there is room for. Returns how many.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
+        let fill = |parts: &mut [IoSliceMut<'_>]| {
+            for part in parts {
+                let (here, others) = rest.split_at(part.len());
+                part.copy_from_slice(here);
+                rest = others;
+            }
+            Ok::<_, Infallible>(Some(bytes.len() - rest.len()))
+        };
+        let Ok(count) = self.append_with(bytes.len(), fill);
+        count.unwrap_or(0)
+    }
+
+    /// Appends at most `max` bytes. `fill` is given the free parts, and returns how many it wrote
+    /// from the start of the first on; what it returns is returned.
+    pub(crate) fn append_with<E>(
+        &mut self,
+        max: usize,
+        fill: impl FnOnce(&mut [IoSliceMut<'_>]) -> Result<Option<usize>, E>,
+    ) -> Result<Option<usize>, E> {
+        let mut parts: [_; FRAMES_MAX] = from_fn(|_| IoSliceMut::new(&mut []));
+        let (mut count, mut skipped, mut left) = (0, self.used, max);
+        for frame in self.region.chunks_mut(FRAME_BYTES_MAX) {
+            let payload = frame.get_mut(HEADER_BYTES..).unwrap_or_default();
+            let skip = skipped.min(payload.len());
+            skipped -= skip;
+            let len = (payload.len() - skip).min(left);
+            left -= len;
+            if len > 0 {
+                parts[count] = IoSliceMut::new(&mut payload[skip..][..len]);
+                count += 1;
+            }
+        }
+        let filled = fill(&mut parts[..count])?;
+        self.used += filled.unwrap_or(0);
+        Ok(filled)
+    }
+}
+
+/// Bytes of payload in a region of this length.
+fn payload_bytes(region: usize) -> usize {
+    let (frames, rest) = (region / FRAME_BYTES_MAX, region % FRAME_BYTES_MAX);
+    frames * PAYLOAD_BYTES_MAX + rest.saturating_sub(HEADER_BYTES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn payload_has_gaps_for_headers() {
+        let mut buffer = FrameBuffer::default();
+        buffer.append(|out| out.extend([1; 100]));
+        let bytes: Vec<u8> = (0..100_000_u32)
+            .map(|number| (number % 251) as u8)
+            .collect();
+        let mut payload = buffer.payload(bytes.len());
+        let mut written = 0;
+        for piece in [5, 16_370, 1, 40_000, 40_000] {
+            assert!(!payload.is_full());
+            written += payload.append(&bytes[written..][..piece]);
+        }
+        // Three full frames, and what is left behind the head.
+        assert_eq!(written, 4 * PAYLOAD_BYTES_MAX - 100);
+        assert!(payload.is_full() && payload.len() == written);
+        let mut frames = Vec::new();
+        buffer.add_frames(written, |len, is_last, header| {
+            header.fill(9);
+            frames.push((len, is_last));
+        });
+        let full = (PAYLOAD_BYTES_MAX, false);
+        assert_eq!(frames, [full, full, full, (PAYLOAD_BYTES_MAX - 100, true)]);
+        assert_eq!(buffer.len(), BYTES);
+        let mut read = Vec::<u8>::new();
+        for frame in buffer.frames()[100..].chunks(FRAME_BYTES_MAX) {
+            assert_eq!(frame[..HEADER_BYTES], [9; HEADER_BYTES]);
+            read.extend(&frame[HEADER_BYTES..]);
+        }
+        assert!(read == bytes[..written]);
+        let mut empty = FrameBuffer::default();
+        assert!(empty.payload(0).is_full());
+        empty.add_frames(0, |len, is_last, _| assert_eq!((len, is_last), (0, true)));
+        assert_eq!(empty.len(), HEADER_BYTES);
+    }
 
     #[test]
     fn four_full_frames_are_four_full_records() {

@@ -15,6 +15,7 @@ use super::body::{BodySource, Next, Piece};
 use super::exchange::Exchange;
 use super::send_range::options;
 use crate::context::Context;
+use crate::frame_buffer::Payload;
 
 /// A body that is read piece by piece. It holds bytes only if they are in memory anyway, were read
 /// from the disk, or have just been made.
@@ -63,27 +64,26 @@ impl BodyReader {
         !self.source.has_length()
     }
 
-    /// Copies the next bytes to the start of `out`, as many as there is room for, without waiting.
-    /// Returns how many, and how far the body is. `socket` took all bytes before them.
+    /// Appends the next bytes, as many as there is room for, without waiting. Returns how far the
+    /// body is. `socket` took all bytes before them.
     pub(crate) fn read(
         &mut self,
-        out: &mut [u8],
+        out: &mut Payload<'_>,
         socket: &Fd,
         context: &Context,
         exchange: &mut Exchange,
-    ) -> Result<(usize, Progress), CutShort> {
-        let mut used = 0;
+    ) -> Result<Progress, CutShort> {
         if let Some(open) = &mut self.file {
             open.reader.follow(socket);
         }
         loop {
             match self.load(context, exchange) {
-                Progress::More if used < out.len() => {}
-                progress => return Ok((used, progress)),
+                Progress::More if !out.is_full() => {}
+                progress => return Ok(progress),
             }
-            match self.copy(&mut out[used..], exchange) {
-                Ok(0) => return Ok((used, Progress::Waits)),
-                Ok(count) => used += count,
+            match self.copy(out, exchange) {
+                Ok(0) => return Ok(Progress::Waits),
+                Ok(_) => {}
                 Err(error) => return Err(cut_short(context, &error)),
             }
         }
@@ -111,15 +111,17 @@ impl BodyReader {
         Progress::More
     }
 
-    /// Copies some bytes of what is loaded; none if they must be waited for.
-    fn copy(&mut self, out: &mut [u8], exchange: &mut Exchange) -> Result<usize, ErrorKind> {
+    /// Appends some bytes of what is loaded; none if they must be waited for.
+    fn copy(&mut self, out: &mut Payload<'_>, exchange: &mut Exchange) -> Result<usize, ErrorKind> {
         if let Some(open) = &mut self.file {
-            let count = open.reader.read_now(out)?.unwrap_or(0);
+            let max = usize::try_from(open.reader.remaining()).unwrap_or(usize::MAX);
+            let count = out.append_with(max, |parts| open.reader.read_now(parts))?;
+            let count = count.unwrap_or(0);
             exchange.file_sent(count as u64);
             return Ok(count);
         }
-        let count = self.bytes.len().min(out.len());
-        self.bytes.copy_to_slice(&mut out[..count]);
+        let count = out.append(&self.bytes);
+        self.bytes.advance(count);
         exchange.body_sent(count as u64);
         Ok(count)
     }

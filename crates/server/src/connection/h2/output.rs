@@ -197,38 +197,52 @@ impl Connection {
 
     /// Fills the buffer from the streams whose turn it is.
     fn pull(&mut self, frames: &mut FrameBuffer, turn: &mut Turn) {
+        let mut last = None;
         while let Some(room) = frames.room()
             && let Some(grant) = self.h2.next_to_send(room)
         {
-            self.send_piece(grant, frames, turn);
+            // One that has the turn twice has it until it waits: then one read does for all frames.
+            let stays = last.replace(grant.stream) == Some(grant.stream);
+            self.send_piece(grant, stays, frames, turn);
         }
     }
 
-    /// Writes the next bytes of a body.
-    fn send_piece(&mut self, grant: Grant, frames: &mut FrameBuffer, turn: &mut Turn) {
+    /// Writes the next bytes of a body: a frame, or as many as fit if it `stays` its turn.
+    fn send_piece(&mut self, grant: Grant, stays: bool, frames: &mut FrameBuffer, turn: &mut Turn) {
         let Grant { stream, bytes } = grant;
+        let windows = self.h2.send_windows(stream);
         let Some(Stream::Sending(sending)) = self.h2.state_mut(stream) else {
             self.h2.set_ready(stream, false);
             return;
         };
-        let paced = sending.pace.as_ref().map_or(bytes, Pace::piece);
-        let (header, payload) = frames.next_frame(bytes.min(paced));
-        let Sending { body, exchange, .. } = &mut **sending;
-        let read = body.read(payload, self.transport.socket(), &self.context, exchange);
+        let Sending {
+            body,
+            exchange,
+            pace,
+        } = &mut **sending;
+        let bytes = match pace {
+            Some(pace) => bytes.min(pace.piece()),
+            None if stays => windows,
+            None => bytes,
+        };
+        let mut payload = frames.payload(bytes);
+        let read = body.read(
+            &mut payload,
+            self.transport.socket(),
+            &self.context,
+            exchange,
+        );
+        let len = payload.len();
         if body.is_costly() {
             turn.cost += MADE_PIECE_COST;
         }
-        let Ok((len, progress)) = read else {
+        let Ok(progress) = read else {
             self.h2.reset(stream, ErrorCode::INTERNAL_ERROR);
             return;
         };
         let is_end = progress == Progress::End;
         if len > 0 || is_end {
-            let ended = self.h2.write_data_header(stream, len, is_end, header);
-            frames.add(len);
-            if let Some(Stream::Sending(mut sending)) = ended {
-                sending.exchange.complete(Instant::now());
-            }
+            self.write_data(stream, len, is_end, frames);
         }
         match progress {
             Progress::End => {}
@@ -236,6 +250,18 @@ impl Connection {
             _ if self.keep_pace(stream, len, turn.now) => {}
             Progress::Waits => self.make(stream),
             Progress::More => {}
+        }
+    }
+
+    /// Adds the frames of `len` bytes of payload, which are written.
+    fn write_data(&mut self, stream: StreamId, len: usize, is_end: bool, frames: &mut FrameBuffer) {
+        let mut ended = None;
+        frames.add_frames(len, |len, is_last, header| {
+            let is_end = is_end && is_last;
+            ended = self.h2.write_data_header(stream, len, is_end, header);
+        });
+        if let Some(Stream::Sending(mut sending)) = ended {
+            sending.exchange.complete(Instant::now());
         }
     }
 
