@@ -6,13 +6,14 @@
 # sent what it must not, or if a flood costs it more than the attacker. All is on the loopback.
 #
 #   scripts/adversary.sh [--server PROGRAM] [--python PROGRAM] [--only PART,..] [--seeds N]
-#     [--first SEED] [--seconds S] [--match WORDS]
+#     [--first SEED] [--jobs N] [--seconds S] [--match WORDS]
 #
 #   --server PROGRAM   the binary to test (target/release/tidegate); nginx, h2o and caddy serve too,
 #                      to see what they make of it
 #   --python PROGRAM   a Python with the modules h2 and hpack of PyPI, if python3 has not
 #   --only PART,..     of random, floods and sieges
-#   --seeds N          how many random sequences of each kind (500), from --first (0) on
+#   --seeds N          how many random sequences of each kind (500), from --first (0) on, --jobs (4) at
+#                      once
 #   --seconds S        how long the cost of a flood is measured (2)
 #   --match WORDS      only the floods and sieges with these words in their names
 set -euo pipefail

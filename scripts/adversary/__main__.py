@@ -8,19 +8,24 @@ import collections
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import floods
 import random_peer
 import servers
 import site_files
-from abuses import FLOODS, SIEGES
+from abuses import FLOODS, SIEGES, TIMEOUT_SECONDS
 from started import free_port, started
 from witness import Wrong
 
 HERE = Path(__file__).parent
-PARTS = ("random", "floods", "sieges")
+# The timeouts of tidegate, by the parts of this: sieges wait for them.
+TIMEOUTS = {"random": "20s", "floods": "20s", "sieges": f"{TIMEOUT_SECONDS}s"}
+# Random sequences between two questions whether the server is well.
+BATCH = 20
 KINDS = {kind.name.lower(): kind for kind in servers.HTTP2_KINDS}
 
 
@@ -32,10 +37,11 @@ def main():
     with tempfile.TemporaryDirectory(prefix="adversary-") as directory:
         work = Path(directory)
         work.chmod(0o755)
-        with serving(str(Path(program).absolute()), work) as subject:
-            problems = [
-                problem for part in arguments.only for problem in run(part, subject, arguments)
-            ]
+        site_files.plant(work / "tree")
+        problems = []
+        for part in arguments.only:
+            with serving(str(Path(program).absolute()), work, TIMEOUTS[part]) as subject:
+                problems += run(part, subject, arguments)
     for problem in problems:
         print(f"WRONG: {problem}")
     return 1 if problems else 0
@@ -45,9 +51,10 @@ def parse():
     parser = argparse.ArgumentParser(prog="scripts/adversary.sh")
     parser.add_argument("--server", metavar="PROGRAM", required=True)
     parser.add_argument(
-        "--only", metavar="PART,..", type=lambda text: text.split(","), default=PARTS
+        "--only", metavar="PART,..", type=lambda text: text.split(","), default=list(TIMEOUTS)
     )
     parser.add_argument("--seeds", metavar="N", type=int, default=500)
+    parser.add_argument("--jobs", metavar="N", type=int, default=4)
     parser.add_argument("--first", metavar="SEED", type=int, default=0)
     parser.add_argument("--seconds", metavar="S", type=float, default=2.0)
     parser.add_argument("--match", metavar="WORDS", default="")
@@ -72,20 +79,18 @@ class Subject:
 
 
 @contextmanager
-def serving(program, work):
+def serving(program, work, timeout):
     """The server under test, tidegate or another, while the body runs."""
-    tree = site_files.plant(work / "tree")
     kind = next(
         (kind for name, kind in KINDS.items() if Path(program).name.startswith(name)),
         servers.TIDEGATE,
     )
     port, tls_port = free_port(), free_port()
-    # Ours has short timeouts.
     ours = str(HERE / "servers" / kind.config)
     template = ours if kind is servers.TIDEGATE else f"http2/{kind.config}"
     certificate, key = servers.self_signed(work)
-    words = {"TREE": tree, "RUN": work, "CERT": certificate, "KEY": key}
-    words |= {"PORT": port, "TLS_PORT": tls_port}
+    words = {"TREE": work / "tree", "RUN": work, "CERT": certificate, "KEY": key}
+    words |= {"PORT": port, "TLS_PORT": tls_port, "TIMEOUT": timeout}
     config = work / kind.config
     config.write_text(servers.filled(template, **words))
     log = work / "server.log"
@@ -101,23 +106,34 @@ def run(part, subject, arguments):
 
 
 def run_random(subject, arguments):
-    for polite in (True, False):
-        ends = collections.Counter()
-        for seed in range(arguments.first, arguments.first + arguments.seeds):
-            name = f"{'polite' if polite else 'rude'} seed {seed}"
-            try:
-                ends[random_peer.run(subject.ports, seed, polite)] += 1
-            except Wrong as wrong:
-                ends["WRONG"] += 1
-                yield f"{name}: {wrong}"
-            problem = subject.problem()
-            if problem:
-                yield f"after {name}: {problem}"
+    """The server is asked after each few of them; they run side by side."""
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    with ProcessPoolExecutor(arguments.jobs) as jobs:
+        for polite in (True, False):
+            kind = "polite" if polite else "rude"
+            ends = collections.Counter()
+            for some in (seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)):
+                told = jobs.map(partial(random_end, subject.ports, polite), some)
+                for seed, (end, wrong) in zip(some, told):
+                    ends[end] += 1
+                    if wrong:
+                        yield f"{kind} seed {seed}: {wrong}"
+                problem = subject.problem()
+                if problem:
+                    yield f"after {kind} seeds {some[0]} to {some[-1]}: {problem}"
                 if subject.process.poll() is not None:
                     return
-        words = ", ".join(f"{count} {end}" for end, count in ends.most_common())
-        memory = floods.resident(subject.process.pid)
-        print(f"{'polite' if polite else 'rude'}: {words}; {memory} KiB are resident", flush=True)
+            words = ", ".join(f"{count} {end}" for end, count in ends.most_common())
+            memory = floods.resident(subject.process.pid)
+            print(f"{kind}: {words}; {memory} KiB are resident", flush=True)
+
+
+def random_end(ports, polite, seed):
+    """How it ended, and what was wrong, if anything."""
+    try:
+        return random_peer.run(ports, seed, polite), None
+    except Wrong as wrong:
+        return "WRONG", str(wrong)
 
 
 def run_floods(subject, arguments):

@@ -28,7 +28,7 @@ def end_of(port, flood):
         ended = Ending()
         # At least so many frames; a server may be patient with few. Streams cannot be used again.
         times = max(1, PATIENCE // len(flood.frames)) if flood.is_repeated else 1
-        while times and not link.closed and ended.away is None:
+        while times and not link.refused and not link.closed and ended.away is None:
             link.send(content, seconds=0.5)
             ended.take(link.read(0.001))
             times -= 1

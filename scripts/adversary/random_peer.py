@@ -75,7 +75,7 @@ class Peer:
 
     def flush(self):
         content, self.waiting = bytes(self.waiting), bytearray()
-        while content and not self.link.closed:
+        while content and not self.link.refused:
             whole = self.random.random() < 0.7
             size = len(content) if whole else self.random.randint(1, min(len(content), 100))
             self.link.send(content[:size])
@@ -375,7 +375,7 @@ class Peer:
             steps = self.random.randint(1, STEPS_MAX)
             rude_from = 1 << 30 if self.polite else self.random.randint(0, steps)
             for number in range(steps):
-                if self.link.closed:
+                if self.link.closed or self.link.refused:
                     break
                 rude = number >= rude_from and self.random.random() < 0.5
                 if rude:

@@ -115,7 +115,8 @@ class Frame:
 
 
 class Link:
-    """A connection to a port of the loopback. `closed` tells whether the server has closed it."""
+    """A connection to a port of the loopback. `refused` tells whether the server takes nothing any
+    more, and `closed` whether all that it sent has been read."""
 
     def __init__(self, port, tls=False):
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -123,7 +124,7 @@ class Link:
         if tls:
             self.socket = TRUSTING.wrap_socket(self.socket, server_hostname="localhost")
         self.pending = b""
-        self.closed = False
+        self.refused = self.closed = False
 
     def send(self, content, seconds=5):
         """Sends as much of it as the server takes."""
@@ -131,8 +132,7 @@ class Link:
         try:
             self.socket.sendall(content)
         except OSError as error:
-            # What came before is still to be read.
-            self.closed = self.closed or not isinstance(error, TimeoutError)
+            self.refused = self.refused or not isinstance(error, TimeoutError)
 
     def read(self, seconds):
         """The whole frames that have come; waits for the first for that time at most."""

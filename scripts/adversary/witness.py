@@ -58,8 +58,8 @@ class Witness:
         self.received = 0
 
     def relax(self):
-        """From here on the client sends what nobody keeps account of, on streams that are closed too,
-        for which the server may send RST_STREAM again (RFC 9113, 5.4.2)."""
+        """From here on the client sends what nobody keeps account of, on closed streams too, for
+        which the server may send RST_STREAM again (RFC 9113, 5.4.2)."""
         self.is_relaxed = True
         self.settings_sent = None
         self.decoder.max_allowed_table_size = 1 << 32
