@@ -170,7 +170,7 @@ fn requests_may_be_redirected_to_https() {
     assert_eq!(response.status, 308);
     assert_eq!(
         response.header("location"),
-        Some("https://test.localhost/page.html?q")
+        Some("https://test/page.html?q")
     );
 }
 
