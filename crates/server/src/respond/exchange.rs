@@ -124,6 +124,7 @@ impl Exchange {
 
     /// Records the chosen response. Its head was written, with all of a small body: `bytes` in
     /// total.
+    #[inline]
     pub(crate) fn head_written(&mut self, response: &Response, head_bytes: usize, bytes: usize) {
         self.status = Some(response.status);
         // The configuration and the limits of a request bound it.

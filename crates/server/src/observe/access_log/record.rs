@@ -157,6 +157,7 @@ impl Recorder {
         }
     }
 
+    #[inline(never)]
     fn end_batch(&self, is_sent: bool) {
         let mut batch = self.batch.borrow_mut();
         let now = Instant::now();
