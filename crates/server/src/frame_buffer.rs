@@ -4,23 +4,41 @@ use std::array::from_fn;
 use std::convert::Infallible;
 use std::io::IoSliceMut;
 
-/// Bytes that are sent with one call, unless a head makes it more: four full TLS records.
-const BYTES: usize = 64 * 1024;
+/// The most frames whose payload is written together. More are left to the next send.
+const FRAMES_MAX: usize = 4;
+
+/// Bytes of heads that may precede them in the same send.
+const HEADS_BYTES: usize = 2048;
 
 /// Bytes of the header of a frame (RFC 9113, section 4.1).
 pub(crate) const HEADER_BYTES: usize = 9;
 
-/// Bytes of the longest frame, which fills a TLS record.
-const FRAME_BYTES_MAX: usize = 16 * 1024;
+/// Frames with less payload, for lack of room, are left to the next send.
+const PAYLOAD_BYTES_MIN: usize = 4096;
 
-/// The most payload of a frame.
-pub(crate) const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - HEADER_BYTES;
+/// The longest frames of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FrameSize {
+    /// The least that a peer takes: 16 KiB of payload (RFC 9113, section 4.2).
+    #[default]
+    Full,
+    /// With its header it is 16 KiB long, and so fills a TLS record.
+    Record,
+}
 
-/// The most frames whose payload is written together.
-const FRAMES_MAX: usize = BYTES / FRAME_BYTES_MAX;
+impl FrameSize {
+    /// The most bytes of payload.
+    pub(crate) const fn payload(self) -> usize {
+        match self {
+            Self::Full => 16 * 1024,
+            Self::Record => 16 * 1024 - HEADER_BYTES,
+        }
+    }
 
-/// Frames with less payload are left to the next send.
-const PAYLOAD_BYTES_MIN: usize = 1024;
+    const fn frame(self) -> usize {
+        HEADER_BYTES + self.payload()
+    }
+}
 
 /// Frames that are sent with one call. Payload is written where it is sent from, behind the room
 /// for its header.
@@ -32,16 +50,28 @@ pub(crate) struct FrameBuffer {
     used: usize,
     /// Frames on their way to `bytes`.
     appended: Vec<u8>,
+    size: FrameSize,
 }
 
 impl FrameBuffer {
+    /// Begins the frames of a connection.
+    pub(crate) fn begin(&mut self, size: FrameSize) {
+        self.clear();
+        self.size = size;
+    }
+
+    /// Bytes that are usually sent with one call.
+    fn limit(&self) -> usize {
+        FRAMES_MAX * self.size.frame() + HEADS_BYTES
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.used == 0
     }
 
     /// Whether it should be sent before anything is added.
     pub(crate) fn is_full(&self) -> bool {
-        self.used >= BYTES
+        self.used >= FRAMES_MAX * self.size.frame()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -55,7 +85,7 @@ impl FrameBuffer {
 
     pub(crate) fn clear(&mut self) {
         self.used = 0;
-        if self.bytes.len() > 2 * BYTES {
+        if self.bytes.len() > 2 * self.limit() {
             self.bytes = Vec::new();
         }
     }
@@ -73,8 +103,8 @@ impl FrameBuffer {
 
     /// The most payload that another frame may have; `None` if too little is left.
     pub(crate) fn room(&self) -> Option<usize> {
-        let room = BYTES.saturating_sub(self.used + HEADER_BYTES);
-        (room >= PAYLOAD_BYTES_MIN).then_some(room.min(PAYLOAD_BYTES_MAX))
+        let room = self.limit().saturating_sub(self.used + HEADER_BYTES);
+        (room >= PAYLOAD_BYTES_MIN).then_some(room.min(self.size.payload()))
     }
 
     /// The header and the payload of a frame with at most `len` bytes of payload, which
@@ -94,13 +124,15 @@ impl FrameBuffer {
     /// Room for `len` bytes of payload, or fewer if the buffer has not that much, in frames that
     /// [`FrameBuffer::add_frames`] adds.
     pub(crate) fn payload(&mut self, len: usize) -> Payload<'_> {
-        let frames = len.div_ceil(PAYLOAD_BYTES_MAX);
+        let frames = len.div_ceil(self.size.payload());
         let region = len.saturating_add(frames.saturating_mul(HEADER_BYTES));
-        let region = region.min(BYTES.saturating_sub(self.used));
+        let room = self.limit().saturating_sub(self.used);
+        let region = region.min(room).min(FRAMES_MAX * self.size.frame());
         self.reserve(region);
         Payload {
             region: &mut self.bytes[self.used..][..region],
             used: 0,
+            size: self.size,
         }
     }
 
@@ -112,7 +144,7 @@ impl FrameBuffer {
         mut header: impl FnMut(usize, bool, &mut [u8; HEADER_BYTES]),
     ) {
         loop {
-            let payload = len.min(PAYLOAD_BYTES_MAX);
+            let payload = len.min(self.size.payload());
             len -= payload;
             let (room, _) = self.next_frame(payload);
             header(payload, len == 0, room);
@@ -124,7 +156,7 @@ impl FrameBuffer {
     }
 
     fn reserve(&mut self, len: usize) {
-        let required = (self.used + len).max(BYTES);
+        let required = (self.used + len).max(self.limit());
         if self.bytes.len() < required {
             self.bytes.resize(required, 0);
         }
@@ -136,6 +168,7 @@ pub(crate) struct Payload<'a> {
     region: &'a mut [u8],
     /// Bytes of payload.
     used: usize,
+    size: FrameSize,
 }
 
 impl Payload<'_> {
@@ -145,7 +178,9 @@ impl Payload<'_> {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.used == payload_bytes(self.region.len())
+        let frame = self.size.frame();
+        let (frames, rest) = (self.region.len() / frame, self.region.len() % frame);
+        self.used == frames * self.size.payload() + rest.saturating_sub(HEADER_BYTES)
     }
 
     /// Appends the first of `bytes`, as many as there is room for. Returns how many.
@@ -172,7 +207,7 @@ impl Payload<'_> {
     ) -> Result<Option<usize>, E> {
         let mut parts: [_; FRAMES_MAX] = from_fn(|_| IoSliceMut::new(&mut []));
         let (mut count, mut skipped, mut left) = (0, self.used, max);
-        for frame in self.region.chunks_mut(FRAME_BYTES_MAX) {
+        for frame in self.region.chunks_mut(self.size.frame()) {
             let payload = frame.get_mut(HEADER_BYTES..).unwrap_or_default();
             let skip = skipped.min(payload.len());
             skipped -= skip;
@@ -189,20 +224,50 @@ impl Payload<'_> {
     }
 }
 
-/// Bytes of payload in a region of this length.
-fn payload_bytes(region: usize) -> usize {
-    let (frames, rest) = (region / FRAME_BYTES_MAX, region % FRAME_BYTES_MAX);
-    frames * PAYLOAD_BYTES_MAX + rest.saturating_sub(HEADER_BYTES)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn buffer(size: FrameSize) -> FrameBuffer {
+        let mut buffer = FrameBuffer::default();
+        buffer.begin(size);
+        buffer
+    }
+
+    #[test]
+    fn four_full_frames_are_four_full_records() {
+        let mut buffer = buffer(FrameSize::Record);
+        let mut frames = 0;
+        while let Some(room) = buffer.room() {
+            let (_, payload) = buffer.next_frame(room);
+            assert_eq!(payload.len(), 16_375);
+            buffer.add(room);
+            frames += 1;
+            assert_eq!(buffer.len() % (16 * 1024), 0);
+        }
+        assert_eq!((frames, buffer.len()), (4, 64 * 1024));
+        assert!(buffer.is_full());
+    }
+
+    #[test]
+    fn a_head_and_64_kib_leave_together() {
+        for (size, frames) in [(FrameSize::Full, 4), (FrameSize::Record, 4)] {
+            let mut buffer = buffer(size);
+            buffer.append(|out| out.extend([1; 200]));
+            let mut payload = buffer.payload(frames * size.payload());
+            payload.append(&vec![2; 100_000]);
+            assert_eq!(payload.len(), frames * size.payload());
+            let len = payload.len();
+            buffer.add_frames(len, |_, _, _| ());
+            assert!(buffer.is_full() && buffer.room().is_none());
+        }
+    }
+
     #[test]
     fn payload_has_gaps_for_headers() {
-        let mut buffer = FrameBuffer::default();
-        buffer.append(|out| out.extend([1; 100]));
+        let mut buffer = buffer(FrameSize::Full);
+        let payload_max = FrameSize::Full.payload();
+        buffer.append(|out| out.extend([1; 3000]));
         let bytes: Vec<u8> = (0..100_000_u32)
             .map(|number| (number % 251) as u8)
             .collect();
@@ -213,18 +278,18 @@ mod tests {
             written += payload.append(&bytes[written..][..piece]);
         }
         // Three full frames, and what is left behind the head.
-        assert_eq!(written, 4 * PAYLOAD_BYTES_MAX - 100);
+        let short = payload_max - (3000 - HEADS_BYTES);
+        assert_eq!(written, 3 * payload_max + short);
         assert!(payload.is_full() && payload.len() == written);
         let mut frames = Vec::new();
         buffer.add_frames(written, |len, is_last, header| {
             header.fill(9);
             frames.push((len, is_last));
         });
-        let full = (PAYLOAD_BYTES_MAX, false);
-        assert_eq!(frames, [full, full, full, (PAYLOAD_BYTES_MAX - 100, true)]);
-        assert_eq!(buffer.len(), BYTES);
+        let full = (payload_max, false);
+        assert_eq!(frames, [full, full, full, (short, true)]);
         let mut read = Vec::<u8>::new();
-        for frame in buffer.frames()[100..].chunks(FRAME_BYTES_MAX) {
+        for frame in buffer.frames()[3000..].chunks(FrameSize::Full.frame()) {
             assert_eq!(frame[..HEADER_BYTES], [9; HEADER_BYTES]);
             read.extend(&frame[HEADER_BYTES..]);
         }
@@ -236,34 +301,19 @@ mod tests {
     }
 
     #[test]
-    fn four_full_frames_are_four_full_records() {
-        let mut buffer = FrameBuffer::default();
-        let mut frames = 0;
-        while let Some(room) = buffer.room() {
-            let (_, payload) = buffer.next_frame(room);
-            assert_eq!(payload.len(), PAYLOAD_BYTES_MAX);
-            buffer.add(room);
-            frames += 1;
-            assert_eq!(buffer.len() % (16 * 1024), 0);
-        }
-        assert_eq!((frames, buffer.len()), (4, BYTES));
-        assert!(buffer.is_full());
-    }
-
-    #[test]
     fn what_is_appended_may_exceed_the_usual_size() {
-        let mut buffer = FrameBuffer::default();
+        let mut buffer = buffer(FrameSize::Full);
         assert!(buffer.is_empty());
         buffer.append(|out| out.extend([1; 100]));
-        assert_eq!(buffer.room(), Some(PAYLOAD_BYTES_MAX));
+        assert_eq!(buffer.room(), Some(FrameSize::Full.payload()));
         let (header, payload) = buffer.next_frame(2);
         header.fill(2);
         payload.fill(3);
         buffer.add(1);
         assert_eq!(buffer.frames()[100..], [2, 2, 2, 2, 2, 2, 2, 2, 2, 3]);
-        let long = vec![4; BYTES];
+        let long = vec![4; 70_000];
         buffer.append(|out| out.extend(&long));
-        assert_eq!((buffer.len(), buffer.room()), (110 + BYTES, None));
+        assert_eq!((buffer.len(), buffer.room()), (70_110, None));
         assert!(buffer.frames()[110..] == long);
         buffer.clear();
         assert!(buffer.is_empty());

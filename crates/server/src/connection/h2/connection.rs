@@ -131,6 +131,8 @@ impl Connection {
         &mut self,
         context: &mut task::Context<'_>,
     ) -> Poll<Ending> {
+        let size = self.frame_size();
+        self.context.scratch.borrow_mut().frames.begin(size);
         match self.turn(context) {
             Ok(()) => Poll::Pending,
             Err(ending) => {

@@ -12,7 +12,7 @@ use super::connection::{Connection, Ending, QUANTUM_BYTES, Turn};
 use super::response::{content_in_memory, write_block};
 use super::stream::{Pace, Prepared, Sending, Stream};
 use super::work::{pause, read};
-use crate::frame_buffer::{FrameBuffer, PAYLOAD_BYTES_MAX};
+use crate::frame_buffer::{FrameBuffer, FrameSize};
 use crate::respond::body::BodySource;
 use crate::respond::body_reader::{BodyReader, Progress};
 use crate::respond::exchange::Exchange;
@@ -101,10 +101,18 @@ impl Connection {
         response.extra
     }
 
+    pub(super) fn frame_size(&self) -> FrameSize {
+        if self.transport.is_tls() {
+            FrameSize::Record
+        } else {
+            FrameSize::Full
+        }
+    }
+
     /// Whether content of `len` bytes is written behind its head: it fits a frame, the windows are
     /// open, and no other stream waits for its turn.
     fn may_send_at_once(&self, stream: StreamId, len: usize) -> bool {
-        len <= PAYLOAD_BYTES_MAX
+        len <= self.frame_size().payload()
             && len <= self.h2.send_window(stream)
             && self.h2.next_to_send(1).is_none()
     }
