@@ -56,8 +56,7 @@ def cases(way, report):
 
 
 def detail(failure):
-    """What came in place of what was expected."""
+    """What came in place of what was expected, which is the last line."""
     if failure is None:
         return ""
-    _, _, actual = "".join(failure.itertext()).partition("Actual:")
-    return actual.strip() or "".join(failure.itertext()).strip() or "failed"
+    return "".join(failure.itertext()).strip().rpartition("\n")[2] or "failed"
