@@ -219,7 +219,8 @@ fn a_connection_serves_the_hosts_of_its_certificate() {
     let start = |proxies: &str| {
         let site = format!("root = \"{}\"\n", root.display());
         let sites = format!(
-            "tls = true\n{proxies}\n{entry}\n[[site]]\n{site}error-pages = {{ 421 = \"/421.html\" }}\n\
+            "tls = true\n{proxies}\n{entry}\n\
+             [[site]]\n{site}error-pages = {{ 421 = \"/421.html\" }}\n\
              [[site]]\nnames = [\"d.test\"]\n{site}"
         );
         Launch::run_sites(&tree, "", &sites).start()
@@ -300,7 +301,8 @@ fn a_reload_is_for_new_connections() {
 #[test]
 fn the_settings_are_those_of_the_configuration() {
     let tree = Tree::with("file", b"content");
-    let config = "[http2]\nconcurrent-streams = 7\nstream-window = \"128k\"\nconnection-window = \"1m\"\n\
+    let config = "[http2]\nconcurrent-streams = 7\n\
+         stream-window = \"128k\"\nconnection-window = \"1m\"\n\
          [limits]\nheader-bytes = \"4k\"\n";
     let server = Launch::http2(&tree, config, "").start();
     let mut client = Http2::connect(server.address);

@@ -159,6 +159,7 @@ def agreed(stage):
         made = Talk(stage, "-alpn", offered)
         expect(f"what is agreed of {offered}", made.agreed, wanted)
         made.served()
+    expect("what is agreed of both", Talk(stage, "-alpn", "http/1.1,h2").agreed, "h2")
     none = Talk(stage)
     expect("what is agreed of nothing", none.agreed, None)
     none.served()
