@@ -24,6 +24,9 @@ pub struct Grant {
     pub stream: StreamId,
     /// Bytes that it may send in one frame, at most; never 0.
     pub bytes: usize,
+    /// Whether it keeps its turn until it waits or ends: no stream of the same urgency takes turns
+    /// with it.
+    pub stays: bool,
 }
 
 /// The server's half of an HTTP/2 connection. `T` is what the server keeps for a stream.
@@ -171,7 +174,11 @@ impl<T> Connection<T> {
         let (id, stream) = self.streams.next_to_send()?;
         let window = self.send_window.bytes().min(stream.send_window.bytes());
         let bytes = window.min(max).min(PAYLOAD_BYTES_MAX);
-        (bytes > 0).then_some(Grant { stream: id, bytes })
+        (bytes > 0).then_some(Grant {
+            stream: id,
+            bytes,
+            stays: !stream.priority.incremental || self.streams.ready() == 1,
+        })
     }
 
     /// Bytes that a stream may send in one frame now by its windows, ready or not, whatever the

@@ -140,7 +140,11 @@ impl Connection {
             let control = frames.len() - control;
             self.pull(frames, turn);
             if frames.is_empty() {
-                break;
+                if self.h2.control_bytes() == 0 {
+                    break;
+                }
+                // A stream was reset just now.
+                continue;
             }
             turn.cost += frames.len() - control;
             self.send_frames(frames)?;
@@ -205,19 +209,21 @@ impl Connection {
 
     /// Fills the buffer from the streams whose turn it is.
     fn pull(&mut self, frames: &mut FrameBuffer, turn: &mut Turn) {
-        let mut last = None;
         while let Some(room) = frames.room()
             && let Some(grant) = self.h2.next_to_send(room)
         {
-            // One that has the turn twice has it until it waits: then one read does for all frames.
-            let stays = last.replace(grant.stream) == Some(grant.stream);
-            self.send_piece(grant, stays, frames, turn);
+            self.send_piece(grant, frames, turn);
         }
     }
 
-    /// Writes the next bytes of a body: a frame, or as many as fit if it `stays` its turn.
-    fn send_piece(&mut self, grant: Grant, stays: bool, frames: &mut FrameBuffer, turn: &mut Turn) {
-        let Grant { stream, bytes } = grant;
+    /// Writes the next bytes of a body: a frame, or as many as fit if the stream keeps its turn, for
+    /// which one read does.
+    fn send_piece(&mut self, grant: Grant, frames: &mut FrameBuffer, turn: &mut Turn) {
+        let Grant {
+            stream,
+            bytes,
+            stays,
+        } = grant;
         let windows = self.h2.send_windows(stream);
         let Some(Stream::Sending(sending)) = self.h2.state_mut(stream) else {
             self.h2.set_ready(stream, false);
