@@ -48,13 +48,14 @@ class Flood:
 @dataclass(frozen=True)
 class Siege:
     """`start` opens each of the connections, and `drip` follows, a piece at a time; the server
-    has to end it within `seconds`."""
+    has to end it within `seconds`. Of what comes the first connection reads, if `reads`."""
 
     name: str
     start: bytes
     drip: tuple[bytes, ...]
     seconds: float
     outcomes: tuple[str, ...]
+    reads: bool = True
 
 
 def opening(*pairs):
@@ -362,7 +363,21 @@ ENDED = (
 HUNDRED = b"".join(wire.get(stream, LARGE) for stream in streams(100))
 HEAD_BEGUN = frame(wire.HEADERS, END_STREAM, 1, wire.block())
 
+# Nobody reads, though the windows are open.
+UNREAD = (
+    opening((wire.INITIAL_WINDOW_SIZE, 1 << 30)) + wire.window_update(0, 1 << 30) + HUNDRED,
+    (),
+    SOON,
+    ENDED,
+    False,
+)
+PINGS = frame(wire.PING, 0, 0, bytes(8)) * 900
+
 SIEGES = (
+    Siege("100 streams that nobody reads", *UNREAD),
+    Siege(
+        "answers to PING that nobody reads", opening() + PINGS, (PINGS,) * 100, SOON, ENDED, False
+    ),
     Siege("nothing is sent", b"", (), SOON, ENDED),
     Siege("half of the preface", PREFACE[:12], (), SOON, ENDED),
     Siege(
