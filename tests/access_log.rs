@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::admin::{LISTEN, admin};
+use crate::support::http2::Http2;
 use crate::support::{
     Authority, Client, Launch, Server, Tree, eventually, get, mounts, noise, request_with,
 };
@@ -422,7 +423,7 @@ fn tls_is_in_the_line() {
     let authority = Authority::new();
     let files = authority.issue("server", &["localhost"]);
     let config = format!(
-        "[access-log]\npath = '{PATH}'\nformat = '$scheme $ssl_protocol $ssl_cipher $ssl_server_name $status'"
+        "[access-log]\npath = '{PATH}'\nformat = '$scheme $ssl_protocol $ssl_cipher $ssl_server_name $ssl_alpn_protocol $status'"
     );
     let server = Launch::secure(&tree, &config, "", &[&files]).start();
     for target in ["/small", "/large"] {
@@ -431,10 +432,30 @@ fn tls_is_in_the_line() {
     for line in lines(&log(&tree), 2) {
         let suite = line.strip_prefix("https TLSv1.3 TLS_AES_");
         assert!(
-            suite.is_some_and(|rest| rest.ends_with(" localhost 200")),
+            suite.is_some_and(|rest| rest.ends_with(" localhost http/1.1 200")),
             "{line}"
         );
     }
+}
+
+#[test]
+fn http2_is_in_the_line() {
+    let tree = tree();
+    let format =
+        "format = '$request|$server_protocol|$status|$host|$connection_requests|$http_cookie'";
+    let server = logging(&tree, format);
+    let mut client = Http2::connect(server.address);
+    client.get("/small?q=1");
+    client.ask("HEAD", "/large", &[("cookie", "a=1"), ("cookie", "b=2")]);
+    client.ask("POST", "/none", &[]);
+    assert_eq!(
+        lines(&log(&tree), 3),
+        [
+            "GET /small?q=1 HTTP/2.0|HTTP/2.0|200|test|1|-",
+            "HEAD /large HTTP/2.0|HTTP/2.0|200|test|2|a=1; b=2",
+            "POST /none HTTP/2.0|HTTP/2.0|405|test|3|-",
+        ]
+    );
 }
 
 #[test]

@@ -97,11 +97,8 @@ fn other_protocols_are_turned_away() {
             &[400],
         );
     }
-    refused(
-        &server,
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        &[400, 405, 501, 505],
-    );
+    // Not the preface of HTTP/2.
+    refused(&server, "PRI * HTTP/2.1\r\n\r\nSM\r\n\r\n", &[505]);
     let unknown = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: gzip\r\n\r\n";
     refused(&server, unknown, &[400, 501]);
     // The start of a TLS handshake.

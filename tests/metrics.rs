@@ -10,6 +10,9 @@ use rustix::fs::{Advice, fadvise};
 use rustls::crypto::aws_lc_rs::cipher_suite as suite;
 
 use crate::admin::{LISTEN, admin};
+use crate::support::http2::{
+    END_HEADERS, END_STREAM, Http2, INITIAL_WINDOW, block, code, frame, kind,
+};
 use crate::support::{
     Authority, Client, Launch, Tree, eventually, get, installed, noise, request, request_with,
     skipped,
@@ -519,4 +522,94 @@ fn the_live_page_has_the_slowest_and_the_most_frequent_errors() {
     assert_eq!(live["ready"], true);
     assert!(!live.to_string().contains("secret"));
     server.stop();
+}
+
+#[test]
+fn http2_is_counted_with_what_clients_do_wrong() {
+    let tree = Tree::with("index.html", b"content");
+    tree.write("large", &noise(1 << 20, 1));
+    let limits = "[http2]\nconcurrent-streams = 2\nreset-burst = 10\nreset-rate = 1\n";
+    let server = Launch::http2(&tree, &format!("{LISTEN}{limits}"), "").start();
+    let address = admin(&server);
+    let mut client = Http2::connect_with(server.address, &[(INITIAL_WINDOW, 1000)]);
+    client.grants = false;
+    let large = [(); 2].map(|()| client.request("GET", "/large", &[]));
+    let refused = client.request("GET", "/", &[]);
+    assert_eq!(
+        client.response_or_reset(refused).err(),
+        Some(code::REFUSED_STREAM)
+    );
+    client.reset(large[0], code::CANCEL);
+    client.reset(large[1], 77);
+    client.settle();
+    let upper_case = block(&[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "test"),
+        (":path", "/"),
+        ("Upper", "case"),
+    ]);
+    let stream = client.next_stream();
+    let flags = END_HEADERS | END_STREAM;
+    client.send_frame(kind::HEADERS, flags, stream, &upper_case);
+    assert_eq!(
+        client.response_or_reset(stream).err(),
+        Some(code::PROTOCOL_ERROR)
+    );
+    assert_eq!(client.get("/").status, 200);
+    let request = block(&client.fields("GET", "/large", &[]));
+    for _ in 0..20 {
+        let stream = client.next_stream();
+        let mut rapid = frame(kind::HEADERS, flags, stream, &request);
+        rapid.extend(frame(
+            kind::RST_STREAM,
+            0,
+            stream,
+            &code::CANCEL.to_be_bytes(),
+        ));
+        // The server may have closed the connection.
+        let _ = client.try_send(&rapid);
+    }
+    client.ends();
+    assert_eq!(client.goaways[0].1, code::ENHANCE_YOUR_CALM);
+    let mut client = Http2::connect(server.address);
+    client.send_frame(kind::PING, 0, 1, b"a stream");
+    client.ends();
+    let scrape = Scrape::of(address);
+    for (sample, expected) in [
+        ("http2_connections_total{kind=\"preface\"}", 2.0),
+        ("http2_connections_total{kind=\"alpn\"}", 0.0),
+        ("http2_stream_errors_total{kind=\"too_many_streams\"}", 1.0),
+        ("http2_stream_errors_total{kind=\"field_name\"}", 1.0),
+        ("http2_client_resets_total{code=\"other\"}", 1.0),
+        (
+            "http2_connection_errors_total{kind=\"too_many_resets\"}",
+            1.0,
+        ),
+        ("http2_connection_errors_total{kind=\"frame_stream\"}", 1.0),
+        ("http2_goaways_total{code=\"ENHANCE_YOUR_CALM\"}", 1.0),
+        ("http2_goaways_total{code=\"PROTOCOL_ERROR\"}", 1.0),
+    ] {
+        let found = scrape.value(&format!("tidegate_{sample}"));
+        assert!((found - expected).abs() < 0.1, "{sample}: {found}");
+    }
+    assert!(scrape.value("tidegate_http2_client_resets_total{code=\"CANCEL\"}") >= 3.0);
+    let requests = "tidegate_requests_total{site=\"default\",protocol=\"HTTP/2.0\"";
+    assert!(scrape.value(&format!("{requests},status=\"2xx\"}}")) >= 1.0);
+    let log = server.log();
+    assert!(log.contains("too many streams are reset"), "{log}");
+    assert!(log.contains("client=127.0.0.1"), "{log}");
+}
+
+#[test]
+fn a_connection_that_has_served_its_requests_is_counted() {
+    let tree = Tree::with("index.html", b"content");
+    let limits = "[limits]\nrequests-per-connection = 2\n";
+    let server = Launch::http2(&tree, &format!("{LISTEN}{limits}"), "").start();
+    let mut client = Http2::connect(server.address);
+    client.get("/");
+    client.get("/");
+    client.ends();
+    let scrape = Scrape::of(admin(&server));
+    assert!(scrape.value("tidegate_http2_goaways_total{code=\"NO_ERROR\"}") >= 1.0);
 }

@@ -13,12 +13,12 @@ use rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES;
 
 use super::support::{Authority, Client, Launch, Output, Server, Tree, eventually, get};
 
-const APPLIED: &str = "the configuration is applied";
+pub(crate) const APPLIED: &str = "the configuration is applied";
 const REFUSED: &str = "not reloaded: ";
 
 /// Sends HUP and waits until one more line has `text`.
 #[track_caller]
-fn hup(server: &Server, text: &str) {
+pub(crate) fn hup(server: &Server, text: &str) {
     let count = || server.log().matches(text).count();
     let before = count();
     server.signal(Signal::HUP);

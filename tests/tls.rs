@@ -468,7 +468,7 @@ fn curl_and_openssl_are_served() {
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(text.contains("ALPN protocol: http/1.1"), "{text}");
+        assert!(text.contains("ALPN protocol: h2"), "{text}");
         assert!(text.contains("Verify return code: 0 (ok)"), "{text}");
     }
 }

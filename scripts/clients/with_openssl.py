@@ -154,11 +154,12 @@ def old_versions(stage):
 
 
 def agreed(stage):
-    """ALPN: http/1.1 is agreed, nothing without it, and what is unknown refused."""
+    """ALPN: the best is agreed, nothing without it, and what is unknown refused."""
     for offered, wanted in (("http/1.1", "http/1.1"), ("unknown,http/1.1", "http/1.1")):
         made = Talk(stage, "-alpn", offered)
         expect(f"what is agreed of {offered}", made.agreed, wanted)
         made.served()
+    expect("what is agreed of both", Talk(stage, "-alpn", "http/1.1,h2").agreed, "h2")
     none = Talk(stage)
     expect("what is agreed of nothing", none.agreed, None)
     none.served()

@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 from outcome import expect, require
 
 TOOLS = ("promtool",)
-METRIC = re.compile(r"\b(?:tidegate|process)_[a-z_]+")
+METRIC = re.compile(r"\b(?:tidegate|process)_[a-z0-9_]+")
 PARTS_OF_HISTOGRAM = re.compile(r"_(bucket|count|sum)$")
 # Only with TLS, which this server does not speak. The tests of the metrics have them.
 OF_TLS = {"tidegate_certificate_expiry_timestamp_seconds", "tidegate_tls_tickets_refused_total"}

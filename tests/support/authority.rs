@@ -1,6 +1,7 @@
 //! A certificate authority for one test: certificates in files, and clients that trust it.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -136,7 +137,7 @@ impl Authority {
                 .with_client_auth_cert(chain(&files.cert), key(&files.key))
                 .expect("an identity"),
         };
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.resumption = Resumption::in_memory_sessions(32);
         Arc::new(config)
     }
@@ -173,7 +174,11 @@ impl Launch {
 pub(crate) type SecureStream = StreamOwned<ClientConnection, TcpStream>;
 
 /// A connection to `name`. The first write or read performs the handshake.
-pub(crate) fn secure(stream: TcpStream, config: &Arc<ClientConfig>, name: &str) -> SecureStream {
+pub(crate) fn secure<S: Read + Write>(
+    stream: S,
+    config: &Arc<ClientConfig>,
+    name: &str,
+) -> StreamOwned<ClientConnection, S> {
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let connection = ClientConnection::new(Arc::clone(config), name).expect("a client");
     StreamOwned::new(connection, stream)

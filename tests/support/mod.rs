@@ -2,6 +2,7 @@
 
 mod authority;
 mod client;
+pub(crate) mod http2;
 mod kernel;
 mod multipart;
 mod peer;

@@ -85,7 +85,9 @@ const ROWS: &[Row] = &[
         "write proxy-protocol = \"accept\" below [[listen]], and trusted = [\"10.0.0.0/8\"] below [proxies]"),
     row("", "trustedproxies realip realipheader setrealipfrom logforwardedfor forwardedheaders xforwardedfor remoteipheader", "",
         "write [proxies], with trusted = [\"10.0.0.0/8\"] and header = \"x-forwarded-for\""),
-    row("", "http2 h2 h2c http3 h3 quic alpn usehttp2", "", "tidegate has none: it speaks HTTP/1.1"),
+    row("", "http2 h2 h2c alpn usehttp2", "listen.protocols",
+        "write protocols = [\"h2\", \"http/1.1\"] below [[listen]]"),
+    row("", "http3 h3 quic", "", "tidegate has none: it speaks HTTP/2 and HTTP/1.1"),
     row("", "unix unixsocket", "", "write [[listen]] and address = \"unix:/run/tidegate.sock\""),
 
     // Certificates.
@@ -256,6 +258,12 @@ const ROWS: &[Row] = &[
     row("", "watch livereload reload autoreload", "", "changed files show within cache.valid"),
     row("", "servertokens serversignature servertag serverheader", "", "tidegate has none"),
     row("- server site", "version", "", "tidegate has none"),
+
+    // HTTP/2.
+    row("http2", "maxconcurrentstreams streams maxstreams", "http2.concurrent-streams", "write concurrent-streams = 128"),
+    row("http2", "enabled enable", "listen.protocols", "write protocols = [\"h2\", \"http/1.1\"] below [[listen]]"),
+    row("", "http2maxconcurrentstreams maxconcurrentstreams", "", "write concurrent-streams below [http2]"),
+    row("", "http2push http2pushpreload push", "", "browsers no longer take pushes: send a Link field with rel=preload"),
 
     // Limits and times.
     row("timeouts", "idle idletimeout keepalivetimeout", "timeouts.keep-alive", "write keep-alive = \"75s\""),

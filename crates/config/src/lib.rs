@@ -43,6 +43,7 @@ mod error;
 mod example;
 mod foreign;
 mod glob;
+mod http2;
 mod include;
 mod mistaken_regex;
 mod mistaken_syntax;
@@ -69,6 +70,7 @@ pub use access_log::{
 };
 pub use error::{Error, Problem, ValueError};
 pub use glob::Glob;
+pub use http2::{Http2, Protocols};
 pub use place::Place;
 pub use restart::NeedsRestart;
 pub use settings::{

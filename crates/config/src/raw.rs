@@ -27,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<Listen>,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
+    pub(crate) http2: Http2,
     pub(crate) io: Io,
     pub(crate) cache: Cache,
     pub(crate) access_log: AccessLog,
@@ -54,6 +55,7 @@ pub(crate) struct Listen {
     pub(crate) address: Field<String>,
     pub(crate) backlog: Field<Count>,
     pub(crate) tls: Field<bool>,
+    pub(crate) protocols: List,
     pub(crate) https_redirect: Field<Count>,
     pub(crate) only_v6: Field<bool>,
     pub(crate) proxy_protocol: Field<String>,
@@ -124,6 +126,20 @@ pub(crate) struct Limits {
     pub(crate) body_discard: Field<Size>,
     pub(crate) ranges: Field<Count>,
     pub(crate) ranges_unordered: Field<Count>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Http2 {
+    pub(crate) concurrent_streams: Field<Count>,
+    pub(crate) stream_window: Field<Size>,
+    pub(crate) connection_window: Field<Size>,
+    pub(crate) continuations: Field<Count>,
+    pub(crate) reset_burst: Field<Count>,
+    pub(crate) reset_rate: Field<Count>,
+    pub(crate) idle_frame_burst: Field<Count>,
+    pub(crate) idle_frame_rate: Field<Count>,
+    pub(crate) control_bytes: Field<Size>,
 }
 
 #[derive(Default, Deserialize)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::units::{self, Cores};
-use crate::{AccessLog, Clients, Site};
+use crate::{AccessLog, Clients, Http2, Protocols, Site};
 
 /// A configuration that has passed every check of this crate.
 ///
@@ -22,6 +22,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// `[limits]`: how much a client may use.
     pub limits: Limits,
+    /// `[http2]`: how much a client may use of a connection of HTTP/2.
+    pub http2: Http2,
     /// `[io]`: how bytes move.
     pub io: Io,
     /// `[cache]`: what is kept of files.
@@ -93,6 +95,8 @@ pub struct Listen {
     pub backlog: u32,
     /// Whether it speaks TLS; requires a certificate.
     pub tls: bool,
+    /// The versions of HTTP that it speaks.
+    pub protocols: Protocols,
     /// Redirects every request to this port by HTTPS, on the host that it names; zero: requests are
     /// served. Excludes `tls`.
     pub https_redirect: u16,
@@ -347,6 +351,7 @@ impl Settings {
             listen: vec![Listen::default()],
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            http2: Http2::default(),
             io: Io::default(),
             cache: Cache::default(),
             access_log: AccessLog::default(),
@@ -388,6 +393,7 @@ impl Default for Listen {
             address: "127.0.0.1:8080".to_owned(),
             backlog: 4096,
             tls: false,
+            protocols: Protocols::default(),
             https_redirect: 0,
             only_v6: false,
             proxy_protocol: ProxyProtocol::Off,

@@ -3,7 +3,7 @@
 //! Two parties that disagree on where a body ends can be made to disagree on the next request
 //! (request smuggling). Whatever does not have exactly one length is refused, not repaired.
 
-use tidegate_http::{is_token, list};
+use tidegate_http::{decimal, is_token, list};
 
 use crate::{Error, Version};
 
@@ -81,17 +81,6 @@ impl Codings {
         }
         Ok(Framing::Chunked)
     }
-}
-
-/// Digits only: no sign, no space, nothing above 64 bits.
-fn decimal(value: &[u8]) -> Option<u64> {
-    if value.is_empty() {
-        return None;
-    }
-    value.iter().try_fold(0_u64, |number, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    })
 }
 
 /// Skips the body of one request.

@@ -3,6 +3,8 @@
 //! A field line is `name: value` and CRLF (RFC 9112, section 5). HTTP/1.1 copies a block as it is;
 //! another version iterates over its names and values.
 
+use crate::fields::Lines;
+
 /// The methods allowed on every target, for Allow.
 pub const ALLOW: &str = "GET, HEAD, OPTIONS";
 
@@ -104,9 +106,7 @@ impl<'a> FieldLines<'a> {
 
     /// The name and the value of each field, in order.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let lines = self.0.split(|byte| *byte == b'\n');
-        lines.filter_map(|line| {
-            let line = line.strip_suffix(b"\r")?;
+        Lines(self.0).filter_map(|line| {
             let colon = memchr::memchr(b':', line)?;
             let name = str::from_utf8(&line[..colon]).ok()?;
             Some((name, line[colon + 1..].trim_ascii_start()))

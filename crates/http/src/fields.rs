@@ -74,14 +74,14 @@ impl Field {
 
     /// The field with this name, in any case.
     #[inline]
-    fn of(name: &str) -> Option<Self> {
+    fn of(name: &[u8]) -> Option<Self> {
         let mut candidates = *BY_LENGTH.get(name.len())?;
-        let last = name.as_bytes().last()?.to_ascii_lowercase();
+        let last = name.last()?.to_ascii_lowercase();
         while candidates != 0 {
             let field = Self::ALL[candidates.trailing_zeros() as usize];
             // Names of one length seldom have the same last letter.
             if field.name().as_bytes().last() == Some(&last)
-                && name.eq_ignore_ascii_case(field.name())
+                && name.eq_ignore_ascii_case(field.name().as_bytes())
             {
                 return Some(field);
             }
@@ -140,9 +140,7 @@ impl<'b> Fields<'b> {
         for line in Lines(block) {
             let colon = memchr::memchr(b':', line).unwrap_or(0);
             let start = line.as_ptr().addr() - block.as_ptr().addr();
-            if let Ok(name) = str::from_utf8(&line[..colon]) {
-                fields.note(name, start);
-            }
+            fields.note(&line[..colon], start);
         }
         fields
     }
@@ -150,8 +148,8 @@ impl<'b> Fields<'b> {
     /// Notes a line with this name that starts at `start` in the block. Lines are noted in their
     /// order.
     #[inline]
-    pub fn note(&mut self, name: &str, start: usize) {
-        let Some(field) = Field::of(name) else {
+    pub fn note(&mut self, name: impl AsRef<[u8]>, start: usize) {
+        let Some(field) = Field::of(name.as_ref()) else {
             return;
         };
         let line = &mut self.index.lines[field as usize];
@@ -160,6 +158,15 @@ impl<'b> Fields<'b> {
             *line = u32::try_from(start).unwrap_or(NO_LINE);
         } else {
             self.index.repeated |= field.bit();
+        }
+    }
+
+    /// The same index of `block`, which holds the lines that were noted: for a block that grew
+    /// meanwhile.
+    pub fn over<'c>(&self, block: &'c [u8]) -> Fields<'c> {
+        Fields {
+            block,
+            index: self.index,
         }
     }
 
@@ -224,7 +231,7 @@ impl fmt::Debug for Fields<'_> {
 }
 
 /// The lines of a block, without their ends.
-struct Lines<'b>(&'b [u8]);
+pub(crate) struct Lines<'b>(pub(crate) &'b [u8]);
 
 impl<'b> Iterator for Lines<'b> {
     type Item = &'b [u8];
@@ -324,6 +331,17 @@ mod tests {
         Fields::of_block(lines.as_bytes()).first_values(&names, &mut values);
         let expected: [&[u8]; 4] = [b"", b"b:c", b"a", b""];
         assert_eq!(values, expected);
+    }
+
+    #[test]
+    fn lines_are_noted_while_the_block_grows() {
+        let mut block = Vec::new();
+        let mut noted = Fields::new(&[]);
+        for (name, value) in [("x", "a"), ("range", "b"), ("accept", "c"), ("range", "d")] {
+            noted.note(name, block.len());
+            block.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        assert_eq!(noted.over(&block), Fields::of_block(&block));
     }
 
     #[test]

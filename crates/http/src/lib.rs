@@ -64,7 +64,7 @@ pub use range::{RangeLimits, Ranges, push_content_range, push_unsatisfied_range,
 pub use representation::{Representation, RepresentationFields};
 pub use request::{Request, StoredRequest};
 pub use status::Status;
-pub use syntax::{is_token, list};
+pub use syntax::{decimal, is_token, list};
 pub use target::{
     ENCODED_SLASH, EncodedSlash, Target, TargetError, encode_path, is_host, site_name,
 };

@@ -18,12 +18,12 @@ pub enum Method {
 impl Method {
     /// The method with this name. Names are case-sensitive (RFC 9110, section 9.1).
     #[inline]
-    pub fn of(token: &str) -> Self {
-        match token {
-            "GET" => Self::Get,
-            "HEAD" => Self::Head,
-            "OPTIONS" => Self::Options,
-            "POST" | "PUT" | "DELETE" | "CONNECT" | "TRACE" | "PATCH" => Self::Known,
+    pub fn of(token: impl AsRef<[u8]>) -> Self {
+        match token.as_ref() {
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"OPTIONS" => Self::Options,
+            b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"TRACE" | b"PATCH" => Self::Known,
             _ => Self::Unknown,
         }
     }

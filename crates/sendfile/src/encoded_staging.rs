@@ -1,6 +1,6 @@
 //! Stages bytes through memory: read from the file, encoded, and sent.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::ops::Range;
 
 use rustix::net::{SendFlags, send};
@@ -85,7 +85,7 @@ impl<E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Staging for EncodedStag
         if plain.len() < len {
             plain.resize(len, 0);
         }
-        let read = source.read(chunk.start, &mut plain[..len]);
+        let read = source.read(chunk.start, &mut [IoSliceMut::new(&mut plain[..len])]);
         let encoded = read.map(|count| self.encode(&plain[..count], source.pool()));
         source.pool().buffers.give(plain);
         encoded.transpose()

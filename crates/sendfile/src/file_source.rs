@@ -5,6 +5,7 @@
 //! So the number of transfers that prefetch at once is bounded, in all and for each device. A
 //! dropped transfer's permit is held until its worker returns.
 
+use std::io::IoSliceMut;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -106,6 +107,19 @@ impl FileSource {
         }
     }
 
+    /// Whether [`FileSource::prepare`] has nothing to wait for.
+    pub(crate) fn is_prepared(&mut self, position: u64) -> bool {
+        if self.under_way.is_none() && self.due.is_none() {
+            self.due = self.due_before(position);
+        }
+        self.under_way.is_none() && self.due.is_none()
+    }
+
+    /// Whether all of `chunk` is in memory, as far as a probe of its ends shows.
+    pub(crate) fn is_resident(&mut self, chunk: &Range<u64>) -> bool {
+        self.probe(chunk) == Residency::Resident
+    }
+
     fn due_before(&mut self, position: u64) -> Option<Range<u64>> {
         if self.readahead.is_trusting() {
             return None;
@@ -122,8 +136,8 @@ impl FileSource {
     }
 
     /// Reads the bytes of the file that are in memory, from `offset` on; see [`Prober::read`].
-    pub(crate) fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
-        self.prober.read(&self.file, offset, buffer)
+    pub(crate) fn read(&mut self, offset: u64, buffers: &mut [IoSliceMut<'_>]) -> Option<usize> {
+        self.prober.read(&self.file, offset, buffers)
     }
 
     /// All of `chunk` was in memory. At least the next `step` bytes are prefetched, if they are

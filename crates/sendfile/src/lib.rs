@@ -26,6 +26,9 @@
 //! [`Transfer::step_encoded`] send bytes that must be transformed first, as by TLS in user space:
 //! through memory, with the same care for the disk, the peer and the other tasks.
 //!
+//! A [`FileReader`] reads into buffers of the caller, for a protocol that mixes several bodies on
+//! one socket.
+//!
 //! # Conditions
 //!
 //! * The socket carries `O_NONBLOCK`. Without it splice(2) waits for the peer, whatever its flags
@@ -90,6 +93,7 @@ mod drop_behind;
 mod encoded_staging;
 mod error;
 mod fair_queue;
+mod file_reader;
 mod file_source;
 mod options;
 mod pipe;
@@ -115,6 +119,7 @@ use tidegate_uring::{Fd, Ring};
 
 pub use budget::{PoolConfig, pages_of_user};
 pub use error::{Error, ErrorKind};
+pub use file_reader::FileReader;
 pub use options::{Opening, Options, Step};
 pub use pool::{LATE_FILES_MAX, Pool, PoolStats};
 pub use transfer::{Sent, Transfer};

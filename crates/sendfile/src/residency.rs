@@ -64,15 +64,19 @@ impl Prober {
         self.probe_by(range, |offset| read_byte(file, offset))
     }
 
-    /// Reads bytes that are in memory from `offset` on, as many as fit into `buffer`. Returns how
+    /// Reads bytes that are in memory from `offset` on, as many as fit into `buffers`. Returns how
     /// many, 0 at the end of the file; `None` if the first byte is on the disk, or the file system
     /// does not say.
-    pub(crate) fn read(&mut self, file: &Fd, offset: u64, buffer: &mut [u8]) -> Option<usize> {
+    pub(crate) fn read(
+        &mut self,
+        file: &Fd,
+        offset: u64,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> Option<usize> {
         if self.unsupported {
             return None;
         }
-        let mut buffers = [IoSliceMut::new(buffer)];
-        let read = preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT);
+        let read = preadv2(file, buffers, offset, ReadWriteFlags::NOWAIT);
         // The read on the ring reports any other error than EAGAIN.
         self.unsupported |= read == Err(Errno::OPNOTSUPP);
         read.ok()
@@ -259,12 +263,24 @@ mod tests {
         let file = file_of(10);
         let mut prober = Prober::default();
         let mut buffer = [0; 8];
-        assert_eq!(prober.read(&file, 0, &mut buffer), Some(8));
+        assert_eq!(
+            prober.read(&file, 0, &mut [IoSliceMut::new(&mut buffer)]),
+            Some(8)
+        );
         assert_eq!(buffer, [1; 8]);
-        assert_eq!(prober.read(&file, 6, &mut buffer), Some(4));
-        assert_eq!(prober.read(&file, 10, &mut buffer), Some(0));
+        assert_eq!(
+            prober.read(&file, 6, &mut [IoSliceMut::new(&mut buffer)]),
+            Some(4)
+        );
+        assert_eq!(
+            prober.read(&file, 10, &mut [IoSliceMut::new(&mut buffer)]),
+            Some(0)
+        );
         let (reader, _writer) = rustix::pipe::pipe().unwrap();
-        assert_eq!(prober.read(&Fd::from(reader), 0, &mut buffer), None);
+        assert_eq!(
+            prober.read(&Fd::from(reader), 0, &mut [IoSliceMut::new(&mut buffer)]),
+            None
+        );
     }
 
     #[test]

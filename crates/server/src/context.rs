@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use tidegate_config::Settings;
+use tidegate_h2::HeadBuffer;
 use tidegate_http::FieldBlock;
 use tidegate_uring::Fd;
 
 use crate::clock::Clock;
 use crate::config::prepared::Prepared;
 use crate::config::snapshot::Snapshot;
+use crate::frame_buffer::FrameBuffer;
 use crate::observe::access_log::Recorder;
 use crate::observe::metrics::{Metrics, Refusal};
 use crate::throttle::Throttle;
@@ -28,6 +30,7 @@ pub(crate) struct Context {
     pub(crate) access_log: Recorder,
     pub(crate) file_warnings: Throttle,
     pub(crate) tls_warnings: Throttle,
+    pub(crate) http2_warnings: Throttle,
     /// Replaced as a whole when the configuration changes. [`Context::snapshot`] is the only way to
     /// it, and no borrow outlives a poll: so a replacement between two polls finds none.
     snapshot: RefCell<Rc<Snapshot>>,
@@ -49,8 +52,12 @@ pub(crate) enum KeepAlive {
 /// Buffers for bytes that are built and sent without an await in between.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    /// Responses.
+    /// Responses of HTTP/1.1.
     pub(crate) out: Vec<u8>,
+    /// Frames of HTTP/2.
+    pub(crate) frames: FrameBuffer,
+    /// The head of a request of HTTP/2.
+    pub(crate) head: HeadBuffer,
     pub(crate) buffers: Buffers,
 }
 
@@ -83,6 +90,7 @@ impl Context {
             access_log,
             file_warnings: Throttle::default(),
             tls_warnings: Throttle::default(),
+            http2_warnings: Throttle::default(),
             snapshot: RefCell::new(Rc::new(snapshot)),
             keep_alive: Cell::default(),
         }

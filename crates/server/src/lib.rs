@@ -37,6 +37,7 @@ mod context;
 mod control;
 mod error;
 mod event;
+mod frame_buffer;
 mod host;
 #[cfg(test)]
 mod no_allocation_test;

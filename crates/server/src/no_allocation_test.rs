@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
-use tidegate_config::LogTarget;
+use tidegate_config::{Listen, LogTarget, Protocols};
 
 use crate::testing::{Client, context, directory, get, run, settings};
 
@@ -14,6 +14,9 @@ const WARM: usize = 20;
 
 /// Requests of a kind whose allocations are counted.
 const HITS: usize = 50;
+
+/// Streams of HTTP/2 after which as many are remembered as ever will be.
+const ENDED: usize = 64 + WARM;
 
 /// Longer than lines of a log wait for more of them.
 const LOG_WAIT: Duration = Duration::from_millis(700);
@@ -54,6 +57,58 @@ async fn hits_allocate_nothing(log: LogTarget) {
             assert_eq!(allocations, 0, "{request}");
         }
     }
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0, 0, payload.len() as u8, kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// HEADERS of a GET for `target`, and as much window for the connection as the response takes.
+fn get_by_http2(stream: u32, target: &str) -> Vec<u8> {
+    // GET, http, and a literal `:path` and `:authority` (RFC 7541, appendix A).
+    let mut block = vec![0x82, 0x86, 0x04, target.len() as u8];
+    block.extend(target.as_bytes());
+    block.extend(b"\x01\x04test");
+    let mut frames = frame(8, 0, 0, &2000_u32.to_be_bytes());
+    frames.extend(frame(1, 5, stream, &block));
+    frames
+}
+
+#[test]
+fn a_hit_by_http2_allocates_nothing() {
+    run(async {
+        let directory = directory(&"s".repeat(1024));
+        let context = context(settings(&directory)).await;
+        let protocols = Protocols {
+            http1: true,
+            http2: true,
+        };
+        let listen = Listen {
+            protocols,
+            ..Listen::default()
+        };
+        let mut client = Client::connect_to(&context, &listen);
+        let mut preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        preface.extend(frame(4, 0, 0, &[]));
+        client.send(&preface).await;
+        let mut stream = 1;
+        // Indexed fields `:status: 200` and `:status: 404`.
+        for (status, target) in [(0x88, "/small.html"), (0x8d, "/none.html")] {
+            for round in 0..ENDED + HITS {
+                let request = get_by_http2(stream, target);
+                stream += 2;
+                let (response, allocations) = client.send(&request).await;
+                assert_eq!((response[3], response[9]), (1, status), "{target}");
+                if round >= ENDED {
+                    assert_eq!(allocations, 0, "{target}, round {round}");
+                }
+            }
+        }
+    });
 }
 
 #[test]

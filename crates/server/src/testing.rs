@@ -101,11 +101,16 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(context: &Rc<Context>) -> Self {
+        Self::connect_to(context, &Listen::default())
+    }
+
+    /// Connects to a listener of this kind.
+    pub(crate) fn connect_to(context: &Rc<Context>, listen: &Listen) -> Self {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
         let (server, socket) = pair.unwrap();
         let server = Fd::from(server);
-        let protocol = ListenerProtocol::new(&Listen::default(), None);
+        let protocol = ListenerProtocol::new(listen, None);
         let task = ConnectionTask::new(Rc::clone(context), server, &protocol);
         Self {
             context: Rc::clone(context),
@@ -117,7 +122,13 @@ impl Client {
     /// Sends `request`, and polls the task until a response is here: its text, and how often the
     /// task allocated.
     pub(crate) async fn ask(&mut self, request: &str) -> (String, u64) {
-        send(&self.socket, request.as_bytes(), SendFlags::empty()).unwrap();
+        let (response, allocations) = self.send(request.as_bytes()).await;
+        (String::from_utf8(response).unwrap(), allocations)
+    }
+
+    /// As [`Client::ask`], in bytes.
+    pub(crate) async fn send(&mut self, request: &[u8]) -> (Vec<u8>, u64) {
+        send(&self.socket, request, SendFlags::empty()).unwrap();
         let mut allocations = 0;
         for _ in 0..ROUNDS_MAX {
             self.context.io.ring.yield_now().await;
@@ -130,11 +141,11 @@ impl Client {
             match recv(&self.socket, &mut response, RecvFlags::DONTWAIT) {
                 Ok((count, _)) => {
                     response.truncate(count);
-                    return (String::from_utf8(response).unwrap(), allocations);
+                    return (response, allocations);
                 }
                 Err(error) => assert_eq!(error, Errno::AGAIN),
             }
         }
-        panic!("never answered: {request}");
+        panic!("never answered: {}", request.escape_ascii());
     }
 }

@@ -22,6 +22,7 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
+use crate::alpn::{Alpn, Configs};
 use crate::certificate_error::{CertificateError, Reason, at};
 use crate::certificates::{Certificate, Certificates};
 use crate::counted_tickets::CountedTickets;
@@ -80,10 +81,13 @@ impl Error {
     }
 }
 
-/// Accepts TLS connections of one listener. Cloning is cheap; clones share their state, and so a
-/// reload of one is a reload of all.
+/// Accepts TLS connections. Cloning is cheap; clones share their state, and so a reload of one is a
+/// reload of all.
 #[derive(Debug, Clone)]
-pub struct Acceptor(Arc<Shared>);
+pub struct Acceptor {
+    shared: Arc<Shared>,
+    alpn: Alpn,
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -97,7 +101,7 @@ struct Shared {
 #[derive(Debug)]
 struct Loaded {
     settings: Settings,
-    config: Arc<ServerConfig>,
+    configs: Configs,
     certificates: Arc<Certificates>,
     problems: Arc<[CertificateError]>,
     /// When to read certificates again that were held back, although their files are unchanged.
@@ -130,12 +134,21 @@ impl Acceptor {
         let seen = stamps(&settings);
         let tickets_refused = Arc::default();
         let loaded = load(settings, &provider, None, &tickets_refused, keys)?;
-        Ok(Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             provider,
             loaded: ArcSwap::from_pointee(loaded),
             seen: Mutex::new(seen),
             tickets_refused,
-        })))
+        });
+        let alpn = Alpn::Http1;
+        Ok(Self { shared, alpn })
+    }
+
+    /// A clone for a listener that offers these protocols. [`Acceptor::new`] offers HTTP/1.
+    #[must_use]
+    pub fn offering(&self, alpn: Alpn) -> Self {
+        let shared = Arc::clone(&self.shared);
+        Self { shared, alpn }
     }
 
     /// Reads the files again, and serves their certificates to all new connections. If a file
@@ -143,7 +156,7 @@ impl Acceptor {
     /// [`Missing::LeaveOut`] that holds for that file alone. A certificate that is not valid now
     /// does not replace a valid one.
     pub fn reload(&self) -> Result<(), Error> {
-        let shared = &*self.0;
+        let shared = &*self.shared;
         let before = shared.loaded.load();
         let seen = stamps(&before.settings);
         *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
@@ -166,12 +179,12 @@ impl Acceptor {
             return Err(Error::NoCertificates);
         }
         let seen = stamps(&settings);
-        let before = self.0.loaded.load();
+        let before = self.shared.loaded.load();
         let loaded = Arc::new(load(
             settings,
-            &self.0.provider,
+            &self.shared.provider,
             Some(&before),
-            &self.0.tickets_refused,
+            &self.shared.tickets_refused,
             &[],
         )?);
         Ok(AcceptorUpdate { loaded, seen })
@@ -179,14 +192,14 @@ impl Acceptor {
 
     /// Serves new connections by what was prepared.
     pub fn install(&self, prepared: AcceptorUpdate) {
-        let shared = &*self.0;
+        let shared = &*self.shared;
         *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = prepared.seen;
         shared.loaded.store(prepared.loaded);
     }
 
     /// The keys of its session tickets, for [`Acceptor::with_ticket_keys`]. They are secret.
     pub fn ticket_keys(&self) -> Zeroizing<Vec<u8>> {
-        let loaded = self.0.loaded.load();
+        let loaded = self.shared.loaded.load();
         let clients = client_policy(&loaded.settings.client_authentication, &loaded.authorities);
         loaded.ticket_keys.export(&clients)
     }
@@ -195,7 +208,7 @@ impl Acceptor {
     /// that was not valid is due: a few stat(2) calls. A swapped symlink on the path counts as a
     /// change, as Kubernetes swaps `..data`.
     pub fn changed(&self) -> bool {
-        let loaded = self.0.loaded.load();
+        let loaded = self.shared.loaded.load();
         if loaded
             .read_again_at
             .is_some_and(|time| SystemTime::now() > time)
@@ -203,32 +216,36 @@ impl Acceptor {
             return true;
         }
         let now = stamps(&loaded.settings);
-        let seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self
+            .shared
+            .seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *seen != now
     }
 
     /// The certificates for new connections.
     pub fn certificates(&self) -> Arc<Certificates> {
-        Arc::clone(&self.0.loaded.load().certificates)
+        Arc::clone(&self.shared.loaded.load().certificates)
     }
 
     /// Whether there is a certificate to show. Without one no handshake succeeds.
     pub fn is_ready(&self) -> bool {
-        !self.0.loaded.load().certificates.is_empty()
+        !self.shared.loaded.load().certificates.is_empty()
     }
 
     /// Tickets of clients that could not be opened so far: of another server, or too old.
     pub fn tickets_refused(&self) -> u64 {
-        self.0.tickets_refused.load(Ordering::Relaxed)
+        self.shared.tickets_refused.load(Ordering::Relaxed)
     }
 
     /// Problems of the certificates that were no errors when they were read.
     pub fn problems(&self) -> Arc<[CertificateError]> {
-        Arc::clone(&self.0.loaded.load().problems)
+        Arc::clone(&self.shared.loaded.load().problems)
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0.loaded.load().config)
+        Arc::clone(self.shared.loaded.load().configs.of(self.alpn))
     }
 }
 
@@ -260,7 +277,6 @@ fn load(
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(Resolver(Arc::clone(&certificates))));
-    config.alpn_protocols.clone_from(&settings.alpn);
     let ticket_keys = chosen_ticket_keys(before, ticket_keys, &settings, &authorities)?;
     let tickets = CountedTickets::new(Arc::clone(&ticket_keys), tickets_refused);
     config.ticketer = Arc::new(tickets);
@@ -270,7 +286,7 @@ fn load(
     config.enable_secret_extraction = true;
     Ok(Loaded {
         settings,
-        config: Arc::new(config),
+        configs: Configs::of_all(&config),
         certificates,
         problems: choice.problems.into(),
         read_again_at: choice.read_again_at,

@@ -23,6 +23,7 @@ use x509_parser::time::ASN1Time;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::certificate_error::{CertificateError, Reason, Untimely, at};
+use crate::names::Names;
 use crate::pem;
 use crate::settings::CertificateFiles;
 
@@ -30,7 +31,7 @@ use crate::settings::CertificateFiles;
 #[derive(Debug)]
 pub struct Certificate {
     files: CertificateFiles,
-    names: Vec<String>,
+    names: Names,
     /// Of each certificate of the chain, in the order in which they are sent.
     validity: Vec<Validity>,
     key: Arc<CertifiedKey>,
@@ -120,8 +121,8 @@ impl Certificate {
         &self.files
     }
 
-    /// The host names and IP addresses that it covers, in lower case; wildcards as `*.example.com`.
-    pub fn names(&self) -> &[String] {
+    /// The host names and IP addresses that it covers.
+    pub fn names(&self) -> &Names {
         &self.names
     }
 
@@ -139,6 +140,10 @@ impl Certificate {
             SignatureAlgorithm::ED25519 => "Ed25519",
             _ => "other",
         }
+    }
+
+    pub(crate) fn key(&self) -> &Arc<CertifiedKey> {
+        &self.key
     }
 
     fn signs_for(&self, schemes: &[SignatureScheme]) -> bool {
@@ -176,7 +181,7 @@ impl Certificates {
     pub(crate) fn new(all: Vec<Arc<Certificate>>) -> Self {
         let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
         for (place, certificate) in all.iter().enumerate() {
-            for name in &certificate.names {
+            for name in certificate.names.iter() {
                 by_name.entry(name.clone()).or_default().push(place);
             }
         }
@@ -244,15 +249,6 @@ impl Certificates {
             let (_, parent) = name.split_once('.')?;
             self.by_name.get(&format!("*.{parent}"))
         })
-    }
-
-    pub(crate) fn key_for(
-        &self,
-        server_name: Option<&str>,
-        schemes: &[SignatureScheme],
-    ) -> Option<Arc<CertifiedKey>> {
-        self.choose(server_name, schemes)
-            .map(|certificate| Arc::clone(&certificate.key))
     }
 }
 
@@ -369,9 +365,9 @@ fn system_time(time: ASN1Time) -> SystemTime {
     }
 }
 
-fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
+fn names_of(certificate: &X509Certificate<'_>) -> Names {
     let Ok(Some(alternatives)) = certificate.subject_alternative_name() else {
-        return Vec::new();
+        return Names::default();
     };
     alternatives
         .value

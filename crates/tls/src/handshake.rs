@@ -10,8 +10,9 @@ use rustls::{HandshakeKind, ProtocolVersion};
 use crate::acceptor::Acceptor;
 use crate::certificates::subject;
 use crate::kernel::{KernelFeatures, KernelSession, Suite};
+use crate::names::Names;
 use crate::records::{self, State};
-use crate::resolver::take_server_name;
+use crate::resolver::{Choice, take_choice};
 use crate::session::{Incoming, UserError};
 use crate::user::UserSession;
 use crate::user13;
@@ -123,6 +124,8 @@ pub struct Connected {
     pub alpn: Option<Vec<u8>>,
     /// The host name the client asked for (SNI).
     pub server_name: Option<Box<str>>,
+    /// The names that the server's certificate covers.
+    pub covered: Names,
     /// Whether a ticket took the place of certificates and signatures.
     pub resumed: bool,
     /// The subject of the client's certificate, which was checked against the authorities.
@@ -140,7 +143,7 @@ pub struct Handshake {
     protected: usize,
     plaintext: Vec<u8>,
     connected: Option<Connected>,
-    server_name: Option<Box<str>>,
+    choice: Choice,
     phase: Phase,
     closed: bool,
 }
@@ -176,7 +179,7 @@ impl Handshake {
             protected: 0,
             connected: None,
             plaintext: Vec::new(),
-            server_name: None,
+            choice: Choice::default(),
             phase: Phase::Unanswered,
             closed: false,
         })
@@ -216,6 +219,11 @@ impl Handshake {
     /// The agreed parameters, once finished.
     pub fn connected(&self) -> Option<Connected> {
         self.connected.clone()
+    }
+
+    /// The protocol agreed by ALPN, once finished.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.connected.as_ref()?.alpn.as_deref()
     }
 
     /// The decrypted data that came with the handshake's last records. It is returned once.
@@ -298,8 +306,8 @@ impl Handshake {
         self.input.extend_from_slice(received);
         let sent_before = out.len();
         let state = self.process(out);
-        if let Some(name) = take_server_name() {
-            self.server_name = Some(name);
+        if let Some(choice) = take_choice() {
+            self.choice = choice;
         }
         let silent = out.len() == sent_before;
         let state = state.inspect_err(|_| {
@@ -397,7 +405,8 @@ impl Handshake {
                 .unwrap_or("unknown")
                 .replace("TLS13_", "TLS_"),
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
-            server_name: self.server_name.clone(),
+            server_name: self.choice.server_name.clone(),
+            covered: self.choice.covered.clone(),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             client,
         })

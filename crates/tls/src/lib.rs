@@ -31,11 +31,13 @@
 //! certificate files at start and reload.
 
 mod acceptor;
+mod alpn;
 mod certificate_error;
 mod certificates;
 mod counted_tickets;
 mod handshake;
 pub mod kernel;
+mod names;
 mod opening;
 mod pem;
 mod post_handshake;
@@ -50,10 +52,12 @@ mod user12;
 mod user13;
 
 pub use acceptor::{Acceptor, AcceptorUpdate, Error};
+pub use alpn::Alpn;
 pub use certificate_error::{CertificateError, Reason, Untimely};
 pub use certificates::{Certificate, Certificates};
 pub use handshake::{Connected, Failed, FailureKind, Handshake, Progress};
 pub use kernel::{KernelFeatures, KernelSession, Suite};
+pub use names::Names;
 pub use opening::SHORT_RECORD_BYTES;
 pub use protection::RECORD_PLAINTEXT_BYTES_MAX;
 pub use rustls::ProtocolVersion;

@@ -1,17 +1,15 @@
-//! The settings of a TLS listener, as checked values; the config crate parses the configuration
+//! The settings of TLS listeners, as checked values; the config crate parses the configuration
 //! file.
 
 use std::path::PathBuf;
 
-/// The settings of one listener.
+/// The settings of all of them.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Its certificates; the first is served where the client names no host or an unknown one.
     pub certificates: Vec<CertificateFiles>,
     /// Whether clients show certificates of their own.
     pub client_authentication: ClientAuthentication,
-    /// ALPN protocols, the best first (RFC 7301). Empty: ALPN is not negotiated.
-    pub alpn: Vec<Vec<u8>>,
     /// The oldest accepted version.
     pub least_version: LeastVersion,
     /// What to do about certificates that cannot be used.
@@ -21,12 +19,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults: TLS 1.2 and 1.3, HTTP/1.1 and 1.0, no client certificates, 2 tickets.
+    /// The defaults: TLS 1.2 and 1.3, no client certificates, 2 tickets.
     pub fn new(certificates: Vec<CertificateFiles>) -> Self {
         Self {
             certificates,
             client_authentication: ClientAuthentication::Off,
-            alpn: vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()],
             least_version: LeastVersion::Tls12,
             missing: Missing::Refuse,
             tickets: 2,

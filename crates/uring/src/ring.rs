@@ -78,9 +78,15 @@ impl Ring {
     /// While it keeps the executor awake, completions would wait until the executor next checks its
     /// own ring.
     pub async fn yield_now(&self) {
+        self.turn_soon();
+        futures_lite::future::yield_now().await;
+    }
+
+    /// Lets the ring take a turn before the calling task, a hand-written future, runs again. It
+    /// wakes itself and returns pending; see [`Ring::yield_now`].
+    pub fn turn_soon(&self) {
         self.shared.count_poll();
         self.shared.wake_driver();
-        futures_lite::future::yield_now().await;
     }
 
     /// Turns of the ring so far. While the number is unchanged, no completion was reaped.

@@ -69,6 +69,7 @@ variables! {
     Hostname = "hostname", "the name of this host";
     SslProtocol = "ssl_protocol", "the version of TLS";
     SslCipher = "ssl_cipher", "the cipher suite";
+    SslAlpnProtocol = "ssl_alpn_protocol", "the protocol that ALPN agreed on, such as `h2`";
     SslServerName = "ssl_server_name", "the host of the TLS handshake";
     TcpinfoRtt = "tcpinfo_rtt", "the round-trip time in microseconds (tcp(7))";
     TcpinfoRttvar = "tcpinfo_rttvar", "its variance in microseconds";

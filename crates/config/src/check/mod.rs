@@ -16,6 +16,7 @@ use crate::{
 
 mod access;
 mod access_log;
+mod http2;
 mod places;
 mod proxies;
 mod report;
@@ -49,6 +50,7 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
         listen: listen(raw.listen, with_certificates, &mut addresses, &mut report),
         timeouts: timeouts(raw.timeouts, &mut report),
         limits: limits(raw.limits, &mut report),
+        http2: http2::http2(raw.http2, &mut report),
         io: io(raw.io, &mut report),
         cache: cache(raw.cache, &mut report),
         admin: admin(raw.admin, &mut addresses, &mut report),
@@ -143,6 +145,7 @@ fn listen_one(
             }
             Ok(tls)
         }),
+        protocols: http2::protocols(raw.protocols, report),
         https_redirect: https_redirect(raw.https_redirect, speaks_tls, report),
         only_v6: report.checked(raw.only_v6, default.only_v6, Ok),
         proxy_protocol: proxies::proxy_protocol(raw.proxy_protocol, report),
@@ -488,7 +491,7 @@ mod tests {
             ("[[listen]]\nbind = '::'", "2: listen.bind: unknown key; write host and port into address"),
             ("[[listen]]\naccept_proxy = true", "2: listen.accept_proxy: unknown key; write proxy-protocol = \"accept\" below [[listen]], and trusted"),
             ("[server]\nreal_ip_header = 'x'", "2: server.real_ip_header: unknown key; write [proxies], with trusted"),
-            ("[[listen]]\nhttp2 = true", "2: listen.http2: unknown key; tidegate has none: it speaks HTTP/1.1"),
+            ("[[listen]]\nhttp2 = true", "2: listen.http2: unknown key; write protocols = [\"h2\", \"http/1.1\"] below [[listen]]"),
             ("[[listen]]\nssl = true", "2: listen.ssl: unknown key; write tls = true"),
             ("port = 80", "1: port: unknown key; write [[listen]], and address"),
             ("[server]\nport = 80", "2: server.port: unknown key; write [[listen]], and address"),

@@ -296,9 +296,15 @@ pub(crate) fn one_of<T: Copy>(name: &str, all: &[(&str, T)]) -> Checked<T> {
     if let Some((_, value)) = all.iter().find(|(known, _)| *known == name) {
         return Ok(*value);
     }
-    let known: Vec<String> = all.iter().map(|(known, _)| format!("{known:?}")).collect();
+    let known: Vec<&str> = all.iter().map(|(known, _)| *known).collect();
+    Err(none_of(name, &known))
+}
+
+/// The refusal of a name that is not among these.
+pub(crate) fn none_of(name: &str, known: &[&str]) -> ValueError {
+    let known: Vec<String> = known.iter().map(|known| format!("{known:?}")).collect();
     let name = name.escape_debug();
-    refuse(format!("`{name}` is none of {}", known.join(", ")))
+    ValueError::new(format!("`{name}` is none of {}", known.join(", ")))
 }
 
 pub(crate) fn steering(name: &str) -> Checked<Steering> {

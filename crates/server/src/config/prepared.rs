@@ -9,6 +9,7 @@ use tidegate_http::RangeLimits;
 use tidegate_site::{OpenedSites, Stalls};
 
 use crate::config::credentials::Credentials;
+use crate::config::http2;
 use crate::error::Error;
 use crate::host::limits::ResourceShare;
 use crate::observe::access_log::{AccessLogs, LogFiles};
@@ -20,6 +21,8 @@ pub(crate) struct Derived {
     pub(crate) settings: Settings,
     /// Bounds on a request's head and body.
     pub(crate) h1: Limits,
+    /// Bounds on a connection of HTTP/2.
+    pub(crate) h2: Arc<tidegate_h2::Limits>,
     /// Bounds on the ranges of a request.
     pub(crate) ranges: RangeLimits,
     pub(crate) access_logs: AccessLogs,
@@ -48,6 +51,7 @@ impl Derived {
                 headers: limits.headers,
                 body_discard: limits.body_discard,
             },
+            h2: Arc::new(http2::limits(&settings)),
             ranges: RangeLimits {
                 ascending: limits.ranges,
                 unordered: limits.ranges_unordered,

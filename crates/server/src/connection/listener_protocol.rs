@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use tidegate_config::{Listen, ProxyProtocol};
+use tidegate_config::{Listen, Protocols, ProxyProtocol};
 
 use crate::transport::certificates::Tls;
 
@@ -11,6 +11,8 @@ use crate::transport::certificates::Tls;
 pub(crate) struct ListenerProtocol {
     /// Whether a header of the PROXY protocol comes first.
     pub(crate) proxy_protocol: ProxyProtocol,
+    /// The versions of HTTP.
+    pub(crate) protocols: Protocols,
     pub(crate) spoken: Spoken,
 }
 
@@ -33,6 +35,7 @@ impl ListenerProtocol {
         };
         Self {
             proxy_protocol: configured.proxy_protocol,
+            protocols: configured.protocols,
             spoken,
         }
     }

@@ -6,23 +6,27 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{self, Poll, ready};
 
-use tidegate_config::ProxyProtocol;
+use tidegate_config::{Protocols, ProxyProtocol};
 use tidegate_http::Status;
 use tidegate_tls::{FailureKind, ProtocolVersion};
 use tidegate_uring::Fd;
 
-use super::h1::{self, Received};
-use super::lingering_close::linger;
+use super::h1::{self, Parts, Received};
+use super::h2;
+use super::lingering_close::{BYTES_MAX, linger};
 use super::listener_protocol::{ListenerProtocol, Spoken};
 use super::proxied::receive_header;
 use crate::context::Context;
 use crate::observe::metrics::{CoreMetrics, HandshakeFailure, HandshakeKind, Refusal};
 use crate::timeouts::{Phase, Timer};
 use crate::transport::certificates::Tls;
-use crate::transport::{Accepted, Closed, HandshakeError, TlsAccept, Transport};
+use crate::transport::{Accepted, Closed, HandshakeError, Negotiated, TlsAccept, Transport};
 
 /// A pending future that returns the connection unless it ended.
 type Work = Pin<Box<dyn Future<Output = Result<h1::Connection, Closed>>>>;
+
+/// A pending future that returns the task with the protocol that the client speaks.
+type Start = Pin<Box<dyn Future<Output = Result<ConnectionTask, Closed>>>>;
 
 /// Serves a connection to its end.
 ///
@@ -31,8 +35,11 @@ type Work = Pin<Box<dyn Future<Output = Result<h1::Connection, Closed>>>>;
 pub(crate) enum ConnectionTask {
     /// Waits for bytes of a request.
     Receiving(h1::Connection),
-    /// Waits for a handshake, a lookup or the client.
+    /// Waits for a lookup or the client.
     Working(Work),
+    /// Waits for the header of the PROXY protocol, or for a handshake.
+    Starting(Start),
+    Http2(Box<h2::Connection>),
     Done,
 }
 
@@ -45,7 +52,7 @@ impl ConnectionTask {
         context.metrics.core().accepted.add(1);
         let timer = context.timers.register(&socket);
         if protocol.proxy_protocol != ProxyProtocol::Off {
-            return Self::Working(Box::pin(accept_proxied(
+            return Self::Starting(Box::pin(accept_proxied(
                 context,
                 timer,
                 socket,
@@ -56,12 +63,56 @@ impl ConnectionTask {
             return Self::Done;
         }
         match &protocol.spoken {
-            Spoken::Https(tls) => {
-                Self::Working(Box::pin(accept_tls(context, timer, socket, tls.clone())))
+            Spoken::Https(tls) => Self::Starting(Box::pin(accept_tls(
+                context,
+                timer,
+                socket,
+                protocol.protocols,
+                tls.clone(),
+            ))),
+            Spoken::Http => Self::plain(context, timer, &socket, protocol.protocols, None),
+            Spoken::Redirect(port) => {
+                Self::plain(context, timer, &socket, protocol.protocols, Some(*port))
             }
-            Spoken::Http => Self::Receiving(plain(context, timer, &socket, None)),
-            Spoken::Redirect(port) => Self::Receiving(plain(context, timer, &socket, Some(*port))),
         }
+    }
+
+    /// A connection without TLS, with the HTTPS port that requests are redirected to, if they are.
+    fn plain(
+        context: Rc<Context>,
+        timer: Timer,
+        socket: &Fd,
+        protocols: Protocols,
+        redirect: Option<NonZeroU16>,
+    ) -> Self {
+        let transport = Transport::plain(&context.io, socket);
+        let connection = h1::Connection::new(context, timer, transport);
+        Self::Receiving(connection.redirecting_to(redirect).speaking(protocols))
+    }
+
+    fn http2(parts: Parts) -> Self {
+        let Parts {
+            context,
+            timer,
+            transport,
+            input,
+            https_port,
+        } = parts;
+        let connection = h2::Connection::new(context, timer, transport, input);
+        Self::Http2(Box::new(connection.redirecting_to(https_port)))
+    }
+
+    /// The task after `early` was received with what came before.
+    async fn with_early(self, early: Vec<u8>) -> Result<Self, Closed> {
+        let Self::Receiving(connection) = self else {
+            return Ok(self);
+        };
+        let connection = connection.serve_early(early).await?;
+        Ok(if connection.is_http2() {
+            Self::http2(connection.into_parts())
+        } else {
+            Self::Receiving(connection)
+        })
     }
 }
 
@@ -74,6 +125,7 @@ impl Future for ConnectionTask {
                 Self::Receiving(connection) => match ready!(connection.poll_receive(context)) {
                     Received::Answered => {}
                     Received::Work(work) => self.work(|connection| connection.carry_on(work)),
+                    Received::Http2 => self.become_http2(),
                     Received::Malformed => {
                         self.work(|mut connection| async move { Err(connection.linger().await) });
                     }
@@ -84,6 +136,13 @@ impl Future for ConnectionTask {
                         Ok(connection) => Self::Receiving(connection),
                         Err(Closed) => Self::Done,
                     }
+                }
+                Self::Starting(start) => {
+                    *self = ready!(start.as_mut().poll(context)).unwrap_or(Self::Done);
+                }
+                Self::Http2(connection) => {
+                    let ending = ready!(connection.poll_serve(context));
+                    self.end_http2(ending);
                 }
                 Self::Done => return Poll::Ready(()),
             }
@@ -101,20 +160,17 @@ impl ConnectionTask {
             *self = Self::Working(Box::pin(work(connection)));
         }
     }
-}
 
-/// A connection without TLS, with the HTTPS port that requests are redirected to, if they are.
-fn plain(
-    context: Rc<Context>,
-    timer: Timer,
-    socket: &Fd,
-    redirect: Option<NonZeroU16>,
-) -> h1::Connection {
-    let transport = Transport::plain(&context.io, socket);
-    let connection = h1::Connection::new(context, timer, transport);
-    match redirect {
-        Some(port) => connection.redirecting_to(port),
-        None => connection,
+    fn become_http2(&mut self) {
+        if let Self::Receiving(connection) = mem::replace(self, Self::Done) {
+            *self = Self::http2(connection.into_parts());
+        }
+    }
+
+    fn end_http2(&mut self, ending: h2::Ending) {
+        if let Self::Http2(connection) = mem::replace(self, Self::Done) {
+            *self = Self::Working(Box::pin(async move { Err(connection.end(ending).await) }));
+        }
     }
 }
 
@@ -124,28 +180,30 @@ async fn accept_proxied(
     timer: Timer,
     socket: Fd,
     protocol: ListenerProtocol,
-) -> Result<h1::Connection, Closed> {
+) -> Result<ConnectionTask, Closed> {
     let mode = protocol.proxy_protocol;
     let early = receive_header(&context, &timer, &socket, mode).await?;
     if !context.admits(timer.key(), &socket) {
         return Err(Closed);
     }
     timer.enter(Phase::AwaitingFirstRequest);
+    let protocols = protocol.protocols;
     let redirect = match protocol.spoken {
         Spoken::Https(tls) if early.is_empty() => {
-            return accept_tls(context, timer, socket, tls).await;
+            return accept_tls(context, timer, socket, protocols, tls).await;
         }
         Spoken::Https(_) => return Err(refuse_plain_http(context, timer, &socket).await),
         Spoken::Redirect(port) => Some(port),
         Spoken::Http => None,
     };
-    let connection = plain(context, timer, &socket, redirect);
-    connection.serve_early(early).await
+    let task = ConnectionTask::plain(context, timer, &socket, protocols, redirect);
+    task.with_early(early).await
 }
 
 /// Refuses a client that speaks plain HTTP where TLS is spoken.
 async fn refuse_plain_http(context: Rc<Context>, timer: Timer, socket: &Fd) -> Closed {
-    let connection = plain(context, timer, socket, None);
+    let transport = Transport::plain(&context.io, socket);
+    let connection = h1::Connection::new(context, timer, transport);
     connection.refuse_and_linger(Status::BAD_REQUEST).await
 }
 
@@ -154,8 +212,9 @@ async fn accept_tls(
     context: Rc<Context>,
     timer: Timer,
     socket: Fd,
+    protocols: Protocols,
     tls: Tls,
-) -> Result<h1::Connection, Closed> {
+) -> Result<ConnectionTask, Closed> {
     let warnings = &context.tls_warnings;
     let accepted = TlsAccept::accept(&context.io, &timer, warnings, &socket, &tls).await;
     count_handshake(context.metrics.core(), &accepted);
@@ -164,14 +223,31 @@ async fn accept_tls(
             transport, early, ..
         }) => {
             timer.enter(Phase::AwaitingFirstRequest);
-            let connection = h1::Connection::new(context, timer, transport);
-            connection.serve_early(early).await
+            if transport.negotiated() == Some(Negotiated::Http2) {
+                let https_port = None;
+                return Ok(ConnectionTask::http2(Parts {
+                    context,
+                    timer,
+                    transport,
+                    input: early,
+                    https_port,
+                }));
+            }
+            // A client without ALPN speaks HTTP/1.1 (RFC 9113, section 3.2).
+            let protocols = Protocols {
+                http2: !protocols.http1,
+                ..protocols
+            };
+            let connection = h1::Connection::new(context, timer, transport).speaking(protocols);
+            ConnectionTask::Receiving(connection)
+                .with_early(early)
+                .await
         }
         Err(HandshakeError::Gone | HandshakeError::Host) => Err(Closed),
         Err(HandshakeError::PlainHttp) => Err(refuse_plain_http(context, timer, &socket).await),
         Err(HandshakeError::Refused(_)) => {
             let mut transport = Transport::plain(&context.io, &socket);
-            linger(&context, &mut transport, &timer).await;
+            linger(&context, &mut transport, &timer, BYTES_MAX).await;
             Err(Closed)
         }
     }

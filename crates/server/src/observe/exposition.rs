@@ -51,6 +51,7 @@ pub(crate) fn metrics(health: &Health, format: Format) -> String {
     register_shards(registry, &health.heartbeats, &health.cores);
     register_requests(registry, health);
     register_connections(registry, &health.cores);
+    register_http2(registry, &health.cores);
     register_tls(registry, &health.cores);
     register_cache(registry, &health.cores);
     register_transfers(registry, &health.cores);
@@ -185,6 +186,25 @@ fn register_connections(registry: &mut Registry, cores: &[Core]) {
     let help = "Connections that a header of the PROXY protocol ended";
     let errors = counters(of_kind("kind", cores, |core| &core.proxy_protocol_errors));
     registry.register("proxy_protocol_errors", help, errors);
+}
+
+fn register_http2(registry: &mut Registry, cores: &[Core]) {
+    let help = "Connections of HTTP/2, by how the client chose it";
+    let connections = counters(of_kind("kind", cores, |core| &core.http2.connections));
+    registry.register("http2_connections", help, connections);
+    let help = "Connections of HTTP/2 that the server ended, by the code of GOAWAY";
+    let goaways = counters(of_kind("code", cores, |core| &core.http2.goaways));
+    registry.register("http2_goaways", help, goaways);
+    let help = "Those that were ended since the client broke the protocol, or asked too much";
+    let faults = counters(of_kind("kind", cores, |core| &core.http2.connection_faults));
+    registry.register("http2_connection_errors", help, faults);
+    let help = "Streams that clients reset";
+    let resets = counters(of_kind("code", cores, |core| &core.http2.client_resets));
+    registry.register("http2_client_resets", help, resets);
+    let help =
+        "Streams that the server reset since the client broke the protocol, or asked too much";
+    let faults = counters(of_kind("kind", cores, |core| &core.http2.stream_faults));
+    registry.register("http2_stream_errors", help, faults);
 }
 
 fn register_tls(registry: &mut Registry, cores: &[Core]) {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tidegate_config::{Settings, Site};
 
 use crate::observe::counters::{Counter, CounterOf, Histogram, Kind, kinds};
+use crate::observe::http2::Http2Metrics;
 use crate::observe::recent::{Recent, ShortPath, SlowRequest, Window};
 
 kinds! {
@@ -19,6 +20,7 @@ kinds! {
     Protocol {
         Http10 = "HTTP/1.0",
         Http11 = "HTTP/1.1",
+        Http2 = "HTTP/2.0",
     }
 }
 
@@ -345,6 +347,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) handshakes: CounterOf<HandshakeKind, { HandshakeKind::COUNT }>,
     pub(crate) kernel_tls: Counter,
     pub(crate) handshake_failures: CounterOf<HandshakeFailure, { HandshakeFailure::COUNT }>,
+    pub(crate) http2: Http2Metrics,
     /// How long the heartbeat's question waited for its answer.
     pub(crate) delay: Histogram,
     pub(crate) published: Published,
@@ -370,6 +373,7 @@ impl Default for CoreMetrics {
             handshakes: CounterOf::default(),
             kernel_tls: Counter::default(),
             handshake_failures: CounterOf::default(),
+            http2: Http2Metrics::default(),
             delay: Histogram::default(),
             published: Published::default(),
             recent: PublishedRecent::default(),

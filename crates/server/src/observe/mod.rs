@@ -7,6 +7,7 @@ pub(crate) mod counters;
 pub(crate) mod exposition;
 pub(crate) mod health;
 pub(crate) mod heartbeat;
+pub(crate) mod http2;
 pub(crate) mod live;
 pub(crate) mod metrics;
 pub(crate) mod process;

@@ -42,6 +42,20 @@ pub(crate) enum Piece {
     File(Rc<File>, Range<u64>),
 }
 
+/// What is next of a body.
+pub(crate) enum Next {
+    Piece(Piece),
+    End,
+    /// A piece that [`BodySource::make`] makes.
+    Waits,
+}
+
+impl From<Option<Piece>> for Next {
+    fn from(piece: Option<Piece>) -> Self {
+        piece.map_or(Self::End, Self::Piece)
+    }
+}
+
 impl From<Body> for BodySource {
     fn from(body: Body) -> Self {
         let kind = match body {
@@ -87,25 +101,46 @@ impl BodySource {
     ///
     /// Dropped: the piece may be lost, and with it the body.
     pub(crate) async fn next(&mut self, max: NonZeroUsize) -> Result<Option<Piece>, Error> {
+        loop {
+            match self.next_now(max) {
+                Next::Piece(piece) => return Ok(Some(piece)),
+                Next::End => return Ok(None),
+                Next::Waits => self.make().await?,
+            }
+        }
+    }
+
+    /// As [`BodySource::next`], without waiting.
+    pub(crate) fn next_now(&mut self, max: NonZeroUsize) -> Next {
         let max = max.get().min(PIECE_BYTES);
         if self.rest.is_empty() {
             self.rest = match &mut self.kind {
                 Kind::Bytes => Bytes::new(),
-                Kind::Range(file, range) => return Ok(take_range(file, range, max)),
+                Kind::Range(file, range) => return take_range(file, range, max).into(),
                 Kind::Parts(parts) => match parts.next(max) {
                     Some(Piece::Bytes(bytes)) => bytes,
-                    other => return Ok(other),
+                    other => return other.into(),
                 },
                 Kind::Listing(listing) => listing.next_piece().unwrap_or_default(),
-                Kind::Decompression(decompression) => {
-                    // Boxed, since it is rare and would enlarge the connection's future.
-                    let piece = Box::pin(decompression.next_piece()).await?;
-                    piece.unwrap_or_default()
-                }
+                Kind::Decompression(_) => return Next::Waits,
             };
         }
         let piece = self.rest.split_to(self.rest.len().min(max));
-        Ok((!piece.is_empty()).then_some(Piece::Bytes(piece)))
+        (!piece.is_empty()).then_some(Piece::Bytes(piece)).into()
+    }
+
+    /// Waits until the next piece is in memory. An error cuts the body short.
+    ///
+    /// Dropped: the piece may be lost, and with it the body.
+    pub(crate) async fn make(&mut self) -> Result<(), Error> {
+        if let Kind::Decompression(decompression) = &mut self.kind {
+            // Boxed, since it is rare and would enlarge the connection's future.
+            match Box::pin(decompression.next_piece()).await? {
+                Some(piece) => self.rest = piece,
+                None => self.kind = Kind::Bytes,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -171,6 +171,11 @@ impl Exchange {
         self.pace = rate.unwrap_or(UNPACED);
     }
 
+    /// The rate at which the body is sent, in bytes a second; `None` for no limit.
+    pub(crate) fn pace(&self) -> Option<u64> {
+        Some(self.pace).filter(|pace| !matches!(*pace, 0 | UNPACED))
+    }
+
     /// Has the kernel pace the body that follows. Without rules for that, nothing is called.
     pub(crate) fn begin_body(&self) {
         if self.pace != 0 {
@@ -227,12 +232,16 @@ impl Exchange {
             ForwardedHeader::XForwardedFor => ForwardedBy::XForwardedFor,
             ForwardedHeader::Forwarded => ForwardedBy::Forwarded,
         };
-        let (connection, socket) = (self.connection, &self.socket);
-        if self.context.peer_is_trusted(connection, socket) {
-            let peer = self.context.client(connection, socket);
+        if self.peer_is_trusted() {
+            let peer = self.context.client(self.connection, &self.socket);
             let trusts = |address| proxies.trust(Some(address));
             self.forwarded_client = forwarded_client(fields, by, peer, trusts);
         }
+    }
+
+    /// Whether the connection is that of a trusted proxy.
+    pub(crate) fn peer_is_trusted(&self) -> bool {
+        self.context.peer_is_trusted(self.connection, &self.socket)
     }
 
     /// The client's address: as a trusted proxy named it, else the peer's. `None` for sockets

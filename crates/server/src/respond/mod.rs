@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod body;
+pub(crate) mod body_reader;
 pub(crate) mod complete;
 pub(crate) mod exchange;
 pub(crate) mod lookup;

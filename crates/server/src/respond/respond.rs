@@ -62,6 +62,11 @@ fn resolve(
     {
         return Resolution::Prepared(builder.redirect_to_https(port));
     }
+    if let Scheme::HttpsMisdirected = scheme
+        && !exchange.peer_is_trusted()
+    {
+        return refuse(builder, Status::MISDIRECTED_REQUEST.into());
+    }
     let is_restricted = site.is_restricted() && decoded.is_ok();
     let gate = is_restricted.then(|| Gate::new(snapshot, site, request, path));
     if let Some(gate) = gate {

@@ -15,6 +15,7 @@ use tidegate_site::{Decompression, File, Found, Listing, Site};
 
 use crate::config::snapshot::Snapshot;
 use crate::respond::refusal::Refusal;
+use crate::transport::Transport;
 
 /// The Retry-After of a 503, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 10;
@@ -33,6 +34,33 @@ pub(crate) enum Scheme {
     /// HTTP, on a listener that redirects all requests to HTTPS on this port.
     HttpRedirected(NonZeroU16),
     Https,
+    /// HTTPS, for a host that the connection is not for.
+    HttpsMisdirected,
+}
+
+impl Scheme {
+    /// The scheme on this connection. `https_port`: where its listener redirects requests.
+    pub(crate) fn on(transport: &Transport, https_port: Option<NonZeroU16>) -> Self {
+        match https_port {
+            _ if transport.is_tls() => Self::Https,
+            Some(port) => Self::HttpRedirected(port),
+            None => Self::Http,
+        }
+    }
+
+    /// As [`Scheme::on`], for a request for `host` by HTTP/2: its clients use a connection for
+    /// other hosts, too (RFC 9113, section 9.1.1). Those of HTTP/1.1 do not, and proxies in front
+    /// may name one host in the handshake and another in the request.
+    pub(crate) fn on_shared(
+        transport: &Transport,
+        https_port: Option<NonZeroU16>,
+        host: Option<&str>,
+    ) -> Self {
+        match (transport.tls(), host) {
+            (Some(tls), Some(host)) if tls.is_misdirected(host) => Self::HttpsMisdirected,
+            _ => Self::on(transport, https_port),
+        }
+    }
 }
 
 /// A response without Date and connection fields: the protocol that sends it adds them.
@@ -133,7 +161,7 @@ impl<'a> ResponseBuilder<'a> {
             path,
             site,
             hsts: match scheme {
-                Scheme::Https => &snapshot.settings.tls.hsts,
+                Scheme::Https | Scheme::HttpsMisdirected => &snapshot.settings.tls.hsts,
                 Scheme::Http | Scheme::HttpRedirected(_) => "",
             },
             is_private: false,

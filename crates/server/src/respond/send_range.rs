@@ -48,7 +48,8 @@ pub(crate) fn send_range<'a>(
     }
 }
 
-fn options(context: &Context, file: &File, range: &Range<u64>, now: Instant) -> Options {
+/// How a range of `file` is read and sent.
+pub(super) fn options(context: &Context, file: &File, range: &Range<u64>, now: Instant) -> Options {
     let settings = context.settings();
     Options {
         stall: settings.timeouts.send_stall,

@@ -5,11 +5,11 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use tidegate_config::{
-    self as config, ClientAuth, Ktls, Listen, MissingCertificates, Settings, TlsVersion,
+    self as config, ClientAuth, Ktls, Listen, MissingCertificates, Protocols, Settings, TlsVersion,
 };
 use tidegate_tls::kernel;
 use tidegate_tls::{
-    Acceptor, AcceptorUpdate, Certificate, CertificateFiles, ClientAuthentication, Error,
+    Acceptor, AcceptorUpdate, Alpn, Certificate, CertificateFiles, ClientAuthentication, Error,
     KernelFeatures, LeastVersion, Missing, Settings as TlsSettings,
 };
 use tidegate_uring::catch_panic;
@@ -43,14 +43,15 @@ impl Tls {
         Ok(Some(Self { acceptor, kernel }))
     }
 
-    /// The state for connections of `listen`: the kernel's TLS is for TCP alone.
+    /// The state for connections of `listen`, which offers its protocols. The kernel's TLS is for
+    /// TCP alone.
     pub(crate) fn for_listener(&self, listen: &Listen) -> Self {
         let kernel = match listen.unix_path() {
             Some(_) => KernelFeatures::none(),
             None => self.kernel.clone(),
         };
         Self {
-            acceptor: self.acceptor.clone(),
+            acceptor: self.acceptor.offering(alpn(listen.protocols)),
             kernel,
         }
     }
@@ -210,6 +211,14 @@ fn log_certificates(acceptor: &Acceptor) {
         } else {
             tracing::info!(%file, days, names = ?certificate.names(), "certificate");
         }
+    }
+}
+
+fn alpn(protocols: Protocols) -> Alpn {
+    match (protocols.http2, protocols.http1) {
+        (true, true) => Alpn::Http2OrHttp1,
+        (true, false) => Alpn::Http2,
+        (false, _) => Alpn::Http1,
     }
 }
 

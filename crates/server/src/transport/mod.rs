@@ -15,9 +15,9 @@ mod unsent;
 
 pub(crate) use socket::{is_trusted, peer_ip};
 pub(crate) use tls_handshake::{Accepted, HandshakeError, TlsAccept};
-pub(crate) use tls_stream::TlsParameters;
+pub(crate) use tls_stream::{Negotiated, TlsParameters};
 pub(crate) use transport::Transport;
-pub(crate) use unsent::Unsent;
+pub(crate) use unsent::{Flush, Unsent};
 
 /// The connection is over, and nothing more is sent on it.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use tidegate_uring::Fd;
 use super::certificates::Tls;
 use super::io::Io;
 use super::socket::send_now;
-use super::tls_stream::{Session, TlsParameters, TlsStream};
+use super::tls_stream::{Negotiated, Session, TlsParameters, TlsStream};
 use super::transport::Transport;
 use crate::throttle::Throttle;
 use crate::timeouts::{Phase, Timer};
@@ -93,7 +93,7 @@ impl<'a> TlsAccept<'a> {
             out: Vec::new(),
         };
         accept.complete().await?;
-        let in_kernel = accept.suits_kernel(&tls.kernel).await?;
+        let in_kernel = !accept.speaks_http2() && accept.suits_kernel(&tls.kernel).await?;
         let parameters = accept.agreed(in_kernel);
         accept.into_transport(in_kernel, parameters)
     }
@@ -107,6 +107,12 @@ impl<'a> TlsAccept<'a> {
                 Err(error) => return Err(self.give_up(error)),
             }
         }
+    }
+
+    /// Whether HTTP/2 was agreed on. It never splices, since its frames are short, so that the
+    /// kernel's TLS would be a detour.
+    fn speaks_http2(&self) -> bool {
+        self.handshake.alpn().and_then(Negotiated::named) == Some(Negotiated::Http2)
     }
 
     /// Whether the kernel can take the connection over. Otherwise it stays in user space.
@@ -239,6 +245,8 @@ impl<'a> TlsAccept<'a> {
             version: version_name(connected.version),
             suite: connected.suite.into(),
             server_name: connected.server_name,
+            covered: connected.covered,
+            negotiated: connected.alpn.as_deref().and_then(Negotiated::named),
         }
     }
 

@@ -17,11 +17,12 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::net::sockopt::socket_error;
+use tidegate_http::site_name;
 use tidegate_sendfile::{
     Error as TransferError, ErrorKind, Opening, Options, Sent, sendfile, sendfile_encoded,
 };
 use tidegate_tls::kernel::{Control, KernelSession, Usage};
-use tidegate_tls::{Incoming, SHORT_RECORD_BYTES, UserSession};
+use tidegate_tls::{Incoming, Names, SHORT_RECORD_BYTES, UserSession};
 use tidegate_uring::{Fd, Received as Records, Recv};
 
 use super::io::Io;
@@ -42,6 +43,51 @@ pub(crate) struct TlsParameters {
     pub(crate) suite: Box<str>,
     /// The host that the client named (SNI).
     pub(crate) server_name: Option<Box<str>>,
+    /// The names that the server's certificate covers.
+    pub(crate) covered: Names,
+    /// `None`: the client did not use ALPN.
+    pub(crate) negotiated: Option<Negotiated>,
+}
+
+impl TlsParameters {
+    /// Whether the connection was made for another host than this one, and its certificate does
+    /// not cover this one either (RFC 9110, section 7.4). A client that named no host may mean
+    /// any: it checks no certificate, or connects to an address.
+    pub(crate) fn is_misdirected(&self, host: &str) -> bool {
+        let Some(named) = &self.server_name else {
+            return false;
+        };
+        let host = site_name(host);
+        let host = host.trim_matches(['[', ']']);
+        !named.eq_ignore_ascii_case(host) && !self.covered.cover(host)
+    }
+}
+
+/// The version of HTTP that was agreed on by ALPN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Negotiated {
+    Http10,
+    Http11,
+    Http2,
+}
+
+impl Negotiated {
+    const ALL: [Self; 3] = [Self::Http10, Self::Http11, Self::Http2];
+
+    /// Its name (RFC 7301).
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http10 => "http/1.0",
+            Self::Http11 => "http/1.1",
+            Self::Http2 => "h2",
+        }
+    }
+
+    /// The version with this name.
+    pub(super) fn named(alpn: &[u8]) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|version| version.name().as_bytes() == alpn)
+    }
 }
 
 /// TLS on a socket.
@@ -354,5 +400,46 @@ async fn splice_counted(
             sent.from_disk = from_disk;
             return Ok(sent);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made_for(server_name: Option<&str>) -> TlsParameters {
+        let covered = ["a.test", "*.b.test", "2001:db8::1"].map(String::from);
+        TlsParameters {
+            server_name: server_name.map(Box::from),
+            covered: covered.into_iter().collect(),
+            ..TlsParameters::default()
+        }
+    }
+
+    #[test]
+    fn a_connection_is_for_its_host_and_those_of_its_certificate() {
+        let made = made_for(Some("a.test"));
+        for host in [
+            "a.test",
+            "A.Test:443",
+            "a.test.",
+            "x.b.test:8443",
+            "[2001:db8::1]:443",
+        ] {
+            assert!(!made.is_misdirected(host), "{host}");
+        }
+        for host in [
+            "b.test",
+            "y.x.b.test",
+            "c.test",
+            "a.test.c.test",
+            "192.0.2.1",
+            "[::1]",
+        ] {
+            assert!(made.is_misdirected(host), "{host}");
+        }
+        // Its certificate is the default one: the client knows better than this server.
+        assert!(!made_for(Some("c.test")).is_misdirected("c.test"));
+        assert!(!made_for(None).is_misdirected("c.test"));
     }
 }

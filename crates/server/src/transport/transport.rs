@@ -1,6 +1,7 @@
 //! The I/O of a connection for a protocol: receive, send bytes and files, end. TLS happens inside,
 //! so no caller can forget to encrypt.
 
+use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
 use std::task::{Context, Poll};
@@ -13,8 +14,8 @@ use tidegate_uring::{Fd, Recv};
 use super::io::Io;
 use super::received::Received;
 use super::socket::{reset_on_close, send_now};
-use super::tls_stream::{TlsParameters, TlsStream};
-use super::unsent::{Unsent, send_all, send_or_keep};
+use super::tls_stream::{Negotiated, TlsParameters, TlsStream};
+use super::unsent::{Flush, Unsent, send_all, send_or_keep};
 use crate::timeouts::Timer;
 
 /// A connection's socket, with or without TLS.
@@ -52,6 +53,11 @@ impl Transport {
             Self::Plain(_) => None,
             Self::Tls(tls) => Some(tls.parameters()),
         }
+    }
+
+    /// The version of HTTP that the TLS handshake agreed on by ALPN.
+    pub(crate) fn negotiated(&self) -> Option<Negotiated> {
+        self.tls()?.negotiated
     }
 
     /// Whether its keys may encrypt another response: the use of a key is limited.
@@ -147,6 +153,25 @@ impl Transport {
             Box::pin(tls.send_key_update(io, timer)).await?;
         }
         send_all(io, timer, self.socket(), unsent).await
+    }
+
+    /// Goes on with what [`Transport::poll_flush`] has begun.
+    ///
+    /// Dropped: as for [`Transport::write`].
+    pub(crate) async fn finish(&self, io: &Io, timer: &Timer, flush: &mut Flush) -> io::Result<()> {
+        poll_fn(|context| self.poll_flush(io, timer, flush, context)).await
+    }
+
+    /// As [`Transport::flush`], for a hand-written future. Such a connection has its TLS in user
+    /// space.
+    pub(crate) fn poll_flush(
+        &self,
+        io: &Io,
+        timer: &Timer,
+        flush: &mut Flush,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        flush.poll(io, timer, self.socket(), context)
     }
 
     /// Sends `range` of `file`. The transfer detects a stalled peer itself (see

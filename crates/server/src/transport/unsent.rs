@@ -1,10 +1,14 @@
 //! Bytes that wait until the peer takes earlier ones.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use rustix::net::SendFlags;
-use tidegate_uring::Fd;
+use tidegate_uring::send::Send;
+use tidegate_uring::{Fd, Op};
 
 use super::io::Io;
 use super::socket::send_now;
@@ -43,11 +47,46 @@ pub(super) async fn send_all(
     socket: &Fd,
     unsent: Unsent,
 ) -> io::Result<()> {
-    let (mut bytes, flags) = *unsent.0;
-    while !bytes.is_empty() {
-        timer.enter(Phase::Send);
-        let sent = io.ring.send(socket, bytes.clone(), flags).await?;
-        drop(bytes.split_to(sent));
+    let mut flush = Flush::new(unsent);
+    poll_fn(|context| flush.poll(io, timer, socket, context)).await
+}
+
+/// Bytes on their way to a socket that was full.
+///
+/// Dropped: it is unknown how many bytes were sent, perhaps half a record; the connection can only
+/// end.
+pub(crate) struct Flush {
+    rest: Unsent,
+    /// Under way.
+    send: Option<Op<Send>>,
+}
+
+impl Flush {
+    pub(crate) fn new(unsent: Unsent) -> Self {
+        Self {
+            rest: unsent,
+            send: None,
+        }
     }
-    Ok(())
+
+    /// Ready when the socket took all. The peer must take some of it within the send-stall time.
+    pub(super) fn poll(
+        &mut self,
+        io: &Io,
+        timer: &Timer,
+        socket: &Fd,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (bytes, flags) = &mut *self.rest.0;
+        while !bytes.is_empty() {
+            let send = self.send.get_or_insert_with(|| {
+                timer.enter(Phase::Send);
+                io.ring.send(socket, bytes.clone(), *flags)
+            });
+            let count = ready!(Pin::new(send).poll(context));
+            self.send = None;
+            bytes.advance(count?);
+        }
+        Poll::Ready(Ok(()))
+    }
 }

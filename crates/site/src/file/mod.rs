@@ -6,6 +6,7 @@ pub(crate) mod residency_hint;
 pub(crate) mod shared_bodies;
 pub(crate) mod stat;
 
+use std::cell::OnceCell;
 use std::mem;
 use std::rc::Rc;
 
@@ -35,9 +36,28 @@ pub struct File {
     /// the item of `try-files` that was found, of the fallback page, and of variants without their
     /// file.
     pub other_paths: OtherPaths,
+    /// [`File::fields`] as another protocol writes them.
+    pub encoded_fields: EncodedFields,
     pub(crate) fields: RepresentationFields,
     /// Closes the descriptor.
     pub(crate) ops: FileOps,
+}
+
+/// Fields as a protocol other than HTTP/1.1 writes them: made once, by the first sender that needs
+/// them.
+#[derive(Default)]
+pub struct EncodedFields(OnceCell<Box<[u8]>>);
+
+impl EncodedFields {
+    /// The bytes that `encode` appended the first time. They must not depend on anything but the
+    /// fields, and may be at most as long as the field lines, by which they are counted.
+    pub fn get_or_encode(&self, encode: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
+        self.0.get_or_init(|| {
+            let mut bytes = Vec::new();
+            encode(&mut bytes);
+            bytes.into()
+        })
+    }
 }
 
 /// Paths of a site, decoded; shared by the variants of a file.
@@ -109,7 +129,8 @@ impl File {
         };
         content
             + allocated(size_of::<Self>() + RC_BYTES)
-            + allocated(self.fields.all().as_bytes().len())
+            // Once as lines, once as another protocol writes them.
+            + 2 * allocated(self.fields.all().as_bytes().len())
             + allocated(self.fields.not_modified().as_bytes().len())
             + allocated(self.content_type.len())
             + self.other_paths.memory()

@@ -17,7 +17,7 @@ use crate::file::ops::OpenFile;
 use crate::file::residency_hint::ResidencyHint;
 use crate::file::shared_bodies;
 use crate::file::stat::{Fingerprint, device, is_remote, is_settled, tells_versions_apart};
-use crate::file::{Content, File, OtherPaths};
+use crate::file::{Content, EncodedFields, File, OtherPaths};
 use crate::lookup::mtime_reuse::{self, MtimeReuse};
 use crate::lookup::representation::{Purpose, ResourceFields};
 use crate::lookup::validators::{MtimeUse, mtime_use, validators};
@@ -141,6 +141,7 @@ impl FileLoader<'_> {
             content_type: fields.content_type.clone().into_owned(),
             coding,
             residency_hint: ResidencyHint::default(),
+            encoded_fields: EncodedFields::default(),
             other_paths: self.other_paths.clone(),
             content,
             ops: self.root.ops.on_device(device(stat)),

@@ -330,7 +330,7 @@ fn a_chain_is_sent_from_the_own_certificate_on() {
             certificate: root.write("chain.pem", &chain.map(String::as_str).concat()),
             key: key.clone(),
         };
-        assert_eq!(load(&files).unwrap().names(), ["localhost"]);
+        assert_eq!(load(&files).unwrap().names()[..], ["localhost"]);
         let acceptor = Acceptor::new(Settings::new(vec![files])).unwrap();
         let config = client_config(&root, ClientSettings::default());
         let mut client = connect(&config, "localhost");

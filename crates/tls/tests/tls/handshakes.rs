@@ -1,13 +1,14 @@
 //! Handshakes that succeed, and their results.
 
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tidegate_tls::{
-    Acceptor, CertificateFiles, ClientAuthentication, Failed, Handshake, KernelFeatures,
+    Acceptor, Alpn, CertificateFiles, ClientAuthentication, Failed, Handshake, KernelFeatures,
     LeastVersion, Progress, Settings,
 };
 
@@ -35,9 +36,55 @@ fn every_suite_of_both_versions() {
         assert_eq!(connected.version, suite.version().version);
         assert_eq!(connected.alpn.as_deref(), Some(&b"http/1.1"[..]));
         assert_eq!(connected.server_name.as_deref(), Some("localhost"));
+        assert_eq!(connected.covered[..], ["localhost"]);
         assert!(!connected.resumed);
         assert_eq!(connected.client, None);
         exchange(&mut session, &mut client, b"some bytes");
+    }
+}
+
+/// Suites that HTTP/2 forbids with TLS 1.2 (RFC 9113, appendix A), by their numbers in IANA's registry.
+#[rustfmt::skip] // rows
+const FORBIDDEN: [RangeInclusive<u16>; 24] = [
+    0x0000..=0x001b, 0x001e..=0x0046, 0x0067..=0x006d, 0x0084..=0x009d, 0x00a0..=0x00a1,
+    0x00a4..=0x00a9, 0x00ac..=0x00c5, 0x00ff..=0x00ff, 0xc001..=0xc02a, 0xc02d..=0xc02e,
+    0xc031..=0xc051, 0xc054..=0xc055, 0xc058..=0xc05b, 0xc05e..=0xc05f, 0xc062..=0xc06b,
+    0xc06e..=0xc07b, 0xc07e..=0xc07f, 0xc082..=0xc085, 0xc088..=0xc089, 0xc08c..=0xc08f,
+    0xc092..=0xc09d, 0xc0a0..=0xc0a1, 0xc0a4..=0xc0a5, 0xc0a8..=0xc0a9,
+];
+
+#[test]
+fn no_suite_is_forbidden_for_http2() {
+    let forbidden: usize = FORBIDDEN.iter().map(ExactSizeIterator::len).sum();
+    assert_eq!(forbidden, 276);
+    assert!(FORBIDDEN.iter().any(|range| range.contains(&0xc013)));
+    for suite in ALL_CIPHER_SUITES {
+        let number = u16::from(suite.suite());
+        let is_forbidden = FORBIDDEN.iter().any(|range| range.contains(&number));
+        assert!(!is_forbidden, "{:?}", suite.suite());
+    }
+}
+
+/// HTTP/2 is agreed on with each suite of TLS 1.2.
+#[test]
+fn every_suite_is_good_for_http2() {
+    let authority = Authority::new();
+    let ecdsa = authority.issue("ecdsa", &["localhost"], Kind::Ecdsa);
+    let rsa = authority.issue("rsa", &["localhost"], Kind::Rsa);
+    let acceptor = Acceptor::new(Settings::new(vec![ecdsa, rsa])).unwrap();
+    let acceptor = acceptor.offering(Alpn::Http2OrHttp1);
+    for &suite in ALL_CIPHER_SUITES {
+        let settings = ClientSettings {
+            suites: vec![suite],
+            ..ClientSettings::default()
+        };
+        let connected = session(&acceptor, &client_config(&authority, settings)).2;
+        assert_eq!(
+            connected.alpn.as_deref(),
+            Some(&b"h2"[..]),
+            "{:?}",
+            suite.suite()
+        );
     }
 }
 
@@ -73,6 +120,7 @@ fn a_ticket_is_good_at_every_clone_of_the_acceptor_and_after_a_reload() {
             there.join().unwrap()
         });
         assert!(second.resumed, "{version:?}");
+        assert_eq!(second.covered[..], ["localhost"]);
         assert_eq!(second.server_name.as_deref(), Some("localhost"));
         acceptor.reload().unwrap();
         let (_, _, third) = session(&acceptor, &config);
@@ -238,6 +286,45 @@ fn no_protocol_in_common_is_refused() {
         error,
         Some(Failed::Tls(rustls::Error::NoApplicationProtocol))
     ));
+}
+
+#[test]
+fn a_listener_agrees_on_what_it_offers() {
+    let (authority, acceptor) = simple();
+    let both = ["h2", "http/1.1"];
+    let rows = [
+        (Alpn::Http1, &both[..], Some("http/1.1")),
+        (Alpn::Http1, &["http/1.0"], Some("http/1.0")),
+        (Alpn::Http1, &[], None),
+        (Alpn::Http2, &both, Some("h2")),
+        (Alpn::Http2, &[], None),
+        (Alpn::Http2OrHttp1, &both, Some("h2")),
+        (Alpn::Http2OrHttp1, &["http/1.1", "h2"], Some("h2")),
+        (Alpn::Http2OrHttp1, &["http/1.1"], Some("http/1.1")),
+        (Alpn::Http2OrHttp1, &["http/1.0"], Some("http/1.0")),
+    ];
+    for (offered, known, agreed) in rows {
+        let acceptor = acceptor.offering(offered);
+        let connected = session(&acceptor, &client_that_knows(&authority, known)).2;
+        let alpn = agreed.map(|agreed| agreed.as_bytes().to_vec());
+        assert_eq!(connected.alpn, alpn, "{offered:?} {known:?}");
+    }
+    let acceptor = acceptor.offering(Alpn::Http2);
+    let config = client_that_knows(&authority, &["http/1.1"]);
+    let error = shake(&acceptor, &mut connect(&config, "localhost")).err();
+    assert!(matches!(
+        error,
+        Some(Failed::Tls(rustls::Error::NoApplicationProtocol))
+    ));
+}
+
+fn client_that_knows(authority: &Authority, protocols: &[&str]) -> Arc<ClientConfig> {
+    let protocols = protocols.iter();
+    let settings = ClientSettings {
+        alpn: protocols.map(|name| name.as_bytes().to_vec()).collect(),
+        ..ClientSettings::default()
+    };
+    client_config(authority, settings)
 }
 
 /// Sessions in which a server with `files` offered early data, as nginx does where it is set to.

@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::task::{self, Poll, ready};
 use std::time::Instant;
 
-use tidegate_h1::{Discard, Error, Framing, Head, Version, parse};
+use tidegate_config::Protocols;
+use tidegate_h1::{Discard, Error, Framing, Head, Limits, Version, parse};
 use tidegate_http::Status;
 
 use super::response::{Persistence, write_response};
@@ -39,10 +40,35 @@ pub(crate) struct Connection {
     requests: u32,
     /// A request was received in part.
     pub(super) midway: bool,
-    /// The client expects the connection to persist and may send more.
-    expects_more: bool,
+    expected: Expected,
     /// The HTTPS port to redirect every request to.
     https_port: Option<NonZeroU16>,
+}
+
+/// What may come from the client.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    /// HTTP/2, or a request.
+    Http2,
+    /// HTTP/2 alone: a request is refused.
+    OnlyHttp2,
+    /// Another request, since the client expects the connection to persist.
+    Request,
+    Nothing,
+}
+
+/// How a client begins that speaks HTTP/2 (RFC 9113, section 3.4), as far as it could be a request
+/// line.
+const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
+/// What another protocol takes over of a connection.
+pub(in crate::connection) struct Parts {
+    pub(in crate::connection) context: Rc<Context>,
+    pub(in crate::connection) timer: Timer,
+    pub(in crate::connection) transport: Transport,
+    /// Received so far.
+    pub(in crate::connection) input: Vec<u8>,
+    pub(in crate::connection) https_port: Option<NonZeroU16>,
 }
 
 /// An incomplete request.
@@ -58,6 +84,8 @@ struct Partial {
 pub(in crate::connection) enum Received {
     /// Every complete request was answered.
     Answered,
+    /// The client speaks HTTP/2.
+    Http2,
     /// This work is left.
     Work(PendingWork),
     /// The client broke TLS and was sent an alert, which it must not lose.
@@ -79,16 +107,49 @@ impl Connection {
             partial: None,
             requests: 0,
             midway: false,
-            expects_more: false,
+            expected: Expected::Nothing,
             https_port: None,
         }
     }
 
-    /// Redirects every request to HTTPS on `port`.
-    pub(in crate::connection) fn redirecting_to(self, port: NonZeroU16) -> Self {
+    /// Redirects every request to HTTPS on `port`, if it is `Some`.
+    pub(in crate::connection) fn redirecting_to(self, port: Option<NonZeroU16>) -> Self {
         Self {
-            https_port: Some(port),
+            https_port: port,
             ..self
+        }
+    }
+
+    /// Leaves the connection to HTTP/2 if that is among `protocols` and the client begins with it.
+    pub(in crate::connection) fn speaking(self, protocols: Protocols) -> Self {
+        let expected = match (protocols.http2, protocols.http1) {
+            (true, true) => Expected::Http2,
+            (true, false) => Expected::OnlyHttp2,
+            (false, _) => Expected::Nothing,
+        };
+        Self { expected, ..self }
+    }
+
+    /// Whether the client speaks HTTP/2. Then nothing was answered.
+    pub(in crate::connection) fn is_http2(&self) -> bool {
+        self.partial
+            .as_ref()
+            .is_some_and(|partial| self.is_preface(&partial.input))
+    }
+
+    fn is_preface(&self, received: &[u8]) -> bool {
+        let is_possible = matches!(self.expected, Expected::Http2 | Expected::OnlyHttp2);
+        is_possible && received.starts_with(PREFACE_LINE)
+    }
+
+    /// Leaves the connection to another protocol.
+    pub(in crate::connection) fn into_parts(self) -> Parts {
+        Parts {
+            context: self.context,
+            timer: self.timer,
+            transport: self.transport,
+            input: self.partial.unwrap_or_default().input,
+            https_port: self.https_port,
         }
     }
 
@@ -99,6 +160,7 @@ impl Connection {
     ) -> Poll<Received> {
         Poll::Ready(match ready!(self.transport.poll_read(context)) {
             Ok(Some(received)) => match self.take(&received) {
+                None if self.is_http2() => Received::Http2,
                 None => Received::Answered,
                 Some(work) => Received::Work(work),
             },
@@ -236,7 +298,7 @@ impl Connection {
             if used == data.len() {
                 return (used, Next::Receive);
             }
-            match parse(&data[used..], &snapshot.h1) {
+            match self.parse(&data[used..], &snapshot.h1) {
                 Ok(None) => return (used, Next::Receive),
                 Ok(Some(head)) => {
                     used += head.len;
@@ -244,6 +306,7 @@ impl Connection {
                         return (used, next);
                     }
                 }
+                Err(_) if self.is_preface(&data[used..]) => return (used, Next::Receive),
                 Err(error) => {
                     self.context.metrics.core().refusals.count(refusal(error));
                     let line = &data[used..];
@@ -256,6 +319,14 @@ impl Connection {
                     return (used, Next::Linger);
                 }
             }
+        }
+    }
+
+    /// The request head in `data`, if it is complete and may be.
+    fn parse<'d>(&self, data: &'d [u8], limits: &Limits) -> Result<Option<Head<'d>>, Error> {
+        match parse(data, limits)? {
+            Some(_) if self.expected == Expected::OnlyHttp2 => Err(Error::Version),
+            head => Ok(head),
         }
     }
 
@@ -332,7 +403,11 @@ impl Connection {
         scratch: &mut Scratch,
     ) -> Option<Next> {
         self.requests += 1;
-        self.expects_more = head.persistent;
+        self.expected = if head.persistent {
+            Expected::Request
+        } else {
+            Expected::Nothing
+        };
         let persistence = Persistence {
             version: head.version,
             persistent: self.persists(head, snapshot),
@@ -346,7 +421,7 @@ impl Connection {
             self.partial().discard = Some(Discard::new(head.framing, limit));
         }
         let mut exchange = self.begin_exchange(head.version, now);
-        let Scratch { out, buffers } = scratch;
+        let Scratch { out, buffers, .. } = scratch;
         let request = &head.request;
         let resolution = respond(snapshot, request, self.scheme(), &mut exchange, buffers);
         exchange.log_request(snapshot, || RequestInfo {
@@ -411,11 +486,7 @@ impl Connection {
     }
 
     pub(super) fn scheme(&self) -> Scheme {
-        match self.https_port {
-            _ if self.transport.is_tls() => Scheme::Https,
-            Some(port) => Scheme::HttpRedirected(port),
-            None => Scheme::Http,
-        }
+        Scheme::on(&self.transport, self.https_port)
     }
 
     /// Whether the connection persists after this request.
@@ -441,7 +512,7 @@ impl Connection {
 
     /// How the connection is closed after a response.
     pub(super) fn close_mode(&self) -> Next {
-        if self.expects_more || self.has_body() {
+        if self.expected == Expected::Request || self.has_body() {
             Next::Linger
         } else {
             Next::Close

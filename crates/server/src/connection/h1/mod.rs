@@ -9,4 +9,4 @@ mod response;
 mod serve;
 mod work;
 
-pub(super) use connection::{Connection, Received};
+pub(super) use connection::{Connection, Parts, Received};

@@ -11,7 +11,7 @@ use tidegate_site::Error as SiteError;
 
 use super::connection::Connection;
 use super::work::{Lookup, Next, PendingWork, Rest, Written};
-use crate::connection::lingering_close::linger;
+use crate::connection::lingering_close::{BYTES_MAX, linger};
 use crate::respond::body::Piece;
 use crate::respond::complete::complete;
 use crate::respond::send_range::send_range;
@@ -55,7 +55,8 @@ impl Connection {
 
     /// Ends the connection, and drops what the client is still sending.
     pub(in crate::connection) async fn linger(&mut self) -> Closed {
-        linger(&self.context, &mut self.transport, &self.timer).await;
+        let (context, timer) = (&self.context, &self.timer);
+        linger(context, &mut self.transport, timer, BYTES_MAX).await;
         Closed
     }
 

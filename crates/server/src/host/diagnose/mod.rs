@@ -8,6 +8,7 @@ mod access_logs;
 mod certificates;
 mod diagnostic;
 mod files;
+mod http2;
 mod names;
 mod owners;
 mod redirects;
@@ -26,6 +27,7 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
         .collect();
     all.extend(access::credentials(settings));
     all.extend(names::catch_all_names(settings));
+    all.extend(http2::http2(settings));
     all.extend(owners::unknown_owners(settings));
     all.extend(redirects::redirects_to_nowhere(settings));
     all.extend(certificates::certificates(settings));

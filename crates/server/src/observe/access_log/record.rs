@@ -257,6 +257,13 @@ impl Record {
             }
             V::SslProtocol => self.push(escape, tls.map_or(&[], |tls| tls.version.as_bytes())),
             V::SslCipher => self.push(escape, tls.map_or(&[], |tls| tls.suite.as_bytes())),
+            V::SslAlpnProtocol => {
+                let agreed = tls.and_then(|tls| tls.negotiated);
+                self.push(
+                    escape,
+                    agreed.map_or(&[], |agreed| agreed.name().as_bytes()),
+                );
+            }
             V::SslServerName => {
                 let name = tls.and_then(|tls| tls.server_name.as_deref());
                 self.push(escape, name.unwrap_or_default().as_bytes());

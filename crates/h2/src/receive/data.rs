@@ -1,0 +1,109 @@
+//! Request bodies, which are dropped (RFC 9113, sections 6.1 and 6.9).
+
+use super::{Happened, Outcome};
+use crate::closed::Closed;
+use crate::frame::{self, FrameHeader, flag};
+use crate::{Connection, ConnectionError, ErrorCode, Event, StreamError, StreamId};
+
+impl<T> Connection<T> {
+    pub(super) fn on_data(&mut self, header: FrameHeader, payload: &[u8]) -> Outcome<T> {
+        if self.is_idle(header.stream) {
+            return Err(match header.stream {
+                0 => ConnectionError::FrameStream,
+                _ => ConnectionError::IdleStream,
+            });
+        }
+        let data = frame::data(header, payload)?;
+        self.receive_in_connection(payload.len())?;
+        let end_stream = header.has(flag::END_STREAM);
+        if data.is_empty() && !end_stream {
+            self.idle()?;
+        }
+        let Some(id) = self.streams.find(header.stream) else {
+            return self.on_data_of_closed(header.stream);
+        };
+        if let Err(error) = self.receive_in_stream(id, payload.len(), end_stream) {
+            return self.reset_for(header.stream, error);
+        }
+        self.on_body(id, data.len(), end_stream)
+    }
+
+    /// Counts bytes in the window of the connection. Nothing of them is kept, whatever the stream,
+    /// so it is given back.
+    fn receive_in_connection(&mut self, bytes: usize) -> Result<(), ConnectionError> {
+        let size = self.limits.connection_window();
+        if !self.receive_window.receive(bytes, size) {
+            return Err(ConnectionError::ConnectionWindow);
+        }
+        let increment = self.receive_window.give_back(size);
+        if increment > 0 {
+            self.control.window_update(0, increment);
+        }
+        Ok(())
+    }
+
+    /// Counts bytes in the window of a stream, which is given back while its body is not too large.
+    fn receive_in_stream(
+        &mut self,
+        id: StreamId,
+        bytes: usize,
+        end_stream: bool,
+    ) -> Result<(), StreamError> {
+        let size = self.limits.stream_window();
+        let Some(stream) = self.streams.get_mut(id) else {
+            return Ok(());
+        };
+        let body = &mut stream.body;
+        if body.is_whole {
+            return Err(StreamError::Closed);
+        }
+        if !body.window.receive(bytes, size) {
+            return Err(StreamError::Window);
+        }
+        if end_stream || body.is_too_large {
+            return Ok(());
+        }
+        let increment = body.window.give_back(size);
+        if increment > 0 {
+            self.control.window_update(id.number, increment);
+        }
+        Ok(())
+    }
+
+    /// Counts bytes of a body, which may end with them.
+    pub(super) fn on_body(&mut self, id: StreamId, bytes: usize, is_end: bool) -> Outcome<T> {
+        let limit = self.limits.body_discard;
+        let Some(stream) = self.streams.get_mut(id) else {
+            return Ok(Happened::Nothing);
+        };
+        let received = stream.body.receive(bytes, is_end);
+        let is_too_large = stream.body.passes(limit);
+        let is_answered = stream.is_answered;
+        if is_end {
+            self.streams.body_ended();
+        }
+        match received {
+            Err(error) => return self.reset_for(id.number, error),
+            Ok(()) if is_answered && is_end => {
+                self.streams.close(id, Closed::Ended);
+            }
+            Ok(()) if is_answered && is_too_large => {
+                self.reset(id, ErrorCode::NO_ERROR);
+            }
+            Ok(()) => {}
+        }
+        Ok(if is_too_large {
+            Happened::Other(Event::BodyTooLarge(id))
+        } else {
+            Happened::Nothing
+        })
+    }
+
+    /// After a reset by this side, DATA may be under way (RFC 9113, section 5.1, "closed").
+    fn on_data_of_closed(&mut self, number: u32) -> Outcome<T> {
+        match self.streams.closed(number) {
+            Some(Closed::ByUs) => self.idle(),
+            _ => self.reset_for(number, StreamError::Closed),
+        }
+    }
+}

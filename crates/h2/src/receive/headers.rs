@@ -1,0 +1,167 @@
+//! Header blocks: requests and trailer sections (RFC 9113, sections 6.2, 6.10 and 8.1).
+
+use super::{Happened, Outcome};
+use crate::closed::Closed;
+use crate::connection::Phase;
+use crate::flow::SendWindow;
+use crate::frame::{self, FrameHeader, flag, kind};
+use crate::head_fields::{decode_ignored, decode_request, decode_trailers};
+use crate::header_block::HeaderBlock;
+use crate::hpack;
+use crate::stream::Body;
+use crate::{Connection, ConnectionError, HeadBuffer, StreamError, StreamId};
+
+/// A whole header block.
+struct Block<'b> {
+    stream: u32,
+    end_stream: bool,
+    depends_on_itself: bool,
+    bytes: &'b [u8],
+}
+
+impl From<hpack::Error> for ConnectionError {
+    fn from(_: hpack::Error) -> Self {
+        Self::Compression
+    }
+}
+
+impl<T> Connection<T> {
+    pub(super) fn on_headers(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+        head: &mut HeadBuffer,
+    ) -> Outcome<T> {
+        if header.stream == 0 {
+            return Err(ConnectionError::FrameStream);
+        }
+        let fragment = frame::headers(header, payload)?;
+        if !header.has(flag::END_HEADERS) {
+            self.block = Some(Box::new(HeaderBlock::new(header, fragment)));
+            return Ok(Happened::Nothing);
+        }
+        let block = Block {
+            stream: header.stream,
+            end_stream: header.has(flag::END_STREAM),
+            depends_on_itself: fragment.depends_on_itself,
+            bytes: fragment.block,
+        };
+        self.on_block(&block, head)
+    }
+
+    /// Any frame within a header block: it must go on with it (RFC 9113, section 6.10).
+    #[cold]
+    pub(super) fn on_continuation(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+        head: &mut HeadBuffer,
+    ) -> Outcome<T> {
+        let Some(mut block) = self.block.take() else {
+            return Err(ConnectionError::Continuation);
+        };
+        if header.kind != kind::CONTINUATION || header.stream != block.stream {
+            return Err(ConnectionError::Continuation);
+        }
+        block.push(payload, &self.limits)?;
+        if !header.has(flag::END_HEADERS) {
+            self.block = Some(block);
+            return Ok(Happened::Nothing);
+        }
+        let block = Block {
+            stream: block.stream,
+            end_stream: block.end_stream,
+            depends_on_itself: block.depends_on_itself,
+            bytes: &block.bytes,
+        };
+        self.on_block(&block, head)
+    }
+
+    #[inline]
+    fn on_block(&mut self, block: &Block<'_>, head: &mut HeadBuffer) -> Outcome<T> {
+        if block.stream.is_multiple_of(2) {
+            return Err(ConnectionError::StreamId);
+        }
+        if block.stream > self.highest {
+            self.on_request(block, head)
+        } else if let Some(stream) = self.streams.find(block.stream) {
+            self.on_trailers(stream, block, head)
+        } else {
+            self.on_block_of_closed(block, head)
+        }
+    }
+
+    /// A new stream.
+    #[inline]
+    fn on_request(&mut self, block: &Block<'_>, head: &mut HeadBuffer) -> Outcome<T> {
+        let number = block.stream;
+        self.highest = number;
+        let pending_priority = self.priorities.take(number);
+        if matches!(self.phase, Phase::Gone(_)) {
+            decode_ignored(&mut self.decoder, block.bytes, head)?;
+            self.streams.ignore(number);
+            return self.idle();
+        }
+        if self.streams.len() >= self.limits.concurrent_streams as usize {
+            decode_ignored(&mut self.decoder, block.bytes, head)?;
+            return self.reset_for(number, StreamError::TooManyStreams);
+        }
+        let decoded = decode_request(&mut self.decoder, block.bytes, &self.limits, head)?;
+        if let Err(error) = decoded.and_then(|()| check_request(block, head)) {
+            return self.reset_for(number, error);
+        }
+        let body = Body::new(
+            head.head.content_length,
+            block.end_stream,
+            self.limits.body_discard,
+        );
+        let priority = pending_priority.or(head.head.priority).unwrap_or_default();
+        let send_window = SendWindow::new(self.initial_send_window);
+        Ok(Happened::Head {
+            stream: self.streams.open(number, priority, body, send_window),
+            end_stream: block.end_stream,
+        })
+    }
+
+    /// A second header block of a stream: it ends the request.
+    fn on_trailers(
+        &mut self,
+        id: StreamId,
+        block: &Block<'_>,
+        head: &mut HeadBuffer,
+    ) -> Outcome<T> {
+        let decoded = decode_trailers(&mut self.decoder, block.bytes, &self.limits, head)?;
+        let checked = match self.streams.get(id) {
+            Some(stream) if stream.body.is_whole => Err(StreamError::Closed),
+            _ if block.depends_on_itself => Err(StreamError::SelfDependency),
+            _ if !block.end_stream => Err(StreamError::Trailers),
+            _ => decoded,
+        };
+        match checked {
+            Ok(()) => self.on_body(id, 0, true),
+            Err(error) => self.reset_for(block.stream, error),
+        }
+    }
+
+    /// RFC 9113, section 5.1, "closed", and section 5.1.1.
+    fn on_block_of_closed(&mut self, block: &Block<'_>, head: &mut HeadBuffer) -> Outcome<T> {
+        decode_ignored(&mut self.decoder, block.bytes, head)?;
+        match self.streams.closed(block.stream) {
+            Some(Closed::ByUs) => self.idle(),
+            Some(Closed::ByPeer) => self.reset_for(block.stream, StreamError::Closed),
+            Some(Closed::Ended) => Err(ConnectionError::EndedStream),
+            None => Err(ConnectionError::StreamId),
+        }
+    }
+}
+
+/// What is wrong with a request besides its fields.
+fn check_request(block: &Block<'_>, head: &HeadBuffer) -> Result<(), StreamError> {
+    if block.depends_on_itself {
+        return Err(StreamError::SelfDependency);
+    }
+    match head.head.content_length {
+        Some(1..) if block.end_stream => Err(StreamError::ContentLength),
+        _ => Ok(()),
+    }
+}
