@@ -144,7 +144,7 @@ def run_floods(subject, arguments):
         end = floods.end_of(subject.port, flood)
         if end not in flood.outcomes:
             yield f"{flood.name}: {end}, not {' or '.join(flood.outcomes)}"
-        for again in (False, True):
+        for again in (False, True)[: len(flood.frames)]:
             server, attacker, connections, sent = floods.cost(
                 subject.port, subject.process.pid, flood, again, subject.work, arguments.seconds
             )
@@ -155,7 +155,7 @@ def run_floods(subject, arguments):
                 f"  {connections} {sent / 1e6:.0f}",
                 flush=True,
             )
-            if ratio >= 1:
+            if ratio >= flood.cost_max:
                 yield f"{flood.name}: it costs the server {ratio:.2f} of the attacker"
         problem = subject.problem()
         if problem:

@@ -23,30 +23,39 @@ LARGE = b"/large.bin"
 class Flood:
     """`start` is sent first, then `frames`: all of them, or what a server takes.
 
-    `outcomes` are the right ends, of which any may come.
+    `outcomes` are the right ends, of which any may come. `requests` tells that it is made of those,
+    many of which have to be answered before they can be too many.
     """
 
     name: str
     start: bytes
     frames: tuple[bytes, ...]
     outcomes: tuple[str, ...] = (CALM,)
+    requests: bool = False
+
+    @property
+    def cost_max(self):
+        """What it may cost, of the CPU of an attacker that has its bytes made before."""
+        return 10 if self.requests else 1.5
 
     @property
     def is_repeated(self):
         """Whether the frames are all the same, so that they can come after themselves."""
-        return self.frames[0] == self.frames[-1] or self.frames[:2] == self.frames[-2:]
+        few, last = self.frames[:2], self.frames[-2:]
+        return len(self.frames) > 1 and (few == last or few[0] == last[1])
 
 
 @dataclass(frozen=True)
 class Siege:
     """`start` opens each of the connections, and `drip` follows, a piece at a time; the server
-    has to end it within `seconds`."""
+    has to end it within `seconds`. Of what comes the first connection reads, if `reads`."""
 
     name: str
     start: bytes
     drip: tuple[bytes, ...]
     seconds: float
     outcomes: tuple[str, ...]
+    reads: bool = True
 
 
 def opening(*pairs):
@@ -64,7 +73,7 @@ def repeated(*made):
 
 def rapid_reset():
     pairs = (wire.get(stream, LARGE) + wire.reset(stream) for stream in streams(PATIENCE * 2))
-    return Flood("rapid reset", opening(), tuple(pairs))
+    return Flood("rapid reset", opening(), tuple(pairs), requests=True)
 
 
 def made_you_reset_by_window():
@@ -72,7 +81,11 @@ def made_you_reset_by_window():
         wire.get(stream, LARGE) + wire.window_update(stream, 0) for stream in streams(PATIENCE * 2)
     )
     return Flood(
-        "MadeYouReset by a window of 0", opening(), tuple(pairs), (CALM, "GOAWAY PROTOCOL_ERROR")
+        "MadeYouReset by a window of 0",
+        opening(),
+        tuple(pairs),
+        (CALM, "GOAWAY PROTOCOL_ERROR"),
+        requests=True,
     )
 
 
@@ -87,6 +100,7 @@ def made_you_reset_by_data():
         opening((wire.INITIAL_WINDOW_SIZE, 0)),
         tuple(extra),
         outcomes,
+        requests=True,
     )
 
 
@@ -95,7 +109,9 @@ def made_you_reset_by_overflow():
         wire.get(stream, LARGE) + wire.window_update(stream, 0x7FFFFFFF)
         for stream in streams(PATIENCE * 2)
     )
-    return Flood("MadeYouReset by an overflowing window", opening(), tuple(increments))
+    return Flood(
+        "MadeYouReset by an overflowing window", opening(), tuple(increments), requests=True
+    )
 
 
 def made_you_reset_by_malformed():
@@ -103,7 +119,9 @@ def made_you_reset_by_malformed():
         frame(wire.HEADERS, END_STREAM | END_HEADERS, stream, b"\x82\x82")
         for stream in streams(PATIENCE * 4)
     )
-    return Flood("malformed requests", opening(), tuple(made), (CALM, "GOAWAY PROTOCOL_ERROR"))
+    return Flood(
+        "malformed requests", opening(), tuple(made), (CALM, "GOAWAY PROTOCOL_ERROR"), requests=True
+    )
 
 
 def continuation():
@@ -144,6 +162,7 @@ def hpack_bomb():
         opening() + first,
         tuple(bombs),
         (CALM, "GOAWAY COMPRESSION_ERROR", "statuses 200 431"),
+        requests=True,
     )
 
 
@@ -161,6 +180,7 @@ def hpack_churn():
         opening(),
         tuple(made),
         (CALM, "statuses 431", "statuses 404", "statuses 404 431"),
+        requests=True,
     )
 
 
@@ -181,7 +201,7 @@ def settings_churn():
         wire.settings((wire.INITIAL_WINDOW_SIZE, 1)),
         wire.settings((wire.INITIAL_WINDOW_SIZE, 0)),
     )
-    return Flood("SETTINGS, windows of 100 streams", start, repeated(*pair))
+    return Flood("SETTINGS, windows of 100 streams", start, repeated(*pair), requests=True)
 
 
 def settings_long():
@@ -278,12 +298,24 @@ def refused_streams():
     """Streams beyond the limit while none of those before gets on."""
     made = tuple(wire.get(stream, LARGE) for stream in streams(PATIENCE * 4))
     outcomes = (CALM, "GOAWAY PROTOCOL_ERROR")
-    return Flood("streams beyond the limit", opening((wire.INITIAL_WINDOW_SIZE, 0)), made, outcomes)
+    return Flood(
+        "streams beyond the limit",
+        opening((wire.INITIAL_WINDOW_SIZE, 0)),
+        made,
+        outcomes,
+        requests=True,
+    )
+
+
+def connections():
+    """None: what a connection costs by itself."""
+    return Flood("connections alone", opening(), (frame(wire.PING, 0, 0, bytes(8)),), ("open",))
 
 
 FLOODS = tuple(
     make()
     for make in (
+        connections,
         rapid_reset,
         made_you_reset_by_window,
         made_you_reset_by_data,
@@ -331,7 +363,21 @@ ENDED = (
 HUNDRED = b"".join(wire.get(stream, LARGE) for stream in streams(100))
 HEAD_BEGUN = frame(wire.HEADERS, END_STREAM, 1, wire.block())
 
+# Nobody reads, though the windows are open.
+UNREAD = (
+    opening((wire.INITIAL_WINDOW_SIZE, 1 << 30)) + wire.window_update(0, 1 << 30) + HUNDRED,
+    (),
+    SOON,
+    ENDED,
+    False,
+)
+PINGS = frame(wire.PING, 0, 0, bytes(8)) * 900
+
 SIEGES = (
+    Siege("100 streams that nobody reads", *UNREAD),
+    Siege(
+        "answers to PING that nobody reads", opening() + PINGS, (PINGS,) * 100, SOON, ENDED, False
+    ),
     Siege("nothing is sent", b"", (), SOON, ENDED),
     Siege("half of the preface", PREFACE[:12], (), SOON, ENDED),
     Siege(

@@ -146,7 +146,11 @@ def besiege(port, pid, siege):
         most = 0
         first = links[0]
         while not first.closed and ended.away is None and time.monotonic() - begin < siege.seconds:
-            ended.take(first.read(DRIP_SECONDS))
+            if siege.reads:
+                ended.take(first.read(DRIP_SECONDS))
+            else:
+                time.sleep(DRIP_SECONDS)
+                first.closed = not first.is_established()
             piece = next(drip, b"")
             for link in links if piece else ():
                 link.send(piece)

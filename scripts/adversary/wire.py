@@ -99,6 +99,8 @@ def name_of(code):
     return ERRORS[code] if code < len(ERRORS) else f"error {code}"
 
 
+# A state of TCP, as TCP_INFO has it.
+ESTABLISHED = 1
 # The certificate is of this run.
 TRUSTING = ssl.create_default_context()
 TRUSTING.check_hostname = False
@@ -155,6 +157,10 @@ class Link:
             kind, flags, stream = struct.unpack(">BBI", self.pending[3:9])
             payload, self.pending = self.pending[9 : 9 + length], self.pending[9 + length :]
             yield Frame(kind, flags, stream & 0x7FFFFFFF, payload)
+
+    def is_established(self):
+        """Whether the connection is still open, by what the kernel knows of it."""
+        return self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == ESTABLISHED
 
     def abort(self):
         """Closes with a reset in place of an end."""

@@ -24,6 +24,18 @@ BYTES_PER_SECOND = 2_000_000
 # Of the images, so many may be complete before the last style or script is: some are there or
 # under way before the browser asks for it.
 EARLY_IMAGES = IMAGES // 4
+# Begins some large downloads, aborts them, and measures how long a small one takes then.
+ABORTED = """(async () => {
+  const all = new AbortController();
+  const begin = () => fetch("/files/big.bin", { signal: all.signal, cache: "no-store" });
+  const begun = await Promise.all(Array.from({ length: 5 }, begin));
+  await Promise.all(begun.map((response) => response.body.getReader().read()));
+  all.abort();
+  const before = performance.now();
+  await (await fetch("/assets/style0.css", { cache: "no-store" })).text();
+  return performance.now() - before;
+})()"""
+SOON_MILLISECONDS = 1000
 
 
 @dataclass(frozen=True)
@@ -136,4 +148,13 @@ def order(subject):
     return f"{early} of {IMAGES} images were complete before the last style or script"
 
 
-CHECKS = (all_of_them, one_connection, order)
+def aborted(subject):
+    """Downloads that are aborted stop, and what is asked for next comes soon."""
+    milliseconds = subject.tab.evaluate(ABORTED)
+    require(milliseconds < SOON_MILLISECONDS, f"it came after {milliseconds:.0f} ms")
+    connections = {each["connectionId"] for each in subject.received().values()}
+    expect("the connections", len(connections), 1)
+    return f"after {milliseconds:.0f} ms"
+
+
+CHECKS = (all_of_them, one_connection, order, aborted)
