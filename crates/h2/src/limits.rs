@@ -11,7 +11,7 @@ pub struct Limits {
     /// more than 2^31-1 as that.
     pub stream_window: u32,
     /// Bytes of all request bodies that may be under way. Bounded as
-    /// [`stream_window`](Self::stream_window) is.
+    /// `stream_window` is.
     pub connection_window: u32,
     /// Bytes of the fields of a request, inclusive: names and values decoded, and 32 for each field
     /// (RFC 9113, section 6.5.2).
