@@ -15,12 +15,21 @@
 #   readme         README.md gives the command for the tests
 #   documents      links, paths and tests that the documents name exist (scripts/lint)
 #   tests          cargo test --workspace; at the end, the tests that were skipped and why
+#   logs           jq and goaccess read the access log, logrotate rotates it
+#   metrics        Prometheus scrapes, promtool checks, Chromium opens the live page
+#   proxies        HAProxy and nginx in front
+#   systemd        the units, under a systemd of its own (root)
+#   containers     manifests, seccomp profile, image (podman, root)
+#   package        the Debian package: installed, started, upgraded, removed (mmdebstrap, root)
 #   shell-syntax   bash -n of every shell script
 #   shell-lint     shellcheck of every shell script
 #   dependencies   licenses, sources and duplicates (cargo-deny)
 #   advisories     known vulnerabilities (cargo-deny)
 #   instructions   the instructions of a request, against the baseline (valgrind)
 #   least-kernel   the server on Linux 6.1 (qemu)
+#
+# Those from logs to package are scripts of their own (scripts/logs/run.sh and so on) with the debug binary that
+# `tests` has built, and take two minutes together.
 set -uo pipefail
 # shellcheck source=scripts/lib/help.sh
 . "$(dirname "$0")/lib/help.sh"
@@ -156,6 +165,12 @@ tests() {
   return $status
 }
 
+# with_server COMMAND...: runs the command with --server and the binary of the tests, which is built if it is not
+# there or old.
+with_server() {
+  $TEST_COMMAND --no-run --quiet && "$@" --server "${CARGO_TARGET_DIR:-target}/debug/tidegate"
+}
+
 docs() {
   RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 }
@@ -206,6 +221,12 @@ step module-circles scripts/lint/module_circles.py --self-test access compress c
 step readme readme
 step documents scripts/lint/documents.py --self-test
 step tests tests
+step logs with_server scripts/logs/run.sh
+step metrics with_server scripts/metrics/run.sh
+step proxies with_server scripts/proxies/run.sh
+step systemd with_server scripts/systemd/run.sh
+step containers with_server scripts/containers/run.sh
+step package with_server scripts/package/test.sh
 step shell-syntax syntax
 step shell-lint lint_shell
 step dependencies dependencies

@@ -6,6 +6,9 @@
 #   scripts/release.sh [--target TARGET]... [DIR]      into DIR (target/release-VERSION)
 #   scripts/release.sh --check-reproducible [--target TARGET]...
 #                      makes it, and again from a clone in another directory, and compares
+#   scripts/release.sh --package BINARY [DIR]
+#                      the Debian package alone, around a binary of this host that is built already: to be tried,
+#                      not to be published. Five seconds, and half a minute for the first time
 #
 # TARGET: x86_64-unknown-linux-gnu and aarch64-unknown-linux-gnu; without one, both.
 # What is built depends on the commit and the compilers alone: not on the directory, the time or the user.
@@ -120,9 +123,10 @@ archive() {
   rm -r "$top"
 }
 
+# package TARGET OPTION...: the Debian package of what is in the stage.
 package() {
   PATH=$TOOLS/bin:$PATH cargo deb --quiet --locked --no-build --no-strip -p tidegate --target "$1" \
-    --deb-version "$version-1" --output "$out/"
+    --deb-version "$version-1" --output "$out/" "${@:2}"
 }
 
 # materials TARGET: the bill of materials of what is linked into the binary.
@@ -146,9 +150,7 @@ END
 
 make_release() {
   local target
-  mkdir -p "$out"
-  rm -rf "$STAGE"
-  mkdir -p "$STAGE"
+  mkdir -p "$out" "$STAGE"
   for target in "${targets[@]}"; do
     build "$target"
     documents
@@ -160,6 +162,18 @@ make_release() {
   done
   (cd "$out" && sha256sum -- *.tar.gz *.deb *.debug *.json >SHA256SUMS)
   ls -l "$out"
+}
+
+# The package alone, around a binary that is there.
+make_package() {
+  local target
+  target=$(rustc -vV | sed -n 's/^host: //p')
+  mkdir -p "$out" "$STAGE"
+  need objcopy binutils
+  objcopy --strip-all "$binary" "$STAGE/tidegate"
+  documents
+  scripts/package/licenses.py "$target" | gzip -9n >"$STAGE/LICENSES.gz"
+  package "$target" --fast
 }
 
 # Makes the release of a clone of this commit, and compares.
@@ -178,10 +192,14 @@ check_reproducible() {
 }
 
 [[ $ROOT$BUILD != *' '* ]] || die 'the directories have a space, which flags of compilers cannot have'
-out='' check='' targets=()
+out='' check='' binary='' targets=()
 while (($# > 0)); do
   case $1 in
     --check-reproducible) check=yes ;;
+    --package)
+      binary=${2:?--package needs a binary}
+      shift
+      ;;
     --target=*) targets+=("${1#*=}") ;;
     --target)
       targets+=("${2:?--target needs a value}")
@@ -201,6 +219,11 @@ umask 022
 
 need dpkg dpkg-dev
 tool cargo-deb "$CARGO_DEB"
+rm -rf "$STAGE"
+if [[ -n $binary ]]; then
+  make_package
+  exit
+fi
 tool cargo-cyclonedx "$CARGO_CYCLONEDX"
 make_release
 [[ -z $check ]] || check_reproducible

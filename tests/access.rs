@@ -1,5 +1,6 @@
 //! Rules about who may have which path, and what somebody tries who may not.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
@@ -77,8 +78,11 @@ ann:$2y$04$vNRn6DdeOhrr5BRK36GuteHuWywI2Aqa50ASQeZIf6b2XKUNrqmqi
 b\u{f6}b:$argon2id$v=19$m=64,t=1,p=1$c2FsdHlzYWx0$AVakNa2X9xWQmebN1fK7yBDk+f65i6OnGczlLtYyeqA
 ";
 
-/// A user whose password takes a while.
-const SLOW: &str = "sam:$2y$09$vNRn6DdeOhrr5BRK36GuteHuWywI2Aqa50ASQeZIf6b2XKUNrqmqi\n";
+/// A user whose password, which is "secret", takes a while.
+const SLOW: &str = "sam:$2y$09$XP6iZ6EgY157YQWPHOhmYeVv5o8NHQzsVpFl4bPEuR4YYZDB0BCba\n";
+
+/// The same user with the password "changed".
+const CHANGED: &str = "sam:$2y$04$Kf.L5kqr94qAoexdV3Ay3uJIc7ztWQYEIUubsZ893.nMqkxTaFg82\n";
 
 /// The field for a name and a password (RFC 7617).
 fn login(name: &str, password: &str) -> String {
@@ -489,12 +493,23 @@ fn a_signed_url_is_for_a_path_a_time_and_an_address() {
     let tree = tree();
     with_key(&tree);
     tree.write("v/a b.ts", b"a segment");
+    tree.write("v/\u{fc} #<1>.ts", b"a segment");
     tree.write("v/c.ts", b"another");
     let rule = "[[site.signed]]\nmatch = \"/v/**\"\nkeys = [\"video.key\"]";
     let server = Launch::run(&tree, "", rule).start();
     let get = |target: &str| server.get(target).status;
     let url = signed(&tree, "/v/a%20b.ts", &[]);
     assert_eq!(server.get(&url).text(), "a segment");
+    // What a URL cannot hold is encoded.
+    for (typed, start) in [
+        ("/v/a b.ts", "/v/a%20b.ts?"),
+        ("/v/\u{fc} #<1>.ts", "/v/%C3%BC%20%23%3C1%3E.ts?"),
+        ("/v/a b.ts?x=y z", "/v/a%20b.ts?x=y%20z&"),
+    ] {
+        let url = signed(&tree, typed, &[]);
+        assert!(url.starts_with(start), "{url}");
+        assert_eq!(server.get(&url).text(), "a segment", "{url}");
+    }
     assert_eq!(get(&url.replace("%20", "%2520")), 403);
     assert_eq!(get(&url.replace("a%20b", "c")), 403);
     assert_eq!(get(&format!("{url}&x=y")), 200);
@@ -502,7 +517,7 @@ fn a_signed_url_is_for_a_path_a_time_and_an_address() {
     assert_eq!(get("/v/none"), 403);
     assert_eq!(server.connect().ask("HEAD", &url, &[]).status, 200);
     assert_eq!(server.connect().ask("OPTIONS", "/v/c.ts", &[]).status, 403);
-    // The vector of docs/access.md, which expires in 2033, and one that has expired.
+    // The vector of docs/signed-urls.md, which expires in 2033, and one that has expired.
     let vector = "/v/c.ts?expires=1&signature=V7ByeDJnANTtjYMgmXlgddX474EWtOeqd82JTLoaZHQ";
     assert_eq!(get(vector), 410);
     let prefix = signed(&tree, "/v/", &["--prefix"]);
@@ -795,6 +810,44 @@ fn a_flood_of_wrong_passwords_stalls_nobody() {
             .get_with("/a/x", &[&login("b\u{f6}b", "secret")]);
         response.status == 200
     });
+}
+
+/// Asks for what only a user may have, on all connections at once; the statuses that came.
+fn statuses(clients: &mut [Client], login: &str) -> BTreeSet<u16> {
+    for client in &mut *clients {
+        client.send(request_with("GET", "/a/x", &[login]));
+    }
+    let statuses = clients.iter_mut().map(|client| client.response().status);
+    statuses.collect()
+}
+
+#[test]
+fn a_reload_under_authenticated_load_turns_nobody_away() {
+    let tree = tree();
+    let server = with_password(&tree, SLOW, "");
+    let sam = login("sam", "secret");
+    // More than may wait. All of them have the same login, which is verified once.
+    let mut clients: Vec<_> = (0..200).map(|_| server.connect()).collect();
+    assert_eq!(statuses(&mut clients, &sam), [200].into());
+    let reloads = || server.log().matches("the configuration is applied").count();
+    for users in [SLOW.to_owned(), format!("{USERS}{SLOW}")] {
+        fs::write(tree.base().join("users"), users).unwrap();
+        let before = reloads();
+        server.signal(Signal::HUP);
+        eventually("the reload", || {
+            assert_eq!(statuses(&mut clients, &sam), [200].into());
+            reloads() > before
+        });
+        assert_eq!(statuses(&mut clients, &sam), [200].into());
+    }
+    // A new password ends what was remembered of the old one.
+    fs::write(tree.base().join("users"), CHANGED).unwrap();
+    server.signal(Signal::HUP);
+    eventually("the new password", || {
+        statuses(&mut clients, &sam) == [401].into()
+    });
+    let changed = login("sam", "changed");
+    assert_eq!(statuses(&mut clients, &changed), [200].into());
 }
 
 #[test]

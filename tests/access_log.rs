@@ -146,7 +146,7 @@ fn a_json_line_is_an_object() {
     };
     let rows = [
         ("remote_addr", "\"127.0.0.1\""),
-        ("host", "\"test\""),
+        ("host", "\"test.localhost\""),
         ("scheme", "\"http\""),
         ("request_method", "\"GET\""),
         ("request_uri", "\"/small\""),
@@ -166,6 +166,29 @@ fn a_json_line_is_an_object() {
     assert!(number("first_byte_time") <= number("request_time"));
     assert!(number("request_time") > 0.0, "{object}");
     assert!(number("msec") > 1.6e9);
+}
+
+#[test]
+fn json_of_ones_own_is_valid_without_values() {
+    let tree = tree();
+    let socket = tree.base().join("socket");
+    let format = "{\"port\":$server_port,\"rtt\": $tcpinfo_rtt,\"age\":[$sent_http_age,$status],\
+                  \"name\":\"$server_port\",\"last\":$http_x}";
+    let config = format!(
+        "[[listen]]\naddress = \"unix:{}\"\n[access-log]\npath = '{PATH}'\nformat = '{format}'\n\
+         [[site]]\nroot = \"{}\"",
+        socket.display(),
+        tree.root().display()
+    );
+    let server = Launch::run_sites(&tree, "", &config).start();
+    assert_eq!(Client::connect_unix(&socket).get("/small").status, 200);
+    server.get("/small");
+    let [unix, tcp] = &objects(&log(&tree), 2)[..] else {
+        panic!("two lines");
+    };
+    let expected = "{\"age\":[null,200],\"last\":null,\"name\":\"\",\"port\":null,\"rtt\":null}";
+    assert_eq!(unix.to_string(), expected);
+    assert!(tcp["port"].is_u64() && tcp["rtt"].is_u64(), "{tcp}");
 }
 
 /// What a format of one's own writes of one request.
@@ -467,25 +490,37 @@ fn serve_shows_a_line_for_each_request() {
     eventually("two lines", || {
         let log = server.log();
         let line = |status, path, bytes| {
-            let start = format!("127.0.0.1 {status} GET http://test{path} {bytes} 0.");
+            let start = format!("127.0.0.1 {status} GET http://test.localhost{path} {bytes} 0.");
             log.lines()
                 .any(|line| line.starts_with(&start) && line.ends_with('s'))
         };
-        line(200, "/small", 7) && log.contains("127.0.0.1 404 GET http://test/none ")
+        line(200, "/small", 7) && log.contains("127.0.0.1 404 GET http://test.localhost/none ")
     });
     assert!(server.next_line().starts_with("serving "));
 }
 
+/// Starts a server with its standard output at `path`, opened by the shell as `redirect` says. What
+/// it prints at the start is on standard error then.
+fn start_with_output(tree: &Tree, format: &str, redirect: &str, path: &Path) -> Server {
+    let config = format!("{LISTEN}[access-log]\npath = '-'\nformat = '{format}'");
+    let script = format!(
+        "exec 8>&1 9>&2; exec \"$@\" {redirect}'{}' \
+         2> >(tee /dev/fd/9 | grep --line-buffered ^listening >&8)",
+        path.display()
+    );
+    Launch::run(tree, &config, "")
+        .through(["bash", "-c", &script, "bash"])
+        .start()
+}
+
 #[test]
-fn standard_output_can_be_the_log() {
+fn standard_output_can_be_the_log_and_has_nothing_else() {
     let tree = tree();
-    let server = start(&tree, "path = '-'\nformat = 'line $status'");
+    let path = log(&tree);
+    let server = start_with_output(&tree, "line $status", ">", &path);
     server.get("/small");
-    let mut line = server.next_line();
-    while !line.starts_with("line") {
-        line = server.next_line();
-    }
-    assert_eq!(line, "line 200");
+    assert_eq!(lines(&path, 1), ["line 200"]);
+    server.stop();
 }
 
 /// Asks for a small file until told to stop, and counts the responses.
@@ -726,6 +761,44 @@ fn a_device_that_is_full_stops_nothing() {
     server.stop();
 }
 
+/// Requests with a line each that no disk takes.
+fn lose_lines(server: &Server, count: usize) {
+    for _ in 0..count {
+        assert_eq!(server.get("/small").status, 200);
+    }
+}
+
+#[test]
+fn lines_that_are_lost_when_a_log_ends_are_counted_and_told() {
+    let tree = tree();
+    let server = start(&tree, "path = '/dev/full'");
+    lose_lines(&server, 7);
+    drop(Launch::run(
+        &tree,
+        &format!("{LISTEN}[access-log]\npath = 'access.log'"),
+        "",
+    ));
+    server.signal(Signal::HUP);
+    eventually("the end of the old log", || {
+        server
+            .log()
+            .contains("the access log ends, and lines of it are lost")
+    });
+    assert!(server.log().contains("lost=7"), "{}", server.log());
+    assert_eq!(dropped(&server), 7);
+    server.stop();
+}
+
+#[test]
+fn lines_that_are_lost_at_the_stop_are_told() {
+    let tree = tree();
+    let mut server = start(&tree, "path = '/dev/full'");
+    lose_lines(&server, 5);
+    server.signal(Signal::TERM);
+    server.wait();
+    assert!(server.log().contains("lost=5"), "{}", server.log());
+}
+
 fn fifo(tree: &Tree) -> PathBuf {
     let path = tree.base().join("pipe");
     let made = Command::new("mkfifo").arg("-m666").arg(&path).status();
@@ -792,15 +865,8 @@ fn a_stalled_pipe_does_not_hold_up_the_log_of_another_site() {
 fn a_standard_output_that_takes_nothing_stops_nothing() {
     let tree = tree();
     let path = fifo(&tree);
-    // The shell waits for no reader, since it opens the pipe to read as well.
-    let config = format!("{LISTEN}[access-log]\npath = '-'\nformat = '$status $http_user_agent'");
-    let script = format!(
-        "exec 3<>'{}'; head -n1 <&3 & exec \"$@\" >&3",
-        path.display()
-    );
-    let server = Launch::run(&tree, &config, "")
-        .through(["sh", "-c", &script, "sh"])
-        .start();
+    // Opened to read as well, so that the shell waits for no reader.
+    let server = start_with_output(&tree, "$status $http_user_agent", "1<>", &path);
     overflow(&server);
     eventually("a report", || {
         server.log().contains("the access log loses lines")

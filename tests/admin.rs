@@ -62,8 +62,17 @@ fn certificates_expire_when_the_metrics_say() {
     let [first, second] = ["first", "second"].map(|file| authority.issue(file, &[]));
     issue(&authority, &first, "localhost", 2101);
     issue(&authority, &second, "other.test", 2102);
-    let server = Launch::secure(&tree, LISTEN, "", &[&first, &second]).start();
+    // One is listed twice.
+    let server = Launch::secure(&tree, LISTEN, "", &[&first, &second, &first]).start();
     let address = admin(&server);
+    let metrics = Client::connect(address).get("/metrics");
+    assert_eq!(
+        metrics
+            .text()
+            .matches("\ntidegate_certificate_expiry")
+            .count(),
+        2
+    );
     for (name, time) in [("localhost", 2101), ("other.test", 2102)] {
         assert_eq!(expiry(address, name), new_year(time), "{name}");
     }

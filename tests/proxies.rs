@@ -16,6 +16,7 @@ const LARGE: usize = 8 << 20;
 /// The address of a proxy that is trusted, and another.
 const PROXY: [u8; 4] = [127, 0, 0, 1];
 const STRANGER: [u8; 4] = [127, 9, 9, 9];
+const SILENT: [u8; 4] = [127, 9, 9, 7];
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 80\r\n";
 
@@ -463,6 +464,11 @@ fn a_client_has_so_many_connections_on_a_core() {
         .map(|_| connected(from(PROXY, &server), b""))
         .collect();
     assert!(own.iter().all(Option::is_some));
+    // Those that send nothing count from the start.
+    let silent: Vec<_> = (0..3).map(|_| from(SILENT, &server)).collect();
+    from(SILENT, &server).ends();
+    refused(3.0);
+    drop(silent);
     let sockets = server.sockets();
     drop(all.pop());
     server.wait_for_sockets(sockets - 1);

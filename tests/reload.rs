@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES;
 
@@ -502,4 +503,53 @@ fn clients_that_hang_do_not_keep_the_command_out() {
     other.refusal(1, &["server.control: cannot listen on", "in use"]);
     assert!(reload(&tree).status.success());
     server.stop();
+}
+
+#[test]
+fn signals_during_the_start_neither_end_it_nor_are_lost() {
+    let tree = Tree::with("file", b"content");
+    let id_file = tree.base().join("id");
+    let script = format!("echo $$ > '{}'; exec \"$@\"", id_file.display());
+    let launch = Launch::run(&tree, "", "").through(["sh", "-c", &script, "sh"]);
+    let config = tree.base().join("tidegate.toml");
+    let text = std::fs::read(&config).unwrap();
+    std::fs::remove_file(&config).unwrap();
+    // The start waits until somebody writes.
+    let made = Command::new("mkfifo").arg(&config).status();
+    assert!(made.expect("mkfifo").success(), "a pipe");
+    let server = std::thread::scope(|scope| {
+        let started = scope.spawn(|| launch.start());
+        let mut id = None;
+        eventually("a process that takes signals", || {
+            let text = std::fs::read_to_string(&id_file).unwrap_or_default();
+            id = text.trim().parse().ok();
+            id.is_some_and(|id| catches(id, Signal::HUP))
+        });
+        let id = id.and_then(Pid::from_raw).unwrap();
+        for signal in [Signal::HUP, Signal::USR1, Signal::USR2] {
+            kill_process(id, signal).unwrap();
+        }
+        std::fs::write(&config, &text).unwrap();
+        // Whoever reads it again sees the file whole.
+        let next = config.with_extension("next");
+        std::fs::write(&next, &text).unwrap();
+        std::fs::rename(&next, &config).unwrap();
+        started.join().unwrap()
+    });
+    eventually(APPLIED, || server.log().contains(APPLIED));
+    assert!(
+        server
+            .log()
+            .contains("USR2: refused, since the server starts")
+    );
+    assert_eq!(server.get("/file").body, b"content");
+    server.stop();
+}
+
+/// Whether process `id` has a handler for `signal`.
+fn catches(id: i32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (signal.as_raw() - 1) != 0)
 }

@@ -1,7 +1,7 @@
 //! Unix sockets as listeners: one file for all cores, which is there for as long as the server is.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use crate::support::{
     Authority, Client, Launch, Server, Tree, eventually, get, is_root, noise, secure, two_cores,
 };
+use crate::upgrade::upgrade;
 
 /// Bytes of a file that no socket takes at once.
 const LARGE: usize = 16 << 20;
@@ -241,4 +242,61 @@ fn a_stop_serves_the_waiting_and_finishes_transfers() {
     eventually("the socket is removed", || !path.exists());
     assert!(transfer.body_of(&head) == content());
     assert!(server.wait().success());
+}
+
+/// Adds this mode to the socket's section, and `rest` to the end of the configuration.
+fn rewrite(tree: &Tree, mode: &str, rest: &str) {
+    drop(launch(tree, &format!("mode = \"{mode}\"")));
+    let file = tree.base().join("tidegate.toml");
+    let text = fs::read_to_string(&file).expect("the config");
+    fs::write(&file, text + rest).expect("a config");
+}
+
+#[test]
+fn a_reload_and_an_upgrade_change_its_mode_once_they_are_accepted() {
+    let tree = tree();
+    let (server, path) = start(launch(&tree, "mode = \"0640\""));
+    let reload = |line| {
+        let before = server.log().matches(line).count();
+        server.signal(Signal::HUP);
+        eventually(line, || server.log().matches(line).count() > before);
+    };
+    rewrite(&tree, "0600", "[[listen]]\naddress = \"192.0.2.1:80\"\n");
+    reload("not reloaded: ");
+    assert_eq!(mode(&path), 0o640);
+    rewrite(&tree, "0600", "");
+    reload("the configuration is applied");
+    assert_eq!(mode(&path), 0o600);
+    rewrite(&tree, "0606", "");
+    let successor = upgrade(&server);
+    eventually("another mode", || mode(&path) == 0o606);
+    successor.stop();
+}
+
+#[test]
+fn what_has_its_place_keeps_its_mode() {
+    let tree = tree();
+    let (server, path) = start(launch(&tree, ""));
+    let other = tree.base().join("other");
+    fs::write(&other, "precious").expect("a file");
+    let before = mode(&other);
+    fs::remove_file(&path).expect("the socket");
+    symlink(&other, &path).expect("a link");
+    rewrite(&tree, "0606", "");
+    server.signal(Signal::HUP);
+    let line = "a file that is no socket has this place";
+    eventually(line, || server.log().contains(line));
+    assert_eq!(mode(&other), before);
+    // Another server's socket.
+    fs::remove_file(&other).expect("the file");
+    let _live = UnixListener::bind(&other).expect("a listener");
+    fs::remove_file(&path).expect("the link");
+    fs::rename(&other, &path).expect("another socket");
+    let before = mode(&path);
+    server.signal(Signal::HUP);
+    let line = "another file has its place";
+    eventually(line, || server.log().contains(line));
+    assert_eq!(mode(&path), before);
+    server.stop();
+    assert!(path.exists());
 }

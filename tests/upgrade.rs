@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::iter;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -43,7 +43,7 @@ fn replace(link: &Path, script: &str) {
 }
 
 /// A process that took over. Dropped: it is killed.
-struct Successor(Pid);
+pub(crate) struct Successor(Pid);
 
 impl Successor {
     /// The one that the `count`-th upgrade from the start of the log started.
@@ -70,7 +70,7 @@ impl Successor {
 
     /// Stops it with TERM.
     #[track_caller]
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         self.signal(Signal::TERM);
         eventually("its end", || self.is_gone());
     }
@@ -91,7 +91,7 @@ impl Drop for Successor {
 
 /// Upgrades the server for the first time.
 #[track_caller]
-fn upgrade(server: &Server) -> Successor {
+pub(crate) fn upgrade(server: &Server) -> Successor {
     server.signal(Signal::USR2);
     Successor::nth(server, 0)
 }
@@ -413,6 +413,87 @@ fn the_control_socket_goes_over() {
 }
 
 #[test]
+fn a_reload_during_an_upgrade_is_the_new_process_s() {
+    let tree = Tree::with("file", b"content");
+    let (link, go) = (link(&tree), tree.base().join("go"));
+    let control = tree.base().join("control");
+    let more = format!("control = \"{}\"", control.display());
+    let server = Launch::run(&tree, &more, "").binary(&link).start();
+    let script = format!(
+        "until [ -e '{}' ]; do sleep 0.05; done; exec '{}' \"$@\"",
+        go.display(),
+        env!("CARGO_BIN_EXE_tidegate")
+    );
+    replace(&link, &script);
+    server.signal(Signal::USR2);
+    eventually("a child", || !children(server.id()).is_empty());
+    server.signal(Signal::HUP);
+    let waits = |demand| {
+        server
+            .log()
+            .contains(&format!("{demand}: the reload waits for the upgrade"))
+    };
+    eventually("a line", || waits("HUP"));
+    let successor = thread::scope(|scope| {
+        let command = Launch::with(["reload"]).argument(tree.base().join("tidegate.toml"));
+        let command = scope.spawn(|| command.output());
+        eventually("another line", || waits("tidegate reload"));
+        assert!(!server.log().contains("reading the configuration"));
+        fs::write(&go, "").expect("a file");
+        let output = command.join().expect("its output");
+        output.refusal(1, &["serves since an upgrade: ask again"]);
+        Successor::nth(&server, 0)
+    });
+    // The new process has not read what changed since its start.
+    let applied = "the configuration is applied";
+    eventually(applied, || server.log().contains(applied));
+    successor.stop();
+}
+
+#[test]
+fn what_has_the_place_of_the_control_socket_is_not_removed() {
+    let tree = Tree::with("file", b"content");
+    let control = tree.base().join("control");
+    let more = format!("control = \"{}\"", control.display());
+    let server = Launch::run(&tree, &more, "").start();
+    fs::remove_file(&control).expect("the socket");
+    fs::write(&control, "precious").expect("a file");
+    let path = tree.base().join("tidegate.toml");
+    let checked = Launch::with(["check"]).argument(&path).output();
+    checked.refusal(1, &["tidegate.toml:3: server.control: ", "no socket"]);
+    server.signal(Signal::USR2);
+    let line = "server.control: cannot listen on ";
+    eventually(line, || server.log().contains(line));
+    eventually("the end of the upgrade", || {
+        server.log().contains("; this process serves on")
+    });
+    assert_eq!(fs::read(&control).expect("the file"), b"precious");
+    // Another server's socket.
+    fs::remove_file(&control).expect("the file");
+    let _other = UnixListener::bind(&control).expect("a socket");
+    server.signal(Signal::USR2);
+    eventually("a second line", || server.log().matches(line).count() == 2);
+    assert!(UnixStream::connect(&control).is_ok());
+    serves(server.address);
+    server.stop();
+    assert!(control.exists());
+}
+
+#[test]
+fn the_control_socket_gets_another_path() {
+    let tree = Tree::with("file", b"content");
+    let (first, second) = (tree.base().join("first"), tree.base().join("second"));
+    let config = |path: &Path| format!("control = \"{}\"", path.display());
+    let server = Launch::run(&tree, &config(&first), "").start();
+    drop(Launch::run(&tree, &config(&second), ""));
+    let successor = upgrade(&server);
+    eventually("the second", || second.exists());
+    assert!(!first.exists());
+    successor.stop();
+    assert!(!second.exists());
+}
+
+#[test]
 fn the_sockets_of_a_service_manager_go_on_and_it_is_told() {
     if !installed("python3") {
         return;
@@ -462,30 +543,77 @@ fn nothing_else_is_inherited() {
     successor.stop();
 }
 
+/// Process 1 of a container that [`Launch::through`] `unshare` started.
+struct ProcessOne(Server, Pid);
+
+impl ProcessOne {
+    #[track_caller]
+    fn start(launch: Launch) -> Self {
+        let line = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        let unshare = launch.through(line).start();
+        let id = children(unshare.id()).pop();
+        let id = id.and_then(|id| Pid::from_raw(id.parse().ok()?));
+        Self(unshare, id.expect("process 1"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.1, signal).expect("a signal");
+    }
+
+    /// Waits for the `number`-th upgrade of the container after USR2.
+    #[track_caller]
+    fn upgrade(&self, number: usize) {
+        self.signal(Signal::USR2);
+        eventually("an upgrade", || {
+            self.0.log().matches("serves; this one").count() == number
+        });
+        serves(self.0.address);
+    }
+
+    #[track_caller]
+    fn stop(mut self) {
+        self.signal(Signal::TERM);
+        assert_eq!(self.0.wait().code(), Some(0));
+        assert!(TcpStream::connect(self.0.address).is_err());
+    }
+}
+
 #[test]
 fn process_1_stays_until_its_successor_ends() {
     if !mounts("true") {
         return;
     }
     let tree = Tree::with("file", b"content");
-    let launch = Launch::serve(tree.root());
-    let line = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    let mut unshare = launch.through(line).start();
-    let children = || children(unshare.id());
-    let one = children()
-        .pop()
-        .and_then(|id| Pid::from_raw(id.parse().ok()?));
-    let one = one.expect("process 1");
-    let signal = |signal| kill_process(one, signal).expect("a signal");
-    // The second upgrade is the successor's, which has no request in progress and ends.
-    for number in 1..=2 {
-        signal(Signal::USR2);
-        eventually("an upgrade", || {
-            unshare.log().matches("serves; this one").count() == number
-        });
-        serves(unshare.address);
+    let one = ProcessOne::start(Launch::serve(tree.root()));
+    // The second upgrade is the successor's.
+    one.upgrade(1);
+    one.upgrade(2);
+    one.stop();
+}
+
+#[test]
+fn process_1_passes_signals_on_while_its_connections_end() {
+    if !mounts("true") {
+        return;
     }
-    signal(Signal::TERM);
-    assert_eq!(unshare.wait().code(), Some(0));
-    assert!(TcpStream::connect(unshare.address).is_err());
+    let tree = Tree::with("file", b"content");
+    let log = tree.base().join("access.log");
+    let config = format!(
+        "graceful-timeout = \"1h\"\n[timeouts]\nkeep-alive = \"1h\"\n\
+         [access-log]\npath = \"{}\"",
+        log.display()
+    );
+    let one = ProcessOne::start(Launch::run(&tree, &config, ""));
+    let mut idle = one.0.connect();
+    assert_eq!(idle.get("/file").body, b"content");
+    one.upgrade(1);
+    fs::rename(&log, log.with_extension("1")).expect("a rotation");
+    one.signal(Signal::USR1);
+    eventually("a line of the new process", || {
+        serves(one.0.address);
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("/file"))
+    });
+    one.upgrade(2);
+    one.stop();
+    drop(idle);
 }

@@ -11,6 +11,8 @@ moves on with each round. CPU is that of the server's threads and of its childre
     after='VARIABLE=1 /tmp/after serve {tree} --listen 127.0.0.1:{port} --cores 0-0'
 
 (with whole paths, since commands run where the log is). The client is built by `cargo build --release -p tidegate-load`.
+With `--h2load OPTIONS` the client is h2load, and speaks HTTP/2, with `--tls` over TLS (nginx needs `http2` on its listen, and
+so on): `--h2load '-c16 -m32'`. Requests are then counted by their bytes, so that large ones need not end in time.
 A server named twice tells what the rounds differ by when nothing does. A ratio is the median of those of each round to
 its first server.
 """
@@ -27,7 +29,13 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts/lib"))
 
+import h2load  # noqa: E402
 from started import free_port, started  # noqa: E402
+
+# h2load connects and shakes hands anew for each measurement: not a part of it.
+WARMUP_SECONDS = 0.3
+# A frame's head of 9 bytes is nothing beside this.
+LARGE_BYTES = 65536
 
 
 def threads_of(pid):
@@ -44,22 +52,38 @@ def cpu_nanoseconds(pid):
 
 def load(options, port):
     """Has the client ask one server; what it counted."""
-    length = (options.tree / options.path.lstrip("/")).stat().st_size
     command = [
         *("taskset", "-c", "1", options.load, "get", "--server", f"127.0.0.1:{port}", "--path", options.path),
-        *("--length", str(length), "--connections", str(options.connections)),
+        *("--length", str(length(options)), "--connections", str(options.connections)),
         *("--seconds", str(options.seconds), "--warmup", "0"),
         *shlex.split(options.client),
     ]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
+def length(options):
+    return (options.tree / options.path.lstrip("/")).stat().st_size
+
+
 def measure(options, pid, port):
     """Microseconds of CPU for a request, and requests per second."""
+    if options.h2load is not None:
+        return measure_http2(options, pid, port)
     before = cpu_nanoseconds(pid)
     counted = load(options, port)
     used = cpu_nanoseconds(pid) - before
     return used / 1000 / counted["requests"], counted["requests_per_second"]
+
+
+def measure_http2(options, pid, port):
+    """The same by h2load. Of a file that is small, the frames' and heads' bytes are not."""
+    url = f"{'https' if options.tls else 'http'}://127.0.0.1:{port}{options.path}"
+    words = shlex.split(options.h2load)
+    counted, (before, after) = h2load.timed([url], options.seconds, WARMUP_SECONDS, words, lambda _: cpu_nanoseconds(pid))
+    if counted["errors"]:
+        raise h2load.Failed(f"{counted['errors']} requests of {url} failed")
+    requests = max(counted["requests"], counted["bytes"] / length(options) if length(options) >= LARGE_BYTES else 0)
+    return (after - before) / 1000 / requests, requests / counted["seconds"]
 
 
 def start(stack, options, text, log):
@@ -86,6 +110,8 @@ def parse():
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--client", default="", help="more options of tidegate-load, such as '--churn' or '--discard'")
+    parser.add_argument("--h2load", help="ask by h2load, with these options, instead of tidegate-load")
+    parser.add_argument("--tls", action="store_true", help="with --h2load")
     parser.add_argument("--load", type=pathlib.Path, default=ROOT / "target/release/tidegate-load")
     parser.add_argument("--log", type=pathlib.Path, default=ROOT / "target/ab.log", help="what the servers print")
     return parser.parse_args()

@@ -27,13 +27,16 @@ core $CLIENT_CPU, in a network namespace of its own. Needs root.
 
   --servers LIST   of: ${ALL_SERVERS[*]} (all of these if not given),
                    ${EXTRA_SERVERS[*]}
-  --cases LIST     of: ${ALL_CASES[*]} (all if not given)
+  --cases LIST     of: ${HTTP1_CASES[*]},
+                   ${HTTP2_CASES[*]};
+                   http1 and http2 are all of either kind (all if not given)
   --rounds N       interleaved rounds (5)
   --seconds N      for each measurement, whole seconds (2)
   --quick          2 rounds of 1 second: to see that it works, not for numbers
   --out DIR        where the results go (target/bench/DATE)
   --mixed-bytes N  the tree of the mixed case (2147483648); the server gets a
                    quarter of it as memory, at least 256 MiB
+  --arena DIR      HttpArena's data/static, for h2-static-*
   --tree DIR       the files to serve, made if missing, on a disk (target/bench/tree)
   --no-build       take what was built before
   --help
@@ -56,7 +59,7 @@ parse_options() {
     local date
     COMMAND_LINE="scripts/bench/compare.sh $*"
     date=$(date +%Y-%m-%d-%H%M%S)
-    ROUNDS=5 SECONDS_EACH=2 IDLE_SECONDS=10 BUILD=yes MIXED_BYTES=2147483648
+    ROUNDS=5 SECONDS_EACH=2 IDLE_SECONDS=10 BUILD=yes MIXED_BYTES=2147483648 ARENA=""
     OUT="$ROOT/target/bench/$date" TREE="$ROOT/target/bench/tree"
     SWS_ROOT=${SWS_ROOT:-$ROOT/target/bench/static-web-server}
     SERVERS=("${ALL_SERVERS[@]}") CASES=("${ALL_CASES[@]}")
@@ -69,6 +72,7 @@ parse_options() {
             --quick) ROUNDS=2 SECONDS_EACH=1 IDLE_SECONDS=2 MIXED_BYTES=536870912 ;;
             --mixed-bytes) need_value "$@" && MIXED_BYTES=$2 && shift ;;
             --out) need_value "$@" && OUT=$2 && shift ;;
+            --arena) need_value "$@" && ARENA=$2 && shift ;;
             --tree) need_value "$@" && TREE=$2 && shift ;;
             --no-build) BUILD=no ;;
             --help | -h) usage && exit 0 ;;
@@ -92,9 +96,23 @@ check_options() {
     for name in "${SERVERS[@]}"; do
         contains "$name" "${ALL_SERVERS[@]}" "${EXTRA_SERVERS[@]}" || die "no such server: $name"
     done
+    expand_cases
     for name in "${CASES[@]}"; do
         contains "$name" "${ALL_CASES[@]}" || die "no such case: $name"
     done
+    [[ -z $ARENA || -f $ARENA/reset.css ]] || die "--arena: $ARENA does not hold HttpArena's files (data/static)"
+}
+
+expand_cases() {
+    local name cases=()
+    for name in "${CASES[@]}"; do
+        case $name in
+            http1) cases+=("${HTTP1_CASES[@]}") ;;
+            http2) cases+=("${HTTP2_CASES[@]}") ;;
+            *) cases+=("$name") ;;
+        esac
+    done
+    CASES=("${cases[@]}")
 }
 
 # contains WORD LIST...
@@ -161,7 +179,7 @@ select_available() {
 verify_servers() {
     local server servers=()
     for server in "${SERVERS[@]}"; do
-        if verify_server "$server" && verify_secure "$server"; then
+        if verify_protocols "$server"; then
             servers+=("$server")
         else
             warn "$server does not serve the files as they are; going on without it (see $OUT/log/$server.log)"
@@ -171,16 +189,15 @@ verify_servers() {
     [[ ${#SERVERS[@]} -gt 0 && ${#CASES[@]} -gt 0 ]] || die "nothing left to measure"
 }
 
-# The same with TLS, where that is measured.
-verify_secure() {
-    local case status=0
+# With each protocol that it is measured with.
+verify_protocols() {
+    local case verified=() status=0
     for case in "${CASES[@]}"; do
-        if is_secure "$case" && takes_part "$1" "$case"; then
-            SECURE=yes
-            verify_server "$1" || status=1
-            SECURE=no
-            break
-        fi
+        takes_part "$1" "$case" || continue
+        set_protocol "$case"
+        ! contains "$HTTP2-$SECURE" "${verified[@]:-}" || continue
+        verified+=("$HTTP2-$SECURE")
+        verify_server "$1" || status=1
     done
     return "$status"
 }
@@ -216,8 +233,7 @@ run_rounds() {
 
 run_sample() {
     takes_part "$2" "$1" || return 0
-    SECURE=no
-    ! is_secure "$1" || SECURE=yes
+    set_protocol "$1"
     if start_server "$2"; then
         run_case "$@" || warn "$2 failed in $1, round $3 (see $OUT/log/$2.log)"
         stop_server

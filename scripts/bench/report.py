@@ -5,6 +5,7 @@
                                 DIR/plot.svg, prints the table
     report.py page DIR OUT.md   writes a page on the same run, with its plot and
                                 raw data beside it as OUT.svg and OUT.jsonl
+    report.py targets DIR       prints how tidegate stands with HTTP/2, with the targets
     report.py run-line V...     prints the first line of raw.jsonl from the
                                 environment; V is SERVER=VERSION
 
@@ -33,6 +34,7 @@ NAMES = {
     "nginx-filecache": "nginx, open_file_cache",
     "lighttpd": "lighttpd",
     "h2o": "H2O",
+    "nghttpd": "nghttpd",
     "caddy": "Caddy",
     "static-web-server": "static-web-server",
 }
@@ -46,6 +48,7 @@ COLOURS = {
     "nginx-filecache": "#3b5b92",
     "lighttpd": "#009e73",
     "h2o": "#cc79a7",
+    "nghttpd": "#8f4f6f",
     "caddy": "#c9a800",
     "static-web-server": "#8c8c8c",
 }
@@ -78,6 +81,21 @@ TLS = {
     "tls-100m": ("TLS: 100 MiB, 4 connections, dropped when they are decrypted", "100 MiB"),
     "tls-handshake": ("TLS: 1 KiB, a full handshake for each request", "full handshake"),
     "tls-resumed": ("TLS: 1 KiB, a session resumed for each request", "resumed"),
+}
+# HTTP/2, in tables of their own: how a case is named, and what is said of it.
+HTTP2_SIZES = {"1k": "1 KiB", "16k": "16 KiB", "64k": "64 KiB", "1m": "1 MiB", "100m": "100 MiB"}
+HTTP2_CONNECTIONS = (1, 16)
+HTTP2_STREAMS = (1, 32, 100)
+HTTP2_OTHERS = {
+    "h2-static-c256": "HttpArena's static-h2, 256 connections, 32 streams",
+    "h2-static-c1024": "HttpArena's static-h2, 1 024 connections, 32 streams",
+    "h2-connect": "a connection with a full handshake and one request",
+    "h2c-connect": "a connection with one request, without TLS",
+}
+HTTP2_MEMORY = {
+    "h2-idle": "an idle connection after one request (1 000)",
+    "h2-blocked": "a stream whose window is 0 (20 connections, 100 streams)",
+    "h2-stalled": "a stream that has filled its window of 16 KiB (20 connections, 100 streams)",
 }
 MEMORY = {
     "idle": ("5 000 idle keep-alive connections", "idle"),
@@ -169,8 +187,13 @@ CPU_PER_REQUEST = ("CPU per request, us", per("cpu_ns", "requests", 1e-3))
 CPU_PER_GB = ("CPU per GB, s", per("cpu_ns", "bytes"))
 P99 = ("p99, ms", p99_ms)
 PER_CONNECTION = ("resident bytes per connection", field("bytes_per_connection"))
+PER_STREAM = ("resident bytes per stream", field("bytes_per_stream"))
 AIO = ("nginx-aio",)
 NGINX = ("nginx",)
+H2O = ("h2o",)
+NGINX_ALL = ("nginx", "nginx-nosendfile", "nginx-filecache")
+# What a stream that waits for a window may take, in bytes, whatever it takes elsewhere.
+STREAM_MOST = 1024
 
 # What tidegate is compared in: case, phase, measure (less is better), the
 # target for its ratio to the best peer if there is one, and the peers if not all.
@@ -203,6 +226,42 @@ VERDICTS = [
     ("tls-handshake", "alone", CPU_PER_REQUEST, 0.95),
     ("tls-resumed", "alone", CPU_PER_REQUEST, None),
     ("tls-idle", "alone", PER_CONNECTION, 0.50, NGINX),
+]
+
+
+def http2_verdicts():
+    """The same for HTTP/2. Large responses are counted by their bytes: they need not end within a measurement."""
+    for protocol in ("h2c", "h2"):
+        yield (f"{protocol}-1k-c16-m32", "alone", CPU_PER_REQUEST, 0.80, H2O)
+    for size in ("64k", "1m", "100m"):
+        for case in grid("h2", size):
+            yield (case, "alone", CPU_PER_GB, 0.75)
+    for size, target in (("64k", 0.70), ("1m", 1.10)):
+        for case in grid("h2c", size):
+            yield (case, "alone", CPU_PER_GB, target, NGINX_ALL)
+    for case in ("h2-static-c256", "h2-static-c1024"):
+        yield (case, "alone", CPU_PER_REQUEST, 0.60, NGINX_ALL)
+    for case in ("h2-connect", "h2c-connect"):
+        yield (case, "alone", CPU_PER_REQUEST, None)
+    yield ("h2-idle", "alone", PER_CONNECTION, 0.60)
+    for case in ("h2-blocked", "h2-stalled"):
+        yield (case, "alone", PER_STREAM, None)
+
+
+def grid(protocol, size):
+    """The cases of one size, with few connections and many, and few streams and many."""
+    for connections in HTTP2_CONNECTIONS:
+        for streams in HTTP2_STREAMS:
+            yield f"{protocol}-{size}-c{connections}-m{streams}"
+
+
+VERDICTS += http2_verdicts()
+
+# Of tidegate alone: HTTP/2's case, HTTP/1.1's over TLS, the measure, the target.
+HTTP1_VERDICTS = [
+    ("h2-1k-c16-m32", "tls-1k", CPU_PER_REQUEST, 0.28),
+    ("h2-1m-c16-m1", "tls-1m", CPU_PER_GB, 1.10),
+    ("h2-1m-c16-m32", "tls-1m", CPU_PER_GB, 1.10),
 ]
 
 
@@ -241,6 +300,16 @@ def verdicts(samples):
             )
 
 
+def http1_verdicts(samples):
+    """tidegate with HTTP/2 beside itself with HTTP/1.1."""
+    for case, other, (measure, value), target in HTTP1_VERDICTS:
+        own = by_round(samples, case, "alone", value).get("tidegate")
+        before = by_round(samples, other, "alone", value).get("tidegate")
+        if own and before:
+            best, rounds = median(before.values()), ratio_of_rounds(own, before)
+            yield Verdict(case, measure, median(own.values()), "tidegate", best, "tidegate", rounds, target)
+
+
 def ratio_of_rounds(own, peer):
     """The median of the ratios within each round: what slows a whole round down changes none of them."""
     ratios = [quotient(own[round], peer[round]) for round in own.keys() & peer.keys()]
@@ -272,6 +341,27 @@ def verdict_table(rows):
             f"| {'-' if found is None else f'{found:.2f}'} | {verdict(found, row.target)} | {rounds} |"
         )
     return "\n".join(lines)
+
+
+def targets(samples):
+    """The Markdown of what HTTP/2 has to reach, and what was measured of it."""
+    http2 = [row for row in verdicts(samples) if is_http2(row.case)]
+    yield "## HTTP/2: tidegate and the best of its peers"
+    yield verdict_table(http2)
+    own = list(http1_verdicts(samples))
+    if own:
+        yield "## HTTP/2 beside tidegate's own HTTP/1.1 over TLS"
+        yield verdict_table(own)
+    streams = [row for row in http2 if row.measure == PER_STREAM[0]]
+    if streams:
+        yield f"## A stream that waits for a window: at most {spaced(f'{STREAM_MOST:,}')} bytes"
+        yield "\n".join(
+            f"- `{row.case}`: {number(row.own)} bytes, {'met' if row.own <= STREAM_MOST else 'missed'}" for row in streams
+        )
+
+
+def is_http2(case):
+    return case.startswith(("h2-", "h2c-"))
 
 
 def verdict(found, target):
@@ -384,6 +474,50 @@ def sections(samples):
         yield title, case, "alone", MEMORY_COLUMNS
 
 
+def http2_tables(samples, servers):
+    """(title, table) of HTTP/2: a case a line, a server a column, medians alone; the last column is tidegate's
+    ratio to the best of the others."""
+    for protocol, name in (("h2c", "without TLS (h2c)"), ("h2", "over TLS")):
+        for sizes, measure in ((("1k", "16k"), CPU_PER_REQUEST), (("64k", "1m", "100m"), CPU_PER_GB)):
+            cases = {case: label(case) for size in sizes for case in grid(protocol, size)}
+            yield f"HTTP/2 {name}: {measure[0]}", grid_table(samples, servers, cases, measure)
+    yield f"HTTP/2: {CPU_PER_REQUEST[0]}", grid_table(samples, servers, HTTP2_OTHERS, CPU_PER_REQUEST)
+    everything = {case: label(case) for protocol in ("h2c", "h2") for case in grid(protocol, "1k")} | HTTP2_OTHERS
+    yield "HTTP/2: requests per second", grid_table(
+        samples, servers, everything, ("", field("requests_per_second")), best=max
+    )
+    memory = ("", lambda sample: sample.get("bytes_per_connection", sample.get("bytes_per_stream")))
+    yield "HTTP/2 over TLS: resident bytes", grid_table(samples, servers, HTTP2_MEMORY, memory)
+
+
+def label(case):
+    protocol, size, connections, streams = case.split("-")
+    plain = " without TLS" if protocol == "h2c" else ""
+    counts = (counted(connections[1:], "connection"), counted(streams[1:], "stream"))
+    return f"{HTTP2_SIZES[size]}, {', '.join(counts)}{plain}"
+
+
+def counted(count, noun):
+    return f"{count} {noun}" if count == "1" else f"{count} {noun}s"
+
+
+def grid_table(samples, servers, cases, measure, best=min):
+    """None where nothing of it was measured."""
+    rows = {title: medians(samples, case, "alone", measure[1]) for case, title in cases.items()}
+    rows = {title: found for title, found in rows.items() if found}
+    servers = [server for server in servers if any(server in found for found in rows.values())]
+    lines = [
+        "| | " + " | ".join(NAMES[server] for server in servers) + " | tidegate / best peer |",
+        "| --- |" + " ---: |" * (len(servers) + 1),
+    ]
+    for title, found in rows.items():
+        peers = [value for server, value in found.items() if not server.startswith("tidegate")]
+        ratio = f"{found['tidegate'] / best(peers):.2f}" if "tidegate" in found and peers else "-"
+        cells = [number(found[server]) if server in found else "-" for server in servers]
+        lines.append(f"| {title} | {' | '.join(cells)} | {ratio} |")
+    return "\n".join(lines) if rows else None
+
+
 def disturbed(sample):
     """Whether something else used a noticeable part of a core meanwhile."""
     other = per("other_cpu_ns", "seconds", 1e-9)(sample)
@@ -422,14 +556,20 @@ def markdown(run, samples, servers):
 def results(samples, servers):
     """The Markdown paragraphs of everything measured."""
     present = {sample["case"] for sample in samples}
-    compared = list(verdicts(samples))
+    compared = [row for row in verdicts(samples) if not is_http2(row.case)]
     if compared:
         yield "## tidegate and the best of its peers"
         yield verdict_table(compared)
+    if any(map(is_http2, present)):
+        yield from targets(samples)
     for title, case, phase, columns in sections(samples):
         if case in present:
             yield f"## {title}"
             yield table(samples, servers, case, phase, columns)
+    for title, text in http2_tables(samples, servers):
+        if text:
+            yield f"## {title}"
+            yield text
     found = list(troubles(samples))
     if found:
         yield "## Troubles"
@@ -659,6 +799,8 @@ def main(arguments):
     match arguments:
         case ["report", directory]:
             report(directory)
+        case ["targets", directory]:
+            print("\n\n".join(targets(load(directory)[1])))
         case ["page", directory, out]:
             write_page(directory, out)
         case ["run-line", *versions]:

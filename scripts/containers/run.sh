@@ -2,34 +2,51 @@
 # Checks what config/ has for containers: the manifests for Kubernetes against its schemas, the seccomp
 # profile against the default one it is made from, and the image, built by the last stage of the
 # Containerfile around a binary that is there already, and run with the profile and without io_uring.
-# What is not installed is skipped with a line that says so. Works offline; needs root for the image.
+# What is not installed is skipped with a line that says so; the exit status is 77 if nothing could be
+# checked. Works offline; needs root for the image. Five seconds.
 #
-#   scripts/containers/run.sh [BINARY]
+#   scripts/containers/run.sh [--server PROGRAM]
 #
-#   BINARY    the server (target/release/tidegate); its libraries are copied into the image with it
+#   --server PROGRAM   the binary (target/release/tidegate); its libraries are copied into the image with it
 #
-# On Debian: apt-get install buildah podman runc curl jq golang-github-docker-docker-dev
+# On Debian: apt-get install buildah podman runc curl jq python3-venv
 # From PyPI, to be found in target/containers/bin:
 #   python3 -m venv target/containers && target/containers/bin/pip install kubernetes-validate
+# Docker's default profile is looked for where golang-github-docker-docker-dev has it, and as
+# target/containers/default.json: the package wants a gigabyte of others (.ci/run takes the file alone).
 set -euo pipefail
 # shellcheck source=scripts/lib/help.sh
 . "$(dirname "$0")/../lib/help.sh"
+# shellcheck source=scripts/lib/apart.sh
+. "$(dirname "$0")/../lib/apart.sh"
+script=$(realpath "$0")
 cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
-binary=${1:-$target/release/tidegate}
+binary=$target/release/tidegate
+[[ ${1:-} != --server ]] || binary=$2
 PATH=$target/containers/bin:$PATH
 readonly PROFILE=config/containers/seccomp.json
-# Where Debian has Docker's.
-readonly DEFAULT=/usr/share/gocode/src/github.com/docker/docker/profiles/seccomp/default.json
+# Where Docker's may be.
+readonly DEFAULTS=(/usr/share/gocode/src/github.com/docker/docker/profiles/seccomp/default.json
+  "$target/containers/default.json")
 
-work=$(mktemp -d)
-container=tidegate-$$
+# The exit status: 77 until something is checked.
+status=77
+# Set where this script calls itself, in namespaces of its own.
+work=${TIDEGATE_IMAGE_DIRECTORY:-}
+container=$(basename "$work")
 storage=(--storage-driver vfs --root "$work/storage" --runroot "$work/run")
 engine=(podman "${storage[@]}" --runtime runc --cgroup-manager cgroupfs)
 
 end() {
-  "${engine[@]}" rm -f -t 1 "$container" &>/dev/null || true
-  rm -rf "$work"
+  end_apart
+  find /sys/fs/cgroup -depth -type d -path "*/$(basename "$work")*" -exec rmdir {} + || true
+  rm -rf --one-file-system "$work"
+}
+
+ok() {
+  echo "ok: $1"
+  status=0
 }
 
 # has PROGRAM WHAT: whether it is installed; says what is skipped if not.
@@ -43,16 +60,18 @@ has() {
 manifests() {
   has kubernetes-validate 'the manifests' || return 0
   kubernetes-validate --strict --quiet config/kubernetes/*.yaml
-  echo "ok: the manifests"
+  ok 'the manifests'
 }
 
 profile() {
-  if [[ -e $DEFAULT ]]; then
-    scripts/containers/profile.py "$DEFAULT" | diff - "$PROFILE"
-    echo "ok: the profile is made from Docker's"
-  else
-    echo "skipped: the profile: there is no $DEFAULT"
-  fi
+  local default
+  for default in "${DEFAULTS[@]}"; do
+    [[ -e $default ]] || continue
+    scripts/containers/profile.py "$default" | diff - "$PROFILE"
+    ok "the profile is made from Docker's"
+    return
+  done
+  echo "skipped: the profile: there is no ${DEFAULTS[0]}"
 }
 
 # The files of the last stage: the binary, and the libraries that a static one would not need.
@@ -69,14 +88,16 @@ stage() {
 
 # run NAME PROFILE: runs the image on port 0 of the host's loopback, as docs/containers.md does.
 run() {
-  "${engine[@]}" run --rm --name "$1" --network host --read-only --cap-drop all \
+  "${engine[@]}" run --rm --name "$1" --cgroup-parent "/$container" --cgroups no-conmon --pids-limit -1 \
+    --network host --read-only --cap-drop all \
     --security-opt no-new-privileges --security-opt "seccomp=$2" \
     --ulimit nofile=4096:4096 --ulimit nproc=4096:4096 -v "$work/www:/srv/www:ro" \
     tidegate serve --listen 127.0.0.1:0 --cores 1 /srv/www
 }
 
+# The image, from namespaces of its own: what builds and runs it, and its mounts, end with them.
 image() {
-  local program
+  local program image=0
   for program in buildah podman runc curl jq; do
     has "$program" 'the image' || return 0
   done
@@ -88,6 +109,13 @@ image() {
     echo 'skipped: the image: needs root'
     return 0
   }
+  work=$(mktemp --directory --tmpdir tidegate-image-XXXXXX)
+  trap end EXIT
+  TIDEGATE_IMAGE_DIRECTORY=$work apart "$script" --server "$binary" || image=$?
+  ((image == 77)) || status=$image
+}
+
+builds_and_serves() {
   stage
   # The build stage is replaced by the directory, so no base image is needed.
   buildah "${storage[@]}" bud --quiet --isolation chroot --build-context "build=$work/stage" \
@@ -113,22 +141,26 @@ serves() {
   }
   "${engine[@]}" stop -t 10 "$container" >/dev/null
   wait %%
-  echo 'ok: the image serves with the profile, and stops at TERM with 0'
+  ok 'the image serves with the profile, and stops at TERM with 0'
 }
 
 is_refused() {
-  local status=0
+  local refused=0
   jq '(.syscalls[].names) |= map(select(startswith("io_uring") | not))' "$PROFILE" >"$work/default.json"
-  run "$container" "$work/default.json" >"$work/log" 2>&1 || status=$?
-  if ((status != 1)) || ! grep -q 'io_uring is forbidden here' "$work/log"; then
+  run "$container" "$work/default.json" >"$work/log" 2>&1 || refused=$?
+  if ((refused != 1)) || ! grep -q 'io_uring is forbidden here' "$work/log"; then
     cat "$work/log"
-    echo "FAILED: exit status $status without io_uring"
+    echo "FAILED: exit status $refused without io_uring"
     return 1
   fi
-  echo 'ok: without io_uring it says so, and exits with 1'
+  ok 'without io_uring it says so, and exits with 1'
 }
 
-trap end EXIT
+if [[ -n $work ]]; then
+  builds_and_serves
+  exit
+fi
 manifests
 profile
 image
+((status == 0)) || exit $status

@@ -6,7 +6,9 @@ Only the standard library is used.
 import argparse
 import gzip
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from started import free_port, started
+from started import NotStarted, free_port, started
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config/logrotate/tidegate"
 
@@ -56,6 +58,9 @@ VALUES = (
 TARGETS = ("/", "/small.txt", "/none", "/%ff%0a", "/a?b=%22", '/"')
 
 ROTATIONS = 4
+
+# The exit status if nothing could be checked.
+SKIPPED = 77
 
 
 class Failed(Exception):
@@ -214,20 +219,24 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--server", required=True)
     program = str(Path(parser.parse_args().server).resolve())
-    failed = False
+    # Debian has logrotate where a user's PATH does not.
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    # Ended, it ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    results = set()
     for check in (jq, goaccess, logrotate):
         name = check.__name__
-        # Debian has logrotate where a user's PATH does not.
-        if not (shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")):
+        if not shutil.which(name):
             print(f"skipped  {check.__doc__}: {name} is not installed (apt-get install {name})")
             continue
         try:
             with serving(program) as server:
                 print(f"passed   {check.__doc__}: {check(server)}", flush=True)
-        except Failed as failure:
-            failed = True
+            results.add("passed")
+        except (Failed, NotStarted) as failure:
+            results.add("failed")
             print(f"FAILED   {check.__doc__}: {failure}", flush=True)
-    return int(failed)
+    return 1 if "failed" in results else 0 if results else SKIPPED
 
 
 if __name__ == "__main__":

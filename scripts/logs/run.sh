@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The access log against the programs that read and rotate it: jq reads the JSON, goaccess the combined
 # log, and logrotate rotates under load with config/logrotate/tidegate, with every line counted. Prints
-# a line for each check; the exit status is 1 if one failed. A program that is not installed is skipped
-# with a line that says so. All is on the loopback, in a temporary directory.
+# a line for each check; the exit status is 1 if one failed, 77 if none could be made. A program that is
+# not installed is skipped with a line that says so. All is on the loopback, in a temporary directory.
+# Seven seconds.
 #
 #   scripts/logs/run.sh [--server PROGRAM]
 #

@@ -2,8 +2,8 @@
 # The metrics and the live page of a running server, by the programs that read them: a real
 # Prometheus scrapes it and is asked for the values, promtool checks the metrics, the rules and
 # their unit tests, and headless Chromium opens the page under load. Prints a table; the exit status
-# is 1 if a check failed. A program that is not installed is skipped with a line that says so. All is
-# on the loopback, in a temporary directory.
+# is 1 if a check failed, 77 if none could be made. A program that is not installed is skipped with a
+# line that says so. All is on the loopback, in a temporary directory. 40 seconds, 30 of them Chromium's.
 #
 #   scripts/metrics/run.sh [--server PROGRAM] [--only PART,..] [--screenshot docs/live-page.png]
 #

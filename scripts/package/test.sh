@@ -2,10 +2,12 @@
 # The Debian package in a Debian 12 of its own (mmdebstrap, minbase) without systemd: installed, served from by the
 # unit's command as the unit's user, upgraded to a package with another configuration, removed and purged. Checks
 # users, files, modes, configuration and the unit's links; then lintian. Needs root, for the chroot and a
-# network namespace; nothing of the host is changed. About a minute, and one more for the first time.
+# network namespace; nothing of the host is changed. Half a minute, and one more for the first time.
 #
 #   scripts/package/test.sh [DEB]   without DEB: target/release-VERSION/tidegate_VERSION_ARCHITECTURE.deb
 #                                   of this architecture, which scripts/release.sh makes
+#   scripts/package/test.sh --server PROGRAM
+#                                   a package that is made around this binary, in target/package
 #
 # Exits 0 or 1, 77 where root, a program or Debian's packages are missing.
 # On Debian: apt-get install mmdebstrap curl iproute2, and lintian mandoc man-db zsh fish, whose checks are skipped
@@ -13,6 +15,8 @@
 set -euo pipefail
 # shellcheck source=scripts/lib/help.sh
 . "$(dirname "$0")/../lib/help.sh"
+# shellcheck source=scripts/lib/apart.sh
+. "$(dirname "$0")/../lib/apart.sh"
 
 skip() {
   echo "skipped: scripts/package/test.sh: $*"
@@ -23,11 +27,20 @@ skip() {
 for tool in mmdebstrap curl ip unshare setpriv dpkg-deb; do
   command -v "$tool" >/dev/null || skip "$tool is not installed"
 done
+program=''
+if [[ ${1:-} == --server ]]; then
+  program=$(realpath "$2")
+  shift 2
+fi
 deb=$(realpath -m "${1:-.}")
 script=$(realpath "$0")
 cd "$(dirname "$0")/../.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 (($# > 0)) || deb=$PWD/target/release-$version/tidegate_$version-1_$(dpkg --print-architecture).deb
+if [[ -n $program ]]; then
+  deb=$PWD/target/package/$(basename "$deb")
+  scripts/release.sh --package "$program" target/package
+fi
 [[ -f $deb ]] || skip "there is no $deb (scripts/release.sh makes it)"
 
 readonly BASE=$PWD/target/vm/debian-12.tar
@@ -37,18 +50,20 @@ readonly WANTED=/etc/systemd/system/multi-user.target.wants/tidegate.service
 if [[ -z ${TEST_DIRECTORY:-} ]]; then
   if [[ ! -f $BASE ]]; then
     mkdir -p "$(dirname "$BASE")"
-    mmdebstrap --quiet --variant=minbase --include=adduser bookworm "${BASE%.tar}.new.tar" \
-      || skip 'no Debian 12 to be had'
-    mv "${BASE%.tar}.new.tar" "$BASE"
+    made=$(mktemp "$BASE.XXXXXX")
+    mmdebstrap --quiet --variant=minbase --include=adduser bookworm - >"$made" || {
+      rm "$made"
+      skip 'no Debian 12 to be had'
+    }
+    mv "$made" "$BASE"
   fi
   # All mounts, processes and ports are in namespaces that end before the directory is deleted. No directory of
   # the host is mounted there.
   TEST_DIRECTORY=$(mktemp -d)
   export TEST_DIRECTORY
-  status=0
-  unshare --mount --net --pid --fork --kill-child --propagation private "$script" "$deb" || status=$?
-  rm -rf --one-file-system "$TEST_DIRECTORY"
-  exit $status
+  trap 'end_apart; rm -rf --one-file-system "$TEST_DIRECTORY"' EXIT
+  apart --net "$script" "$deb"
+  exit
 fi
 failures=0
 work=$TEST_DIRECTORY
@@ -81,6 +96,8 @@ start() {
   local line waited=0
   rm -f "$work/log"
   line=$(sed -n 's/^ExecStart=//p' "$root/usr/lib/systemd/system/tidegate.service")
+  # shellcheck disable=SC2016 # what systemd replaces
+  line=${line/'${TIDEGATE_CONFIG}'/$CONFIG}
   # shellcheck disable=SC2086 # the words of a command
   chroot "$root" setpriv --reuid tidegate --regid tidegate --clear-groups --no-new-privs \
     --inh-caps=-all,+net_bind_service --ambient-caps=-all,+net_bind_service \
@@ -107,7 +124,7 @@ successor() {
   sed -i "s/^Version: .*/Version: $version+next-1/" "$work/next/DEBIAN/control"
   echo '# of the next version' >>"$work/next$CONFIG"
   (cd "$work/next" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
-  dpkg-deb --root-owner-group --build "$work/next" "$work/next.deb" >/dev/null
+  dpkg-deb --root-owner-group -Znone --build "$work/next" "$work/next.deb" >/dev/null
 }
 
 debian() {

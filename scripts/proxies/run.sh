@@ -3,7 +3,8 @@
 # to TCP and Unix sockets, with TLS in front and behind, and names clients in X-Forwarded-For and
 # Forwarded; nginx with X-Forwarded-For. Each check asks for a small and a large file as a client of its
 # own address, and looks for that address in the access log. Prints a line for each; the exit status is
-# 1 if a check failed. A proxy that is not installed is skipped with a line that says so.
+# 1 if a check failed, 77 if none could be made. A proxy that is not installed is skipped with a line that
+# says so. All is on the loopback, in a temporary directory. Eight seconds.
 #
 #   scripts/proxies/run.sh [--server PROGRAM]     the binary to test (target/release/tidegate)
 #
@@ -15,10 +16,26 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 server="${CARGO_TARGET_DIR:-$root/target}/release/tidegate"
 [[ ${1:-} != --server ]] || server=$2
 
+has() {
+  [[ -n $(type -P "$1") ]] || {
+    echo "skipped: $1 is not installed (apt-get install $1)"
+    return 1
+  }
+}
+
+# Debian has proxies where a user's PATH does not.
+PATH=$PATH:/usr/sbin:/sbin
+for tool in curl openssl python3; do
+  has $tool || exit 77
+done
+
 work=$(mktemp -d)
-pids=()
+# What runs.
+tidegate=''
+proxy=''
 cleanup() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  # shellcheck disable=SC2086 # none, one or two
+  [[ -z $proxy$tidegate ]] || kill $proxy $tidegate 2>/dev/null || true
   wait
   rm -rf "$work"
 }
@@ -73,7 +90,6 @@ start() {
   : >"$work/out"
   "$server" run "$work/tidegate.toml" >"$work/out" 2>"$work/err" &
   tidegate=$!
-  pids+=("$tidegate")
   for _ in {1..100}; do
     ! grep -q "listening on unix:" "$work/out" || return 0
     sleep 0.1
@@ -82,9 +98,13 @@ start() {
   exit 1
 }
 
+# Ends the proxy and the server.
 stop() {
-  kill "$tidegate"
+  kill "$proxy" "$tidegate"
   wait "$tidegate"
+  wait "$proxy" || true
+  proxy=''
+  tidegate=''
 }
 
 haproxy_configuration() {
@@ -194,7 +214,6 @@ run() {
   shift 2
   "$@" >"$work/$name.log" 2>&1 &
   proxy=$!
-  pids+=("$proxy")
   for _ in {1..100}; do
     ! (: <"/dev/tcp/127.0.0.1/$at") 2>/dev/null || return 0
     sleep 0.1
@@ -203,14 +222,6 @@ run() {
   exit 1
 }
 
-has() {
-  [[ -n $(PATH=$PATH:/usr/sbin type -P "$1") ]] || {
-    echo "skipped: $1 is not installed (apt-get install $1)"
-    return 1
-  }
-}
-
-export PATH=$PATH:/usr/sbin
 for field in x-forwarded-for forwarded; do
   has haproxy || break
   start "$field"
@@ -227,7 +238,6 @@ for field in x-forwarded-for forwarded; do
   fi
   check "HAProxy, $field, TLS in front, to a Unix socket" "https://$at:${port[8]}"
   check "HAProxy, $field" "http://$at:${port[9]}"
-  kill "$proxy"
   stop
 done
 if has nginx; then
@@ -236,11 +246,11 @@ if has nginx; then
   run nginx "${port[10]}" nginx -c "$work/nginx.conf"
   check "nginx, X-Forwarded-For to a Unix socket" "http://127.0.0.1:${port[10]}"
   check "nginx, X-Forwarded-For, TLS behind" "http://127.0.0.1:${port[11]}"
-  kill "$proxy"
   stop
 fi
-if grep -q panicked "$work/err"; then
+if grep -qs panicked "$work/err"; then
   cat "$work/err"
   exit 1
 fi
-[[ $failures == 0 ]]
+((number > 0)) || exit 77
+((failures == 0))

@@ -7,8 +7,6 @@ work=$1
 mount --make-rprivate /
 # Nothing that it does reaches the host: its own /dev, /run, /tmp, /var/tmp, and state.
 mount -t tmpfs -o mode=755 tmpfs /mnt
-mkdir /mnt/tidegate
-cp -a "$work"/. /mnt/tidegate
 devices=$(mktemp -d)
 mount -t tmpfs -o mode=755 tmpfs "$devices"
 for device in 'null 3' 'zero 5' 'full 7' 'random 8' 'urandom 9'; do
@@ -23,24 +21,28 @@ mkdir "$devices/pts" "$devices/shm"
 mount --move "$devices" /dev
 rmdir "$devices"
 mount -t devpts -o newinstance,ptmxmode=666 devpts /dev/pts
+mkdir /mnt/tidegate
 mount --bind "$work" /mnt/tidegate
 mkdir /mnt/www && echo content > /mnt/www/file
 for directory in /run /tmp /var/tmp /var/lib /var/log /var/cache; do
   mount -t tmpfs -o mode=755 tmpfs $directory
 done
+# Between the two of cgroup2, where the host has it there: it cannot be mounted on itself.
+mount -t tmpfs tmpfs /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up
 units=/run/systemd/system
 mkdir -p $units/tidegate.service.d
-cp /mnt/tidegate/tidegate.service /mnt/tidegate/tidegate.socket $units
+cp /mnt/tidegate/tidegate.socket $units
+# Its commands as they are, of the binary that is tested.
+sed 's|=/usr/bin/tidegate|=/mnt/tidegate/bin/tidegate|' /mnt/tidegate/tidegate.service > $units/tidegate.service
 cat > $units/tidegate.service.d/test.conf <<END
 [Unit]
 Wants=
 After=
 DefaultDependencies=no
 [Service]
-ExecStart=
-ExecStart=/mnt/tidegate/bin/tidegate run --config /mnt/tidegate/tidegate.toml
+Environment=TIDEGATE_CONFIG=/mnt/tidegate/tidegate.toml
 StandardError=append:/mnt/tidegate/journal
 StandardOutput=append:/mnt/tidegate/journal
 END

@@ -30,6 +30,10 @@ get() {
   [[ $(curl -sS --max-time 10 "http://$1/file") == content ]]
 }
 
+fails() {
+  ! "$@"
+}
+
 property() {
   systemctl show -P "$1" tidegate.service
 }
@@ -76,6 +80,12 @@ check 'is fed by the watchdog' is WatchdogUSec 1min
 config $'[[listen]]\naddress = "127.0.0.1:8080"'
 check 'reloads' systemctl reload tidegate.service
 check 'serves what the reload added' eventually get 127.0.0.1:8080
+config $'[[listen]]\naddress = "127.0.0.1:8080"\nbacklogg = 1'
+check 'refuses to reload a wrong configuration' fails systemctl reload tidegate.service
+check 'says why' grep -q 'tidegate.toml:.*backlogg' journal
+check 'is active after that' is ActiveState active
+check 'serves as before' get 127.0.0.1:8080
+config $'[[listen]]\naddress = "127.0.0.1:8080"'
 before=$(property MainPID)
 check 'takes USR2' systemctl kill --kill-who=main --signal=USR2 tidegate.service
 check 'has a new main process' eventually changed "$before"

@@ -18,9 +18,10 @@ use super::authority::SecureStream;
 /// The largest head that a server has a reason to send.
 const HEAD_BYTES_MAX: usize = 8192;
 
-/// A request without a body, with the headers that every test needs.
+/// A request without a body, with the headers that every test needs. The admin listener answers for
+/// this host, too.
 pub(crate) fn request(method: &str, target: &str) -> String {
-    format!("{method} {target} HTTP/1.1\r\nHost: test\r\n\r\n")
+    format!("{method} {target} HTTP/1.1\r\nHost: test.localhost\r\n\r\n")
 }
 
 /// The same with further header fields, each without its line end. A Host among them takes the place of the
@@ -29,7 +30,7 @@ pub(crate) fn request_with(method: &str, target: &str, fields: &[&str]) -> Strin
     let is_host = |field: &&str| field.to_ascii_lowercase().starts_with("host:");
     let mut text = format!("{method} {target} HTTP/1.1\r\n");
     if !fields.iter().any(is_host) {
-        text += "Host: test\r\n";
+        text += "Host: test.localhost\r\n";
     }
     for field in fields {
         text += field;

@@ -1,7 +1,7 @@
 //! Who may have what: the passwords of Basic authentication, and signed URLs.
 //!
 //! Nothing here knows a connection or an executor. [`Users::verify`] takes long on purpose: it is
-//! for a thread of its own, and [`Login::tag`] is what a cache of its results is asked by.
+//! for a thread of its own, and [`Users::tag`] is what a cache of its results is asked by.
 
 mod file;
 mod login;

@@ -1,7 +1,7 @@
 //! Signed URLs: whoever has a key can grant a path for a time, and the server needs no list of
 //! grants to check one.
 //!
-//! docs/access.md specifies the format for other languages.
+//! docs/signed-urls.md specifies the format for other languages.
 
 use std::env;
 use std::net::IpAddr;
@@ -304,7 +304,7 @@ mod tests {
         panic!("the URL is for all clients")
     }
 
-    /// docs/access.md has it, too; made by hmac of Python.
+    /// docs/signed-urls.md has it, too; made by hmac of Python.
     #[test]
     fn the_vector_of_the_documentation() {
         let key = SigningKey::new("k", KEY).unwrap();

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use argon2::{Argon2, PasswordHash, PasswordVerifier};
 
 use crate::file::{self, FileError};
+use crate::login::{Login, Tag, TagKey};
 
 /// Bytes of a name, at most: what servers and clients take.
 const NAME_BYTES_MAX: usize = 255;
@@ -119,12 +120,30 @@ impl Users {
     /// Whether `password` is that of the user `name`. Takes as long as its hash demands, some 100
     /// ms: not for an executor. An unknown user takes as long as a known one.
     pub fn verify(&self, name: &[u8], password: &[u8]) -> bool {
+        let (hash, is_known) = self.hash_for(name);
+        hash.verify(password) & is_known
+    }
+
+    /// The tag of a login that is verified here. It changes with the hash of the user, and with
+    /// nothing else: what was verified by one reading of a file holds for the next. That of an
+    /// unknown user is one that no known user has.
+    pub fn tag(&self, login: &Login, key: &TagKey) -> Tag {
+        let (hash, is_known) = self.hash_for(login.name());
+        // No hash has either, and no name a colon, so this is unambiguous.
+        let separator: &[u8] = if is_known { b":" } else { b"\n" };
+        Tag::of(key, &[hash.text().as_bytes(), separator, login.bytes()])
+    }
+
+    /// The hash of a user, or the one that stands for that of an unknown user.
+    fn hash_for(&self, name: &[u8]) -> (&Hash, bool) {
         let known = str::from_utf8(name).ok();
         let known = known.and_then(|name| self.names.get(name).copied());
         // The same one each time, as a known user has one.
         let dummy = self.dummies.hash_one(name) % self.hashes.len() as u64;
-        let is_right = self.hashes[known.unwrap_or(dummy as usize)].verify(password);
-        is_right & known.is_some()
+        (
+            &self.hashes[known.unwrap_or(dummy as usize)],
+            known.is_some(),
+        )
     }
 }
 
@@ -140,6 +159,12 @@ impl Hash {
             return Ok(Self::Argon2(text.into()));
         }
         Err(refused(text).to_owned())
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Bcrypt(text) | Self::Argon2(text) => text,
+        }
     }
 
     fn verify(&self, password: &[u8]) -> bool {
@@ -293,6 +318,29 @@ mod tests {
             assert_eq!(is_right, expected, "{name}:{password}");
         }
         assert!(!users.verify(b"\xff", b"secret"));
+    }
+
+    #[test]
+    fn a_tag_is_of_one_login_with_one_hash() {
+        let key = TagKey::new().unwrap();
+        let tag =
+            |users: &Users, name: &str, password: &str| users.tag(&Login::of(name, password), &key);
+        let [first, second] = [bcrypt("a"), bcrypt("b")];
+        let users = parse(&format!("ann:{first}\nbob:{second}")).unwrap();
+        let ann = tag(&users, "ann", "a");
+        assert!(ann == tag(&users, "ann", "a"));
+        for (name, password) in [("ann", "b"), ("bob", "a"), ("an", "na"), ("", "ann:a")] {
+            assert!(ann != tag(&users, name, password), "{name}:{password}");
+        }
+        let other_key = TagKey::new().unwrap();
+        assert!(ann != users.tag(&Login::of("ann", "a"), &other_key));
+        let more = parse(&format!("# more\nbob:{second}\nann:{first}\nsam:{second}")).unwrap();
+        assert!(ann == tag(&more, "ann", "a"), "her hash is the same");
+        let changed = parse(&format!("ann:{second}\nbob:{second}")).unwrap();
+        assert!(ann != tag(&changed, "ann", "a"));
+        // Whatever hash stands for hers.
+        let removed = parse(&format!("bob:{first}")).unwrap();
+        assert!(ann != tag(&removed, "ann", "a"));
     }
 
     #[test]

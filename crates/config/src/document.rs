@@ -168,8 +168,23 @@ impl<'text> Document<'text> {
         }
         let found = found.into_iter();
         found
-            .map(|(place, reason)| self.problem(place.offset_in(&all), place.dotted(), &reason))
+            .map(|(place, reason)| {
+                let offset = place.offset_in(&all);
+                let reason = self.without_values(offset, reason);
+                self.problem(offset, place.dotted(), &reason)
+            })
             .collect()
+    }
+
+    /// A reason for a problem at `offset` without the values of variables.
+    fn without_values(&self, offset: usize, mut reason: String) -> String {
+        let line = |offset| (self.text.file(offset), self.text.line(offset));
+        for (start, expanded) in &self.expanded {
+            if expanded.stands_in(&reason, line(*start) == line(offset)) {
+                reason = expanded.hide(&reason);
+            }
+        }
+        reason
     }
 
     fn problem(&self, offset: usize, key: String, reason: &str) -> Problem {

@@ -127,6 +127,17 @@ impl Expanded {
         Ok(rest)
     }
 
+    /// Whether the value of a variable that may be secret stands in `reason`. One of another line
+    /// is there by chance, unless all of its text is.
+    pub(crate) fn stands_in(&self, reason: &str, is_its_line: bool) -> bool {
+        let mut values = self.variables.iter().map(|(_, value)| value);
+        let has_value = values.any(|value| {
+            value.len() >= HIDDEN_BYTES_MIN
+                && (reason.contains(value) || reason.contains(&value.escape_debug().to_string()))
+        });
+        has_value && (is_its_line || reason.contains(&self.text))
+    }
+
     /// `reason` without the values of the variables, which may be secret, but with their names.
     pub(crate) fn hide(&self, reason: &str) -> String {
         let text = self.text.to_lowercase();

@@ -14,7 +14,7 @@
 //! `access_log` compiles the formats of log lines.
 //! `units` reads and writes durations, sizes and core lists. `glob` compiles path patterns and
 //! `example` makes paths that match one. `target` checks where redirects lead, `redirect_loop` that
-//! they end.
+//! they end. `site_names` chooses the site for a host.
 //!
 //! Only [`Source`] touches the system: [`Source::read`] reads files, [`Source::settings`] variables of
 //! the environment. A [`Settings`] is a plain value without interior
@@ -57,6 +57,7 @@ mod settings;
 mod shape;
 mod shown;
 mod site;
+mod site_names;
 mod source;
 mod target;
 mod text;
@@ -83,5 +84,6 @@ pub use site::{
     CachePreset, CompressedOnly, Cors, EtagSource, HeaderRule, HiddenFiles, HiddenName, Mount,
     Redirect, Respond, Site, Symlinks,
 };
+pub use site_names::SiteNames;
 pub use source::Source;
 pub use units::Cores;

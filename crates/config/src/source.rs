@@ -83,12 +83,22 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// If the text is not TOML.
+    /// If the text is not TOML, or variables are missing by now.
     pub fn problems(
         &self,
         found: impl IntoIterator<Item = (Place, String)>,
     ) -> Result<Vec<Problem>, Error> {
-        let document = Document::parse(&self.text)?;
+        self.problems_with(found, &|name| env::var_os(name))
+    }
+
+    /// As [`Source::problems`], with these variables of the environment.
+    fn problems_with(
+        &self,
+        found: impl IntoIterator<Item = (Place, String)>,
+        variables: Variables<'_>,
+    ) -> Result<Vec<Problem>, Error> {
+        let mut document = Document::parse(&self.text)?;
+        document.expand(variables)?;
         Ok(document.problems(found))
     }
 }
@@ -304,6 +314,34 @@ mod tests {
             let error = loaded(&[("main.toml", main), ("a.toml", included)]).expect_err(main);
             assert!(error.starts_with(expected), "{main}\n   got {error}\nwanted {expected}");
             assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn problems_found_later_hide_values_too() {
+        let text = "expand-environment = true\n[[site]]\nnames = ['x-${PLAIN}']\n\
+                    root = '/srv/${SECRET}'\nspa-fallback = '/a'\n";
+        let source = Source::new("t.toml", text);
+        let variables = |name: &str| match name {
+            "SECRET" => Some("hunter22".into()),
+            "PLAIN" => Some("directory".into()),
+            _ => None,
+        };
+        let site = || Place::of("site").item(0);
+        let reason = "cannot serve /srv/hunter22: no such directory";
+        let rows = [
+            (site().key("root"), "t.toml:4: site.root: "),
+            (site().key("spa-fallback"), "t.toml:5: site.spa-fallback: "),
+            (site().key("index"), "t.toml:2: site.index: "),
+        ];
+        for (place, start) in rows {
+            let found = [(place, reason.to_owned())];
+            let problems = source.problems_with(found, &variables).unwrap();
+            let problem = problems[0].to_string();
+            assert!(problem.starts_with(start), "{problem}");
+            assert!(problem.contains("${SECRET}"), "{problem}");
+            assert!(!problem.contains("hunter22"), "{problem}");
+            assert!(problem.contains("no such directory"), "{problem}");
         }
     }
 

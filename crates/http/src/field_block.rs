@@ -3,7 +3,7 @@
 //! A field line is `name: value` and CRLF (RFC 9112, section 5). HTTP/1.1 copies a block as it is;
 //! another version iterates over its names and values.
 
-use crate::fields::Lines;
+use crate::syntax::trim_whitespace;
 
 /// The methods allowed on every target, for Allow.
 pub const ALLOW: &str = "GET, HEAD, OPTIONS";
@@ -104,6 +104,11 @@ impl<'a> FieldLines<'a> {
         self.0.is_empty()
     }
 
+    /// The value of the first field with this name, in any case.
+    pub fn first(self, name: &str) -> Option<&'a [u8]> {
+        Lines(self.0).find_map(|line| value_of(line, name.as_bytes()))
+    }
+
     /// The name and the value of each field, in order.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         Lines(self.0).filter_map(|line| {
@@ -112,6 +117,28 @@ impl<'a> FieldLines<'a> {
             Some((name, line[colon + 1..].trim_ascii_start()))
         })
     }
+}
+
+/// The lines of a block, without their ends.
+pub(crate) struct Lines<'b>(pub(crate) &'b [u8]);
+
+impl<'b> Iterator for Lines<'b> {
+    type Item = &'b [u8];
+
+    fn next(&mut self) -> Option<&'b [u8]> {
+        let end = memchr::memchr(b'\n', self.0)?;
+        let line = &self.0[..end];
+        self.0 = &self.0[end + 1..];
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+}
+
+/// The value of a line whose name is `name`, in any case.
+pub(crate) fn value_of<'b>(line: &'b [u8], name: &[u8]) -> Option<&'b [u8]> {
+    if line.get(name.len()) != Some(&b':') || !line[..name.len()].eq_ignore_ascii_case(name) {
+        return None;
+    }
+    Some(trim_whitespace(&line[name.len() + 1..]))
 }
 
 #[cfg(test)]
@@ -129,6 +156,8 @@ mod tests {
         block.extend(FieldLines::from_static("X-B: c:d\r\n"));
         let lines = b"Vary: Origin\r\nX-A: \xc3\xa4\r\nX-C: d\r\nX-Empty: \r\nX-B: c:d\r\n";
         assert_eq!(block.lines().as_bytes(), lines);
+        assert_eq!(block.lines().first("x-b"), Some(b"c:d".as_slice()));
+        assert_eq!(block.lines().first("x"), None);
         let fields: Vec<_> = block.lines().iter().collect();
         let expected: [(&str, &[u8]); 5] = [
             ("Vary", b"Origin"),

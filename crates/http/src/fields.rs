@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::syntax::trim_whitespace;
+use crate::field_block::{Lines, value_of};
 
 /// Declares [`Field`] with the names that go with it.
 macro_rules! fields {
@@ -228,28 +228,6 @@ impl fmt::Debug for Fields<'_> {
         let present = Field::ALL.iter().filter(|field| self.has(**field));
         f.debug_list().entries(present).finish()
     }
-}
-
-/// The lines of a block, without their ends.
-pub(crate) struct Lines<'b>(pub(crate) &'b [u8]);
-
-impl<'b> Iterator for Lines<'b> {
-    type Item = &'b [u8];
-
-    fn next(&mut self) -> Option<&'b [u8]> {
-        let end = memchr::memchr(b'\n', self.0)?;
-        let line = &self.0[..end];
-        self.0 = &self.0[end + 1..];
-        Some(line.strip_suffix(b"\r").unwrap_or(line))
-    }
-}
-
-/// The value of a line whose name is `name`, in any case.
-fn value_of<'b>(line: &'b [u8], name: &[u8]) -> Option<&'b [u8]> {
-    if line.get(name.len()) != Some(&b':') || !line[..name.len()].eq_ignore_ascii_case(name) {
-        return None;
-    }
-    Some(trim_whitespace(&line[name.len() + 1..]))
 }
 
 #[cfg(test)]

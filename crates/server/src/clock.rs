@@ -20,6 +20,7 @@ impl Clock {
     }
 
     /// The date at `now`, at most a second old.
+    #[inline]
     pub(crate) fn date(&self, now: Instant) -> HttpDate {
         let (until, date) = self.formatted.get();
         if now < until {

@@ -150,7 +150,7 @@ pub enum Error {
     #[error("cannot start the thread of the admin listener")]
     AdminThread(#[source] io::Error),
     /// The control socket cannot be made.
-    #[error("server.control: cannot listen on {}", path.display())]
+    #[error("server.control: cannot listen on {}{}", path.display(), socket_remedy(source))]
     Control {
         /// As configured.
         path: PathBuf,

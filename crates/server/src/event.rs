@@ -18,8 +18,9 @@ pub(crate) enum Event {
     Reload(Option<SyncSender<Outcome>>),
     /// A signal to open the files of logs again (USR1).
     ReopenLogs,
-    /// The configuration that was read again; an error is lines for the operator.
-    Prepared(Result<Box<NextConfiguration>, String>),
+    /// The configuration that was read again, with the number of the attempt; an error is lines for
+    /// the operator.
+    Prepared(u64, Result<Box<NextConfiguration>, String>),
     /// One more shard has replaced its configuration.
     Applied,
     /// A signal to start the new binary (USR2).

@@ -60,6 +60,7 @@ pub use error::Error;
 pub use host::diagnose::{ACCESS_LOG, CERTIFICATE, Diagnostic, diagnose, lacks_index};
 pub use host::finding::{Finding, Verdict};
 pub use host::report::{file_report, host_report};
+pub use signals::Signals;
 pub use supervisor::handover::Inheritance;
 pub use supervisor::reload::{Configuration, Reread};
-pub use supervisor::run;
+pub use supervisor::start::run;

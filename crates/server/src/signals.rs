@@ -1,12 +1,12 @@
 //! Signals, as messages to the main thread.
 
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rustix::process::Signal;
 use signal_hook::consts::{
     SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXFSZ,
 };
-use signal_hook::iterator::{Handle, Signals};
+use signal_hook::iterator::{Handle, Signals as Received};
 
 use crate::error::Error;
 use crate::event::Event;
@@ -28,13 +28,37 @@ const NO_MEANING: &str = "it means nothing to tidegate";
 /// The real-time signals, without the two that the C library uses itself (signal(7)).
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
+/// The signals of the process, and the other events of its main thread.
+pub struct Signals {
+    pub(crate) events: Receiver<Event>,
+    pub(crate) sender: Sender<Event>,
+    pub(crate) forwarding: Forwarding,
+}
+
+impl Signals {
+    /// Keeps HUP, USR1 and USR2 for the server, which would end the process, and ignores those
+    /// without a meaning here. To be called first thing: the configuration may take long to read.
+    ///
+    /// # Errors
+    ///
+    /// If handlers or the thread that receives signals cannot be had.
+    pub fn receive() -> Result<Self, Error> {
+        let (sender, events) = channel();
+        Ok(Self {
+            forwarding: forward(sender.clone())?,
+            events,
+            sender,
+        })
+    }
+}
+
 /// The thread that receives signals.
 pub(crate) struct Forwarding(Handle);
 
 /// Starts a thread that sends an [`Event::Reload`] for each HUP, an [`Event::ReopenLogs`] for each
 /// USR1 and an [`Event::Upgrade`] for each USR2, and ignores signals without a meaning here.
-pub(crate) fn forward(events: Sender<Event>) -> Result<Forwarding, Error> {
-    let mut signals = Signals::new([SIGHUP, SIGUSR1, SIGUSR2]).map_err(Error::Signals)?;
+fn forward(events: Sender<Event>) -> Result<Forwarding, Error> {
+    let mut signals = Received::new([SIGHUP, SIGUSR1, SIGUSR2]).map_err(Error::Signals)?;
     let handle = signals.handle();
     ignore(&handle);
     std::thread::Builder::new()

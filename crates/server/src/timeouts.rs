@@ -274,13 +274,13 @@ impl TimerQueue {
         }
     }
 
-    /// Counts a connection for its client, whose address is known. False: the client has `limit`
-    /// connections already.
+    /// Counts a connection for its client, whose address is known, unless it is counted already.
+    /// False: the client has `limit` others.
     pub(crate) fn admit(&self, key: Key, limit: usize) -> bool {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         let entry = &mut inner.entries[key.index as usize];
-        let Some(client) = entry.client.flatten() else {
+        let Some(client) = entry.client.flatten().filter(|_| !entry.is_counted) else {
             return true;
         };
         let count = inner.clients.entry(network(client)).or_default();
@@ -523,7 +523,7 @@ impl Inner {
 }
 
 /// The address by which a client is counted: an IPv6 client has a network of 2^64 addresses.
-fn network(client: IpAddr) -> IpAddr {
+pub(crate) fn network(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

@@ -90,7 +90,7 @@ pub(crate) async fn run(
     tracing::debug!(
         shard = number,
         connections = context.metrics.core().accepted.get(),
-        requests = context.metrics.core().requests.get(),
+        requests = context.metrics.core().requests(),
         "stopped"
     );
     Ok(())

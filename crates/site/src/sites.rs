@@ -26,10 +26,7 @@ use crate::sweep;
 /// The sites of one core, with their shared cache.
 pub struct Sites {
     all: Vec<Rc<Site>>,
-    exact: HashMap<String, usize>,
-    /// Suffixes with their dot, the longest first.
-    wildcards: Vec<(String, usize)>,
-    default: usize,
+    names: config::SiteNames,
     shared: Rc<Shared>,
 }
 
@@ -101,12 +98,8 @@ impl Sites {
         let shared = kept.map_or_else(|| shared(cache, stalls), |kept| Rc::clone(&kept.shared));
         let (now, base) = (Instant::now(), Fd::from(opened.base));
         shared.cache.borrow().expire(now);
-        let configs: Vec<_> = opened
-            .all
-            .iter()
-            .map(|one| Arc::clone(&one.config))
-            .collect();
-        let (exact, wildcards) = names(&configs);
+        let names = opened.all.iter().map(|one| &*one.config.names);
+        let names = config::SiteNames::of(names);
         let mut unchanged = kept.map(Self::by_names).unwrap_or_default();
         let mut serve = |number, opened: OpenedSite| match unchanged.remove(&*opened.config.names) {
             Some(site) if *site.config() == *opened.config => {
@@ -118,9 +111,7 @@ impl Sites {
         let all = opened.all.into_iter().enumerate();
         let sites = Self {
             all: all.map(|(number, site)| serve(number, site)).collect(),
-            default: (configs.iter().position(|site| site.names.is_empty())).unwrap_or(0),
-            exact,
-            wildcards,
+            names,
             shared,
         };
         if let Some(before) = before {
@@ -178,37 +169,11 @@ impl Sites {
     }
 
     fn number_of(&self, host: Option<&str>) -> usize {
-        let Some(host) = host.filter(|_| self.all.len() > 1) else {
-            return self.default;
-        };
-        let name = site_name(host);
-        let wildcard = || {
-            let mut wildcards = self.wildcards.iter();
-            wildcards.find(|(suffix, _)| name.len() > suffix.len() && name.ends_with(suffix))
-        };
-        self.exact
-            .get(&*name)
-            .or_else(|| wildcard().map(|(_, number)| number))
-            .copied()
-            .unwrap_or(self.default)
-    }
-}
-
-/// The exact names, and the wildcard suffixes, with the indices of their sites.
-fn names(sites: &[Arc<config::Site>]) -> (HashMap<String, usize>, Vec<(String, usize)>) {
-    let (mut exact, mut wildcards) = (HashMap::new(), Vec::new());
-    for (number, site) in sites.iter().enumerate() {
-        for name in &site.names {
-            match name.strip_prefix('*') {
-                Some(suffix) => wildcards.push((suffix.to_owned(), number)),
-                None => {
-                    exact.entry(name.clone()).or_insert(number);
-                }
-            }
+        match host.filter(|_| self.all.len() > 1) {
+            Some(host) => self.names.find(&site_name(host)),
+            None => self.names.default_site(),
         }
     }
-    wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
-    (exact, wildcards)
 }
 
 fn shared(cache: CacheConfig, stalls: &Arc<Stalls>) -> Rc<Shared> {

@@ -3,15 +3,15 @@
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{self, Path};
 use std::sync::Arc;
 use std::thread;
 
-use tidegate_config::{Site, Source, visible};
+use tidegate_config::{LogTarget, Site, Source, visible};
 use tidegate_server::{
-    Address, CERTIFICATE, Configuration, Error as ServerError, Inheritance, Reread, diagnose,
-    lacks_index,
+    Address, CERTIFICATE, Configuration, Error as ServerError, Inheritance, Reread, Signals,
+    diagnose, lacks_index,
 };
 
 use crate::cli::{Overrides, ServeArgs};
@@ -24,18 +24,18 @@ const NAMES_TOLD_MAX: usize = 3;
 
 /// Serves a directory with the defaults.
 pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
-    let inherited = start()?;
+    let (inherited, signals) = start()?;
     let settings = args.settings()?;
     let served = Configuration {
         settings,
         source: None,
     };
-    serve(&served, inherited, None)
+    serve(&served, inherited, signals, None)
 }
 
 /// Serves with a configuration file.
 pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn Error>> {
-    let inherited = start()?;
+    let (inherited, signals) = start()?;
     let served = read(file, &overrides)?;
     let (named, is_file) = (file.to_owned(), file != Path::new("-"));
     let reread = move || {
@@ -47,7 +47,7 @@ pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn
     };
     // What standard input had is gone.
     let reread = is_file.then(|| -> Arc<Reread> { Arc::new(reread) });
-    serve(&served, inherited, reread)
+    serve(&served, inherited, signals, reread)
 }
 
 fn read(file: &Path, overrides: &Overrides) -> Result<Configuration, Box<dyn Error>> {
@@ -60,24 +60,27 @@ fn read(file: &Path, overrides: &Overrides) -> Result<Configuration, Box<dyn Err
     })
 }
 
-/// Takes what was passed to the process, before anything else opens a descriptor, and starts the
-/// log.
-fn start() -> Result<Inheritance, Box<dyn Error>> {
+/// Takes what was passed to the process, before anything else opens a descriptor, receives signals,
+/// and starts the log.
+fn start() -> Result<(Inheritance, Signals), Box<dyn Error>> {
     let inherited = Inheritance::of_process()?;
+    let signals = Signals::receive()?;
     log::start().map_err(|error| format!("cannot start the thread of the log: {error}"))?;
-    Ok(inherited)
+    Ok((inherited, signals))
 }
 
 fn serve(
     served: &Configuration,
     inherited: Inheritance,
+    signals: Signals,
     reread: Option<Arc<Reread>>,
 ) -> Result<(), Box<dyn Error>> {
     let announced = served.clone();
     let on_ready = move |addresses: &[Address]| announce(addresses.to_vec(), announced);
     let settings = served.settings.clone();
-    tidegate_server::run(settings, inherited, reread, log::lines_dropped(), on_ready)
-        .map_err(|error| explained(error, served))
+    let dropped = log::lines_dropped();
+    let result = tidegate_server::run(settings, inherited, signals, reread, dropped, on_ready);
+    result.map_err(|error| explained(error, served))
 }
 
 /// The error with all others of its kind, each with its line in the file. Without a file: with a
@@ -123,18 +126,26 @@ fn file_hint(file: &Path) -> String {
     format!("a directory is served: `tidegate serve {directory}`")
 }
 
-/// Prints where the server listens and what it serves. This runs in a thread: a closed or stalled
-/// standard output, or a file system that does not respond, must delay neither the start nor the
+/// Prints where the server listens and what it serves, to standard error if standard output is an
+/// access log. This runs in a thread: a closed or stalled standard output, or a file system that does not respond, must delay neither the start nor the
 /// end of the process.
 fn announce(addresses: Vec<Address>, served: Configuration) {
     let printed = thread::Builder::new()
         .name("announce".to_owned())
         .spawn(move || {
-            if let Err(error) = print(&start_lines(&addresses, &served.settings.sites)) {
-                tracing::warn!(%error, "cannot write the addresses to standard output");
+            let sites = &served.settings.sites;
+            let is_log = |site: &Site| site.access_log.path == LogTarget::Stdout;
+            let (stdout, stderr) = (io::stdout(), io::stderr());
+            let output = if sites.iter().any(is_log) {
+                stderr.as_fd()
+            } else {
+                stdout.as_fd()
+            };
+            if let Err(error) = print(output, &start_lines(&addresses, sites)) {
+                tracing::warn!(%error, "cannot print the addresses");
             }
             // The reader may have closed the pipe.
-            let _ = print(&index_lines(&served));
+            let _ = print(output, &index_lines(&served));
             warn(&served);
         });
     if let Err(error) = printed {
@@ -143,8 +154,8 @@ fn announce(addresses: Vec<Address>, served: Configuration) {
 }
 
 /// Bypasses the buffer of `io::stdout()`, which the process would flush at its end, and block.
-fn print(text: &str) -> io::Result<()> {
-    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+fn print(output: BorrowedFd<'_>, text: &str) -> io::Result<()> {
+    let mut output = File::from(output.try_clone_to_owned()?);
     output.write_all(text.as_bytes())
 }
 

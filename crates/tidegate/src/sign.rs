@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tidegate_access::{KeySource, Scope, SigningKey, is_signed};
-use tidegate_config::{KeyPlace, Settings, Site};
+use tidegate_config::{KeyPlace, Settings, Site, SiteNames};
 use tidegate_http::{EncodedSlash, Target, site_name};
 
 const EXAMPLES: &str = "\
@@ -20,10 +21,27 @@ Examples:
   tidegate sign --key-file video.key /video/a.mp4 --expires 7days --address 192.0.2.1
   tidegate sign --key-file video.key https://example.org/video/a/ --prefix --expires 6h";
 
+/// A fragment is never sent: `#` is that of a name.
+const NOT_IN_A_URL: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct SignArgs {
-    /// The URL, or its path; percent-encoded, as clients request it
+    /// The URL, or its path; percent-encoded, as clients request it. What a URL cannot hold, such as
+    /// a space, is encoded
     #[arg(value_name = "URL")]
     url: String,
     /// The configuration file whose keys to use
@@ -54,7 +72,8 @@ pub(crate) struct SignArgs {
 
 /// Prints the signed URL.
 pub(crate) fn sign(args: &SignArgs) -> Result<(), Box<dyn Error>> {
-    let (target, host) = Target::parse(&args.url)?;
+    let url = encoded(&args.url);
+    let (target, host) = Target::parse(&url)?;
     if target.query().is_some_and(is_signed) {
         return Err("the URL is signed already".into());
     }
@@ -83,8 +102,19 @@ pub(crate) fn sign(args: &SignArgs) -> Result<(), Box<dyn Error>> {
     let expires = now.saturating_add(args.expires).as_secs();
     let query = key.query(scope, expires, args.address, args.key_id.is_some());
     let joint = if target.query().is_some() { '&' } else { '?' };
-    writeln!(io::stdout(), "{}{joint}{query}", args.url)?;
+    writeln!(io::stdout(), "{url}{joint}{query}")?;
     Ok(())
+}
+
+/// The URL with what none can hold behind its host percent-encoded (RFC 3986, appendix A): clients
+/// would encode it in ways of their own, cut it, or not send it. What is encoded stays.
+fn encoded(url: &str) -> String {
+    let authority = url.find("://").map_or(0, |scheme| scheme + 3);
+    let path = url[authority..]
+        .find('/')
+        .map_or(0, |slash| authority + slash);
+    let (before, target) = url.split_at(path);
+    format!("{before}{}", utf8_percent_encode(target, NOT_IN_A_URL))
 }
 
 fn decoded(target: &Target<'_>, slash: EncodedSlash) -> Result<Vec<u8>, Box<dyn Error>> {
@@ -93,27 +123,11 @@ fn decoded(target: &Target<'_>, slash: EncodedSlash) -> Result<Vec<u8>, Box<dyn 
     Ok(path)
 }
 
-/// The site that answers for `host`: as the server chooses it.
+/// The site that answers for `host`.
 fn site<'s>(settings: &'s Settings, host: Option<&str>) -> Option<&'s Site> {
-    let sites = || settings.sites.iter();
-    let host = host.map(site_name);
-    let is_host = |name: &String| host.as_deref() == Some(name);
-    let exact = sites().find(|site| site.names.iter().any(is_host));
-    let below = |name: &String| {
-        let suffix = name.strip_prefix('*')?;
-        let host = host.as_deref()?;
-        (host.len() > suffix.len() && host.ends_with(suffix)).then_some(suffix.len())
-    };
-    let longest = |site: &&Site| site.names.iter().filter_map(below).max();
-    let wildcard = || {
-        sites()
-            .filter(|site| longest(site).is_some())
-            .max_by_key(longest)
-    };
-    exact
-        .or_else(wildcard)
-        .or_else(|| sites().find(|site| site.names.is_empty()))
-        .or_else(|| sites().next())
+    let names = SiteNames::of(settings.sites.iter().map(|site| &*site.names));
+    let number = host.map_or(names.default_site(), |host| names.find(&site_name(host)));
+    settings.sites.get(number)
 }
 
 fn key_of(site: &Site, target: &Target<'_>, args: &SignArgs) -> Result<SigningKey, Box<dyn Error>> {

@@ -16,7 +16,14 @@ use crate::background::unpin_and_renice;
 use crate::blocking::catch_panic;
 use crate::{Fd, Ring};
 
-type Work = Box<dyn FnOnce() + Send>;
+/// Runs, or is given up without running.
+type Work = Box<dyn FnOnce(Fate) + Send>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Run,
+    GiveUp,
+}
 
 /// Threads for work of one kind. They start on demand and never end.
 pub struct ThreadPool {
@@ -29,10 +36,19 @@ pub struct ThreadPool {
 }
 
 struct Queue {
-    waiting: VecDeque<Work>,
+    /// The origins that have waiting work, in the order of their turns.
+    turns: VecDeque<Turn>,
+    /// The pieces of work of all of them.
+    waiting: usize,
     threads: usize,
     /// Threads that wait for work.
     idle: usize,
+}
+
+/// The waiting work of one origin, the oldest first; there is some.
+struct Turn {
+    origin: u128,
+    work: VecDeque<Work>,
 }
 
 /// One thread for two cores.
@@ -72,7 +88,17 @@ impl PoolHandle {
         })
     }
 
-    /// Runs `work` on a thread, and returns its output.
+    /// As [`PoolHandle::run_for`] with the one origin of a pool that does not tell them apart.
+    pub async fn run<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        self.run_for(0, work).await
+    }
+
+    /// Runs `work` on a thread, and returns its output. Origins take turns, so one that has much
+    /// waiting work delays another by one piece. If as much is waiting as may, the newest of the
+    /// origin that has the most makes room, unless `origin` has as much.
     ///
     /// Dropped: work in progress runs to its end, queued work is dropped by the thread. The handle
     /// must not be used again.
@@ -81,23 +107,28 @@ impl PoolHandle {
     ///
     /// The work panicked, or no thread can be started. [`io::ErrorKind::WouldBlock`]: as much work
     /// is waiting as may.
-    pub async fn run<T: Send + 'static>(
+    pub async fn run_for<T: Send + 'static>(
         &mut self,
+        origin: u128,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
         let output = Arc::new(Mutex::new(None));
         let (slot, notify) = (Arc::downgrade(&output), Arc::clone(&self.notify));
-        self.pool.push(Box::new(move || {
+        let work = move |fate| {
             if slot.strong_count() == 0 {
                 return;
             }
-            let done = catch_panic(work);
+            let done = match fate {
+                Fate::Run => catch_panic(work),
+                Fate::GiveUp => Err(io::ErrorKind::WouldBlock.into()),
+            };
             if let Some(slot) = slot.upgrade() {
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
                 // Fails only if the receiver was dropped.
                 let _ = rustix::net::send(&*notify, b".", SendFlags::NOSIGNAL);
             }
-        }))?;
+        };
+        self.pool.push(origin, Box::new(work))?;
         let (read, _) = self
             .ring
             .read(&self.done, Vec::with_capacity(1), None)
@@ -123,7 +154,8 @@ impl ThreadPool {
             threads_max,
             waiting_max,
             queue: Mutex::new(Queue {
-                waiting: VecDeque::new(),
+                turns: VecDeque::new(),
+                waiting: 0,
                 threads: 0,
                 idle: 0,
             }),
@@ -131,10 +163,10 @@ impl ThreadPool {
         }
     }
 
-    fn push(&'static self, work: Work) -> io::Result<()> {
+    fn push(&'static self, origin: u128, work: Work) -> io::Result<()> {
         let mut queue = self.queue();
         let threads_max = HALF_OF_THE_CORES.clamp(1, self.threads_max);
-        if queue.idle <= queue.waiting.len() && queue.threads < threads_max {
+        if queue.idle <= queue.waiting && queue.threads < threads_max {
             match self.start() {
                 Ok(()) => queue.threads += 1,
                 Err(error) if queue.threads == 0 => return Err(error),
@@ -142,12 +174,14 @@ impl ThreadPool {
                 Err(_) => {}
             }
         }
-        if queue.waiting.len() >= self.waiting_max {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        queue.waiting.push_back(work);
+        let is_full = queue.waiting >= self.waiting_max;
+        let given_up = is_full.then(|| queue.make_room(origin)).transpose()?;
+        queue.push(origin, work);
         drop(queue);
         self.more.notify_one();
+        if let Some(work) = given_up {
+            work(Fate::GiveUp);
+        }
         Ok(())
     }
 
@@ -160,7 +194,7 @@ impl ThreadPool {
         unpin_and_renice(self.nice);
         let mut queue = self.queue();
         loop {
-            let Some(work) = queue.waiting.pop_front() else {
+            let Some(work) = queue.pop() else {
                 queue.idle += 1;
                 queue = self
                     .more
@@ -170,7 +204,7 @@ impl ThreadPool {
                 continue;
             };
             drop(queue);
-            work();
+            work(Fate::Run);
             queue = self.queue();
         }
     }
@@ -178,6 +212,43 @@ impl ThreadPool {
     /// A panic leaves the queue consistent, so a poisoned lock is usable.
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn push(&mut self, origin: u128, work: Work) {
+        self.waiting += 1;
+        match self.turns.iter_mut().find(|turn| turn.origin == origin) {
+            Some(turn) => turn.work.push_back(work),
+            None => self.turns.push_back(Turn {
+                origin,
+                work: [work].into(),
+            }),
+        }
+    }
+
+    /// The oldest work of the origin whose turn it is.
+    fn pop(&mut self) -> Option<Work> {
+        let mut turn = self.turns.pop_front()?;
+        let work = turn.work.pop_front()?;
+        self.waiting -= 1;
+        if !turn.work.is_empty() {
+            self.turns.push_back(turn);
+        }
+        Some(work)
+    }
+
+    /// Takes the newest work of the origin that has the most, unless `origin` would then have as
+    /// much.
+    fn make_room(&mut self, origin: u128) -> io::Result<Work> {
+        let own = self.turns.iter().find(|turn| turn.origin == origin);
+        let own = own.map_or(0, |turn| turn.work.len());
+        let longest = self.turns.iter_mut().max_by_key(|turn| turn.work.len());
+        let longest = longest.filter(|turn| turn.work.len() > own + 1);
+        let work = longest.and_then(|turn| turn.work.pop_back());
+        let work = work.ok_or(io::ErrorKind::WouldBlock)?;
+        self.waiting -= 1;
+        Ok(work)
     }
 }
 
@@ -234,6 +305,94 @@ mod tests {
             assert_eq!(end, Err(mpsc::RecvTimeoutError::Disconnected));
             let mut pool = PoolHandle::new(&POOL, &ring).unwrap();
             assert_eq!(pool.run(|| 1).await.unwrap(), 1, "the threads go on");
+        });
+    }
+
+    /// A queue with work of each of `origins`, which sends it.
+    fn queue(origins: &[u128], done: &mpsc::Sender<(u128, bool)>) -> Queue {
+        let mut queue = Queue {
+            turns: VecDeque::new(),
+            waiting: 0,
+            threads: 0,
+            idle: 0,
+        };
+        for origin in origins {
+            queue.push(*origin, work(*origin, done));
+        }
+        queue
+    }
+
+    fn work(origin: u128, done: &mpsc::Sender<(u128, bool)>) -> Work {
+        let done = done.clone();
+        Box::new(move |fate| done.send((origin, fate == Fate::Run)).unwrap())
+    }
+
+    fn order(mut queue: Queue, done: &mpsc::Receiver<(u128, bool)>) -> Vec<u128> {
+        while let Some(work) = queue.pop() {
+            work(Fate::Run);
+        }
+        assert_eq!(queue.waiting, 0);
+        let run = done.try_iter().filter(|(_, is_run)| *is_run);
+        run.map(|(origin, _)| origin).collect()
+    }
+
+    #[test]
+    fn origins_take_turns() {
+        let (sender, done) = mpsc::channel();
+        let flood = queue(&[1, 1, 1, 1, 2, 3, 3], &sender);
+        assert_eq!(order(flood, &done), [1, 2, 3, 1, 3, 1, 1]);
+        let mut late = queue(&[1, 1, 1], &sender);
+        late.pop().unwrap()(Fate::Run);
+        late.push(2, work(2, &sender));
+        assert_eq!(order(late, &done), [1, 1, 2, 1]);
+    }
+
+    #[test]
+    fn the_origin_with_the_most_work_makes_room() {
+        let (sender, done) = mpsc::channel();
+        let mut full = queue(&[1, 1, 1, 2, 2], &sender);
+        // It would have as much as it takes.
+        assert!(full.make_room(1).is_err() && full.make_room(2).is_err());
+        full.make_room(3).unwrap()(Fate::GiveUp);
+        assert_eq!(done.recv(), Ok((1, false)));
+        full.push(3, work(3, &sender));
+        full.make_room(4).unwrap()(Fate::GiveUp);
+        full.push(4, work(4, &sender));
+        full.make_room(5).unwrap()(Fate::GiveUp);
+        full.push(5, work(5, &sender));
+        assert!(full.make_room(6).is_err(), "each has one");
+        assert_eq!(order(full, &done), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn work_that_makes_room_ends_its_wait() {
+        static NARROW: ThreadPool = ThreadPool::new("crowded", 5, 1, 2);
+        run(async |ring| {
+            let (release, wait) = mpsc::channel::<()>();
+            let (started, starts) = mpsc::channel();
+            let handle = || PoolHandle::new(&NARROW, &ring).unwrap();
+            let [mut first, mut second, mut third, mut fourth] =
+                [handle(), handle(), handle(), handle()];
+            let mut running = Box::pin(first.run_for(1, move || {
+                started.send(()).unwrap();
+                wait.recv().unwrap();
+            }));
+            assert!(poll_once(&mut running).await.is_none());
+            starts.recv_timeout(Duration::from_mins(1)).unwrap();
+            let mut older = Box::pin(second.run_for(1, || 2));
+            assert!(poll_once(&mut older).await.is_none());
+            let mut newer = Box::pin(third.run_for(1, || 3));
+            assert!(poll_once(&mut newer).await.is_none());
+            let mut other = Box::pin(fourth.run_for(2, || 4));
+            assert!(poll_once(&mut other).await.is_none());
+            assert_eq!(
+                newer.await.unwrap_err().kind(),
+                io::ErrorKind::WouldBlock,
+                "at once"
+            );
+            release.send(()).unwrap();
+            running.await.unwrap();
+            assert_eq!((older.await.unwrap(), other.await.unwrap()), (2, 4));
         });
     }
 

@@ -3,11 +3,25 @@
 # server afresh, so no sample depends on the one before, and appends its JSON
 # lines to raw.jsonl.
 
-ALL_CASES=(
+HTTP1_CASES=(
     1k-c1 1k 1k-c512 1k-c4096 16k 64k 1m 100m
     pipelined churn 304 404 mixed slow bulk idle active stalled
     tls-1k tls-64k tls-1m tls-100m tls-handshake tls-resumed tls-idle
 )
+# HTTP/2: h2c-* without TLS, h2-* with it. -c is connections, -m streams on each at once.
+HTTP2_CASES=()
+for protocol in h2c h2; do
+    for size in 1k 16k 64k 1m 100m; do
+        for connections in 1 16; do
+            for streams in 1 32 100; do
+                HTTP2_CASES+=("$protocol-$size-c$connections-m$streams")
+            done
+        done
+    done
+done
+unset protocol size connections streams
+HTTP2_CASES+=(h2-static-c256 h2-static-c1024 h2c-connect h2-connect h2-idle h2-blocked h2-stalled)
+ALL_CASES=("${HTTP1_CASES[@]}" "${HTTP2_CASES[@]}")
 
 SLOW_BYTES_PER_SECOND=20000000
 SLOW_CONNECTIONS=64
@@ -16,6 +30,13 @@ BULK_BYTES_PER_SECOND=40000000
 BULK_CONNECTIONS=16
 IDLE_CONNECTIONS=5000
 TLS_IDLE_CONNECTIONS=1000
+# Streams that wait for a window, as many on each connection as all servers allow.
+BLOCKED_CONNECTIONS=20
+BLOCKED_STREAMS=100
+STALLED_WINDOW=16384
+# Connections that are opened at once, and as often as there is time.
+CONNECT_CONNECTIONS=200
+STATIC_ACCEPT="accept-encoding: br;q=1, gzip;q=0.8"
 PIPELINE_DEPTH=16
 DOWNLOAD_CONNECTIONS=1000
 SIP_BYTES=32768
@@ -37,23 +58,62 @@ measure() {
         --label "phase=$phase" --server "127.0.0.1:${PORTS[$server]}" "$@" >>"$OUT/raw.jsonl"
 }
 
-# Whether a case is one of TLS.
-is_secure() {
-    [[ $1 == tls-* ]]
+# The client of HTTP/2, on the same core, which starts h2load; it adds --tls if that is measured.
+http2() {
+    in_netns taskset -c "$CLIENT_CPU" python3 "$BENCH/http2.py" "$@"
 }
 
-# Whether a server is measured in a case. What the variant of tidegate differs in is for TLS. H2O 2.2 and lighttpd 1.4.69, set up as here, answer the tickets
+# measure_http2 CASE SERVER ROUND COMMAND ARGS...: as measure.
+measure_http2() {
+    local case=$1 server=$2 round=$3 command=$4
+    shift 4
+    [[ $SECURE == no ]] || set -- "$@" --tls
+    http2 "$command" --label "case=$case" --label "server=$server" --label "round=$round" --label phase=alone \
+        --server "127.0.0.1:${PORTS[$server]}" --cpu "$CGROUP_CPU" "$@" >>"$OUT/raw.jsonl"
+}
+
+# Whether a case is one of TLS.
+is_secure() {
+    [[ $1 == tls-* || $1 == h2-* ]]
+}
+
+# Whether a case is one of HTTP/2.
+is_http2() {
+    [[ $1 == h2-* || $1 == h2c-* ]]
+}
+
+# Sets how a server is started for a case.
+set_protocol() {
+    SECURE=no HTTP2=no
+    ! is_secure "$1" || SECURE=yes
+    ! is_http2 "$1" || HTTP2=yes
+}
+
+# Whether a server is measured in a case. H2O 2.2 and lighttpd 1.4.69, set up as here, answer the tickets
 # of TLS 1.3 that they have given out by a full handshake.
 takes_part() {
-    [[ $2 != tls-resumed || ($1 != h2o && $1 != lighttpd) ]] || return 1
-    [[ $1 != tidegate-memory || $2 == tls-* ]] || return 1
-    ! is_secure "$2" || [[ -v TLS_LINES[$1] ]]
+    if is_http2 "$2"; then
+        contains "$1" "${HTTP2_SERVERS[@]}"
+    elif is_secure "$2"; then
+        [[ $2 != tls-resumed || ($1 != h2o && $1 != lighttpd) ]] && contains "$1" "${TLS_SERVERS[@]}"
+    else
+        # What the variant of tidegate differs in is for TLS.
+        [[ $1 != nghttpd && $1 != tidegate-memory ]]
+    fi
 }
 
 # Whether a case can be run here; says why not.
 case_available() {
     ! is_secure "$1" || type -P openssl >/dev/null || {
         warn "$1: openssl is not installed (apt-get install openssl); skipped"
+        return 1
+    }
+    ! is_http2 "$1" || type -P h2load >/dev/null || {
+        warn "$1: h2load is not installed (apt-get install nghttp2-client); skipped"
+        return 1
+    }
+    [[ $1 != h2-static-* || -n $ARENA ]] || {
+        warn "$1: where HttpArena's files are is not told (--arena DIR); skipped"
         return 1
     }
     [[ $1 != slow ]] || find_tree_device || {
@@ -93,7 +153,44 @@ run_case() {
         tls-handshake) measure_small "$@" 1 --churn ;;
         tls-resumed) measure_small "$@" 1 --churn --resume ;;
         tls-idle) measure_idle "$@" "$TLS_IDLE_CONNECTIONS" ;;
+        h2-static-c*) measure_static "$@" "${1#h2-static-c}" ;;
+        h2-connect | h2c-connect)
+            measure_http2 "$@" connect --path /1k.bin --connections "$CONNECT_CONNECTIONS" --seconds "$SECONDS_EACH"
+            ;;
+        h2-idle) measure_http2_memory "$@" --connections "$TLS_IDLE_CONNECTIONS" ;;
+        h2-blocked) measure_streams "$@" 0 ;;
+        h2-stalled) measure_streams "$@" "$STALLED_WINDOW" ;;
+        h2-* | h2c-*) measure_http2_size "$@" ;;
     esac
+}
+
+# The case names all: h2c-1k-c16-m32.
+measure_http2_size() {
+    local protocol size connections streams
+    IFS=- read -r protocol size connections streams <<<"$1"
+    measure_http2 "$@" get --path "/$size.bin" --connections "${connections#c}" --streams "${streams#m}" \
+        --seconds "$SECONDS_EACH"
+}
+
+# HttpArena's static-h2: 20 files in turn, 32 streams on each connection. What it warms up is mostly handshakes.
+measure_static() {
+    local case=$1 server=$2 round=$3 connections=$4
+    measure_http2 "$case" "$server" "$round" get --paths "$TREE/static.list" --header "$STATIC_ACCEPT" \
+        --connections "$connections" --streams 32 --seconds "$SECONDS_EACH" --warmup "$((2 + connections / 256))"
+}
+
+# Streams that have sent a window of so many bytes, and may send no more.
+measure_streams() {
+    local case=$1 server=$2 round=$3 window=$4
+    measure_http2_memory "$case" "$server" "$round" --connections "$BLOCKED_CONNECTIONS" \
+        --streams "$BLOCKED_STREAMS" --window "$window" --blocked-path /100m.bin
+}
+
+measure_http2_memory() {
+    local case=$1 server=$2 round=$3
+    shift 3
+    measure_http2 "$case" "$server" "$round" memory --path /1k.bin --seconds "$IDLE_SECONDS" \
+        --processes "${CGROUP_DIRS[0]}/cgroup.procs" "$@"
 }
 
 measure_size() {
@@ -159,9 +256,10 @@ measure_idle() {
 # Compares what a server sends with the files, all of them, before anything is
 # measured. This also brings the files into the page cache.
 verify_server() {
-    local server=$1 file status=0
+    local server=$1 file files=(1k 16k 64k 1m 100m) status=0
+    [[ $HTTP2 == yes ]] || files+=(cold-1 cold-2)
     start_server "$server" || return 1
-    for file in 1k 16k 64k 1m 100m cold-1 cold-2; do
+    for file in "${files[@]}"; do
         check_file "$server" "$file" || status=1
     done
     stop_server

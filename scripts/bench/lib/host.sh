@@ -232,6 +232,7 @@ make_tree() {
     make_file cold-1.bin "$COLD_BYTES"
     make_file cold-2.bin "$COLD_BYTES"
     ! contains mixed "${CASES[@]}" || make_mixed_tree
+    [[ -z $ARENA ]] || make_arena_tree
     sync -f "$TREE"
 }
 
@@ -240,4 +241,13 @@ make_mixed_tree() {
     [[ ! -f $TREE/$MIXED/list ]] || return 0
     rm -rf -- "${TREE:?}/$MIXED"
     "$LOAD" tree "$TREE/$MIXED" --bytes "$MIXED_BYTES" >/dev/null
+}
+
+# HttpArena's files and their variants, and the list of those that are asked for. A
+# variant that is older than its file counts as stale, so all get one time.
+make_arena_tree() {
+    mkdir -p "$TREE/static"
+    cp -- "$ARENA"/* "$TREE/static"
+    touch -- "$TREE"/static/*
+    find "$TREE/static" -type f ! -name "*.br" ! -name "*.gz" -printf "/static/%f\n" | sort >"$TREE/static.list"
 }

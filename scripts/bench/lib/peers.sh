@@ -2,14 +2,20 @@
 # The servers: which there are, how each is started on one core, and how it is
 # stopped. One runs at a time.
 
-ALL_SERVERS=(tidegate tidegate-memory nginx nginx-nosendfile nginx-aio lighttpd h2o caddy static-web-server)
+ALL_SERVERS=(
+    tidegate tidegate-memory nginx nginx-nosendfile nginx-aio lighttpd h2o nghttpd caddy static-web-server
+)
+# Those that are measured with TLS over HTTP/1.1: sendfile and the cache of open files are not what costs there.
+TLS_SERVERS=(tidegate tidegate-memory nginx lighttpd h2o caddy)
+# Those that are measured with HTTP/2. What nginx with aio threads differs in is cold files.
+HTTP2_SERVERS=(tidegate tidegate-memory nginx nginx-nosendfile nginx-filecache h2o nghttpd caddy)
 # Not in a default run, but known to --servers.
 EXTRA_SERVERS=(nginx-filecache)
 
 declare -A PORTS=(
     [tidegate]=8001 [nginx]=8002 [nginx-nosendfile]=8003 [nginx-aio]=8004
     [lighttpd]=8005 [h2o]=8006 [caddy]=8007 [static-web-server]=8008 [nginx-filecache]=8009
-    [tidegate-memory]=8010
+    [tidegate-memory]=8010 [nghttpd]=8011
 )
 
 # What the variants of a server differ in.
@@ -21,20 +27,28 @@ declare -A IO_LINES=(
     [nginx-filecache]="sendfile on; open_file_cache max=10000; open_file_cache_valid 1s;"
 )
 
-# Which of them are measured with TLS as well, and what its template says then, on
-# lines after @TLS@. The certificate is the same for all; make_certificate makes it.
+TIDEGATE_TLS_LINES='tls = true\n\n[[tls.certificates]]\ncert = "@RUN@/cert.pem"\nkey = "@RUN@/key.pem"'
+NGINX_TLS_LINES=' ssl;\n        ssl_protocols TLSv1.2 TLSv1.3;\n        ssl_certificate @RUN@/cert.pem;\n        ssl_certificate_key @RUN@/key.pem'
+
+# What a template says with TLS, on lines after @TLS@. The certificate is the same for all; make_certificate makes it.
 declare -A TLS_LINES=(
-    [tidegate]=""
-    [tidegate-memory]=""
-    [nginx]=" ssl;\n        ssl_protocols TLSv1.2 TLSv1.3;\n        ssl_certificate @RUN@/cert.pem;\n        ssl_certificate_key @RUN@/key.pem"
+    [tidegate]=$TIDEGATE_TLS_LINES
+    [tidegate-memory]=$TIDEGATE_TLS_LINES
+    [nginx]=$NGINX_TLS_LINES
+    [nginx-nosendfile]=$NGINX_TLS_LINES
+    [nginx-filecache]=$NGINX_TLS_LINES
     [lighttpd]='server.modules += ( "mod_openssl" )\nssl.engine = "enable"\nssl.pemfile = "@RUN@/cert.pem"\nssl.privkey = "@RUN@/key.pem"'
     [h2o]="ssl:\n    certificate-file: @RUN@/cert.pem\n    key-file: @RUN@/key.pem"
     [caddy]="tls @RUN@/cert.pem @RUN@/key.pem"
 )
 
+# Whether Debian's module that sends .br files as they are is there for nginx.
+BROTLI_MODULE=/usr/lib/nginx/modules/ngx_http_brotli_static_module.so
+
 SERVER_PID=""
-# Whether the server is started with TLS.
+# Whether the server is started with TLS, and whether with HTTP/2.
 SECURE=no
+HTTP2=no
 
 # Prints the path of a server's program, or nothing.
 server_program() {
@@ -56,6 +70,7 @@ server_version() {
     program=$(server_program "$1")
     case $1 in
         nginx*) "$program" -v 2>&1 | sed 's/^nginx version: //' ;;
+        nghttpd) "$program" --version | sed -n 1p ;;
         lighttpd | h2o) "$program" -v 2>&1 | sed -n 1p ;;
         caddy) "$program" version | sed 's/^/caddy /' ;;
         static-web-server) "$program" --version | sed -n 's/^Version: */static-web-server /p' ;;
@@ -63,17 +78,22 @@ server_version() {
     esac
 }
 
-# Fills in a template of peers/ for a server; prints the path of the result.
+# Fills in a template of peers/ (peers/http2/ for HTTP/2) for a server; prints the path
+# of the result.
 write_config() {
-    local server=$1 template=$2 config="$OUT/config/$1.${2##*.}"
-    local scheme=http tls=""
+    local server=$1 template=$2 name=$1 folder="" scheme=http tls="" brotli="" brotli_static=""
+    [[ $HTTP2 == no ]] || name+=-http2 folder=http2/
     if [[ $SECURE == yes ]]; then
-        config="$OUT/config/$1-tls.${2##*.}"
-        scheme=https tls=${TLS_LINES[$server]}
+        name+=-tls scheme=https tls=${TLS_LINES[$server]:-}
     fi
+    if [[ -e $BROTLI_MODULE ]]; then
+        brotli="load_module $BROTLI_MODULE;" brotli_static="brotli_static on;"
+    fi
+    local config="$OUT/config/$name.${template##*.}"
     sed -e "s|@TLS@|$tls|g" -e "s|@SCHEME@|$scheme|g" -e "s|@CPU@|$SERVER_CPU|g" \
+        -e "s|@BROTLI@|$brotli|g" -e "s|@BROTLI_STATIC@|$brotli_static|g" \
         -e "s|@PORT@|${PORTS[$server]}|g" -e "s|@TREE@|$TREE|g" -e "s|@RUN@|$RUN|g" \
-        -e "s|@IO@|${IO_LINES[$server]:-}|g" "$BENCH/peers/$template" >"$config"
+        -e "s|@IO@|${IO_LINES[$server]:-}|g" "$BENCH/peers/$folder$template" >"$config"
     echo "$config"
 }
 
@@ -83,9 +103,11 @@ server_command() {
     program=$(server_program "$server")
     case $server in
         tidegate*)
-            COMMAND=("$program" serve "$TREE" --listen "127.0.0.1:${PORTS[$server]}" --cores "$SERVER_CPU-$SERVER_CPU")
-            [[ $SECURE == no ]] ||
-                COMMAND=("$program" run --config "$(write_config "$server" tidegate-tls.toml)")
+            tidegate_command "$server" "$program"
+            return
+            ;;
+        nghttpd)
+            nghttpd_command "$program"
             return
             ;;
         nginx*) config=$(write_config "$server" nginx.conf) ;;
@@ -99,6 +121,24 @@ server_command() {
         caddy) COMMAND=(env GOMAXPROCS=1 "HOME=$RUN" "$program" run --adapter caddyfile --config "$config") ;;
         static-web-server) COMMAND=("$program" --config-file "$config") ;;
     esac
+}
+
+tidegate_command() {
+    local server=$1 program=$2
+    case $HTTP2-$SECURE in
+        no-no) COMMAND=("$program" serve "$TREE" --listen "127.0.0.1:${PORTS[$server]}" --cores "$SERVER_CPU-$SERVER_CPU") ;;
+        no-yes) COMMAND=("$program" run --config "$(write_config "$server" tidegate-tls.toml)") ;;
+        yes-*) COMMAND=("$program" run --config "$(write_config "$server" tidegate.toml)") ;;
+    esac
+}
+
+nghttpd_command() {
+    COMMAND=("$1" --address 127.0.0.1 --htdocs "$TREE" --workers 1 --max-concurrent-streams 128)
+    if [[ $SECURE == yes ]]; then
+        COMMAND+=("${PORTS[nghttpd]}" "$RUN/key.pem" "$RUN/cert.pem")
+    else
+        COMMAND+=(--no-tls "${PORTS[nghttpd]}")
+    fi
 }
 
 # Starts a server pinned to its core, in cgroups made anew so that its counters
@@ -123,15 +163,21 @@ start_server() {
 check_file() {
     local server=$1 name=$2
     shift 2
+    if [[ $HTTP2 == yes ]]; then
+        [[ $SECURE == no ]] || set -- "$@" --tls
+        http2 check --server "127.0.0.1:${PORTS[$server]}" --path "/$name.bin" --file "$TREE/$name.bin" \
+            "$@" >/dev/null
+        return
+    fi
     [[ $SECURE == no ]] || set -- "$@" --tls "$RUN/cert.pem"
     load check --server "127.0.0.1:${PORTS[$server]}" --path "/$name.bin" \
         --file "$TREE/$name.bin" "$@" >/dev/null
 }
 
-# ECDSA on P-256, for localhost, good as long as a run takes.
+# ECDSA on P-256, for localhost and its address (h2load names no host then), good as long as a run takes.
 make_certificate() {
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 \
-        -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+        -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
         -addext basicConstraints=critical,CA:FALSE \
         -keyout "$RUN/key.pem" -out "$RUN/cert.pem" 2>"$OUT/log/openssl.log" ||
         die "openssl made no certificate (see $OUT/log/openssl.log)"

@@ -11,7 +11,7 @@ use rustix::io::ioctl_fionbio;
 use rustix::net::{SocketAddrAny, SocketAddrUnix, getsockname};
 
 use crate::accept::address::SocketAddress;
-use crate::accept::unix_socket::SocketFile;
+use crate::accept::unix_socket::{FileId, SocketFile};
 use crate::error::Error;
 
 /// Listening sockets that were passed to this process.
@@ -22,8 +22,8 @@ pub(crate) struct Inherited(Vec<Passed>);
 struct Passed {
     address: SocketAddress,
     socket: OwnedFd,
-    /// Whether this process removes the file of a Unix socket.
-    owns_file: bool,
+    /// The file of a Unix socket, if this process removes it.
+    file: Option<FileId>,
 }
 
 impl Inherited {
@@ -35,19 +35,19 @@ impl Inherited {
         let mut passed = ListenFd::from_env();
         let mut all = Self::default();
         for number in 0..passed.len() {
-            let added = taken(&mut passed, number).and_then(|socket| all.add(socket, false));
+            let added = taken(&mut passed, number).and_then(|socket| all.add(socket, None));
             added.map_err(|source| Error::PassedSocket { number, source })?;
         }
         Ok(all)
     }
 
-    /// Adds a socket. `owns_file`: the file of a Unix socket is removed with it.
-    pub(crate) fn add(&mut self, socket: OwnedFd, owns_file: bool) -> io::Result<()> {
+    /// Adds a socket. `file` is that of a Unix socket if it is removed with it.
+    pub(crate) fn add(&mut self, socket: OwnedFd, file: Option<FileId>) -> io::Result<()> {
         ioctl_fionbio(&socket, false)?;
         self.0.push(Passed {
             address: address(getsockname(&socket)?)?,
             socket,
-            owns_file,
+            file,
         });
         Ok(())
     }
@@ -72,9 +72,8 @@ impl Inherited {
         let is_there =
             |passed: &Passed| matches!(&passed.address, SocketAddress::Unix(at) if at == path);
         let passed = self.0.remove(self.0.iter().position(is_there)?);
-        // Another socket may have been put in its place: then there is nothing to remove.
-        let file = passed.owns_file.then(|| SocketFile::of_another(path).ok());
-        Some((passed.socket, file.flatten()))
+        let file = passed.file.map(|id| SocketFile::of_another(path, id));
+        Some((passed.socket, file))
     }
 
     /// The first address that was not taken.
@@ -105,9 +104,9 @@ fn address(any: SocketAddrAny) -> io::Result<SocketAddress> {
 }
 
 /// A duplicate of `socket`, unless `others` has one of the same open socket.
-pub(crate) fn unless_among(
+pub(crate) fn unless_among<T>(
     socket: impl AsFd,
-    others: &[(OwnedFd, bool)],
+    others: &[(OwnedFd, T)],
 ) -> io::Result<Option<OwnedFd>> {
     let own = fstat(&socket)?.st_ino;
     for (other, _) in others {
@@ -121,16 +120,17 @@ pub(crate) fn unless_among(
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::os::unix::net::UnixListener;
 
     use super::*;
+    use crate::accept::listener::listen_with;
+    use crate::accept::unix_socket::{Access, bind_file};
 
     fn inherited(addresses: &[&str]) -> Inherited {
         let socket = || TcpListener::bind("127.0.0.1:0").unwrap().into();
         let passed = addresses.iter().map(|address| Passed {
             address: SocketAddress::Tcp(address.parse().unwrap()),
             socket: socket(),
-            owns_file: false,
+            file: None,
         });
         Inherited(passed.collect())
     }
@@ -158,8 +158,10 @@ mod tests {
         for owns_file in [false, true] {
             let path = directory.path().join(owns_file.to_string());
             let mut inherited = Inherited::default();
-            let socket = UnixListener::bind(&path).unwrap();
-            inherited.add(socket.into(), owns_file).unwrap();
+            let (socket, file) = bind_file(&path, Access::for_own_user()).unwrap();
+            listen_with(&socket, 1).unwrap();
+            inherited.add(socket, owns_file.then(|| file.id())).unwrap();
+            file.leave();
             assert!(inherited.take_unix(directory.path()).is_none());
             let (_socket, file) = inherited.take_unix(&path).unwrap();
             assert_eq!(file.is_some(), owns_file);
@@ -174,7 +176,7 @@ mod tests {
     fn a_socket_is_held_once() {
         let one: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
         let other: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
-        let held = [(unless_among(&one, &[]).unwrap().unwrap(), false)];
+        let held = [(unless_among::<()>(&one, &[]).unwrap().unwrap(), ())];
         assert!(unless_among(&one, &held).unwrap().is_none());
         assert!(unless_among(&other, &held).unwrap().is_some());
     }

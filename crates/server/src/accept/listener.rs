@@ -15,7 +15,7 @@ use tidegate_config::{Listen, Settings, Steering};
 
 use crate::accept::address::{Address, SocketAddress};
 use crate::accept::inherited::Inherited;
-use crate::accept::unix_socket::{SocketFile, bind_file, set_access};
+use crate::accept::unix_socket::{Access, SocketFile, bind_file};
 use crate::connection::listener_protocol::ListenerProtocol;
 use crate::error::Error;
 use crate::transport::certificates::Tls;
@@ -37,6 +37,8 @@ pub(crate) struct BoundSection {
     pub(crate) id: ListenerId,
     pub(crate) section: Listen,
     pub(crate) address: Address,
+    /// Of the file of a Unix socket.
+    pub(crate) access: Option<Access>,
     /// Accept no IPv4 on an IPv6 address.
     only_v6: bool,
     /// False if TLS has no certificate yet: the port is bound, but does not listen.
@@ -112,6 +114,9 @@ impl Binder<'_> {
     fn bind_section(&self, section: &Listen) -> Result<Vec<NextListener>, BindError> {
         let is_open = !section.tls || self.tls.is_none_or(|tls| tls.acceptor.is_ready());
         let backlog = is_open.then_some(section.backlog);
+        let unix = section.unix_path();
+        let unix = unix.map(|path| Ok::<_, io::Error>((path, Access::of(section)?)));
+        let unix = unix.transpose()?;
         let bound = |id, socket, only_v6| BoundSection {
             id,
             section: section.clone(),
@@ -119,6 +124,7 @@ impl Binder<'_> {
                 socket,
                 secure: section.tls,
             },
+            access: unix.map(|(_, access)| access),
             only_v6,
             is_open,
         };
@@ -126,14 +132,11 @@ impl Binder<'_> {
         let kept = kept.map(|open| bound(open.id, open.address.socket.clone(), open.only_v6));
         let kept: Vec<_> = kept.map(NextListener::Kept).collect();
         if !kept.is_empty() {
-            if let Some(path) = section.unix_path() {
-                set_access(path, section)?;
-            }
             return Ok(kept);
         }
-        if let Some(path) = section.unix_path() {
+        if let Some((path, access)) = unix {
             let inherited = self.inherited.borrow_mut().take_unix(path);
-            let bind = || bind_file(path, section).map(|(socket, file)| (socket, Some(file)));
+            let bind = || bind_file(path, access).map(|(socket, file)| (socket, Some(file)));
             let (socket, file) = inherited.map_or_else(bind, Ok)?;
             let sockets = shared(socket, backlog, self.cores.len())?;
             return Ok(vec![NextListener::New(OpenListener {
@@ -227,7 +230,7 @@ pub(crate) fn refused(settings: &Settings, admin: Option<&str>) -> Option<Error>
 
 fn try_section(section: &Listen, settings: &Settings) -> Result<(), BindError> {
     if let Some(path) = section.unix_path() {
-        let (socket, file) = bind_file(path, section)?;
+        let (socket, file) = bind_file(path, Access::of(section)?)?;
         drop(file);
         drop(socket);
         return Ok(());

@@ -1,17 +1,21 @@
 //! Listening Unix sockets, which are files.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chmod, chownat, fchmod, fstat, lstat, open,
+};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with,
 };
+use rustix::process::geteuid;
 use tidegate_config::Listen;
 
 use crate::host::users::{group, user};
@@ -25,34 +29,101 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// To be dropped before the socket is closed: until then no other file can have its number.
 pub(crate) struct SocketFile {
     path: PathBuf,
-    identity: Identity,
+    id: FileId,
     is_owned: bool,
 }
 
-/// The device and the inode of a file.
+/// The device and the inode of a file, which no other has as long as it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity(u64, u64);
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
 
-/// Binds a socket to `path`, with the permissions and the owner of `section`. It does not listen
-/// yet, so nobody can connect before these are set.
+/// The permissions and the owner of a socket's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    mode: u32,
+    /// `None`: that of the process.
+    owner: Option<u32>,
+    group: Option<u32>,
+}
+
+/// Binds a socket to `path`. It does not listen yet, so nobody can connect before `access` is set.
 ///
 /// The file of a socket that nobody listens on is replaced.
-pub(crate) fn bind_file(path: &Path, section: &Listen) -> io::Result<(OwnedFd, SocketFile)> {
-    let (owner, group) = (user(&section.owner)?, group(&section.group)?);
+pub(crate) fn bind_file(path: &Path, access: Access) -> io::Result<(OwnedFd, SocketFile)> {
     remove_once_stale(path)?;
     let socket = unix_socket(SocketFlags::CLOEXEC)?;
+    // The file takes over this mode, without what the umask takes away.
+    fchmod(&socket, Mode::from_raw_mode(access.mode))?;
     bind(&socket, &SocketAddrUnix::new(path)?)?;
     let file = SocketFile::of(path)?;
-    fs::set_permissions(path, Permissions::from_mode(section.mode))?;
-    chown(path, owner, group)?;
+    file.set_access(access)?;
     Ok((socket, file))
 }
 
-/// Sets the permissions and the owner of a bound socket, as `section` says.
-pub(crate) fn set_access(path: &Path, section: &Listen) -> io::Result<()> {
-    let (owner, group) = (user(&section.owner)?, group(&section.group)?);
-    fs::set_permissions(path, Permissions::from_mode(section.mode))?;
-    chown(path, owner, group)
+impl Access {
+    /// As `section` says. An error if the host has no such user or group.
+    pub(crate) fn of(section: &Listen) -> io::Result<Self> {
+        Ok(Self {
+            mode: section.mode,
+            owner: user(&section.owner)?,
+            group: group(&section.group)?,
+        })
+    }
+
+    /// For the user of this process, and root.
+    pub(crate) fn for_own_user() -> Self {
+        Self {
+            mode: 0o600,
+            owner: None,
+            group: None,
+        }
+    }
+
+    /// Gives a file, opened with `O_PATH`, what it lacks of it.
+    fn give(self, file: &OwnedFd, found: &Stat) -> io::Result<()> {
+        let owner = self.owner.filter(|owner| *owner != found.st_uid);
+        let group = self.group.filter(|group| *group != found.st_gid);
+        if owner.is_some() || group.is_some() {
+            let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
+            chownat(file, "", owner, group, AtFlags::EMPTY_PATH)?;
+        }
+        if found.st_mode & 0o7777 != self.mode {
+            // fchmod(2) refuses such a descriptor; this name leads to its file, whatever that is.
+            let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+            chmod(name, Mode::from_raw_mode(self.mode))?;
+        }
+        Ok(())
+    }
+}
+
+impl FileId {
+    fn of(found: &Stat) -> Self {
+        Self {
+            device: found.st_dev,
+            inode: found.st_ino,
+        }
+    }
+
+    fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self::of(&lstat(path)?))
+    }
+
+    /// For another process.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        (u128::from(self.device) << 64 | u128::from(self.inode)).to_ne_bytes()
+    }
+
+    /// As [`FileId::to_bytes`] wrote it.
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        let both = u128::from_ne_bytes(bytes);
+        Self {
+            device: (both >> 64) as u64,
+            inode: both as u64,
+        }
+    }
 }
 
 /// As [`remove_stale`]. A socket in use gets a moment: io_uring closes those of a killed process
@@ -67,20 +138,36 @@ fn remove_once_stale(path: &Path) -> io::Result<()> {
     remove_stale(path)
 }
 
+/// The error with which [`bind_file`] would refuse `path` now, had the file `passed` been removed.
+pub(crate) fn check_place(path: &Path, passed: Option<FileId>) -> io::Result<()> {
+    path.parent().map(fs::metadata).transpose()?;
+    let is_passed = passed.is_some() && FileId::at(path).ok() == passed;
+    if is_passed {
+        return Ok(());
+    }
+    is_stale(path).map(drop)
+}
+
 /// Removes the file of a socket that nobody listens on, such as a killed server leaves.
 fn remove_stale(path: &Path) -> io::Result<()> {
+    if !is_stale(path)? {
+        return Ok(());
+    }
+    tracing::info!(path = %path.display(), "replacing a socket that nobody listens on");
+    fs::remove_file(path)
+}
+
+/// Whether `path` is a socket that nobody listens on. An error if anything else is there.
+fn is_stale(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
         Ok(metadata) if metadata.file_type().is_socket() => {}
         Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
     }
     let client = unix_socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     match connect(&client, &SocketAddrUnix::new(path)?) {
-        Err(Errno::CONNREFUSED) => {
-            tracing::info!(path = %path.display(), "replacing a socket that nobody listens on");
-            fs::remove_file(path)
-        }
+        Err(Errno::CONNREFUSED) => Ok(true),
         // EAGAIN: its backlog is full. EPROTOTYPE: it is a socket of datagrams.
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Err(Errno::ADDRINUSE.into()),
         Err(error) => Err(error.into()),
@@ -97,20 +184,43 @@ fn unix_socket(flags: SocketFlags) -> io::Result<OwnedFd> {
 }
 
 impl SocketFile {
-    /// The file at `path`, which the caller has bound.
-    pub(crate) fn of(path: &Path) -> io::Result<Self> {
-        let mut file = Self::of_another(path)?;
+    /// The file at `path`, which the caller has bound. An error if it cannot be that.
+    fn of(path: &Path) -> io::Result<Self> {
+        let (_, found) = open_socket(path)?;
+        // A link to a socket of another directory would have a second name.
+        if found.st_uid != geteuid().as_raw() || found.st_nlink != 1 {
+            return Err(replaced());
+        }
+        let mut file = Self::of_another(path, FileId::of(&found));
         file.own();
         Ok(file)
     }
 
-    /// The file at `path`, which stays another process's until [`SocketFile::own`].
-    pub(crate) fn of_another(path: &Path) -> io::Result<Self> {
-        Ok(Self {
+    /// The file `id`, which stays another process's until [`SocketFile::own`].
+    pub(crate) fn of_another(path: &Path, id: FileId) -> Self {
+        Self {
             path: path.to_owned(),
-            identity: identity(path)?,
+            id,
             is_owned: false,
-        })
+        }
+    }
+
+    pub(crate) fn id(&self) -> FileId {
+        self.id
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Sets the permissions and the owner: neither those of a file that was put in its place, nor
+    /// those of the target of a link there.
+    pub(crate) fn set_access(&self, access: Access) -> io::Result<()> {
+        let (file, found) = open_socket(&self.path)?;
+        if FileId::of(&found) != self.id {
+            return Err(replaced());
+        }
+        access.give(&file, &found)
     }
 
     /// Removes it from now on when this is dropped.
@@ -127,7 +237,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.is_owned
-            && identity(&self.path).is_ok_and(|found| found == self.identity)
+            && FileId::at(&self.path).is_ok_and(|found| found == self.id)
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(%error, path = %self.path.display(), "cannot remove the socket");
@@ -135,13 +245,24 @@ impl Drop for SocketFile {
     }
 }
 
-fn identity(path: &Path) -> io::Result<Identity> {
-    let metadata = fs::symlink_metadata(path)?;
-    Ok(Identity(metadata.dev(), metadata.ino()))
+/// Opens the socket at `path` with `O_PATH`. An error if it is something else, such as a link.
+fn open_socket(path: &Path) -> io::Result<(OwnedFd, Stat)> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = open(path, flags, Mode::empty())?;
+    let found = fstat(&file)?;
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Socket => Ok((file, found)),
+        _ => Err(replaced()),
+    }
+}
+
+fn replaced() -> io::Error {
+    io::Error::other("another file has its place")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, symlink};
     use std::os::unix::net::{UnixDatagram, UnixListener};
 
     use tempfile::{TempDir, tempdir};
@@ -156,7 +277,18 @@ mod tests {
     }
 
     fn bound(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
-        bind_file(path, &Listen::default())
+        bind_file(path, access(0o660))
+    }
+
+    fn access(mode: u32) -> Access {
+        Access {
+            mode,
+            ..Access::for_own_user()
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & 0o777
     }
 
     fn refusal(path: &Path) -> io::ErrorKind {
@@ -167,14 +299,34 @@ mod tests {
     fn it_has_the_mode_whatever_the_umask() {
         let (_directory, path) = place();
         for mode in [0o666, 0o600] {
-            let listen = Listen {
-                mode,
-                ..Listen::default()
-            };
-            let (_socket, _file) = bind_file(&path, &listen).unwrap();
-            let found = fs::symlink_metadata(&path).unwrap().mode();
-            assert_eq!(found & 0o777, mode);
+            let (_socket, file) = bind_file(&path, access(mode)).unwrap();
+            assert_eq!(self::mode(&path), mode);
+            file.set_access(access(0o606)).unwrap();
+            assert_eq!(self::mode(&path), 0o606);
         }
+    }
+
+    #[test]
+    fn what_has_its_place_keeps_its_mode() {
+        let (directory, path) = place();
+        let (_socket, file) = bound(&path).unwrap();
+        let other = directory.path().join("other");
+        let _other = bind_file(&other, access(0o640)).unwrap();
+        fs::remove_file(&path).unwrap();
+        symlink(&other, &path).unwrap();
+        assert!(file.set_access(access(0o666)).is_err());
+        assert_eq!(mode(&other), 0o640);
+        fs::rename(&other, &path).unwrap();
+        assert!(file.set_access(access(0o666)).is_err());
+        assert_eq!(mode(&path), 0o640);
+    }
+
+    #[test]
+    fn an_id_is_passed_as_bytes() {
+        let (_directory, path) = place();
+        let (_socket, file) = bound(&path).unwrap();
+        assert_eq!(FileId::from_bytes(file.id().to_bytes()), file.id());
+        assert_eq!(FileId::at(&path).unwrap(), file.id());
     }
 
     #[test]
@@ -207,5 +359,23 @@ mod tests {
         assert_eq!(refusal(&path), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"precious");
         assert_eq!(refusal(&path.join("below")), io::ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn a_place_is_checked_without_a_change() {
+        let (directory, path) = place();
+        let refusal = |passed| check_place(&path, passed).map_err(|error| error.kind());
+        assert_eq!(refusal(None), Ok(()));
+        let (socket, file) = bound(&path).unwrap();
+        let id = Some(file.id());
+        assert_eq!(refusal(None), Ok(()), "nobody listens yet");
+        listen_with(&socket, 1).unwrap();
+        assert_eq!(refusal(None), Err(io::ErrorKind::AddrInUse));
+        assert_eq!(refusal(id), Ok(()));
+        fs::rename(&path, directory.path().join("elsewhere")).unwrap();
+        fs::write(&path, "precious").unwrap();
+        assert_eq!(refusal(id), Err(io::ErrorKind::AlreadyExists));
+        let below = check_place(&directory.path().join("none/socket"), None);
+        assert_eq!(below.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

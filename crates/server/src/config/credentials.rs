@@ -1,22 +1,27 @@
 //! The users that the rules of the sites name: read once for all cores, before they serve.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_access::{KeyError, KeySource, Login, SigningKey, Tag, TagKey, Users, UsersError};
 use tidegate_config::{KeyPlace, Place, Settings, Site};
 
-/// How long a verified password is remembered.
-const REMEMBERED: Duration = Duration::from_mins(5);
+/// How long a verified password is remembered. The users do not change before a reload, and then
+/// the tag of one that has changed does.
+const REMEMBERED: Duration = Duration::from_hours(1);
 
 /// The most passwords that are remembered, by the process and by each core.
 pub(crate) const REMEMBERED_MAX: usize = 4096;
 
-/// The most passwords of one client that are being verified.
-const CLIENT_MAX: usize = 32;
+/// The passwords that were verified, by any configuration. `None`: there is no key for tags.
+static VERIFIED: LazyLock<Option<VerifiedLogins>> = LazyLock::new(|| {
+    TagKey::new().map(|key| VerifiedLogins {
+        key,
+        until: Mutex::default(),
+    })
+});
 
 /// Why a file of credentials cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,90 +39,68 @@ pub enum CredentialsError {
 
 /// What the rules of all sites need to know a client.
 pub(crate) struct Credentials {
-    tags: TagKey,
-    /// The number of the table of each `[[site.auth]]`, by site.
-    rules: Vec<Vec<usize>>,
-    tables: Vec<Arc<UserTable>>,
+    verified: &'static VerifiedLogins,
+    /// The users of each `[[site.auth]]`, by site.
+    users: Vec<Vec<Arc<Users>>>,
     /// The keys of each `[[site.signed]]`, by site.
     keys: Vec<Vec<Vec<SigningKey>>>,
-    /// Passwords that are being verified, by client.
-    in_progress: Mutex<HashMap<Option<IpAddr>, usize>>,
 }
 
-/// The users of one file.
-pub(crate) struct UserTable {
-    users: Users,
-    /// Until when a verified password is remembered. A client that has several connections is
-    /// verified once.
-    verified: Mutex<HashMap<Tag, Instant>>,
+/// What a client presents for one rule.
+pub(crate) struct Attempt {
+    login: Login,
+    users: Arc<Users>,
+    tag: Tag,
+    verified: &'static VerifiedLogins,
 }
 
-/// The place of a password among those that are being verified.
-pub(crate) struct InProgress {
-    credentials: Arc<Credentials>,
-    client: Option<IpAddr>,
+/// Passwords that were verified lately, for all cores.
+struct VerifiedLogins {
+    key: TagKey,
+    /// Until when each is remembered, exclusive.
+    until: Mutex<HashMap<Tag, Instant>>,
 }
 
 impl Credentials {
     /// Reads all files. Blocking.
     pub(crate) fn load(settings: &Settings) -> Result<Self, CredentialsError> {
-        let mut numbers: HashMap<&Path, usize> = HashMap::new();
-        let (mut tables, mut rules) = (Vec::new(), Vec::new());
+        let mut files: HashMap<&Path, Arc<Users>> = HashMap::new();
+        let mut users = Vec::new();
         for site in &settings.sites {
             let mut of_site = Vec::new();
             for rule in &site.auth {
-                let number = if let Some(number) = numbers.get(&*rule.users) {
-                    *number
-                } else {
-                    tables.push(Arc::new(UserTable::new(Users::read(&rule.users)?)));
-                    tables.len() - 1
-                };
-                numbers.insert(&rule.users, number);
-                of_site.push(number);
+                let known = files.get(&*rule.users).cloned();
+                let of_rule = known.map_or_else(|| Users::read(&rule.users).map(Arc::new), Ok)?;
+                files.insert(&rule.users, Arc::clone(&of_rule));
+                of_site.push(of_rule);
             }
-            rules.push(of_site);
+            users.push(of_site);
         }
         Ok(Self {
-            tags: TagKey::new().ok_or(CredentialsError::NoRandomBytes)?,
-            rules,
-            tables,
+            verified: VERIFIED.as_ref().ok_or(CredentialsError::NoRandomBytes)?,
+            users,
             keys: settings.sites.iter().map(keys).collect::<Result<_, _>>()?,
-            in_progress: Mutex::default(),
         })
     }
 
     /// What `login` is remembered by for a rule of a site.
     pub(crate) fn tag(&self, login: &Login, site: usize, rule: usize) -> Tag {
-        login.tag(&self.tags, self.rules[site][rule])
+        self.users[site][rule].tag(login, &self.verified.key)
     }
 
-    /// The users of a rule of a site.
-    pub(crate) fn users(&self, site: usize, rule: usize) -> Arc<UserTable> {
-        Arc::clone(&self.tables[self.rules[site][rule]])
+    /// An attempt to log in for a rule of a site.
+    pub(crate) fn attempt(&self, login: Login, site: usize, rule: usize) -> Attempt {
+        Attempt {
+            tag: self.tag(&login, site, rule),
+            login,
+            users: Arc::clone(&self.users[site][rule]),
+            verified: self.verified,
+        }
     }
 
     /// The keys of a signed rule of a site.
     pub(crate) fn keys(&self, site: usize, rule: usize) -> &[SigningKey] {
         &self.keys[site][rule]
-    }
-
-    /// A place for one more password of `client`; `None` if it has too many.
-    pub(crate) fn enter(self: &Arc<Self>, client: Option<IpAddr>) -> Option<InProgress> {
-        let client = client.map(subscriber);
-        let mut all = self
-            .in_progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(client).or_default();
-        if *count >= CLIENT_MAX {
-            return None;
-        }
-        *count += 1;
-        drop(all);
-        Some(InProgress {
-            credentials: Arc::clone(self),
-            client,
-        })
     }
 }
 
@@ -135,52 +118,37 @@ fn key(place: &KeyPlace) -> Result<SigningKey, KeyError> {
     })
 }
 
-/// The network of one subscriber: with IPv6 a whole /64 (RFC 6177).
-fn subscriber(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
-    }
-}
-
-impl Drop for InProgress {
-    fn drop(&mut self) {
-        let in_progress = &self.credentials.in_progress;
-        let mut all = in_progress.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = all.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.client);
-            }
-        }
-    }
-}
-
-impl UserTable {
-    fn new(users: Users) -> Self {
-        Self {
-            users,
-            verified: Mutex::default(),
-        }
+impl Attempt {
+    pub(crate) fn tag(&self) -> Tag {
+        self.tag
     }
 
-    /// Until when `login`, which has this tag, is remembered; `None` if it is wrong. Takes long,
-    /// unless it was verified lately.
-    pub(crate) fn verify(&self, login: &Login, tag: Tag) -> Option<Instant> {
-        let now = Instant::now();
-        let verified = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = verified().get(&tag).copied();
-        if until.is_some_and(|until| now < until) {
-            return until;
+    /// Until when the login is remembered, if it was verified lately, by any core.
+    pub(crate) fn remembered(&self) -> Option<Instant> {
+        let until = self.verified.until().get(&self.tag).copied();
+        until.filter(|until| Instant::now() < *until)
+    }
+
+    /// Until when the login is remembered; `None` if it is wrong. Takes long, unless it was
+    /// verified lately.
+    pub(crate) fn verify(&self) -> Option<Instant> {
+        if let Some(until) = self.remembered() {
+            return Some(until);
         }
-        let is_right = self.users.verify(login.name(), login.password());
-        is_right.then(|| {
-            let until = Instant::now() + REMEMBERED;
-            let mut verified = verified();
+        let (name, password) = (self.login.name(), self.login.password());
+        self.users.verify(name, password).then(|| {
+            let now = Instant::now();
+            let mut verified = self.verified.until();
             make_room(&mut verified, now, |until| *until);
-            verified.insert(tag, until);
-            until
+            verified.insert(self.tag, now + REMEMBERED);
+            now + REMEMBERED
         })
+    }
+}
+
+impl VerifiedLogins {
+    fn until(&self) -> MutexGuard<'_, HashMap<Tag, Instant>> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -223,32 +191,4 @@ fn site_faults(site: &Site, at: &Place) -> Vec<(Place, String)> {
         }
     }
     faults
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use super::*;
-
-    #[test]
-    fn a_client_has_so_many_passwords_in_progress() {
-        let settings = Settings::for_directory(PathBuf::from("."));
-        let credentials = Arc::new(Credentials::load(&settings).unwrap());
-        let client = |text: &str| Some(text.parse().unwrap());
-        let places: Vec<_> = (0..CLIENT_MAX)
-            .map(|number| {
-                credentials
-                    .enter(client(&format!("2001:db8::{number:x}")))
-                    .unwrap()
-            })
-            .collect();
-        assert!(credentials.enter(client("2001:db8::ffff")).is_none());
-        assert!(credentials.enter(client("2001:db8:0:1::")).is_some());
-        assert!(credentials.enter(client("192.0.2.1")).is_some());
-        assert!(credentials.enter(None).is_some());
-        drop(places);
-        assert!(credentials.enter(client("2001:db8::ffff")).is_some());
-        assert!(credentials.in_progress.lock().unwrap().is_empty());
-    }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Derived {
     /// Bounds on the ranges of a request.
     pub(crate) ranges: RangeLimits,
     pub(crate) access_logs: AccessLogs,
-    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) credentials: Credentials,
     /// Whether bodies of some site are sent at a limited rate.
     pub(crate) is_paced: bool,
 }
@@ -58,7 +58,7 @@ impl Derived {
             },
             access_logs: AccessLogs::open(&settings, log_files)?,
             is_paced: settings.sites.iter().any(|site| !site.pace.is_empty()),
-            credentials: Arc::new(Credentials::load(&settings)?),
+            credentials: Credentials::load(&settings)?,
             settings,
         })
     }

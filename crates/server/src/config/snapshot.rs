@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use glommio::Task;
@@ -18,8 +19,8 @@ use crate::observe::access_log::SiteLogs;
 pub(crate) struct Snapshot {
     derived: Arc<Derived>,
     pub(crate) sites: Sites,
-    /// Of this core.
-    pub(crate) logins: Logins,
+    /// Of this core: all its snapshots have the same.
+    pub(crate) logins: Rc<Logins>,
     pub(crate) access_logs: SiteLogs,
     /// Closes unused files of the sites; ends when it is dropped.
     sweep: Cell<Option<Task<()>>>,
@@ -37,7 +38,7 @@ impl Snapshot {
         Self {
             sweep: Cell::new(Some(ring.spawn(sites.sweep()))),
             sites,
-            logins: Logins::default(),
+            logins: before.map_or_else(Rc::default, |before| Rc::clone(&before.logins)),
             access_logs: prepared.derived.access_logs.of_core(),
             derived: prepared.derived,
         }

@@ -51,6 +51,10 @@ impl ConnectionTask {
     pub(crate) fn new(context: Rc<Context>, socket: Fd, protocol: &ListenerProtocol) -> Self {
         context.metrics.core().accepted.add(1);
         let timer = context.timers.register(&socket);
+        // A trusted proxy is admitted; its client is known after the header.
+        if !context.admits(timer.key(), &socket) {
+            return Self::Done;
+        }
         if protocol.proxy_protocol != ProxyProtocol::Off {
             return Self::Starting(Box::pin(accept_proxied(
                 context,
@@ -58,9 +62,6 @@ impl ConnectionTask {
                 socket,
                 protocol.clone(),
             )));
-        }
-        if !context.admits(timer.key(), &socket) {
-            return Self::Done;
         }
         match &protocol.spoken {
             Spoken::Https(tls) => Self::Starting(Box::pin(accept_tls(

@@ -4,7 +4,7 @@
 //! shards nothing. It speaks plain HTTP, one request a connection.
 
 use std::io::{self, PipeWriter};
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::{Ipv4Addr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
@@ -12,7 +12,9 @@ use std::time::SystemTime;
 
 use tidegate_config::Admin;
 use tidegate_h1::{Limits, ResponseFraming, ResponseHead, Version, parse};
-use tidegate_http::{FieldBlock, FieldLines, HttpDate, Method, Request, Status, prefers};
+use tidegate_http::{
+    FieldBlock, FieldLines, HttpDate, Method, Request, Status, prefers, site_name,
+};
 
 use crate::error::Error;
 use crate::observe::admin_listener::{self, Service};
@@ -58,11 +60,14 @@ pub(crate) fn start(
     let address = listener.local_addr().map_err(failed)?;
     let socket = listener.try_clone().map_err(failed)?;
     let (running, end) = io::pipe().map_err(Error::AdminThread)?;
-    let health = Arc::clone(health);
+    let answers = Answers {
+        health: Arc::clone(health),
+        is_loopback: address.ip().is_loopback(),
+    };
     let thread = thread::Builder::new().name("admin".to_owned());
     thread
         .spawn(move || {
-            if let Err(error) = admin_listener::serve(listener, &running, &health) {
+            if let Err(error) = admin_listener::serve(listener, &running, &answers) {
                 tracing::error!(%error, "the admin listener has ended");
             }
         })
@@ -82,7 +87,26 @@ fn has_address(socket: &TcpListener, configured: &str) -> bool {
     wanted.any(|wanted| wanted.ip() == address.ip() && [0, address.port()].contains(&wanted.port()))
 }
 
-impl Service for Arc<Health> {
+/// What the listener answers from.
+struct Answers {
+    health: Arc<Health>,
+    /// Whether only this host reaches the listener.
+    is_loopback: bool,
+}
+
+impl Answers {
+    /// Whether a request for `host` may be answered. On a loopback address the host is a literal
+    /// address or localhost: a web page could give its own name the address 127.0.0.1 and read the
+    /// responses (DNS rebinding).
+    fn is_for(&self, host: Option<&str>) -> bool {
+        let name = site_name(host.unwrap_or_default());
+        let is_local = name == "localhost" || name.ends_with(".localhost");
+        let is_literal = || name.parse::<Ipv4Addr>().is_ok() || name.starts_with('[');
+        !self.is_loopback || name.is_empty() || is_local || is_literal()
+    }
+}
+
+impl Service for Answers {
     fn response(&self, received: &[u8]) -> Option<Vec<u8>> {
         answer(received, self)
     }
@@ -97,9 +121,15 @@ impl Service for Arc<Health> {
 }
 
 /// The response to the request in `received`; `None` while its head is not complete.
-fn answer(received: &[u8], health: &Health) -> Option<Vec<u8>> {
+fn answer(received: &[u8], answers: &Answers) -> Option<Vec<u8>> {
     match parse(received, &Limits::default()) {
-        Ok(head) => head.map(|head| answer_request(&head.request, health)),
+        Ok(head) => head.map(|head| {
+            if answers.is_for(head.request.host) {
+                answer_request(&head.request, &answers.health)
+            } else {
+                status_response(Status::FORBIDDEN, head.request.method)
+            }
+        }),
         Err(error) => Some(status_response(error.status(), Method::Get)),
     }
 }
@@ -210,41 +240,81 @@ mod tests {
 
     static NONE_DROPPED: AtomicU64 = AtomicU64::new(0);
 
-    fn asked(request: &str, health: &Health) -> String {
-        let answer = answer(request.as_bytes(), health);
+    fn answers() -> Answers {
+        Answers {
+            health: Arc::new(Health::new(
+                None,
+                &NONE_DROPPED,
+                Vec::new(),
+                Arc::new(LogFiles::new(1)),
+            )),
+            is_loopback: true,
+        }
+    }
+
+    fn asked(request: &str, answers: &Answers) -> String {
+        let answer = answer(request.as_bytes(), answers);
         String::from_utf8(answer.expect("a whole request")).unwrap()
     }
 
-    fn get(path: &str, health: &Health) -> String {
-        asked(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"), health)
+    fn get(path: &str, answers: &Answers) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        asked(&request, answers)
+    }
+
+    #[test]
+    fn a_loopback_address_answers_for_no_other_name() {
+        let mut answers = answers();
+        let status = |host: &str, answers: &Answers| {
+            let answer = asked(
+                &format!("GET /healthz HTTP/1.0\r\nHost: {host}\r\n\r\n"),
+                answers,
+            );
+            answer["HTTP/1.1 ".len()..][..3].parse::<u16>().unwrap()
+        };
+        for (host, expected) in [
+            ("localhost:9900", 200),
+            ("LOCALHOST.", 200),
+            ("a.localhost", 200),
+            ("127.0.0.1:9900", 200),
+            ("[::1]:9900", 200),
+            ("", 200),
+            ("evil.test", 403),
+            ("notlocalhost", 403),
+            ("127.0.0.1.evil.test:9900", 403),
+        ] {
+            assert_eq!(status(host, &answers), expected, "{host}");
+        }
+        answers.is_loopback = false;
+        assert_eq!(status("node1.test:9900", &answers), 200);
     }
 
     #[test]
     fn it_is_ready_once_it_is_set_ready() {
-        let health = Health::new(None, &NONE_DROPPED, Vec::new(), Arc::new(LogFiles::new(1)));
-        assert!(get("/healthz", &health).starts_with("HTTP/1.1 200 "));
-        assert!(get("/readyz", &health).starts_with("HTTP/1.1 503 "));
-        health.set_ready(true);
-        assert!(get("/readyz", &health).starts_with("HTTP/1.1 200 "));
-        assert!(get("/metrics", &health).contains("\ntidegate_ready 1\n"));
-        health.set_ready(false);
-        assert!(get("/readyz", &health).starts_with("HTTP/1.1 503 "));
-        assert!(get("/metrics", &health).contains("\ntidegate_ready 0\n"));
+        let answers = answers();
+        assert!(get("/healthz", &answers).starts_with("HTTP/1.1 200 "));
+        assert!(get("/readyz", &answers).starts_with("HTTP/1.1 503 "));
+        answers.health.set_ready(true);
+        assert!(get("/readyz", &answers).starts_with("HTTP/1.1 200 "));
+        assert!(get("/metrics", &answers).contains("\ntidegate_ready 1\n"));
+        answers.health.set_ready(false);
+        assert!(get("/readyz", &answers).starts_with("HTTP/1.1 503 "));
+        assert!(get("/metrics", &answers).contains("\ntidegate_ready 0\n"));
     }
 
     #[test]
     fn a_bad_request_is_refused() {
-        let health = Health::new(None, &NONE_DROPPED, Vec::new(), Arc::new(LogFiles::new(1)));
+        let answers = answers();
         for (request, status) in [
-            ("GET /a HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+            ("GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
             (
-                "POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+                "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
                 405,
             ),
             ("GET /metrics HTTP/1.1\r\n\r\n", 400),
             ("\x16\x03\x01\r\n\r\n", 400),
         ] {
-            let answer = asked(request, &health);
+            let answer = asked(request, &answers);
             assert!(
                 answer.starts_with(&format!("HTTP/1.1 {status} ")),
                 "{answer}"
@@ -255,16 +325,16 @@ mod tests {
 
     #[test]
     fn a_head_has_the_length_and_no_body() {
-        let health = Health::new(None, &NONE_DROPPED, Vec::new(), Arc::new(LogFiles::new(1)));
-        let whole = get("/metrics", &health);
+        let answers = answers();
+        let whole = get("/metrics", &answers);
         assert!(
             whole.contains("\n# TYPE tidegate_build_info gauge\n"),
             "{whole}"
         );
         // Those of the process change from one scrape to the next, so the page stands for them.
-        let whole = get("/", &health);
+        let whole = get("/", &answers);
         let (_, body) = whole.split_once("\r\n\r\n").unwrap();
-        let head = asked("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", &health);
+        let head = asked("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n", &answers);
         assert!(head.ends_with("\r\n\r\n"), "{head}");
         assert!(
             head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())),

@@ -96,6 +96,11 @@ impl<K: Kind, const N: usize> CounterOf<K, N> {
     pub(crate) fn count(&self, kind: K) {
         self.of(kind).add(1);
     }
+
+    /// The sum of all values.
+    pub(crate) fn total(&self) -> u64 {
+        self.counters.iter().map(Counter::get).sum()
+    }
 }
 
 /// The upper ends (inclusive) of the buckets of a [`Histogram`], in microseconds.
@@ -133,14 +138,22 @@ impl Histogram {
         self.buckets[bucket.unwrap_or(BOUNDS_MICROS.len())].add(1);
         self.sum_micros.add(micros);
     }
+
+    /// The values at this moment.
+    pub(crate) fn values(&self) -> HistogramValues {
+        HistogramValues {
+            buckets: std::array::from_fn(|index| self.buckets[index].get()),
+            sum_micros: self.sum_micros.get(),
+        }
+    }
 }
 
 impl HistogramValues {
-    pub(crate) fn add(&mut self, histogram: &Histogram) {
-        for (sum, counter) in self.buckets.iter_mut().zip(&histogram.buckets) {
-            *sum += counter.get();
+    pub(crate) fn add(&mut self, values: &Self) {
+        for (sum, value) in self.buckets.iter_mut().zip(&values.buckets) {
+            *sum += value;
         }
-        self.sum_micros += histogram.sum_micros.get();
+        self.sum_micros += values.sum_micros;
     }
 }
 
@@ -167,8 +180,7 @@ mod tests {
         ] {
             let histogram = Histogram::default();
             histogram.observe(Duration::from_micros(micros));
-            let mut values = HistogramValues::default();
-            values.add(&histogram);
+            let values = histogram.values();
             assert_eq!(values.buckets[bucket], 1, "{micros}");
             assert_eq!(values.buckets.iter().sum::<u64>(), 1);
             assert_eq!(values.sum_micros, micros);

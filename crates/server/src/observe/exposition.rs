@@ -4,6 +4,7 @@
 //! Names follow Prometheus' conventions. No label comes from a client, so their number is bounded
 //! by the configuration.
 
+use std::collections::BTreeMap;
 use std::fmt::{Error, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,9 +16,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tidegate_tls::Acceptor;
 
-use crate::observe::counters::{
-    BOUNDS_MICROS, Counter, CounterOf, Histogram, HistogramValues, Kind,
-};
+use crate::observe::counters::{BOUNDS_MICROS, Counter, CounterOf, HistogramValues, Kind};
 use crate::observe::health::{Health, Reloads};
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::metrics::{CoreMetrics, Protocol, Source, StatusClass, Table};
@@ -110,10 +109,10 @@ fn register_shards(registry: &mut Registry, heartbeats: &[Arc<Heartbeat>], cores
     let help = "How often the shard made no progress for four seconds or more";
     registry.register("shard_stalls", help, counters(beats(Heartbeat::stalls)));
     let help = "How long the shard took to answer a question that is sent every two seconds";
-    let delay = histogram(cores, |core| &core.delay);
+    let delay = histogram(cores, |core| core.delay.values());
     registry.register_with_unit("shard_delay", help, Unit::Seconds, delay);
     let help = "Requests that the shard answered or gave up";
-    let requests = counters(each_core(|core| core.requests.get()));
+    let requests = counters(each_core(CoreMetrics::requests));
     registry.register("shard_requests", help, requests);
     let help = "Connections of the shard";
     let connections = gauges(each_core(CoreMetrics::connections));
@@ -135,10 +134,10 @@ fn register_requests(registry: &mut Registry, health: &Health) {
     let incomplete = counter(sum(cores, |core| &core.incomplete));
     registry.register("incomplete_responses", help, incomplete);
     let help = "From a request to the head of its response; 0 for one from memory";
-    let first_byte = histogram(cores, |core| &core.first_byte);
+    let first_byte = histogram(cores, CoreMetrics::first_byte);
     registry.register_with_unit("time_to_first_byte", help, Unit::Seconds, first_byte);
     let help = "From a request to the last byte of its response that the socket took";
-    let response = histogram(cores, |core| &core.response);
+    let response = histogram(cores, CoreMetrics::response);
     registry.register_with_unit("response_duration", help, Unit::Seconds, response);
     let help = "Connections and requests that were refused";
     let refusals = counters(of_kind("kind", cores, |core| &core.refusals));
@@ -296,9 +295,16 @@ fn register_certificates(registry: &mut Registry, tls: &Acceptor) {
         let labels = vec![("file", file), ("names", certificate.names().join(" "))];
         (labels, unix_seconds(certificate.not_after()))
     });
+    // A certificate that is listed twice is one series.
+    let expiry: BTreeMap<_, _> = expiry.collect();
     let help = "When the first certificate of the chain expires, since 1970";
     let name = "certificate_expiry_timestamp";
-    registry.register_with_unit(name, help, Unit::Seconds, gauges(expiry.collect()));
+    registry.register_with_unit(
+        name,
+        help,
+        Unit::Seconds,
+        gauges(expiry.into_iter().collect()),
+    );
 }
 
 /// What Prometheus' own clients report of every process.
@@ -443,10 +449,10 @@ fn each<T>(name: &'static str, all: &[Arc<T>], read: impl Fn(&T) -> u64) -> Vec<
     values.collect()
 }
 
-fn histogram(cores: &[Core], read: fn(&CoreMetrics) -> &Histogram) -> HistogramValues {
+fn histogram(cores: &[Core], read: fn(&CoreMetrics) -> HistogramValues) -> HistogramValues {
     let mut values = HistogramValues::default();
     for core in cores {
-        values.add(read(core));
+        values.add(&read(core));
     }
     values
 }

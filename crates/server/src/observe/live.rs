@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use crate::observe::counters::{BOUNDS_MICROS, Counter, CounterOf, HistogramValues, Kind};
+use crate::observe::counters::{BOUNDS_MICROS, Counter, CounterOf, Kind};
 use crate::observe::health::Health;
 use crate::observe::metrics::{CoreMetrics, Protocol, SiteRequests, Source, StatusClass};
 use crate::observe::recent::{ErrorCount, SlowRequest, Window};
@@ -47,15 +47,13 @@ pub(crate) fn status(health: &Health) -> String {
 }
 
 fn core_status(core: &Arc<CoreMetrics>, sites: usize) -> Value {
-    let mut first_byte = HistogramValues::default();
-    first_byte.add(&core.first_byte);
     json!({
-        "requests": core.requests.get(),
+        "requests": core.requests(),
         "status": status_classes(core, sites),
         "bytes": {"hot": core.bytes(Source::Hot), "cold": core.bytes(Source::Cold)},
         "connections": core.connections(),
         "states": of_kind(&core.published.connections),
-        "first_byte": first_byte.buckets,
+        "first_byte": core.first_byte().buckets,
     })
 }
 

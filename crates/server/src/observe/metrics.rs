@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::{Settings, Site};
 
-use crate::observe::counters::{Counter, CounterOf, Histogram, Kind, kinds};
+use crate::observe::counters::{Counter, CounterOf, Histogram, HistogramValues, Kind, kinds};
 use crate::observe::http2::Http2Metrics;
 use crate::observe::recent::{Recent, ShortPath, SlowRequest, Window};
 
@@ -220,6 +220,12 @@ type OfStatus = CounterOf<StatusClass, { StatusClass::COUNT }>;
 #[derive(Debug, Default)]
 pub(crate) struct SiteRequests(pub(crate) [OfStatus; Protocol::COUNT]);
 
+impl SiteRequests {
+    fn total(&self) -> u64 {
+        self.0.iter().map(OfStatus::total).sum()
+    }
+}
+
 kinds! {
     /// A table of the cache.
     Table {
@@ -332,13 +338,15 @@ struct PublishedRecent {
 #[repr(align(128))]
 pub(crate) struct CoreMetrics {
     pub(crate) accepted: Counter,
-    pub(crate) requests: Counter,
+    /// Responses that were complete with their batch: the histograms do not have them, so that they
+    /// change few counters.
+    answered_at_once: Counter,
     /// Responses that were cut short: by the client, a timeout or a fault.
     pub(crate) incomplete: Counter,
     /// Bytes of responses, except those of open files.
     memory_bytes: Counter,
-    pub(crate) first_byte: Histogram,
-    pub(crate) response: Histogram,
+    first_byte: Histogram,
+    response: Histogram,
     pub(crate) cache: CounterOf<CacheResult, { CacheResult::COUNT }>,
     pub(crate) refusals: CounterOf<Refusal, { Refusal::COUNT }>,
     pub(crate) proxy_protocol_errors: CounterOf<ProxyProtocolError, { ProxyProtocolError::COUNT }>,
@@ -361,7 +369,7 @@ impl Default for CoreMetrics {
         let sites = (0..SITES_MAX).map(|_| OnceLock::new());
         Self {
             accepted: Counter::default(),
-            requests: Counter::default(),
+            answered_at_once: Counter::default(),
             incomplete: Counter::default(),
             memory_bytes: Counter::default(),
             first_byte: Histogram::default(),
@@ -386,6 +394,28 @@ impl CoreMetrics {
     /// The requests of the site with this label.
     pub(crate) fn site(&self, label: usize) -> Option<&SiteRequests> {
         Some(self.sites.get(label)?.get()?)
+    }
+
+    /// Requests that have ended.
+    pub(crate) fn requests(&self) -> u64 {
+        let sites = self.sites.iter().filter_map(OnceLock::get);
+        sites.map(|site| site.total()).sum()
+    }
+
+    /// The times to the first byte.
+    pub(crate) fn first_byte(&self) -> HistogramValues {
+        self.with_those_at_once(&self.first_byte)
+    }
+
+    /// The times to the end of the response.
+    pub(crate) fn response(&self) -> HistogramValues {
+        self.with_those_at_once(&self.response)
+    }
+
+    fn with_those_at_once(&self, histogram: &Histogram) -> HistogramValues {
+        let mut values = histogram.values();
+        values.buckets[0] += self.answered_at_once.get();
+        values
     }
 
     /// Bytes of responses so far; those of open files at the last publication.
@@ -425,22 +455,21 @@ impl CoreMetrics {
 
 /// An exchange at its end.
 #[derive(Debug)]
-pub(crate) struct EndedExchange<'a> {
-    /// Of a request that was not answered at once, if those are recorded.
-    pub(crate) path: Option<&'a ShortPath>,
+pub(crate) struct EndedExchange {
     pub(crate) site: SiteLabel,
     pub(crate) protocol: Protocol,
     /// `None` if no response was chosen.
     pub(crate) status: Option<u16>,
-    /// Bytes of head and body.
-    pub(crate) bytes: u64,
-    /// Those that were not sent from an open file.
+    /// Bytes of head and body, except those sent from an open file.
     pub(crate) memory_bytes: u64,
-    pub(crate) is_complete: bool,
-    /// From the request to the head of the response.
+}
+
+/// The times of an exchange, from its request.
+#[derive(Debug)]
+pub(crate) struct Times {
+    /// Until the head of the response; `None` if there was none.
     pub(crate) first_byte: Option<Duration>,
-    /// From the request to the end.
-    pub(crate) time: Duration,
+    pub(crate) end: Duration,
 }
 
 /// The counters of one core, as its tasks use them.
@@ -512,30 +541,55 @@ impl Metrics {
         }
     }
 
-    /// Counts an exchange. Allocates nothing and takes no lock.
-    pub(crate) fn exchange_ended(&self, exchange: &EndedExchange<'_>) {
+    /// Counts an exchange that was complete at once. Allocates nothing and takes no lock.
+    #[inline]
+    pub(crate) fn answered_at_once(&self, exchange: &EndedExchange) {
+        self.core.answered_at_once.add(1);
+        self.count(exchange);
+    }
+
+    /// Counts any other exchange. Allocates nothing and takes no lock.
+    pub(crate) fn exchange_ended(
+        &self,
+        exchange: &EndedExchange,
+        is_complete: bool,
+        times: &Times,
+    ) {
         let core = self.core();
-        core.requests.add(1);
+        self.count(exchange);
+        if !is_complete {
+            core.incomplete.add(1);
+        }
+        if let Some(time) = times.first_byte {
+            core.first_byte.observe(time);
+            core.response.observe(times.end);
+        }
+    }
+
+    #[inline]
+    fn count(&self, exchange: &EndedExchange) {
+        let core = self.core();
         if let Some(site) = core.site(exchange.site.0.into()) {
             site.0[exchange.protocol as usize].count(class(exchange.status));
         }
         core.memory_bytes.add(exchange.memory_bytes);
-        if !exchange.is_complete {
-            core.incomplete.add(1);
-        }
-        if let Some(time) = exchange.first_byte {
-            core.first_byte.observe(time);
-            core.response.observe(exchange.time);
-        }
-        if let Some(path) = exchange.path {
-            self.recent.borrow_mut().add_slow(&SlowRequest {
-                path: *path,
-                status: exchange.status.unwrap_or_default(),
-                first_byte: exchange.first_byte,
-                time: exchange.time,
-                bytes: exchange.bytes,
-            });
-        }
+    }
+
+    /// Records an exchange if it is among the slow ones. Allocates nothing.
+    pub(crate) fn record_slow(
+        &self,
+        path: &ShortPath,
+        exchange: &EndedExchange,
+        bytes: u64,
+        times: &Times,
+    ) {
+        self.recent.borrow_mut().add_slow(&SlowRequest {
+            path: *path,
+            status: exchange.status.unwrap_or_default(),
+            first_byte: times.first_byte,
+            time: times.end,
+            bytes,
+        });
     }
 }
 

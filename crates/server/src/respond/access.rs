@@ -2,6 +2,7 @@
 //! requested path.
 
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -10,10 +11,12 @@ use tidegate_http::{Field, Method, Request, Status};
 use tidegate_site::{File, Found, Site};
 use tidegate_uring::{PoolHandle, Ring, ThreadPool};
 
-use crate::config::logins::Verified;
+use crate::config::credentials::Attempt;
+use crate::config::logins::{Verdict, Verified};
 use crate::config::snapshot::Snapshot;
 use crate::respond::exchange::Exchange;
 use crate::respond::refusal::Refusal;
+use crate::timeouts::network;
 
 /// Verifies passwords: one of bcrypt or argon2id takes some 100 ms. The nice value is below the
 /// executors, and below threads that decompress for clients that may have what they asked for.
@@ -190,26 +193,21 @@ impl<'a> Gate<'a> {
         exchange: &mut Exchange,
         ring: &Ring,
     ) -> Result<(), Refusal> {
-        let (credentials, site) = (&self.snapshot.credentials, self.site.number());
         let login = self.login().ok_or(Refusal::unauthorized(rule))?;
         let name: Rc<str> = String::from_utf8_lossy(login.name()).into();
         exchange.set_user(Rc::clone(&name));
-        let tag = credentials.tag(&login, site, rule);
-        let (users, place) = (
-            credentials.users(site, rule),
-            credentials.enter(exchange.client()),
-        );
-        let place = place.ok_or(Status::SERVICE_UNAVAILABLE)?;
-        let verified = on_a_thread(ring, move || {
-            let _place = place;
-            users.verify(&login, tag)
-        });
-        let verified = verified.await.map_err(|_| Status::SERVICE_UNAVAILABLE)?;
-        let Some(until) = verified else {
-            self.snapshot.logins.count_failure(exchange.client());
-            return Err(Refusal::unauthorized(rule));
-        };
-        self.snapshot.logins.insert(tag, Verified { name, until });
+        let credentials = &self.snapshot.credentials;
+        let attempt = credentials.attempt(login, self.site.number(), rule);
+        let (logins, tag) = (&self.snapshot.logins, attempt.tag());
+        let verification = verify_elsewhere(attempt, exchange.client(), ring.clone());
+        match logins.join(tag, verification).await {
+            Verdict::Right(until) => logins.insert(tag, Verified { name, until }),
+            Verdict::Busy => return Err(Status::SERVICE_UNAVAILABLE.into()),
+            Verdict::Wrong => {
+                logins.count_failure(exchange.client());
+                return Err(Refusal::unauthorized(rule));
+            }
+        }
         Ok(())
     }
 }
@@ -222,9 +220,46 @@ fn status_of(error: SignatureError) -> Status {
     }
 }
 
+/// Verifies a password of `client` on a thread, unless another core did lately.
+async fn verify_elsewhere(attempt: Attempt, client: Option<IpAddr>, ring: Ring) -> Verdict {
+    if let Some(until) = attempt.remembered() {
+        return Verdict::Right(until);
+    }
+    match on_a_thread(&ring, origin(client), move || attempt.verify()).await {
+        Ok(Some(until)) => Verdict::Right(until),
+        Ok(None) => Verdict::Wrong,
+        Err(_) => Verdict::Busy,
+    }
+}
+
+/// A client takes turns as one with its network.
+fn origin(client: Option<IpAddr>) -> u128 {
+    match client.map(network) {
+        None => 0,
+        Some(IpAddr::V4(address)) => address.to_ipv6_mapped().to_bits(),
+        Some(IpAddr::V6(address)) => address.to_bits(),
+    }
+}
+
 async fn on_a_thread<T: Send + 'static>(
     ring: &Ring,
+    origin: u128,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
-    PoolHandle::new(&THREADS, ring)?.run(work).await
+    let mut pool = PoolHandle::new(&THREADS, ring)?;
+    pool.run_for(origin, work).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_takes_turns_with_its_network() {
+        let of = |text: &str| origin(Some(text.parse().unwrap()));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_ne!(of("192.0.2.1"), origin(None));
+    }
 }

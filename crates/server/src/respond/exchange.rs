@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tidegate_config::{ForwardedHeader, Proxies};
 use tidegate_http::{Fields, ForwardedBy, Status, forwarded_client};
@@ -11,7 +11,7 @@ use tidegate_uring::{Fd, UNPACED, set_pacing_rate};
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
 use crate::observe::access_log::{Ended, Record, RequestInfo};
-use crate::observe::metrics::{CacheResult, EndedExchange, SiteLabel};
+use crate::observe::metrics::{CacheResult, EndedExchange, SiteLabel, Times};
 use crate::observe::recent::ShortPath;
 use crate::respond::response::Response;
 use crate::timeouts::Key;
@@ -30,7 +30,7 @@ pub(crate) struct Exchange {
     forwarded_client: Option<IpAddr>,
     protocol: Protocol,
     /// The number of the site, once it is known.
-    site: Option<usize>,
+    site: Option<u32>,
     /// Bytes in a second of a body that is not sent with its head; zero: as it is.
     pace: u64,
     /// The name that the client logs in with, right or wrong.
@@ -40,7 +40,7 @@ pub(crate) struct Exchange {
     /// `None` until a response is chosen.
     status: Option<Status>,
     /// Bytes of the head.
-    head_bytes: u64,
+    head_bytes: u32,
     /// Bytes of head and body, without TLS, that were handed over to the socket or wait in memory.
     bytes: u64,
     /// Those of `bytes` that were sent from an open file.
@@ -58,6 +58,9 @@ pub(crate) struct Exchange {
     /// What the access log needs, if it wants a line.
     record: Option<Box<Record>>,
 }
+
+// Moved once for each request that is not answered at once.
+const _: () = assert!(size_of::<Exchange>() <= 176);
 
 impl Exchange {
     /// Starts an exchange for a request received at `start` on `socket`, the connection's.
@@ -94,7 +97,8 @@ impl Exchange {
 
     /// Records the site of the request.
     pub(crate) fn set_site(&mut self, number: usize) {
-        self.site = Some(number);
+        // The configuration has far fewer.
+        self.site = Some(number as u32);
         self.site_label = self.context.metrics.label(number);
     }
 
@@ -110,7 +114,7 @@ impl Exchange {
         if snapshot.access_logs.are_all_off() {
             return;
         }
-        let site = self.site;
+        let site = self.site.map(|number| number as usize);
         let site = site.unwrap_or_else(|| snapshot.sites.of(None).number());
         if let Some(log) = snapshot.access_logs.of(site) {
             let recorder = &self.context.access_log;
@@ -120,10 +124,12 @@ impl Exchange {
 
     /// Records the chosen response. Its head was written, with all of a small body: `bytes` in
     /// total.
-    pub(crate) fn head_written(&mut self, response: &Response, head_bytes: u64, bytes: u64) {
+    #[inline]
+    pub(crate) fn head_written(&mut self, response: &Response, head_bytes: usize, bytes: usize) {
         self.status = Some(response.status);
-        self.head_bytes = head_bytes;
-        self.bytes += bytes;
+        // The configuration and the limits of a request bound it.
+        self.head_bytes = head_bytes as u32;
+        self.bytes += bytes as u64;
         if let Some(record) = &mut self.record
             && record.wants_response()
         {
@@ -252,40 +258,27 @@ impl Exchange {
         named.or_else(|| self.context.client(self.connection, &self.socket))
     }
 
-    /// From the request to the end. Without a clock read if the response is complete with its batch,
-    /// which takes no time that metrics would show.
-    fn time(&self) -> Duration {
-        match self.end {
-            Some(end) => end - self.start,
-            None if self.is_complete => Duration::ZERO,
-            None => self.start.elapsed(),
+    /// The times of a response that is not complete with its batch.
+    fn times(&self) -> Times {
+        Times {
+            first_byte: self.first_byte.map(|at| at - self.start),
+            end: self.end.unwrap_or_else(Instant::now) - self.start,
         }
     }
 
-    /// From the request to the head of the response, by the same rule.
-    fn time_to_first_byte(&self) -> Option<Duration> {
-        let measured = self.first_byte.map(|at| at - self.start);
-        measured.or(self.is_complete.then_some(Duration::ZERO))
-    }
-
-    fn ended(&self) -> EndedExchange<'_> {
+    fn ended(&self) -> EndedExchange {
         EndedExchange {
-            path: self.path.as_deref(),
             site: self.site_label,
             protocol: self.protocol,
             status: self.status.map(Status::code),
-            bytes: self.bytes,
             memory_bytes: self.bytes - self.file_bytes,
-            is_complete: self.is_complete,
-            first_byte: self.time_to_first_byte(),
-            time: self.time(),
         }
     }
 
     /// Counts the exchange, and logs it at the level `trace`. The path is not logged, since the
     /// client chooses it.
     fn end(&mut self) {
-        self.context.metrics.exchange_ended(&self.ended());
+        self.count();
         self.log();
         tracing::trace!(
             protocol = ?self.protocol,
@@ -302,6 +295,20 @@ impl Exchange {
         );
     }
 
+    /// Counts the exchange. One that is complete with its batch took no time that metrics would
+    /// show, and costs no clock read.
+    fn count(&self) {
+        let (metrics, ended) = (&self.context.metrics, self.ended());
+        if self.is_complete && self.end.is_none() {
+            return metrics.answered_at_once(&ended);
+        }
+        let times = self.times();
+        metrics.exchange_ended(&ended, self.is_complete, &times);
+        if let Some(path) = &self.path {
+            metrics.record_slow(path, &ended, self.bytes, &times);
+        }
+    }
+
     /// Writes the line of the access log, if it wants one.
     fn log(&mut self) {
         let Some(record) = self.record.take() else {
@@ -309,7 +316,7 @@ impl Exchange {
         };
         let ended = Ended {
             status: self.status.map(Status::code),
-            head_bytes: self.head_bytes,
+            head_bytes: self.head_bytes.into(),
             bytes: self.bytes,
             is_complete: self.is_complete,
             is_cold: self.is_cold,

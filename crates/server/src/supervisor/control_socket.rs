@@ -13,12 +13,11 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tidegate_config::Listen;
-
 use crate::accept::listener::listen_with;
-use crate::accept::unix_socket::{SocketFile, bind_file};
+use crate::accept::unix_socket::{Access, SocketFile, bind_file, check_place};
 use crate::error::Error;
 use crate::event::{Event, Outcome};
+use crate::supervisor::preparations::PREPARE_TIME;
 
 /// Clients that are served at a time; the others are told to try again.
 const CLIENTS_MAX: usize = 8;
@@ -26,8 +25,8 @@ const CLIENTS_MAX: usize = 8;
 /// How long a client may take to send its line, and to take the answer.
 const CLIENT_TIME: Duration = Duration::from_secs(5);
 
-/// How long to wait for a reload: a file system may not answer.
-const RELOAD_TIME: Duration = Duration::from_mins(1);
+/// How long to wait for a reload: a little longer than one may take. It may wait for another.
+const RELOAD_TIME: Duration = PREPARE_TIME.saturating_add(Duration::from_secs(5));
 
 /// The longest line of a client, with its end.
 const LINE_MAX: u64 = 64;
@@ -35,23 +34,29 @@ const LINE_MAX: u64 = 64;
 /// How long to pause when no client can be accepted, for lack of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
+/// The error with which [`start`] would fail now, had the file of the predecessor been removed.
+pub(super) fn check(path: &Path, predecessors: Option<&SocketFile>) -> Result<(), Error> {
+    let checked = check_place(path, predecessors.map(SocketFile::id));
+    checked.map_err(|source| refused(path, source))
+}
+
 /// Makes the socket, and serves it in a thread. Returns its file, which is removed when dropped.
 pub(super) fn start(path: &Path, events: Sender<Event>) -> Result<SocketFile, Error> {
-    let failed = |source| Error::Control {
-        path: path.to_owned(),
-        source,
-    };
-    let access = Listen {
-        mode: 0o600,
-        ..Listen::default()
-    };
-    let (socket, file) = bind_file(path, &access).map_err(failed)?;
+    let failed = |source| refused(path, source);
+    let (socket, file) = bind_file(path, Access::for_own_user()).map_err(failed)?;
     listen_with(&socket, CLIENTS_MAX as u32).map_err(failed)?;
     let listener = UnixListener::from(socket);
     let thread = thread::Builder::new().name("control".to_owned());
     let served = thread.spawn(move || serve(&listener, &events));
     served.map(drop).map_err(failed)?;
     Ok(file)
+}
+
+fn refused(path: &Path, source: io::Error) -> Error {
+    Error::Control {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Serves clients until the process ends.

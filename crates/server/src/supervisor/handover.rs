@@ -1,17 +1,20 @@
 //! What a process passes to the new binary that takes its place, and how the new one receives it.
 //!
 //! Standard input of the new process is a socket to the old one, which sends one message for each
-//! listening socket, for the admin listener and for the keys of session tickets, and then waits for
-//! [`READY`]. Nothing else is inherited, and no secret is in the environment or on a disk. The new
-//! process accepts no connection before the old one has answered [`GO`]: until then it may still
-//! fail, and would take them with it.
+//! listening socket, for the admin listener, the file of the control socket and the keys of session
+//! tickets, and then waits for [`READY`]. Nothing else is inherited, and no secret is in the
+//! environment or on a disk. The new process accepts no connection before the old one has answered
+//! [`GO`]: until then it may still fail, and would take them with it.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::thread;
 
@@ -23,6 +26,7 @@ use rustix::stdio::{dup2_stdin, stdin};
 use zeroize::Zeroizing;
 
 use crate::accept::inherited::Inherited;
+use crate::accept::unix_socket::{FileId, SocketFile};
 use crate::error::Error;
 use crate::event::Event;
 
@@ -32,16 +36,20 @@ pub(super) const VARIABLE: &str = "TIDEGATE_PREDECESSOR";
 
 /// The kinds of messages: their first byte.
 pub(super) const LISTENER: u8 = b'L';
-/// A Unix socket whose file is removed with it.
+/// A Unix socket whose file is removed with it: its [`FileId`] follows.
 pub(super) const LISTENER_WITH_FILE: u8 = b'F';
 pub(super) const ADMIN: u8 = b'A';
+/// The file of the control socket: its [`FileId`] and its path follow.
+pub(super) const CONTROL: u8 = b'C';
 pub(super) const TICKET_KEYS: u8 = b'T';
 /// The last message to the new process before it has answered.
 pub(super) const END: u8 = b'E';
 /// The new process can serve.
 pub(super) const READY: u8 = b'R';
-/// The old process accepts no more.
+/// The old process accepts no more. [`RELOAD`] may follow in the same message.
 pub(super) const GO: u8 = b'G';
+/// A reload was demanded while the new process started.
+pub(super) const RELOAD: u8 = b'H';
 
 /// Longer than any message.
 const MESSAGE_BYTES: usize = 1024;
@@ -51,6 +59,8 @@ const MESSAGE_BYTES: usize = 1024;
 pub struct Inheritance {
     pub(crate) listeners: Inherited,
     pub(crate) admin: Option<TcpListener>,
+    /// The control socket of the predecessor.
+    pub(crate) control: Option<SocketFile>,
     pub(crate) ticket_keys: Zeroizing<Vec<u8>>,
     /// The process that this one takes the place of.
     pub(crate) predecessor: Option<Predecessor>,
@@ -101,11 +111,12 @@ impl Predecessor {
         loop {
             let (message, descriptor) = receive(&self.0)?;
             match (message.split_first(), descriptor) {
-                (Some((&LISTENER, _)), Some(socket)) => all.listeners.add(socket, false)?,
-                (Some((&LISTENER_WITH_FILE, _)), Some(socket)) => {
-                    all.listeners.add(socket, true)?;
+                (Some((&LISTENER, _)), Some(socket)) => all.listeners.add(socket, None)?,
+                (Some((&LISTENER_WITH_FILE, id)), Some(socket)) => {
+                    all.listeners.add(socket, Some(file_id(id)?))?;
                 }
                 (Some((&ADMIN, _)), Some(socket)) => all.admin = Some(socket.into()),
+                (Some((&CONTROL, file)), None) => all.control = Some(control_file(file)?),
                 (Some((&TICKET_KEYS, keys)), None) => all.ticket_keys = keys.to_vec().into(),
                 (Some((&END, _)), None) => break,
                 // A later version may pass more.
@@ -117,21 +128,43 @@ impl Predecessor {
     }
 
     /// Reports that this process can serve, and has an [`Event::HandedOver`] sent once the old one
-    /// has answered.
+    /// has answered, and an [`Event::Reload`] after it if one waits.
     pub(super) fn report_ready(self, events: Sender<Event>) -> io::Result<()> {
         send(&self.0, &[READY], None)?;
         let wait = move || {
             let answer = receive(&self.0);
             let answer = answer.and_then(|(message, _)| match message[..] {
-                [GO] => Ok(()),
+                [GO] => Ok(false),
+                [GO, RELOAD] => Ok(true),
                 _ => Err(ErrorKind::InvalidData.into()),
             });
-            // Fails only while the main thread ends the process.
-            let _ = events.send(Event::HandedOver(answer));
+            let reload_waits = matches!(answer, Ok(true));
+            // These fail only while the main thread ends the process.
+            let _ = events.send(Event::HandedOver(answer.map(drop)));
+            if reload_waits {
+                let _ = events.send(Event::Reload(None));
+            }
         };
         let thread = thread::Builder::new().name("handover".to_owned());
         thread.spawn(wait).map(drop)
     }
+}
+
+fn file_id(bytes: &[u8]) -> io::Result<FileId> {
+    let bytes = bytes.try_into().map_err(io::Error::other)?;
+    Ok(FileId::from_bytes(bytes))
+}
+
+/// The content of a [`CONTROL`] message.
+pub(super) fn control_message(file: &SocketFile) -> Vec<u8> {
+    let path = file.path().as_os_str().as_bytes();
+    [&file.id().to_bytes()[..], path].concat()
+}
+
+fn control_file(message: &[u8]) -> io::Result<SocketFile> {
+    let (id, path) = message.split_at_checked(16).ok_or(ErrorKind::InvalidData)?;
+    let path = Path::new(OsStr::from_bytes(path));
+    Ok(SocketFile::of_another(path, file_id(id)?))
 }
 
 /// Sends a message, with a descriptor if there is one.

@@ -1,259 +1,44 @@
-//! Starts the server, waits and stops it: the main thread.
+//! The main thread: `start` has the start, and this the time from there to the end.
 
 mod control_socket;
 pub(crate) mod handover;
 mod inbox;
 mod listeners;
 mod notify;
+mod preparations;
 mod process_one;
 pub(crate) mod reload;
+pub(crate) mod start;
 mod stop;
 mod upgrade;
 mod worker_thread;
 
-use std::cell::RefCell;
-use std::fs;
 use std::mem;
 use std::process;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::thread;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::time::{Duration, Instant};
 
-use tidegate_config::Settings;
-use tidegate_uring::Features;
-
-use crate::accept::address::Address;
-use crate::accept::listener::{self, Binder, Listener};
 use crate::accept::unix_socket::SocketFile;
-use crate::config::prepared::{Derived, Prepared};
-use crate::control::{self, Control, ControlSender};
+use crate::config::prepared::Derived;
+use crate::control::{Control, ControlSender};
 use crate::error::Error;
 use crate::event::{Event, Outcome};
-use crate::host::cores;
-use crate::host::limits::{self, ResourceShare};
-use crate::host::locked::{Locked, Queues};
-use crate::observe::access_log::LogFiles;
-use crate::observe::admin;
 use crate::observe::health::Health;
-use crate::observe::heartbeat::{Heartbeat, Watchdog};
-use crate::signals;
 use crate::supervisor::handover::{Inheritance, Predecessor};
 use crate::supervisor::inbox::Inbox;
 use crate::supervisor::listeners::OpenListeners;
 use crate::supervisor::notify::Notifier;
-use crate::supervisor::reload::{Preparation, Replies, Reread, Stage};
+use crate::supervisor::preparations::Preparations;
+use crate::supervisor::reload::{Preparation, Replies, Reread, Stage, ask_again};
 use crate::supervisor::stop::{Step, Stop};
 use crate::supervisor::upgrade::Succession;
 use crate::transport::certificates::{CertReloader, Tls};
 use crate::update::NextConfiguration;
-use crate::worker::WorkerConfig;
 
 /// How often process 1 looks for children that have ended.
 const REAP_EVERY: Duration = Duration::from_millis(500);
-
-/// How long the lines of the access log may take to be written at the end.
-const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
-
-/// Serves according to `settings` until a signal stops it, each shard on a thread of its own.
-///
-/// `on_ready` is called with the addresses once every shard serves. TERM, INT and QUIT let it serve
-/// on for the drain delay, then let responses finish within the graceful timeout; a second signal
-/// ends them at once. If a shard hangs in the kernel, this returns while its thread still runs, and
-/// the caller ends the process. HUP has `reread` called, and its settings applied to the running
-/// server; without it, HUP reads certificates again. A change of their files does so too.
-/// USR1 opens the files of access logs again.
-///
-/// It listens on the sockets of `inherited` where they have the address of a section, and tells a
-/// service manager how it does (`NOTIFY_SOCKET`). `log_lines_dropped` counts lines of the log that
-/// were lost, for `/metrics`.
-pub fn run(
-    settings: Settings,
-    mut inherited: Inheritance,
-    reread: Option<Arc<Reread>>,
-    log_lines_dropped: &'static AtomicU64,
-    on_ready: impl FnOnce(&[Address]),
-) -> Result<(), Error> {
-    let (sender, events) = channel();
-    let forwarding = signals::forward(sender.clone())?;
-    // Before anything listens: plain HTTP must never answer where TLS is configured.
-    let tls = Tls::of(&settings, &inherited.ticket_keys)?;
-    let reloader = CertReloader::start(tls.as_ref())?;
-    let host = HostResources::find(&settings)?;
-    let heartbeats: Vec<Arc<Heartbeat>> = host.cores.iter().map(|_| Arc::default()).collect();
-    let watchdog = Watchdog::new(&heartbeats, settings.server.watchdog);
-    let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
-    let log_files = Arc::new(LogFiles::new(host.cores.len()));
-    let health = Arc::new(Health::new(
-        acceptor,
-        log_lines_dropped,
-        heartbeats.clone(),
-        Arc::clone(&log_files),
-    ));
-    forwarding.take_stops()?;
-    let Some(prepared) = open_unless_stopped(&events, settings, &host, &health)? else {
-        return Ok(());
-    };
-    let derived = Arc::clone(&prepared[0].derived);
-    let settings = &derived.settings;
-    let binder = Binder {
-        settings,
-        cores: &host.cores,
-        inherited: RefCell::new(mem::take(&mut inherited.listeners)),
-        tls: tls.as_ref(),
-        open: &[],
-    };
-    let bound = binder.bind_all()?;
-    inherited.listeners = binder.inherited.into_inner();
-    inherited.check_left_over()?;
-    let admin = admin::start(&settings.admin, inherited.admin.take(), &health)?;
-    let listeners = listener::by_core(&bound, tls.as_ref(), host.cores.len())?;
-    let mut open = OpenListeners::default();
-    open.replace(bound);
-    let addresses = open.addresses();
-    let control = derived.settings.server.control.as_deref();
-    // A predecessor keeps the path until it hands over: see `Supervisor::take_over_control`.
-    let control = control.filter(|_| inherited.predecessor.is_none());
-    let control = control.map(|path| control_socket::start(path, sender.clone()));
-    let control = control.transpose()?;
-    let stop = Stop::new(&settings.server);
-    let configs = worker_configs(prepared, &host, &health, heartbeats, listeners);
-    let controls = start_workers(configs, &sender)?;
-    let notifier = Rc::new(Notifier::from_environment());
-    let supervisor = Supervisor {
-        inbox: Inbox::new(events, watchdog, Rc::clone(&notifier)),
-        notifier,
-        starting: controls.len(),
-        running: controls.len(),
-        controls,
-        reloader,
-        reread,
-        derived,
-        stage: Stage::None,
-        reload_waits: false,
-        events: sender,
-        health,
-        stop,
-        listeners: open,
-        control,
-        replies: Replies::default(),
-        cores: host.cores,
-        tls,
-        succession: Succession::new(admin),
-        inherited,
-        is_serving: false,
-    };
-    let result = supervisor.run(|| on_ready(&addresses));
-    log_files.flush(LOG_FLUSH_TIME);
-    result
-}
-
-/// The resources of the host for the workers.
-struct HostResources {
-    /// One for each worker.
-    cores: Vec<usize>,
-    /// Each worker's share.
-    share: ResourceShare,
-    queues: Queues,
-    features: Features,
-}
-
-impl HostResources {
-    /// Raises the soft limits, and logs resources below their configured values.
-    fn find(settings: &Settings) -> Result<Self, Error> {
-        limits::raise();
-        let chosen = cores::choose(&settings.server.cores)?;
-        chosen.log();
-        let cores = chosen.cores;
-        let locked = Locked::fit(settings, cores.len())?;
-        locked.log();
-        let features = tidegate_uring::probe().map_err(Error::Uring)?;
-        Ok(Self {
-            share: limits::share(settings, cores.len())?,
-            cores,
-            queues: locked.queues,
-            features,
-        })
-    }
-}
-
-/// How often a start that waits for a file system looks for a signal.
-const SIGNAL_WAIT: Duration = Duration::from_millis(50);
-
-/// Opens the sites in a thread of its own, since a file system may not answer. `None`: a signal to
-/// stop came first.
-fn open_unless_stopped(
-    events: &Receiver<Event>,
-    settings: Settings,
-    host: &HostResources,
-    health: &Arc<Health>,
-) -> Result<Option<Vec<Prepared>>, Error> {
-    let (share, health) = (host.share, Arc::clone(health));
-    let (sender, opened) = sync_channel(1);
-    let thread = thread::Builder::new().name("open".to_owned());
-    let open = move || sender.send(Prepared::of(settings, share, &health));
-    thread.spawn(open).map_err(Error::OpenThread)?;
-    loop {
-        match opened.recv_timeout(SIGNAL_WAIT) {
-            Ok(prepared) => return prepared.map(Some),
-            Err(RecvTimeoutError::Timeout) if !any_stop(events) => {}
-            Err(RecvTimeoutError::Timeout) => {
-                tracing::info!("stopping");
-                return Ok(None);
-            }
-            Err(RecvTimeoutError::Disconnected) => panic!("opening the sites panicked"),
-        }
-    }
-}
-
-fn any_stop(events: &Receiver<Event>) -> bool {
-    events.try_iter().any(|event| matches!(event, Event::Stop))
-}
-
-fn worker_configs(
-    prepared: Vec<Prepared>,
-    host: &HostResources,
-    health: &Health,
-    heartbeats: Vec<Arc<Heartbeat>>,
-    listeners: Vec<Vec<Listener>>,
-) -> Vec<WorkerConfig> {
-    let each = host.cores.iter().zip(heartbeats).zip(prepared);
-    let each = each.zip(listeners).enumerate();
-    let configs = each.map(
-        |(number, (((core, heartbeat), prepared), listeners))| WorkerConfig {
-            number,
-            shards: host.cores.len(),
-            core: *core,
-            prepared,
-            features: host.features,
-            queues: host.queues,
-            listeners,
-            heartbeat,
-            metrics: Arc::clone(&health.cores[number]),
-            site_labels: Arc::clone(&health.site_labels),
-        },
-    );
-    configs.collect()
-}
-
-/// Starts a thread for each worker. The senders have the order of `configs`.
-fn start_workers(
-    configs: Vec<WorkerConfig>,
-    events: &Sender<Event>,
-) -> Result<Vec<ControlSender>, Error> {
-    let started = configs.into_iter().map(|config| {
-        let (sender, receiver) = control::channel().map_err(|errno| Error::Shard {
-            shard: config.number,
-            operation: "make its control pipe",
-            source: Box::new(std::io::Error::from(errno)),
-        })?;
-        worker_thread::spawn(config, receiver, events.clone())?;
-        Ok(sender)
-    });
-    started.collect()
-}
 
 /// The main thread after the start: passes signals on to the workers until all have ended or their
 /// time is over.
@@ -267,6 +52,7 @@ struct Supervisor {
     /// What the workers serve by.
     derived: Arc<Derived>,
     stage: Stage,
+    preparations: Preparations,
     /// Whether another reload follows the one in progress.
     reload_waits: bool,
     /// For the threads of reloads.
@@ -296,7 +82,10 @@ impl Supervisor {
     fn run(mut self, on_ready: impl FnOnce()) -> Result<(), Error> {
         let mut on_ready = Some(on_ready);
         while self.running > 0 || self.succession.is_under_way() {
-            match self.inbox.next(self.stop.ends())? {
+            let ends = [self.stop.ends(), self.preparations.ends()];
+            let event = self.inbox.next(ends.into_iter().flatten().min())?;
+            self.pass_on(event.as_ref());
+            match event {
                 Some(Event::Ready) => {
                     self.starting -= 1;
                     match self.inherited.predecessor.take_if(|_| self.starting == 0) {
@@ -311,7 +100,7 @@ impl Supervisor {
                 }
                 Some(Event::ReopenLogs) => self.health.log_files.reopen(),
                 Some(Event::Reload(reply)) => self.reload(reply),
-                Some(Event::Prepared(next)) => self.prepared(next),
+                Some(Event::Prepared(number, next)) => self.prepared(number, next),
                 Some(Event::Applied) => self.applied(),
                 Some(Event::Upgrade) => self.upgrade(),
                 Some(Event::Upgraded(outcome)) => self.upgraded(outcome),
@@ -323,13 +112,20 @@ impl Supervisor {
                     let step = self.stop.signal(Instant::now(), self.starting == 0);
                     self.take(step);
                 }
-                None => {
-                    let step = self.stop.time_is_over(Instant::now());
-                    self.take(step);
-                }
+                None => self.time_is_over(Instant::now()),
             }
         }
         self.outlast_successors()
+    }
+
+    /// The time of a reload or of the phase of a stop is over.
+    fn time_is_over(&mut self, now: Instant) {
+        if let Some(reason) = self.preparations.time_is_over(now) {
+            self.end_reload(&reason);
+        } else {
+            let step = self.stop.time_is_over(now);
+            self.take(step);
+        }
     }
 
     /// All workers can serve. The process that this one takes the place of accepts until it answers.
@@ -340,10 +136,10 @@ impl Supervisor {
 
     /// Has the workers accept connections, unless a stop has begun.
     fn serve(&mut self, on_ready: Option<impl FnOnce()>) {
-        self.inherited = Inheritance::default();
+        let inherited = mem::take(&mut self.inherited);
         self.listeners.own();
         if self.control.is_none() {
-            self.take_over_control();
+            self.take_over_control(inherited.control);
         }
         if !self.stop.has_begun() {
             self.is_serving = true;
@@ -357,22 +153,25 @@ impl Supervisor {
         self.begin_waiting_reload();
     }
 
-    /// Starts the new binary, for a USR2.
-    /// Serves the control socket at the path of the predecessor, which has left it.
-    fn take_over_control(&mut self) {
+    /// Removes the control socket that the predecessor has left, and serves one of its own.
+    fn take_over_control(&mut self, predecessors: Option<SocketFile>) {
+        // The old one lives as long as the predecessor, and would be taken for that of another.
+        if let Some(mut file) = predecessors {
+            file.own();
+        }
         let Some(path) = &self.derived.settings.server.control else {
             return;
         };
-        // Its socket lives as long as the predecessor, so it would be taken for that of another.
-        let _ = fs::remove_file(path);
         match control_socket::start(path, self.events.clone()) {
             Ok(file) => self.control = Some(file),
             Err(error) => tracing::error!("no `tidegate reload` from now on: {error}"),
         }
     }
 
+    /// Starts the new binary, for a USR2.
     fn upgrade(&mut self) {
         let refusal = match () {
+            () if self.succession.successor().is_some() => Some("another process serves"),
             () if self.stop.has_begun() => Some("the server stops"),
             () if !self.is_serving => Some("the server starts"),
             () if self.succession.is_under_way() => Some("an upgrade is under way"),
@@ -390,8 +189,8 @@ impl Supervisor {
         );
         let listeners = self.listeners.duplicates();
         let started = listeners.and_then(|listeners| {
-            self.succession
-                .begin(listeners, keys, timeout, self.events.clone())
+            let (control, events) = (self.control.as_ref(), self.events.clone());
+            (self.succession).begin(listeners, control, keys, timeout, events)
         });
         if let Err(error) = started {
             tracing::error!(%error, "USR2: cannot start the new binary; this process serves on");
@@ -415,12 +214,15 @@ impl Supervisor {
         };
         // First, since the manager hears its main process only.
         self.notifier.main_process(id);
-        if let Err(error) = upgrade.go() {
+        if let Err(error) = upgrade.go(self.reload_waits) {
             self.notifier.main_process(process::id());
             self.begin_waiting_reload();
             return tracing::error!(%error, "USR2: process {id} has ended; this one serves on");
         }
         tracing::info!("USR2: process {id} serves; this one lets its connections end");
+        self.reload_waits = false;
+        self.replies.hand_over(id);
+        self.succession.hand_over(id);
         let step = self.stop.hand_over(Instant::now());
         self.take(step);
     }
@@ -428,27 +230,47 @@ impl Supervisor {
     /// Reads the configuration again. Requests during a reload merge into one that follows it.
     fn reload(&mut self, reply: Option<SyncSender<Outcome>>) {
         let demand = reply.as_ref().map_or("HUP", |_| "tidegate reload");
+        if let Some(id) = self.succession.successor() {
+            tracing::warn!("{demand}: process {id} serves; nothing is read again here");
+            return Replies::answer(reply, &Err(ask_again(id)));
+        }
         if self.stop.has_begun() {
             return tracing::warn!("{demand}: the server stops; nothing is read again");
         }
         if self.reread.is_none() {
-            self.notifier.reloading();
-            self.reloader.reload();
-            Replies::answer(
-                reply,
-                &Err("there is no configuration file to read".to_owned()),
-            );
-            return self.notifier.ready("Serving");
+            return self.reload_certificates(reply);
         }
         self.replies.waiting.extend(reply);
-        tracing::info!("{demand}: reading the configuration and certificates again");
         self.reload_waits = true;
-        self.begin_waiting_reload();
+        match self.reload_waits_for() {
+            Some(other) => tracing::info!("{demand}: the reload waits for {other}"),
+            None => self.begin_waiting_reload(),
+        }
+    }
+
+    fn reload_waits_for(&self) -> Option<&'static str> {
+        match () {
+            () if !self.is_serving => Some("the start"),
+            () if self.succession.is_under_way() => Some("the upgrade"),
+            () if self.stage != Stage::None => Some("the one before"),
+            () => None,
+        }
+    }
+
+    fn reload_certificates(&self, reply: Option<SyncSender<Outcome>>) {
+        let reason = "there is no configuration file to read".to_owned();
+        Replies::answer(reply, &Err(reason));
+        if !self.is_serving {
+            // The service manager waits for the start.
+            return self.reloader.reload();
+        }
+        self.notifier.reloading();
+        self.reloader.reload();
+        self.notifier.ready("Serving");
     }
 
     fn begin_waiting_reload(&mut self) {
-        let is_busy = self.stage != Stage::None || self.succession.is_under_way();
-        let is_free = self.is_serving && !is_busy && !self.stop.has_begun();
+        let is_free = self.reload_waits_for().is_none() && !self.stop.has_begun();
         let Some(reread) = self
             .reread
             .as_ref()
@@ -456,26 +278,37 @@ impl Supervisor {
         else {
             return;
         };
+        let reread = Arc::clone(reread);
+        self.reload_waits = false;
+        self.replies.begin();
+        self.stage = Stage::Preparing;
+        self.notifier.reloading();
+        let ticket = match self.preparations.begin(Instant::now()) {
+            Ok(ticket) => ticket,
+            Err(reason) => return self.end_reload(&reason),
+        };
+        let number = ticket.number;
         let preparation = Preparation {
-            reread: Arc::clone(reread),
+            reread,
             running: Arc::clone(&self.derived),
             cores: self.cores.clone(),
             listeners: self.listeners.bound(),
             tls: self.tls.clone(),
             health: Arc::clone(&self.health),
+            ticket,
         };
-        self.reload_waits = false;
-        self.replies.begin();
-        self.stage = Stage::Preparing;
-        self.notifier.reloading();
+        tracing::info!("reading the configuration and certificates again");
         if let Err(reason) = preparation.start(self.events.clone()) {
-            self.prepared(Err(reason));
+            self.prepared(number, Err(reason));
         }
     }
 
     /// Hands the next configuration to the workers.
-    fn prepared(&mut self, next: Result<Box<NextConfiguration>, String>) {
+    fn prepared(&mut self, number: u64, next: Result<Box<NextConfiguration>, String>) {
         match next {
+            _ if !self.preparations.ended(number) => {
+                tracing::info!("a reload that was abandoned has ended; nothing of it is applied");
+            }
             // A worker may have ended.
             _ if self.stop.has_begun() => self.end_reload("the server stops"),
             Ok(next) => {
@@ -486,7 +319,9 @@ impl Supervisor {
                 }
                 self.stop.set_times(&next.derived.settings.server);
                 self.derived = next.derived;
-                self.listeners.replace(next.listeners);
+                for warning in self.listeners.replace(next.listeners) {
+                    self.replies.warn(&warning);
+                }
                 self.tls = next.tls.install(&mut self.reloader);
                 let acceptor = self.tls.as_ref().map(|tls| tls.acceptor.clone());
                 self.health.set_tls(acceptor);
@@ -529,14 +364,25 @@ impl Supervisor {
         self.begin_waiting_reload();
     }
 
-    /// Process 1 ends its container with itself: after a hand-over it stays as long as another does.
+    /// Process 1 gets the signals for its container: after a hand-over others need them, too.
+    fn pass_on(&self, event: Option<&Event>) {
+        if let Some(event) = event.filter(|_| self.has_successors()) {
+            process_one::pass_on(event);
+        }
+    }
+
+    /// Process 1 ends its container with itself: after a hand-over it stays as long as another
+    /// does.
     fn outlast_successors(&mut self) -> Result<(), Error> {
-        let is_needed = self.succession.has_happened() && process_one::is_this();
-        while is_needed && process_one::has_children() {
+        while self.has_successors() && process_one::has_children() {
             let event = self.inbox.next(Some(Instant::now() + REAP_EVERY))?;
-            event.iter().for_each(process_one::pass_on);
+            self.pass_on(event.as_ref());
         }
         Ok(())
+    }
+
+    fn has_successors(&self) -> bool {
+        self.succession.successor().is_some() && process_one::is_this()
     }
 
     fn has_ended(&mut self, shard: usize) -> Result<(), Error> {
@@ -552,7 +398,6 @@ impl Supervisor {
         self.health.set_ready(false);
         match step {
             Step::HandOver => {
-                self.succession.hand_over();
                 self.listeners.hand_over();
                 if let Some(file) = self.control.take() {
                     file.leave();
@@ -602,10 +447,16 @@ impl Supervisor {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_config::Server;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicU64;
+    use std::sync::mpsc::{channel, sync_channel};
+
+    use tidegate_config::{Server, Settings};
 
     use super::*;
-    use crate::control::ControlReceiver;
+    use crate::control::{self, ControlReceiver};
+    use crate::observe::access_log::LogFiles;
+    use crate::observe::heartbeat::Watchdog;
 
     static NONE_DROPPED: AtomicU64 = AtomicU64::new(0);
 
@@ -620,13 +471,25 @@ mod tests {
 
     /// Supervises `shards` workers that cause `events`.
     fn outcome(shards: usize, events: impl IntoIterator<Item = Event>) -> Outcome {
+        let (supervisor, receivers) = supervisor(shards);
+        for event in events {
+            supervisor.events.send(event).unwrap();
+        }
+        let mut ready = 0;
+        let result = supervisor.run(|| ready += 1);
+        let told = receivers.iter().map(told).collect();
+        Outcome {
+            result,
+            ready,
+            told,
+        }
+    }
+
+    /// The main thread, and what receives its messages in each of `shards` workers.
+    fn supervisor(shards: usize) -> (Supervisor, Vec<ControlReceiver>) {
         let channels = (0..shards).map(|_| control::channel().unwrap());
         let (controls, receivers): (Vec<_>, Vec<_>) = channels.unzip();
         let (sender, receiver) = channel();
-        for event in events {
-            sender.send(event).unwrap();
-        }
-        let mut ready = 0;
         let derived = Derived::of(Settings::for_directory("/".into()), &LogFiles::new(1));
         let notifier = Rc::new(Notifier::from_environment());
         let supervisor = Supervisor {
@@ -643,6 +506,7 @@ mod tests {
             reread: None,
             derived: Arc::new(derived.unwrap()),
             stage: Stage::None,
+            preparations: Preparations::new(Duration::from_millis(10)),
             reload_waits: false,
             events: sender,
             stop: Stop::new(&Server::default()),
@@ -657,13 +521,38 @@ mod tests {
             starting: shards,
             running: shards,
         };
-        let result = supervisor.run(|| ready += 1);
-        let told = receivers.iter().map(told).collect();
-        Outcome {
-            result,
-            ready,
-            told,
+        (supervisor, receivers)
+    }
+
+    #[test]
+    fn a_reload_that_hangs_does_not_keep_others_out() {
+        let (mut supervisor, _receivers) = supervisor(1);
+        supervisor.is_serving = true;
+        let (release, hangs) = channel::<()>();
+        let hangs = Mutex::new(Some(hangs));
+        supervisor.reread = Some(Arc::new(move || {
+            let first = hangs.lock().unwrap().take();
+            let _ = first.map(|hangs| hangs.recv());
+            Err("wrong".to_owned())
+        }));
+        let (reply, outcome) = sync_channel(1);
+        supervisor.reload(Some(reply));
+        assert_eq!(supervisor.reload_waits_for(), Some("the one before"));
+        let until = supervisor.preparations.ends();
+        assert!(supervisor.inbox.next(until).unwrap().is_none());
+        supervisor.time_is_over(Instant::now());
+        let reason = outcome.try_recv().unwrap().unwrap_err();
+        assert!(reason.contains("does a file system not answer"), "{reason}");
+        // The next one ends by itself; then the first does, and changes nothing.
+        supervisor.reload(None);
+        drop(release);
+        for _ in 0..2 {
+            match supervisor.inbox.next(None).unwrap() {
+                Some(Event::Prepared(number, next)) => supervisor.prepared(number, next),
+                _ => panic!("an outcome"),
+            }
         }
+        assert_eq!(supervisor.reload_waits_for(), None);
     }
 
     fn told(receiver: &ControlReceiver) -> Vec<String> {

@@ -1,5 +1,5 @@
 //! Process 1 of a container, after an upgrade: its end would be the container's. So it stays until
-//! its successors have ended, passes signals on to the last one, and reaps what ends.
+//! its successors have ended, passes signals on to them, and reaps what ends.
 
 use std::fs;
 use std::process;
@@ -14,17 +14,22 @@ pub(super) fn is_this() -> bool {
     process::id() == 1
 }
 
-/// Passes the signal of `event` on to the process that serves, if it is one.
+/// Passes the signal of `event` on to the processes that came after, if it is one. All get it: the
+/// last one serves, and one that lets its connections end opens its logs again, ends at a stop, and
+/// refuses the rest.
 pub(super) fn pass_on(event: &Event) {
     let signal = match event {
         Event::Stop => Signal::TERM,
-        Event::Reload(_) => Signal::HUP,
+        Event::Reload(None) => Signal::HUP,
         Event::ReopenLogs => Signal::USR1,
         Event::Upgrade => Signal::USR2,
         _ => return,
     };
-    // An error means that it has ended.
-    let _ = last_child().map(|child| kill_process(child, signal));
+    for successor in successors() {
+        tracing::info!("passing {signal:?} on to process {successor}");
+        // An error means that it has ended.
+        let _ = kill_process(successor, signal);
+    }
 }
 
 /// Reaps all children that have ended. Whether any is left.
@@ -38,16 +43,30 @@ pub(super) fn has_children() -> bool {
     }
 }
 
-/// The child that was started last, as far as numbers tell (proc(5)).
-fn last_child() -> Option<Pid> {
-    let threads = fs::read_dir("/proc/self/task").ok()?;
+/// The descendants that run this program. Others are orphans that some process of the container
+/// left.
+fn successors() -> Vec<Pid> {
+    let name = |id: &str| fs::read_to_string(format!("/proc/{id}/comm")).ok();
+    let own = name("self");
+    let mut found = children("self");
+    let mut seen = 0;
+    while let Some(id) = found.get(seen) {
+        found.extend(children(&id.to_string()));
+        seen += 1;
+    }
+    found.retain(|id| name(&id.to_string()) == own);
+    found.into_iter().filter_map(Pid::from_raw).collect()
+}
+
+/// The children of process `id` (proc(5)).
+fn children(id: &str) -> Vec<i32> {
+    let threads = fs::read_dir(format!("/proc/{id}/task"));
+    let threads = threads.into_iter().flatten();
     let lists =
         threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
-    let all = lists.flat_map(|list| {
-        let numbers = list
-            .split_whitespace()
-            .filter_map(|number| number.parse().ok());
-        numbers.collect::<Vec<i32>>()
-    });
-    all.max().and_then(Pid::from_raw)
+    let numbers = |list: String| -> Vec<i32> {
+        let numbers = list.split_whitespace();
+        numbers.filter_map(|number| number.parse().ok()).collect()
+    };
+    lists.flat_map(numbers).collect()
 }

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::error::Error as StdError;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::event::{Event, Outcome};
 use crate::host::limits;
 use crate::observe::health::Health;
+use crate::supervisor::preparations::Ticket;
 use crate::transport::certificates::{NextTls, Tls};
 use crate::update::{CoreUpdate, NextConfiguration};
 
@@ -45,6 +46,7 @@ pub(super) struct Preparation {
     pub(super) listeners: Vec<BoundSection>,
     pub(super) tls: Option<Tls>,
     pub(super) health: Arc<Health>,
+    pub(super) ticket: Ticket,
 }
 
 impl Preparation {
@@ -54,7 +56,7 @@ impl Preparation {
             let prepared = catch_panic(|| self.prepare());
             let next = prepared.unwrap_or_else(|panic| Err(panic.to_string()));
             // Fails only while the main thread ends the process.
-            let _ = events.send(Event::Prepared(next.map(Box::new)));
+            let _ = events.send(Event::Prepared(self.ticket.number, next.map(Box::new)));
         };
         let thread = thread::Builder::new().name("reload".to_owned());
         let started = thread.spawn(prepare).map(drop);
@@ -65,20 +67,25 @@ impl Preparation {
         let mut read = (self.reread)()?;
         let kept = read.settings.keep_fixed(&self.running.settings);
         let next = self.open(read.settings.clone(), kept);
-        next.map_err(|error| located(&error, &read))
+        let next = next.map_err(|error| located(&error, &read))?;
+        next.ok_or_else(|| "it was abandoned".to_owned())
     }
 
+    /// `None`: it was abandoned meanwhile.
     fn open(
         &self,
         settings: Settings,
         kept: Vec<NeedsRestart>,
-    ) -> Result<NextConfiguration, Error> {
+    ) -> Result<Option<NextConfiguration>, Error> {
         let cores = self.cores.len();
         let share = limits::share(&settings, cores)?;
         let prepared = Prepared::of(settings, share, &self.health)?;
         let derived = Arc::clone(&prepared[0].derived);
         let running = &self.running.settings;
         let tls = NextTls::prepare(&derived.settings, self.tls.as_ref(), running)?;
+        if self.ticket.is_abandoned() {
+            return Ok(None);
+        }
         // Last, since clients can connect from here on.
         let binder = Binder {
             settings: &derived.settings,
@@ -94,13 +101,13 @@ impl Preparation {
             prepared,
             listeners,
         });
-        Ok(NextConfiguration {
+        Ok(Some(NextConfiguration {
             updates: updates.collect(),
             derived,
             listeners: next,
             tls,
             kept,
-        })
+        }))
     }
 }
 
@@ -164,7 +171,7 @@ impl Replies {
     }
 
     /// Adds a warning to the outcome.
-    pub(super) fn warn(&mut self, warning: &NeedsRestart) {
+    pub(super) fn warn(&mut self, warning: &impl Display) {
         let _ = writeln!(self.warnings, "{warning}");
     }
 
@@ -177,6 +184,11 @@ impl Replies {
         Self::answer(self.current.drain(..), &Err(reason.to_owned()));
     }
 
+    /// Process `id` has taken over, and reloads in the place of this one.
+    pub(super) fn hand_over(&mut self, id: u32) {
+        Self::answer(self.waiting.drain(..), &Err(ask_again(id)));
+    }
+
     /// Sends the outcome. A client that has given up gets none.
     pub(super) fn answer(
         clients: impl IntoIterator<Item = SyncSender<Outcome>>,
@@ -186,4 +198,9 @@ impl Replies {
             let _ = client.try_send(outcome.clone());
         }
     }
+}
+
+/// The answer to a client after an upgrade.
+pub(super) fn ask_again(id: u32) -> String {
+    format!("process {id} serves since an upgrade: ask again")
 }

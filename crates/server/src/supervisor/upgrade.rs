@@ -21,10 +21,12 @@ use rustix::net::{
 };
 use zeroize::Zeroizing;
 
+use crate::accept::unix_socket::{FileId, SocketFile};
 use crate::event::Event;
 use crate::observe::admin::AdminListener;
 use crate::supervisor::handover::{
-    ADMIN, END, GO, LISTENER, LISTENER_WITH_FILE, READY, TICKET_KEYS, VARIABLE, receive, send,
+    ADMIN, CONTROL, END, GO, LISTENER, LISTENER_WITH_FILE, READY, RELOAD, TICKET_KEYS, VARIABLE,
+    control_message, receive, send,
 };
 
 /// The variables of the environment that are meant for one process only.
@@ -87,23 +89,27 @@ fn called_path(name: &Path) -> Option<PathBuf> {
 
 /// What the new process gets.
 struct Estate {
-    listeners: Vec<(OwnedFd, bool)>,
+    listeners: Vec<(OwnedFd, Option<FileId>)>,
     admin: Option<OwnedFd>,
+    /// The content of a message.
+    control: Option<Vec<u8>>,
     ticket_keys: Zeroizing<Vec<u8>>,
 }
 
 impl Estate {
     fn send(&self, socket: &OwnedFd) -> io::Result<()> {
-        for (listener, owns_file) in &self.listeners {
-            let kind = if *owns_file {
-                LISTENER_WITH_FILE
-            } else {
-                LISTENER
+        for (listener, file) in &self.listeners {
+            let message = match file {
+                Some(id) => [&[LISTENER_WITH_FILE], &id.to_bytes()[..]].concat(),
+                None => vec![LISTENER],
             };
-            send(socket, &[kind], Some(listener.as_fd()))?;
+            send(socket, &message, Some(listener.as_fd()))?;
         }
         if let Some(admin) = &self.admin {
             send(socket, &[ADMIN], Some(admin.as_fd()))?;
+        }
+        if let Some(control) = &self.control {
+            send(socket, &[&[CONTROL], &control[..]].concat(), None)?;
         }
         let mut keys = Zeroizing::new(vec![TICKET_KEYS]);
         keys.extend_from_slice(&self.ticket_keys);
@@ -117,7 +123,8 @@ pub(super) struct Succession {
     program: io::Result<Program>,
     admin: Option<AdminListener>,
     under_way: Option<Upgrade>,
-    has_happened: bool,
+    /// The process that has taken over.
+    successor: Option<u32>,
 }
 
 impl Succession {
@@ -127,7 +134,7 @@ impl Succession {
             program: Program::of_process(),
             admin,
             under_way: None,
-            has_happened: false,
+            successor: None,
         }
     }
 
@@ -135,11 +142,13 @@ impl Succession {
         self.under_way.is_some()
     }
 
-    /// Starts the new binary, and passes `listeners` to it: each with whether it is a Unix socket
-    /// whose file is removed with it. An [`Event::Upgraded`] follows within `timeout`.
+    /// Starts the new binary, and passes `listeners` to it: each with the file of a Unix socket if
+    /// that is removed with it; and the control socket. An [`Event::Upgraded`] follows within
+    /// `timeout`.
     pub(super) fn begin(
         &mut self,
-        listeners: Vec<(OwnedFd, bool)>,
+        listeners: Vec<(OwnedFd, Option<FileId>)>,
+        control: Option<&SocketFile>,
         ticket_keys: Zeroizing<Vec<u8>>,
         timeout: Duration,
         events: Sender<Event>,
@@ -149,6 +158,7 @@ impl Succession {
         let estate = Estate {
             listeners,
             admin: self.admin.as_ref().map(AdminListener::socket).transpose()?,
+            control: control.map(control_message),
             ticket_keys,
         };
         let upgrade = Upgrade::start(program.clone(), estate, timeout, events)?;
@@ -168,14 +178,14 @@ impl Succession {
         }
     }
 
-    /// Whether another process has taken over.
-    pub(super) fn has_happened(&self) -> bool {
-        self.has_happened
+    /// The process that has taken over.
+    pub(super) fn successor(&self) -> Option<u32> {
+        self.successor
     }
 
-    /// Another process has taken over: the admin listener accepts no more.
-    pub(super) fn hand_over(&mut self) {
-        self.has_happened = true;
+    /// Process `id` has taken over: the admin listener accepts no more.
+    pub(super) fn hand_over(&mut self, id: u32) {
+        self.successor = Some(id);
         self.admin = None;
     }
 }
@@ -224,9 +234,10 @@ impl Upgrade {
         Ok(upgrade)
     }
 
-    /// Lets the new process accept connections.
-    pub(super) fn go(&self) -> io::Result<()> {
-        send(&self.socket, &[GO], None)
+    /// Lets the new process accept connections, and then reload if that waits.
+    pub(super) fn go(&self, reload_waits: bool) -> io::Result<()> {
+        let message: &[u8] = if reload_waits { &[GO, RELOAD] } else { &[GO] };
+        send(&self.socket, message, None)
     }
 
     /// Has the new process ended. An [`Event::Upgraded`] follows.

@@ -70,6 +70,7 @@ impl Transport {
 
     /// The next bytes; `None` when the peer will send no more. `InvalidData` means that the peer
     /// violated TLS and was sent an alert.
+    #[inline]
     pub(crate) fn poll_read(
         &mut self,
         context: &mut Context<'_>,

@@ -14,8 +14,8 @@ use tidegate_config::Protocols;
 use tidegate_h1::{Discard, Error, Framing, Head, Limits, Version, parse};
 use tidegate_http::Status;
 
-use super::response::{Persistence, write_response};
-use super::work::{Lookup, Next, PendingWork, Rest, Written};
+use super::response::{Persistence, Written, write_response};
+use super::work::{Lookup, Next, PendingWork, Rest};
 use crate::config::snapshot::Snapshot;
 use crate::connection::proxy_header::is_proxy_header;
 use crate::context::{Context, KeepAlive, Scratch};
@@ -367,11 +367,9 @@ impl Connection {
             len: received.len(),
             ..self.request_info(Version::Http11)
         });
-        match self.write(&mut Response::page(status), persistence, exchange, now, out) {
-            Written::Whole(exchange, _) => exchange,
-            // A page is whole.
-            Written::Begun(rest) => rest.exchange,
-        }
+        let response = &mut Response::page(status);
+        self.write(response, persistence, &mut exchange, now, out);
+        exchange
     }
 
     /// What the access log wants to know of a request of this connection.
@@ -433,15 +431,20 @@ impl Connection {
         });
         match resolution {
             Resolution::Prepared(mut response) => {
-                let written = self.write(&mut response, persistence, exchange, now, out);
+                let written = self.write(&mut response, persistence, &mut exchange, now, out);
                 buffers.reclaim(response.extra);
-                match written.in_batch() {
-                    Ok(persistent) => (!persistent).then(|| self.close_mode()),
-                    Err(mut rest) => {
-                        rest.exchange.keep_path(request.target.path());
-                        Some(Next::Send(rest))
-                    }
-                }
+                let persistent = written.persistent;
+                let Some((body, framing)) = written.rest else {
+                    exchange.complete_with_batch();
+                    return (!persistent).then(|| self.close_mode());
+                };
+                exchange.keep_path(request.target.path());
+                Some(Next::Send(Box::new(Rest {
+                    body,
+                    framing,
+                    persistent,
+                    exchange,
+                })))
             }
             Resolution::Lookup(pending) => Some(Next::LookUp(Box::new(Lookup {
                 pending,
@@ -464,25 +467,15 @@ impl Connection {
         &self,
         response: &mut Response,
         persistence: Persistence,
-        mut exchange: Exchange,
+        exchange: &mut Exchange,
         now: Instant,
         out: &mut Vec<u8>,
     ) -> Written {
         let date = self.context.clock.date(now);
         let start = out.len();
-        let head = write_response(out, response, persistence, &date);
-        let bytes = (out.len() - start) as u64;
-        exchange.head_written(response, head.head_bytes as u64, bytes);
-        let persistent = head.persistent;
-        match head.rest {
-            None => Written::Whole(exchange, persistent),
-            Some((body, framing)) => Written::Begun(Box::new(Rest {
-                body,
-                framing,
-                persistent,
-                exchange,
-            })),
-        }
+        let written = write_response(out, response, persistence, &date);
+        exchange.head_written(response, written.head_bytes, out.len() - start);
+        written
     }
 
     pub(super) fn scheme(&self) -> Scheme {

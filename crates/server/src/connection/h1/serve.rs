@@ -10,7 +10,7 @@ use tidegate_http::Status;
 use tidegate_site::Error as SiteError;
 
 use super::connection::Connection;
-use super::work::{Lookup, Next, PendingWork, Rest, Written};
+use super::work::{Lookup, Next, PendingWork, Rest};
 use crate::connection::lingering_close::{BYTES_MAX, linger};
 use crate::respond::body::Piece;
 use crate::respond::complete::complete;
@@ -121,18 +121,26 @@ impl Connection {
         drop(snapshot);
         let mut out = Vec::with_capacity(HEAD_BYTES);
         let now = Instant::now();
-        let written = self.write(&mut response, persistence, exchange, now, &mut out);
+        let written = self.write(&mut response, persistence, &mut exchange, now, &mut out);
         drop(response);
-        let flags = match &written {
-            Written::Whole(..) => SendFlags::empty(),
-            Written::Begun(_) => SendFlags::MORE,
+        let flags = match &written.rest {
+            None => SendFlags::empty(),
+            Some(_) => SendFlags::MORE,
         };
         let (io, timer) = (&self.context.io, &self.timer);
         self.transport.write(io, timer, out.into(), flags).await?;
-        Ok(match written.sent(Instant::now()) {
-            Ok(persistent) => self.after(persistent),
-            Err(rest) => Next::Send(rest),
-        })
+        let persistent = written.persistent;
+        let Some((body, framing)) = written.rest else {
+            exchange.complete(Instant::now());
+            return Ok(self.after(persistent));
+        };
+        exchange.sent(Instant::now());
+        Ok(Next::Send(Box::new(Rest {
+            body,
+            framing,
+            persistent,
+            exchange,
+        })))
     }
 
     /// The step after a response that had to wait.

@@ -1,7 +1,6 @@
 //! Work that is left of a request that is not answered from memory.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use rustix::net::SendFlags;
 use tidegate_h1::ResponseFraming;
@@ -51,43 +50,6 @@ pub(super) struct Rest {
     /// Whether the connection persists after it.
     pub(super) persistent: bool,
     pub(super) exchange: Exchange,
-}
-
-/// How far a response was written. It still has to be sent.
-pub(super) enum Written {
-    /// All of it; and whether the connection goes on after it.
-    Whole(Exchange, bool),
-    /// But for the rest.
-    Begun(Box<Rest>),
-}
-
-impl Written {
-    /// The response goes out with the batch: completes the exchange of a whole one and returns
-    /// whether the connection persists. Returns the rest of any other response.
-    pub(super) fn in_batch(self) -> Result<bool, Box<Rest>> {
-        match self {
-            Self::Whole(mut exchange, persistent) => {
-                exchange.complete_with_batch();
-                Ok(persistent)
-            }
-            Self::Begun(rest) => Err(rest),
-        }
-    }
-
-    /// What was written was sent at `now`: completes the exchange of a whole response and returns
-    /// whether the connection persists. Returns the rest of any other response.
-    pub(super) fn sent(self, now: Instant) -> Result<bool, Box<Rest>> {
-        match self {
-            Self::Whole(mut exchange, persistent) => {
-                exchange.complete(now);
-                Ok(persistent)
-            }
-            Self::Begun(mut rest) => {
-                rest.exchange.sent(now);
-                Err(rest)
-            }
-        }
-    }
 }
 
 impl PendingWork {

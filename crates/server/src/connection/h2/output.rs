@@ -75,7 +75,7 @@ impl Connection {
                 |encoder: &mut _, block: &mut _| write_block(encoder, &response, &date, block);
             self.h2.write_head(stream, is_empty, out, block)
         });
-        let head_bytes = (frames.len() - start) as u64;
+        let head_bytes = frames.len() - start;
         if head_bytes == 0 {
             // The stream is over.
             return response.extra;
@@ -89,7 +89,7 @@ impl Connection {
             self.h2
                 .write_data_header(stream, content.len(), true, header);
             frames.add(content.len());
-            exchange.head_written(&response, head_bytes, head_bytes + content.len() as u64);
+            exchange.head_written(&response, head_bytes, head_bytes + content.len());
             exchange.complete_with_batch();
         } else {
             keep(&mut exchange);

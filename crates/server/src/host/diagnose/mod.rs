@@ -7,11 +7,13 @@ mod access;
 mod access_logs;
 mod certificates;
 mod diagnostic;
+mod exposed;
 mod files;
 mod http2;
 mod names;
 mod owners;
 mod redirects;
+mod sockets;
 
 use tidegate_config::{Place, Settings};
 
@@ -29,8 +31,11 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
     all.extend(names::catch_all_names(settings));
     all.extend(http2::http2(settings));
     all.extend(owners::unknown_owners(settings));
+    all.extend(sockets::occupied(settings));
     all.extend(redirects::redirects_to_nowhere(settings));
     all.extend(certificates::certificates(settings));
+    all.extend(exposed::trusted_strangers(settings));
+    all.extend(exposed::open_admin(settings));
     all.extend(access_logs::access_logs(settings));
     all
 }

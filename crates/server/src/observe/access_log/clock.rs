@@ -32,11 +32,13 @@ impl LogClock {
 
     /// Sets the time that the other functions tell.
     pub(super) fn set(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.offset.0) >= OFFSET_VALID {
+        let mut later = now.checked_duration_since(self.offset.0);
+        if later.is_some_and(|later| later >= OFFSET_VALID) {
             self.offset = offset();
+            later = now.checked_duration_since(self.offset.0);
         }
         let (instant, since_epoch) = self.offset;
-        let since_epoch = match now.checked_duration_since(instant) {
+        let since_epoch = match later {
             Some(later) => since_epoch + later,
             None => since_epoch.saturating_sub(instant - now),
         };

@@ -4,6 +4,7 @@ use tidegate_config::Escape;
 
 /// Bytes that are compared at a time.
 const CHUNK: usize = 16;
+const HALF: usize = CHUNK / 2;
 
 /// Bytes of the longest escape of one byte, `\u00ff`.
 const ESCAPE_BYTES_MAX: usize = 6;
@@ -16,6 +17,7 @@ const HEX_LOWER: &[u8; 16] = b"0123456789abcdef";
 pub(super) fn push(escape: Escape, value: &[u8], max: usize, out: &mut Vec<u8>) {
     match escape {
         Escape::Default if value.is_empty() => out.push(b'-'),
+        Escape::Json if value.is_empty() => {}
         Escape::Default => push_default(value, max, out),
         Escape::Json => push_json(value, max, out),
     }
@@ -107,18 +109,34 @@ fn is_plain(byte: u8) -> bool {
     (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\'
 }
 
-/// The number of plain bytes at the start. Whole chunks are compared without a branch for each
-/// byte.
+/// Whether all bytes are plain. They are compared by chunks without a branch for each byte; the
+/// last chunk may overlap the one before.
+fn are_all_plain(value: &[u8]) -> bool {
+    let (chunks, rest) = value.as_chunks::<CHUNK>();
+    let are_plain = chunks.iter().all(is_chunk_plain);
+    are_plain
+        && match (value.last_chunk::<CHUNK>(), value.last_chunk::<HALF>()) {
+            _ if rest.is_empty() => true,
+            (Some(last), _) => is_chunk_plain(last),
+            (None, Some(last)) => {
+                value.first_chunk::<HALF>().is_some_and(is_chunk_plain) && is_chunk_plain(last)
+            }
+            (None, None) => rest.iter().all(|byte| is_plain(*byte)),
+        }
+}
+
+fn is_chunk_plain<const N: usize>(chunk: &[u8; N]) -> bool {
+    chunk
+        .iter()
+        .fold(true, |plain, byte| plain & is_plain(*byte))
+}
+
+/// The number of plain bytes at the start.
 fn plain_len(value: &[u8]) -> usize {
-    let (chunks, _) = value.as_chunks::<CHUNK>();
-    let all_plain = |chunk: &&[u8; CHUNK]| {
-        chunk
-            .iter()
-            .fold(true, |plain, byte| plain & is_plain(*byte))
-    };
-    let whole = chunks.iter().take_while(all_plain).count() * CHUNK;
-    let rest = value[whole..].iter();
-    whole + rest.take_while(|byte| is_plain(**byte)).count()
+    if are_all_plain(value) {
+        return value.len();
+    }
+    value.iter().take_while(|byte| is_plain(**byte)).count()
 }
 
 #[cfg(test)]

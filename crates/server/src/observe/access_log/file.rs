@@ -12,6 +12,9 @@ use super::open::{OpenError, open};
 use super::queue::{Queue, lock};
 use super::writer::Writer;
 
+/// How long the lines are counted that are lost at the end.
+const COUNT_TIME: Duration = Duration::from_millis(200);
+
 /// The files of all logs. One that several sites name is opened once, and so is one that the next
 /// configuration names, too.
 pub(crate) struct LogFiles {
@@ -77,8 +80,9 @@ impl LogFiles {
         }
     }
 
-    /// Waits until all lines so far are written or cannot be, at most for `wait`.
-    pub(crate) fn flush(&self, wait: Duration) {
+    /// Ends the log: waits until all lines are written or cannot be, at most for `wait`, then lets
+    /// the threads count and tell what is lost.
+    pub(crate) fn finish(&self, wait: Duration) {
         let deadline = Instant::now() + wait;
         let files = lock(&self.files);
         for known in &*files {
@@ -86,6 +90,14 @@ impl LogFiles {
         }
         for known in &*files {
             known.queue.wait_for_flush(deadline);
+        }
+        for known in &*files {
+            known.queue.tell(|signal| signal.end = true);
+        }
+        // A thread that waits for the disk itself cannot count.
+        let deadline = Instant::now() + COUNT_TIME;
+        for known in &*files {
+            known.queue.wait_for_end(deadline);
         }
     }
 }

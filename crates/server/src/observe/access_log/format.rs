@@ -1,6 +1,6 @@
 //! A format, compiled for the order in which its values become known.
 
-use std::process;
+use std::{mem, process};
 
 use tidegate_config::{Escape, FormatPart, LogFormat, Site, Variable};
 
@@ -33,6 +33,8 @@ pub(super) enum Piece {
     ResponseField(usize),
     /// A value that is known at the end.
     Late(Variable),
+    /// `null`, if the value before it is missing.
+    NullIfMissing,
 }
 
 /// A part of a run.
@@ -44,6 +46,8 @@ pub(super) enum RunPart {
     /// The user in the request field with this index.
     User(usize),
     Variable(Variable),
+    /// `null`, if the value before it is missing.
+    NullIfMissing,
 }
 
 /// When the value of a variable is known.
@@ -68,8 +72,17 @@ impl Format {
             wants_tcp_info: format.has(Variable::is_tcp_info),
             wants_client: format.has(is_client),
         };
+        let mut json = Json::default();
         for part in format.parts() {
             compiled.add(part, site);
+            match part {
+                FormatPart::Text(text) => json.pass(text),
+                FormatPart::Variable(variable) => {
+                    if compiled.escape == Escape::Json && !json.in_string && may_miss(variable) {
+                        compiled.add_null();
+                    }
+                }
+            }
         }
         compiled
     }
@@ -88,6 +101,19 @@ impl Format {
             Known::WithRequest(part) => self.add_to_run(part),
             Known::WithResponse(index) => self.pieces.push(Piece::ResponseField(index)),
             Known::AtTheEnd(variable) => self.pieces.push(Piece::Late(variable)),
+        }
+    }
+
+    /// Has `null` stand for the value at the end if it is missing: JSON needs one outside a string.
+    fn add_null(&mut self) {
+        match self.pieces.last_mut() {
+            Some(Piece::Run(run)) => self.runs[*run].push(RunPart::NullIfMissing),
+            Some(Piece::Text(text)) => {
+                let mut value = mem::take(text).into_vec();
+                push_null(&mut value);
+                *text = value.into();
+            }
+            _ => self.pieces.push(Piece::NullIfMissing),
         }
     }
 
@@ -153,6 +179,56 @@ impl Format {
 
     fn response_field(&mut self, name: &str) -> usize {
         index_of(&mut self.response_fields, name)
+    }
+}
+
+/// Where in JSON a text ends.
+#[derive(Default)]
+struct Json {
+    in_string: bool,
+    /// Whether the next byte is escaped.
+    is_escaped: bool,
+}
+
+impl Json {
+    fn pass(&mut self, text: &str) {
+        for byte in text.bytes() {
+            match byte {
+                _ if self.is_escaped => self.is_escaped = false,
+                b'\\' => self.is_escaped = self.in_string,
+                b'"' => self.in_string = !self.in_string,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether a variable may have no value.
+fn may_miss(variable: &Variable) -> bool {
+    use Variable as V;
+    !matches!(
+        variable,
+        V::Pid
+            | V::TimeLocal
+            | V::TimeIso8601
+            | V::Msec
+            | V::Status
+            | V::BodyBytesSent
+            | V::BytesSent
+            | V::RequestTime
+            | V::FirstByteTime
+            | V::Complete
+            | V::Cold
+            | V::Core
+            | V::RequestLength
+            | V::ConnectionRequests
+    )
+}
+
+/// Appends `null` to JSON in which a value is missing at the end.
+pub(super) fn push_null(json: &mut Vec<u8>) {
+    if let Some(b':' | b',' | b'[') = json.trim_ascii_end().last() {
+        json.extend_from_slice(b"null");
     }
 }
 
@@ -223,6 +299,36 @@ mod tests {
         let text = format!("<a.test> {pid} ").into_bytes();
         let pieces = [Piece::Text(text.into()), Piece::Late(Variable::Status)];
         assert_eq!(format.pieces, pieces);
+    }
+
+    #[test]
+    fn json_has_null_for_what_may_miss_outside_strings() {
+        let ends = |text: &str| {
+            let format = compile(text);
+            let runs = format.runs.iter().flatten();
+            let pieces = format.pieces.iter();
+            runs.filter(|part| **part == RunPart::NullIfMissing).count()
+                + pieces
+                    .filter(|piece| **piece == Piece::NullIfMissing)
+                    .count()
+        };
+        let rows = [
+            ("{\"a\":$server_port}", 1),
+            ("{\"a\":\"$server_port\"}", 0),
+            ("{\"a\":\"\\\"$server_port\"}", 0),
+            ("{\"a\":\"\\\\\",\"b\":$server_port}", 1),
+            ("{\"a\":[$tcpinfo_rtt, $sent_http_age]}", 2),
+            ("{\"a\":$status,\"b\":$request_time}", 0),
+            ("$server_port", 0),
+            ("json", 0),
+        ];
+        for (text, count) in rows {
+            assert_eq!(ends(text), count, "{text}");
+        }
+        let site = Site::default();
+        let format = LogFormat::typed("{\"a\": $server_name}").unwrap();
+        let format = Format::compile(&format, &site);
+        assert_eq!(format.pieces, [Piece::Text((*b"{\"a\": null}").into())]);
     }
 
     #[test]

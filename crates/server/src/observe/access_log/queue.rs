@@ -110,10 +110,20 @@ impl Queue {
         }
     }
 
+    /// Lines of this file that were dropped.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Counts lines that were dropped. Returns how many there are by now.
+    pub(super) fn add_dropped(&self, lines: u64) -> u64 {
+        self.all_dropped.fetch_add(lines, Ordering::Relaxed);
+        self.dropped.fetch_add(lines, Ordering::Relaxed) + lines
+    }
+
     #[cold]
     fn count_dropped(&self, now: Instant) {
-        self.all_dropped.fetch_add(1, Ordering::Relaxed);
-        let lines = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+        let lines = self.add_dropped(1);
         let now = now.saturating_duration_since(self.opened).as_secs() + 1;
         let last = self.reported.load(Ordering::Relaxed);
         let is_due = last == 0 || now >= last + REPORT_EVERY;
@@ -190,8 +200,16 @@ impl Queue {
     }
 
     pub(super) fn wait_for_flush(&self, deadline: Instant) {
+        self.wait_until(deadline, |state| !state.is_unflushed || state.is_over);
+    }
+
+    pub(super) fn wait_for_end(&self, deadline: Instant) {
+        self.wait_until(deadline, |state| state.is_over);
+    }
+
+    fn wait_until(&self, deadline: Instant, is_done: impl Fn(&State) -> bool) {
         let wait = deadline.saturating_duration_since(Instant::now());
-        let waits = |state: &mut State| state.is_unflushed && !state.is_over;
+        let waits = |state: &mut State| !is_done(state);
         // A poisoned lock is fine: every state is valid.
         let _ = self
             .flushed

@@ -17,7 +17,7 @@ use tidegate_uring::{Fd, TcpInfo, tcp_info};
 use super::SiteLog;
 use super::clock::LogClock;
 use super::escape;
-use super::format::{Format, Piece, RunPart};
+use super::format::{Format, Piece, RunPart, push_null};
 use crate::transport::TlsParameters;
 
 /// The most bytes of a value that are written.
@@ -157,6 +157,7 @@ impl Recorder {
         }
     }
 
+    #[inline(never)]
     fn end_batch(&self, is_sent: bool) {
         let mut batch = self.batch.borrow_mut();
         let now = Instant::now();
@@ -231,6 +232,7 @@ impl Record {
                 None => self.push(escape, b""),
             },
             RunPart::Variable(variable) => self.push_variable(escape, variable, info),
+            RunPart::NullIfMissing => push_null(&mut self.bytes),
         }
     }
 
@@ -337,10 +339,8 @@ impl Record {
             match content_length {
                 Some(length) if name == "content-length" => push_number(&mut self.bytes, length),
                 _ => {
-                    let mut lines = fields.iter().flat_map(|lines| lines.iter());
-                    let line = lines.find(|(known, _)| known.eq_ignore_ascii_case(name));
-                    let value = line.map_or(&[][..], |(_, value)| value);
-                    self.push(log.format.escape, value);
+                    let value = fields.iter().find_map(|lines| lines.first(name));
+                    self.push(log.format.escape, value.unwrap_or_default());
                 }
             }
             self.end_value();
@@ -400,6 +400,10 @@ impl Line<'_> {
                 }
                 Piece::Late(variable) => {
                     self.push_late(variable, format.escape, out);
+                    continue;
+                }
+                Piece::NullIfMissing => {
+                    push_null(out);
                     continue;
                 }
                 Piece::Run(index) => *index,
@@ -472,6 +476,29 @@ fn user_of<'a>(credentials: &[u8], decoded: &'a mut [u8]) -> Option<&'a [u8]> {
     Some(&decoded[..colon])
 }
 
+/// The texts of the numbers of an IPv4 address, each with a dot behind it.
+static OCTETS: [[u8; 4]; 256] = {
+    let mut texts = [[b'.'; 4]; 256];
+    let mut number = 0;
+    while number < 256 {
+        let digits = [number / 100, number / 10 % 10, number % 10];
+        let mut digit = 3 - octet_len(number);
+        let mut at = 0;
+        while digit < 3 {
+            texts[number][at] = b'0' + digits[digit] as u8;
+            at += 1;
+            digit += 1;
+        }
+        number += 1;
+    }
+    texts
+};
+
+/// The number of digits.
+const fn octet_len(number: usize) -> usize {
+    1 + (number >= 10) as usize + (number >= 100) as usize
+}
+
 /// Appends an address; one of IPv4 by hand, as the formatting of the standard library takes as long
 /// as the rest of a line.
 fn push_ip(out: &mut Vec<u8>, address: IpAddr) {
@@ -480,12 +507,14 @@ fn push_ip(out: &mut Vec<u8>, address: IpAddr) {
         let _ = write!(out, "{address}");
         return;
     };
-    for (number, octet) in address.octets().into_iter().enumerate() {
-        if number > 0 {
-            out.push(b'.');
-        }
-        push_number(out, octet.into());
+    let mut text = [0; 16];
+    let mut len = 0;
+    for octet in address.octets().map(usize::from) {
+        text[len..len + 4].copy_from_slice(&OCTETS[octet]);
+        len += octet_len(octet) + 1;
     }
+    // Without the last dot.
+    out.extend_from_slice(&text[..len - 1]);
 }
 
 fn push_number(out: &mut Vec<u8>, number: u64) {
@@ -508,6 +537,16 @@ fn push_seconds(out: &mut Vec<u8>, time: Duration, digits: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_written_as_the_standard_library_does() {
+        for octet in 0..=255_u8 {
+            let address = IpAddr::from([octet, 255 - octet, 0, octet]);
+            let mut out = Vec::new();
+            push_ip(&mut out, address);
+            assert_eq!(String::from_utf8(out).unwrap(), address.to_string());
+        }
+    }
 
     #[test]
     fn the_user_is_read_from_basic_credentials() {

@@ -34,6 +34,10 @@ pub(super) struct Writer {
     /// When the failure of a write was reported last.
     reported: Option<Instant>,
     is_failing: bool,
+    /// When it was reported last that lines are written again.
+    recovered: Option<Instant>,
+    /// The number of dropped lines that was told.
+    told_dropped: u64,
     /// Lines are written for a flush.
     is_flushing: bool,
 }
@@ -60,6 +64,8 @@ impl Writer {
             },
             reported: None,
             is_failing: false,
+            recovered: None,
+            told_dropped: 0,
             is_flushing: false,
         })
     }
@@ -82,6 +88,7 @@ impl Writer {
                 self.queue.report_flush();
             }
             if told.end {
+                self.count_unwritten();
                 return self.queue.report_end();
             }
             pause = self.pause_after(result);
@@ -92,9 +99,7 @@ impl Writer {
     fn pause_after(&mut self, result: io::Result<()>) -> Option<Duration> {
         match result {
             Ok(()) => {
-                if mem::take(&mut self.is_failing) {
-                    tracing::info!(path = %self.queue.target, "the access log is written again");
-                }
+                self.report_recovery();
                 None
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Some(FULL_PAUSE),
@@ -120,6 +125,37 @@ impl Writer {
             "cannot write the access log; the server serves on{}",
             remedy(error)
         );
+    }
+
+    /// Reports that lines are written again, with the number of those lost meanwhile. A pipe that is
+    /// read too slowly may recover many times in a second: that is told once in a while.
+    fn report_recovery(&mut self) {
+        let dropped = self.queue.dropped();
+        let lost = dropped - self.told_dropped;
+        let is_due = |last: Instant| last.elapsed() >= REPORT_EVERY;
+        if self.is_failing || (lost > 0 && self.recovered.is_none_or(is_due)) {
+            self.is_failing = false;
+            self.told_dropped = dropped;
+            self.recovered = Some(Instant::now());
+            let path = &self.queue.target;
+            tracing::info!(%path, lost, "the access log is written again");
+        }
+    }
+
+    /// Counts the lines that are lost since the log ends.
+    fn count_unwritten(&mut self) {
+        let mut lines = self.taken.lines();
+        self.taken.clear();
+        self.queue.take(&mut self.taken.buffers);
+        lines += self.taken.lines();
+        if lines > 0 {
+            self.queue.add_dropped(lines);
+        }
+        let lost = self.queue.dropped() - self.told_dropped;
+        if lost > 0 {
+            let path = &self.queue.target;
+            tracing::error!(%path, lost, "the access log ends, and lines of it are lost");
+        }
     }
 
     /// Writes what was taken, then what came meanwhile.
@@ -207,6 +243,17 @@ impl Taken {
         self.written = end.map_or(0, |end| end + 1);
     }
 
+    /// The lines that are not written to their end.
+    fn lines(&self) -> u64 {
+        let unwritten = self.buffers.iter().skip(self.index);
+        let ends = unwritten.enumerate().map(|(number, buffer)| {
+            let written = if number == 0 { self.written } else { 0 };
+            let rest = buffer.get(written..).unwrap_or_default();
+            rest.split(|byte| *byte == b'\n').count().saturating_sub(1) as u64
+        });
+        ends.sum()
+    }
+
     /// Empties the buffers once all is written.
     fn clear(&mut self) {
         (self.index, self.written) = (0, 0);
@@ -238,8 +285,10 @@ mod tests {
         assert_eq!(taken.rest(), Some(&b"ab\ncd\n"[..]));
         taken.advance(4);
         assert_eq!(taken.rest(), Some(&b"d\n"[..]));
+        assert_eq!(taken.lines(), 2);
         taken.advance(2);
         assert_eq!(taken.rest(), Some(&b"ef\n"[..]));
+        assert_eq!(taken.lines(), 1);
         taken.advance(3);
         assert_eq!(taken.rest(), None);
         taken.clear();
