@@ -28,7 +28,8 @@ pub struct Limits {
     /// Streams that the peer resets, or makes this side reset.
     pub resets: Rate,
     /// Frames that do no work: PING, SETTINGS, PRIORITY, PRIORITY_UPDATE, WINDOW_UPDATE, empty DATA
-    /// and unknown ones. What the connection sends allows more of them.
+    /// and unknown ones. A long one counts as several, and so does a list of fields that is larger
+    /// than [`header_list`](Self::header_list). What the connection sends allows more of them.
     pub idle_frames: Rate,
 }
 

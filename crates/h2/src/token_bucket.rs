@@ -20,15 +20,16 @@ impl TokenBucket {
         }
     }
 
-    /// Takes a token; `false` if there is none. The age of the connection, `now`, matters only
-    /// then.
+    /// Takes `cost` tokens, half a burst at most, so that nothing is too much by itself; `false` if
+    /// there are not as many. The age of the connection, `now`, matters only then.
     #[inline]
-    pub(crate) fn take(&mut self, rate: Rate, now: impl FnOnce() -> Duration) -> bool {
-        if self.tokens == 0 {
+    pub(crate) fn take(&mut self, cost: u32, rate: Rate, now: impl FnOnce() -> Duration) -> bool {
+        let cost = cost.min(rate.burst / 2).max(1);
+        if self.tokens < cost {
             self.fill(rate, now());
         }
-        let has = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
+        let has = self.tokens >= cost;
+        self.tokens = self.tokens.saturating_sub(cost);
         has
     }
 
@@ -38,8 +39,8 @@ impl TokenBucket {
         self.tokens = self.tokens.saturating_add(tokens);
     }
 
-    /// Adds what the time since the last call is worth, a burst at most, to nothing. The remainder
-    /// of a token is kept.
+    /// Adds what the time since the last call is worth, to a burst at most. The remainder of a
+    /// token is kept.
     #[cold]
     fn fill(&mut self, rate: Rate, now: Duration) {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -47,6 +48,7 @@ impl TokenBucket {
         let tokens = elapsed.saturating_mul(u64::from(rate.per_second)) / 1000;
         if tokens > 0 {
             self.filled = now;
+            let tokens = tokens.saturating_add(u64::from(self.tokens));
             self.tokens = tokens.min(u64::from(rate.burst)) as u32;
         }
     }
@@ -63,7 +65,7 @@ mod tests {
 
     fn taken(bucket: &mut TokenBucket, now: u64) -> usize {
         (0..10)
-            .take_while(|_| bucket.take(RATE, || Duration::from_millis(now)))
+            .take_while(|_| bucket.take(1, RATE, || Duration::from_millis(now)))
             .count()
     }
 
@@ -89,6 +91,6 @@ mod tests {
             burst: 0,
             per_second: 0,
         };
-        assert!(!TokenBucket::new(rate).take(rate, || Duration::MAX));
+        assert!(!TokenBucket::new(rate).take(1, rate, || Duration::MAX));
     }
 }

@@ -1,6 +1,6 @@
 //! Request bodies, which are dropped (RFC 9113, sections 6.1 and 6.9).
 
-use super::{Happened, Outcome};
+use super::{Happened, Outcome, tokens_of};
 use crate::closed::Closed;
 use crate::frame::{self, FrameHeader, flag};
 use crate::{Connection, ConnectionError, ErrorCode, Event, StreamError, StreamId};
@@ -20,7 +20,7 @@ impl<T> Connection<T> {
             self.idle()?;
         }
         let Some(id) = self.streams.find(header.stream) else {
-            return self.on_data_of_closed(header.stream);
+            return self.on_data_of_closed(header.stream, payload);
         };
         if let Err(error) = self.receive_in_stream(id, payload.len(), end_stream) {
             return self.reset_for(header.stream, error);
@@ -100,9 +100,9 @@ impl<T> Connection<T> {
     }
 
     /// After a reset by this side, DATA may be under way (RFC 9113, section 5.1, "closed").
-    fn on_data_of_closed(&mut self, number: u32) -> Outcome<T> {
+    fn on_data_of_closed(&mut self, number: u32, payload: &[u8]) -> Outcome<T> {
         match self.streams.closed(number) {
-            Some(Closed::ByUs) => self.idle(),
+            Some(Closed::ByUs) => self.spend(tokens_of(payload)),
             _ => self.reset_for(number, StreamError::Closed),
         }
     }

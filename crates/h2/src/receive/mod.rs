@@ -99,16 +99,25 @@ impl<T> Connection<T> {
             kind::CONTINUATION => Err(ConnectionError::Continuation),
             kind::PRIORITY_UPDATE => self.on_priority_update(header, payload),
             // Unknown ones are ignored (RFC 9113, section 5.5).
-            _ => self.idle(),
+            _ => self.spend(tokens_of(payload)),
         }
     }
 
     /// A frame that does no work.
     #[inline]
     fn idle(&mut self) -> Outcome<T> {
+        self.spend(1)
+    }
+
+    /// What does no work, and takes as much time as this many frames without content.
+    #[inline]
+    fn spend(&mut self, tokens: u32) -> Outcome<T> {
         let (start, now) = (self.start, self.now);
         let elapsed = || now.saturating_duration_since(start);
-        if self.idle_frames.take(self.limits.idle_frames, elapsed) {
+        if self
+            .idle_frames
+            .take(tokens, self.limits.idle_frames, elapsed)
+        {
             Ok(Happened::Nothing)
         } else {
             Err(ConnectionError::TooManyIdleFrames)
@@ -119,7 +128,7 @@ impl<T> Connection<T> {
     fn count_reset(&mut self) -> Result<(), ConnectionError> {
         let (start, now) = (self.start, self.now);
         let elapsed = || now.saturating_duration_since(start);
-        if self.resets.take(self.limits.resets, elapsed) {
+        if self.resets.take(1, self.limits.resets, elapsed) {
             Ok(())
         } else {
             Err(ConnectionError::TooManyResets)
@@ -148,4 +157,9 @@ impl<T> Connection<T> {
             cause: ResetCause::Error(error),
         }))
     }
+}
+
+/// What a frame that does no work costs.
+fn tokens_of(payload: &[u8]) -> u32 {
+    1 + (payload.len() / 1024) as u32
 }
