@@ -87,6 +87,8 @@ HTTP2_SIZES = {"1k": "1 KiB", "16k": "16 KiB", "64k": "64 KiB", "1m": "1 MiB", "
 HTTP2_CONNECTIONS = (1, 16)
 HTTP2_STREAMS = (1, 32, 100)
 HTTP2_OTHERS = {
+    "h2-1k-c16-http1": "the same client by HTTP/1.1: 1 KiB, 16 connections",
+    "h2-1m-c16-http1": "the same client by HTTP/1.1: 1 MiB, 16 connections",
     "h2-static-c256": "HttpArena's static-h2, 256 connections, 32 streams",
     "h2-static-c1024": "HttpArena's static-h2, 1 024 connections, 32 streams",
     "h2-connect": "a connection with a full handshake and one request",
@@ -259,9 +261,9 @@ VERDICTS += http2_verdicts()
 
 # Of tidegate alone: HTTP/2's case, HTTP/1.1's over TLS, the measure, the target.
 HTTP1_VERDICTS = [
-    ("h2-1k-c16-m32", "tls-1k", CPU_PER_REQUEST, 0.28),
-    ("h2-1m-c16-m1", "tls-1m", CPU_PER_GB, 1.10),
-    ("h2-1m-c16-m32", "tls-1m", CPU_PER_GB, 1.10),
+    ("h2-1k-c16-m32", "h2-1k-c16-http1", CPU_PER_REQUEST, 0.28),
+    ("h2-1m-c16-m1", "h2-1m-c16-http1", CPU_PER_GB, 1.10),
+    ("h2-1m-c16-m32", "h2-1m-c16-http1", CPU_PER_GB, 1.10),
 ]
 
 
