@@ -31,6 +31,7 @@ NAMES = {
     "nginx": "nginx, sendfile on",
     "nginx-nosendfile": "nginx, sendfile off",
     "nginx-aio": "nginx, aio threads",
+    "nginx-8k": "nginx, frames of 8 KiB",
     "nginx-filecache": "nginx, open_file_cache",
     "lighttpd": "lighttpd",
     "h2o": "H2O",
@@ -45,6 +46,7 @@ COLOURS = {
     "nginx": "#0072b2",
     "nginx-nosendfile": "#56b4e9",
     "nginx-aio": "#7f9fd6",
+    "nginx-8k": "#a6c8e0",
     "nginx-filecache": "#3b5b92",
     "lighttpd": "#009e73",
     "h2o": "#cc79a7",
@@ -193,6 +195,7 @@ PER_STREAM = ("resident bytes per stream", field("bytes_per_stream"))
 AIO = ("nginx-aio",)
 NGINX = ("nginx",)
 H2O = ("h2o",)
+NGINX_8K = ("nginx-8k",)
 NGINX_ALL = ("nginx", "nginx-nosendfile", "nginx-filecache")
 # What a stream that waits for a window may take, in bytes, whatever it takes elsewhere.
 STREAM_MOST = 1024
@@ -240,6 +243,7 @@ def http2_verdicts():
             yield (case, "alone", CPU_PER_GB, 0.75)
     for size, target in (("64k", 0.70), ("1m", 1.10)):
         for case in grid("h2c", size):
+            yield (case, "alone", CPU_PER_GB, target, NGINX_8K)
             yield (case, "alone", CPU_PER_GB, target, NGINX_ALL)
     for case in ("h2-static-c256", "h2-static-c1024"):
         yield (case, "alone", CPU_PER_REQUEST, 0.60, NGINX_ALL)

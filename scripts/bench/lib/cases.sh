@@ -101,8 +101,8 @@ takes_part() {
     elif is_secure "$2"; then
         [[ $2 != tls-resumed || ($1 != h2o && $1 != lighttpd) ]] && contains "$1" "${TLS_SERVERS[@]}"
     else
-        # What the variant of tidegate differs in is for TLS.
-        [[ $1 != nghttpd && $1 != tidegate-memory ]]
+        # What the variant of tidegate differs in is for TLS, and what nginx-8k does for HTTP/2.
+        [[ $1 != nghttpd && $1 != nginx-8k && $1 != tidegate-memory ]]
     fi
 }
 
