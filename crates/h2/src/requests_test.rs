@@ -171,6 +171,24 @@ fn what_is_refused_with_a_page() {
     }
 }
 
+/// Each value by itself: one behind the other, they may be UTF-8.
+#[test]
+fn halves_of_a_character_are_refused() {
+    let (path, authority) = (":path", ":authority");
+    let cases: [[(&str, &[u8]); 2]; 4] = [
+        [(path, b"/\xc3"), (authority, b"\xa9")],
+        [(authority, b"\xc3"), (path, b"/\xa9")],
+        [(path, b"/\xc3"), ("host", b"a")],
+        [(path, b"/"), ("host", b"\xc3")],
+    ];
+    for [first, second] in cases {
+        let [method, scheme]: [(&str, &[u8]); 2] = [(":method", b"GET"), (":scheme", b"http")];
+        let block = block(&[method, scheme, first, second]);
+        let refused = vec![Seen::Refused(1, 400)];
+        assert_eq!(Peer::new().send(&headers(1, END, &block)), Ok(refused));
+    }
+}
+
 #[test]
 fn heads_are_bounded() {
     let size: usize = GET
