@@ -143,13 +143,17 @@ impl<T> Connection<T> {
         }
     }
 
-    /// RFC 9113, section 5.1, "closed", and section 5.1.1.
+    /// RFC 9113, section 5.1, "closed", and section 5.1.1. Trailers may be under way to a stream
+    /// that is closed for so long that it is forgotten.
     fn on_block_of_closed(&mut self, block: &Block<'_>, head: &mut HeadBuffer) -> Outcome<T> {
         decode_ignored(&mut self.decoder, block.bytes, head)?;
         match self.streams.closed(block.stream) {
             Some(Closed::ByUs) => self.idle(),
             Some(Closed::ByPeer) => self.reset_for(block.stream, StreamError::Closed),
             Some(Closed::Ended) => Err(ConnectionError::EndedStream),
+            None if self.streams.may_have_forgotten() => {
+                self.reset_for(block.stream, StreamError::Closed)
+            }
             None => Err(ConnectionError::StreamId),
         }
     }
