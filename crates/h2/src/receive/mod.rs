@@ -106,9 +106,8 @@ impl<T> Connection<T> {
     /// A frame that does no work.
     #[inline]
     fn idle(&mut self) -> Outcome<T> {
-        let (start, now) = (self.start, self.now);
-        let elapsed = || now.saturating_duration_since(start);
-        if self.idle_frames.take(self.limits.idle_frames, elapsed) {
+        let age = self.now.saturating_duration_since(self.start);
+        if self.idle_frames.take(self.limits.idle_frames, age) {
             Ok(Happened::Nothing)
         } else {
             Err(ConnectionError::TooManyIdleFrames)
@@ -117,9 +116,8 @@ impl<T> Connection<T> {
 
     /// A reset by the peer, or one that it caused.
     fn count_reset(&mut self) -> Result<(), ConnectionError> {
-        let (start, now) = (self.start, self.now);
-        let elapsed = || now.saturating_duration_since(start);
-        if self.resets.take(self.limits.resets, elapsed) {
+        let age = self.now.saturating_duration_since(self.start);
+        if self.resets.take(self.limits.resets, age) {
             Ok(())
         } else {
             Err(ConnectionError::TooManyResets)
