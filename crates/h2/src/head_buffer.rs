@@ -81,7 +81,7 @@ impl HeadBuffer {
     }
 
     /// The event of the head.
-    pub(crate) fn event<T>(&self, stream: StreamId, end_stream: bool) -> Event<'_, T> {
+    pub(crate) fn event<T>(&self, stream: StreamId, is_body_too_large: bool) -> Event<'_, T> {
         let request_line = &self.text[self.head.request_line.clone()];
         let len = self.head.len;
         match self.request() {
@@ -90,8 +90,7 @@ impl HeadBuffer {
                 request,
                 request_line,
                 len,
-                content_length: self.head.content_length,
-                end_stream,
+                is_body_too_large,
             }),
             Err(error) => Event::Refused(RefusedHead {
                 stream,

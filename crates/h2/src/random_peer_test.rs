@@ -241,7 +241,7 @@ impl Run {
         let Some(grant) = self.connection.next_to_send(max) else {
             return;
         };
-        let (id, stream) = (grant.stream, grant.stream.number());
+        let (id, stream) = (grant.stream, grant.stream.number);
         assert!(grant.bytes > 0 && grant.bytes <= max.min(16_384));
         assert!(grant.bytes <= self.connection.send_window(id));
         for key in [0, stream] {

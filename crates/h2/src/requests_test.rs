@@ -35,7 +35,7 @@ fn request(line: &str, fields: &str) -> Seen {
         stream: 1,
         line: line.to_owned(),
         fields: fields.to_owned(),
-        end_stream: true,
+        is_body_too_large: false,
     }
 }
 
@@ -290,9 +290,21 @@ fn bodies_are_dropped_within_the_limit() {
     peer.answer(1);
     assert_eq!(peer.sent(), no_error);
 
-    // Known from the start: the head says so.
+    // Known from the start: the head says so, and no event.
     let mut peer = Peer::with(limits);
-    peer.request_with(1, 0, &[("content-length", "11")]);
+    let announced = |length| block(&[&GET[..], &[("content-length", length)]].concat());
+    for (stream, length, is_too_large) in [(1, "11", true), (3, "10", false)] {
+        let events = peer.send(&headers(stream, 0, &announced(length))).unwrap();
+        let [
+            Seen::Request {
+                is_body_too_large, ..
+            },
+        ] = events[..]
+        else {
+            panic!("{events:?}");
+        };
+        assert_eq!(is_body_too_large, is_too_large, "{length}");
+    }
     peer.send_quietly(&data(1, 0, b"1234567890"));
     peer.answer(1);
     assert_eq!(peer.sent(), no_error);

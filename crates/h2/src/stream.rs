@@ -9,6 +9,7 @@ use crate::schedule::Key;
 /// is over never means another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StreamId {
+    /// The number on the wire: odd, less than 2^31.
     pub(crate) number: u32,
     pub(crate) slot: u32,
 }
@@ -20,11 +21,6 @@ impl StreamId {
             number,
             slot: u32::MAX,
         }
-    }
-
-    /// The number on the wire: odd, less than 2^31.
-    pub fn number(self) -> u32 {
-        self.number
     }
 }
 

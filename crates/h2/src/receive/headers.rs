@@ -118,8 +118,8 @@ impl<T> Connection<T> {
         let priority = pending_priority.or(head.head.priority).unwrap_or_default();
         let send_window = SendWindow::new(self.initial_send_window);
         Ok(Happened::Head {
+            is_body_too_large: body.is_too_large,
             stream: self.streams.open(number, priority, body, send_window),
-            end_stream: block.end_stream,
         })
     }
 

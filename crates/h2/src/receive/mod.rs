@@ -15,7 +15,10 @@ use crate::{Connection, ConnectionError, Event, HeadBuffer, ResetCause, StreamEr
 /// An event, but for the text of a head, which is in a [`HeadBuffer`].
 enum Happened<T> {
     Nothing,
-    Head { stream: StreamId, end_stream: bool },
+    Head {
+        stream: StreamId,
+        is_body_too_large: bool,
+    },
     Other(Event<'static, T>),
 }
 
@@ -37,7 +40,10 @@ impl<T> Connection<T> {
         self.now = now;
         match self.next_happened(input, head) {
             Ok(Happened::Nothing) => Ok(None),
-            Ok(Happened::Head { stream, end_stream }) => Ok(Some(head.event(stream, end_stream))),
+            Ok(Happened::Head {
+                stream,
+                is_body_too_large,
+            }) => Ok(Some(head.event(stream, is_body_too_large))),
             Ok(Happened::Other(event)) => Ok(Some(event)),
             Err(error) => {
                 *input = &[];
