@@ -122,8 +122,8 @@ impl<T> Connection<T> {
         let priority = pending_priority.or(head.head.priority).unwrap_or_default();
         let send_window = SendWindow::new(self.initial_send_window);
         Ok(Happened::Head {
+            is_body_too_large: body.is_too_large,
             stream: self.streams.open(number, priority, body, send_window),
-            end_stream: block.end_stream,
         })
     }
 
@@ -148,13 +148,17 @@ impl<T> Connection<T> {
         }
     }
 
-    /// RFC 9113, section 5.1, "closed", and section 5.1.1.
+    /// RFC 9113, section 5.1, "closed", and section 5.1.1. Trailers may be under way to a stream
+    /// that is closed for so long that it is forgotten.
     fn on_block_of_closed(&mut self, block: &Block<'_>, head: &mut HeadBuffer) -> Outcome<T> {
         self.decode_ignored(block, head)?;
         match self.streams.closed(block.stream) {
             Some(Closed::ByUs) => self.idle(),
             Some(Closed::ByPeer) => self.reset_for(block.stream, StreamError::Closed),
             Some(Closed::Ended) => Err(ConnectionError::EndedStream),
+            None if self.streams.may_have_forgotten() => {
+                self.reset_for(block.stream, StreamError::Closed)
+            }
             None => Err(ConnectionError::StreamId),
         }
     }
