@@ -23,6 +23,8 @@ const LIMITS: Limits = Limits {
     header_list: 1000,
     headers: 10,
     body_discard: 3000,
+    linger_bytes: 20_000,
+    linger: Duration::from_millis(20),
     continuations: 3,
     continuation_bytes: 2000,
     resets: crate::Rate {

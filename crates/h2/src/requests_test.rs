@@ -1,7 +1,11 @@
 //! What a request is, and what is malformed (RFC 9113, sections 8.1 to 8.3).
 
+use std::time::Duration;
+
 use crate::frame::{flag, kind};
-use crate::testing::{GET, Peer, Seen, block, data, frame, headers, reset, sent_reset};
+use crate::testing::{
+    GET, Peer, Seen, block, data, frame, headers, reset, sent_reset, sent_update,
+};
 use crate::{ErrorCode, Limits, ResetCause, StreamError};
 
 const END: u8 = flag::END_STREAM;
@@ -255,11 +259,12 @@ fn bodies_are_as_long_as_content_length_says() {
 }
 
 /// Within the limit a body is received after the response, too. Beyond it the stream is reset, once
-/// the response is whole (RFC 9113, section 8.1).
+/// the response is whole (RFC 9113, section 8.1), if streams do not linger.
 #[test]
 fn bodies_are_dropped_within_the_limit() {
     let limits = Limits {
         body_discard: 10,
+        linger: Duration::ZERO,
         ..Limits::default()
     };
     let no_error = [sent_reset(1, ErrorCode::NO_ERROR)];
@@ -310,6 +315,67 @@ fn bodies_are_dropped_within_the_limit() {
     assert_eq!(peer.sent(), no_error);
 }
 
+/// A client that sends all of a large body first gets its response.
+#[test]
+fn streams_linger() {
+    const FULL: &[u8] = &[0; 16_384];
+    let limits = Limits {
+        body_discard: 10,
+        linger_bytes: 10 * FULL.len() as u64,
+        linger: Duration::from_secs(5),
+        ..Limits::default()
+    };
+    let update = |stream| sent_update(stream, 2 * FULL.len() as u32);
+    let no_error = [sent_reset(1, ErrorCode::NO_ERROR)];
+    // The window is closed before the response, and open behind it.
+    let answered = || {
+        let mut peer = Peer::with(limits.clone());
+        peer.request_with(1, 0, &[]);
+        let too_large = Ok(vec![Seen::BodyTooLarge(1)]);
+        assert_eq!(peer.send(&data(1, 0, FULL)), too_large);
+        peer.send_quietly(&data(1, 0, FULL));
+        assert_eq!(peer.sent(), [update(0)]);
+        peer.answer(1);
+        assert_eq!(peer.sent(), [update(1)]);
+        peer
+    };
+
+    let mut peer = answered();
+    peer.send_quietly(&data(1, 0, FULL));
+    assert_eq!(peer.sent(), []);
+    peer.send_quietly(&data(1, 0, FULL));
+    assert_eq!(peer.sent(), [update(0), update(1)]);
+    peer.send_quietly(&data(1, END, FULL));
+    assert!(!peer.connection.is_midway(), "it has ended in order");
+    assert_eq!(peer.sent(), []);
+
+    let mut peer = Peer::with(limits.clone());
+    peer.request_with(1, 0, &[("content-length", "100000")]);
+    peer.answer(1);
+    peer.send_quietly(&data(1, 0, FULL));
+    peer.send_quietly(&data(1, END, b""));
+    assert_eq!(peer.sent(), [], "it may end early");
+
+    let mut peer = answered();
+    for _ in 2..10 {
+        peer.send_quietly(&data(1, 0, FULL));
+    }
+    assert!(peer.connection.is_midway());
+    peer.sent();
+    peer.send_quietly(&data(1, 0, b"1"));
+    assert_eq!(peer.sent(), no_error, "more bytes than it may be");
+
+    let mut peer = answered();
+    peer.pass(Duration::from_mins(1));
+    peer.send_quietly(&data(1, 0, b"1"));
+    peer.pass(Duration::from_millis(4999));
+    peer.send_quietly(&data(1, 0, b"2"));
+    assert_eq!(peer.sent(), []);
+    peer.pass(Duration::from_millis(1));
+    peer.send_quietly(&data(1, 0, b"3"));
+    assert_eq!(peer.sent(), no_error, "more time than it may take");
+}
+
 #[test]
 fn the_window_of_a_body_is_given_back() {
     let mut peer = Peer::with(Limits {
@@ -320,8 +386,7 @@ fn the_window_of_a_body_is_given_back() {
     peer.send_quietly(&data(1, 0, &[0; 16_384]));
     assert_eq!(peer.sent(), [], "less than half");
     peer.send_quietly(&data(1, 0, &[0; 16_383]));
-    let increment = 32_767_u32.to_be_bytes();
-    let update = |stream| crate::testing::sent(kind::WINDOW_UPDATE, 0, stream, &increment);
+    let update = |stream| sent_update(stream, 32_767);
     assert_eq!(peer.sent(), [update(0), update(1)]);
     peer.send_quietly(&data(1, 0, &[0; 16_384]));
     peer.send_quietly(&data(1, END, &[0; 16_383]));

@@ -256,6 +256,12 @@ pub(crate) fn sent_reset(stream: u32, code: ErrorCode) -> Sent {
     sent(kind::RST_STREAM, 0, stream, &code.number().to_be_bytes())
 }
 
+/// WINDOW_UPDATE of the server.
+pub(crate) fn sent_update(stream: u32, increment: u32) -> Sent {
+    let payload = increment.to_be_bytes();
+    sent(kind::WINDOW_UPDATE, 0, stream, &payload)
+}
+
 /// The last stream and the code of the only GOAWAY in `frames`.
 #[track_caller]
 pub(crate) fn go_away(frames: &[Sent]) -> (u32, u32) {
