@@ -88,12 +88,16 @@ impl<T> Connection<T> {
         let received = stream.body.receive(bytes, is_end);
         let is_too_large = stream.body.passes(limit);
         let is_answered = stream.is_answered;
-        let is_enough =
-            is_answered && stream.body.is_too_large && !stream.body.lingers(&self.limits, self.now);
+        let lingers = is_answered && stream.body.is_too_large;
+        let is_enough = lingers && !stream.body.lingers(&self.limits, self.now);
         if is_end {
             self.streams.body_ended();
         }
         match received {
+            // A client that has its answer may stop early, as curl does.
+            Err(_) if lingers && is_end => {
+                self.streams.close(id, Closed::Ended);
+            }
             Err(error) => return self.reset_for(id.number, error),
             Ok(()) if is_answered && is_end => {
                 self.streams.close(id, Closed::Ended);
