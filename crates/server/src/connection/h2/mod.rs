@@ -5,6 +5,7 @@
 //! whose window is closed holds nothing but its place in the body. What has to be waited for, a
 //! lookup or the disk, is a boxed future of its stream; the others go on meanwhile.
 
+mod abort;
 mod connection;
 mod output;
 mod response;

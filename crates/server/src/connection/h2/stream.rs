@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::work::Abort;
+use super::abort::Abort;
 use crate::respond::body_reader::BodyReader;
 use crate::respond::exchange::Exchange;
 use crate::respond::lookup::PendingLookup;

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use std::task::{self, Poll, ready};
 use std::time::Duration;
 
-use futures_util::future::{AbortHandle, Abortable};
+use futures_util::future::Abortable;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use glommio::timer::Timer;
 use tidegate_h2::StreamId;
 
+use super::abort::Abort;
 use super::stream::{Prepared, Sending, Unknown};
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
@@ -43,15 +44,6 @@ pub(super) enum Outcome {
     Due,
 }
 
-/// Dropped: the work is cancelled.
-pub(super) struct Abort(AbortHandle);
-
-impl Drop for Abort {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Works {
     pub(super) fn is_empty(&self) -> bool {
         self.works.as_ref().is_none_or(|works| works.is_empty())
@@ -64,12 +56,12 @@ impl Works {
 
     /// Begins work. It makes progress when [`Works::poll_next`] is called.
     pub(super) fn start(&mut self, work: impl Future<Output = Finished> + 'static) -> Abort {
-        let (handle, registration) = AbortHandle::new_pair();
+        let (abort, registration) = Abort::new();
         let work: Work = Box::pin(work);
         let works = self.works.get_or_insert_default();
         works.push(Abortable::new(work, registration));
         self.is_new = true;
-        Abort(handle)
+        abort
     }
 
     /// The next work that is done. Pending if there is none.
