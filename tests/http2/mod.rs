@@ -3,4 +3,5 @@
 mod bodies;
 mod endings;
 mod responses;
+mod silent_clients;
 mod streams;

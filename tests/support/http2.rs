@@ -107,6 +107,8 @@ pub(crate) struct Http2 {
     pub(crate) authority: &'static str,
     /// Whether it gives back the windows that DATA took.
     pub(crate) grants: bool,
+    /// Whether it answers PING.
+    pub(crate) answers_pings: bool,
     /// The last stream and the code of each GOAWAY.
     pub(crate) goaways: Vec<(u32, u32)>,
     /// The payload bytes of each DATA frame.
@@ -166,6 +168,7 @@ impl Http2 {
             streams: BTreeMap::new(),
             authority: "test",
             grants: true,
+            answers_pings: true,
             goaways: Vec::new(),
             data_frames: Vec::new(),
         }
@@ -360,7 +363,7 @@ impl Http2 {
             kind::SETTINGS if frame.flags & ACK == 0 => {
                 let _ = self.try_send(&frame_of(kind::SETTINGS, ACK, &[]));
             }
-            kind::PING if frame.flags & ACK == 0 => {
+            kind::PING if frame.flags & ACK == 0 && self.answers_pings => {
                 let _ = self.try_send(&frame_of(kind::PING, ACK, &frame.payload));
             }
             kind::GOAWAY => self.goaways.push((frame.number(0), frame.number(4))),

@@ -13,6 +13,7 @@ use crate::frame::{
 use crate::header_block::HeaderBlock;
 use crate::hpack::{Decoder, Encoder};
 use crate::pending_priorities::PendingPriorities;
+use crate::stream::Stream;
 use crate::streams::Streams;
 use crate::token_bucket::TokenBucket;
 use crate::{ErrorCode, Limits, StreamId};
@@ -280,13 +281,56 @@ impl<T> Connection<T> {
         self.streams.unanswered()
     }
 
-    /// Whether the peer owes something to be received: the preface, SETTINGS, the rest of a frame,
-    /// of a header block or of a request body.
+    /// Whether the peer owes something to be received: the preface, SETTINGS, the rest of a frame
+    /// or of a header block.
     pub fn is_midway(&self) -> bool {
-        !self.has_settings
-            || !self.reader.is_at_start()
-            || self.block.is_some()
-            || self.streams.receiving() > 0
+        !self.has_settings || !self.reader.is_at_start() || self.block.is_some()
+    }
+
+    /// Whether the rest of a request body is still to come.
+    pub fn is_receiving_bodies(&self) -> bool {
+        self.streams.receiving() > 0
+    }
+
+    /// The highest number of a stream so far; 0 if there was none.
+    pub fn highest_stream(&self) -> u32 {
+        self.highest
+    }
+
+    /// Resets the streams up to the number `last` whose request bodies are not whole, for they take
+    /// too long: what their responses say stays true (RFC 9113, section 8.1).
+    pub fn reset_unfinished(&mut self, last: u32) {
+        self.reset_where(|stream| {
+            let code = if stream.is_answered {
+                ErrorCode::NO_ERROR
+            } else {
+                ErrorCode::CANCEL
+            };
+            (stream.number <= last && !stream.body.is_whole).then_some(code)
+        });
+    }
+
+    /// Resets the streams that are ready, if [`is_blocked_by_peer`](Self::is_blocked_by_peer).
+    /// Returns whether there was one.
+    pub fn cancel_blocked(&mut self) -> bool {
+        self.is_blocked_by_peer()
+            && self.reset_where(|stream| stream.is_ready.then_some(ErrorCode::CANCEL))
+    }
+
+    /// Resets all streams whose response is not whole.
+    pub fn cancel_all(&mut self) {
+        self.reset_where(|stream| (!stream.is_answered).then_some(ErrorCode::CANCEL));
+    }
+
+    /// Resets the streams that have a code, and drops their states. Returns whether there was one.
+    fn reset_where(&mut self, code: impl Fn(&Stream<T>) -> Option<ErrorCode>) -> bool {
+        let streams = self.streams.iter_mut();
+        let resets = streams.filter_map(|(id, stream)| Some((id, code(stream)?)));
+        let resets: Vec<_> = resets.collect();
+        for (id, code) in &resets {
+            self.reset(*id, *code);
+        }
+        !resets.is_empty()
     }
 
     /// Whether a stream is ready, but the peer's windows are closed.

@@ -20,7 +20,8 @@ pub(crate) fn publish(context: &Context) {
     let published = &core.published;
     connections(published, &context.timers.counts());
     let stalled = core.stalled_transfers.get();
-    let waits = context.timers.counts().expired(Phase::Send);
+    let counts = context.timers.counts();
+    let waits = counts.expired(Phase::Send) + counts.expired(Phase::Window);
     published
         .timeouts
         .of(Timeout::SendStall)
@@ -40,7 +41,10 @@ fn connections(published: &Published, counts: &PhaseCounts) {
         (ConnectionState::Linger, Phase::Linger),
     ];
     for (state, phase) in states {
-        let connections = counts.connections(phase) as u64;
+        let mut connections = counts.connections(phase) as u64;
+        if phase == Phase::Send {
+            connections += counts.connections(Phase::Window) as u64;
+        }
         published.connections.of(state).set(connections);
     }
     let header = counts.expired(Phase::AwaitingFirstRequest) + counts.expired(Phase::Request);

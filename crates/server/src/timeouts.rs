@@ -40,6 +40,8 @@ pub(crate) enum Phase {
     Request,
     /// The client, to take more of a response.
     Send,
+    /// The client, to open a window of HTTP/2. The socket is not stuck.
+    Window,
     /// A transfer or a lookup, which has a timeout of its own.
     Transfer,
     /// The client, to close its side.
@@ -141,6 +143,8 @@ struct Inner {
     sleeper: Option<(u32, Waker)>,
     /// Tasks that wait for connections to end.
     waiting: Vec<Waker>,
+    /// The tasks of connections that nothing but the client would wake, by their index.
+    stalled: BTreeMap<u32, Waker>,
 }
 
 impl Timer {
@@ -175,6 +179,12 @@ impl Timer {
         }
     }
 
+    /// Has `waker` called once when connections are to end, with their last response at the latest.
+    pub(crate) fn wake_at_end(&self, waker: &Waker) {
+        let stalled = &mut self.queue.inner.borrow_mut().stalled;
+        stalled.insert(self.key.index, waker.clone());
+    }
+
     /// The configured time for `phase`.
     pub(crate) fn timeout(&self, phase: Phase) -> Duration {
         self.queue.timeout(phase)
@@ -191,6 +201,7 @@ impl Drop for Timer {
         let entry = inner.entries.remove(self.key.index as usize);
         inner.counts.connections[entry.phase as usize] -= 1;
         inner.forget_client(&entry);
+        inner.stalled.remove(&self.key.index);
         drop(inner);
         self.queue.wake_waiting();
     }
@@ -217,7 +228,7 @@ impl TimerQueue {
         match phase {
             Phase::Idle => timeouts.keep_alive,
             Phase::AwaitingFirstRequest | Phase::Request => timeouts.header,
-            Phase::Send | Phase::Transfer => timeouts.send_stall,
+            Phase::Send | Phase::Window | Phase::Transfer => timeouts.send_stall,
             Phase::Linger => timeouts.linger,
         }
     }
@@ -348,6 +359,8 @@ impl TimerQueue {
                 entry.expire();
             }
         }
+        drop(inner);
+        self.wake_stalled();
     }
 
     /// Ends the connections whose sockets `ends` picks once they are idle. One that has just begun
@@ -363,6 +376,14 @@ impl TimerQueue {
                 }
             }
         }
+        drop(inner);
+        self.wake_stalled();
+    }
+
+    /// Lets connections notice that they are to end.
+    fn wake_stalled(&self) {
+        let stalled = std::mem::take(&mut self.inner.borrow_mut().stalled);
+        stalled.into_values().for_each(Waker::wake);
     }
 
     /// Ends all connections at once.
@@ -536,9 +557,11 @@ impl Entry {
         self.course = Course::Expired;
         // An error means that the connection has ended already.
         let _ = match self.phase {
-            Phase::AwaitingFirstRequest | Phase::Idle | Phase::Request | Phase::Linger => {
-                shutdown(&self.socket, Shutdown::Read)
-            }
+            Phase::AwaitingFirstRequest
+            | Phase::Idle
+            | Phase::Request
+            | Phase::Window
+            | Phase::Linger => shutdown(&self.socket, Shutdown::Read),
             Phase::Send | Phase::Transfer => {
                 let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
                 shutdown(&self.socket, Shutdown::Both)

@@ -14,10 +14,11 @@ use tidegate_h2::{ErrorCode, StreamId};
 use tidegate_http::Method;
 
 use super::stream::{Prepared, Stream, Unknown};
+use super::waits::Waits;
 use super::work::{Finished, Outcome, Works, look_up};
 use crate::config::snapshot::Snapshot;
 use crate::connection::lingering_close::linger;
-use crate::context::{Buffers, Context, KeepAlive, Scratch};
+use crate::context::{Buffers, Context, Scratch};
 use crate::frame_buffer::FrameBuffer;
 use crate::observe::access_log::RequestInfo;
 use crate::observe::http2::Choice;
@@ -25,7 +26,7 @@ use crate::observe::metrics::Refusal;
 use crate::respond::exchange::{Exchange, Protocol};
 use crate::respond::respond::{Resolution, respond};
 use crate::respond::response::{Body, Response, Scheme};
-use crate::timeouts::{Phase, Timer};
+use crate::timeouts::Timer;
 use crate::transport::{Closed, Flush, Transport};
 
 /// Bytes sent before other tasks run.
@@ -42,7 +43,7 @@ const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// An HTTP/2 connection.
 pub(crate) struct Connection {
     pub(super) context: Rc<Context>,
-    timer: Timer,
+    pub(super) timer: Timer,
     pub(super) transport: Transport,
     pub(super) h2: tidegate_h2::Connection<Stream>,
     /// What the socket did not take yet. Nothing is built before it is sent.
@@ -53,16 +54,16 @@ pub(crate) struct Connection {
     /// Received with the handshake.
     early: Vec<u8>,
     /// Requests so far.
-    requests: u32,
+    pub(super) requests: u32,
     /// The HTTPS port to redirect every request to.
     https_port: Option<NonZeroU16>,
-    phase: Phase,
+    pub(super) waits: Waits,
     /// Whether the kernel may hold the last segment back, for more was to follow.
     pub(super) is_corked: bool,
 }
 
 // One for each idle connection.
-const _: () = assert!(size_of::<Connection>() <= 656);
+const _: () = assert!(size_of::<Connection>() <= 720);
 
 /// How a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +103,9 @@ impl Connection {
             Choice::Preface
         };
         context.metrics.core().http2.opened(choice);
+        let now = Instant::now();
         Self {
-            h2: tidegate_h2::Connection::new(limits, Instant::now()),
+            h2: tidegate_h2::Connection::new(limits, now),
             context,
             timer,
             transport,
@@ -113,7 +115,7 @@ impl Connection {
             early,
             requests: 0,
             https_port: None,
-            phase: Phase::AwaitingFirstRequest,
+            waits: Waits::new(now),
             is_corked: false,
         }
     }
@@ -149,26 +151,25 @@ impl Connection {
             cost: 0,
         };
         let requests = self.requests;
-        let mut has_worked = false;
+        let mut has_progress = false;
         loop {
-            self.poll_flush(context)?;
+            has_progress |= self.poll_flush(context)?;
             let received = self.receive(context, &mut turn)?;
             self.look_up(&mut turn);
-            let worked = self.finish_works(context, &turn)?;
-            if self.must_go_away(self.requests > requests) {
-                self.h2.go_away();
-                self.context.metrics.core().http2.went_away();
-            }
+            let worked = self.finish_works(context, &mut turn)?;
+            self.go_away_if_due(self.requests > requests, turn.now);
+            self.reset_late_bodies(context);
             self.send(&mut turn)?;
-            if self.h2.is_finished() && self.flush.is_none() {
-                return Err(Ending::Linger);
+            if self.is_over() {
+                return Err(self.last_ending());
             }
-            has_worked |= worked;
+            has_progress |= worked;
             if turn.cost >= QUANTUM_BYTES {
                 self.yield_now(context);
                 break;
             }
             let flushed = self.poll_flush(context)?;
+            has_progress |= flushed;
             if !received && !worked && !flushed && !self.works.is_due() {
                 break;
             }
@@ -176,9 +177,8 @@ impl Connection {
         if turn.cost < QUANTUM_BYTES {
             self.uncork();
         }
-        let has_progress = has_worked || turn.cost > 0 || self.requests > requests;
-        self.wait(has_progress, turn.now);
-        Ok(())
+        has_progress |= turn.cost > 0 || self.requests > requests;
+        self.wait(has_progress, turn.now, context)
     }
 
     /// Lets other tasks run, and the ring.
@@ -192,6 +192,7 @@ impl Connection {
         let Some(flush) = &mut self.flush else {
             return Ok(false);
         };
+        self.waits.socket_is_full();
         let (io, timer) = (&self.context.io, &self.timer);
         match self.transport.poll_flush(io, timer, flush, context) {
             Poll::Ready(Ok(())) => {
@@ -214,18 +215,22 @@ impl Connection {
             let early = std::mem::take(&mut self.early);
             self.take(&early, turn)?;
         }
+        if self.waits.input_ended {
+            return self.check_time().map(|()| false);
+        }
         let control_max = self.context.settings().http2.control_bytes;
         while self.h2.control_bytes() < control_max {
             match self.transport.poll_read(context) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(Some(received))) => self.take(&received, turn)?,
-                Poll::Ready(Ok(None)) => return Err(self.end_of_input()),
+                Poll::Ready(Ok(None)) => return self.end_of_input().map(|()| false),
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
                     return Err(Ending::Linger);
                 }
                 Poll::Ready(Err(_)) => return Err(Ending::Gone),
             }
-            if self.context.scratch.borrow().frames.is_full() {
+            let is_full = self.context.scratch.borrow().frames.is_full();
+            if is_full || turn.cost >= QUANTUM_BYTES {
                 return Ok(true);
             }
         }
@@ -300,7 +305,7 @@ impl Connection {
         if head.is_body_too_large {
             self.count_refusal(Refusal::BodyTooLarge);
         }
-        self.make_room(frames)?;
+        self.make_room(frames, turn)?;
         let mut exchange = self.begin_exchange(turn.now);
         let request = &head.request;
         let scheme = self.scheme(request.host);
@@ -354,10 +359,10 @@ impl Connection {
         head: &RefusedHead<'_>,
         snapshot: &Snapshot,
         frames: &mut FrameBuffer,
-        turn: &Turn,
+        turn: &mut Turn,
     ) -> Result<(), Ending> {
         self.requests += 1;
-        self.make_room(frames)?;
+        self.make_room(frames, turn)?;
         self.count_refusal(refusal(head.error));
         let status = head.error.status();
         let mut exchange = self.begin_exchange(turn.now);
@@ -410,23 +415,25 @@ impl Connection {
     fn finish_works(
         &mut self,
         context: &mut task::Context<'_>,
-        turn: &Turn,
+        turn: &mut Turn,
     ) -> Result<bool, Ending> {
         let mut any = false;
-        while let Poll::Ready(finished) = self.works.poll_next(context) {
+        while turn.cost < QUANTUM_BYTES
+            && let Poll::Ready(finished) = self.works.poll_next(context)
+        {
             any = true;
             self.finish_work(finished, turn)?;
         }
         Ok(any)
     }
 
-    fn finish_work(&mut self, finished: Finished, turn: &Turn) -> Result<(), Ending> {
+    fn finish_work(&mut self, finished: Finished, turn: &mut Turn) -> Result<(), Ending> {
         let Finished { stream, outcome } = finished;
         match outcome {
             Outcome::Response(prepared) => {
                 let context = Rc::clone(&self.context);
                 let frames = &mut context.scratch.borrow_mut().frames;
-                self.make_room(frames)?;
+                self.make_room(frames, turn)?;
                 let Prepared { response, exchange } = *prepared;
                 // The lookup has kept its path.
                 self.respond(stream, response, exchange, |_| (), frames, turn);
@@ -441,71 +448,6 @@ impl Connection {
             Outcome::Due => self.h2.set_ready(stream, true),
         }
         Ok(())
-    }
-
-    /// Whether no more streams are to be opened. A client gets at least one response: it may have
-    /// sent the request already.
-    fn must_go_away(&self, has_requests: bool) -> bool {
-        let context = &self.context;
-        !self.h2.is_going_away()
-            && self.requests > 0
-            && match context.keep_alive() {
-                KeepAlive::Enabled => {
-                    let limit = context.settings().limits.requests_per_connection;
-                    self.requests >= limit || self.timer.draining()
-                }
-                KeepAlive::UntilNextResponse => has_requests,
-                KeepAlive::Disabled => true,
-            }
-    }
-
-    /// Starts the timeout of what the connection waits for.
-    fn wait(&mut self, has_progress: bool, now: Instant) {
-        let phase = self.next_phase();
-        if self.h2.is_blocked_by_peer() {
-            // They are read again when the peer takes more.
-            self.forget_fetched();
-        }
-        if phase != self.phase || has_progress {
-            if phase == Phase::Idle {
-                self.h2.shrink();
-            }
-            // Bytes that wait for the socket have their own time.
-            if self.flush.is_none() {
-                self.timer.enter_at(phase, now);
-            }
-            self.phase = phase;
-        }
-    }
-
-    fn next_phase(&self) -> Phase {
-        match () {
-            () if self.flush.is_some() => Phase::Send,
-            () if self.h2.is_midway() && self.requests == 0 => Phase::AwaitingFirstRequest,
-            () if self.h2.is_midway() => Phase::Request,
-            () if !self.works.is_empty() => Phase::Transfer,
-            () if self.h2.open_streams() > 0 => Phase::Send,
-            () if self.h2.is_going_away() => Phase::Linger,
-            () => Phase::Idle,
-        }
-    }
-
-    fn forget_fetched(&mut self) {
-        for (_, stream) in self.h2.states_mut() {
-            if let Stream::Sending(sending) = stream {
-                sending.body.forget_fetched();
-            }
-        }
-    }
-
-    /// The client closed its side, or its time is over.
-    fn end_of_input(&mut self) -> Ending {
-        if !self.timer.expired() {
-            return Ending::Gone;
-        }
-        self.h2.go_away();
-        self.h2.finish_go_away();
-        Ending::Close
     }
 
     /// Closes the connection, after what was not sent yet.

@@ -10,6 +10,8 @@ mod connection;
 mod output;
 mod response;
 mod stream;
+mod waiting;
+mod waits;
 mod work;
 
 pub(super) use connection::{Connection, Ending};

@@ -140,6 +140,10 @@ impl Connection {
             let control = frames.len() - control;
             self.pull(frames, turn);
             if frames.is_empty() {
+                if self.waits.input_ended {
+                    // The client opens no window any more.
+                    self.h2.cancel_blocked();
+                }
                 if self.h2.control_bytes() == 0 {
                     break;
                 }
@@ -156,8 +160,13 @@ impl Connection {
     }
 
     /// Sends what is written if the buffer is full.
-    pub(super) fn make_room(&mut self, frames: &mut FrameBuffer) -> Result<(), Ending> {
+    pub(super) fn make_room(
+        &mut self,
+        frames: &mut FrameBuffer,
+        turn: &mut Turn,
+    ) -> Result<(), Ending> {
         if frames.is_full() {
+            turn.cost += frames.len();
             self.send_frames(frames)?;
         }
         Ok(())
@@ -209,7 +218,8 @@ impl Connection {
 
     /// Fills the buffer from the streams whose turn it is.
     fn pull(&mut self, frames: &mut FrameBuffer, turn: &mut Turn) {
-        while let Some(room) = frames.room()
+        while turn.cost < QUANTUM_BYTES
+            && let Some(room) = frames.room()
             && let Some(grant) = self.h2.next_to_send(room)
         {
             self.send_piece(grant, frames, turn);
