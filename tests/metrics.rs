@@ -602,6 +602,24 @@ fn http2_is_counted_with_what_clients_do_wrong() {
 }
 
 #[test]
+fn bodies_of_http2_that_are_too_large_are_counted() {
+    let tree = Tree::with("index.html", b"content");
+    let limits = "[limits]\nbody-discard = \"1k\"\n";
+    let server = Launch::http2(&tree, &format!("{LISTEN}{limits}"), "").start();
+    let mut client = Http2::connect(server.address);
+    let announced: &[(&str, &str)] = &[("content-length", "2000")];
+    for fields in [announced, &[]] {
+        let stream = client.next_stream();
+        let head = block(&client.fields("PUT", "/", fields));
+        client.send_frame(kind::HEADERS, END_HEADERS, stream, &head);
+        client.send_frame(kind::DATA, 0, stream, &[0; 2000]);
+        assert_eq!(client.response(stream).status, 405);
+    }
+    let sample = "tidegate_refusals_total{kind=\"body_too_large\"}";
+    shows(admin(&server), &[(sample, 2.0)]);
+}
+
+#[test]
 fn a_connection_that_has_served_its_requests_is_counted() {
     let tree = Tree::with("index.html", b"content");
     let limits = "[limits]\nrequests-per-connection = 2\n";

@@ -11,7 +11,7 @@ import threading
 import time
 
 TLS_OPTIONS = ("--tls13-ciphers=TLS_AES_128_GCM_SHA256", "--groups=X25519:P-256")
-TLS_USED = ("TLS Protocol: TLSv1.3", "Cipher: TLS_AES_128_GCM_SHA256", "Application protocol: h2")
+TLS_USED = ("TLS Protocol: TLSv1.3", "Cipher: TLS_AES_128_GCM_SHA256")
 BEGIN = "Main benchmark duration is started"
 END = "Main benchmark duration is over"
 # h2load 1.52 now and then goes on for ever after its time: it is ended so long after it, and started again.
@@ -50,7 +50,7 @@ def timed_once(urls, seconds, warmup, options, at_mark):
         if line.startswith((BEGIN, END)):
             marks.append((time.monotonic(), at_mark(process)))
     guard.cancel()
-    output = finished(process, lines, urls)
+    output = finished(process, lines, urls, options)
     if len(marks) != 2:
         raise Failed(output)
     (began, first), (ended, second) = marks
@@ -63,7 +63,7 @@ def timed_once(urls, seconds, warmup, options, at_mark):
 def once(urls, requests, options):
     """Makes so many requests; returns what was counted."""
     process = start(urls, [f"--requests={requests}", *options])
-    output = finished(process, list(process.stdout), urls)
+    output = finished(process, list(process.stdout), urls, options)
     return {**counted(output), "seconds": microseconds(r"finished in ([\d.]+)(us|ms|s)", output) / 1e6}
 
 
@@ -76,11 +76,12 @@ def is_tls(urls):
     return urls[0].startswith("https:")
 
 
-def finished(process, lines, urls):
+def finished(process, lines, urls, options):
     output = "".join(lines)
     if process.wait() == -signal.SIGKILL:
         raise Hung(output)
-    missing = [line for line in TLS_USED if is_tls(urls) and line not in output]
+    used = [*TLS_USED, f"Application protocol: {'http/1.1' if '--h1' in options else 'h2'}"]
+    missing = [line for line in used if is_tls(urls) and line not in output]
     if process.returncode != 0 or missing:
         raise Failed(output)
     return output

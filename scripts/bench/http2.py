@@ -73,7 +73,8 @@ def urls(options):
 
 def load_options(options):
     headers = [f"--header={header}" for header in options.header]
-    return [f"--clients={options.connections}", f"--max-concurrent-streams={options.streams}", *headers]
+    version = ["--h1"] if options.http1 else []
+    return [f"--clients={options.connections}", f"--max-concurrent-streams={options.streams}", *headers, *version]
 
 
 def get(options):
@@ -121,6 +122,9 @@ def memory(options):
     after, cpu = resident_bytes(options.processes), cpu_ns(options.cpu)
     time.sleep(options.seconds)
     idle_cpu = cpu_ns(options.cpu) - cpu
+    if options.blocked_path:
+        # What was on its way to a client that had not read yet has gone meanwhile.
+        after = resident_bytes(options.processes)
     count = options.connections * (options.streams if options.blocked_path else 1)
     return {
         "connections": options.connections,
@@ -191,6 +195,7 @@ def parse():
     parser.add_argument("--path", help="what is asked for")
     parser.add_argument("--paths", type=pathlib.Path, help="get: a file with paths, which are asked for in turn")
     parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--http1", action="store_true", help="get: by HTTP/1.1, to compare")
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--streams", type=int, default=1, help="requests on each connection at once")
     parser.add_argument("--header", action="append", default=[])

@@ -31,6 +31,7 @@ NAMES = {
     "nginx": "nginx, sendfile on",
     "nginx-nosendfile": "nginx, sendfile off",
     "nginx-aio": "nginx, aio threads",
+    "nginx-8k": "nginx, frames of 8 KiB",
     "nginx-filecache": "nginx, open_file_cache",
     "lighttpd": "lighttpd",
     "h2o": "H2O",
@@ -45,6 +46,7 @@ COLOURS = {
     "nginx": "#0072b2",
     "nginx-nosendfile": "#56b4e9",
     "nginx-aio": "#7f9fd6",
+    "nginx-8k": "#a6c8e0",
     "nginx-filecache": "#3b5b92",
     "lighttpd": "#009e73",
     "h2o": "#cc79a7",
@@ -87,6 +89,8 @@ HTTP2_SIZES = {"1k": "1 KiB", "16k": "16 KiB", "64k": "64 KiB", "1m": "1 MiB", "
 HTTP2_CONNECTIONS = (1, 16)
 HTTP2_STREAMS = (1, 32, 100)
 HTTP2_OTHERS = {
+    "h2-1k-c16-http1": "the same client by HTTP/1.1: 1 KiB, 16 connections",
+    "h2-1m-c16-http1": "the same client by HTTP/1.1: 1 MiB, 16 connections",
     "h2-static-c256": "HttpArena's static-h2, 256 connections, 32 streams",
     "h2-static-c1024": "HttpArena's static-h2, 1 024 connections, 32 streams",
     "h2-connect": "a connection with a full handshake and one request",
@@ -191,6 +195,7 @@ PER_STREAM = ("resident bytes per stream", field("bytes_per_stream"))
 AIO = ("nginx-aio",)
 NGINX = ("nginx",)
 H2O = ("h2o",)
+NGINX_8K = ("nginx-8k",)
 NGINX_ALL = ("nginx", "nginx-nosendfile", "nginx-filecache")
 # What a stream that waits for a window may take, in bytes, whatever it takes elsewhere.
 STREAM_MOST = 1024
@@ -238,6 +243,7 @@ def http2_verdicts():
             yield (case, "alone", CPU_PER_GB, 0.75)
     for size, target in (("64k", 0.70), ("1m", 1.10)):
         for case in grid("h2c", size):
+            yield (case, "alone", CPU_PER_GB, target, NGINX_8K)
             yield (case, "alone", CPU_PER_GB, target, NGINX_ALL)
     for case in ("h2-static-c256", "h2-static-c1024"):
         yield (case, "alone", CPU_PER_REQUEST, 0.60, NGINX_ALL)
@@ -259,9 +265,9 @@ VERDICTS += http2_verdicts()
 
 # Of tidegate alone: HTTP/2's case, HTTP/1.1's over TLS, the measure, the target.
 HTTP1_VERDICTS = [
-    ("h2-1k-c16-m32", "tls-1k", CPU_PER_REQUEST, 0.28),
-    ("h2-1m-c16-m1", "tls-1m", CPU_PER_GB, 1.10),
-    ("h2-1m-c16-m32", "tls-1m", CPU_PER_GB, 1.10),
+    ("h2-1k-c16-m32", "h2-1k-c16-http1", CPU_PER_REQUEST, 0.28),
+    ("h2-1m-c16-m1", "h2-1m-c16-http1", CPU_PER_GB, 1.10),
+    ("h2-1m-c16-m32", "h2-1m-c16-http1", CPU_PER_GB, 1.10),
 ]
 
 

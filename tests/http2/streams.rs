@@ -138,7 +138,8 @@ fn the_bodies_of_requests_are_passed_over() {
 #[test]
 fn a_body_too_large_to_pass_over_resets_its_stream_behind_the_response() {
     let tree = tree();
-    let server = Launch::http2(&tree, "[limits]\nbody-discard = \"1k\"", "").start();
+    let config = "[limits]\nbody-discard = \"1k\"\n[timeouts]\nlinger = \"0s\"";
+    let server = Launch::http2(&tree, config, "").start();
     let mut client = Http2::connect(server.address);
     let stream = client.next_stream();
     let block = block(&client.fields("POST", "/small", &[]));
@@ -147,6 +148,34 @@ fn a_body_too_large_to_pass_over_resets_its_stream_behind_the_response() {
     assert_eq!(client.response(stream).status, 405);
     let reset = client.response_or_reset(stream).expect_err("a reset");
     assert_eq!(reset, code::NO_ERROR);
+    assert_eq!(client.get("/small").body, b"small");
+}
+
+#[test]
+fn a_client_that_sends_all_of_a_large_body_first_gets_its_answer() {
+    const FRAME: usize = 16 << 10;
+    let tree = tree();
+    let server = Launch::http2(&tree, "", "").start();
+    let mut client = Http2::connect(server.address);
+    let stream = client.next_stream();
+    let block = block(&client.fields("PUT", "/small", &[("content-length", "5242880")]));
+    client.send_frame(kind::HEADERS, END_HEADERS, stream, &block);
+    // Bytes that may be sent on the connection, and on the stream.
+    let mut windows = [WINDOW; 2];
+    for left in (0..5 * 1024 * 1024 / FRAME).rev() {
+        while windows.iter().any(|window| *window < FRAME) {
+            let frame = client.frame().expect("a frame");
+            assert_ne!(frame.kind, kind::RST_STREAM);
+            if frame.kind == kind::WINDOW_UPDATE {
+                let window = usize::from(frame.stream == stream);
+                windows[window] += frame.number(0) as usize;
+            }
+        }
+        windows = windows.map(|window| window - FRAME);
+        let flags = if left == 0 { END_STREAM } else { 0 };
+        client.send_frame(kind::DATA, flags, stream, &[0; FRAME]);
+    }
+    assert_eq!(client.response(stream).status, 405);
     assert_eq!(client.get("/small").body, b"small");
 }
 

@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// How many are remembered. Frames on older ones are treated as on one that was reset, or as
-/// malformed.
+/// How many are remembered. Frames on older ones are treated as on one that the peer reset.
 const CLOSED_MAX: usize = 64;
 
 /// How a stream ended, which decides what a frame on it means (RFC 9113, section 5.1, "closed").
@@ -39,6 +38,11 @@ impl ClosedStreams {
         Some(*closed)
     }
 
+    /// Whether streams may be forgotten.
+    pub(crate) fn is_full(&self) -> bool {
+        self.streams.len() == CLOSED_MAX
+    }
+
     pub(crate) fn shrink(&mut self) {
         self.streams.shrink_to_fit();
     }
@@ -52,6 +56,7 @@ mod tests {
     fn the_last_streams_are_remembered() {
         let mut closed = ClosedStreams::default();
         for number in 0..100 {
+            assert_eq!(closed.is_full(), number >= 64);
             closed.push(number, Closed::Ended);
         }
         closed.push(99, Closed::ByUs);

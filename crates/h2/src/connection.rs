@@ -224,13 +224,18 @@ impl<T> Connection<T> {
         if end_stream { self.end(stream) } else { None }
     }
 
-    /// The response is whole. The rest of the request body may still come; of one that is too large
-    /// nothing more is received (RFC 9113, section 8.1).
+    /// The response is whole. The rest of the request body may still come. One that is too large
+    /// has waited for this; nothing more of it is received if streams do not linger (RFC 9113,
+    /// section 8.1).
     fn end(&mut self, id: StreamId) -> Option<T> {
         let state = self.streams.answered(id);
         let stream = self.streams.get(id);
         if stream.is_some_and(|stream| stream.body.is_too_large) {
-            self.reset(id, ErrorCode::NO_ERROR);
+            if self.limits.linger.is_zero() {
+                self.reset(id, ErrorCode::NO_ERROR);
+            } else {
+                self.give_back(id);
+            }
         }
         state
     }

@@ -21,8 +21,8 @@ pub enum Event<'a, T> {
         /// The side that reset it, and why.
         cause: ResetCause,
     },
-    /// The body of a request is larger than [`Limits::body_discard`](crate::Limits::body_discard).
-    /// Its response goes on.
+    /// The body of a request is larger than [`Limits::body_discard`](crate::Limits::body_discard),
+    /// which its head did not announce. Its response goes on.
     BodyTooLarge(StreamId),
 }
 
@@ -46,10 +46,10 @@ pub struct RequestHead<'a> {
     pub request_line: &'a [u8],
     /// Bytes of the header block on the wire, without frame headers and padding.
     pub len: usize,
-    /// The value of Content-Length.
-    pub content_length: Option<u64>,
-    /// Whether the request has no body.
-    pub end_stream: bool,
+    /// Whether Content-Length announces a body larger than
+    /// [`Limits::body_discard`](crate::Limits::body_discard). [`Event::BodyTooLarge`] does not
+    /// follow then.
+    pub is_body_too_large: bool,
 }
 
 /// A request to answer with an error page.

@@ -81,7 +81,7 @@ impl HeadBuffer {
     }
 
     /// The event of the head.
-    pub(crate) fn event<T>(&self, stream: StreamId, end_stream: bool) -> Event<'_, T> {
+    pub(crate) fn event<T>(&self, stream: StreamId, is_body_too_large: bool) -> Event<'_, T> {
         let request_line = &self.text[self.head.request_line.clone()];
         let len = self.head.len;
         match self.request() {
@@ -90,8 +90,7 @@ impl HeadBuffer {
                 request,
                 request_line,
                 len,
-                content_length: self.head.content_length,
-                end_stream,
+                is_body_too_large,
             }),
             Err(error) => Event::Refused(RefusedHead {
                 stream,
@@ -107,26 +106,17 @@ impl HeadBuffer {
         if let Some(error) = self.head.refused {
             return Err(error);
         }
-        let text = str::from_utf8(&self.text).map_err(|_| self.not_ascii())?;
         Ok(Request {
             method: self.head.method,
-            target: self.target(&text[self.head.target.clone()])?,
-            host: self.host(text)?,
+            target: self.target()?,
+            host: self.host()?,
             fields: self.head.index.over(&self.lines),
         })
     }
 
-    /// Which part is no ASCII, if the text is no UTF-8: method and scheme are.
-    #[cold]
-    fn not_ascii(&self) -> RequestError {
-        if self.text[self.head.target.clone()].is_ascii() {
-            RequestError::Host
-        } else {
-            TargetError::Malformed.into()
-        }
-    }
-
-    fn target<'b>(&self, raw: &'b str) -> Result<Target<'b>, RequestError> {
+    fn target(&self) -> Result<Target<'_>, RequestError> {
+        let raw = str::from_utf8(&self.text[self.head.target.clone()]);
+        let raw = raw.map_err(|_| TargetError::Malformed)?;
         if self.head.is_connect {
             return Ok(Target::connect(raw)?);
         }
@@ -140,9 +130,9 @@ impl HeadBuffer {
     }
 
     /// The host, by the rules of HTTP/1.1.
-    fn host<'b>(&self, text: &'b str) -> Result<Option<&'b str>, RequestError> {
+    fn host(&self) -> Result<Option<&str>, RequestError> {
         let range = self.head.host.clone().ok_or(RequestError::Host)?;
-        let host = &text[range];
+        let host = str::from_utf8(&self.text[range]).map_err(|_| RequestError::Host)?;
         if !is_host(host) {
             return Err(RequestError::Host);
         }

@@ -9,14 +9,14 @@ use crate::head_buffer::HeadBuffer;
 use crate::hpack::{Decoder, Error};
 use crate::{Limits, RequestError, StreamError};
 
-/// Decodes a header block of a request into `buffer`. The inner error says that the request is
-/// malformed, the outer one that the connection is.
+/// Decodes a header block of a request into `buffer`, and returns the size of its list. The inner
+/// error says that the request is malformed, the outer one that the connection is.
 pub(crate) fn decode_request(
     decoder: &mut Decoder,
     block: &[u8],
     limits: &Limits,
     buffer: &mut HeadBuffer,
-) -> Result<Result<(), StreamError>, Error> {
+) -> Result<(usize, Result<(), StreamError>), Error> {
     buffer.clear(block.len());
     let mut scratch = std::mem::take(&mut buffer.scratch);
     let mut fields = HeadFields::new(buffer, limits.headers);
@@ -24,21 +24,21 @@ pub(crate) fn decode_request(
     let size = decoder.decode(block, limit, &mut scratch, |name, value| {
         fields.add(name, value);
     });
-    let finished = size.map(|size| fields.finish(size > limit));
+    let finished = size.map(|size| (size, fields.finish(size > limit)));
     buffer.scratch = scratch;
     finished
 }
 
-/// Decodes a trailer section, which is checked and dropped.
+/// Decodes a trailer section, which is checked and dropped. Returns as [`decode_request`] does.
 pub(crate) fn decode_trailers(
     decoder: &mut Decoder,
     block: &[u8],
     limits: &Limits,
     buffer: &mut HeadBuffer,
-) -> Result<Result<(), StreamError>, Error> {
+) -> Result<(usize, Result<(), StreamError>), Error> {
     let mut checked = Ok(());
     let limit = limits.header_list as usize;
-    decoder.decode(block, limit, &mut buffer.scratch, |name, value| {
+    let size = decoder.decode(block, limit, &mut buffer.scratch, |name, value| {
         if checked.is_ok() {
             checked = match name {
                 [b':', ..] => Err(StreamError::Trailers),
@@ -46,17 +46,17 @@ pub(crate) fn decode_trailers(
             };
         }
     })?;
-    Ok(checked)
+    Ok((size, checked))
 }
 
-/// Decodes a header block that is ignored: the dynamic table must be that of the peer.
+/// Decodes a header block that is ignored: the dynamic table must be that of the peer. Returns the
+/// size of its list.
 pub(crate) fn decode_ignored(
     decoder: &mut Decoder,
     block: &[u8],
     buffer: &mut HeadBuffer,
-) -> Result<(), Error> {
-    decoder.decode(block, 0, &mut buffer.scratch, |_, _| {})?;
-    Ok(())
+) -> Result<usize, Error> {
+    decoder.decode(block, 0, &mut buffer.scratch, |_, _| {})
 }
 
 /// The fields of a request, collected one by one.

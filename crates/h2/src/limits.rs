@@ -1,5 +1,7 @@
 //! Bounds on a connection.
 
+use std::time::Duration;
+
 use crate::frame::{INITIAL_WINDOW, MAX_31_BITS};
 
 /// How much a peer may open, send and cause.
@@ -18,9 +20,14 @@ pub struct Limits {
     pub header_list: u32,
     /// Field lines of a request, inclusive, without pseudo-header fields.
     pub headers: usize,
-    /// Bytes of a request body that are received and dropped, inclusive. A stream with more is
-    /// reset behind its response.
+    /// Bytes of a request body that are received and dropped, inclusive. Of a longer one nothing
+    /// more is received before the response; behind it the stream lingers, and is reset.
     pub body_discard: u64,
+    /// Bytes of such a body that are received in all, inclusive.
+    pub linger_bytes: u64,
+    /// How long more of such a body is received, from the first DATA behind the response. Nothing
+    /// is if it is 0.
+    pub linger: Duration,
     /// CONTINUATION frames of a header block, inclusive.
     pub continuations: u8,
     /// Bytes in the CONTINUATION frames of a header block, inclusive.
@@ -28,7 +35,8 @@ pub struct Limits {
     /// Streams that the peer resets, or makes this side reset.
     pub resets: Rate,
     /// Frames that do no work: PING, SETTINGS, PRIORITY, PRIORITY_UPDATE, WINDOW_UPDATE, empty DATA
-    /// and unknown ones. What the connection sends allows more of them.
+    /// and unknown ones. A long one counts as several, and so does a list of fields that is larger
+    /// than [`header_list`](Self::header_list). What the connection sends allows more of them.
     pub idle_frames: Rate,
 }
 
@@ -63,6 +71,8 @@ impl Default for Limits {
             header_list: 16 << 10,
             headers: 100,
             body_discard: 64 << 10,
+            linger_bytes: 32 << 20,
+            linger: Duration::from_secs(5),
             continuations: 8,
             continuation_bytes: 16 << 10,
             resets: Rate {

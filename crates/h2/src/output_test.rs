@@ -373,6 +373,55 @@ fn frames_that_do_no_work_are_bounded() {
 }
 
 #[test]
+fn long_frames_that_do_no_work_count_as_several() {
+    let long = [0; 16_384];
+    let table_sizes = [0, 1, 0, 0, 0, 0].repeat(2700);
+    for (why, frame) in [
+        ("unknown", frame(0x42, 0, 0, &long)),
+        ("GOAWAY", frame(kind::GOAWAY, 0, 0, &long)),
+        ("SETTINGS", frame(kind::SETTINGS, 0, 0, &table_sizes)),
+    ] {
+        let (count, error) = flood(&mut Peer::new(), |_| frame.clone());
+        assert_eq!(error, ConnectionError::TooManyIdleFrames, "{why}");
+        assert!((55..70).contains(&count), "{why}: {count}");
+    }
+}
+
+#[test]
+fn windows_of_many_streams_are_not_changed_too_often() {
+    let mut peer = Peer::new();
+    for number in 0..64 {
+        peer.request_with(2 * number + 1, 0, &[]);
+    }
+    let (count, error) = flood(&mut peer, |count| settings(4, count % 2));
+    assert_eq!(error, ConnectionError::TooManyIdleFrames);
+    assert_eq!(count, 999 / 9);
+}
+
+/// A field of 4,000 bytes that is meant again by each byte: 64 MiB in a frame.
+#[test]
+fn a_list_of_many_references_counts_as_a_flood() {
+    let mut peer = Peer::new();
+    let mut field = vec![0x40, 1, b'a', 0x7f, 0xa1, 0x1e];
+    field.resize(field.len() + 4000, b'z');
+    peer.send(&headers_of(1, &field)).unwrap();
+    let bomb = vec![0xbe; 16_000];
+    let (count, error) = flood(&mut peer, |count| headers_of(2 * count + 3, &bomb));
+    assert_eq!((count, error), (1, ConnectionError::TooManyIdleFrames));
+}
+
+/// HEADERS of a request with more than what it must have.
+fn headers_of(stream: u32, more: &[u8]) -> Vec<u8> {
+    let block = [&[0x82, 0x86, 0x84, 0x41, 1, b'a'], more].concat();
+    frame(
+        kind::HEADERS,
+        flag::END_HEADERS | flag::END_STREAM,
+        stream,
+        &block,
+    )
+}
+
+#[test]
 fn what_is_sent_allows_more_frames() {
     let mut peer = sending(&["i"]);
     for _ in 0..10_000 {

@@ -5,7 +5,7 @@ use crate::testing::{
     GET, Peer, Seen, block, data, frame, go_away, headers, priority_update, reset, sent_reset,
     settings, window_update,
 };
-use crate::{ConnectionError, ErrorCode, Limits, ResetCause, StreamError};
+use crate::{ConnectionError, ErrorCode, Limits, Rate, ResetCause, StreamError};
 
 const END: u8 = flag::END_STREAM;
 
@@ -242,6 +242,34 @@ fn a_lower_stream_that_never_was_cannot_be_opened() {
     assert_eq!(peer.send(&headers(3, END, &get())), error);
 }
 
+/// Trailers of an upload that was reset, while many other streams came and went.
+#[test]
+fn trailers_of_a_stream_that_is_forgotten_reset_it() {
+    let mut peer = Peer::with(Limits {
+        resets: Rate {
+            burst: 1,
+            per_second: 0,
+        },
+        ..Limits::default()
+    });
+    let upload = peer.request_with(1, 0, &[]);
+    let state = peer.connection.reset(upload, ErrorCode::INTERNAL_ERROR);
+    assert_eq!(state, Some(1));
+    for stream in (3..).step_by(2).take(64) {
+        peer.request(stream);
+        peer.answer(stream);
+    }
+    peer.sent();
+    let trailers = headers(1, END, &block(&[("x", "y")]));
+    let closed = Seen::Reset(1, None, ResetCause::Error(StreamError::Closed));
+    assert_eq!(peer.send(&trailers), Ok(vec![closed]));
+    assert_eq!(peer.sent(), [sent_reset(1, ErrorCode::STREAM_CLOSED)]);
+    peer.request(201);
+    // It counts as a reset that the peer caused.
+    let never = headers(199, END, &get());
+    assert_eq!(peer.send(&never), Err(ConnectionError::TooManyResets));
+}
+
 /// RFC 9113, section 6.10: nothing may come between, not even an unknown frame (section 5.5).
 #[test]
 fn nothing_interrupts_a_header_block() {
@@ -266,14 +294,8 @@ fn nothing_interrupts_a_header_block() {
     peer.send_quietly(&begun);
     peer.send_quietly(&frame(kind::CONTINUATION, 0, 11, b""));
     let events = peer.send(&ended).unwrap();
-    assert!(matches!(
-        events[..],
-        [Seen::Request {
-            stream: 11,
-            end_stream: true,
-            ..
-        }]
-    ));
+    assert!(matches!(events[..], [Seen::Request { stream: 11, .. }]));
+    assert_eq!(peer.connection.streams.receiving(), 1, "that of stream 1");
 }
 
 #[test]

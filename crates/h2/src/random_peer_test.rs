@@ -23,6 +23,8 @@ const LIMITS: Limits = Limits {
     header_list: 1000,
     headers: 10,
     body_discard: 3000,
+    linger_bytes: 20_000,
+    linger: Duration::from_millis(20),
     continuations: 3,
     continuation_bytes: 2000,
     resets: crate::Rate {
@@ -241,7 +243,7 @@ impl Run {
         let Some(grant) = self.connection.next_to_send(max) else {
             return;
         };
-        let (id, stream) = (grant.stream, grant.stream.number());
+        let (id, stream) = (grant.stream, grant.stream.number);
         assert!(grant.bytes > 0 && grant.bytes <= max.min(16_384));
         assert!(grant.bytes <= self.connection.send_window(id));
         for key in [0, stream] {

@@ -1,7 +1,11 @@
 //! What a request is, and what is malformed (RFC 9113, sections 8.1 to 8.3).
 
+use std::time::Duration;
+
 use crate::frame::{flag, kind};
-use crate::testing::{GET, Peer, Seen, block, data, frame, headers, reset, sent_reset};
+use crate::testing::{
+    GET, Peer, Seen, block, data, frame, headers, reset, sent_reset, sent_update,
+};
 use crate::{ErrorCode, Limits, ResetCause, StreamError};
 
 const END: u8 = flag::END_STREAM;
@@ -35,7 +39,7 @@ fn request(line: &str, fields: &str) -> Seen {
         stream: 1,
         line: line.to_owned(),
         fields: fields.to_owned(),
-        end_stream: true,
+        is_body_too_large: false,
     }
 }
 
@@ -171,6 +175,24 @@ fn what_is_refused_with_a_page() {
     }
 }
 
+/// Each value by itself: one behind the other, they may be UTF-8.
+#[test]
+fn halves_of_a_character_are_refused() {
+    let (path, authority) = (":path", ":authority");
+    let cases: [[(&str, &[u8]); 2]; 4] = [
+        [(path, b"/\xc3"), (authority, b"\xa9")],
+        [(authority, b"\xc3"), (path, b"/\xa9")],
+        [(path, b"/\xc3"), ("host", b"a")],
+        [(path, b"/"), ("host", b"\xc3")],
+    ];
+    for [first, second] in cases {
+        let [method, scheme]: [(&str, &[u8]); 2] = [(":method", b"GET"), (":scheme", b"http")];
+        let block = block(&[method, scheme, first, second]);
+        let refused = vec![Seen::Refused(1, 400)];
+        assert_eq!(Peer::new().send(&headers(1, END, &block)), Ok(refused));
+    }
+}
+
 #[test]
 fn heads_are_bounded() {
     let size: usize = GET
@@ -237,11 +259,12 @@ fn bodies_are_as_long_as_content_length_says() {
 }
 
 /// Within the limit a body is received after the response, too. Beyond it the stream is reset, once
-/// the response is whole (RFC 9113, section 8.1).
+/// the response is whole (RFC 9113, section 8.1), if streams do not linger.
 #[test]
 fn bodies_are_dropped_within_the_limit() {
     let limits = Limits {
         body_discard: 10,
+        linger: Duration::ZERO,
         ..Limits::default()
     };
     let no_error = [sent_reset(1, ErrorCode::NO_ERROR)];
@@ -254,7 +277,7 @@ fn bodies_are_dropped_within_the_limit() {
     assert!(peer.connection.is_receiving_bodies());
     assert!(!peer.connection.is_midway());
     peer.send_quietly(&data(1, END, b"67890"));
-    assert!(!peer.connection.is_midway());
+    assert!(!peer.connection.is_receiving_bodies());
     assert_eq!(peer.sent(), []);
 
     let mut peer = Peer::with(limits.clone());
@@ -273,12 +296,85 @@ fn bodies_are_dropped_within_the_limit() {
     peer.answer(1);
     assert_eq!(peer.sent(), no_error);
 
-    // Known from the start: the head says so.
+    // Known from the start: the head says so, and no event.
     let mut peer = Peer::with(limits);
-    peer.request_with(1, 0, &[("content-length", "11")]);
+    let announced = |length| block(&[&GET[..], &[("content-length", length)]].concat());
+    for (stream, length, is_too_large) in [(1, "11", true), (3, "10", false)] {
+        let events = peer.send(&headers(stream, 0, &announced(length))).unwrap();
+        let [
+            Seen::Request {
+                is_body_too_large, ..
+            },
+        ] = events[..]
+        else {
+            panic!("{events:?}");
+        };
+        assert_eq!(is_body_too_large, is_too_large, "{length}");
+    }
     peer.send_quietly(&data(1, 0, b"1234567890"));
     peer.answer(1);
     assert_eq!(peer.sent(), no_error);
+}
+
+/// A client that sends all of a large body first gets its response.
+#[test]
+fn streams_linger() {
+    const FULL: &[u8] = &[0; 16_384];
+    let limits = Limits {
+        body_discard: 10,
+        linger_bytes: 10 * FULL.len() as u64,
+        linger: Duration::from_secs(5),
+        ..Limits::default()
+    };
+    let update = |stream| sent_update(stream, 2 * FULL.len() as u32);
+    let no_error = [sent_reset(1, ErrorCode::NO_ERROR)];
+    // The window is closed before the response, and open behind it.
+    let answered = || {
+        let mut peer = Peer::with(limits.clone());
+        peer.request_with(1, 0, &[]);
+        let too_large = Ok(vec![Seen::BodyTooLarge(1)]);
+        assert_eq!(peer.send(&data(1, 0, FULL)), too_large);
+        peer.send_quietly(&data(1, 0, FULL));
+        assert_eq!(peer.sent(), [update(0)]);
+        peer.answer(1);
+        assert_eq!(peer.sent(), [update(1)]);
+        peer
+    };
+
+    let mut peer = answered();
+    peer.send_quietly(&data(1, 0, FULL));
+    assert_eq!(peer.sent(), []);
+    peer.send_quietly(&data(1, 0, FULL));
+    assert_eq!(peer.sent(), [update(0), update(1)]);
+    peer.send_quietly(&data(1, END, FULL));
+    assert!(!peer.connection.is_receiving_bodies(), "it has ended in order");
+    assert_eq!(peer.sent(), []);
+
+    let mut peer = Peer::with(limits.clone());
+    peer.request_with(1, 0, &[("content-length", "100000")]);
+    peer.answer(1);
+    peer.send_quietly(&data(1, 0, FULL));
+    peer.send_quietly(&data(1, END, b""));
+    assert_eq!(peer.sent(), [], "it may end early");
+
+    let mut peer = answered();
+    for _ in 2..10 {
+        peer.send_quietly(&data(1, 0, FULL));
+    }
+    assert!(peer.connection.is_receiving_bodies());
+    peer.sent();
+    peer.send_quietly(&data(1, 0, b"1"));
+    assert_eq!(peer.sent(), no_error, "more bytes than it may be");
+
+    let mut peer = answered();
+    peer.pass(Duration::from_mins(1));
+    peer.send_quietly(&data(1, 0, b"1"));
+    peer.pass(Duration::from_millis(4999));
+    peer.send_quietly(&data(1, 0, b"2"));
+    assert_eq!(peer.sent(), []);
+    peer.pass(Duration::from_millis(1));
+    peer.send_quietly(&data(1, 0, b"3"));
+    assert_eq!(peer.sent(), no_error, "more time than it may take");
 }
 
 #[test]
@@ -291,8 +387,7 @@ fn the_window_of_a_body_is_given_back() {
     peer.send_quietly(&data(1, 0, &[0; 16_384]));
     assert_eq!(peer.sent(), [], "less than half");
     peer.send_quietly(&data(1, 0, &[0; 16_383]));
-    let increment = 32_767_u32.to_be_bytes();
-    let update = |stream| crate::testing::sent(kind::WINDOW_UPDATE, 0, stream, &increment);
+    let update = |stream| sent_update(stream, 32_767);
     assert_eq!(peer.sent(), [update(0), update(1)]);
     peer.send_quietly(&data(1, 0, &[0; 16_384]));
     peer.send_quietly(&data(1, END, &[0; 16_383]));

@@ -1,14 +1,17 @@
 //! A stream (RFC 9113, section 5.1).
 
-use crate::StreamError;
+use std::time::Instant;
+
 use crate::flow::{ReceiveWindow, SendWindow};
 use crate::priority::Priority;
 use crate::schedule::Key;
+use crate::{Limits, StreamError};
 
 /// A stream of a connection: its number, and where the connection keeps it. That of a stream which
 /// is over never means another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StreamId {
+    /// The number on the wire: odd, less than 2^31.
     pub(crate) number: u32,
     pub(crate) slot: u32,
 }
@@ -20,11 +23,6 @@ impl StreamId {
             number,
             slot: u32::MAX,
         }
-    }
-
-    /// The number on the wire: odd, less than 2^31.
-    pub fn number(self) -> u32 {
-        self.number
     }
 }
 
@@ -49,11 +47,14 @@ pub(crate) struct Stream<T> {
 pub(crate) struct Body {
     /// Whether it is whole: the stream is half-closed (remote).
     pub(crate) is_whole: bool,
-    /// Whether it is larger than what is received: its window stays as it is.
+    /// Whether it is larger than what is received before the response: its window stays as it is
+    /// until then.
     pub(crate) is_too_large: bool,
     pub(crate) window: ReceiveWindow,
     content_length: Option<u64>,
     received: u64,
+    /// When the first of it came behind the response, if it is too large.
+    linger_start: Option<Instant>,
 }
 
 impl Body {
@@ -66,6 +67,7 @@ impl Body {
             window: ReceiveWindow::default(),
             content_length,
             received: 0,
+            linger_start: None,
         }
     }
 
@@ -91,5 +93,12 @@ impl Body {
         let passes = !self.is_too_large && self.received > limit;
         self.is_too_large |= passes;
         passes
+    }
+
+    /// Whether more of it is received behind the response. Some clients take a response as lost if
+    /// the stream is reset while they are sending.
+    pub(crate) fn lingers(&mut self, limits: &Limits, now: Instant) -> bool {
+        let start = *self.linger_start.get_or_insert(now);
+        self.received <= limits.linger_bytes && now.saturating_duration_since(start) < limits.linger
     }
 }

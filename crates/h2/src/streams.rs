@@ -138,6 +138,11 @@ impl<T> Streams<T> {
         self.closed.find(number)
     }
 
+    /// Whether [`closed`](Self::closed) may have forgotten a stream.
+    pub(crate) fn may_have_forgotten(&self) -> bool {
+        self.closed.is_full()
+    }
+
     /// Remembers a stream that never was open.
     pub(crate) fn ignore(&mut self, number: u32) {
         self.closed.push(number, Closed::ByUs);

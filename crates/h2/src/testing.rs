@@ -18,7 +18,7 @@ pub(crate) enum Seen {
         stream: u32,
         line: String,
         fields: String,
-        end_stream: bool,
+        is_body_too_large: bool,
     },
     Refused(u32, u16),
     Reset(u32, Option<u32>, ResetCause),
@@ -81,7 +81,7 @@ impl Peer {
             };
             events.push(seen(&event));
             if let Some(id) = id {
-                assert_eq!(self.connection.attach(id, id.number()), None);
+                assert_eq!(self.connection.attach(id, id.number), None);
                 self.ids.push(id);
             }
         }
@@ -129,7 +129,7 @@ impl Peer {
     #[track_caller]
     pub(crate) fn id(&self, stream: u32) -> StreamId {
         let mut ids = self.ids.iter().copied();
-        ids.find(|id| id.number() == stream).unwrap()
+        ids.find(|id| id.number == stream).unwrap()
     }
 
     /// The control output since the last call.
@@ -159,8 +159,8 @@ impl Peer {
             .connection
             .write_data_header(stream, bytes, false, &mut header);
         assert_eq!(state, None);
-        assert_eq!(header[3..], data(stream.number(), 0, b"")[3..]);
-        Some((stream.number(), bytes))
+        assert_eq!(header[3..], data(stream.number, 0, b"")[3..]);
+        Some((stream.number, bytes))
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {
@@ -179,18 +179,18 @@ pub(crate) const GET: [(&str, &str); 4] = [
 fn seen(event: &Event<'_, u32>) -> Seen {
     match event {
         Event::Request(head) => Seen::Request {
-            stream: head.stream.number(),
+            stream: head.stream.number,
             line: String::from_utf8(head.request_line.to_vec()).unwrap(),
             fields: lines(&head.request),
-            end_stream: head.end_stream,
+            is_body_too_large: head.is_body_too_large,
         },
-        Event::Refused(head) => Seen::Refused(head.stream.number(), head.error.status().code()),
+        Event::Refused(head) => Seen::Refused(head.stream.number, head.error.status().code()),
         Event::Reset {
             stream,
             state,
             cause,
-        } => Seen::Reset(stream.number(), *state, *cause),
-        Event::BodyTooLarge(stream) => Seen::BodyTooLarge(stream.number()),
+        } => Seen::Reset(stream.number, *state, *cause),
+        Event::BodyTooLarge(stream) => Seen::BodyTooLarge(stream.number),
     }
 }
 
@@ -254,6 +254,12 @@ pub(crate) fn sent(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Sent {
 /// RST_STREAM of the server.
 pub(crate) fn sent_reset(stream: u32, code: ErrorCode) -> Sent {
     sent(kind::RST_STREAM, 0, stream, &code.number().to_be_bytes())
+}
+
+/// WINDOW_UPDATE of the server.
+pub(crate) fn sent_update(stream: u32, increment: u32) -> Sent {
+    let payload = increment.to_be_bytes();
+    sent(kind::WINDOW_UPDATE, 0, stream, &payload)
 }
 
 /// The last stream and the code of the only GOAWAY in `frames`.

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use crate::Rate;
 
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
 /// A token bucket, which is full at first.
 #[derive(Debug)]
 pub(crate) struct TokenBucket {
     tokens: u32,
-    /// When it was filled up last, in milliseconds of the connection.
+    /// The age of the connection that is accounted for, in nanoseconds.
     filled: u64,
 }
 
@@ -20,15 +22,14 @@ impl TokenBucket {
         }
     }
 
-    /// Takes a token; `false` if there is none. The age of the connection, `now`, matters only
-    /// then.
+    /// Takes `cost` tokens, half a burst at most, so that nothing is too much by itself; `false` if
+    /// there are not as many. `now` is the age of the connection.
     #[inline]
-    pub(crate) fn take(&mut self, rate: Rate, now: impl FnOnce() -> Duration) -> bool {
-        if self.tokens == 0 {
-            self.fill(rate, now());
-        }
-        let has = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
+    pub(crate) fn take(&mut self, cost: u32, rate: Rate, now: Duration) -> bool {
+        let cost = cost.min(rate.burst / 2).max(1);
+        self.fill(rate, now);
+        let has = self.tokens >= cost;
+        self.tokens = self.tokens.saturating_sub(cost);
         has
     }
 
@@ -38,16 +39,21 @@ impl TokenBucket {
         self.tokens = self.tokens.saturating_add(tokens);
     }
 
-    /// Adds what the time since the last call is worth, a burst at most, to nothing. The remainder
-    /// of a token is kept.
-    #[cold]
+    /// Adds what the time since the last call is worth, up to a burst. The remainder of a token is
+    /// kept; time while it is full is worth nothing.
+    #[inline]
     fn fill(&mut self, rate: Rate, now: Duration) {
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let per_second = u64::from(rate.per_second);
         let elapsed = now.saturating_sub(self.filled);
-        let tokens = elapsed.saturating_mul(u64::from(rate.per_second)) / 1000;
-        if tokens > 0 {
-            self.filled = now;
-            self.tokens = tokens.min(u64::from(rate.burst)) as u32;
+        let tokens = elapsed.saturating_mul(per_second) / NANOS_PER_SECOND;
+        let room = rate.burst.saturating_sub(self.tokens);
+        if tokens >= u64::from(room) {
+            self.tokens += room;
+            self.filled = self.filled.max(now);
+        } else if tokens > 0 {
+            self.tokens += tokens as u32;
+            self.filled += (tokens * NANOS_PER_SECOND).div_ceil(per_second);
         }
     }
 }
@@ -63,7 +69,7 @@ mod tests {
 
     fn taken(bucket: &mut TokenBucket, now: u64) -> usize {
         (0..10)
-            .take_while(|_| bucket.take(RATE, || Duration::from_millis(now)))
+            .take_while(|_| bucket.take(1, RATE, Duration::from_millis(now)))
             .count()
     }
 
@@ -84,11 +90,34 @@ mod tests {
     }
 
     #[test]
+    fn time_while_it_is_full_is_worth_nothing() {
+        let mut bucket = TokenBucket::new(RATE);
+        assert_eq!(taken(&mut bucket, 1_000_000), 3, "it was full at first");
+        let mut bucket = TokenBucket::new(RATE);
+        assert!(bucket.take(1, RATE, Duration::ZERO));
+        assert_eq!(taken(&mut bucket, 1_000_000), 3, "it was full again");
+    }
+
+    #[test]
+    fn no_part_of_a_token_is_lost() {
+        let rate = Rate {
+            burst: 1000,
+            per_second: 32,
+        };
+        let mut bucket = TokenBucket::new(rate);
+        let mut at = |now| bucket.take(1, rate, Duration::from_millis(now));
+        assert!((0..1000).all(|_| at(0)), "the burst");
+        // Twice for each token.
+        let taken = (1..=64).filter(|n| at(n * 1000 / 64));
+        assert_eq!(taken.count(), 32);
+    }
+
+    #[test]
     fn a_rate_of_nothing() {
         let rate = Rate {
             burst: 0,
             per_second: 0,
         };
-        assert!(!TokenBucket::new(rate).take(rate, || Duration::MAX));
+        assert!(!TokenBucket::new(rate).take(1, rate, Duration::MAX));
     }
 }

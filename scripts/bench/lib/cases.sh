@@ -20,6 +20,8 @@ for protocol in h2c h2; do
     done
 done
 unset protocol size connections streams
+# The same client with HTTP/1.1, for what HTTP/2 is compared with.
+HTTP2_CASES+=(h2-1k-c16-http1 h2-1m-c16-http1)
 HTTP2_CASES+=(h2-static-c256 h2-static-c1024 h2c-connect h2-connect h2-idle h2-blocked h2-stalled)
 ALL_CASES=("${HTTP1_CASES[@]}" "${HTTP2_CASES[@]}")
 
@@ -92,13 +94,15 @@ set_protocol() {
 # Whether a server is measured in a case. H2O 2.2 and lighttpd 1.4.69, set up as here, answer the tickets
 # of TLS 1.3 that they have given out by a full handshake.
 takes_part() {
-    if is_http2 "$2"; then
+    if [[ $2 == *-http1 ]]; then
+        [[ $1 == tidegate ]]
+    elif is_http2 "$2"; then
         contains "$1" "${HTTP2_SERVERS[@]}"
     elif is_secure "$2"; then
         [[ $2 != tls-resumed || ($1 != h2o && $1 != lighttpd) ]] && contains "$1" "${TLS_SERVERS[@]}"
     else
-        # What the variant of tidegate differs in is for TLS.
-        [[ $1 != nghttpd && $1 != tidegate-memory ]]
+        # What the variant of tidegate differs in is for TLS, and what nginx-8k does for HTTP/2.
+        [[ $1 != nghttpd && $1 != nginx-8k && $1 != tidegate-memory ]]
     fi
 }
 
@@ -160,16 +164,19 @@ run_case() {
         h2-idle) measure_http2_memory "$@" --connections "$TLS_IDLE_CONNECTIONS" ;;
         h2-blocked) measure_streams "$@" 0 ;;
         h2-stalled) measure_streams "$@" "$STALLED_WINDOW" ;;
+        h2-*-http1) measure_http2_size "$@" --http1 ;;
         h2-* | h2c-*) measure_http2_size "$@" ;;
     esac
 }
 
 # The case names all: h2c-1k-c16-m32.
 measure_http2_size() {
-    local protocol size connections streams
-    IFS=- read -r protocol size connections streams <<<"$1"
-    measure_http2 "$@" get --path "/$size.bin" --connections "${connections#c}" --streams "${streams#m}" \
-        --seconds "$SECONDS_EACH"
+    local case=$1 server=$2 round=$3 protocol size connections streams
+    shift 3
+    IFS=- read -r protocol size connections streams <<<"$case"
+    [[ $streams == m* ]] || streams=m1
+    measure_http2 "$case" "$server" "$round" get --path "/$size.bin" --connections "${connections#c}" \
+        --streams "${streams#m}" --seconds "$SECONDS_EACH" "$@"
 }
 
 # HttpArena's static-h2: 20 files in turn, 32 streams on each connection. What it warms up is mostly handshakes.

@@ -8,20 +8,21 @@ ALL_SERVERS=(
 # Those that are measured with TLS over HTTP/1.1: sendfile and the cache of open files are not what costs there.
 TLS_SERVERS=(tidegate tidegate-memory nginx lighttpd h2o caddy)
 # Those that are measured with HTTP/2. What nginx with aio threads differs in is cold files.
-HTTP2_SERVERS=(tidegate tidegate-memory nginx nginx-nosendfile nginx-filecache h2o nghttpd caddy)
+HTTP2_SERVERS=(tidegate tidegate-memory nginx nginx-8k nginx-nosendfile nginx-filecache h2o nghttpd caddy)
 # Not in a default run, but known to --servers.
-EXTRA_SERVERS=(nginx-filecache)
+EXTRA_SERVERS=(nginx-filecache nginx-8k)
 
 declare -A PORTS=(
     [tidegate]=8001 [nginx]=8002 [nginx-nosendfile]=8003 [nginx-aio]=8004
     [lighttpd]=8005 [h2o]=8006 [caddy]=8007 [static-web-server]=8008 [nginx-filecache]=8009
-    [tidegate-memory]=8010 [nghttpd]=8011
+    [tidegate-memory]=8010 [nghttpd]=8011 [nginx-8k]=8012
 )
 
 # What the variants of a server differ in.
 declare -A IO_LINES=(
     [tidegate-memory]='[io]\ninline-max = "1m"'
     [nginx]="sendfile on;"
+    [nginx-8k]="sendfile on;"
     [nginx-nosendfile]="sendfile off;"
     [nginx-aio]="sendfile on; aio threads;"
     [nginx-filecache]="sendfile on; open_file_cache max=10000; open_file_cache_valid 1s;"
@@ -35,6 +36,7 @@ declare -A TLS_LINES=(
     [tidegate]=$TIDEGATE_TLS_LINES
     [tidegate-memory]=$TIDEGATE_TLS_LINES
     [nginx]=$NGINX_TLS_LINES
+    [nginx-8k]=$NGINX_TLS_LINES
     [nginx-nosendfile]=$NGINX_TLS_LINES
     [nginx-filecache]=$NGINX_TLS_LINES
     [lighttpd]='server.modules += ( "mod_openssl" )\nssl.engine = "enable"\nssl.pemfile = "@RUN@/cert.pem"\nssl.privkey = "@RUN@/key.pem"'
@@ -81,7 +83,7 @@ server_version() {
 # Fills in a template of peers/ (peers/http2/ for HTTP/2) for a server; prints the path
 # of the result.
 write_config() {
-    local server=$1 template=$2 name=$1 folder="" scheme=http tls="" brotli="" brotli_static=""
+    local server=$1 template=$2 name=$1 folder="" scheme=http tls="" chunk=16k brotli="" brotli_static=""
     [[ $HTTP2 == no ]] || name+=-http2 folder=http2/
     if [[ $SECURE == yes ]]; then
         name+=-tls scheme=https tls=${TLS_LINES[$server]:-}
@@ -89,9 +91,10 @@ write_config() {
     if [[ -e $BROTLI_MODULE ]]; then
         brotli="load_module $BROTLI_MODULE;" brotli_static="brotli_static on;"
     fi
+    [[ $server != nginx-8k ]] || chunk=8k
     local config="$OUT/config/$name.${template##*.}"
     sed -e "s|@TLS@|$tls|g" -e "s|@SCHEME@|$scheme|g" -e "s|@CPU@|$SERVER_CPU|g" \
-        -e "s|@BROTLI@|$brotli|g" -e "s|@BROTLI_STATIC@|$brotli_static|g" \
+        -e "s|@CHUNK@|$chunk|g" -e "s|@BROTLI@|$brotli|g" -e "s|@BROTLI_STATIC@|$brotli_static|g" \
         -e "s|@PORT@|${PORTS[$server]}|g" -e "s|@TREE@|$TREE|g" -e "s|@RUN@|$RUN|g" \
         -e "s|@IO@|${IO_LINES[$server]:-}|g" "$BENCH/peers/$folder$template" >"$config"
     echo "$config"

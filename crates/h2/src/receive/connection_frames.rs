@@ -1,6 +1,6 @@
 //! Frames of the connection.
 
-use super::Outcome;
+use super::{Outcome, tokens_of};
 use crate::connection::Phase;
 use crate::control::{Control, setting};
 use crate::frame::{self, FrameHeader, MAX_31_BITS, PAYLOAD_BYTES_MAX, flag};
@@ -19,6 +19,7 @@ impl<T> Connection<T> {
                 _ => Err(ConnectionError::FrameLength),
             };
         }
+        let mut cost = tokens_of(payload);
         let mut window = None;
         for (number, value) in frame::settings(payload)? {
             check_setting(number, value)?;
@@ -31,10 +32,11 @@ impl<T> Connection<T> {
         // Once for each frame, however often it has the setting: it goes through all streams.
         if let Some(window) = window {
             self.set_initial_window(window)?;
+            cost += self.streams.len() as u32 / 8;
         }
         self.has_settings = true;
         self.control.settings_ack();
-        self.idle()
+        self.spend(cost)
     }
 
     /// Changes the windows of open streams, too (RFC 9113, section 6.9.2).
@@ -65,7 +67,7 @@ impl<T> Connection<T> {
         if payload.len() < 8 {
             return Err(ConnectionError::FrameLength);
         }
-        self.idle()
+        self.spend(tokens_of(payload))
     }
 
     /// PRIORITY_UPDATE (RFC 9218, section 7.1).
@@ -85,7 +87,7 @@ impl<T> Connection<T> {
         } else if number > self.highest {
             self.set_pending_priority(number, priority)?;
         }
-        self.idle()
+        self.spend(tokens_of(value))
     }
 
     /// Open streams and these may be as many as may be open.

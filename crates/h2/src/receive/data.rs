@@ -1,6 +1,6 @@
 //! Request bodies, which are dropped (RFC 9113, sections 6.1 and 6.9).
 
-use super::{Happened, Outcome};
+use super::{Happened, Outcome, tokens_of};
 use crate::closed::Closed;
 use crate::frame::{self, FrameHeader, flag};
 use crate::{Connection, ConnectionError, ErrorCode, Event, StreamError, StreamId};
@@ -20,7 +20,7 @@ impl<T> Connection<T> {
             self.idle()?;
         }
         let Some(id) = self.streams.find(header.stream) else {
-            return self.on_data_of_closed(header.stream);
+            return self.on_data_of_closed(header.stream, payload);
         };
         if let Err(error) = self.receive_in_stream(id, payload.len(), end_stream) {
             return self.reset_for(header.stream, error);
@@ -42,7 +42,8 @@ impl<T> Connection<T> {
         Ok(())
     }
 
-    /// Counts bytes in the window of a stream, which is given back while its body is not too large.
+    /// Counts bytes in the window of a stream, which is given back, but not for a body that is too
+    /// large before the response.
     fn receive_in_stream(
         &mut self,
         id: StreamId,
@@ -60,14 +61,22 @@ impl<T> Connection<T> {
         if !body.window.receive(bytes, size) {
             return Err(StreamError::Window);
         }
-        if end_stream || body.is_too_large {
-            return Ok(());
+        if !end_stream && (stream.is_answered || !body.is_too_large) {
+            self.give_back(id);
         }
-        let increment = body.window.give_back(size);
+        Ok(())
+    }
+
+    /// Opens the window of a stream, if it is worth a frame.
+    pub(crate) fn give_back(&mut self, id: StreamId) {
+        let size = self.limits.stream_window();
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        let increment = stream.body.window.give_back(size);
         if increment > 0 {
             self.control.window_update(id.number, increment);
         }
-        Ok(())
     }
 
     /// Counts bytes of a body, which may end with them.
@@ -79,15 +88,21 @@ impl<T> Connection<T> {
         let received = stream.body.receive(bytes, is_end);
         let is_too_large = stream.body.passes(limit);
         let is_answered = stream.is_answered;
+        let lingers = is_answered && stream.body.is_too_large;
+        let is_enough = lingers && !stream.body.lingers(&self.limits, self.now);
         if is_end {
             self.streams.body_ended();
         }
         match received {
+            // A client that has its answer may stop early, as curl does.
+            Err(_) if lingers && is_end => {
+                self.streams.close(id, Closed::Ended);
+            }
             Err(error) => return self.reset_for(id.number, error),
             Ok(()) if is_answered && is_end => {
                 self.streams.close(id, Closed::Ended);
             }
-            Ok(()) if is_answered && is_too_large => {
+            Ok(()) if is_enough => {
                 self.reset(id, ErrorCode::NO_ERROR);
             }
             Ok(()) => {}
@@ -100,9 +115,9 @@ impl<T> Connection<T> {
     }
 
     /// After a reset by this side, DATA may be under way (RFC 9113, section 5.1, "closed").
-    fn on_data_of_closed(&mut self, number: u32) -> Outcome<T> {
+    fn on_data_of_closed(&mut self, number: u32, payload: &[u8]) -> Outcome<T> {
         match self.streams.closed(number) {
-            Some(Closed::ByUs) => self.idle(),
+            Some(Closed::ByUs) => self.spend(tokens_of(payload)),
             _ => self.reset_for(number, StreamError::Closed),
         }
     }

@@ -11,6 +11,9 @@ use crate::hpack;
 use crate::stream::Body;
 use crate::{Connection, ConnectionError, HeadBuffer, StreamError, StreamId};
 
+/// What a list costs for each time that it is larger than the limit.
+const LARGE_LIST_TOKENS: u32 = 16;
+
 /// A whole header block.
 struct Block<'b> {
     stream: u32,
@@ -98,15 +101,16 @@ impl<T> Connection<T> {
         self.highest = number;
         let pending_priority = self.priorities.take(number);
         if matches!(self.phase, Phase::Gone(_)) {
-            decode_ignored(&mut self.decoder, block.bytes, head)?;
+            self.decode_ignored(block, head)?;
             self.streams.ignore(number);
             return self.idle();
         }
         if self.streams.len() >= self.limits.concurrent_streams as usize {
-            decode_ignored(&mut self.decoder, block.bytes, head)?;
+            self.decode_ignored(block, head)?;
             return self.reset_for(number, StreamError::TooManyStreams);
         }
-        let decoded = decode_request(&mut self.decoder, block.bytes, &self.limits, head)?;
+        let (size, decoded) = decode_request(&mut self.decoder, block.bytes, &self.limits, head)?;
+        self.count_list(size)?;
         if let Err(error) = decoded.and_then(|()| check_request(block, head)) {
             return self.reset_for(number, error);
         }
@@ -118,8 +122,8 @@ impl<T> Connection<T> {
         let priority = pending_priority.or(head.head.priority).unwrap_or_default();
         let send_window = SendWindow::new(self.initial_send_window);
         Ok(Happened::Head {
+            is_body_too_large: body.is_too_large,
             stream: self.streams.open(number, priority, body, send_window),
-            end_stream: block.end_stream,
         })
     }
 
@@ -130,7 +134,8 @@ impl<T> Connection<T> {
         block: &Block<'_>,
         head: &mut HeadBuffer,
     ) -> Outcome<T> {
-        let decoded = decode_trailers(&mut self.decoder, block.bytes, &self.limits, head)?;
+        let (size, decoded) = decode_trailers(&mut self.decoder, block.bytes, &self.limits, head)?;
+        self.count_list(size)?;
         let checked = match self.streams.get(id) {
             Some(stream) if stream.body.is_whole => Err(StreamError::Closed),
             _ if block.depends_on_itself => Err(StreamError::SelfDependency),
@@ -143,15 +148,37 @@ impl<T> Connection<T> {
         }
     }
 
-    /// RFC 9113, section 5.1, "closed", and section 5.1.1.
+    /// RFC 9113, section 5.1, "closed", and section 5.1.1. Trailers may be under way to a stream
+    /// that is closed for so long that it is forgotten.
     fn on_block_of_closed(&mut self, block: &Block<'_>, head: &mut HeadBuffer) -> Outcome<T> {
-        decode_ignored(&mut self.decoder, block.bytes, head)?;
+        self.decode_ignored(block, head)?;
         match self.streams.closed(block.stream) {
             Some(Closed::ByUs) => self.idle(),
             Some(Closed::ByPeer) => self.reset_for(block.stream, StreamError::Closed),
             Some(Closed::Ended) => Err(ConnectionError::EndedStream),
+            None if self.streams.may_have_forgotten() => {
+                self.reset_for(block.stream, StreamError::Closed)
+            }
             None => Err(ConnectionError::StreamId),
         }
+    }
+
+    /// A block that is of no use but for the dynamic table.
+    fn decode_ignored(&mut self, block: &Block<'_>, head: &mut HeadBuffer) -> Outcome<T> {
+        let size = decode_ignored(&mut self.decoder, block.bytes, head)?;
+        self.count_list(size)
+    }
+
+    /// A list that is larger than the limit does no work, and costs more than its answer earns. One
+    /// that refers to a large field again and again costs as much as a flood.
+    #[inline]
+    fn count_list(&mut self, size: usize) -> Outcome<T> {
+        let limit = self.limits.header_list as usize;
+        if size <= limit {
+            return Ok(Happened::Nothing);
+        }
+        let times = u32::try_from(size / limit.max(1)).unwrap_or(u32::MAX);
+        self.spend(times.saturating_mul(LARGE_LIST_TOKENS))
     }
 }
 

@@ -15,7 +15,10 @@ use crate::{Connection, ConnectionError, Event, HeadBuffer, ResetCause, StreamEr
 /// An event, but for the text of a head, which is in a [`HeadBuffer`].
 enum Happened<T> {
     Nothing,
-    Head { stream: StreamId, end_stream: bool },
+    Head {
+        stream: StreamId,
+        is_body_too_large: bool,
+    },
     Other(Event<'static, T>),
 }
 
@@ -37,7 +40,10 @@ impl<T> Connection<T> {
         self.now = now;
         match self.next_happened(input, head) {
             Ok(Happened::Nothing) => Ok(None),
-            Ok(Happened::Head { stream, end_stream }) => Ok(Some(head.event(stream, end_stream))),
+            Ok(Happened::Head {
+                stream,
+                is_body_too_large,
+            }) => Ok(Some(head.event(stream, is_body_too_large))),
             Ok(Happened::Other(event)) => Ok(Some(event)),
             Err(error) => {
                 *input = &[];
@@ -99,16 +105,21 @@ impl<T> Connection<T> {
             kind::CONTINUATION => Err(ConnectionError::Continuation),
             kind::PRIORITY_UPDATE => self.on_priority_update(header, payload),
             // Unknown ones are ignored (RFC 9113, section 5.5).
-            _ => self.idle(),
+            _ => self.spend(tokens_of(payload)),
         }
     }
 
     /// A frame that does no work.
     #[inline]
     fn idle(&mut self) -> Outcome<T> {
-        let (start, now) = (self.start, self.now);
-        let elapsed = || now.saturating_duration_since(start);
-        if self.idle_frames.take(self.limits.idle_frames, elapsed) {
+        self.spend(1)
+    }
+
+    /// What does no work, and takes as much time as this many frames without content.
+    #[inline]
+    fn spend(&mut self, tokens: u32) -> Outcome<T> {
+        let age = self.now.saturating_duration_since(self.start);
+        if self.idle_frames.take(tokens, self.limits.idle_frames, age) {
             Ok(Happened::Nothing)
         } else {
             Err(ConnectionError::TooManyIdleFrames)
@@ -117,9 +128,8 @@ impl<T> Connection<T> {
 
     /// A reset by the peer, or one that it caused.
     fn count_reset(&mut self) -> Result<(), ConnectionError> {
-        let (start, now) = (self.start, self.now);
-        let elapsed = || now.saturating_duration_since(start);
-        if self.resets.take(self.limits.resets, elapsed) {
+        let age = self.now.saturating_duration_since(self.start);
+        if self.resets.take(1, self.limits.resets, age) {
             Ok(())
         } else {
             Err(ConnectionError::TooManyResets)
@@ -148,4 +158,9 @@ impl<T> Connection<T> {
             cause: ResetCause::Error(error),
         }))
     }
+}
+
+/// What a frame that does no work costs.
+fn tokens_of(payload: &[u8]) -> u32 {
+    1 + (payload.len() / 1024) as u32
 }

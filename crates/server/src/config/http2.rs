@@ -3,7 +3,11 @@
 use tidegate_config::Settings;
 use tidegate_h2::{Limits, Rate};
 
-/// Those of `[http2]`, and those of `[limits]` that hold for every version.
+/// The most bytes of a request body to receive behind its response: as many as lingering
+/// connections of HTTP/1.1 receive.
+const LINGER_BYTES_MAX: u64 = 32 << 20;
+
+/// Those of `[http2]`, and those of `[limits]` and `[timeouts]` that hold for every version.
 pub(crate) fn limits(settings: &Settings) -> Limits {
     let (http2, limits) = (&settings.http2, &settings.limits);
     // At most 1 MiB.
@@ -15,6 +19,8 @@ pub(crate) fn limits(settings: &Settings) -> Limits {
         header_list: header_bytes,
         headers: limits.headers,
         body_discard: limits.body_discard,
+        linger_bytes: LINGER_BYTES_MAX,
+        linger: settings.timeouts.linger,
         continuations: http2.continuations,
         continuation_bytes: header_bytes,
         resets: Rate {

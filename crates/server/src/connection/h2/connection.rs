@@ -302,6 +302,9 @@ impl Connection {
         turn: &mut Turn,
     ) -> Result<(), Ending> {
         self.requests += 1;
+        if head.is_body_too_large {
+            self.count_refusal(Refusal::BodyTooLarge);
+        }
         self.make_room(frames, turn)?;
         let mut exchange = self.begin_exchange(turn.now);
         let request = &head.request;
