@@ -254,7 +254,7 @@ fn bodies_are_as_long_as_content_length_says() {
         let expected = (!is_right).then(|| reset(1, StreamError::ContentLength));
         let events = peer.send(last).unwrap();
         assert_eq!(events, Vec::from_iter(expected), "{why}");
-        assert!(!peer.connection.is_midway(), "{why}");
+        assert!(!peer.connection.is_receiving_bodies(), "{why}");
     }
 }
 
