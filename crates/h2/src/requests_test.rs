@@ -347,7 +347,10 @@ fn streams_linger() {
     peer.send_quietly(&data(1, 0, FULL));
     assert_eq!(peer.sent(), [update(0), update(1)]);
     peer.send_quietly(&data(1, END, FULL));
-    assert!(!peer.connection.is_receiving_bodies(), "it has ended in order");
+    assert!(
+        !peer.connection.is_receiving_bodies(),
+        "it has ended in order"
+    );
     assert_eq!(peer.sent(), []);
 
     let mut peer = Peer::with(limits.clone());
