@@ -254,7 +254,7 @@ fn bodies_are_as_long_as_content_length_says() {
         let expected = (!is_right).then(|| reset(1, StreamError::ContentLength));
         let events = peer.send(last).unwrap();
         assert_eq!(events, Vec::from_iter(expected), "{why}");
-        assert!(!peer.connection.is_midway(), "{why}");
+        assert!(!peer.connection.is_receiving_bodies(), "{why}");
     }
 }
 
@@ -277,7 +277,7 @@ fn bodies_are_dropped_within_the_limit() {
     assert!(peer.connection.is_receiving_bodies());
     assert!(!peer.connection.is_midway());
     peer.send_quietly(&data(1, END, b"67890"));
-    assert!(!peer.connection.is_midway());
+    assert!(!peer.connection.is_receiving_bodies());
     assert_eq!(peer.sent(), []);
 
     let mut peer = Peer::with(limits.clone());
@@ -347,7 +347,10 @@ fn streams_linger() {
     peer.send_quietly(&data(1, 0, FULL));
     assert_eq!(peer.sent(), [update(0), update(1)]);
     peer.send_quietly(&data(1, END, FULL));
-    assert!(!peer.connection.is_midway(), "it has ended in order");
+    assert!(
+        !peer.connection.is_receiving_bodies(),
+        "it has ended in order"
+    );
     assert_eq!(peer.sent(), []);
 
     let mut peer = Peer::with(limits.clone());
@@ -361,7 +364,7 @@ fn streams_linger() {
     for _ in 2..10 {
         peer.send_quietly(&data(1, 0, FULL));
     }
-    assert!(peer.connection.is_midway());
+    assert!(peer.connection.is_receiving_bodies());
     peer.sent();
     peer.send_quietly(&data(1, 0, b"1"));
     assert_eq!(peer.sent(), no_error, "more bytes than it may be");
