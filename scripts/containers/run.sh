@@ -128,6 +128,8 @@ builds_and_serves() {
 
 serves() {
   local url='' tries
+  # The file is read below before the process in the background may have made it.
+  : >"$work/log"
   run "$container" "$PROFILE" >"$work/log" 2>&1 &
   for ((tries = 0; tries < 100; tries++)); do
     url=$(sed -n 's/^listening on //p' "$work/log")
