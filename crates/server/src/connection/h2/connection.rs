@@ -481,7 +481,7 @@ impl Connection {
                 {
                     return Closed;
                 }
-                // TLS may have failed, and the client was told so.
+                // Best effort: a session of TLS that has failed encrypts nothing more.
                 let _ = transport.write(io, &timer, last.into(), flags).await;
                 let window = context.snapshot().h2.connection_window as usize;
                 let bytes_max = window + LINGER_BYTES_MAX;
