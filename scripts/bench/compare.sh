@@ -28,15 +28,17 @@ core $CLIENT_CPU, in a network namespace of its own. Needs root.
   --servers LIST   of: ${ALL_SERVERS[*]} (all of these if not given),
                    ${EXTRA_SERVERS[*]}
   --cases LIST     of: ${HTTP1_CASES[*]},
+                   ${CLIENT_CASES[*]},
+                   ${ARENA_CASES[*]},
                    ${HTTP2_CASES[*]};
-                   http1 and http2 are all of either kind (all if not given)
+                   http1, clients, arena and http2 are all of a kind (all if not given)
   --rounds N       interleaved rounds (5)
   --seconds N      for each measurement, whole seconds (2)
   --quick          2 rounds of 1 second: to see that it works, not for numbers
   --out DIR        where the results go (target/bench/DATE)
   --mixed-bytes N  the tree of the mixed case (2147483648); the server gets a
                    quarter of it as memory, at least 256 MiB
-  --arena DIR      HttpArena's data/static, for h2-static-*
+  --arena DIR      HttpArena's data/static, for static-* and h2-static-*
   --tree DIR       the files to serve, made if missing, on a disk (target/bench/tree)
   --no-build       take what was built before
   --help
@@ -109,6 +111,8 @@ expand_cases() {
         case $name in
             http1) cases+=("${HTTP1_CASES[@]}") ;;
             http2) cases+=("${HTTP2_CASES[@]}") ;;
+            clients) cases+=("${CLIENT_CASES[@]}") ;;
+            arena) cases+=("${ARENA_CASES[@]}") ;;
             *) cases+=("$name") ;;
         esac
     done
@@ -267,6 +271,7 @@ main() {
     trap 'exit 130' INT TERM
     RUN=$(mktemp -d)
     ! type -P openssl >/dev/null || make_certificate
+    write_openssl_config
     make_tree
     TREE=$(cd "$TREE" && pwd)
     find_cgroups

@@ -28,11 +28,12 @@ BASE = "nginx"
 NAMES = {
     "tidegate": "tidegate",
     "tidegate-memory": "tidegate, inline-max 1m",
+    "tidegate-arena": "tidegate, nothing in memory",
     "nginx": "nginx, sendfile on",
     "nginx-nosendfile": "nginx, sendfile off",
     "nginx-aio": "nginx, aio threads",
     "nginx-8k": "nginx, frames of 8 KiB",
-    "nginx-filecache": "nginx, open_file_cache",
+    "nginx-plain": "nginx, no open_file_cache",
     "lighttpd": "lighttpd",
     "h2o": "H2O",
     "nghttpd": "nghttpd",
@@ -43,11 +44,12 @@ NAMES = {
 COLOURS = {
     "tidegate": "#d55e00",
     "tidegate-memory": "#f0a070",
+    "tidegate-arena": "#b8860b",
     "nginx": "#0072b2",
     "nginx-nosendfile": "#56b4e9",
     "nginx-aio": "#7f9fd6",
     "nginx-8k": "#a6c8e0",
-    "nginx-filecache": "#3b5b92",
+    "nginx-plain": "#3b5b92",
     "lighttpd": "#009e73",
     "h2o": "#cc79a7",
     "nghttpd": "#8f4f6f",
@@ -57,6 +59,7 @@ COLOURS = {
 # Cases whose measure is CPU time: the table's title, and the plot's label.
 SIZES = {
     "1k": ("1 KiB, 64 connections", "1 KiB"),
+    "4k": ("4 KiB, 64 connections", "4 KiB"),
     "16k": ("16 KiB, 64 connections", "16 KiB"),
     "64k": ("64 KiB, 64 connections", "64 KiB"),
     "1m": ("1 MiB, 16 connections", "1 MiB"),
@@ -84,6 +87,16 @@ TLS = {
     "tls-handshake": ("TLS: 1 KiB, a full handshake for each request", "full handshake"),
     "tls-resumed": ("TLS: 1 KiB, a session resumed for each request", "resumed"),
 }
+# The profile static of HttpArena, by wrk.
+ARENA = {
+    "static-c256": "HttpArena's static, 256 connections",
+    "static-c1024": "HttpArena's static, 1 024 connections",
+    "static-c4096": "HttpArena's static, 4 096 connections",
+    "static-c6800": "HttpArena's static, 6 800 connections",
+}
+# Clients that measure a case as well, as CASE-CLIENT.
+CLIENTS = ("wrk", "h2load")
+CLIENT_CASES = {case: title for case, (title, _) in (CONNECTIONS | SIZES | TLS).items()}
 # HTTP/2, in tables of their own: how a case is named, and what is said of it.
 HTTP2_SIZES = {"1k": "1 KiB", "16k": "16 KiB", "64k": "64 KiB", "1m": "1 MiB", "100m": "100 MiB"}
 HTTP2_CONNECTIONS = (1, 16)
@@ -196,7 +209,7 @@ AIO = ("nginx-aio",)
 NGINX = ("nginx",)
 H2O = ("h2o",)
 NGINX_8K = ("nginx-8k",)
-NGINX_ALL = ("nginx", "nginx-nosendfile", "nginx-filecache")
+NGINX_ALL = ("nginx", "nginx-nosendfile", "nginx-plain")
 # What a stream that waits for a window may take, in bytes, whatever it takes elsewhere.
 STREAM_MOST = 1024
 
@@ -207,6 +220,7 @@ VERDICTS = [
     ("1k", "alone", CPU_PER_REQUEST, 0.92),
     ("1k-c512", "alone", CPU_PER_REQUEST, 0.92),
     ("1k-c4096", "alone", CPU_PER_REQUEST, None),
+    ("4k", "alone", CPU_PER_REQUEST, 0.85),
     ("16k", "alone", CPU_PER_REQUEST, 0.95),
     ("64k", "alone", CPU_PER_REQUEST, 1.00),
     ("1m", "alone", CPU_PER_REQUEST, 1.00),
@@ -224,6 +238,10 @@ VERDICTS = [
     ("idle", "alone", PER_CONNECTION, 0.60),
     ("active", "alone", PER_CONNECTION, None),
     ("stalled", "alone", PER_CONNECTION, None),
+    ("static-c256", "alone", CPU_PER_REQUEST, None),
+    ("static-c1024", "alone", CPU_PER_REQUEST, 0.75, NGINX_ALL),
+    ("static-c4096", "alone", CPU_PER_REQUEST, 0.75, NGINX_ALL),
+    ("static-c6800", "alone", CPU_PER_REQUEST, None),
     ("tls-1k", "alone", CPU_PER_REQUEST, 0.95),
     ("tls-64k", "alone", CPU_PER_REQUEST, 0.85),
     ("tls-1m", "alone", CPU_PER_REQUEST, 0.70),
@@ -286,24 +304,50 @@ class Verdict:
     rounds: float | None
     """The greatest median of the ratios to one peer, each of two values of the same round, and whose."""
     target: float | None
+    clients: dict
+    """The ratio of the medians by each other client that measured the case."""
+
+    def worst(self):
+        """The greatest ratio of medians, whoever the client is; None where there is none."""
+        ratios = [quotient(self.own, self.best), *self.clients.values()]
+        return None if None in ratios else max(ratios)
 
 
 def verdicts(samples):
     """Of everything that was measured of tidegate and of a peer."""
     for case, phase, (measure, value), target, *peers in VERDICTS:
-        found = by_round(samples, case, phase, value)
-        own = found.pop("tidegate", None)
-        found.pop("tidegate-memory", None)
-        if peers:
-            found = {server: found[server] for server in peers[0] if server in found}
+        own, found = compared(samples, case, phase, value, *peers)
         if own and found:
-            best = {server: median(values.values()) for server, values in found.items()}
-            peer = min(best, key=best.get)
+            peer, best = best_of(found)
             rounds = {server: ratio_of_rounds(own, values) for server, values in found.items()}
             hardest = max(rounds, key=lambda server: rounds[server] or 0)
-            yield Verdict(
-                case, measure, median(own.values()), peer, best[peer], hardest, rounds[hardest], target
-            )
+            clients = dict(by_clients(samples, case, phase, value, *peers))
+            own = median(own.values())
+            yield Verdict(case, measure, own, peer, best, hardest, rounds[hardest], target, clients)
+
+
+def compared(samples, case, phase, value, peers=None):
+    """tidegate's values by round, and those of each of its peers."""
+    found = by_round(samples, case, phase, value)
+    return found.get("tidegate"), {
+        server: values
+        for server, values in found.items()
+        if not server.startswith("tidegate") and (peers is None or server in peers)
+    }
+
+
+def best_of(found):
+    """The server whose median is least, and that."""
+    best = {server: median(values.values()) for server, values in found.items()}
+    return min(best.items(), key=lambda item: item[1])
+
+
+def by_clients(samples, case, phase, value, *peers):
+    """How tidegate stands with each other client."""
+    for client in CLIENTS:
+        own, found = compared(samples, f"{case}-{client}", phase, value, *peers)
+        if own and found:
+            yield client, quotient(median(own.values()), best_of(found)[1])
 
 
 def http1_verdicts(samples):
@@ -313,7 +357,7 @@ def http1_verdicts(samples):
         before = by_round(samples, other, "alone", value).get("tidegate")
         if own and before:
             best, rounds = median(before.values()), ratio_of_rounds(own, before)
-            yield Verdict(case, measure, median(own.values()), "tidegate", best, "tidegate", rounds, target)
+            yield Verdict(case, measure, median(own.values()), "tidegate", best, "tidegate", rounds, target, {})
 
 
 def ratio_of_rounds(own, peer):
@@ -327,26 +371,32 @@ def quotient(own, best):
     return own / best if own > 0 and best > 0 else None
 
 
-def is_behind(own, best):
-    """Whether tidegate is worse by what the table shows, two digits."""
-    found = quotient(own, best)
-    return own > best if found is None else round(found, 2) > 1
+def is_behind(row):
+    """Whether tidegate is worse with any client by what the table shows, two digits."""
+    found = row.worst()
+    return row.own > row.best if found is None else round(found, 2) > 1
 
 
 def verdict_table(rows):
-    """A Markdown table of some verdicts."""
+    """A Markdown table of some verdicts; a column for each other client that measured one of them."""
+    clients = [client for client in CLIENTS if any(client in row.clients for row in rows)]
+    titles = "".join(f" by {client} |" for client in clients)
     lines = [
-        "| case | measure | tidegate | best peer | | tidegate / best peer | target | round by round |",
-        "| --- | --- | ---: | --- | ---: | ---: | --- | --- |",
+        f"| case | measure | tidegate | best peer | | tidegate / best peer |{titles} target | round by round |",
+        f"| --- | --- | ---: | --- | ---: | ---: |{' ---: |' * len(clients)} --- | --- |",
     ]
     for row in rows:
-        found = quotient(row.own, row.best)
         rounds = "-" if row.rounds is None else f"{row.rounds:.2f} of {NAMES[row.hardest]}"
+        others = "".join(f" {two_digits(row.clients.get(client))} |" for client in clients)
         lines.append(
             f"| `{row.case}` | {row.measure} | {number(row.own)} | {NAMES[row.peer]} | {number(row.best)} "
-            f"| {'-' if found is None else f'{found:.2f}'} | {verdict(found, row.target)} | {rounds} |"
+            f"| {two_digits(quotient(row.own, row.best))} |{others} {verdict(row.worst(), row.target)} | {rounds} |"
         )
     return "\n".join(lines)
+
+
+def two_digits(ratio):
+    return "-" if ratio is None else f"{ratio:.2f}"
 
 
 def targets(samples):
@@ -476,8 +526,38 @@ def sections(samples):
     yield "1 KiB, 16 connections, beside 12 bulk readers at 40 MB/s each", "bulk", "beside", BULK_COLUMNS
     for case, (title, _) in TLS.items():
         yield title, case, "alone", size_columns(case)
+    for case, title in ARENA.items():
+        yield title, case, "alone", size_columns(case)
     for case, (title, _) in MEMORY.items():
         yield title, case, "alone", MEMORY_COLUMNS
+
+
+CLIENTS_TEXT = """The same files by three clients, each on one core. `tidegate-load` is ours: it reads in pieces of 256 KiB,
+and has its kernel drop the bodies of 100 MiB. wrk and h2load (`--h1`) read in pieces of 8 KiB, each of which a general parser
+reads again, so they cost more the larger the body is: the last of these tables has the CPU time of each. A client that is
+busy all the time is what limits the requests per second, and a server that waits for it finds less to do each time that it
+wakes. wrk's figures hold its connecting, and h2load gives no percentiles. A target is met if it is met with each client."""
+CLIENTS_TLS_TEXT = """TLS is version 1.3 with AES-128-GCM and X25519 for all, with every client. Servers that use OpenSSL
+(nginx, lighttpd, H2O, nghttpd) are bound to it by `OPENSSL_CONF`, and so is wrk; tidegate and Caddy have no such setting and
+take it because nothing else is offered to them."""
+
+
+def client_tables(samples, servers):
+    """(title, table) of the cases that several clients have measured."""
+    present = {sample["case"] for sample in samples}
+    cases = {}
+    for case, title in CLIENT_CASES.items():
+        others = {f"{case}-{client}": f"{title}: {client}" for client in CLIENTS if f"{case}-{client}" in present}
+        if others:
+            cases |= {case: f"{title}: tidegate-load"} | others
+    for measure, best in (
+        (CPU_PER_REQUEST, min),
+        (("requests per second", field("requests_per_second")), max),
+        (("p50, us", field("p50_us")), min),
+        (("p99, us", field("p99_us")), min),
+        (("the client's own CPU, cores", per("client_cpu_ns", "seconds", 1e-9)), None),
+    ):
+        yield f"Clients beside each other: {measure[0]}", grid_table(samples, servers, cases, measure, best)
 
 
 def http2_tables(samples, servers):
@@ -508,19 +588,20 @@ def counted(count, noun):
 
 
 def grid_table(samples, servers, cases, measure, best=min):
-    """None where nothing of it was measured."""
+    """None where nothing of it was measured. Without `best` nothing is compared."""
     rows = {title: medians(samples, case, "alone", measure[1]) for case, title in cases.items()}
     rows = {title: found for title, found in rows.items() if found}
     servers = [server for server in servers if any(server in found for found in rows.values())]
     lines = [
-        "| | " + " | ".join(NAMES[server] for server in servers) + " | tidegate / best peer |",
-        "| --- |" + " ---: |" * (len(servers) + 1),
+        "| | " + " | ".join(NAMES[server] for server in servers) + (" | tidegate / best peer |" if best else " |"),
+        "| --- |" + " ---: |" * (len(servers) + (best is not None)),
     ]
     for title, found in rows.items():
         peers = [value for server, value in found.items() if not server.startswith("tidegate")]
-        ratio = f"{found['tidegate'] / best(peers):.2f}" if "tidegate" in found and peers else "-"
         cells = [number(found[server]) if server in found else "-" for server in servers]
-        lines.append(f"| {title} | {' | '.join(cells)} | {ratio} |")
+        if best:
+            cells.append(f"{found['tidegate'] / best(peers):.2f}" if "tidegate" in found and peers else "-")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines) if rows else None
 
 
@@ -572,7 +653,12 @@ def results(samples, servers):
         if case in present:
             yield f"## {title}"
             yield table(samples, servers, case, phase, columns)
-    for title, text in http2_tables(samples, servers):
+    clients = [(title, text) for title, text in client_tables(samples, servers) if text]
+    if clients:
+        yield "## Clients beside each other"
+        yield CLIENTS_TEXT
+        yield CLIENTS_TLS_TEXT
+    for title, text in [*clients, *http2_tables(samples, servers)]:
         if text:
             yield f"## {title}"
             yield text
@@ -584,11 +670,20 @@ def results(samples, servers):
 
 # --- page --------------------------------------------------------------------
 
+# What a reader should know of a peer.
+NOTES = {
+    "nginx": "nginx runs as those who know it well run it: with `open_file_cache`, `multi_accept`, `tcp_nopush`, "
+    "`reuseport`, larger `output_buffers` and, for HttpArena's files, `gzip_static` and `brotli_static`. What each "
+    "setting of each server is for is told in [its template](../scripts/bench/peers).",
+    "h2o": "H2O is Debian's, version 2.2.5 of 2018. What its authors have now is built from their repository, and may be "
+    "faster.",
+}
+
 
 def page(run, samples, servers, stem):
     """The Markdown of a page on one run; its plot and raw data are STEM.svg and
     STEM.jsonl beside it."""
-    behind = [row for row in verdicts(samples) if is_behind(row.own, row.best)]
+    behind = [row for row in verdicts(samples) if is_behind(row)]
     machine = {
         "CPU": f"{run['cpu']}, {run['cores']} cores" if "cores" in run else run["cpu"],
         "memory": f"{number(run['memory_bytes'] / 1e9)} GB" if "memory_bytes" in run else "not recorded",
@@ -609,6 +704,7 @@ def page(run, samples, servers, stem):
         f"![CPU, latency and memory of tidegate and its peers]({stem}.svg)",
         "## Machine and versions",
         "| | |\n| --- | --- |\n" + "\n".join(f"| {name} | {value} |" for name, value in machine.items()),
+        *(text for server, text in NOTES.items() if server in servers),
         "## Where tidegate is not ahead",
         verdict_table(behind) if behind else "In none of the cases that this run measured.",
         *results(samples, servers),

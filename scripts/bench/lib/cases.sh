@@ -4,10 +4,18 @@
 # lines to raw.jsonl.
 
 HTTP1_CASES=(
-    1k-c1 1k 1k-c512 1k-c4096 16k 64k 1m 100m
+    1k-c1 1k 1k-c512 1k-c4096 4k 16k 64k 1m 100m
     pipelined churn 304 404 mixed slow bulk idle active stalled
     tls-1k tls-64k tls-1m tls-100m tls-handshake tls-resumed tls-idle
 )
+# The same by other clients, whose name is the last word.
+CLIENT_CASES=()
+for size in 1k 1k-c512 4k 16k 64k 1m; do
+    CLIENT_CASES+=("$size-wrk" "$size-h2load")
+done
+CLIENT_CASES+=(tls-1k-wrk tls-64k-wrk tls-1m-wrk)
+# HttpArena's profile static, by wrk as well.
+ARENA_CASES=(static-c256 static-c1024 static-c4096 static-c6800)
 # HTTP/2: h2c-* without TLS, h2-* with it. -c is connections, -m streams on each at once.
 HTTP2_CASES=()
 for protocol in h2c h2; do
@@ -23,7 +31,7 @@ unset protocol size connections streams
 # The same client with HTTP/1.1, for what HTTP/2 is compared with.
 HTTP2_CASES+=(h2-1k-c16-http1 h2-1m-c16-http1)
 HTTP2_CASES+=(h2-static-c256 h2-static-c1024 h2c-connect h2-connect h2-idle h2-blocked h2-stalled)
-ALL_CASES=("${HTTP1_CASES[@]}" "${HTTP2_CASES[@]}")
+ALL_CASES=("${HTTP1_CASES[@]}" "${CLIENT_CASES[@]}" "${ARENA_CASES[@]}" "${HTTP2_CASES[@]}")
 
 SLOW_BYTES_PER_SECOND=20000000
 SLOW_CONNECTIONS=64
@@ -38,6 +46,8 @@ BLOCKED_STREAMS=100
 STALLED_WINDOW=16384
 # Connections that are opened at once, and as often as there is time.
 CONNECT_CONNECTIONS=200
+# As long as HttpArena measures: connecting is a part of it.
+ARENA_SECONDS=5
 STATIC_ACCEPT="accept-encoding: br;q=1, gzip;q=0.8"
 PIPELINE_DEPTH=16
 DOWNLOAD_CONNECTIONS=1000
@@ -74,6 +84,16 @@ measure_http2() {
         --server "127.0.0.1:${PORTS[$server]}" --cpu "$CGROUP_CPU" "$@" >>"$OUT/raw.jsonl"
 }
 
+# wrk, on the same core: as measure.
+measure_wrk() {
+    local case=$1 server=$2 round=$3
+    shift 3
+    ! is_secure "$case" || set -- "$@" --tls
+    in_netns taskset -c "$CLIENT_CPU" env "OPENSSL_CONF=$RUN/openssl.cnf" python3 "$BENCH/wrk.py" \
+        --label "case=$case" --label "server=$server" --label "round=$round" --label phase=alone --label client=wrk \
+        --server "127.0.0.1:${PORTS[$server]}" --cpu "$CGROUP_CPU" "$@" >>"$OUT/raw.jsonl"
+}
+
 # Whether a case is one of TLS.
 is_secure() {
     [[ $1 == tls-* || $1 == h2-* ]]
@@ -97,12 +117,14 @@ takes_part() {
     if [[ $2 == *-http1 ]]; then
         [[ $1 == tidegate ]]
     elif is_http2 "$2"; then
-        contains "$1" "${HTTP2_SERVERS[@]}"
+        contains "$1" "${HTTP2_SERVERS[@]}" || [[ $1 == tidegate-arena && $2 == h2-static-* ]]
     elif is_secure "$2"; then
         [[ $2 != tls-resumed || ($1 != h2o && $1 != lighttpd) ]] && contains "$1" "${TLS_SERVERS[@]}"
+    elif [[ $2 == static-* ]]; then
+        contains "$1" "${ARENA_SERVERS[@]}"
     else
-        # What the variant of tidegate differs in is for TLS, and what nginx-8k does for HTTP/2.
-        [[ $1 != nghttpd && $1 != nginx-8k && $1 != tidegate-memory ]]
+        # What tidegate-memory differs in is for TLS, and what nginx-8k does for HTTP/2.
+        [[ $1 != nghttpd && $1 != nginx-8k && $1 != tidegate-memory && $1 != tidegate-arena ]]
     fi
 }
 
@@ -116,7 +138,15 @@ case_available() {
         warn "$1: h2load is not installed (apt-get install nghttp2-client); skipped"
         return 1
     }
-    [[ $1 != h2-static-* || -n $ARENA ]] || {
+    [[ $1 != *-wrk && $1 != static-* ]] || type -P wrk >/dev/null || {
+        warn "$1: wrk is not installed (apt-get install wrk); skipped"
+        return 1
+    }
+    [[ $1 != *-h2load ]] || type -P h2load >/dev/null || {
+        warn "$1: h2load is not installed (apt-get install nghttp2-client); skipped"
+        return 1
+    }
+    [[ $1 != *static-* || -n $ARENA ]] || {
         warn "$1: where HttpArena's files are is not told (--arena DIR); skipped"
         return 1
     }
@@ -130,6 +160,8 @@ case_available() {
 
 run_case() {
     case $1 in
+        *-wrk | *-h2load) measure_by "$@" ;;
+        static-c*) measure_wrk "$@" --paths "$TREE/static.list" --connections "${1#static-c}" --seconds "$ARENA_SECONDS" ;;
         1k-c1) measure_small "$@" 1 ;;
         1k) measure_small "$@" 64 ;;
         1k-c512) measure_small "$@" 512 ;;
@@ -139,6 +171,7 @@ run_case() {
         304) measure_status "$@" /1k.bin --conditional ;;
         404) measure_status "$@" /none.bin ;;
         mixed) measure_mixed "$@" ;;
+        4k) measure_size "$@" 64 4096 ;;
         16k) measure_size "$@" 64 16384 ;;
         64k) measure_size "$@" 64 65536 ;;
         1m) measure_size "$@" 16 1048576 ;;
@@ -167,6 +200,21 @@ run_case() {
         h2-*-http1) measure_http2_size "$@" --http1 ;;
         h2-* | h2c-*) measure_http2_size "$@" ;;
     esac
+}
+
+# The case names all: 1k-c512-wrk, tls-1m-wrk.
+measure_by() {
+    local case=$1 server=$2 round=$3 words size connections=64
+    IFS=- read -ra words <<<"${case#tls-}"
+    size=${words[0]}
+    [[ $size != 1m ]] || connections=16
+    [[ ${words[1]} != c* ]] || connections=${words[1]#c}
+    set -- --path "/$size.bin" --connections "$connections" --seconds "$SECONDS_EACH"
+    if [[ $case == *-wrk ]]; then
+        measure_wrk "$case" "$server" "$round" "$@"
+    else
+        measure_http2 "$case" "$server" "$round" get --http1 --label client=h2load "$@"
+    fi
 }
 
 # The case names all: h2c-1k-c16-m32.
@@ -264,11 +312,16 @@ measure_idle() {
 # measured. This also brings the files into the page cache.
 verify_server() {
     local server=$1 file files=(1k 16k 64k 1m 100m) status=0
-    [[ $HTTP2 == yes ]] || files+=(cold-1 cold-2)
+    [[ $HTTP2 == yes ]] || files+=(4k cold-1 cold-2)
     start_server "$server" || return 1
     for file in "${files[@]}"; do
         check_file "$server" "$file" || status=1
     done
+    # With HTTP/1.1: HTTP/2 sends the same files by the same way.
+    if [[ -n $ARENA && $HTTP2 == no ]] && takes_part "$server" static-c256; then
+        check_arena "$server" || status=1
+    fi
+    [[ $SECURE == no ]] || check_cipher "$server" || status=1
     stop_server
     return "$status"
 }

@@ -225,6 +225,7 @@ make_file() {
 make_tree() {
     mkdir -p "$TREE"
     make_file 1k.bin 1024
+    make_file 4k.bin 4096
     make_file 16k.bin 16384
     make_file 64k.bin 65536
     make_file 1m.bin 1048576

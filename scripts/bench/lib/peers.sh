@@ -3,29 +3,36 @@
 # stopped. One runs at a time.
 
 ALL_SERVERS=(
-    tidegate tidegate-memory nginx nginx-nosendfile nginx-aio lighttpd h2o nghttpd caddy static-web-server
+    tidegate tidegate-memory tidegate-arena nginx nginx-nosendfile nginx-aio lighttpd h2o nghttpd caddy static-web-server
 )
 # Those that are measured with TLS over HTTP/1.1: sendfile and the cache of open files are not what costs there.
 TLS_SERVERS=(tidegate tidegate-memory nginx lighttpd h2o caddy)
 # Those that are measured with HTTP/2. What nginx with aio threads differs in is cold files.
-HTTP2_SERVERS=(tidegate tidegate-memory nginx nginx-8k nginx-nosendfile nginx-filecache h2o nghttpd caddy)
+HTTP2_SERVERS=(tidegate tidegate-memory nginx nginx-8k nginx-nosendfile nginx-plain h2o nghttpd caddy)
+# Those that send the variants of HttpArena's files to its client: others would send four times as many bytes.
+ARENA_SERVERS=(tidegate tidegate-arena nginx nginx-nosendfile nginx-plain caddy)
 # Not in a default run, but known to --servers.
-EXTRA_SERVERS=(nginx-filecache nginx-8k)
+EXTRA_SERVERS=(nginx-plain nginx-8k)
 
 declare -A PORTS=(
     [tidegate]=8001 [nginx]=8002 [nginx-nosendfile]=8003 [nginx-aio]=8004
-    [lighttpd]=8005 [h2o]=8006 [caddy]=8007 [static-web-server]=8008 [nginx-filecache]=8009
-    [tidegate-memory]=8010 [nghttpd]=8011 [nginx-8k]=8012
+    [lighttpd]=8005 [h2o]=8006 [caddy]=8007 [static-web-server]=8008 [nginx-plain]=8009
+    [tidegate-memory]=8010 [nghttpd]=8011 [nginx-8k]=8012 [tidegate-arena]=8013
 )
+
+# nginx keeps files open, and what it knows of them, for a minute; also that there is none (404).
+OPEN_FILES="open_file_cache max=10000 inactive=60s; open_file_cache_valid 60s; open_file_cache_errors on;"
 
 # What the variants of a server differ in.
 declare -A IO_LINES=(
     [tidegate-memory]='[io]\ninline-max = "1m"'
-    [nginx]="sendfile on;"
-    [nginx-8k]="sendfile on;"
-    [nginx-nosendfile]="sendfile off;"
-    [nginx-aio]="sendfile on; aio threads;"
-    [nginx-filecache]="sendfile on; open_file_cache max=10000; open_file_cache_valid 1s;"
+    # As arena/tidegate.toml: no bytes of files in memory.
+    [tidegate-arena]='[io]\ninline-max = "0"'
+    [nginx]="sendfile on; $OPEN_FILES"
+    [nginx-8k]="sendfile on; $OPEN_FILES"
+    [nginx-nosendfile]="sendfile off; $OPEN_FILES"
+    [nginx-aio]="sendfile on; aio threads; $OPEN_FILES"
+    [nginx-plain]="sendfile on;"
 )
 
 TIDEGATE_TLS_LINES='tls = true\n\n[[tls.certificates]]\ncert = "@RUN@/cert.pem"\nkey = "@RUN@/key.pem"'
@@ -35,12 +42,13 @@ NGINX_TLS_LINES=' ssl;\n        ssl_protocols TLSv1.2 TLSv1.3;\n        ssl_cert
 declare -A TLS_LINES=(
     [tidegate]=$TIDEGATE_TLS_LINES
     [tidegate-memory]=$TIDEGATE_TLS_LINES
+    [tidegate-arena]=$TIDEGATE_TLS_LINES
     [nginx]=$NGINX_TLS_LINES
     [nginx-8k]=$NGINX_TLS_LINES
     [nginx-nosendfile]=$NGINX_TLS_LINES
-    [nginx-filecache]=$NGINX_TLS_LINES
+    [nginx-plain]=$NGINX_TLS_LINES
     [lighttpd]='server.modules += ( "mod_openssl" )\nssl.engine = "enable"\nssl.pemfile = "@RUN@/cert.pem"\nssl.privkey = "@RUN@/key.pem"'
-    [h2o]="ssl:\n    certificate-file: @RUN@/cert.pem\n    key-file: @RUN@/key.pem"
+    [h2o]="ssl:\n    certificate-file: @RUN@/cert.pem\n    key-file: @RUN@/key.pem\n    neverbleed: OFF"
     [caddy]="tls @RUN@/cert.pem @RUN@/key.pem"
 )
 
@@ -128,10 +136,9 @@ server_command() {
 
 tidegate_command() {
     local server=$1 program=$2
-    case $HTTP2-$SECURE in
-        no-no) COMMAND=("$program" serve "$TREE" --listen "127.0.0.1:${PORTS[$server]}" --cores "$SERVER_CPU-$SERVER_CPU") ;;
-        no-yes) COMMAND=("$program" run --config "$(write_config "$server" tidegate-tls.toml)") ;;
-        yes-*) COMMAND=("$program" run --config "$(write_config "$server" tidegate.toml)") ;;
+    case $server-$HTTP2-$SECURE in
+        tidegate-no-no) COMMAND=("$program" serve "$TREE" --listen "127.0.0.1:${PORTS[$server]}" --cores "$SERVER_CPU-$SERVER_CPU") ;;
+        *) COMMAND=("$program" run --config "$(write_config "$server" tidegate.toml)") ;;
     esac
 }
 
@@ -152,6 +159,7 @@ start_server() {
     make_cgroups
     (
         enter_cgroups
+        export OPENSSL_CONF="$RUN/openssl.cnf"
         exec nsenter --net="/run/netns/$NETNS" -- taskset -c "$SERVER_CPU" "${COMMAND[@]}"
     ) >>"$OUT/log/$server.log" 2>&1 &
     SERVER_PID=$!
@@ -175,6 +183,36 @@ check_file() {
     [[ $SECURE == no ]] || set -- "$@" --tls "$RUN/cert.pem"
     load check --server "127.0.0.1:${PORTS[$server]}" --path "/$name.bin" \
         --file "$TREE/$name.bin" "$@" >/dev/null
+}
+
+# HttpArena's files, as they are and with their variants.
+check_arena() {
+    local tls=()
+    [[ $SECURE == no ]] || tls=(--tls)
+    in_netns python3 "$BENCH/arena.py" --server "127.0.0.1:${PORTS[$1]}" --files "$TREE/static" "${tls[@]}" \
+        >>"$OUT/log/$1.log"
+}
+
+# Whether what OpenSSL agrees on with a server is what every measurement is to use.
+check_cipher() {
+    in_netns env "OPENSSL_CONF=$RUN/openssl.cnf" openssl s_client -connect "127.0.0.1:${PORTS[$1]}" </dev/null 2>&1 |
+        grep -q "TLSv1.3, Cipher is TLS_AES_128_GCM_SHA256" ||
+        { warn "$1 does not use the one cipher" && return 1; }
+}
+
+# OpenSSL's settings, of servers and of clients: one version, one cipher, one key exchange.
+write_openssl_config() {
+    cat >"$RUN/openssl.cnf" <<END
+openssl_conf = all
+[all]
+ssl_conf = ssl
+[ssl]
+system_default = pinned
+[pinned]
+MinProtocol = TLSv1.3
+Ciphersuites = TLS_AES_128_GCM_SHA256
+Groups = X25519:P-256
+END
 }
 
 # ECDSA on P-256, for localhost and its address (h2load names no host then), good as long as a run takes.
