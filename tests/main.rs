@@ -9,6 +9,7 @@ mod access;
 mod access_log;
 mod addresses;
 mod admin;
+mod arena;
 mod bad_input;
 mod changing_files;
 mod cli;

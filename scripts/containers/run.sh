@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Checks what config/ has for containers: the manifests for Kubernetes against its schemas, the seccomp
 # profile against the default one it is made from, and the image, built by the last stage of the
-# Containerfile around a binary that is there already, and run with the profile and without io_uring.
+# Containerfile around a binary that is there already, and run with the profile and without io_uring. The image
+# of arena/ is built in the same way, and serves files on both of its ports.
 # What is not installed is skipped with a line that says so; the exit status is 77 if nothing could be
 # checked. Works offline; needs root for the image. Five seconds.
 #
@@ -9,7 +10,7 @@
 #
 #   --server PROGRAM   the binary (target/release/tidegate); its libraries are copied into the image with it
 #
-# On Debian: apt-get install buildah podman runc curl jq python3-venv
+# On Debian: apt-get install buildah podman runc curl jq iproute2 openssl python3-venv
 # From PyPI, to be found in target/containers/bin:
 #   python3 -m venv target/containers && target/containers/bin/pip install kubernetes-validate
 # Docker's default profile is looked for where golang-github-docker-docker-dev has it, and as
@@ -98,7 +99,7 @@ run() {
 # The image, from namespaces of its own: what builds and runs it, and its mounts, end with them.
 image() {
   local program image=0
-  for program in buildah podman runc curl jq; do
+  for program in buildah podman runc curl jq ip openssl; do
     has "$program" 'the image' || return 0
   done
   [[ -x $binary ]] || {
@@ -111,11 +112,12 @@ image() {
   }
   work=$(mktemp --directory --tmpdir tidegate-image-XXXXXX)
   trap end EXIT
-  TIDEGATE_IMAGE_DIRECTORY=$work apart "$script" --server "$binary" || image=$?
+  TIDEGATE_IMAGE_DIRECTORY=$work apart --net "$script" --server "$binary" || image=$?
   ((image == 77)) || status=$image
 }
 
 builds_and_serves() {
+  ip link set lo up
   stage
   # The build stage is replaced by the directory, so no base image is needed.
   buildah "${storage[@]}" bud --quiet --isolation chroot --build-context "build=$work/stage" \
@@ -124,6 +126,7 @@ builds_and_serves() {
     .User == "65532:65532" and .StopSignal == "SIGTERM" and .Entrypoint == ["/tidegate"]' >/dev/null
   serves
   is_refused
+  arena
 }
 
 serves() {
@@ -156,6 +159,34 @@ is_refused() {
     return 1
   fi
   ok 'without io_uring it says so, and exits with 1'
+}
+
+# HttpArena's entry, run as HttpArena runs it but for limits that it may raise, with files of our own.
+arena() {
+  local name failed=0
+  buildah "${storage[@]}" bud --quiet --isolation chroot --build-context "build=$work/stage" -f arena/Dockerfile \
+    -t httparena-tidegate arena >/dev/null
+  mkdir -p "$work/static" "$work/certs"
+  for name in hero.webp app.js app.js.br app.js.gz; do
+    head -c 50000 /dev/urandom >"$work/static/$name"
+  done
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 60 -subj /CN=localhost \
+    -keyout "$work/certs/server.key" -out "$work/certs/server.crt" 2>/dev/null
+  : >"$work/log"
+  "${engine[@]}" run --rm --name "$container" --cgroup-parent "/$container" --cgroups no-conmon --pids-limit -1 \
+    --network host --security-opt seccomp=unconfined --ulimit nofile=4096:4096 --ulimit nproc=4096:4096 \
+    -v "$work/static:/data/static:ro" -v "$work/certs:/certs:ro" httparena-tidegate >"$work/log" 2>&1 &
+  timeout 10 sh -c "until [ \$(grep -c '^listening on ' '$work/log') = 2 ]; do sleep 0.1; done" || failed=1
+  scripts/bench/arena.py --server 127.0.0.1:8080 --files "$work/static" || failed=1
+  scripts/bench/arena.py --server 127.0.0.1:8443 --files "$work/static" --tls || failed=1
+  ((failed == 0)) || {
+    cat "$work/log"
+    echo "FAILED: the image of arena/ does not serve"
+    return 1
+  }
+  "${engine[@]}" stop -t 10 "$container" >/dev/null
+  wait %%
+  ok 'the image of arena/ serves on both ports'
 }
 
 if [[ -n $work ]]; then
