@@ -14,6 +14,7 @@ import fcntl
 import heapq
 import itertools
 import os
+import pathlib
 import random
 import select
 import struct
@@ -25,6 +26,9 @@ NEAR, FAR = "10.99.0.1", "10.99.0.2"
 PIECE_BYTES = 65536
 # A path that nobody ends looks so often whether it is to end.
 LOOK_SECONDS = 0.05
+
+CHOSEN = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control")
+ALLOWED = CHOSEN.with_name("tcp_allowed_congestion_control")
 
 # linux/sched.h and linux/if_tun.h
 CLONE_NEWNET = 0x40000000
@@ -78,6 +82,18 @@ def namespace(name):
         yield name
     finally:
         subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def use_cubic(*names):
+    """In these namespaces. One may choose it only while the host lists it as allowed: the list is put back at once."""
+    before = ALLOWED.read_text()
+    ALLOWED.write_text(f"{before.strip()} cubic")
+    try:
+        for name in names:
+            with inside(name):
+                CHOSEN.write_text("cubic")
+    finally:
+        ALLOWED.write_text(before)
 
 
 @contextlib.contextmanager
