@@ -11,88 +11,25 @@ pause: when, how many bytes of TCP that is in all, and how many of the response 
 
 import argparse
 import contextlib
-import ctypes
-import fcntl
-import heapq
-import itertools
 import os
 import pathlib
-import select
 import socket
 import ssl
-import struct
 import subprocess
 import tempfile
-import threading
 import time
+
+from tun_path import NEAR, Direction, inside, namespace, path
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DELAY = 0.025
 PAUSE = 0.010
 FILE_BYTES = 65536
-SERVER = "10.99.0.1"
 PORT = 8443
-
-# linux/sched.h and linux/if_tun.h
-CLONE_NEWNET = 0x40000000
-TUNSETIFF = 0x400454CA
-IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
-
-
-def enter(namespace):
-    """Moves this thread into a network namespace, given as an open file."""
-    if ctypes.CDLL(None, use_errno=True).setns(namespace, CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), "setns")
-
-
-@contextlib.contextmanager
-def inside(name):
-    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    there = os.open(f"/run/netns/{name}", os.O_RDONLY)
-    enter(there)
-    try:
-        yield
-    finally:
-        enter(here)
-        os.close(here)
-        os.close(there)
-
-
-@contextlib.contextmanager
-def end_of_path(name, address):
-    """A namespace with one end of the path: its packets, as a file."""
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        with inside(name):
-            packets = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-            fcntl.ioctl(packets, TUNSETIFF, struct.pack("16sH", b"path", IFF_TUN | IFF_NO_PI))
-        for command in (f"addr add {address}/24 dev path", "link set path up mtu 1500", "link set lo up"):
-            subprocess.run(["ip", "-n", name, *command.split()], check=True)
-        yield packets
-        os.close(packets)
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
-
-
-def forward(ends, stop):
-    """Takes packets from each end to the other, late."""
-    late, order = [], itertools.count()
-    while not stop.is_set():
-        wait = max(0, min(0.05, late[0][0] - time.monotonic())) if late else 0.05
-        for end in select.select(ends, [], [], wait)[0]:
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    packet = os.read(end, 65536)
-                    other = ends[1 - ends.index(end)]
-                    heapq.heappush(late, (time.monotonic() + DELAY, next(order), other, packet))
-        while late and late[0][0] <= time.monotonic():
-            _, _, end, packet = heapq.heappop(late)
-            os.write(end, packet)
-
 
 def flights(context, session):
     """One connection: its flights, and its session."""
-    stream = socket.create_connection((SERVER, PORT))
+    stream = socket.create_connection((NEAR, PORT))
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost", session=session)
 
@@ -138,7 +75,7 @@ def serve(server, directory, namespace):
     (directory / "www/file").write_bytes(os.urandom(FILE_BYTES))
     config = directory / "tidegate.toml"
     config.write_text(
-        f'[[listen]]\naddress = "{SERVER}:{PORT}"\ntls = true\n'
+        f'[[listen]]\naddress = "{NEAR}:{PORT}"\ntls = true\n'
         '[[tls.certificates]]\ncert = "cert.pem"\nkey = "key.pem"\n[[site]]\nroot = "www"\n'
     )
     command = ["ip", "netns", "exec", namespace, str(server.resolve()), "run", "--config", str(config)]
@@ -152,18 +89,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", type=pathlib.Path, default=ROOT / "target/release/tidegate")
     options = parser.parse_args()
-    near, far = f"tidegate-near-{os.getpid()}", f"tidegate-far-{os.getpid()}"
     with contextlib.ExitStack() as stack:
         directory = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ends = [
-            stack.enter_context(end_of_path(near, SERVER)),
-            stack.enter_context(end_of_path(far, "10.99.0.2")),
-        ]
-        stop = threading.Event()
-        path = threading.Thread(target=forward, args=(ends, stop))
-        path.start()
-        stack.callback(path.join)
-        stack.callback(stop.set)
+        near, far = (stack.enter_context(namespace(f"tidegate-{end}-{os.getpid()}")) for end in ("near", "far"))
+        stack.enter_context(path(near, far, [Direction(DELAY), Direction(DELAY)]))
         server = serve(options.server, directory, near)
         stack.callback(server.wait)
         stack.callback(server.terminate)

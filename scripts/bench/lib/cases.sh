@@ -57,7 +57,7 @@ MIXED_MEMORY_LEAST=268435456
 
 # The load generator, on its own core, in the namespace.
 load() {
-    in_netns taskset -c "$CLIENT_CPU" "$LOAD" "$@"
+    in_client_netns taskset -c "$CLIENT_CPU" "$LOAD" "$@"
 }
 
 # measure CASE SERVER ROUND PHASE COMMAND ARGS...: runs the load generator and
@@ -67,12 +67,12 @@ measure() {
     shift 5
     ! is_secure "$case" || set -- "$@" --tls "$RUN/cert.pem"
     load "$command" --label "case=$case" --label "server=$server" --label "round=$round" \
-        --label "phase=$phase" --server "127.0.0.1:${PORTS[$server]}" "$@" >>"$OUT/raw.jsonl"
+        --label "phase=$phase" --server "$ADDRESS:${PORTS[$server]}" "$@" >>"$OUT/raw.jsonl"
 }
 
 # The client of HTTP/2, on the same core, which starts h2load; it adds --tls if that is measured.
 http2() {
-    in_netns taskset -c "$CLIENT_CPU" python3 "$BENCH/http2.py" "$@"
+    in_client_netns taskset -c "$CLIENT_CPU" python3 "$BENCH/http2.py" "$@"
 }
 
 # measure_http2 CASE SERVER ROUND COMMAND ARGS...: as measure.
@@ -81,7 +81,7 @@ measure_http2() {
     shift 4
     [[ $SECURE == no ]] || set -- "$@" --tls
     http2 "$command" --label "case=$case" --label "server=$server" --label "round=$round" --label phase=alone \
-        --server "127.0.0.1:${PORTS[$server]}" --cpu "$CGROUP_CPU" "$@" >>"$OUT/raw.jsonl"
+        --server "$ADDRESS:${PORTS[$server]}" --cpu "$CGROUP_CPU" "$@" >>"$OUT/raw.jsonl"
 }
 
 # wrk, on the same core: as measure.
@@ -89,9 +89,9 @@ measure_wrk() {
     local case=$1 server=$2 round=$3
     shift 3
     ! is_secure "$case" || set -- "$@" --tls
-    in_netns taskset -c "$CLIENT_CPU" env "OPENSSL_CONF=$RUN/openssl.cnf" python3 "$BENCH/wrk.py" \
+    in_client_netns taskset -c "$CLIENT_CPU" env "OPENSSL_CONF=$RUN/openssl.cnf" python3 "$BENCH/wrk.py" \
         --label "case=$case" --label "server=$server" --label "round=$round" --label phase=alone --label client=wrk \
-        --server "127.0.0.1:${PORTS[$server]}" --cpu "$CGROUP_CPU" "$@" >>"$OUT/raw.jsonl"
+        --server "$ADDRESS:${PORTS[$server]}" --cpu "$CGROUP_CPU" "$@" >>"$OUT/raw.jsonl"
 }
 
 # Whether a case is one of TLS.

@@ -2,8 +2,11 @@
 # What the benchmark needs from the host: a network namespace, cgroups that
 # count and throttle the server under test, and a tree of files.
 #
-# Sets NETNS and the CGROUP_* names; compare.sh has set RUN_ID, TREE,
+# Sets NETNS, ADDRESS and the CGROUP_* names; compare.sh has set RUN_ID, TREE,
 # SERVER_CPU and CLIENT_CPU.
+
+# The server's.
+ADDRESS=127.0.0.1
 
 # --- network namespace -------------------------------------------------------
 
@@ -39,6 +42,11 @@ remove_netns() {
 # between, and leaves /sys, where the cgroups are, as it is.
 in_netns() {
     nsenter --net="/run/netns/$NETNS" -- "$@"
+}
+
+# Where the client is: in the server's namespace, or in one of its own.
+in_client_netns() {
+    nsenter --net="/run/netns/${CLIENT_NETNS:-$NETNS}" -- "$@"
 }
 
 # --- cgroups -----------------------------------------------------------------

@@ -104,7 +104,7 @@ write_config() {
     sed -e "s|@TLS@|$tls|g" -e "s|@SCHEME@|$scheme|g" -e "s|@CPU@|$SERVER_CPU|g" \
         -e "s|@CHUNK@|$chunk|g" -e "s|@BROTLI@|$brotli|g" -e "s|@BROTLI_STATIC@|$brotli_static|g" \
         -e "s|@PORT@|${PORTS[$server]}|g" -e "s|@TREE@|$TREE|g" -e "s|@RUN@|$RUN|g" \
-        -e "s|@IO@|${IO_LINES[$server]:-}|g" "$BENCH/peers/$folder$template" >"$config"
+        -e "s|127\.0\.0\.1|$ADDRESS|g" -e "s|@IO@|${IO_LINES[$server]:-}|g" "$BENCH/peers/$folder$template" >"$config"
     echo "$config"
 }
 
@@ -137,13 +137,13 @@ server_command() {
 tidegate_command() {
     local server=$1 program=$2
     case $server-$HTTP2-$SECURE in
-        tidegate-no-no) COMMAND=("$program" serve "$TREE" --listen "127.0.0.1:${PORTS[$server]}" --cores "$SERVER_CPU-$SERVER_CPU") ;;
+        tidegate-no-no) COMMAND=("$program" serve "$TREE" --listen "$ADDRESS:${PORTS[$server]}" --cores "$SERVER_CPU-$SERVER_CPU") ;;
         *) COMMAND=("$program" run --config "$(write_config "$server" tidegate.toml)") ;;
     esac
 }
 
 nghttpd_command() {
-    COMMAND=("$1" --address 127.0.0.1 --htdocs "$TREE" --workers 1 --max-concurrent-streams 128)
+    COMMAND=("$1" --address "$ADDRESS" --htdocs "$TREE" --workers 1 --max-concurrent-streams 128)
     if [[ $SECURE == yes ]]; then
         COMMAND+=("${PORTS[nghttpd]}" "$RUN/key.pem" "$RUN/cert.pem")
     else
@@ -176,12 +176,12 @@ check_file() {
     shift 2
     if [[ $HTTP2 == yes ]]; then
         [[ $SECURE == no ]] || set -- "$@" --tls
-        http2 check --server "127.0.0.1:${PORTS[$server]}" --path "/$name.bin" --file "$TREE/$name.bin" \
+        http2 check --server "$ADDRESS:${PORTS[$server]}" --path "/$name.bin" --file "$TREE/$name.bin" \
             "$@" >/dev/null
         return
     fi
     [[ $SECURE == no ]] || set -- "$@" --tls "$RUN/cert.pem"
-    load check --server "127.0.0.1:${PORTS[$server]}" --path "/$name.bin" \
+    load check --server "$ADDRESS:${PORTS[$server]}" --path "/$name.bin" \
         --file "$TREE/$name.bin" "$@" >/dev/null
 }
 
@@ -189,13 +189,13 @@ check_file() {
 check_arena() {
     local tls=()
     [[ $SECURE == no ]] || tls=(--tls)
-    in_netns python3 "$BENCH/arena.py" --server "127.0.0.1:${PORTS[$1]}" --files "$TREE/static" "${tls[@]}" \
+    in_client_netns python3 "$BENCH/arena.py" --server "$ADDRESS:${PORTS[$1]}" --files "$TREE/static" "${tls[@]}" \
         >>"$OUT/log/$1.log"
 }
 
 # Whether what OpenSSL agrees on with a server is what every measurement is to use.
 check_cipher() {
-    in_netns env "OPENSSL_CONF=$RUN/openssl.cnf" openssl s_client -connect "127.0.0.1:${PORTS[$1]}" </dev/null 2>&1 |
+    in_client_netns env "OPENSSL_CONF=$RUN/openssl.cnf" openssl s_client -connect "$ADDRESS:${PORTS[$1]}" </dev/null 2>&1 |
         grep -q "TLSv1.3, Cipher is TLS_AES_128_GCM_SHA256" ||
         { warn "$1 does not use the one cipher" && return 1; }
 }
@@ -218,7 +218,7 @@ END
 # ECDSA on P-256, for localhost and its address (h2load names no host then), good as long as a run takes.
 make_certificate() {
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 \
-        -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
+        -subj /CN=localhost -addext "subjectAltName=DNS:localhost,IP:$ADDRESS" \
         -addext basicConstraints=critical,CA:FALSE \
         -keyout "$RUN/key.pem" -out "$RUN/cert.pem" 2>"$OUT/log/openssl.log" ||
         die "openssl made no certificate (see $OUT/log/openssl.log)"
