@@ -280,7 +280,6 @@ main() {
     trap 'exit 130' INT TERM
     RUN=$(mktemp -d)
     ! type -P openssl >/dev/null || make_certificate
-    write_openssl_config
     make_tree
     TREE=$(cd "$TREE" && pwd)
     find_cgroups
