@@ -3,7 +3,7 @@
 # each with its end and its cost, the CPU of the server against that of the attacker; and sieges,
 # which must end by timeouts. After each the server must answer, and its log must have no panic.
 # The exit status is 1 if it does not, if a valid request was not answered rightly, if the server
-# sent what it must not, or if a flood costs it more than 1.5 of the attacker, or 4 where the flood is
+# sent what it must not, or if a flood costs it more than twice the attacker, or 6 times where it is
 # of requests or their bodies. The attacker sends bytes that it has made before, and parses nothing,
 # so a connection alone costs a server about as much, and frames cost the attacker nearly nothing.
 # One that makes its frames with the Python module h2 takes 35 µs for a request and its reset, for

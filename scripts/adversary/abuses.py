@@ -36,7 +36,7 @@ class Flood:
     @property
     def cost_max(self):
         """What it may cost, of the CPU of an attacker that has its bytes made before."""
-        return 4 if self.requests else 1.5
+        return 6 if self.requests else 2
 
     @property
     def is_repeated(self):
