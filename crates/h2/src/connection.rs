@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::ahead::Ahead;
 use crate::closed::Closed;
 use crate::control::Control;
 use crate::flow::{ReceiveWindow, SendWindow};
@@ -38,6 +39,9 @@ pub struct Connection<T> {
     /// The time of the last call.
     pub(crate) now: Instant,
     pub(crate) reader: FrameReader,
+    /// Streams that end with the input that is being received, once it is known.
+    pub(crate) ahead: Ahead,
+    pub(crate) is_ahead_known: bool,
     /// A header block that is not complete.
     pub(crate) block: Option<Box<HeaderBlock>>,
     pub(crate) decoder: Decoder,
@@ -84,6 +88,8 @@ impl<T> Connection<T> {
             start: now,
             now,
             reader: FrameReader::default(),
+            ahead: Ahead::default(),
+            is_ahead_known: false,
             block: None,
             decoder: Decoder::new(),
             encoder: Encoder::new(),

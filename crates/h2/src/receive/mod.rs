@@ -7,6 +7,7 @@ mod stream_frames;
 
 use std::time::Instant;
 
+use crate::ahead::Ahead;
 use crate::closed::Closed;
 use crate::connection::Phase;
 use crate::frame::{Frame, flag, kind};
@@ -62,10 +63,14 @@ impl<T> Connection<T> {
             let Some(frame) = self.reader.next(input)? else {
                 break;
             };
-            match self.on_frame(&frame, head)? {
+            match self.on_frame(&frame, input, head)? {
                 Happened::Nothing => {}
                 happened => return Ok(happened),
             }
+        }
+        if self.is_ahead_known {
+            self.is_ahead_known = false;
+            self.ahead = Ahead::default();
         }
         Ok(Happened::Nothing)
     }
@@ -84,17 +89,17 @@ impl<T> Connection<T> {
     }
 
     #[inline]
-    fn on_frame(&mut self, frame: &Frame<'_>, head: &mut HeadBuffer) -> Outcome<T> {
+    fn on_frame(&mut self, frame: &Frame<'_>, rest: &[u8], head: &mut HeadBuffer) -> Outcome<T> {
         let (header, payload) = (frame.header, frame.payload());
         if self.block.is_some() {
-            return self.on_continuation(header, payload, head);
+            return self.on_continuation(header, payload, rest, head);
         }
         if !self.has_settings && (header.kind != kind::SETTINGS || header.has(flag::ACK)) {
             return Err(ConnectionError::FirstFrame);
         }
         match header.kind {
             kind::DATA => self.on_data(header, payload),
-            kind::HEADERS => self.on_headers(header, payload, head),
+            kind::HEADERS => self.on_headers(header, payload, rest, head),
             kind::PRIORITY => self.on_priority(header, payload),
             kind::RST_STREAM => self.on_reset(header, payload),
             kind::SETTINGS => self.on_settings(header, payload),
@@ -105,7 +110,7 @@ impl<T> Connection<T> {
             kind::CONTINUATION => Err(ConnectionError::Continuation),
             kind::PRIORITY_UPDATE => self.on_priority_update(header, payload),
             // Unknown ones are ignored (RFC 9113, section 5.5).
-            _ => self.spend(tokens_of(payload)),
+            _ => self.spend(tokens_of(header.len)),
         }
     }
 
@@ -160,7 +165,7 @@ impl<T> Connection<T> {
     }
 }
 
-/// What a frame that does no work costs.
-fn tokens_of(payload: &[u8]) -> u32 {
-    1 + (payload.len() / 1024) as u32
+/// What a frame costs that does no work, by the bytes of its payload.
+fn tokens_of(bytes: usize) -> u32 {
+    1 + (bytes / 1024) as u32
 }

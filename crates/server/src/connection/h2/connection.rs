@@ -52,7 +52,7 @@ pub(crate) struct Connection {
     /// Streams whose heads wait for that.
     pub(super) waiting: Vec<StreamId>,
     /// Received with the handshake.
-    early: Vec<u8>,
+    early: Box<[u8]>,
     /// Requests so far.
     pub(super) requests: u32,
     /// The HTTPS port to redirect every request to.
@@ -79,8 +79,6 @@ pub(in crate::connection) enum Ending {
 /// What happened in a turn.
 pub(super) struct Turn {
     pub(super) now: Instant,
-    /// Streams whose responses are to be looked up.
-    unknown: Vec<StreamId>,
     /// Bytes of responses that were sent, or a cost that is like that of so many.
     pub(super) cost: usize,
 }
@@ -112,7 +110,7 @@ impl Connection {
             flush: None,
             works: Works::default(),
             waiting: Vec::new(),
-            early,
+            early: early.into(),
             requests: 0,
             https_port: None,
             waits: Waits::new(now),
@@ -147,7 +145,6 @@ impl Connection {
     fn turn(&mut self, context: &mut task::Context<'_>) -> Result<(), Ending> {
         let mut turn = Turn {
             now: Instant::now(),
-            unknown: Vec::new(),
             cost: 0,
         };
         let requests = self.requests;
@@ -155,7 +152,7 @@ impl Connection {
         loop {
             has_progress |= self.poll_flush(context)?;
             let received = self.receive(context, &mut turn)?;
-            self.look_up(&mut turn);
+            self.look_up();
             let worked = self.finish_works(context, &mut turn)?;
             self.go_away_if_due(self.requests > requests, turn.now);
             self.reset_late_bodies(context);
@@ -257,6 +254,7 @@ impl Connection {
                 Event::Reset { stream, cause, .. } => {
                     self.context.metrics.core().http2.reset(cause);
                     self.waiting.retain(|waiting| *waiting != stream);
+                    self.works.forget(stream);
                 }
                 Event::BodyTooLarge(_) => self.count_refusal(Refusal::BodyTooLarge),
             }
@@ -332,7 +330,7 @@ impl Connection {
                     exchange,
                 });
                 self.h2.attach(head.stream, Stream::Unknown(unknown));
-                turn.unknown.push(head.stream);
+                self.works.queue(head.stream);
             }
         }
         Ok(())
@@ -340,14 +338,14 @@ impl Connection {
 
     /// Begins the lookups of the requests that were received, and that the client has not cancelled
     /// meanwhile: those that it sent only to cancel them cost little.
-    fn look_up(&mut self, turn: &mut Turn) {
-        for stream in turn.unknown.drain(..) {
+    fn look_up(&mut self) {
+        while let Some((stream, permit)) = self.works.next_unknown() {
             let Some(Stream::Unknown(unknown)) = self.h2.detach(stream) else {
                 continue;
             };
             let context = Rc::clone(&self.context);
             let snapshot = Rc::clone(&context.snapshot());
-            let work = look_up(context, snapshot, stream, unknown);
+            let work = look_up(context, snapshot, stream, unknown, permit);
             let work = Stream::Working(self.works.start(work));
             self.h2.attach(stream, work);
         }
