@@ -381,7 +381,7 @@ impl TimerQueue {
     }
 
     /// Lets connections notice that they are to end.
-    fn wake_stalled(&self) {
+    pub(crate) fn wake_stalled(&self) {
         let stalled = std::mem::take(&mut self.inner.borrow_mut().stalled);
         stalled.into_values().for_each(Waker::wake);
     }

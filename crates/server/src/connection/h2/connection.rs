@@ -157,7 +157,7 @@ impl Connection {
             let received = self.receive(context, &mut turn)?;
             self.look_up(&mut turn);
             let worked = self.finish_works(context, &mut turn)?;
-            self.go_away_if_due(self.requests > requests, turn.now);
+            self.go_away_if_due(turn.now);
             self.reset_late_bodies(context);
             self.send(&mut turn)?;
             if self.is_over() {

@@ -15,8 +15,8 @@ use crate::timeouts::Phase;
 impl Connection {
     /// Asks for no more streams if the connection is to end. A client that does not confirm it is
     /// told a last one when its time is over.
-    pub(super) fn go_away_if_due(&mut self, has_requests: bool, now: Instant) {
-        if self.must_go_away(has_requests) {
+    pub(super) fn go_away_if_due(&mut self, now: Instant) {
+        if self.must_go_away() {
             self.h2.go_away();
             self.waits.went_away_at = Some(now);
             self.context.metrics.core().http2.went_away();
@@ -27,9 +27,9 @@ impl Connection {
         }
     }
 
-    /// Whether no more streams are to be opened. A client gets at least one response: it may have
-    /// sent the request already.
-    fn must_go_away(&self, has_requests: bool) -> bool {
+    /// Whether no more streams are to be opened. A client gets at least one response. What it sends
+    /// before it confirms that is answered, too, so it is told at once, unlike one of HTTP/1.1.
+    fn must_go_away(&self) -> bool {
         let context = &self.context;
         !self.h2.is_going_away()
             && self.requests > 0
@@ -38,8 +38,7 @@ impl Connection {
                     let limit = context.settings().limits.requests_per_connection;
                     self.requests >= limit || self.timer.draining()
                 }
-                KeepAlive::UntilNextResponse => has_requests,
-                KeepAlive::Disabled => true,
+                KeepAlive::UntilNextResponse | KeepAlive::Disabled => true,
             }
     }
 
