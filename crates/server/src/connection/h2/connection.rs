@@ -47,12 +47,12 @@ pub(crate) struct Connection {
     pub(super) transport: Transport,
     pub(super) h2: tidegate_h2::Connection<Stream>,
     /// What the socket did not take yet. Nothing is built before it is sent.
-    pub(super) flush: Option<Flush>,
+    pub(super) flush: Option<Box<Flush>>,
     pub(super) works: Works,
     /// Streams whose heads wait for that.
     pub(super) waiting: Vec<StreamId>,
     /// Received with the handshake.
-    early: Vec<u8>,
+    early: Box<[u8]>,
     /// Requests so far.
     pub(super) requests: u32,
     /// The HTTPS port to redirect every request to.
@@ -62,8 +62,8 @@ pub(crate) struct Connection {
     pub(super) is_corked: bool,
 }
 
-// One for each idle connection.
-const _: () = assert!(size_of::<Connection>() <= 720);
+// One for each idle connection: a size class of jemalloc.
+const _: () = assert!(size_of::<Connection>() <= 640);
 
 /// How a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl Connection {
             flush: None,
             works: Works::default(),
             waiting: Vec::new(),
-            early,
+            early: early.into(),
             requests: 0,
             https_port: None,
             waits: Waits::new(now),
