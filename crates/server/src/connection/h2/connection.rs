@@ -133,6 +133,10 @@ impl Connection {
         &mut self,
         context: &mut task::Context<'_>,
     ) -> Poll<Ending> {
+        if !self.waits.is_registered {
+            self.waits.is_registered = true;
+            self.timer.wake_at_end(context.waker());
+        }
         let size = self.frame_size();
         self.context.scratch.borrow_mut().frames.begin(size);
         match self.turn(context) {
@@ -178,7 +182,7 @@ impl Connection {
             self.uncork();
         }
         has_progress |= turn.cost > 0 || self.requests > requests;
-        self.wait(has_progress, turn.now, context)
+        self.wait(has_progress, turn.now)
     }
 
     /// Lets other tasks run, and the ring.

@@ -62,12 +62,7 @@ impl Connection {
     }
 
     /// Starts the timeout of what the connection waits for.
-    pub(super) fn wait(
-        &mut self,
-        has_progress: bool,
-        now: Instant,
-        context: &task::Context<'_>,
-    ) -> Result<(), Ending> {
+    pub(super) fn wait(&mut self, has_progress: bool, now: Instant) -> Result<(), Ending> {
         if has_progress {
             self.waits.progress_at = now;
         }
@@ -78,25 +73,18 @@ impl Connection {
         }
         if phase != self.waits.phase || has_progress {
             self.waits.phase = phase;
-            self.enter(phase, now, context)?;
+            self.enter(phase, now)?;
         }
         Ok(())
     }
 
-    fn enter(
-        &mut self,
-        phase: Phase,
-        now: Instant,
-        context: &task::Context<'_>,
-    ) -> Result<(), Ending> {
+    fn enter(&mut self, phase: Phase, now: Instant) -> Result<(), Ending> {
         // Bytes that wait for the socket have their own time.
         if self.flush.is_some() {
             return Ok(());
         }
-        match phase {
-            Phase::Idle => self.h2.shrink(),
-            Phase::Window => self.timer.wake_at_end(context.waker()),
-            _ => {}
+        if phase == Phase::Idle {
+            self.h2.shrink();
         }
         // A request begins with its first byte. Whatever else arrives gives no new time.
         let since = match phase {
