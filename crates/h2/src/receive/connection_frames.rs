@@ -87,7 +87,7 @@ impl<T> Connection<T> {
         let priority = Priority::of(value);
         if let Some(stream) = self.streams.find(number) {
             self.streams.set_priority(stream, priority);
-        } else if number > self.highest {
+        } else if number > self.streams.highest {
             self.set_pending_priority(number, priority)?;
         }
         self.spend(tokens_of(value.len()))
@@ -101,7 +101,8 @@ impl<T> Connection<T> {
     ) -> Result<(), ConnectionError> {
         let max = self.limits.concurrent_streams as usize;
         let max = max.saturating_sub(self.streams.len());
-        if !self.priorities.set(number, priority, max) {
+        let pending = self.priorities.get_or_insert_default();
+        if !pending.set(number, priority, max) {
             return Err(ConnectionError::PriorityUpdate);
         }
         Ok(())

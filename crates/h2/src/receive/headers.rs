@@ -97,7 +97,7 @@ impl<T> Connection<T> {
         if block.stream.is_multiple_of(2) {
             return Err(ConnectionError::StreamId);
         }
-        if block.stream > self.highest {
+        if block.stream > self.streams.highest {
             self.on_request(block, head)
         } else if let Some(stream) = self.streams.find(block.stream) {
             self.on_trailers(stream, block, head)
@@ -110,8 +110,9 @@ impl<T> Connection<T> {
     #[inline]
     fn on_request(&mut self, block: &Block<'_>, head: &mut HeadBuffer) -> Outcome<T> {
         let number = block.stream;
-        self.highest = number;
-        let pending_priority = self.priorities.take(number);
+        self.streams.highest = number;
+        let pending = self.priorities.as_mut();
+        let pending_priority = pending.and_then(|pending| pending.take(number));
         if matches!(self.phase, Phase::Gone(_)) {
             self.decode_ignored(block, head)?;
             self.streams.ignore(number);

@@ -81,7 +81,7 @@ impl<T> Connection<T> {
     fn fail(&mut self, error: ConnectionError) {
         let last = match self.phase {
             Phase::Gone(last) => last,
-            _ => self.highest,
+            _ => self.streams.highest,
         };
         self.phase = Phase::Failed;
         self.block = None;
@@ -144,7 +144,7 @@ impl<T> Connection<T> {
     /// Whether the peer has never opened this stream, and could not before lower ones (RFC 9113,
     /// section 5.1.1). It never opens one with an even number.
     fn is_idle(&self, number: u32) -> bool {
-        number > self.highest || number.is_multiple_of(2)
+        number > self.streams.highest || number.is_multiple_of(2)
     }
 
     /// The peer made a mistake on a stream that is not idle.

@@ -47,7 +47,7 @@ pub(crate) struct Connection {
     pub(super) transport: Transport,
     pub(super) h2: tidegate_h2::Connection<Stream>,
     /// What the socket did not take yet. Nothing is built before it is sent.
-    pub(super) flush: Option<Flush>,
+    pub(super) flush: Option<Box<Flush>>,
     pub(super) works: Works,
     /// Streams whose heads wait for that.
     pub(super) waiting: Vec<StreamId>,
@@ -62,8 +62,8 @@ pub(crate) struct Connection {
     pub(super) is_corked: bool,
 }
 
-// One for each idle connection.
-const _: () = assert!(size_of::<Connection>() <= 720);
+// One for each idle connection: a size class of jemalloc.
+const _: () = assert!(size_of::<Connection>() <= 640);
 
 /// How a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +131,10 @@ impl Connection {
         &mut self,
         context: &mut task::Context<'_>,
     ) -> Poll<Ending> {
+        if !self.waits.is_registered {
+            self.waits.is_registered = true;
+            self.timer.wake_at_end(context.waker());
+        }
         let size = self.frame_size();
         self.context.scratch.borrow_mut().frames.begin(size);
         match self.turn(context) {
@@ -154,7 +158,7 @@ impl Connection {
             let received = self.receive(context, &mut turn)?;
             self.look_up();
             let worked = self.finish_works(context, &mut turn)?;
-            self.go_away_if_due(self.requests > requests, turn.now);
+            self.go_away_if_due(turn.now);
             self.reset_late_bodies(context);
             self.send(&mut turn)?;
             if self.is_over() {
@@ -175,7 +179,7 @@ impl Connection {
             self.uncork();
         }
         has_progress |= turn.cost > 0 || self.requests > requests;
-        self.wait(has_progress, turn.now, context)
+        self.wait(has_progress, turn.now)
     }
 
     /// Lets other tasks run, and the ring.
