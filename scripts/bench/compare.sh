@@ -272,6 +272,7 @@ main() {
     RUN=$(mktemp -d)
     ! type -P openssl >/dev/null || make_certificate
     write_openssl_config
+    build_limit
     make_tree
     TREE=$(cd "$TREE" && pwd)
     find_cgroups

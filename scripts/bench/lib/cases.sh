@@ -114,7 +114,9 @@ set_protocol() {
 # Whether a server is measured in a case. H2O 2.2 and lighttpd 1.4.69, set up as here, answer the tickets
 # of TLS 1.3 that they have given out by a full handshake.
 takes_part() {
-    if [[ $2 == *-http1 ]]; then
+    if [[ $1 == limit ]]; then
+        contains "$2" "${LIMIT_CASES[@]}"
+    elif [[ $2 == *-http1 ]]; then
         [[ $1 == tidegate ]]
     elif is_http2 "$2"; then
         contains "$1" "${HTTP2_SERVERS[@]}" || [[ $1 == tidegate-arena && $2 == h2-static-* ]]
