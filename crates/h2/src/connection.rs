@@ -36,8 +36,8 @@ pub struct Grant {
 pub struct Connection<T> {
     pub(crate) limits: Arc<Limits>,
     pub(crate) start: Instant,
-    /// The time of the last call.
-    pub(crate) now: Instant,
+    /// Nanoseconds from the start to the last call.
+    pub(crate) age: u64,
     pub(crate) reader: FrameReader,
     /// Streams that end with the input that is being received, once it is known.
     pub(crate) ahead: Ahead,
@@ -84,7 +84,7 @@ impl<T> Connection<T> {
             idle_frames: TokenBucket::new(limits.idle_frames),
             limits,
             start: now,
-            now,
+            age: 0,
             reader: FrameReader::default(),
             ahead: Ahead::default(),
             is_ahead_known: false,

@@ -1,5 +1,7 @@
 //! Request bodies, which are dropped (RFC 9113, sections 6.1 and 6.9).
 
+use std::time::Duration;
+
 use super::{Happened, Outcome, tokens_of};
 use crate::closed::Closed;
 use crate::frame::{self, FrameHeader, flag};
@@ -89,7 +91,8 @@ impl<T> Connection<T> {
         let is_too_large = stream.body.passes(limit);
         let is_answered = stream.is_answered;
         let lingers = is_answered && stream.body.is_too_large;
-        let is_enough = lingers && !stream.body.lingers(&self.limits, self.now);
+        let now = self.start + Duration::from_nanos(self.age);
+        let is_enough = lingers && !stream.body.lingers(&self.limits, now);
         if is_end {
             self.streams.body_ended();
         }

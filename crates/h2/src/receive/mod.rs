@@ -5,7 +5,7 @@ mod data;
 mod headers;
 mod stream_frames;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::ahead::Ahead;
 use crate::closed::Closed;
@@ -38,7 +38,7 @@ impl<T> Connection<T> {
         now: Instant,
         head: &'a mut HeadBuffer,
     ) -> Result<Option<Event<'a, T>>, ConnectionError> {
-        self.now = now;
+        self.age = now.saturating_duration_since(self.start).as_nanos() as u64;
         match self.next_happened(input, head) {
             Ok(Happened::Nothing) => Ok(None),
             Ok(Happened::Head {
@@ -123,7 +123,7 @@ impl<T> Connection<T> {
     /// What does no work, and takes as much time as this many frames without content.
     #[inline]
     fn spend(&mut self, tokens: u32) -> Outcome<T> {
-        let age = self.now.saturating_duration_since(self.start);
+        let age = Duration::from_nanos(self.age);
         if self.idle_frames.take(tokens, self.limits.idle_frames, age) {
             Ok(Happened::Nothing)
         } else {
@@ -133,7 +133,7 @@ impl<T> Connection<T> {
 
     /// A reset by the peer, or one that it caused.
     fn count_reset(&mut self) -> Result<(), ConnectionError> {
-        let age = self.now.saturating_duration_since(self.start);
+        let age = Duration::from_nanos(self.age);
         if self.resets.take(1, self.limits.resets, age) {
             Ok(())
         } else {
