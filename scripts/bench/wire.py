@@ -5,10 +5,12 @@
     wire.py table DIR       the medians of DIR/raw.jsonl, in Markdown
 
 Two counters of CPU time are read where the measurement begins and ends: that of the server's cgroup, and how long the
-server's core was not idle. The second also has what the kernel received for the server outside of its threads.
+server's core was not idle nor ran another task. The second also has what the kernel did for the server outside of its
+threads.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -24,7 +26,7 @@ from usage import cpu_ns
 WARMUP_SECONDS = 0.3
 # From the start of the client to that of its time.
 START_SECONDS = 0.01
-GB = 1e9
+PER_CORE = pathlib.Path("/sys/fs/cgroup/cpuacct/cpuacct.usage_percpu")
 WIRES = {
     "gso": "veth, MTU 1,500, segments of up to 64 KiB (TSO, GSO, GRO)",
     "nogso": "veth, each packet by itself, at most 1,500 bytes",
@@ -56,8 +58,30 @@ def busy_ns(core):
     raise OSError(f"/proc/stat has no core {core}")
 
 
+def tasks_ns(core):
+    """What tasks have had of a core, ksoftirqd left out; 0 where no v1 cpuacct counts it."""
+    if not PER_CORE.exists():
+        return 0
+    return int(PER_CORE.read_text().split()[core]) - ksoftirqd_ns(core)
+
+
+def ksoftirqd_ns(core):
+    for comm in pathlib.Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if comm.read_text() == f"ksoftirqd/{core}\n":
+                return int((comm.parent / "schedstat").read_text().split()[0])
+    return 0
+
+
 def sample(options):
-    return {"cpu_ns": cpu_ns(options.cpu), "core_ns": busy_ns(options.core), "at": time.monotonic()}
+    return {"cpu_ns": cpu_ns(options.cpu), "core_ns": busy_ns(options.core), "tasks_ns": tasks_ns(options.core)}
+
+
+def spent(before, after):
+    """What was spent between two samples. Other tasks may have run on the server's core: their time is not its."""
+    used = {name: after[name] - before[name] for name in before}
+    others = max(0, used.pop("tasks_ns") - used["cpu_ns"])
+    return {**used, "core_ns": used["core_ns"] - others, "others_ns": others}
 
 
 def by_http1(options):
@@ -73,7 +97,6 @@ def by_http1(options):
     counted = json.loads(client.communicate()[0])
     if client.returncode != 0 or counted["errors"]:
         raise SystemExit(f"{counted.get('errors')} requests failed")
-    # Of a large file the responses that ended are not all that was sent.
     return {"requests": counted["requests"], "bytes": counted["bytes"], "seconds": counted["seconds"]}, before, after
 
 
@@ -90,8 +113,7 @@ def measure(options):
     counted, before, after = (by_http2 if options.streams else by_http1)(options)
     case = options.file.stem if not options.streams else f"h2-{options.file.stem}"
     line = {"wire": options.wire, "case": case, "server": options.server, "round": options.round, **counted}
-    line |= {name: after[name] - before[name] for name in ("cpu_ns", "core_ns")}
-    print(json.dumps(line))
+    print(json.dumps(line | spent(before, after)))
 
 
 # --- table ---------------------------------------------------------------------
