@@ -26,6 +26,7 @@ from usage import cpu_ns
 WARMUP_SECONDS = 0.3
 # From the start of the client to that of its time.
 START_SECONDS = 0.01
+COUNTED = ("requests", "bytes", "seconds")
 PER_CORE = pathlib.Path("/sys/fs/cgroup/cpuacct/cpuacct.usage_percpu")
 WIRES = {
     "gso": "veth, MTU 1,500, segments of up to 64 KiB (TSO, GSO, GRO)",
@@ -88,7 +89,7 @@ def by_http1(options):
     size = options.file.stat().st_size
     command = [options.load, "get", "--server", options.address, "--path", f"/{options.file.name}", "--length", str(size)]
     command += ["--connections", str(options.connections), "--seconds", str(options.seconds)]
-    command += ["--warmup", str(WARMUP_SECONDS), *(["--discard"] if options.discard else [])]
+    command += ["--warmup", str(WARMUP_SECONDS), "--cpu", options.cpu, *(["--discard"] if options.discard else [])]
     client = subprocess.Popen(command, stdout=subprocess.PIPE)
     time.sleep(START_SECONDS + WARMUP_SECONDS)
     before = sample(options)
@@ -97,7 +98,10 @@ def by_http1(options):
     counted = json.loads(client.communicate()[0])
     if client.returncode != 0 or counted["errors"]:
         raise SystemExit(f"{counted.get('errors')} requests failed")
-    return {"requests": counted["requests"], "bytes": counted["bytes"], "seconds": counted["seconds"]}, before, after
+    used = spent(before, after)
+    # It reads this counter at the very ends of its time, where these samples may be late.
+    used["core_ns"] += counted["cpu_ns"] - used["cpu_ns"]
+    return {name: counted[name] for name in COUNTED} | used | {"cpu_ns": counted["cpu_ns"]}
 
 
 def by_http2(options):
@@ -106,14 +110,14 @@ def by_http2(options):
     counted, (before, after) = h2load.timed([url], options.seconds, WARMUP_SECONDS, words, lambda _: sample(options))
     if counted["errors"]:
         raise SystemExit(f"{counted['errors']} requests failed")
-    return {name: counted[name] for name in ("requests", "bytes", "seconds")}, before, after
+    return {name: counted[name] for name in COUNTED} | spent(before, after)
 
 
 def measure(options):
-    counted, before, after = (by_http2 if options.streams else by_http1)(options)
+    found = (by_http2 if options.streams else by_http1)(options)
     case = options.file.stem if not options.streams else f"h2-{options.file.stem}"
-    line = {"wire": options.wire, "case": case, "server": options.server, "round": options.round, **counted}
-    print(json.dumps(line | spent(before, after)))
+    line = {"wire": options.wire, "case": case, "server": options.server, "round": options.round}
+    print(json.dumps(line | found))
 
 
 # --- table ---------------------------------------------------------------------
@@ -122,6 +126,7 @@ def measure(options):
 COLUMNS = {
     "MB/s": lambda line: line["bytes"] / line["seconds"] / 1e6,
     "core, us per request": lambda line: line["core_ns"] / 1e3 / line["requests"],
+    "threads, us per request": lambda line: line["cpu_ns"] / 1e3 / line["requests"],
     "core, s per GB": lambda line: line["core_ns"] / line["bytes"],
     "threads, s per GB": lambda line: line["cpu_ns"] / line["bytes"],
 }
