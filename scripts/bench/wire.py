@@ -155,9 +155,10 @@ def row(lines, columns):
 
 
 def best_peer(grouped, wire, case):
-    """tidegate's time of the core beside that of the best of its peers."""
+    """The time of tidegate's threads beside that of the best of its peers'."""
+
     def cost(server):
-        return statistics.median(line["core_ns"] / line["bytes"] for line in grouped[wire, case, server])
+        return statistics.median(line["cpu_ns"] / line["bytes"] for line in grouped[wire, case, server])
 
     peers = [name for name in SERVERS if name != "tidegate" and (wire, case, name) in grouped]
     if not peers or (wire, case, "tidegate") not in grouped:
