@@ -5,10 +5,12 @@
     wire.py table DIR       the medians of DIR/raw.jsonl, in Markdown
 
 Two counters of CPU time are read where the measurement begins and ends: that of the server's cgroup, and how long the
-server's core was not idle. The second also has what the kernel received for the server outside of its threads.
+server's core was not idle nor ran another task. The second also has what the kernel did for the server outside of its
+threads.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -24,7 +26,8 @@ from usage import cpu_ns
 WARMUP_SECONDS = 0.3
 # From the start of the client to that of its time.
 START_SECONDS = 0.01
-GB = 1e9
+COUNTED = ("requests", "bytes", "seconds")
+PER_CORE = pathlib.Path("/sys/fs/cgroup/cpuacct/cpuacct.usage_percpu")
 WIRES = {
     "gso": "veth, MTU 1,500, segments of up to 64 KiB (TSO, GSO, GRO)",
     "nogso": "veth, each packet by itself, at most 1,500 bytes",
@@ -56,15 +59,37 @@ def busy_ns(core):
     raise OSError(f"/proc/stat has no core {core}")
 
 
+def tasks_ns(core):
+    """What tasks have had of a core, ksoftirqd left out; 0 where no v1 cpuacct counts it."""
+    if not PER_CORE.exists():
+        return 0
+    return int(PER_CORE.read_text().split()[core]) - ksoftirqd_ns(core)
+
+
+def ksoftirqd_ns(core):
+    for comm in pathlib.Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if comm.read_text() == f"ksoftirqd/{core}\n":
+                return int((comm.parent / "schedstat").read_text().split()[0])
+    return 0
+
+
 def sample(options):
-    return {"cpu_ns": cpu_ns(options.cpu), "core_ns": busy_ns(options.core), "at": time.monotonic()}
+    return {"cpu_ns": cpu_ns(options.cpu), "core_ns": busy_ns(options.core), "tasks_ns": tasks_ns(options.core)}
+
+
+def spent(before, after):
+    """What was spent between two samples. Other tasks may have run on the server's core: their time is not its."""
+    used = {name: after[name] - before[name] for name in before}
+    others = max(0, used.pop("tasks_ns") - used["cpu_ns"])
+    return {**used, "core_ns": used["core_ns"] - others, "others_ns": others}
 
 
 def by_http1(options):
     size = options.file.stat().st_size
     command = [options.load, "get", "--server", options.address, "--path", f"/{options.file.name}", "--length", str(size)]
     command += ["--connections", str(options.connections), "--seconds", str(options.seconds)]
-    command += ["--warmup", str(WARMUP_SECONDS), *(["--discard"] if options.discard else [])]
+    command += ["--warmup", str(WARMUP_SECONDS), "--cpu", options.cpu, *(["--discard"] if options.discard else [])]
     client = subprocess.Popen(command, stdout=subprocess.PIPE)
     time.sleep(START_SECONDS + WARMUP_SECONDS)
     before = sample(options)
@@ -73,8 +98,10 @@ def by_http1(options):
     counted = json.loads(client.communicate()[0])
     if client.returncode != 0 or counted["errors"]:
         raise SystemExit(f"{counted.get('errors')} requests failed")
-    # Of a large file the responses that ended are not all that was sent.
-    return {"requests": counted["requests"], "bytes": counted["bytes"], "seconds": counted["seconds"]}, before, after
+    used = spent(before, after)
+    # It reads this counter at the very ends of its time, where these samples may be late.
+    used["core_ns"] += counted["cpu_ns"] - used["cpu_ns"]
+    return {name: counted[name] for name in COUNTED} | used | {"cpu_ns": counted["cpu_ns"]}
 
 
 def by_http2(options):
@@ -83,15 +110,14 @@ def by_http2(options):
     counted, (before, after) = h2load.timed([url], options.seconds, WARMUP_SECONDS, words, lambda _: sample(options))
     if counted["errors"]:
         raise SystemExit(f"{counted['errors']} requests failed")
-    return {name: counted[name] for name in ("requests", "bytes", "seconds")}, before, after
+    return {name: counted[name] for name in COUNTED} | spent(before, after)
 
 
 def measure(options):
-    counted, before, after = (by_http2 if options.streams else by_http1)(options)
+    found = (by_http2 if options.streams else by_http1)(options)
     case = options.file.stem if not options.streams else f"h2-{options.file.stem}"
-    line = {"wire": options.wire, "case": case, "server": options.server, "round": options.round, **counted}
-    line |= {name: after[name] - before[name] for name in ("cpu_ns", "core_ns")}
-    print(json.dumps(line))
+    line = {"wire": options.wire, "case": case, "server": options.server, "round": options.round}
+    print(json.dumps(line | found))
 
 
 # --- table ---------------------------------------------------------------------
@@ -100,6 +126,7 @@ def measure(options):
 COLUMNS = {
     "MB/s": lambda line: line["bytes"] / line["seconds"] / 1e6,
     "core, us per request": lambda line: line["core_ns"] / 1e3 / line["requests"],
+    "threads, us per request": lambda line: line["cpu_ns"] / 1e3 / line["requests"],
     "core, s per GB": lambda line: line["core_ns"] / line["bytes"],
     "threads, s per GB": lambda line: line["cpu_ns"] / line["bytes"],
 }
@@ -128,9 +155,10 @@ def row(lines, columns):
 
 
 def best_peer(grouped, wire, case):
-    """tidegate's time of the core beside that of the best of its peers."""
+    """The time of tidegate's threads beside that of the best of its peers'."""
+
     def cost(server):
-        return statistics.median(line["core_ns"] / line["bytes"] for line in grouped[wire, case, server])
+        return statistics.median(line["cpu_ns"] / line["bytes"] for line in grouped[wire, case, server])
 
     peers = [name for name in SERVERS if name != "tidegate" and (wire, case, name) in grouped]
     if not peers or (wire, case, "tidegate") not in grouped:

@@ -33,8 +33,9 @@ use crate::transport::{Closed, Flush, Transport};
 pub(super) const QUANTUM_BYTES: usize = 256 * 1024;
 
 /// Bytes that the kernel takes beyond those that it has sent (`TCP_NOTSENT_LOWAT`, tcp(7)). What it
-/// holds can neither be overtaken by a response that is more urgent, nor cancelled.
-const NOT_SENT_BYTES: u32 = 128 * 1024;
+/// holds can neither be overtaken by a response that is more urgent, nor cancelled. Less than one
+/// send brings nothing: docs/http2.md has the figures.
+const NOT_SENT_BYTES: u32 = 64 * 1024;
 
 /// Bytes that a client may have sent beside bodies, which its window bounds, before it learns that
 /// the connection ends.
