@@ -170,20 +170,29 @@ build() {
     [[ -x $LOAD ]] || die "$LOAD is not there; run it without --no-build"
 }
 
-# Keeps the servers that are installed and the cases that can be run.
+# Keeps the cases that can be run, and the servers that are installed and take part in one.
 select_available() {
     local name servers=() cases=()
-    for name in "${SERVERS[@]}"; do
-        if [[ -n $(server_program "$name") ]]; then
-            servers+=("$name")
-        else
-            warn "$name is not installed; going on without it"
-        fi
-    done
     for name in "${CASES[@]}"; do
         ! case_available "$name" || cases+=("$name")
     done
-    SERVERS=("${servers[@]}") CASES=("${cases[@]}")
+    CASES=("${cases[@]}")
+    for name in "${SERVERS[@]}"; do
+        if [[ -z $(server_program "$name") ]]; then
+            warn "$name is not installed; going on without it"
+        elif takes_any_part "$name"; then
+            servers+=("$name")
+        fi
+    done
+    SERVERS=("${servers[@]}")
+}
+
+takes_any_part() {
+    local case
+    for case in "${CASES[@]}"; do
+        ! takes_part "$1" "$case" || return 0
+    done
+    return 1
 }
 
 verify_servers() {
@@ -277,7 +286,6 @@ main() {
     trap 'exit 130' INT TERM
     RUN=$(mktemp -d)
     ! type -P openssl >/dev/null || make_certificate
-    write_openssl_config
     build_limit
     make_tree
     TREE=$(cd "$TREE" && pwd)

@@ -600,20 +600,27 @@ def sections(samples):
     yield "1 KiB, 16 connections, beside 12 bulk readers at 40 MB/s each", "bulk", "beside", BULK_COLUMNS
     for case, (title, _) in TLS.items():
         yield title, case, "alone", size_columns(case)
-    for case, title in ARENA.items():
-        yield title, case, "alone", size_columns(case)
     for case, (title, _) in MEMORY.items():
         yield title, case, "alone", MEMORY_COLUMNS
 
 
-CLIENTS_TEXT = """The same files by three clients, each on one core. `tidegate-load` is ours: it reads in pieces of 256 KiB,
-and has its kernel drop the bodies of 100 MiB. wrk and h2load (`--h1`) read in pieces of 8 KiB, each of which a general parser
-reads again, so they cost more the larger the body is: the last of these tables has the CPU time of each. A client that is
-busy all the time is what limits the requests per second, and a server that waits for it finds less to do each time that it
-wakes. wrk's figures hold its connecting, and h2load gives no percentiles. A target is met if it is met with each client."""
-CLIENTS_TLS_TEXT = """TLS is version 1.3 with AES-128-GCM and X25519 for all, with every client. Servers that use OpenSSL
-(nginx, lighttpd, H2O, nghttpd) are bound to it by `OPENSSL_CONF`, and so is wrk; tidegate and Caddy have no such setting and
-take it because nothing else is offered to them."""
+ARENA_TEXT = """\
+The profile static of the public benchmark HttpArena as it is: 20 files in turn, 15 of them with variants,
+asked for by one thread of wrk for 5 seconds. It makes each request anew by a script and is busy all the time,
+so CPU per request tells the servers apart and requests per second do not. `tidegate, nothing in memory` is
+the entry for its public table ([arena](../arena/README.md)), whose rules want files read from disk on every
+request."""
+CLIENTS_TEXT = """\
+The same files by three clients, each on one core. `tidegate-load` is ours: it reads in pieces of 256 KiB, and
+has its kernel drop the bodies of 100 MiB. wrk and h2load (`--h1`) read in pieces of 8 KiB, each of which a
+general parser reads again, so they cost more the larger the body is: the last of these tables has the CPU
+time of each. A client that is busy all the time is what limits the requests per second, and a server that
+waits for it finds less to do each time that it wakes. wrk's figures hold its connecting, and h2load gives no
+percentiles. A target is met if it is met with each client."""
+CLIENTS_TLS_TEXT = """\
+TLS is version 1.3 with AES-128-GCM and X25519 for all, with every client. Servers that use OpenSSL (nginx,
+lighttpd, H2O, nghttpd) are bound to it by `OPENSSL_CONF`, and so is wrk; tidegate and Caddy have no such
+setting and take it because nothing else is offered to them."""
 
 
 def client_tables(samples, servers):
@@ -754,6 +761,13 @@ def results(samples, servers):
         if case in present:
             yield f"## {title}"
             yield table(samples, servers, case, phase, columns)
+    if present & ARENA.keys():
+        yield "## HttpArena's static"
+        yield ARENA_TEXT
+    for case, title in ARENA.items():
+        if case in present:
+            yield f"## {title}"
+            yield table(samples, servers, case, "alone", size_columns(case))
     yield from explained(["## Fixed rates", RATES_TEXT], rate_tables(samples, servers))
     clients = ["## Clients beside each other", CLIENTS_TEXT, CLIENTS_TLS_TEXT]
     yield from explained(clients, client_tables(samples, servers))

@@ -217,6 +217,16 @@ check_cipher() {
         { warn "$1 does not use the one cipher" && return 1; }
 }
 
+# ECDSA on P-256, for localhost and its address (h2load names no host then), good as long as a run takes.
+make_certificate() {
+    write_openssl_config
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 \
+        -subj /CN=localhost -addext "subjectAltName=DNS:localhost,IP:$ADDRESS" \
+        -addext basicConstraints=critical,CA:FALSE \
+        -keyout "$RUN/key.pem" -out "$RUN/cert.pem" 2>"$OUT/log/openssl.log" ||
+        die "openssl made no certificate (see $OUT/log/openssl.log)"
+}
+
 # OpenSSL's settings, of servers and of clients: one version, one cipher, one key exchange.
 write_openssl_config() {
     cat >"$RUN/openssl.cnf" <<END
@@ -230,15 +240,6 @@ MinProtocol = TLSv1.3
 Ciphersuites = TLS_AES_128_GCM_SHA256
 Groups = X25519:P-256
 END
-}
-
-# ECDSA on P-256, for localhost and its address (h2load names no host then), good as long as a run takes.
-make_certificate() {
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 \
-        -subj /CN=localhost -addext "subjectAltName=DNS:localhost,IP:$ADDRESS" \
-        -addext basicConstraints=critical,CA:FALSE \
-        -keyout "$RUN/key.pem" -out "$RUN/cert.pem" 2>"$OUT/log/openssl.log" ||
-        die "openssl made no certificate (see $OUT/log/openssl.log)"
 }
 
 # Ends the server: TERM, and after three seconds KILL for what is left of it.
