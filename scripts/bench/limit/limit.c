@@ -9,7 +9,7 @@
  * --by is how a body is sent. Without it each file is sent by what is fastest at its size (by_size).
  *
  *     memory    copied from memory, behind the head, by one send(2)
- *     splice    from the page cache through a pipe, splice(2) twice for each PIPE_BYTES
+ *     splice    from the page cache through a pipe, splice(2) twice for each time that it is full
  *     sendfile  from the page cache, by sendfile(2)
  *     tee       head and pages wait in pipes; tee(2) takes further references to them, and splice(2) sends those
  *
@@ -43,10 +43,12 @@ enum {
     FILES_MOST = 16,
     CONNECTIONS_MOST = 16384,
     HEAD_MOST = 128,
-    PIPE_BYTES = 256 * 1024,
+    SMALL_PIPE_BYTES = 256 * 1024, /* of files that are no longer than that */
+    PIPE_BYTES = 1024 * 1024,
     QUANTUM = 512 * 1024, /* what a connection sends before it is the next one's turn */
     MEMORY_MOST = 4096,
     TEE_MOST = 1024 * 1024,
+    CORKED_LEAST = TEE_MOST + 1, /* below that cork costs more than it saves */
 };
 
 /* What a completion is of: the low bits of its user data, whose other bits are those of a pointer. */
@@ -60,6 +62,7 @@ struct file {
     int fd;
     size_t size;
     size_t head; /* bytes of it */
+    int large;   /* whether its pipes are */
     enum by by;
     char *bytes;     /* the head, and with MEMORY the body behind it */
     int (*parts)[2]; /* with TEE: pipes that hold head and body, in order */
@@ -82,7 +85,7 @@ static char (*buffer_bytes)[BUFFER_BYTES];
 static struct file files[FILES_MOST];
 static int file_count;
 static struct connection *queue, **queue_end = &queue; /* those that have sent their quantum */
-static int pipes[CONNECTIONS_MOST][2], pipe_count;      /* empty ones */
+static int pipes[2][CONNECTIONS_MOST][2], pipe_count[2]; /* empty ones, small and large */
 
 static void die(const char *what)
 {
@@ -162,28 +165,31 @@ static void set_up_ring(void)
 
 /* --- pipes ---------------------------------------------------------------- */
 
-static void open_pipe(int ends[2])
+static void open_pipe(int ends[2], int large)
 {
-    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0 || fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES) < 0)
+    int bytes = large ? PIPE_BYTES : SMALL_PIPE_BYTES;
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0 || fcntl(ends[1], F_SETPIPE_SZ, bytes) < 0)
         die("pipe");
 }
 
 static void take_pipe(struct connection *connection)
 {
+    int large = connection->file->large;
     if (connection->pipe[0] >= 0)
         return;
-    if (pipe_count > 0)
-        memcpy(connection->pipe, pipes[--pipe_count], sizeof connection->pipe);
+    if (pipe_count[large] > 0)
+        memcpy(connection->pipe, pipes[large][--pipe_count[large]], sizeof connection->pipe);
     else
-        open_pipe(connection->pipe);
+        open_pipe(connection->pipe, large);
 }
 
 static void put_pipe(struct connection *connection)
 {
     if (connection->pipe[0] < 0)
         return;
-    if (connection->piped == 0 && pipe_count < CONNECTIONS_MOST) {
-        memcpy(pipes[pipe_count++], connection->pipe, sizeof connection->pipe);
+    int large = connection->file->large;
+    if (connection->piped == 0 && pipe_count[large] < CONNECTIONS_MOST) {
+        memcpy(pipes[large][pipe_count[large]++], connection->pipe, sizeof connection->pipe);
     } else {
         close(connection->pipe[0]);
         close(connection->pipe[1]);
@@ -261,6 +267,13 @@ static ssize_t send_piece(struct connection *connection)
     return file->by == SPLICE ? send_by_splice(connection) : send_by_sendfile(connection);
 }
 
+/* Only full segments are sent meanwhile. */
+static void cork(const struct connection *connection, int on)
+{
+    if (connection->file->size >= CORKED_LEAST)
+        setsockopt(connection->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof on);
+}
+
 static void enqueue(struct connection *connection)
 {
     connection->next = NULL;
@@ -287,8 +300,9 @@ static int advance(struct connection *connection)
             return 0;
         connection->sent += count;
     }
-    connection->file = NULL;
+    cork(connection, 0);
     put_pipe(connection);
+    connection->file = NULL;
     return 1;
 }
 
@@ -312,6 +326,7 @@ static int answer(struct connection *connection, const char *request, size_t len
         return 0;
     connection->sent = 0;
     connection->part = 0;
+    cork(connection, 1);
     return advance(connection);
 }
 
@@ -434,9 +449,9 @@ static void read_body(const struct file *file)
 static void fill_parts(struct file *file)
 {
     loff_t offset = 0;
-    file->parts = calloc(2 + file->size / (PIPE_BYTES / 2), sizeof *file->parts);
+    file->parts = calloc(2 + file->size / (SMALL_PIPE_BYTES / 2), sizeof *file->parts);
     for (int part = 0; offset < (loff_t)file->size; part++) {
-        open_pipe(file->parts[part]);
+        open_pipe(file->parts[part], file->large);
         if (part == 0 && write(file->parts[part][1], file->bytes, file->head) < 0)
             die("write to a pipe");
         if (splice(file->fd, &offset, file->parts[part][1], NULL, PIPE_BYTES, SPLICE_F_NONBLOCK) <= 0)
@@ -455,6 +470,7 @@ static void open_file(const char *path, enum by by)
     if (file->fd < 0 || fstat(file->fd, &status) < 0)
         die(path);
     file->size = status.st_size;
+    file->large = file->size > SMALL_PIPE_BYTES;
     file->by = by == BY_SIZE ? by_size(file->size) : by;
     file->bytes = malloc(HEAD_MOST + (file->by == MEMORY ? file->size : 0));
     file->head =
