@@ -41,6 +41,7 @@ mod methods;
 mod metrics;
 mod mounts;
 mod pipelines;
+mod popular;
 mod protocols;
 mod proxies;
 mod published_configs;

@@ -17,9 +17,11 @@ REQUESTS = 200
 BATCHES = 5
 WARM = 50
 SMALL_BYTES = 1024
-# Well above io.inline-max, so that it goes by splice, and little enough for the socket's buffers: how
+# Above cache.popular-max, so that it goes by splice, and little enough for the socket's buffers: how
 # often a client makes the server wait depends on the clock.
-LARGE_BYTES = 64 * 1024
+LARGE_BYTES = 65 * 1024
+# From memory, without a copy, once it is popular.
+POPULAR_BYTES = 64 * 1024
 # Where the server is given time to end the turn in which it sent the last response.
 SETTLE_SECONDS = 0.1
 VGDB_SECONDS = 60
@@ -27,9 +29,10 @@ SKIPPED = 77
 
 
 def make_files(tree):
-    """The files to serve: one small, one large, and small ones that are asked for once."""
+    """The files to serve: one small, one popular, one large, and small ones that are asked for once."""
     (tree / "small.html").write_bytes(b"s" * SMALL_BYTES)
     (tree / "large.bin").write_bytes(b"l" * LARGE_BYTES)
+    (tree / "popular.bin").write_bytes(b"p" * POPULAR_BYTES)
     for index in range(WARM + REQUESTS * BATCHES):
         (tree / f"once-{index:05}.html").write_bytes(b"o" * SMALL_BYTES)
 
@@ -84,7 +87,8 @@ def paths(address):
         "range": lambda: ("/small.html", "Range: bytes=100-299\r\n", 206, 200),
         "not-modified": lambda: ("/small.html", f"If-None-Match: {etag}\r\n", 304, None),
         "not-found": lambda: ("/none.html", "", 404, None),
-        "large-hit-64k": lambda: ("/large.bin", "", 200, LARGE_BYTES),
+        "popular-hit-64k": lambda: ("/popular.bin", "", 200, POPULAR_BYTES),
+        "large-hit-65k": lambda: ("/large.bin", "", 200, LARGE_BYTES),
     }
 
 

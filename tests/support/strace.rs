@@ -17,7 +17,7 @@ pub(crate) struct Strace {
 }
 
 /// Calls that move no bytes of a response.
-const OTHERS: [&str; 2] = ["setsockopt", "io_uring_enter"];
+const OTHERS: [&str; 3] = ["setsockopt", "io_uring_enter", "vmsplice"];
 
 /// A system call that has returned.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Strace {
     pub(crate) fn attach(server: &Server, tree: &Tree) -> Option<Self> {
         let log = tree.base().join("strace");
         let calls = "trace=read,pread64,readv,preadv,preadv2,write,pwrite64,writev,pwritev,pwritev2,\
-                     sendto,sendmsg,sendmmsg,splice,setsockopt,io_uring_enter";
+                     sendto,sendmsg,sendmmsg,splice,vmsplice,setsockopt,io_uring_enter";
         Self::run(server, &["-s", "0", "-e", calls], log)
     }
 

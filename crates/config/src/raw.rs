@@ -158,6 +158,7 @@ pub(crate) struct Io {
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Cache {
     pub(crate) hot_bytes_per_core: Field<Size>,
+    pub(crate) popular_max: Field<Size>,
     pub(crate) open_files_per_core: Field<Count>,
     pub(crate) valid: Field<Period>,
     pub(crate) idle: Field<Period>,

@@ -233,6 +233,9 @@ pub struct Cache {
     /// Bytes of small files kept in memory on each core; zero keeps none.
     #[serde(serialize_with = "units::size")]
     pub hot_bytes_per_core: u64,
+    /// Bytes of a popular file, above `io.inline-max`, that is kept in memory as well.
+    #[serde(serialize_with = "units::size")]
+    pub popular_max: usize,
     /// Files kept open on each core, at least 1.
     pub open_files_per_core: usize,
     /// How long a looked-up file is trusted; zero checks again for each request.
@@ -449,6 +452,7 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             hot_bytes_per_core: 64 << 20,
+            popular_max: 64 << 10,
             open_files_per_core: 8192,
             valid: Duration::from_secs(1),
             idle: Duration::from_mins(1),

@@ -2,11 +2,13 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::rc::Rc;
 
 use tidegate_config::Settings;
 use tidegate_h2::HeadBuffer;
 use tidegate_http::FieldBlock;
+use tidegate_site::File;
 use tidegate_uring::Fd;
 
 use crate::clock::Clock;
@@ -54,6 +56,8 @@ pub(crate) enum KeepAlive {
 pub(crate) struct Scratch {
     /// Responses of HTTP/1.1.
     pub(crate) out: Vec<u8>,
+    /// The body of the last of them, if it is sent from where it is in memory: a range of a file.
+    pub(crate) last_body: Option<(Rc<File>, Range<u64>)>,
     /// Frames of HTTP/2.
     pub(crate) frames: FrameBuffer,
     /// The head of a request of HTTP/2.

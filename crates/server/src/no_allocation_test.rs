@@ -25,6 +25,9 @@ async fn hits_allocate_nothing(log: LogTarget) {
     let directory = directory(&"s".repeat(1024));
     let mut settings = settings(&directory);
     let is_logged = log != LogTarget::Off;
+    // Such a file is not copied.
+    settings.io.inline_max = 64 << 10;
+    std::fs::write(directory.path().join("medium.html"), "m".repeat(20 << 10)).unwrap();
     settings.sites[0].access_log.path = log;
     let context = context(settings).await;
     let mut client = Client::connect(&context);
@@ -41,6 +44,7 @@ async fn hits_allocate_nothing(log: LogTarget) {
             get("/small.html", &format!("If-None-Match: {etag}\r\n")),
         ),
         ("404 ", get("/none.html", "")),
+        ("200 ", get("/medium.html", "")),
     ];
     for (status, request) in hits {
         for _ in 0..WARM {

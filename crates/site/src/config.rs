@@ -9,6 +9,8 @@ use crate::single_flight::Times;
 pub struct CacheConfig {
     /// Files of at most this many bytes are kept in memory.
     pub inline_max: usize,
+    /// The same for popular files.
+    pub popular_max: usize,
     /// The most bytes of such files in memory.
     pub hot_bytes: u64,
     /// The most descriptors of larger files.
@@ -26,7 +28,19 @@ pub struct CacheConfig {
     pub workers: usize,
 }
 
+/// The part of the memory for files that a popular one may take.
+const POPULAR_SHARE: u64 = 64;
+
 impl CacheConfig {
+    /// Popular files of at most this many bytes are kept in memory. One of them displaces little.
+    pub(crate) fn popular_max(&self) -> usize {
+        let share = self.hot_bytes / POPULAR_SHARE;
+        let popular_max = self
+            .popular_max
+            .min(usize::try_from(share).unwrap_or(usize::MAX));
+        popular_max.max(self.inline_max)
+    }
+
     pub(crate) fn times(&self) -> Times {
         Times {
             valid: self.valid,

@@ -75,6 +75,7 @@ pub use cache::{CacheStats, TableStats};
 pub use config::CacheConfig;
 pub use decompress::{Compressed, Decompression};
 pub use error::{Error, RootError};
+pub use file::memory::FileBytes;
 pub use file::residency_hint::ResidencyHint;
 pub use file::{Content, File, OtherPaths};
 pub use listing::{Listing, READER_THREADS, SortOrder};

@@ -106,6 +106,7 @@ mod tests {
     fn a_pass_takes_half_the_time_of_trust_and_no_core() {
         let config = |valid, idle| CacheConfig {
             inline_max: 0,
+            popular_max: 0,
             hot_bytes: 0,
             open_files: 0,
             valid: Duration::from_millis(valid),

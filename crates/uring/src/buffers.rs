@@ -8,56 +8,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Deref;
-use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::task::Waker;
 
 use io_uring::types::BufRingEntry;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+use crate::mapping::Mapping;
 
 /// Buffers published before the first shortage.
 const PUBLISHED_FIRST: u16 = 64;
-
-/// An anonymous private mapping.
-pub(crate) struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-impl Mapping {
-    pub(crate) fn new(len: usize) -> io::Result<Self> {
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice overlaps nothing.
-        let start = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                len,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
-        }?;
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { start, len })
-    }
-
-    pub(crate) fn address(&self) -> *mut u8 {
-        self.start.as_ptr()
-    }
-
-    /// For advice that does not change the content.
-    pub(crate) fn advise(&self, advice: Advice) -> io::Result<()> {
-        // SAFETY: the range is the mapping, which is ours.
-        unsafe { madvise(self.start.as_ptr().cast(), self.len, advice) }.map_err(Into::into)
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and its owner is the last to know its address. A failure
-        // could only leak it.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
-    }
-}
 
 /// The ring of provided buffers of one op ring.
 pub(crate) struct Buffers {

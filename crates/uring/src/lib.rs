@@ -74,8 +74,10 @@ mod error;
 mod fd;
 mod features;
 mod locked;
+mod mapping;
 mod op;
 mod pacing;
+mod pages;
 mod poll_on_wake;
 mod probe;
 mod queue;
@@ -109,6 +111,7 @@ pub use op::{
     Op, accept, advise, cancel, close, nop, open, pipe, poll, read, recv, send, splice, stat,
 };
 pub use pacing::{UNPACED, set_pacing_rate};
+pub use pages::{PagePipe, Pages};
 pub use poll_on_wake::PollOnWake;
 pub use probe::probe;
 pub use ring::Ring;

@@ -6,9 +6,9 @@ use io_uring::IoUring;
 use rustix::mm::Advice;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::buffers::Mapping;
 use crate::error::Error;
 use crate::locked::queue_bytes;
+use crate::mapping::Mapping;
 use crate::setup::{explain_setup, setup};
 
 /// Entries and completions of the smallest ring.

@@ -367,6 +367,11 @@ fn cache(raw: raw::Cache, report: &mut Report<'_>) -> Cache {
             default.hot_bytes_per_core,
             size(0..=1024 * GIB, "no host has that much memory for each core"),
         ),
+        popular_max: report.checked(
+            raw.popular_max,
+            default.popular_max,
+            size(0..=MIB, "larger files are read from the page cache"),
+        ),
         open_files_per_core: report.checked(
             raw.open_files_per_core,
             default.open_files_per_core,
@@ -728,6 +733,7 @@ mod tests {
             ("[io]\ndrop-behind = 'on'", "2: io.drop-behind: `on` is not a size: "),
             ("[io]\ndrop-behind = -1", "2: io.drop-behind: -1 is not a size"),
             ("[io]\ndrop-behind = true", "2: io.drop-behind: expected \"off\" or a size such as \"16m\", found true"),
+            ("[cache]\npopular-max = '2m'", "2: cache.popular-max: 2m is outside 0 to 1m: "),
             ("[cache]\nhot-bytes-per-core = '1025g'", "2: cache.hot-bytes-per-core: 1025g is outside 0 to 1024g: "),
             ("[cache]\nopen-files-per-core = 0", "2: cache.open-files-per-core: 0 is outside 1 to 1048576: "),
             ("[limits]\nranges = 0", "2: limits.ranges: 0 is outside 1 to 1024: "),

@@ -9,6 +9,7 @@ use crate::host::limits::ResourceShare;
 pub(crate) fn cache_config(settings: &Settings, share: ResourceShare) -> CacheConfig {
     CacheConfig {
         inline_max: settings.io.inline_max,
+        popular_max: settings.cache.popular_max,
         hot_bytes: share.hot_bytes,
         open_files: share.open_files,
         valid: settings.cache.valid,

@@ -182,9 +182,14 @@ impl Exchange {
         Some(self.pace).filter(|pace| !matches!(*pace, 0 | UNPACED))
     }
 
+    /// Whether [`Self::begin_body`] has something to say to the kernel.
+    pub(crate) fn sets_pace(&self) -> bool {
+        self.pace != 0
+    }
+
     /// Has the kernel pace the body that follows. Without rules for that, nothing is called.
     pub(crate) fn begin_body(&self) {
-        if self.pace != 0 {
+        if self.sets_pace() {
             // Only a socket that has ended refuses it.
             let _ = set_pacing_rate(&self.socket, self.pace);
         }

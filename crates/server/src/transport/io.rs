@@ -5,12 +5,13 @@ use std::io;
 use std::rc::Rc;
 
 use tidegate_sendfile::{Pool, PoolConfig};
-use tidegate_uring::Ring;
+use tidegate_uring::{PagePipe, Ring};
 
-/// The ring of a core, its pipes for splice(2), and its buffer for TLS records.
+/// The ring of a core, its pipes for splice(2) and vmsplice(2), and its buffer for TLS records.
 pub(crate) struct Io {
     pub(crate) ring: Ring,
     pub(crate) pipes: Rc<Pool>,
+    pub(super) page_pipe: PagePipe,
     /// Holds records that are built and sent without an await in between.
     records: RefCell<Vec<u8>>,
 }
@@ -22,6 +23,7 @@ impl Io {
         Ok(Self {
             ring,
             pipes,
+            page_pipe: PagePipe::default(),
             records: RefCell::default(),
         })
     }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use rustix::net::{SendFlags, Shutdown, shutdown};
 use tidegate_sendfile::{Error as TransferError, Options, Sent, sendfile};
+use tidegate_site::FileBytes;
 use tidegate_uring::{Fd, Recv};
 
 use super::io::Io;
@@ -107,6 +108,35 @@ impl Transport {
             Self::Plain(recv) => send_or_keep(recv.socket(), bytes, flags),
             Self::Tls(tls) => tls.write_now(io, bytes, flags),
         }
+    }
+
+    /// As [`Transport::write_now`] for `head` and then a range of a file in memory, whose bytes are
+    /// not copied if they have pages of their own. Not for TLS.
+    pub(crate) fn write_with_body(
+        &mut self,
+        io: &Io,
+        head: &[u8],
+        body: &FileBytes,
+        range: &Range<u64>,
+    ) -> io::Result<Option<Unsent>> {
+        // As much as is in memory fits a usize.
+        let range = range.start as usize..range.end as usize;
+        let socket = self.socket();
+        let sent = send_now(socket, head, SendFlags::MORE)?;
+        if sent < head.len() {
+            let head = Bytes::copy_from_slice(&head[sent..]);
+            return Ok(Some(
+                Unsent::new(head, SendFlags::MORE).before(body.slice(range)),
+            ));
+        }
+        let sent = match body.pages() {
+            Some(pages) => io.page_pipe.send(socket, pages, range.clone())?,
+            None => 0,
+        };
+        let rest = range.start + sent..range.end;
+        let sent = send_now(socket, &body[rest.clone()], SendFlags::empty())?;
+        let rest = rest.start + sent..rest.end;
+        Ok((!rest.is_empty()).then(|| Unsent::new(body.slice(rest), SendFlags::empty())))
     }
 
     /// Sends `bytes` as the last ones, if the socket takes them at once. An error is the end of the

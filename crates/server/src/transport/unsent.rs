@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -17,11 +18,39 @@ use crate::timeouts::{Phase, Timer};
 /// Bytes that the socket did not take at once, already encrypted.
 /// [`Transport::flush`](super::Transport::flush) must send them before anything else.
 #[must_use = "what follows would overtake these bytes"]
-pub(crate) struct Unsent(Box<(Bytes, SendFlags)>);
+pub(crate) struct Unsent(Box<Pieces>);
+
+struct Pieces {
+    bytes: Bytes,
+    flags: SendFlags,
+    /// What is sent after `bytes`, without flags.
+    next: Bytes,
+}
 
 impl Unsent {
     pub(super) fn new(bytes: Bytes, flags: SendFlags) -> Self {
-        Self(Box::new((bytes, flags)))
+        Self(Box::new(Pieces {
+            bytes,
+            flags,
+            next: Bytes::new(),
+        }))
+    }
+
+    /// The same, and `next` after it.
+    pub(super) fn before(mut self, next: Bytes) -> Self {
+        self.0.next = next;
+        self
+    }
+}
+
+impl Pieces {
+    /// Whether anything is left. If so, `bytes` has some of it.
+    fn has_bytes(&mut self) -> bool {
+        if self.bytes.is_empty() {
+            self.bytes = mem::take(&mut self.next);
+            self.flags = SendFlags::empty();
+        }
+        !self.bytes.is_empty()
     }
 }
 
@@ -77,15 +106,15 @@ impl Flush {
         socket: &Fd,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let (bytes, flags) = &mut *self.rest.0;
-        while !bytes.is_empty() {
+        let pieces = &mut *self.rest.0;
+        while pieces.has_bytes() {
             let send = self.send.get_or_insert_with(|| {
                 timer.enter(Phase::Send);
-                io.ring.send(socket, bytes.clone(), *flags)
+                io.ring.send(socket, pieces.bytes.clone(), pieces.flags)
             });
             let count = ready!(Pin::new(send).poll(context));
             self.send = None;
-            bytes.advance(count?);
+            pieces.bytes.advance(count?);
         }
         Poll::Ready(Ok(()))
     }

@@ -318,6 +318,7 @@ mod tests {
     fn cache() -> Cache {
         Cache::new(&CacheConfig {
             inline_max: 1,
+            popular_max: 1,
             hot_bytes: 1 << 20,
             open_files: 4,
             valid: Duration::from_secs(1),

@@ -130,6 +130,11 @@ impl Resource {
         self.deleted.get()
     }
 
+    /// Whether one of its files is to be read into memory.
+    pub(crate) fn has_popular(&self) -> bool {
+        self.files().any(|file| file.popularity.is_popular())
+    }
+
     /// Bytes of memory.
     pub(crate) fn memory(&self) -> u64 {
         let files: u64 = self.files().map(File::memory).sum();

@@ -276,8 +276,11 @@ pub(crate) async fn decompress_small(
     let Content::Memory(bytes) = &file.content else {
         return None;
     };
+    if bytes.len() > len_max {
+        return None;
+    }
     let mut decoder = Decoder::new(coding).ok()?;
-    let bytes = bytes.clone();
+    let bytes = (**bytes).clone();
     let work = move || decoder.all(bytes, len_max);
     let mut pool = PoolHandle::new(&THREADS, file.ops.ring()).ok()?;
     pool.run(work).await.ok()?

@@ -1,7 +1,9 @@
 //! A file as it is served: its content, metadata and prepared header fields.
 
 pub(crate) mod content_hash;
+pub(crate) mod memory;
 pub(crate) mod ops;
+pub(crate) mod popularity;
 pub(crate) mod residency_hint;
 pub(crate) mod shared_bodies;
 pub(crate) mod stat;
@@ -14,7 +16,9 @@ use bytes::Bytes;
 use tidegate_http::{Coding, FieldLines, RepresentationFields, Validators};
 use tidegate_uring::Fd;
 
+use crate::file::memory::FileBytes;
 use crate::file::ops::FileOps;
+use crate::file::popularity::Popularity;
 use crate::file::residency_hint::ResidencyHint;
 use crate::file::stat::{is_deleted, is_remote};
 
@@ -38,6 +42,8 @@ pub struct File {
     pub other_paths: OtherPaths,
     pub(crate) encoded_fields: EncodedFields,
     pub(crate) fields: RepresentationFields,
+    /// Decides whether it is worth memory.
+    pub(crate) popularity: Popularity,
     /// Closes the descriptor.
     pub(crate) ops: FileOps,
 }
@@ -81,7 +87,7 @@ impl OtherPaths {
 #[derive(Clone)]
 pub enum Content {
     /// All of them, in memory. Other cores may share them.
-    Memory(Bytes),
+    Memory(FileBytes),
     /// In the file, which is spliced.
     File(Fd),
 }
@@ -194,7 +200,8 @@ impl Drop for File {
         if !is_deleted(fd) && !is_remote(fd) {
             return;
         }
-        let Content::File(fd) = mem::replace(&mut self.content, Content::Memory(Bytes::new()))
+        let Content::File(fd) =
+            mem::replace(&mut self.content, Content::Memory(Bytes::new().into()))
         else {
             return;
         };

@@ -27,6 +27,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
+use crate::file::memory::{FileBytes, Storage};
 use crate::file::stat::Fingerprint;
 
 /// The last owner of the bytes removes the entry.
@@ -35,23 +36,26 @@ static BODIES: LazyLock<Mutex<HashMap<Fingerprint, Weak<Body>>>> = LazyLock::new
 /// The content of a file.
 struct Body {
     fingerprint: Fingerprint,
-    bytes: Vec<u8>,
+    storage: Storage,
 }
 
 /// The share of one core.
 struct BodyRef(Arc<Body>);
 
 /// The bytes of a file, if any core has them.
-pub(crate) fn find(fingerprint: &Fingerprint) -> Option<Bytes> {
+pub(crate) fn find(fingerprint: &Fingerprint) -> Option<FileBytes> {
     let body = bodies().get(fingerprint)?.upgrade()?;
-    Some(hold(body))
+    Some(hold(&body))
 }
 
-/// Shares `bytes`, read after the statx of `fingerprint`. If another core was first, returns its
+/// Shares bytes, read after the statx of `fingerprint`. If another core was first, returns its
 /// bytes and drops these.
-pub(crate) fn share(fingerprint: Fingerprint, bytes: Vec<u8>) -> Bytes {
-    let body = Arc::new(Body { fingerprint, bytes });
-    hold(first(&body).unwrap_or(body))
+pub(crate) fn share(fingerprint: Fingerprint, storage: Storage) -> FileBytes {
+    let body = Arc::new(Body {
+        fingerprint,
+        storage,
+    });
+    hold(&first(&body).unwrap_or(body))
 }
 
 /// The body in the table; `None`: `body` was inserted.
@@ -71,14 +75,15 @@ fn first(body: &Arc<Body>) -> Option<Arc<Body>> {
     }
 }
 
-/// As [`Bytes`], without a copy.
-fn hold(body: Arc<Body>) -> Bytes {
-    Bytes::from_owner(BodyRef(body))
+/// As [`FileBytes`], without a copy.
+fn hold(body: &Arc<Body>) -> FileBytes {
+    let bytes = Bytes::from_owner(BodyRef(Arc::clone(body)));
+    FileBytes::of(&body.storage, bytes)
 }
 
 impl AsRef<[u8]> for BodyRef {
     fn as_ref(&self) -> &[u8] {
-        &self.0.bytes
+        &self.0.storage
     }
 }
 
@@ -115,6 +120,10 @@ mod tests {
         (file, Fingerprint::of(&stat))
     }
 
+    fn storage(bytes: &[u8]) -> Storage {
+        Storage::new(bytes.to_vec())
+    }
+
     fn is_noted(fingerprint: &Fingerprint) -> bool {
         bodies().contains_key(fingerprint)
     }
@@ -123,14 +132,14 @@ mod tests {
     fn the_first_bytes_are_everybodys_until_the_last_lets_go() {
         let (_file, fingerprint) = fingerprint();
         assert!(find(&fingerprint).is_none());
-        let ours = share(fingerprint, b"body".to_vec());
+        let ours = share(fingerprint, storage(b"body"));
         let (found, shared) = thread::spawn(move || {
             let found = find(&fingerprint).unwrap();
-            (found, share(fingerprint, b"body".to_vec()))
+            (found, share(fingerprint, storage(b"body")))
         })
         .join()
         .unwrap();
-        assert_eq!(found, "body");
+        assert_eq!(**found, *b"body");
         assert_eq!(found.as_ptr(), ours.as_ptr());
         assert_eq!(shared.as_ptr(), ours.as_ptr());
         drop((ours, shared));
@@ -144,9 +153,9 @@ mod tests {
         let (_file, fingerprint) = fingerprint();
         let gone = Arc::new(Body {
             fingerprint,
-            bytes: b"a".to_vec(),
+            storage: storage(b"a"),
         });
-        let successor = share(fingerprint, b"b".to_vec());
+        let successor = share(fingerprint, storage(b"b"));
         drop(gone);
         assert_eq!(find(&fingerprint).unwrap().as_ptr(), successor.as_ptr());
     }
@@ -157,8 +166,8 @@ mod tests {
         let core = || {
             for _ in 0..10_000 {
                 let bytes =
-                    find(&fingerprint).unwrap_or_else(|| share(fingerprint, b"body".to_vec()));
-                assert_eq!(bytes, "body");
+                    find(&fingerprint).unwrap_or_else(|| share(fingerprint, storage(b"body")));
+                assert_eq!(**bytes, *b"body");
             }
         };
         thread::scope(|scope| {

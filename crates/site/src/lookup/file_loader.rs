@@ -13,7 +13,9 @@ use tidegate_uring::Fd;
 
 use crate::error::Error;
 use crate::file::content_hash::{self, Digest};
+use crate::file::memory::{FileBytes, Storage};
 use crate::file::ops::OpenFile;
+use crate::file::popularity::Popularity;
 use crate::file::residency_hint::ResidencyHint;
 use crate::file::shared_bodies;
 use crate::file::stat::{Fingerprint, device, is_remote, is_settled, tells_versions_apart};
@@ -26,7 +28,7 @@ use crate::root_dir::{RootDir, allow_waiting};
 /// Loads the files of one resource.
 pub(crate) struct FileLoader<'a> {
     /// Larger files are not read into memory.
-    pub(crate) inline_max: usize,
+    pub(crate) memory_max: usize,
     pub(crate) root: &'a RootDir,
     pub(crate) config: &'a Site,
     pub(crate) purpose: Purpose,
@@ -133,7 +135,7 @@ impl FileLoader<'_> {
             Validators::default()
         };
         let has_ranges = body.is_some();
-        let (content, len) = body.unwrap_or((Content::Memory(Bytes::new()), 0));
+        let (content, len) = body.unwrap_or((Content::Memory(Bytes::new().into()), 0));
         File {
             len,
             fields: fields.representation(coding, validators, has_ranges),
@@ -143,6 +145,7 @@ impl FileLoader<'_> {
             residency_hint: ResidencyHint::default(),
             encoded_fields: EncodedFields::default(),
             other_paths: self.other_paths.clone(),
+            popularity: Popularity::default(),
             content,
             ops: self.root.ops.on_device(device(stat)),
         }
@@ -180,7 +183,7 @@ impl FileLoader<'_> {
     /// Reads a small file into memory; a larger one is served from its descriptor.
     async fn content(&mut self, file: OpenFile, stat: &Statx) -> Result<Content, Error> {
         let len = match usize::try_from(stat.stx_size) {
-            Ok(len) if len <= self.inline_max => len,
+            Ok(len) if len <= self.memory_max => len,
             _ => return Ok(Content::File(file.into_fd())),
         };
         let remote = is_remote(&file);
@@ -204,7 +207,7 @@ impl FileLoader<'_> {
         stat: &Statx,
         len: usize,
         remote: bool,
-    ) -> io::Result<Option<Bytes>> {
+    ) -> io::Result<Option<FileBytes>> {
         let fingerprint = Fingerprint::of(stat);
         let shared = tells_versions_apart(stat, self.now);
         if shared && let Some(bytes) = shared_bodies::find(&fingerprint) {
@@ -212,10 +215,11 @@ impl FileLoader<'_> {
         }
         let bytes = self.read(file, len, remote).await?;
         Ok((bytes.len() == len).then(|| {
+            let storage = Storage::new(bytes);
             if shared {
-                shared_bodies::share(fingerprint, bytes)
+                shared_bodies::share(fingerprint, storage)
             } else {
-                bytes.into()
+                storage.into()
             }
         }))
     }

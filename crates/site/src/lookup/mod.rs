@@ -53,7 +53,9 @@ pub(crate) struct Lookup<'a> {
     pub(crate) now: Instant,
     pub(crate) config: &'a Site,
     /// Larger files are not read into memory.
-    pub(crate) inline_max: usize,
+    pub(crate) memory_max: usize,
+    /// As [`ResourceLoader::decompressed_max`].
+    pub(crate) decompressed_max: usize,
     pub(crate) purpose: Purpose,
     pub(crate) path: &'a [u8],
     pub(crate) dependencies: Vec<Dependency>,
@@ -265,7 +267,7 @@ impl Lookup<'_> {
     ) -> Result<Outcome, Error> {
         let other_paths = self.other_paths(name.path, &original);
         let files = FileLoader {
-            inline_max: self.inline_max,
+            memory_max: self.memory_max,
             root,
             config: self.config,
             purpose: self.purpose,
@@ -279,6 +281,7 @@ impl Lookup<'_> {
             files,
             headers_path: self.headers_path.as_deref().unwrap_or(self.path),
             dependencies: std::mem::take(&mut self.dependencies),
+            decompressed_max: self.decompressed_max,
         };
         let resource = loader.load(name.name, original).await?;
         Ok(Outcome::Target(Target::Resource(Rc::new(resource))))

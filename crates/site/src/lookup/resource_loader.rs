@@ -55,6 +55,8 @@ pub(crate) struct ResourceLoader<'a> {
     /// The path whose header rules apply.
     pub(crate) headers_path: &'a [u8],
     pub(crate) dependencies: Vec<Dependency>,
+    /// Variants that are longer, or become so, are decompressed for each response.
+    pub(crate) decompressed_max: usize,
 }
 
 impl<'a> ResourceLoader<'a> {
@@ -138,11 +140,11 @@ impl<'a> ResourceLoader<'a> {
         let small = match file.len {
             // Browsers take an empty body for an empty file, whatever the coding demands.
             0 => Some(Vec::new()),
-            _ => decompress::decompress_small(file, coding, self.files.inline_max).await,
+            _ => decompress::decompress_small(file, coding, self.decompressed_max).await,
         };
         if let Some(bytes) = small.map(Bytes::from) {
             let len = bytes.len() as u64;
-            let body = Some((Content::Memory(bytes), len));
+            let body = Some((Content::Memory(bytes.into()), len));
             Unencoded::File(Rc::new(self.files.file_with(loaded, None, fields, body)))
         } else {
             let description = self.files.file_with(loaded, None, fields, None);

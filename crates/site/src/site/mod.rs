@@ -17,10 +17,10 @@ use tidegate_uring::{Fd, Ring};
 
 use self::freshness::Freshness;
 use crate::cache::resource::{Resource, Unencoded};
-use crate::cache::{Cache, Key, KeyRef, Target};
+use crate::cache::{Cache, Entry, Key, KeyRef, Target};
 use crate::decompress::{Compressed, Decompression};
 use crate::error::{Error, RootError};
-use crate::file::File;
+use crate::file::{Content, File};
 use crate::listing::{self, Listing, SortOrder};
 use crate::lookup::Outcome;
 use crate::lookup::representation::{FALLBACK_VARY, Purpose};
@@ -251,16 +251,32 @@ impl Site {
             return Cached::Miss;
         }
         let cache = self.shared.cache.borrow();
-        match get_fresh(&cache, self.key(root, Purpose::Itself, path), now) {
-            Some(Target::Resource(resource)) => match resource.choose(accepted) {
+        let Some(entry) = get_fresh(&cache, self.key(root, Purpose::Itself, path), now) else {
+            return Cached::Miss;
+        };
+        match &entry.target {
+            Target::Resource(resource) => match resource.choose(accepted) {
+                Some(file) if self.deserves_memory(file, now) => {
+                    // Its next lookup is due.
+                    entry.fresh_until.set(now);
+                    Cached::Miss
+                }
                 Some(file) => Cached::File(Rc::clone(file)),
                 None => Cached::Miss,
             },
-            Some(Target::NotFound) if !self.falls_back(path, navigation) => {
+            Target::NotFound if !self.falls_back(path, navigation) => {
                 self.cached_not_found(&cache, accepted, now)
             }
-            Some(Target::MissingSlash | Target::NotFound) | None => Cached::Miss,
+            Target::MissingSlash | Target::NotFound => Cached::Miss,
         }
+    }
+
+    /// Counts a request for `file`. Returns whether it is to be read into memory: it is not there
+    /// yet, is no longer than such files may be, and is popular.
+    fn deserves_memory(&self, file: &File, now: Instant) -> bool {
+        matches!(file.content, Content::File(_))
+            && file.len <= self.shared.config.popular_max() as u64
+            && file.popularity.count(now)
     }
 
     /// The answer of the first rule for `path`, whether a file exists or not. A redirect gets
@@ -465,11 +481,11 @@ fn negotiate(
     }
 }
 
-/// A cached target that needs no revalidation at `now`.
-fn get_fresh<'a>(cache: &'a Cache, key: KeyRef<'_>, now: Instant) -> Option<&'a Target> {
+/// A cached entry that needs no revalidation at `now`.
+fn get_fresh<'a>(cache: &'a Cache, key: KeyRef<'_>, now: Instant) -> Option<&'a Entry> {
     let entry = cache.get(key)?;
     entry.last_used.set(now);
-    (now < entry.fresh_until.get()).then_some(&entry.target)
+    (now < entry.fresh_until.get()).then_some(entry)
 }
 
 /// A name without an extension, or with that of a page.

@@ -94,7 +94,7 @@ impl Site {
         };
         let root = self.roots.fresh_number(path.as_bytes(), now);
         let key = self.key(root, Purpose::ErrorPage, path.as_bytes());
-        match get_fresh(cache, key, now) {
+        match get_fresh(cache, key, now).map(|entry| &entry.target) {
             Some(Target::Resource(resource)) => Cached::NotFound {
                 page: resource.choose(accepted).cloned(),
             },

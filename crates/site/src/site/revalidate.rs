@@ -44,7 +44,8 @@ impl Site {
         Ok(freshness.take(outcome))
     }
 
-    /// Revalidates the cached resource. Without one, or if it changed, looks the path up.
+    /// Revalidates the cached resource. Without one, if it changed, or to read a popular file into
+    /// memory, looks the path up.
     async fn revalidate(
         &self,
         root: Option<&RootDir>,
@@ -57,28 +58,38 @@ impl Site {
         let entry = self.shared.cache.borrow().get(key).cloned();
         if let Some(root) = root
             && let Some(Target::Resource(resource)) = entry.map(|entry| entry.target)
-            && resource.is_unchanged(root).await
         {
-            let until = now + self.shared.config.valid;
-            let cache = self.shared.cache.borrow();
-            cache.refresh(key, &resource, until);
-            return Ok(Outcome::Target(Target::Resource(resource)));
+            if resource.has_popular() {
+                let memory_max = self.shared.config.popular_max();
+                return self
+                    .look_up(Some(root), purpose, path, now, memory_max)
+                    .await;
+            }
+            if resource.is_unchanged(root).await {
+                let until = now + self.shared.config.valid;
+                let cache = self.shared.cache.borrow();
+                cache.refresh(key, &resource, until);
+                return Ok(Outcome::Target(Target::Resource(resource)));
+            }
         }
-        self.look_up(root, purpose, path, now).await
+        let memory_max = self.shared.config.inline_max;
+        self.look_up(root, purpose, path, now, memory_max).await
     }
 
-    /// Looks a path up on disk, and caches its target.
+    /// Looks a path up on disk, and caches its target. Longer files are not read into memory.
     async fn look_up(
         &self,
         root: Option<&RootDir>,
         purpose: Purpose,
         path: &[u8],
         now: Instant,
+        memory_max: usize,
     ) -> Result<Outcome, Error> {
-        let mut looked_up = self.lookup(root, purpose, path, now).run().await;
+        let lookup = || self.lookup(root, purpose, path, now, memory_max);
+        let mut looked_up = lookup().run().await;
         if let Err(Error::Busy(_)) = looked_up {
             self.shared.cache.borrow_mut().close_files();
-            looked_up = self.lookup(root, purpose, path, now).run().await;
+            looked_up = lookup().run().await;
         }
         let number = self.roots.number(root);
         let key = self.key(number, purpose, path);
@@ -111,6 +122,7 @@ impl Site {
         purpose: Purpose,
         path: &'a [u8],
         now: Instant,
+        memory_max: usize,
     ) -> Lookup<'a> {
         Lookup {
             root,
@@ -119,7 +131,8 @@ impl Site {
             is_one_root: true,
             roots: &self.roots,
             config: &self.config,
-            inline_max: self.shared.config.inline_max,
+            memory_max,
+            decompressed_max: self.shared.config.inline_max,
             purpose,
             path,
             dependencies: Vec::new(),

@@ -23,6 +23,7 @@ pub(crate) const VALID: Duration = Duration::from_secs(1);
 
 /// Larger files are not kept in memory in the tests.
 pub(crate) const INLINE_MAX: usize = 1024;
+pub(crate) const POPULAR_MAX: usize = 16 * 1024;
 
 /// A temporary directory to serve.
 pub(crate) struct Tree(TempDir);
@@ -101,6 +102,7 @@ pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
 pub(crate) fn cache() -> CacheConfig {
     CacheConfig {
         inline_max: INLINE_MAX,
+        popular_max: POPULAR_MAX,
         hot_bytes: 1 << 20,
         open_files: 64,
         valid: VALID,

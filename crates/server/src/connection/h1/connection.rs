@@ -6,6 +6,7 @@
 use std::io;
 use std::mem;
 use std::num::NonZeroU16;
+use std::ops::Range;
 use std::rc::Rc;
 use std::task::{self, Poll, ready};
 use std::time::Instant;
@@ -13,6 +14,7 @@ use std::time::Instant;
 use tidegate_config::Protocols;
 use tidegate_h1::{Discard, Error, Framing, Head, Limits, Version, parse};
 use tidegate_http::Status;
+use tidegate_site::{Content, File};
 
 use super::response::{Persistence, Written, write_response};
 use super::work::{Lookup, Next, PendingWork, Rest};
@@ -23,7 +25,7 @@ use crate::observe::access_log::RequestInfo;
 use crate::observe::metrics::{ProxyProtocolError, Refusal};
 use crate::respond::exchange::{Exchange, Protocol};
 use crate::respond::respond::{Resolution, respond};
-use crate::respond::response::{Response, Scheme};
+use crate::respond::response::{Body, Response, Scheme};
 use crate::timeouts::{Phase, Timer};
 use crate::transport::{Transport, Unsent};
 
@@ -233,9 +235,7 @@ impl Connection {
         let now = Instant::now();
         let requests = self.requests;
         let (used, mut next) = self.answer_each(data, now, &snapshot, &mut scratch);
-        let written = self
-            .transport
-            .write_now(&context.io, &scratch.out, next.flags());
+        let written = self.write_batch(&mut scratch, &next);
         context.access_log.batch_sent(written.is_ok());
         if let Next::Send(rest) = &mut next {
             rest.exchange.sent(Instant::now());
@@ -247,6 +247,17 @@ impl Connection {
         let next = self.after_batch(next, unread);
         let answered = self.requests > requests;
         (used, self.wait_or_work(unsent, next, unread, answered, now))
+    }
+
+    /// Sends the responses in `scratch`.
+    fn write_batch(&mut self, scratch: &mut Scratch, next: &Next) -> io::Result<Option<Unsent>> {
+        let (io, out) = (&self.context.io, &scratch.out);
+        if let Some((file, range)) = &scratch.last_body.take()
+            && let Content::Memory(bytes) = &file.content
+        {
+            return self.transport.write_with_body(io, out, bytes, range);
+        }
+        self.transport.write_now(io, out, next.flags())
     }
 
     /// The step after a batch of responses: `next`, unless the connection is to end.
@@ -283,9 +294,6 @@ impl Connection {
     ) -> (usize, Next) {
         let mut used = 0;
         loop {
-            if scratch.out.len() >= OUT_BYTES_MAX {
-                return (used, Next::Continue);
-            }
             match self.discard_body(&data[used..]) {
                 Ok((count, done)) => {
                     used += count;
@@ -297,6 +305,9 @@ impl Connection {
             }
             if used == data.len() {
                 return (used, Next::Receive);
+            }
+            if scratch.last_body.is_some() || scratch.out.len() >= OUT_BYTES_MAX {
+                return (used, Next::Continue);
             }
             match self.parse(&data[used..], &snapshot.h1) {
                 Ok(None) => return (used, Next::Receive),
@@ -419,8 +430,7 @@ impl Connection {
             self.partial().discard = Some(Discard::new(head.framing, limit));
         }
         let mut exchange = self.begin_exchange(head.version, now);
-        let Scratch { out, buffers, .. } = scratch;
-        let request = &head.request;
+        let (request, buffers) = (&head.request, &mut scratch.buffers);
         let resolution = respond(snapshot, request, self.scheme(), &mut exchange, buffers);
         exchange.log_request(snapshot, || RequestInfo {
             line: head.request_line,
@@ -431,16 +441,25 @@ impl Connection {
         });
         match resolution {
             Resolution::Prepared(mut response) => {
+                let out = &mut scratch.out;
                 let written = self.write(&mut response, persistence, &mut exchange, now, out);
-                buffers.reclaim(response.extra);
+                scratch.buffers.reclaim(response.extra);
                 let persistent = written.persistent;
                 let Some((body, framing)) = written.rest else {
                     exchange.complete_with_batch();
                     return (!persistent).then(|| self.close_mode());
                 };
+                if let Body::File(file, range) = &body
+                    && self.joins(file, range, &exchange)
+                {
+                    exchange.body_sent(range.end - range.start);
+                    exchange.complete_with_batch();
+                    scratch.last_body = Some((Rc::clone(file), range.clone()));
+                    return (!persistent).then(|| self.close_mode());
+                }
                 exchange.keep_path(request.target.path());
                 Some(Next::Send(Box::new(Rest {
-                    body,
+                    body: body.into(),
                     framing,
                     persistent,
                     exchange,
@@ -453,6 +472,15 @@ impl Connection {
                 exchange,
             }))),
         }
+    }
+
+    /// Whether a range of `file` leaves together with its head: if it is in memory, and is neither
+    /// encrypted, which is done piece by piece, nor paced.
+    fn joins(&self, file: &File, range: &Range<u64>, exchange: &Exchange) -> bool {
+        matches!(file.content, Content::Memory(_))
+            && range.end - range.start <= OUT_BYTES_MAX as u64
+            && !self.transport.is_tls()
+            && !exchange.sets_pace()
     }
 
     fn begin_exchange(&self, version: Version, now: Instant) -> Exchange {
@@ -473,7 +501,8 @@ impl Connection {
     ) -> Written {
         let date = self.context.clock.date(now);
         let start = out.len();
-        let written = write_response(out, response, persistence, &date);
+        let takes_pages = !self.transport.is_tls();
+        let written = write_response(out, response, persistence, &date, takes_pages);
         exchange.head_written(response, written.head_bytes, out.len() - start);
         written
     }

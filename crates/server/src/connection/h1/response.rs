@@ -7,12 +7,15 @@ use tidegate_h1::{ResponseFraming, ResponseHead, Version};
 use tidegate_http::{HttpDate, Multipart};
 use tidegate_site::Content;
 
-use crate::respond::body::{BodySource, slice};
+use crate::respond::body::slice;
 use crate::respond::response::{Body, Response};
 
 /// The most content in memory that is copied behind its head. Larger content is sent from where it
 /// is, so that a slow client holds no copy.
 const COPIED_BYTES_MAX: u64 = 32 * 1024;
+
+/// The same for content with pages of its own, on a transport that takes these without a copy.
+const COPIED_BYTES_MAX_OF_PAGES: u64 = 16 * 1024;
 
 /// The inputs of a response head besides the response.
 #[derive(Clone, Copy)]
@@ -27,19 +30,20 @@ pub(crate) struct Persistence {
 pub(crate) struct Written {
     /// Bytes of the head.
     pub(crate) head_bytes: usize,
-    /// The content not sent yet.
-    pub(crate) rest: Option<(BodySource, ResponseFraming)>,
+    /// The content not written yet.
+    pub(crate) rest: Option<(Body, ResponseFraming)>,
     /// Whether the connection persists after the response.
     pub(crate) persistent: bool,
 }
 
 /// Appends the head of `response`, and its content if that is small and in memory. The body is
-/// taken out of `response`.
+/// taken out of `response`. `takes_pages`: whether pages leave without a copy.
 pub(crate) fn write_response(
     out: &mut Vec<u8>,
     response: &mut Response,
     persistence: Persistence,
     date: &HttpDate,
+    takes_pages: bool,
 ) -> Written {
     let Persistence {
         version,
@@ -59,15 +63,13 @@ pub(crate) fn write_response(
     Written {
         head_bytes: out.len() - start,
         persistent: head.persistent,
-        rest: copy_small(out, response).map(|body| (body.into(), framing)),
+        rest: copy_small(out, response, takes_pages).map(|body| (body, framing)),
     }
 }
 
 /// Appends the content if it is small and in memory; otherwise returns it.
-fn copy_small(out: &mut Vec<u8>, response: &mut Response) -> Option<Body> {
-    let is_small = response
-        .content_length
-        .is_some_and(|length| length <= COPIED_BYTES_MAX);
+fn copy_small(out: &mut Vec<u8>, response: &mut Response, takes_pages: bool) -> Option<Body> {
+    let is_at_most = |max| response.content_length.is_some_and(|length| length <= max);
     match &response.body {
         Body::Empty => return None,
         Body::Static(bytes) => {
@@ -75,13 +77,17 @@ fn copy_small(out: &mut Vec<u8>, response: &mut Response) -> Option<Body> {
             return None;
         }
         Body::File(_, range) if range.is_empty() => return None,
-        Body::File(file, range) if is_small => {
-            if let Content::Memory(bytes) = &file.content {
+        Body::File(file, range) if is_at_most(COPIED_BYTES_MAX) => {
+            if let Content::Memory(bytes) = &file.content
+                && (is_at_most(COPIED_BYTES_MAX_OF_PAGES)
+                    || !takes_pages
+                    || bytes.pages().is_none())
+            {
                 out.extend_from_slice(slice(bytes, range));
                 return None;
             }
         }
-        Body::Parts(file, parts) if is_small => {
+        Body::Parts(file, parts) if is_at_most(COPIED_BYTES_MAX) => {
             if let Content::Memory(bytes) = &file.content {
                 copy_parts(out, bytes, parts);
                 return None;
@@ -112,7 +118,7 @@ mod tests {
         let mut response = Response::page(status);
         let mut out = Vec::new();
         let date = HttpDate::new(SystemTime::UNIX_EPOCH);
-        let written = write_response(&mut out, &mut response, persistence, &date);
+        let written = write_response(&mut out, &mut response, persistence, &date, true);
         (String::from_utf8(out).unwrap(), written)
     }
 

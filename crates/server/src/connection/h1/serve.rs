@@ -84,6 +84,11 @@ impl Connection {
                         self.send_rest(&mut rest).await?;
                         self.after(rest.persistent)
                     }
+                    Next::Continue => {
+                        // As much as a turn may send was sent.
+                        self.context.io.ring.yield_now().await;
+                        Next::Continue
+                    }
                     next => next,
                 };
                 match next {
@@ -137,7 +142,7 @@ impl Connection {
         };
         exchange.sent(Instant::now());
         Ok(Next::Send(Box::new(Rest {
-            body,
+            body: body.into(),
             framing,
             persistent,
             exchange,

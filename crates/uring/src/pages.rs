@@ -1,0 +1,265 @@
+//! Bytes in pages of their own, which sockets take without a copy.
+
+use std::cell::Cell;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::{Deref, Range};
+use std::os::fd::{AsFd, OwnedFd};
+use std::slice;
+
+use rustix::io::Errno;
+use rustix::pipe::{IoSliceRaw, PipeFlags, SpliceFlags, pipe_with, splice, vmsplice};
+
+use crate::Fd;
+use crate::mapping::Mapping;
+
+/// Bytes that never change, in pages that hold nothing else.
+///
+/// Dropped: the memory is unmapped. A socket that still has some of the pages to send keeps these,
+/// and nothing else is ever written to them.
+pub struct Pages {
+    mapping: Mapping,
+    len: usize,
+}
+
+// SAFETY: a mapping belongs to the process, and nobody writes to it after `copy_of`.
+unsafe impl Send for Pages {}
+// SAFETY: as above.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// A copy of `bytes`, of which there must be some.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, also when the process has too many mappings (`vm.max_map_count`), and `EINVAL`
+    /// without bytes.
+    pub fn copy_of(bytes: &[u8]) -> io::Result<Self> {
+        let mapping = Mapping::new(bytes.len())?;
+        // SAFETY: the mapping is new and as long as `bytes`, so nothing else refers to it.
+        let memory = unsafe { slice::from_raw_parts_mut(mapping.address(), bytes.len()) };
+        memory.copy_from_slice(bytes);
+        let len = bytes.len();
+        Ok(Self { mapping, len })
+    }
+}
+
+impl Deref for Pages {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `copy_of` wrote `len` bytes, nobody writes again, and the mapping lives as long
+        // as `self`.
+        unsafe { slice::from_raw_parts(self.mapping.address(), self.len) }
+    }
+}
+
+/// A pipe through which [`Pages`] go to sockets: vmsplice(2), splice(2). It is made when it is
+/// first used, and empty between two calls.
+#[derive(Default)]
+pub struct PagePipe(Cell<Option<Ends>>);
+
+impl PagePipe {
+    /// Sends as many bytes of `range` as `socket` takes at once. Returns their number: less, even
+    /// zero, also if there is no pipe to be had, or vmsplice(2) is not allowed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket: the connection is over.
+    ///
+    /// # Panics
+    ///
+    /// If `range` is not within the pages.
+    pub fn send(&self, socket: &Fd, pages: &Pages, range: Range<usize>) -> io::Result<usize> {
+        let Some(mut ends) = self.0.take().or_else(|| Ends::new().ok()) else {
+            return Ok(0);
+        };
+        let sent = ends.send(socket, &pages[range]);
+        // One that is not empty would send its bytes to the next client.
+        if ends.staged == 0 {
+            self.0.set(Some(ends));
+        }
+        sent
+    }
+}
+
+struct Ends {
+    reader: OwnedFd,
+    writer: OwnedFd,
+    /// Takes what a socket did not.
+    null: File,
+    /// Bytes in the pipe.
+    staged: usize,
+}
+
+impl Ends {
+    fn new() -> io::Result<Self> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Self {
+            reader,
+            writer,
+            null: OpenOptions::new().write(true).open("/dev/null")?,
+            staged: 0,
+        })
+    }
+
+    /// `bytes` are of [`Pages`].
+    fn send(&mut self, socket: &Fd, bytes: &[u8]) -> io::Result<usize> {
+        let mut sent = 0;
+        while sent < bytes.len() && self.stage(&bytes[sent..]) {
+            let is_last = sent + self.staged == bytes.len();
+            let flags = if is_last {
+                SpliceFlags::NONBLOCK
+            } else {
+                SpliceFlags::NONBLOCK | SpliceFlags::MORE
+            };
+            while self.staged > 0 {
+                match self.move_to(socket, flags) {
+                    Ok(count) => sent += count,
+                    Err(Errno::INTR) => {}
+                    Err(error) => {
+                        self.discard();
+                        return match error {
+                            Errno::AGAIN => Ok(sent),
+                            error => Err(error.into()),
+                        };
+                    }
+                }
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Refers to the first of `bytes` from the pipe, as many as it holds. False if there are none.
+    fn stage(&mut self, bytes: &[u8]) -> bool {
+        // SAFETY: `writer` is the end of a pipe that is written to, so the memory is only read. It
+        // is of `Pages`: nobody writes to it while the kernel refers to its pages.
+        let staged = unsafe {
+            vmsplice(
+                &self.writer,
+                &[IoSliceRaw::from_slice(bytes)],
+                SpliceFlags::NONBLOCK,
+            )
+        };
+        self.staged = staged.unwrap_or(0);
+        self.staged > 0
+    }
+
+    fn move_to(&mut self, socket: &Fd, flags: SpliceFlags) -> Result<usize, Errno> {
+        move_staged(&self.reader, socket, &mut self.staged, flags)
+    }
+
+    /// Empties the pipe, if the kernel lets it.
+    fn discard(&mut self) {
+        let (reader, null, staged) = (&self.reader, &self.null, &mut self.staged);
+        while *staged > 0 && move_staged(reader, null, staged, SpliceFlags::NONBLOCK).is_ok() {}
+    }
+}
+
+/// Moves bytes of the `staged` ones from a pipe to `end`. Returns their number.
+fn move_staged(
+    reader: &OwnedFd,
+    end: impl AsFd,
+    staged: &mut usize,
+    flags: SpliceFlags,
+) -> Result<usize, Errno> {
+    let count = splice(reader, None, end, None, *staged, flags)?;
+    if count == 0 {
+        // Bytes are there and `end` takes none: it would be asked forever.
+        return Err(Errno::PIPE);
+    }
+    *staged -= count;
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use super::*;
+
+    fn bytes(len: usize) -> Vec<u8> {
+        (0..len).map(|at| (at / 251 + at) as u8).collect()
+    }
+
+    /// The server's end, which does not wait, and the client's.
+    fn connection() -> (Fd, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        (Fd::from(OwnedFd::from(server)), client)
+    }
+
+    #[test]
+    fn pages_arrive_though_they_are_unmapped_before() {
+        let (pipe, body) = (PagePipe::default(), bytes(64 * 1024));
+        for range in [
+            0..body.len(),
+            1..5000,
+            4096..body.len(),
+            65_535..65_536,
+            7..7,
+        ] {
+            let (socket, mut client) = connection();
+            let pages = Pages::copy_of(&body).unwrap();
+            assert_eq!(pages[..], body[..]);
+            assert_eq!(
+                pipe.send(&socket, &pages, range.clone()).unwrap(),
+                range.len()
+            );
+            drop((pages, socket));
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).unwrap();
+            assert!(received == body[range.clone()], "{range:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_full_socket_does_not_take_goes_to_nobody() {
+        let (pipe, body) = (PagePipe::default(), bytes(1 << 20));
+        let pages = Pages::copy_of(&body).unwrap();
+        let (full, mut client) = connection();
+        let mut expected = Vec::new();
+        loop {
+            let sent = pipe.send(&full, &pages, 0..body.len()).unwrap();
+            expected.extend_from_slice(&body[..sent]);
+            if sent < body.len() {
+                break;
+            }
+        }
+        let (other, mut next) = connection();
+        assert_eq!(pipe.send(&other, &pages, 9..20).unwrap(), 11);
+        drop((full, other));
+        let reader = thread::spawn(move || {
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).map(|_| received)
+        });
+        assert!(reader.join().unwrap().unwrap() == expected);
+        let mut received = Vec::new();
+        next.read_to_end(&mut received).unwrap();
+        assert_eq!(received, &body[9..20]);
+    }
+
+    #[test]
+    fn the_end_of_a_connection_is_an_error_and_harms_no_other() {
+        let (pipe, pages) = (PagePipe::default(), Pages::copy_of(&bytes(9000)).unwrap());
+        let (socket, client) = connection();
+        rustix::net::shutdown(&socket, rustix::net::Shutdown::Write).unwrap();
+        assert!(pipe.send(&socket, &pages, 0..9000).is_err());
+        drop(client);
+        let (socket, mut client) = connection();
+        assert_eq!(pipe.send(&socket, &pages, 0..3).unwrap(), 3);
+        drop(socket);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).unwrap();
+        assert_eq!(received, &pages[..3]);
+    }
+
+    #[test]
+    fn no_bytes_have_no_pages() {
+        assert!(Pages::copy_of(&[]).is_err());
+    }
+}
