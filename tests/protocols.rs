@@ -3,10 +3,13 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs::ALL_CIPHER_SUITES;
 use rustls::{AlertDescription, ClientConfig, Error};
 
+use crate::proxies::v2_of_client;
 use crate::reload::{APPLIED, hup};
 use crate::support::http2::{Http2, PREFACE, frame, kind};
 use crate::support::{Authority, Client, Launch, Server, Tree, secure};
@@ -205,6 +208,18 @@ fn http2_behind_the_proxy_protocol() {
         start.extend(frame(kind::SETTINGS, 0, 0, &[]));
         client.send(&start);
         assert_eq!(client.get("/file").status, 403, "{protocols}");
+        // Version 2, in one piece and cut within the preface.
+        for cut in [0, v2_of_client().len() + 10] {
+            let mut start = v2_of_client();
+            start.extend(PREFACE);
+            start.extend(frame(kind::SETTINGS, 0, 0, &[]));
+            let (first, second) = start.split_at(cut);
+            let mut client = Http2::silent(server.address);
+            client.send(first);
+            thread::sleep(Duration::from_millis(20));
+            client.send(second);
+            assert_eq!(client.get("/file").body, b"content", "{protocols}");
+        }
     }
 }
 

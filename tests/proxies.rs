@@ -30,7 +30,7 @@ fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 /// A header of version 2 for the client 192.0.2.7, with a TLV of 300 bytes.
-fn v2_of_client() -> Vec<u8> {
+pub(crate) fn v2_of_client() -> Vec<u8> {
     let mut rest = vec![192, 0, 2, 7, 127, 0, 0, 1, 0x12, 0x34, 0, 80];
     rest.extend([0xe0, 1, 0x2c]);
     rest.extend([0xaa; 300]);

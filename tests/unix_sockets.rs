@@ -8,6 +8,7 @@ use std::thread;
 
 use rustix::process::Signal;
 
+use crate::support::http2::{Http2, INITIAL_WINDOW};
 use crate::support::{
     Authority, Client, Launch, Server, Tree, eventually, get, is_root, noise, secure, two_cores,
 };
@@ -193,6 +194,23 @@ fn it_speaks_tls() {
     assert_eq!(client.get("/small").text(), "content");
     assert!(client.get("/large").body == content());
     assert!(!server.log().contains("TLS:"), "the kernel is not asked");
+}
+
+#[test]
+fn it_speaks_http2() {
+    let tree = tree();
+    let (server, path) = start(launch(&tree, ""));
+    let sockets = server.sockets();
+    let mut client = Http2::unix(&path, &[(INITIAL_WINDOW, 1 << 20)]);
+    let streams = ["/large", "/small", "/none", "/large"];
+    let streams = streams.map(|target| client.request("GET", target, &[]));
+    let [first, small, none, second] = streams.map(|stream| client.response(stream));
+    assert!(first.body == content() && second.body == content());
+    assert_eq!((small.text(), none.status), ("content", 404));
+    // A proxy ends the connection when it has all.
+    drop(client);
+    server.wait_for_sockets(sockets);
+    server.stop();
 }
 
 #[test]

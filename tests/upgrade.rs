@@ -18,6 +18,7 @@ use rustls::HandshakeKind;
 
 use crate::admin::{LISTEN, admin};
 use crate::lifecycle::listeners;
+use crate::support::http2::Http2;
 use crate::support::{
     Authority, Client, Launch, Server, Tree, WATCHDOG, eventually, get, installed, mounts, noise,
     two_cores,
@@ -170,6 +171,25 @@ fn load(connect: impl Fn() -> Client, keep_alive: bool, count: &AtomicUsize, don
     }
 }
 
+/// The same by HTTP/2, on one connection until the server wants another.
+fn load_http2(connect: impl Fn() -> Http2, count: &AtomicUsize, done: &AtomicBool) {
+    let mut client = connect();
+    while !done.load(Ordering::Relaxed) {
+        let streams = [(); 3].map(|()| client.request("GET", "/file", &[]));
+        for stream in streams {
+            assert_eq!(client.response(stream).body, b"content");
+        }
+        let count = count.fetch_add(streams.len(), Ordering::Relaxed);
+        if !client.goaways.is_empty() {
+            client.ends();
+            client = connect();
+        } else if count.is_multiple_of(50) {
+            // The connection becomes idle.
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 #[test]
 fn no_request_fails_while_it_is_upgraded_again_and_again() {
     if two_cores().is_none() {
@@ -195,6 +215,8 @@ fn no_request_fails_while_it_is_upgraded_again_and_again() {
             scope.spawn(move || load(|| Client::connect(plain), keep_alive, count, done));
             scope.spawn(move || load(|| Client::secure(secure, config), keep_alive, count, done));
         }
+        scope.spawn(|| load_http2(|| Http2::connect(plain), &count, &done));
+        scope.spawn(|| load_http2(|| Http2::secure(secure, &config), &count, &done));
         // Whatever fails below, the clients come to their end.
         let end = catch_unwind(AssertUnwindSafe(|| {
             let mut last = Successor(Pid::from_raw(server.id().cast_signed()).expect("an id"));

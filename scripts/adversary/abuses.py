@@ -24,7 +24,7 @@ class Flood:
     """`start` is sent first, then `frames`: all of them, or what a server takes.
 
     `outcomes` are the right ends, of which any may come. `requests` tells that it is made of those,
-    many of which have to be answered before they can be too many.
+    or of their bodies, many of which are lawful before they can be too many.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Flood:
     @property
     def cost_max(self):
         """What it may cost, of the CPU of an attacker that has its bytes made before."""
-        return 10 if self.requests else 1.5
+        return 6 if self.requests else 2
 
     @property
     def is_repeated(self):
@@ -233,7 +233,11 @@ def body_without_end():
         "statuses 413",
     )
     return Flood(
-        "DATA beyond all windows", start, repeated(frame(wire.DATA, 0, 1, bytes(16384))), outcomes
+        "DATA beyond all windows",
+        start,
+        repeated(frame(wire.DATA, 0, 1, bytes(16384))),
+        outcomes,
+        requests=True,
     )
 
 
@@ -264,6 +268,7 @@ def window_updates_of_stream():
         start,
         repeated(wire.window_update(1, 1)),
         (CALM, "statuses 200"),
+        requests=True,
     )
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import wire
@@ -109,7 +110,9 @@ def cpu_of(pid):
     total = 0
     for process in (pid, *children(pid)):
         for task in Path(f"/proc/{process}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
+            # A thread may end meanwhile.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9
 
 

@@ -29,15 +29,18 @@ core $CLIENT_CPU, in a network namespace of its own. Needs root.
                    ${EXTRA_SERVERS[*]}
   --cases LIST     of: ${HTTP1_CASES[*]},
                    ${CLIENT_CASES[*]},
+                   ${RATE_CASES[*]},
                    ${ARENA_CASES[*]},
                    ${HTTP2_CASES[*]};
-                   http1, clients, arena and http2 are all of a kind (all if not given)
+                   http1, clients, rates, arena and http2 are all of a kind (all if not given)
   --rounds N       interleaved rounds (5)
   --seconds N      for each measurement, whole seconds (2)
   --quick          2 rounds of 1 second: to see that it works, not for numbers
   --out DIR        where the results go (target/bench/DATE)
   --mixed-bytes N  the tree of the mixed case (2147483648); the server gets a
                    quarter of it as memory, at least 256 MiB
+  --saturation N   requests/s of which 1k-load10 and so on are a share (the best
+                   peer's in the case 1k of this run)
   --arena DIR      HttpArena's data/static, for static-* and h2-static-*
   --tree DIR       the files to serve, made if missing, on a disk (target/bench/tree)
   --no-build       take what was built before
@@ -74,6 +77,7 @@ parse_options() {
             --quick) ROUNDS=2 SECONDS_EACH=1 IDLE_SECONDS=2 MIXED_BYTES=536870912 ;;
             --mixed-bytes) need_value "$@" && MIXED_BYTES=$2 && shift ;;
             --out) need_value "$@" && OUT=$2 && shift ;;
+            --saturation) need_value "$@" && SATURATION=$2 && shift ;;
             --arena) need_value "$@" && ARENA=$2 && shift ;;
             --tree) need_value "$@" && TREE=$2 && shift ;;
             --no-build) BUILD=no ;;
@@ -95,6 +99,7 @@ check_options() {
     [[ $ROUNDS =~ ^[1-9][0-9]*$ ]] || die "--rounds: $ROUNDS is not a whole number above 0"
     [[ $SECONDS_EACH =~ ^[1-9][0-9]*$ ]] || die "--seconds: $SECONDS_EACH is not a whole number above 0"
     [[ $MIXED_BYTES =~ ^[1-9][0-9]*$ ]] || die "--mixed-bytes: $MIXED_BYTES is not a whole number above 0"
+    [[ $SATURATION =~ ^([1-9][0-9]*)?$ ]] || die "--saturation: $SATURATION is not a whole number above 0"
     for name in "${SERVERS[@]}"; do
         contains "$name" "${ALL_SERVERS[@]}" "${EXTRA_SERVERS[@]}" || die "no such server: $name"
     done
@@ -112,6 +117,7 @@ expand_cases() {
             http1) cases+=("${HTTP1_CASES[@]}") ;;
             http2) cases+=("${HTTP2_CASES[@]}") ;;
             clients) cases+=("${CLIENT_CASES[@]}") ;;
+            rates) cases+=("${RATE_CASES[@]}") ;;
             arena) cases+=("${ARENA_CASES[@]}") ;;
             *) cases+=("$name") ;;
         esac
@@ -164,20 +170,29 @@ build() {
     [[ -x $LOAD ]] || die "$LOAD is not there; run it without --no-build"
 }
 
-# Keeps the servers that are installed and the cases that can be run.
+# Keeps the cases that can be run, and the servers that are installed and take part in one.
 select_available() {
     local name servers=() cases=()
-    for name in "${SERVERS[@]}"; do
-        if [[ -n $(server_program "$name") ]]; then
-            servers+=("$name")
-        else
-            warn "$name is not installed; going on without it"
-        fi
-    done
     for name in "${CASES[@]}"; do
         ! case_available "$name" || cases+=("$name")
     done
-    SERVERS=("${servers[@]}") CASES=("${cases[@]}")
+    CASES=("${cases[@]}")
+    for name in "${SERVERS[@]}"; do
+        if [[ -z $(server_program "$name") ]]; then
+            warn "$name is not installed; going on without it"
+        elif takes_any_part "$name"; then
+            servers+=("$name")
+        fi
+    done
+    SERVERS=("${servers[@]}")
+}
+
+takes_any_part() {
+    local case
+    for case in "${CASES[@]}"; do
+        ! takes_part "$1" "$case" || return 0
+    done
+    return 1
 }
 
 verify_servers() {
@@ -271,7 +286,7 @@ main() {
     trap 'exit 130' INT TERM
     RUN=$(mktemp -d)
     ! type -P openssl >/dev/null || make_certificate
-    write_openssl_config
+    build_limit
     make_tree
     TREE=$(cd "$TREE" && pwd)
     find_cgroups

@@ -99,6 +99,15 @@ def counted(output):
     }
 
 
+def percentiles(log):
+    """Of the latencies in microseconds in a log of --log-file: a line for each request, the third column."""
+    latencies = sorted(int(line.split()[2]) for line in log)
+    if not latencies:
+        return {}
+    names = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999}
+    return {name: latencies[min(len(latencies) - 1, int(share * len(latencies)))] for name, share in names.items()}
+
+
 def numbers(pattern, output):
     found = re.search(pattern, output)
     if not found:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The HTTP/2 client of compare.sh. Each command prints one JSON object, with the fields that tidegate-load prints.
 
-    http2.py get      measures requests in a closed loop, by h2load
+    http2.py get      measures requests in a closed loop or at a fixed rate, by h2load
     http2.py connect  measures connections with a request each, by h2load
     http2.py memory   measures what a connection or a blocked stream costs in memory, by frames of its own
     http2.py check    compares a response with the file it should be
@@ -11,6 +11,7 @@ import argparse
 import json
 import pathlib
 import sys
+import tempfile
 import time
 
 import h2load
@@ -45,16 +46,24 @@ def load_options(options):
     return [f"--clients={options.connections}", f"--max-concurrent-streams={options.streams}", *headers, *version]
 
 
+def rate_options(options, log):
+    """h2load's rate is that of each connection; its log has what it prints no percentiles of."""
+    return [f"--rps={options.rate / options.connections}", f"--log-file={log}"] if options.rate else []
+
+
 def get(options):
     def used(process):
         return {"server": cpu_ns(options.cpu), "client": client_ns(process.pid), "machine": machine_ns()}
 
-    counted, (before, after) = h2load.timed(
-        urls(options), options.seconds, options.warmup, load_options(options), used
-    )
+    with tempfile.NamedTemporaryFile("r") as log:
+        words = [*load_options(options), *rate_options(options, log.name)]
+        counted, (before, after) = h2load.timed(urls(options), options.seconds, options.warmup, words, used)
+        latencies = h2load.percentiles(log)
     spent = {name: after[name] - before[name] for name in before}
     return {
         **counted,
+        **latencies,
+        "rate": options.rate,
         "requests_per_second": counted["requests"] / counted["seconds"],
         "cpu_ns": spent["server"],
         "client_cpu_ns": spent["client"],
@@ -166,6 +175,7 @@ def parse():
     parser.add_argument("--http1", action="store_true", help="get: by HTTP/1.1, to compare")
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--streams", type=int, default=1, help="requests on each connection at once")
+    parser.add_argument("--rate", type=int, help="get: requests per second, of all connections together")
     parser.add_argument("--header", action="append", default=[])
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--warmup", type=float, default=0.5)

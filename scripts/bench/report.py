@@ -5,6 +5,7 @@
                                 DIR/plot.svg, prints the table
     report.py page DIR OUT.md   writes a page on the same run, with its plot and
                                 raw data beside it as OUT.svg and OUT.jsonl
+    report.py saturation DIR    prints what the best peer answers in a second in the case 1k
     report.py targets DIR       prints how tidegate stands with HTTP/2, with the targets
     report.py run-line V...     prints the first line of raw.jsonl from the
                                 environment; V is SERVER=VERSION
@@ -39,6 +40,7 @@ NAMES = {
     "nghttpd": "nghttpd",
     "caddy": "Caddy",
     "static-web-server": "static-web-server",
+    "limit": "the limit",
 }
 # Told apart also by those who see fewer colours (after Okabe and Ito).
 COLOURS = {
@@ -55,6 +57,7 @@ COLOURS = {
     "nghttpd": "#8f4f6f",
     "caddy": "#c9a800",
     "static-web-server": "#8c8c8c",
+    "limit": "#d0d0d0",
 }
 # Cases whose measure is CPU time: the table's title, and the plot's label.
 SIZES = {
@@ -93,6 +96,18 @@ ARENA = {
     "static-c1024": "HttpArena's static, 1 024 connections",
     "static-c4096": "HttpArena's static, 4 096 connections",
     "static-c6800": "HttpArena's static, 6 800 connections",
+}
+# 50 connections at a fixed rate.
+RATES = {
+    "1k-r2000": "1 KiB, 2 000 requests/s",
+    "1k-r10000": "1 KiB, 10 000 requests/s",
+    "1k-r30000": "1 KiB, 30 000 requests/s",
+    "1k-load10": "1 KiB, 10 % of the best peer's most",
+    "1k-load30": "1 KiB, 30 % of the best peer's most",
+    "1k-load60": "1 KiB, 60 % of the best peer's most",
+    "64k-r2000": "64 KiB, 2 000 requests/s",
+    "64k-r10000": "64 KiB, 10 000 requests/s",
+    "64k-r30000": "64 KiB, 30 000 requests/s",
 }
 # Clients that measure a case as well, as CASE-CLIENT.
 CLIENTS = ("wrk", "h2load")
@@ -217,15 +232,15 @@ STREAM_MOST = 1024
 # target for its ratio to the best peer if there is one, and the peers if not all.
 VERDICTS = [
     ("1k-c1", "alone", CPU_PER_REQUEST, None),
-    ("1k", "alone", CPU_PER_REQUEST, 0.92),
-    ("1k-c512", "alone", CPU_PER_REQUEST, 0.92),
+    ("1k", "alone", CPU_PER_REQUEST, 0.80),
+    ("1k-c512", "alone", CPU_PER_REQUEST, 0.80),
     ("1k-c4096", "alone", CPU_PER_REQUEST, None),
     ("4k", "alone", CPU_PER_REQUEST, 0.85),
-    ("16k", "alone", CPU_PER_REQUEST, 0.95),
-    ("64k", "alone", CPU_PER_REQUEST, 1.00),
+    ("16k", "alone", CPU_PER_REQUEST, 0.85),
+    ("64k", "alone", CPU_PER_REQUEST, 0.92),
     ("1m", "alone", CPU_PER_REQUEST, 1.00),
     ("100m", "alone", CPU_PER_GB, 1.02),
-    ("pipelined", "alone", CPU_PER_REQUEST, 0.50),
+    ("pipelined", "alone", CPU_PER_REQUEST, 0.30),
     ("churn", "alone", CPU_PER_REQUEST, 0.95),
     ("304", "alone", CPU_PER_REQUEST, 0.90),
     ("404", "alone", CPU_PER_REQUEST, 0.90),
@@ -234,18 +249,18 @@ VERDICTS = [
     ("mixed", "alone", P99, None),
     ("slow", "beside", P99, 1.00, AIO),
     ("slow", "beside", CPU_PER_REQUEST, 0.50, AIO),
-    ("bulk", "beside", P99, 0.80),
+    ("bulk", "beside", P99, 0.85),
     ("idle", "alone", PER_CONNECTION, 0.60),
-    ("active", "alone", PER_CONNECTION, None),
-    ("stalled", "alone", PER_CONNECTION, None),
+    ("active", "alone", PER_CONNECTION, 0.60),
+    ("stalled", "alone", PER_CONNECTION, 0.60),
     ("static-c256", "alone", CPU_PER_REQUEST, None),
     ("static-c1024", "alone", CPU_PER_REQUEST, 0.75, NGINX_ALL),
     ("static-c4096", "alone", CPU_PER_REQUEST, 0.75, NGINX_ALL),
     ("static-c6800", "alone", CPU_PER_REQUEST, None),
-    ("tls-1k", "alone", CPU_PER_REQUEST, 0.95),
-    ("tls-64k", "alone", CPU_PER_REQUEST, 0.85),
-    ("tls-1m", "alone", CPU_PER_REQUEST, 0.70),
-    ("tls-100m", "alone", CPU_PER_GB, 0.70),
+    ("tls-1k", "alone", CPU_PER_REQUEST, 0.60),
+    ("tls-64k", "alone", CPU_PER_REQUEST, 0.50),
+    ("tls-1m", "alone", CPU_PER_REQUEST, 0.52),
+    ("tls-100m", "alone", CPU_PER_GB, 0.65),
     ("tls-handshake", "alone", CPU_PER_REQUEST, 0.95),
     ("tls-resumed", "alone", CPU_PER_REQUEST, None),
     ("tls-idle", "alone", PER_CONNECTION, 0.50, NGINX),
@@ -279,7 +294,27 @@ def grid(protocol, size):
             yield f"{protocol}-{size}-c{connections}-m{streams}"
 
 
+def rate_verdicts():
+    """The same at fixed rates. At the lowest there is least to do at once."""
+    for case in RATES:
+        yield (case, "alone", CPU_PER_REQUEST, 0.95 if case.endswith("-r2000") else 0.88)
+        yield (case, "alone", P99, 0.90)
+
+
+VERDICTS += rate_verdicts()
 VERDICTS += http2_verdicts()
+
+# What tidegate takes of what the limit takes: case, measure, the target.
+LIMIT_VERDICTS = [
+    ("1k", CPU_PER_REQUEST, 1.15),
+    ("1k-c512", CPU_PER_REQUEST, None),
+    ("4k", CPU_PER_REQUEST, None),
+    ("16k", CPU_PER_REQUEST, None),
+    ("64k", CPU_PER_REQUEST, 1.08),
+    ("1m", CPU_PER_REQUEST, 1.05),
+    ("100m", CPU_PER_GB, None),
+    *((case, CPU_PER_REQUEST, None) for case in RATES if "-load" not in case),
+]
 
 # Of tidegate alone: HTTP/2's case, HTTP/1.1's over TLS, the measure, the target.
 HTTP1_VERDICTS = [
@@ -332,8 +367,18 @@ def compared(samples, case, phase, value, peers=None):
     return found.get("tidegate"), {
         server: values
         for server, values in found.items()
-        if not server.startswith("tidegate") and (peers is None or server in peers)
+        if is_peer(server) and (peers is None or server in peers)
     }
+
+
+def is_peer(server):
+    return server != "limit" and not server.startswith("tidegate")
+
+
+def saturation(samples):
+    """What the best peer answers in a second in the case 1k: the greatest median; None where none was measured."""
+    found = medians(samples, "1k", "alone", field("requests_per_second"))
+    return max((value for server, value in found.items() if is_peer(server)), default=None)
 
 
 def best_of(found):
@@ -358,6 +403,16 @@ def http1_verdicts(samples):
         if own and before:
             best, rounds = median(before.values()), ratio_of_rounds(own, before)
             yield Verdict(case, measure, median(own.values()), "tidegate", best, "tidegate", rounds, target, {})
+
+
+def limit_verdicts(samples):
+    """tidegate beside what answers without being a server for anybody."""
+    for case, (measure, value), target in LIMIT_VERDICTS:
+        found = by_round(samples, case, "alone", value)
+        own, limit = found.get("tidegate"), found.get("limit")
+        if own and limit:
+            least, rounds = median(limit.values()), ratio_of_rounds(own, limit)
+            yield Verdict(case, measure, median(own.values()), "limit", least, "limit", rounds, target, {})
 
 
 def ratio_of_rounds(own, peer):
@@ -391,6 +446,25 @@ def verdict_table(rows):
         lines.append(
             f"| `{row.case}` | {row.measure} | {number(row.own)} | {NAMES[row.peer]} | {number(row.best)} "
             f"| {two_digits(quotient(row.own, row.best))} |{others} {verdict(row.worst(), row.target)} | {rounds} |"
+        )
+    return "\n".join(lines)
+
+
+LIMIT_TEXT = """`scripts/bench/limit/limit.c` is no server: it answers whatever ends with an empty line from a few files that it
+has opened before, by io_uring, send(2), tee(2) and splice(2), and does nothing else. What it takes is what the kernel takes for
+an answer on this machine, so no server can be much below it. It counts as nobody's peer."""
+
+
+def limit_table(rows):
+    lines = [
+        "| case | measure | tidegate | the limit | tidegate / limit | target | round by round |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: |",
+    ]
+    for row in rows:
+        found = quotient(row.own, row.best)
+        lines.append(
+            f"| `{row.case}` | {row.measure} | {number(row.own)} | {number(row.best)} | {two_digits(found)} "
+            f"| {verdict(found, row.target)} | {two_digits(row.rounds)} |"
         )
     return "\n".join(lines)
 
@@ -526,20 +600,27 @@ def sections(samples):
     yield "1 KiB, 16 connections, beside 12 bulk readers at 40 MB/s each", "bulk", "beside", BULK_COLUMNS
     for case, (title, _) in TLS.items():
         yield title, case, "alone", size_columns(case)
-    for case, title in ARENA.items():
-        yield title, case, "alone", size_columns(case)
     for case, (title, _) in MEMORY.items():
         yield title, case, "alone", MEMORY_COLUMNS
 
 
-CLIENTS_TEXT = """The same files by three clients, each on one core. `tidegate-load` is ours: it reads in pieces of 256 KiB,
-and has its kernel drop the bodies of 100 MiB. wrk and h2load (`--h1`) read in pieces of 8 KiB, each of which a general parser
-reads again, so they cost more the larger the body is: the last of these tables has the CPU time of each. A client that is
-busy all the time is what limits the requests per second, and a server that waits for it finds less to do each time that it
-wakes. wrk's figures hold its connecting, and h2load gives no percentiles. A target is met if it is met with each client."""
-CLIENTS_TLS_TEXT = """TLS is version 1.3 with AES-128-GCM and X25519 for all, with every client. Servers that use OpenSSL
-(nginx, lighttpd, H2O, nghttpd) are bound to it by `OPENSSL_CONF`, and so is wrk; tidegate and Caddy have no such setting and
-take it because nothing else is offered to them."""
+ARENA_TEXT = """\
+The profile static of the public benchmark HttpArena as it is: 20 files in turn, 15 of them with variants,
+asked for by one thread of wrk for 5 seconds. It makes each request anew by a script and is busy all the time,
+so CPU per request tells the servers apart and requests per second do not. `tidegate, nothing in memory` is
+the entry for its public table ([arena](../arena/README.md)), whose rules want files read from disk on every
+request."""
+CLIENTS_TEXT = """\
+The same files by three clients, each on one core. `tidegate-load` is ours: it reads in pieces of 256 KiB, and
+has its kernel drop the bodies of 100 MiB. wrk and h2load (`--h1`) read in pieces of 8 KiB, each of which a
+general parser reads again, so they cost more the larger the body is: the last of these tables has the CPU
+time of each. A client that is busy all the time is what limits the requests per second, and a server that
+waits for it finds less to do each time that it wakes. wrk's figures hold its connecting, and h2load gives no
+percentiles. A target is met if it is met with each client."""
+CLIENTS_TLS_TEXT = """\
+TLS is version 1.3 with AES-128-GCM and X25519 for all, with every client. Servers that use OpenSSL (nginx,
+lighttpd, H2O, nghttpd) are bound to it by `OPENSSL_CONF`, and so is wrk; tidegate and Caddy have no such
+setting and take it because nothing else is offered to them."""
 
 
 def client_tables(samples, servers):
@@ -558,6 +639,28 @@ def client_tables(samples, servers):
         (("the client's own CPU, cores", per("client_cpu_ns", "seconds", 1e-9)), None),
     ):
         yield f"Clients beside each other: {measure[0]}", grid_table(samples, servers, cases, measure, best)
+
+
+RATES_TEXT = """50 connections, and fewer requests than a server could answer: it seldom has more than one to do at a time.
+`tidegate-load` asks on each connection in turn at even distances, and counts a latency from when a request was due, also if it
+had to wait for the response to the one before (no coordinated omission). `h2load --h1 --rps` asks on all connections at about
+the same time, and counts from when it sent. A server that does not keep up answers fewer requests per second than are asked
+for."""
+
+
+def rate_tables(samples, servers):
+    """(title, table) of the fixed rates, by each client."""
+    cases = {}
+    for case, title in RATES.items():
+        cases |= {case: f"{title}: tidegate-load", f"{case}-h2load": f"{title}: h2load"}
+    for measure, best in (
+        (CPU_PER_REQUEST, min),
+        (("p50, us", field("p50_us")), min),
+        (("p99, us", field("p99_us")), min),
+        (("p99.9, us", field("p999_us")), min),
+        (("requests per second", field("requests_per_second")), None),
+    ):
+        yield f"Fixed rates: {measure[0]}", grid_table(samples, servers, cases, measure, best)
 
 
 def http2_tables(samples, servers):
@@ -597,7 +700,7 @@ def grid_table(samples, servers, cases, measure, best=min):
         "| --- |" + " ---: |" * (len(servers) + (best is not None)),
     ]
     for title, found in rows.items():
-        peers = [value for server, value in found.items() if not server.startswith("tidegate")]
+        peers = [value for server, value in found.items() if is_peer(server)]
         cells = [number(found[server]) if server in found else "-" for server in servers]
         if best:
             cells.append(f"{found['tidegate'] / best(peers):.2f}" if "tidegate" in found and peers else "-")
@@ -647,25 +750,42 @@ def results(samples, servers):
     if compared:
         yield "## tidegate and the best of its peers"
         yield verdict_table(compared)
+    limits = list(limit_verdicts(samples))
+    if limits:
+        yield "## tidegate and the limit"
+        yield LIMIT_TEXT
+        yield limit_table(limits)
     if any(map(is_http2, present)):
         yield from targets(samples)
     for title, case, phase, columns in sections(samples):
         if case in present:
             yield f"## {title}"
             yield table(samples, servers, case, phase, columns)
-    clients = [(title, text) for title, text in client_tables(samples, servers) if text]
-    if clients:
-        yield "## Clients beside each other"
-        yield CLIENTS_TEXT
-        yield CLIENTS_TLS_TEXT
-    for title, text in [*clients, *http2_tables(samples, servers)]:
-        if text:
+    if present & ARENA.keys():
+        yield "## HttpArena's static"
+        yield ARENA_TEXT
+    for case, title in ARENA.items():
+        if case in present:
             yield f"## {title}"
-            yield text
+            yield table(samples, servers, case, "alone", size_columns(case))
+    yield from explained(["## Fixed rates", RATES_TEXT], rate_tables(samples, servers))
+    clients = ["## Clients beside each other", CLIENTS_TEXT, CLIENTS_TLS_TEXT]
+    yield from explained(clients, client_tables(samples, servers))
+    yield from explained([], http2_tables(samples, servers))
     found = list(troubles(samples))
     if found:
         yield "## Troubles"
         yield "\n".join(found)
+
+
+def explained(introduction, tables):
+    """Those of the tables, each with its title, that have something in them, and before them what is to be said of them."""
+    tables = [(title, text) for title, text in tables if text]
+    if tables:
+        yield from introduction
+    for title, text in tables:
+        yield f"## {title}"
+        yield text
 
 
 # --- page --------------------------------------------------------------------
@@ -678,6 +798,71 @@ NOTES = {
     "h2o": "H2O is Debian's, version 2.2.5 of 2018. What its authors have now is built from their repository, and may be "
     "faster.",
 }
+
+# The overview: a line's name, case, phase, value, and whether the best is the least or the greatest.
+REQUESTS_PER_SECOND = field("requests_per_second")
+OVERVIEW = [
+    ("1 KiB, 64 connections", "1k", "alone", CPU_PER_REQUEST[1], min),
+    ("1 KiB, 512 connections", "1k-c512", "alone", CPU_PER_REQUEST[1], min),
+    ("1 KiB, 4 096 connections", "1k-c4096", "alone", CPU_PER_REQUEST[1], min),
+    ("1 KiB, one connection", "1k-c1", "alone", CPU_PER_REQUEST[1], min),
+    ("1 KiB, 2 000 requests/s", "1k-r2000", "alone", CPU_PER_REQUEST[1], min),
+    ("1 KiB, 30 000 requests/s", "1k-r30000", "alone", CPU_PER_REQUEST[1], min),
+    ("1 KiB, pipelined 16 deep", "pipelined", "alone", CPU_PER_REQUEST[1], min),
+    ("1 KiB, a connection for each request", "churn", "alone", CPU_PER_REQUEST[1], min),
+    ("304", "304", "alone", CPU_PER_REQUEST[1], min),
+    ("404", "404", "alone", CPU_PER_REQUEST[1], min),
+    ("4 KiB", "4k", "alone", CPU_PER_REQUEST[1], min),
+    ("16 KiB", "16k", "alone", CPU_PER_REQUEST[1], min),
+    ("64 KiB", "64k", "alone", CPU_PER_REQUEST[1], min),
+    ("64 KiB, 2 000 requests/s", "64k-r2000", "alone", CPU_PER_REQUEST[1], min),
+    ("1 MiB", "1m", "alone", CPU_PER_REQUEST[1], min),
+    ("100 MiB, CPU per GB, s", "100m", "alone", CPU_PER_GB[1], min),
+    ("HttpArena's static, 1 024 connections", "static-c1024", "alone", CPU_PER_REQUEST[1], min),
+    ("HttpArena's static-h2, 256 connections", "h2-static-c256", "alone", CPU_PER_REQUEST[1], min),
+    ("1 KiB beside 12 readers at 40 MB/s each, p99, ms", "bulk", "beside", p99_ms, min),
+    ("1 KiB beside two cold files on a 20 MB/s disk, requests/s", "slow", "beside", REQUESTS_PER_SECOND, max),
+    ("1 KiB beside two cold files on a 20 MB/s disk, p99, ms", "slow", "beside", p99_ms, min),
+    ("5 000 idle connections, resident bytes each", "idle", "alone", PER_CONNECTION[1], min),
+    ("1 000 downloads under way, resident bytes each", "active", "alone", PER_CONNECTION[1], min),
+    ("1 000 stalled ones, resident bytes each", "stalled", "alone", PER_CONNECTION[1], min),
+    ("HTTPS, 1 KiB", "tls-1k", "alone", CPU_PER_REQUEST[1], min),
+    ("HTTPS, 64 KiB", "tls-64k", "alone", CPU_PER_REQUEST[1], min),
+    ("HTTPS, 1 MiB", "tls-1m", "alone", CPU_PER_REQUEST[1], min),
+    ("HTTPS, 100 MiB, CPU per GB, s", "tls-100m", "alone", CPU_PER_GB[1], min),
+    ("HTTPS, a full handshake for each request", "tls-handshake", "alone", CPU_PER_REQUEST[1], min),
+    ("HTTPS, a resumed one", "tls-resumed", "alone", CPU_PER_REQUEST[1], min),
+    ("HTTPS, 1 000 idle connections, resident bytes each", "tls-idle", "alone", PER_CONNECTION[1], min),
+]
+OVERVIEW_SERVERS = ("tidegate", "nginx", "nginx-nosendfile", "lighttpd", "h2o", "limit")
+OVERVIEW_TEXT = """Medians, the best one of a line bold: microseconds of CPU for a request where nothing else is named. Other peers, and
+the least and the most of each measure, are in the tables below. HTTPS is encrypted in user space by all of them, TLS 1.3 with
+AES-128-GCM and ECDSA on P-256: [tls.md](tls.md#what-it-costs-in-user-space) says what its cost consists of. The cost of a large
+file is the kernel's, the same for all servers that use sendfile or splice:
+[kernel.md](kernel.md#where-the-cpu-of-a-large-file-goes) breaks it down."""
+
+
+def overview(samples, servers):
+    """A Markdown table of what was measured of OVERVIEW."""
+    servers = [server for server in OVERVIEW_SERVERS if server in servers]
+    lines = [
+        "| | " + " | ".join(NAMES[server] for server in servers) + " |",
+        "| --- |" + " ---: |" * len(servers),
+    ]
+    for name, case, phase, value, best in OVERVIEW:
+        found = medians(samples, case, phase, value)
+        if "tidegate" in found:
+            lines.append(f"| {name} | {' | '.join(overview_cells(found, servers, best))} |")
+    return "\n".join(lines)
+
+
+def overview_cells(found, servers, best):
+    """The numbers of a line; the best of tidegate and its peers is bold, also if others share its three digits."""
+    shown = {server: number(found[server]) for server in servers if server in found}
+    first = number(best(found[server] for server in shown if server != "limit"))
+    for server in servers:
+        cell = shown.get(server, "")
+        yield f"**{cell}**" if cell == first and server != "limit" else cell
 
 
 def page(run, samples, servers, stem):
@@ -705,6 +890,9 @@ def page(run, samples, servers, stem):
         "## Machine and versions",
         "| | |\n| --- | --- |\n" + "\n".join(f"| {name} | {value} |" for name, value in machine.items()),
         *(text for server, text in NOTES.items() if server in servers),
+        "## Overview",
+        overview(samples, servers),
+        OVERVIEW_TEXT,
         "## Where tidegate is not ahead",
         verdict_table(behind) if behind else "In none of the cases that this run measured.",
         *results(samples, servers),
@@ -901,6 +1089,9 @@ def main(arguments):
     match arguments:
         case ["report", directory]:
             report(directory)
+        case ["saturation", directory]:
+            found = saturation(load(directory)[1])
+            print(f"{found:.0f}" if found else sys.exit("report.py: no peer was measured in the case 1k"))
         case ["targets", directory]:
             print("\n\n".join(targets(load(directory)[1])))
         case ["page", directory, out]:

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod endings;
+mod replacements;
 mod responses;
 mod silent_clients;
 mod streams;

@@ -168,6 +168,22 @@ fn who_does_not_confirm_the_end_is_told_a_last_stream() {
 }
 
 #[test]
+fn who_says_nothing_after_the_end_was_told_is_closed() {
+    let tree = tree();
+    let config = "[timeouts]\nlinger = \"300ms\"\n[limits]\nrequests-per-connection = 1";
+    let server = Launch::http2(&tree, config, "").start();
+    let mut client = Http2::connect(server.address);
+    client.answers_pings = false;
+    let start = Instant::now();
+    assert_eq!(client.get("/small").body, b"small");
+    client.ends();
+    assert_eq!(client.goaways, [(ALL, code::NO_ERROR), (1, code::NO_ERROR)]);
+    let elapsed = start.elapsed();
+    assert!(elapsed >= Duration::from_millis(300), "{elapsed:?}");
+    assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
+}
+
+#[test]
 fn a_stop_is_told_to_who_waits_for_its_window() {
     let tree = tree();
     let server = Launch::http2(&tree, "", "").start();

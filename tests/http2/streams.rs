@@ -99,6 +99,31 @@ fn one_that_is_reset_is_dropped_and_the_others_go_on() {
     eventually("few open files", || server.open_files(path) <= 1);
 }
 
+/// Not even from memory: a flood of them costs little.
+#[test]
+fn one_that_ends_with_the_bytes_that_open_it_is_not_answered() {
+    let tree = tree();
+    let server = Launch::http2(&tree, "", "").start();
+    let mut client = Http2::connect(server.address);
+    assert_eq!(client.get("/small").body, b"small");
+    let block = block(&client.fields("GET", "/small", &[]));
+    let [cancelled, made, last] = [(); 3].map(|()| client.next_stream());
+    let open = |stream| frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, &block);
+    let cancel = code::CANCEL.to_be_bytes();
+    let ends = [
+        frame(kind::RST_STREAM, 0, cancelled, &cancel),
+        frame(kind::WINDOW_UPDATE, 0, made, &[0; 4]),
+    ];
+    let opened = [open(cancelled), open(made), open(last)];
+    client.send(&[opened.concat(), ends.concat()].concat());
+    assert_eq!(client.response(last).body, b"small");
+    assert_eq!(
+        client.response_or_reset(made).err(),
+        Some(code::PROTOCOL_ERROR)
+    );
+    assert_eq!(client.body_len(cancelled) + client.body_len(made), 0);
+}
+
 #[test]
 fn a_file_that_is_truncated_ends_its_stream_alone() {
     let tree = tree();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -159,6 +161,17 @@ impl Http2 {
         Self::new(Box::new(stream))
     }
 
+    /// A client of a Unix socket, with these settings.
+    pub(crate) fn unix(path: &Path, settings: &[(u16, u32)]) -> Self {
+        let stream = UnixStream::connect(path).expect("a connection");
+        let watchdog = Some(WATCHDOG);
+        stream.set_read_timeout(watchdog).expect("a read timeout");
+        stream.set_write_timeout(watchdog).expect("a write timeout");
+        let mut client = Self::new(Box::new(stream));
+        client.begin(settings);
+        client
+    }
+
     fn new(stream: Box<dyn ReadWrite>) -> Self {
         Self {
             stream,
@@ -291,6 +304,14 @@ impl Http2 {
             if let Some(head) = &self.streams.entry(stream).or_default().head {
                 return head.status;
             }
+            assert!(self.frame().is_some(), "the connection ended");
+        }
+    }
+
+    /// Reads until more than `bytes` of the body on `stream` are there.
+    #[track_caller]
+    pub(crate) fn read_beyond(&mut self, stream: u32, bytes: usize) {
+        while self.body_len(stream) <= bytes {
             assert!(self.frame().is_some(), "the connection ended");
         }
     }

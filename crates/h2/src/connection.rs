@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::ahead::Ahead;
 use crate::closed::Closed;
 use crate::control::Control;
 use crate::flow::{ReceiveWindow, SendWindow};
@@ -35,23 +36,24 @@ pub struct Grant {
 pub struct Connection<T> {
     pub(crate) limits: Arc<Limits>,
     pub(crate) start: Instant,
-    /// The time of the last call.
-    pub(crate) now: Instant,
+    /// Nanoseconds from the start to the last call.
+    pub(crate) age: u64,
     pub(crate) reader: FrameReader,
+    /// Streams that end with the input that is being received, once it is known.
+    pub(crate) ahead: Ahead,
+    pub(crate) is_ahead_known: bool,
     /// A header block that is not complete.
     pub(crate) block: Option<Box<HeaderBlock>>,
     pub(crate) decoder: Decoder,
     pub(crate) encoder: Encoder,
     pub(crate) streams: Streams<T>,
-    /// Priorities of streams that are not open yet.
-    pub(crate) priorities: PendingPriorities,
+    /// Priorities of streams that are not open yet. Boxed: most connections have none.
+    pub(crate) priorities: Option<Box<PendingPriorities>>,
     pub(crate) control: Control,
     pub(crate) send_window: SendWindow,
     pub(crate) receive_window: ReceiveWindow,
     /// The send window of new streams, which the peer chooses.
     pub(crate) initial_send_window: u32,
-    /// The highest number of a stream of the peer.
-    pub(crate) highest: u32,
     pub(crate) resets: TokenBucket,
     pub(crate) idle_frames: TokenBucket,
     /// Whether the peer's first SETTINGS are there.
@@ -82,18 +84,19 @@ impl<T> Connection<T> {
             idle_frames: TokenBucket::new(limits.idle_frames),
             limits,
             start: now,
-            now,
+            age: 0,
             reader: FrameReader::default(),
+            ahead: Ahead::default(),
+            is_ahead_known: false,
             block: None,
             decoder: Decoder::new(),
             encoder: Encoder::new(),
             streams: Streams::default(),
-            priorities: PendingPriorities::default(),
+            priorities: None,
             control,
             send_window: SendWindow::new(INITIAL_WINDOW),
             receive_window: ReceiveWindow::default(),
             initial_send_window: INITIAL_WINDOW,
-            highest: 0,
             has_settings: false,
             phase: Phase::Open,
         }
@@ -260,8 +263,9 @@ impl<T> Connection<T> {
     /// Sends the second GOAWAY without the answer to PING. For a peer that does not answer it.
     pub fn finish_go_away(&mut self) {
         if !matches!(self.phase, Phase::Gone(_) | Phase::Failed) {
-            self.phase = Phase::Gone(self.highest);
-            self.control.go_away(self.highest, ErrorCode::NO_ERROR, "");
+            self.phase = Phase::Gone(self.streams.highest);
+            self.control
+                .go_away(self.streams.highest, ErrorCode::NO_ERROR, "");
         }
     }
 
@@ -294,7 +298,7 @@ impl<T> Connection<T> {
 
     /// The highest number of a stream so far; 0 if there was none.
     pub fn highest_stream(&self) -> u32 {
-        self.highest
+        self.streams.highest
     }
 
     /// Resets the streams up to the number `last` whose request bodies are not whole, for they take
@@ -342,7 +346,7 @@ impl<T> Connection<T> {
     pub fn shrink(&mut self) {
         self.streams.shrink();
         self.control.shrink();
-        self.priorities.shrink();
+        self.priorities.take_if(|priorities| priorities.is_empty());
     }
 }
 

@@ -54,9 +54,11 @@ pub(crate) fn decode_trailers(
 pub(crate) fn decode_ignored(
     decoder: &mut Decoder,
     block: &[u8],
+    limits: &Limits,
     buffer: &mut HeadBuffer,
 ) -> Result<usize, Error> {
-    decoder.decode(block, 0, &mut buffer.scratch, |_, _| {})
+    let limit = limits.header_list as usize;
+    decoder.decode(block, limit, &mut buffer.scratch, |_, _| {})
 }
 
 /// The fields of a request, collected one by one.

@@ -79,6 +79,7 @@
 //! # Ok::<(), tidegate_h2::ConnectionError>(())
 //! ```
 
+mod ahead;
 mod closed;
 mod connection;
 mod control;

@@ -37,8 +37,8 @@ impl PendingPriorities {
         taken
     }
 
-    pub(crate) fn shrink(&mut self) {
-        self.streams.shrink_to_fit();
+    pub(crate) fn is_empty(&self) -> bool {
+        self.streams.is_empty()
     }
 }
 

@@ -400,3 +400,39 @@ fn the_window_of_a_body_is_given_back() {
         "a stream that has ended needs none"
     );
 }
+
+/// It costs little: nothing is looked up for it. The dynamic table is that of the peer all the same.
+#[test]
+fn a_stream_that_ends_with_the_bytes_that_open_it_is_no_request() {
+    let cancel = frame(kind::RST_STREAM, 0, 1, &8_u32.to_be_bytes());
+    let inserted = b"\x82\x87\x44\x02/a\x41\x01b";
+    let repeated = b"\x82\x87\xbf\xbe";
+    let mut peer = Peer::new();
+    let bytes = [headers(1, END, inserted), headers(3, END, repeated), cancel];
+    let events = peer.send(&bytes.concat()).unwrap();
+    let cancelled = Seen::Reset(1, None, ResetCause::Peer(ErrorCode::CANCEL));
+    let [
+        Seen::Request {
+            stream: 3, line, ..
+        },
+        reset,
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((line.as_str(), reset), ("GET /a HTTP/2.0", &cancelled));
+    assert_eq!(peer.connection.open_streams(), 1);
+    // Later it is one.
+    let next = headers(5, END, repeated);
+    assert!(matches!(
+        peer.send(&next).unwrap()[..],
+        [Seen::Request { stream: 5, .. }]
+    ));
+    let made = [headers(7, END, repeated), data(7, 0, b"a")];
+    let error = ResetCause::Error(StreamError::Closed);
+    assert_eq!(
+        peer.send(&made.concat()),
+        Ok(vec![Seen::Reset(7, None, error)])
+    );
+    assert_eq!(peer.sent(), [sent_reset(7, ErrorCode::STREAM_CLOSED)]);
+}

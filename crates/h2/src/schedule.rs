@@ -1,6 +1,7 @@
 //! The order in which streams send (RFC 9218, section 10).
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 
 use crate::priority::Priority;
 
@@ -17,7 +18,7 @@ pub(crate) struct Schedule {
 
 /// The place of a stream. No two streams have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key(u64);
+pub(crate) struct Key(NonZeroU64);
 
 impl Schedule {
     /// The place of a stream that was in none: that of its id, or behind all others.
@@ -29,7 +30,8 @@ impl Schedule {
         } else {
             u64::from(number)
         };
-        Key(class << 60 | order)
+        // One more, so that it never is 0.
+        Key(NonZeroU64::MIN.saturating_add(class << 60 | order))
     }
 
     /// Adds a stream, which is kept in `slot`.

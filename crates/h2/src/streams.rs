@@ -22,12 +22,14 @@ pub(crate) struct Streams<T> {
     numbers: VecDeque<(u32, u32)>,
     closed: ClosedStreams,
     schedule: Schedule,
+    /// The highest number of a stream of the peer.
+    pub(crate) highest: u32,
     /// Streams whose server has bytes to send.
-    ready: usize,
+    ready: u32,
     /// Streams whose response is not whole.
-    unanswered: usize,
+    unanswered: u32,
     /// Streams whose request is not whole.
-    receiving: usize,
+    receiving: u32,
 }
 
 impl<T> Default for Streams<T> {
@@ -37,6 +39,7 @@ impl<T> Default for Streams<T> {
             numbers: VecDeque::new(),
             closed: ClosedStreams::default(),
             schedule: Schedule::default(),
+            highest: 0,
             ready: 0,
             unanswered: 0,
             receiving: 0,
@@ -50,15 +53,15 @@ impl<T> Streams<T> {
     }
 
     pub(crate) fn ready(&self) -> usize {
-        self.ready
+        self.ready as usize
     }
 
     pub(crate) fn unanswered(&self) -> usize {
-        self.unanswered
+        self.unanswered as usize
     }
 
     pub(crate) fn receiving(&self) -> usize {
-        self.receiving
+        self.receiving as usize
     }
 
     /// Opens a stream, with a higher number than all before.
@@ -70,7 +73,7 @@ impl<T> Streams<T> {
         send_window: SendWindow,
     ) -> StreamId {
         self.unanswered += 1;
-        self.receiving += usize::from(!body.is_whole);
+        self.receiving += u32::from(!body.is_whole);
         if self.slots.capacity() == 0 {
             // Many connections have one stream at a time, which finds its place again.
             self.slots.reserve_exact(KEPT);
@@ -158,9 +161,9 @@ impl<T> Streams<T> {
         if let Some(key) = stream.key {
             self.schedule.remove(key);
         }
-        self.ready -= usize::from(stream.is_ready);
-        self.unanswered -= usize::from(!stream.is_answered);
-        self.receiving -= usize::from(!stream.body.is_whole);
+        self.ready -= u32::from(stream.is_ready);
+        self.unanswered -= u32::from(!stream.is_answered);
+        self.receiving -= u32::from(!stream.body.is_whole);
         self.closed.push(id.number, closed);
         stream.state
     }

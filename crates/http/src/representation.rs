@@ -19,16 +19,18 @@ pub struct Representation<'a> {
     pub others: &'a [(&'a str, &'a str)],
 }
 
-/// The fields of each kind of response.
+/// The fields of each kind of response: parts of one text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RepresentationFields {
-    /// Content-Type and Content-Encoding come first, then Vary.
+    /// Content-Type and Content-Encoding come first, then others that only describe the content,
+    /// then Vary, then those of a 304 besides it.
     all: FieldBlock,
     /// Bytes of the lines of type and coding.
     type_len: usize,
-    /// Where the Vary line ends.
+    /// Where the Vary line starts, and with it the fields of a 304.
+    vary_start: usize,
+    /// Where it ends.
     vary_end: usize,
-    not_modified: FieldBlock,
 }
 
 impl Representation<'_> {
@@ -42,64 +44,53 @@ impl Representation<'_> {
             all.push("Content-Encoding", coding.token());
         }
         let type_len = all.len();
-        self.push_vary(&mut all);
+        self.push_of_content(&mut all);
+        let vary_start = all.len();
+        if !self.vary.is_empty() {
+            all.push("Vary", self.vary);
+        }
         let vary_end = all.len();
         self.push_rest(&mut all);
-        let mut not_modified = FieldBlock::with_capacity(128);
-        self.push_not_modified(&mut not_modified);
         // They live as long as the cached file.
         all.shrink_to_fit();
-        not_modified.shrink_to_fit();
         RepresentationFields {
             all,
             type_len,
+            vary_start,
             vary_end,
-            not_modified,
         }
     }
 
-    fn push_rest(&self, out: &mut FieldBlock) {
-        self.push_last_modified(out);
-        self.push_etag(out);
+    /// The fields that only describe the content, which a cache has already when it gets a 304.
+    /// Last-Modified is for caches without a tag (RFC 9110, section 15.4.5).
+    fn push_of_content(&self, out: &mut FieldBlock) {
+        if self.validators.etag.is_some() {
+            self.push_last_modified(out);
+        }
         if self.accept_ranges {
             out.push("Accept-Ranges", "bytes");
         }
-        for (name, value) in self.others {
-            out.push(name, value);
-        }
+        self.push_others(out, is_of_content);
     }
 
-    /// The fields that update a cached response. Those that only describe the content are left out,
-    /// since the cache has them. Last-Modified is for caches without a tag (RFC 9110, section
-    /// 15.4.5).
-    fn push_not_modified(&self, out: &mut FieldBlock) {
-        if self.validators.etag.is_none() {
-            self.push_last_modified(out);
+    /// The fields that update a cached response, but for Vary.
+    fn push_rest(&self, out: &mut FieldBlock) {
+        match self.validators.etag {
+            Some(etag) => out.push("ETag", etag.as_bytes()),
+            None => self.push_last_modified(out),
         }
-        self.push_etag(out);
-        self.push_vary(out);
-        for (name, value) in self.others {
-            if !is_of_content(name) {
-                out.push(name, value);
-            }
+        self.push_others(out, |name| !is_of_content(name));
+    }
+
+    fn push_others(&self, out: &mut FieldBlock, is_wanted: impl Fn(&str) -> bool) {
+        for (name, value) in self.others.iter().filter(|(name, _)| is_wanted(name)) {
+            out.push(name, value);
         }
     }
 
     fn push_last_modified(&self, out: &mut FieldBlock) {
         if let Some(date) = self.validators.last_modified() {
             out.push("Last-Modified", date.as_bytes());
-        }
-    }
-
-    fn push_etag(&self, out: &mut FieldBlock) {
-        if let Some(etag) = self.validators.etag {
-            out.push("ETag", etag.as_bytes());
-        }
-    }
-
-    fn push_vary(&self, out: &mut FieldBlock) {
-        if !self.vary.is_empty() {
-            out.push("Vary", self.vary);
         }
     }
 }
@@ -118,12 +109,17 @@ impl RepresentationFields {
 
     /// Vary, if present: for a 412 or 416, which concerns one representation of several.
     pub fn vary(&self) -> FieldLines<'_> {
-        self.all.lines_between(self.type_len, self.vary_end)
+        self.all.lines_between(self.vary_start, self.vary_end)
     }
 
-    /// For a 304.
+    /// For a 304: the end of [`all`](Self::all).
     pub fn not_modified(&self) -> FieldLines<'_> {
-        self.not_modified.lines()
+        self.all.lines_between(self.vary_start, self.all.len())
+    }
+
+    /// [`all`](Self::all) without those of a 304.
+    pub fn of_content(&self) -> FieldLines<'_> {
+        self.all.lines_between(0, self.vary_start)
     }
 }
 
@@ -167,24 +163,26 @@ mod tests {
             },
             vary: "Accept-Encoding",
             accept_ranges: true,
-            others: &[("Cache-Control", "no-cache"), ("X-A", "b")],
+            others: &[
+                ("Cache-Control", "no-cache"),
+                ("Content-Language", "en"),
+                ("X-A", "b"),
+            ],
             ..PLAIN
         }
         .fields();
-        let rest = "Vary: Accept-Encoding\r\n\
-                    Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
-                    ETag: \"ae1b981bc490a00-b-br\"\r\nAccept-Ranges: bytes\r\n\
-                    Cache-Control: no-cache\r\nX-A: b\r\n";
+        let of_content = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                          Accept-Ranges: bytes\r\nContent-Language: en\r\n";
+        let not_modified = "Vary: Accept-Encoding\r\nETag: \"ae1b981bc490a00-b-br\"\r\n\
+                            Cache-Control: no-cache\r\nX-A: b\r\n";
+        let rest = format!("{of_content}{not_modified}");
         let coded = "Content-Type: text/html; charset=utf-8\r\nContent-Encoding: br\r\n";
         let all = format!("{coded}{rest}");
         assert_eq!(text(fields.all()), all);
         assert_eq!(text(fields.without_type()), rest);
         assert_eq!(text(fields.vary()), "Vary: Accept-Encoding\r\n");
-        assert_eq!(
-            text(fields.not_modified()),
-            "ETag: \"ae1b981bc490a00-b-br\"\r\nVary: Accept-Encoding\r\n\
-             Cache-Control: no-cache\r\nX-A: b\r\n"
-        );
+        assert_eq!(text(fields.not_modified()), not_modified);
+        assert_eq!(text(fields.of_content()), format!("{coded}{of_content}"));
     }
 
     #[test]

@@ -32,9 +32,13 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub struct FileReader {
     source: FileSource,
     position: u64,
-    end: u64,
-    /// The bytes at `position` that were read from the disk.
-    fetched: Vec<u8>,
+    /// The bytes at `position` that were read from the disk. Boxed, since many readers that wait
+    /// have none.
+    fetched: Option<Box<Fetched>>,
+}
+
+struct Fetched {
+    bytes: Vec<u8>,
     /// How many of them are used.
     used: usize,
 }
@@ -52,16 +56,19 @@ impl FileReader {
     ) -> Self {
         Self {
             position: range.start,
-            end: range.end.max(range.start),
             source: FileSource::new(ring, pool, file, range, options),
-            fetched: Vec::new(),
-            used: 0,
+            fetched: None,
         }
     }
 
     /// Bytes of the range that are still to be read.
     pub fn remaining(&self) -> u64 {
-        self.end - self.position
+        self.source.end().saturating_sub(self.position)
+    }
+
+    /// Where the next byte is in the file.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// Reads the next bytes of the range into `buffers`, one after the other: together they have
@@ -72,8 +79,13 @@ impl FileReader {
     ///
     /// [`ErrorKind::Truncated`]: the file ended before the range did.
     pub fn read_now(&mut self, buffers: &mut [IoSliceMut<'_>]) -> Result<Option<usize>, ErrorKind> {
-        if !self.fetched.is_empty() {
-            return Ok(Some(self.take_fetched(buffers)));
+        if let Some(fetched) = &mut self.fetched {
+            let count = fetched.take(buffers);
+            if fetched.used == fetched.bytes.len() {
+                self.fetched = None;
+            }
+            self.taken(count, true);
+            return Ok(Some(count));
         }
         if !self.source.is_prepared(self.position) {
             return Ok(None);
@@ -90,28 +102,10 @@ impl FileReader {
         Ok(Some(count))
     }
 
-    fn take_fetched(&mut self, buffers: &mut [IoSliceMut<'_>]) -> usize {
-        let mut rest = &self.fetched[self.used..];
-        let mut sum = 0;
-        for buffer in buffers {
-            let (part, others) = rest.split_at(rest.len().min(buffer.len()));
-            buffer[..part.len()].copy_from_slice(part);
-            sum += part.len();
-            rest = others;
-        }
-        self.used += sum;
-        if self.used == self.fetched.len() {
-            self.forget_fetched();
-        }
-        self.taken(sum, true);
-        sum
-    }
-
     /// Frees the bytes that were fetched and not used yet. They are in the page cache, and are read
     /// again.
     pub fn forget_fetched(&mut self) {
-        self.fetched = Vec::new();
-        self.used = 0;
+        self.fetched = None;
     }
 
     /// `count` bytes were read. Returns their range.
@@ -134,16 +128,17 @@ impl FileReader {
     pub async fn fetch(&mut self) -> Result<(), ErrorKind> {
         self.source.prepare(self.position).await;
         let end = self.position.saturating_add(PIECE_BYTES as u64);
-        let chunk = self.position..end.min(self.end);
+        let chunk = self.position..end.min(self.source.end());
         if chunk.is_empty() || self.source.is_resident(&chunk) {
             return Ok(());
         }
         let permit = self.source.pool().cold(self.source.owner()).await;
-        self.fetched = self.read_by_worker(&chunk, permit).await?;
+        let bytes = self.read_by_worker(&chunk, permit).await?;
         self.source.pool().count_cold();
-        if self.fetched.is_empty() {
+        if bytes.is_empty() {
             return Err(ErrorKind::Truncated);
         }
+        self.fetched = Some(Box::new(Fetched { bytes, used: 0 }));
         Ok(())
     }
 
@@ -183,5 +178,19 @@ impl FileReader {
         Sent {
             from_disk: self.source.met_disk(),
         }
+    }
+}
+
+impl Fetched {
+    /// Moves the next bytes to `buffers`. Returns how many.
+    fn take(&mut self, buffers: &mut [IoSliceMut<'_>]) -> usize {
+        let start = self.used;
+        for buffer in buffers {
+            let rest = &self.bytes[self.used..];
+            let len = rest.len().min(buffer.len());
+            buffer[..len].copy_from_slice(&rest[..len]);
+            self.used += len;
+        }
+        self.used - start
     }
 }

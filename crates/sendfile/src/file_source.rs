@@ -68,6 +68,11 @@ impl FileSource {
         }
     }
 
+    /// The end of the range, exclusive.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
     pub(crate) fn ring(&self) -> &Ring {
         &self.ring
     }

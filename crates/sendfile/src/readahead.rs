@@ -28,8 +28,8 @@ pub(crate) struct Readahead {
     expected: Expected,
     /// The end of what was prefetched.
     prefetched_until: u64,
-    /// Bytes of the last prefetch.
-    prefetched_bytes: usize,
+    /// Bytes of the last prefetch, which its op counts in 32 bits, too.
+    prefetched_bytes: u32,
     met_disk: bool,
 }
 
@@ -139,7 +139,7 @@ impl Readahead {
             return None;
         }
         let bytes = if kept_up {
-            (2 * self.prefetched_bytes).clamp(step, AHEAD_MAX.max(step))
+            (2 * self.prefetched_bytes as usize).clamp(step, AHEAD_MAX.max(step))
         } else {
             step
         };
@@ -149,7 +149,7 @@ impl Readahead {
     /// Notes that `range`, returned by [`Readahead::further`], is being prefetched.
     pub(crate) fn prefetched(&mut self, range: &Range<u64>) {
         self.prefetched_until = range.end;
-        self.prefetched_bytes = (range.end - range.start) as usize;
+        self.prefetched_bytes = (range.end - range.start) as u32;
     }
 }
 

@@ -143,8 +143,8 @@ struct Inner {
     sleeper: Option<(u32, Waker)>,
     /// Tasks that wait for connections to end.
     waiting: Vec<Waker>,
-    /// The tasks of connections that nothing but the client would wake, by their index.
-    stalled: BTreeMap<u32, Waker>,
+    /// The tasks of connections that can tell their clients that they are to end, by their index.
+    wakers: BTreeMap<u32, Waker>,
 }
 
 impl Timer {
@@ -179,10 +179,10 @@ impl Timer {
         }
     }
 
-    /// Has `waker` called once when connections are to end, with their last response at the latest.
+    /// Has `waker` called whenever connections are to end, with their last response at the latest.
     pub(crate) fn wake_at_end(&self, waker: &Waker) {
-        let stalled = &mut self.queue.inner.borrow_mut().stalled;
-        stalled.insert(self.key.index, waker.clone());
+        let wakers = &mut self.queue.inner.borrow_mut().wakers;
+        wakers.insert(self.key.index, waker.clone());
     }
 
     /// The configured time for `phase`.
@@ -201,7 +201,7 @@ impl Drop for Timer {
         let entry = inner.entries.remove(self.key.index as usize);
         inner.counts.connections[entry.phase as usize] -= 1;
         inner.forget_client(&entry);
-        inner.stalled.remove(&self.key.index);
+        inner.wakers.remove(&self.key.index);
         drop(inner);
         self.queue.wake_waiting();
     }
@@ -360,7 +360,7 @@ impl TimerQueue {
             }
         }
         drop(inner);
-        self.wake_stalled();
+        self.wake_to_end();
     }
 
     /// Ends the connections whose sockets `ends` picks once they are idle. One that has just begun
@@ -377,13 +377,14 @@ impl TimerQueue {
             }
         }
         drop(inner);
-        self.wake_stalled();
+        self.wake_to_end();
     }
 
     /// Lets connections notice that they are to end.
-    fn wake_stalled(&self) {
-        let stalled = std::mem::take(&mut self.inner.borrow_mut().stalled);
-        stalled.into_values().for_each(Waker::wake);
+    pub(crate) fn wake_to_end(&self) {
+        // They stay: this may have concerned others.
+        let wakers: Vec<_> = self.inner.borrow().wakers.values().cloned().collect();
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Ends all connections at once.
@@ -575,6 +576,9 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
     use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     use futures_lite::future::poll_once;
     use glommio::LocalExecutor;
@@ -749,5 +753,27 @@ mod tests {
         assert!(idle.expired() && !busy.expired());
         queue.end_all();
         assert!(busy.expired());
+    }
+
+    #[test]
+    fn a_task_is_woken_whenever_connections_are_to_end() {
+        #[derive(Default)]
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let queue = queue();
+        let count = Arc::new(Count::default());
+        let (busy, _a) = timer(&queue, Phase::Window, LONG);
+        busy.wake_at_end(&Waker::from(Arc::clone(&count)));
+        // Others are to end, then all.
+        queue.drain(|_| false);
+        queue.end_idle();
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        drop(busy);
+        queue.end_idle();
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
     }
 }

@@ -215,6 +215,7 @@ impl Worker {
     /// be lost with them, so they end with their next response, or when the time is over.
     async fn hand_over(mut self, control: &ControlInbox) {
         self.admission.end(Ending::HandOver);
+        self.admission.context.timers.wake_to_end();
         self.within_grace(control, async |timers| {
             timers.until(|| timers.len() == 0).await;
         })

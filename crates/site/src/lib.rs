@@ -76,7 +76,7 @@ pub use config::CacheConfig;
 pub use decompress::{Compressed, Decompression};
 pub use error::{Error, RootError};
 pub use file::residency_hint::ResidencyHint;
-pub use file::{Content, EncodedFields, File, OtherPaths};
+pub use file::{Content, File, OtherPaths};
 pub use listing::{Listing, READER_THREADS, SortOrder};
 pub use probe::Probe;
 pub use rules::paths::RuleMatch;

@@ -67,6 +67,30 @@ fn few_buffers_serve_several_sockets_beside_a_stalled_one() {
     });
 }
 
+/// Drops what `peer` sends. Returns how much that was.
+async fn discard_all(ring: &Ring, socket: &Fd, peer: impl Write + Send + 'static) -> usize {
+    let writer = writer(peer, pattern(1, SENT));
+    let mut recv = ring.recv(socket);
+    let mut discarded = 0;
+    while let Some(count) = recv.discard().await.unwrap() {
+        discarded += count;
+    }
+    writer.join().unwrap();
+    discarded
+}
+
+/// The kernel copies nothing of TCP; what other sockets receive goes through the buffers.
+#[test]
+fn bytes_are_discarded_to_the_end() {
+    run(async {
+        let ring = ring();
+        let (socket, peer) = tcp_pair();
+        assert_eq!(discard_all(&ring, &socket, peer).await, SENT);
+        let (socket, peer) = socket_pair();
+        assert!((1..=SENT).contains(&discard_all(&ring, &socket, peer).await));
+    });
+}
+
 #[test]
 fn buffers_of_an_unread_queue_are_spilled_for_others() {
     run(async {

@@ -3,6 +3,9 @@
 # server afresh, so no sample depends on the one before, and appends its JSON
 # lines to raw.jsonl.
 
+# shellcheck source=rates.sh
+. "$BENCH/lib/rates.sh"
+
 HTTP1_CASES=(
     1k-c1 1k 1k-c512 1k-c4096 4k 16k 64k 1m 100m
     pipelined churn 304 404 mixed slow bulk idle active stalled
@@ -31,7 +34,7 @@ unset protocol size connections streams
 # The same client with HTTP/1.1, for what HTTP/2 is compared with.
 HTTP2_CASES+=(h2-1k-c16-http1 h2-1m-c16-http1)
 HTTP2_CASES+=(h2-static-c256 h2-static-c1024 h2c-connect h2-connect h2-idle h2-blocked h2-stalled)
-ALL_CASES=("${HTTP1_CASES[@]}" "${CLIENT_CASES[@]}" "${ARENA_CASES[@]}" "${HTTP2_CASES[@]}")
+ALL_CASES=("${HTTP1_CASES[@]}" "${CLIENT_CASES[@]}" "${RATE_CASES[@]}" "${ARENA_CASES[@]}" "${HTTP2_CASES[@]}")
 
 SLOW_BYTES_PER_SECOND=20000000
 SLOW_CONNECTIONS=64
@@ -114,7 +117,9 @@ set_protocol() {
 # Whether a server is measured in a case. H2O 2.2 and lighttpd 1.4.69, set up as here, answer the tickets
 # of TLS 1.3 that they have given out by a full handshake.
 takes_part() {
-    if [[ $2 == *-http1 ]]; then
+    if [[ $1 == limit ]]; then
+        contains "$2" "${LIMIT_CASES[@]}"
+    elif [[ $2 == *-http1 ]]; then
         [[ $1 == tidegate ]]
     elif is_http2 "$2"; then
         contains "$1" "${HTTP2_SERVERS[@]}" || [[ $1 == tidegate-arena && $2 == h2-static-* ]]
@@ -150,6 +155,7 @@ case_available() {
         warn "$1: where HttpArena's files are is not told (--arena DIR); skipped"
         return 1
     }
+    rate_available "$1" || return 1
     [[ $1 != slow ]] || find_tree_device || {
         warn "slow: reads from the disk of $TREE cannot be throttled here (blkio or io cgroup); skipped"
         return 1
@@ -160,6 +166,7 @@ case_available() {
 
 run_case() {
     case $1 in
+        *-r[0-9]* | *-load[0-9]*) measure_rate "$@" ;;
         *-wrk | *-h2load) measure_by "$@" ;;
         static-c*) measure_wrk "$@" --paths "$TREE/static.list" --connections "${1#static-c}" --seconds "$ARENA_SECONDS" ;;
         1k-c1) measure_small "$@" 1 ;;

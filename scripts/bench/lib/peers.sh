@@ -4,6 +4,7 @@
 
 ALL_SERVERS=(
     tidegate tidegate-memory tidegate-arena nginx nginx-nosendfile nginx-aio lighttpd h2o nghttpd caddy static-web-server
+    limit
 )
 # Those that are measured with TLS over HTTP/1.1: sendfile and the cache of open files are not what costs there.
 TLS_SERVERS=(tidegate tidegate-memory nginx lighttpd h2o caddy)
@@ -11,6 +12,8 @@ TLS_SERVERS=(tidegate tidegate-memory nginx lighttpd h2o caddy)
 HTTP2_SERVERS=(tidegate tidegate-memory nginx nginx-8k nginx-nosendfile nginx-plain h2o nghttpd caddy)
 # Those that send the variants of HttpArena's files to its client: others would send four times as many bytes.
 ARENA_SERVERS=(tidegate tidegate-arena nginx nginx-nosendfile nginx-plain caddy)
+# Those of limit, which is no peer: what the kernel takes for an answer, whoever gives it (limit/limit.c).
+LIMIT_CASES=(1k 1k-c512 4k 16k 64k 1m 100m 1k-r2000 1k-r10000 1k-r30000 64k-r2000 64k-r10000 64k-r30000)
 # Not in a default run, but known to --servers.
 EXTRA_SERVERS=(nginx-plain nginx-8k)
 
@@ -18,6 +21,7 @@ declare -A PORTS=(
     [tidegate]=8001 [nginx]=8002 [nginx-nosendfile]=8003 [nginx-aio]=8004
     [lighttpd]=8005 [h2o]=8006 [caddy]=8007 [static-web-server]=8008 [nginx-plain]=8009
     [tidegate-memory]=8010 [nghttpd]=8011 [nginx-8k]=8012 [tidegate-arena]=8013
+    [limit]=8014
 )
 
 # nginx keeps files open, and what it knows of them, for a minute; also that there is none (404).
@@ -65,9 +69,17 @@ server_program() {
     case $1 in
         tidegate*) [[ ! -x $BUILT/tidegate ]] || echo "$BUILT/tidegate" ;;
         nginx*) find_program nginx ;;
+        limit) [[ ! -x $RUN/limit ]] || echo "$RUN/limit" ;;
         static-web-server) find_program static-web-server "$SWS_ROOT/bin" ;;
         *) find_program "$1" ;;
     esac
+}
+
+# Makes the program of limit, where there is a compiler and liburing.
+build_limit() {
+    contains limit "${SERVERS[@]}" || return 0
+    cc -O2 -o "$RUN/limit" "$BENCH/limit/limit.c" -luring 2>"$OUT/log/limit-build.log" ||
+        warn "limit cannot be built (apt-get install gcc libc6-dev liburing-dev; see $OUT/log/limit-build.log)"
 }
 
 # Debian keeps some daemons in /usr/sbin, which need not be in PATH.
@@ -82,6 +94,7 @@ server_version() {
         nginx*) "$program" -v 2>&1 | sed 's/^nginx version: //' ;;
         nghttpd) "$program" --version | sed -n 1p ;;
         lighttpd | h2o) "$program" -v 2>&1 | sed -n 1p ;;
+        limit) echo "limit.c, $(cc --version | sed -n 1p)" ;;
         caddy) "$program" version | sed 's/^/caddy /' ;;
         static-web-server) "$program" --version | sed -n 's/^Version: */static-web-server /p' ;;
         *) "$program" --version | sed -n 1p ;;
@@ -119,6 +132,10 @@ server_command() {
             ;;
         nghttpd)
             nghttpd_command "$program"
+            return
+            ;;
+        limit)
+            COMMAND=("$program" "${PORTS[limit]}" "$TREE"/*.bin)
             return
             ;;
         nginx*) config=$(write_config "$server" nginx.conf) ;;
@@ -200,6 +217,16 @@ check_cipher() {
         { warn "$1 does not use the one cipher" && return 1; }
 }
 
+# ECDSA on P-256, for localhost and its address (h2load names no host then), good as long as a run takes.
+make_certificate() {
+    write_openssl_config
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 \
+        -subj /CN=localhost -addext "subjectAltName=DNS:localhost,IP:$ADDRESS" \
+        -addext basicConstraints=critical,CA:FALSE \
+        -keyout "$RUN/key.pem" -out "$RUN/cert.pem" 2>"$OUT/log/openssl.log" ||
+        die "openssl made no certificate (see $OUT/log/openssl.log)"
+}
+
 # OpenSSL's settings, of servers and of clients: one version, one cipher, one key exchange.
 write_openssl_config() {
     cat >"$RUN/openssl.cnf" <<END
@@ -213,15 +240,6 @@ MinProtocol = TLSv1.3
 Ciphersuites = TLS_AES_128_GCM_SHA256
 Groups = X25519:P-256
 END
-}
-
-# ECDSA on P-256, for localhost and its address (h2load names no host then), good as long as a run takes.
-make_certificate() {
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 \
-        -subj /CN=localhost -addext "subjectAltName=DNS:localhost,IP:$ADDRESS" \
-        -addext basicConstraints=critical,CA:FALSE \
-        -keyout "$RUN/key.pem" -out "$RUN/cert.pem" 2>"$OUT/log/openssl.log" ||
-        die "openssl made no certificate (see $OUT/log/openssl.log)"
 }
 
 # Ends the server: TERM, and after three seconds KILL for what is left of it.

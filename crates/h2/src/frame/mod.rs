@@ -3,7 +3,7 @@
 mod payload;
 mod reader;
 
-pub(crate) use payload::{Fragment, data, headers, number, settings};
+pub(crate) use payload::{Fragment, data_len, headers, number, settings};
 #[cfg(test)]
 pub(crate) use reader::PREFACE;
 pub(crate) use reader::{Frame, FrameReader};
@@ -83,6 +83,17 @@ impl FrameHeader {
         bytes[4] = self.flags;
         bytes[5..].copy_from_slice(&self.stream.to_be_bytes());
         bytes
+    }
+
+    /// Bytes of the payload that are looked at. That of DATA is dropped, but for the length of
+    /// padding, and so is that of unknown frames.
+    #[inline]
+    fn kept(self) -> usize {
+        match self.kind {
+            kind::DATA => self.len.min(usize::from(self.has(flag::PADDED))),
+            kind::HEADERS..=kind::CONTINUATION | kind::PRIORITY_UPDATE => self.len,
+            _ => 0,
+        }
     }
 
     /// Whether a flag is set.

@@ -12,15 +12,24 @@ pub(crate) struct Fragment<'p> {
     pub(crate) depends_on_itself: bool,
 }
 
-/// The payload of DATA without padding (RFC 9113, section 6.1).
+/// Bytes in the payload of DATA, of which the length of padding is there, without padding (RFC
+/// 9113, section 6.1).
 #[inline]
-pub(crate) fn data(header: FrameHeader, payload: &[u8]) -> Result<&[u8], ConnectionError> {
+pub(crate) fn data_len(header: FrameHeader, payload: &[u8]) -> Result<usize, ConnectionError> {
     if !header.has(flag::PADDED) {
-        return Ok(payload);
+        return Ok(header.len);
     }
-    let (&padding, rest) = payload.split_first().ok_or(ConnectionError::FrameLength)?;
-    let len = rest.len().checked_sub(usize::from(padding));
-    Ok(&rest[..len.ok_or(ConnectionError::Padding)?])
+    let (&padding, _) = payload.split_first().ok_or(ConnectionError::FrameLength)?;
+    let len = header.len.checked_sub(1 + usize::from(padding));
+    len.ok_or(ConnectionError::Padding)
+}
+
+/// The payload of a frame without padding.
+#[inline]
+fn unpadded(header: FrameHeader, payload: &[u8]) -> Result<&[u8], ConnectionError> {
+    let len = data_len(header, payload)?;
+    let start = usize::from(header.has(flag::PADDED));
+    Ok(&payload[start..][..len])
 }
 
 /// The payload of HEADERS (RFC 9113, section 6.2).
@@ -29,7 +38,7 @@ pub(crate) fn headers(
     header: FrameHeader,
     payload: &[u8],
 ) -> Result<Fragment<'_>, ConnectionError> {
-    let content = data(header, payload)?;
+    let content = unpadded(header, payload)?;
     if !header.has(flag::PRIORITY) {
         return Ok(Fragment {
             block: content,
@@ -72,9 +81,9 @@ pub(crate) fn number(payload: &[u8]) -> Result<u32, ConnectionError> {
 mod tests {
     use super::*;
 
-    fn header(flags: u8) -> FrameHeader {
+    fn header(flags: u8, payload: &[u8]) -> FrameHeader {
         FrameHeader {
-            len: 0,
+            len: payload.len(),
             kind: 0,
             flags,
             stream: 3,
@@ -83,8 +92,13 @@ mod tests {
 
     #[test]
     fn padding_is_removed() {
-        let padded = |payload| data(header(flag::PADDED), payload);
-        assert_eq!(data(header(0), b"\x01ab"), Ok(&b"\x01ab"[..]), "no padding");
+        let padded = |payload| unpadded(header(flag::PADDED, payload), payload);
+        let whole = b"\x01ab";
+        assert_eq!(
+            unpadded(header(0, whole), whole),
+            Ok(&whole[..]),
+            "no padding"
+        );
         assert_eq!(padded(b"\x01ab"), Ok(&b"a"[..]));
         assert_eq!(padded(b"\x00ab"), Ok(&b"ab"[..]));
         assert_eq!(padded(b"\x02ab"), Ok(&b""[..]), "nothing but padding");
@@ -94,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_deprecated_priority_is_removed() {
-        let priority = |payload| headers(header(flag::PRIORITY), payload);
+        let priority = |payload| headers(header(flag::PRIORITY, payload), payload);
         let fragment = |block, depends_on_itself| {
             Ok(Fragment {
                 block,
@@ -107,13 +121,12 @@ mod tests {
         for short in [&b"\0\0\0\x01"[..], b"\0\0", b""] {
             assert_eq!(priority(short), Err(ConnectionError::FrameLength));
         }
-        let both = headers(
-            header(flag::PRIORITY | flag::PADDED),
-            b"\x01\0\0\0\x01\x10ab",
-        );
-        assert_eq!(both, fragment(b"a", false));
+        let both = |payload| headers(header(flag::PRIORITY | flag::PADDED, payload), payload);
+        assert_eq!(both(b"\x01\0\0\0\x01\x10ab"), fragment(b"a", false));
         // The padding reaches into the priority.
-        let both = headers(header(flag::PRIORITY | flag::PADDED), b"\x01\0\0\0\x01\x10");
-        assert_eq!(both, Err(ConnectionError::FrameLength));
+        assert_eq!(
+            both(b"\x01\0\0\0\x01\x10"),
+            Err(ConnectionError::FrameLength)
+        );
     }
 }

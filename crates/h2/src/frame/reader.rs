@@ -15,15 +15,17 @@ pub(crate) struct FrameReader {
     /// The received part of an incomplete frame, with its header. It grows with what is received,
     /// not with what its header says.
     partial: Vec<u8>,
+    /// Bytes of a payload that are dropped when they come.
+    dropped: u32,
     /// Bytes of the preface that were received.
-    preface: usize,
+    preface: u32,
 }
 
-/// A whole frame.
+/// A frame, as far as it is looked at: what is dropped of its payload may still have to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'i> {
     pub(crate) header: FrameHeader,
-    /// The frame with its header.
+    /// The header, and what is kept of the payload.
     bytes: Cow<'i, [u8]>,
 }
 
@@ -36,7 +38,7 @@ impl Frame<'_> {
 impl FrameReader {
     /// Whether nothing is received in part.
     pub(crate) fn is_at_start(&self) -> bool {
-        self.partial.is_empty() && self.preface == PREFACE.len()
+        self.partial.is_empty() && self.dropped == 0 && self.preface as usize == PREFACE.len()
     }
 
     /// Takes the next frame from the front of `input`, behind the preface. `None`: all of it is
@@ -46,9 +48,10 @@ impl FrameReader {
         &mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<Frame<'i>>, ConnectionError> {
-        if self.preface < PREFACE.len() {
+        if (self.preface as usize) < PREFACE.len() {
             self.take_preface(input)?;
         }
+        self.drop_payload(input);
         if self.partial.is_empty()
             && let Some((header, _)) = input.split_first_chunk()
         {
@@ -57,7 +60,7 @@ impl FrameReader {
                 *input = rest;
                 return Ok(Some(Frame {
                     header,
-                    bytes: Cow::Borrowed(frame),
+                    bytes: Cow::Borrowed(&frame[..FRAME_HEADER_BYTES + header.kept()]),
                 }));
             }
         }
@@ -65,14 +68,22 @@ impl FrameReader {
     }
 
     fn take_preface(&mut self, input: &mut &[u8]) -> Result<(), ConnectionError> {
-        let rest = &PREFACE[self.preface..];
+        let rest = &PREFACE[self.preface as usize..];
         let (received, behind) = input.split_at(rest.len().min(input.len()));
         if !rest.starts_with(received) {
             return Err(ConnectionError::Preface);
         }
-        self.preface += received.len();
+        self.preface += received.len() as u32;
         *input = behind;
         Ok(())
+    }
+
+    /// Drops what is to be dropped.
+    #[inline]
+    fn drop_payload(&mut self, input: &mut &[u8]) {
+        let len = input.len().min(self.dropped as usize);
+        *input = &input[len..];
+        self.dropped -= len as u32;
     }
 
     /// Completes the partial frame, or begins one.
@@ -85,9 +96,14 @@ impl FrameReader {
             return Ok(None);
         };
         let header = checked(*header)?;
-        let len = FRAME_HEADER_BYTES + header.len;
+        let len = FRAME_HEADER_BYTES + header.kept();
         self.fill(len, input);
-        Ok((self.partial.len() == len).then(|| Frame {
+        if self.partial.len() < len {
+            return Ok(None);
+        }
+        self.dropped = (header.len - header.kept()) as u32;
+        self.drop_payload(input);
+        Ok(Some(Frame {
             header,
             bytes: Cow::Owned(mem::take(&mut self.partial)),
         }))
@@ -138,12 +154,15 @@ mod tests {
     fn frames_are_the_same_however_they_are_cut() {
         let mut bytes = PREFACE.to_vec();
         write(4, 0, 0, b"", &mut bytes);
+        write(1, 1, 1, &[7; 300], &mut bytes);
+        write(0, 8, 1, b"\x02ab\0\0", &mut bytes);
         write(0, 1, 1, &[7; 300], &mut bytes);
+        write(0x42, 1, 1, &[7; 20], &mut bytes);
         write(9, 0, 0, b"ab", &mut bytes);
         let (whole, error) = read(&[&bytes]);
         assert_eq!(error, None);
         let lens: Vec<_> = whole.iter().map(|(_, payload)| payload.len()).collect();
-        assert_eq!(lens, [0, 300, 2]);
+        assert_eq!(lens, [0, 300, 1, 0, 0, 2]);
         for at in 0..bytes.len() {
             let (front, back) = bytes.split_at(at);
             assert_eq!(read(&[front, back]).0, whole, "cut at {at}");

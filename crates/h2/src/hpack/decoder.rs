@@ -9,6 +9,11 @@ use super::{Error, FIELD_OVERHEAD, TABLE_BYTES_MAX, huffman, integer};
 /// Bytes of names that one block may copy from the dynamic table to new entries.
 const NAMES_COPIED_MAX: usize = 64 << 10;
 
+/// How many times as long as the block a list may be that is larger than this and than the limit:
+/// more is a bomb.
+const EXPANSION_MAX: usize = 64;
+const LIST_BYTES_FREE: usize = 64 << 10;
+
 /// The decoder of a connection, with a dynamic table of at most 4096 bytes, the initial
 /// `SETTINGS_HEADER_TABLE_SIZE`: no other may be announced. It holds no memory until a peer inserts
 /// something.
@@ -42,16 +47,21 @@ struct FieldList<F> {
     give: F,
     size: usize,
     size_max: usize,
+    /// A larger one is a bomb.
+    bomb: usize,
 }
 
 impl<F: FnMut(&[u8], &[u8])> FieldList<F> {
     #[inline]
-    fn push(&mut self, name: &[u8], value: &[u8]) {
+    fn push(&mut self, name: &[u8], value: &[u8]) -> Result<(), Error> {
         let size = name.len() + value.len() + FIELD_OVERHEAD;
         self.size = self.size.saturating_add(size);
         if self.size <= self.size_max {
             (self.give)(name, value);
+        } else if self.size > self.bomb {
+            return Err(Error::Expansion);
         }
+        Ok(())
     }
 }
 
@@ -80,7 +90,7 @@ impl Decoder {
     /// and 32 bytes. When it passes `limit` (inclusive), no more fields are given, but the rest is
     /// decoded and counted, so that the dynamic table is that of the peer. A reference to a table
     /// costs no more than its own byte then: the work is bounded by the length of the block and by
-    /// `limit`.
+    /// `limit`. A list that is far longer than its block is an error.
     ///
     /// `scratch` is memory for strings; its content has no meaning before and after.
     ///
@@ -99,6 +109,9 @@ impl Decoder {
             give: field,
             size: 0,
             size_max: limit,
+            bomb: limit
+                .max(LIST_BYTES_FREE)
+                .saturating_add(EXPANSION_MAX * block.len()),
         };
         let mut names_copied = 0;
         while let Some(&first) = input.first() {
@@ -106,12 +119,12 @@ impl Decoder {
                 0x80.. => {
                     let index = integer::read(&mut input, 7)?;
                     let (name, value) = self.entry(index)?;
-                    list.push(name, value);
+                    list.push(name, value)?;
                 }
                 0x40.. => {
                     let (name, value) = self.literal(&mut input, 6, &mut names_copied, scratch)?;
                     let (name, value) = (name.bytes(scratch), value.bytes(scratch));
-                    list.push(name, value);
+                    list.push(name, value)?;
                     self.table.insert(name, value);
                 }
                 // Its place is the start of a block.
@@ -119,7 +132,7 @@ impl Decoder {
                 // Not indexed, or never indexed, which is the same to who does not forward it.
                 _ => {
                     let (name, value) = self.literal(&mut input, 4, &mut names_copied, scratch)?;
-                    list.push(name.bytes(scratch), value.bytes(scratch));
+                    list.push(name.bytes(scratch), value.bytes(scratch))?;
                 }
             }
         }
@@ -388,7 +401,7 @@ mod tests {
     #[test]
     fn references_beyond_the_limit_are_counted_only() {
         const NAME: usize = TABLE_BYTES_MAX - FIELD_OVERHEAD;
-        const REFERENCES: usize = 10_000;
+        const REFERENCES: usize = 60;
         let mut decoder = Decoder::new();
         let mut block = long_name(NAME);
         block.resize(block.len() + REFERENCES, 0xbe);
@@ -402,6 +415,15 @@ mod tests {
         assert!(scratch.capacity() < 1024, "{}", scratch.capacity());
         let newest = ("a: b\n".to_owned(), 34);
         assert_eq!(decoded(&mut decoder, &[0xbe]), Ok(newest));
+    }
+
+    #[test]
+    fn a_bomb_is_not_decoded_to_its_end() {
+        let mut decoder = Decoder::new();
+        decoded(&mut decoder, &long_name(4000)).unwrap();
+        // An index of no entry at its end.
+        let bomb = [&[0xbe; 1000][..], &hex("ff00")].concat();
+        assert_eq!(decoded(&mut decoder, &bomb), Err(Error::Expansion));
     }
 
     #[test]

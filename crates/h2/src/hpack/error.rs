@@ -21,8 +21,9 @@ pub enum Error {
     /// 4.2 and 6.3).
     #[error("the header block changes the size of the dynamic table where it must not")]
     TableSize,
-    /// Names of the dynamic table are repeated to more than 64 KiB in new entries: no client needs
-    /// that, and it is the one way to make few bytes cost much.
-    #[error("the header block repeats long names too often")]
+    /// Names of the dynamic table are repeated to more than 64 KiB in new entries, or its fields to
+    /// more than that and 64 times the length of the block: no client needs that, and it is the way
+    /// to make few bytes cost much.
+    #[error("the header block repeats long fields too often")]
     Expansion,
 }

@@ -7,6 +7,9 @@ use crate::frame::{self, FrameHeader, MAX_31_BITS, PAYLOAD_BYTES_MAX, flag};
 use crate::priority::Priority;
 use crate::{Connection, ConnectionError};
 
+/// Bytes of settings that cost as much as a frame: many more than a peer ever has to set.
+const LONG_SETTINGS_BYTES: usize = 16 * 6;
+
 impl<T> Connection<T> {
     /// SETTINGS (RFC 9113, section 6.5).
     pub(super) fn on_settings(&mut self, header: FrameHeader, payload: &[u8]) -> Outcome<T> {
@@ -19,7 +22,7 @@ impl<T> Connection<T> {
                 _ => Err(ConnectionError::FrameLength),
             };
         }
-        let mut cost = tokens_of(payload);
+        let mut cost = 1 + (payload.len() / LONG_SETTINGS_BYTES) as u32;
         let mut window = None;
         for (number, value) in frame::settings(payload)? {
             check_setting(number, value)?;
@@ -32,7 +35,7 @@ impl<T> Connection<T> {
         // Once for each frame, however often it has the setting: it goes through all streams.
         if let Some(window) = window {
             self.set_initial_window(window)?;
-            cost += self.streams.len() as u32 / 8;
+            cost += self.streams.len() as u32 / 4;
         }
         self.has_settings = true;
         self.control.settings_ack();
@@ -67,7 +70,7 @@ impl<T> Connection<T> {
         if payload.len() < 8 {
             return Err(ConnectionError::FrameLength);
         }
-        self.spend(tokens_of(payload))
+        self.spend(tokens_of(payload.len()))
     }
 
     /// PRIORITY_UPDATE (RFC 9218, section 7.1).
@@ -84,10 +87,10 @@ impl<T> Connection<T> {
         let priority = Priority::of(value);
         if let Some(stream) = self.streams.find(number) {
             self.streams.set_priority(stream, priority);
-        } else if number > self.highest {
+        } else if number > self.streams.highest {
             self.set_pending_priority(number, priority)?;
         }
-        self.spend(tokens_of(value))
+        self.spend(tokens_of(value.len()))
     }
 
     /// Open streams and these may be as many as may be open.
@@ -98,7 +101,8 @@ impl<T> Connection<T> {
     ) -> Result<(), ConnectionError> {
         let max = self.limits.concurrent_streams as usize;
         let max = max.saturating_sub(self.streams.len());
-        if !self.priorities.set(number, priority, max) {
+        let pending = self.priorities.get_or_insert_default();
+        if !pending.set(number, priority, max) {
             return Err(ConnectionError::PriorityUpdate);
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Request bodies, which are dropped (RFC 9113, sections 6.1 and 6.9).
 
+use std::time::Duration;
+
 use super::{Happened, Outcome, tokens_of};
 use crate::closed::Closed;
 use crate::frame::{self, FrameHeader, flag};
@@ -13,19 +15,19 @@ impl<T> Connection<T> {
                 _ => ConnectionError::IdleStream,
             });
         }
-        let data = frame::data(header, payload)?;
-        self.receive_in_connection(payload.len())?;
+        let data = frame::data_len(header, payload)?;
+        self.receive_in_connection(header.len)?;
         let end_stream = header.has(flag::END_STREAM);
-        if data.is_empty() && !end_stream {
+        if data == 0 && !end_stream {
             self.idle()?;
         }
         let Some(id) = self.streams.find(header.stream) else {
-            return self.on_data_of_closed(header.stream, payload);
+            return self.on_data_of_closed(header);
         };
-        if let Err(error) = self.receive_in_stream(id, payload.len(), end_stream) {
+        if let Err(error) = self.receive_in_stream(id, header.len, end_stream) {
             return self.reset_for(header.stream, error);
         }
-        self.on_body(id, data.len(), end_stream)
+        self.on_body(id, data, end_stream)
     }
 
     /// Counts bytes in the window of the connection. Nothing of them is kept, whatever the stream,
@@ -89,7 +91,8 @@ impl<T> Connection<T> {
         let is_too_large = stream.body.passes(limit);
         let is_answered = stream.is_answered;
         let lingers = is_answered && stream.body.is_too_large;
-        let is_enough = lingers && !stream.body.lingers(&self.limits, self.now);
+        let now = self.start + Duration::from_nanos(self.age);
+        let is_enough = lingers && !stream.body.lingers(&self.limits, now);
         if is_end {
             self.streams.body_ended();
         }
@@ -115,10 +118,10 @@ impl<T> Connection<T> {
     }
 
     /// After a reset by this side, DATA may be under way (RFC 9113, section 5.1, "closed").
-    fn on_data_of_closed(&mut self, number: u32, payload: &[u8]) -> Outcome<T> {
-        match self.streams.closed(number) {
-            Some(Closed::ByUs) => self.spend(tokens_of(payload)),
-            _ => self.reset_for(number, StreamError::Closed),
+    fn on_data_of_closed(&mut self, header: FrameHeader) -> Outcome<T> {
+        match self.streams.closed(header.stream) {
+            Some(Closed::ByUs) => self.spend(tokens_of(header.len)),
+            _ => self.reset_for(header.stream, StreamError::Closed),
         }
     }
 }

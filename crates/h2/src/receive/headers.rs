@@ -1,6 +1,7 @@
 //! Header blocks: requests and trailer sections (RFC 9113, sections 6.2, 6.10 and 8.1).
 
 use super::{Happened, Outcome};
+use crate::ahead::{Ahead, Opening};
 use crate::closed::Closed;
 use crate::connection::Phase;
 use crate::flow::SendWindow;
@@ -8,11 +9,12 @@ use crate::frame::{self, FrameHeader, flag, kind};
 use crate::head_fields::{decode_ignored, decode_request, decode_trailers};
 use crate::header_block::HeaderBlock;
 use crate::hpack;
+use crate::priority::Priority;
 use crate::stream::Body;
 use crate::{Connection, ConnectionError, HeadBuffer, StreamError, StreamId};
 
 /// What a list costs for each time that it is larger than the limit.
-const LARGE_LIST_TOKENS: u32 = 16;
+const LARGE_LIST_TOKENS: u32 = 64;
 
 /// A whole header block.
 struct Block<'b> {
@@ -20,11 +22,17 @@ struct Block<'b> {
     end_stream: bool,
     depends_on_itself: bool,
     bytes: &'b [u8],
+    /// The input behind it.
+    rest: &'b [u8],
 }
 
 impl From<hpack::Error> for ConnectionError {
-    fn from(_: hpack::Error) -> Self {
-        Self::Compression
+    fn from(error: hpack::Error) -> Self {
+        match error {
+            // Nothing is wrong with it, but that it is a flood.
+            hpack::Error::Expansion => Self::TooManyIdleFrames,
+            _ => Self::Compression,
+        }
     }
 }
 
@@ -33,6 +41,7 @@ impl<T> Connection<T> {
         &mut self,
         header: FrameHeader,
         payload: &[u8],
+        rest: &[u8],
         head: &mut HeadBuffer,
     ) -> Outcome<T> {
         if header.stream == 0 {
@@ -48,6 +57,7 @@ impl<T> Connection<T> {
             end_stream: header.has(flag::END_STREAM),
             depends_on_itself: fragment.depends_on_itself,
             bytes: fragment.block,
+            rest,
         };
         self.on_block(&block, head)
     }
@@ -58,6 +68,7 @@ impl<T> Connection<T> {
         &mut self,
         header: FrameHeader,
         payload: &[u8],
+        rest: &[u8],
         head: &mut HeadBuffer,
     ) -> Outcome<T> {
         let Some(mut block) = self.block.take() else {
@@ -76,6 +87,7 @@ impl<T> Connection<T> {
             end_stream: block.end_stream,
             depends_on_itself: block.depends_on_itself,
             bytes: &block.bytes,
+            rest,
         };
         self.on_block(&block, head)
     }
@@ -85,7 +97,7 @@ impl<T> Connection<T> {
         if block.stream.is_multiple_of(2) {
             return Err(ConnectionError::StreamId);
         }
-        if block.stream > self.highest {
+        if block.stream > self.streams.highest {
             self.on_request(block, head)
         } else if let Some(stream) = self.streams.find(block.stream) {
             self.on_trailers(stream, block, head)
@@ -98,8 +110,9 @@ impl<T> Connection<T> {
     #[inline]
     fn on_request(&mut self, block: &Block<'_>, head: &mut HeadBuffer) -> Outcome<T> {
         let number = block.stream;
-        self.highest = number;
-        let pending_priority = self.priorities.take(number);
+        self.streams.highest = number;
+        let pending = self.priorities.as_mut();
+        let pending_priority = pending.and_then(|pending| pending.take(number));
         if matches!(self.phase, Phase::Gone(_)) {
             self.decode_ignored(block, head)?;
             self.streams.ignore(number);
@@ -108,6 +121,10 @@ impl<T> Connection<T> {
         if self.streams.len() >= self.limits.concurrent_streams as usize {
             self.decode_ignored(block, head)?;
             return self.reset_for(number, StreamError::TooManyStreams);
+        }
+        if self.ends_ahead(block) {
+            self.decode_ignored(block, head)?;
+            return Ok(self.open_unanswered(block));
         }
         let (size, decoded) = decode_request(&mut self.decoder, block.bytes, &self.limits, head)?;
         self.count_list(size)?;
@@ -125,6 +142,30 @@ impl<T> Connection<T> {
             is_body_too_large: body.is_too_large,
             stream: self.streams.open(number, priority, body, send_window),
         })
+    }
+
+    /// Whether the peer ends a new stream before the end of the input.
+    #[inline]
+    fn ends_ahead(&mut self, block: &Block<'_>) -> bool {
+        let opening = Opening {
+            number: block.stream,
+            end_stream: block.end_stream,
+            window: self.initial_send_window,
+        };
+        if !self.is_ahead_known {
+            self.is_ahead_known = true;
+            self.ahead = Ahead::of(opening, block.rest);
+        }
+        self.ahead.ends(opening)
+    }
+
+    /// Opens a stream that is not told to the server, for it ends in a moment.
+    fn open_unanswered(&mut self, block: &Block<'_>) -> Happened<T> {
+        let body = Body::new(None, block.end_stream, self.limits.body_discard);
+        let window = SendWindow::new(self.initial_send_window);
+        let streams = &mut self.streams;
+        streams.open(block.stream, Priority::default(), body, window);
+        Happened::Nothing
     }
 
     /// A second header block of a stream: it ends the request.
@@ -165,7 +206,7 @@ impl<T> Connection<T> {
 
     /// A block that is of no use but for the dynamic table.
     fn decode_ignored(&mut self, block: &Block<'_>, head: &mut HeadBuffer) -> Outcome<T> {
-        let size = decode_ignored(&mut self.decoder, block.bytes, head)?;
+        let size = decode_ignored(&mut self.decoder, block.bytes, &self.limits, head)?;
         self.count_list(size)
     }
 

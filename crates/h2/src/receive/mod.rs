@@ -5,8 +5,9 @@ mod data;
 mod headers;
 mod stream_frames;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::ahead::Ahead;
 use crate::closed::Closed;
 use crate::connection::Phase;
 use crate::frame::{Frame, flag, kind};
@@ -37,7 +38,7 @@ impl<T> Connection<T> {
         now: Instant,
         head: &'a mut HeadBuffer,
     ) -> Result<Option<Event<'a, T>>, ConnectionError> {
-        self.now = now;
+        self.age = now.saturating_duration_since(self.start).as_nanos() as u64;
         match self.next_happened(input, head) {
             Ok(Happened::Nothing) => Ok(None),
             Ok(Happened::Head {
@@ -62,10 +63,14 @@ impl<T> Connection<T> {
             let Some(frame) = self.reader.next(input)? else {
                 break;
             };
-            match self.on_frame(&frame, head)? {
+            match self.on_frame(&frame, input, head)? {
                 Happened::Nothing => {}
                 happened => return Ok(happened),
             }
+        }
+        if self.is_ahead_known {
+            self.is_ahead_known = false;
+            self.ahead = Ahead::default();
         }
         Ok(Happened::Nothing)
     }
@@ -76,7 +81,7 @@ impl<T> Connection<T> {
     fn fail(&mut self, error: ConnectionError) {
         let last = match self.phase {
             Phase::Gone(last) => last,
-            _ => self.highest,
+            _ => self.streams.highest,
         };
         self.phase = Phase::Failed;
         self.block = None;
@@ -84,17 +89,17 @@ impl<T> Connection<T> {
     }
 
     #[inline]
-    fn on_frame(&mut self, frame: &Frame<'_>, head: &mut HeadBuffer) -> Outcome<T> {
+    fn on_frame(&mut self, frame: &Frame<'_>, rest: &[u8], head: &mut HeadBuffer) -> Outcome<T> {
         let (header, payload) = (frame.header, frame.payload());
         if self.block.is_some() {
-            return self.on_continuation(header, payload, head);
+            return self.on_continuation(header, payload, rest, head);
         }
         if !self.has_settings && (header.kind != kind::SETTINGS || header.has(flag::ACK)) {
             return Err(ConnectionError::FirstFrame);
         }
         match header.kind {
             kind::DATA => self.on_data(header, payload),
-            kind::HEADERS => self.on_headers(header, payload, head),
+            kind::HEADERS => self.on_headers(header, payload, rest, head),
             kind::PRIORITY => self.on_priority(header, payload),
             kind::RST_STREAM => self.on_reset(header, payload),
             kind::SETTINGS => self.on_settings(header, payload),
@@ -105,7 +110,7 @@ impl<T> Connection<T> {
             kind::CONTINUATION => Err(ConnectionError::Continuation),
             kind::PRIORITY_UPDATE => self.on_priority_update(header, payload),
             // Unknown ones are ignored (RFC 9113, section 5.5).
-            _ => self.spend(tokens_of(payload)),
+            _ => self.spend(tokens_of(header.len)),
         }
     }
 
@@ -118,7 +123,7 @@ impl<T> Connection<T> {
     /// What does no work, and takes as much time as this many frames without content.
     #[inline]
     fn spend(&mut self, tokens: u32) -> Outcome<T> {
-        let age = self.now.saturating_duration_since(self.start);
+        let age = Duration::from_nanos(self.age);
         if self.idle_frames.take(tokens, self.limits.idle_frames, age) {
             Ok(Happened::Nothing)
         } else {
@@ -128,7 +133,7 @@ impl<T> Connection<T> {
 
     /// A reset by the peer, or one that it caused.
     fn count_reset(&mut self) -> Result<(), ConnectionError> {
-        let age = self.now.saturating_duration_since(self.start);
+        let age = Duration::from_nanos(self.age);
         if self.resets.take(1, self.limits.resets, age) {
             Ok(())
         } else {
@@ -139,7 +144,7 @@ impl<T> Connection<T> {
     /// Whether the peer has never opened this stream, and could not before lower ones (RFC 9113,
     /// section 5.1.1). It never opens one with an even number.
     fn is_idle(&self, number: u32) -> bool {
-        number > self.highest || number.is_multiple_of(2)
+        number > self.streams.highest || number.is_multiple_of(2)
     }
 
     /// The peer made a mistake on a stream that is not idle.
@@ -160,7 +165,7 @@ impl<T> Connection<T> {
     }
 }
 
-/// What a frame that does no work costs.
-fn tokens_of(payload: &[u8]) -> u32 {
-    1 + (payload.len() / 1024) as u32
+/// What a frame costs that does no work, by the bytes of its payload.
+fn tokens_of(bytes: usize) -> u32 {
+    1 + (bytes / 1024) as u32
 }

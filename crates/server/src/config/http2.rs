@@ -3,9 +3,7 @@
 use tidegate_config::Settings;
 use tidegate_h2::{Limits, Rate};
 
-/// The most bytes of a request body to receive behind its response: as many as lingering
-/// connections of HTTP/1.1 receive.
-const LINGER_BYTES_MAX: u64 = 32 << 20;
+use super::LINGER_BYTES_MAX;
 
 /// Those of `[http2]`, and those of `[limits]` and `[timeouts]` that hold for every version.
 pub(crate) fn limits(settings: &Settings) -> Limits {
@@ -19,7 +17,7 @@ pub(crate) fn limits(settings: &Settings) -> Limits {
         header_list: header_bytes,
         headers: limits.headers,
         body_discard: limits.body_discard,
-        linger_bytes: LINGER_BYTES_MAX,
+        linger_bytes: LINGER_BYTES_MAX as u64,
         linger: settings.timeouts.linger,
         continuations: http2.continuations,
         continuation_bytes: header_bytes,

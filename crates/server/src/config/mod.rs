@@ -6,3 +6,7 @@ pub(crate) mod logins;
 pub(crate) mod prepared;
 pub(crate) mod sites;
 pub(crate) mod snapshot;
+
+/// The most bytes to receive from a client that goes on sending behind its last response: of a
+/// connection of HTTP/1.1, or of a stream of HTTP/2.
+pub(crate) const LINGER_BYTES_MAX: usize = 32 << 20;

@@ -4,13 +4,9 @@ use crate::context::Context;
 use crate::timeouts::{Phase, Timer};
 use crate::transport::Transport;
 
-/// The most bytes to receive from a client that goes on sending after its last response, where its
-/// protocol does not bound them.
-pub(super) const BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// Ends the sending half, and drops what the client is still sending, up to `bytes_max`. Closing a socket with unread
-/// bytes would reset the connection, and the client would lose the response (RFC 9112, section
-/// 9.6).
+/// Ends the sending half, and drops what the client is still sending, up to `bytes_max`. Closing a
+/// socket with unread bytes would reset the connection, and the client would lose the response (RFC
+/// 9112, section 9.6).
 pub(super) async fn linger(
     context: &Context,
     transport: &mut Transport,

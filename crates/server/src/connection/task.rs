@@ -13,9 +13,10 @@ use tidegate_uring::Fd;
 
 use super::h1::{self, Parts, Received};
 use super::h2;
-use super::lingering_close::{BYTES_MAX, linger};
+use super::lingering_close::linger;
 use super::listener_protocol::{ListenerProtocol, Spoken};
 use super::proxied::receive_header;
+use crate::config::LINGER_BYTES_MAX;
 use crate::context::Context;
 use crate::observe::metrics::{CoreMetrics, HandshakeFailure, HandshakeKind, Refusal};
 use crate::timeouts::{Phase, Timer};
@@ -248,7 +249,7 @@ async fn accept_tls(
         Err(HandshakeError::PlainHttp) => Err(refuse_plain_http(context, timer, &socket).await),
         Err(HandshakeError::Refused(_)) => {
             let mut transport = Transport::plain(&context.io, &socket);
-            linger(&context, &mut transport, &timer, BYTES_MAX).await;
+            linger(&context, &mut transport, &timer, LINGER_BYTES_MAX).await;
             Err(Closed)
         }
     }

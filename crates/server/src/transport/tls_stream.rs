@@ -201,6 +201,9 @@ impl TlsStream {
 
     /// See [`Transport::discard`](super::Transport::discard).
     pub(super) async fn discard(&mut self) -> io::Result<Option<usize>> {
+        if let Session::User(_) = self.session {
+            return self.recv.discard().await;
+        }
         match self.recv.next().await {
             Ok(records) => Ok(records.map(|records| records.len())),
             Err(error) => self.receive_control(error).map(|read| Some(read.len())),

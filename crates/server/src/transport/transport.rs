@@ -88,7 +88,7 @@ impl Transport {
     /// Dropped: nothing is lost.
     pub(crate) async fn discard(&mut self) -> io::Result<Option<usize>> {
         match self {
-            Self::Plain(recv) => Ok(recv.next().await?.map(|received| received.len())),
+            Self::Plain(recv) => recv.discard().await,
             Self::Tls(tls) => tls.discard().await,
         }
     }

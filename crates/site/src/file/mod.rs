@@ -36,8 +36,7 @@ pub struct File {
     /// the item of `try-files` that was found, of the fallback page, and of variants without their
     /// file.
     pub other_paths: OtherPaths,
-    /// [`File::fields`] as another protocol writes them.
-    pub encoded_fields: EncodedFields,
+    pub(crate) encoded_fields: EncodedFields,
     pub(crate) fields: RepresentationFields,
     /// Closes the descriptor.
     pub(crate) ops: FileOps,
@@ -46,18 +45,12 @@ pub struct File {
 /// Fields as a protocol other than HTTP/1.1 writes them: made once, by the first sender that needs
 /// them.
 #[derive(Default)]
-pub struct EncodedFields(OnceCell<Box<[u8]>>);
+pub(crate) struct EncodedFields(OnceCell<Encoded>);
 
-impl EncodedFields {
-    /// The bytes that `encode` appended the first time. They must not depend on anything but the
-    /// fields, and may be at most as long as the field lines, by which they are counted.
-    pub fn get_or_encode(&self, encode: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
-        self.0.get_or_init(|| {
-            let mut bytes = Vec::new();
-            encode(&mut bytes);
-            bytes.into()
-        })
-    }
+struct Encoded {
+    bytes: Box<[u8]>,
+    /// Where those of a 304 start.
+    not_modified: u32,
 }
 
 /// Paths of a site, decoded; shared by the variants of a file.
@@ -110,6 +103,32 @@ impl File {
         self.fields.not_modified()
     }
 
+    /// [`File::fields`] as another protocol writes them: what `encode` appended the first time. It
+    /// must not depend on anything but the fields, and at most be as long as they are, by which it
+    /// is counted.
+    pub fn encoded_fields(&self, encode: fn(FieldLines<'_>, &mut Vec<u8>)) -> &[u8] {
+        &self.encoded(encode).bytes
+    }
+
+    /// As [`File::encoded_fields`], those of [`File::not_modified_fields`].
+    pub fn encoded_not_modified_fields(&self, encode: fn(FieldLines<'_>, &mut Vec<u8>)) -> &[u8] {
+        let encoded = self.encoded(encode);
+        &encoded.bytes[encoded.not_modified as usize..]
+    }
+
+    fn encoded(&self, encode: fn(FieldLines<'_>, &mut Vec<u8>)) -> &Encoded {
+        self.encoded_fields.0.get_or_init(|| {
+            let mut bytes = Vec::new();
+            encode(self.fields.of_content(), &mut bytes);
+            let not_modified = bytes.len() as u32;
+            encode(self.fields.not_modified(), &mut bytes);
+            Encoded {
+                bytes: bytes.into(),
+                not_modified,
+            }
+        })
+    }
+
     /// Vary for a 412 or 416; empty without it.
     pub fn vary_field(&self) -> FieldLines<'_> {
         self.fields.vary()
@@ -131,7 +150,6 @@ impl File {
             + allocated(size_of::<Self>() + RC_BYTES)
             // Once as lines, once as another protocol writes them.
             + 2 * allocated(self.fields.all().as_bytes().len())
-            + allocated(self.fields.not_modified().as_bytes().len())
             + allocated(self.content_type.len())
             + self.other_paths.memory()
     }

@@ -5,9 +5,14 @@ use std::io;
 use std::ops::Deref;
 use std::task::{Context, Poll};
 
+use io_uring::{opcode, types};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
 use crate::buffers::RecvBuf;
 use crate::fd::Fd;
 use crate::op::stream::Multishot;
+use crate::op::{Done, Kind, Op};
 use crate::resources::{Memory, OpResources};
 use crate::ring::Ring;
 use crate::slot::{Completion, Item, ResultKind};
@@ -49,6 +54,20 @@ impl Deref for Received {
 /// filled before the reader's lag is noticed; a client that sends many small requests costs one
 /// more submission for each 8 KiB.
 const LIMIT_BUFFERS: usize = 2;
+
+/// Bytes that are dropped by one op, at most.
+const DISCARD_BYTES: u32 = 1 << 20;
+
+/// Yields how many bytes were dropped; 0 at the end.
+struct Discard;
+
+impl Kind for Discard {
+    type Output = io::Result<usize>;
+
+    fn finish(done: Done) -> Self::Output {
+        done.outcome.map(|count| count as usize)
+    }
+}
 
 impl Ring {
     /// Receives from `socket` until the stream is dropped.
@@ -100,6 +119,24 @@ impl Recv {
         }
     }
 
+    /// Waits for bytes and drops them; returns their number, or `None` when the peer will send no
+    /// more. A socket of TCP copies none of them (tcp(7), `MSG_TRUNC`), and no other call needs to
+    /// follow: received bytes that were not taken are not counted.
+    ///
+    /// Dropped: bytes may have been dropped, too.
+    pub async fn discard(&mut self) -> io::Result<Option<usize>> {
+        self.multishot = None;
+        match discard(&self.ring, &self.socket).await {
+            Ok(0) => Ok(None),
+            Ok(count) => Ok(Some(count)),
+            // A socket of another kind would copy them.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::FAULT) => {
+                Ok(self.next().await?.map(|received| received.len()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn received(&self, completion: Completion) -> io::Result<Option<Received>> {
         let count = completion.outcome()? as usize;
         let buffers = &self.ring.shared.buffers;
@@ -122,6 +159,21 @@ fn arm(ring: &Ring, socket: &Fd) -> Multishot {
             entry,
             OpResources::new(socket, Memory::None),
             ResultKind::Buffer,
+        )
+    }
+}
+
+fn discard(ring: &Ring, socket: &Fd) -> Op<Discard> {
+    let nowhere = std::ptr::null_mut();
+    let entry = opcode::Recv::new(types::Fd(socket.raw()), nowhere, DISCARD_BYTES)
+        .flags(RecvFlags::TRUNC.bits() as i32)
+        .build();
+    // SAFETY: the kernel can write nothing to an address that is not mapped; the socket is held.
+    unsafe {
+        ring.op(
+            entry,
+            OpResources::new(socket, Memory::None),
+            ResultKind::Count,
         )
     }
 }

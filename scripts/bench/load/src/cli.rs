@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -19,7 +20,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Measures requests in a closed loop on keep-alive connections.
+    /// Measures requests on keep-alive connections: in a closed loop, or at a
+    /// fixed rate.
     Get(GetOptions),
     /// Measures memory and CPU time of connections that do nothing or little.
     Idle(IdleOptions),
@@ -54,9 +56,16 @@ pub(crate) struct GetOptions {
     #[command(flatten)]
     pub(crate) target: Target,
 
-    /// Connections of the closed loop.
-    #[arg(long, value_name = "N")]
+    /// Connections that are measured.
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) connections: usize,
+
+    /// Requests per second, in turn on each connection, instead of a closed loop.
+    /// A latency counts from when a request was due, also if it had to wait for
+    /// the one before.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(conflicts_with_all = ["depth", "churn"])]
+    pub(crate) rate: Option<u64>,
 
     /// The Content-Length that every measured response must have.
     #[arg(long, value_name = "BYTES")]
@@ -181,6 +190,12 @@ pub(crate) struct EvictOptions {
     /// Files, or directories of files; what is dirty in them is written first.
     #[arg(value_name = "PATH", required = true)]
     pub(crate) files: Vec<PathBuf>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse::<NonZeroUsize>()
+        .map(NonZeroUsize::get)
+        .map_err(|error| error.to_string())
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

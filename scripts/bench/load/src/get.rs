@@ -1,19 +1,23 @@
 //! Requests in a closed loop: a connection sends its next request as soon as
 //! it has the whole response to the one before. Pipelined, it sends the next
 //! ones when all are answered; with a connection for each request, the next one
-//! is opened when the server has closed the one before.
+//! is opened when the server has closed the one before. At a fixed rate the loop
+//! is open: a request is sent when it is due, or waits until its connection has
+//! the response to the one before, and what it waited counts.
 //!
 //! Readers that only make work for the server run beside them in the same
 //! loop: a client of their own would compete for the core and its scheduling
 //! would show up in the latencies. Bulk readers are paced by time and read
 //! without waiting for readiness; readers of cold files take what comes.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
+use crate::arrivals::Arrivals;
 use crate::cli::GetOptions;
 use crate::connection::{BodyMode, Broken, Buffer, Connection, Received, Server};
 use crate::error::{Error, Result};
@@ -39,7 +43,10 @@ pub(crate) fn run(options: &GetOptions) -> Result<Map<String, Value>> {
     load.run_for(Duration::from_secs_f64(options.seconds))?;
     let elapsed = start.elapsed();
     let cpu = CpuTimes::now(options)?.since(&before);
-    Ok(load.report(elapsed, &cpu))
+    load.count_unanswered();
+    let mut report = load.report(elapsed, &cpu);
+    report.insert("rate".into(), options.rate.into());
+    Ok(report)
 }
 
 /// CPU times in nanoseconds.
@@ -54,6 +61,9 @@ struct CpuTimes {
 enum Role {
     /// One of the closed loop.
     Measured,
+    /// One of the open loop; since when the requests are due that wait for the
+    /// response to the one before.
+    Scheduled { waiting: VecDeque<Instant> },
     /// The same, with a connection for each request.
     Churning,
     /// Reads without pause.
@@ -67,7 +77,8 @@ struct Client {
     batch: Rc<Batch>,
     mode: BodyMode,
     role: Role,
-    sent: Instant,
+    /// What the latency of the latest request counts from.
+    since: Instant,
 }
 
 /// What was seen since the measurement began.
@@ -76,6 +87,8 @@ struct Tally {
     bytes: u64,
     beside_bytes: u64,
     latency_ns: Histogram<u64>,
+    /// Requests of the open loop that were due but had no response at the end.
+    unanswered: u64,
     failures: u64,
     reconnects: u64,
 }
@@ -86,6 +99,8 @@ struct Load {
     /// Clients from here on are bulk readers, which are not polled.
     bulk_start: usize,
     plan: Plan,
+    /// Of the open loop.
+    arrivals: Option<Arrivals>,
     poller: Poller,
     buffer: Buffer,
     tally: Tally,
@@ -117,6 +132,19 @@ impl CpuTimes {
     }
 }
 
+impl Role {
+    /// Of the connections that are measured.
+    fn measured(options: &GetOptions) -> Self {
+        match options {
+            GetOptions { churn: true, .. } => Self::Churning,
+            GetOptions { rate: Some(_), .. } => Self::Scheduled {
+                waiting: VecDeque::new(),
+            },
+            _ => Self::Measured,
+        }
+    }
+}
+
 impl Load {
     fn new(options: &GetOptions) -> Result<Self> {
         let mut load = Self {
@@ -124,6 +152,7 @@ impl Load {
             clients: Vec::new(),
             bulk_start: options.connections + options.beside.len(),
             plan: Plan::new(options)?,
+            arrivals: None,
             poller: Poller::new()?,
             buffer: Buffer::default(),
             tally: Tally::new(),
@@ -134,6 +163,9 @@ impl Load {
             load.add(batch, BodyMode::Discard, Role::Beside)?;
         }
         load.add_bulk(options)?;
+        if let Some(rate) = options.rate {
+            load.arrivals = Some(Arrivals::new(rate, options.connections, Instant::now()));
+        }
         Ok(load)
     }
 
@@ -144,11 +176,7 @@ impl Load {
             BodyMode::Read
         };
         for _ in 0..options.connections {
-            let role = if options.churn {
-                Role::Churning
-            } else {
-                Role::Measured
-            };
+            let role = Role::measured(options);
             let batch = self.plan.next();
             self.add(batch, mode, role)?;
         }
@@ -167,7 +195,7 @@ impl Load {
         Ok(())
     }
 
-    /// Connects and sends the first request.
+    /// Connects and, unless it has its time, sends the first request.
     fn add(&mut self, batch: Rc<Batch>, mode: BodyMode, role: Role) -> Result<()> {
         let connection = self.server.open(mode).map_err(Error::io("connect"))?;
         if !matches!(role, Role::Bulk { .. }) {
@@ -178,9 +206,11 @@ impl Load {
             batch,
             mode,
             role,
-            sent: Instant::now(),
+            since: Instant::now(),
         };
-        client.send().map_err(|broken| too_many(1, &broken))?;
+        if !matches!(client.role, Role::Scheduled { .. }) {
+            client.send().map_err(|broken| too_many(1, &broken))?;
+        }
         self.clients.push(client);
         Ok(())
     }
@@ -194,11 +224,31 @@ impl Load {
                 return Ok(());
             }
             let wake = self.read_bulk(now)?.unwrap_or(end).min(end);
-            let ready = self.poller.wait(wake.saturating_duration_since(now))?;
+            self.send_due(now)?;
+            let timeout = match self.arrivals {
+                // Timers are late, in a virtual machine by half a millisecond.
+                Some(_) => Duration::ZERO,
+                None => wake.saturating_duration_since(now),
+            };
+            let ready = self.poller.wait(timeout)?;
             for n in 0..ready {
                 self.read(self.poller.index(n))?;
             }
         }
+    }
+
+    /// Sends the requests of the open loop that are due, or has them wait.
+    fn send_due(&mut self, now: Instant) -> Result<()> {
+        let Some(arrivals) = &mut self.arrivals else {
+            return Ok(());
+        };
+        let due: Vec<_> = std::iter::from_fn(|| arrivals.arrive(now)).collect();
+        for (index, due) in due {
+            if let Err(broken) = self.clients[index].arrived(due) {
+                self.reconnect(index, &broken)?;
+            }
+        }
+        Ok(())
     }
 
     fn restart_bulk_count(&mut self) {
@@ -215,7 +265,7 @@ impl Load {
         match client.read(&mut self.buffer, &mut self.tally, &mut self.plan) {
             Ok(()) => Ok(()),
             Err(Broken::ClosedBetween) if client.is_served() => {
-                self.tally.record(1, client.sent.elapsed());
+                self.tally.record(1, client.since.elapsed());
                 self.open_next(index)
             }
             Err(broken) => self.reconnect(index, &broken),
@@ -249,9 +299,11 @@ impl Load {
         if count > FAILURES_MAX + self.tally.requests {
             return Err(too_many(count, broken));
         }
+        let answered = !self.clients[index].connection.is_waiting();
         self.open(index)?;
-        let client = &mut self.clients[index];
-        client.send().map_err(|broken| too_many(count, &broken))
+        self.clients[index]
+            .ask_again(answered)
+            .map_err(|broken| too_many(count, &broken))
     }
 
     /// The next connection of a client that has one for each request: what the
@@ -259,10 +311,9 @@ impl Load {
     fn open_next(&mut self, index: usize) -> Result<()> {
         let start = Instant::now();
         self.open(index)?;
-        let client = &mut self.clients[index];
-        let sent = client.send();
-        client.sent = start;
-        sent.map_err(|broken| too_many(1, &broken))
+        self.clients[index]
+            .send_since(start)
+            .map_err(|broken| too_many(1, &broken))
     }
 
     fn open(&mut self, index: usize) -> Result<()> {
@@ -275,6 +326,20 @@ impl Load {
             self.poller.add(&client.connection, index)?;
         }
         Ok(())
+    }
+
+    /// What waits at the end has waited so long at least.
+    fn count_unanswered(&mut self) {
+        let now = Instant::now();
+        for client in &self.clients {
+            let Role::Scheduled { waiting } = &client.role else {
+                continue;
+            };
+            let asked = client.is_asking().then_some(&client.since);
+            for &due in asked.into_iter().chain(waiting) {
+                self.tally.record_unanswered(now - due);
+            }
+        }
     }
 
     fn report(&self, elapsed: Duration, cpu: &CpuTimes) -> Map<String, Value> {
@@ -303,22 +368,66 @@ impl Load {
     /// How long the oldest request without its response has been waiting: a
     /// server that stands still shows here, not in the percentiles.
     fn oldest_us(&self) -> f64 {
-        let measured = |client: &&Client| matches!(client.role, Role::Measured | Role::Churning);
         let waiting = self
             .clients
             .iter()
-            .filter(measured)
-            .map(|client| client.sent.elapsed());
+            .filter(|client| client.is_asking())
+            .map(|client| client.since.elapsed());
         microseconds(waiting.max().unwrap_or_default().as_nanos() as u64)
     }
 }
 
 impl Client {
     fn send(&mut self) -> std::result::Result<(), Broken> {
-        self.sent = Instant::now();
+        self.send_since(Instant::now())
+    }
+
+    fn send_since(&mut self, since: Instant) -> std::result::Result<(), Broken> {
+        self.since = since;
         let batch = &self.batch;
         self.connection
             .send(&batch.bytes, batch.count, batch.expected)
+    }
+
+    /// A request of the open loop is due.
+    fn arrived(&mut self, due: Instant) -> std::result::Result<(), Broken> {
+        if let Role::Scheduled { waiting } = &mut self.role {
+            waiting.push_back(due);
+        }
+        if self.connection.is_waiting() {
+            return Ok(());
+        }
+        self.send_waiting()
+    }
+
+    /// Sends the request of the open loop that has been due for longest.
+    fn send_waiting(&mut self) -> std::result::Result<(), Broken> {
+        let Role::Scheduled { waiting } = &mut self.role else {
+            return Ok(());
+        };
+        match waiting.pop_front() {
+            Some(due) => self.send_since(due),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on with a new connection. A request of the open loop that had no
+    /// response is due since when it was.
+    fn ask_again(&mut self, answered: bool) -> std::result::Result<(), Broken> {
+        match self.role {
+            Role::Scheduled { .. } if answered => self.send_waiting(),
+            Role::Scheduled { .. } => self.send_since(self.since),
+            _ => self.send(),
+        }
+    }
+
+    /// Whether a request that is measured has no response yet.
+    fn is_asking(&self) -> bool {
+        match self.role {
+            Role::Measured | Role::Churning => true,
+            Role::Scheduled { .. } => self.connection.is_waiting(),
+            Role::Beside | Role::Bulk { .. } => false,
+        }
     }
 
     /// Whether this client's one response has come, so that only the end of the
@@ -341,7 +450,7 @@ impl Client {
             return Err(self.connection.closed());
         }
         match self.role {
-            Role::Measured if received.complete => {
+            Role::Measured | Role::Scheduled { .. } if received.complete => {
                 self.batch = plan.next();
                 self.next_request()
             }
@@ -352,9 +461,9 @@ impl Client {
 
     fn count(&self, received: &Received, tally: &mut Tally) {
         match self.role {
-            Role::Measured => {
+            Role::Measured | Role::Scheduled { .. } => {
                 tally.bytes += received.body_bytes;
-                tally.record(received.responses, self.sent.elapsed());
+                tally.record(received.responses, self.since.elapsed());
             }
             // Recorded when the connection has ended.
             Role::Churning => tally.bytes += received.body_bytes,
@@ -366,7 +475,10 @@ impl Client {
         if self.connection.close_announced() {
             return Err(Broken::ClosedBetween);
         }
-        self.send()
+        match self.role {
+            Role::Scheduled { .. } => self.send_waiting(),
+            _ => self.send(),
+        }
     }
 
     /// Reads what the pacer allows, as far as it has come.
@@ -400,6 +512,7 @@ impl Tally {
             bytes: 0,
             beside_bytes: 0,
             latency_ns,
+            unanswered: 0,
             failures: 0,
             reconnects: 0,
         }
@@ -411,6 +524,11 @@ impl Tally {
         self.latency_ns.saturating_record_n(latency, count);
     }
 
+    fn record_unanswered(&mut self, age: Duration) {
+        self.unanswered += 1;
+        self.latency_ns.saturating_record(age.as_nanos() as u64);
+    }
+
     fn report(&self, seconds: f64) -> Map<String, Value> {
         fields(json!({
             "requests": self.requests,
@@ -418,16 +536,19 @@ impl Tally {
             "bytes": self.bytes,
             "p50_us": self.percentile_us(0.50),
             "p99_us": self.percentile_us(0.99),
+            "p999_us": self.percentile_us(0.999),
             "max_us": self.percentile_us(1.0),
             "beside_bytes": self.beside_bytes,
+            "unanswered": self.unanswered,
             "errors": self.failures,
             "reconnects": self.reconnects,
         }))
     }
 
-    /// `None` if nothing was answered.
+    /// `None` if nothing was asked, or in a closed loop answered.
     fn percentile_us(&self, quantile: f64) -> Option<f64> {
-        (self.requests > 0).then(|| microseconds(self.latency_ns.value_at_quantile(quantile)))
+        (!self.latency_ns.is_empty())
+            .then(|| microseconds(self.latency_ns.value_at_quantile(quantile)))
     }
 }
 
@@ -483,6 +604,7 @@ mod tests {
                 tls: None,
             },
             connections: 2,
+            rate: None,
             length: Some(length),
             status: 200,
             depth: 1,
@@ -564,6 +686,45 @@ mod tests {
         .unwrap();
         assert!(number(&report, "requests") >= 3);
         assert_eq!(number(&report, "errors"), 0);
+    }
+
+    /// The report of an open loop of 100 requests a second on one connection,
+    /// whose first response takes `stall`.
+    fn open_loop(stall: Duration, seconds: f64) -> Map<String, Value> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            thread::sleep(stall);
+            answer(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        });
+        run(&GetOptions {
+            connections: 1,
+            rate: Some(100),
+            warmup: 0.0,
+            seconds,
+            beside: Vec::new(),
+            bulk_readers: 0,
+            ..options(server, 2)
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn what_was_due_while_the_server_stood_still_counts_with_its_wait() {
+        let report = open_loop(Duration::from_millis(800), 1.0);
+        // 80 of 100 had to wait, up to 800 ms; a closed loop would count one.
+        assert!(number(&report, "requests") > 90, "{report:?}");
+        assert!(report["p50_us"].as_f64() > Some(200_000.0), "{report:?}");
+        assert!(report["p99_us"].as_f64() > Some(700_000.0), "{report:?}");
+    }
+
+    #[test]
+    fn what_has_no_response_counts_with_its_age() {
+        let report = open_loop(Duration::from_mins(1), 0.5);
+        assert_eq!(number(&report, "requests"), 0);
+        assert!(number(&report, "unanswered") > 40, "{report:?}");
+        assert!(report["p99_us"].as_f64() > Some(400_000.0), "{report:?}");
     }
 
     #[test]

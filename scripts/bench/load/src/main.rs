@@ -4,12 +4,14 @@
 //! that the client fits on one core and is not the bottleneck of a server that
 //! fits on another. Each command prints one JSON object on standard output.
 //!
-//! `get` measures small or large requests in a closed loop, with bulk readers
-//! or readers of cold files beside them if wished; `idle` measures what a
+//! `get` measures small or large requests in a closed loop, or at a fixed rate
+//! in an open one, with bulk readers or readers of cold files beside them if
+//! wished; `idle` measures what a
 //! connection costs while nothing or little happens on it; `check` compares a
 //! response with the file it should be; `tree` makes a tree of files for a
 //! mixed trace; `evict` drops files from the page cache.
 
+mod arrivals;
 mod check;
 mod cli;
 mod connection;

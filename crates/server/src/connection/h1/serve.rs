@@ -11,7 +11,8 @@ use tidegate_site::Error as SiteError;
 
 use super::connection::Connection;
 use super::work::{Lookup, Next, PendingWork, Rest};
-use crate::connection::lingering_close::{BYTES_MAX, linger};
+use crate::config::LINGER_BYTES_MAX;
+use crate::connection::lingering_close::linger;
 use crate::respond::body::Piece;
 use crate::respond::complete::complete;
 use crate::respond::send_range::send_range;
@@ -56,7 +57,7 @@ impl Connection {
     /// Ends the connection, and drops what the client is still sending.
     pub(in crate::connection) async fn linger(&mut self) -> Closed {
         let (context, timer) = (&self.context, &self.timer);
-        linger(context, &mut self.transport, timer, BYTES_MAX).await;
+        linger(context, &mut self.transport, timer, LINGER_BYTES_MAX).await;
         Closed
     }
 

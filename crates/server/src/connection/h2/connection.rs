@@ -48,12 +48,12 @@ pub(crate) struct Connection {
     pub(super) transport: Transport,
     pub(super) h2: tidegate_h2::Connection<Stream>,
     /// What the socket did not take yet. Nothing is built before it is sent.
-    pub(super) flush: Option<Flush>,
+    pub(super) flush: Option<Box<Flush>>,
     pub(super) works: Works,
     /// Streams whose heads wait for that.
     pub(super) waiting: Vec<StreamId>,
     /// Received with the handshake.
-    early: Vec<u8>,
+    early: Box<[u8]>,
     /// Requests so far.
     pub(super) requests: u32,
     /// The HTTPS port to redirect every request to.
@@ -63,8 +63,8 @@ pub(crate) struct Connection {
     pub(super) is_corked: bool,
 }
 
-// One for each idle connection.
-const _: () = assert!(size_of::<Connection>() <= 720);
+// One for each idle connection: a size class of jemalloc.
+const _: () = assert!(size_of::<Connection>() <= 640);
 
 /// How a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +80,6 @@ pub(in crate::connection) enum Ending {
 /// What happened in a turn.
 pub(super) struct Turn {
     pub(super) now: Instant,
-    /// Streams whose responses are to be looked up.
-    unknown: Vec<StreamId>,
     /// Bytes of responses that were sent, or a cost that is like that of so many.
     pub(super) cost: usize,
 }
@@ -113,7 +111,7 @@ impl Connection {
             flush: None,
             works: Works::default(),
             waiting: Vec::new(),
-            early,
+            early: early.into(),
             requests: 0,
             https_port: None,
             waits: Waits::new(now),
@@ -134,6 +132,10 @@ impl Connection {
         &mut self,
         context: &mut task::Context<'_>,
     ) -> Poll<Ending> {
+        if !self.waits.is_registered {
+            self.waits.is_registered = true;
+            self.timer.wake_at_end(context.waker());
+        }
         let size = self.frame_size();
         self.context.scratch.borrow_mut().frames.begin(size);
         match self.turn(context) {
@@ -148,7 +150,6 @@ impl Connection {
     fn turn(&mut self, context: &mut task::Context<'_>) -> Result<(), Ending> {
         let mut turn = Turn {
             now: Instant::now(),
-            unknown: Vec::new(),
             cost: 0,
         };
         let requests = self.requests;
@@ -156,9 +157,9 @@ impl Connection {
         loop {
             has_progress |= self.poll_flush(context)?;
             let received = self.receive(context, &mut turn)?;
-            self.look_up(&mut turn);
+            self.look_up();
             let worked = self.finish_works(context, &mut turn)?;
-            self.go_away_if_due(self.requests > requests, turn.now);
+            self.go_away_if_due(turn.now);
             self.reset_late_bodies(context);
             self.send(&mut turn)?;
             if self.is_over() {
@@ -179,7 +180,7 @@ impl Connection {
             self.uncork();
         }
         has_progress |= turn.cost > 0 || self.requests > requests;
-        self.wait(has_progress, turn.now, context)
+        self.wait(has_progress, turn.now)
     }
 
     /// Lets other tasks run, and the ring.
@@ -258,6 +259,7 @@ impl Connection {
                 Event::Reset { stream, cause, .. } => {
                     self.context.metrics.core().http2.reset(cause);
                     self.waiting.retain(|waiting| *waiting != stream);
+                    self.works.forget(stream);
                 }
                 Event::BodyTooLarge(_) => self.count_refusal(Refusal::BodyTooLarge),
             }
@@ -333,7 +335,7 @@ impl Connection {
                     exchange,
                 });
                 self.h2.attach(head.stream, Stream::Unknown(unknown));
-                turn.unknown.push(head.stream);
+                self.works.queue(head.stream);
             }
         }
         Ok(())
@@ -341,14 +343,14 @@ impl Connection {
 
     /// Begins the lookups of the requests that were received, and that the client has not cancelled
     /// meanwhile: those that it sent only to cancel them cost little.
-    fn look_up(&mut self, turn: &mut Turn) {
-        for stream in turn.unknown.drain(..) {
+    fn look_up(&mut self) {
+        while let Some((stream, permit)) = self.works.next_unknown() {
             let Some(Stream::Unknown(unknown)) = self.h2.detach(stream) else {
                 continue;
             };
             let context = Rc::clone(&self.context);
             let snapshot = Rc::clone(&context.snapshot());
-            let work = look_up(context, snapshot, stream, unknown);
+            let work = look_up(context, snapshot, stream, unknown, permit);
             let work = Stream::Working(self.works.start(work));
             self.h2.attach(stream, work);
         }

@@ -192,7 +192,8 @@ impl Connection {
             .write_now(&context.io, frames.frames(), flags);
         frames.clear();
         context.access_log.batch_sent(written.is_ok());
-        self.flush = written.map_err(|_| Ending::Gone)?.map(Flush::new);
+        let unsent = written.map_err(|_| Ending::Gone)?;
+        self.flush = unsent.map(|unsent| Box::new(Flush::new(unsent)));
         Ok(())
     }
 

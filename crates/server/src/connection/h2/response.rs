@@ -22,8 +22,10 @@ pub(super) fn write_block(
     }
     match &response.fields {
         PreparedFields::File(file) => {
-            let encode = |out: &mut Vec<u8>| encode_static(file.fields(), out);
-            block.extend_from_slice(file.encoded_fields.get_or_encode(encode));
+            block.extend_from_slice(file.encoded_fields(encode_static));
+        }
+        PreparedFields::NotModified(file) => {
+            block.extend_from_slice(file.encoded_not_modified_fields(encode_static));
         }
         other => encoder.fields(other.lines(), block),
     }

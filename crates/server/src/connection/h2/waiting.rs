@@ -15,8 +15,8 @@ use crate::timeouts::Phase;
 impl Connection {
     /// Asks for no more streams if the connection is to end. A client that does not confirm it is
     /// told a last one when its time is over.
-    pub(super) fn go_away_if_due(&mut self, has_requests: bool, now: Instant) {
-        if self.must_go_away(has_requests) {
+    pub(super) fn go_away_if_due(&mut self, now: Instant) {
+        if self.must_go_away() {
             self.h2.go_away();
             self.waits.went_away_at = Some(now);
             self.context.metrics.core().http2.went_away();
@@ -27,9 +27,9 @@ impl Connection {
         }
     }
 
-    /// Whether no more streams are to be opened. A client gets at least one response: it may have
-    /// sent the request already.
-    fn must_go_away(&self, has_requests: bool) -> bool {
+    /// Whether no more streams are to be opened. A client gets at least one response. What it sends
+    /// before it confirms that is answered, too, so it is told at once, unlike one of HTTP/1.1.
+    fn must_go_away(&self) -> bool {
         let context = &self.context;
         !self.h2.is_going_away()
             && self.requests > 0
@@ -38,8 +38,7 @@ impl Connection {
                     let limit = context.settings().limits.requests_per_connection;
                     self.requests >= limit || self.timer.draining()
                 }
-                KeepAlive::UntilNextResponse => has_requests,
-                KeepAlive::Disabled => true,
+                KeepAlive::UntilNextResponse | KeepAlive::Disabled => true,
             }
     }
 
@@ -63,12 +62,7 @@ impl Connection {
     }
 
     /// Starts the timeout of what the connection waits for.
-    pub(super) fn wait(
-        &mut self,
-        has_progress: bool,
-        now: Instant,
-        context: &task::Context<'_>,
-    ) -> Result<(), Ending> {
+    pub(super) fn wait(&mut self, has_progress: bool, now: Instant) -> Result<(), Ending> {
         if has_progress {
             self.waits.progress_at = now;
         }
@@ -79,25 +73,18 @@ impl Connection {
         }
         if phase != self.waits.phase || has_progress {
             self.waits.phase = phase;
-            self.enter(phase, now, context)?;
+            self.enter(phase, now)?;
         }
         Ok(())
     }
 
-    fn enter(
-        &mut self,
-        phase: Phase,
-        now: Instant,
-        context: &task::Context<'_>,
-    ) -> Result<(), Ending> {
+    fn enter(&mut self, phase: Phase, now: Instant) -> Result<(), Ending> {
         // Bytes that wait for the socket have their own time.
         if self.flush.is_some() {
             return Ok(());
         }
-        match phase {
-            Phase::Idle => self.h2.shrink(),
-            Phase::Window => self.timer.wake_at_end(context.waker()),
-            _ => {}
+        if phase == Phase::Idle {
+            self.h2.shrink();
         }
         // A request begins with its first byte. Whatever else arrives gives no new time.
         let since = match phase {

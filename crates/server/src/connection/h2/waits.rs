@@ -16,6 +16,8 @@ pub(super) struct Waits {
     pub(super) went_away_at: Option<Instant>,
     /// Whether the client sends no more. It may still receive.
     pub(super) input_ended: bool,
+    /// Whether the task is woken when connections are to end.
+    pub(super) is_registered: bool,
     pub(super) bodies: Option<Box<Bodies>>,
 }
 
@@ -33,6 +35,7 @@ impl Waits {
             progress_at: now,
             went_away_at: None,
             input_ended: false,
+            is_registered: false,
             bodies: None,
         }
     }

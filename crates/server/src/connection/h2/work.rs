@@ -1,5 +1,6 @@
 //! What the streams of a connection wait for: lookups, the disk, a decoder, the time.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{self, Poll, ready};
@@ -19,12 +20,34 @@ use crate::respond::complete::complete;
 
 type Work = Pin<Box<dyn Future<Output = Finished>>>;
 
+/// Lookups of a connection at a time: enough for any disk. Those of a client that asks for much and
+/// then breaks the rules are mostly not begun.
+const LOOKUPS_MAX: usize = 32;
+
 /// The work of a connection, which goes on side by side. None takes no memory.
 #[derive(Default)]
 pub(super) struct Works {
-    works: Option<Box<FuturesUnordered<Abortable<Work>>>>,
+    active: Option<Box<Active>>,
     /// Whether some was not polled yet, so that nothing would wake the connection for it.
     is_new: bool,
+}
+
+#[derive(Default)]
+struct Active {
+    works: FuturesUnordered<Abortable<Work>>,
+    /// Streams whose lookups are not begun.
+    unknown: VecDeque<StreamId>,
+    /// Each lookup has one more.
+    lookups: Permit,
+}
+
+/// Lets a lookup go on. Dropped: another one may begin.
+pub(super) type Permit = Rc<()>;
+
+impl Active {
+    fn has_permit(&self) -> bool {
+        Rc::strong_count(&self.lookups) <= LOOKUPS_MAX
+    }
 }
 
 /// Work that is done.
@@ -46,20 +69,44 @@ pub(super) enum Outcome {
 
 impl Works {
     pub(super) fn is_empty(&self) -> bool {
-        self.works.as_ref().is_none_or(|works| works.is_empty())
+        let active = self.active.as_ref();
+        active.is_none_or(|active| active.works.is_empty())
     }
 
-    /// Whether [`Works::poll_next`] is due, since work was begun after it.
+    /// Whether [`Works::poll_next`] is due, since work was begun after it, or
+    /// [`Works::next_unknown`], since a lookup has ended.
     pub(super) fn is_due(&self) -> bool {
+        let active = self.active.as_ref();
         self.is_new
+            || active.is_some_and(|active| !active.unknown.is_empty() && active.has_permit())
+    }
+
+    /// Queues a stream whose response is to be looked up.
+    pub(super) fn queue(&mut self, stream: StreamId) {
+        let active = self.active.get_or_insert_default();
+        active.unknown.push_back(stream);
+    }
+
+    /// Takes a stream that is over out of the queue, if it is there.
+    pub(super) fn forget(&mut self, stream: StreamId) {
+        if let Some(active) = &mut self.active {
+            active.unknown.retain(|unknown| *unknown != stream);
+        }
+    }
+
+    /// The next stream of the queue, if its lookup may begin, which has to hold the permit.
+    pub(super) fn next_unknown(&mut self) -> Option<(StreamId, Permit)> {
+        let active = self.active.as_mut().filter(|active| active.has_permit())?;
+        let stream = active.unknown.pop_front()?;
+        Some((stream, Rc::clone(&active.lookups)))
     }
 
     /// Begins work. It makes progress when [`Works::poll_next`] is called.
     pub(super) fn start(&mut self, work: impl Future<Output = Finished> + 'static) -> Abort {
         let (abort, registration) = Abort::new();
         let work: Work = Box::pin(work);
-        let works = self.works.get_or_insert_default();
-        works.push(Abortable::new(work, registration));
+        let active = self.active.get_or_insert_default();
+        active.works.push(Abortable::new(work, registration));
         self.is_new = true;
         abort
     }
@@ -67,12 +114,13 @@ impl Works {
     /// The next work that is done. Pending if there is none.
     pub(super) fn poll_next(&mut self, context: &mut task::Context<'_>) -> Poll<Finished> {
         self.is_new = false;
-        while let Some(works) = &mut self.works {
-            match ready!(works.poll_next_unpin(context)) {
+        while let Some(active) = &mut self.active {
+            match ready!(active.works.poll_next_unpin(context)) {
                 Some(Ok(finished)) => return Poll::Ready(finished),
                 // It was cancelled.
                 Some(Err(_)) => {}
-                None => self.works = None,
+                None if active.unknown.is_empty() => self.active = None,
+                None => break,
             }
         }
         Poll::Pending
@@ -85,6 +133,7 @@ pub(super) async fn look_up(
     snapshot: Rc<Snapshot>,
     stream: StreamId,
     unknown: Box<Unknown>,
+    _permit: Permit,
 ) -> Finished {
     let Unknown {
         pending,
