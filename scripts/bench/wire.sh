@@ -228,7 +228,6 @@ main() {
     trap clean_up EXIT
     trap 'exit 130' INT TERM
     make_certificate
-    write_openssl_config
     make_files
     TREE=$(cd "$TREE" && pwd)
     find_cgroups
