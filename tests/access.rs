@@ -79,7 +79,7 @@ b\u{f6}b:$argon2id$v=19$m=64,t=1,p=1$c2FsdHlzYWx0$AVakNa2X9xWQmebN1fK7yBDk+f65i6
 ";
 
 /// A user whose password, which is "secret", takes a while.
-const SLOW: &str = "sam:$2y$09$XP6iZ6EgY157YQWPHOhmYeVv5o8NHQzsVpFl4bPEuR4YYZDB0BCba\n";
+const SLOW: &str = "sam:$2y$06$auKlu/pdm7vFqXk4LQVPtu/.tXF.cFdVEeUmiH4siYfVnMVDXVxVm\n";
 
 /// The same user with the password "changed".
 const CHANGED: &str = "sam:$2y$04$Kf.L5kqr94qAoexdV3Ay3uJIc7ztWQYEIUubsZ893.nMqkxTaFg82\n";
