@@ -216,7 +216,7 @@ fn the_effective_config_is_a_config() {
         "header = \"7s\"",
         "keep-alive = \"75s\"",
         "[io]",
-        "pipe-size = \"256k\"",
+        "pipe-size = \"512k\"",
     ] {
         assert!(effective.contains(line), "no {line} in {effective}");
     }

@@ -86,7 +86,7 @@ fn what_needs_a_restart_is_told_and_the_rest_applied() {
     hup(&server, APPLIED);
     let log = server.log();
     for line in [
-        "io.pipe-size: \"64k\" needs a restart; it stays \"256k\"",
+        "io.pipe-size: \"64k\" needs a restart; it stays \"512k\"",
         "io.recv-buffers: 64 needs a restart; it stays 1024",
     ] {
         assert!(log.contains(line), "{log}");

@@ -12,7 +12,8 @@ moves on with each round. CPU is that of the server's threads and of its childre
 
 (with whole paths, since commands run where the log is). The client is built by `cargo build --release -p tidegate-load`.
 With `--h2load OPTIONS` the client is h2load, and speaks HTTP/2, with `--tls` over TLS (nginx needs `http2` on its listen, and
-so on): `--h2load '-c16 -m32'`. Requests are then counted by their bytes, so that large ones need not end in time.
+so on): `--h2load '-c16 -m32'`. With `--wrk` it is wrk, which measures whole seconds. Requests of both are counted by their
+bytes, so that large ones need not end in time.
 A server named twice tells what the rounds differ by when nothing does. A ratio is the median of those of each round to
 its first server.
 """
@@ -36,6 +37,7 @@ from started import free_port, started  # noqa: E402
 WARMUP_SECONDS = 0.3
 # A frame's head of 9 bytes is nothing beside this.
 LARGE_BYTES = 65536
+WRK_SCRIPT = pathlib.Path(__file__).with_name("wrk.lua")
 
 
 def threads_of(pid):
@@ -61,6 +63,25 @@ def load(options, port):
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
+def load_wrk(options, port):
+    """The same by wrk."""
+    command = [
+        *("taskset", "-c", "1", "wrk", "-t1", f"-c{options.connections}", f"-d{max(round(options.seconds), 1)}s"),
+        *("-s", str(WRK_SCRIPT), *shlex.split(options.client), f"http://127.0.0.1:{port}{options.path}"),
+    ]
+    output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+    counted = json.loads(output.splitlines()[-1])
+    if counted["errors"]:
+        raise RuntimeError(f"{counted['errors']} requests of wrk failed")
+    requests = whole_requests(counted, options)
+    return {"requests": requests, "requests_per_second": requests / counted["seconds"]}
+
+
+def whole_requests(counted, options):
+    """Those that ended, or of large files as many as the bytes are."""
+    return max(counted["requests"], counted["bytes"] / length(options) if length(options) >= LARGE_BYTES else 0)
+
+
 def length(options):
     return (options.tree / options.path.lstrip("/")).stat().st_size
 
@@ -69,8 +90,9 @@ def measure(options, pid, port):
     """Microseconds of CPU for a request, and requests per second."""
     if options.h2load is not None:
         return measure_http2(options, pid, port)
+    ask = load_wrk if options.wrk else load
     before = cpu_nanoseconds(pid)
-    counted = load(options, port)
+    counted = ask(options, port)
     used = cpu_nanoseconds(pid) - before
     return used / 1000 / counted["requests"], counted["requests_per_second"]
 
@@ -82,7 +104,7 @@ def measure_http2(options, pid, port):
     counted, (before, after) = h2load.timed([url], options.seconds, WARMUP_SECONDS, words, lambda _: cpu_nanoseconds(pid))
     if counted["errors"]:
         raise h2load.Failed(f"{counted['errors']} requests of {url} failed")
-    requests = max(counted["requests"], counted["bytes"] / length(options) if length(options) >= LARGE_BYTES else 0)
+    requests = whole_requests(counted, options)
     return (after - before) / 1000 / requests, requests / counted["seconds"]
 
 
@@ -111,6 +133,7 @@ def parse():
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--client", default="", help="more options of tidegate-load, such as '--churn' or '--discard'")
     parser.add_argument("--h2load", help="ask by h2load, with these options, instead of tidegate-load")
+    parser.add_argument("--wrk", action="store_true", help="ask by wrk, with the options of --client")
     parser.add_argument("--tls", action="store_true", help="with --h2load")
     parser.add_argument("--load", type=pathlib.Path, default=ROOT / "target/release/tidegate-load")
     parser.add_argument("--log", type=pathlib.Path, default=ROOT / "target/ab.log", help="what the servers print")

@@ -101,7 +101,7 @@ mod tests {
             [
                 "server.cores: 3 needs a restart; it stays \"auto\"",
                 "server.watchdog: \"off\" needs a restart; it stays \"30s\"",
-                "io.pipe-size: \"64k\" needs a restart; it stays \"256k\"",
+                "io.pipe-size: \"64k\" needs a restart; it stays \"512k\"",
             ]
         );
     }

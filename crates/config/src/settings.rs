@@ -438,7 +438,7 @@ impl Default for Io {
     fn default() -> Self {
         Self {
             inline_max: 16 << 10,
-            pipe_size: 256 << 10,
+            pipe_size: 512 << 10,
             pipes_per_core: 128,
             recv_buffers: 1024,
             recv_buffer_size: 4 << 10,

@@ -12,6 +12,9 @@ const PAGES_DEFAULT: usize = 16 * 1024;
 /// `CAP_SYS_ADMIN` and `CAP_SYS_RESOURCE`: either one exempts.
 const CAPABILITIES: u64 = 1 << 21 | 1 << 24;
 
+/// Pipes larger than this are made only where all of them fit.
+const PAGES_USUAL: usize = 64;
+
 /// With this many pipes some can wait for the disk while others move.
 const PIPES_WANTED: usize = 8;
 
@@ -22,8 +25,9 @@ const PAGES_WANTED: usize = 16;
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
     /// Bytes that a pipe is to hold: a power of two of at least a page, else the next lower one.
-    /// Where `pages_max` allows fewer than eight of them, pipes are smaller, down to 16 pages; and
-    /// smaller than that where not even two would fit.
+    /// Where `pages_max` allows fewer than `pipes_max` of them, pipes are smaller, down to 64
+    /// pages; where it allows fewer than eight, down to 16; and smaller than that where not even
+    /// two would fit.
     pub pipe_bytes: usize,
     /// The most pipes there may be; at least 1. With only one, a transfer that waits for the disk
     /// keeps it from all others.
@@ -77,15 +81,17 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// Where pages are few, pipes are made smaller so that [`PIPES_WANTED`] fit, but not smaller
-    /// than [`PAGES_WANTED`] unless that is what it takes for two to fit.
+    /// Where pages are few, pipes are made smaller so that all fit, but not smaller than
+    /// [`PAGES_USUAL`] unless that is what it takes for [`PIPES_WANTED`] to fit, nor smaller than
+    /// [`PAGES_WANTED`] unless that is what it takes for two.
     pub(crate) fn new(config: &PoolConfig) -> Self {
         let pipes_max = config.pipes_max.max(1);
         let two = pipes_max.min(2);
         let pages_max = config.pages_max.unwrap_or(usize::MAX).max(two);
+        let all = power_of_two(pages_max / pipes_max);
         let several = power_of_two(pages_max / pipes_max.min(PIPES_WANTED));
         let pipe_pages = power_of_two(config.pipe_bytes / page_size())
-            .min(several.max(PAGES_WANTED))
+            .min(all.max(several.clamp(PAGES_WANTED, PAGES_USUAL)))
             .min(power_of_two(pages_max / two));
         let pipes_max = pipes_max.min(pages_max / pipe_pages);
         Self {
@@ -188,6 +194,23 @@ mod tests {
         ];
         for (pages_max, expected) in cases {
             assert_eq!(bounds(64, 128, pages_max, 16), expected, "{pages_max:?}");
+        }
+    }
+
+    #[test]
+    fn large_pipes_take_no_room_from_others() {
+        // pages_max; pages of a pipe of at most 256, pipes of at most 128
+        let cases = [
+            (None, (256, 128)),
+            (Some(128 * 256), (256, 128)),
+            (Some(128 * 256 - 1), (128, 128)),
+            (Some(14336), (64, 128)),
+            (Some(1024), (64, 16)),
+            (Some(224), (16, 14)),
+        ];
+        for (pages_max, expected) in cases {
+            let (pages, pipes, _) = bounds(256, 128, pages_max, 16);
+            assert_eq!((pages, pipes), expected, "{pages_max:?}");
         }
     }
 

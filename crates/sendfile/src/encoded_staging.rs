@@ -66,7 +66,7 @@ impl<E: FnMut(&[u8], &mut Vec<u8>) -> io::Result<usize>> Staging for EncodedStag
         }
     }
 
-    fn chunk(&self, progress: &TransferProgress) -> Range<u64> {
+    fn chunk(&self, _source: &FileSource, progress: &TransferProgress) -> Range<u64> {
         progress.chunk_of_step(PIECE_BYTES)
     }
 

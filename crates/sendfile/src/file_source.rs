@@ -18,7 +18,7 @@ use crate::Options;
 use crate::drop_behind::DropBehind;
 use crate::pool::Pool;
 use crate::progress::chunk_end;
-use crate::readahead::{FIRST_BYTES, Readahead};
+use crate::readahead::{CHUNK_BYTES, Readahead};
 use crate::residency::{Prober, Residency};
 
 /// The file that one transfer reads.
@@ -58,7 +58,7 @@ impl FileSource {
                 user: 0,
             },
             end: range.end,
-            prober: Prober::default(),
+            prober: Prober::new(options.unread),
             readahead: Readahead::new(options.unread),
             due: None,
             under_way: None,
@@ -129,10 +129,14 @@ impl FileSource {
         if self.readahead.is_trusting() {
             return None;
         }
-        let first_bytes = FIRST_BYTES.max(self.pool.pipe_bytes());
-        let chunk = position..chunk_end(position, self.end, first_bytes, page_size());
-        let tell = self.drop_behind.is_some() || self.end - position > first_bytes as u64;
+        let chunk = position..chunk_end(position, self.end, CHUNK_BYTES, page_size());
+        let tell = self.drop_behind.is_some() || self.end - position > CHUNK_BYTES as u64;
         self.readahead.before_probe(&chunk, tell)
+    }
+
+    /// Whether all was in memory so far, or was lately: then the next chunk may be a long one.
+    pub(crate) fn is_hot(&self) -> bool {
+        self.prober.is_hot()
     }
 
     /// Probes whether `chunk` is in memory.

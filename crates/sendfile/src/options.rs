@@ -23,7 +23,8 @@ pub struct Options {
     pub drop_behind: bool,
     /// Whether the range may be absent from memory because nothing read it lately. A worker then
     /// asks for the first chunk before the core probes it, since the file system may have to read
-    /// the location of the bytes from the disk.
+    /// the location of the bytes from the disk. Otherwise all of the range was sent from memory in
+    /// the last seconds, and fewer of its bytes are probed.
     pub unread: bool,
     /// The device of the file: transfers that wait for one device do not delay those of another.
     pub device: u32,

@@ -14,6 +14,7 @@ use crate::file_source::FileSource;
 use crate::pipe::Pipe;
 use crate::pool::{Parked, PipeGuard, Pool};
 use crate::progress::TransferProgress;
+use crate::readahead::CHUNK_BYTES;
 use crate::residency::Residency;
 use crate::staging::{Staging, Taken};
 
@@ -56,6 +57,9 @@ impl PipeStaging {
 impl Staging for PipeStaging {
     /// A smaller quantum costs more: acknowledgements send on what the socket takes in one go.
     const QUANTUM: u64 = 512 * 1024;
+    /// A file of a MiB leaves in one go. More would delay small requests beside many clients that
+    /// drain their sockets slowly, which ask for long files.
+    const FIRST_QUANTUM: u64 = 1024 * 1024;
 
     async fn reserve(&mut self, source: &FileSource) -> Result<(), ErrorKind> {
         let taken = source.pool().take(source.ring()).await;
@@ -70,12 +74,18 @@ impl Staging for PipeStaging {
         *self = Self::Empty;
     }
 
-    fn chunk(&self, progress: &TransferProgress) -> Range<u64> {
-        progress.chunk(self.pipe().capacity(), page_size())
+    /// A pipe full, if all is hot.
+    fn chunk(&self, source: &FileSource, progress: &TransferProgress) -> Range<u64> {
+        let len = if source.is_hot() {
+            self.pipe().capacity()
+        } else {
+            self.chunk_bytes()
+        };
+        progress.chunk(len, page_size())
     }
 
     fn chunk_bytes(&self) -> usize {
-        self.pipe().capacity()
+        self.pipe().capacity().min(CHUNK_BYTES)
     }
 
     fn fill_from_memory(

@@ -200,11 +200,6 @@ impl Pool {
         self.cold.take(owner).await
     }
 
-    /// Bytes that a pipe usually holds.
-    pub(crate) fn pipe_bytes(&self) -> usize {
-        self.bounds.pipe_pages * page_size()
-    }
-
     pub(crate) fn count_inline(&self) {
         self.chunks_inline.set(self.chunks_inline.get() + 1);
     }

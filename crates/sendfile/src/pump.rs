@@ -67,7 +67,7 @@ impl Pump {
     /// next chunk.
     async fn stage<S: Staging>(&mut self, staging: &mut S) -> Result<(), ErrorKind> {
         if self.progress.staged() == 0 {
-            self.turn_if_due(S::QUANTUM).await;
+            self.turn_if_due::<S>().await;
         } else if staging.resume() {
             return Ok(());
         }
@@ -79,7 +79,7 @@ impl Pump {
     async fn fill(&mut self, staging: &mut impl Staging) -> Result<(), ErrorKind> {
         self.source.prepare(self.progress.position()).await;
         staging.reserve(&self.source).await?;
-        let chunk = staging.chunk(&self.progress);
+        let chunk = staging.chunk(&self.source, &self.progress);
         match staging.fill_from_memory(&mut self.source, &chunk)? {
             Some(count) => {
                 self.filled(count)?;
@@ -95,7 +95,7 @@ impl Pump {
 
     async fn fill_cold(&mut self, staging: &mut impl Staging) -> Result<(), ErrorKind> {
         let permit = self.cold_permit(staging).await?;
-        let chunk = staging.chunk(&self.progress);
+        let chunk = staging.chunk(&self.source, &self.progress);
         let count = staging
             .fill_by_worker(&mut self.source, &chunk, permit)
             .await?;
@@ -148,10 +148,10 @@ impl Pump {
         Ok(())
     }
 
-    async fn turn_if_due(&mut self, quantum: u64) {
+    async fn turn_if_due<S: Staging>(&mut self) {
         let sent = self.progress.sent();
         if self.turn_due.is_some_and(|due| sent >= due) {
-            self.turn_due = Some(sent + quantum);
+            self.turn_due = Some((sent + S::QUANTUM).max(S::FIRST_QUANTUM));
             self.turn().await;
         }
     }

@@ -15,8 +15,9 @@ use std::ops::Range;
 
 use rustix::param::page_size;
 
-/// Bytes prefetched before the first probe, at least: a chunk, as a pipe usually holds it.
-pub(crate) const FIRST_BYTES: usize = 256 * 1024;
+/// The most bytes of a chunk that may be on the disk, and those that are prefetched before the first
+/// probe. The first byte of a longer one would have to wait for more of the disk.
+pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Bytes prefetched at once, at most. Each prefetch costs a switch to a worker.
 const AHEAD_MAX: usize = 2 * 1024 * 1024;

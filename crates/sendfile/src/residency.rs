@@ -12,8 +12,19 @@
 //! before it is probed. The remaining case is a miss between chunks that were in memory.
 //!
 //! Density of the probes: both ends of the chunk and every [`STRIDE`] between, until a whole chunk
-//! was found in memory; then the ends alone, until one is absent, which makes the rest of the file
-//! suspect. On a hot 100 MiB file, dense probes of each chunk took 10 % of the time.
+//! was found in memory; then the ends and every [`HOT_STRIDE`], until one is absent, which makes
+//! the rest of the file suspect. On a hot 100 MiB file, dense probes of each chunk took 10 % of the
+//! time.
+//!
+//! Where all of the range was sent from memory in the last seconds, the last byte of a chunk is not
+//! probed: the one probe of a short file is of its first. All of the pages were in memory then,
+//! whatever had been probed, and every transfer marked them as used. Since then they can go in two
+//! ways, and in both the page at the front does not outlast those behind it for long:
+//!
+//! * Reclaim takes what was used least recently, and a transfer uses the pages in their order.
+//! * A drop of the whole file, or of a long run of it: truncation, `POSIX_FADV_DONTNEED` (also
+//!   that of [`DropBehind`](crate::drop_behind::DropBehind), 2 MiB from the front at a time),
+//!   `drop_caches`, a write past the page cache, a network file system that finds a newer version.
 //!
 //! The probes miss a hole between two of them, and a page that is evicted between probe and splice.
 //! Either blocks the core for one read of the disk. Read-ahead and eviction work in longer runs
@@ -29,6 +40,9 @@ use tidegate_uring::Fd;
 /// of a microsecond; splicing this many bytes to a socket about five.
 const STRIDE: u64 = 64 * 1024;
 
+/// The same where all that was probed before was in memory.
+const HOT_STRIDE: u64 = 256 * 1024;
+
 /// The result of probing a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Residency {
@@ -41,17 +55,18 @@ pub(crate) enum Residency {
 }
 
 /// Probes one file. A file system without `RWF_NOWAIT` is probed once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Prober {
     unsupported: bool,
     trust: Trust,
 }
 
 /// The results for this file so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
-    #[default]
     Unknown,
+    /// All of the range was sent from memory in the last seconds.
+    Recent,
     /// Every chunk was in memory.
     Hot,
     /// One was not.
@@ -59,6 +74,23 @@ enum Trust {
 }
 
 impl Prober {
+    /// `unread`: nothing read the range lately, as far as the caller knows.
+    pub(crate) fn new(unread: bool) -> Self {
+        Self {
+            unsupported: false,
+            trust: if unread {
+                Trust::Unknown
+            } else {
+                Trust::Recent
+            },
+        }
+    }
+
+    /// Whether all that was probed was in memory, or was sent from there in the last seconds.
+    pub(crate) fn is_hot(&self) -> bool {
+        matches!(self.trust, Trust::Recent | Trust::Hot)
+    }
+
     /// Probes `range`, which must not be empty.
     pub(crate) fn probe(&mut self, file: &Fd, range: &Range<u64>) -> Residency {
         self.probe_by(range, |offset| read_byte(file, offset))
@@ -93,6 +125,7 @@ impl Prober {
         }
         let found = self.probe_offsets(range, read_byte);
         self.trust = match (self.trust, found) {
+            (Trust::Recent, Residency::Resident) => Trust::Recent,
             (Trust::Unknown | Trust::Hot, Residency::Resident) => Trust::Hot,
             _ => Trust::Suspect,
         };
@@ -104,7 +137,7 @@ impl Prober {
         range: &Range<u64>,
         mut read_byte: impl FnMut(u64) -> Result<usize, Errno>,
     ) -> Residency {
-        for offset in offsets(range, self.trust != Trust::Hot) {
+        for offset in offsets(range, self.trust) {
             match read_byte(offset) {
                 Ok(0) if offset == range.start => return Residency::Ended,
                 // The file ends within the range: what is before the end was probed.
@@ -121,19 +154,18 @@ impl Prober {
     }
 }
 
-/// The offsets to probe: the first byte, the last byte and, if `close`, the multiples of the stride
-/// between.
-fn offsets(range: &Range<u64>, close: bool) -> impl Iterator<Item = u64> + use<> {
+/// The offsets to probe: the first byte, the multiples of the stride and, unless all was sent from
+/// memory in the last seconds, the last byte.
+fn offsets(range: &Range<u64>, trust: Trust) -> impl Iterator<Item = u64> + use<> {
     let (first, last) = (range.start, range.end - 1);
-    let until = if close {
-        last.saturating_sub(1) / STRIDE
-    } else {
-        0
+    let stride = match trust {
+        Trust::Unknown | Trust::Suspect => STRIDE,
+        Trust::Recent | Trust::Hot => HOT_STRIDE,
     };
-    let between = (first / STRIDE + 1)..=until;
+    let between = (first / stride + 1)..=last.saturating_sub(1) / stride;
     std::iter::once(first)
-        .chain(between.map(|index| index * STRIDE))
-        .chain((last > first).then_some(last))
+        .chain(between.map(move |index| index * stride))
+        .chain((last > first && trust != Trust::Recent).then_some(last))
 }
 
 fn read_byte(file: &Fd, offset: u64) -> Result<usize, Errno> {
@@ -167,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_ends_and_every_stride_between_are_probed() {
-        let offsets = |range| offsets(&range, true).collect::<Vec<_>>();
+        let offsets = |range| offsets(&range, Trust::Unknown).collect::<Vec<_>>();
         assert_eq!(offsets(5..6), [5]);
         assert_eq!(offsets(5..7), [5, 6]);
         assert_eq!(offsets(0..STRIDE), [0, STRIDE - 1]);
@@ -181,19 +213,46 @@ mod tests {
     }
 
     #[test]
-    fn only_the_ends_are_probed_while_all_is_hot() {
-        let offsets = |range| offsets(&range, false).collect::<Vec<_>>();
+    fn the_ends_and_every_fourth_stride_are_probed_while_all_is_hot() {
+        let offsets = |range| offsets(&range, Trust::Hot).collect::<Vec<_>>();
         assert_eq!(offsets(0..4 * STRIDE), [0, 4 * STRIDE - 1]);
         assert_eq!(offsets(5..6), [5]);
         assert_eq!(
             offsets(4 * STRIDE..9 * STRIDE),
-            [4 * STRIDE, 9 * STRIDE - 1]
+            [4 * STRIDE, 8 * STRIDE, 9 * STRIDE - 1]
+        );
+    }
+
+    #[test]
+    fn the_first_byte_alone_is_probed_of_what_was_sent_lately_until_one_is_absent() {
+        let mut prober = Prober::new(false);
+        let mut probe = |range: Range<u64>, absent| {
+            let mut offsets = Vec::new();
+            let read_byte = memory(9 * STRIDE, absent);
+            let found = prober.probe_by(&range, |offset| {
+                offsets.push(offset);
+                read_byte(offset)
+            });
+            (found, offsets)
+        };
+        assert_eq!(probe(5..STRIDE, 0..0), (Residency::Resident, vec![5]));
+        let second = STRIDE..3 * STRIDE;
+        assert_eq!(
+            probe(second.clone(), second.clone()),
+            (Residency::Absent, vec![STRIDE])
+        );
+        assert_eq!(
+            probe(second, 0..0),
+            (
+                Residency::Resident,
+                vec![STRIDE, 2 * STRIDE, 3 * STRIDE - 1]
+            )
         );
     }
 
     #[test]
     fn one_absent_chunk_makes_the_rest_suspect() {
-        let mut prober = Prober::default();
+        let mut prober = Prober::new(true);
         let mut probe = |range, absent| {
             let found = prober.probe_by(&range, memory(1000, absent));
             (found, prober.trust)
@@ -214,14 +273,14 @@ mod tests {
     fn a_part_that_is_absent_is_seen_in_the_middle_unless_all_was_hot() {
         const LEN: u64 = 300_000;
         let in_the_middle = 2 * STRIDE..2 * STRIDE + 4096;
-        let mut prober = Prober::default();
+        let mut prober = Prober::new(true);
         let found = prober.probe_by(&(0..LEN), memory(LEN, in_the_middle.clone()));
         assert_eq!(found, Residency::Absent);
         let found = prober.probe_by(&(0..LEN), memory(LEN, 0..0));
         assert_eq!(found, Residency::Resident);
         let mut hot = Prober {
             trust: Trust::Hot,
-            ..Prober::default()
+            ..Prober::new(true)
         };
         let found = hot.probe_by(&(0..LEN), memory(LEN, in_the_middle));
         assert_eq!(found, Residency::Resident, "only the ends are probed");
@@ -229,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_file_system_without_nowait_is_probed_once() {
-        let mut prober = Prober::default();
+        let mut prober = Prober::new(true);
         let mut calls = 0;
         for _ in 0..3 {
             let found = prober.probe_by(&(0..10), |_| {
@@ -245,7 +304,7 @@ mod tests {
     fn a_file_just_written_is_resident() {
         let file = file_of(300_000);
         assert_eq!(
-            Prober::default().probe(&file, &(0..300_000)),
+            Prober::new(true).probe(&file, &(0..300_000)),
             Residency::Resident
         );
     }
@@ -253,7 +312,7 @@ mod tests {
     #[test]
     fn the_end_of_the_file_is_reported_only_at_the_first_byte() {
         let file = file_of(10);
-        let mut prober = Prober::default();
+        let mut prober = Prober::new(true);
         assert_eq!(prober.probe(&file, &(0..100)), Residency::Resident);
         assert_eq!(prober.probe(&file, &(10..11)), Residency::Ended);
     }
@@ -261,7 +320,7 @@ mod tests {
     #[test]
     fn bytes_in_memory_are_read_to_the_end_of_the_file() {
         let file = file_of(10);
-        let mut prober = Prober::default();
+        let mut prober = Prober::new(true);
         let mut buffer = [0; 8];
         assert_eq!(
             prober.read(&file, 0, &mut [IoSliceMut::new(&mut buffer)]),
@@ -286,7 +345,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_probed_counts_as_absent() {
         let (reader, _writer) = rustix::pipe::pipe().unwrap();
-        let mut prober = Prober::default();
+        let mut prober = Prober::new(true);
         assert_eq!(prober.probe(&Fd::from(reader), &(0..1)), Residency::Absent);
     }
 }

@@ -23,6 +23,8 @@ use crate::progress::TransferProgress;
 pub(crate) trait Staging {
     /// Bytes that a long transfer sends before other tasks run.
     const QUANTUM: u64;
+    /// The same of its first bytes.
+    const FIRST_QUANTUM: u64 = Self::QUANTUM;
 
     /// Reserves what [`Staging::fill_from_memory`] and [`Staging::fill_by_worker`] need. May wait.
     async fn reserve(&mut self, source: &FileSource) -> Result<(), ErrorKind>;
@@ -31,7 +33,7 @@ pub(crate) trait Staging {
     fn release(&mut self, pool: &Pool);
 
     /// The bytes to stage next.
-    fn chunk(&self, progress: &TransferProgress) -> Range<u64>;
+    fn chunk(&self, source: &FileSource, progress: &TransferProgress) -> Range<u64>;
 
     /// The usual size of a chunk, and the least that is read ahead.
     fn chunk_bytes(&self) -> usize;

@@ -21,6 +21,9 @@ const SITE_FDS: usize = 3;
 /// Descriptors of a pipe.
 const PIPE_FDS: usize = 2;
 
+/// Larger pipes are made smaller before there are fewer of them.
+const PIPE_BYTES_USUAL: usize = 256 << 10;
+
 /// The least descriptors of a shard beside the reserved: a pipe, and a connection with its file.
 const SHARD_MIN: usize = PIPE_FDS + 2;
 
@@ -124,6 +127,7 @@ pub(crate) fn by_memory(share: ResourceShare, shards: usize) -> ResourceShare {
             connections_per_core = fitted.connections,
             open_files_per_core = fitted.open_files,
             pipes_per_core = fitted.pipes,
+            pipe_size = fitted.pipe_bytes,
             "lowered to fit the memory limit of the cgroup ({limit} bytes)"
         );
     }
@@ -136,25 +140,30 @@ pub(crate) fn memory() -> Option<u64> {
 }
 
 /// Small files get at most three eighths of the memory, connections a quarter, open files and pipes
-/// an eighth each. The rest is for the kernel, such as its page cache.
+/// an eighth each. The rest is for the kernel, such as its page cache. Pipes are made smaller, down
+/// to 256 KiB, before there are fewer of them.
 pub(crate) fn fit_memory(share: ResourceShare, limit: u64, shards: usize) -> ResourceShare {
     let each = (limit / shards as u64).saturating_sub(SHARD_BYTES);
     let count = |bytes: u64, size: u64| usize::try_from(bytes / size).unwrap_or(usize::MAX);
     let connections = count(each / 4, CONNECTION_BYTES).max(CONNECTIONS_MIN);
-    let pipes = count(each / 8, share.pipe_bytes as u64).max(1);
+    let mut pipe_bytes = share.pipe_bytes;
+    while pipe_bytes > PIPE_BYTES_USUAL && count(each / 8, pipe_bytes as u64) < share.pipes {
+        pipe_bytes /= 2;
+    }
+    let pipes = count(each / 8, pipe_bytes as u64).max(1);
     ResourceShare {
         connections: share.connections.min(connections),
         open_files: share.open_files.min(count(each / 8, OPEN_FILE_BYTES)),
         pipes: share.pipes.min(pipes),
+        pipe_bytes,
         hot_bytes: share.hot_bytes.min(each / 8 * 3),
-        ..share
     }
 }
 
 /// The pipes of one of `shards` shards.
 pub(crate) fn pool_config(settings: &Settings, share: ResourceShare, shards: usize) -> PoolConfig {
     PoolConfig {
-        pipe_bytes: settings.io.pipe_size,
+        pipe_bytes: share.pipe_bytes,
         pipes_max: share.pipes,
         pages_max: pages_of_user(shards),
         cold_max: settings.io.cold_workers as usize,

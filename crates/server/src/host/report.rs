@@ -148,17 +148,19 @@ fn memory(share: ResourceShare, limit: Option<u64>, shards: usize) -> Verdict {
     };
     let fitted = limits::fit_memory(share, limit, shards);
     let text = format!(
-        "{} KiB of small files, {} connections, {} open files and {} pipes for each core",
+        "{} KiB of small files, {} connections, {} open files and {} pipes of {} KiB for each \
+         core",
         fitted.hot_bytes / 1024,
         fitted.connections,
         fitted.open_files,
-        fitted.pipes
+        fitted.pipes,
+        fitted.pipe_bytes / 1024
     );
     if fitted == share {
         Verdict::Good(format!("{text} fit the limit of the cgroup, {limit} bytes"))
     } else {
         Verdict::Fair(format!(
-            "{text}, fewer than configured: raise the limit of the cgroup, {limit} bytes \
+            "{text}, less than configured: raise the limit of the cgroup, {limit} bytes \
              (memory.max, MemoryMax=, --memory), or use fewer cores"
         ))
     }
