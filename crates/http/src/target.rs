@@ -101,19 +101,18 @@ impl<'b> Target<'b> {
 
     /// Splits at the first `?`. No fragment and nothing but ASCII is sent in a target.
     fn split(raw: &'b str) -> Result<Self, TargetError> {
-        if !raw.is_ascii() {
-            return Err(TargetError::Malformed);
-        }
-        match memchr::memchr2(b'?', b'#', raw.as_bytes()) {
-            None => Ok(Self {
+        if is_path(raw.as_bytes()) {
+            return Ok(Self {
                 path: raw,
                 query: None,
+            });
+        }
+        match raw.split_once('?') {
+            Some((path, query)) if raw.is_ascii() && !raw.contains('#') => Ok(Self {
+                path,
+                query: Some(query),
             }),
-            Some(at) if raw.as_bytes()[at..].contains(&b'#') => Err(TargetError::Malformed),
-            Some(at) => Ok(Self {
-                path: &raw[..at],
-                query: Some(&raw[at + 1..]),
-            }),
+            _ => Err(TargetError::Malformed),
         }
     }
 
@@ -231,8 +230,11 @@ fn split_authority(value: &str) -> Option<(&str, Option<&str>)> {
 
 /// Whether `port` is empty (RFC 3986, section 3.2.3) or one of 0 to 65535.
 fn is_port(port: &str) -> bool {
-    port.bytes().all(|byte| byte.is_ascii_digit())
-        && (port.is_empty() || port.parse::<u16>().is_ok())
+    let append = |port: u16, byte: u8| {
+        let digit = byte.is_ascii_digit().then(|| byte - b'0')?;
+        port.checked_mul(10)?.checked_add(digit.into())
+    };
+    port.bytes().try_fold(0, append).is_some()
 }
 
 /// Bytes of the host at the start of an authority: a registered name, an IPv4
@@ -297,6 +299,15 @@ fn strip_scheme(raw: &str) -> Option<&str> {
         let (start, rest) = raw.split_at_checked(scheme.len())?;
         start.eq_ignore_ascii_case(scheme).then_some(rest)
     })
+}
+
+/// Whether `raw` is ASCII without a query or fragment. As [`is_plain`], it looks at every byte.
+fn is_path(raw: &[u8]) -> bool {
+    let special = raw.iter().fold(0, |special, byte| {
+        let is_end = u8::from(*byte == b'?') | u8::from(*byte == b'#');
+        special | is_end | (*byte >> 7)
+    });
+    special == 0
 }
 
 /// Whether `path` is decoded as it stands: no `%`, `//` or `/.` in it.

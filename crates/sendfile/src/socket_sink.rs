@@ -5,10 +5,9 @@ use std::io;
 use std::time::Duration;
 
 use futures_lite::future::or;
-use glommio::timer::sleep;
 use rustix::event::PollFlags;
 use rustix::net::sockopt::socket_error;
-use tidegate_uring::{Fd, Ring, unacknowledged};
+use tidegate_uring::{Fd, Ring, sleep, unacknowledged};
 
 use crate::error::ErrorKind;
 use crate::stall::Stall;

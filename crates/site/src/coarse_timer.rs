@@ -38,7 +38,7 @@ impl CoarseTimer {
 
     fn start(self: &Rc<Self>) {
         if !self.ticking.replace(true) {
-            glommio::spawn_local(tick(Rc::downgrade(self))).detach();
+            tidegate_uring::spawn(tick(Rc::downgrade(self))).detach();
         }
     }
 

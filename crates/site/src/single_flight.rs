@@ -166,7 +166,7 @@ impl<K: Clone + Eq + Hash + 'static, T: Clone + 'static> SingleFlight<K, T> {
             return;
         }
         let flights = Rc::clone(self);
-        glommio::spawn_local(async move {
+        tidegate_uring::spawn(async move {
             let outcome = flights.timeout_at(end, work).await;
             leader.finish(outcome.unwrap_or(Err(Error::Stalled)));
         })

@@ -4,6 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::attention::Attention;
 use crate::poll_on_wake::PollOnWake;
 
 /// Runs `work` on the blocking thread of the executor that runs the caller, and yields its output.
@@ -27,6 +28,7 @@ where
     // Not through glommio's own output, which leaks when the future is dropped.
     let output = Arc::new(Mutex::new(None));
     let place = Arc::clone(&output);
+    let _attention = Attention::new();
     #[expect(clippy::disallowed_methods, reason = "the one place that may")]
     let worked = glommio::executor().spawn_blocking(move || {
         let worked = catch_panic(work);

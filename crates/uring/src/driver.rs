@@ -11,40 +11,49 @@ use std::time::{Duration, Instant};
 use futures_lite::future::yield_now;
 use glommio::io::BufferedFile;
 
+use crate::attention;
 use crate::poll_on_wake::PollOnWake;
 use crate::shared::Shared;
+use crate::spawn;
 use crate::wakeup_timers::WakeupTimers;
 
-/// How long the driver waits on the op ring itself before the executor sleeps. It delays timers and
-/// other events of the executor by up to as much.
-const STAY: Duration = Duration::from_millis(10);
+/// How long the driver waits on the op ring itself for the next completion before the executor
+/// sleeps. Timers and other events of the executor wait as long: it looks at them every 100 ms at
+/// most, between two turns.
+const STAY: Duration = Duration::from_millis(50);
+
+/// The same since the executor's last sleep, however many completions came, while something waits
+/// for an event of the executor ([`crate::attention`]).
+const STAY_ATTENTIVE: Duration = Duration::from_millis(10);
 
 /// Drives the ring until its last clone is gone.
 ///
 /// Queued ops are submitted when the ring is next checked for completions, or when no other task
 /// ran since the driver did. In that case the driver first waits on the op ring itself, which takes
-/// one syscall where the executor's own sleep takes five. Since the executor sees nothing else
-/// meanwhile, the driver then waits for an op to be queued, or for the eventfd, which the kernel
-/// signals with each batch of completions.
+/// one syscall where the executor's own sleep and its end take eleven. Since the executor sees
+/// nothing else meanwhile, the driver then waits for an op to be queued, or for the eventfd, which
+/// the kernel signals with each batch of completions.
 ///
 /// `wakeup_timers` run already: the executor may fall asleep before it first polls this.
 pub(crate) async fn drive(ring: Weak<Shared>, event: Event, mut wakeup_timers: WakeupTimers) {
     let event = Rc::new(event);
     let mut signal: Option<Signal> = None;
-    let mut awake = Instant::now();
+    let mut patience = Patience::new();
     let mut polls = 0;
     let mut postponed = false;
     while let Some(shared) = ring.upgrade() {
         if wakeup_timers.are_due() {
             poll_fn(|context| wakeup_timers.set(context)).await;
         }
-        let alone = polls == shared.polls.get();
-        polls = shared.polls.get();
+        let alone = polls == spawn::polls();
+        polls = spawn::polls();
         // Once, for others to queue more.
         postponed = !alone && !postponed && !shared.has_completions();
-        let busy = postponed || shared.turn(time_to_stay(alone, awake));
+        let wait = if alone { patience.left() } else { None };
+        let busy = postponed || shared.turn(wait);
         drop(shared);
         if busy || !alone {
+            patience.renew();
             yield_now().await;
             continue;
         }
@@ -54,14 +63,44 @@ pub(crate) async fn drive(ring: Weak<Shared>, event: Event, mut wakeup_timers: W
         if sleeping.taken {
             signal = None;
         }
-        awake = Instant::now();
+        patience = Patience::new();
     }
 }
 
-/// How long to wait on the ring itself, if there is nothing else to do.
-fn time_to_stay(alone: bool, awake: Instant) -> Option<Duration> {
-    let left = alone.then(|| STAY.saturating_sub(awake.elapsed()));
-    left.filter(|left| !left.is_zero())
+/// How long the driver may still wait on the ring itself.
+struct Patience {
+    /// The end of the executor's last sleep.
+    awake: Instant,
+    /// Since when there is nothing to do, if the clock was read since.
+    idle: Option<Instant>,
+}
+
+impl Patience {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            awake: now,
+            idle: Some(now),
+        }
+    }
+
+    /// There was something to do.
+    fn renew(&mut self) {
+        self.idle = None;
+    }
+
+    /// `None`: the executor should sleep.
+    fn left(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let idle = *self.idle.get_or_insert(now);
+        let end = if attention::is_needed() {
+            self.awake + STAY_ATTENTIVE
+        } else {
+            idle + STAY
+        };
+        let left = end.saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    }
 }
 
 fn poll_work(ring: &Weak<Shared>, signal: &mut Signal, context: &mut Context<'_>) -> Poll<()> {

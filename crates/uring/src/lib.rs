@@ -13,7 +13,7 @@
 //!                      the driver task, one for each ring
 //!                                  |  nothing left to do
 //!                                  v
-//!              a wait on the op ring itself, of 10 ms in all; after that
+//!              a wait on the op ring itself, of at most 50 ms; after that
 //!              an eventfd read on glommio's ring, on which the executor sleeps
 //! ```
 //!
@@ -32,8 +32,9 @@
 //!   for it.
 //! * A cancelled op may have taken effect: bytes sent or spliced by then stay sent.
 //! * The ring ends with its last clone and last op.
-//! * Spawn tasks with [`Ring::spawn`]. Other tasks work as well, but if something other than the
-//!   ring wakes them, they may run 10 ms late, as may timers and glommio's own I/O.
+//! * Spawn tasks with [`Ring::spawn`] or [`spawn()`]. Other tasks work as well, but if something
+//!   other than the ring wakes them, they may run 150 ms late, as may timers and glommio's own I/O.
+//!   [`sleep`] and [`run_blocking`] end at most 10 ms late.
 //!
 //! # Example
 //!
@@ -64,6 +65,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod attention;
 mod background;
 mod blocking;
 mod buffers;
@@ -89,6 +91,7 @@ mod setup;
 mod shared;
 mod shares;
 mod slot;
+mod spawn;
 mod sqe;
 mod stats;
 mod tcp_info;
@@ -97,6 +100,7 @@ mod trial;
 mod wakeup_timers;
 mod workers;
 
+pub use attention::sleep;
 pub use background::unpin_and_renice;
 pub use blocking::{catch_panic, run_blocking};
 pub use buffers::RecvBuf;
@@ -117,6 +121,7 @@ pub use probe::probe;
 pub use ring::Ring;
 pub use send_queue::unacknowledged;
 pub use shares::{Owner, Permit, Shares};
+pub use spawn::spawn;
 pub use stats::{RingStats, WorkerOps};
 pub use tcp_info::{TcpInfo, tcp_info};
 pub use thread_pool::{PoolHandle, ThreadPool};

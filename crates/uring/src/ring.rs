@@ -1,11 +1,8 @@
 //! The public ring, and its set-up.
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 use glommio::Task;
 use io_uring::IoUring;
@@ -20,6 +17,7 @@ use crate::locked::explain_enomem;
 use crate::probe::probe;
 use crate::setup::{explain_setup, setup};
 use crate::shared::Shared;
+use crate::spawn::{count_poll, spawn};
 use crate::stats::RingStats;
 use crate::wakeup_timers::WakeupTimers;
 
@@ -55,21 +53,13 @@ impl Ring {
         Ok(Self { shared })
     }
 
-    /// Spawns a task on the executor, whose polls the ring counts.
-    ///
-    /// When none of these tasks has run for a moment, the ring blocks in the kernel, and the
-    /// executor with it, for up to 10 ms until the executor handles its own events again. Any other
-    /// task of the executor (spawned by glommio's functions, or its first) may be delayed by as
-    /// much.
+    /// As [`spawn()`], for a ring at hand.
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
         F: Future + 'static,
         F::Output: 'static,
     {
-        glommio::spawn_local(Counted {
-            polls: Rc::clone(&self.shared.polls),
-            future,
-        })
+        spawn(future)
     }
 
     /// Lets the ring take a turn and other tasks run.
@@ -85,7 +75,7 @@ impl Ring {
     /// Lets the ring take a turn before the calling task, a hand-written future, runs again. It
     /// wakes itself and returns pending; see [`Ring::yield_now`].
     pub fn turn_soon(&self) {
-        self.shared.count_poll();
+        count_poll();
         self.shared.wake_driver();
     }
 
@@ -102,25 +92,6 @@ impl Ring {
     /// The optional kernel features that this ring uses.
     pub fn features(&self) -> Features {
         self.shared.features
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// A future whose polls are counted.
-    struct Counted<F> {
-        polls: Rc<Cell<u64>>,
-        #[pin]
-        future: F,
-    }
-}
-
-impl<F: Future> Future for Counted<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let counted = self.project();
-        counted.polls.set(counted.polls.get() + 1);
-        counted.future.poll(context)
     }
 }
 

@@ -26,8 +26,6 @@ pub(crate) struct Shared {
     pub(crate) features: Features,
     /// Turns of the driver, including idle ones.
     pub(crate) turns: Cell<u64>,
-    /// Polls of tasks spawned by [`crate::Ring::spawn`].
-    pub(crate) polls: Rc<Cell<u64>>,
 }
 
 impl Shared {
@@ -42,7 +40,6 @@ impl Shared {
             buffers,
             features,
             turns: Cell::new(0),
-            polls: Rc::default(),
         })
     }
 
@@ -188,11 +185,6 @@ impl Shared {
             buffers_max: self.buffers.capacity(),
             buffers_exhausted: self.buffers.exhausted(),
         }
-    }
-
-    /// Notes that a task runs.
-    pub(crate) fn count_poll(&self) {
-        self.polls.set(self.polls.get() + 1);
     }
 
     fn count_turn(&self) {

@@ -62,7 +62,7 @@ static HALF_OF_THE_CORES: LazyLock<usize> = LazyLock::new(|| {
 pub struct PoolHandle {
     pool: &'static ThreadPool,
     ring: Ring,
-    /// Signals the end of a job: glommio notices a wake-up from another thread up to 10 ms late.
+    /// Signals the end of a job: glommio notices a wake-up from another thread late.
     done: Fd,
     /// The other end, for the thread.
     notify: Arc<OwnedFd>,

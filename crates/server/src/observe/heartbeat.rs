@@ -1,17 +1,23 @@
 //! Whether each shard makes progress: the main thread queries it every two seconds.
 //!
-//! The query wakes a task of the shard from another thread; the answer goes through the ring. So an
-//! answer shows that the executor runs, that it can be woken, and that its ring works. A query also
-//! ends a sleep that the executor should not have begun. Between queries there is no cost.
+//! The query wakes a task of the shard from another thread, and rings a bell on its ring, since the
+//! executor notices the former up to 150 ms late; the answer goes through the ring. So an answer
+//! shows that the executor runs, and that its ring works. A query also ends a sleep that the
+//! executor should not have begun. Between queries there is no cost.
 
 use std::fs;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use futures_lite::future::or;
+use rustix::event::PollFlags;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::thread::{Pid, gettid};
-use tidegate_uring::Ring;
+use tidegate_uring::{Fd, Ring};
 
 use crate::error::Error;
 
@@ -39,6 +45,8 @@ struct State {
     stalls: u64,
     answered: u32,
     answers: Answers,
+    /// A socket whose other end the shard listens to.
+    bell: Option<OwnedFd>,
     thread: Option<Pid>,
 }
 
@@ -78,6 +86,7 @@ impl Heartbeat {
             && let Answers::From(task) = &state.answers
         {
             task.wake_by_ref();
+            state.ring_bell();
         }
     }
 
@@ -95,8 +104,14 @@ impl Heartbeat {
     /// calls `publish` with the time that the query has waited; without one if only a scrape woke it.
     pub(crate) async fn beat(self: Arc<Self>, ring: Ring, publish: impl Fn(Option<Duration>)) {
         let end = End(&self);
+        // Without it, queries are noticed late.
+        let ear = self.hang_bell().ok();
         loop {
-            let asked = poll_fn(|context| self.poll_asked(context)).await;
+            let asked = poll_fn(|context| self.poll_asked(context));
+            let asked = or(asked, listen(&ring, ear.as_ref())).await;
+            if let Some(ear) = &ear {
+                drain(ear);
+            }
             // Its completion is the answer.
             let _ = ring.nop().await;
             publish(end.0.answer(asked));
@@ -117,12 +132,23 @@ impl Heartbeat {
         match &state.answers {
             Answers::No => return unanswered,
             // By reference: the waker is dropped by the shard's own thread alone.
-            Answers::From(task) if unanswered < WAKING_QUESTIONS_MAX => task.wake_by_ref(),
+            Answers::From(task) if unanswered < WAKING_QUESTIONS_MAX => {
+                task.wake_by_ref();
+                state.ring_bell();
+            }
             Answers::From(_) | Answers::Later => {}
         }
         state.asked = state.asked.wrapping_add(1);
         state.asked_at.get_or_insert_with(Instant::now);
         unanswered
+    }
+
+    /// Returns the shard's end of the bell.
+    fn hang_bell(&self) -> io::Result<Fd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ear, bell) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        self.state().bell = Some(bell);
+        Ok(ear.into())
     }
 
     fn poll_asked(&self, context: &mut Context<'_>) -> Poll<u32> {
@@ -139,7 +165,30 @@ impl Heartbeat {
     }
 }
 
+/// Wakes its task whenever the bell rings. Never ready.
+async fn listen(ring: &Ring, ear: Option<&Fd>) -> u32 {
+    while let Some(ear) = ear
+        && ring.poll(ear, PollFlags::IN).await.is_ok()
+    {
+        drain(ear);
+    }
+    pending().await
+}
+
+/// Takes what the bell sent: less than this, since it rings again only after an answer, or each
+/// [`ASK_EVERY`].
+fn drain(ear: &Fd) {
+    // There may be nothing.
+    let _ = rustix::io::read(ear, &mut [0; 64]);
+}
+
 impl State {
+    fn ring_bell(&self) {
+        // Full: it rings already.
+        let send = |bell| send(bell, b".", SendFlags::NOSIGNAL);
+        let _ = self.bell.as_ref().map(send);
+    }
+
     fn unanswered(&self) -> u32 {
         self.asked.wrapping_sub(self.answered)
     }

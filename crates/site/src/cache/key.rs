@@ -1,6 +1,6 @@
 //! Cache keys: root, kind and path, hashed once.
 
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher as _, RandomState};
 
 use quick_cache::Equivalent;
 
@@ -16,9 +16,13 @@ impl Hasher {
     pub(crate) fn key<'a>(&self, root: u32, kind: u32, path: &'a [u8]) -> KeyRef<'a> {
         debug_assert!(kind < 1 << KIND_BITS);
         let namespace = root << KIND_BITS | kind;
-        let hash = self.0.hash_one((namespace, path));
+        // Not by `Hash`, which would write the length as well: the path ends where the namespace,
+        // always as long, begins.
+        let mut hasher = self.0.build_hasher();
+        hasher.write(path);
+        hasher.write_u32(namespace);
         KeyRef {
-            hash,
+            hash: hasher.finish(),
             namespace,
             path,
         }

@@ -182,7 +182,7 @@ async fn run(thread: tidegate_uring::Permit, job: ReadJob) -> Result<Option<Entr
     let cancel = CancelOnDrop::default();
     let cancelled = Arc::clone(&cancel.0);
     let entries = run_blocking(move || job.run(&cancelled));
-    let entries = glommio::spawn_local(async move {
+    let entries = tidegate_uring::spawn(async move {
         let entries = entries.await;
         drop(thread);
         entries

@@ -75,7 +75,7 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         if condition() {
             return;
         }
-        glommio::timer::sleep(Duration::from_millis(1)).await;
+        tidegate_uring::sleep(Duration::from_millis(1)).await;
     }
     panic!("never: {what}");
 }

@@ -309,17 +309,17 @@ impl Connection {
             if scratch.last_body.is_some() || scratch.out.len() >= OUT_BYTES_MAX {
                 return (used, Next::Continue);
             }
-            match self.parse(&data[used..], &snapshot.h1) {
+            match &self.parse(&data[used..], &snapshot.h1) {
                 Ok(None) => return (used, Next::Receive),
                 Ok(Some(head)) => {
                     used += head.len;
-                    if let Some(next) = self.answer_one(&head, now, snapshot, scratch) {
+                    if let Some(next) = self.answer_one(head, now, snapshot, scratch) {
                         return (used, next);
                     }
                 }
                 Err(_) if self.is_preface(&data[used..]) => return (used, Next::Receive),
                 Err(error) => {
-                    self.context.metrics.core().refusals.count(refusal(error));
+                    self.context.metrics.core().refusals.count(refusal(*error));
                     let line = &data[used..];
                     if is_proxy_header(line) {
                         let errors = &self.context.metrics.core().proxy_protocol_errors;
@@ -335,10 +335,12 @@ impl Connection {
 
     /// The request head in `data`, if it is complete and may be.
     fn parse<'d>(&self, data: &'d [u8], limits: &Limits) -> Result<Option<Head<'d>>, Error> {
-        match parse(data, limits)? {
-            Some(_) if self.expected == Expected::OnlyHttp2 => Err(Error::Version),
-            head => Ok(head),
+        // In place: a head is too large to be copied for this.
+        let mut parsed = parse(data, limits);
+        if self.expected == Expected::OnlyHttp2 && matches!(parsed, Ok(Some(_))) {
+            parsed = Err(Error::Version);
         }
+        parsed
     }
 
     /// Skips a request body. Returns the number of bytes, and whether the body ended.

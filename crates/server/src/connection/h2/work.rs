@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::future::Abortable;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use glommio::timer::Timer;
 use tidegate_h2::StreamId;
+use tidegate_uring::sleep;
 
 use super::abort::Abort;
 use super::stream::{Prepared, Sending, Unknown};
@@ -160,7 +160,7 @@ pub(super) async fn read(
 
 /// Waits until the next bytes of a paced body are due.
 pub(super) async fn pause(stream: StreamId, time: Duration) -> Finished {
-    Timer::new(time).await;
+    sleep(time).await;
     Finished {
         stream,
         outcome: Outcome::Due,
