@@ -6,12 +6,19 @@ use std::io;
 use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, OwnedFd};
 use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 use rustix::pipe::{IoSliceRaw, PipeFlags, SpliceFlags, pipe_with, splice, vmsplice};
 
 use crate::Fd;
 use crate::mapping::Mapping;
+
+/// The most [`Pages`] of a process. Each may cost two of the mappings that the kernel allows it
+/// (`vm.max_map_count`, 65,530 by default), and the allocator and threads need some, too.
+const PAGES_MAX: usize = 16_384;
+
+static PAGES: AtomicUsize = AtomicUsize::new(0);
 
 /// Bytes that never change, in pages that hold nothing else.
 ///
@@ -32,15 +39,24 @@ impl Pages {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, also when the process has too many mappings (`vm.max_map_count`), and `EINVAL`
-    /// without bytes.
+    /// `ENOMEM`, also when there are 16,384 of them in the process, and `EINVAL` without bytes.
     pub fn copy_of(bytes: &[u8]) -> io::Result<Self> {
+        if PAGES.load(Ordering::Relaxed) >= PAGES_MAX {
+            return Err(Errno::NOMEM.into());
+        }
         let mapping = Mapping::new(bytes.len())?;
+        PAGES.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the mapping is new and as long as `bytes`, so nothing else refers to it.
         let memory = unsafe { slice::from_raw_parts_mut(mapping.address(), bytes.len()) };
         memory.copy_from_slice(bytes);
         let len = bytes.len();
         Ok(Self { mapping, len })
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        PAGES.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -176,9 +192,17 @@ fn move_staged(
 mod tests {
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
+    use std::sync::{Mutex, MutexGuard, PoisonError};
     use std::thread;
 
     use super::*;
+
+    /// One test needs all of [`PAGES_MAX`].
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    fn alone() -> MutexGuard<'static, ()> {
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     fn bytes(len: usize) -> Vec<u8> {
         (0..len).map(|at| (at / 251 + at) as u8).collect()
@@ -195,6 +219,7 @@ mod tests {
 
     #[test]
     fn pages_arrive_though_they_are_unmapped_before() {
+        let _alone = alone();
         let (pipe, body) = (PagePipe::default(), bytes(64 * 1024));
         for range in [
             0..body.len(),
@@ -219,6 +244,7 @@ mod tests {
 
     #[test]
     fn what_a_full_socket_does_not_take_goes_to_nobody() {
+        let _alone = alone();
         let (pipe, body) = (PagePipe::default(), bytes(1 << 20));
         let pages = Pages::copy_of(&body).unwrap();
         let (full, mut client) = connection();
@@ -245,6 +271,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_connection_is_an_error_and_harms_no_other() {
+        let _alone = alone();
         let (pipe, pages) = (PagePipe::default(), Pages::copy_of(&bytes(9000)).unwrap());
         let (socket, client) = connection();
         rustix::net::shutdown(&socket, rustix::net::Shutdown::Write).unwrap();
@@ -259,7 +286,16 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_have_no_pages() {
+    fn they_are_bounded_in_number_and_never_empty() {
+        let _alone = alone();
         assert!(Pages::copy_of(&[]).is_err());
+        let many: Vec<_> = (0..=PAGES_MAX)
+            .map_while(|_| Pages::copy_of(b"a").ok())
+            .collect();
+        assert!(
+            many.len() <= PAGES_MAX && many.len() > PAGES_MAX / 2,
+            "{}",
+            many.len()
+        );
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tidegate_uring::Pages;
 
 /// Bytes that are no longer are copied behind their head as fast as a socket takes pages.
-const HEAP_BYTES_MAX: usize = 16 * 1024;
+const HEAP_BYTES_MAX: usize = 12 * 1024;
 
 /// The bytes of a file in memory.
 #[derive(Clone)]
@@ -26,7 +26,7 @@ impl FileBytes {
         Self { bytes, pages }
     }
 
-    /// The pages that hold the bytes and nothing else, if there are more than 16 KiB.
+    /// The pages that hold the bytes and nothing else, if there are more than 12 KiB.
     pub fn pages(&self) -> Option<&Pages> {
         self.pages.as_deref()
     }

@@ -15,7 +15,7 @@ use crate::respond::response::{Body, Response};
 const COPIED_BYTES_MAX: u64 = 32 * 1024;
 
 /// The same for content with pages of its own, on a transport that takes these without a copy.
-const COPIED_BYTES_MAX_OF_PAGES: u64 = 16 * 1024;
+const COPIED_BYTES_MAX_OF_PAGES: u64 = 12 * 1024;
 
 /// The inputs of a response head besides the response.
 #[derive(Clone, Copy)]
