@@ -55,6 +55,8 @@ struct Supervisor {
     preparations: Preparations,
     /// Whether another reload follows the one in progress.
     reload_waits: bool,
+    /// Whether an upgrade follows the hand-over in progress.
+    upgrade_waits: bool,
     /// For the threads of reloads.
     events: Sender<Event>,
     health: Arc<Health>,
@@ -150,6 +152,9 @@ impl Supervisor {
             on_ready();
         }
         self.notifier.ready("Serving");
+        if mem::take(&mut self.upgrade_waits) {
+            self.upgrade();
+        }
         self.begin_waiting_reload();
     }
 
@@ -173,6 +178,11 @@ impl Supervisor {
         let refusal = match () {
             () if self.succession.successor().is_some() => Some("another process serves"),
             () if self.stop.has_begun() => Some("the server stops"),
+            () if !self.is_serving && self.starting == 0 => {
+                // The predecessor may have said already that this process serves.
+                self.upgrade_waits = true;
+                return;
+            }
             () if !self.is_serving => Some("the server starts"),
             () if self.succession.is_under_way() => Some("an upgrade is under way"),
             () if self.stage != Stage::None => Some("a reload is under way"),
@@ -508,6 +518,7 @@ mod tests {
             stage: Stage::None,
             preparations: Preparations::new(Duration::from_millis(10)),
             reload_waits: false,
+            upgrade_waits: false,
             events: sender,
             stop: Stop::new(&Server::default()),
             listeners: OpenListeners::default(),
@@ -553,6 +564,16 @@ mod tests {
             }
         }
         assert_eq!(supervisor.reload_waits_for(), None);
+    }
+
+    #[test]
+    fn an_upgrade_waits_for_the_end_of_a_hand_over() {
+        let (mut supervisor, _receivers) = supervisor(1);
+        supervisor.upgrade();
+        assert!(!supervisor.upgrade_waits, "refused: the server starts");
+        supervisor.starting = 0;
+        supervisor.upgrade();
+        assert!(supervisor.upgrade_waits);
     }
 
     fn told(receiver: &ControlReceiver) -> Vec<String> {

@@ -128,6 +128,7 @@ pub fn run(
         stage: Stage::None,
         preparations: Preparations::new(PREPARE_TIME),
         reload_waits: false,
+        upgrade_waits: false,
         events: sender,
         health,
         stop,
