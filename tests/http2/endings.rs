@@ -6,15 +6,12 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::Signal;
 
 use crate::support::http2::{
-    END_HEADERS, END_STREAM, Http2, INITIAL_WINDOW, block, code, frame, kind,
+    ALL, END_HEADERS, END_STREAM, Http2, INITIAL_WINDOW, block, code, frame, kind,
 };
 use crate::support::{Launch, Server, Tree, eventually, noise};
 
 /// More than the sockets between server and client hold.
 const LENGTH: usize = 24 << 20;
-
-/// The last stream of the first of two GOAWAY.
-const ALL: u32 = (1 << 31) - 1;
 
 fn tree() -> Tree {
     let tree = Tree::with("small", b"small");

@@ -3,15 +3,12 @@
 use std::path::Path;
 
 use crate::reload::{APPLIED, hup};
-use crate::support::http2::{Http2, INITIAL_WINDOW, code};
+use crate::support::http2::{ALL, Http2, INITIAL_WINDOW, code};
 use crate::support::{Authority, Launch, Tree, noise};
 use crate::upgrade::upgrade;
 
 /// More than the sockets between server and client hold.
 const LENGTH: usize = 24 << 20;
-
-/// The last stream of the first of two GOAWAY.
-const ALL: u32 = (1 << 31) - 1;
 
 fn tree() -> Tree {
     let tree = Tree::with("small", b"small");

@@ -6,16 +6,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::http2::{END_HEADERS, Http2, INITIAL_WINDOW, block, code, frame, kind};
+use crate::support::http2::{ALL, END_HEADERS, Http2, INITIAL_WINDOW, block, code, frame, kind};
 use crate::support::{Launch, Tree, noise};
 
 const LENGTH: usize = 3 << 20;
 
 /// The initial window of both (RFC 9113, section 6.9.2).
 const WINDOW: usize = 65_535;
-
-/// The last stream of the first of two GOAWAY.
-const ALL: u32 = (1 << 31) - 1;
 
 fn tree() -> Tree {
     let tree = Tree::with("small", b"small");

@@ -32,6 +32,9 @@ pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
+/// The last stream of the first of two GOAWAY.
+pub(crate) const ALL: u32 = (1 << 31) - 1;
+
 /// `SETTINGS_INITIAL_WINDOW_SIZE`.
 pub(crate) const INITIAL_WINDOW: u16 = 4;
 
