@@ -14,6 +14,7 @@
 #   module-circles modules of a crate that import each other in a circle (scripts/lint)
 #   readme         README.md gives the command for the tests
 #   documents      links, paths and tests that the documents name exist (scripts/lint)
+#   functions      what the benchmark's samples are grouped by (scripts/bench/functions.py)
 #   tests          cargo test --workspace; at the end, the tests that were skipped and why
 #   logs           jq and goaccess read the access log, logrotate rotates it
 #   metrics        Prometheus scrapes, promtool checks, Chromium opens the live page
@@ -220,6 +221,7 @@ step docs docs
 step module-circles scripts/lint/module_circles.py --self-test access compress config h1 h2 http sendfile server site tidegate tls uring
 step readme readme
 step documents scripts/lint/documents.py --self-test
+step functions scripts/bench/functions.py --self-test
 step tests tests
 step logs with_server scripts/logs/run.sh
 step metrics with_server scripts/metrics/run.sh

@@ -35,12 +35,15 @@ core $CLIENT_CPU, in a network namespace of its own. Needs root.
                    http1, clients, rates, arena and http2 are all of a kind (all if not given)
   --rounds N       interleaved rounds (5)
   --seconds N      for each measurement, whole seconds (2)
+  --idle-seconds N for each measurement of idle, active and stalled connections (10)
   --quick          2 rounds of 1 second: to see that it works, not for numbers
   --out DIR        where the results go (target/bench/DATE)
   --mixed-bytes N  the tree of the mixed case (2147483648); the server gets a
                    quarter of it as memory, at least 256 MiB
   --saturation N   requests/s of which 1k-load10 and so on are a share (the best
                    peer's in the case 1k of this run)
+  --functions      at the end, where the CPU goes by function (perf) in each case whose target
+                   for CPU is missed: of tidegate, the best peer and limit
   --arena DIR      HttpArena's data/static, for static-* and h2-static-*
   --tree DIR       the files to serve, made if missing, on a disk (target/bench/tree)
   --no-build       take what was built before
@@ -64,7 +67,7 @@ parse_options() {
     local date
     COMMAND_LINE="scripts/bench/compare.sh $*"
     date=$(date +%Y-%m-%d-%H%M%S)
-    ROUNDS=5 SECONDS_EACH=2 IDLE_SECONDS=10 BUILD=yes MIXED_BYTES=2147483648 ARENA=""
+    ROUNDS=5 SECONDS_EACH=2 IDLE_SECONDS=10 BUILD=yes MIXED_BYTES=2147483648 ARENA="" FUNCTIONS=no
     OUT="$ROOT/target/bench/$date" TREE="$ROOT/target/bench/tree"
     SWS_ROOT=${SWS_ROOT:-$ROOT/target/bench/static-web-server}
     SERVERS=("${ALL_SERVERS[@]}") CASES=("${ALL_CASES[@]}")
@@ -74,12 +77,14 @@ parse_options() {
             --cases) need_value "$@" && IFS=, read -ra CASES <<<"$2" && shift ;;
             --rounds) need_value "$@" && ROUNDS=$2 && shift ;;
             --seconds) need_value "$@" && SECONDS_EACH=$2 && shift ;;
+            --idle-seconds) need_value "$@" && IDLE_SECONDS=$2 && shift ;;
             --quick) ROUNDS=2 SECONDS_EACH=1 IDLE_SECONDS=2 MIXED_BYTES=536870912 ;;
             --mixed-bytes) need_value "$@" && MIXED_BYTES=$2 && shift ;;
             --out) need_value "$@" && OUT=$2 && shift ;;
             --saturation) need_value "$@" && SATURATION=$2 && shift ;;
             --arena) need_value "$@" && ARENA=$2 && shift ;;
             --tree) need_value "$@" && TREE=$2 && shift ;;
+            --functions) FUNCTIONS=yes ;;
             --no-build) BUILD=no ;;
             --help | -h) usage && exit 0 ;;
             *) usage >&2 && die "unknown option $1" ;;
@@ -98,6 +103,7 @@ check_options() {
     local name
     [[ $ROUNDS =~ ^[1-9][0-9]*$ ]] || die "--rounds: $ROUNDS is not a whole number above 0"
     [[ $SECONDS_EACH =~ ^[1-9][0-9]*$ ]] || die "--seconds: $SECONDS_EACH is not a whole number above 0"
+    [[ $IDLE_SECONDS =~ ^[1-9][0-9]*$ ]] || die "--idle-seconds: $IDLE_SECONDS is not a whole number above 0"
     [[ $MIXED_BYTES =~ ^[1-9][0-9]*$ ]] || die "--mixed-bytes: $MIXED_BYTES is not a whole number above 0"
     [[ $SATURATION =~ ^([1-9][0-9]*)?$ ]] || die "--saturation: $SATURATION is not a whole number above 0"
     for name in "${SERVERS[@]}"; do
@@ -143,6 +149,7 @@ check_host() {
         taskset -c "$cpu" true 2>/dev/null || die "needs core $cpu"
     done
     ulimit -n "$(ulimit -Hn)"
+    [[ $FUNCTIONS == no ]] || type -P perf >/dev/null || die "--functions: perf is not installed (apt-get install linux-perf)"
     [[ $(ulimit -n) == unlimited || $(ulimit -n) -ge 16384 ]] ||
         die "needs 16384 open files, the limit here is $(ulimit -n) (ulimit -n)"
 }
@@ -232,7 +239,7 @@ write_run_line() {
         REVISION=$(git -C "$ROOT" describe --always --dirty 2>/dev/null || echo unknown) \
         ROUNDS=$ROUNDS SECONDS_EACH=$SECONDS_EACH CPU_COUNTER=$CGROUP_CPU \
         LOAD_AVERAGE=$LOAD_AVERAGE \
-        python3 "$BENCH/report.py" run-line "${versions[@]}" >"$OUT/raw.jsonl"
+        python3 "$BENCH/report.py" run-line "${versions[@]}" >"$RAW"
 }
 
 # Round after round, case after case, each server in turn; the order moves on
@@ -282,6 +289,7 @@ main() {
     build
     mkdir -p "$OUT/config" "$OUT/log"
     OUT=$(cd "$OUT" && pwd)
+    RAW="$OUT/raw.jsonl"
     trap clean_up EXIT
     trap 'exit 130' INT TERM
     RUN=$(mktemp -d)
@@ -295,6 +303,7 @@ main() {
     verify_servers
     write_run_line
     run_rounds
+    [[ $FUNCTIONS == no ]] || run_functions
     python3 "$BENCH/report.py" report "$OUT"
     hand_over
 }

@@ -178,7 +178,7 @@ def parse():
     parser.add_argument("--rate", type=int, help="get: requests per second, of all connections together")
     parser.add_argument("--header", action="append", default=[])
     parser.add_argument("--seconds", type=float, default=2)
-    parser.add_argument("--warmup", type=float, default=0.5)
+    parser.add_argument("--warmup", type=float, default=0.3)
     parser.add_argument("--cpu", help="the server's CPU counter")
     parser.add_argument("--processes", help="memory: the cgroup.procs of the server")
     parser.add_argument("--blocked-path", help="memory: what each stream waits for")

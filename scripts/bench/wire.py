@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """The measurements of wire.sh, and their table.
 
-    wire.py measure ...     one measurement, as a JSON object
-    wire.py table DIR       the medians of DIR/raw.jsonl, in Markdown
+    wire.py measure ...       one measurement, as a JSON object
+    wire.py run-line ...      what is measured, where and when, as a JSON object
+    wire.py page DIR OUT.md   the medians of DIR/raw.jsonl, and what they show; the raw data beside it as OUT.jsonl
 
 Two counters of CPU time are read where the measurement begins and ends: that of the server's cgroup, and how long the
 server's core was not idle nor ran another task. The second also has what the kernel did for the server outside of its
@@ -14,6 +15,8 @@ import contextlib
 import json
 import os
 import pathlib
+import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,7 +26,7 @@ from collections import defaultdict
 import h2load
 from usage import cpu_ns
 
-WARMUP_SECONDS = 0.3
+WARMUP_SECONDS = 0.2
 # From the start of the client to that of its time.
 START_SECONDS = 0.01
 COUNTED = ("requests", "bytes", "seconds")
@@ -154,38 +157,119 @@ def row(lines, columns):
     return [f"{number(statistics.median(found))} ({number(min(found))} - {number(max(found))})" for found in values]
 
 
-def best_peer(grouped, wire, case):
-    """The time of tidegate's threads beside that of the best of its peers'."""
+def beside_best(grouped, wire, case):
+    """The time of tidegate's threads relative to the best of its peers', and which that is; None where one is missing."""
 
     def cost(server):
         return statistics.median(line["cpu_ns"] / line["bytes"] for line in grouped[wire, case, server])
 
     peers = [name for name in SERVERS if name != "tidegate" and (wire, case, name) in grouped]
     if not peers or (wire, case, "tidegate") not in grouped:
-        return ""
+        return None
     best = min(peers, key=cost)
-    return f"{cost('tidegate') / cost(best):.2f} of {SERVERS[best]}"
+    return cost("tidegate") / cost(best), SERVERS[best]
 
 
-def table(options):
-    lines = [json.loads(line) for line in (options.directory / "raw.jsonl").read_text().splitlines()]
+def told(found):
+    return "-" if found is None else f"{found[0]:.2f} of {found[1]}"
+
+
+def what_it_shows(grouped, wires):
+    """A line for each wire: how tidegate stands, and where it is behind."""
+    for wire in wires:
+        found = {case: beside_best(grouped, wire, case) for case in CASES}
+        found = {case: pair for case, pair in found.items() if pair}
+        if not found:
+            continue
+        least, most = (choose(pair[0] for pair in found.values()) for choose in (min, max))
+        behind = [f"{CASES[case].split(', 16')[0]} ({told(pair)})" for case, pair in found.items() if round(pair[0], 2) > 1]
+        yield (
+            f"- **{WIRES[wire]}**: tidegate's threads take {least:.2f} to {most:.2f} of the best peer's. "
+            + (f"It is behind with {'; '.join(behind)}." if behind else "It is not behind in any case.")
+        )
+
+
+WHY = """Two things explain most of it. Without GSO most packets are sent when an acknowledgement comes, outside of any server's
+threads: "core" has that time, "threads" has not. And where the line limits, a socket that drains slowly wakes its
+transfer for a part of a chunk, so there are more system calls for a byte than on loopback
+([kernel.md](kernel.md#each-request))."""
+
+
+def quiet(lines):
+    """How much of the server's core other tasks had, in the median."""
+    others = statistics.median(line["others_ns"] / 1e9 / line["seconds"] for line in lines)
+    return (
+        f"Other tasks had {others:.2f} of the server's core in the median (`others_ns` in the raw data); their time is in "
+        "none of the figures."
+    )
+
+
+def page(runs, lines, stem):
     grouped = rows(lines)
     wires = [wire for wire in WIRES if any(line["wire"] == wire for line in lines)]
-    print("| | " + " | ".join(CASES.values()) + " |\n| --- |" + " ---: |" * len(CASES))
+    yield "# tidegate and its peers, over a wire"
+    yield (
+        "The cases of [benchmarks.md](benchmarks.md) over a veth pair and over a path with delay and loss, instead of loopback.\n"
+        f"`scripts/bench/wire.sh` measures, and `wire.py page` writes this page from [{stem}.jsonl]({stem}.jsonl);\n"
+        "[scripts/bench](../scripts/bench/README.md#over-a-wire) says what each wire is, and whose CPU time is counted how."
+    )
+    for run in runs:
+        versions = "; ".join(f"{SERVERS.get(server, server)}: {version}" for server, version in run["versions"].items())
+        yield (
+            f"`{run['command']}`, {run['date']}, Linux {run['kernel']}, {run['cpu']}, tidegate's revision "
+            f"`{run['revision']}`. {versions}."
+        )
+    rounds = len({line["round"] for line in lines})
+    yield f"Medians of {rounds} rounds (least - most); one core for the server, one for the client, cubic. {quiet(lines)}"
+    yield "## What it shows"
+    yield "\n".join(what_it_shows(grouped, wires))
+    yield WHY
+    yield "## tidegate beside the best of its peers"
+    yield "The CPU time of the server's threads per GB, by medians."
+    yield best_table(grouped, wires)
     for wire in wires:
-        print(f"| {WIRES[wire]} | " + " | ".join(best_peer(grouped, wire, case) for case in CASES) + " |")
-    for wire in wires:
-        print(f"\n## {WIRES[wire]}")
-        for case in CASES:
-            print_case(grouped, wire, case)
+        yield f"## {WIRES[wire]}"
+        yield from (case_table(grouped, wire, case) for case in CASES if any(key[:2] == (wire, case) for key in grouped))
 
 
-def print_case(grouped, wire, case):
+def best_table(grouped, wires):
+    head = "| | " + " | ".join(CASES.values()) + " |\n| --- |" + " ---: |" * len(CASES)
+    cells = {wire: " | ".join(told(beside_best(grouped, wire, case)) for case in CASES) for wire in wires}
+    return "\n".join([head, *(f"| {WIRES[wire]} | {cells[wire]} |" for wire in wires)])
+
+
+def case_table(grouped, wire, case):
     columns = columns_of(case)
-    print(f"\n| {CASES[case]} | " + " | ".join(columns) + " |\n| --- |" + " ---: |" * len(columns))
+    lines = [f"| {CASES[case]} | " + " | ".join(columns) + " |\n| --- |" + " ---: |" * len(columns)]
     for server in SERVERS:
         if (wire, case, server) in grouped:
-            print(f"| {SERVERS[server]} | " + " | ".join(row(grouped[wire, case, server], columns)) + " |")
+            lines.append(f"| {SERVERS[server]} | " + " | ".join(row(grouped[wire, case, server], columns)) + " |")
+    return "\n".join(lines)
+
+
+def write_page(options):
+    raw = options.directory / "raw.jsonl"
+    lines = [json.loads(line) for line in raw.read_text().splitlines()]
+    runs, measured = [line for line in lines if "command" in line], [line for line in lines if "wire" in line]
+    options.out.write_text("\n\n".join(page(runs, measured, options.out.stem)) + "\n")
+    shutil.copyfile(raw, options.out.with_suffix(".jsonl"))
+
+
+# --- run line --------------------------------------------------------------------
+
+
+def run_line(options):
+    models = [line for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    line = {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": options.command,
+        "revision": options.revision,
+        "seconds": options.seconds,
+        "kernel": platform.release(),
+        "cpu": f"{models[0].split(':')[1].strip() if models else platform.machine()}, {os.cpu_count()} cores",
+        "versions": dict(version.split("=", 1) for version in options.versions),
+    }
+    print(json.dumps(line))
 
 
 # --- command line ----------------------------------------------------------------
@@ -204,9 +288,16 @@ def parse():
     one.add_argument("--seconds", type=float, required=True)
     one.add_argument("--streams", type=int, default=0, help="HTTP/2 over TLS, by h2load, with so many on a connection")
     one.add_argument("--discard", action="store_true")
-    all_of_them = commands.add_parser("table")
-    all_of_them.set_defaults(run=table)
-    all_of_them.add_argument("directory", type=pathlib.Path)
+    first = commands.add_parser("run-line")
+    first.set_defaults(run=run_line)
+    for name in ("revision", "command"):
+        first.add_argument(f"--{name}", required=True)
+    first.add_argument("--seconds", type=float, required=True)
+    first.add_argument("versions", nargs="+", help="SERVER=VERSION")
+    written = commands.add_parser("page")
+    written.set_defaults(run=write_page)
+    written.add_argument("directory", type=pathlib.Path)
+    written.add_argument("out", type=pathlib.Path)
     return parser.parse_args()
 
 

@@ -6,7 +6,8 @@
 #                         [--tree DIR] [--build-dir DIR]
 #
 # The server is in one network namespace, on core 0, the client in another, on core 1. Appends to DIR/raw.jsonl, so that a run
-# may be made in parts; prints the table of all that is in it.
+# may be made in parts; `wire.py page DIR docs/benchmarks-wire.md` makes the page of all that is in it. The defaults take
+# about eight minutes.
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail
 
@@ -35,8 +36,13 @@ LOSS_PER_MILLE=1
 FAR=(--rate 12500000 --queue 500000 --delay 0.02 --loss 0.0005)
 # A path of a round trip needs time until its windows are open.
 FAR_SECONDS=2
-HTTP1=(1k:64 64k:64 1m:16 100m:16)
-HTTP2_OF_TLS=(64k:16 1m:16)
+# What each wire is measured with: size and connections. Where the line limits, large files tell it all; a path of a round
+# trip answers one request after another with small ones.
+declare -A HTTP1=(
+    [gso]="1k:64 64k:64 1m:16 100m:16" [nogso]="1k:64 64k:64 1m:16 100m:16"
+    [rate]="64k:64 1m:16 100m:16" [loss]="64k:64 1m:16 100m:16" [far]="64k:64 100m:16"
+)
+declare -A HTTP2_OF_TLS=([gso]="64k:16 1m:16" [nogso]="64k:16 1m:16" [rate]="1m:16" [loss]="1m:16" [far]="64k:16")
 STREAMS=8
 
 die() {
@@ -57,8 +63,9 @@ contains() {
 }
 
 parse_options() {
+    COMMAND_LINE="scripts/bench/wire.sh $*"
     WIRES=("${ALL_WIRES[@]}") SERVERS=(tidegate nginx lighttpd h2o)
-    ROUNDS=5 SECONDS_EACH=1 OUT="$ROOT/target/bench/wire" TREE="$ROOT/target/bench/tree"
+    ROUNDS=5 SECONDS_EACH=0.5 OUT="$ROOT/target/bench/wire" TREE="$ROOT/target/bench/tree"
     while [[ $# -gt 0 ]]; do
         [[ $# -ge 2 ]] || die "$1 needs a value"
         case $1 in
@@ -186,6 +193,14 @@ make_files() {
     make_file 100m.bin 104857600
 }
 
+# What is measured, where and when.
+write_run_line() {
+    local server versions=()
+    for server in "${SERVERS[@]}"; do versions+=("$server=$(server_version "$server")"); done
+    python3 "$BENCH/wire.py" run-line --revision "$(git -C "$ROOT" describe --always --dirty 2>/dev/null || echo unknown)" \
+        --command "$COMMAND_LINE" --seconds "$SECONDS_EACH" "${versions[@]}" >>"$OUT/raw.jsonl"
+}
+
 # --- measurements ------------------------------------------------------------
 
 # measure_wire WIRE ROUND SERVER: every case of one server.
@@ -193,13 +208,13 @@ measure_wire() {
     local wire=$1 round=$2 server=$3 each
     SECURE=no HTTP2=no
     if start_server "$server"; then
-        for each in "${HTTP1[@]}"; do measure_one "$wire" "$round" "$server" "${each%:*}" "${each#*:}"; done
+        for each in ${HTTP1[$wire]}; do measure_one "$wire" "$round" "$server" "${each%:*}" "${each#*:}"; done
         stop_server
     fi
     contains "$server" "${HTTP2_SERVERS[@]}" || return 0
     SECURE=yes HTTP2=yes
     if start_server "$server"; then
-        for each in "${HTTP2_OF_TLS[@]}"; do
+        for each in ${HTTP2_OF_TLS[$wire]}; do
             measure_one "$wire" "$round" "$server" "${each%:*}" "${each#*:}" --streams "$STREAMS"
         done
         stop_server
@@ -232,6 +247,7 @@ main() {
     TREE=$(cd "$TREE" && pwd)
     find_cgroups
     make_namespaces
+    write_run_line
     for wire in "${WIRES[@]}"; do
         lay "$wire"
         for ((round = 1; round <= ROUNDS; round++)); do
@@ -241,7 +257,8 @@ main() {
         done
         lay_down
     done
-    python3 "$BENCH/wire.py" table "$OUT"
+    python3 "$BENCH/wire.py" page "$OUT" "$OUT/page.md"
+    cat "$OUT/page.md"
 }
 
 main "$@"

@@ -1,21 +1,24 @@
 #!/usr/bin/env python3
 """wrk as a client of compare.sh: measures a server, and prints one JSON object with the fields that tidegate-load prints.
 
-wrk has no warm-up of its own, so it runs twice. Requests and CPU time are those of the whole second run, its connecting
-included.
+wrk has no warm-up of its own, so it runs twice, the first time until it is interrupted. Requests and CPU time are those of the
+whole second run, its connecting included.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
+from math import ceil
 
 from usage import cpu_ns, machine_ns
 
 SCRIPT = pathlib.Path(__file__).with_name("wrk.lua")
-WARMUP_SECONDS = 1
+WARMUP_SECONDS = 0.3
 
 
 class Failed(Exception):
@@ -23,7 +26,7 @@ class Failed(Exception):
 
 
 def measure(options):
-    wrk(options, WARMUP_SECONDS)
+    warm_up(options)
     before, machine_before = cpu_ns(options.cpu), machine_ns()
     counted, client_ns = wrk(options, options.seconds)
     spent, machine = cpu_ns(options.cpu) - before, machine_ns() - machine_before
@@ -38,13 +41,23 @@ def measure(options):
     }
 
 
-def wrk(options, seconds):
-    """What wrk counted, and the CPU time that it took."""
+def warm_up(options):
+    with subprocess.Popen(command(options, 1 + ceil(WARMUP_SECONDS)), stdout=subprocess.DEVNULL) as process:
+        time.sleep(WARMUP_SECONDS)
+        process.send_signal(signal.SIGINT)
+
+
+def command(options, seconds):
+    """wrk knows whole seconds alone."""
     url = f"{'https' if options.tls else 'http'}://{options.server}{options.path}"
     limits = ["--threads=1", f"--connections={options.connections}", f"--duration={seconds}s"]
     script_arguments = [str(options.paths)] if options.paths else []
-    command = ["wrk", *limits, f"--script={SCRIPT}", url, "--", *script_arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    return ["wrk", *limits, f"--script={SCRIPT}", url, "--", *script_arguments]
+
+
+def wrk(options, seconds):
+    """What wrk counted, and the CPU time that it took."""
+    with subprocess.Popen(command(options, seconds), stdout=subprocess.PIPE, text=True) as process:
         output = process.stdout.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -1,14 +1,16 @@
 # shellcheck shell=bash disable=SC2034  # one script in parts: names are used in others
 # The cases: what is measured of one server in one round. Each starts the
 # server afresh, so no sample depends on the one before, and appends its JSON
-# lines to raw.jsonl.
+# lines to RAW.
 
 # shellcheck source=rates.sh
 . "$BENCH/lib/rates.sh"
+# shellcheck source=functions.sh
+. "$BENCH/lib/functions.sh"
 
 HTTP1_CASES=(
     1k-c1 1k 1k-c512 1k-c4096 4k 16k 64k 1m 100m
-    pipelined churn 304 404 mixed slow bulk idle active stalled
+    pipelined churn 304 404 mixed slow bulk bulk-r10000 idle active stalled
     tls-1k tls-64k tls-1m tls-100m tls-handshake tls-resumed tls-idle
 )
 # The same by other clients, whose name is the last word.
@@ -41,6 +43,9 @@ SLOW_CONNECTIONS=64
 BULK_READERS=12
 BULK_BYTES_PER_SECOND=40000000
 BULK_CONNECTIONS=16
+BULK_WARMUP=0.5
+# Seconds before each measurement, in which caches fill.
+WARMUP=0.3
 IDLE_CONNECTIONS=5000
 TLS_IDLE_CONNECTIONS=1000
 # Streams that wait for a window, as many on each connection as all servers allow.
@@ -70,7 +75,14 @@ measure() {
     shift 5
     ! is_secure "$case" || set -- "$@" --tls "$RUN/cert.pem"
     load "$command" --label "case=$case" --label "server=$server" --label "round=$round" \
-        --label "phase=$phase" --server "$ADDRESS:${PORTS[$server]}" "$@" >>"$OUT/raw.jsonl"
+        --label "phase=$phase" --server "$ADDRESS:${PORTS[$server]}" "$@" >>"$RAW"
+}
+
+# measure_get CASE SERVER ROUND ARGS...: what most cases are.
+measure_get() {
+    local case=$1 server=$2 round=$3
+    shift 3
+    measure "$case" "$server" "$round" alone get --seconds "$SECONDS_EACH" --warmup "$WARMUP" --cpu "$CGROUP_CPU" "$@"
 }
 
 # The client of HTTP/2, on the same core, which starts h2load; it adds --tls if that is measured.
@@ -84,7 +96,7 @@ measure_http2() {
     shift 4
     [[ $SECURE == no ]] || set -- "$@" --tls
     http2 "$command" --label "case=$case" --label "server=$server" --label "round=$round" --label phase=alone \
-        --server "$ADDRESS:${PORTS[$server]}" --cpu "$CGROUP_CPU" "$@" >>"$OUT/raw.jsonl"
+        --server "$ADDRESS:${PORTS[$server]}" --cpu "$CGROUP_CPU" "$@" >>"$RAW"
 }
 
 # wrk, on the same core: as measure.
@@ -94,7 +106,7 @@ measure_wrk() {
     ! is_secure "$case" || set -- "$@" --tls
     in_client_netns taskset -c "$CLIENT_CPU" env "OPENSSL_CONF=$RUN/openssl.cnf" python3 "$BENCH/wrk.py" \
         --label "case=$case" --label "server=$server" --label "round=$round" --label phase=alone --label client=wrk \
-        --server "$ADDRESS:${PORTS[$server]}" --cpu "$CGROUP_CPU" "$@" >>"$OUT/raw.jsonl"
+        --server "$ADDRESS:${PORTS[$server]}" --cpu "$CGROUP_CPU" "$@" >>"$RAW"
 }
 
 # Whether a case is one of TLS.
@@ -166,6 +178,7 @@ case_available() {
 
 run_case() {
     case $1 in
+        bulk-r*) measure_bulk "$@" --rate "${1#bulk-r}" ;;
         *-r[0-9]* | *-load[0-9]*) measure_rate "$@" ;;
         *-wrk | *-h2load) measure_by "$@" ;;
         static-c*) measure_wrk "$@" --paths "$TREE/static.list" --connections "${1#static-c}" --seconds "$ARENA_SECONDS" ;;
@@ -238,7 +251,7 @@ measure_http2_size() {
 measure_static() {
     local case=$1 server=$2 round=$3 connections=$4
     measure_http2 "$case" "$server" "$round" get --paths "$TREE/static.list" --header "$STATIC_ACCEPT" \
-        --connections "$connections" --streams 32 --seconds "$SECONDS_EACH" --warmup "$((2 + connections / 256))"
+        --connections "$connections" --streams 32 --seconds "$SECONDS_EACH" --warmup "$((1 + connections / 512))"
 }
 
 # Streams that have sent a window of so many bytes, and may send no more.
@@ -258,24 +271,22 @@ measure_http2_memory() {
 measure_size() {
     local case=$1 server=$2 round=$3 connections=$4 length=$5
     shift 5
-    measure "$case" "$server" "$round" alone get --path "/${case#tls-}.bin" --length "$length" \
-        --connections "$connections" --seconds "$SECONDS_EACH" --cpu "$CGROUP_CPU" "$@"
+    measure_get "$case" "$server" "$round" --path "/${case#tls-}.bin" --length "$length" \
+        --connections "$connections" "$@"
 }
 
 # The 1 KiB file with so many connections.
 measure_small() {
     local case=$1 server=$2 round=$3 connections=$4
     shift 4
-    measure "$case" "$server" "$round" alone get --path /1k.bin --length 1024 \
-        --connections "$connections" --seconds "$SECONDS_EACH" --cpu "$CGROUP_CPU" "$@"
+    measure_get "$case" "$server" "$round" --path /1k.bin --length 1024 --connections "$connections" "$@"
 }
 
 # The case is the status that every response must have.
 measure_status() {
     local case=$1 server=$2 round=$3 path=$4
     shift 4
-    measure "$case" "$server" "$round" alone get --path "$path" --status "$case" \
-        --connections 64 --seconds "$SECONDS_EACH" --cpu "$CGROUP_CPU" "$@"
+    measure_get "$case" "$server" "$round" --path "$path" --status "$case" --connections 64 "$@"
 }
 
 # Files of many sizes, none of them in memory at first, and all of them never.
@@ -300,12 +311,13 @@ measure_slow() {
         --beside /cold-1.bin --beside /cold-2.bin
 }
 
-# Small requests beside rate-limited readers of a hot file.
+# Small requests beside rate-limited readers of a hot file, as many as the server answers or at a fixed rate.
 measure_bulk() {
     local case=$1 server=$2 round=$3
+    shift 3
     measure "$case" "$server" "$round" beside get --path /1k.bin --length 1024 \
-        --connections "$BULK_CONNECTIONS" --seconds "$SECONDS_EACH" --warmup 1 --cpu "$CGROUP_CPU" \
-        --bulk-path /100m.bin --bulk-readers "$BULK_READERS" --bulk-rate "$BULK_BYTES_PER_SECOND"
+        --connections "$BULK_CONNECTIONS" --seconds "$SECONDS_EACH" --warmup "$BULK_WARMUP" --cpu "$CGROUP_CPU" \
+        --bulk-path /100m.bin --bulk-readers "$BULK_READERS" --bulk-rate "$BULK_BYTES_PER_SECOND" "$@"
 }
 
 measure_idle() {

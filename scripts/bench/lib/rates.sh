@@ -21,11 +21,11 @@ measure_rate() {
     local case=$1 server=$2 round=$3 size rate
     IFS=- read -r size rate _ <<<"$case"
     set_rate "$rate" || return 1
-    set -- --path "/$size.bin" --connections "$RATE_CONNECTIONS" --rate "$RATE" --seconds "$SECONDS_EACH"
+    set -- --path "/$size.bin" --connections "$RATE_CONNECTIONS" --rate "$RATE"
     if [[ $case == *-h2load ]]; then
-        measure_http2 "$case" "$server" "$round" get --http1 --label client=h2load "$@"
+        measure_http2 "$case" "$server" "$round" get --http1 --label client=h2load --seconds "$SECONDS_EACH" "$@"
     else
-        measure "$case" "$server" "$round" alone get --length "$(stat -c %s "$TREE/$size.bin")" --cpu "$CGROUP_CPU" "$@"
+        measure_get "$case" "$server" "$round" --length "$(stat -c %s "$TREE/$size.bin")" "$@"
     fi
 }
 
