@@ -12,8 +12,9 @@ moves on with each round. CPU is that of the server's threads and of its childre
 
 (with whole paths, since commands run where the log is). The client is built by `cargo build --release -p tidegate-load`.
 With `--h2load OPTIONS` the client is h2load, and speaks HTTP/2, with `--tls` over TLS (nginx needs `http2` on its listen, and
-so on): `--h2load '-c16 -m32'`. With `--wrk` it is wrk, which measures whole seconds. Requests of both are counted by their
-bytes, so that large ones need not end in time.
+so on): `--h2load '-c16 -m32'`. With `--wrk` it is wrk, which measures whole seconds; `--tls` serves both, and `OPENSSL_CONF`
+pins the cipher of wrk and of servers with OpenSSL. Requests of both are counted by their bytes, so that large ones need not
+end in time.
 A server named twice tells what the rounds differ by when nothing does. A ratio is the median of those of each round to
 its first server.
 """
@@ -67,7 +68,7 @@ def load_wrk(options, port):
     """The same by wrk."""
     command = [
         *("taskset", "-c", "1", "wrk", "-t1", f"-c{options.connections}", f"-d{max(round(options.seconds), 1)}s"),
-        *("-s", str(WRK_SCRIPT), *shlex.split(options.client), f"http://127.0.0.1:{port}{options.path}"),
+        *("-s", str(WRK_SCRIPT), *shlex.split(options.client), url(options, port)),
     ]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
     counted = json.loads(output.splitlines()[-1])
@@ -97,13 +98,17 @@ def measure(options, pid, port):
     return used / 1000 / counted["requests"], counted["requests_per_second"]
 
 
+def url(options, port):
+    return f"{'https' if options.tls else 'http'}://127.0.0.1:{port}{options.path}"
+
+
 def measure_http2(options, pid, port):
     """The same by h2load. Of a file that is small, the frames' and heads' bytes are not."""
-    url = f"{'https' if options.tls else 'http'}://127.0.0.1:{port}{options.path}"
+    asked = url(options, port)
     words = shlex.split(options.h2load)
-    counted, (before, after) = h2load.timed([url], options.seconds, WARMUP_SECONDS, words, lambda _: cpu_nanoseconds(pid))
+    counted, (before, after) = h2load.timed([asked], options.seconds, WARMUP_SECONDS, words, lambda _: cpu_nanoseconds(pid))
     if counted["errors"]:
-        raise h2load.Failed(f"{counted['errors']} requests of {url} failed")
+        raise h2load.Failed(f"{counted['errors']} requests of {asked} failed")
     requests = whole_requests(counted, options)
     return (after - before) / 1000 / requests, requests / counted["seconds"]
 
@@ -134,7 +139,7 @@ def parse():
     parser.add_argument("--client", default="", help="more options of tidegate-load, such as '--churn' or '--discard'")
     parser.add_argument("--h2load", help="ask by h2load, with these options, instead of tidegate-load")
     parser.add_argument("--wrk", action="store_true", help="ask by wrk, with the options of --client")
-    parser.add_argument("--tls", action="store_true", help="with --h2load")
+    parser.add_argument("--tls", action="store_true", help="with --h2load or --wrk")
     parser.add_argument("--load", type=pathlib.Path, default=ROOT / "target/release/tidegate-load")
     parser.add_argument("--log", type=pathlib.Path, default=ROOT / "target/ab.log", help="what the servers print")
     return parser.parse_args()

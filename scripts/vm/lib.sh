@@ -113,13 +113,13 @@ plain() {
   sed -u -e 's/\r//g' -e 's/\x1bc//g' -e 's/\x1b\[[0-9;?]*[A-Za-z]//g'
 }
 
-# boot IMAGE INITRD SECONDS: the serial console, on standard output. Its end is the machine's power off,
+# boot IMAGE INITRD SECONDS [OPTION...]: the serial console, on standard output. Its end is the machine's power off,
 # or the time limit. Emulated, since CI machines rarely offer KVM; one CPU, since
 # emulation of more is not reliable with every version of qemu; without cmpxchg16b, after which qemu 7.2 at
-# times has wrong flags: Linux 6.12 then ends by a double fault while it starts.
+# times has wrong flags: Linux 6.12 then ends by a double fault while it starts. Options are qemu's.
 boot() {
   timeout --foreground --kill-after 10 "$3" qemu-system-x86_64 -accel tcg -machine q35 -cpu max,-cx16 \
     -smp 1 -m 1536 -nodefaults -no-reboot -nographic -serial stdio -net none \
     -kernel "$1" -initrd "$2" \
-    -append 'console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable' </dev/null
+    -append 'console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable' "${@:4}" </dev/null
 }

@@ -386,7 +386,8 @@ impl Handshake {
     /// Processes records of a TLS 1.3 session.
     fn take_records(&mut self, received: &mut [u8], out: &mut Vec<u8>) -> Result<Progress, Failed> {
         if let Side::Tls13(session) = &mut self.side {
-            let incoming = session.decrypt(received, &mut self.plaintext, out)?;
+            let (incoming, data) = session.decrypt(received, out)?;
+            self.plaintext.extend_from_slice(data.of(received));
             self.closed |= incoming == Incoming::Closed;
             session.answer_key_update(out)?;
         }

@@ -61,6 +61,6 @@ pub use names::Names;
 pub use opening::SHORT_RECORD_BYTES;
 pub use protection::RECORD_PLAINTEXT_BYTES_MAX;
 pub use rustls::ProtocolVersion;
-pub use session::{Incoming, UserError};
+pub use session::{Decrypted, Incoming, UserError};
 pub use settings::{CertificateFiles, ClientAuthentication, LeastVersion, Missing, Settings};
 pub use user::UserSession;

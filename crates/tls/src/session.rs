@@ -7,8 +7,28 @@ use rustls::Error;
 pub enum Incoming {
     /// Data, perhaps none yet: part of a record, or records of the protocol itself.
     Data,
-    /// The client has sent close_notify, after the data that was appended. It may still receive.
+    /// The client has sent close_notify, after the data. It may still receive.
     Closed,
+}
+
+/// Where the data is that was decrypted.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decrypted {
+    /// So many bytes at the start of what was received.
+    InPlace(usize),
+    /// In memory of its own, since its first record had begun before.
+    Apart(Vec<u8>),
+}
+
+impl Decrypted {
+    /// The data; `received` is what was given to
+    /// [`UserSession::decrypt_in_place`](crate::UserSession::decrypt_in_place).
+    pub fn of<'a>(&'a self, received: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::InPlace(len) => &received[..*len],
+            Self::Apart(data) => data,
+        }
+    }
 }
 
 /// Why bytes could not be decrypted or encrypted.

@@ -6,7 +6,7 @@ use rustls::server::UnbufferedServerConnection;
 
 use crate::opening::{Opening, SHORT_RECORD_BYTES, SHORT_RECORDS_MAX};
 use crate::protection::{self, RECORD_PLAINTEXT_BYTES_MAX};
-use crate::session::{Incoming, UserError};
+use crate::session::{Decrypted, Incoming, UserError};
 use crate::{user12, user13};
 
 /// Room for messages before the data: the answer to a KeyUpdate, and a KeyUpdate near the cipher's
@@ -48,18 +48,29 @@ impl UserSession {
         Self { records, opening }
     }
 
-    /// Decrypts received bytes in place and appends the data to `plaintext`. An alert is appended
-    /// to `out`; the answer to a KeyUpdate precedes the data that is encrypted next.
+    /// Decrypts received bytes, where they are if they begin with a record. An alert is appended to
+    /// `out`; the answer to a KeyUpdate precedes the data that is encrypted next.
+    pub fn decrypt_in_place(
+        &mut self,
+        received: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(Incoming, Decrypted), UserError> {
+        match &mut self.records {
+            Records::Tls12(session) => session.decrypt(received, out),
+            Records::Tls13(session) => session.decrypt(received, out),
+        }
+    }
+
+    /// As [`UserSession::decrypt_in_place`]; appends the data to `plaintext`.
     pub fn decrypt(
         &mut self,
         received: &mut [u8],
         plaintext: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<Incoming, UserError> {
-        match &mut self.records {
-            Records::Tls12(session) => session.decrypt(received, plaintext, out),
-            Records::Tls13(session) => session.decrypt(received, plaintext, out),
-        }
+        let (incoming, data) = self.decrypt_in_place(received, out)?;
+        plaintext.extend_from_slice(data.of(received));
+        Ok(incoming)
     }
 
     /// The most bytes that the encryption of `plain` bytes of data needs.

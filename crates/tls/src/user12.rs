@@ -4,7 +4,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncryptError, UnbufferedStatus};
 
 use crate::records::{self, State};
-use crate::session::{Incoming, UserError};
+use crate::session::{Decrypted, Incoming, UserError};
 
 /// A header, an explicit nonce (AES-GCM) and a tag: the most that a record adds to its data.
 pub(crate) const OVERHEAD_BYTES: usize = 5 + 8 + 16;
@@ -27,23 +27,24 @@ impl Session {
         }
     }
 
-    /// See [`UserSession::decrypt`](crate::UserSession::decrypt).
+    /// See [`UserSession::decrypt_in_place`](crate::UserSession::decrypt_in_place).
     pub(crate) fn decrypt(
         &mut self,
         received: &mut [u8],
-        plaintext: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> Result<Incoming, UserError> {
+    ) -> Result<(Incoming, Decrypted), UserError> {
         if self.failed {
             return Err(UserError::Ended);
         }
+        let mut plaintext = Vec::new();
         let processed = if self.input.is_empty() {
-            let processed = records::process(&mut self.connection, received, plaintext, out);
+            let processed = records::process(&mut self.connection, received, &mut plaintext, out);
             self.input.extend_from_slice(&received[processed.used..]);
             processed
         } else {
             self.input.extend_from_slice(received);
-            let processed = records::process(&mut self.connection, &mut self.input, plaintext, out);
+            let (connection, input) = (&mut self.connection, &mut self.input);
+            let processed = records::process(connection, input, &mut plaintext, out);
             self.input.drain(..processed.used);
             if self.input.is_empty() {
                 self.input = Vec::new();
@@ -52,11 +53,12 @@ impl Session {
         };
         self.failed = processed.state.is_err();
         processed.state?;
-        Ok(if processed.peer_closed {
+        let incoming = if processed.peer_closed {
             Incoming::Closed
         } else {
             Incoming::Data
-        })
+        };
+        Ok((incoming, Decrypted::Apart(plaintext)))
     }
 
     /// Encrypts `plain` into as few records as it takes, at the start of `out`: how many bytes.

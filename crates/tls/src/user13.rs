@@ -16,7 +16,7 @@ use crate::protection::{
     ALERT, DATA, HANDSHAKE, HEADER_BYTES, Key, OVERHEAD_BYTES, RECORD_PLAINTEXT_BYTES_MAX,
     RecordError, next_record,
 };
-use crate::session::{Incoming, UserError};
+use crate::session::{Decrypted, Incoming, UserError};
 
 /// Alert levels (RFC 8446 section 6).
 const WARNING: u8 = 1;
@@ -137,25 +137,32 @@ impl Session {
         Ok(())
     }
 
-    /// See [`UserSession::decrypt`](crate::UserSession::decrypt).
+    /// See [`UserSession::decrypt_in_place`](crate::UserSession::decrypt_in_place).
     pub(crate) fn decrypt(
         &mut self,
         received: &mut [u8],
-        plaintext: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> Result<Incoming, UserError> {
+    ) -> Result<(Incoming, Decrypted), UserError> {
         if self.phase == Phase::Failed {
             return Err(UserError::Ended);
         }
         let mut joined = mem::take(&mut self.input);
         let input = if joined.is_empty() {
-            received
+            &mut *received
         } else {
             joined.extend_from_slice(received);
             &mut joined
         };
-        self.take_records(input, plaintext)
-            .map_err(|violation| self.fail(violation, out))
+        let (incoming, len) = self
+            .take_records(input)
+            .map_err(|violation| self.fail(violation, out))?;
+        let data = if joined.is_empty() {
+            Decrypted::InPlace(len)
+        } else {
+            joined.truncate(len);
+            Decrypted::Apart(joined)
+        };
+        Ok((incoming, data))
     }
 
     /// Encrypts `plain` into as few records as it takes, at the start of `out`: how many bytes.
@@ -175,43 +182,42 @@ impl Session {
         Ok(written)
     }
 
-    /// Processes the complete records of `input`, and keeps the rest.
-    fn take_records(
-        &mut self,
-        mut input: &mut [u8],
-        plaintext: &mut Vec<u8>,
-    ) -> Result<Incoming, Violation> {
-        while let Some(length) = next_record(input)? {
-            let (record, rest) = input.split_at_mut(length);
-            if self.take_record(record, plaintext)? == Incoming::Closed {
+    /// Processes the complete records of `input`, and keeps the rest. Their data is moved to the
+    /// start of `input`: how many bytes.
+    fn take_records(&mut self, input: &mut [u8]) -> Result<(Incoming, usize), Violation> {
+        let (mut taken, mut data) = (0, 0);
+        while let Some(length) = next_record(&input[taken..])? {
+            let record = &mut input[taken..taken + length];
+            let (incoming, len) = self.take_record(record)?;
+            if incoming == Incoming::Closed {
                 // Nothing that follows has a meaning.
-                return Ok(Incoming::Closed);
+                return Ok((incoming, data));
             }
-            input = rest;
+            let start = taken + HEADER_BYTES;
+            input.copy_within(start..start + len, data);
+            taken += length;
+            data += len;
         }
-        self.input.extend_from_slice(input);
-        Ok(Incoming::Data)
+        self.input.extend_from_slice(&input[taken..]);
+        Ok((Incoming::Data, data))
     }
 
-    fn take_record(
-        &mut self,
-        record: &mut [u8],
-        plaintext: &mut Vec<u8>,
-    ) -> Result<Incoming, Violation> {
+    /// Processes a record: how many bytes of data are behind its header.
+    fn take_record(&mut self, record: &mut [u8]) -> Result<(Incoming, usize), Violation> {
         match self.receive.open(record)? {
-            (ALERT, content) => return parse_alert(content),
+            (ALERT, content) => Ok((parse_alert(content)?, 0)),
             (HANDSHAKE, content) => {
                 if let Some(requested) = self.key_updates.take(content, Instant::now())? {
                     self.follow_key_update(requested)?;
                 }
+                Ok((Incoming::Data, 0))
             }
             (DATA, data) => {
                 self.key_updates.end_of_message()?;
-                plaintext.extend_from_slice(data);
+                Ok((Incoming::Data, data.len()))
             }
-            _ => return Err(unexpected()),
+            _ => Err(unexpected()),
         }
-        Ok(Incoming::Data)
     }
 
     fn follow_key_update(&mut self, requested: bool) -> Result<(), Violation> {
@@ -411,17 +417,35 @@ mod tests {
     }
 
     #[test]
+    fn data_is_where_it_was_received_unless_its_record_had_begun_before() {
+        let (mut session, _client) = connected();
+        let mut theirs = client_key(&mut session);
+        let mut sent = Vec::new();
+        for text in [&b"one"[..], b"", b"three", b"four"] {
+            let mut record = vec![0; text.len() + OVERHEAD_BYTES];
+            theirs.seal(DATA, text, &mut record).unwrap();
+            sent.extend(record);
+        }
+        let mut rest = sent.split_off(sent.len() - 7);
+        let mut out = Vec::new();
+        let first = session.decrypt(&mut sent, &mut out).unwrap();
+        assert_eq!(first, (Incoming::Data, Decrypted::InPlace(8)));
+        assert_eq!(first.1.of(&sent), b"onethree");
+        let last = session.decrypt(&mut rest, &mut out).unwrap();
+        let four = Decrypted::Apart(b"four".to_vec());
+        assert_eq!(last, (Incoming::Data, four));
+        assert_eq!(session.missing(), 0);
+    }
+
+    #[test]
     fn a_client_that_changes_its_keys_without_end_is_refused() {
         let (mut session, mut client) = connected();
-        let (mut plaintext, mut out) = (Vec::new(), Vec::new());
+        let mut out = Vec::new();
         // Faster than any rate that is allowed, on any machine.
         for number in 0..100_000 {
             client.refresh_traffic_keys().unwrap();
             let mut sent = client_output(&mut client);
-            if session
-                .decrypt(&mut sent, &mut plaintext, &mut out)
-                .is_err()
-            {
+            if session.decrypt(&mut sent, &mut out).is_err() {
                 assert!(number >= 32, "{number}");
                 assert_eq!(out.len(), 2 + OVERHEAD_BYTES);
                 return;
@@ -461,14 +485,12 @@ mod tests {
     fn said(records: Records<'_>) -> (bool, Option<AlertDescription>) {
         let (mut session, mut client) = connected();
         let mut theirs = client_key(&mut session);
-        let (mut plaintext, mut out) = (Vec::new(), Vec::new());
+        let mut out = Vec::new();
         let mut failed = false;
         for (kind, content) in records {
             let mut record = vec![0; content.len() + OVERHEAD_BYTES];
             theirs.seal(*kind, content, &mut record).unwrap();
-            failed |= session
-                .decrypt(&mut record, &mut plaintext, &mut out)
-                .is_err();
+            failed |= session.decrypt(&mut record, &mut out).is_err();
         }
         let mut alert = None;
         if !out.is_empty() {

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::task::Waker;
@@ -206,7 +206,7 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts(self.address(id), len) }
     }
 
-    fn address(&self, id: u16) -> *const u8 {
+    fn address(&self, id: u16) -> *mut u8 {
         // SAFETY: `id` is below the capacity that the mapping was sized for.
         unsafe {
             self.memory
@@ -235,6 +235,11 @@ impl RecvBuf {
             len,
         }
     }
+
+    /// Shortens it to its first `len` bytes; no effect if it has no more.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
 }
 
 impl Deref for RecvBuf {
@@ -242,6 +247,16 @@ impl Deref for RecvBuf {
 
     fn deref(&self) -> &[u8] {
         self.buffers.bytes(self.id, self.len)
+    }
+}
+
+impl DerefMut for RecvBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let (buffers, id, len) = (&self.buffers, self.id, self.len);
+        assert!(id < buffers.capacity && len <= buffers.buffer_bytes);
+        // SAFETY: as in `Buffers::bytes`; there is one `RecvBuf` for a buffer that the kernel has
+        // filled, and it is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(buffers.address(id), len) }
     }
 }
 

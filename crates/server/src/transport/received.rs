@@ -6,9 +6,9 @@ use tidegate_uring::Received as Plaintext;
 
 /// Bytes that the peer sent.
 pub(crate) enum Received {
-    /// As the socket received them.
+    /// Where the socket received them.
     Plain(Plaintext),
-    /// Decrypted in user space, or read along with the kernel's TLS records.
+    /// Decrypted apart from that, or read along with the kernel's TLS records.
     Decrypted(Vec<u8>),
 }
 

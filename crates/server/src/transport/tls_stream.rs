@@ -22,7 +22,7 @@ use tidegate_sendfile::{
     Error as TransferError, ErrorKind, Opening, Options, Sent, sendfile, sendfile_encoded,
 };
 use tidegate_tls::kernel::{Control, KernelSession, Usage};
-use tidegate_tls::{Incoming, Names, SHORT_RECORD_BYTES, UserSession};
+use tidegate_tls::{Decrypted, Incoming, Names, SHORT_RECORD_BYTES, UserSession};
 use tidegate_uring::{Fd, Received as Records, Recv};
 
 use super::io::Io;
@@ -148,7 +148,7 @@ impl TlsStream {
     }
 
     /// Decrypts the received records. Returns their data.
-    fn open(&mut self, records: Records) -> io::Result<Received> {
+    fn open(&mut self, mut records: Records) -> io::Result<Received> {
         let session = match &mut self.session {
             Session::User(session) => session,
             Session::Kernel(session) => {
@@ -156,18 +156,20 @@ impl TlsStream {
                 return Ok(Received::Plain(records));
             }
         };
-        let mut sealed = records.to_vec();
-        // The buffer goes back to the kernel.
-        drop(records);
-        let (mut plain, mut alert) = (Vec::new(), Vec::new());
-        let incoming = session.decrypt(&mut sealed, &mut plain, &mut alert);
+        let mut alert = Vec::new();
+        let decrypted = session.decrypt_in_place(&mut records, &mut alert);
         // Best effort: does not wait for a peer that takes no more.
         let _ = send_now(self.recv.socket(), &alert, SendFlags::empty());
-        match incoming {
-            Ok(incoming) => self.ended = incoming == Incoming::Closed,
-            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
-        }
-        Ok(Received::Decrypted(plain))
+        let (incoming, data) =
+            decrypted.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        self.ended = incoming == Incoming::Closed;
+        Ok(match data {
+            Decrypted::InPlace(len) => {
+                records.truncate(len);
+                Received::Plain(records)
+            }
+            Decrypted::Apart(data) => Received::Decrypted(data),
+        })
     }
 
     /// Reads a record that is not data, which the kernel reports as `EIO`.

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll};
 
 use io_uring::{opcode, types};
@@ -46,6 +46,25 @@ impl Deref for Received {
         match self {
             Self::Buffer(buffer) => buffer,
             Self::Spilled(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for Received {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Buffer(buffer) => buffer,
+            Self::Spilled(bytes) => bytes,
+        }
+    }
+}
+
+impl Received {
+    /// Shortens them to the first `len`; no effect if there are no more.
+    pub fn truncate(&mut self, len: usize) {
+        match self {
+            Self::Buffer(buffer) => buffer.truncate(len),
+            Self::Spilled(bytes) => bytes.truncate(len),
         }
     }
 }
