@@ -36,7 +36,7 @@ core $CLIENT_CPU, in a network namespace of its own. Needs root.
                    targets are those that have a target, without most of HTTP/2
   --rounds N       interleaved rounds (5)
   --seconds N      for each measurement, whole seconds (2)
-  --idle-seconds N for each measurement of idle, active and stalled connections (10)
+  --idle-seconds N in which the CPU time of idle, active and stalled connections is taken (10)
   --quick          2 rounds of 1 second: to see that it works, not for numbers
   --out DIR        where the results go (target/bench/DATE)
   --mixed-bytes N  the tree of the mixed case (2147483648); the server gets a

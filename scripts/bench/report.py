@@ -450,8 +450,7 @@ class Missed:
         return None if self.limit is None or self.peer == "limit" else quotient(self.limit, self.best)
 
     def out_of_reach(self):
-        floor = self.floor()
-        return self.is_cpu() and floor is not None and round(floor, 2) > self.target
+        return is_missed(self.floor(), self.target)
 
 
 def missed(samples):
@@ -558,8 +557,9 @@ def missed_section(samples):
         yield MISSED_TEXT
         yield missed_table(rows)
         beyond = [
-            f"- `{row.case}`: the limit takes {two_digits(row.floor())} of {NAMES[row.peer]}, and the target is "
-            f"{row.target:.2f}: no server on this kernel can reach it."
+            f"- `{row.case}`, {row.measure.split(',')[0]}: the limit has {two_digits(row.floor())} of {NAMES[row.peer]}'s, and "
+            f"the target is {row.target:.2f}: "
+            + ("no server on this kernel can reach it." if row.is_cpu() else "it does not reach it either.")
             for row in rows
             if row.out_of_reach()
         ]
