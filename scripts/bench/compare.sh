@@ -32,10 +32,11 @@ core $CLIENT_CPU, in a network namespace of its own. Needs root.
                    ${RATE_CASES[*]},
                    ${ARENA_CASES[*]},
                    ${HTTP2_CASES[*]};
-                   http1, clients, rates, arena and http2 are all of a kind (all if not given)
+                   http1, clients, rates, arena and http2 are all of a kind (all if not given);
+                   targets are those that have a target, without most of HTTP/2
   --rounds N       interleaved rounds (5)
   --seconds N      for each measurement, whole seconds (2)
-  --idle-seconds N for each measurement of idle, active and stalled connections (10)
+  --idle-seconds N in which the CPU time of idle, active and stalled connections is taken (10)
   --quick          2 rounds of 1 second: to see that it works, not for numbers
   --out DIR        where the results go (target/bench/DATE)
   --mixed-bytes N  the tree of the mixed case (2147483648); the server gets a
@@ -65,7 +66,7 @@ warn() {
 
 parse_options() {
     local date
-    COMMAND_LINE="scripts/bench/compare.sh $*"
+    COMMAND_LINE=$(command_line compare.sh "$@")
     date=$(date +%Y-%m-%d-%H%M%S)
     ROUNDS=5 SECONDS_EACH=2 IDLE_SECONDS=10 BUILD=yes MIXED_BYTES=2147483648 ARENA="" FUNCTIONS=no
     OUT="$ROOT/target/bench/$date" TREE="$ROOT/target/bench/tree"
@@ -124,6 +125,7 @@ expand_cases() {
             http2) cases+=("${HTTP2_CASES[@]}") ;;
             clients) cases+=("${CLIENT_CASES[@]}") ;;
             rates) cases+=("${RATE_CASES[@]}") ;;
+            targets) cases+=("${TARGET_CASES[@]}") ;;
             arena) cases+=("${ARENA_CASES[@]}") ;;
             *) cases+=("$name") ;;
         esac
@@ -244,10 +246,12 @@ write_run_line() {
 
 # Round after round, case after case, each server in turn; the order moves on
 # by one each round, so that none is always first or always after the same one.
+# Memory, which nothing else on the machine disturbs, needs but some of them.
 run_rounds() {
     local round case index server
     for ((round = 1; round <= ROUNDS; round++)); do
         for case in "${CASES[@]}"; do
+            ! is_memory "$case" || ((round <= MEMORY_ROUNDS)) || continue
             for ((index = 0; index < ${#SERVERS[@]}; index++)); do
                 server=${SERVERS[$(((index + round - 1) % ${#SERVERS[@]}))]}
                 echo "round $round of $ROUNDS, $case, $server" >&2

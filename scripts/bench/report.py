@@ -450,8 +450,7 @@ class Missed:
         return None if self.limit is None or self.peer == "limit" else quotient(self.limit, self.best)
 
     def out_of_reach(self):
-        floor = self.floor()
-        return self.is_cpu() and floor is not None and round(floor, 2) > self.target
+        return is_missed(self.floor(), self.target)
 
 
 def missed(samples):
@@ -558,8 +557,9 @@ def missed_section(samples):
         yield MISSED_TEXT
         yield missed_table(rows)
         beyond = [
-            f"- `{row.case}`: the limit takes {two_digits(row.floor())} of {NAMES[row.peer]}, and the target is "
-            f"{row.target:.2f}: no server on this kernel can reach it."
+            f"- `{row.case}`, {row.measure.split(',')[0]}: the limit has {two_digits(row.floor())} of {NAMES[row.peer]}'s, and "
+            f"the target is {row.target:.2f}: "
+            + ("no server on this kernel can reach it." if row.is_cpu() else "it does not reach it either.")
             for row in rows
             if row.out_of_reach()
         ]
@@ -1021,6 +1021,12 @@ def overview_cells(found, servers, best):
         yield f"**{cell}**" if cell == first and server != "limit" else cell
 
 
+def memory_rounds(run, samples):
+    """Of how many rounds the medians of memory are, where these are fewer."""
+    rounds = {sample["round"] for sample in samples if sample["case"] in MEMORY}
+    return f", of {len(rounds)} for memory" if 0 < len(rounds) < run["rounds"] else ""
+
+
 def page(run, samples, servers, stem):
     """The Markdown of a page on one run; its plot and raw data are STEM.svg and
     STEM.jsonl beside it."""
@@ -1039,8 +1045,8 @@ def page(run, samples, servers, stem):
         "This page is written by `scripts/bench/report.py page` from the raw data of one run: what is measured, "
         "how, and how to read it is in [scripts/bench](../scripts/bench/README.md).",
         f"```\n{run['command']}\n```",
-        f"Medians of {run['rounds']} interleaved rounds of {run['seconds']} s (least - most); one core for the "
-        "server, one for the client; CPU is the server's, user and system. "
+        f"Medians of {run['rounds']} interleaved rounds of {run['seconds']} s (least - most){memory_rounds(run, samples)}; "
+        "one core for the server, one for the client; CPU is the server's, user and system. "
         f"The raw data: [{stem}.jsonl]({stem}.jsonl).",
         f"![CPU, latency and memory of tidegate and its peers]({stem}.svg)",
         "## Machine and versions",

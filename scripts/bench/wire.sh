@@ -63,9 +63,9 @@ contains() {
 }
 
 parse_options() {
-    COMMAND_LINE="scripts/bench/wire.sh $*"
+    COMMAND_LINE=$(command_line wire.sh "$@")
     WIRES=("${ALL_WIRES[@]}") SERVERS=(tidegate nginx lighttpd h2o)
-    ROUNDS=5 SECONDS_EACH=0.5 OUT="$ROOT/target/bench/wire" TREE="$ROOT/target/bench/tree"
+    ROUNDS=4 SECONDS_EACH=0.5 OUT="$ROOT/target/bench/wire" TREE="$ROOT/target/bench/tree"
     while [[ $# -gt 0 ]]; do
         [[ $# -ge 2 ]] || die "$1 needs a value"
         case $1 in

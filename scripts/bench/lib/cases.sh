@@ -37,6 +37,18 @@ unset protocol size connections streams
 HTTP2_CASES+=(h2-1k-c16-http1 h2-1m-c16-http1)
 HTTP2_CASES+=(h2-static-c256 h2-static-c1024 h2c-connect h2-connect h2-idle h2-blocked h2-stalled)
 ALL_CASES=("${HTTP1_CASES[@]}" "${CLIENT_CASES[@]}" "${RATE_CASES[@]}" "${ARENA_CASES[@]}" "${HTTP2_CASES[@]}")
+# Those that have a target and tell how tidegate stands as a whole: by our client and by wrk, or at a fixed rate by h2load.
+TARGET_CASES=()
+for size in 1k 1k-c512 4k 16k 64k 1m tls-1k tls-64k tls-1m; do
+    TARGET_CASES+=("$size" "$size-wrk")
+done
+unset size
+TARGET_CASES+=(100m tls-100m pipelined churn 304 404 bulk bulk-r10000)
+for name in "${RATE_CASES[@]}"; do
+    [[ $name == *-load* ]] || TARGET_CASES+=("$name")
+done
+unset name
+TARGET_CASES+=(static-c1024 static-c4096 h2-static-c256 h2-static-c1024 idle active stalled)
 
 SLOW_BYTES_PER_SECOND=20000000
 SLOW_CONNECTIONS=64
@@ -48,6 +60,7 @@ BULK_WARMUP=0.5
 WARMUP=0.3
 IDLE_CONNECTIONS=5000
 TLS_IDLE_CONNECTIONS=1000
+MEMORY_ROUNDS=3
 # Streams that wait for a window, as many on each connection as all servers allow.
 BLOCKED_CONNECTIONS=20
 BLOCKED_STREAMS=100
@@ -112,6 +125,11 @@ measure_wrk() {
 # Whether a case is one of TLS.
 is_secure() {
     [[ $1 == tls-* || $1 == h2-* ]]
+}
+
+# Whether a case is one of resident memory over HTTP/1.1.
+is_memory() {
+    contains "$1" idle active stalled tls-idle
 }
 
 # Whether a case is one of HTTP/2.

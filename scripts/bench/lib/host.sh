@@ -8,6 +8,11 @@
 # The server's.
 ADDRESS=127.0.0.1
 
+# command_line SCRIPT ARGS...: what a page tells of how it was made, without this machine's paths.
+command_line() {
+    echo "scripts/bench/$*" | sed -E 's/ --(out|tree|arena|build-dir) [^ ]+/ --\1 DIR/g'
+}
+
 # --- network namespace -------------------------------------------------------
 
 # A loopback of our own: nothing else travels on it, and its congestion control
