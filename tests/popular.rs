@@ -238,3 +238,71 @@ fn without_memory_for_it_a_popular_file_is_sent_from_the_page_cache() {
         assert!(has_open_files(&server, &tree), "{config}");
     }
 }
+
+/// Long enough to be in a huge page and to leave by turns.
+const LONG: usize = 1 << 20;
+
+fn long_tree() -> Tree {
+    let tree = Tree::new();
+    tree.write_at("file", &noise(LONG, 1), 1_600_000_000);
+    tree
+}
+
+#[test]
+fn a_popular_megabyte_leaves_without_a_copy_and_without_a_look_at_it() {
+    let tree = long_tree();
+    let (server, mut client) = with_popular(&tree);
+    for (range, expected) in [
+        ("bytes=5-900000", 5..900_001),
+        ("bytes=100001-", 100_001..LONG),
+        ("bytes=-100000", LONG - 100_000..LONG),
+    ] {
+        let part = client.get_with("/file", &[&format!("Range: {range}")]);
+        assert_eq!(part.status, 206);
+        assert!(part.body == noise(LONG, 1)[expected], "{range}");
+    }
+    if !installed("strace") {
+        return;
+    }
+    let Some(strace) = Strace::attach(&server, &tree) else {
+        return;
+    };
+    assert!(client.get("/file").body == noise(LONG, 1));
+    let calls = strace.calls(server);
+    let count = |name: &str| calls.iter().filter(|call| call.name == name).count();
+    assert_eq!(count("preadv2"), 0, "{calls:?}");
+    assert!(count("vmsplice") >= 1, "{calls:?}");
+    let longest = calls.iter().filter(|call| call.name == "sendto");
+    let longest = longest.map(|call| call.result).max();
+    assert!(longest < Some(1000), "{calls:?}");
+}
+
+#[test]
+fn readers_of_a_popular_megabyte_that_stall_or_leave_harm_nobody() {
+    const CLIENTS: usize = 24;
+    /// A copy for each of them would be more.
+    const GROWTH_MAX_KIB: u64 = 8 * 1024;
+    let tree = long_tree();
+    let (server, mut client) = with_popular(&tree);
+    let before = server.memory_peak_kib();
+    let mut stalled: Vec<_> = (0..CLIENTS)
+        .map(|_| Client::connect_narrow(server.address))
+        .collect();
+    for stalled in &mut stalled {
+        stalled.send(get("/file").repeat(8));
+        stalled.head();
+        assert!(client.get("/file").body == noise(LONG, 1));
+    }
+    let grown = server.memory_peak_kib() - before;
+    assert!(grown < GROWTH_MAX_KIB, "{grown} KiB");
+    for leaving in stalled.drain(..CLIENTS / 2) {
+        leaving.reset();
+        assert!(client.get("/file").body == noise(LONG, 1));
+    }
+    // The bytes that still wait are those of the old version.
+    tree.write("next", &noise(LONG, 2));
+    fs::rename(tree.path("next"), tree.path("file")).expect("a new version");
+    for stalled in &mut stalled {
+        assert!(stalled.body(LONG) == noise(LONG, 1));
+    }
+}

@@ -17,7 +17,7 @@ REQUESTS = 200
 BATCHES = 5
 WARM = 50
 SMALL_BYTES = 1024
-# Above cache.popular-max, so that it goes by splice, and little enough for the socket's buffers: how
+# Above the cache.popular-max of instructions.sh, so that it goes by splice, and little enough for the socket's buffers: how
 # often a client makes the server wait depends on the clock.
 LARGE_BYTES = 65 * 1024
 # From memory, without a copy, once it is popular.

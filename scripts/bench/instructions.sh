@@ -99,6 +99,7 @@ address = "127.0.0.1:0"
 
 [cache]
 valid = "1h"
+popular-max = "64k"
 
 [[site]]
 root = "tree"

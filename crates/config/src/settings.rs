@@ -452,7 +452,7 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             hot_bytes_per_core: 64 << 20,
-            popular_max: 64 << 10,
+            popular_max: 1 << 20,
             open_files_per_core: 8192,
             valid: Duration::from_secs(1),
             idle: Duration::from_mins(1),

@@ -106,6 +106,7 @@ mod queue;
 mod readahead;
 mod residency;
 mod semaphore;
+mod send_pages;
 mod socket_sink;
 mod staging;
 mod stall;
@@ -122,6 +123,7 @@ pub use error::{Error, ErrorKind};
 pub use file_reader::FileReader;
 pub use options::{Opening, Options, Step};
 pub use pool::{LATE_FILES_MAX, Pool, PoolStats};
+pub use send_pages::send_pages;
 pub use transfer::{Sent, Transfer};
 
 /// Sends the bytes of `file` from `range.start` to `range.end` (exclusive) to `socket`: a

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, splice};
 use tidegate_uring::splice::Splice;
-use tidegate_uring::{Fd, Op, Ring};
+use tidegate_uring::{Fd, Op, Pages, Ring};
 
 use crate::by_thread;
 
@@ -54,6 +54,21 @@ impl Pipe {
                 length(range),
                 flags,
             )
+        })
+    }
+
+    /// Refers to `range` of `pages`, or its first part, from this pipe, which is empty. They are
+    /// copied where vmsplice(2) is not allowed.
+    pub(crate) fn fill_from_pages(
+        &self,
+        pages: &Pages,
+        range: &Range<usize>,
+    ) -> Result<usize, Errno> {
+        let staged = rustix::io::retry_on_intr(|| pages.stage(range.clone(), &self.writer));
+        staged.or_else(|_| {
+            // An empty pipe has room for them.
+            let len = range.len().min(self.capacity);
+            rustix::io::write(&self.writer, &pages[range.start..range.start + len])
         })
     }
 

@@ -3,7 +3,9 @@
 use std::io;
 use std::ptr::NonNull;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap,
+};
 
 /// An anonymous private mapping.
 pub(crate) struct Mapping {
@@ -28,6 +30,17 @@ impl Mapping {
 
     pub(crate) fn address(&self) -> *mut u8 {
         self.start.as_ptr()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// From here on nothing writes to it, neither the process nor the kernel.
+    pub(crate) fn protect(&self) -> io::Result<()> {
+        // SAFETY: the range is the mapping, which is ours.
+        unsafe { mprotect(self.start.as_ptr().cast(), self.len, MprotectFlags::READ) }
+            .map_err(Into::into)
     }
 
     /// For advice that does not change the content.

@@ -9,6 +9,7 @@ use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
+use rustix::mm::Advice;
 use rustix::pipe::{IoSliceRaw, PipeFlags, SpliceFlags, pipe_with, splice, vmsplice};
 
 use crate::Fd;
@@ -19,6 +20,11 @@ use crate::mapping::Mapping;
 const PAGES_MAX: usize = 16_384;
 
 static PAGES: AtomicUsize = AtomicUsize::new(0);
+
+/// More bytes are in a huge page, of which they take more than a quarter.
+const HUGE_LEN_MIN: usize = 512 * 1024;
+
+const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
 /// Bytes that never change, in pages that hold nothing else.
 ///
@@ -44,14 +50,50 @@ impl Pages {
         if PAGES.load(Ordering::Relaxed) >= PAGES_MAX {
             return Err(Errno::NOMEM.into());
         }
-        let mapping = Mapping::new(bytes.len())?;
-        PAGES.fetch_add(1, Ordering::Relaxed);
+        let mapping = mapping_for(bytes.len())?;
         // SAFETY: the mapping is new and as long as `bytes`, so nothing else refers to it.
         let memory = unsafe { slice::from_raw_parts_mut(mapping.address(), bytes.len()) };
         memory.copy_from_slice(bytes);
+        mapping.protect()?;
+        PAGES.fetch_add(1, Ordering::Relaxed);
         let len = bytes.len();
         Ok(Self { mapping, len })
     }
+
+    /// Refers to the first bytes of `range` from a pipe that does not wait, as many as it holds:
+    /// vmsplice(2). Returns their number. The bytes outlive `self` there.
+    ///
+    /// # Errors
+    ///
+    /// Those of vmsplice(2): `EAGAIN` if the pipe is full.
+    ///
+    /// # Panics
+    ///
+    /// If `range` is not within the pages.
+    pub fn stage(&self, range: Range<usize>, pipe: impl AsFd) -> Result<usize, Errno> {
+        let bytes = IoSliceRaw::from_slice(&self[range]);
+        // SAFETY: nobody writes to the memory while the kernel refers to its pages. Nor would the
+        // kernel, if this were the end of a pipe that is read from: the mapping is read-only.
+        unsafe { vmsplice(pipe, &[bytes], SpliceFlags::NONBLOCK) }
+    }
+
+    /// Bytes of memory that they take, if every page is whole.
+    pub fn memory(&self) -> usize {
+        self.mapping.len()
+    }
+}
+
+/// Memory for `len` bytes. Long ones are in a huge page where the kernel has one: sockets
+/// then refer to the bytes 64 KiB at a time instead of page by page.
+fn mapping_for(len: usize) -> io::Result<Mapping> {
+    if len <= HUGE_LEN_MIN {
+        return Mapping::new(len);
+    }
+    // The kernel (6.7) aligns a mapping of whole huge pages.
+    let mapping = Mapping::new(len.next_multiple_of(HUGE_PAGE_BYTES))?;
+    // Without huge pages these are small.
+    let _ = mapping.advise(Advice::LinuxHugepage);
+    Ok(mapping)
 }
 
 impl Drop for Pages {
@@ -90,7 +132,7 @@ impl PagePipe {
         let Some(mut ends) = self.0.take().or_else(|| Ends::new().ok()) else {
             return Ok(0);
         };
-        let sent = ends.send(socket, &pages[range]);
+        let sent = ends.send(socket, pages, range);
         // One that is not empty would send its bytes to the next client.
         if ends.staged == 0 {
             self.0.set(Some(ends));
@@ -119,11 +161,16 @@ impl Ends {
         })
     }
 
-    /// `bytes` are of [`Pages`].
-    fn send(&mut self, socket: &Fd, bytes: &[u8]) -> io::Result<usize> {
+    fn send(&mut self, socket: &Fd, pages: &Pages, range: Range<usize>) -> io::Result<usize> {
         let mut sent = 0;
-        while sent < bytes.len() && self.stage(&bytes[sent..]) {
-            let is_last = sent + self.staged == bytes.len();
+        while sent < range.len() {
+            self.staged = pages
+                .stage(range.start + sent..range.end, &self.writer)
+                .unwrap_or(0);
+            if self.staged == 0 {
+                break;
+            }
+            let is_last = sent + self.staged == range.len();
             let flags = if is_last {
                 SpliceFlags::NONBLOCK
             } else {
@@ -144,21 +191,6 @@ impl Ends {
             }
         }
         Ok(sent)
-    }
-
-    /// Refers to the first of `bytes` from the pipe, as many as it holds. False if there are none.
-    fn stage(&mut self, bytes: &[u8]) -> bool {
-        // SAFETY: `writer` is the end of a pipe that is written to, so the memory is only read. It
-        // is of `Pages`: nobody writes to it while the kernel refers to its pages.
-        let staged = unsafe {
-            vmsplice(
-                &self.writer,
-                &[IoSliceRaw::from_slice(bytes)],
-                SpliceFlags::NONBLOCK,
-            )
-        };
-        self.staged = staged.unwrap_or(0);
-        self.staged > 0
     }
 
     fn move_to(&mut self, socket: &Fd, flags: SpliceFlags) -> Result<usize, Errno> {
@@ -283,6 +315,31 @@ mod tests {
         let mut received = Vec::new();
         client.read_to_end(&mut received).unwrap();
         assert_eq!(received, &pages[..3]);
+    }
+
+    #[test]
+    fn long_ones_take_whole_huge_pages() {
+        let _alone = alone();
+        for (len, memory) in [
+            (4096, 4096),
+            (HUGE_LEN_MIN, HUGE_LEN_MIN),
+            (HUGE_LEN_MIN + 1, HUGE_PAGE_BYTES),
+            (HUGE_PAGE_BYTES + 1, 2 * HUGE_PAGE_BYTES),
+        ] {
+            let pages = Pages::copy_of(&bytes(len)).unwrap();
+            assert!(pages[..] == bytes(len));
+            assert_eq!(pages.memory(), memory);
+        }
+    }
+
+    #[test]
+    fn nothing_comes_from_a_pipe_into_them() {
+        let _alone = alone();
+        let pages = Pages::copy_of(b"abc").unwrap();
+        let (reader, writer) = pipe_with(PipeFlags::NONBLOCK).unwrap();
+        rustix::io::write(&writer, b"xyz").unwrap();
+        assert_eq!(pages.stage(0..3, &reader), Err(Errno::FAULT));
+        assert_eq!(pages[..], *b"abc");
     }
 
     #[test]

@@ -38,7 +38,7 @@ enum Kind {
 pub(crate) enum Piece {
     /// Bytes in memory.
     Bytes(Bytes),
-    /// A range of an open file: all of it, however long.
+    /// A range of a file that is open or has pages: all of it, however long.
     File(Rc<File>, Range<u64>),
 }
 
@@ -96,6 +96,19 @@ impl BodySource {
         is_complete && self.rest.is_empty()
     }
 
+    /// As [`BodySource::next_now`] for a range of a file in memory whose bytes have pages of their
+    /// own: all of it. `None`: something else is next.
+    pub(crate) fn next_in_pages(&mut self) -> Option<Piece> {
+        match &mut self.kind {
+            Kind::Range(file, range) if !range.is_empty() && has_pages(file) => {
+                let taken = range.clone();
+                range.start = range.end;
+                Some(Piece::File(Rc::clone(file), taken))
+            }
+            _ => None,
+        }
+    }
+
     /// The next piece, with at most `max` bytes if they are in memory; `None` at the end. An error
     /// cuts the body short.
     ///
@@ -142,6 +155,10 @@ impl BodySource {
         }
         Ok(())
     }
+}
+
+fn has_pages(file: &File) -> bool {
+    matches!(&file.content, Content::Memory(bytes) if bytes.pages().is_some())
 }
 
 /// Takes the next piece off `range`: `max` bytes if the file is in memory, else all of it.

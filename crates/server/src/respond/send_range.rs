@@ -1,4 +1,4 @@
-//! Sends a range of a file as a part of a body.
+//! Sends a range of a file that is open, or that has pages of its own, as a part of a body.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::timeouts::{Phase, Timer};
 use crate::transport::{Closed, Transport};
 
-/// Sends a range of an open file.
+/// Sends a range of an open file, or without TLS of one that has pages.
 #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
 pub(crate) fn send_range<'a>(
     context: &'a Context,
@@ -22,21 +22,25 @@ pub(crate) fn send_range<'a>(
     range: Range<u64>,
 ) -> impl Future<Output = Result<(), Closed>> + 'a {
     async move {
-        let Content::File(fd) = &file.content else {
-            // Content in memory is sent as bytes. A response without them is cut short.
-            debug_assert!(false, "a range of a file in memory");
-            return Err(Closed);
-        };
         timer.enter(Phase::Transfer);
         let start = Instant::now();
         let options = options(context, file, &range, start);
-        let sent = transport.write_file(&context.io, fd, range.clone(), &options);
-        match sent.await {
-            Ok(sent) if sent.from_disk => {
+        let sent = match &file.content {
+            Content::File(fd) => {
+                let sent = transport.write_file(&context.io, fd, range.clone(), &options);
+                sent.await.map(|sent| sent.from_disk)
+            }
+            Content::Memory(bytes) => {
+                let sent = transport.write_pages(&context.io, bytes, range.clone(), options.stall);
+                sent.await.map(|()| false)
+            }
+        };
+        match sent {
+            Ok(true) => {
                 file.residency_hint.forget();
                 exchange.read_from_disk();
             }
-            Ok(_) => file.residency_hint.add(&range, start),
+            Ok(false) => file.residency_hint.add(&range, start),
             Err(error) => {
                 exchange.file_sent(error.sent);
                 let len = range.end - range.start;

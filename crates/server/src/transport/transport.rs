@@ -5,10 +5,11 @@ use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::net::{SendFlags, Shutdown, shutdown};
-use tidegate_sendfile::{Error as TransferError, Options, Sent, sendfile};
+use tidegate_sendfile::{Error as TransferError, Options, Sent, send_pages, sendfile};
 use tidegate_site::FileBytes;
 use tidegate_uring::{Fd, Recv};
 
@@ -226,6 +227,25 @@ impl Transport {
                 Self::Tls(tls) => Box::pin(tls.write_file(io, file, range, options)).await,
             }
         }
+    }
+
+    /// Sends `range` of a file in memory that has pages. As [`Transport::write_file`], but not for
+    /// TLS.
+    ///
+    /// # Panics
+    ///
+    /// If the file has none.
+    pub(crate) async fn write_pages(
+        &self,
+        io: &Io,
+        bytes: &FileBytes,
+        range: Range<u64>,
+        stall: Duration,
+    ) -> Result<(), TransferError> {
+        let pages = bytes.pages().expect("a file that has pages");
+        // As much as is in memory fits a usize.
+        let range = range.start as usize..range.end as usize;
+        send_pages(&io.ring, &io.pipes, self.socket(), pages, range, stall).await
     }
 
     /// Sends TLS's close_notify once the peer has taken the bytes before it. The socket stays open

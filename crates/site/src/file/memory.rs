@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate_uring::Pages;
 
+use crate::file::allocated;
+
 /// Bytes that are no longer are copied behind their head as fast as a socket takes pages.
 const HEAP_BYTES_MAX: usize = 12 * 1024;
 
@@ -24,6 +26,15 @@ impl FileBytes {
             Storage::Pages(pages) => Some(Arc::clone(pages)),
         };
         Self { bytes, pages }
+    }
+
+    /// Bytes of memory that they take.
+    pub(crate) fn memory(&self) -> u64 {
+        match &self.pages {
+            Some(pages) => pages.memory() as u64,
+            // One byte more is allocated to notice a file that grows while it is read.
+            None => allocated(self.bytes.len() + 1),
+        }
     }
 
     /// The pages that hold the bytes and nothing else, if there are more than 12 KiB.

@@ -148,8 +148,7 @@ impl File {
     /// Bytes of memory, including content that other cores share.
     pub(crate) fn memory(&self) -> u64 {
         let content = match &self.content {
-            // One byte more is allocated to notice a file that grows while it is read.
-            Content::Memory(bytes) => allocated(bytes.len() + 1) + SHARED_BYTES,
+            Content::Memory(bytes) => bytes.memory() + SHARED_BYTES,
             Content::File(_) => 0,
         };
         content

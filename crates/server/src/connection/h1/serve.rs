@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::work::{Lookup, Next, PendingWork, Rest};
 use crate::config::LINGER_BYTES_MAX;
 use crate::connection::lingering_close::linger;
-use crate::respond::body::Piece;
+use crate::respond::body::{BodySource, Piece};
 use crate::respond::complete::complete;
 use crate::respond::send_range::send_range;
 use crate::timeouts::Phase;
@@ -167,7 +167,7 @@ impl Connection {
                 // The server's own time does not count against the client.
                 self.timer.enter(Phase::Transfer);
             }
-            let piece = match rest.body.next(NonZeroUsize::MAX).await {
+            let piece = match self.next_piece(&mut rest.body).await {
                 Ok(Some(piece)) => piece,
                 Ok(None) => return self.send_end(rest).await,
                 Err(error) => return Err(self.cut_short(rest.framing, &error)),
@@ -191,6 +191,16 @@ impl Connection {
                 self.context.io.ring.yield_now().await;
             }
         }
+    }
+
+    /// The next piece of a body. What has pages leaves as these, unless it is encrypted.
+    async fn next_piece(&self, body: &mut BodySource) -> Result<Option<Piece>, SiteError> {
+        if !self.transport.is_tls()
+            && let Some(piece) = body.next_in_pages()
+        {
+            return Ok(Some(piece));
+        }
+        body.next(NonZeroUsize::MAX).await
     }
 
     /// Sends bytes of a body. Returns their cost against the quantum.
