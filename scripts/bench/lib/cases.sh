@@ -48,7 +48,7 @@ for name in "${RATE_CASES[@]}"; do
     [[ $name == *-load* ]] || TARGET_CASES+=("$name")
 done
 unset name
-TARGET_CASES+=(static-c1024 static-c4096 h2-static-c256 h2-static-c1024 idle active stalled)
+TARGET_CASES+=(static-c1024 static-c4096 h2-static-c256 idle active stalled)
 
 SLOW_BYTES_PER_SECOND=20000000
 SLOW_CONNECTIONS=64
