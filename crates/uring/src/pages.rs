@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 use rustix::mm::Advice;
-use rustix::pipe::{IoSliceRaw, PipeFlags, SpliceFlags, pipe_with, splice, vmsplice};
+use rustix::pipe::{
+    IoSliceRaw, PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice, vmsplice,
+};
 
 use crate::Fd;
 use crate::mapping::Mapping;
@@ -18,6 +20,18 @@ use crate::mapping::Mapping;
 /// The most [`Pages`] of a process. Each may cost two of the mappings that the kernel allows it
 /// (`vm.max_map_count`, 65,530 by default), and the allocator and threads need some, too.
 const PAGES_MAX: usize = 16_384;
+
+/// The longest head that goes through a [`PagePipe`].
+const HEAD_BYTES_MAX: usize = 4096;
+
+/// Memory for heads, replaced when it is full: about a thousand of them.
+const HEADS_BYTES: usize = 256 * 1024;
+
+/// A line of the processor's cache.
+const LINE_BYTES: usize = 64;
+
+/// Room for the pages of 64 KiB, and for their head.
+const PIPE_BYTES: usize = 128 * 1024;
 
 static PAGES: AtomicUsize = AtomicUsize::new(0);
 
@@ -112,14 +126,57 @@ impl Deref for Pages {
     }
 }
 
+/// Heads on their way to sockets. Nothing is ever written to the place of one again, since a socket
+/// may refer to it for as long as its client likes.
+struct Heads {
+    mapping: Mapping,
+    /// Where the last one is.
+    last: Range<usize>,
+}
+
+impl Heads {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            mapping: Mapping::new(HEADS_BYTES)?,
+            last: 0..0,
+        })
+    }
+
+    /// Keeps a copy of `head`, which is at most [`HEAD_BYTES_MAX`]. The next one is often the same:
+    /// when many ask for one file within a second.
+    fn keep(&mut self, head: &[u8]) -> io::Result<&[u8]> {
+        if self.last() != head {
+            let mut start = self.last.end.next_multiple_of(LINE_BYTES);
+            if start + head.len() > HEADS_BYTES {
+                *self = Self::new()?;
+                start = 0;
+            }
+            self.last = start..start + head.len();
+            // SAFETY: the range is within the mapping, and nobody refers to it: it is behind all
+            // that was written.
+            let place =
+                unsafe { slice::from_raw_parts_mut(self.mapping.address().add(start), head.len()) };
+            place.copy_from_slice(head);
+        }
+        Ok(self.last())
+    }
+
+    fn last(&self) -> &[u8] {
+        let Range { start, end } = self.last;
+        // SAFETY: `keep` wrote these bytes, within the mapping, and nobody writes to them again.
+        unsafe { slice::from_raw_parts(self.mapping.address().add(start), end - start) }
+    }
+}
+
 /// A pipe through which [`Pages`] go to sockets: vmsplice(2), splice(2). It is made when it is
 /// first used, and empty between two calls.
 #[derive(Default)]
-pub struct PagePipe(Cell<Option<Ends>>);
+pub struct PagePipe(Cell<Option<(Ends, Heads)>>);
 
 impl PagePipe {
-    /// Sends as many bytes of `range` as `socket` takes at once. Returns their number: less, even
-    /// zero, also if there is no pipe to be had, or vmsplice(2) is not allowed.
+    /// Sends as many bytes of `head` and then of `range` as `socket` takes at once. Returns their
+    /// number: less, even zero, also if the head is longer than 4 KiB, there is no pipe to be had,
+    /// or vmsplice(2) is not allowed.
     ///
     /// # Errors
     ///
@@ -128,16 +185,33 @@ impl PagePipe {
     /// # Panics
     ///
     /// If `range` is not within the pages.
-    pub fn send(&self, socket: &Fd, pages: &Pages, range: Range<usize>) -> io::Result<usize> {
-        let Some(mut ends) = self.0.take().or_else(|| Ends::new().ok()) else {
+    pub fn send(
+        &self,
+        socket: &Fd,
+        head: &[u8],
+        pages: &Pages,
+        range: Range<usize>,
+    ) -> io::Result<usize> {
+        if head.len() > HEAD_BYTES_MAX {
+            return Ok(0);
+        }
+        let made = self.0.take().map_or_else(Self::make, Ok);
+        let Ok((mut ends, mut heads)) = made else {
             return Ok(0);
         };
-        let sent = ends.send(socket, pages, range);
+        let Ok(head) = heads.keep(head) else {
+            return Ok(0);
+        };
+        let sent = ends.send(socket, head, &pages[range]);
         // One that is not empty would send its bytes to the next client.
         if ends.staged == 0 {
-            self.0.set(Some(ends));
+            self.0.set(Some((ends, heads)));
         }
         sent
+    }
+
+    fn make() -> io::Result<(Ends, Heads)> {
+        Ok((Ends::new()?, Heads::new()?))
     }
 }
 
@@ -153,6 +227,8 @@ struct Ends {
 impl Ends {
     fn new() -> io::Result<Self> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // In a smaller one more bytes go in two parts.
+        let _ = fcntl_setpipe_size(&writer, PIPE_BYTES);
         Ok(Self {
             reader,
             writer,
@@ -161,16 +237,11 @@ impl Ends {
         })
     }
 
-    fn send(&mut self, socket: &Fd, pages: &Pages, range: Range<usize>) -> io::Result<usize> {
-        let mut sent = 0;
-        while sent < range.len() {
-            self.staged = pages
-                .stage(range.start + sent..range.end, &self.writer)
-                .unwrap_or(0);
-            if self.staged == 0 {
-                break;
-            }
-            let is_last = sent + self.staged == range.len();
+    /// `head` is of [`Heads`], `body` of [`Pages`].
+    fn send(&mut self, socket: &Fd, head: &[u8], body: &[u8]) -> io::Result<usize> {
+        let (mut sent, all) = (0, head.len() + body.len());
+        while sent < all && self.stage(head, body, sent) {
+            let is_last = sent + self.staged == all;
             let flags = if is_last {
                 SpliceFlags::NONBLOCK
             } else {
@@ -191,6 +262,18 @@ impl Ends {
             }
         }
         Ok(sent)
+    }
+
+    /// Refers from the pipe to what follows the first `sent` bytes of `head` and `body`, to as much
+    /// as it holds. False if that is nothing.
+    fn stage(&mut self, head: &[u8], body: &[u8], sent: usize) -> bool {
+        let head_sent = sent.min(head.len());
+        let parts = [&head[head_sent..], &body[sent - head_sent..]].map(IoSliceRaw::from_slice);
+        // SAFETY: `writer` is the end of a pipe that is written to, so the memory is only read. It
+        // is of `Heads` and `Pages`: nobody writes to it while the kernel refers to its pages.
+        let staged = unsafe { vmsplice(&self.writer, &parts, SpliceFlags::NONBLOCK) };
+        self.staged = staged.unwrap_or(0);
+        self.staged > 0
     }
 
     fn move_to(&mut self, socket: &Fd, flags: SpliceFlags) -> Result<usize, Errno> {
@@ -264,7 +347,7 @@ mod tests {
             let pages = Pages::copy_of(&body).unwrap();
             assert_eq!(pages[..], body[..]);
             assert_eq!(
-                pipe.send(&socket, &pages, range.clone()).unwrap(),
+                pipe.send(&socket, b"", &pages, range.clone()).unwrap(),
                 range.len()
             );
             drop((pages, socket));
@@ -282,14 +365,14 @@ mod tests {
         let (full, mut client) = connection();
         let mut expected = Vec::new();
         loop {
-            let sent = pipe.send(&full, &pages, 0..body.len()).unwrap();
+            let sent = pipe.send(&full, b"", &pages, 0..body.len()).unwrap();
             expected.extend_from_slice(&body[..sent]);
             if sent < body.len() {
                 break;
             }
         }
         let (other, mut next) = connection();
-        assert_eq!(pipe.send(&other, &pages, 9..20).unwrap(), 11);
+        assert_eq!(pipe.send(&other, b"", &pages, 9..20).unwrap(), 11);
         drop((full, other));
         let reader = thread::spawn(move || {
             let mut received = Vec::new();
@@ -307,10 +390,10 @@ mod tests {
         let (pipe, pages) = (PagePipe::default(), Pages::copy_of(&bytes(9000)).unwrap());
         let (socket, client) = connection();
         rustix::net::shutdown(&socket, rustix::net::Shutdown::Write).unwrap();
-        assert!(pipe.send(&socket, &pages, 0..9000).is_err());
+        assert!(pipe.send(&socket, b"", &pages, 0..9000).is_err());
         drop(client);
         let (socket, mut client) = connection();
-        assert_eq!(pipe.send(&socket, &pages, 0..3).unwrap(), 3);
+        assert_eq!(pipe.send(&socket, b"", &pages, 0..3).unwrap(), 3);
         drop(socket);
         let mut received = Vec::new();
         client.read_to_end(&mut received).unwrap();
@@ -333,6 +416,34 @@ mod tests {
     }
 
     #[test]
+    fn a_head_is_not_written_to_before_the_client_has_it() {
+        let _alone = alone();
+        let (pipe, pages) = (PagePipe::default(), Pages::copy_of(b"body").unwrap());
+        let mut connections = [(); 16].map(|()| (connection(), Vec::new()));
+        let (mut number, mut partial) = (0_u32, 0);
+        for ((socket, _), expected) in &mut connections {
+            for _ in 0..16 {
+                number += 1;
+                let head = number.to_be_bytes().repeat(HEAD_BYTES_MAX / 4);
+                let sent = pipe.send(socket, &head, &pages, 0..4).unwrap();
+                expected.extend_from_slice(&[&head, &b"body"[..]].concat()[..sent]);
+                if sent < head.len() + 4 {
+                    partial += 1;
+                    break;
+                }
+            }
+        }
+        let mappings = number as usize * HEAD_BYTES_MAX / HEADS_BYTES;
+        assert!(mappings > 1, "{number} heads, {partial} of them in part");
+        for ((socket, mut client), expected) in connections {
+            drop(socket);
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).unwrap();
+            assert!(received == expected);
+        }
+    }
+
+    #[test]
     fn nothing_comes_from_a_pipe_into_them() {
         let _alone = alone();
         let pages = Pages::copy_of(b"abc").unwrap();
@@ -340,6 +451,19 @@ mod tests {
         rustix::io::write(&writer, b"xyz").unwrap();
         assert_eq!(pages.stage(0..3, &reader), Err(Errno::FAULT));
         assert_eq!(pages[..], *b"abc");
+    }
+
+    #[test]
+    fn the_same_head_is_kept_once_and_a_long_one_is_left_to_the_caller() {
+        let _alone = alone();
+        let mut heads = Heads::new().unwrap();
+        let first = heads.keep(b"first").unwrap().as_ptr();
+        assert_eq!(heads.keep(b"first").unwrap().as_ptr(), first);
+        assert_ne!(heads.keep(b"second").unwrap().as_ptr(), first);
+        let (pipe, pages) = (PagePipe::default(), Pages::copy_of(b"body").unwrap());
+        let (socket, _client) = connection();
+        let long = vec![b'h'; HEAD_BYTES_MAX + 1];
+        assert_eq!(pipe.send(&socket, &long, &pages, 0..4).unwrap(), 0);
     }
 
     #[test]

@@ -123,17 +123,23 @@ impl Transport {
         // As much as is in memory fits a usize.
         let range = range.start as usize..range.end as usize;
         let socket = self.socket();
-        let sent = send_now(socket, head, SendFlags::MORE)?;
-        if sent < head.len() {
-            let head = Bytes::copy_from_slice(&head[sent..]);
-            return Ok(Some(
-                Unsent::new(head, SendFlags::MORE).before(body.slice(range)),
-            ));
-        }
-        let sent = match body.pages() {
-            Some(pages) => io.page_pipe.send(socket, pages, range.clone())?,
-            None => 0,
+        let by_pages = |head| match body.pages() {
+            Some(pages) => io.page_pipe.send(socket, head, pages, range.clone()),
+            None => Ok(0),
         };
+        let mut sent = by_pages(head)?;
+        // The head is too long for the pipe, the socket is full, or there are no pages.
+        if sent < head.len() {
+            sent += send_now(socket, &head[sent..], SendFlags::MORE)?;
+            if sent < head.len() {
+                let head = Bytes::copy_from_slice(&head[sent..]);
+                return Ok(Some(
+                    Unsent::new(head, SendFlags::MORE).before(body.slice(range)),
+                ));
+            }
+            sent += by_pages(&[])?;
+        }
+        let sent = sent - head.len();
         let rest = range.start + sent..range.end;
         let sent = send_now(socket, &body[rest.clone()], SendFlags::empty())?;
         let rest = rest.start + sent..rest.end;
