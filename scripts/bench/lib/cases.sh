@@ -269,7 +269,7 @@ measure_http2_size() {
 measure_static() {
     local case=$1 server=$2 round=$3 connections=$4
     measure_http2 "$case" "$server" "$round" get --paths "$TREE/static.list" --header "$STATIC_ACCEPT" \
-        --connections "$connections" --streams 32 --seconds "$SECONDS_EACH" --warmup "$((1 + connections / 512))"
+        --connections "$connections" --streams 32 --seconds "$SECONDS_EACH" --warmup "$((1 + connections / 256))"
 }
 
 # Streams that have sent a window of so many bytes, and may send no more.

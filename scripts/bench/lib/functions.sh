@@ -10,7 +10,7 @@ run_functions() {
     while read -r case servers; do
         for server in $servers; do
             echo "functions, $case, $server" >&2
-            sample_functions "$case" "$server" || warn "no functions of $server in $case (see $OUT/log/perf.log)"
+            sample_functions "$case" "$server" || sample_functions "$case" "$server" || warn "no functions of $server in $case (see $OUT/log/perf.log)"
         done
     done < <(python3 "$BENCH/report.py" missed "$OUT")
 }
@@ -18,6 +18,8 @@ run_functions() {
 sample_functions() {
     local case=$1 server=$2 perf status=0
     set_protocol "$case"
+    # Of the server before: perf may fail to write another.
+    rm -f "$RUN/perf.data"
     start_server "$server" || return 1
     taskset -c "$CLIENT_CPU" perf record -q -e cpu-clock -F "$SAMPLES_PER_SECOND" -g --kernel-callchains \
         -o "$RUN/perf.data" -p "$(cgroup_processes | paste -sd ,)" </dev/null >>"$OUT/log/perf.log" 2>&1 &
@@ -27,7 +29,7 @@ sample_functions() {
     kill -INT "$perf" 2>/dev/null || true
     wait "$perf" || true
     stop_server
-    [[ $status == 0 ]] || return 1
+    [[ $status == 0 && -s $RUN/perf.data ]] || return 1
     python3 "$BENCH/functions.py" "$RUN/perf.data" "case=$case" "server=$server" round=0 phase=functions \
         2>>"$OUT/log/perf.log" >>"$RAW"
 }
