@@ -139,18 +139,21 @@ pub use transfer::{Sent, Transfer};
 /// # Cancel safety
 ///
 /// Dropped: it is unknown how many bytes were sent; otherwise as for [`Transfer`].
-pub async fn sendfile(
+#[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+pub fn sendfile(
     ring: &Ring,
     pool: &Rc<Pool>,
     socket: &Fd,
     file: &Fd,
     range: Range<u64>,
     options: &Options,
-) -> Result<Sent, Error> {
-    let mut transfer = Transfer::new(ring, pool, file, range, options);
-    let result = transfer.step(socket, Step::ALL).await;
-    let sent = transfer.end();
-    result.map(|()| sent)
+) -> impl Future<Output = Result<Sent, Error>> {
+    async move {
+        let mut transfer = Transfer::new(ring, pool, file, range, options);
+        let result = transfer.step(socket, Step::ALL).await;
+        let sent = transfer.end();
+        result.map(|()| sent)
+    }
 }
 
 /// Sends the bytes of `file` from `range.start` to `range.end` (exclusive) to `socket` as `encode`

@@ -39,70 +39,90 @@ impl Pump {
     /// Completes the step that `progress` has begun.
     ///
     /// Dropped: `progress` is exact; staged bytes are lost if `staging` is.
-    pub(crate) async fn run(
+    #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+    pub(crate) fn run(
         &mut self,
         staging: &mut impl Staging,
         socket: &Fd,
-    ) -> Result<(), ErrorKind> {
-        self.sink.begin_step();
-        let _cork = (self.progress.step_remaining() >= LONG_BYTES_MIN).then(|| Cork::new(socket));
-        while self.progress.step_remaining() > 0 {
-            self.stage(staging).await?;
-            self.send(staging, socket)?;
-            if self.progress.staged() == 0 {
-                staging.release(self.source.pool());
-                self.source.follow(socket, self.progress.position());
-                continue;
+    ) -> impl Future<Output = Result<(), ErrorKind>> {
+        async move {
+            self.sink.begin_step();
+            let _cork =
+                (self.progress.step_remaining() >= LONG_BYTES_MIN).then(|| Cork::new(socket));
+            while self.progress.step_remaining() > 0 {
+                self.stage(staging).await?;
+                self.send(staging, socket)?;
+                if self.progress.staged() == 0 {
+                    staging.release(self.source.pool());
+                    self.source.follow(socket, self.progress.position());
+                    continue;
+                }
+                staging.suspend();
+                if self.progress.step_remaining() > 0 {
+                    self.sink.writable(self.source.ring(), socket).await?;
+                    self.turn().await;
+                }
             }
-            staging.suspend();
-            if self.progress.step_remaining() > 0 {
-                self.sink.writable(self.source.ring(), socket).await?;
-                self.turn().await;
-            }
+            Ok(())
         }
-        Ok(())
     }
 
     /// Ensures that bytes are staged: those of an earlier chunk if they still exist, otherwise the
     /// next chunk.
-    async fn stage<S: Staging>(&mut self, staging: &mut S) -> Result<(), ErrorKind> {
-        if self.progress.staged() == 0 {
-            self.turn_if_due::<S>().await;
-        } else if staging.resume() {
-            return Ok(());
+    #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+    fn stage<S: Staging>(
+        &mut self,
+        staging: &mut S,
+    ) -> impl Future<Output = Result<(), ErrorKind>> {
+        async move {
+            if self.progress.staged() == 0 {
+                self.turn_if_due::<S>().await;
+            } else if staging.resume() {
+                return Ok(());
+            }
+            self.progress.rewind();
+            self.fill(staging).await
         }
-        self.progress.rewind();
-        self.fill(staging).await
     }
 
     /// Stages the next chunk.
-    async fn fill(&mut self, staging: &mut impl Staging) -> Result<(), ErrorKind> {
-        self.source.prepare(self.progress.position()).await;
-        staging.reserve(&self.source).await?;
-        let chunk = staging.chunk(&self.source, &self.progress);
-        match staging.fill_from_memory(&mut self.source, &chunk)? {
-            Some(count) => {
-                self.filled(count)?;
-                self.source.pool().count_inline();
-                self.progress.set_cold(false);
-                let taken = chunk.start..chunk.start + count as u64;
-                self.source.resident(&taken, staging.chunk_bytes());
-                Ok(())
+    #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+    fn fill(&mut self, staging: &mut impl Staging) -> impl Future<Output = Result<(), ErrorKind>> {
+        async move {
+            self.source.prepare(self.progress.position()).await;
+            staging.reserve(&self.source).await?;
+            let chunk = staging.chunk(&self.source, &self.progress);
+            match staging.fill_from_memory(&mut self.source, &chunk)? {
+                Some(count) => {
+                    self.filled(count)?;
+                    self.source.pool().count_inline();
+                    self.progress.set_cold(false);
+                    let taken = chunk.start..chunk.start + count as u64;
+                    self.source.resident(&taken, staging.chunk_bytes());
+                    Ok(())
+                }
+                // Boxed, so that what waits for its peer has no room for it.
+                None => Box::pin(self.fill_cold(staging)).await,
             }
-            None => self.fill_cold(staging).await,
         }
     }
 
-    async fn fill_cold(&mut self, staging: &mut impl Staging) -> Result<(), ErrorKind> {
-        let permit = self.cold_permit(staging).await?;
-        let chunk = staging.chunk(&self.source, &self.progress);
-        let count = staging
-            .fill_by_worker(&mut self.source, &chunk, permit)
-            .await?;
-        self.filled(count)?;
-        self.source.pool().count_cold();
-        self.progress.set_cold(true);
-        Ok(())
+    #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+    fn fill_cold(
+        &mut self,
+        staging: &mut impl Staging,
+    ) -> impl Future<Output = Result<(), ErrorKind>> {
+        async move {
+            let permit = self.cold_permit(staging).await?;
+            let chunk = staging.chunk(&self.source, &self.progress);
+            let count = staging
+                .fill_by_worker(&mut self.source, &chunk, permit)
+                .await?;
+            self.filled(count)?;
+            self.source.pool().count_cold();
+            self.progress.set_cold(true);
+            Ok(())
+        }
     }
 
     /// Waits for a permit to read from the disk. `staging` reserves nothing meanwhile.

@@ -56,23 +56,31 @@ impl SocketSink {
     }
 
     /// Waits until the socket takes more.
-    pub(crate) async fn writable(&mut self, ring: &Ring, socket: &Fd) -> Result<(), ErrorKind> {
-        let vain = self.woken_by.is_some();
-        let writable = async {
-            if vain {
-                sleep(VAIN_WAIT).await;
-            }
-            Some(ring.poll(socket, PollFlags::OUT).await)
-        };
-        let stalled = async {
-            // A socket without the count is treated as one whose peer takes nothing.
-            let unacknowledged = || unacknowledged(socket).unwrap_or(0);
-            self.stall.expired(unacknowledged).await;
-            None
-        };
-        let events = or(writable, stalled).await.ok_or(ErrorKind::Stalled)?;
-        self.woken_by = Some(events.map_err(ErrorKind::Socket)?);
-        Ok(())
+    #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+    pub(crate) fn writable(
+        &mut self,
+        ring: &Ring,
+        socket: &Fd,
+    ) -> impl Future<Output = Result<(), ErrorKind>> {
+        async move {
+            let vain = self.woken_by.is_some();
+            let writable = async {
+                if vain {
+                    // Boxed, as it is rare.
+                    Box::pin(sleep(VAIN_WAIT)).await;
+                }
+                Some(ring.poll(socket, PollFlags::OUT).await)
+            };
+            let stalled = async {
+                // A socket without the count is treated as one whose peer takes nothing.
+                let unacknowledged = || unacknowledged(socket).unwrap_or(0);
+                self.stall.expired(unacknowledged).await;
+                None
+            };
+            let events = or(writable, stalled).await.ok_or(ErrorKind::Stalled)?;
+            self.woken_by = Some(events.map_err(ErrorKind::Socket)?);
+            Ok(())
+        }
     }
 }
 

@@ -48,12 +48,18 @@ impl Stall {
 
     /// Waits until the peer has taken nothing for the limit, and at most a quarter of it longer.
     /// `unacknowledged` reads the socket's count. Dropped: the timer keeps running.
-    pub(crate) async fn expired(&mut self, unacknowledged: impl Fn() -> usize) {
-        while self.vain < CHECKS {
-            let quarter = self.limit / CHECKS;
-            self.timer.get_or_insert_with(|| Timer::new(quarter)).await;
-            self.timer = None;
-            self.check(unacknowledged());
+    #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+    pub(crate) fn expired(
+        &mut self,
+        unacknowledged: impl Fn() -> usize,
+    ) -> impl Future<Output = ()> {
+        async move {
+            while self.vain < CHECKS {
+                let quarter = self.limit / CHECKS;
+                self.timer.get_or_insert_with(|| Timer::new(quarter)).await;
+                self.timer = None;
+                self.check(unacknowledged());
+            }
         }
     }
 

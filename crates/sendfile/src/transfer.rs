@@ -101,21 +101,24 @@ impl Transfer {
     ///
     /// [`Error::sent`] says how many bytes the socket took in all steps, [`Error::kind`] what
     /// happened then.
-    pub async fn step(&mut self, socket: &Fd, step: Step) -> Result<(), Error> {
-        debug_assert!(is_nonblocking(socket), "the socket carries O_NONBLOCK");
-        debug_assert!(self.piece.is_none(), "a transfer takes steps of one kind");
-        self.pump.progress.begin_step(step, self.opening);
-        // Not the transfer's during the step: a step that is dropped closes its pipe.
-        let mut staging = PipeStaging::new(self.parked.take());
-        let result = self.pump.run(&mut staging, socket).await;
-        result.map_err(|kind| Error {
-            sent: self.sent(),
-            kind,
-        })?;
-        if let PipeStaging::Parked(parked) = staging {
-            self.parked = Some(parked);
+    #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+    pub fn step(&mut self, socket: &Fd, step: Step) -> impl Future<Output = Result<(), Error>> {
+        async move {
+            debug_assert!(is_nonblocking(socket), "the socket carries O_NONBLOCK");
+            debug_assert!(self.piece.is_none(), "a transfer takes steps of one kind");
+            self.pump.progress.begin_step(step, self.opening);
+            // Not the transfer's during the step: a step that is dropped closes its pipe.
+            let mut staging = PipeStaging::new(self.parked.take());
+            let result = self.pump.run(&mut staging, socket).await;
+            result.map_err(|kind| Error {
+                sent: self.sent(),
+                kind,
+            })?;
+            if let PipeStaging::Parked(parked) = staging {
+                self.parked = Some(parked);
+            }
+            Ok(())
         }
-        Ok(())
     }
 
     /// Like [`Transfer::step`], but sends the bytes as `encode` makes them, as for TLS in user

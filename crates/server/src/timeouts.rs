@@ -29,6 +29,10 @@ const RETRY_TICKS: u32 = 100;
 /// One of this many connections is ended to make room for others.
 const CONNECTIONS_PER_IDLE_ENDED: usize = 64;
 
+/// Connections that there is room for from the start. What was never used of it takes no memory,
+/// where to grow leaves behind what held it before.
+const ENTRIES: usize = 16 * 1024;
+
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -210,10 +214,14 @@ impl Drop for Timer {
 impl TimerQueue {
     /// A queue without entries, for connections with these timeouts.
     pub(crate) fn new(timeouts: Timeouts) -> Self {
+        let inner = Inner {
+            entries: Slab::with_capacity(ENTRIES),
+            ..Inner::default()
+        };
         Self {
             epoch: Instant::now(),
             timeouts: RefCell::new(timeouts),
-            inner: RefCell::default(),
+            inner: RefCell::new(inner),
             any_draining: Cell::new(false),
         }
     }

@@ -48,9 +48,12 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(io: IoUring, buffers: Rc<Buffers>) -> Self {
+        // To grow it would leave behind what held it before, which later allocations fill only
+        // partly. Pages of it that were never used take no memory.
+        let slots = Slab::with_capacity(io.params().cq_entries() as usize);
         Self {
             io: ManuallyDrop::new(io),
-            slots: ManuallyDrop::default(),
+            slots: ManuallyDrop::new(slots),
             backlog: VecDeque::new(),
             generation: 0,
             buffers,

@@ -159,36 +159,39 @@ impl Connection {
     }
 
     /// Sends the body of a response, piece by piece.
-    async fn send_rest(&mut self, rest: &mut Rest) -> Result<(), Closed> {
-        let mut turn = 0;
-        rest.exchange.begin_body();
-        loop {
-            if !rest.body.has_length() {
-                // The server's own time does not count against the client.
-                self.timer.enter(Phase::Transfer);
-            }
-            let piece = match self.next_piece(&mut rest.body).await {
-                Ok(Some(piece)) => piece,
-                Ok(None) => return self.send_end(rest).await,
-                Err(error) => return Err(self.cut_short(rest.framing, &error)),
-            };
-            turn += match piece {
-                Piece::Bytes(bytes) => self.send_bytes(bytes, rest).await?,
-                Piece::File(file, range) => {
-                    let (context, timer) = (&self.context, &self.timer);
-                    let (transport, exchange) = (&mut self.transport, &mut rest.exchange);
-                    send_range(context, transport, timer, exchange, &file, range).await?;
-                    // A transfer yields by itself.
-                    0
+    #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+    fn send_rest(&mut self, rest: &mut Rest) -> impl Future<Output = Result<(), Closed>> {
+        async move {
+            let mut turn = 0;
+            rest.exchange.begin_body();
+            loop {
+                if !rest.body.has_length() {
+                    // The server's own time does not count against the client.
+                    self.timer.enter(Phase::Transfer);
                 }
-            };
-            if rest.body.is_complete() {
-                rest.exchange.complete(Instant::now());
-                return Ok(());
-            }
-            if turn >= QUANTUM_BYTES {
-                turn = 0;
-                self.context.io.ring.yield_now().await;
+                let piece = match self.next_piece(&mut rest.body).await {
+                    Ok(Some(piece)) => piece,
+                    Ok(None) => return self.send_end(rest).await,
+                    Err(error) => return Err(self.cut_short(rest.framing, &error)),
+                };
+                turn += match piece {
+                    Piece::Bytes(bytes) => self.send_bytes(bytes, rest).await?,
+                    Piece::File(file, range) => {
+                        let (context, timer) = (&self.context, &self.timer);
+                        let (transport, exchange) = (&mut self.transport, &mut rest.exchange);
+                        send_range(context, transport, timer, exchange, &file, range).await?;
+                        // A transfer yields by itself.
+                        0
+                    }
+                };
+                if rest.body.is_complete() {
+                    rest.exchange.complete(Instant::now());
+                    return Ok(());
+                }
+                if turn >= QUANTUM_BYTES {
+                    turn = 0;
+                    self.context.io.ring.yield_now().await;
+                }
             }
         }
     }
@@ -272,6 +275,7 @@ mod tests {
     fn a_transfer_has_no_room_for_a_look_up() {
         // Each active or stalled download holds one.
         let bytes = future_bytes(Connection::carry_on);
-        assert!(bytes <= 1440, "{bytes}");
+        // A size class of the allocator; the next one is 1,536.
+        assert!(bytes <= 1280, "{bytes}");
     }
 }
