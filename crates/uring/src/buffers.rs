@@ -94,12 +94,13 @@ impl Buffers {
         &self.driver
     }
 
-    /// Publishes unused buffers, as many as are in use, while there are any.
+    /// Publishes unused buffers, half as many as are in use, while there are any: one burst runs
+    /// short several times, and a buffer that was used once keeps its memory.
     pub(crate) fn grow(&self) {
         let first = self.grown.get();
         let end = self
             .capacity
-            .min(first.saturating_mul(2).max(PUBLISHED_FIRST));
+            .min(first.saturating_add(first / 2).max(PUBLISHED_FIRST));
         self.grown.set(end);
         (first..end).for_each(|id| self.publish(id));
     }
@@ -311,14 +312,14 @@ mod tests {
     }
 
     #[test]
-    fn buffers_in_use_double_up_to_the_capacity() {
+    fn buffers_in_use_grow_by_half_up_to_the_capacity() {
         let buffers = Buffers::new(256, 16).unwrap();
         let mut grown = vec![buffers.available.get()];
-        for _ in 0..3 {
+        for _ in 0..5 {
             buffers.grow();
             grown.push(buffers.available.get());
         }
-        assert_eq!(grown, [64, 128, 256, 256]);
+        assert_eq!(grown, [64, 96, 144, 216, 256, 256]);
     }
 
     #[test]
