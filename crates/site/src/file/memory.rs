@@ -37,6 +37,11 @@ impl FileBytes {
         }
     }
 
+    /// The same of bytes in pages of their own; 0 for others.
+    pub(crate) fn page_memory(&self) -> u64 {
+        self.pages().map_or(0, |pages| pages.memory() as u64)
+    }
+
     /// The pages that hold the bytes and nothing else, if there are more than 12 KiB.
     pub fn pages(&self) -> Option<&Pages> {
         self.pages.as_deref()

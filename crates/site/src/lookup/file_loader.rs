@@ -146,6 +146,7 @@ impl FileLoader<'_> {
             encoded_fields: EncodedFields::default(),
             other_paths: self.other_paths.clone(),
             popularity: Popularity::default(),
+            _held: content.hold(),
             content,
             ops: self.root.ops.on_device(device(stat)),
         }

@@ -59,7 +59,7 @@ impl Site {
         if let Some(root) = root
             && let Some(Target::Resource(resource)) = entry.map(|entry| entry.target)
         {
-            if resource.has_popular() {
+            if resource.has_popular() && self.has_room() {
                 let memory_max = self.shared.config.popular_max();
                 return self
                     .look_up(Some(root), purpose, path, now, memory_max)
