@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustls::ClientConfig;
 use tidegate_h2::hpack::Decoder;
 
@@ -120,6 +121,14 @@ pub(crate) struct Http2 {
     pub(crate) data_frames: Vec<usize>,
 }
 
+/// A connection that holds little. The kernel may let its receive buffer grow to 32 MiB: a body of
+/// that length then arrives whole before anything else does, if the machine is busy.
+fn dial(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("a connection");
+    set_socket_recv_buffer_size(&stream, 128 * 1024).expect("a fixed buffer");
+    stream
+}
+
 impl Http2 {
     /// A client that reads as fast as it can.
     pub(crate) fn connect(address: SocketAddr) -> Self {
@@ -135,12 +144,12 @@ impl Http2 {
 
     /// A client that has sent nothing yet.
     pub(crate) fn silent(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).expect("a connection"))
+        Self::over(dial(address))
     }
 
     /// A client over TLS that offers HTTP/2 alone.
     pub(crate) fn secure(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
-        let stream = TcpStream::connect(address).expect("a connection");
+        let stream = dial(address);
         set_watchdog(&stream);
         Self::secure_over(stream, config, &[])
     }
