@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate_uring::Pages;
 
-use crate::file::allocated;
+use crate::file::size_class::allocated;
 
 /// Bytes that are no longer are copied behind their head as fast as a socket takes pages.
 const HEAP_BYTES_MAX: usize = 12 * 1024;

@@ -6,6 +6,7 @@ pub(crate) mod ops;
 pub(crate) mod popularity;
 pub(crate) mod residency_hint;
 pub(crate) mod shared_bodies;
+pub(crate) mod size_class;
 pub(crate) mod stat;
 
 use std::cell::OnceCell;
@@ -20,6 +21,7 @@ use crate::file::memory::FileBytes;
 use crate::file::ops::FileOps;
 use crate::file::popularity::{Held, Popularity};
 use crate::file::residency_hint::ResidencyHint;
+pub(crate) use crate::file::size_class::allocated;
 use crate::file::stat::{is_deleted, is_remote};
 
 /// A file, or a precompressed variant of one, with all that a response needs.
@@ -194,13 +196,6 @@ pub(crate) const RC_BYTES: usize = 16;
 /// Bytes that make content shareable: fingerprint, table entry and reference counts.
 const SHARED_BYTES: u64 = 320;
 
-/// The size class of jemalloc for `bytes`: there are four between two powers of two, at least 16
-/// bytes apart.
-pub(crate) fn allocated(bytes: usize) -> u64 {
-    let step = (bytes.next_power_of_two() / 8).max(16);
-    bytes.next_multiple_of(step) as u64
-}
-
 impl Drop for File {
     /// A worker of the ring closes a file if that may take long: the last descriptor of a deleted
     /// file frees its blocks, half a second for a large one, and a FUSE server may answer late.
@@ -217,29 +212,5 @@ impl Drop for File {
             return;
         };
         self.ops.close(fd);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_allocated_is_of_a_size_that_the_allocator_has() {
-        let table = [
-            (0, 0),
-            (1, 16),
-            (16, 16),
-            (17, 32),
-            (128, 128),
-            (129, 160),
-            (1024, 1024),
-            (1025, 1280),
-            (16_384, 16_384),
-            (16_385, 20_480),
-        ];
-        for (bytes, expected) in table {
-            assert_eq!(allocated(bytes), expected, "{bytes}");
-        }
     }
 }
