@@ -12,7 +12,7 @@ use crate::staging::Staging;
 
 /// Shorter transfers do not queue for turns, and shorter steps are not corked: they have few chunks
 /// to combine, and end soon.
-pub(crate) const LONG_BYTES_MIN: u64 = 512 * 1024;
+const LONG_BYTES_MIN: u64 = 512 * 1024;
 
 /// Moves the bytes of a transfer from its file to a socket, through a [`Staging`].
 pub(crate) struct Pump {

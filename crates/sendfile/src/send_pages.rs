@@ -9,15 +9,13 @@ use tidegate_uring::{Fd, Pages, Ring};
 
 use crate::error::{Error, ErrorKind};
 use crate::pool::{Parked, PipeGuard, Pool};
-use crate::pump::LONG_BYTES_MIN;
 use crate::socket_sink::SocketSink;
 
 /// Sends the bytes of `pages` from `range.start` to `range.end` (exclusive) to `socket`, without a
 /// copy, through a pipe: vmsplice(2), splice(2). `socket` carries `O_NONBLOCK`. `stall` is the time
 /// limit for a peer that takes nothing.
 ///
-/// As much leaves in one turn of the ring as the socket takes. Long ranges wait for their turns, as
-/// those of files do.
+/// As much leaves in one turn of the ring as the socket takes, of one transfer.
 ///
 /// # Errors
 ///
@@ -67,12 +65,9 @@ struct PageTransfer<'a> {
 
 impl PageTransfer<'_> {
     async fn run(&mut self, ring: &Ring) -> Result<(), ErrorKind> {
-        let is_long = self.left.len() as u64 >= LONG_BYTES_MIN;
         let mut parked = None;
         loop {
-            if is_long {
-                self.pool.fair_queue.next(ring).await;
-            }
+            self.pool.fair_queue.next(ring).await;
             let mut guard = self.pipe(ring, parked.take()).await?;
             self.fill_socket(&mut guard)?;
             if self.left.is_empty() {

@@ -41,12 +41,6 @@ impl CacheConfig {
         popular_max.max(self.inline_max)
     }
 
-    /// The bytes of long files that a core may hold before it reads another popular one: a
-    /// quarter more than it may cache, for those that were evicted while clients still take them.
-    pub(crate) fn held_max(&self) -> u64 {
-        self.hot_bytes + self.hot_bytes / 4
-    }
-
     pub(crate) fn times(&self) -> Times {
         Times {
             valid: self.valid,

@@ -10,6 +10,7 @@ use crate::cache::{Cache, Hasher};
 use crate::coarse_timer::CoarseTimer;
 use crate::config::CacheConfig;
 use crate::decompress::Decoders;
+use crate::file::long_memory::LongMemory;
 use crate::listing::DirectoryReader;
 use crate::stalls::Stalls;
 
@@ -27,5 +28,7 @@ pub(crate) struct Shared {
     pub(crate) workers: Rc<Shares>,
     pub(crate) timer: Rc<CoarseTimer>,
     pub(crate) stalls: Arc<Stalls>,
+    /// Of files above `inline_max` of `config`.
+    pub(crate) long: LongMemory,
     pub(crate) config: CacheConfig,
 }

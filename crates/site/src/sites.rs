@@ -16,6 +16,7 @@ use crate::coarse_timer::CoarseTimer;
 use crate::config::CacheConfig;
 use crate::decompress::Decoders;
 use crate::error::RootError;
+use crate::file::long_memory::LongMemory;
 use crate::listing::DirectoryReader;
 use crate::roots::root_path::open_base;
 use crate::shared::{RootNumbers, Shared};
@@ -187,6 +188,7 @@ fn shared(cache: CacheConfig, stalls: &Arc<Stalls>) -> Rc<Shared> {
         workers: Shares::new(2 * cache.workers),
         timer,
         stalls: Arc::clone(stalls),
+        long: LongMemory::new(cache.hot_bytes),
         config: cache,
     })
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 use rustix::mm::Advice;
+use rustix::param::page_size;
 use rustix::pipe::{
     IoSliceRaw, PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice, vmsplice,
 };
@@ -35,7 +36,7 @@ const PIPE_BYTES: usize = 128 * 1024;
 
 static PAGES: AtomicUsize = AtomicUsize::new(0);
 
-/// More bytes are in a huge page, of which they take more than a quarter.
+/// Fewer bytes take less than a quarter of a huge page.
 const HUGE_LEN_MIN: usize = 512 * 1024;
 
 const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;
@@ -46,10 +47,14 @@ const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;
 /// and nothing else is ever written to them.
 pub struct Pages {
     mapping: Mapping,
+    /// Of the bytes within the mapping.
+    start: usize,
     len: usize,
+    /// Bytes of memory.
+    memory: usize,
 }
 
-// SAFETY: a mapping belongs to the process, and nobody writes to it after `copy_of`.
+// SAFETY: a mapping belongs to the process, and nobody writes to it after `copy_to`.
 unsafe impl Send for Pages {}
 // SAFETY: as above.
 unsafe impl Sync for Pages {}
@@ -61,17 +66,52 @@ impl Pages {
     ///
     /// `ENOMEM`, also when there are 16,384 of them in the process, and `EINVAL` without bytes.
     pub fn copy_of(bytes: &[u8]) -> io::Result<Self> {
+        let memory = bytes.len().next_multiple_of(page_size());
+        Self::copy_to(Mapping::new(bytes.len())?, 0, bytes, memory)
+    }
+
+    /// The same in as many huge pages as it takes, if the kernel has them, or else in small ones.
+    /// Sockets then refer to the bytes 64 KiB at a time instead of page by page; and as long as one
+    /// of them refers to a byte, the huge page around it is in memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Pages::copy_of`].
+    pub fn huge_copy_of(bytes: &[u8]) -> io::Result<Self> {
+        let memory = bytes.len().next_multiple_of(HUGE_PAGE_BYTES);
+        // The kernel aligns such mappings only since 6.7. What is not touched takes no memory.
+        let mapping = Mapping::new(memory + HUGE_PAGE_BYTES)?;
+        // Without huge pages these are small.
+        let _ = mapping.advise(Advice::LinuxHugepage);
+        let address = mapping.address() as usize;
+        let start = address.next_multiple_of(HUGE_PAGE_BYTES) - address;
+        Self::copy_to(mapping, start, bytes, memory)
+    }
+
+    /// The memory that [`Pages::huge_copy_of`] takes for `len` bytes. `None`: so few are better off
+    /// in small pages.
+    pub fn huge_bytes(len: usize) -> Option<usize> {
+        (len > HUGE_LEN_MIN).then(|| len.next_multiple_of(HUGE_PAGE_BYTES))
+    }
+
+    /// `start + bytes.len()` is within the mapping, which is new.
+    fn copy_to(mapping: Mapping, start: usize, bytes: &[u8], memory: usize) -> io::Result<Self> {
         if PAGES.load(Ordering::Relaxed) >= PAGES_MAX {
             return Err(Errno::NOMEM.into());
         }
-        let mapping = mapping_for(bytes.len())?;
-        // SAFETY: the mapping is new and as long as `bytes`, so nothing else refers to it.
-        let memory = unsafe { slice::from_raw_parts_mut(mapping.address(), bytes.len()) };
-        memory.copy_from_slice(bytes);
+        let len = bytes.len();
+        assert!(start + len <= mapping.len());
+        // SAFETY: the range is within the mapping, which is new, so nothing else refers to it.
+        let place = unsafe { slice::from_raw_parts_mut(mapping.address().add(start), len) };
+        place.copy_from_slice(bytes);
         mapping.protect()?;
         PAGES.fetch_add(1, Ordering::Relaxed);
-        let len = bytes.len();
-        Ok(Self { mapping, len })
+        Ok(Self {
+            mapping,
+            start,
+            len,
+            memory,
+        })
     }
 
     /// Refers to the first bytes of `range` from a pipe that does not wait, as many as it holds:
@@ -93,21 +133,8 @@ impl Pages {
 
     /// Bytes of memory that they take, if every page is whole.
     pub fn memory(&self) -> usize {
-        self.mapping.len()
+        self.memory
     }
-}
-
-/// Memory for `len` bytes. Long ones are in a huge page where the kernel has one: sockets
-/// then refer to the bytes 64 KiB at a time instead of page by page.
-fn mapping_for(len: usize) -> io::Result<Mapping> {
-    if len <= HUGE_LEN_MIN {
-        return Mapping::new(len);
-    }
-    // The kernel (6.7) aligns a mapping of whole huge pages.
-    let mapping = Mapping::new(len.next_multiple_of(HUGE_PAGE_BYTES))?;
-    // Without huge pages these are small.
-    let _ = mapping.advise(Advice::LinuxHugepage);
-    Ok(mapping)
 }
 
 impl Drop for Pages {
@@ -120,9 +147,9 @@ impl Deref for Pages {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `copy_of` wrote `len` bytes, nobody writes again, and the mapping lives as long
-        // as `self`.
-        unsafe { slice::from_raw_parts(self.mapping.address(), self.len) }
+        // SAFETY: `copy_to` wrote these bytes, nobody writes again, and the mapping lives as long as
+        // `self`.
+        unsafe { slice::from_raw_parts(self.mapping.address().add(self.start), self.len) }
     }
 }
 
@@ -401,18 +428,20 @@ mod tests {
     }
 
     #[test]
-    fn long_ones_take_whole_huge_pages() {
+    fn huge_ones_are_aligned_and_take_whole_huge_pages() {
         let _alone = alone();
+        assert_eq!(Pages::huge_bytes(HUGE_LEN_MIN), None);
         for (len, memory) in [
-            (4096, 4096),
-            (HUGE_LEN_MIN, HUGE_LEN_MIN),
             (HUGE_LEN_MIN + 1, HUGE_PAGE_BYTES),
             (HUGE_PAGE_BYTES + 1, 2 * HUGE_PAGE_BYTES),
         ] {
-            let pages = Pages::copy_of(&bytes(len)).unwrap();
+            let pages = Pages::huge_copy_of(&bytes(len)).unwrap();
             assert!(pages[..] == bytes(len));
+            assert!(pages.as_ptr().addr().is_multiple_of(HUGE_PAGE_BYTES));
             assert_eq!(pages.memory(), memory);
+            assert_eq!(Pages::huge_bytes(len), Some(memory));
         }
+        assert_eq!(Pages::copy_of(b"a").unwrap().memory(), page_size());
     }
 
     #[test]

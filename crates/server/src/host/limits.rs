@@ -139,9 +139,10 @@ pub(crate) fn memory() -> Option<u64> {
     cgroup::memory_limit(Path::new("/"))
 }
 
-/// Small files get at most three eighths of the memory, connections a quarter, open files and pipes
-/// an eighth each. The rest is for the kernel, such as its page cache. Pipes are made smaller, down
-/// to 256 KiB, before there are fewer of them.
+/// Files in memory get at most three eighths of the memory, with the quarter more that slow clients
+/// may hold of popular ones; connections get a quarter, open files and pipes an eighth each. The
+/// rest is for the kernel, such as its page cache. Pipes are made smaller, down to 256 KiB, before
+/// there are fewer of them.
 pub(crate) fn fit_memory(share: ResourceShare, limit: u64, shards: usize) -> ResourceShare {
     let each = (limit / shards as u64).saturating_sub(SHARD_BYTES);
     let count = |bytes: u64, size: u64| usize::try_from(bytes / size).unwrap_or(usize::MAX);
@@ -156,7 +157,7 @@ pub(crate) fn fit_memory(share: ResourceShare, limit: u64, shards: usize) -> Res
         open_files: share.open_files.min(count(each / 8, OPEN_FILE_BYTES)),
         pipes: share.pipes.min(pipes),
         pipe_bytes,
-        hot_bytes: share.hot_bytes.min(each / 8 * 3),
+        hot_bytes: share.hot_bytes.min(each / 10 * 3),
     }
 }
 
@@ -225,7 +226,7 @@ mod tests {
         for (limit, shards) in [(64, 1), (64, 2), (256, 1), (256, 8), (1024, 2)] {
             let limit = limit << 20;
             let share = fit_memory(wanted, limit, shards);
-            let used = share.hot_bytes
+            let used = share.hot_bytes * 5 / 4
                 + share.connections as u64 * CONNECTION_BYTES
                 + share.open_files as u64 * OPEN_FILE_BYTES
                 + (share.pipes * share.pipe_bytes) as u64

@@ -6,12 +6,12 @@ use std::rc::Rc;
 
 use futures_util::future::join_all;
 use rustix::fs::Statx;
-use tidegate_http::{Accepted, Choice};
+use tidegate_http::{Accepted, Choice, Coding};
 
 use crate::decompress::Compressed;
 use crate::file::content_hash;
 use crate::file::stat::Fingerprint;
-use crate::file::{File, RC_BYTES, allocated};
+use crate::file::{Content, File, RC_BYTES, allocated};
 use crate::root_dir::RootDir;
 
 /// A file with its variants.
@@ -130,9 +130,19 @@ impl Resource {
         self.deleted.get()
     }
 
-    /// Whether one of its files is to be read into memory.
-    pub(crate) fn has_popular(&self) -> bool {
-        self.files().any(|file| file.popularity.is_popular())
+    /// The codings of its files that are to be in memory: those that are popular, and those that
+    /// are there already. Empty if none of them is new.
+    pub(crate) fn popular(&self) -> Vec<Option<Coding>> {
+        if !self.files().any(|file| file.popularity.is_popular()) {
+            return Vec::new();
+        }
+        let is_wanted = |file: &&File| {
+            file.popularity.is_popular() || matches!(file.content, Content::Memory(_))
+        };
+        self.files()
+            .filter(is_wanted)
+            .map(|file| file.coding)
+            .collect()
     }
 
     /// Bytes of memory.

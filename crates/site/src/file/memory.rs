@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate_uring::Pages;
 
+use crate::file::long_memory::Held;
 use crate::file::size_class::allocated;
 
 /// Bytes that are no longer are copied behind their head as fast as a socket takes pages.
@@ -28,6 +29,16 @@ impl FileBytes {
         Self { bytes, pages }
     }
 
+    /// The bytes of `storage`. Every reference to them keeps `held`.
+    pub(crate) fn new(storage: Storage, held: Option<Held>) -> Self {
+        let of = Self::of(&storage, Bytes::new());
+        let bytes = Bytes::from_owner(Owner {
+            storage,
+            _held: held,
+        });
+        Self { bytes, ..of }
+    }
+
     /// Bytes of memory that they take.
     pub(crate) fn memory(&self) -> u64 {
         match &self.pages {
@@ -35,11 +46,6 @@ impl FileBytes {
             // One byte more is allocated to notice a file that grows while it is read.
             None => allocated(self.bytes.len() + 1),
         }
-    }
-
-    /// The same of bytes in pages of their own; 0 for others.
-    pub(crate) fn page_memory(&self) -> u64 {
-        self.pages().map_or(0, |pages| pages.memory() as u64)
     }
 
     /// The pages that hold the bytes and nothing else, if there are more than 12 KiB.
@@ -62,19 +68,6 @@ impl From<Bytes> for FileBytes {
     }
 }
 
-impl From<Storage> for FileBytes {
-    fn from(storage: Storage) -> Self {
-        match storage {
-            Storage::Heap(bytes) => Bytes::from(bytes).into(),
-            Storage::Pages(pages) => {
-                let bytes = Bytes::from_owner(PagesRef(Arc::clone(&pages)));
-                let pages = Some(pages);
-                Self { bytes, pages }
-            }
-        }
-    }
-}
-
 /// Where the bytes are.
 pub(crate) enum Storage {
     Heap(Vec<u8>),
@@ -83,13 +76,15 @@ pub(crate) enum Storage {
 
 impl Storage {
     /// Moves long bytes to pages of their own, unless the process has no room for them.
-    pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        if bytes.len() > HEAP_BYTES_MAX
-            && let Ok(pages) = Pages::copy_of(&bytes)
-        {
-            Self::Pages(Arc::new(pages))
-        } else {
-            Self::Heap(bytes)
+    pub(crate) fn new(bytes: Vec<u8>, is_huge: bool) -> Self {
+        let pages = match bytes.len() {
+            ..=HEAP_BYTES_MAX => None,
+            _ if is_huge => Pages::huge_copy_of(&bytes).ok(),
+            _ => Pages::copy_of(&bytes).ok(),
+        };
+        match pages {
+            Some(pages) => Self::Pages(Arc::new(pages)),
+            None => Self::Heap(bytes),
         }
     }
 }
@@ -105,10 +100,13 @@ impl Deref for Storage {
     }
 }
 
-struct PagesRef(Arc<Pages>);
+struct Owner {
+    storage: Storage,
+    _held: Option<Held>,
+}
 
-impl AsRef<[u8]> for PagesRef {
+impl AsRef<[u8]> for Owner {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.storage
     }
 }

@@ -1,6 +1,7 @@
 //! A file as it is served: its content, metadata and prepared header fields.
 
 pub(crate) mod content_hash;
+pub(crate) mod long_memory;
 pub(crate) mod memory;
 pub(crate) mod ops;
 pub(crate) mod popularity;
@@ -19,7 +20,7 @@ use tidegate_uring::Fd;
 
 use crate::file::memory::FileBytes;
 use crate::file::ops::FileOps;
-use crate::file::popularity::{Held, Popularity};
+use crate::file::popularity::Popularity;
 use crate::file::residency_hint::ResidencyHint;
 pub(crate) use crate::file::size_class::allocated;
 use crate::file::stat::{is_deleted, is_remote};
@@ -46,8 +47,6 @@ pub struct File {
     pub(crate) fields: RepresentationFields,
     /// Decides whether it is worth memory.
     pub(crate) popularity: Popularity,
-    /// Its bytes, if they are in pages of their own.
-    pub(crate) _held: Held,
     /// Closes the descriptor.
     pub(crate) ops: FileOps,
 }
@@ -94,16 +93,6 @@ pub enum Content {
     Memory(FileBytes),
     /// In the file, which is spliced.
     File(Fd),
-}
-
-impl Content {
-    /// What counts as held while it is in memory.
-    pub(crate) fn hold(&self) -> Held {
-        match self {
-            Self::Memory(bytes) => Held::new(bytes.page_memory()),
-            Self::File(_) => Held::default(),
-        }
-    }
 }
 
 impl File {

@@ -9,34 +9,6 @@ const REQUESTS: u32 = 32;
 
 const WINDOW: Duration = Duration::from_secs(10);
 
-thread_local! {
-    /// Bytes of the files of this core with pages of their own.
-    static HELD: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Bytes of the long files in the memory of this core: of those that are cached, and those that
-/// only responses hold, which go on when the cache evicts their file.
-pub(crate) fn held() -> u64 {
-    HELD.get()
-}
-
-/// Bytes that are [`held`] as long as it lives, on the core that made it.
-#[derive(Debug, Default)]
-pub(crate) struct Held(u64);
-
-impl Held {
-    pub(crate) fn new(bytes: u64) -> Self {
-        HELD.set(HELD.get() + bytes);
-        Self(bytes)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        HELD.set(HELD.get().saturating_sub(self.0));
-    }
-}
-
 /// The requests for a file lately, on one core.
 #[derive(Debug, Default)]
 pub(crate) struct Popularity {

@@ -27,6 +27,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
+use crate::file::long_memory::Held;
 use crate::file::memory::{FileBytes, Storage};
 use crate::file::stat::Fingerprint;
 
@@ -40,22 +41,25 @@ struct Body {
 }
 
 /// The share of one core.
-struct BodyRef(Arc<Body>);
+struct BodyRef {
+    body: Arc<Body>,
+    _held: Option<Held>,
+}
 
 /// The bytes of a file, if any core has them.
-pub(crate) fn find(fingerprint: &Fingerprint) -> Option<FileBytes> {
+pub(crate) fn find(fingerprint: &Fingerprint) -> Option<Shared> {
     let body = bodies().get(fingerprint)?.upgrade()?;
-    Some(hold(&body))
+    Some(Shared(body))
 }
 
 /// Shares bytes, read after the statx of `fingerprint`. If another core was first, returns its
 /// bytes and drops these.
-pub(crate) fn share(fingerprint: Fingerprint, storage: Storage) -> FileBytes {
+pub(crate) fn share(fingerprint: Fingerprint, storage: Storage) -> Shared {
     let body = Arc::new(Body {
         fingerprint,
         storage,
     });
-    hold(&first(&body).unwrap_or(body))
+    Shared(first(&body).unwrap_or(body))
 }
 
 /// The body in the table; `None`: `body` was inserted.
@@ -75,15 +79,21 @@ fn first(body: &Arc<Body>) -> Option<Arc<Body>> {
     }
 }
 
-/// As [`FileBytes`], without a copy.
-fn hold(body: &Arc<Body>) -> FileBytes {
-    let bytes = Bytes::from_owner(BodyRef(Arc::clone(body)));
-    FileBytes::of(&body.storage, bytes)
+/// Bytes that other cores may have, too.
+pub(crate) struct Shared(Arc<Body>);
+
+impl Shared {
+    /// The bytes, without a copy. Every reference to them that this core makes keeps `held`.
+    pub(crate) fn hold(self, held: Option<Held>) -> FileBytes {
+        let body = Arc::clone(&self.0);
+        let bytes = Bytes::from_owner(BodyRef { body, _held: held });
+        FileBytes::of(&self.0.storage, bytes)
+    }
 }
 
 impl AsRef<[u8]> for BodyRef {
     fn as_ref(&self) -> &[u8] {
-        &self.0.storage
+        &self.body.storage
     }
 }
 
@@ -121,7 +131,7 @@ mod tests {
     }
 
     fn storage(bytes: &[u8]) -> Storage {
-        Storage::new(bytes.to_vec())
+        Storage::new(bytes.to_vec(), false)
     }
 
     fn is_noted(fingerprint: &Fingerprint) -> bool {
@@ -132,10 +142,10 @@ mod tests {
     fn the_first_bytes_are_everybodys_until_the_last_lets_go() {
         let (_file, fingerprint) = fingerprint();
         assert!(find(&fingerprint).is_none());
-        let ours = share(fingerprint, storage(b"body"));
+        let ours = share(fingerprint, storage(b"body")).hold(None);
         let (found, shared) = thread::spawn(move || {
-            let found = find(&fingerprint).unwrap();
-            (found, share(fingerprint, storage(b"body")))
+            let found = find(&fingerprint).unwrap().hold(None);
+            (found, share(fingerprint, storage(b"body")).hold(None))
         })
         .join()
         .unwrap();
@@ -155,9 +165,12 @@ mod tests {
             fingerprint,
             storage: storage(b"a"),
         });
-        let successor = share(fingerprint, storage(b"b"));
+        let successor = share(fingerprint, storage(b"b")).hold(None);
         drop(gone);
-        assert_eq!(find(&fingerprint).unwrap().as_ptr(), successor.as_ptr());
+        assert_eq!(
+            find(&fingerprint).unwrap().hold(None).as_ptr(),
+            successor.as_ptr()
+        );
     }
 
     #[test]
@@ -167,7 +180,7 @@ mod tests {
             for _ in 0..10_000 {
                 let bytes =
                     find(&fingerprint).unwrap_or_else(|| share(fingerprint, storage(b"body")));
-                assert_eq!(**bytes, *b"body");
+                assert_eq!(**bytes.hold(None), *b"body");
             }
         };
         thread::scope(|scope| {

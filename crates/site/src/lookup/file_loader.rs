@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::io;
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use rustix::fs::Statx;
@@ -13,6 +13,7 @@ use tidegate_uring::Fd;
 
 use crate::error::Error;
 use crate::file::content_hash::{self, Digest};
+use crate::file::long_memory::{Held, LongMemory};
 use crate::file::memory::{FileBytes, Storage};
 use crate::file::ops::OpenFile;
 use crate::file::popularity::Popularity;
@@ -27,8 +28,7 @@ use crate::root_dir::{RootDir, allow_waiting};
 
 /// Loads the files of one resource.
 pub(crate) struct FileLoader<'a> {
-    /// Larger files are not read into memory.
-    pub(crate) memory_max: usize,
+    pub(crate) memory: MemoryLimits<'a>,
     pub(crate) root: &'a RootDir,
     pub(crate) config: &'a Site,
     pub(crate) purpose: Purpose,
@@ -40,6 +40,24 @@ pub(crate) struct FileLoader<'a> {
     pub(crate) is_settled: bool,
     pub(crate) unhashed: Vec<Fingerprint>,
     pub(crate) other_paths: OtherPaths,
+}
+
+/// Which files are read into memory.
+#[derive(Clone, Copy)]
+pub(crate) struct MemoryLimits<'a> {
+    /// Those of at most this many bytes.
+    pub(crate) inline_max: usize,
+    /// The same for popular ones, while there is room for long files.
+    pub(crate) popular_max: usize,
+    /// The codings of the popular ones; `None` for the file without one.
+    pub(crate) popular: &'a [Option<Coding>],
+    pub(crate) long: &'a LongMemory,
+}
+
+impl MemoryLimits<'_> {
+    fn is_popular(&self, coding: Option<Coding>) -> bool {
+        self.popular.contains(&coding)
+    }
 }
 
 /// A file with its content.
@@ -54,21 +72,25 @@ pub(crate) struct LoadedFile {
 impl FileLoader<'_> {
     pub(crate) async fn load_variant(
         &mut self,
+        coding: Coding,
         name: &CString,
         (file, stat): (OpenFile, Statx),
     ) -> Result<LoadedFile, Error> {
         self.is_settled &= is_settled(&stat, self.now);
-        self.load(name, file, stat).await
+        self.load(&[Some(coding)], name, file, stat).await
     }
 
+    /// Loads the file that is sent with each of `codings`.
     pub(crate) async fn load(
         &mut self,
+        codings: &[Option<Coding>],
         name: &CString,
         file: OpenFile,
         stat: Statx,
     ) -> Result<LoadedFile, Error> {
         allow_waiting(&file)?;
-        let content = self.content(file, &stat).await?;
+        let is_popular = codings.iter().any(|coding| self.memory.is_popular(*coding));
+        let content = self.content(file, &stat, is_popular).await?;
         let mut digest = match &content {
             Content::Memory(bytes) => Some(content_hash::of_bytes(bytes)),
             Content::File(_) => None,
@@ -146,7 +168,6 @@ impl FileLoader<'_> {
             encoded_fields: EncodedFields::default(),
             other_paths: self.other_paths.clone(),
             popularity: Popularity::default(),
-            _held: content.hold(),
             content,
             ops: self.root.ops.on_device(device(stat)),
         }
@@ -181,14 +202,18 @@ impl FileLoader<'_> {
         Some(digest)
     }
 
-    /// Reads a small file into memory; a larger one is served from its descriptor.
-    async fn content(&mut self, file: OpenFile, stat: &Statx) -> Result<Content, Error> {
-        let len = match usize::try_from(stat.stx_size) {
-            Ok(len) if len <= self.memory_max => len,
-            _ => return Ok(Content::File(file.into_fd())),
+    /// Reads a file into memory, unless it is served from its descriptor.
+    async fn content(
+        &mut self,
+        file: OpenFile,
+        stat: &Statx,
+        is_popular: bool,
+    ) -> Result<Content, Error> {
+        let Some((len, held)) = self.room_for(stat.stx_size, is_popular) else {
+            return Ok(Content::File(file.into_fd()));
         };
         let remote = is_remote(&file);
-        let bytes = self.bytes(&file, stat, len, remote).await;
+        let bytes = self.bytes(&file, stat, (len, held), remote).await;
         let Some(bytes) = bytes.transpose() else {
             // Its length changed since the statx. A response from the descriptor has the announced
             // length, or falls short and ends the connection.
@@ -201,26 +226,40 @@ impl FileLoader<'_> {
         Ok(Content::Memory(bytes?))
     }
 
+    /// The length of a file for which there is memory, and the room that it takes if it is long.
+    fn room_for(&self, len: u64, is_popular: bool) -> Option<(usize, Option<Held>)> {
+        let len = usize::try_from(len).ok()?;
+        if len <= self.memory.inline_max {
+            return Some((len, None));
+        }
+        if !is_popular || len > self.memory.popular_max {
+            return None;
+        }
+        let held = self.memory.long.reserve(len, Instant::now())?;
+        Some((len, Some(held)))
+    }
+
     /// The `len` bytes of a file, read unless another core has them. `None`: it has another length.
     async fn bytes(
         &self,
         file: &Fd,
         stat: &Statx,
-        len: usize,
+        (len, held): (usize, Option<Held>),
         remote: bool,
     ) -> io::Result<Option<FileBytes>> {
         let fingerprint = Fingerprint::of(stat);
         let shared = tells_versions_apart(stat, self.now);
         if shared && let Some(bytes) = shared_bodies::find(&fingerprint) {
-            return Ok(Some(bytes));
+            return Ok(Some(bytes.hold(held)));
         }
         let bytes = self.read(file, len, remote).await?;
         Ok((bytes.len() == len).then(|| {
-            let storage = Storage::new(bytes);
+            let is_huge = held.as_ref().is_some_and(|held| held.is_huge);
+            let storage = Storage::new(bytes, is_huge);
             if shared {
-                shared_bodies::share(fingerprint, storage)
+                shared_bodies::share(fingerprint, storage).hold(held)
             } else {
-                storage.into()
+                FileBytes::new(storage, held)
             }
         }))
     }

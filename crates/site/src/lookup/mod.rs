@@ -22,6 +22,7 @@ use rustix::fs::{FileType, Statx};
 use tidegate_config::{CompressedOnly, Site};
 
 use self::file_loader::FileLoader;
+pub(crate) use self::file_loader::MemoryLimits;
 use self::representation::Purpose;
 use self::resource_loader::{Opened, Original, ResourceLoader};
 use self::try_files::{Candidate, candidates};
@@ -52,8 +53,7 @@ pub(crate) struct Lookup<'a> {
     pub(crate) roots: &'a Roots,
     pub(crate) now: Instant,
     pub(crate) config: &'a Site,
-    /// Larger files are not read into memory.
-    pub(crate) memory_max: usize,
+    pub(crate) memory: MemoryLimits<'a>,
     /// As [`ResourceLoader::decompressed_max`].
     pub(crate) decompressed_max: usize,
     pub(crate) purpose: Purpose,
@@ -267,7 +267,7 @@ impl Lookup<'_> {
     ) -> Result<Outcome, Error> {
         let other_paths = self.other_paths(name.path, &original);
         let files = FileLoader {
-            memory_max: self.memory_max,
+            memory: self.memory,
             root,
             config: self.config,
             purpose: self.purpose,

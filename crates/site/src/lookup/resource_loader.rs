@@ -79,14 +79,15 @@ impl<'a> ResourceLoader<'a> {
         let mut variants = variants?;
         self.files.directory = directory_stat.ok();
         self.files.is_settled &= is_settled(&stat, now);
-        let original = self.files.load(name, file, stat).await?;
+        let encoded = self.content_encoded(name.as_bytes());
+        let codings = [None, encoded.map(|(coding, _)| coding)];
+        let original = self.files.load(&codings, name, file, stat).await?;
         if original.reuse == MtimeReuse::Time {
             variants::reject_changed_before(&mut variants, &original.stat);
         }
         self.depend_on_variants(&variants, &directory);
         let mut representations = Vec::new();
         let content_type = mime::content_type(config, name.as_bytes());
-        let encoded = self.content_encoded(name.as_bytes());
         let varies = encoded.is_some() || variants::codings(&variants).next().is_some();
         let fields = self.fields(&content_type, varies);
         if let Some((coding, stem)) = encoded {
@@ -95,7 +96,7 @@ impl<'a> ResourceLoader<'a> {
             representations.push(self.files.file(&original, Some(coding), &fields));
         }
         for (coding, name, opened) in variants.into_iter().filter_map(Variant::into_usable) {
-            let variant = self.files.load_variant(&name, opened).await?;
+            let variant = self.files.load_variant(coding, &name, opened).await?;
             representations.push(self.files.file(&variant, Some(coding), &fields));
         }
         let unencoded = Unencoded::File(self.files.file(&original, None, &fields));
@@ -117,7 +118,7 @@ impl<'a> ResourceLoader<'a> {
         let mut representations = Vec::new();
         let mut unencoded = Unencoded::NotAvailable;
         for (coding, name, opened) in variants.into_iter().filter_map(Variant::into_usable) {
-            let variant = self.files.load_variant(&name, opened).await?;
+            let variant = self.files.load_variant(coding, &name, opened).await?;
             let file = self.files.file(&variant, Some(coding), &fields);
             if Some(coding) == decoded_from {
                 unencoded = self

@@ -20,7 +20,7 @@ use crate::cache::resource::{Resource, Unencoded};
 use crate::cache::{Cache, Entry, Key, KeyRef, Target};
 use crate::decompress::{Compressed, Decompression};
 use crate::error::{Error, RootError};
-use crate::file::{Content, File, popularity};
+use crate::file::{Content, File};
 use crate::listing::{self, Listing, SortOrder};
 use crate::lookup::Outcome;
 use crate::lookup::representation::{FALLBACK_VARY, Purpose};
@@ -277,13 +277,7 @@ impl Site {
         matches!(file.content, Content::File(_))
             && file.len <= self.shared.config.popular_max() as u64
             && file.popularity.count(now)
-            && self.has_room()
-    }
-
-    /// Whether another popular file may be read into memory. Clients that make files popular and
-    /// then take them slowly do not fill it.
-    fn has_room(&self) -> bool {
-        popularity::held() < self.shared.config.held_max()
+            && self.shared.long.has_room()
     }
 
     /// The answer of the first rule for `path`, whether a file exists or not. A redirect gets

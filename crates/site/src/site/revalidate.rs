@@ -5,10 +5,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
+use tidegate_http::Coding;
+
 use crate::cache::{Entry, Target};
 use crate::error::Error;
 use crate::lookup::representation::Purpose;
-use crate::lookup::{Lookup, Outcome};
+use crate::lookup::{Lookup, MemoryLimits, Outcome};
 use crate::root_dir::RootDir;
 use crate::single_flight::FlightFuture;
 use crate::site::Site;
@@ -59,11 +61,9 @@ impl Site {
         if let Some(root) = root
             && let Some(Target::Resource(resource)) = entry.map(|entry| entry.target)
         {
-            if resource.has_popular() && self.has_room() {
-                let memory_max = self.shared.config.popular_max();
-                return self
-                    .look_up(Some(root), purpose, path, now, memory_max)
-                    .await;
+            let popular = resource.popular();
+            if !popular.is_empty() && self.shared.long.has_room() {
+                return self.look_up(Some(root), purpose, path, now, &popular).await;
             }
             if resource.is_unchanged(root).await {
                 let until = now + self.shared.config.valid;
@@ -72,20 +72,20 @@ impl Site {
                 return Ok(Outcome::Target(Target::Resource(resource)));
             }
         }
-        let memory_max = self.shared.config.inline_max;
-        self.look_up(root, purpose, path, now, memory_max).await
+        self.look_up(root, purpose, path, now, &[]).await
     }
 
-    /// Looks a path up on disk, and caches its target. Longer files are not read into memory.
+    /// Looks a path up on disk, and caches its target. Files of the `popular` codings may be long
+    /// and yet be read into memory.
     async fn look_up(
         &self,
         root: Option<&RootDir>,
         purpose: Purpose,
         path: &[u8],
         now: Instant,
-        memory_max: usize,
+        popular: &[Option<Coding>],
     ) -> Result<Outcome, Error> {
-        let lookup = || self.lookup(root, purpose, path, now, memory_max);
+        let lookup = || self.lookup(root, purpose, path, now, popular);
         let mut looked_up = lookup().run().await;
         if let Err(Error::Busy(_)) = looked_up {
             self.shared.cache.borrow_mut().close_files();
@@ -122,7 +122,7 @@ impl Site {
         purpose: Purpose,
         path: &'a [u8],
         now: Instant,
-        memory_max: usize,
+        popular: &'a [Option<Coding>],
     ) -> Lookup<'a> {
         Lookup {
             root,
@@ -131,7 +131,12 @@ impl Site {
             is_one_root: true,
             roots: &self.roots,
             config: &self.config,
-            memory_max,
+            memory: MemoryLimits {
+                inline_max: self.shared.config.inline_max,
+                popular_max: self.shared.config.popular_max(),
+                popular,
+                long: &self.shared.long,
+            },
             decompressed_max: self.shared.config.inline_max,
             purpose,
             path,
