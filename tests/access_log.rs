@@ -680,7 +680,7 @@ fn a_removed_directory_is_written_to_once_it_is_back() {
     eventually("a report", || {
         server.log().contains("cannot write the access log")
     });
-    assert!(server.log().contains("its directory must exist"));
+    server.logs("its directory must exist");
     assert_eq!(server.get("/small").status, 200);
     fs::create_dir(&directory).expect("a directory again");
     assert_eq!(lines(&path, 2), ["404", "200"]);
@@ -784,7 +784,7 @@ fn lines_that_are_lost_when_a_log_ends_are_counted_and_told() {
             .log()
             .contains("the access log ends, and lines of it are lost")
     });
-    assert!(server.log().contains("lost=7"), "{}", server.log());
+    server.logs("lost=7");
     assert_eq!(dropped(&server), 7);
     server.stop();
 }
@@ -796,7 +796,7 @@ fn lines_that_are_lost_at_the_stop_are_told() {
     lose_lines(&server, 5);
     server.signal(Signal::TERM);
     server.wait();
-    assert!(server.log().contains("lost=5"), "{}", server.log());
+    server.logs("lost=5");
 }
 
 fn fifo(tree: &Tree) -> PathBuf {

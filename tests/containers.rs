@@ -94,7 +94,7 @@ fn a_cpu_quota_bounds_the_cores() {
 
     let tree = Tree::with("file", b"content");
     let server = group.holding(Launch::serve_on("2", tree.root())).start();
-    assert!(server.log().contains("worth 1 of them"), "{}", server.log());
+    server.logs("worth 1 of them");
     server.stop();
 }
 

@@ -130,7 +130,7 @@ fn a_wrong_configuration_changes_nothing_and_is_told_with_its_line() {
     drop(Launch::run_sites(&tree, "", "[[site]]\nroot = 'none'"));
     hup(&server, REFUSED);
     let reason = format!("{REFUSED}{file}:9: site.root: cannot serve");
-    assert!(server.log().contains(&reason), "{}", server.log());
+    server.logs(&reason);
     std::fs::remove_file(tree.base().join("tidegate.toml")).unwrap();
     hup(&server, REFUSED);
     assert!(
@@ -257,7 +257,7 @@ fn a_port_in_use_changes_nothing() {
     listen_on(&tree, &["127.0.0.1:0", "127.0.0.4:0", "192.0.2.1:80"]);
     hup(&server, REFUSED);
     let line = "tidegate.toml:10: listen.address: cannot listen on 192.0.2.1:80";
-    assert!(server.log().contains(line), "{}", server.log());
+    server.logs(line);
     assert!(!server.log().contains("listening on http://127.0.0.4"));
     assert_eq!(server.get("/file").body, b"content");
     server.stop();
@@ -464,7 +464,7 @@ fn the_command_tells_the_outcome() {
     let site = "[[site]]\nroot = 'none'";
     drop(Launch::run_sites(&tree, &config(""), site));
     reload(&tree).refusal(1, &["tidegate.toml:10: site.root: cannot serve"]);
-    assert!(server.log().contains(":10: site.root: cannot serve"));
+    server.logs(":10: site.root: cannot serve");
     assert_eq!(server.get("/file").body, b"content");
 
     rewrite(&tree, "", "");

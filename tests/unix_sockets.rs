@@ -123,7 +123,7 @@ fn a_killed_server_leaves_a_socket_that_the_next_one_replaces() {
     server.wait();
     assert!(path.exists());
     let (server, path) = start(launch(&tree, ""));
-    assert!(server.log().contains("replacing a socket"));
+    server.logs("replacing a socket");
     assert_eq!(Client::connect_unix(&path).get("/small").status, 200);
 }
 

@@ -326,7 +326,7 @@ fn a_binary_that_is_missing_or_refuses_the_config_changes_nothing() {
     eventually("a line", || {
         server.log().contains("has ended (exit status: 1)")
     });
-    assert!(server.log().contains("server.kores"), "{}", server.log());
+    server.logs("server.kores");
     serves(server.address);
     fs::write(&config, good).expect("a config");
     let successor = upgrade(&server);

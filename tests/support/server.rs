@@ -347,6 +347,12 @@ impl Server {
         self.process.stderr()
     }
 
+    /// Waits until its log contains `text`: a thread reads it, which may come late.
+    #[track_caller]
+    pub(crate) fn logs(&self, text: &str) {
+        eventually(text, || self.log().contains(text));
+    }
+
     /// The next address that the server says it listens on.
     #[track_caller]
     pub(crate) fn next_address(&self) -> SocketAddr {
