@@ -14,9 +14,9 @@
 //! All pipes have one size, and their number is bounded by a budget of pages ([`Bounds`]). A
 //! transfer that finds none waits in a queue. A transfer whose peer does not read *parks* its pipe.
 //! It keeps the pipe until another transfer needs one: then the pool takes the pipe that was parked
-//! first (its bytes are still in the file, or in its pages). So pipes are held only by transfers that make progress
-//! and by those that wait for the disk, at most half: neither peers that do not read nor a disk
-//! that does not answer can starve the others.
+//! first (its bytes are still in the file, or in its pages). So pipes are held only by transfers
+//! that make progress and by those that wait for the disk, at most half: neither peers that do not
+//! read nor a disk that does not answer can starve the others.
 //!
 //! No `RefCell` is borrowed while a waker runs or a task waits.
 
