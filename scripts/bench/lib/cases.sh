@@ -44,8 +44,16 @@ for size in 1k 1k-c512 4k 16k 64k 1m tls-1k tls-64k tls-1m; do
 done
 unset size
 TARGET_CASES+=(100m tls-100m pipelined churn 304 404 bulk bulk-r10000)
+# Those of limit, which is no peer: what the kernel takes for an answer, whoever gives it (limit/limit.c).
+LIMIT_CASES=(100m)
+for size in 1k 1k-c512 4k 16k 64k 1m; do
+    LIMIT_CASES+=("$size" "$size-wrk")
+done
+unset size
 for name in "${RATE_CASES[@]}"; do
-    [[ $name == *-load* ]] || TARGET_CASES+=("$name")
+    [[ $name != *-load* ]] || continue
+    TARGET_CASES+=("$name")
+    LIMIT_CASES+=("$name")
 done
 unset name
 TARGET_CASES+=(static-c1024 static-c4096 h2-static-c256 idle active stalled)

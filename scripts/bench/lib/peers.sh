@@ -12,18 +12,6 @@ TLS_SERVERS=(tidegate tidegate-memory nginx lighttpd h2o caddy)
 HTTP2_SERVERS=(tidegate tidegate-memory nginx nginx-8k nginx-nosendfile nginx-plain h2o nghttpd caddy)
 # Those that send the variants of HttpArena's files to its client: others would send four times as many bytes.
 ARENA_SERVERS=(tidegate tidegate-arena nginx nginx-nosendfile nginx-plain caddy)
-# Those of limit, which is no peer: what the kernel takes for an answer, whoever gives it (limit/limit.c).
-LIMIT_CASES=()
-for size in 1k 1k-c512 4k 16k 64k 1m; do
-    LIMIT_CASES+=("$size" "$size-wrk")
-done
-for size in 1k 64k; do
-    for rate in 2000 10000 30000; do
-        LIMIT_CASES+=("$size-r$rate" "$size-r$rate-h2load")
-    done
-done
-unset size rate
-LIMIT_CASES+=(100m)
 # Not in a default run, but known to --servers.
 EXTRA_SERVERS=(nginx-plain nginx-8k)
 
