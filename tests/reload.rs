@@ -1,5 +1,6 @@
 //! HUP: the configuration is read again, checked, and applied with no connection lost.
 
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -529,11 +530,13 @@ fn signals_during_the_start_neither_end_it_nor_are_lost() {
         for signal in [Signal::HUP, Signal::USR1, Signal::USR2] {
             kill_process(id, signal).unwrap();
         }
-        std::fs::write(&config, &text).unwrap();
-        // Whoever reads it again sees the file whole.
+        let mut pipe = OpenOptions::new().write(true).open(&config).unwrap();
+        pipe.write_all(&text).unwrap();
+        // The start reads to the end of the pipe. The reload that follows must find the file.
         let next = config.with_extension("next");
         std::fs::write(&next, &text).unwrap();
         std::fs::rename(&next, &config).unwrap();
+        drop(pipe);
         started.join().unwrap()
     });
     eventually(APPLIED, || server.log().contains(APPLIED));
