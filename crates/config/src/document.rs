@@ -16,8 +16,9 @@ use toml::value::{Table, Value};
 use crate::environment::{self, Expanded, Variables};
 use crate::text::Text;
 use crate::{
-    Access, Auth, CertificateFiles, Error, Glob, HeaderRule, Mount, Pace, Paths, Place, Problem,
-    Redirect, Respond, Settings, Signed, mistaken_syntax, parts,
+    Access, Auth, CacheRule, CertificateFiles, Credentials, Error, Glob, HeaderRule, Mount, Origin,
+    OriginKind, OriginUrl, Pace, Paths, Place, Problem, Redirect, Respond, S3Style, Settings,
+    Signed, Ttl, mistaken_syntax, parts,
 };
 
 /// The most problems of a file that are reported one by one.
@@ -273,6 +274,13 @@ pub(crate) fn known() -> Table {
             at: "/a".to_owned(),
             root: PathBuf::new(),
         });
+        site.origins = vec![any_store(), any_origin()];
+        site.cache_rules.push(CacheRule {
+            paths: any_paths(),
+            ttl: Some(Ttl::Off),
+            stale_while_revalidate: Some(Duration::ZERO),
+            stale_if_error: Some(Duration::ZERO),
+        });
         site.headers.push(HeaderRule {
             pattern: any_path(),
             ignore_case: false,
@@ -314,9 +322,57 @@ pub(crate) fn known() -> Table {
     }
     // See `Settings::to_toml`.
     let mut table = Table::try_from(settings).expect("settings are plain tables");
+    join_origins(&mut table);
     table.insert("include".to_owned(), Value::Array(Vec::new()));
     table.insert(environment::SWITCH.to_owned(), Value::Boolean(false));
     table
+}
+
+/// Makes one origin of all of a site, with the keys of each kind.
+fn join_origins(table: &mut Table) {
+    let sites = table.get_mut("site").and_then(Value::as_array_mut);
+    for site in sites.into_iter().flatten() {
+        let origins = site.get_mut("origin").and_then(Value::as_array_mut);
+        if let Some(origins) = origins {
+            let keys = origins.drain(..).filter_map(|origin| match origin {
+                Value::Table(keys) => Some(keys),
+                _ => None,
+            });
+            let all = keys.flatten().collect();
+            origins.push(Value::Table(all));
+        }
+    }
+}
+
+fn any_store() -> Origin {
+    Origin {
+        kind: OriginKind::S3 {
+            region: String::new(),
+            style: S3Style::Path,
+            profile: None,
+            credentials: Credentials::Auto,
+        },
+        ..any_origin()
+    }
+}
+
+fn any_origin() -> Origin {
+    Origin {
+        kind: OriginKind::Http { host: None },
+        url: OriginUrl {
+            is_https: true,
+            host: String::new(),
+            port: 443,
+            path: String::new(),
+        },
+        ca: None,
+        connect_timeout: Duration::ZERO,
+        first_byte_timeout: Duration::ZERO,
+        stall_timeout: Duration::ZERO,
+        connections: 1,
+        negative: Duration::ZERO,
+        health: None,
+    }
 }
 
 fn any_paths() -> Paths {
@@ -342,12 +398,12 @@ fn collect_keys(table: &Table, path: &str, keys: &mut Vec<String>) {
     for (key, value) in table {
         let dotted = join(path, key);
         let below = match value {
-            Value::Table(table) => Some(table),
-            Value::Array(values) => values.first().and_then(Value::as_table),
-            _ => None,
+            Value::Table(table) => vec![table],
+            Value::Array(values) => values.iter().filter_map(Value::as_table).collect(),
+            _ => Vec::new(),
         };
         keys.push(dotted.clone());
-        if let Some(table) = below {
+        for table in below {
             collect_keys(table, &dotted, keys);
         }
     }
@@ -403,6 +459,8 @@ mod tests {
         let any = ["site.headers.set.", "site.error-pages.", "site.mime-types."];
         named.retain(|key| !any.iter().any(|table| key.starts_with(table)));
         named.sort_unstable();
+        // Origins of both kinds have some keys in common.
+        named.dedup();
         let mut known = known_keys();
         known.sort_unstable();
         assert_eq!(named, known);
@@ -413,6 +471,8 @@ mod tests {
         let settings = Settings::parse(&with_examples(), Path::new("t.toml"));
         let site = settings.unwrap().sites.remove(0);
         let counts = [
+            site.origins.len(),
+            site.cache_rules.len(),
             site.mounts.len(),
             site.headers.len(),
             site.access.len(),
@@ -422,7 +482,7 @@ mod tests {
             site.respond.len(),
             site.redirects.len(),
         ];
-        assert_eq!(counts, [1; 8]);
+        assert_eq!(counts, [2, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
     }
 
     #[test]

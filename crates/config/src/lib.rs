@@ -41,12 +41,14 @@ mod document;
 mod environment;
 mod error;
 mod example;
+mod fleet;
 mod foreign;
 mod glob;
 mod http2;
 mod include;
 mod mistaken_regex;
 mod mistaken_syntax;
+mod origin;
 mod parts;
 mod place;
 mod raw;
@@ -70,13 +72,15 @@ pub use access_log::{
     Variable,
 };
 pub use error::{Error, Problem, ValueError};
+pub use fleet::Fleet;
 pub use glob::Glob;
 pub use http2::{Http2, Protocols};
+pub use origin::{CacheKey, CacheRule, Credentials, Origin, OriginKind, OriginUrl, S3Style, Ttl};
 pub use place::Place;
 pub use restart::NeedsRestart;
 pub use settings::{
-    Admin, Cache, CertificateFiles, ClientAuth, ForwardedHeader, Io, Ktls, Limits, Listen,
-    MissingCertificates, Proxies, ProxyProtocol, Server, Settings, Steering, Timeouts, Tls,
+    Admin, Cache, CertificateFiles, ClientAuth, DiskCache, ForwardedHeader, Io, Ktls, Limits,
+    Listen, MissingCertificates, Proxies, ProxyProtocol, Server, Settings, Steering, Timeouts, Tls,
     TlsVersion,
 };
 pub use shown::{shown, visible};

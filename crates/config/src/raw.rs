@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::units::{BoolOrList, Cores, Count, Fraction, Period, PeriodOrOff, Size, SizeOrOff};
+use crate::units::{
+    BoolOrList, Cores, Count, Fraction, LongPeriod, LongPeriodOrOff, Period, PeriodOrOff, Size,
+    SizeOrOff, TextOrList,
+};
 
 /// An optional value.
 pub(crate) type Field<T> = Option<Spanned<T>>;
@@ -30,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) http2: Http2,
     pub(crate) io: Io,
     pub(crate) cache: Cache,
+    pub(crate) fleet: Fleet,
     pub(crate) access_log: AccessLog,
     pub(crate) admin: Admin,
     pub(crate) tls: Tls,
@@ -77,6 +81,7 @@ pub(crate) struct AccessLog {
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Admin {
     pub(crate) listen: Field<String>,
+    pub(crate) token: Field<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -163,6 +168,26 @@ pub(crate) struct Cache {
     pub(crate) valid: Field<Period>,
     pub(crate) idle: Field<Period>,
     pub(crate) stale: Field<Period>,
+    pub(crate) disk: DiskCache,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct DiskCache {
+    pub(crate) path: Field<String>,
+    pub(crate) size: Field<Size>,
+    pub(crate) slice: Field<Size>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Fleet {
+    pub(crate) peers: List,
+    pub(crate) listen: Field<String>,
+    /// `self` is a word of the language.
+    #[serde(rename = "self")]
+    pub(crate) own: Field<String>,
+    pub(crate) token: Field<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -185,6 +210,10 @@ pub(crate) struct Site {
     pub(crate) default_type: Field<String>,
     pub(crate) error_pages: Map,
     pub(crate) mime_types: Map,
+    /// One table, or several: `shape` makes a list of either.
+    pub(crate) origin: Vec<Spanned<Origin>>,
+    pub(crate) cache_key: Field<TextOrList>,
+    pub(crate) cache: Vec<Spanned<CacheRule>>,
     pub(crate) mount: Vec<Spanned<Mount>>,
     pub(crate) headers: Vec<Spanned<HeaderRule>>,
     pub(crate) access: Vec<Spanned<Access>>,
@@ -195,6 +224,37 @@ pub(crate) struct Site {
     pub(crate) redirects: Vec<Spanned<Redirect>>,
     pub(crate) cors: Cors,
     pub(crate) access_log: AccessLog,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Origin {
+    pub(crate) s3: Field<String>,
+    pub(crate) http: Field<String>,
+    pub(crate) region: Field<String>,
+    pub(crate) style: Field<String>,
+    pub(crate) profile: Field<String>,
+    pub(crate) credentials: Field<String>,
+    pub(crate) host: Field<String>,
+    pub(crate) ca: Field<String>,
+    pub(crate) connect_timeout: Field<Period>,
+    pub(crate) first_byte_timeout: Field<Period>,
+    pub(crate) stall_timeout: Field<Period>,
+    pub(crate) connections: Field<Count>,
+    pub(crate) negative: Field<Period>,
+    pub(crate) health: Field<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct CacheRule {
+    #[serde(rename = "match")]
+    pub(crate) pattern: Field<String>,
+    pub(crate) except: List,
+    pub(crate) ignore_case: Field<bool>,
+    pub(crate) ttl: Field<LongPeriodOrOff>,
+    pub(crate) stale_while_revalidate: Field<LongPeriod>,
+    pub(crate) stale_if_error: Field<LongPeriod>,
 }
 
 #[derive(Default, Deserialize)]

@@ -28,11 +28,11 @@ impl fmt::Display for NeedsRestart {
 
 /// Takes fields from `running`, and lists those that differ.
 macro_rules! keep {
-    ($wanted:ident, $running:ident, $($key:literal => $section:ident.$field:ident),* $(,)?) => {{
+    ($wanted:ident, $running:ident, $($key:literal => $($field:ident).+),* $(,)?) => {{
         let before = $wanted.clone();
-        $($wanted.$section.$field.clone_from(&$running.$section.$field);)*
+        $($wanted.$($field).+.clone_from(&$running.$($field).+);)*
         let mut kept = Vec::new();
-        $(if before.$section.$field != $running.$section.$field {
+        $(if before.$($field).+ != $running.$($field).+ {
             kept.push($key);
         })*
         (before, kept)
@@ -53,7 +53,10 @@ impl Settings {
             "io.recv-buffers" => io.recv_buffers,
             "io.recv-buffer-size" => io.recv_buffer_size,
             "io.cold-workers" => io.cold_workers,
+            "cache.disk" => cache.disk,
+            "fleet" => fleet,
             "admin.listen" => admin.listen,
+            "admin.token" => admin.token,
         );
         let kept = kept.into_iter().map(|key| NeedsRestart {
             key,
@@ -63,14 +66,13 @@ impl Settings {
         kept.collect()
     }
 
-    /// The value of `section.key` in the notation of the file.
+    /// The value of a dotted key in the notation of the file.
     fn notation(&self, key: &str) -> String {
         // Serializing settings never fails: see `Settings::to_toml`.
         let all = toml::Value::try_from(self).ok();
-        let value = all.as_ref().and_then(|all| {
-            let (section, key) = key.split_once('.')?;
-            all.get(section)?.get(key)
-        });
+        let value = all
+            .as_ref()
+            .and_then(|all| key.split('.').try_fold(all, |value, key| value.get(key)));
         value.map(ToString::to_string).unwrap_or_default()
     }
 }
@@ -80,7 +82,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::Cores;
+    use crate::{Cores, DiskCache, Fleet};
 
     #[test]
     fn what_needs_a_restart_stays_and_is_told() {
@@ -93,6 +95,14 @@ mod tests {
         wanted.server.cores = Cores::Count(3);
         wanted.server.watchdog = None;
         wanted.io.pipe_size = 64 << 10;
+        wanted.cache.disk = Some(DiskCache::for_directory("/y".into()));
+        wanted.fleet = Some(Fleet {
+            peers: vec!["a:1".to_owned()],
+            listen: "b:1".to_owned(),
+            self_address: None,
+            token: None,
+        });
+        wanted.admin.token = Some("/t".into());
         let kept = wanted.keep_fixed(&running);
         assert_eq!(wanted, applied);
         let lines: Vec<_> = kept.iter().map(ToString::to_string).collect();
@@ -102,6 +112,11 @@ mod tests {
                 "server.cores: 3 needs a restart; it stays \"auto\"",
                 "server.watchdog: \"off\" needs a restart; it stays \"30s\"",
                 "io.pipe-size: \"64k\" needs a restart; it stays \"512k\"",
+                "cache.disk: { path = \"/y\", size = \"64g\", slice = \"4m\" } needs a restart; \
+                 it stays { path = \"\", size = \"64g\", slice = \"4m\" }",
+                "fleet: { listen = \"b:1\", peers = [\"a:1\"], self = \"\", token = \"\" } needs a \
+                 restart; it stays { listen = \"\", peers = [], self = \"\", token = \"\" }",
+                "admin.token: \"/t\" needs a restart; it stays \"\"",
             ]
         );
     }

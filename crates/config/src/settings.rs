@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::units::{self, Cores};
-use crate::{AccessLog, Clients, Http2, Protocols, Site};
+use crate::{AccessLog, Clients, Fleet, Http2, Protocols, Site, fleet};
 
 /// A configuration that has passed every check of this crate.
 ///
@@ -28,6 +30,9 @@ pub struct Settings {
     pub io: Io,
     /// `[cache]`: what is kept of files.
     pub cache: Cache,
+    /// `[fleet]`: other nodes with the same sites; `None`: there are none.
+    #[serde(serialize_with = "fleet::fleet_or_none")]
+    pub fleet: Option<Fleet>,
     /// `[access-log]`: the log of requests, for sites that say nothing else.
     pub access_log: AccessLog,
     /// `[admin]`: where health and metrics are served.
@@ -247,6 +252,25 @@ pub struct Cache {
     /// How long after `valid` a file may still be sent while the file system does not respond.
     #[serde(serialize_with = "units::duration")]
     pub stale: Duration,
+    /// `[cache.disk]`: where objects of origins are kept. `Some` if a site has an origin.
+    #[serde(serialize_with = "disk")]
+    pub disk: Option<DiskCache>,
+}
+
+/// `[cache.disk]`
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DiskCache {
+    /// The directory, which nothing else uses; not empty. Whether it exists is not checked here.
+    #[serde(serialize_with = "path")]
+    pub path: PathBuf,
+    /// Bytes of objects, at least 16 slices.
+    #[serde(serialize_with = "units::size")]
+    pub size: u64,
+    /// Bytes of an object that are requested and stored as one, a power of two from 64 KiB to
+    /// 64 MiB.
+    #[serde(serialize_with = "units::size")]
+    pub slice: u64,
 }
 
 /// `[admin]`
@@ -255,6 +279,10 @@ pub struct Cache {
 pub struct Admin {
     /// `HOST:PORT` of health, readiness and metrics, as in `listen.address`; empty: off.
     pub listen: String,
+    /// The file with the secret for requests that purge or warm what is kept of origins; `None`:
+    /// they are refused.
+    #[serde(serialize_with = "path_or_empty")]
+    pub token: Option<PathBuf>,
 }
 
 /// `[tls]`
@@ -357,6 +385,7 @@ impl Settings {
             http2: Http2::default(),
             io: Io::default(),
             cache: Cache::default(),
+            fleet: None,
             access_log: AccessLog::default(),
             admin: Admin::default(),
             tls: Tls::default(),
@@ -457,6 +486,19 @@ impl Default for Cache {
             valid: Duration::from_secs(1),
             idle: Duration::from_mins(1),
             stale: Duration::from_secs(30),
+            disk: None,
+        }
+    }
+}
+
+impl DiskCache {
+    /// The defaults, in the directory `path`.
+    #[must_use]
+    pub fn for_directory(path: PathBuf) -> Self {
+        Self {
+            path,
+            size: 64 << 30,
+            slice: 4 << 20,
         }
     }
 }
@@ -473,6 +515,18 @@ fn octal<S: serde::Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Er
 /// Writes a path as text; bytes that are not UTF-8, which TOML cannot hold, are replaced.
 fn path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
+}
+
+/// Writes a cache on the disk; `None` is an empty path.
+#[expect(
+    clippy::ref_option,
+    reason = "serde calls it with a reference to the field"
+)]
+fn disk<S: serde::Serializer>(disk: &Option<DiskCache>, to: S) -> Result<S::Ok, S::Error> {
+    match disk {
+        Some(disk) => disk.serialize(to),
+        None => DiskCache::for_directory(PathBuf::new()).serialize(to),
+    }
 }
 
 #[expect(

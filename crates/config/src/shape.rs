@@ -28,6 +28,9 @@ const LETTERS_PER_TYPO: usize = 3;
 /// After this many mistakes no similar key is looked for: only 50 are reported.
 const SUGGESTIONS_MAX: usize = 1000;
 
+/// The repeatable section that may be one table, too.
+const ONE_OR_SEVERAL: &str = "site.origin";
+
 /// At most this many elements of a list are refused: only 50 are reported.
 const WRONG_ELEMENTS_MAX: usize = 1000;
 
@@ -208,6 +211,7 @@ impl<'d, 't> Pass<'d, 't> {
         place: Place<'_>,
     ) -> Option<Vec<(Range<usize>, DeTable<'t>)>> {
         let span = value.span();
+        let path = join(place.path, key.get_ref());
         match value.into_inner() {
             DeValue::Array(tables) if all_tables(&tables) => {
                 let tables = tables.into_iter();
@@ -215,14 +219,18 @@ impl<'d, 't> Pass<'d, 't> {
                     tables.map(|table| Some((table.span(), into_table(table.into_inner())?)));
                 placed.collect()
             }
+            DeValue::Table(table) if path == ONE_OR_SEVERAL => Some(vec![(span, table)]),
             DeValue::Table(table) if !table.is_empty() => {
                 self.one_of_several(key, span.start, place);
                 Some(vec![(span, table)])
             }
             _ => {
-                let path = join(place.path, key.get_ref());
-                let reason =
-                    format!("a section: write [[{path}]] each time, and its keys below it");
+                let reason = match &*path {
+                    ONE_OR_SEVERAL => {
+                        "a table: write origin = { http = \"https://HOST/PATH\" }, or s3".to_owned()
+                    }
+                    _ => format!("a section: write [[{path}]] each time, and its keys below it"),
+                };
                 self.refuse(key, place, &reason);
                 None
             }

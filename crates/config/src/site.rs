@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde::ser::{Serialize, Serializer};
 use tidegate_http::{Coding, EncodedSlash, Status};
 
-use crate::{Access, AccessLog, Auth, Glob, Pace, Signed, ValueError, units};
+use crate::{
+    Access, AccessLog, Auth, CacheKey, CacheRule, Glob, Origin, Pace, Signed, ValueError, units,
+};
 
 /// `[[site]]`
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -19,7 +21,7 @@ pub struct Site {
     /// none: the default.
     pub names: Vec<String>,
     /// The directory that is served. Not empty; whether it exists is not checked here. A site
-    /// without a root has mounts, respond rules or redirects.
+    /// without a root has origins, mounts, respond rules or redirects.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "lossy_path_or_none"
@@ -60,6 +62,16 @@ pub struct Site {
     pub error_pages: BTreeMap<Status, String>,
     /// MIME types by extension (lower case, without a dot). They override the built-in ones.
     pub mime_types: BTreeMap<String, String>,
+    /// `site.origin`: the hosts that are asked for what no directory has; the first is the primary,
+    /// the others are asked if it fails.
+    #[serde(rename = "origin")]
+    pub origins: Vec<Origin>,
+    /// What of a request names an object of the origins, besides the path.
+    pub cache_key: CacheKey,
+    /// `[[site.cache]]`: the first rule that matches overrides what the origin says. None without
+    /// origins.
+    #[serde(rename = "cache")]
+    pub cache_rules: Vec<CacheRule>,
     /// `[[site.mount]]`: further directories. The longest `at` that contains a path wins; no two
     /// are equal.
     #[serde(rename = "mount")]
@@ -351,6 +363,9 @@ impl Default for Site {
             default_type: "application/octet-stream".to_owned(),
             error_pages: BTreeMap::new(),
             mime_types: BTreeMap::new(),
+            origins: Vec::new(),
+            cache_key: CacheKey::default(),
+            cache_rules: Vec::new(),
             mounts: Vec::new(),
             headers: Vec::new(),
             access: Vec::new(),

@@ -16,6 +16,14 @@ use crate::ValueError;
 const CORE_MAX: usize = 8191;
 
 const MILLISECONDS: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+/// The units of durations that may be days.
+const LONG_MILLISECONDS: &[(&str, u64)] = &[
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 const BYTES: &[(&str, u64)] = &[("", 1), ("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30)];
 
 /// The cores to run on, one executor pinned on each.
@@ -38,6 +46,14 @@ pub(crate) struct Period(pub(crate) Duration);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeriodOrOff(pub(crate) Option<Duration>);
 
+/// A duration as typed, which may be days: "1h", "30d".
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LongPeriod(pub(crate) Duration);
+
+/// A duration as typed, which may be days, or "off".
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LongPeriodOrOff(pub(crate) Option<Duration>);
+
 /// A number of bytes as typed: 16384, "16k", "64m", "1g".
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size(pub(crate) u64);
@@ -50,6 +66,13 @@ pub(crate) struct SizeOrOff(pub(crate) Option<u64>);
 #[derive(Clone, Debug)]
 pub(crate) enum BoolOrList {
     Bool(bool),
+    List(Vec<String>),
+}
+
+/// A string as typed, or a list of strings.
+#[derive(Clone, Debug)]
+pub(crate) enum TextOrList {
+    Text(String),
     List(Vec<String>),
 }
 
@@ -134,6 +157,29 @@ impl<'de> Deserialize<'de> for PeriodOrOff {
     }
 }
 
+impl<'de> Deserialize<'de> for LongPeriod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Typed {
+            expecting: "a duration with its unit, such as \"1h\" or \"30d\"",
+            text: Some(|text| parse_long_duration(text).map(Self)),
+            integer: None,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for LongPeriodOrOff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Typed {
+            expecting: "\"off\" or a duration with its unit, such as \"1h\" or \"30d\"",
+            text: Some(|text| match text {
+                "off" => Ok(Self(None)),
+                text => parse_long_duration(text).map(|time| Self(Some(time))),
+            }),
+            integer: None,
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Typed {
@@ -188,6 +234,34 @@ impl<'de> Deserialize<'de> for BoolOrList {
     }
 }
 
+impl<'de> Deserialize<'de> for TextOrList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = TextOrList;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name or a list of names such as [\"v\"]")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<TextOrList, E> {
+                Ok(TextOrList::Text(text.to_owned()))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<TextOrList, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    texts.push(text);
+                }
+                Ok(TextOrList::List(texts))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
 impl<'de> Deserialize<'de> for Fraction {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Number;
@@ -232,6 +306,16 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     Ok(Duration::from_millis(milliseconds))
 }
 
+/// Reads a duration that may be days: digits and one of the units ms, s, m, h, d.
+fn parse_long_duration(text: &str) -> Result<Duration, ValueError> {
+    let milliseconds = scaled(text, LONG_MILLISECONDS).ok_or_else(|| {
+        ValueError::new(format!(
+            "`{text}` is not a duration: write digits and one of the units ms, s, m, h, d, such as \"1h\""
+        ))
+    })?;
+    Ok(Duration::from_millis(milliseconds))
+}
+
 fn parse_duration_or_off(text: &str) -> Result<Option<Duration>, ValueError> {
     match text {
         "off" => Ok(None),
@@ -264,6 +348,15 @@ pub(crate) fn format_duration(duration: Duration) -> String {
         n if n.is_multiple_of(3_600_000) => format!("{}h", n / 3_600_000),
         n if n.is_multiple_of(1_000) => format!("{}s", n / 1_000),
         n => format!("{n}ms"),
+    }
+}
+
+/// Writes a duration as [`format_duration`] does, or in days where that is exact.
+pub(crate) fn format_long_duration(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    match milliseconds {
+        n if n > 0 && n.is_multiple_of(86_400_000) => format!("{}d", n / 86_400_000),
+        _ => format_duration(duration),
     }
 }
 
@@ -450,6 +543,27 @@ mod tests {
         for (text, milliseconds) in rows {
             let parsed = parse_duration(text).ok();
             assert_eq!(parsed, milliseconds.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn long_durations() {
+        let rows = [
+            ("0s", Some(0), "0s"),
+            ("1d", Some(86_400_000), "1d"),
+            ("48h", Some(172_800_000), "2d"),
+            ("25h", Some(90_000_000), "25h"),
+            ("365d", Some(31_536_000_000), "365d"),
+            ("1w", None, ""),
+            ("1D", None, ""),
+            ("d", None, ""),
+        ];
+        for (text, milliseconds, written) in rows {
+            let parsed = parse_long_duration(text).ok();
+            let expected = milliseconds.map(Duration::from_millis);
+            assert_eq!(parsed, expected, "{text:?}");
+            let again = parsed.map(format_long_duration).unwrap_or_default();
+            assert_eq!(again, written, "{text:?}");
         }
     }
 

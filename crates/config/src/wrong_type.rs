@@ -34,7 +34,7 @@ pub(crate) fn hint(value: &DeValue<'_>, found: &str, expected: &str, path: &str)
 }
 
 /// The keys that hold an address.
-const ADDRESSES: &[&str] = &["listen.address", "admin.listen"];
+const ADDRESSES: &[&str] = &["listen.address", "admin.listen", "fleet.listen"];
 
 /// The boolean for a string that other formats use for one.
 fn truth(text: &str) -> Option<&'static str> {

@@ -18,14 +18,19 @@ const RATE_MIN: u64 = 1 << 10;
 const RATE_MAX: u64 = 1 << 40;
 
 /// The keys of a rule that name its paths.
-struct RawPaths {
-    pattern: Field<String>,
-    except: List,
-    ignore_case: Field<bool>,
+pub(super) struct RawPaths {
+    pub(super) pattern: Field<String>,
+    pub(super) except: List,
+    pub(super) ignore_case: Field<bool>,
 }
 
 /// The paths of a rule in the section `key`; `None` if it has no pattern.
-fn paths(raw: RawPaths, key: &str, offset: usize, report: &mut Report<'_>) -> Option<Paths> {
+pub(super) fn paths(
+    raw: RawPaths,
+    key: &str,
+    offset: usize,
+    report: &mut Report<'_>,
+) -> Option<Paths> {
     let ignore_case = report.checked(raw.ignore_case, false, Ok);
     let key = format!("{key}.match");
     let missing = (

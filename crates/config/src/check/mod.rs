@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use toml::Spanned;
+
 use crate::document::Document;
 use crate::raw;
 use crate::rules::{self, DAY, count, duration, power_of_two, size};
@@ -16,7 +18,10 @@ use crate::{
 
 mod access;
 mod access_log;
+mod disk;
+mod fleet;
 mod http2;
+mod origins;
 mod places;
 mod proxies;
 mod report;
@@ -40,11 +45,13 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
         refused,
     } = shape::compare(document);
     let mut report = Report::new(document, mistakes, refused);
+    disk::refuse_without(&raw, &mut report);
     let with_certificates =
         !raw.tls.certificates.is_empty() || report.was_refused_anywhere("tls.certificates");
     let mut addresses = BTreeMap::new();
     let proxies = proxies::proxies(raw.proxies, &raw.listen, &mut report);
     let access_log = access_log::access_log(raw.access_log, &AccessLog::default(), &mut report);
+    let place = raw.cache.disk.path.as_ref().map(Spanned::span);
     let settings = Settings {
         server: server(raw.server, &mut report),
         listen: listen(raw.listen, with_certificates, &mut addresses, &mut report),
@@ -54,11 +61,13 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
         io: io(raw.io, &mut report),
         cache: cache(raw.cache, &mut report),
         admin: admin(raw.admin, &mut addresses, &mut report),
+        fleet: fleet::fleet(raw.fleet, &mut addresses, &mut report),
         tls: tls::tls(raw.tls, &mut report),
         proxies,
         sites: sites::sites(raw.site, &access_log, &mut report),
         access_log,
     };
+    disk::refuse_in_directories(place, &settings, &mut report);
     report.end()?;
     Ok(settings)
 }
@@ -184,12 +193,16 @@ fn new_address(
 fn admin(raw: raw::Admin, seen: &mut BTreeMap<String, String>, report: &mut Report<'_>) -> Admin {
     let offset = raw.listen.as_ref().map(|typed| typed.span().start);
     let line = report.line(offset.unwrap_or_default());
+    let directory = report.directory_of(raw.token.as_ref());
     Admin {
         listen: report.checked(raw.listen, Admin::default().listen, |text| {
             if text.is_empty() {
                 return Ok(text);
             }
             rules::tcp_address(&text).and_then(|()| new_address(&text, line, seen))
+        }),
+        token: report.checked(raw.token, None, |text| {
+            rules::path::path_or_empty(&text, &directory)
         }),
     }
 }
@@ -362,6 +375,7 @@ fn io(raw: raw::Io, report: &mut Report<'_>) -> Io {
 fn cache(raw: raw::Cache, report: &mut Report<'_>) -> Cache {
     let default = Cache::default();
     Cache {
+        disk: disk::disk(raw.disk, report),
         hot_bytes_per_core: report.checked(
             raw.hot_bytes_per_core,
             default.hot_bytes_per_core,
@@ -490,7 +504,7 @@ mod tests {
     fn keys_of_other_servers() {
         refused_beside_a_site(&[
             ("[admin]\nport = 9900", "2: admin.port: unknown key; write host and port into listen"),
-            ("[admin]\ntoken = 'x'", "2: admin.token: unknown key; it has no passwords and no TLS"),
+            ("[admin]\npassword = 'x'", "2: admin.password: unknown key; it has no passwords and no TLS"),
             ("[[tls.certificates]]\ncert = 'a'\nkey = 'a'\npassword = 'x'", "4: tls.certificates.password: unknown key; a key has none here"),
             ("[[listen]]\nport = 80", "2: listen.port: unknown key; write host and port into address = \"0.0.0.0:8080\""),
             ("[[listen]]\nbind = '::'", "2: listen.bind: unknown key; write host and port into address"),
@@ -529,7 +543,7 @@ mod tests {
             ("[cors]\norigins = []", "1: cors: unknown key; write [site.cors] below the [[site]]"),
             ("[[rewrites]]\nsource = '/'", "1: rewrites: unknown key; tidegate rewrites no paths"),
             ("[server]\ntimeout = '1s'", "2: server.timeout: unknown key; [timeouts] has them"),
-            ("origin = 's3://a'", "1: origin: unknown key; tidegate has none"),
+            ("origin = 's3://a'", "1: origin: unknown key; write origin = { http = \"https://HOST/PATH\" } below a [[site]]"),
             ("metrics = true", "1: metrics: unknown key; write listen = \"127.0.0.1:9900\" below [admin]"),
             ("[admin]\naddress = 'a:1'", "2: admin.address: unknown key; write host and port into listen"),
             ("[admin]\nallow = []", "2: admin.allow: unknown key; it has no passwords and no TLS"),
@@ -565,7 +579,9 @@ mod tests {
             ("[site.location]\npath = '/'", "location: unknown key; there are no sections for paths"),
             ("ssl_certificate = 'a'", "ssl_certificate: unknown key; write cert and key below [[tls.certificates]]"),
             ("trailing-slash = true", "trailing-slash: unknown key; directories are redirected to their slash anyway"),
-            ("proxy_pass = 'http://a'", "proxy_pass: unknown key; tidegate is no proxy"),
+            ("proxy_pass = 'http://a'", "proxy_pass: unknown key; write origin = { http = \"https://HOST/PATH\" }"),
+            ("bucket = 'a'", "bucket: unknown key; write origin = { s3 = \"https://HOST/BUCKET\""),
+            ("origins = []", "origins: unknown key; write origin = { http"),
             ("[[site.headers]]\npath = '/'\nset = { a = 'b' }", "headers.path: unknown key; write it as match"),
             ("[[site.headers]]\nmatch = '/'\nheaders = { a = 'b' }", "headers.headers: unknown key; write set = "),
             ("[[site.redirects]]\nsource = '/a'\nto = '/b'", "redirects.source: unknown key; write it as from"),
@@ -689,6 +705,8 @@ mod tests {
             ("[server]\nwatchdog = 'on'", "2: server.watchdog: `on` is not a duration: "),
             ("[server]\ngraceful-timeout = 'soon'", "2: server.graceful-timeout: `soon` is not a duration: "),
             ("[admin]\nlisten = '9900'", "2: admin.listen: `9900` has no address: write 127.0.0.1:9900 for this host alone, or [::]:9900"),
+            ("[admin]\ntoken = \"a\\u0000\"", "2: admin.token: a path cannot hold a NUL byte"),
+            ("[admin]\ntoken = ['a']", "2: admin.token: expected a string, found a list"),
             ("[[listen]]\naddress = 'h:1'\n[admin]\nlisten = 'h:1'", "4: admin.listen: h:1 is listened on already, by line 2"),
             ("[[listen]]\nbacklog = 0", "2: listen.backlog: 0 is outside 1 to 65535: "),
             ("[[listen]]\nbacklog = 65536", "2: listen.backlog: 65536 is outside 1 to 65535: "),
@@ -1035,6 +1053,7 @@ mod tests {
         changed.server.steering = Steering::Cpu;
         changed.listen.push("[::1]:0".parse().unwrap());
         changed.admin.listen = "127.0.0.1:9900".to_owned();
+        changed.admin.token = Some(PathBuf::from("/run/token"));
         changed.timeouts.linger = Duration::from_millis(1);
         changed.sites[0].index.clear();
         changed.sites[0]

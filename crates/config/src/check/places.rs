@@ -8,7 +8,8 @@ use super::report::{Report, every, required};
 use crate::rules::path;
 use crate::{Mount, ValueError, raw};
 
-/// The directories of the site at `offset`. Refuses a site that has neither directories nor rules.
+/// The directories of the site at `offset`. Refuses a site that has neither directories,
+/// origins nor rules.
 pub(super) fn places(raw: &mut raw::Site, offset: usize, report: &mut Report<'_>) -> Places {
     let has_mounts = !raw.mount.is_empty() || report.was_refused(offset, "site.mount");
     let has_rules = !raw.respond.is_empty() || !raw.redirects.is_empty();
@@ -18,25 +19,26 @@ pub(super) fn places(raw: &mut raw::Site, offset: usize, report: &mut Report<'_>
             .iter()
             .any(|key| report.was_refused(offset, key));
     let has_root = raw.root.is_some() || report.was_refused(offset, "site.root");
-    let needs_root = !has_mounts && !has_rules;
+    let has_origin = !raw.origin.is_empty() || report.was_refused(offset, "site.origin");
+    let needs_root = !has_mounts && !has_rules && !has_origin;
     if needs_root && !has_root {
-        let reason =
-            "required: the directory to serve, unless there are mounts, respond rules or redirects";
+        let reason = "required: the directory to serve, unless there is an origin, or mounts, \
+                      respond rules or redirects";
         report.missing(offset, "site.root", reason);
     }
     let count = raw.mount.len();
     let mounts = mounts(std::mem::take(&mut raw.mount), report);
     let is_mount_refused = mounts.len() < count || report.was_refused(offset, "site.mount");
     Places {
-        may_be_anywhere: has_root || needs_root || is_mount_refused,
+        may_be_anywhere: has_root || has_origin || needs_root || is_mount_refused,
         mounts,
     }
 }
 
 /// The directories in which the files of a site can be.
 pub(super) struct Places {
-    /// Whether a path outside of the mounts can have a file: there is a root, or one may have been
-    /// refused.
+    /// Whether a path outside of the mounts can have a file: there is a root or an origin, or one
+    /// may have been refused.
     may_be_anywhere: bool,
     pub(super) mounts: Vec<Mount>,
 }

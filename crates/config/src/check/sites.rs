@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::access;
 use super::access_log::access_log;
+use super::origins;
 use super::places::{Places, places};
 use super::report::{Report, every, glob};
 use crate::raw::{self, List};
@@ -60,6 +61,7 @@ fn site(
     let mut raw = raw.into_inner();
     let directory = report.directory(offset);
     let places = places(&mut raw, offset, report);
+    let stored = origins::stored(&mut raw, offset, report);
     let cors = cors(raw.cors, report);
     let (respond, redirects) = answers(raw.respond, raw.redirects, &places, report);
     Site {
@@ -101,6 +103,9 @@ fn site(
         pace: every(raw.pace, |rule| access::pace(rule, report)),
         auth: every(raw.auth, |rule| access::auth(rule, report)),
         respond,
+        origins: stored.origins,
+        cache_key: stored.cache_key,
+        cache_rules: stored.rules,
         mounts: places.mounts,
         redirects,
         cors,

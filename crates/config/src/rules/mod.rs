@@ -4,16 +4,19 @@
 //! This module has the rules for numbers, addresses and TLS; its submodules those for sites.
 
 pub(crate) mod header;
+pub(crate) mod origin;
 pub(crate) mod path;
 pub(crate) mod web;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::units::{Count, Period, Size, format_duration, format_size};
+use crate::units::{
+    Count, LongPeriod, Period, Size, format_duration, format_long_duration, format_size,
+};
 use crate::{
     ClientAuth, ForwardedHeader, Ktls, Listen, MissingCertificates, ProxyProtocol, Steering,
     TlsVersion, ValueError,
@@ -46,6 +49,14 @@ pub(crate) fn duration(
     why: &'static str,
 ) -> impl FnOnce(Period) -> Checked<Duration> {
     move |Period(value)| within(value, allowed, |value| format_duration(*value), why)
+}
+
+/// A duration within `allowed`, which may be days.
+pub(crate) fn long_duration(
+    allowed: RangeInclusive<Duration>,
+    why: &'static str,
+) -> impl FnOnce(LongPeriod) -> Checked<Duration> {
+    move |LongPeriod(value)| within(value, allowed, |value| format_long_duration(*value), why)
 }
 
 /// A power of two that `rule` accepts.
@@ -139,6 +150,26 @@ pub(crate) fn tcp_address(text: &str) -> Checked<()> {
         ));
     }
     Ok(())
+}
+
+/// `HOST:PORT` of another node, in lower case: one that can be connected to.
+pub(crate) fn peer(text: &str) -> Checked<String> {
+    tcp_address(text)?;
+    let peer = address(text)?.to_ascii_lowercase();
+    let shown = text.trim();
+    let (host, port) = peer.rsplit_once(':').unwrap_or((&peer, ""));
+    if port.parse() == Ok(0_u16) {
+        return refuse(format!(
+            "`{shown}` has port 0, which no node listens on: write that of its fleet.listen"
+        ));
+    }
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    if ip.is_ok_and(|ip| ip.is_unspecified()) {
+        return refuse(format!(
+            "`{shown}` is no address of one node: write HOST:PORT, such as 10.0.0.5:8081"
+        ));
+    }
+    Ok(peer)
 }
 
 /// The most bytes of a Unix socket's path: unix(7) has 108 with the NUL at its end.

@@ -1,5 +1,7 @@
 //! Paths of directories on disk, and of files of a site.
 
+use std::path::{Path, PathBuf};
+
 use super::{Checked, refuse};
 
 /// The placeholder for the requested path in `try-files`.
@@ -12,6 +14,14 @@ pub(crate) fn root(path: String) -> Checked<String> {
         path if path.contains('\0') => refuse("a path cannot hold a NUL byte"),
         _ => Ok(path),
     }
+}
+
+/// A path on disk, relative to `directory`; empty: `None`.
+pub(crate) fn path_or_empty(path: &str, directory: &Path) -> Checked<Option<PathBuf>> {
+    if path.contains('\0') {
+        return refuse("a path cannot hold a NUL byte");
+    }
+    Ok((!path.is_empty()).then(|| directory.join(path)))
 }
 
 /// The name of an index file.
