@@ -1,0 +1,145 @@
+//! Asks the origins of a site: the first one that is healthy, and another one when that fails.
+//!
+//! ```text
+//!   Origins::send --> an endpoint that is up --> its permit --> sign --> connection of its pool
+//!        ^                |  no head by the 95th percentile: a second request beside it
+//!        |                v
+//!        `-- once more, if it failed before the head and may do better
+//! ```
+
+mod endpoint;
+mod health;
+mod latency;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use tokio::time::sleep;
+
+pub(crate) use self::endpoint::Body;
+pub use self::endpoint::{Authority, Endpoint, EndpointConfig, EndpointCounters};
+use crate::error::Error;
+
+/// Between a failure and the one retry, at most: spread, so that nodes do not come back together.
+const RETRY_JITTER: Duration = Duration::from_millis(100);
+
+/// A request without content. It may be sent twice.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    /// Below the origin's prefix: decoded, with a leading slash.
+    pub(crate) path: Arc<[u8]>,
+    /// As it is sent.
+    pub(crate) query: Option<Arc<str>>,
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// The head of a response, and the rest of it.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    pub(crate) body: Body,
+    /// When the request was sent, and when the head came.
+    pub(crate) asked: SystemTime,
+    pub(crate) came: SystemTime,
+}
+
+/// The origins of a site in their order: the primary, then those to fall back to.
+pub(crate) struct Origins {
+    endpoints: Vec<Arc<Endpoint>>,
+}
+
+impl Origins {
+    pub(crate) fn new(endpoints: Vec<Arc<Endpoint>>) -> Self {
+        Self { endpoints }
+    }
+
+    pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
+    }
+
+    /// Sends a request, and once more if it fails before the head of a response came.
+    ///
+    /// Dropped: the request is given up, and its connection closed.
+    pub(crate) async fn send(&self, request: &Request) -> Result<Answer, Error> {
+        let first = self.choose(None);
+        let failed = match self.hedged(first, request).await {
+            Ok(answer) if !is_failure(answer.status) => return Ok(answer),
+            other => other,
+        };
+        if failed.as_ref().is_err_and(|error| !error.is_transient()) {
+            return failed;
+        }
+        sleep(RETRY_JITTER.mul_f64(fastrand::f64())).await;
+        let second = self.choose(Some(first));
+        tracing::debug!(origin = %second.name(), "asked again");
+        second.count_retry();
+        match second.send(request).await {
+            Ok(answer) => Ok(answer),
+            // What the first one said is more than that the second one is not there.
+            Err(error) => failed.or(Err(error)),
+        }
+    }
+
+    /// A second request to the same endpoint goes beside the first one if that takes longer than
+    /// most do. The first head wins.
+    async fn hedged(&self, endpoint: &Endpoint, request: &Request) -> Result<Answer, Error> {
+        let Some(patience) = endpoint.hedge_after() else {
+            return endpoint.send(request).await;
+        };
+        let first = endpoint.send(request).boxed();
+        let first = match select(first, Box::pin(sleep(patience))).await {
+            Either::Left((answer, _)) => return answer,
+            Either::Right(((), first)) => first,
+        };
+        if !endpoint.may_hedge() {
+            return first.await;
+        }
+        match select(first, endpoint.send(request).boxed()).await {
+            Either::Left((Ok(answer), _)) | Either::Right((Ok(answer), _)) => Ok(answer),
+            Either::Left((Err(_), other)) | Either::Right((Err(_), other)) => other.await,
+        }
+    }
+
+    /// The first endpoint that is up, and if none is the one that is asked soonest again; another
+    /// one than `but` if there is any that is up.
+    fn choose(&self, but: Option<&Arc<Endpoint>>) -> &Arc<Endpoint> {
+        let is_other = |one: &&Arc<Endpoint>| but.is_none_or(|but| !Arc::ptr_eq(but, one));
+        let up = || self.endpoints.iter().filter(|one| one.is_up());
+        up().find(is_other)
+            .or_else(|| up().next())
+            .or_else(|| self.endpoints.iter().min_by_key(|one| one.down_until()))
+            .unwrap_or(&self.endpoints[0])
+    }
+}
+
+/// Whether the endpoint is in trouble, and another may not be.
+fn is_failure(status: StatusCode) -> bool {
+    status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+}
+
+impl Answer {
+    /// The start of a short body, for what it says of an error: at most `max` bytes.
+    pub(crate) async fn text(mut self, max: usize) -> String {
+        let mut text = Vec::new();
+        while text.len() < max
+            && let Some(Ok(chunk)) = self.body.chunk().await
+        {
+            text.extend_from_slice(&chunk);
+        }
+        text.truncate(max);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// The value of a field, if it is text.
+    pub(crate) fn field(&self, name: &HeaderName) -> Option<&str> {
+        self.fields.get(name)?.to_str().ok()
+    }
+}
+
+/// A request's content: none, or all of it in memory.
+pub(crate) type Content = http_body_util::Full<Bytes>;

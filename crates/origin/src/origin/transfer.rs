@@ -1,0 +1,410 @@
+//! Moves bodies: into the cache, or to one client past it.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, IF_MATCH, IF_UNMODIFIED_SINCE, RANGE};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use tokio::sync::mpsc::Sender;
+use tokio::time::timeout;
+
+use super::Origin;
+use super::fetch::{SPOOL_TIME, content_range, range_value};
+use crate::cache::{Begun, Flown};
+use crate::client::{Answer, Body, Request};
+use crate::error::Error;
+use crate::fill::{Fill, Stopped};
+use crate::key::Key;
+use crate::object::Object;
+use crate::store::{StoreError, Writer};
+
+/// The most bytes of a response without a length.
+const SPOOL_BYTES: usize = 64 * 1024 * 1024;
+
+impl Origin {
+    /// Fills a slice from `body`, or from a request of its own, and ends the fill.
+    pub(super) async fn fill_slice(
+        self: Arc<Self>,
+        object: Arc<Object>,
+        number: u64,
+        fill: Arc<Fill>,
+        body: Option<Body>,
+    ) {
+        let range = self.slice_range(&object, number);
+        let filled = self.try_fill(&object, number, &range, &fill, body).await;
+        self.cache
+            .end_fill(Key::slice(object.record.version, number));
+        if let Err(error) = filled {
+            self.fill_failed(&object, &fill, error);
+        }
+    }
+
+    fn fill_failed(&self, object: &Object, fill: &Fill, error: Error) {
+        self.cache
+            .counters()
+            .fill_failures
+            .fetch_add(1, Ordering::Relaxed);
+        if matches!(error, Error::Changed) {
+            self.forget(object);
+        }
+        tracing::debug!(path = %object.record.path.escape_ascii(), %error, "a fill failed");
+        fill.stop(Stopped::Failed(error));
+    }
+
+    async fn try_fill(
+        &self,
+        object: &Object,
+        number: u64,
+        range: &Range<u64>,
+        fill: &Fill,
+        body: Option<Body>,
+    ) -> Result<(), Error> {
+        self.cache.counters().fills.fetch_add(1, Ordering::Relaxed);
+        let name = Key::slice(object.record.version, number);
+        let len = range.end - range.start;
+        let Some(writer) = self.reserve(name, len).await else {
+            fill.stop(Stopped::Unstored);
+            return Ok(());
+        };
+        if let Ok(file) = writer.file().try_clone() {
+            fill.begin(file);
+        } else {
+            fill.stop(Stopped::Unstored);
+            return Ok(());
+        }
+        let mut body = match body {
+            Some(body) => body,
+            // The rest of it could be of another version.
+            None if !object.record.has_validator() && len < object.record.len => {
+                return Err(Error::Changed);
+            }
+            None => self.ask_for(object, range).await?,
+        };
+        let mut writing = Writing {
+            writer: Some(writer),
+            written: 0,
+            len,
+        };
+        let copied = self.copy(&mut body, &mut writing, fill).await;
+        if let Err(error) = copied {
+            // The network may have been cut. What is there already is not asked for again.
+            let rest = range.start + writing.written..range.end;
+            if rest.is_empty() || !error.is_transient() {
+                return Err(error);
+            }
+            drop(body);
+            let mut body = self.ask_for(object, &rest).await?;
+            self.copy(&mut body, &mut writing, fill).await?;
+        }
+        self.publish(writing).await;
+        Ok(())
+    }
+
+    async fn reserve(&self, name: u128, len: u64) -> Option<Writer> {
+        let reserved = self
+            .cache
+            .blocking(move |store| store.reserve(name, len))
+            .await?;
+        match reserved {
+            Ok(writer) => Some(writer),
+            Err(error) => {
+                warn_of_disk(&error);
+                None
+            }
+        }
+    }
+
+    /// Copies a body until the slice is complete, or the disk takes no more.
+    async fn copy(&self, body: &mut Body, writing: &mut Writing, fill: &Fill) -> Result<(), Error> {
+        while writing.written < writing.len {
+            let Some(chunk) = body.chunk().await else {
+                return Err(too_short(body));
+            };
+            self.write(chunk?, writing, fill).await;
+            if writing.writer.is_none() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, chunk: Bytes, writing: &mut Writing, fill: &Fill) {
+        let Some(mut writer) = writing.writer.take() else {
+            return;
+        };
+        let len = chunk.len() as u64;
+        let written = self.cache.blocking(move |_| {
+            let written = writer.write_at_end(&chunk);
+            written.map(|()| writer)
+        });
+        match written.await {
+            Some(Ok(writer)) => {
+                writing.writer = Some(writer);
+                writing.written += len;
+                self.cache
+                    .counters()
+                    .filled_bytes
+                    .fetch_add(len, Ordering::Relaxed);
+                fill.written(writing.written);
+            }
+            other => {
+                if let Some(Err(error)) = other {
+                    tracing::warn!(%error, "cannot write into the cache");
+                }
+                fill.stop(Stopped::Unstored);
+            }
+        }
+    }
+
+    /// Publishes a complete slice. Those that read it have its file, published or not.
+    async fn publish(&self, writing: Writing) {
+        if let Some(writer) = writing.writer
+            && let Some(Err(error)) = self.cache.blocking(move |_| writer.publish()).await
+        {
+            warn_of_disk(&error);
+        }
+    }
+
+    /// Fills all slices from the body of the whole object, one after the other: its origin sends no
+    /// ranges.
+    pub(super) fn fill_all(self: &Arc<Self>, object: &Arc<Object>, body: Body) {
+        let mut fills = Vec::new();
+        for number in 0..self.slices(object) {
+            let name = Key::slice(object.record.version, number);
+            match self.cache.begin_fill(name) {
+                Begun::Mine(fill) => fills.push(Some(fill)),
+                Begun::Others(_) | Begun::Stored => fills.push(None),
+            }
+        }
+        let (origin, object) = (Arc::clone(self), Arc::clone(object));
+        self.cache.runtime().spawn(async move {
+            let Err((first, error)) = origin.try_fill_all(&object, &fills, body).await else {
+                return;
+            };
+            for (number, fill) in fills.iter().enumerate().skip(first as usize) {
+                if let Some(fill) = fill {
+                    let name = Key::slice(object.record.version, number as u64);
+                    origin.cache.end_fill(name);
+                    origin.fill_failed(&object, fill, error.clone());
+                }
+            }
+        });
+    }
+
+    /// An error tells the first slice that is not complete.
+    async fn try_fill_all(
+        &self,
+        object: &Object,
+        fills: &[Option<Arc<Fill>>],
+        mut body: Body,
+    ) -> Result<(), (u64, Error)> {
+        let mut pending = Bytes::new();
+        for (number, fill) in fills.iter().enumerate() {
+            let number = number as u64;
+            let range = self.slice_range(object, number);
+            let len = range.end - range.start;
+            let name = Key::slice(object.record.version, number);
+            let writer = match fill {
+                Some(_) => self.reserve(name, len).await,
+                None => None,
+            };
+            if let (Some(fill), Some(writer)) = (fill, &writer)
+                && let Ok(file) = writer.file().try_clone()
+            {
+                fill.begin(file);
+            } else if let Some(fill) = fill {
+                fill.stop(Stopped::Unstored);
+            }
+            let mut writing = Writing {
+                writer,
+                written: 0,
+                len,
+            };
+            let mut left = len;
+            while left > 0 {
+                if pending.is_empty() {
+                    let chunk = body.chunk().await.unwrap_or_else(|| Err(too_short(&body)));
+                    pending = chunk.map_err(|error| (number, error))?;
+                }
+                let part = pending.split_to((left as usize).min(pending.len()));
+                left -= part.len() as u64;
+                if let Some(fill) = fill {
+                    self.write(part, &mut writing, fill).await;
+                }
+            }
+            if fill.is_some() {
+                self.publish(writing).await;
+                self.cache.end_fill(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for a range of the known version of an object.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changed`] if it is another version by now.
+    async fn ask_for(&self, object: &Object, range: &Range<u64>) -> Result<Body, Error> {
+        let answer = self.origins.send(&range_request(object, range)).await?;
+        match answer.status {
+            StatusCode::PARTIAL_CONTENT => {
+                let got = content_range(&answer);
+                if got
+                    .as_ref()
+                    .is_some_and(|(_, len)| *len != object.record.len)
+                {
+                    return Err(Error::Changed);
+                }
+                if !object.record.agrees(&answer.fields) {
+                    return Err(Error::Changed);
+                }
+                match got {
+                    Some((got, _)) if got == *range => Ok(answer.body.part(0, got.end - got.start)),
+                    _ => Err(wrong(
+                        &answer,
+                        "it sends another range than it was asked for",
+                    )),
+                }
+            }
+            StatusCode::OK => {
+                let len = answer
+                    .field(&CONTENT_LENGTH)
+                    .and_then(|len| len.parse().ok());
+                if !object.record.agrees(&answer.fields) || len != Some(object.record.len) {
+                    Err(Error::Changed)
+                } else {
+                    // It sends no ranges.
+                    Ok(answer.body.part(range.start, range.end - range.start))
+                }
+            }
+            // Gone, changed, or shorter than it was.
+            StatusCode::PRECONDITION_FAILED
+            | StatusCode::RANGE_NOT_SATISFIABLE
+            | StatusCode::NOT_FOUND
+            | StatusCode::GONE => Err(Error::Changed),
+            status => Err(wrong(&answer, &format!("it answers {status}"))),
+        }
+    }
+
+    /// Sends a range to one client past the cache.
+    pub(super) async fn pass(
+        self: Arc<Self>,
+        object: Arc<Object>,
+        range: Range<u64>,
+        sender: Sender<Result<Bytes, Error>>,
+    ) {
+        let body = self.ask_for(&object, &range).await;
+        let passed = match body {
+            Ok(body) => pass_body(range, body, &sender).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = passed {
+            if matches!(error, Error::Changed) {
+                self.forget(&object);
+            }
+            let _ = sender.send(Err(error)).await;
+        }
+    }
+
+    /// A response without a length: it is read whole before anybody gets it, since no range of it
+    /// has a place before its length is known.
+    pub(super) async fn spooled(
+        self: &Arc<Self>,
+        key: &Key,
+        mut answer: Answer,
+        known: Option<&Arc<Object>>,
+    ) -> Flown {
+        let mut all = BytesMut::new();
+        let read = async {
+            while let Some(chunk) = answer.body.chunk().await {
+                all.extend_from_slice(&chunk?);
+                if all.len() > SPOOL_BYTES {
+                    return Err(wrong(
+                        &answer,
+                        "it sends more than 64 MiB without saying how much: have it send \
+                         Content-Length",
+                    ));
+                }
+            }
+            Ok(())
+        };
+        match timeout(SPOOL_TIME, read).await {
+            Ok(read) => read?,
+            Err(_) => return Err(wrong(&answer, "its response has no end")),
+        }
+        let len = all.len() as u64;
+        answer.body = answer.body.replaced(all.freeze());
+        self.begin(key, 0, len, len <= self.cache.slice, answer, known)
+            .await
+    }
+}
+
+/// Sends the bytes of `range` from a body that starts with them.
+pub(super) async fn pass_body(
+    range: Range<u64>,
+    mut body: Body,
+    sender: &Sender<Result<Bytes, Error>>,
+) -> Result<(), Error> {
+    let mut left = range.end - range.start;
+    while left > 0 {
+        let chunk = body
+            .chunk()
+            .await
+            .unwrap_or_else(|| Err(too_short(&body)))?;
+        left = left.saturating_sub(chunk.len() as u64);
+        if sender.send(Ok(chunk)).await.is_err() {
+            // The client is gone.
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// A slice that is being written. Without its writer the disk failed.
+struct Writing {
+    writer: Option<Writer>,
+    written: u64,
+    len: u64,
+}
+
+fn range_request(object: &Object, range: &Range<u64>) -> Request {
+    let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    let mut push = |name, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            fields.push((name, value));
+        }
+    };
+    push(RANGE, &range_value(range));
+    if let Some(etag) = object.record.strong_etag() {
+        push(IF_MATCH, etag);
+    } else if let Some(date) = object.last_modified() {
+        push(IF_UNMODIFIED_SINCE, date);
+    }
+    Request {
+        method: Method::GET,
+        path: Arc::clone(&object.key.path),
+        query: object.key.query.clone(),
+        fields,
+    }
+}
+
+fn too_short(body: &Body) -> Error {
+    Error::Failed {
+        origin: Arc::clone(body.origin()),
+        reason: "its response is shorter than it said".into(),
+    }
+}
+
+fn wrong(answer: &Answer, reason: &str) -> Error {
+    Error::Failed {
+        origin: Arc::clone(answer.body.origin()),
+        reason: reason.into(),
+    }
+}
+
+fn warn_of_disk(error: &StoreError) {
+    tracing::debug!(%error, "not stored");
+}
