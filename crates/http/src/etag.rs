@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use crate::Coding;
 
-/// Two quotes, two numbers of 16 hexadecimal digits, a dash and `-zst`.
-const BYTES_MAX: usize = 39;
+/// Those of object stores: two quotes, an MD5, a dash and the number of parts, with room to spare.
+/// Of a file it is two quotes, two numbers of 16 hexadecimal digits, a dash and `-zst`.
+const BYTES_MAX: usize = 55;
 
 /// A strong entity tag (RFC 9110, section 8.8.3).
 ///
@@ -31,6 +32,20 @@ impl ETag {
     /// The tag of a content by a hash of it, `"<hash>"`: the same on every host and at any time.
     pub fn of_content(hash: [u8; 16]) -> Self {
         Self::of(format_args!("\"{:032x}\"", u128::from_be_bytes(hash)))
+    }
+
+    /// A strong tag as another server sent it, with its quotes. `None`: it is weak, malformed or
+    /// longer than 55 bytes.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let opaque = text.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        let is_etagc = |byte: &u8| matches!(byte, 0x21 | 0x23..=0x7e);
+        if text.len() > BYTES_MAX || !opaque.iter().all(is_etagc) {
+            return None;
+        }
+        let mut bytes = [0; BYTES_MAX];
+        bytes[..text.len()].copy_from_slice(text);
+        let len = text.len();
+        Some(Self { bytes, len })
     }
 
     /// This tag with `-br`, `-zst` or `-gz` at its end: the tag of a variant must differ from the
@@ -97,6 +112,26 @@ mod tests {
             let tag = ETag::new(modified, size);
             assert_eq!(tag.to_string(), expected);
             assert_eq!(tag.as_bytes(), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_tag_of_another_server_is_taken_if_it_is_strong() {
+        let long = format!("\"{}\"", "x".repeat(54));
+        let table = [
+            ("\"\"", true),
+            ("\"5d41402abc4b2a76b9719d911017c592-10000\"", true),
+            ("W/\"x\"", false),
+            ("x", false),
+            ("\"", false),
+            ("\"a\"b\"", false),
+            ("\"a b\"", false),
+            (&long, false),
+        ];
+        for (text, is_taken) in table {
+            let tag = ETag::parse(text.as_bytes());
+            let expected = is_taken.then(|| text.to_owned());
+            assert_eq!(tag.map(|tag| tag.to_string()), expected, "{text}");
         }
     }
 

@@ -60,7 +60,9 @@ pub use forwarded::{ForwardedBy, forwarded_client};
 pub use method::Method;
 pub use multipart::Multipart;
 pub use negotiate::{Accepted, Choice, Coding, Navigation, prefers, prefers_json};
-pub use range::{RangeLimits, Ranges, push_content_range, push_unsatisfied_range, ranges};
+pub use range::{
+    RangeLimits, Ranges, first_byte, push_content_range, push_unsatisfied_range, ranges,
+};
 pub use representation::{Representation, RepresentationFields};
 pub use request::{Request, StoredRequest};
 pub use status::Status;

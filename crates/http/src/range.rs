@@ -63,6 +63,15 @@ pub fn ranges(
     }
 }
 
+/// The byte at which the first range of a request starts, as far as that is known without the
+/// length; else 0. The range may yet be ignored.
+pub fn first_byte(request: &Request<'_>) -> u64 {
+    let set = request.fields.only(Field::Range).and_then(bytes_of);
+    let first = set.and_then(|set| set.split(|byte| *byte == b'-').next());
+    let first = first.and_then(|first| str::from_utf8(first.trim_ascii()).ok());
+    first.and_then(|first| first.parse().ok()).unwrap_or(0)
+}
+
 /// Appends the Content-Range of a 206 with one range of a representation of `len` bytes (RFC 9110,
 /// section 14.4). The range must not be empty.
 pub fn push_content_range(out: &mut FieldBlock, range: &Range<u64>, len: u64) {

@@ -125,9 +125,13 @@ impl RepresentationFields {
 
 /// Whether a field only describes the content, which a 304 does not have.
 fn is_of_content(name: &str) -> bool {
-    ["Content-Type", "Content-Language", "Content-Disposition"]
-        .iter()
-        .any(|one| name.eq_ignore_ascii_case(one))
+    let names = [
+        "Content-Type",
+        "Content-Encoding",
+        "Content-Language",
+        "Content-Disposition",
+    ];
+    names.iter().any(|one| name.eq_ignore_ascii_case(one))
 }
 
 #[cfg(test)]

@@ -94,7 +94,9 @@ statuses! {
     UNAVAILABLE_FOR_LEGAL_REASONS = 451 "Unavailable For Legal Reasons" "This page may not be shown, for legal reasons.";
     INTERNAL_SERVER_ERROR = 500 "Internal Server Error" "Something is wrong on the server; please try again later.";
     NOT_IMPLEMENTED = 501 "Not Implemented" "The server does not know this kind of request.";
+    BAD_GATEWAY = 502 "Bad Gateway" "The server behind this one failed; please try again in a while.";
     SERVICE_UNAVAILABLE = 503 "Service Unavailable" "The server cannot answer now; please try again in a while.";
+    GATEWAY_TIMEOUT = 504 "Gateway Timeout" "The server behind this one does not answer; please try again in a while.";
     HTTP_VERSION_NOT_SUPPORTED = 505 "HTTP Version Not Supported" "The server does not speak this version of HTTP.";
 }
 
