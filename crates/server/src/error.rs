@@ -63,6 +63,20 @@ pub enum Error {
     /// The cores of the process could not be read.
     #[error("cannot tell which cores this process may run on (sched_getaffinity)")]
     NoCores,
+    /// The cache for the objects of origins cannot be used.
+    #[error("cannot use the cache of origins (cache.disk)")]
+    Cache(#[source] tidegate_origin::OpenError),
+    /// The authorities for an origin cannot be read.
+    #[error("cannot read the authorities of an origin, {}: {reason}", path.display())]
+    Authorities {
+        /// The file, as configured.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// TLS cannot be spoken to origins.
+    #[error("cannot speak TLS to origins")]
+    OriginTls(#[source] rustls::Error),
     /// A host name has no address, or an address has a wrong form.
     #[error("cannot resolve {address}")]
     Resolve {

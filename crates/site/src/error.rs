@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 use tidegate_http::Status;
+use tidegate_origin::Error as OriginError;
 
 /// Why no file is sent for a path.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,9 @@ pub enum Error {
     /// The disk or file system failed.
     #[error("{0}")]
     Failed(io::Error),
+    /// The origin has no answer.
+    #[error("{0}")]
+    Origin(#[from] tidegate_origin::Error),
 }
 
 impl Error {
@@ -38,6 +42,21 @@ impl Error {
             Self::Forbidden => Status::FORBIDDEN,
             Self::Busy(_) | Self::Stalled => Status::SERVICE_UNAVAILABLE,
             Self::Failed(_) => Status::INTERNAL_SERVER_ERROR,
+            Self::Origin(error) => match error {
+                OriginError::NotFound => Status::NOT_FOUND,
+                OriginError::Forbidden => Status::FORBIDDEN,
+                OriginError::Busy { .. } => Status::SERVICE_UNAVAILABLE,
+                OriginError::Failed { .. } | OriginError::Changed => Status::BAD_GATEWAY,
+                OriginError::TimedOut { .. } => Status::GATEWAY_TIMEOUT,
+            },
+        }
+    }
+
+    /// The seconds after which an origin wants to be asked again.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Origin(error) => error.retry_after(),
+            _ => None,
         }
     }
 }
@@ -51,6 +70,7 @@ impl Clone for Error {
             Self::Busy(error) => Self::Busy(copy(error)),
             Self::Stalled => Self::Stalled,
             Self::Failed(error) => Self::Failed(copy(error)),
+            Self::Origin(error) => Self::Origin(error.clone()),
         }
     }
 }

@@ -77,7 +77,7 @@ pub use decompress::{Compressed, Decompression};
 pub use error::{Error, RootError};
 pub use file::memory::FileBytes;
 pub use file::residency_hint::ResidencyHint;
-pub use file::{Content, File, OtherPaths};
+pub use file::{Content, File, OtherPaths, Provenance, SlicePiece, SliceReader, Sliced};
 pub use listing::{Listing, READER_THREADS, SortOrder};
 pub use probe::Probe;
 pub use rules::paths::RuleMatch;

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use tidegate_config as config;
 use tidegate_http::site_name;
+use tidegate_origin::Origin;
 use tidegate_uring::{Fd, Ring, Shares};
 
 use crate::cache::{Cache, CacheStats, Hasher};
@@ -52,6 +53,16 @@ impl OpenedSites {
                 .collect::<Result<_, _>>()?,
             base: open_base()?,
         })
+    }
+
+    /// Serves what no root of a site has from its origin: one for each site that has any, in their
+    /// order.
+    #[must_use]
+    pub fn with_origins(mut self, origins: Vec<Option<Arc<Origin>>>) -> Self {
+        for (site, origin) in self.all.iter_mut().zip(origins) {
+            site.origin = origin;
+        }
+        self
     }
 
     /// The same for another core.

@@ -40,7 +40,7 @@ async fn body(bench: &Bench) -> (usize, String) {
     let file = file(bench.find("/a").await);
     match &file.content {
         Content::Memory(bytes) => (bytes.as_ptr().addr(), support::text(&file)),
-        Content::File(_) => panic!("too large for memory"),
+        Content::File(_) | Content::Sliced(_) => panic!("too large for memory"),
     }
 }
 

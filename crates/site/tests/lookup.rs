@@ -189,9 +189,10 @@ fn the_fallback_answers_navigations_only() {
                     Cached::NotFound { page: None }
                 ));
                 let told = || Navigation::Told;
-                let known = bench
-                    .site
-                    .cached(path.as_bytes(), Accepted::IDENTITY, told, bench.now);
+                let known =
+                    bench
+                        .site
+                        .cached(path.as_bytes(), None, Accepted::IDENTITY, told, bench.now);
                 assert!(matches!(known, Cached::Miss), "{path}");
                 let fields = bench
                     .site

@@ -30,7 +30,7 @@ async fn popular(bench: &Bench, number: usize) -> Option<Bytes> {
     }
     match &file(bench.find(&path(number)).await).content {
         Content::Memory(bytes) => Some(bytes.slice(..1)),
-        Content::File(_) => None,
+        Content::File(_) | Content::Sliced(_) => None,
     }
 }
 

@@ -40,7 +40,7 @@ fn the_best_that_is_accepted_and_there_is_sent() {
                 let Cached::File(cached) =
                     bench
                         .site
-                        .cached(b"/a.js", accepted, || Navigation::No, bench.now)
+                        .cached(b"/a.js", None, accepted, || Navigation::No, bench.now)
                 else {
                     panic!("not cached");
                 };

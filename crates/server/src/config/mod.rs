@@ -3,6 +3,7 @@
 pub(crate) mod credentials;
 pub(crate) mod http2;
 pub(crate) mod logins;
+pub(crate) mod origins;
 pub(crate) mod prepared;
 pub(crate) mod sites;
 pub(crate) mod snapshot;

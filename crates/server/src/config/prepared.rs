@@ -76,7 +76,8 @@ impl Prepared {
         health: &Health,
     ) -> Result<Vec<Self>, Error> {
         let derived = Arc::new(Derived::of(settings, &health.log_files)?);
-        let sites = OpenedSites::open(&derived.settings.sites)?;
+        let origins = health.origins.open(&derived.settings)?;
+        let sites = OpenedSites::open(&derived.settings.sites)?.with_origins(origins);
         let prepared = |sites| Self {
             derived: Arc::clone(&derived),
             share,

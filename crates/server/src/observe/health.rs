@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tidegate_site::Stalls;
 use tidegate_tls::Acceptor;
 
+use crate::config::origins::Origins;
 use crate::observe::access_log::LogFiles;
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::metrics::{CoreMetrics, SiteLabels};
@@ -29,6 +30,8 @@ pub(crate) struct Health {
     pub(crate) log_files: Arc<LogFiles>,
     /// The reloads of the configuration.
     pub(crate) reloads: Reloads,
+    /// The cache and the origins.
+    pub(crate) origins: Origins,
 }
 
 /// Counts of reloads.
@@ -89,6 +92,7 @@ impl Health {
             started_at: SystemTime::now(),
             log_files,
             reloads: Reloads::default(),
+            origins: Origins::default(),
         }
     }
 

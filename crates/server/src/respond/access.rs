@@ -93,7 +93,7 @@ impl<'a> Gate<'a> {
             // Where the client would be sent.
             Found::Redirect { .. } => self.decide_other(&[self.path, b"/"].concat(), exchange),
             // An error page is for all.
-            Found::Refused { .. } => Decision::Granted,
+            Found::Elsewhere { .. } | Found::Refused { .. } => Decision::Granted,
         }
     }
 

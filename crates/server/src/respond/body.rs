@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use tidegate_http::Multipart;
-use tidegate_site::{Content, Decompression, Error, File, Listing};
+use tidegate_site::{Content, Decompression, Error, File, Listing, SlicePiece, SliceReader};
 
 use super::response::Body;
 
@@ -22,6 +22,8 @@ pub(crate) struct BodySource {
     kind: Kind,
     /// The part that did not fit into the previous piece.
     rest: Bytes,
+    /// Reads an object in slices.
+    slices: Option<Box<SliceReader>>,
 }
 
 enum Kind {
@@ -58,12 +60,20 @@ impl From<Option<Piece>> for Next {
 
 impl From<Body> for BodySource {
     fn from(body: Body) -> Self {
+        let slices = match &body {
+            Body::File(file, _) | Body::Parts(file, _) => match &file.content {
+                Content::Sliced(sliced) => Some(Box::new(SliceReader::new(sliced))),
+                Content::Memory(_) | Content::File(_) => None,
+            },
+            _ => None,
+        };
         let kind = match body {
             Body::Empty => Kind::Bytes,
             Body::Static(bytes) => {
                 return Self {
                     kind: Kind::Bytes,
                     rest: Bytes::from_static(bytes),
+                    slices: None,
                 };
             }
             Body::File(file, range) => Kind::Range(file, range),
@@ -74,6 +84,7 @@ impl From<Body> for BodySource {
         Self {
             kind,
             rest: Bytes::new(),
+            slices,
         }
     }
 }
@@ -127,6 +138,11 @@ impl BodySource {
     pub(crate) fn next_now(&mut self, max: NonZeroUsize) -> Next {
         let max = max.get().min(PIECE_BYTES);
         if self.rest.is_empty() {
+            if let (Some(slices), Some(range)) = (&mut self.slices, self.kind.range())
+                && !range.is_empty()
+            {
+                return take_slice(slices, range, max);
+            }
             self.rest = match &mut self.kind {
                 Kind::Bytes => Bytes::new(),
                 Kind::Range(file, range) => return take_range(file, range, max).into(),
@@ -146,6 +162,11 @@ impl BodySource {
     ///
     /// Dropped: the piece may be lost, and with it the body.
     pub(crate) async fn make(&mut self) -> Result<(), Error> {
+        if let (Some(slices), Some(range)) = (&mut self.slices, self.kind.range())
+            && !range.is_empty()
+        {
+            return Box::pin(slices.make(range)).await;
+        }
         if let Kind::Decompression(decompression) = &mut self.kind {
             // Boxed, since it is rare and would enlarge the connection's future.
             match Box::pin(decompression.next_piece()).await? {
@@ -155,6 +176,33 @@ impl BodySource {
         }
         Ok(())
     }
+}
+
+impl Kind {
+    /// The rest of the range of a file that is sent now.
+    fn range(&mut self) -> Option<&mut Range<u64>> {
+        match self {
+            Self::Range(_, range) => Some(range),
+            Self::Parts(parts) => Some(&mut parts.range),
+            Self::Bytes | Self::Listing(_) | Self::Decompression(_) => None,
+        }
+    }
+}
+
+/// Takes the next piece of an object off `range`, which is not empty.
+fn take_slice(slices: &mut SliceReader, range: &mut Range<u64>, max: usize) -> Next {
+    let piece = match slices.next_now(range, max) {
+        SlicePiece::File(file, part) => {
+            range.start += part.end - part.start;
+            Piece::File(file, part)
+        }
+        SlicePiece::Bytes(bytes) => {
+            range.start += bytes.len() as u64;
+            Piece::Bytes(bytes)
+        }
+        SlicePiece::Waits => return Next::Waits,
+    };
+    Next::Piece(piece)
 }
 
 fn has_pages(file: &File) -> bool {
@@ -172,7 +220,8 @@ fn take_range(file: &Rc<File>, range: &mut Range<u64>, max: usize) -> Option<Pie
             range.start += (range.end - start).min(max as u64);
             Piece::Bytes(bytes.slice_ref(slice(bytes, &(start..range.start))))
         }
-        Content::File(_) => {
+        // An object in slices is read by its reader.
+        Content::File(_) | Content::Sliced(_) => {
             range.start = range.end;
             Piece::File(Rc::clone(file), start..range.end)
         }

@@ -154,7 +154,7 @@ impl OpenRange {
         let reader = match &file.content {
             Content::File(fd) => FileReader::new(&io.ring, &io.pipes, fd, range.clone(), &options),
             // Content in memory comes as bytes. A body without them is cut short.
-            Content::Memory(_) => return None,
+            Content::Memory(_) | Content::Sliced(_) => return None,
         };
         Some(Self {
             file,

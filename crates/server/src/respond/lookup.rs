@@ -6,8 +6,9 @@ use std::time::Instant;
 use tidegate_config::Respond;
 use tidegate_http::{
     Accepted, FieldBlock, Method, Navigation, Precondition, Request, Status, StoredRequest,
-    evaluate, prefers_json,
+    evaluate, first_byte, prefers_json,
 };
+use tidegate_origin::Error as OriginError;
 use tidegate_site::{Error as SiteError, File, Found, RuleMatch, Site, SiteRequest, SortOrder};
 
 use crate::config::snapshot::Snapshot;
@@ -127,6 +128,8 @@ async fn find<'s>(
         navigation: Navigation::of(request),
         wants_json: prefers_json(request),
         order: SortOrder::of_query(request.target.query()),
+        query: request.target.query(),
+        first_byte: first_byte(request),
     };
     let found = site.find(&lookup, Instant::now()).await;
     if site.is_restricted() {
@@ -156,7 +159,12 @@ fn wants_bytes(request: &Request<'_>, description: &File) -> bool {
 /// Logs errors that the site's owner can fix.
 fn warn_of(context: &Context, path: &[u8], found: &Found) {
     if let Found::Refused { error, .. } = found
-        && !matches!(error, SiteError::NotFound | SiteError::NotAcceptable)
+        && !matches!(
+            error,
+            SiteError::NotFound
+                | SiteError::NotAcceptable
+                | SiteError::Origin(OriginError::NotFound | OriginError::Forbidden)
+        )
         && context.file_warnings.is_due()
     {
         tracing::warn!(path = %path.escape_ascii(), %error, "cannot look up");

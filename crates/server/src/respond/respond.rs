@@ -113,10 +113,13 @@ fn from_cache(
 ) -> Resolution {
     let (request, now) = (builder.request, exchange.start());
     let navigation = || Navigation::of(request);
-    match builder
-        .site
-        .cached(builder.path, Accepted::of(request), navigation, now)
-    {
+    match builder.site.cached(
+        builder.path,
+        request.target.query(),
+        Accepted::of(request),
+        navigation,
+        now,
+    ) {
         Cached::File(file) => {
             if let Some(gate) = gate {
                 match gate.decide_file(&file, exchange) {

@@ -5,13 +5,15 @@ use std::mem::take;
 use std::num::NonZeroU16;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use tidegate_config::Respond;
 use tidegate_http::{
     ALLOW, FieldBlock, FieldLines, Method, Multipart, Precondition, RangeLimits, Ranges, Request,
     Status, evaluate, push_content_range, push_unsatisfied_range, ranges,
 };
-use tidegate_site::{Decompression, File, Found, Listing, Site};
+use tidegate_origin::CacheState;
+use tidegate_site::{Decompression, Error as SiteError, File, Found, Listing, Provenance, Site};
 
 use crate::config::snapshot::Snapshot;
 use crate::respond::refusal::Refusal;
@@ -19,6 +21,9 @@ use crate::transport::Transport;
 
 /// The Retry-After of a 503, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 10;
+
+/// The same if an origin fails.
+const ORIGIN_RETRY_SECONDS: u64 = 5;
 
 /// The default port of HTTPS.
 const HTTPS_PORT: u16 = 443;
@@ -178,6 +183,15 @@ impl<'a> ResponseBuilder<'a> {
                 let location = self.with_query(location);
                 self.redirect(status, &location)
             }
+            Found::Elsewhere { status, location } => self.redirect(status, &location),
+            Found::Refused {
+                status,
+                page,
+                error: error @ SiteError::Origin(_),
+            } => {
+                let after = error.retry_after().or_else(|| retry_after_origin(status));
+                self.paged(status, page, after)
+            }
             Found::Refused { status, page, .. } => self.refuse(status.into(), page),
             Found::Listing { listing, .. } => self.list(listing),
             Found::Compressed(compressed) => self.described(&compressed.description),
@@ -194,6 +208,9 @@ impl<'a> ResponseBuilder<'a> {
     /// The requested file or ranges of it, once its preconditions are evaluated (RFC 9110, section
     /// 13.2.2).
     pub(crate) fn file(mut self, file: Rc<File>) -> Response {
+        if let Some(origin) = &file.origin {
+            self.push_provenance(origin);
+        }
         match evaluate(self.request, &file.validators) {
             Precondition::Met => self.select(file),
             Precondition::NotModified => {
@@ -203,6 +220,30 @@ impl<'a> ResponseBuilder<'a> {
             }
             Precondition::Failed => self.precondition_failed(&file),
         }
+    }
+
+    /// Age and Cache-Status of an object (RFC 9111, section 5.1; RFC 9211).
+    fn push_provenance(&mut self, origin: &Provenance) {
+        let age = origin.age(SystemTime::now());
+        let state = origin.take_state();
+        if age > 0 || !matches!(state, CacheState::Miss { .. }) {
+            self.extra.push("Age", itoa::Buffer::new().format(age));
+        }
+        let status = match state {
+            CacheState::Hit if origin.is_stored() => "tidegate; hit",
+            CacheState::Hit => "tidegate; fwd=uri-miss",
+            CacheState::Stale => "tidegate; hit; detail=stale",
+            CacheState::Revalidated => "tidegate; fwd=stale; fwd-status=304",
+            CacheState::Miss { .. } if !origin.is_stored() => "tidegate; fwd=uri-miss",
+            CacheState::Miss {
+                is_collapsed: true, ..
+            } => "tidegate; fwd=uri-miss; collapsed",
+            CacheState::Miss {
+                was_stale: true, ..
+            } => "tidegate; fwd=stale; stored",
+            CacheState::Miss { .. } => "tidegate; fwd=uri-miss; stored",
+        };
+        self.extra.push("Cache-Status", status);
     }
 
     /// The head of a file that is decompressed while it is sent, or a 304 or 412. It has no ranges,
@@ -414,6 +455,18 @@ fn push_page_fields(extra: &mut FieldBlock, status: Status) {
     if status == Status::METHOD_NOT_ALLOWED {
         extra.push("Allow", ALLOW);
     }
+}
+
+/// The Retry-After in seconds if an origin fails that did not say so itself.
+fn retry_after_origin(status: Status) -> Option<u64> {
+    let is_temporary = [
+        Status::BAD_GATEWAY,
+        Status::SERVICE_UNAVAILABLE,
+        Status::GATEWAY_TIMEOUT,
+    ];
+    is_temporary
+        .contains(&status)
+        .then_some(ORIGIN_RETRY_SECONDS)
 }
 
 /// The default Retry-After in seconds, for a status that has one (RFC 9110, section 15.6.4).

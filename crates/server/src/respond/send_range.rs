@@ -34,6 +34,8 @@ pub(crate) fn send_range<'a>(
                 let sent = transport.write_pages(&context.io, bytes, range.clone(), options.stall);
                 sent.await.map(|()| false)
             }
+            // Its pieces are files and bytes.
+            Content::Sliced(_) => return Err(Closed),
         };
         match sent {
             Ok(true) => {

@@ -82,6 +82,9 @@ pub fn run(
         heartbeats.clone(),
         Arc::clone(&log_files),
     ));
+    if inherited.predecessor.is_some() {
+        health.origins.succeed();
+    }
     forwarding.take_stops()?;
     let mut early = Vec::new();
     let prepared = open_unless_stopped(&events, &mut early, settings, &host, &health)?;

@@ -5,14 +5,14 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher as _, RandomState}
 use quick_cache::Equivalent;
 
 /// The low bits of a namespace hold the kind.
-const KIND_BITS: u32 = 2;
+const KIND_BITS: u32 = 3;
 
 /// Hashes keys with random seeds: clients cannot make paths collide.
 #[derive(Default)]
 pub(crate) struct Hasher(RandomState);
 
 impl Hasher {
-    /// The key of `path` for lookups of `kind` (0 to 3) in `root`.
+    /// The key of `path` for lookups of `kind` (0 to 7) in `root`.
     pub(crate) fn key<'a>(&self, root: u32, kind: u32, path: &'a [u8]) -> KeyRef<'a> {
         debug_assert!(kind < 1 << KIND_BITS);
         let namespace = root << KIND_BITS | kind;

@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::ffi::CString;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use rustix::fs::Statx;
 use tidegate_http::{Accepted, Choice, Coding};
+use tidegate_origin::Object;
 
 use crate::decompress::Compressed;
 use crate::file::content_hash;
@@ -27,6 +29,8 @@ pub(crate) struct Resource {
     pub(crate) unhashed: Vec<Fingerprint>,
     /// Whether one of its open files was found deleted.
     pub(crate) deleted: Cell<bool>,
+    /// Those of an origin that it was made of, itself and its variants; none for files.
+    pub(crate) objects: Vec<Arc<Object>>,
 }
 
 /// The representation without a content coding.
@@ -96,6 +100,20 @@ impl Resource {
                 .find(|file| file.coding == Some(coding)),
             None => self.unencoded.file(),
         }
+    }
+
+    /// Whether it was made of these objects, and is as good as it can be.
+    pub(crate) fn is_of(&self, objects: &[Arc<Object>]) -> bool {
+        let is_same = |(one, other)| Arc::ptr_eq(one, other);
+        self.objects.len() == objects.len()
+            && self.objects.iter().zip(objects).all(is_same)
+            && !self.is_deleted()
+            && !self.files().any(File::is_incomplete)
+    }
+
+    /// Whether it comes from an origin, which tells how long it may be used.
+    pub(crate) fn is_of_origin(&self) -> bool {
+        !self.objects.is_empty()
     }
 
     /// Whether no dependency has changed, by one statx for each.

@@ -109,6 +109,7 @@ impl Compressed {
                 let (_, bytes) = read.map_err(|error| self.failed("cannot be read", &error))?;
                 Ok(bytes.into())
             }
+            Content::Sliced(_) => Err(Error::Failed(io::ErrorKind::Unsupported.into())),
         }
     }
 

@@ -8,14 +8,18 @@ pub(crate) mod popularity;
 pub(crate) mod residency_hint;
 pub(crate) mod shared_bodies;
 pub(crate) mod size_class;
+pub(crate) mod sliced;
 pub(crate) mod stat;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::mem;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tidegate_http::{Coding, FieldLines, RepresentationFields, Validators};
+use tidegate_origin::{CacheState, Object};
 use tidegate_uring::Fd;
 
 use crate::file::memory::FileBytes;
@@ -23,6 +27,7 @@ use crate::file::ops::FileOps;
 use crate::file::popularity::Popularity;
 use crate::file::residency_hint::ResidencyHint;
 pub(crate) use crate::file::size_class::allocated;
+pub use crate::file::sliced::{SlicePiece, SliceReader, Sliced};
 use crate::file::stat::{is_deleted, is_remote};
 
 /// A file, or a precompressed variant of one, with all that a response needs.
@@ -43,12 +48,46 @@ pub struct File {
     /// the item of `try-files` that was found, of the fallback page, and of variants without their
     /// file.
     pub other_paths: OtherPaths,
+    /// Of an object of an origin.
+    pub origin: Option<Provenance>,
     pub(crate) encoded_fields: EncodedFields,
     pub(crate) fields: RepresentationFields,
     /// Decides whether it is worth memory.
     pub(crate) popularity: Popularity,
     /// Closes the descriptor.
     pub(crate) ops: FileOps,
+}
+
+/// Where an object came from, and when.
+#[derive(Clone, Debug)]
+pub struct Provenance {
+    object: Arc<Object>,
+    /// How the next response that sends it came about.
+    state: Cell<CacheState>,
+}
+
+impl Provenance {
+    pub(crate) fn new(object: &Arc<Object>, state: CacheState) -> Self {
+        Self {
+            object: Arc::clone(object),
+            state: Cell::new(state),
+        }
+    }
+
+    /// Its age in seconds (RFC 9111, section 5.1).
+    pub fn age(&self, now: SystemTime) -> u64 {
+        self.object.age(now)
+    }
+
+    /// Whether it may be stored.
+    pub fn is_stored(&self) -> bool {
+        self.object.is_stored()
+    }
+
+    /// How the response that sends it now came about. The one after that is a hit.
+    pub fn take_state(&self) -> CacheState {
+        self.state.replace(CacheState::Hit)
+    }
 }
 
 /// Fields as a protocol other than HTTP/1.1 writes them: made once, by the first sender that needs
@@ -93,6 +132,8 @@ pub enum Content {
     Memory(FileBytes),
     /// In the file, which is spliced.
     File(Fd),
+    /// In slices of an object of an origin, which come one by one.
+    Sliced(Sliced),
 }
 
 impl File {
@@ -152,7 +193,7 @@ impl File {
     pub(crate) fn memory(&self) -> u64 {
         let content = match &self.content {
             Content::Memory(bytes) => bytes.memory() + SHARED_BYTES,
-            Content::File(_) => 0,
+            Content::File(_) | Content::Sliced(_) => 0,
         };
         content
             + allocated(size_of::<Self>() + RC_BYTES)
@@ -165,16 +206,23 @@ impl File {
     /// Whether it is open and has no link left.
     pub(crate) fn is_deleted(&self) -> bool {
         match &self.content {
-            Content::Memory(_) => false,
+            // Those that are open are closed with the response or with this.
+            Content::Memory(_) | Content::Sliced(_) => false,
             Content::File(fd) => is_deleted(fd),
         }
     }
 
+    /// Whether it is a single slice that was still growing.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        matches!(&self.content, Content::Sliced(sliced) if sliced.is_single())
+    }
+
     /// Descriptors that it holds open.
     pub(crate) fn descriptors(&self) -> u64 {
-        match self.content {
+        match &self.content {
             Content::Memory(_) => 0,
             Content::File(_) => 1,
+            Content::Sliced(sliced) => sliced.descriptors(),
         }
     }
 }

@@ -55,6 +55,23 @@ pub(crate) struct MemoryLimits<'a> {
 }
 
 impl MemoryLimits<'_> {
+    /// The length of a file that is to be in memory, and the room that it takes if it is long.
+    pub(crate) fn room_for(
+        &self,
+        len: u64,
+        coding: Option<Coding>,
+    ) -> Option<(usize, Option<Held>)> {
+        let len = usize::try_from(len).ok()?;
+        if len <= self.inline_max {
+            return Some((len, None));
+        }
+        if !self.is_popular(coding) || len > self.popular_max {
+            return None;
+        }
+        let held = self.long.reserve(len, Instant::now())?;
+        Some((len, Some(held)))
+    }
+
     fn is_popular(&self, coding: Option<Coding>) -> bool {
         self.popular.contains(&coding)
     }
@@ -93,7 +110,7 @@ impl FileLoader<'_> {
         let content = self.content(file, &stat, is_popular).await?;
         let mut digest = match &content {
             Content::Memory(bytes) => Some(content_hash::of_bytes(bytes)),
-            Content::File(_) => None,
+            Content::File(_) | Content::Sliced(_) => None,
         };
         let (mut reuse, mut mtime_use) = self.mtime_use(name, &stat, digest);
         if let Content::File(file) = &content
@@ -167,6 +184,7 @@ impl FileLoader<'_> {
             residency_hint: ResidencyHint::default(),
             encoded_fields: EncodedFields::default(),
             other_paths: self.other_paths.clone(),
+            origin: None,
             popularity: Popularity::default(),
             content,
             ops: self.root.ops.on_device(device(stat)),

@@ -8,6 +8,7 @@
 
 mod file_loader;
 mod mtime_reuse;
+pub(crate) mod object_loader;
 pub(crate) mod representation;
 mod resource_loader;
 mod try_files;
@@ -16,20 +17,25 @@ mod variants;
 
 use std::ffi::CString;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use rustix::fs::{FileType, Statx};
 use tidegate_config::{CompressedOnly, Site};
+use tidegate_http::Status;
+use tidegate_origin::{Error as OriginError, Origin};
 
 use self::file_loader::FileLoader;
 pub(crate) use self::file_loader::MemoryLimits;
+use self::object_loader::{Loaded, ObjectLoader, ObjectRequest};
 use self::representation::Purpose;
 use self::resource_loader::{Opened, Original, ResourceLoader};
 use self::try_files::{Candidate, candidates};
 use crate::cache::Target;
-use crate::cache::resource::Dependency;
+use crate::cache::resource::{Dependency, Resource};
 use crate::error::Error;
 use crate::file::OtherPaths;
+use crate::file::ops::FileOps;
 use crate::file::stat::file_type;
 use crate::paths::is_hidden;
 use crate::root_dir::{Directory, RootDir};
@@ -44,6 +50,8 @@ pub(crate) enum Outcome {
     Target(Target),
     /// A directory to be listed.
     Directory(Directory),
+    /// The origin sends clients to this place.
+    Elsewhere(Status, Arc<str>),
 }
 
 /// One lookup.
@@ -66,6 +74,18 @@ pub(crate) struct Lookup<'a> {
     /// The path whose header rules apply, if not `path`: the file sent in place of a missing
     /// `/assets/a.js` must not be `immutable` like a script.
     pub(crate) headers_path: Option<Vec<u8>>,
+    /// Where to look for what no root has.
+    pub(crate) origin: Option<OriginLookup<'a>>,
+}
+
+/// What a lookup at an origin needs.
+#[derive(Clone, Copy)]
+pub(crate) struct OriginLookup<'a> {
+    pub(crate) origin: &'a Arc<Origin>,
+    pub(crate) ops: &'a FileOps,
+    pub(crate) request: &'a ObjectRequest,
+    /// As [`ObjectLoader::before`].
+    pub(crate) before: Option<&'a Rc<Resource>>,
 }
 
 /// A name that a lookup tries.
@@ -88,27 +108,105 @@ impl Lookup<'_> {
 
     async fn try_candidates(&mut self) -> Result<Outcome, Error> {
         let mut absent: Option<Vec<u8>> = None;
+        let mut is_forbidden = false;
         for Candidate { path, is_fixed } in self.candidates() {
-            let Some(root) = self.root_of(&path).await? else {
+            let root = self.root_of(&path).await?;
+            if root.is_none() && self.origin.is_none() {
                 continue;
-            };
+            }
             if is_fixed {
                 self.headers_path = Some(path.clone());
             }
-            let outcome = match path.strip_suffix(b"/") {
+            let outcome = match (&root, path.strip_suffix(b"/")) {
+                (None, _) => None,
                 // A name that does not exist is no directory either.
-                Some(name) if absent.as_deref() == Some(name) => None,
-                Some(_) => self.directory(&root, &path).await?,
-                None => self.file(&root, &path).await?,
+                (_, Some(name)) if absent.as_deref() == Some(name) => None,
+                (Some(root), Some(_)) => self.directory(root, &path).await?,
+                (Some(root), None) => self.file(root, &path).await?,
             };
             if let Some(outcome) = outcome {
                 return Ok(outcome);
             }
-            if self.last_is_absent() {
+            if let Some(origin) = self.origin {
+                match self.at_origin(origin, &path).await {
+                    Ok(Some(outcome)) => return Ok(outcome),
+                    Ok(None) => {}
+                    // Some stores say so of what they do not have.
+                    Err(Error::Origin(OriginError::Forbidden)) => is_forbidden = true,
+                    Err(error) => return Err(error),
+                }
+            }
+            if root.is_some() && self.last_is_absent() {
                 absent = Some(path);
             }
         }
+        if is_forbidden {
+            return Err(Error::Origin(OriginError::Forbidden));
+        }
         Ok(Outcome::Target(Target::NotFound))
+    }
+
+    /// What the origin has at `path`. For one that ends in a slash: the first index there.
+    async fn at_origin(
+        &mut self,
+        origin: OriginLookup<'_>,
+        path: &[u8],
+    ) -> Result<Option<Outcome>, Error> {
+        if !path.ends_with(b"/") {
+            return self.object(origin, path).await;
+        }
+        for index in &self.config.index {
+            let index_path = [path, index.as_bytes()].concat();
+            if is_answered(self.config, &index_path) {
+                continue;
+            }
+            if let Some(outcome) = self.object(origin, &index_path).await? {
+                let is_redirected = self.lacks_slash(path);
+                let missing = Outcome::Target(Target::MissingSlash);
+                return Ok(Some(if is_redirected { missing } else { outcome }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn object(
+        &mut self,
+        origin: OriginLookup<'_>,
+        path: &[u8],
+    ) -> Result<Option<Outcome>, Error> {
+        let is_other = path != self.path || self.purpose == Purpose::Fallback;
+        let is_told = is_other && self.config.is_restricted() && self.purpose != Purpose::ErrorPage;
+        let other_paths: Vec<_> = is_told.then(|| path.to_vec()).into_iter().collect();
+        let lookup = || ObjectLoader {
+            origin: origin.origin,
+            ops: origin.ops,
+            config: self.config,
+            purpose: self.purpose,
+            memory: self.memory,
+            request: origin.request,
+            headers_path: self.headers_path.as_deref().unwrap_or(self.path),
+            other_paths: OtherPaths::new(other_paths.clone()),
+            before: origin.before,
+            now: self.now,
+        };
+        let mut loaded = lookup().load(path).await;
+        if let Err(Error::Origin(OriginError::Changed)) = loaded {
+            loaded = lookup().load(path).await;
+        }
+        match loaded {
+            Ok(Loaded::Resource(resource, fresh_until)) => {
+                self.fresh_until = self.fresh_until.min(fresh_until);
+                Ok(Some(Outcome::Target(Target::Resource(resource))))
+            }
+            Ok(Loaded::Elsewhere(status, location)) => {
+                Ok(Some(Outcome::Elsewhere(status, location)))
+            }
+            Err(Error::Origin(OriginError::NotFound)) => {
+                self.fresh_until = self.fresh_until.min(self.now + origin.origin.negative());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The root of a candidate. `None`: there is none.

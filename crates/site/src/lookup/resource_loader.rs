@@ -211,6 +211,7 @@ impl<'a> ResourceLoader<'a> {
             is_settled: self.files.is_settled,
             unhashed: self.files.unhashed,
             deleted: Cell::new(false),
+            objects: Vec::new(),
         }
     }
 }

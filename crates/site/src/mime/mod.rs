@@ -32,6 +32,34 @@ fn of_extension(extension: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether a store may have a compressed variant of a file of this type.
+pub(crate) fn is_compressible(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let media_type = media_type.to_ascii_lowercase();
+    let ends = [
+        "json",
+        "javascript",
+        "xml",
+        "wasm",
+        "+text",
+        "/x-javascript",
+        "manifest",
+    ];
+    media_type.starts_with("text/")
+        || ends.iter().any(|end| media_type.ends_with(end))
+        || matches!(
+            media_type.as_str(),
+            "image/bmp"
+                | "image/x-icon"
+                | "image/vnd.microsoft.icon"
+                | "font/ttf"
+                | "font/otf"
+                | "application/vnd.ms-fontobject"
+                | "application/pdf"
+                | "application/rtf"
+        )
+}
+
 fn extension(name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
     let name = name.rsplit('/').next()?;

@@ -60,6 +60,17 @@ fn expand<'a, 'c>(
 }
 
 impl<'a> HeaderSet<'a> {
+    /// Adds a field that no rule set.
+    pub(crate) fn put_default(&mut self, name: &'a str, value: Cow<'a, str>) {
+        if !self
+            .fields
+            .iter()
+            .any(|(known, _)| known.eq_ignore_ascii_case(name))
+        {
+            self.fields.push((name, value));
+        }
+    }
+
     fn put(&mut self, name: &'a str, value: Cow<'a, str>) {
         self.take(name);
         if !value.is_empty() {

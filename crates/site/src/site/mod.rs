@@ -13,16 +13,19 @@ use std::time::Instant;
 
 use tidegate_config as config;
 use tidegate_http::{Accepted, Cors, EncodedSlash, FieldBlock, Navigation, Status};
-use tidegate_uring::{Fd, Ring};
+use tidegate_origin::Origin;
+use tidegate_uring::{Fd, Owner, Ring};
 
 use self::freshness::Freshness;
 use crate::cache::resource::{Resource, Unencoded};
 use crate::cache::{Cache, Entry, Key, KeyRef, Target};
 use crate::decompress::{Compressed, Decompression};
 use crate::error::{Error, RootError};
+use crate::file::ops::FileOps;
 use crate::file::{Content, File};
 use crate::listing::{self, Listing, SortOrder};
 use crate::lookup::Outcome;
+use crate::lookup::object_loader::ObjectRequest;
 use crate::lookup::representation::{FALLBACK_VARY, Purpose};
 use crate::paths::{is_hidden, last_segment};
 use crate::root_dir::{Directory, RootDir};
@@ -46,6 +49,10 @@ pub struct SiteRequest<'a> {
     pub wants_json: bool,
     /// The order of a listing.
     pub order: SortOrder,
+    /// The query, which may tell objects of an origin apart.
+    pub query: Option<&'a str>,
+    /// The byte that is probably read first.
+    pub first_byte: u64,
 }
 
 /// What the cache has for a path.
@@ -78,6 +85,13 @@ pub enum Found {
         /// The path with its slash, encoded, without a query.
         location: String,
     },
+    /// The origin of the site sends clients to another place.
+    Elsewhere {
+        /// A redirection.
+        status: Status,
+        /// The value of Location.
+        location: Arc<str>,
+    },
     /// A directory to list.
     Listing {
         /// The listing.
@@ -107,6 +121,7 @@ pub struct Site {
     addresses: Arc<[AddressTable]>,
     cors: Cors,
     roots: Roots,
+    origin: Option<SiteOrigin>,
     flights: Rc<SingleFlight<Key, Outcome>>,
     shared: Rc<Shared>,
 }
@@ -117,6 +132,7 @@ pub(crate) struct OpenedSite {
     pub(crate) config: Arc<config::Site>,
     addresses: Arc<[AddressTable]>,
     roots: OpenedRoots,
+    pub(crate) origin: Option<Arc<Origin>>,
 }
 
 impl OpenedSite {
@@ -126,6 +142,7 @@ impl OpenedSite {
             roots: OpenedRoots::open(config)?,
             config: Arc::new(config.clone()),
             addresses: config.access.iter().map(AddressTable::new).collect(),
+            origin: None,
         })
     }
 
@@ -135,6 +152,7 @@ impl OpenedSite {
             addresses: Arc::clone(&self.addresses),
             roots: self.roots.try_clone()?,
             config: Arc::new((*self.config).clone()),
+            origin: self.origin.clone(),
         })
     }
 }
@@ -149,12 +167,21 @@ impl Site {
         base: &Fd,
     ) -> Self {
         let config = opened.config;
+        let roots = Roots::new(opened.roots, &config, shared, ring, base);
+        let origin = opened
+            .origin
+            .map(|origin| SiteOrigin::new(origin, shared, ring));
+        let mut times = shared.config.times();
+        if let Some(origin) = &origin {
+            times.lookup = times.lookup.max(origin.origin.patience());
+        }
         Self {
             number: Cell::new(number),
             addresses: opened.addresses,
             cors: Cors::new(config.cors.origins.clone(), config.cors.max_age.as_secs()),
-            roots: Roots::new(opened.roots, &config, shared, ring, base),
-            flights: SingleFlight::new(shared.config.times(), &shared.timer),
+            roots,
+            origin,
+            flights: SingleFlight::new(times, &shared.timer),
             shared: Rc::clone(shared),
             config,
         }
@@ -242,6 +269,7 @@ impl Site {
     pub fn cached(
         &self,
         path: &[u8],
+        query: Option<&str>,
         accepted: Accepted,
         navigation: impl FnOnce() -> Navigation,
         now: Instant,
@@ -250,8 +278,14 @@ impl Site {
         if root == 0 {
             return Cached::Miss;
         }
+        let name = self.name(path, query);
+        if let Some(origin) = &self.origin
+            && origin.is_purged()
+        {
+            self.shared.cache.borrow().expire(now);
+        }
         let cache = self.shared.cache.borrow();
-        let Some(entry) = get_fresh(&cache, self.key(root, Purpose::Itself, path), now) else {
+        let Some(entry) = get_fresh(&cache, self.key(root, Purpose::Itself, &name), now) else {
             return Cached::Miss;
         };
         match &entry.target {
@@ -379,7 +413,14 @@ impl Site {
             Err(Error::NotFound) => None,
             Err(error) => return Err(error),
         };
-        let outcome = self.outcome(root.as_ref(), Purpose::Itself, request.path, freshness);
+        let object = self.object_request(request);
+        let outcome = self.outcome(
+            root.as_ref(),
+            Purpose::Itself,
+            request.path,
+            object,
+            freshness,
+        );
         match outcome.await? {
             Outcome::Target(Target::Resource(resource)) => {
                 negotiate(&resource, request.accepted, Found::File)
@@ -390,6 +431,7 @@ impl Site {
             }),
             Outcome::Target(Target::NotFound) => self.fall_back(request, freshness).await,
             Outcome::Directory(directory) => self.list(&directory, request, freshness.now).await,
+            Outcome::Elsewhere(status, location) => Ok(Found::Elsewhere { status, location }),
         }
     }
 
@@ -408,8 +450,8 @@ impl Site {
             Some(path) if self.falls_back(request.path, || request.navigation) => path,
             _ => return Err(Error::NotFound),
         };
-        let root = self.root(path.as_bytes(), freshness).await?;
-        let resource = self.own_file(&root, Purpose::Fallback, path, freshness);
+        let root = self.root_or_origin(path.as_bytes(), freshness).await?;
+        let resource = self.own_file(root.as_ref(), Purpose::Fallback, path, freshness);
         let resource = resource.await?.ok_or(Error::NotFound)?;
         negotiate(&resource, request.accepted, Found::Fallback)
     }
@@ -450,22 +492,115 @@ impl Site {
     /// A file that the configuration names: the SPA fallback or an error page.
     async fn own_file(
         self: &Rc<Self>,
-        root: &RootDir,
+        root: Option<&RootDir>,
         purpose: Purpose,
         path: &str,
         freshness: &Freshness,
     ) -> Result<Option<Rc<Resource>>, Error> {
-        let outcome = self.outcome(Some(root), purpose, path.as_bytes(), freshness);
+        let none = ObjectRequest::default();
+        let outcome = self.outcome(root, purpose, path.as_bytes(), none, freshness);
         match outcome.await? {
             Outcome::Target(Target::Resource(resource)) => Ok(Some(resource)),
-            Outcome::Target(Target::MissingSlash | Target::NotFound) | Outcome::Directory(_) => {
-                Ok(None)
+            Outcome::Target(Target::MissingSlash | Target::NotFound)
+            | Outcome::Directory(_)
+            | Outcome::Elsewhere(..) => Ok(None),
+        }
+    }
+
+    /// The root that `path` lies in. `None`: there is none, but the origin may have the file.
+    async fn root_or_origin(
+        &self,
+        path: &[u8],
+        freshness: &Freshness,
+    ) -> Result<Option<RootDir>, Error> {
+        match self.root(path, freshness).await {
+            Err(Error::NotFound) if self.origin.is_some() => Ok(None),
+            root => root.map(Some),
+        }
+    }
+
+    /// What the origin, if there is one, has to know of a request.
+    fn object_request(&self, request: &SiteRequest<'_>) -> ObjectRequest {
+        if self.origin.is_none() {
+            return ObjectRequest::default();
+        }
+        ObjectRequest {
+            query: request.query.map(Into::into),
+            first_byte: request.first_byte,
+        }
+    }
+
+    /// What a path and a query are called in the cache.
+    fn name<'a>(&self, path: &'a [u8], query: Option<&str>) -> Name<'a> {
+        let origin = self.origin.as_ref().filter(|_| query.is_some());
+        Name::new(
+            path,
+            origin.and_then(|origin| origin.origin.key_query(query)),
+        )
+    }
+
+    fn key<'a>(&self, root: u32, purpose: Purpose, name: &'a Name<'_>) -> KeyRef<'a> {
+        let (kind, bytes) = name.parts();
+        self.shared.hasher.key(root, purpose as u32 | kind, bytes)
+    }
+}
+
+/// The origin of a site, as one core uses it.
+struct SiteOrigin {
+    origin: Arc<Origin>,
+    ops: FileOps,
+    /// Of the cache, when this core looked last.
+    generation: Cell<u64>,
+}
+
+impl SiteOrigin {
+    fn new(origin: Arc<Origin>, shared: &Rc<Shared>, ring: &Ring) -> Self {
+        shared.numbers.set(shared.numbers.get() + 1);
+        let owner = Owner {
+            device: 0,
+            user: shared.numbers.get(),
+        };
+        Self {
+            generation: Cell::new(origin.cache().generation()),
+            ops: FileOps::new(ring, &shared.workers, owner),
+            origin,
+        }
+    }
+
+    /// Whether anything was purged since the last call.
+    fn is_purged(&self) -> bool {
+        let generation = self.origin.cache().generation();
+        self.generation.replace(generation) != generation
+    }
+}
+
+/// Tells the names with a query from paths, which may have any byte.
+const QUERY_KIND: u32 = 4;
+
+/// A name in the cache of a core.
+enum Name<'a> {
+    Path(&'a [u8]),
+    /// The length of the query, the query and the path.
+    WithQuery(Vec<u8>),
+}
+
+impl<'a> Name<'a> {
+    fn new(path: &'a [u8], query: Option<String>) -> Self {
+        match query {
+            None => Self::Path(path),
+            Some(query) => {
+                let len = (query.len() as u32).to_le_bytes();
+                Self::WithQuery([&len, query.as_bytes(), path].concat())
             }
         }
     }
 
-    fn key<'a>(&self, root: u32, purpose: Purpose, path: &'a [u8]) -> KeyRef<'a> {
-        self.shared.hasher.key(root, purpose as u32, path)
+    /// Its kind and its bytes.
+    fn parts(&self) -> (u32, &[u8]) {
+        match self {
+            Self::Path(path) => (0, path),
+            Self::WithQuery(bytes) => (QUERY_KIND, bytes),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::file::File;
 use crate::lookup::representation::Purpose;
 use crate::site::freshness::Freshness;
-use crate::site::{Cached, Site, get_fresh};
+use crate::site::{Cached, Name, Site, get_fresh};
 
 impl Site {
     /// Whether the site has a page for a status, which [`Site::error_page`] looks up.
@@ -55,7 +55,7 @@ impl Site {
     pub(super) fn page_from_cache(&self, path: &str, accepted: Accepted) -> Option<Rc<File>> {
         let root = self.roots.of(path.as_bytes())?.number();
         let cache = self.shared.cache.borrow();
-        let entry = cache.get(self.key(root, Purpose::ErrorPage, path.as_bytes()))?;
+        let entry = cache.get(self.key(root, Purpose::ErrorPage, &Name::Path(path.as_bytes())))?;
         match &entry.target {
             Target::Resource(resource) => resource.choose(accepted).cloned(),
             Target::MissingSlash | Target::NotFound => None,
@@ -69,13 +69,13 @@ impl Site {
         accepted: Accepted,
         freshness: &Freshness,
     ) -> Option<Rc<File>> {
-        let root = match self.root(path.as_bytes(), freshness).await {
+        let root = match self.root_or_origin(path.as_bytes(), freshness).await {
             Err(Error::Stalled) => return self.page_from_cache(path, accepted),
-            Err(_) => self.roots.of(path.as_bytes())?.current().ok()?,
+            Err(_) => Some(self.roots.of(path.as_bytes())?.current().ok()?),
             Ok(root) => root,
         };
         let resource = self
-            .own_file(&root, Purpose::ErrorPage, path, freshness)
+            .own_file(root.as_ref(), Purpose::ErrorPage, path, freshness)
             .await
             .ok()??;
         // A page is not worth a decompression.
@@ -93,7 +93,8 @@ impl Site {
             return Cached::NotFound { page: None };
         };
         let root = self.roots.fresh_number(path.as_bytes(), now);
-        let key = self.key(root, Purpose::ErrorPage, path.as_bytes());
+        let name = Name::Path(path.as_bytes());
+        let key = self.key(root, Purpose::ErrorPage, &name);
         match get_fresh(cache, key, now).map(|entry| &entry.target) {
             Some(Target::Resource(resource)) => Cached::NotFound {
                 page: resource.choose(accepted).cloned(),

@@ -7,10 +7,12 @@ use std::time::Instant;
 
 use tidegate_http::Coding;
 
+use crate::cache::resource::Resource;
 use crate::cache::{Entry, Target};
 use crate::error::Error;
+use crate::lookup::object_loader::ObjectRequest;
 use crate::lookup::representation::Purpose;
-use crate::lookup::{Lookup, MemoryLimits, Outcome};
+use crate::lookup::{Lookup, MemoryLimits, OriginLookup, Outcome};
 use crate::root_dir::RootDir;
 use crate::single_flight::FlightFuture;
 use crate::site::Site;
@@ -23,21 +25,34 @@ impl Site {
         root: Option<&RootDir>,
         purpose: Purpose,
         path: &[u8],
+        object: ObjectRequest,
         freshness: &Freshness,
     ) -> Result<Outcome, Error> {
-        let key = self.key(self.roots.number(root), purpose, path);
+        let name = self.name(path, object.query.as_deref());
+        let key = self.key(self.roots.number(root), purpose, &name);
         let now = freshness.now;
         let entry = self.shared.cache.borrow().get(key).cloned();
         let stale = match entry {
             Some(entry) if now < entry.fresh_until.get() => {
                 return Ok(Outcome::Target(entry.target));
             }
-            entry => entry.filter(|entry| now < entry.fresh_until.get() + self.shared.config.stale),
+            entry => entry.filter(|entry| {
+                now < entry.fresh_until.get() + self.shared.config.stale && !is_of_origin(entry)
+            }),
         };
         let stale = stale.map(|entry| Outcome::Target(entry.target));
         let work = || -> FlightFuture<Outcome> {
             let (site, root, path) = (Rc::clone(self), root.cloned(), path.to_vec());
-            Box::pin(async move { site.revalidate(root.as_ref(), purpose, &path, now).await })
+            Box::pin(async move {
+                let target = LookupTarget {
+                    root: root.as_ref(),
+                    purpose,
+                    path: &path,
+                    object: &object,
+                    now,
+                };
+                site.revalidate(target).await
+            })
         };
         let outcome = self
             .flights
@@ -48,56 +63,54 @@ impl Site {
 
     /// Revalidates the cached resource. Without one, if it changed, or to read a popular file into
     /// memory, looks the path up.
-    async fn revalidate(
-        &self,
-        root: Option<&RootDir>,
-        purpose: Purpose,
-        path: &[u8],
-        now: Instant,
-    ) -> Result<Outcome, Error> {
+    async fn revalidate(&self, target: LookupTarget<'_>) -> Result<Outcome, Error> {
+        let LookupTarget { root, now, .. } = target;
         root.map_or(Ok(()), |root| root.ops.admit())?;
-        let key = self.key(self.roots.number(root), purpose, path);
+        let name = self.name(target.path, target.object.query.as_deref());
+        let key = self.key(self.roots.number(root), target.purpose, &name);
         let entry = self.shared.cache.borrow().get(key).cloned();
-        if let Some(root) = root
-            && let Some(Target::Resource(resource)) = entry.map(|entry| entry.target)
-        {
+        if let Some(Target::Resource(resource)) = entry.map(|entry| entry.target) {
             let popular = resource.popular();
             if !popular.is_empty() && self.shared.long.has_room() {
-                return self.look_up(Some(root), purpose, path, now, &popular).await;
+                return self.look_up(target, Some(&resource), &popular).await;
             }
-            if resource.is_unchanged(root).await {
+            if resource.is_of_origin() {
+                return self.look_up(target, Some(&resource), &[]).await;
+            }
+            if let Some(root) = root
+                && resource.is_unchanged(root).await
+            {
                 let until = now + self.shared.config.valid;
                 let cache = self.shared.cache.borrow();
                 cache.refresh(key, &resource, until);
                 return Ok(Outcome::Target(Target::Resource(resource)));
             }
         }
-        self.look_up(root, purpose, path, now, &[]).await
+        self.look_up(target, None, &[]).await
     }
 
-    /// Looks a path up on disk, and caches its target. Files of the `popular` codings may be long
-    /// and yet be read into memory.
+    /// Looks a path up on disk and at the origin, and caches its target. Files of the `popular`
+    /// codings may be long and yet be read into memory. `before` is what is cached.
     async fn look_up(
         &self,
-        root: Option<&RootDir>,
-        purpose: Purpose,
-        path: &[u8],
-        now: Instant,
+        target: LookupTarget<'_>,
+        before: Option<&Rc<Resource>>,
         popular: &[Option<Coding>],
     ) -> Result<Outcome, Error> {
-        let lookup = || self.lookup(root, purpose, path, now, popular);
+        let lookup = || self.lookup(target, before, popular);
         let mut looked_up = lookup().run().await;
         if let Err(Error::Busy(_)) = looked_up {
             self.shared.cache.borrow_mut().close_files();
             looked_up = lookup().run().await;
         }
-        let number = self.roots.number(root);
-        let key = self.key(number, purpose, path);
-        let (target, fresh_until) = match looked_up {
-            Ok((Outcome::Target(target), until)) => (target, until),
-            Ok((directory @ Outcome::Directory(_), _)) => {
+        let number = self.roots.number(target.root);
+        let name = self.name(target.path, target.object.query.as_deref());
+        let key = self.key(number, target.purpose, &name);
+        let (found, fresh_until) = match looked_up {
+            Ok((Outcome::Target(found), until)) => (found, until),
+            Ok((other @ (Outcome::Directory(_) | Outcome::Elsewhere(..)), _)) => {
                 self.shared.cache.borrow_mut().remove(key);
-                return Ok(directory);
+                return Ok(other);
             }
             Err(error) => {
                 self.shared.cache.borrow_mut().remove(key);
@@ -107,27 +120,25 @@ impl Site {
         // The entries of a root that was replaced meanwhile were removed already.
         if self.roots.is_current(number) {
             let entry = Entry {
-                target: target.clone(),
+                target: found.clone(),
                 fresh_until: Cell::new(fresh_until),
-                last_used: Cell::new(now),
+                last_used: Cell::new(target.now),
             };
             self.shared.cache.borrow_mut().insert(key, entry);
         }
-        Ok(Outcome::Target(target))
+        Ok(Outcome::Target(found))
     }
 
     fn lookup<'a>(
         &'a self,
-        root: Option<&'a RootDir>,
-        purpose: Purpose,
-        path: &'a [u8],
-        now: Instant,
+        target: LookupTarget<'a>,
+        before: Option<&'a Rc<Resource>>,
         popular: &'a [Option<Coding>],
     ) -> Lookup<'a> {
         Lookup {
-            root,
-            now,
-            fresh_until: now + self.shared.config.valid,
+            root: target.root,
+            now: target.now,
+            fresh_until: target.now + self.shared.config.valid,
             is_one_root: true,
             roots: &self.roots,
             config: &self.config,
@@ -138,10 +149,31 @@ impl Site {
                 long: &self.shared.long,
             },
             decompressed_max: self.shared.config.inline_max,
-            purpose,
-            path,
+            purpose: target.purpose,
+            path: target.path,
             dependencies: Vec::new(),
             headers_path: None,
+            origin: self.origin.as_ref().map(|origin| OriginLookup {
+                origin: &origin.origin,
+                ops: &origin.ops,
+                request: target.object,
+                before,
+            }),
         }
     }
+}
+
+/// What is looked up.
+#[derive(Clone, Copy)]
+struct LookupTarget<'a> {
+    root: Option<&'a RootDir>,
+    purpose: Purpose,
+    path: &'a [u8],
+    object: &'a ObjectRequest,
+    now: Instant,
+}
+
+/// Whether an origin tells how long an entry may be used.
+fn is_of_origin(entry: &Entry) -> bool {
+    matches!(&entry.target, Target::Resource(resource) if resource.is_of_origin())
 }

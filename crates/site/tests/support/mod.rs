@@ -193,6 +193,7 @@ impl Bench {
     pub(crate) fn cached(&self, path: &str) -> Cached {
         self.site.cached(
             path.as_bytes(),
+            None,
             Accepted::IDENTITY,
             || Navigation::No,
             self.now,
@@ -207,6 +208,8 @@ pub(crate) fn wanted(path: &str) -> SiteRequest<'_> {
         navigation: Navigation::No,
         wants_json: false,
         order: SortOrder::default(),
+        query: None,
+        first_byte: 0,
     }
 }
 
@@ -234,6 +237,7 @@ pub(crate) fn kind(found: &Found) -> String {
         Found::File(file) => format!("file {}", text(file)),
         Found::Fallback(file) => format!("fallback {}", text(file)),
         Found::Redirect { status, location } => format!("{} {location}", status.code()),
+        Found::Elsewhere { status, location } => format!("{} {location}", status.code()),
         Found::Listing { .. } => "listing".to_owned(),
         Found::Compressed(_) | Found::Decompression(_) => "decompression".to_owned(),
         Found::Refused { status, page, .. } => match page {
@@ -252,6 +256,7 @@ pub(crate) fn text(file: &File) -> String {
             bytes.truncate(count);
             bytes
         }
+        Content::Sliced(_) => panic!("the site has no origin"),
     };
     String::from_utf8(bytes).unwrap()
 }

@@ -40,7 +40,7 @@ pub(super) fn content_in_memory(response: &Response) -> Option<&[u8]> {
         Body::File(_, range) if range.is_empty() => Some(&[]),
         Body::File(file, range) => match &file.content {
             Content::Memory(bytes) => Some(slice(bytes, range)),
-            Content::File(_) => None,
+            Content::File(_) | Content::Sliced(_) => None,
         },
         Body::Parts(..) | Body::Listing(_) | Body::Decompression(_) => None,
     }

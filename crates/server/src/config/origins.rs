@@ -1,0 +1,203 @@
+//! The cache of the process, and the origins of its sites.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tidegate_config as config;
+use tidegate_config::{Credentials, OriginKind, Settings};
+use tidegate_origin::s3::S3Authority;
+use tidegate_origin::{
+    Authority, Cache, CacheConfig, Endpoint, EndpointConfig, Origin, OriginConfig,
+};
+
+use crate::error::Error;
+
+/// The cache and the endpoints of the process: a reload keeps those that it does not change, with
+/// their connections.
+#[derive(Default)]
+pub(crate) struct Origins(Mutex<Opened>);
+
+#[derive(Default)]
+struct Opened {
+    cache: Option<Arc<Cache>>,
+    /// Whether the cache is that of a predecessor, which goes on until this process serves.
+    succeeds: bool,
+    endpoints: Vec<(config::Origin, Arc<Endpoint>)>,
+}
+
+impl Origins {
+    /// This process is the successor of another one.
+    pub(crate) fn succeed(&self) {
+        self.lock().succeeds = true;
+    }
+
+    /// The origin of each site, in the order of the sites. Opens the cache if a site needs it.
+    /// Blocking.
+    ///
+    /// # Errors
+    ///
+    /// The cache cannot be opened, or a file of authorities cannot be read.
+    pub(crate) fn open(&self, settings: &Settings) -> Result<Vec<Option<Arc<Origin>>>, Error> {
+        if settings.sites.iter().all(|site| site.origins.is_empty()) {
+            return Ok(settings.sites.iter().map(|_| None).collect());
+        }
+        let mut opened = self.lock();
+        let cache = match (&opened.cache, &settings.cache.disk) {
+            (Some(cache), _) => Arc::clone(cache),
+            (None, Some(disk)) => {
+                let config = CacheConfig {
+                    path: disk.path.clone(),
+                    size: disk.size,
+                    slice: disk.slice,
+                    succeeds: opened.succeeds,
+                };
+                let cache = Cache::open(&config).map_err(Error::Cache)?;
+                opened.cache = Some(Arc::clone(&cache));
+                cache
+            }
+            // The configuration is checked for it.
+            (None, None) => return Ok(settings.sites.iter().map(|_| None).collect()),
+        };
+        let mut endpoints = Vec::new();
+        let mut sites = Vec::new();
+        for site in &settings.sites {
+            sites.push(site_origin(
+                site,
+                &cache,
+                &opened.endpoints,
+                &mut endpoints,
+            )?);
+        }
+        opened.endpoints = endpoints;
+        Ok(sites)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Opened> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Known = Vec<(config::Origin, Arc<Endpoint>)>;
+
+fn site_origin(
+    site: &config::Site,
+    cache: &Arc<Cache>,
+    before: &Known,
+    endpoints: &mut Known,
+) -> Result<Option<Arc<Origin>>, Error> {
+    let Some(primary) = site.origins.first() else {
+        return Ok(None);
+    };
+    let mut of_site = Vec::new();
+    for origin in &site.origins {
+        let known = endpoints
+            .iter()
+            .chain(before)
+            .find(|(known, _)| known == origin);
+        let endpoint = match known {
+            Some((_, endpoint)) => Arc::clone(endpoint),
+            None => Arc::new(endpoint(origin)?),
+        };
+        if !endpoints.iter().any(|(known, _)| known == origin) {
+            endpoints.push((origin.clone(), Arc::clone(&endpoint)));
+        }
+        of_site.push(endpoint);
+    }
+    let config = OriginConfig {
+        name: primary.url.to_string(),
+        cache_key: site.cache_key.clone(),
+        rules: site.cache_rules.clone(),
+        negative: primary.negative,
+        is_s3: matches!(primary.kind, OriginKind::S3 { .. }),
+    };
+    Ok(Some(Arc::new(Origin::new(cache, of_site, config))))
+}
+
+fn endpoint(origin: &config::Origin) -> Result<Endpoint, Error> {
+    let url = &origin.url;
+    let default_port = if url.is_https { 443 } else { 80 };
+    let authority = match url.port {
+        port if port == default_port => url.host.clone(),
+        port => format!("{}:{port}", url.host),
+    };
+    let host = match &origin.kind {
+        OriginKind::Http { host } => host.clone(),
+        OriginKind::S3 { .. } => None,
+    };
+    let config = EndpointConfig {
+        is_https: url.is_https,
+        authority,
+        prefix: url.path.clone(),
+        host,
+        connect_timeout: origin.connect_timeout,
+        first_byte_timeout: origin.first_byte_timeout,
+        stall_timeout: origin.stall_timeout,
+        connections: origin.connections,
+    };
+    let authority = match &origin.kind {
+        OriginKind::S3 {
+            region,
+            profile,
+            credentials: Credentials::Auto,
+            ..
+        } => {
+            let tls = client_tls(system_roots())?;
+            let authority = S3Authority::new(region.clone(), profile.clone(), tls);
+            Some(authority as Arc<dyn Authority>)
+        }
+        OriginKind::S3 { .. } | OriginKind::Http { .. } => None,
+    };
+    Ok(Endpoint::new(config, tls(origin)?, authority))
+}
+
+/// Trusts the authorities of the origin's file, else those of the system.
+fn tls(origin: &config::Origin) -> Result<ClientConfig, Error> {
+    let roots = match &origin.ca {
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            add_file(&mut roots, path)?;
+            roots
+        }
+        None if origin.url.is_https => system_roots(),
+        None => RootCertStore::empty(),
+    };
+    client_tls(roots)
+}
+
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    roots
+}
+
+fn client_tls(roots: RootCertStore) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .map_err(Error::OriginTls)?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), Error> {
+    let failed = |reason: String| Error::Authorities {
+        path: path.to_owned(),
+        reason,
+    };
+    let certificates =
+        CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| failed(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| failed(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(failed("it has no certificate".to_owned()));
+    }
+    Ok(())
+}
