@@ -40,6 +40,7 @@ mod long_responses;
 mod methods;
 mod metrics;
 mod mounts;
+mod origin;
 mod pipelines;
 mod popular;
 mod protocols;

@@ -129,7 +129,7 @@ fn write(tree: &Tree, name: &str, text: &str) -> PathBuf {
 
 /// An address of the loopback network that is this call's alone, so that no other socket gets its
 /// port between now and the start of a server that cannot pick one.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     static COUNT: AtomicU8 = AtomicU8::new(64);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let ip = Ipv4Addr::new(127, COUNT.fetch_add(1, Ordering::Relaxed), high, low.max(1));

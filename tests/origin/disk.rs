@@ -1,0 +1,151 @@
+//! The directory of the cache: after a crash, without room, and read-only.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use super::{Mirror, PATIENT, SLICE, assert_hit, fresh};
+use crate::support::{Server, eventually, is_root, mounts, noise};
+
+const LENGTH: usize = 3 * SLICE + 100;
+/// The user of [`crate::support::Launch::unprivileged`].
+const NOBODY: u32 = 65_534;
+
+fn kill(mut server: Server) {
+    server.signal(Signal::KILL);
+    server.wait();
+}
+
+#[test]
+fn what_was_stored_outlives_a_crash() {
+    let mirror = Mirror::with("/a", fresh(LENGTH, 1));
+    // What ended just before the crash may have to come again.
+    eventually("a start without a request", || {
+        let before = mirror.count("/a");
+        let server = mirror.start();
+        assert!(server.get("/a").body == noise(LENGTH, 1));
+        let is_stored = mirror.count("/a") == before;
+        if is_stored {
+            assert_hit(&server.get("/a"));
+        }
+        kill(server);
+        is_stored
+    });
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_fill_leaves_no_part_of_it() {
+    let mirror = Mirror::with("/a", fresh(LENGTH, 1));
+    let gate = crate::support::Gate::default();
+    let stall = crate::support::Behaviour::StallBody(1000, gate.clone());
+    mirror.behave("/a", [stall.at(SLICE as u64)]);
+    let server = mirror.start();
+    let mut client = server.connect();
+    client.send(crate::support::get("/a"));
+    gate.reached();
+    kill(server);
+    gate.open();
+    mirror.behave("/a", []);
+    let server = mirror.start();
+    assert!(server.get("/a").body == noise(LENGTH, 1));
+    server.stop();
+}
+
+#[test]
+fn another_version_is_seen_after_a_restart() {
+    let mirror = Mirror::with("/a", super::stale(LENGTH, 1, "x"));
+    let server = mirror.start();
+    server.get("/a");
+    server.stop();
+    mirror.put("/a", fresh(LENGTH, 2));
+    assert!(mirror.start().get("/a").body == noise(LENGTH, 2));
+}
+
+#[test]
+fn torn_and_foreign_files_are_no_objects() {
+    let mirror = Mirror::with("/a", fresh(LENGTH, 1));
+    let server = mirror.start();
+    server.get("/a");
+    server.stop();
+    for_each_file(&mirror.cache(), &mut |file| {
+        let content = fs::read(file).expect("a file");
+        fs::write(file, &content[..content.len() / 2]).expect("a torn file");
+    });
+    fs::write(mirror.cache().join("foreign"), "foreign").expect("a file");
+    assert!(mirror.start().get("/a").body == noise(LENGTH, 1));
+}
+
+/// Calls `work` with each file below `directory`.
+fn for_each_file(directory: &Path, work: &mut impl FnMut(&Path)) {
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let entry = entry.expect("its entry");
+        let path = entry.path();
+        match entry.file_type().expect("its type") {
+            kind if kind.is_dir() => for_each_file(&path, work),
+            kind if kind.is_file() => work(&path),
+            _ => {}
+        }
+    }
+}
+
+/// Sets the mode of `directory` and of those below it.
+fn set_mode(directory: &Path, mode: u32) {
+    let permissions = fs::Permissions::from_mode(mode);
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("its entry").path();
+        if path.is_dir() && !path.is_symlink() {
+            set_mode(&path, mode);
+        }
+    }
+    fs::set_permissions(directory, permissions).expect("a mode");
+}
+
+#[test]
+fn a_directory_that_became_read_only_stops_nothing() {
+    let mirror = Mirror::with("/before", fresh(LENGTH, 1));
+    mirror.put("/after", fresh(LENGTH, 2));
+    fs::create_dir(mirror.cache()).expect("a directory");
+    if is_root() {
+        chown(mirror.cache(), Some(NOBODY), Some(NOBODY)).expect("an owner");
+    }
+    let launch = mirror.launch(PATIENT, "").unprivileged(&mirror.tree);
+    let server = launch.start();
+    assert!(server.get("/before").body == noise(LENGTH, 1));
+    set_mode(&mirror.cache(), 0o555);
+    for _ in 0..2 {
+        assert!(server.get("/after").body == noise(LENGTH, 2));
+        assert!(server.get("/before").body == noise(LENGTH, 1));
+    }
+    set_mode(&mirror.cache(), 0o755);
+    assert!(server.get("/after").body == noise(LENGTH, 2));
+}
+
+#[test]
+fn a_full_disk_stops_nothing() {
+    const OBJECTS: u64 = 10;
+    let mirror = Mirror::new();
+    for seed in 0..OBJECTS {
+        mirror.put(&format!("/{seed}"), fresh(LENGTH, seed));
+    }
+    fs::create_dir(mirror.cache()).expect("a directory");
+    let cache = mirror.cache();
+    let script = format!(
+        "mount -t tmpfs -o size=512k,mode=777 tmpfs '{}'",
+        cache.display()
+    );
+    if !mounts(&script) {
+        return;
+    }
+    let server = mirror.launch(PATIENT, "").mounted(&script).start();
+    for _ in 0..2 {
+        for seed in 0..OBJECTS {
+            assert!(
+                server.get(&format!("/{seed}")).body == noise(LENGTH, seed),
+                "{seed}"
+            );
+        }
+    }
+    server.stop();
+}
