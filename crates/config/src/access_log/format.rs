@@ -19,7 +19,8 @@ const COMBINED: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $
 const SHORT: &str = "$remote_addr $status $request_method $scheme://$host$request_uri \
      $body_bytes_sent ${request_time}s";
 
-/// An object of JSON, with names of nginx where there is one.
+/// An object of JSON, with names of nginx where there is one. [`FormatPart::CacheMember`] and a brace
+/// end it.
 const JSON: &str = "{\"time\":\"$time_iso8601\",\"msec\":$msec,\"remote_addr\":\"$remote_addr\",\
      \"remote_user\":\"$remote_user\",\"scheme\":\"$scheme\",\"host\":\"$host\",\
      \"request_method\":\"$request_method\",\"request_uri\":\"$request_uri\",\
@@ -28,7 +29,7 @@ const JSON: &str = "{\"time\":\"$time_iso8601\",\"msec\":$msec,\"remote_addr\":\
      \"request_time\":$request_time,\"first_byte_time\":$first_byte_time,\
      \"complete\":$complete,\"cold\":$cold,\"coding\":\"$coding\",\"range\":\"$http_range\",\
      \"http_referer\":\"$http_referer\",\"http_user_agent\":\"$http_user_agent\",\
-     \"ssl_protocol\":\"$ssl_protocol\",\"ssl_cipher\":\"$ssl_cipher\",\"core\":$core}";
+     \"ssl_protocol\":\"$ssl_protocol\",\"ssl_cipher\":\"$ssl_cipher\",\"core\":$core";
 
 /// A compiled format.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +47,9 @@ pub enum FormatPart {
     Text(String),
     /// Replaced by its value.
     Variable(Variable),
+    /// In JSON, between the last member of an object and its brace: `,"cache_status":"hit"`, if the
+    /// response has a cache status.
+    CacheMember,
 }
 
 /// How values are escaped, so that a client cannot forge a line or a part of one.
@@ -74,7 +78,12 @@ impl LogFormat {
     pub fn typed(text: &str) -> Result<Self, ValueError> {
         match text {
             "combined" => Self::compiled(text, COMBINED),
-            "json" => Self::compiled(text, JSON),
+            "json" => {
+                let mut format = Self::compiled(text, JSON)?;
+                format.parts.push(FormatPart::CacheMember);
+                format.parts.push(FormatPart::Text("}".to_owned()));
+                Ok(format)
+            }
             "" => refuse("empty: write \"combined\", \"json\" or a format such as \"$request\""),
             _ if text.len() > FORMAT_BYTES_MAX => {
                 refuse(format!("longer than {FORMAT_BYTES_MAX} bytes"))
@@ -121,7 +130,7 @@ impl LogFormat {
     /// Whether the format has a variable for which `is_it` holds.
     pub fn has(&self, is_it: impl Fn(&Variable) -> bool) -> bool {
         self.parts.iter().any(|part| match part {
-            FormatPart::Text(_) => false,
+            FormatPart::Text(_) | FormatPart::CacheMember => false,
             FormatPart::Variable(variable) => is_it(variable),
         })
     }

@@ -64,6 +64,7 @@ variables! {
     Coding = "coding", "the content coding of the response";
     Connection = "connection", "a number of the connection, unique on this host";
     ConnectionRequests = "connection_requests", "the number of this request on its connection";
+    CacheStatus = "cache_status", "`hit`, `stale`, `revalidated`, `miss`, `collapsed` or `pass` of an object of an origin";
     Core = "core", "the core that served it";
     Pid = "pid", "the number of the process";
     Hostname = "hostname", "the name of this host";

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use super::bounds::{KIB, MIB};
 use super::report::Report;
-use super::{KIB, MIB};
 use crate::rules::{path, power_of_two, size};
 use crate::{DiskCache, Settings, Site, ValueError, raw};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use toml::Spanned;
 
-use super::new_address;
+use super::bounds::new_address;
 use super::report::Report;
 use crate::raw::Field;
 use crate::{Fleet, ValueError, raw, rules};

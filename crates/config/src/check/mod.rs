@@ -18,6 +18,7 @@ use crate::{
 
 mod access;
 mod access_log;
+mod bounds;
 mod disk;
 mod fleet;
 mod http2;
@@ -28,13 +29,11 @@ mod report;
 mod sites;
 mod tls;
 
+use bounds::{KIB, MIB, MILLISECOND, new_address};
 use report::Report;
 
-const MILLISECOND: Duration = Duration::from_millis(1);
 /// Two rounds of the watchdog, which asks each shard for a sign of life every two seconds.
 const WATCHDOG_MIN: Duration = Duration::from_secs(4);
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Checks all of `document`.
@@ -177,17 +176,6 @@ fn of_unix<T: PartialEq>(value: T, default: &T, is_unix: bool) -> Result<T, Valu
     }
     let reason = "only a Unix socket has it: leave it out, or write address = \"unix:PATH\"";
     Err(ValueError::new(reason))
-}
-
-/// Checks an address that no other listener of this configuration has.
-fn new_address(
-    text: &str,
-    line: String,
-    seen: &mut BTreeMap<String, String>,
-) -> Result<String, ValueError> {
-    let address = rules::address(text)?;
-    rules::not_seen(seen, &address, line)?;
-    Ok(address)
 }
 
 fn admin(raw: raw::Admin, seen: &mut BTreeMap<String, String>, report: &mut Report<'_>) -> Admin {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::MILLISECOND;
 use super::access::{RawPaths, paths};
+use super::bounds::MILLISECOND;
 use super::report::{Report, every};
 use crate::raw::{self, Field};
 use crate::rules::{DAY, count, duration, long_duration, origin as rules};

@@ -2,11 +2,13 @@
 //!
 //! A refusal never shows a user, a password or a query: they may be secrets.
 
+use std::str::FromStr;
+
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Checked, none_of, one_of, refuse, web};
 use crate::units::TextOrList;
-use crate::{CacheKey, Credentials, OriginUrl, S3Style};
+use crate::{CacheKey, Credentials, OriginUrl, S3Style, ValueError};
 
 /// How a URL is written.
 const EXAMPLE: &str = "write https://HOST/PATH or http://HOST/PATH";
@@ -36,6 +38,14 @@ pub(crate) fn url(text: &str) -> Checked<OriginUrl> {
         port: port.unwrap_or(OriginUrl::default_port(is_https)),
         path: url_path(path.trim_end_matches('/'))?,
     })
+}
+
+impl FromStr for OriginUrl {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        url(text)
+    }
 }
 
 /// The URL of an S3 store.
