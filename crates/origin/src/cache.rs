@@ -5,7 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
@@ -25,6 +26,9 @@ const THREADS: usize = 2;
 
 /// Threads that wait for the cache's disk, at most.
 const DISK_THREADS: usize = 16;
+
+/// The unit of the times of purges.
+const CLOCK_TICK: Duration = Duration::from_millis(1);
 
 /// Memory for what is known of objects, and the bytes of a typical one.
 const RECORDS_BYTES: u64 = 64 * 1024 * 1024;
@@ -164,6 +168,17 @@ impl Cache {
         &self.store
     }
 
+    /// Fills that are under way.
+    pub fn fills_under_way(&self) -> usize {
+        let fills = self.fills.lock().unwrap_or_else(PoisonError::into_inner);
+        fills.len()
+    }
+
+    /// Bytes of memory for what is known of objects.
+    pub fn records_memory(&self) -> u64 {
+        self.known.weight()
+    }
+
     /// Where futures of the threads for origins run.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
@@ -180,7 +195,11 @@ impl Cache {
     ///
     /// The purge holds, but cannot be remembered across a restart.
     pub fn purge(&self, what: Purged, manner: Manner) -> io::Result<()> {
-        self.purges.purge(what, manner, millis(SystemTime::now()))
+        let purged = self.purges.purge(what, manner, millis(SystemTime::now()));
+        // What is asked for in the same millisecond is purged, too: whoever waits for the purge
+        // asks later.
+        thread::sleep(CLOCK_TICK);
+        purged
     }
 
     /// Runs `work` on a thread that may wait for the disk.

@@ -26,7 +26,9 @@
 //! 4. `fill`: a slice that grows. `record`: what is stored of an object.
 //! 5. `client`: endpoints, their health, retries. `s3`: signatures and credentials.
 //! 6. `store`: the disk.
-//! 7. `freshness`, `key`, `error`.
+//! 7. `freshness`, `key`, `error`, `tls`.
+//!
+//! `publish`, which uploads a release, stands beside them: it uses `s3` alone.
 
 mod cache;
 mod client;
@@ -36,16 +38,21 @@ mod freshness;
 mod key;
 mod object;
 mod origin;
+pub mod publish;
 mod purge;
 mod record;
 pub mod s3;
 pub mod store;
+pub mod tls;
 
 pub use cache::{Cache, CacheConfig, Counters, OpenError};
-pub use client::{Authority, Endpoint, EndpointConfig, EndpointCounters};
+pub use client::{
+    Authority, Endpoint, EndpointConfig, EndpointCounters, FailureKind, HEAD_BOUNDS_MICROS,
+    HEAD_BUCKETS, probe_all,
+};
 pub use error::Error;
 pub use fill::{Growing, Stream};
 pub use key::Key;
 pub use object::{CacheState, Found, Object, Slice};
-pub use origin::{Origin, OriginConfig, Wanted};
+pub use origin::{Fetched, Origin, OriginConfig, Wanted};
 pub use purge::{Manner, Purged};

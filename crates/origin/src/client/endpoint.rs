@@ -2,31 +2,33 @@
 
 use std::error::Error as StdError;
 use std::fmt::Write;
-use std::io;
 use std::mem;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Buf, Bytes};
-use http::header::{ACCEPT_ENCODING, HOST, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, HOST, RANGE, USER_AGENT};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 
-use super::health::Health;
+use super::counters::EndpointCounters;
+use super::failure::{FailureKind, chain, describe};
 use super::latency::Latency;
-use super::{Answer, Content, Request};
+use super::monitor::Monitor;
+use super::{Answer, Content, ERROR_BYTES, Request};
 use crate::error::Error;
+use crate::s3::errors::refusal;
 
 /// All but what is never encoded (RFC 3986, section 2.3) and the slash: what S3 signs.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
@@ -39,6 +41,12 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
 /// How long an unused connection is kept: less than most servers keep it, and short enough for a
 /// name whose addresses change.
 const IDLE: Duration = Duration::from_secs(20);
+
+/// How often an endpoint that is down is asked for its health.
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
+
+/// How long [`Endpoint::probe`] waits.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// The User-Agent of requests.
 const AGENT: HeaderValue = HeaderValue::from_static("tidegate");
@@ -62,6 +70,9 @@ pub struct EndpointConfig {
     pub stall_timeout: Duration,
     /// Requests under way at a time.
     pub connections: usize,
+    /// A path below `prefix`, percent-encoded, with a leading slash: it is asked for while the
+    /// endpoint is down, to see when it is up again. `None`: only other requests tell.
+    pub health: Option<String>,
 }
 
 /// Signs requests with the credentials that the origin demands.
@@ -79,31 +90,12 @@ pub trait Authority: Send + Sync {
 
 /// One origin.
 pub struct Endpoint {
-    name: Arc<str>,
     config: EndpointConfig,
     client: Client<HttpsConnector<HttpConnector>, Content>,
     authority: Option<Arc<dyn Authority>>,
     permits: Arc<Semaphore>,
-    health: Health,
     latency: Latency,
-    counters: EndpointCounters,
-}
-
-/// What happened to the requests of an endpoint so far.
-#[derive(Debug, Default)]
-pub struct EndpointCounters {
-    /// Requests that were sent.
-    pub requests: AtomicU64,
-    /// Those without a response: no connection, no head in time, or one that is none.
-    pub failures: AtomicU64,
-    /// Those that were sent again after a failure.
-    pub retries: AtomicU64,
-    /// Those that were sent beside a slow one.
-    pub hedges: AtomicU64,
-    /// The sum of the times to the head, in microseconds.
-    pub head_micros: AtomicU64,
-    /// Bytes of bodies.
-    pub body_bytes: AtomicU64,
+    monitor: Arc<Monitor>,
 }
 
 impl Endpoint {
@@ -132,12 +124,11 @@ impl Endpoint {
             .http1_max_buf_size(256 * 1024)
             .build(connector);
         let scheme = if config.is_https { "https" } else { "http" };
+        let name = format!("{scheme}://{}{}", config.authority, config.prefix);
         Self {
-            name: format!("{scheme}://{}{}", config.authority, config.prefix).into(),
+            monitor: Arc::new(Monitor::new(name.into())),
             permits: Arc::new(Semaphore::new(config.connections)),
-            health: Health::default(),
             latency: Latency::default(),
-            counters: EndpointCounters::default(),
             authority,
             client,
             config,
@@ -146,12 +137,12 @@ impl Endpoint {
 
     /// Its URL.
     pub fn name(&self) -> &Arc<str> {
-        &self.name
+        self.monitor.name()
     }
 
     /// What happened so far.
     pub fn counters(&self) -> &EndpointCounters {
-        &self.counters
+        &self.monitor.counters
     }
 
     /// How long the head of a response may take, with the wait for a connection.
@@ -159,13 +150,18 @@ impl Endpoint {
         2 * self.config.first_byte_timeout
     }
 
-    /// Whether it is asked now.
+    /// Whether it is asked now: it is up, or a request is to try it.
     pub fn is_up(&self) -> bool {
-        (self.health.down_until()).is_none_or(|until| until <= Instant::now())
+        (self.down_until()).is_none_or(|until| until <= Instant::now())
+    }
+
+    /// Whether it failed several times in a row, and did not answer since.
+    pub fn is_down(&self) -> bool {
+        self.monitor.health.outage().is_some()
     }
 
     pub(super) fn down_until(&self) -> Option<Instant> {
-        self.health.down_until()
+        self.monitor.health.down_until()
     }
 
     pub(super) fn hedge_after(&self) -> Option<Duration> {
@@ -175,41 +171,53 @@ impl Endpoint {
     pub(super) fn may_hedge(&self) -> bool {
         let may = self.latency.take_hedge();
         if may {
-            self.counters.hedges.fetch_add(1, Ordering::Relaxed);
+            self.counters().hedges.fetch_add(1, Ordering::Relaxed);
         }
         may
     }
 
     pub(super) fn count_retry(&self) {
-        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.counters().retries.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Sends one request, and returns the head of its response.
     ///
     /// Dropped: the request is given up, and its connection closed.
-    pub(super) async fn send(&self, request: &Request) -> Result<Answer, Error> {
-        let permit = self.permit().await?;
-        let (asked, start) = (SystemTime::now(), Instant::now());
-        self.counters.requests.fetch_add(1, Ordering::Relaxed);
-        let sent = self.exchange(request).await;
-        let response = match sent {
-            Ok(response) => response,
-            Err(error) => {
-                self.failed(&error);
+    pub(super) async fn send(self: &Arc<Self>, request: &Request) -> Result<Answer, Error> {
+        let permit = self
+            .permit()
+            .await
+            .inspect_err(|error| self.monitor.log(error))?;
+        let answer = match self.ask(request, permit).await {
+            Ok(answer) => answer,
+            Err(Failure { kind, error }) => {
+                self.failed(kind, &error);
                 return Err(error);
             }
         };
+        let status = answer.status;
+        if status.is_server_error() {
+            let kind = FailureKind::Status;
+            let error = self.monitor.error(kind, format!("it answers {status}"));
+            self.failed(kind, &error);
+        } else {
+            self.monitor.succeeded();
+        }
+        Ok(answer)
+    }
+
+    /// Sends one request, whatever the endpoint was like before.
+    async fn ask(
+        &self,
+        request: &Request,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Answer, Failure> {
+        let (asked, start) = (SystemTime::now(), Instant::now());
+        self.counters().requests.fetch_add(1, Ordering::Relaxed);
+        let (head, incoming) = self.exchange(request).await?.into_parts();
         let taken = start.elapsed();
         self.latency.add(taken);
-        self.counters
-            .head_micros
-            .fetch_add(taken.as_micros() as u64, Ordering::Relaxed);
-        let (head, incoming) = response.into_parts();
-        if head.status.is_server_error() {
-            self.failed(&self.failure(format!("it answers {}", head.status)));
-        } else if self.health.succeeded() {
-            tracing::info!(origin = %self.name, "the origin answers again");
-        }
+        self.counters().head_came(taken);
         Ok(Answer {
             status: head.status,
             fields: head.headers,
@@ -218,7 +226,7 @@ impl Endpoint {
                 skipped: 0,
                 left: u64::MAX,
                 stall: self.config.stall_timeout,
-                origin: Arc::clone(&self.name),
+                monitor: Arc::clone(&self.monitor),
                 _permit: permit,
             },
             asked,
@@ -226,19 +234,64 @@ impl Endpoint {
         })
     }
 
+    /// Asks once, to tell whether it answers: for `health`, or else for what is at the prefix. Its
+    /// health is not changed by it.
+    ///
+    /// Dropped: the request is given up.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not answer within 5 s, or refuses the credentials, the clock or the bucket.
+    pub async fn probe(&self) -> Result<StatusCode, Error> {
+        let request = self.request(Method::GET);
+        let probed = async {
+            let permit = self.permit().await?;
+            let asked = self.ask(&request, permit).await;
+            let mut answer = asked.map_err(|failure| failure.error)?;
+            let status = answer.status;
+            if status.is_success() {
+                return Ok(status);
+            }
+            match refusal(&answer.text(ERROR_BYTES).await) {
+                Some(reason) => Err(self.monitor.error(FailureKind::Refused, reason)),
+                None => Ok(status),
+            }
+        };
+        match timeout(PROBE, probed).await {
+            Ok(probed) => probed,
+            Err(_) => Err(self.timed_out("an answer").error),
+        }
+    }
+
+    /// For the path that tells its health, or else for its prefix: one byte, if it is a GET.
+    fn request(&self, method: Method) -> Request {
+        let path = self.config.health.as_deref().unwrap_or("/");
+        let path: Vec<u8> = percent_decode_str(path).collect();
+        let one_byte = (RANGE, HeaderValue::from_static("bytes=0-0"));
+        Request {
+            fields: (method == Method::GET)
+                .then_some(one_byte)
+                .into_iter()
+                .collect(),
+            method,
+            path: path.into(),
+            query: None,
+        }
+    }
+
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
         let acquired = Arc::clone(&self.permits).acquire_owned();
         match timeout(self.config.first_byte_timeout, acquired).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(Error::Busy {
-                origin: Arc::clone(&self.name),
+                origin: Arc::clone(self.name()),
                 reason: "all its connections are in use (connections of the origin)".into(),
                 retry_after: Some(1),
             }),
         }
     }
 
-    async fn exchange(&self, request: &Request) -> Result<http::Response<Incoming>, Error> {
+    async fn exchange(&self, request: &Request) -> Result<http::Response<Incoming>, Failure> {
         let first_byte = self.config.first_byte_timeout;
         let until = tokio::time::Instant::now() + first_byte;
         let request = match timeout_at(until, self.build(request)).await {
@@ -247,13 +300,15 @@ impl Endpoint {
         };
         match timeout_at(until, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if is_timeout(&error) => Err(self.timed_out("a connection")),
-            Ok(Err(error)) => Err(self.failure(chain(&error))),
+            Ok(Err(error)) => {
+                let (kind, reason) = describe(&error);
+                Err(self.failure(kind, reason))
+            }
             Err(_) => Err(self.timed_out("the head of its response")),
         }
     }
 
-    async fn build(&self, request: &Request) -> Result<http::Request<Content>, Error> {
+    async fn build(&self, request: &Request) -> Result<http::Request<Content>, Failure> {
         let uri = self.uri(request)?;
         let mut built = http::Request::new(Content::default());
         *built.method_mut() = request.method.clone();
@@ -261,7 +316,7 @@ impl Endpoint {
         let host = self.config.host.as_ref().unwrap_or(&self.config.authority);
         let host = HeaderValue::from_str(host);
         let fields = built.headers_mut();
-        fields.insert(HOST, host.map_err(|error| self.failure(error.to_string()))?);
+        fields.insert(HOST, host.map_err(|error| self.bad_request(&error))?);
         fields.insert(USER_AGENT, AGENT);
         // Variants are objects of their own; a coding made by the origin would hide the length.
         fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -271,12 +326,12 @@ impl Endpoint {
         let (mut parts, content) = built.into_parts();
         if let Some(authority) = &self.authority {
             let signed = authority.sign(&mut parts).await;
-            signed.map_err(|reason| self.failure(reason))?;
+            signed.map_err(|reason| self.failure(FailureKind::Credentials, reason))?;
         }
         Ok(http::Request::from_parts(parts, content))
     }
 
-    fn uri(&self, request: &Request) -> Result<Uri, Error> {
+    fn uri(&self, request: &Request) -> Result<Uri, Failure> {
         let mut target = self.config.prefix.clone();
         let _ = write!(target, "{}", percent_encode(&request.path, PATH));
         if let Some(query) = &request.query {
@@ -291,39 +346,78 @@ impl Endpoint {
         Uri::builder()
             .scheme(scheme)
             .authority(&*self.config.authority)
-            .path_and_query(target.map_err(|error| self.failure(error.to_string()))?)
+            .path_and_query(target.map_err(|error| self.bad_request(&error))?)
             .build()
-            .map_err(|error| self.failure(error.to_string()))
+            .map_err(|error| self.bad_request(&error))
     }
 
-    fn failed(&self, error: &Error) {
-        self.counters.failures.fetch_add(1, Ordering::Relaxed);
-        if self.health.failed(Instant::now()) {
-            tracing::warn!(origin = %self.name, %error, "the origin is passed over for a while");
+    /// Counts a failure, and watches an endpoint that is down since.
+    fn failed(self: &Arc<Self>, kind: FailureKind, error: &Error) {
+        if self.monitor.down(kind, error) && self.config.health.is_some() {
+            let outage = self.monitor.health.outage();
+            tokio::spawn(Self::watch(Arc::downgrade(self), outage));
         }
     }
 
-    /// An error of this endpoint.
-    pub(crate) fn failure(&self, reason: String) -> Error {
-        Error::Failed {
-            origin: Arc::clone(&self.name),
-            reason: reason.into(),
+    /// Asks for the path that tells its health until the outage ends, or nobody has the endpoint.
+    async fn watch(endpoint: Weak<Self>, outage: Option<u64>) {
+        loop {
+            sleep(HEALTH_EVERY).await;
+            let Some(endpoint) = endpoint.upgrade() else {
+                return;
+            };
+            if endpoint.monitor.health.outage() != outage || endpoint.is_healthy().await {
+                return;
+            }
         }
     }
 
-    fn timed_out(&self, awaited: &str) -> Error {
-        Error::TimedOut {
-            origin: Arc::clone(&self.name),
-            reason: format!("{awaited} did not come in time").into(),
+    /// Asks for the path that tells its health. It is up at once if that succeeds.
+    async fn is_healthy(&self) -> bool {
+        self.counters().requests.fetch_add(1, Ordering::Relaxed);
+        let is_healthy = match self.exchange(&self.request(Method::HEAD)).await {
+            Ok(response) => {
+                let status = response.status();
+                status.is_success() || status.is_redirection()
+            }
+            Err(Failure { error, .. }) => {
+                tracing::debug!(%error, "the origin is still down");
+                false
+            }
+        };
+        if is_healthy {
+            self.monitor.succeeded();
         }
+        is_healthy
     }
+
+    fn failure(&self, kind: FailureKind, reason: String) -> Failure {
+        let error = self.monitor.error(kind, reason);
+        Failure { kind, error }
+    }
+
+    /// There is no such request: a host or path of the configuration that HTTP does not have.
+    fn bad_request(&self, error: &dyn StdError) -> Failure {
+        self.failure(FailureKind::Response, error.to_string())
+    }
+
+    fn timed_out(&self, awaited: &str) -> Failure {
+        let reason = format!("{awaited} did not come in time");
+        self.failure(FailureKind::Timeout, reason)
+    }
+}
+
+/// Why there is no response.
+struct Failure {
+    kind: FailureKind,
+    error: Error,
 }
 
 /// The body of a response. Its connection goes back to the pool at its end.
 pub(crate) struct Body {
     source: Source,
     stall: Duration,
-    origin: Arc<str>,
+    monitor: Arc<Monitor>,
     /// Bytes that are left out before, and those that are wanted after that.
     skipped: u64,
     left: u64,
@@ -365,20 +459,24 @@ impl Body {
                 return (!bytes.is_empty()).then_some(Ok(bytes));
             }
         };
-        match timeout(self.stall, incoming.frame()).await {
+        let Ok(frame) = timeout(self.stall, incoming.frame()).await else {
+            let reason = "the rest of its response did not come in time".to_owned();
+            return Some(Err(self.monitor.bad_answer(FailureKind::Timeout, reason)));
+        };
+        match frame? {
             // Trailers say nothing here.
-            Ok(frame) => match frame? {
-                Ok(frame) => Some(Ok(frame.into_data().unwrap_or_default())),
-                Err(error) => Some(Err(Error::Failed {
-                    origin: Arc::clone(&self.origin),
-                    reason: chain(&error).into(),
-                })),
-            },
-            Err(_) => Some(Err(Error::TimedOut {
-                origin: Arc::clone(&self.origin),
-                reason: "the rest of its response did not come in time".into(),
-            })),
+            Ok(frame) => Some(Ok(self.came(frame.into_data().unwrap_or_default()))),
+            Err(error) => {
+                let reason = format!("the connection broke: {}", chain(&error));
+                Some(Err(self.monitor.bad_answer(FailureKind::Reset, reason)))
+            }
         }
+    }
+
+    fn came(&self, bytes: Bytes) -> Bytes {
+        let counter = &self.monitor.counters.body_bytes;
+        counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        bytes
     }
 
     /// The part of it that begins after `skipped` bytes and has at most `len`.
@@ -395,29 +493,11 @@ impl Body {
 
     /// The URL of its origin.
     pub(crate) fn origin(&self) -> &Arc<str> {
-        &self.origin
+        self.monitor.name()
     }
-}
 
-fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            return true;
-        }
-        next = error.source();
+    /// What is told of its origin.
+    pub(crate) fn monitor(&self) -> &Arc<Monitor> {
+        &self.monitor
     }
-    false
-}
-
-/// An error with its causes: hyper's own text names none.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let _ = write!(text, ": {error}");
-        next = error.source();
-    }
-    text
 }

@@ -21,6 +21,8 @@ struct State {
     /// In a row.
     failures: u32,
     down_until: Option<Instant>,
+    /// How often it went down.
+    outages: u64,
 }
 
 impl Health {
@@ -40,6 +42,7 @@ impl Health {
         }
         let doubled = (state.failures - FAILURES).min(5);
         let was_up = state.down_until.is_none();
+        state.outages += u64::from(was_up);
         state.down_until = Some(now + (DOWN_FIRST * (1 << doubled)).min(DOWN_MAX));
         was_up
     }
@@ -50,6 +53,12 @@ impl Health {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .down_until
+    }
+
+    /// The number of the outage that lasts; `None`: it is up.
+    pub(crate) fn outage(&self) -> Option<u64> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.down_until.map(|_| state.outages)
     }
 }
 
@@ -63,7 +72,9 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         assert!(!health.failed(start) && !health.failed(start));
         assert_eq!(health.down_until(), None);
+        assert_eq!(health.outage(), None);
         assert!(health.failed(start), "the third");
+        assert_eq!(health.outage(), Some(1));
         assert_eq!(health.down_until(), Some(after(1)));
         assert!(!health.failed(start), "one that was under way");
         assert_eq!(health.down_until(), Some(after(1)));
@@ -76,5 +87,9 @@ mod tests {
         assert!(health.succeeded());
         assert_eq!(health.down_until(), None);
         assert!(!health.failed(after(3000)), "the first of a new row");
+        assert_eq!(health.outage(), None);
+        health.failed(after(3000));
+        assert!(health.failed(after(3000)));
+        assert_eq!(health.outage(), Some(2));
     }
 }

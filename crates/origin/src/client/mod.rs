@@ -6,10 +6,17 @@
 //!        |                v
 //!        `-- once more, if it failed before the head and may do better
 //! ```
+//!
+//! The modules, from top to bottom: `probe`; `endpoint`; `monitor` (counters, health and log);
+//! `health`, `latency`, `counters`; `failure`.
 
+mod counters;
 mod endpoint;
+mod failure;
 mod health;
 mod latency;
+mod monitor;
+mod probe;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,15 +24,23 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::sleep;
 
+pub use self::counters::{EndpointCounters, HEAD_BOUNDS_MICROS, HEAD_BUCKETS};
 pub(crate) use self::endpoint::Body;
-pub use self::endpoint::{Authority, Endpoint, EndpointConfig, EndpointCounters};
+pub use self::endpoint::{Authority, Endpoint, EndpointConfig};
+pub use self::failure::FailureKind;
+use self::monitor::Monitor;
+pub use self::probe::probe_all;
 use crate::error::Error;
 
 /// Between a failure and the one retry, at most: spread, so that nodes do not come back together.
 const RETRY_JITTER: Duration = Duration::from_millis(100);
+
+/// Bytes of an error's body that are looked at.
+pub(crate) const ERROR_BYTES: usize = 4096;
 
 /// A request without content. It may be sent twice.
 #[derive(Clone, Debug)]
@@ -87,7 +102,7 @@ impl Origins {
 
     /// A second request to the same endpoint goes beside the first one if that takes longer than
     /// most do. The first head wins.
-    async fn hedged(&self, endpoint: &Endpoint, request: &Request) -> Result<Answer, Error> {
+    async fn hedged(&self, endpoint: &Arc<Endpoint>, request: &Request) -> Result<Answer, Error> {
         let Some(patience) = endpoint.hedge_after() else {
             return endpoint.send(request).await;
         };
@@ -124,7 +139,7 @@ fn is_failure(status: StatusCode) -> bool {
 
 impl Answer {
     /// The start of a short body, for what it says of an error: at most `max` bytes.
-    pub(crate) async fn text(mut self, max: usize) -> String {
+    pub(crate) async fn text(&mut self, max: usize) -> String {
         let mut text = Vec::new();
         while text.len() < max
             && let Some(Ok(chunk)) = self.body.chunk().await
@@ -135,9 +150,60 @@ impl Answer {
         String::from_utf8_lossy(&text).into_owned()
     }
 
+    /// It cannot be used, as `reason` says.
+    pub(crate) fn bad(&self, reason: &str) -> Error {
+        bad(
+            self.body.monitor(),
+            self.status,
+            FailureKind::Response,
+            reason,
+        )
+    }
+
+    /// It says that its origin is overloaded (429, 503).
+    pub(crate) fn busy(&self) -> Error {
+        let error = Error::Busy {
+            origin: Arc::clone(self.body.origin()),
+            reason: format!("it answers {}", self.status).into(),
+            retry_after: self
+                .field(&RETRY_AFTER)
+                .and_then(|after| after.parse().ok()),
+        };
+        if !self.status.is_server_error() {
+            self.body.monitor().failed(FailureKind::Status, &error);
+        }
+        error
+    }
+
+    /// Reads its body, and fails if `refusal` says what is wrong with the request.
+    pub(crate) async fn admitted(
+        mut self,
+        refusal: impl FnOnce(&str) -> Option<String>,
+    ) -> Result<Self, Error> {
+        match refusal(&self.text(ERROR_BYTES).await) {
+            Some(reason) => Err(bad(
+                self.body.monitor(),
+                self.status,
+                FailureKind::Refused,
+                &reason,
+            )),
+            None => Ok(self),
+        }
+    }
+
     /// The value of a field, if it is text.
     pub(crate) fn field(&self, name: &HeaderName) -> Option<&str> {
         self.fields.get(name)?.to_str().ok()
+    }
+}
+
+/// The error of an answer, which is counted and logged unless its status was.
+fn bad(monitor: &Monitor, status: StatusCode, kind: FailureKind, reason: &str) -> Error {
+    let reason = reason.to_owned();
+    if status.is_server_error() {
+        monitor.error(kind, reason)
+    } else {
+        monitor.bad_answer(kind, reason)
     }
 }
 

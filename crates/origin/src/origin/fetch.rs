@@ -5,15 +5,13 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::FutureExt;
-use http::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION, RANGE,
-    RETRY_AFTER,
-};
+use http::header::{CONTENT_LENGTH, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::ranges::{content_range, range_value};
 use super::transfer::pass_body;
 use super::{Origin, record_name};
 use crate::cache::{Begun, Flown};
@@ -25,32 +23,8 @@ use crate::key::Key;
 use crate::object::{Answered, CacheState, Known, Object};
 use crate::purge::Manner;
 use crate::record::Record;
+use crate::s3::errors::refusal;
 use crate::store::{Store, StoreError};
-
-/// Bytes of an error's body that are looked at.
-const ERROR_BYTES: usize = 4096;
-
-/// Errors of S3 that are about the request and not about the object: the credentials are wrong, or
-/// the clock is. Their remedies.
-const S3_ERRORS: [(&str, &str); 8] = [
-    (
-        "RequestTimeTooSkewed",
-        "the clock of this host is off: set it",
-    ),
-    (
-        "SignatureDoesNotMatch",
-        "the secret key is wrong, or a proxy changes requests",
-    ),
-    ("InvalidAccessKeyId", "the access key is not known there"),
-    ("ExpiredToken", "the credentials have expired"),
-    ("InvalidToken", "the session token is wrong"),
-    (
-        "AuthorizationHeaderMalformed",
-        "the region is probably another one",
-    ),
-    ("NoSuchBucket", "the bucket does not exist"),
-    ("PermanentRedirect", "the bucket is in another region"),
-];
 
 impl Origin {
     /// The flight for an object, and whether it was under way already.
@@ -136,14 +110,17 @@ impl Origin {
             StatusCode::OK => self.whole(key, answer, known).await,
             StatusCode::NOT_MODIFIED => match known {
                 Some(object) => Ok(self.unchanged(object, &answer)),
-                None => Err(failure(
-                    &answer,
-                    "it answers 304 to a request without conditions",
-                )),
+                None => Err(answer.bad("it answers 304 to a request without conditions")),
             },
             // The object is empty, or shorter than the range: some origins say so without a length.
             StatusCode::RANGE_NOT_SATISFIABLE => self.fetch_whole(key, start, known).await,
-            status if status.is_redirection() => redirect(&answer),
+            // S3 says that a bucket is in another region by a 301 without Location.
+            status
+                if status.is_redirection()
+                    && !(self.config.is_s3 && answer.field(&LOCATION).is_none()) =>
+            {
+                redirect(&answer)
+            }
             _ => Err(self.refused(key, answer).await),
         }
     }
@@ -199,12 +176,12 @@ impl Origin {
         known: Option<&Arc<Object>>,
     ) -> Flown {
         let Some((got, len)) = content_range(&answer) else {
-            return Err(failure(&answer, "its 206 has no valid Content-Range"));
+            return Err(answer.bad("its 206 has no valid Content-Range"));
         };
         let expected = range.start..range.end.min(len);
         if got != expected {
             let wrong = format!("it was asked for bytes {expected:?}, and sends {got:?}");
-            return Err(failure(&answer, &wrong));
+            return Err(answer.bad(&wrong));
         }
         if len > self.cache.slice && !has_validator(&answer.fields) {
             // Slices could be of several versions, but one body is not.
@@ -255,7 +232,12 @@ impl Origin {
             times,
             salt,
         );
-        record.version ^= u128::from(self.cache.purges.epoch(&record.path, &record.tags));
+        let epoch = match self.cache.purges.verdict(&record) {
+            // Purged on its way here: the slices are none of the version that comes next.
+            Some(Manner::Hard) => salt,
+            _ => self.cache.purges.epoch(&record.path, &record.tags),
+        };
+        record.version ^= u128::from(epoch);
         let is_stored = matches!(storing, Storing::Stored(_));
         let state = CacheState::Miss {
             is_collapsed: false,
@@ -372,24 +354,12 @@ impl Origin {
     async fn refused(&self, key: &Key, answer: Answer) -> Error {
         let (status, asked) = (answer.status, answer.asked);
         match status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Error::Busy {
-                origin: Arc::clone(answer.body.origin()),
-                reason: format!("it answers {status}").into(),
-                retry_after: answer
-                    .field(&RETRY_AFTER)
-                    .and_then(|after| after.parse().ok()),
-            },
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => answer.busy(),
             StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN => {
-                let origin = Arc::clone(answer.body.origin());
                 if self.config.is_s3
-                    && let Some((code, remedy)) = s3_error(&answer.text(ERROR_BYTES).await)
+                    && let Err(error) = answer.admitted(refusal).await
                 {
-                    let reason = format!("{code}: {remedy}");
-                    tracing::warn!(%origin, %reason, "the origin refuses requests");
-                    return Error::Failed {
-                        origin,
-                        reason: reason.into(),
-                    };
+                    return error;
                 }
                 let is_forbidden = status == StatusCode::FORBIDDEN;
                 self.absent(key, is_forbidden, asked);
@@ -399,18 +369,11 @@ impl Origin {
                     Error::NotFound
                 }
             }
-            _ => {
-                let origin = Arc::clone(answer.body.origin());
-                let text = answer.text(ERROR_BYTES).await;
-                let reason = match s3_error(&text) {
-                    Some((code, remedy)) if self.config.is_s3 => format!("{code}: {remedy}"),
-                    _ => format!("it answers {status}"),
-                };
-                Error::Failed {
-                    origin,
-                    reason: reason.into(),
-                }
-            }
+            _ if self.config.is_s3 => match answer.admitted(refusal).await {
+                Err(error) => error,
+                Ok(answer) => answer.bad(&format!("it answers {status}")),
+            },
+            _ => answer.bad(&format!("it answers {status}")),
         }
     }
 
@@ -497,47 +460,10 @@ fn redirect(answer: &Answer) -> Flown {
             Ok(Answered::Redirect(status, location.into()))
         }
         (303, Some(location)) => Ok(Answered::Redirect(302, location.into())),
-        (status, _) => Err(failure(answer, &format!("it answers {status}"))),
-    }
-}
-
-fn failure(answer: &Answer, reason: &str) -> Error {
-    Error::Failed {
-        origin: Arc::clone(answer.body.origin()),
-        reason: reason.into(),
+        (status, _) => Err(answer.bad(&format!("it answers {status}"))),
     }
 }
 
 fn has_validator(fields: &HeaderMap) -> bool {
     fields.contains_key(ETAG) || fields.contains_key(http::header::LAST_MODIFIED)
 }
-
-/// The code of an S3 error that is not about the object, and its remedy.
-fn s3_error(text: &str) -> Option<(&'static str, &'static str)> {
-    let (_, rest) = text.split_once("<Code>")?;
-    let (code, _) = rest.split_once("</Code>")?;
-    S3_ERRORS.into_iter().find(|(known, _)| *known == code)
-}
-
-/// The value of Range for the bytes of `range`, which is not empty.
-pub(super) fn range_value(range: &Range<u64>) -> String {
-    format!("bytes={}-{}", range.start, range.end - 1)
-}
-
-/// The range and the length of the whole of a 206 (RFC 9110, section 14.4). `None`: it is wrong.
-pub(super) fn content_range(answer: &Answer) -> Option<(Range<u64>, u64)> {
-    let value = answer.field(&CONTENT_RANGE)?.strip_prefix("bytes ")?;
-    let (range, len) = value.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    let len: u64 = len.trim().parse().ok()?;
-    let said: Option<u64> = answer
-        .field(&CONTENT_LENGTH)
-        .and_then(|len| len.parse().ok());
-    let is_consistent =
-        first <= last && last < len && said.is_none_or(|said| said == last - first + 1);
-    is_consistent.then_some((first..last + 1, len))
-}
-
-/// How long a body of unknown length is waited for at most.
-pub(super) const SPOOL_TIME: Duration = Duration::from_mins(10);

@@ -1,6 +1,7 @@
 //! The origins of one site, and the objects there.
 
 mod fetch;
+mod ranges;
 mod transfer;
 
 use std::ops::Range;
@@ -42,7 +43,7 @@ pub struct Origin {
     cache: Arc<Cache>,
     origins: Origins,
     config: OriginConfig,
-    /// A hash of its name.
+    /// A hash of its name and of the length of slices: slices of another length are others.
     number: u64,
 }
 
@@ -57,6 +58,15 @@ pub struct Wanted<'a> {
     pub first_byte: u64,
 }
 
+/// What [`Origin::fetch_all`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// All slices are in the cache.
+    Stored,
+    /// They are not.
+    Unstored,
+}
+
 impl Origin {
     /// The origins `endpoints` of a site: the primary, and those to fall back to.
     ///
@@ -68,7 +78,7 @@ impl Origin {
         Self {
             cache: Arc::clone(cache),
             origins: Origins::new(endpoints),
-            number: xxh3_64(config.name.as_bytes()),
+            number: xxh3_64(config.name.as_bytes()) ^ cache.slice,
             config,
         }
     }
@@ -136,7 +146,12 @@ impl Origin {
                 .collapsed
                 .fetch_add(1, Ordering::Relaxed);
         }
-        match flight.await? {
+        let mut answered = flight.await?;
+        if is_collapsed && self.is_purged_meanwhile(&answered) {
+            // The flight began before the purge, and this request perhaps after it.
+            answered = self.ask(&key, wanted.first_byte).0.await?;
+        }
+        match answered {
             Answered::Redirect(status, location) => Ok(Found::Redirect { status, location }),
             Answered::Object(object, CacheState::Miss { was_stale, .. }) => {
                 let state = CacheState::Miss {
@@ -147,6 +162,44 @@ impl Origin {
             }
             Answered::Object(object, state) => Ok(Found::Object(object, state)),
         }
+    }
+
+    fn is_purged_meanwhile(&self, answered: &Answered) -> bool {
+        match answered {
+            // A stale one stands in for that of an origin which fails.
+            Answered::Redirect(..) | Answered::Object(_, CacheState::Stale) => false,
+            Answered::Object(object, _) => self.cache.purges.verdict(&object.record).is_some(),
+        }
+    }
+
+    /// Has all slices of an object in the cache, one after the other.
+    ///
+    /// Dropped: the fill of one slice goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Origin::slice`]. [`Fetched::Unstored`]: the object is not to be stored, or the disk
+    /// takes no more.
+    pub async fn fetch_all(self: &Arc<Self>, object: &Arc<Object>) -> Result<Fetched, Error> {
+        if !object.is_stored {
+            return Ok(Fetched::Unstored);
+        }
+        for number in 0..self.slices(object) {
+            let range = self.slice_range(object, number);
+            let mut growing = match self.slice(object, number).await? {
+                Slice::Stored(_) => continue,
+                Slice::Growing(growing) => growing,
+                Slice::Streamed(_) => return Ok(Fetched::Unstored),
+            };
+            let mut written = 0;
+            while written < range.end - range.start {
+                match growing.more_than(written).await? {
+                    Some(more) => written = more,
+                    None => return Ok(Fetched::Unstored),
+                }
+            }
+        }
+        Ok(Fetched::Stored)
     }
 
     /// The slice number `number` of an object, as soon as its first byte is there.
@@ -284,7 +337,9 @@ impl Origin {
         let may_be_revalidated = match self.cache.purges.verdict(&object.record) {
             Some(Manner::Hard) => false,
             // It was used until now, and an origin that is asked by all at once may fail.
-            Some(Manner::Soft) => freshness.stale_while_revalidate > 0,
+            Some(Manner::Soft) => {
+                freshness.stale_while_revalidate > 0 && since < freshness.revalidated_for()
+            }
             None if since < freshness.fresh_for() => return Some(Usable::Fresh(object)),
             None => since < freshness.revalidated_for(),
         };

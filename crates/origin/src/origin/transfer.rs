@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, IF_MATCH, IF_UNMODIFIED_SINCE, RANGE};
@@ -11,14 +12,17 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::timeout;
 
 use super::Origin;
-use super::fetch::{SPOOL_TIME, content_range, range_value};
+use super::ranges::{content_range, range_value};
 use crate::cache::{Begun, Flown};
-use crate::client::{Answer, Body, Request};
+use crate::client::{Answer, Body, FailureKind, Request};
 use crate::error::Error;
 use crate::fill::{Fill, Stopped};
 use crate::key::Key;
 use crate::object::Object;
 use crate::store::{StoreError, Writer};
+
+/// How long a body of unknown length is waited for at most.
+const SPOOL_TIME: Duration = Duration::from_mins(10);
 
 /// The most bytes of a response without a length.
 const SPOOL_BYTES: usize = 64 * 1024 * 1024;
@@ -263,10 +267,7 @@ impl Origin {
                 }
                 match got {
                     Some((got, _)) if got == *range => Ok(answer.body.part(0, got.end - got.start)),
-                    _ => Err(wrong(
-                        &answer,
-                        "it sends another range than it was asked for",
-                    )),
+                    _ => Err(answer.bad("it sends another range than it was asked for")),
                 }
             }
             StatusCode::OK => {
@@ -285,7 +286,7 @@ impl Origin {
             | StatusCode::RANGE_NOT_SATISFIABLE
             | StatusCode::NOT_FOUND
             | StatusCode::GONE => Err(Error::Changed),
-            status => Err(wrong(&answer, &format!("it answers {status}"))),
+            status => Err(answer.bad(&format!("it answers {status}"))),
         }
     }
 
@@ -322,8 +323,7 @@ impl Origin {
             while let Some(chunk) = answer.body.chunk().await {
                 all.extend_from_slice(&chunk?);
                 if all.len() > SPOOL_BYTES {
-                    return Err(wrong(
-                        &answer,
+                    return Err(answer.bad(
                         "it sends more than 64 MiB without saying how much: have it send \
                          Content-Length",
                     ));
@@ -333,7 +333,7 @@ impl Origin {
         };
         match timeout(SPOOL_TIME, read).await {
             Ok(read) => read?,
-            Err(_) => return Err(wrong(&answer, "its response has no end")),
+            Err(_) => return Err(answer.bad("its response has no end")),
         }
         let len = all.len() as u64;
         answer.body = answer.body.replaced(all.freeze());
@@ -392,17 +392,10 @@ fn range_request(object: &Object, range: &Range<u64>) -> Request {
 }
 
 fn too_short(body: &Body) -> Error {
-    Error::Failed {
-        origin: Arc::clone(body.origin()),
-        reason: "its response is shorter than it said".into(),
-    }
-}
-
-fn wrong(answer: &Answer, reason: &str) -> Error {
-    Error::Failed {
-        origin: Arc::clone(answer.body.origin()),
-        reason: reason.into(),
-    }
+    body.monitor().bad_answer(
+        FailureKind::Reset,
+        "its response is shorter than it said".to_owned(),
+    )
 }
 
 fn warn_of_disk(error: &StoreError) {

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use http::request::Parts;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -44,18 +45,22 @@ impl S3Authority {
     }
 }
 
+impl S3Authority {
+    /// Signs a request with this payload, as of now.
+    ///
+    /// # Errors
+    ///
+    /// Why there are no credentials, or why the request cannot be signed.
+    pub async fn sign_payload(&self, request: &mut Parts, payload: Payload) -> Result<(), String> {
+        let credentials = self.provider.credentials().await;
+        let credentials = credentials.map_err(|error| format!("no credentials: {error}"))?;
+        let now = SystemTime::now();
+        sign(request, &credentials, &self.region, payload, now).map_err(|error| error.to_string())
+    }
+}
+
 impl Authority for S3Authority {
-    fn sign<'a>(
-        &'a self,
-        request: &'a mut http::request::Parts,
-    ) -> BoxFuture<'a, Result<(), String>> {
-        async move {
-            let credentials = self.provider.credentials().await;
-            let credentials = credentials.map_err(|error| format!("no credentials: {error}"))?;
-            let now = SystemTime::now();
-            sign(request, &credentials, &self.region, Payload::Unsigned, now)
-                .map_err(|error| error.to_string())
-        }
-        .boxed()
+    fn sign<'a>(&'a self, request: &'a mut Parts) -> BoxFuture<'a, Result<(), String>> {
+        self.sign_payload(request, Payload::Unsigned).boxed()
     }
 }

@@ -2,7 +2,9 @@
 
 mod authority;
 pub mod credentials;
+pub(crate) mod errors;
 pub mod sign;
 mod timestamp;
+pub(crate) mod xml;
 
 pub use authority::S3Authority;

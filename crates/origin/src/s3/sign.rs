@@ -297,7 +297,8 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
     bytes
         .iter()

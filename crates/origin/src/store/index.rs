@@ -202,6 +202,11 @@ impl Index {
         }
     }
 
+    /// In bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.chunks.len() * CHUNK * size_of::<Entry>() + self.table.memory()
+    }
+
     /// Each turn evicts, or takes a use or a blob of the small queue away: O(1) amortised.
     fn evict_one(&mut self) -> Option<u128> {
         loop {
@@ -464,8 +469,7 @@ mod tests {
         }
         assert_eq!(index.usage().blobs as u64, count);
         assert!(index.ghost.count as u64 >= count - 1);
-        let entries = index.chunks.len() * CHUNK * size_of::<Entry>();
-        let bytes = entries + index.table.memory();
+        let bytes = index.memory();
         assert!(bytes <= 100 * index.usage().blobs, "{bytes}");
     }
 }

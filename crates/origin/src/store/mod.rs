@@ -22,7 +22,8 @@
 //!
 //! A module imports only modules below it.
 //!
-//! 1. `writer`: a blob that is being written. `worker`: the thread that scans and evicts.
+//! 1. `writer`: a blob that is being written. `worker`: the thread that scans and evicts. `survey`:
+//!    what a directory offers.
 //! 2. `shared`: index and disk together.
 //! 3. `files`: the directory. `index`: which blobs there are, and which go first (S3-FIFO).
 //!    `health`: whether the disk takes writes.
@@ -34,6 +35,7 @@ mod footer;
 mod health;
 mod index;
 mod shared;
+mod survey;
 mod table;
 mod worker;
 mod writer;
@@ -46,6 +48,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 pub use error::StoreError;
+pub use survey::{Survey, survey};
 pub use writer::Writer;
 
 use files::Files;
@@ -96,6 +99,10 @@ pub struct StoreStats {
     pub failures_damaged: u64,
     /// As [`Store::is_indexed`].
     pub is_indexed: bool,
+    /// [`StoreConfig::size`], in whole blocks of 4096 bytes.
+    pub size: u64,
+    /// Bytes of memory that the index takes.
+    pub index_memory: u64,
 }
 
 /// Blobs in a directory.
@@ -216,7 +223,10 @@ impl Store {
 
     /// Counts as of now.
     pub fn stats(&self) -> StoreStats {
-        let usage = self.shared.index().usage();
+        let (usage, index_memory) = {
+            let index = self.shared.index();
+            (index.usage(), index.memory() as u64)
+        };
         let failures = &self.shared.failures;
         StoreStats {
             bytes: usage.blocks * BLOCK,
@@ -228,6 +238,8 @@ impl Store {
             failures_io: failures.io.load(Ordering::Relaxed),
             failures_damaged: failures.damaged.load(Ordering::Relaxed),
             is_indexed: self.is_indexed(),
+            size: self.shared.size(),
+            index_memory,
         }
     }
 }

@@ -76,6 +76,11 @@ impl Shared {
         }
     }
 
+    /// In bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.size * BLOCK
+    }
+
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {
         lock(&self.index)
     }

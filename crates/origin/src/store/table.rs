@@ -71,7 +71,6 @@ impl Table {
     }
 
     /// In bytes.
-    #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         self.places.capacity() * size_of::<u32>()
     }

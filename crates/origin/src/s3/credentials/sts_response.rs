@@ -3,6 +3,7 @@
 use super::error::{self, RequestError};
 use super::keys::Credentials;
 use crate::s3::timestamp;
+use crate::s3::xml::{element, unescaped};
 
 /// Parses a response to `AssumeRoleWithWebIdentity` with status 200.
 pub(super) fn parse(body: &str) -> Result<Credentials, RequestError> {
@@ -31,49 +32,6 @@ fn text_of(xml: &str, name: &'static str) -> Result<String, RequestError> {
 
 fn needed<'a>(xml: &'a str, name: &'static str) -> Result<&'a str, RequestError> {
     element(xml, name).ok_or(RequestError::Malformed(name))
-}
-
-/// What is between the first start tag of this name and its end tag. It knows no comments, CDATA
-/// or elements within others of the same name: STS sends none.
-fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
-    let mut rest = xml;
-    loop {
-        rest = rest.split_once('<')?.1;
-        let Some(tag) = rest.strip_prefix(name) else {
-            continue;
-        };
-        if !tag.starts_with(|next: char| next == '>' || next.is_ascii_whitespace()) {
-            continue;
-        }
-        let (attributes, content) = tag.split_once('>')?;
-        if attributes.ends_with('/') {
-            return None;
-        }
-        return content
-            .split_once(&format!("</{name}>"))
-            .map(|(content, _)| content);
-    }
-}
-
-/// Text with its entities resolved; `None` if it has markup or entities of another kind.
-fn unescaped(text: &str) -> Option<String> {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(['&', '<']) {
-        out.push_str(&rest[..at]);
-        let (entity, after) = rest[at..].strip_prefix('&')?.split_once(';')?;
-        out.push(match entity {
-            "amp" => '&',
-            "lt" => '<',
-            "gt" => '>',
-            "quot" => '"',
-            "apos" => '\'',
-            _ => return None,
-        });
-        rest = after;
-    }
-    out.push_str(rest);
-    Some(out)
 }
 
 #[cfg(test)]
@@ -126,23 +84,6 @@ mod tests {
         // No cut is valid, and none is out of bounds.
         let end = RESPONSE.find("</Credentials>").unwrap();
         assert!((0..end).all(|end| parse(&RESPONSE[..end]).is_err()));
-    }
-
-    #[test]
-    fn finds_elements() {
-        for (xml, expected) in [
-            ("<Code>x</Code>", Some("x")),
-            ("<Code a=\"b\">x</Code>", Some("x")),
-            ("<Codes>y</Codes><Code\n>x</Code>", Some("x")),
-            ("<Code></Code>", Some("")),
-            ("<Code/>", None),
-            ("<Code a/>", None),
-            ("<Code>x", None),
-            ("<Code", None),
-            ("Code", None),
-        ] {
-            assert_eq!(element(xml, "Code"), expected, "{xml}");
-        }
     }
 
     #[test]
