@@ -7,6 +7,9 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+/// The permission bits of all who are neither the owner nor in the group.
+pub(crate) const OTHERS: u32 = 0o007;
+
 /// Longer files are a mistake.
 const BYTES_MAX: u64 = 1 << 20;
 

@@ -1,4 +1,4 @@
-//! Who may have what: the passwords of Basic authentication, and signed URLs.
+//! Who may have what: the passwords of Basic authentication, signed URLs, and bearer tokens.
 //!
 //! Nothing here knows a connection or an executor. [`Users::verify`] takes long on purpose: it is
 //! for a thread of its own, and [`Users::tag`] is what a cache of its results is asked by.
@@ -6,9 +6,11 @@
 mod file;
 mod login;
 mod signature;
+mod token;
 mod users;
 
 pub use file::FileError;
 pub use login::{Login, Tag, TagKey};
 pub use signature::{KeyError, KeySource, Scope, SignatureError, SigningKey, is_signed, verify};
+pub use token::{Token, TokenError};
 pub use users::{Users, UsersError};

@@ -21,9 +21,6 @@ const KEY_BYTES_MIN: usize = 32;
 /// Precedes what is signed, so that no other use of the key makes the same.
 const VERSION: &str = "tidegate-v1";
 
-/// The permission bits of all who are neither the owner nor in the group.
-const OTHERS: u32 = 0o007;
-
 /// The parameters of a query.
 const EXPIRES: &str = "expires";
 const ADDRESS: &str = "address";
@@ -153,7 +150,7 @@ fn file_id(path: &Path) -> String {
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut bytes = file::read(path).map_err(|error| error.to_string())?;
     let mode = file::mode(path).map_err(|error| error.to_string())?;
-    if mode & OTHERS != 0 {
+    if mode & file::OTHERS != 0 {
         let path = path.display();
         return Err(format!(
             "all users have access to it (mode {:o}): `chmod o= {path}` takes it from them",

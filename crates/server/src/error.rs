@@ -122,6 +122,9 @@ pub enum Error {
     /// A file of credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// The file with the token of the admin listener cannot be used.
+    #[error("admin.token: {0}")]
+    AdminToken(#[from] tidegate_access::TokenError),
     /// The directory cannot be served.
     #[error(transparent)]
     Root(#[from] tidegate_site::RootError),

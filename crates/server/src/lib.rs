@@ -56,6 +56,7 @@ mod worker;
 
 pub use accept::address::{Address, SocketAddress};
 pub use accept::report::listen_report;
+pub use config::report::origin_report;
 pub use error::Error;
 pub use host::diagnose::{ACCESS_LOG, CERTIFICATE, Diagnostic, diagnose, lacks_index};
 pub use host::finding::{Finding, Verdict};

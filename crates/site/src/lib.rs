@@ -37,7 +37,7 @@
 //! A module imports only modules below it.
 //!
 //! 1. `sites`: the site of a Host. `sweep`: closes unused and deleted files.
-//! 2. `site`: cached answers, revalidation, error pages.
+//! 2. `site`: cached answers, revalidation, error pages. `warm`: objects that are fetched ahead.
 //! 3. `lookup`: `try-files`, variants, validators, header fields.
 //! 4. `roots`: which root a path lies in, and which directory that is now.
 //! 5. `shared`: what the sites of a core share.
@@ -70,6 +70,7 @@ mod site;
 mod sites;
 mod stalls;
 mod sweep;
+mod warm;
 
 pub use cache::{CacheStats, TableStats};
 pub use config::CacheConfig;
@@ -79,8 +80,10 @@ pub use file::memory::FileBytes;
 pub use file::residency_hint::ResidencyHint;
 pub use file::{Content, File, OtherPaths, Provenance, SlicePiece, SliceReader, Sliced};
 pub use listing::{Listing, READER_THREADS, SortOrder};
+pub use mime::{content_type, is_compressible};
 pub use probe::Probe;
 pub use rules::paths::RuleMatch;
 pub use site::{Cached, Found, Site, SiteRequest};
 pub use sites::{OpenedSites, Sites};
 pub use stalls::Stalls;
+pub use warm::{WarmError, warm};

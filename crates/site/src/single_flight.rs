@@ -36,6 +36,8 @@ pub(crate) struct SingleFlight<K, T> {
     flights: RefCell<HashMap<K, Rc<Flight<T>>>>,
     times: Times,
     timer: Rc<CoarseTimer>,
+    /// What began before is not fresh.
+    expired_at: Cell<Option<Instant>>,
 }
 
 /// The work of a flight.
@@ -66,7 +68,13 @@ impl<K: Clone + Eq + Hash + 'static, T: Clone + 'static> SingleFlight<K, T> {
             flights: RefCell::default(),
             times,
             timer: Rc::clone(coarse_timer),
+            expired_at: Cell::default(),
         })
+    }
+
+    /// The outcomes of flights that began before `now` are not fresh for requests from now on.
+    pub(crate) fn expire(&self, now: Instant) {
+        self.expired_at.set(Some(now));
     }
 
     /// As [`SingleFlight::run`], or `stale` if that takes longer than [`PATIENCE`].
@@ -138,7 +146,8 @@ impl<K: Clone + Eq + Hash + 'static, T: Clone + 'static> SingleFlight<K, T> {
     async fn join(&self, key: &K, now: Instant) -> Option<Result<T, Error>> {
         let mut waited = false;
         while let Some(flight) = self.flight(key) {
-            let is_fresh = waited || now < flight.began + self.times.valid;
+            let is_expired = || self.expired_at.get().is_some_and(|at| flight.began < at);
+            let is_fresh = waited || (now < flight.began + self.times.valid && !is_expired());
             let outcome = flight.outcome().await;
             if let Some(outcome) = outcome.filter(|_| is_fresh) {
                 return Some(outcome);

@@ -1,10 +1,12 @@
 //! The configuration, as a core uses it.
 
+pub(crate) mod cached_sites;
 pub(crate) mod credentials;
 pub(crate) mod http2;
 pub(crate) mod logins;
 pub(crate) mod origins;
 pub(crate) mod prepared;
+pub(crate) mod report;
 pub(crate) mod sites;
 pub(crate) mod snapshot;
 

@@ -4,21 +4,25 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tidegate_config as config;
 use tidegate_config::{Credentials, OriginKind, Settings};
 use tidegate_origin::s3::S3Authority;
+use tidegate_origin::tls::{self, TlsError, Trust, client_config};
 use tidegate_origin::{
     Authority, Cache, CacheConfig, Endpoint, EndpointConfig, Origin, OriginConfig,
 };
 
+use crate::config::cached_sites::CachedSites;
 use crate::error::Error;
 
 /// The cache and the endpoints of the process: a reload keeps those that it does not change, with
 /// their connections.
 #[derive(Default)]
-pub(crate) struct Origins(Mutex<Opened>);
+pub(crate) struct Origins {
+    opened: Mutex<Opened>,
+    /// The sites of the configuration that is applied.
+    sites: Mutex<Arc<CachedSites>>,
+}
 
 #[derive(Default)]
 struct Opened {
@@ -32,6 +36,30 @@ impl Origins {
     /// This process is the successor of another one.
     pub(crate) fn succeed(&self) {
         self.lock().succeeds = true;
+    }
+
+    /// The cache, if any site has an origin.
+    pub(crate) fn cache(&self) -> Option<Arc<Cache>> {
+        self.lock().cache.clone()
+    }
+
+    /// The endpoints in use.
+    pub(crate) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let opened = self.lock();
+        let endpoints = opened.endpoints.iter();
+        endpoints
+            .map(|(_, endpoint)| Arc::clone(endpoint))
+            .collect()
+    }
+
+    /// The sites of the configuration that is applied.
+    pub(crate) fn sites(&self) -> Arc<CachedSites> {
+        Arc::clone(&self.sites.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From here on these are purged and warmed.
+    pub(crate) fn set_sites(&self, sites: &Arc<CachedSites>) {
+        *self.sites.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(sites);
     }
 
     /// The origin of each site, in the order of the sites. Opens the cache if a site needs it.
@@ -76,7 +104,7 @@ impl Origins {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Opened> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,7 +144,12 @@ fn site_origin(
     Ok(Some(Arc::new(Origin::new(cache, of_site, config))))
 }
 
-fn endpoint(origin: &config::Origin) -> Result<Endpoint, Error> {
+/// The endpoint of an origin. Nothing is connected yet. Blocking.
+///
+/// # Errors
+///
+/// A file of authorities cannot be read.
+pub(crate) fn endpoint(origin: &config::Origin) -> Result<Endpoint, Error> {
     let url = &origin.url;
     let default_port = if url.is_https { 443 } else { 80 };
     let authority = match url.port {
@@ -136,6 +169,7 @@ fn endpoint(origin: &config::Origin) -> Result<Endpoint, Error> {
         first_byte_timeout: origin.first_byte_timeout,
         stall_timeout: origin.stall_timeout,
         connections: origin.connections,
+        health: origin.health.clone(),
     };
     let authority = match &origin.kind {
         OriginKind::S3 {
@@ -144,60 +178,40 @@ fn endpoint(origin: &config::Origin) -> Result<Endpoint, Error> {
             credentials: Credentials::Auto,
             ..
         } => {
-            let tls = client_tls(system_roots())?;
+            let tls = client_tls(Trust::System)?;
             let authority = S3Authority::new(region.clone(), profile.clone(), tls);
             Some(authority as Arc<dyn Authority>)
         }
         OriginKind::S3 { .. } | OriginKind::Http { .. } => None,
     };
-    Ok(Endpoint::new(config, tls(origin)?, authority))
+    Ok(Endpoint::new(config, endpoint_tls(origin)?, authority))
 }
 
 /// Trusts the authorities of the origin's file, else those of the system.
-fn tls(origin: &config::Origin) -> Result<ClientConfig, Error> {
-    let roots = match &origin.ca {
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            add_file(&mut roots, path)?;
-            roots
-        }
-        None if origin.url.is_https => system_roots(),
-        None => RootCertStore::empty(),
-    };
-    client_tls(roots)
+fn endpoint_tls(origin: &config::Origin) -> Result<ClientConfig, Error> {
+    client_tls(match &origin.ca {
+        Some(path) => Trust::File(path),
+        None if origin.url.is_https => Trust::System,
+        None => Trust::Nobody,
+    })
 }
 
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    roots
+fn client_tls(trust: Trust<'_>) -> Result<ClientConfig, Error> {
+    client_config(trust).map_err(tls_error)
 }
 
-fn client_tls(roots: RootCertStore) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider);
-    let builder = builder
-        .with_safe_default_protocol_versions()
-        .map_err(Error::OriginTls)?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+/// The authorities in a PEM file. Blocking.
+///
+/// # Errors
+///
+/// It cannot be read, or has none.
+pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, Error> {
+    tls::authorities(path).map_err(tls_error)
 }
 
-fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), Error> {
-    let failed = |reason: String| Error::Authorities {
-        path: path.to_owned(),
-        reason,
-    };
-    let certificates =
-        CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| failed(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| failed(error.to_string()))?;
+fn tls_error(error: TlsError) -> Error {
+    match error {
+        TlsError::Authorities { path, reason } => Error::Authorities { path, reason },
+        TlsError::Provider(error) => Error::OriginTls(error),
     }
-    if roots.is_empty() {
-        return Err(failed("it has no certificate".to_owned()));
-    }
-    Ok(())
 }

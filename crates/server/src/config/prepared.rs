@@ -8,6 +8,7 @@ use tidegate_h1::Limits;
 use tidegate_http::RangeLimits;
 use tidegate_site::{OpenedSites, Stalls};
 
+use crate::config::cached_sites::CachedSites;
 use crate::config::credentials::Credentials;
 use crate::config::http2;
 use crate::error::Error;
@@ -27,6 +28,8 @@ pub(crate) struct Derived {
     pub(crate) ranges: RangeLimits,
     pub(crate) access_logs: AccessLogs,
     pub(crate) credentials: Credentials,
+    /// What requests that purge or warm have to know.
+    pub(crate) cached: Arc<CachedSites>,
     /// Whether bodies of some site are sent at a limited rate.
     pub(crate) is_paced: bool,
 }
@@ -43,7 +46,11 @@ pub(crate) struct Prepared {
 
 impl Derived {
     /// Opens the files of access logs, and reads those of credentials. Blocking.
-    pub(crate) fn of(settings: Settings, log_files: &LogFiles) -> Result<Self, Error> {
+    pub(crate) fn of(
+        settings: Settings,
+        log_files: &LogFiles,
+        cached: CachedSites,
+    ) -> Result<Self, Error> {
         let limits = &settings.limits;
         Ok(Self {
             h1: Limits {
@@ -59,6 +66,7 @@ impl Derived {
             access_logs: AccessLogs::open(&settings, log_files)?,
             is_paced: settings.sites.iter().any(|site| !site.pace.is_empty()),
             credentials: Credentials::load(&settings)?,
+            cached: Arc::new(cached),
             settings,
         })
     }
@@ -75,8 +83,9 @@ impl Prepared {
         share: ResourceShare,
         health: &Health,
     ) -> Result<Vec<Self>, Error> {
-        let derived = Arc::new(Derived::of(settings, &health.log_files)?);
-        let origins = health.origins.open(&derived.settings)?;
+        let origins = health.origins.open(&settings)?;
+        let cached = CachedSites::new(&settings, &origins)?;
+        let derived = Arc::new(Derived::of(settings, &health.log_files, cached)?);
         let sites = OpenedSites::open(&derived.settings.sites)?.with_origins(origins);
         let prepared = |sites| Self {
             derived: Arc::clone(&derived),

@@ -73,14 +73,31 @@ fn file_system(mounts: &str, root: &Path, real: &Path) -> Option<Verdict> {
     let (_, kind) = mounts
         .filter(|(point, _)| real.starts_with(point))
         .max_by_key(|(point, _)| point.components().count())?;
-    let base = kind.split('.').next().unwrap_or(kind);
     let text = format!("{} is on {kind}", root.display());
     Some(Verdict::good_if(
-        !REMOTE.contains(&base),
+        !is_remote(kind),
         text,
         "each file that is not in memory waits for another process or host; serve a local copy, or \
          raise cache.valid and cache.stale",
     ))
+}
+
+/// The file system with the directory `real`, which has no symbolic links: its type and device.
+pub(crate) fn file_system_of(real: &Path) -> Option<(String, String)> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let own = mounts
+        .lines()
+        .filter_map(|line| Some((mount(line)?.0, line)))
+        .filter(|(point, _)| real.starts_with(point))
+        // A later one hides those before it.
+        .max_by_key(|(point, _)| point.components().count())?;
+    let mut fields = own.1.split_once(" - ")?.1.split(' ');
+    Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
+}
+
+/// Whether the file system of this type is another process or host.
+pub(crate) fn is_remote(kind: &str) -> bool {
+    REMOTE.contains(&kind.split('.').next().unwrap_or(kind))
 }
 
 /// Mount point and type of a line of mountinfo (proc(5)); octal escapes stand for spaces.

@@ -1,5 +1,7 @@
 //! The admin listener: health checks, metrics for Prometheus, and a live page.
 //!
+//! Requests that purge or warm the cache of origins carry a token (`cache_requests`).
+//!
 //! It expects a handful of requests a minute, and has a thread of its own: its requests cost the
 //! shards nothing. It speaks plain HTTP, one request a connection.
 
@@ -8,16 +10,15 @@ use std::net::{Ipv4Addr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
-use std::time::SystemTime;
 
 use tidegate_config::Admin;
-use tidegate_h1::{Limits, ResponseFraming, ResponseHead, Version, parse};
-use tidegate_http::{
-    FieldBlock, FieldLines, HttpDate, Method, Request, Status, prefers, site_name,
-};
+use tidegate_h1::{Limits, parse};
+use tidegate_http::{Method, Request, Status, prefers, site_name};
 
 use crate::error::Error;
-use crate::observe::admin_listener::{self, Service};
+use crate::observe::admin_listener::{self, Reaction, Service};
+use crate::observe::admin_response::{respond_with, response, status_response};
+use crate::observe::cache_requests::CacheRequests;
 use crate::observe::exposition::{self, Format};
 use crate::observe::health::Health;
 use crate::observe::live::{self, PAGE, POLICY};
@@ -62,6 +63,7 @@ pub(crate) fn start(
     let (running, end) = io::pipe().map_err(Error::AdminThread)?;
     let answers = Answers {
         health: Arc::clone(health),
+        cache_requests: CacheRequests::default(),
         is_loopback: address.ip().is_loopback(),
     };
     let thread = thread::Builder::new().name("admin".to_owned());
@@ -90,6 +92,7 @@ fn has_address(socket: &TcpListener, configured: &str) -> bool {
 /// What the listener answers from.
 struct Answers {
     health: Arc<Health>,
+    cache_requests: CacheRequests,
     /// Whether only this host reaches the listener.
     is_loopback: bool,
 }
@@ -107,7 +110,7 @@ impl Answers {
 }
 
 impl Service for Answers {
-    fn response(&self, received: &[u8]) -> Option<Vec<u8>> {
+    fn reaction(&self, received: &[u8]) -> Option<Reaction> {
         answer(received, self)
     }
 
@@ -120,18 +123,27 @@ impl Service for Answers {
     }
 }
 
-/// The response to the request in `received`; `None` while its head is not complete.
-fn answer(received: &[u8], answers: &Answers) -> Option<Vec<u8>> {
-    match parse(received, &Limits::default()) {
-        Ok(head) => head.map(|head| {
-            if answers.is_for(head.request.host) {
-                answer_request(&head.request, &answers.health)
-            } else {
-                status_response(Status::FORBIDDEN, head.request.method)
-            }
-        }),
-        Err(error) => Some(status_response(error.status(), Method::Get)),
+/// What becomes of the request in `received`; `None` while its head is not complete.
+fn answer(received: &[u8], answers: &Answers) -> Option<Reaction> {
+    let head = match parse(received, &Limits::default()) {
+        Ok(head) => head?,
+        Err(error) => {
+            return Some(Reaction::Response(status_response(
+                error.status(),
+                Method::Get,
+            )));
+        }
+    };
+    if !answers.is_for(head.request.host) {
+        let response = status_response(Status::FORBIDDEN, head.request.method);
+        return Some(Reaction::Response(response));
     }
+    let sites = || answers.health.origins.sites();
+    let reaction = answers.cache_requests.reaction(received, &head, sites);
+    Some(
+        reaction
+            .unwrap_or_else(|| Reaction::Response(answer_request(&head.request, &answers.health))),
+    )
 }
 
 fn answer_request(request: &Request<'_>, health: &Health) -> Vec<u8> {
@@ -145,7 +157,14 @@ fn answer_request(request: &Request<'_>, health: &Health) -> Vec<u8> {
             response(Status::SERVICE_UNAVAILABLE, "text/plain", &stalled, method)
         }
         "/healthz" => status_response(Status::OK, method),
-        "/readyz" if health.is_ready() => status_response(Status::OK, method),
+        "/readyz" if health.is_ready() => {
+            let text = format!(
+                "{}\n{}",
+                Status::OK.code_and_reason(),
+                health.origins_down()
+            );
+            response(Status::OK, "text/plain; charset=utf-8", &text, method)
+        }
         "/readyz" => status_response(Status::SERVICE_UNAVAILABLE, method),
         "/" => respond_with(
             Status::OK,
@@ -186,51 +205,6 @@ fn format(request: &Request<'_>) -> Format {
     }
 }
 
-/// A status in plain text: for a probe, not for a browser.
-fn status_response(status: Status, method: Method) -> Vec<u8> {
-    let text = format!("{}\n", status.code_and_reason());
-    response(status, "text/plain; charset=utf-8", &text, method)
-}
-
-/// A whole response with `text`.
-fn response(status: Status, content_type: &str, text: &str, method: Method) -> Vec<u8> {
-    respond_with(status, content_type, &[], text, method)
-}
-
-/// A whole response with further fields.
-fn respond_with(
-    status: Status,
-    content_type: &str,
-    further: &[(&str, &str)],
-    text: &str,
-    method: Method,
-) -> Vec<u8> {
-    let mut fields = FieldBlock::new();
-    for (name, value) in further {
-        fields.push(name, value);
-    }
-    fields.push("X-Content-Type-Options", "nosniff");
-    fields.push("Content-Type", content_type);
-    fields.push("Cache-Control", "no-store");
-    if status == Status::METHOD_NOT_ALLOWED {
-        fields.push("Allow", "GET, HEAD");
-    }
-    let head = ResponseHead {
-        status,
-        date: &HttpDate::new(SystemTime::now()),
-        persistent: false,
-        version: Version::Http11,
-        framing: ResponseFraming::Length(text.len() as u64),
-        fields: [fields.lines(), FieldLines::default()],
-    };
-    let mut out = Vec::new();
-    head.write(&mut out);
-    if method != Method::Head {
-        out.extend_from_slice(text.as_bytes());
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU64;
@@ -248,13 +222,17 @@ mod tests {
                 Vec::new(),
                 Arc::new(LogFiles::new(1)),
             )),
+            cache_requests: CacheRequests::default(),
             is_loopback: true,
         }
     }
 
     fn asked(request: &str, answers: &Answers) -> String {
-        let answer = answer(request.as_bytes(), answers);
-        String::from_utf8(answer.expect("a whole request")).unwrap()
+        match answer(request.as_bytes(), answers) {
+            Some(Reaction::Response(answer)) => String::from_utf8(answer).unwrap(),
+            Some(Reaction::Task(_)) => panic!("a thread of its own"),
+            None => panic!("not a whole request"),
+        }
     }
 
     fn get(path: &str, answers: &Answers) -> String {

@@ -2,7 +2,9 @@
 //! answered beside clients that stall, and when the system starts no more threads.
 
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,8 +17,16 @@ use crate::throttle::Throttle;
 /// Connections at a time. One more replaces the oldest without a request.
 const CONNECTIONS_MAX: usize = 32;
 
-/// Descriptors in use: the listener, its connections, and one that is about to replace another.
-pub(crate) const DESCRIPTORS: usize = CONNECTIONS_MAX + 2;
+/// Requests at a time that have threads of their own.
+const TASKS_MAX: usize = 8;
+
+/// Descriptors in use: the listener, its connections, one that is about to replace another, and
+/// those of tasks, one of which may be on its way to its thread.
+pub(crate) const DESCRIPTORS: usize = CONNECTIONS_MAX + 2 + TASKS_MAX + 1;
+
+/// Bytes of a body without use that are read before the connection ends: they would reset it, and
+/// the client might lose the response.
+const DISCARD_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a client may take to send the head of its request.
 const HEAD_TIME: Duration = Duration::from_secs(2);
@@ -27,10 +37,21 @@ const RESPONSE_TIME: Duration = Duration::from_secs(5);
 /// How long accepting rests when the system has no descriptor or memory.
 const REST: Duration = Duration::from_millis(100);
 
+/// What becomes of a request.
+pub(crate) enum Reaction {
+    /// It is answered with this.
+    Response(Vec<u8>),
+    /// It takes longer, and a thread of its own answers it.
+    Task(Task),
+}
+
+/// Answers a request on its connection, which blocks then.
+pub(crate) type Task = Box<dyn FnOnce(TcpStream) + Send>;
+
 /// The responses to clients. No method may block.
 pub(crate) trait Service {
-    /// The response to `received`; `None` while the request is not complete.
-    fn response(&self, received: &[u8]) -> Option<Vec<u8>>;
+    /// What becomes of `received`; `None` while the head of the request is not complete.
+    fn reaction(&self, received: &[u8]) -> Option<Reaction>;
 
     /// The response to a client whose request is not complete in time.
     fn too_slow(&self) -> Vec<u8>;
@@ -59,11 +80,12 @@ pub(crate) fn serve(
     // The oldest first.
     let mut clients: Vec<Client> = Vec::new();
     let warnings = Throttle::default();
+    let tasks = Tasks::default();
     loop {
         if !wait(listener.as_ref(), running, &clients) {
             listener = None;
         }
-        clients.retain_mut(|client| client.is_unfinished(service));
+        clients.retain_mut(|client| client.is_unfinished(service, &tasks));
         let Some(listener) = &listener else {
             if clients.is_empty() {
                 return Ok(());
@@ -138,6 +160,44 @@ fn make_room(clients: &mut Vec<Client>, service: &impl Service, warnings: &Throt
     }
 }
 
+/// The threads of requests that take longer.
+#[derive(Default)]
+struct Tasks(Arc<AtomicUsize>);
+
+impl Tasks {
+    /// Runs `task` in a thread of its own.
+    fn start(&self, task: Task, socket: &TcpStream) -> io::Result<()> {
+        let running = Running::new(&self.0).ok_or_else(|| {
+            io::Error::other(format!("{TASKS_MAX} requests have threads already"))
+        })?;
+        let socket = socket.try_clone()?;
+        socket.set_nonblocking(false)?;
+        let thread = thread::Builder::new().name("admin-task".to_owned());
+        let run = move || {
+            let _running = running;
+            task(socket);
+        };
+        thread.spawn(run).map(drop)
+    }
+}
+
+/// A place among the tasks, until it is dropped.
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn new(count: &Arc<AtomicUsize>) -> Option<Self> {
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        let running = Self(Arc::clone(count));
+        (before < TASKS_MAX).then_some(running)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Client {
     /// The event that it waits for.
     fn source(&self) -> PollFd<'_> {
@@ -150,8 +210,8 @@ impl Client {
     }
 
     /// Makes progress without blocking; false once the connection is over.
-    fn is_unfinished(&mut self, service: &impl Service) -> bool {
-        match self.go_on(service) {
+    fn is_unfinished(&mut self, service: &impl Service, tasks: &Tasks) -> bool {
+        match self.go_on(service, tasks) {
             Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < self.until => {
                 return true;
             }
@@ -162,16 +222,39 @@ impl Client {
         false
     }
 
-    fn go_on(&mut self, service: &impl Service) -> io::Result<()> {
+    fn go_on(&mut self, service: &impl Service, tasks: &Tasks) -> io::Result<()> {
         while self.response.is_empty() {
             self.receive()?;
             // A panic ends this connection, and not the listener.
-            if let Some(response) = catch_panic(|| service.response(&self.received))? {
-                self.response = response;
-                self.until = Instant::now() + RESPONSE_TIME;
+            self.response = match catch_panic(|| service.reaction(&self.received))? {
+                None => continue,
+                Some(Reaction::Response(response)) => response,
+                Some(Reaction::Task(task)) => match tasks.start(task, &self.socket) {
+                    Ok(()) => return Ok(()),
+                    Err(error) => {
+                        tracing::warn!(%error, "no thread for a request to the admin listener");
+                        service.no_room()
+                    }
+                },
+            };
+            self.until = Instant::now() + RESPONSE_TIME;
+        }
+        self.send()?;
+        self.discard();
+        Ok(())
+    }
+
+    /// Reads what is there of a body.
+    fn discard(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
+        let mut piece = [0; 4096];
+        let mut discarded = 0;
+        while discarded < DISCARD_BYTES_MAX {
+            match self.socket.read(&mut piece) {
+                Ok(count @ 1..) => discarded += count,
+                Ok(0) | Err(_) => return,
             }
         }
-        self.send()
     }
 
     fn receive(&mut self) -> io::Result<()> {
@@ -208,13 +291,18 @@ impl Client {
 mod tests {
     use super::*;
 
-    /// Panics at one request, and repeats all others.
+    /// Panics at one request, repeats all others, and takes a thread for one of them.
     struct Fragile;
 
     impl Service for Fragile {
-        fn response(&self, received: &[u8]) -> Option<Vec<u8>> {
+        fn reaction(&self, received: &[u8]) -> Option<Reaction> {
             assert_ne!(received, b"panic");
-            Some(received.to_vec())
+            if received == b"slow" {
+                return Some(Reaction::Task(Box::new(|mut socket| {
+                    socket.write_all(b"at last").unwrap();
+                })));
+            }
+            Some(Reaction::Response(received.to_vec()))
         }
 
         fn too_slow(&self) -> Vec<u8> {
@@ -232,7 +320,11 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (running, end) = io::pipe().unwrap();
         thread::spawn(move || serve(listener, &running, &Fragile));
-        for (request, expected) in [("panic", ""), ("a request", "a request")] {
+        for (request, expected) in [
+            ("panic", ""),
+            ("a request", "a request"),
+            ("slow", "at last"),
+        ] {
             let mut client = TcpStream::connect(address).unwrap();
             client.write_all(request.as_bytes()).unwrap();
             let mut response = String::new();

@@ -5,15 +5,17 @@
 //! by the configuration.
 
 use std::collections::BTreeMap;
-use std::fmt::{Error, Write};
+use std::fmt::{self, Error, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use tidegate_origin::store::StoreStats;
+use tidegate_origin::{Cache, Endpoint, EndpointCounters, FailureKind, HEAD_BOUNDS_MICROS};
 use tidegate_tls::Acceptor;
 
 use crate::observe::counters::{BOUNDS_MICROS, Counter, CounterOf, HistogramValues, Kind};
@@ -53,6 +55,10 @@ pub(crate) fn metrics(health: &Health, format: Format) -> String {
     register_http2(registry, &health.cores);
     register_tls(registry, &health.cores);
     register_cache(registry, &health.cores);
+    if let Some(cache) = health.origins.cache() {
+        register_origin_cache(registry, &cache, &health.cores);
+        register_origins(registry, &origins(&health.origins.endpoints()));
+    }
     register_transfers(registry, &health.cores);
     register_ring(registry, &health.cores);
     if let Some(tls) = health.tls() {
@@ -243,6 +249,129 @@ fn register_cache(registry: &mut Registry, cores: &[Core]) {
     registry.register("cache_evictions", help, evictions);
 }
 
+/// The cache of origins.
+fn register_origin_cache(registry: &mut Registry, cache: &Cache, cores: &[Core]) {
+    let help = "Responses with objects of origins, by how they came about";
+    let responses = counters(of_kind("state", cores, |core| &core.origin_responses));
+    registry.register("origin_responses", help, responses);
+    let counts = cache.counters();
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let help = "Bytes that were written into the cache of origins";
+    let filled = counter(count(&counts.filled_bytes));
+    registry.register_with_unit("origin_cache_filled", help, Unit::Bytes, filled);
+    let help = "Fills of slices that were begun";
+    registry.register("origin_cache_fills", help, counter(count(&counts.fills)));
+    let help = "Fills that ended early";
+    let failures = counter(count(&counts.fill_failures));
+    registry.register("origin_cache_fill_failures", help, failures);
+    let help = "Fills that are under way";
+    let under_way = gauge(cache.fills_under_way() as u64);
+    registry.register("origin_cache_fills_under_way", help, under_way);
+    register_store(registry, &cache.store().stats());
+    let help = "Memory for what is known of objects";
+    let memory = gauge(cache.records_memory());
+    registry.register_with_unit("origin_cache_records_memory", help, Unit::Bytes, memory);
+}
+
+/// The disk of that cache.
+fn register_store(registry: &mut Registry, stats: &StoreStats) {
+    let bytes = |registry: &mut Registry, name, help, value| {
+        registry.register_with_unit(name, help, Unit::Bytes, gauge(value));
+    };
+    let help = "The most that the cache of origins may take of its disk";
+    bytes(registry, "origin_cache_size", help, stats.size);
+    let help = "What the cache of origins takes of its disk";
+    bytes(registry, "origin_cache_used", help, stats.bytes);
+    let help = "What is reserved for fills that are under way";
+    bytes(
+        registry,
+        "origin_cache_reserved",
+        help,
+        stats.reserved_bytes,
+    );
+    let help = "Memory for the index of the cache of origins";
+    bytes(
+        registry,
+        "origin_cache_index_memory",
+        help,
+        stats.index_memory,
+    );
+    let help = "Files in the cache of origins: slices and records";
+    registry.register("origin_cache_blobs", help, gauge(stats.blobs));
+    let help = "1 once what was on the disk at the start is found";
+    registry.register("origin_cache_indexed", help, gauge(stats.is_indexed.into()));
+    let help = "Files that left the cache of origins to make room for others";
+    registry.register("origin_cache_evictions", help, counter(stats.evictions));
+    let help = "Bytes of those";
+    let evicted = counter(stats.evicted_bytes);
+    registry.register_with_unit("origin_cache_evicted", help, Unit::Bytes, evicted);
+    let kinds = [
+        ("full", stats.failures_full),
+        ("io", stats.failures_io),
+        ("damaged", stats.failures_damaged),
+    ];
+    let kinds = kinds.map(|(kind, count)| (label("kind", kind), count));
+    let help = "Failures of the disk of the cache of origins";
+    registry.register("origin_cache_failures", help, counters(kinds.into()));
+}
+
+/// The endpoints by their URLs: sites may have the same one with other settings.
+type Origins = BTreeMap<Arc<str>, Vec<Arc<Endpoint>>>;
+
+fn origins(endpoints: &[Arc<Endpoint>]) -> Origins {
+    let mut origins = Origins::new();
+    for endpoint in endpoints {
+        let name = Arc::clone(endpoint.name());
+        origins.entry(name).or_default().push(Arc::clone(endpoint));
+    }
+    origins
+}
+
+fn register_origins(registry: &mut Registry, origins: &Origins) {
+    let each = |read: fn(&EndpointCounters) -> &AtomicU64| {
+        of_origins(origins, |counters| read(counters).load(Ordering::Relaxed))
+    };
+    let help = "1 while the origin answers; 0 after several failures in a row";
+    let is_up = |endpoints: &Vec<Arc<Endpoint>>| !endpoints.iter().any(|one| one.is_down());
+    let up = origins
+        .iter()
+        .map(|(name, endpoints)| (label("origin", name), is_up(endpoints).into()));
+    registry.register("origin_up", help, gauges(up.collect()));
+    let help = "Requests to the origin";
+    let requests = counters(each(|counters| &counters.requests));
+    registry.register("origin_requests", help, requests);
+    let help = "Requests that were sent again after a failure";
+    let retries = counters(each(|counters| &counters.retries));
+    registry.register("origin_retries", help, retries);
+    let help = "Requests that were sent beside a slow one";
+    let hedges = counters(each(|counters| &counters.hedges));
+    registry.register("origin_hedges", help, hedges);
+    let help = "Bytes of bodies that the origin sent";
+    let body = counters(each(|counters| &counters.body_bytes));
+    registry.register_with_unit("origin_body", help, Unit::Bytes, body);
+    let failures = FailureKind::ALL.iter().flat_map(|kind| {
+        let counts = of_origins(origins, |counters| counters.failures(*kind));
+        counts.into_iter().map(|(mut labels, count)| {
+            labels.push(("kind", kind.name().to_owned()));
+            (labels, count)
+        })
+    });
+    let help = "Requests to the origin that failed";
+    registry.register("origin_failures", help, counters(failures.collect()));
+    let help = "From a request to the head of the origin's response";
+    let times = HeadTimes(origins.clone());
+    registry.register_with_unit("origin_time_to_head", help, Unit::Seconds, times);
+}
+
+/// A value for each origin: the sum over its endpoints.
+fn of_origins(origins: &Origins, read: impl Fn(&EndpointCounters) -> u64) -> Vec<Value> {
+    let values = origins.iter().map(|(name, endpoints)| {
+        let sum = endpoints.iter().map(|one| read(one.counters())).sum();
+        (label("origin", name), sum)
+    });
+    values.collect()
+}
+
 fn register_transfers(registry: &mut Registry, cores: &[Core]) {
     let help = "Pipes for splice; parked: with bytes for clients that do not read";
     let pipes = gauges(of_kind("state", cores, |core| &core.published.pipes));
@@ -387,6 +516,42 @@ impl EncodeMetric for HistogramValues {
         let buckets: Vec<_> = ends.zip(self.buckets).collect();
         let (sum, count) = (seconds(self.sum_micros), self.buckets.iter().sum());
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+/// The times to the head of each origin's responses.
+#[derive(Clone)]
+struct HeadTimes(Origins);
+
+impl fmt::Debug for HeadTimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl EncodeMetric for HeadTimes {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), Error> {
+        for (name, endpoints) in &self.0 {
+            let sum_of = |read: &dyn Fn(&EndpointCounters) -> &AtomicU64| -> u64 {
+                let counts = endpoints.iter().map(|one| read(one.counters()));
+                counts.map(|count| count.load(Ordering::Relaxed)).sum()
+            };
+            let ends = HEAD_BOUNDS_MICROS.iter().map(|micros| seconds(*micros));
+            let ends = ends.chain([f64::INFINITY]).enumerate();
+            let buckets: Vec<_> = ends
+                .map(|(at, end)| (end, sum_of(&|counters| &counters.head_buckets[at])))
+                .collect();
+            let sum = seconds(sum_of(&|counters| &counters.head_micros));
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let labels = label("origin", name);
+            let mut encoder = encoder.encode_family(&labels)?;
+            encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        Ok(())
     }
 
     fn metric_type(&self) -> MetricType {

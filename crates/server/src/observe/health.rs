@@ -1,5 +1,6 @@
 //! The state of the server.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -114,6 +115,16 @@ impl Health {
         let shards = self.heartbeats.iter().enumerate();
         let stalled = shards.filter(|(_, heartbeat)| heartbeat.is_stalled());
         let lines = stalled.map(|(shard, _)| format!("shard {shard} makes no progress\n"));
+        lines.collect::<Vec<_>>().concat()
+    }
+
+    /// A line for each origin that is down. What is stored is served all the same.
+    pub(crate) fn origins_down(&self) -> String {
+        let endpoints = self.origins.endpoints();
+        let down = endpoints.iter().filter(|endpoint| endpoint.is_down());
+        // Sites may have the same one with other settings.
+        let names: BTreeSet<_> = down.map(|endpoint| endpoint.name()).collect();
+        let lines = names.iter().map(|name| format!("origin {name} is down\n"));
         lines.collect::<Vec<_>>().concat()
     }
 

@@ -125,6 +125,24 @@ kinds! {
 }
 
 kinds! {
+    /// How a response with an object of an origin came about.
+    CacheStatus {
+        /// It was stored and fresh.
+        Hit = "hit",
+        /// It was stored, and sent though it is stale.
+        Stale = "stale",
+        /// It was stored, and the origin said that it is unchanged.
+        Revalidated = "revalidated",
+        /// The origin sent it.
+        Miss = "miss",
+        /// Another request had asked the origin already.
+        Collapsed = "collapsed",
+        /// It is not to be stored.
+        Pass = "pass",
+    }
+}
+
+kinds! {
     /// Why a handshake did not complete.
     HandshakeFailure {
         /// The client left, or was too slow.
@@ -348,6 +366,8 @@ pub(crate) struct CoreMetrics {
     first_byte: Histogram,
     response: Histogram,
     pub(crate) cache: CounterOf<CacheResult, { CacheResult::COUNT }>,
+    /// Responses with objects of origins.
+    pub(crate) origin_responses: CounterOf<CacheStatus, { CacheStatus::COUNT }>,
     pub(crate) refusals: CounterOf<Refusal, { Refusal::COUNT }>,
     pub(crate) proxy_protocol_errors: CounterOf<ProxyProtocolError, { ProxyProtocolError::COUNT }>,
     /// Transfers whose client took nothing for `timeouts.send-stall`.
@@ -375,6 +395,7 @@ impl Default for CoreMetrics {
             first_byte: Histogram::default(),
             response: Histogram::default(),
             cache: CounterOf::default(),
+            origin_responses: CounterOf::default(),
             refusals: CounterOf::default(),
             proxy_protocol_errors: CounterOf::default(),
             stalled_transfers: Counter::default(),

@@ -3,6 +3,8 @@
 pub(crate) mod access_log;
 pub(crate) mod admin;
 pub(crate) mod admin_listener;
+mod admin_response;
+mod cache_requests;
 pub(crate) mod counters;
 pub(crate) mod exposition;
 pub(crate) mod health;

@@ -11,7 +11,7 @@ use tidegate_uring::{Fd, UNPACED, set_pacing_rate};
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
 use crate::observe::access_log::{Ended, Record, RequestInfo};
-use crate::observe::metrics::{CacheResult, EndedExchange, SiteLabel, Times};
+use crate::observe::metrics::{CacheResult, CacheStatus, EndedExchange, SiteLabel, Times};
 use crate::observe::recent::ShortPath;
 use crate::respond::response::Response;
 use crate::timeouts::Key;
@@ -47,6 +47,8 @@ pub(crate) struct Exchange {
     file_bytes: u64,
     /// Whether part of the body was read from the disk.
     is_cold: bool,
+    /// How the response came about, if it is an object of an origin.
+    cache_status: Option<CacheStatus>,
     /// The path of a request that is not answered at once, for the record of slow ones.
     path: Option<Box<ShortPath>>,
     start: Instant,
@@ -86,6 +88,7 @@ impl Exchange {
             bytes: 0,
             file_bytes: 0,
             is_cold: false,
+            cache_status: None,
             path: None,
             start,
             first_byte: None,
@@ -130,6 +133,10 @@ impl Exchange {
         // The configuration and the limits of a request bound it.
         self.head_bytes = head_bytes as u32;
         self.bytes += bytes as u64;
+        if let Some(status) = response.cache_status {
+            self.cache_status = Some(status);
+            self.context.metrics.core().origin_responses.count(status);
+        }
         if let Some(record) = &mut self.record
             && record.wants_response()
         {
@@ -325,6 +332,7 @@ impl Exchange {
             bytes: self.bytes,
             is_complete: self.is_complete,
             is_cold: self.is_cold,
+            cache_status: self.cache_status,
             start: self.start,
             first_byte: self.first_byte,
             socket: self.socket.clone(),

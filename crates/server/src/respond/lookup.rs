@@ -8,7 +8,6 @@ use tidegate_http::{
     Accepted, FieldBlock, Method, Navigation, Precondition, Request, Status, StoredRequest,
     evaluate, first_byte, prefers_json,
 };
-use tidegate_origin::Error as OriginError;
 use tidegate_site::{Error as SiteError, File, Found, RuleMatch, Site, SiteRequest, SortOrder};
 
 use crate::config::snapshot::Snapshot;
@@ -156,14 +155,12 @@ fn wants_bytes(request: &Request<'_>, description: &File) -> bool {
         && evaluate(request, &description.validators) == Precondition::Met
 }
 
-/// Logs errors that the site's owner can fix.
+/// Logs errors that the site's owner can fix. Those of origins are in the log already.
 fn warn_of(context: &Context, path: &[u8], found: &Found) {
     if let Found::Refused { error, .. } = found
         && !matches!(
             error,
-            SiteError::NotFound
-                | SiteError::NotAcceptable
-                | SiteError::Origin(OriginError::NotFound | OriginError::Forbidden)
+            SiteError::NotFound | SiteError::NotAcceptable | SiteError::Origin(_)
         )
         && context.file_warnings.is_due()
     {

@@ -16,6 +16,7 @@ use tidegate_origin::CacheState;
 use tidegate_site::{Decompression, Error as SiteError, File, Found, Listing, Provenance, Site};
 
 use crate::config::snapshot::Snapshot;
+use crate::observe::metrics::CacheStatus;
 use crate::respond::refusal::Refusal;
 use crate::transport::Transport;
 
@@ -79,6 +80,8 @@ pub(crate) struct Response {
     /// The fields of this response alone, sent after those.
     pub(crate) extra: FieldBlock,
     pub(crate) body: Body,
+    /// How it came about; `None` if it is no object of an origin.
+    pub(crate) cache_status: Option<CacheStatus>,
 }
 
 /// Fields that were built before the request.
@@ -120,6 +123,7 @@ pub(crate) struct ResponseBuilder<'a> {
     pub(crate) range_limits: RangeLimits,
     /// Empty; the response takes it, with its own fields.
     pub(crate) extra: &'a mut FieldBlock,
+    cache_status: Option<CacheStatus>,
 }
 
 impl Response {
@@ -134,6 +138,7 @@ impl Response {
             fields: PreparedFields::None,
             extra,
             body: Body::Static(page),
+            cache_status: None,
         }
     }
 }
@@ -172,6 +177,7 @@ impl<'a> ResponseBuilder<'a> {
             is_private: false,
             range_limits: snapshot.ranges,
             extra,
+            cache_status: None,
         }
     }
 
@@ -229,21 +235,27 @@ impl<'a> ResponseBuilder<'a> {
         if age > 0 || !matches!(state, CacheState::Miss { .. }) {
             self.extra.push("Age", itoa::Buffer::new().format(age));
         }
-        let status = match state {
-            CacheState::Hit if origin.is_stored() => "tidegate; hit",
-            CacheState::Hit => "tidegate; fwd=uri-miss",
-            CacheState::Stale => "tidegate; hit; detail=stale",
-            CacheState::Revalidated => "tidegate; fwd=stale; fwd-status=304",
-            CacheState::Miss { .. } if !origin.is_stored() => "tidegate; fwd=uri-miss",
+        let (status, value) = match state {
+            CacheState::Hit if origin.is_stored() => (CacheStatus::Hit, "tidegate; hit"),
+            CacheState::Hit => (CacheStatus::Pass, "tidegate; fwd=uri-miss"),
+            CacheState::Stale => (CacheStatus::Stale, "tidegate; hit; detail=stale"),
+            CacheState::Revalidated => (
+                CacheStatus::Revalidated,
+                "tidegate; fwd=stale; fwd-status=304",
+            ),
+            CacheState::Miss { .. } if !origin.is_stored() => {
+                (CacheStatus::Pass, "tidegate; fwd=uri-miss")
+            }
             CacheState::Miss {
                 is_collapsed: true, ..
-            } => "tidegate; fwd=uri-miss; collapsed",
+            } => (CacheStatus::Collapsed, "tidegate; fwd=uri-miss; collapsed"),
             CacheState::Miss {
                 was_stale: true, ..
-            } => "tidegate; fwd=stale; stored",
-            CacheState::Miss { .. } => "tidegate; fwd=uri-miss; stored",
+            } => (CacheStatus::Miss, "tidegate; fwd=stale; stored"),
+            CacheState::Miss { .. } => (CacheStatus::Miss, "tidegate; fwd=uri-miss; stored"),
         };
-        self.extra.push("Cache-Status", status);
+        self.cache_status = Some(status);
+        self.extra.push("Cache-Status", value);
     }
 
     /// The head of a file that is decompressed while it is sent, or a 304 or 412. It has no ranges,
@@ -410,6 +422,7 @@ impl<'a> ResponseBuilder<'a> {
             content_length,
             fields,
             extra: take(self.extra),
+            cache_status: self.cache_status,
             body: match self.request.method {
                 Method::Head => Body::Empty,
                 _ => body,

@@ -329,6 +329,7 @@ impl Supervisor {
                 }
                 self.stop.set_times(&next.derived.settings.server);
                 self.derived = next.derived;
+                self.health.origins.set_sites(&self.derived.cached);
                 for warning in self.listeners.replace(next.listeners) {
                     self.replies.warn(&warning);
                 }
@@ -464,6 +465,7 @@ mod tests {
     use tidegate_config::{Server, Settings};
 
     use super::*;
+    use crate::config::cached_sites::CachedSites;
     use crate::control::{self, ControlReceiver};
     use crate::observe::access_log::LogFiles;
     use crate::observe::heartbeat::Watchdog;
@@ -500,7 +502,11 @@ mod tests {
         let channels = (0..shards).map(|_| control::channel().unwrap());
         let (controls, receivers): (Vec<_>, Vec<_>) = channels.unzip();
         let (sender, receiver) = channel();
-        let derived = Derived::of(Settings::for_directory("/".into()), &LogFiles::new(1));
+        let derived = Derived::of(
+            Settings::for_directory("/".into()),
+            &LogFiles::new(1),
+            CachedSites::default(),
+        );
         let notifier = Rc::new(Notifier::from_environment());
         let supervisor = Supervisor {
             inbox: Inbox::new(receiver, Watchdog::new(&[], None), Rc::clone(&notifier)),

@@ -11,7 +11,7 @@ mod mtime_reuse;
 pub(crate) mod object_loader;
 pub(crate) mod representation;
 mod resource_loader;
-mod try_files;
+pub(crate) mod try_files;
 mod validators;
 mod variants;
 
@@ -102,7 +102,14 @@ impl Lookup<'_> {
     ///
     /// Dropped: nothing is cached.
     pub(crate) async fn run(mut self) -> Result<(Outcome, Instant), Error> {
+        let origin = self.origin;
+        let generation = || origin.map(|lookup| lookup.origin.cache().generation());
+        let before = generation();
         let outcome = self.try_candidates().await?;
+        // A purge meanwhile may concern what was found before it.
+        if generation() != before {
+            self.fresh_until = self.fresh_until.min(self.now);
+        }
         Ok((outcome, self.fresh_until))
     }
 

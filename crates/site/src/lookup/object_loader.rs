@@ -64,7 +64,7 @@ pub(crate) enum Loaded {
 }
 
 /// An object that was found.
-type FoundObject = (Arc<Object>, CacheState);
+pub(crate) type FoundObject = (Arc<Object>, CacheState);
 
 impl<'a> ObjectLoader<'a> {
     /// Loads the object at `path`, which does not end in a slash, with its variants.
@@ -81,11 +81,25 @@ impl<'a> ObjectLoader<'a> {
                 return Ok(Loaded::Elsewhere(status, location));
             }
         };
-        let content_type = self.content_type(&object, path);
-        let variants = self.variants(path, &object, &content_type).await?;
+        let content_type = content_type(self.config, &object, path);
+        let query = self.request.query.as_deref();
+        let variants = variants(
+            self.origin,
+            self.config,
+            (path, query),
+            &object,
+            &content_type,
+        )
+        .await;
         let mut objects = vec![Arc::clone(&object)];
         objects.extend(variants.iter().map(|(_, (object, _))| Arc::clone(object)));
-        let fresh_until = self.fresh_until(&objects);
+        let mut states = variants.iter().map(|(_, (_, state))| *state).chain([state]);
+        let fresh_until = if states.any(|state| state == CacheState::Stale) {
+            // It may be so by a purge, whatever its age is.
+            self.now
+        } else {
+            self.fresh_until(&objects)
+        };
         if let Some(before) = self.before
             && self.memory.popular.is_empty()
             && before.is_of(&objects)
@@ -129,51 +143,10 @@ impl<'a> ObjectLoader<'a> {
         self.origin.find(wanted).await
     }
 
-    /// The variants in the store. That of an object which is not compressible is not asked for.
-    async fn variants(
-        &self,
-        path: &[u8],
-        object: &Object,
-        content_type: &str,
-    ) -> Result<Vec<(Coding, FoundObject)>, OriginError> {
-        let is_coded = object.field(&CONTENT_ENCODING).is_some();
-        if is_coded || !object.is_stored() || !mime::is_compressible(content_type) {
-            return Ok(Vec::new());
-        }
-        let codings = self.config.precompressed.iter().copied();
-        let found = codings.clone().map(|coding| async move {
-            let path = [path, b".", coding.extension().as_bytes()].concat();
-            let wanted = Wanted {
-                path: &path,
-                query: self.request.query.as_deref(),
-                first_byte: 0,
-            };
-            self.origin.find(wanted).await
-        });
-        let found = join_all(found).await;
-        let usable = codings
-            .zip(found)
-            .filter_map(|(coding, found)| match found {
-                Ok(Found::Object(variant, state)) if variant.is_stored() => {
-                    Some((coding, (variant, state)))
-                }
-                // The object itself is there, and is sent without a coding.
-                _ => None,
-            });
-        Ok(usable.collect())
-    }
-
     fn fresh_until(&self, objects: &[Arc<Object>]) -> Instant {
         let now = SystemTime::now();
         let fresh = objects.iter().map(|object| object.fresh_for(now)).min();
         self.now + fresh.unwrap_or_default()
-    }
-
-    fn content_type(&self, object: &Object, path: &[u8]) -> String {
-        match object.field(&CONTENT_TYPE) {
-            Some(said) if !NO_TYPES.contains(&said) => said.to_owned(),
-            _ => mime::content_type(self.config, path),
-        }
     }
 
     /// The fields of the site's rules, and what the origin says besides.
@@ -272,6 +245,50 @@ impl<'a> ObjectLoader<'a> {
             held,
         )))
     }
+}
+
+/// The type of the object at `path`: what the origin says, unless it is a store's own.
+pub(crate) fn content_type(site: &Site, object: &Object, path: &[u8]) -> String {
+    match object.field(&CONTENT_TYPE) {
+        Some(said) if !NO_TYPES.contains(&said) => said.to_owned(),
+        _ => mime::content_type(site, path),
+    }
+}
+
+/// The variants of the object at a path with a query. That of an object which is not compressible
+/// is not asked for.
+pub(crate) async fn variants(
+    origin: &Arc<Origin>,
+    site: &Site,
+    (path, query): (&[u8], Option<&str>),
+    object: &Object,
+    content_type: &str,
+) -> Vec<(Coding, FoundObject)> {
+    let is_coded = object.field(&CONTENT_ENCODING).is_some();
+    if is_coded || !object.is_stored() || !mime::is_compressible(content_type) {
+        return Vec::new();
+    }
+    let codings = site.precompressed.iter().copied();
+    let found = codings.clone().map(|coding| async move {
+        let path = [path, b".", coding.extension().as_bytes()].concat();
+        let wanted = Wanted {
+            path: &path,
+            query,
+            first_byte: 0,
+        };
+        origin.find(wanted).await
+    });
+    let found = join_all(found).await;
+    let usable = codings
+        .zip(found)
+        .filter_map(|(coding, found)| match found {
+            Ok(Found::Object(variant, state)) if variant.is_stored() => {
+                Some((coding, (variant, state)))
+            }
+            // The object itself is there, and is sent without a coding.
+            _ => None,
+        });
+    usable.collect()
 }
 
 fn is_complete(growing: &Growing, object: &Object) -> bool {

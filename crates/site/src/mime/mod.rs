@@ -7,7 +7,7 @@ use tidegate_config::Site;
 use self::table::TYPES;
 
 /// The value of Content-Type for a file of `site` that is named `name`.
-pub(crate) fn content_type(site: &Site, name: &[u8]) -> String {
+pub fn content_type(site: &Site, name: &[u8]) -> String {
     let media_type = extension(name).and_then(|extension| {
         let own = site.mime_types.get(&extension).map(String::as_str);
         own.or_else(|| of_extension(&extension))
@@ -33,7 +33,7 @@ fn of_extension(extension: &str) -> Option<&'static str> {
 }
 
 /// Whether a store may have a compressed variant of a file of this type.
-pub(crate) fn is_compressible(content_type: &str) -> bool {
+pub fn is_compressible(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     let media_type = media_type.to_ascii_lowercase();
     let ends = [

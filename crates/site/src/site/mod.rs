@@ -274,16 +274,17 @@ impl Site {
         navigation: impl FnOnce() -> Navigation,
         now: Instant,
     ) -> Cached {
+        if let Some(origin) = &self.origin
+            && origin.is_purged()
+        {
+            self.shared.cache.borrow().expire(now);
+            self.flights.expire(now);
+        }
         let root = self.roots.fresh_number(path, now);
         if root == 0 {
             return Cached::Miss;
         }
         let name = self.name(path, query);
-        if let Some(origin) = &self.origin
-            && origin.is_purged()
-        {
-            self.shared.cache.borrow().expire(now);
-        }
         let cache = self.shared.cache.borrow();
         let Some(entry) = get_fresh(&cache, self.key(root, Purpose::Itself, &name), now) else {
             return Cached::Miss;

@@ -1,7 +1,8 @@
 //! The files of credentials.
 
-use tidegate_config::Settings;
+use tidegate_config::{Place, Settings};
 
+use crate::config::cached_sites::token_fault;
 use crate::config::credentials::faults;
 use crate::host::diagnose::diagnostic::Diagnostic;
 
@@ -14,5 +15,15 @@ pub(super) fn credentials(settings: &Settings) -> impl Iterator<Item = Diagnosti
         is_error: true,
         reason,
         path: None,
+    })
+}
+
+/// A token of the admin listener that cannot be used, or that everybody may read.
+pub(super) fn admin_token(settings: &Settings) -> Option<Diagnostic> {
+    let (is_usable, reason) = token_fault(settings)?;
+    let warning = Diagnostic::warning("admin", Place::of("admin").key("token"), reason);
+    Some(Diagnostic {
+        is_error: !is_usable,
+        ..warning
     })
 }

@@ -11,6 +11,7 @@ mod exposed;
 mod files;
 mod http2;
 mod names;
+mod origins;
 mod owners;
 mod redirects;
 mod sockets;
@@ -28,6 +29,7 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
         .flat_map(|(number, site)| files::files(site, &Place::of("site").item(number)))
         .collect();
     all.extend(access::credentials(settings));
+    all.extend(access::admin_token(settings));
     all.extend(names::catch_all_names(settings));
     all.extend(http2::http2(settings));
     all.extend(owners::unknown_owners(settings));
@@ -37,5 +39,6 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
     all.extend(exposed::trusted_strangers(settings));
     all.extend(exposed::open_admin(settings));
     all.extend(access_logs::access_logs(settings));
+    all.extend(origins::authorities_of_origins(settings));
     all
 }

@@ -35,6 +35,8 @@ pub(super) enum Piece {
     Late(Variable),
     /// `null`, if the value before it is missing.
     NullIfMissing,
+    /// A member of an object with the cache status, if the response has one.
+    CacheMember,
 }
 
 /// A part of a run.
@@ -77,6 +79,7 @@ impl Format {
             compiled.add(part, site);
             match part {
                 FormatPart::Text(text) => json.pass(text),
+                FormatPart::CacheMember => {}
                 FormatPart::Variable(variable) => {
                     if compiled.escape == Escape::Json && !json.in_string && may_miss(variable) {
                         compiled.add_null();
@@ -90,6 +93,7 @@ impl Format {
     fn add(&mut self, part: &FormatPart, site: &Site) {
         let variable = match part {
             FormatPart::Text(text) => return self.add_text(text.as_bytes()),
+            FormatPart::CacheMember => return self.pieces.push(Piece::CacheMember),
             FormatPart::Variable(variable) => variable,
         };
         match self.known(variable, site) {
@@ -167,6 +171,7 @@ impl Format {
             | V::RequestCompletion
             | V::Complete
             | V::Cold
+            | V::CacheStatus
             | V::Core => Known::AtTheEnd(variable.clone()),
             _ if variable.is_tcp_info() => Known::AtTheEnd(variable.clone()),
             _ => Known::WithRequest(RunPart::Variable(variable.clone())),

@@ -18,6 +18,7 @@ use super::SiteLog;
 use super::clock::LogClock;
 use super::escape;
 use super::format::{Format, Piece, RunPart, push_null};
+use crate::observe::metrics::CacheStatus;
 use crate::transport::TlsParameters;
 
 /// The most bytes of a value that are written.
@@ -70,6 +71,8 @@ pub(crate) struct Ended {
     pub(crate) is_complete: bool,
     /// Whether part of its body was read from the disk.
     pub(crate) is_cold: bool,
+    /// How it came about, if it is an object of an origin.
+    pub(crate) cache_status: Option<CacheStatus>,
     /// When the request was received.
     pub(crate) start: Instant,
     /// When the first byte of the response was sent; `None` if none was.
@@ -406,6 +409,13 @@ impl Line<'_> {
                     push_null(out);
                     continue;
                 }
+                Piece::CacheMember => {
+                    if let Some(status) = self.ended.cache_status {
+                        // Writing to memory cannot fail.
+                        let _ = write!(out, ",\"cache_status\":\"{}\"", status.name());
+                    }
+                    continue;
+                }
                 Piece::Run(index) => *index,
                 Piece::ResponseField(index) => format.runs.len() + index,
             };
@@ -438,6 +448,10 @@ impl Line<'_> {
             V::Complete => out.extend_from_slice(flag(ended.is_complete)),
             V::Cold => out.extend_from_slice(flag(ended.is_cold)),
             V::Core => push_number(out, self.core as u64),
+            V::CacheStatus => {
+                let status = ended.cache_status.map_or("", CacheStatus::name);
+                escape::push(escape, status.as_bytes(), usize::MAX, out);
+            }
             _ => match self.tcp.and_then(|tcp| of_tcp(variable, tcp)) {
                 Some(number) => push_number(out, number.into()),
                 None => escape::push(escape, b"", usize::MAX, out),
