@@ -15,7 +15,10 @@ use tidegate_config::{AccessLog, Cores, Listen, Settings, ValueError};
 
 use crate::compress::CompressArgs;
 use crate::generate::GenerateArgs;
+use crate::publish::PublishArgs;
+use crate::purge::PurgeArgs;
 use crate::sign::SignArgs;
+use crate::warm::WarmArgs;
 
 /// The variable that names the configuration file if the command line does not.
 const CONFIG_VARIABLE: &str = "TIDEGATE_CONFIG";
@@ -30,6 +33,7 @@ Examples:
   tidegate run tidegate.toml                   as a file says
   tidegate check tidegate.toml                 is that file right?
   tidegate compress /srv/www                   variants for clients that take them
+  tidegate publish dist s3://assets/www        a release to an S3 store
   tidegate doctor                              what this host offers
 
 Logs go to standard error; RUST_LOG chooses them (default \"info\").
@@ -106,6 +110,12 @@ pub(crate) enum Command {
     Config(ConfigArgs),
     /// Write the precompressed variants of a directory's files
     Compress(CompressArgs),
+    /// Upload a directory to an S3 store
+    Publish(PublishArgs),
+    /// Have a running server forget what it keeps of origins
+    Purge(PurgeArgs),
+    /// Have a running server fetch objects of origins ahead
+    Warm(WarmArgs),
     /// Make a signed URL
     Sign(SignArgs),
     /// Tell what this host offers and what tidegate will do about it
@@ -474,6 +484,25 @@ mod tests {
             &["tidegate", "compress", ".", "--codings", ""],
             &["tidegate", "compress", ".", "--level", "11"],
             &["tidegate", "compress", ".", "--jobs", "0"],
+            &["tidegate", "publish", "."],
+            &["tidegate", "publish", ".", "https://assets/www"],
+            &["tidegate", "publish", ".", "s3://a", "--concurrency", "0"],
+            &[
+                "tidegate",
+                "publish",
+                ".",
+                "s3://a",
+                "--cache-control",
+                "no-cache",
+            ],
+            &[
+                "tidegate",
+                "publish",
+                ".",
+                "s3://a",
+                "--endpoint",
+                "s3.example",
+            ],
         ];
         for row in rows {
             let error = Cli::of(*row).expect_err(&row.join(" "));

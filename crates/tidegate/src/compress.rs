@@ -1,12 +1,9 @@
 //! `tidegate compress`: options, a progress bar and a summary.
 //!
-//! The bar is drawn on standard error if that is a terminal. The first INT, TERM or HUP stops the
-//! work cleanly, a second one ends the process. A signal that is ignored at the start stays
-//! ignored, as nohup needs it.
+//! The bar is drawn on standard error if that is a terminal. The first signal stops the work cleanly.
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -17,11 +14,11 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Args, ValueEnum};
 use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tidegate_compress::{Coding, FileError, JOBS_MAX, Level, Observer, Options, Skipped, Summary};
 use tidegate_config::visible;
 
 use crate::output::{chain, print};
+use crate::signals;
 
 const EXAMPLES: &str = "\
 Beside each file that is worth it come NAME.br, NAME.zst and NAME.gz, with the
@@ -46,12 +43,6 @@ Examples:
   tidegate compress dist --level fast --dry-run   about how much would it save?
 
 Exit status: 0 all done, 1 something failed or was stopped, 2 wrong usage.";
-
-/// The signals that stop the work.
-const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
-
-/// Lists the signals that this process ignores (`SigIgn`, proc(5)).
-const STATUS: &str = "/proc/self/status";
 
 /// How often the bar is redrawn, even without progress.
 const TICK: Duration = Duration::from_millis(200);
@@ -138,16 +129,7 @@ struct Reporter {
 
 impl Reporter {
     fn new(dry_run: bool) -> io::Result<Self> {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let ignored = ignored_signals(&fs::read_to_string(STATUS).unwrap_or_default());
-        let heeded = SIGNALS
-            .into_iter()
-            .filter(|signal| ignored & (1 << (signal - 1)) == 0);
-        for signal in heeded {
-            // In this order: the first signal finds the flag clear and only sets it.
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(&stopping))?;
-            signal_hook::flag::register(signal, Arc::clone(&stopping))?;
-        }
+        let stopping = signals::stop_flag()?;
         let bar = ProgressBar::new_spinner().with_message("looking for files");
         bar.enable_steady_tick(TICK);
         Ok(Self {
@@ -193,14 +175,6 @@ impl Observer for Reporter {
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
-}
-
-/// The mask of ignored signals in `status`, signal 1 as the lowest bit; 0 if it has none.
-fn ignored_signals(status: &str) -> u64 {
-    let mut lines = status.lines();
-    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.unwrap_or_default()
 }
 
 fn jobs(text: &str) -> Result<NonZeroUsize, String> {
@@ -325,14 +299,6 @@ mod tests {
             dry_run: true,
         };
         assert_eq!(options(line), expected);
-    }
-
-    #[test]
-    fn ignored_signals_are_read() {
-        let status = "Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000001001\n";
-        assert_eq!(ignored_signals(status), 0x1001);
-        assert_eq!(ignored_signals(""), 0);
-        assert_eq!(ignored_signals("SigIgn:\tx"), 0);
     }
 
     #[test]

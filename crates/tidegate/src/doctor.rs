@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tidegate_config::{Settings, Source, visible};
-use tidegate_server::{ACCESS_LOG, Finding, Verdict, file_report, host_report, listen_report};
+use tidegate_server::{
+    ACCESS_LOG, Finding, Verdict, file_report, host_report, listen_report, origin_report,
+};
 
 use crate::cli::DoctorArgs;
 use crate::inspect;
@@ -45,6 +47,7 @@ fn findings(args: &DoctorArgs) -> Result<Vec<Finding>, Box<dyn Error>> {
     let mut findings: Vec<_> = found.iter().map(finding).collect();
     findings.extend(file_report(&settings));
     findings.push(listen_report(&settings));
+    findings.extend(origin_report(&settings));
     findings.extend(host_report(&settings));
     Ok(findings)
 }

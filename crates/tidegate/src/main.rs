@@ -3,6 +3,7 @@
 //! 0: a clean stop, or no problem found; 1: refused to start, or a problem found; 2: wrong usage
 //! (clap's own).
 
+mod admin_client;
 mod check;
 mod cli;
 mod compress;
@@ -12,12 +13,16 @@ mod inspect;
 mod line_queue;
 mod log;
 mod output;
+mod publish;
+mod purge;
 mod reload;
 mod serve;
 mod shell;
 mod show;
 mod sign;
+mod signals;
 mod usage;
+mod warm;
 
 use std::env;
 use std::error::Error;
@@ -60,8 +65,11 @@ fn run(command: Command) -> ExitCode {
             None => usage::refuse(usage::no_file("reload")),
         },
         Command::Config(args) => status(show::effective(&args)),
+        Command::Purge(args) => status(purge::purge(&args)),
+        Command::Warm(args) => status(warm::warm(&args)),
         Command::Sign(args) => status(sign::sign(&args)),
         Command::Compress(args) => status(compress::directory(&args)),
+        Command::Publish(args) => status(publish::directory(&args)),
         Command::Generate(args) => {
             status(generate::files(&args, Cli::command()).map_err(Into::into))
         }

@@ -58,7 +58,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("env envfile environ", "tidegate reads TIDEGATE_CONFIG, TIDEGATE_LISTEN and TIDEGATE_CORES"),
     ("http2 h2 h2c", "it is so: clients that know it speak HTTP/2"),
     ("http3 h3 quic", "tidegate has none: it speaks HTTP/2 and HTTP/1.1"),
-    ("proxy", "tidegate is no proxy: it serves files of this host"),
+    ("proxy", "tidegate passes no requests on: it serves files, and keeps those of other hosts (site.origin, docs/origin.md)"),
     ("hidden dotfiles all", "write hidden-files = true into a file, and: tidegate run FILE"),
     ("followsymlinks symlinks", "write symlinks = \"follow\" into a file, and: tidegate run FILE"),
     ("test t validate configtest dryrun", "a configuration file is checked by: tidegate check FILE"),
@@ -74,6 +74,9 @@ const COMMANDS: &[(&str, &str)] = &[
     ("stop quit shutdown", "the process takes signals: TERM stops it"),
     ("version", "write tidegate --version"),
     ("init new environ defaults", "the defaults are printed by: tidegate config"),
+    ("upload deploy sync push", "a release is uploaded by: tidegate publish DIR s3://BUCKET/PREFIX"),
+    ("invalidate flush ban clear", "what is kept of origins is purged by: tidegate purge -c FILE --path PATH"),
+    ("preload prefetch prime", "objects of origins are fetched ahead by: tidegate warm -c FILE LIST"),
     ("gzip precompress", "files are compressed ahead: tidegate compress DIR"),
 ];
 
