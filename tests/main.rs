@@ -45,6 +45,7 @@ mod pipelines;
 mod popular;
 mod protocols;
 mod proxies;
+mod publish;
 mod published_configs;
 mod ranges;
 mod redirects;

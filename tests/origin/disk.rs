@@ -77,6 +77,19 @@ fn torn_and_foreign_files_are_no_objects() {
     assert!(mirror.start().get("/a").body == noise(LENGTH, 1));
 }
 
+#[test]
+fn slices_of_another_length_are_not_mixed_up() {
+    let mirror = Mirror::with("/a", fresh(LENGTH, 1));
+    let server = mirror.start();
+    assert!(server.get("/a").body == noise(LENGTH, 1));
+    server.stop();
+    let origin = format!("[[site]]\norigin = {}", mirror.entry(PATIENT));
+    let server = mirror.launch_sliced(&origin, "128k").start();
+    assert!(server.get("/a").body == noise(LENGTH, 1));
+    server.stop();
+    assert!(mirror.start().get("/a").body == noise(LENGTH, 1));
+}
+
 /// Calls `work` with each file below `directory`.
 fn for_each_file(directory: &Path, work: &mut impl FnMut(&Path)) {
     for entry in fs::read_dir(directory).expect("a directory") {

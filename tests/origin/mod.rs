@@ -8,8 +8,10 @@ mod fills;
 mod freshness;
 mod hits;
 mod keys;
+mod operations;
 mod own;
 mod protocols;
+mod purges;
 mod ranges;
 mod s3;
 mod stale;
@@ -99,9 +101,23 @@ impl Mirror {
 
     /// A server of `sites`, which start in the table of the listener.
     fn launch_sites(&self, sites: &str) -> Launch {
+        self.launch_with("", sites)
+    }
+
+    /// The same with slices of `slice` bytes.
+    fn launch_sliced(&self, sites: &str, slice: &str) -> Launch {
+        self.launch_sections("", sites, slice)
+    }
+
+    /// The same with further sections.
+    fn launch_with(&self, sections: &str, sites: &str) -> Launch {
+        self.launch_sections(sections, sites, "64k")
+    }
+
+    fn launch_sections(&self, sections: &str, sites: &str, slice: &str) -> Launch {
         let cache = self.cache();
         let config = format!(
-            "[cache.disk]\npath = \"{}\"\nsize = \"1g\"\nslice = \"64k\"",
+            "[cache.disk]\npath = \"{}\"\nsize = \"1g\"\nslice = \"{slice}\"\n{sections}",
             cache.display()
         );
         Launch::run_sites(&self.tree, &config, sites)

@@ -1,5 +1,7 @@
 //! An HTTP/1.1 server of this process that holds objects, as an S3 store does, and is told how to fail.
 
+mod store;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -180,6 +182,7 @@ pub(crate) struct Request {
     pub(crate) target: String,
     /// In the order they came in, names in lower case.
     pub(crate) fields: Vec<(String, String)>,
+    pub(crate) body: Arc<Vec<u8>>,
 }
 
 impl Request {
@@ -201,6 +204,11 @@ impl Request {
             (first, "") => Some(first.parse().ok()?..length),
             (first, last) => Some(first.parse().ok()?..last.parse::<u64>().ok()? + 1),
         }
+    }
+
+    fn content_length(&self) -> usize {
+        let length = self.field("content-length");
+        length.and_then(|length| length.parse().ok()).unwrap_or(0)
     }
 
     /// The path, without the query.
@@ -240,6 +248,8 @@ struct State {
     /// What a path will hold after so many further requests; none once it does.
     changes: Vec<(String, Option<usize>, Object)>,
     requests: Vec<Request>,
+    /// The bucket that is written to, if it is one of S3.
+    bucket: Option<store::Bucket>,
 }
 
 impl Origin {
@@ -265,6 +275,22 @@ impl Origin {
 
     pub(crate) fn remove(&self, path: &str) {
         self.state().objects.remove(path);
+    }
+
+    /// Is a store of S3 from now on, whose bucket has that path.
+    pub(crate) fn hold_bucket(&self, path: &str) {
+        self.state().bucket = Some(store::Bucket::new(path));
+    }
+
+    /// Uploads that were begun, and neither completed nor aborted.
+    pub(crate) fn uploads(&self) -> usize {
+        let state = self.state();
+        state.bucket.as_ref().map_or(0, store::Bucket::uploads)
+    }
+
+    /// What is held, by path.
+    pub(crate) fn objects(&self) -> BTreeMap<String, Object> {
+        self.state().objects.clone()
     }
 
     /// Holds `object` at `path` once `requests` more requests for it have come.
@@ -581,7 +607,11 @@ impl Connection<'_> {
                 _ => {}
             }
         }
-        let answer = answer(&request, object.as_ref(), &behaviours);
+        let told = has(&behaviours, |known| matches!(known, Behaviour::Answer(..)));
+        let stored = (!told).then(|| lock(&self.shared.state).store(&request));
+        let answer = stored
+            .flatten()
+            .unwrap_or_else(|| answer(&request, object.as_ref(), &behaviours));
         let closes = has(&behaviours, |known| matches!(known, Behaviour::Close));
         self.stream.write_all(answer.head(closes).as_bytes())?;
         let has_body = !is_head && !matches!(answer.status, 204 | 304);
@@ -642,11 +672,18 @@ impl Connection<'_> {
             .write_all(&[line.as_bytes(), bytes, b"\r\n"].concat())
     }
 
-    /// Reads the head of a request; `None` at the connection's end.
+    /// Reads a request; `None` at the connection's end.
     fn request(&mut self) -> io::Result<Option<Request>> {
-        let mut buffer = [0; 4096];
+        let mut buffer = vec![0; 64 * 1024];
+        let mut begun = None;
         loop {
-            if let Some(request) = self.parsed()? {
+            if begun.is_none() {
+                begun = self.parsed()?;
+            }
+            let length = begun.as_ref().map(Request::content_length);
+            if let Some(mut request) = begun.take_if(|_| length <= Some(self.received.len())) {
+                let body = self.received.drain(..length.unwrap_or_default());
+                request.body = Arc::new(body.collect());
                 return Ok(Some(request));
             }
             match self.stream.read(&mut buffer) {
@@ -676,6 +713,7 @@ impl Connection<'_> {
             fields: fields
                 .map(|field| (field.name.to_ascii_lowercase(), text(field.value)))
                 .collect(),
+            body: Arc::default(),
         };
         self.received.drain(..length);
         Ok(Some(request))
