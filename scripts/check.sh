@@ -15,6 +15,7 @@
 #   readme         README.md gives the command for the tests
 #   documents      links, paths and tests that the documents name exist (scripts/lint)
 #   functions      what the benchmark's samples are grouped by (scripts/bench/functions.py)
+#   fleet          the simulation of a fleet (scripts/bench/fleet.py)
 #   tests          cargo test --workspace; at the end, the tests that were skipped and why
 #   logs           jq and goaccess read the access log, logrotate rotates it
 #   metrics        Prometheus scrapes, promtool checks, Chromium opens the live page
@@ -218,10 +219,11 @@ choose "$@"
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step docs docs
-step module-circles scripts/lint/module_circles.py --self-test access compress config h1 h2 http sendfile server site tidegate tls uring
+step module-circles scripts/lint/module_circles.py --self-test access compress config h1 h2 http origin sendfile server site tidegate tls uring
 step readme readme
 step documents scripts/lint/documents.py --self-test
 step functions scripts/bench/functions.py --self-test
+step fleet scripts/bench/fleet.py --self-test
 step tests tests
 step logs with_server scripts/logs/run.sh
 step metrics with_server scripts/metrics/run.sh
