@@ -43,6 +43,12 @@ impl Settings {
     /// Takes the values of keys that only a restart can change from the settings of the running
     /// server. Returns those whose values differ.
     pub fn keep_fixed(&mut self, running: &Self) -> Vec<NeedsRestart> {
+        let mut running = running.clone();
+        if let (Some(fleet), Some(running)) = (&self.fleet, &mut running.fleet) {
+            // Nodes come and go.
+            running.peers.clone_from(&fleet.peers);
+        }
+        let running = &running;
         let (wanted, kept) = keep!(self, running,
             "server.cores" => server.cores,
             "server.steering" => server.steering,
@@ -103,6 +109,7 @@ mod tests {
             token: None,
         });
         wanted.admin.token = Some("/t".into());
+        let fleet = wanted.fleet.clone();
         let kept = wanted.keep_fixed(&running);
         assert_eq!(wanted, applied);
         let lines: Vec<_> = kept.iter().map(ToString::to_string).collect();
@@ -119,5 +126,13 @@ mod tests {
                 "admin.token: \"/t\" needs a restart; it stays \"\"",
             ]
         );
+        let (mut running, mut wanted) = (applied.clone(), applied);
+        (running.fleet, wanted.fleet) = (fleet.clone(), fleet);
+        if let Some(fleet) = &mut wanted.fleet {
+            fleet.peers.push("c:1".to_owned());
+        }
+        let applied = wanted.clone();
+        assert_eq!(wanted.keep_fixed(&running), []);
+        assert_eq!(wanted, applied);
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Override {
     pub(crate) lifetime: Option<Duration>,
     pub(crate) stale_while_revalidate: Option<Duration>,
     pub(crate) stale_if_error: Option<Duration>,
+    /// Whether the lifetime counts from when a peer got the response, not from when it came.
+    pub(crate) is_of_peer: bool,
 }
 
 /// What a response may be used for.
@@ -61,7 +63,7 @@ pub(crate) fn decide(
     let lifetime = rule.lifetime.map(seconds);
     Storing::Stored(Freshness {
         // With a time of its own the site counts from when it got the response.
-        initial_age: if lifetime.is_some() {
+        initial_age: if lifetime.is_some() && !rule.is_of_peer {
             0
         } else {
             initial_age(fields, asked, now)
@@ -89,12 +91,18 @@ impl Freshness {
 
     /// How long after it came it is used while it is revalidated.
     pub(crate) fn revalidated_for(&self) -> Duration {
-        self.fresh_for() + Duration::from_secs(self.stale_while_revalidate)
+        self.until(self.stale_while_revalidate)
     }
 
     /// How long after it came it is used if the origin fails.
     pub(crate) fn kept_for(&self) -> Duration {
-        self.fresh_for() + Duration::from_secs(self.stale_if_error)
+        self.until(self.stale_if_error)
+    }
+
+    /// How long after it came it is stale for `stale` seconds. It may have come stale.
+    fn until(&self, stale: u64) -> Duration {
+        let all = self.lifetime.saturating_add(stale);
+        Duration::from_secs(all.saturating_sub(self.initial_age))
     }
 }
 
@@ -389,6 +397,7 @@ mod tests {
             lifetime: Some(Duration::from_secs(9)),
             stale_while_revalidate: Some(Duration::from_secs(8)),
             stale_if_error: None,
+            is_of_peer: false,
         };
         let lines = [
             ("cache-control", "no-store, stale-if-error=7"),

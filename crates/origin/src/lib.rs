@@ -20,13 +20,15 @@
 //!
 //! # The modules, from top to bottom
 //!
-//! 1. `origin`: from a path to an object, and to its slices.
-//! 2. `cache`: what all cores share: tables of flights and fills.
-//! 3. `object`, `purge`: what is known of an object, and since when it is purged.
-//! 4. `fill`: a slice that grows. `record`: what is stored of an object.
-//! 5. `client`: endpoints, their health, retries. `s3`: signatures and credentials.
-//! 6. `store`: the disk.
-//! 7. `freshness`, `key`, `error`, `tls`.
+//! 1. `peers`: answers the requests of other nodes.
+//! 2. `origin`: from a path to an object, and to its slices.
+//! 3. `cache`: what all cores share: tables of flights and fills.
+//! 4. `object`, `purge`: what is known of an object, and since when it is purged.
+//! 5. `fill`: a slice that grows. `record`: what is stored of an object.
+//! 6. `fleet`: the nodes, and which of them owns an object.
+//! 7. `client`: endpoints, their health, retries. `s3`: signatures and credentials.
+//! 8. `store`: the disk.
+//! 9. `freshness`, `key`, `error`, `tls`.
 //!
 //! `publish`, which uploads a release, stands beside them: it uses `s3` alone.
 
@@ -34,10 +36,12 @@ mod cache;
 mod client;
 mod error;
 mod fill;
+mod fleet;
 mod freshness;
 mod key;
 mod object;
 mod origin;
+mod peers;
 pub mod publish;
 mod purge;
 mod record;
@@ -52,7 +56,9 @@ pub use client::{
 };
 pub use error::Error;
 pub use fill::{Growing, Stream};
+pub use fleet::{Fleet, FleetConfig, FleetCounters, Token};
 pub use key::Key;
 pub use object::{CacheState, Found, Object, Slice};
 pub use origin::{Fetched, Origin, OriginConfig, Wanted};
+pub use peers::Peers;
 pub use purge::{Manner, Purged};

@@ -186,7 +186,8 @@ fn passed_on(fields: &HeaderMap) -> Vec<(String, String)> {
     kept
 }
 
-fn tags(fields: &HeaderMap) -> Vec<String> {
+/// The tags that a response has for purges.
+pub(crate) fn tags(fields: &HeaderMap) -> Vec<String> {
     let mut tags = Vec::new();
     for name in &TAGS {
         let values = fields.get_all(name).into_iter();

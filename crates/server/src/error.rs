@@ -77,6 +77,22 @@ pub enum Error {
     /// TLS cannot be spoken to origins.
     #[error("cannot speak TLS to origins")]
     OriginTls(#[source] rustls::Error),
+    /// The secret of the fleet cannot be used.
+    #[error("cannot use the token of the fleet, {} (fleet.token): {reason}", path.display())]
+    FleetToken {
+        /// The file, as configured.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The address for peers cannot be listened on.
+    #[error("fleet.listen: cannot listen on {address}{}", remedy(.address, .source))]
+    ListenForPeers {
+        /// As configured.
+        address: String,
+        /// The error of the system.
+        source: io::Error,
+    },
     /// A host name has no address, or an address has a wrong form.
     #[error("cannot resolve {address}")]
     Resolve {

@@ -185,6 +185,14 @@ fn site_line(site: &Site, is_one_of_several: bool) -> String {
         "directories are not listed"
     };
     let places: Vec<_> = places(site).collect();
+    if let Some(origin) = site.origins.first() {
+        let before = if places.is_empty() {
+            String::new()
+        } else {
+            format!("{}, then ", places.join(" and "))
+        };
+        return format!("serving {before}{}{hosts}; {listed}\n", origin.url);
+    }
     if places.is_empty() {
         return format!("serving no files{hosts}: rules answer\n");
     }

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt::Write;
 use std::mem;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -41,6 +42,24 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
 /// How long an unused connection is kept: less than most servers keep it, and short enough for a
 /// name whose addresses change.
 const IDLE: Duration = Duration::from_secs(20);
+
+/// How a peer is asked: its network is near, and the origin is there if it fails.
+mod peer {
+    use std::time::Duration;
+
+    /// How long a connection may take.
+    pub(super) const CONNECT_TIME: Duration = Duration::from_millis(100);
+    /// How long a head may take: it asks the origin itself.
+    pub(super) const FIRST_BYTE_TIME: Duration = Duration::from_mins(1);
+    /// How long nothing may come of a body.
+    pub(super) const STALL_TIME: Duration = Duration::from_secs(5);
+    /// How long what was sent may be unacknowledged (tcp(7), `TCP_USER_TIMEOUT`).
+    pub(super) const USER_TIME: Duration = Duration::from_secs(2);
+    /// After how long without a byte, and how often from then on, it is asked whether it is there.
+    pub(super) const KEEPALIVE: Duration = Duration::from_secs(1);
+    /// Requests under way at a time.
+    pub(super) const CONNECTIONS: usize = 512;
+}
 
 /// How often an endpoint that is down is asked for its health.
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
@@ -105,7 +124,36 @@ impl Endpoint {
         tls: ClientConfig,
         authority: Option<Arc<dyn Authority>>,
     ) -> Self {
+        Self::over(HttpConnector::new(), config, tls, authority)
+    }
+
+    /// The peer of the fleet at `address`.
+    pub(crate) fn of_peer(address: SocketAddr, tls: ClientConfig) -> Self {
+        let config = EndpointConfig {
+            is_https: false,
+            authority: address.to_string(),
+            prefix: String::new(),
+            host: None,
+            connect_timeout: peer::CONNECT_TIME,
+            first_byte_timeout: peer::FIRST_BYTE_TIME,
+            stall_timeout: peer::STALL_TIME,
+            connections: peer::CONNECTIONS,
+            health: None,
+        };
         let mut tcp = HttpConnector::new();
+        tcp.set_tcp_user_timeout(Some(peer::USER_TIME));
+        tcp.set_keepalive(Some(peer::KEEPALIVE));
+        tcp.set_keepalive_interval(Some(peer::KEEPALIVE));
+        tcp.set_keepalive_retries(Some(2));
+        Self::over(tcp, config, tls, None)
+    }
+
+    fn over(
+        mut tcp: HttpConnector,
+        config: EndpointConfig,
+        tls: ClientConfig,
+        authority: Option<Arc<dyn Authority>>,
+    ) -> Self {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(config.connect_timeout));
@@ -164,6 +212,11 @@ impl Endpoint {
         self.monitor.health.down_until()
     }
 
+    /// The time within which most heads come; `None`: too few came.
+    pub(crate) fn usual(&self) -> Option<Duration> {
+        self.latency.usual()
+    }
+
     pub(super) fn hedge_after(&self) -> Option<Duration> {
         self.latency.hedge_after()
     }
@@ -183,7 +236,7 @@ impl Endpoint {
     /// Sends one request, and returns the head of its response.
     ///
     /// Dropped: the request is given up, and its connection closed.
-    pub(super) async fn send(self: &Arc<Self>, request: &Request) -> Result<Answer, Error> {
+    pub(crate) async fn send(self: &Arc<Self>, request: &Request) -> Result<Answer, Error> {
         let permit = self
             .permit()
             .await
@@ -230,6 +283,8 @@ impl Endpoint {
                 _permit: permit,
             },
             asked,
+            asked_origin: asked,
+            is_of_peer: false,
             came: SystemTime::now(),
         })
     }
@@ -349,6 +404,12 @@ impl Endpoint {
             .path_and_query(target.map_err(|error| self.bad_request(&error))?)
             .build()
             .map_err(|error| self.bad_request(&error))
+    }
+
+    /// It was given up, since another one answered first.
+    pub(crate) fn overtaken(self: &Arc<Self>) {
+        let Failure { kind, error } = self.timed_out("the head of its response");
+        self.failed(kind, &error);
     }
 
     /// Counts a failure, and watches an endpoint that is down since.

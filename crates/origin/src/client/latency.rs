@@ -46,9 +46,19 @@ impl Latency {
 
     /// The 95th percentile; `None` while too few are known.
     pub(crate) fn hedge_after(&self) -> Option<Duration> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.hedges < 1.0 {
+            return None;
+        }
+        drop(state);
+        self.usual()
+    }
+
+    /// The same, whether or not any hedges are left.
+    pub(crate) fn usual(&self) -> Option<Duration> {
         let mut times = {
             let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.times.len() < SAMPLES_LEAST || state.hedges < 1.0 {
+            if state.times.len() < SAMPLES_LEAST {
                 return None;
             }
             state.times.clone()

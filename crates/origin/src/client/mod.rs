@@ -60,6 +60,10 @@ pub(crate) struct Answer {
     pub(crate) body: Body,
     /// When the request was sent, and when the head came.
     pub(crate) asked: SystemTime,
+    /// When the origin was asked for what it says: earlier, if it came from a peer.
+    pub(crate) asked_origin: SystemTime,
+    /// Whether a peer sent it.
+    pub(crate) is_of_peer: bool,
     pub(crate) came: SystemTime,
 }
 

@@ -12,17 +12,17 @@ use http::header::{CONTENT_LENGTH, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCAT
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::ranges::{content_range, range_value};
-use super::transfer::pass_body;
+use super::route::Route;
 use super::{Origin, record_name};
 use crate::cache::{Begun, Flown};
 use crate::client::{Answer, Request};
 use crate::error::Error;
 use crate::fill::Stream;
-use crate::freshness::{Storing, decide};
+use crate::freshness::{Override, Storing, decide};
 use crate::key::Key;
 use crate::object::{Answered, CacheState, Known, Object};
 use crate::purge::Manner;
-use crate::record::Record;
+use crate::record::{Record, millis, tags};
 use crate::s3::errors::refusal;
 use crate::store::{Store, StoreError};
 
@@ -32,14 +32,15 @@ impl Origin {
         self: &Arc<Self>,
         key: &Key,
         first_byte: u64,
+        route: Route,
     ) -> (impl Future<Output = Flown> + use<>, bool) {
-        self.cache.flight(key.hash, || {
+        self.cache.flight(self.flight_name(key.hash, route), || {
             let (origin, key) = (Arc::clone(self), key.clone());
-            async move { origin.fly(&key, first_byte).await }.boxed()
+            async move { origin.fly(&key, first_byte, route).await }.boxed()
         })
     }
 
-    async fn fly(self: Arc<Self>, key: &Key, first_byte: u64) -> Flown {
+    async fn fly(self: Arc<Self>, key: &Key, first_byte: u64, route: Route) -> Flown {
         let known = match self.cache.known.get(&key.hash) {
             Some(Known::Object(object)) => Some(object),
             Some(Known::Absent { .. }) => None,
@@ -53,7 +54,7 @@ impl Origin {
         let known = known.filter(|object| {
             object.is_stored && self.cache.purges.verdict(&object.record) != Some(Manner::Hard)
         });
-        let fetched = self.fetch(key, first_byte, known.as_ref()).await;
+        let fetched = self.fetch(key, first_byte, known.as_ref(), route).await;
         match (fetched, known) {
             (Err(error), Some(object))
                 if error.allows_stale() && self.may_stand_in(&object, SystemTime::now()) =>
@@ -99,21 +100,25 @@ impl Origin {
         key: &Key,
         first_byte: u64,
         known: Option<&Arc<Object>>,
+        route: Route,
     ) -> Flown {
         let slice = self.cache.slice;
         let start = first_byte / slice * slice;
         let range = start..start + slice;
         let request = request(key, Some(&range), known);
-        let answer = self.origins.send(&request).await?;
+        let answer = self.send(key, &request, route, |answer| {
+            self.is_news(key, Some(&range), known.is_some(), answer)
+        });
+        let answer = answer.await?;
         match answer.status {
-            StatusCode::PARTIAL_CONTENT => self.partial(key, &range, answer, known).await,
+            StatusCode::PARTIAL_CONTENT => self.partial(key, &range, answer, known, route).await,
             StatusCode::OK => self.whole(key, answer, known).await,
             StatusCode::NOT_MODIFIED => match known {
                 Some(object) => Ok(self.unchanged(object, &answer)),
                 None => Err(answer.bad("it answers 304 to a request without conditions")),
             },
             // The object is empty, or shorter than the range: some origins say so without a length.
-            StatusCode::RANGE_NOT_SATISFIABLE => self.fetch_whole(key, start, known).await,
+            StatusCode::RANGE_NOT_SATISFIABLE => self.fetch_whole(key, start, known, route).await,
             // S3 says that a bucket is in another region by a 301 without Location.
             status
                 if status.is_redirection()
@@ -125,18 +130,49 @@ impl Origin {
         }
     }
 
+    /// Whether an answer of a peer says what there is, in place of the origin.
+    fn is_news(
+        &self,
+        key: &Key,
+        range: Option<&Range<u64>>,
+        has_conditions: bool,
+        answer: &Answer,
+    ) -> bool {
+        let asked = millis(answer.asked_origin);
+        let tags = tags(&answer.fields);
+        // The peer may not know yet that it is purged.
+        if self.cache.purges.since(&key.path, &tags, asked).is_some() {
+            return false;
+        }
+        match (answer.status, range) {
+            (StatusCode::PARTIAL_CONTENT, Some(range)) => content_range(answer)
+                .is_some_and(|(got, len)| got == (range.start..range.end.min(len))),
+            (StatusCode::NOT_MODIFIED, _) => has_conditions,
+            (StatusCode::RANGE_NOT_SATISFIABLE, range) => range.is_some(),
+            (
+                StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN,
+                _,
+            ) => true,
+            (status, _) => status.is_redirection() && answer.fields.contains_key(LOCATION),
+        }
+    }
+
     /// After a 416: the range of the first slice, or without any.
     async fn fetch_whole(
         self: &Arc<Self>,
         key: &Key,
         start: u64,
         known: Option<&Arc<Object>>,
+        route: Route,
     ) -> Flown {
         if start > 0 {
-            return Box::pin(self.fetch(key, 0, known)).await;
+            return Box::pin(self.fetch(key, 0, known, route)).await;
         }
         let request = request(key, None, known);
-        let answer = self.origins.send(&request).await?;
+        let answer = self.send(key, &request, route, |answer| {
+            self.is_news(key, None, known.is_some(), answer)
+        });
+        let answer = answer.await?;
         match (answer.status, known) {
             (StatusCode::OK, _) => self.whole(key, answer, known).await,
             (StatusCode::NOT_MODIFIED, Some(object)) => Ok(self.unchanged(object, &answer)),
@@ -149,9 +185,9 @@ impl Origin {
             .counters()
             .revalidated
             .fetch_add(1, Ordering::Relaxed);
-        let times = (answer.asked, answer.came);
+        let times = (answer.asked_origin, answer.came);
         let fields = with_known(&answer.fields, object);
-        let freshness = match self.storing(object.key.path.as_ref(), &fields, times) {
+        let freshness = match self.storing(object.key.path.as_ref(), &fields, answer) {
             Storing::Stored(freshness) => freshness,
             // It is not to be kept any longer than for those who asked.
             Storing::Passed => crate::freshness::Freshness::default(),
@@ -174,6 +210,7 @@ impl Origin {
         range: &Range<u64>,
         answer: Answer,
         known: Option<&Arc<Object>>,
+        route: Route,
     ) -> Flown {
         let Some((got, len)) = content_range(&answer) else {
             return Err(answer.bad("its 206 has no valid Content-Range"));
@@ -185,7 +222,7 @@ impl Origin {
         }
         if len > self.cache.slice && !has_validator(&answer.fields) {
             // Slices could be of several versions, but one body is not.
-            return self.fetch_whole(key, 0, known).await;
+            return self.fetch_whole(key, 0, known, route).await;
         }
         self.begin(key, got.start, len, true, answer, known).await
     }
@@ -217,8 +254,8 @@ impl Origin {
         answer: Answer,
         known: Option<&Arc<Object>>,
     ) -> Flown {
-        let times = (answer.asked, answer.came);
-        let storing = self.storing(&key.path, &answer.fields, times);
+        let times = (answer.asked_origin, answer.came);
+        let storing = self.storing(&key.path, &answer.fields, &answer);
         let freshness = match storing {
             Storing::Stored(freshness) => freshness,
             Storing::Passed => crate::freshness::Freshness::default(),
@@ -265,11 +302,9 @@ impl Origin {
             } else {
                 len
             };
-            let work = async move {
-                if let Err(error) = pass_body(start..end, answer.body, &sender).await {
-                    let _ = sender.send(Err(error)).await;
-                }
-            };
+            let (origin, body) = (Arc::clone(self), answer.body);
+            let passed = Arc::clone(&object);
+            let work = async move { origin.pass(passed, start..end, body, sender).await };
             self.cache.runtime().spawn(work);
         }
         Ok(Answered::Object(object, state))
@@ -300,14 +335,13 @@ impl Origin {
         }
     }
 
-    fn storing(
-        &self,
-        path: &[u8],
-        fields: &HeaderMap,
-        (asked, came): (SystemTime, SystemTime),
-    ) -> Storing {
+    fn storing(&self, path: &[u8], fields: &HeaderMap, answer: &Answer) -> Storing {
         match self.rule(path) {
-            Some(rule) => decide(fields, asked, came, rule),
+            Some(rule) => {
+                let is_of_peer = answer.is_of_peer;
+                let rule = Override { is_of_peer, ..rule };
+                decide(fields, answer.asked, answer.came, rule)
+            }
             None => Storing::Passed,
         }
     }
@@ -352,7 +386,7 @@ impl Origin {
 
     /// What a status says that is no success.
     async fn refused(&self, key: &Key, answer: Answer) -> Error {
-        let (status, asked) = (answer.status, answer.asked);
+        let (status, asked) = (answer.status, answer.asked_origin);
         match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => answer.busy(),
             StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN => {
@@ -384,7 +418,7 @@ impl Origin {
             let known = Known::Absent {
                 is_forbidden,
                 asked,
-                until: SystemTime::now() + negative,
+                until: asked + negative,
             };
             self.cache.known.insert(key.hash, known);
         }

@@ -1,7 +1,9 @@
 //! The origins of one site, and the objects there.
 
 mod fetch;
+mod owner;
 mod ranges;
+mod route;
 mod transfer;
 
 use std::ops::Range;
@@ -12,10 +14,12 @@ use std::time::{Duration, SystemTime};
 use tidegate_config::{CacheKey, CacheRule, Ttl};
 use xxhash_rust::xxh3::xxh3_64;
 
+use self::route::Route;
 use crate::cache::{Begun, Cache};
 use crate::client::{Endpoint, Origins};
 use crate::error::Error;
 use crate::fill::Stream;
+use crate::fleet::Fleet;
 use crate::freshness::Override;
 use crate::key::{Key, selected};
 use crate::object::{Answered, CacheState, Found, Known, Object, Slice};
@@ -25,6 +29,9 @@ use crate::record::millis;
 /// How a site uses its origins.
 #[derive(Clone, Debug)]
 pub struct OriginConfig {
+    /// The first name of the site; empty: it is the default. With `name` it tells peers which site
+    /// is meant.
+    pub host: String,
     /// Tells the objects of sites apart: those of the same name are the same. The URL of the
     /// primary.
     pub name: String,
@@ -42,6 +49,7 @@ pub struct OriginConfig {
 pub struct Origin {
     cache: Arc<Cache>,
     origins: Origins,
+    fleet: Option<Arc<Fleet>>,
     config: OriginConfig,
     /// A hash of its name and of the length of slices: slices of another length are others.
     number: u64,
@@ -78,9 +86,17 @@ impl Origin {
         Self {
             cache: Arc::clone(cache),
             origins: Origins::new(endpoints),
+            fleet: None,
             number: xxh3_64(config.name.as_bytes()) ^ cache.slice,
             config,
         }
+    }
+
+    /// The same, with the owners of objects among the nodes of `fleet` asked first.
+    #[must_use]
+    pub fn among(mut self, fleet: Option<Arc<Fleet>>) -> Self {
+        self.fleet = fleet;
+        self
     }
 
     /// The cache that it uses.
@@ -118,6 +134,10 @@ impl Origin {
     ///
     /// [`Error`], unless a stale object may be used instead.
     pub async fn find(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<Found, Error> {
+        self.find_by(wanted, Route::Fleet).await
+    }
+
+    async fn find_by(self: &Arc<Self>, wanted: Wanted<'_>, route: Route) -> Result<Found, Error> {
         let key = Key::new(
             self.number,
             wanted.path,
@@ -133,13 +153,13 @@ impl Origin {
             }
             Some(Usable::WhileRevalidated(object)) => {
                 // It goes on by itself.
-                drop(self.ask(&key, wanted.first_byte));
+                drop(self.ask(&key, wanted.first_byte, route));
                 return Ok(Found::Object(object, CacheState::Stale));
             }
             Some(Usable::Absent(error)) => return Err(error),
             None => {}
         }
-        let (flight, is_collapsed) = self.ask(&key, wanted.first_byte);
+        let (flight, is_collapsed) = self.ask(&key, wanted.first_byte, route);
         if is_collapsed {
             self.cache
                 .counters()
@@ -149,7 +169,7 @@ impl Origin {
         let mut answered = flight.await?;
         if is_collapsed && self.is_purged_meanwhile(&answered) {
             // The flight began before the purge, and this request perhaps after it.
-            answered = self.ask(&key, wanted.first_byte).0.await?;
+            answered = self.ask(&key, wanted.first_byte, route).0.await?;
         }
         match answered {
             Answered::Redirect(status, location) => Ok(Found::Redirect { status, location }),
@@ -220,7 +240,7 @@ impl Origin {
             return Ok(Slice::Streamed(stream));
         }
         if !object.is_stored {
-            return Ok(Slice::Streamed(self.stream(object, range)));
+            return Ok(Slice::Streamed(self.stream(object, range, Route::Fleet)));
         }
         let name = Key::slice(object.record.version, number);
         loop {
@@ -242,7 +262,7 @@ impl Origin {
             };
             return Ok(match fill.growing().await? {
                 Some(growing) => Slice::Growing(growing),
-                None => Slice::Streamed(self.stream(object, range)),
+                None => Slice::Streamed(self.stream(object, range, Route::Fleet)),
             });
         }
     }
@@ -251,7 +271,7 @@ impl Origin {
     /// [`Growing::more_than`](crate::Growing::more_than) says is not stored.
     pub fn rest(self: &Arc<Self>, object: &Arc<Object>, position: u64) -> Stream {
         let range = self.slice_range(object, position / self.cache.slice);
-        self.stream(object, position..range.end)
+        self.stream(object, position..range.end, Route::Fleet)
     }
 
     /// Begins to fill a slice that is wanted soon, unless it is there.
@@ -366,11 +386,12 @@ impl Origin {
             },
             stale_while_revalidate: rule.stale_while_revalidate,
             stale_if_error: rule.stale_if_error,
+            is_of_peer: false,
         })
     }
 
     /// A stream of a range for one client.
-    fn stream(self: &Arc<Self>, object: &Arc<Object>, range: Range<u64>) -> Stream {
+    fn stream(self: &Arc<Self>, object: &Arc<Object>, range: Range<u64>, route: Route) -> Stream {
         self.cache.counters().passed.fetch_add(1, Ordering::Relaxed);
         let range = if object.has_ranges {
             range
@@ -379,7 +400,12 @@ impl Origin {
         };
         let (sender, stream) = Stream::new(range.start);
         let (origin, object) = (Arc::clone(self), Arc::clone(object));
-        let work = async move { origin.pass(object, range, sender).await };
+        let work = async move {
+            match origin.ask_for(&object, &range, route).await {
+                Ok(body) => origin.pass(object, range, body, sender).await,
+                Err(error) => origin.pass_error(&object, error, &sender).await,
+            }
+        };
         self.cache.runtime().spawn(work);
         stream
     }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::Origin;
 use super::ranges::{content_range, range_value};
+use super::route::Route;
 use crate::cache::{Begun, Flown};
 use crate::client::{Answer, Body, FailureKind, Request};
 use crate::error::Error;
@@ -84,7 +85,7 @@ impl Origin {
             None if !object.record.has_validator() && len < object.record.len => {
                 return Err(Error::Changed);
             }
-            None => self.ask_for(object, range).await?,
+            None => self.ask_for(object, range, Route::Fleet).await?,
         };
         let mut writing = Writing {
             writer: Some(writer),
@@ -99,7 +100,7 @@ impl Origin {
                 return Err(error);
             }
             drop(body);
-            let mut body = self.ask_for(object, &rest).await?;
+            let mut body = self.ask_for(object, &rest, Route::Direct).await?;
             self.copy(&mut body, &mut writing, fill).await?;
         }
         self.publish(writing).await;
@@ -251,8 +252,20 @@ impl Origin {
     /// # Errors
     ///
     /// [`Error::Changed`] if it is another version by now.
-    async fn ask_for(&self, object: &Object, range: &Range<u64>) -> Result<Body, Error> {
-        let answer = self.origins.send(&range_request(object, range)).await?;
+    pub(super) async fn ask_for(
+        &self,
+        object: &Object,
+        range: &Range<u64>,
+        route: Route,
+    ) -> Result<Body, Error> {
+        let request = range_request(object, range);
+        let answer = self.send(&object.key, &request, route, |answer| {
+            // A peer may have another version for longer than the origin.
+            answer.status == StatusCode::PARTIAL_CONTENT
+                && object.record.agrees(&answer.fields)
+                && content_range(answer) == Some((range.clone(), object.record.len))
+        });
+        let answer = answer.await?;
         match answer.status {
             StatusCode::PARTIAL_CONTENT => {
                 let got = content_range(&answer);
@@ -290,24 +303,40 @@ impl Origin {
         }
     }
 
-    /// Sends a range to one client past the cache.
+    /// Sends a range to one client past the cache, from a body that starts with it. If that is cut
+    /// off, the rest of the same version is asked of the origin.
     pub(super) async fn pass(
         self: Arc<Self>,
         object: Arc<Object>,
         range: Range<u64>,
+        body: Body,
         sender: Sender<Result<Bytes, Error>>,
     ) {
-        let body = self.ask_for(&object, &range).await;
-        let passed = match body {
-            Ok(body) => pass_body(range, body, &sender).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = passed {
-            if matches!(error, Error::Changed) {
-                self.forget(&object);
-            }
-            let _ = sender.send(Err(error)).await;
+        let mut left = range.clone();
+        let mut passed = pass_body(&mut left, body, &sender).await;
+        let may_resume = object.has_ranges && object.record.has_validator() && left != range;
+        if passed.as_ref().is_err_and(Error::is_transient) && may_resume {
+            passed = match self.ask_for(&object, &left, Route::Direct).await {
+                Ok(body) => pass_body(&mut left, body, &sender).await,
+                Err(error) => Err(error),
+            };
         }
+        if let Err(error) = passed {
+            self.pass_error(&object, error, &sender).await;
+        }
+    }
+
+    /// Tells one client that the rest of an object cannot be had.
+    pub(super) async fn pass_error(
+        &self,
+        object: &Object,
+        error: Error,
+        sender: &Sender<Result<Bytes, Error>>,
+    ) {
+        if matches!(error, Error::Changed) {
+            self.forget(object);
+        }
+        let _ = sender.send(Err(error)).await;
     }
 
     /// A response without a length: it is read whole before anybody gets it, since no range of it
@@ -342,19 +371,18 @@ impl Origin {
     }
 }
 
-/// Sends the bytes of `range` from a body that starts with them.
-pub(super) async fn pass_body(
-    range: Range<u64>,
+/// Sends the bytes of `left` from a body that starts with them, and takes them off.
+async fn pass_body(
+    left: &mut Range<u64>,
     mut body: Body,
     sender: &Sender<Result<Bytes, Error>>,
 ) -> Result<(), Error> {
-    let mut left = range.end - range.start;
-    while left > 0 {
+    while !left.is_empty() {
         let chunk = body
             .chunk()
             .await
             .unwrap_or_else(|| Err(too_short(&body)))?;
-        left = left.saturating_sub(chunk.len() as u64);
+        left.start = left.end.min(left.start + chunk.len() as u64);
         if sender.send(Ok(chunk)).await.is_err() {
             // The client is gone.
             return Ok(());

@@ -340,7 +340,7 @@ fn has_v4_beside(address: &SocketAddr, all: &[Listen]) -> bool {
 }
 
 /// Every address of the name, none twice.
-fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+pub(crate) fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     let mut all: Vec<SocketAddr> = Vec::new();
     for found in address.to_socket_addrs()? {
         if !all.contains(&found) {

@@ -1,7 +1,9 @@
 //! The configuration, as a core uses it.
 
 pub(crate) mod cached_sites;
+pub(crate) mod client_tls;
 pub(crate) mod credentials;
+pub(crate) mod fleet;
 pub(crate) mod http2;
 pub(crate) mod logins;
 pub(crate) mod origins;

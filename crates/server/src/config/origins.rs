@@ -1,18 +1,19 @@
 //! The cache of the process, and the origins of its sites.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tidegate_config as config;
 use tidegate_config::{Credentials, OriginKind, Settings};
 use tidegate_origin::s3::S3Authority;
-use tidegate_origin::tls::{self, TlsError, Trust, client_config};
+use tidegate_origin::tls::Trust;
 use tidegate_origin::{
-    Authority, Cache, CacheConfig, Endpoint, EndpointConfig, Origin, OriginConfig,
+    Authority, Cache, CacheConfig, Endpoint, EndpointConfig, Fleet, Origin, OriginConfig,
 };
 
 use crate::config::cached_sites::CachedSites;
+use crate::config::client_tls::client_tls;
+use crate::config::fleet::Node;
 use crate::error::Error;
 
 /// The cache and the endpoints of the process: a reload keeps those that it does not change, with
@@ -30,6 +31,7 @@ struct Opened {
     /// Whether the cache is that of a predecessor, which goes on until this process serves.
     succeeds: bool,
     endpoints: Vec<(config::Origin, Arc<Endpoint>)>,
+    node: Option<Node>,
 }
 
 impl Origins {
@@ -41,6 +43,12 @@ impl Origins {
     /// The cache, if any site has an origin.
     pub(crate) fn cache(&self) -> Option<Arc<Cache>> {
         self.lock().cache.clone()
+    }
+
+    /// The fleet, if this node is in one.
+    pub(crate) fn fleet(&self) -> Option<Arc<Fleet>> {
+        let opened = self.lock();
+        opened.node.as_ref().map(|node| Arc::clone(&node.fleet))
     }
 
     /// The endpoints in use.
@@ -67,7 +75,7 @@ impl Origins {
     ///
     /// # Errors
     ///
-    /// The cache cannot be opened, or a file of authorities cannot be read.
+    /// The cache cannot be opened, peers cannot be listened for, or a file cannot be read.
     pub(crate) fn open(&self, settings: &Settings) -> Result<Vec<Option<Arc<Origin>>>, Error> {
         if settings.sites.iter().all(|site| site.origins.is_empty()) {
             return Ok(settings.sites.iter().map(|_| None).collect());
@@ -89,6 +97,13 @@ impl Origins {
             // The configuration is checked for it.
             (None, None) => return Ok(settings.sites.iter().map(|_| None).collect()),
         };
+        match (&opened.node, &settings.fleet) {
+            (Some(node), Some(fleet)) => node.set_peers(fleet, &cache),
+            (None, Some(fleet)) => opened.node = Some(Node::start(fleet, &cache)?),
+            // It stays until a restart.
+            (_, None) => {}
+        }
+        let fleet = opened.node.as_ref().map(|node| Arc::clone(&node.fleet));
         let mut endpoints = Vec::new();
         let mut sites = Vec::new();
         for site in &settings.sites {
@@ -97,9 +112,13 @@ impl Origins {
                 &cache,
                 &opened.endpoints,
                 &mut endpoints,
+                fleet.as_ref(),
             )?);
         }
         opened.endpoints = endpoints;
+        if let Some(node) = &opened.node {
+            node.set_sites(&sites);
+        }
         Ok(sites)
     }
 
@@ -115,6 +134,7 @@ fn site_origin(
     cache: &Arc<Cache>,
     before: &Known,
     endpoints: &mut Known,
+    fleet: Option<&Arc<Fleet>>,
 ) -> Result<Option<Arc<Origin>>, Error> {
     let Some(primary) = site.origins.first() else {
         return Ok(None);
@@ -135,13 +155,15 @@ fn site_origin(
         of_site.push(endpoint);
     }
     let config = OriginConfig {
+        host: site.names.first().cloned().unwrap_or_default(),
         name: primary.url.to_string(),
         cache_key: site.cache_key.clone(),
         rules: site.cache_rules.clone(),
         negative: primary.negative,
         is_s3: matches!(primary.kind, OriginKind::S3 { .. }),
     };
-    Ok(Some(Arc::new(Origin::new(cache, of_site, config))))
+    let origin = Origin::new(cache, of_site, config).among(fleet.cloned());
+    Ok(Some(Arc::new(origin)))
 }
 
 /// The endpoint of an origin. Nothing is connected yet. Blocking.
@@ -194,24 +216,4 @@ fn endpoint_tls(origin: &config::Origin) -> Result<ClientConfig, Error> {
         None if origin.url.is_https => Trust::System,
         None => Trust::Nobody,
     })
-}
-
-fn client_tls(trust: Trust<'_>) -> Result<ClientConfig, Error> {
-    client_config(trust).map_err(tls_error)
-}
-
-/// The authorities in a PEM file. Blocking.
-///
-/// # Errors
-///
-/// It cannot be read, or has none.
-pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, Error> {
-    tls::authorities(path).map_err(tls_error)
-}
-
-fn tls_error(error: TlsError) -> Error {
-    match error {
-        TlsError::Authorities { path, reason } => Error::Authorities { path, reason },
-        TlsError::Provider(error) => Error::OriginTls(error),
-    }
 }

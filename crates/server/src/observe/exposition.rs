@@ -15,7 +15,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tidegate_origin::store::StoreStats;
-use tidegate_origin::{Cache, Endpoint, EndpointCounters, FailureKind, HEAD_BOUNDS_MICROS};
+use tidegate_origin::{
+    Cache, Endpoint, EndpointCounters, FailureKind, FleetCounters, HEAD_BOUNDS_MICROS,
+};
 use tidegate_tls::Acceptor;
 
 use crate::observe::counters::{BOUNDS_MICROS, Counter, CounterOf, HistogramValues, Kind};
@@ -58,6 +60,9 @@ pub(crate) fn metrics(health: &Health, format: Format) -> String {
     if let Some(cache) = health.origins.cache() {
         register_origin_cache(registry, &cache, &health.cores);
         register_origins(registry, &origins(&health.origins.endpoints()));
+    }
+    if let Some(fleet) = health.origins.fleet() {
+        register_fleet(registry, fleet.counters());
     }
     register_transfers(registry, &health.cores);
     register_ring(registry, &health.cores);
@@ -247,6 +252,18 @@ fn register_cache(registry: &mut Registry, cores: &[Core]) {
     let help = "Paths that left the cache to make room for others";
     let evictions = counters(tables(|core, table| &core.table(table).evictions));
     registry.register("cache_evictions", help, evictions);
+}
+
+fn register_fleet(registry: &mut Registry, fleet: &FleetCounters) {
+    let count = |value: &AtomicU64| counter(value.load(Ordering::Relaxed));
+    let help = "Requests for objects that were sent to their owners among the peers";
+    registry.register("peer_requests", help, count(&fleet.requests));
+    let help = "Requests to peers that were of no use, so that the origin was asked";
+    registry.register("peer_failures", help, count(&fleet.failures));
+    let help = "Requests of peers";
+    registry.register("peer_served", help, count(&fleet.served));
+    let help = "Requests to the address for peers without the token of the fleet";
+    registry.register("peer_refused", help, count(&fleet.refused));
 }
 
 /// The cache of origins.

@@ -2,7 +2,7 @@
 
 use tidegate_config::{Place, Settings};
 
-use crate::config::origins::authorities;
+use crate::config::client_tls::authorities;
 use crate::error::Error;
 use crate::host::diagnose::diagnostic::Diagnostic;
 
