@@ -294,6 +294,41 @@ fn the_profile_allows_every_call_of_the_server() {
 }
 
 #[test]
+fn the_configuration_of_the_fleet_for_kubernetes_is_right() {
+    let map = read("config/kubernetes/fleet/configmap.yaml");
+    let (_, text) = map.split_once("tidegate.toml: |\n").unwrap();
+    let tree = Tree::new();
+    let file = tree.base().join("tidegate.toml");
+    fs::write(&file, text.replace("\n    ", "\n").trim_start()).unwrap();
+    let effective = Launch::with(["config"]).argument(&file).output().success();
+    let set = read("config/kubernetes/fleet/statefulset.yaml");
+    let services = read("config/kubernetes/fleet/service.yaml");
+    for (key, line) in [
+        ("address = \"[::]:8080\"", "containerPort: 8080"),
+        ("listen = \"[::]:8081\"", "containerPort: 8081"),
+        ("listen = \"[::]:9900\"", "containerPort: 9900"),
+        (
+            "path = \"/var/cache/tidegate/cache\"",
+            "mountPath: /var/cache/tidegate",
+        ),
+        (
+            "token = \"/run/secrets/fleet/token\"",
+            "mountPath: /run/secrets/fleet",
+        ),
+        // preStop takes 5 s more.
+        (
+            "drain-delay = \"10s\"\ngraceful-timeout = \"30s\"",
+            "terminationGracePeriodSeconds: 50",
+        ),
+    ] {
+        assert!(effective.contains(key), "{key} in {effective}");
+        assert!(set.contains(line), "{line}");
+    }
+    assert!(effective.contains("assets-peers:8081"), "{effective}");
+    assert!(services.contains("name: assets-peers") && services.contains("port: 8081"));
+}
+
+#[test]
 fn the_configuration_of_the_example_for_kubernetes_is_right() {
     let map = read("config/kubernetes/configmap.yaml");
     let (_, text) = map.split_once("tidegate.toml: |\n").unwrap();

@@ -162,3 +162,25 @@ fn a_full_disk_stops_nothing() {
     }
     server.stop();
 }
+
+#[test]
+fn an_upgrade_goes_on_with_the_cache() {
+    let mirror = Mirror::with("/a", fresh(LENGTH, 1));
+    mirror.put("/b", fresh(LENGTH, 2));
+    let server = mirror.start();
+    assert!(server.get("/a").body == noise(LENGTH, 1));
+    let successor = crate::upgrade::upgrade(&server);
+    assert!(server.get("/a").body == noise(LENGTH, 1));
+    for _ in 0..2 {
+        assert!(server.get("/b").body == noise(LENGTH, 2));
+    }
+    assert_hit(&server.get("/b"));
+    let slices = LENGTH.div_ceil(SLICE);
+    assert_eq!(mirror.count("/b"), slices);
+    assert_eq!(
+        mirror.slices("/a").len(),
+        slices,
+        "what was stored is not asked for again"
+    );
+    successor.stop();
+}

@@ -5,6 +5,7 @@ mod disk;
 mod errors;
 mod fallbacks;
 mod fills;
+mod fleet;
 mod freshness;
 mod hits;
 mod keys;
