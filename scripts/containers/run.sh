@@ -60,7 +60,7 @@ has() {
 
 manifests() {
   has kubernetes-validate 'the manifests' || return 0
-  kubernetes-validate --strict --quiet config/kubernetes/*.yaml
+  kubernetes-validate --strict --quiet config/kubernetes/*.yaml config/kubernetes/fleet/*.yaml
   ok 'the manifests'
 }
 

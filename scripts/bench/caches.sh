@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Starts one cache in front of an HTTP origin, in the foreground, for scripts/bench/ab.py: tidegate, or a peer at its
+# best setting.
+#
+#   scripts/bench/caches.sh NAME PORT ORIGIN [BINARY]
+#
+# NAME      tidegate, nginx, varnish; or origin: nginx that serves the directory ORIGIN
+# PORT      where it listens, on 127.0.0.1
+# ORIGIN    HOST:PORT of the origin
+# BINARY    that of tidegate; default: target/release/tidegate
+#
+#   scripts/bench/caches.sh origin 8800 "$TREE" &
+#   scripts/bench/netns.sh scripts/bench/ab.py --tree "$TREE" --path /1k.bin \
+#     "tidegate=$PWD/scripts/bench/caches.sh tidegate {port} 127.0.0.1:8800" \
+#     "nginx=$PWD/scripts/bench/caches.sh nginx {port} 127.0.0.1:8800"
+#
+# What each keeps is in a directory of its own below TMPDIR, which stays. All run on one core, as ab.py starts them.
+set -euo pipefail
+
+name=$1 port=$2 origin=$3
+binary=${4:-$(dirname "$0")/../../target/release/tidegate}
+directory=$(mktemp -d "${TMPDIR:-/tmp}/cache-$name-XXXXXX")
+chmod 755 "$directory"
+cd "$directory"
+
+nginx_config() {
+  cat <<EOF
+daemon off; worker_processes 1; pid $directory/pid; error_log stderr error; user root;
+events { worker_connections 16384; multi_accept on; }
+http {
+  access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; open_file_cache max=10000;
+  open_file_cache_valid 60s; client_body_temp_path $directory/b; proxy_temp_path $directory/p;
+  fastcgi_temp_path $directory/f; uwsgi_temp_path $directory/u; scgi_temp_path $directory/s;
+$1
+}
+EOF
+}
+
+case $name in
+  tidegate)
+    binary=$(realpath "$binary" 2>/dev/null || echo "$binary")
+    cat >tidegate.toml <<EOF
+[server]
+cores = "0-0"
+[[listen]]
+address = "127.0.0.1:$port"
+[cache.disk]
+path = "$directory/cache"
+size = "8g"
+[[site]]
+origin = { http = "http://$origin" }
+precompressed = []
+[[site.cache]]
+match = "/**"
+ttl = "1h"
+EOF
+    exec "$binary" run --config tidegate.toml
+    ;;
+  nginx)
+    # Slices as tidegate has them; the cache is looked up in shared memory, and files are sent by sendfile.
+    nginx_config "
+  proxy_cache_path $directory/cache levels=1:2 keys_zone=c:64m max_size=8g use_temp_path=off;
+  server {
+    listen 127.0.0.1:$port reuseport;
+    location / {
+      slice 4m; proxy_cache c; proxy_cache_key \$uri\$slice_range; proxy_set_header Range \$slice_range;
+      proxy_http_version 1.1; proxy_set_header Connection ''; proxy_cache_valid 200 206 1h; proxy_pass http://$origin;
+      proxy_cache_lock on;
+    }
+  }" >nginx.conf
+    exec nginx -p "$directory" -c "$directory/nginx.conf"
+    ;;
+  varnish)
+    cat >v.vcl <<EOF
+vcl 4.1;
+backend default { .host = "${origin%:*}"; .port = "${origin#*:}"; }
+sub vcl_backend_response { set beresp.ttl = 1h; }
+EOF
+    exec varnishd -F -n "$directory/n" -a "127.0.0.1:$port" -f "$directory/v.vcl" -s malloc,2g \
+      -p thread_pools=1 -p thread_pool_min=200
+    ;;
+  origin)
+    nginx_config "  server { listen 127.0.0.1:$port; root $origin; }" >nginx.conf
+    exec nginx -p "$directory" -c "$directory/nginx.conf"
+    ;;
+  *)
+    echo "caches.sh: there is no cache $name" >&2
+    exit 2
+    ;;
+esac
