@@ -100,7 +100,7 @@ mod trial;
 mod wakeup_timers;
 mod workers;
 
-pub use attention::sleep;
+pub use attention::{sleep, woken_by_others};
 pub use background::unpin_and_renice;
 pub use blocking::{catch_panic, run_blocking};
 pub use buffers::RecvBuf;

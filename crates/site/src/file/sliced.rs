@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate_http::{RepresentationFields, Validators};
 use tidegate_origin::{Growing, Object, Origin, Slice, Stream};
-use tidegate_uring::Fd;
+use tidegate_uring::{Fd, woken_by_others};
 
 use crate::error::Error;
 use crate::file::ops::FileOps;
@@ -218,7 +218,10 @@ impl SliceReader {
             }) if *current == number => match source {
                 Source::Stored(_) => return Ok(()),
                 Source::Growing(_, growing) => {
-                    if growing.more_than(range.start - start).await?.is_some() {
+                    if woken_by_others(growing.more_than(range.start - start))
+                        .await?
+                        .is_some()
+                    {
                         return Ok(());
                     }
                     let rest = origin.rest(object, range.start);
@@ -239,7 +242,7 @@ impl SliceReader {
         if let Some(Source::Streamed(stream, bytes, position)) = source
             && (bytes.is_empty() || *position != range.start)
         {
-            match stream.next(range.start).await? {
+            match woken_by_others(stream.next(range.start)).await? {
                 Some(next) => (*bytes, *position) = (next, range.start),
                 // It ended with its slice.
                 None => self.open(number, range).await?,
@@ -250,7 +253,7 @@ impl SliceReader {
 
     async fn open(&mut self, number: u64, range: &Range<u64>) -> Result<(), Error> {
         let Inner { origin, object, .. } = &*self.sliced.0;
-        let slice = origin.slice(object, number).await?;
+        let slice = woken_by_others(origin.slice(object, number)).await?;
         if range.end > self.sliced.range(number).end {
             origin.prefetch(object, number + 1);
         }

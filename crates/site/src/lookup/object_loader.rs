@@ -13,7 +13,7 @@ use tidegate_http::{Coding, ETag, Status, Validators};
 use tidegate_origin::{
     CacheState, Error as OriginError, Found, Growing, Object, Origin, Slice, Wanted,
 };
-use tidegate_uring::Fd;
+use tidegate_uring::{Fd, woken_by_others};
 
 use crate::cache::resource::{Resource, Unencoded};
 use crate::error::Error;
@@ -140,7 +140,7 @@ impl<'a> ObjectLoader<'a> {
             query: self.request.query.as_deref(),
             first_byte: self.request.first_byte,
         };
-        self.origin.find(wanted).await
+        woken_by_others(self.origin.find(wanted)).await
     }
 
     fn fresh_until(&self, objects: &[Arc<Object>]) -> Instant {
@@ -213,7 +213,7 @@ impl<'a> ObjectLoader<'a> {
         if object.len() > self.origin.slice_len() || !object.is_stored() {
             return Ok(sliced());
         }
-        let file = match self.origin.slice(object, 0).await? {
+        let file = match woken_by_others(self.origin.slice(object, 0)).await? {
             Slice::Stored(file) => Fd::from(file),
             Slice::Growing(growing) if is_complete(&growing, object) => {
                 Fd::from(growing.file().map_err(Error::Busy)?)
@@ -276,7 +276,7 @@ pub(crate) async fn variants(
             query,
             first_byte: 0,
         };
-        origin.find(wanted).await
+        woken_by_others(origin.find(wanted)).await
     });
     let found = join_all(found).await;
     let usable = codings
