@@ -1,4 +1,4 @@
-//! A site whose files another host has: what of them is asked for, stored and served.
+//! A site with an origin: which objects it asks for, stores and serves.
 
 mod changes;
 mod disk;

@@ -1,5 +1,7 @@
 //! Why an object cannot be had.
 
+use std::error::Error as StdError;
+use std::fmt::Write;
 use std::sync::Arc;
 
 /// Why an origin gave no object, or not all of it. Shared by all that waited for it.
@@ -64,4 +66,15 @@ impl Error {
     pub(crate) fn is_transient(&self) -> bool {
         self.allows_stale()
     }
+}
+
+/// An error with its causes: hyper's own text names none.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let _ = write!(text, ": {error}");
+        next = error.source();
+    }
+    text
 }

@@ -31,11 +31,10 @@ pub enum WarmError {
     NotStored,
 }
 
-/// Has what `site` sends for `target`, a path with its query as in a URL, in the cache: the object
-/// with its variants, whole. Of a directory this is its index. Files of this host are not looked
-/// for.
+/// Fetches the object for `target`, a path with its query as in a URL, and its variants into the
+/// cache, whole. For a directory it fetches the index. It does not look for files of this host.
 ///
-/// Dropped: what is on its way of an object comes into the cache nevertheless.
+/// Dropped: slices that are under way still come into the cache.
 ///
 /// # Errors
 ///

@@ -24,11 +24,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::counters::EndpointCounters;
-use super::failure::{FailureKind, chain, describe};
+use super::failure::{FailureKind, describe};
 use super::latency::Latency;
 use super::monitor::Monitor;
 use super::{Answer, Content, ERROR_BYTES, Request};
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::s3::errors::refusal;
 
 /// All but what is never encoded (RFC 3986, section 2.3) and the slash: what S3 signs.
@@ -96,7 +96,7 @@ pub struct EndpointConfig {
 
 /// Signs requests with the credentials that the origin demands.
 pub trait Authority: Send + Sync {
-    /// Adds what proves who asks, as of now.
+    /// Adds the fields that authenticate the request at this moment.
     ///
     /// # Errors
     ///

@@ -1,10 +1,11 @@
 //! Why a request failed: by kind for metrics, and in plain words.
 
 use std::error::Error as StdError;
-use std::fmt::Write;
 use std::{io, iter};
 
 use rustls::CertificateError;
+
+use crate::error::chain;
 
 /// Kinds of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,17 +150,6 @@ fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
         Some(wrapped) => Some(wrapped),
         None => error.source(),
     }
-}
-
-/// An error with its causes: hyper's own text names none.
-pub(super) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let _ = write!(text, ": {error}");
-        next = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -310,7 +310,8 @@ impl Run<'_> {
         Ok(Outcome::Uploaded(len))
     }
 
-    /// Removes what the directory lacks, or counts what of it is served.
+    /// Deletes the objects that the directory lacks. Without `--delete` it counts the variants
+    /// among them.
     async fn remove(&self, tree: &Tree, stored: &HashMap<String, Listed>) {
         let names: HashSet<&str> = tree.files.iter().map(|file| file.name.as_str()).collect();
         let mut surplus: Vec<&str> = stored

@@ -1,6 +1,5 @@
 //! Signed requests of one store: each is sent once more if it may do better then.
 
-use std::error::Error as StdError;
 use std::fmt::Write;
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use super::bucket::Bucket;
 use super::content::{Body, Content, Progress};
 use super::error::RequestError;
 use super::observer::Observer;
+use crate::error::chain;
 use crate::s3::errors::remedy;
 use crate::s3::xml::{element, unescaped};
 use crate::s3::{S3Authority, sign};
@@ -304,15 +304,4 @@ fn missing_right(request: &Request) -> &'static str {
         Method::GET => "the credentials lack the right s3:ListBucket",
         _ => "the credentials lack the right s3:PutObject",
     }
-}
-
-/// An error with its causes: hyper's own text names none.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let _ = write!(text, ": {error}");
-        next = error.source();
-    }
-    text
 }

@@ -56,23 +56,20 @@ pub(crate) struct MemoryLimits<'a> {
 
 impl MemoryLimits<'_> {
     /// The length of a file that is to be in memory, and the room that it takes if it is long.
-    pub(crate) fn room_for(
-        &self,
-        len: u64,
-        coding: Option<Coding>,
-    ) -> Option<(usize, Option<Held>)> {
+    pub(crate) fn room_for(&self, len: u64, is_popular: bool) -> Option<(usize, Option<Held>)> {
         let len = usize::try_from(len).ok()?;
         if len <= self.inline_max {
             return Some((len, None));
         }
-        if !self.is_popular(coding) || len > self.popular_max {
+        if !is_popular || len > self.popular_max {
             return None;
         }
         let held = self.long.reserve(len, Instant::now())?;
         Some((len, Some(held)))
     }
 
-    fn is_popular(&self, coding: Option<Coding>) -> bool {
+    /// Whether the file with this coding is popular.
+    pub(crate) fn is_popular(&self, coding: Option<Coding>) -> bool {
         self.popular.contains(&coding)
     }
 }
@@ -227,7 +224,7 @@ impl FileLoader<'_> {
         stat: &Statx,
         is_popular: bool,
     ) -> Result<Content, Error> {
-        let Some((len, held)) = self.room_for(stat.stx_size, is_popular) else {
+        let Some((len, held)) = self.memory.room_for(stat.stx_size, is_popular) else {
             return Ok(Content::File(file.into_fd()));
         };
         let remote = is_remote(&file);
@@ -242,19 +239,6 @@ impl FileLoader<'_> {
             drop(file.into_fd());
         }
         Ok(Content::Memory(bytes?))
-    }
-
-    /// The length of a file for which there is memory, and the room that it takes if it is long.
-    fn room_for(&self, len: u64, is_popular: bool) -> Option<(usize, Option<Held>)> {
-        let len = usize::try_from(len).ok()?;
-        if len <= self.memory.inline_max {
-            return Some((len, None));
-        }
-        if !is_popular || len > self.memory.popular_max {
-            return None;
-        }
-        let held = self.memory.long.reserve(len, Instant::now())?;
-        Some((len, Some(held)))
     }
 
     /// The `len` bytes of a file, read unless another core has them. `None`: it has another length.

@@ -220,7 +220,9 @@ impl<'a> ObjectLoader<'a> {
             }
             Slice::Growing(_) | Slice::Streamed(_) => return Ok(sliced()),
         };
-        let room = self.memory.room_for(object.len(), coding);
+        let room = self
+            .memory
+            .room_for(object.len(), self.memory.is_popular(coding));
         let Some((len, held)) = room else {
             return Ok(Content::File(file));
         };
