@@ -3,8 +3,6 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::poll_on_wake::PollOnWake;
-
 thread_local! {
     /// The guards of this thread's executor.
     static GUARDS: Cell<usize> = const { Cell::new(0) };
@@ -29,15 +27,6 @@ impl Drop for Attention {
 /// Whether this thread's executor has such waits.
 pub(crate) fn is_needed() -> bool {
     GUARDS.get() > 0
-}
-
-/// Awaits a future that another thread wakes. Such a wake-up may come 50 ms late otherwise, while
-/// the executor waits for the ring.
-///
-/// Dropped: the future is dropped.
-pub async fn woken_by_others<F: Future>(future: F) -> F::Output {
-    let _attention = Attention::new();
-    PollOnWake::new(future).await
 }
 
 /// Sleeps for `time`, and at most some 10 ms longer while no task computes for longer. A timer of

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem::{self, ManuallyDrop};
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::atomic::{Ordering, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{IoUring, opcode, squeue};
+use io_uring::types::{self, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 use slab::Slab;
 
 use crate::buffers::Buffers;
@@ -137,9 +138,15 @@ impl Core {
         self.reaped = reaped;
     }
 
+    /// Polls `doorbell`, which is open as long as the ring, until that ends.
+    pub(crate) fn watch(&mut self, doorbell: RawFd) {
+        let poll = opcode::PollAdd::new(types::Fd(doorbell), libc::POLLIN as u32).multi(true);
+        self.push(poll.build().user_data(Key::DOORBELL));
+    }
+
     fn push(&mut self, entry: squeue::Entry) {
         // SAFETY: what the entry points to is owned by its slot until its last completion, as
-        // `insert` demands; a cancellation points to nothing.
+        // `insert` demands; a cancellation and the poll of the doorbell point to nothing.
         if !self.backlog.is_empty() || unsafe { self.io.submission().push(&entry) }.is_err() {
             self.backlog.push_back(entry);
         }
@@ -245,11 +252,12 @@ impl Core {
         let (mut count, mut dry) = (0, false);
         for entry in io.completion() {
             count += 1;
-            if entry.user_data() != Key::IGNORED {
-                let key = Key::from_user_data(entry.user_data());
+            if let Some(key) = Key::from_user_data(entry.user_data()) {
                 let completion = note_buffer(Completion::new(&entry), buffers);
                 dry |= completion.is_dry();
                 settle(slots, key, completion, buffers, reaped);
+            } else if entry.user_data() == Key::DOORBELL {
+                reaped.rung = Some(cqueue::more(entry.flags()));
             }
         }
         if dry {
@@ -280,8 +288,7 @@ impl Core {
         let deadline = Instant::now() + END_WAIT;
         let step = Timespec::from(Duration::from_millis(10));
         for entry in mem::take(&mut self.backlog) {
-            if entry.get_user_data() != Key::IGNORED {
-                let key = Key::from_user_data(entry.get_user_data());
+            if let Some(key) = Key::from_user_data(entry.get_user_data()) {
                 drop(self.slots.remove(key.index as usize));
             }
         }

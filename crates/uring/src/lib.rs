@@ -34,7 +34,8 @@
 //! * The ring ends with its last clone and last op.
 //! * Spawn tasks with [`Ring::spawn`] or [`spawn()`]. Other tasks work as well, but if something
 //!   other than the ring wakes them, they may run 150 ms late, as may timers and glommio's own I/O.
-//!   [`sleep`] and [`run_blocking`] end at most 10 ms late.
+//!   [`sleep`] and [`run_blocking`] end at most 10 ms late, and what other threads wake is run at
+//!   once by [`woken_by_others`].
 //!
 //! # Example
 //!
@@ -71,6 +72,7 @@ mod blocking;
 mod buffers;
 mod config;
 mod core;
+mod doorbell;
 mod driver;
 mod error;
 mod fd;
@@ -100,11 +102,12 @@ mod trial;
 mod wakeup_timers;
 mod workers;
 
-pub use attention::{sleep, woken_by_others};
+pub use attention::sleep;
 pub use background::unpin_and_renice;
 pub use blocking::{catch_panic, run_blocking};
 pub use buffers::RecvBuf;
 pub use config::Config;
+pub use doorbell::woken_by_others;
 pub use error::Error;
 pub use fd::Fd;
 pub use features::Features;

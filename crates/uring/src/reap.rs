@@ -27,6 +27,8 @@ pub(crate) struct Reaped {
     pub(crate) permits: Vec<Permit>,
     /// Streams whose readers are behind.
     pub(crate) overfull: Vec<Key>,
+    /// The doorbell was rung; whether its poll goes on.
+    pub(crate) rung: Option<bool>,
     /// Opened files whose future is gone.
     pub(crate) opened: Vec<(OwnedFd, Option<Box<Permit>>)>,
 }

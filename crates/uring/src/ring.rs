@@ -10,6 +10,7 @@ use rustix::event::EventfdFlags;
 
 use crate::buffers::Buffers;
 use crate::config::Config;
+use crate::doorbell;
 use crate::driver::{Event, drive};
 use crate::error::Error;
 use crate::features::Features;
@@ -48,6 +49,7 @@ impl Ring {
         let event = register_event(&io)?;
         let shared = Rc::new(Shared::new(io, features, |io| provide_buffers(io, config))?);
         let event = Event::new(event);
+        doorbell::install(&shared);
         let driver = drive(Rc::downgrade(&shared), event, WakeupTimers::start());
         glommio::spawn_local(driver).detach();
         Ok(Self { shared })

@@ -11,6 +11,7 @@ use io_uring::{IoUring, squeue};
 
 use crate::buffers::Buffers;
 use crate::core::Core;
+use crate::doorbell::Doorbell;
 use crate::error::Error;
 use crate::features::Features;
 use crate::resources::{Memory, OpResources};
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     core: RefCell<Core>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) features: Features,
+    pub(crate) doorbell: Doorbell,
     /// Turns of the driver, including idle ones.
     pub(crate) turns: Cell<u64>,
 }
@@ -35,10 +37,14 @@ impl Shared {
         provide: impl FnOnce(&IoUring) -> Result<Buffers, Error>,
     ) -> Result<Self, Error> {
         let buffers = Rc::new(provide(&io)?);
+        let doorbell = Doorbell::new().map_err(Error::setup("socketpair"))?;
+        let mut core = Core::new(io, Rc::clone(&buffers));
+        core.watch(doorbell.fd());
         Ok(Self {
-            core: RefCell::new(Core::new(io, Rc::clone(&buffers))),
+            core: RefCell::new(core),
             buffers,
             features,
+            doorbell,
             turns: Cell::new(0),
         })
     }
@@ -157,7 +163,14 @@ impl Shared {
             .turn(wait)
             .unwrap_or_else(|error| panic!("io_uring_enter on the op ring: {error}"));
         let mut reaped = core.take_reaped();
+        let rung = reaped.rung.take();
+        if rung == Some(false) {
+            core.watch(self.doorbell.fd());
+        }
         drop(core);
+        if rung.is_some() {
+            self.doorbell.answer();
+        }
         reaped.wakers.drain(..).for_each(Waker::wake);
         reaped.permits.clear();
         for resources in reaped.released.drain(..) {

@@ -31,15 +31,19 @@ impl Key {
     /// `user_data` of entries whose completion is ignored.
     pub(crate) const IGNORED: u64 = u64::MAX;
 
+    /// That of the poll of the doorbell.
+    pub(crate) const DOORBELL: u64 = u64::MAX - 1;
+
     pub(crate) fn user_data(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
-    pub(crate) fn from_user_data(data: u64) -> Self {
-        Self {
+    /// `None`: an entry without a slot. No index of a slot is as high as those of the two.
+    pub(crate) fn from_user_data(data: u64) -> Option<Self> {
+        (data < Self::DOORBELL).then_some(Self {
             index: data as u32,
             generation: (data >> 32) as u32,
-        }
+        })
     }
 }
 
@@ -257,12 +261,14 @@ mod tests {
             (0, 0),
             (1, 0),
             (0, 1),
-            (u32::MAX - 1, u32::MAX),
+            (u32::MAX - 2, u32::MAX),
             (7, 1 << 31),
         ] {
             let key = Key { index, generation };
-            assert_eq!(Key::from_user_data(key.user_data()), key);
-            assert_ne!(key.user_data(), Key::IGNORED);
+            assert_eq!(Key::from_user_data(key.user_data()), Some(key));
+        }
+        for entry in [Key::IGNORED, Key::DOORBELL] {
+            assert_eq!(Key::from_user_data(entry), None);
         }
     }
 

@@ -1,0 +1,150 @@
+//! How other threads wake the futures of an executor at once.
+//!
+//! glommio takes note of a wake-up from another thread when it next looks at its own events, which
+//! it does late while the driver waits on the op ring. So the other thread leaves the waker here,
+//! and rings: the op ring polls a socket, and its turn wakes the task on the executor's own thread.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Wake, Waker};
+use std::thread::{self, ThreadId};
+use std::{io, mem};
+
+use futures_util::task::AtomicWaker;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+};
+
+use crate::shared::Shared;
+
+thread_local! {
+    /// The ring of this thread's executor.
+    static RING: RefCell<Weak<Shared>> = const { RefCell::new(Weak::new()) };
+}
+
+/// Makes `shared` the ring whose doorbell the futures of this thread use.
+pub(crate) fn install(shared: &Rc<Shared>) {
+    RING.set(Rc::downgrade(shared));
+}
+
+/// The executor's side.
+pub(crate) struct Doorbell {
+    /// Becomes readable when it is rung.
+    socket: OwnedFd,
+    button: Arc<Button>,
+}
+
+/// The side of the other threads.
+struct Button {
+    owner: ThreadId,
+    socket: OwnedFd,
+    /// Something was sent that is not yet received.
+    is_rung: AtomicBool,
+    /// Each that waits is in here once at most.
+    woken: Mutex<Vec<Arc<Waiter>>>,
+}
+
+impl Doorbell {
+    pub(crate) fn new() -> io::Result<Self> {
+        // Not an eventfd: see `Ring::read`. Not a pipe: their number is limited for each user, and
+        // splices need them.
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (socket, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let button = Button {
+            owner: thread::current().id(),
+            socket: other,
+            is_rung: AtomicBool::new(false),
+            woken: Mutex::default(),
+        };
+        Ok(Self {
+            socket,
+            button: Arc::new(button),
+        })
+    }
+
+    /// What the op ring polls.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// Wakes the futures for which it was rung.
+    pub(crate) fn answer(&self) {
+        // One byte at most is in there, and none after a poll that was begun anew.
+        let _ = recv(&self.socket, &mut [0; 1], RecvFlags::DONTWAIT);
+        // Before the wakers are taken: who comes later rings again.
+        self.button.is_rung.store(false, Ordering::SeqCst);
+        let woken = mem::take(&mut *self.button.lock());
+        for waiter in woken {
+            waiter.task.wake();
+        }
+    }
+}
+
+impl Button {
+    fn ring_for(&self, waiter: Arc<Waiter>) {
+        self.lock().push(waiter);
+        if !self.is_rung.swap(true, Ordering::SeqCst) {
+            // Fails only if the ring is gone, with all that waits.
+            let _ = send(&self.socket, b".", SendFlags::NOSIGNAL);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Waiter>>> {
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The waker of a future that waits for another thread.
+struct Waiter {
+    button: Arc<Button>,
+    /// The future needs a poll.
+    is_set: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for Waiter {
+    fn wake(self: Arc<Self>) {
+        if self.is_set.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if thread::current().id() == self.button.owner {
+            self.task.wake();
+        } else {
+            Arc::clone(&self.button).ring_for(self);
+        }
+    }
+}
+
+/// Awaits a future that other threads wake. By glommio's own means such a wake-up may come 50 ms
+/// late, while the executor waits for the op ring. On a thread without an op ring it is awaited as
+/// it is.
+///
+/// Dropped: the future is dropped.
+pub async fn woken_by_others<F: Future>(future: F) -> F::Output {
+    // Held while it waits: without the ring nobody answers.
+    let Some(ring) = RING.with_borrow(Weak::upgrade) else {
+        return future.await;
+    };
+    let waiter = Arc::new(Waiter {
+        button: Arc::clone(&ring.doorbell.button),
+        is_set: AtomicBool::new(true),
+        task: AtomicWaker::new(),
+    });
+    let waker = Waker::from(Arc::clone(&waiter));
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        // Registered before the check: a wake-up between the two wakes this task.
+        waiter.task.register(context.waker());
+        if !waiter.is_set.swap(false, Ordering::AcqRel) {
+            return Poll::Pending;
+        }
+        let mut context = std::task::Context::from_waker(&waker);
+        future.as_mut().poll(&mut context)
+    })
+    .await
+}
