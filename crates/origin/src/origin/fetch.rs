@@ -78,6 +78,9 @@ impl Origin {
     /// The record on disk.
     async fn load(&self, key: &Key) -> Option<Arc<Object>> {
         let name = record_name(key.hash);
+        if self.is_absent(name) {
+            return None;
+        }
         let bytes = self
             .cache
             .blocking(move |store| read(store, name))

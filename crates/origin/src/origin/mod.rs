@@ -267,6 +267,12 @@ impl Origin {
         }
     }
 
+    /// Whether a slice is on its way into the cache.
+    pub fn is_filling(&self, object: &Object, number: u64) -> bool {
+        let name = Key::slice(object.record.version, number);
+        self.cache.filling(name).is_some()
+    }
+
     /// The bytes of an object from `position` to the end of its slice, past the cache: what
     /// [`Growing::more_than`](crate::Growing::more_than) says is not stored.
     pub fn rest(self: &Arc<Self>, object: &Arc<Object>, position: u64) -> Stream {
@@ -316,8 +322,13 @@ impl Origin {
         start..(start + self.cache.slice).min(object.record.len)
     }
 
+    /// Whether it is known without the disk that something is not there.
+    fn is_absent(&self, name: u128) -> bool {
+        !self.cache.store.contains(name) && self.cache.store.is_indexed()
+    }
+
     async fn stored(&self, name: u128) -> Option<std::os::fd::OwnedFd> {
-        if !self.cache.store.contains(name) && self.cache.store.is_indexed() {
+        if self.is_absent(name) {
             return None;
         }
         let blob = self.cache.blocking(move |store| store.get(name)).await??;

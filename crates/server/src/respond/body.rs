@@ -120,21 +120,12 @@ impl BodySource {
         }
     }
 
-    /// The next piece, with at most `max` bytes if they are in memory; `None` at the end. An error
-    /// cuts the body short.
-    ///
-    /// Dropped: the piece may be lost, and with it the body.
-    pub(crate) async fn next(&mut self, max: NonZeroUsize) -> Result<Option<Piece>, Error> {
-        loop {
-            match self.next_now(max) {
-                Next::Piece(piece) => return Ok(Some(piece)),
-                Next::End => return Ok(None),
-                Next::Waits => self.make().await?,
-            }
-        }
+    /// Whether it may have to be waited for as long as an origin takes.
+    pub(crate) fn is_of_origin(&self) -> bool {
+        self.slices.is_some()
     }
 
-    /// As [`BodySource::next`], without waiting.
+    /// The next piece, with at most `max` bytes if they are in memory.
     pub(crate) fn next_now(&mut self, max: NonZeroUsize) -> Next {
         let max = max.get().min(PIECE_BYTES);
         if self.rest.is_empty() {
@@ -300,12 +291,11 @@ pub(crate) fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> &'a [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::run;
 
-    async fn pieces(mut body: BodySource, max: usize) -> Vec<Bytes> {
+    fn pieces(mut body: BodySource, max: usize) -> Vec<Bytes> {
         let max = NonZeroUsize::new(max).unwrap();
         let mut pieces = Vec::new();
-        while let Ok(Some(Piece::Bytes(piece))) = body.next(max).await {
+        while let Next::Piece(Piece::Bytes(piece)) = body.next_now(max) {
             pieces.push(piece);
         }
         assert!(body.is_complete());
@@ -314,18 +304,16 @@ mod tests {
 
     #[test]
     fn pieces_are_as_long_as_the_caller_allows() {
-        run(async {
-            let rows: [(usize, &[&str]); 4] = [
-                (1, &["a", "b", "c", "d", "e"]),
-                (2, &["ab", "cd", "e"]),
-                (5, &["abcde"]),
-                (usize::MAX, &["abcde"]),
-            ];
-            for (max, expected) in rows {
-                let body = BodySource::from(Body::Static(b"abcde"));
-                assert_eq!(pieces(body, max).await, expected, "{max}");
-            }
-            assert!(pieces(Body::Empty.into(), 1).await.is_empty());
-        });
+        let rows: [(usize, &[&str]); 4] = [
+            (1, &["a", "b", "c", "d", "e"]),
+            (2, &["ab", "cd", "e"]),
+            (5, &["abcde"]),
+            (usize::MAX, &["abcde"]),
+        ];
+        for (max, expected) in rows {
+            let body = BodySource::from(Body::Static(b"abcde"));
+            assert_eq!(pieces(body, max), expected, "{max}");
+        }
+        assert!(pieces(Body::Empty.into(), 1).is_empty());
     }
 }

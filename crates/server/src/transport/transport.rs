@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{SendFlags, Shutdown, shutdown};
 use tidegate_sendfile::{Error as TransferError, Options, Sent, send_pages, sendfile};
 use tidegate_site::FileBytes;
@@ -109,6 +110,12 @@ impl Transport {
             Self::Plain(recv) => send_or_keep(recv.socket(), bytes, flags),
             Self::Tls(tls) => tls.write_now(io, bytes, flags),
         }
+    }
+
+    /// Has the kernel send what it holds back for the bytes that follow.
+    pub(crate) fn push(&self) {
+        // tcp(7): to set it again does so. A socket of another kind holds nothing back.
+        let _ = set_tcp_nodelay(self.socket(), true);
     }
 
     /// As [`Transport::write_now`] for `head` and then a range of a file in memory, whose bytes are

@@ -210,7 +210,11 @@ impl<'a> ObjectLoader<'a> {
             return Ok(Content::Memory(Bytes::new().into()));
         }
         let sliced = || Content::Sliced(Sliced::new(self.origin, object, self.ops));
-        if object.len() > self.origin.slice_len() || !object.is_stored() {
+        // The head of a response does not wait for a fill.
+        if object.len() > self.origin.slice_len()
+            || !object.is_stored()
+            || self.origin.is_filling(object, 0)
+        {
             return Ok(sliced());
         }
         let file = match woken_by_others(self.origin.slice(object, 0)).await? {

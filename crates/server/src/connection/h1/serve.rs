@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::work::{Lookup, Next, PendingWork, Rest};
 use crate::config::LINGER_BYTES_MAX;
 use crate::connection::lingering_close::linger;
-use crate::respond::body::{BodySource, Piece};
+use crate::respond::body::{BodySource, Next as NextPiece, Piece};
 use crate::respond::complete::complete;
 use crate::respond::send_range::send_range;
 use crate::timeouts::Phase;
@@ -203,7 +203,19 @@ impl Connection {
         {
             return Ok(Some(piece));
         }
-        body.next(NonZeroUsize::MAX).await
+        loop {
+            match body.next_now(NonZeroUsize::MAX) {
+                NextPiece::Piece(piece) => return Ok(Some(piece)),
+                NextPiece::End => return Ok(None),
+                NextPiece::Waits => {
+                    if body.is_of_origin() {
+                        // The head is worth something before the origin answers.
+                        self.transport.push();
+                    }
+                    body.make().await?;
+                }
+            }
+        }
     }
 
     /// Sends bytes of a body. Returns their cost against the quantum.

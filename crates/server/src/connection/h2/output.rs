@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use rustix::net::SendFlags;
-use rustix::net::sockopt::set_tcp_nodelay;
 use tidegate_h2::{ErrorCode, Grant, StreamId};
 use tidegate_http::FieldBlock;
 
@@ -201,8 +200,7 @@ impl Connection {
     pub(super) fn uncork(&mut self) {
         if self.is_corked && self.flush.is_none() {
             self.is_corked = false;
-            // This pushes it (tcp(7)); a socket of another kind has held nothing back.
-            let _ = set_tcp_nodelay(self.transport.socket(), true);
+            self.transport.push();
         }
     }
 
