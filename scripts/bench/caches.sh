@@ -4,7 +4,7 @@
 #
 #   scripts/bench/caches.sh NAME PORT ORIGIN [BINARY]
 #
-# NAME      tidegate, nginx, varnish; or origin: nginx that serves the directory ORIGIN
+# NAME      tidegate, nginx, varnish, ats (Apache Traffic Server); or origin: nginx that serves the directory ORIGIN
 # PORT      where it listens, on 127.0.0.1
 # ORIGIN    HOST:PORT of the origin
 # BINARY    that of tidegate; default: target/release/tidegate
@@ -13,6 +13,8 @@
 #   scripts/bench/netns.sh scripts/bench/ab.py --tree "$TREE" --path /1k.bin \
 #     "tidegate=$PWD/scripts/bench/caches.sh tidegate {port} 127.0.0.1:8800" \
 #     "nginx=$PWD/scripts/bench/caches.sh nginx {port} 127.0.0.1:8800"
+#
+# ATS_VIA=2 has Traffic Server tell in Via where a response came from: "cRs" is from memory, "cHs" from its disk.
 #
 # What each keeps is in a directory of its own below TMPDIR, which stays. All run on one core, as ab.py starts them.
 set -euo pipefail
@@ -80,6 +82,44 @@ sub vcl_backend_response { set beresp.ttl = 1h; }
 EOF
     exec varnishd -F -n "$directory/n" -a "127.0.0.1:$port" -f "$directory/v.vcl" -s malloc,2g \
       -p thread_pools=1 -p thread_pool_min=200
+    ;;
+  ats)
+    # A net thread and no accept thread, as the others have one worker; all that is asked for fits into its RAM cache.
+    mkdir etc log run disk
+    cat >runroot.yaml <<EOF
+prefix: $directory
+exec_prefix: $directory
+bindir: /usr/bin
+sbindir: /usr/bin
+libexecdir: /usr/lib/trafficserver/modules
+sysconfdir: $directory/etc
+datadir: $directory/disk
+localstatedir: $directory/run
+runtimedir: $directory/run
+logdir: $directory/log
+cachedir: $directory/disk
+EOF
+    cat >etc/records.config <<EOF
+CONFIG proxy.config.http.server_ports STRING $port:ip-in=127.0.0.1
+CONFIG proxy.config.admin.user_id STRING trafficserver
+CONFIG proxy.config.exec_thread.autoconfig INT 0
+CONFIG proxy.config.exec_thread.limit INT 1
+CONFIG proxy.config.exec_thread.affinity INT 0
+CONFIG proxy.config.accept_threads INT 0
+CONFIG proxy.config.task_threads INT 1
+CONFIG proxy.config.log.logging_enabled INT 0
+CONFIG proxy.config.http.insert_request_via_str INT 0
+CONFIG proxy.config.http.insert_response_via_str INT ${ATS_VIA:-0}
+CONFIG proxy.config.cache.ram_cache.size INT 2147483648
+CONFIG proxy.config.cache.ram_cache_cutoff INT 1073741824
+EOF
+    echo 'ip_allow: [{ apply: in, ip_addrs: 127.0.0.1, action: allow, methods: ALL }]' >etc/ip_allow.yaml
+    echo "map / http://$origin/" >etc/remap.config
+    echo "$directory/disk 8G" >etc/storage.config
+    echo 'dest_domain=. ttl-in-cache=1h' >etc/cache.config
+    # It refuses to run as root, and changes to its user.
+    chown -R trafficserver "$directory"
+    exec traffic_server --run-root="$directory"
     ;;
   origin)
     nginx_config "  server { listen 127.0.0.1:$port; root $origin; }" >nginx.conf
