@@ -134,6 +134,7 @@ def parse():
     parser.add_argument("--tree", required=True, type=lambda name: pathlib.Path(name).resolve(), help="what they serve")
     parser.add_argument("--path", required=True, help="the file that is asked for, from the tree's top")
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--warm-rounds", type=int, default=0, help="more before, which do not count: a cache is filled")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--client", default="", help="more options of tidegate-load, such as '--churn' or '--discard'")
@@ -151,12 +152,13 @@ def main():
     rates = [[] for _ in options.servers]
     with contextlib.ExitStack() as stack:
         running = [start(stack, options, command, options.log) for _, command in options.servers]
-        for number in range(options.rounds):
+        for number in range(-options.warm_rounds, options.rounds):
             for turn in range(len(running)):
                 which = (number + turn) % len(running)
                 cost, rate = measure(options, *running[which])
-                costs[which].append(cost)
-                rates[which].append(rate)
+                if number >= 0:
+                    costs[which].append(cost)
+                    rates[which].append(rate)
     for (name, _), cost, rate in zip(options.servers, costs, rates):
         ratio = statistics.median(one / first for one, first in zip(cost, costs[0]))
         print(

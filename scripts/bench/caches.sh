@@ -9,8 +9,10 @@
 # ORIGIN    HOST:PORT of the origin
 # BINARY    that of tidegate; default: target/release/tidegate
 #
+#   scripts/bench/netns.sh bash            # the origin has to be in the namespace, too
 #   scripts/bench/caches.sh origin 8800 "$TREE" &
-#   scripts/bench/netns.sh scripts/bench/ab.py --tree "$TREE" --path /1k.bin \
+#   scripts/bench/ab.py --tree "$TREE" --path /1k.bin --warm-rounds 1 \
+#     "file=$PWD/target/release/tidegate serve {tree} --listen 127.0.0.1:{port} --cores 0-0" \
 #     "tidegate=$PWD/scripts/bench/caches.sh tidegate {port} 127.0.0.1:8800" \
 #     "nginx=$PWD/scripts/bench/caches.sh nginx {port} 127.0.0.1:8800"
 #
