@@ -263,7 +263,8 @@ def report_large(found, mebibytes):
     for name in filter(found[0].get, NAMES):
         rates = [each[name] / 1e6 for each in found]
         ratio = statistics.median(each[name] / each["direct"] for each in found)
-        print(f"  {name:9} {statistics.median(rates):7.0f} MB/s ({min(rates):.0f} to {max(rates):.0f}) ratio {ratio:5.2f}", flush=True)
+        middle, ends = statistics.median(rates), f"({min(rates):.0f} to {max(rates):.0f})"
+        print(f"  {name:9} {middle:7.0f} MB/s {ends} ratio {ratio:5.2f}", flush=True)
 
 
 def write_random(path, mebibytes):
