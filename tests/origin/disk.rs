@@ -13,7 +13,7 @@ const LENGTH: usize = 3 * SLICE + 100;
 /// The user of [`crate::support::Launch::unprivileged`].
 const NOBODY: u32 = 65_534;
 
-fn kill(mut server: Server) {
+pub(super) fn kill(mut server: Server) {
     server.signal(Signal::KILL);
     server.wait();
 }

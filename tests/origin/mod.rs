@@ -1,6 +1,7 @@
 //! A site with an origin: which objects it asks for, stores and serves.
 
 mod changes;
+mod crowds;
 mod disk;
 mod errors;
 mod fallbacks;
@@ -9,6 +10,7 @@ mod fleet;
 mod freshness;
 mod hits;
 mod keys;
+mod kills;
 mod operations;
 mod own;
 mod protocols;
@@ -17,6 +19,7 @@ mod ranges;
 mod s3;
 mod stale;
 mod variants;
+mod wires;
 
 use std::path::PathBuf;
 

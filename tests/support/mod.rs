@@ -2,11 +2,14 @@
 
 mod authority;
 mod client;
+mod crowd;
 pub(crate) mod http2;
 mod kernel;
 mod multipart;
 mod origin;
 mod peer;
+mod random;
+mod relay;
 mod remote;
 mod server;
 mod skip;
@@ -19,10 +22,13 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 
 pub(crate) use authority::{Authority, Files, key_pair, secure};
 pub(crate) use client::{Client, Ending, Response, get, request, request_with};
+pub(crate) use crowd::{Outcome, ask, can_connect, crowd, is_made_up, made_up};
 pub(crate) use kernel::{kernel_sessions, release};
 pub(crate) use multipart::content_range;
 pub(crate) use origin::{Behaviour, Gate, Object, Origin, Request};
 pub(crate) use peer::{Peer, free_address};
+pub(crate) use random::Random;
+pub(crate) use relay::{Relay, Wire};
 pub(crate) use remote::{AnswerAtLast, Question, Remote, SIZES};
 pub(crate) use server::{Launch, Output, Server, is_root, mounts};
 pub(crate) use skip::skipped;

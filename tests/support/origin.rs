@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::net::sockopt;
 
-use super::{WATCHDOG, eventually, free_address, noise};
+use super::{WATCHDOG, eventually, free_address, made_up, noise};
 
 /// The longest head of a request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -24,6 +24,8 @@ const PIECE: usize = 16 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
     pub(crate) body: Arc<Vec<u8>>,
+    /// Bytes of the body, if it is [`made_up`] in place of that.
+    made_up: Option<u64>,
     /// Beside those of the body, of the date and of the validators.
     pub(crate) fields: Vec<(String, String)>,
     /// With its quotes.
@@ -37,6 +39,7 @@ impl Object {
     pub(crate) fn new(body: impl Into<Vec<u8>>) -> Self {
         Self {
             body: Arc::new(body.into()),
+            made_up: None,
             fields: Vec::new(),
             etag: None,
             last_modified: None,
@@ -46,6 +49,25 @@ impl Object {
     /// [`noise`] of a seed, which is the entity tag, too.
     pub(crate) fn noise(length: usize, seed: u64) -> Self {
         Self::new(noise(length, seed)).etag(&format!("\"{seed}\""))
+    }
+
+    /// `length` bytes that are [`made_up`] when they are asked for.
+    pub(crate) fn made_up(length: u64) -> Self {
+        Self {
+            made_up: Some(length),
+            ..Self::new("").etag("\"made-up\"")
+        }
+    }
+
+    fn length(&self) -> u64 {
+        self.made_up.unwrap_or(self.body.len() as u64)
+    }
+
+    fn bytes(&self, range: Range<u64>) -> Vec<u8> {
+        match self.made_up {
+            Some(_) => made_up(range),
+            None => self.body[range.start as usize..range.end as usize].to_vec(),
+        }
     }
 
     pub(crate) fn etag(mut self, etag: &str) -> Self {
@@ -477,7 +499,7 @@ impl Answer {
         if is_known(request, object) {
             return with(304);
         }
-        let length = object.body.len() as u64;
+        let length = object.length();
         let if_range = request.field("if-range");
         let is_whole = request.method == "HEAD"
             || has(behaviours, |known| {
@@ -486,7 +508,7 @@ impl Answer {
             || if_range.is_some_and(|tag| Some(tag) != object.etag.as_deref());
         let range = request.range(length).filter(|_| !is_whole);
         let Some(range) = range else {
-            let body = object.body.to_vec();
+            let body = object.bytes(0..length);
             return Self { body, ..with(200) };
         };
         if range.start >= length {
@@ -506,7 +528,7 @@ impl Answer {
             Behaviour::ContentRange(lie) => Some((*lie).to_owned()),
             _ => None,
         });
-        let body = object.body[range.start as usize..range.end as usize].to_vec();
+        let body = object.bytes(range);
         let part = Self { body, ..with(206) };
         part.field("Content-Range", lie.unwrap_or(said))
     }
