@@ -16,6 +16,9 @@ const MIB: u64 = 1 << 20;
 /// The origin is never late: what is, is so by the load that this makes.
 const KEYS: &str = "first-byte-timeout = \"5m\", stall-timeout = \"5m\"";
 
+/// Between two small objects: a twentieth of all requests may be doubled.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// A crowd, and what it asks for.
 struct Case {
     clients: usize,
@@ -59,7 +62,7 @@ impl Case {
                 if received.load(Ordering::Relaxed) > 0 {
                     times.push(small(&mirror, &server, times.len() as u64));
                 }
-                thread::sleep(Duration::from_millis(10));
+                thread::sleep(PAUSE);
             }
         });
         assert!(is_over.load(Ordering::Relaxed));

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use super::{Mirror, PATIENT, SLICE, assert_hit, fresh};
-use crate::support::{Server, eventually, is_root, mounts, noise};
+use crate::support::{Server, Strace, eventually, get, installed, is_root, mounts, noise};
 
 const LENGTH: usize = 3 * SLICE + 100;
 /// The user of [`crate::support::Launch::unprivileged`].
@@ -161,6 +161,91 @@ fn a_full_disk_stops_nothing() {
         }
     }
     server.stop();
+}
+
+/// Waits until `/a` is on the disk, and forgets what the origin was asked for.
+fn store(mirror: &Mirror, server: &Server, length: usize) {
+    assert!(server.get("/a").body == noise(length, 1));
+    eventually("a hit", || {
+        mirror.origin.forget();
+        assert!(server.get("/a").body == noise(length, 1));
+        mirror.count("/a") == 0
+    });
+}
+
+#[test]
+fn a_slice_that_cannot_be_read_any_more_cuts_a_body_and_is_fetched_again() {
+    if !installed("strace") {
+        return;
+    }
+    let mirror = Mirror::with("/a", fresh(LENGTH, 1));
+    let server = mirror.start();
+    store(&mirror, &server, LENGTH);
+    // Each slice goes into a pipe, and from there to the socket: the second one is not read.
+    let Some(strace) = Strace::inject(&server, "splice", "error=EIO:when=3") else {
+        return;
+    };
+    let mut client = server.connect();
+    client.send(get("/a"));
+    assert_eq!(client.head().content_length(), LENGTH);
+    assert!(client.rest() == noise(SLICE, 1));
+    server.logs("response cut short");
+    drop(strace);
+    assert_eq!(mirror.count("/a"), 0);
+    assert!(server.get("/a").body == noise(LENGTH, 1));
+    assert_eq!(mirror.slices("/a"), [1]);
+    for _ in 0..2 {
+        assert!(server.get("/a").body == noise(LENGTH, 1));
+    }
+    assert_eq!(mirror.count("/a"), 1);
+}
+
+#[test]
+fn an_object_of_one_slice_that_cannot_be_read_any_more_is_fetched_again() {
+    const LONG: usize = 500_000;
+    if !installed("strace") {
+        return;
+    }
+    let mirror = Mirror::with("/a", fresh(LONG, 1));
+    let site = format!("[[site]]\norigin = {}", mirror.entry(PATIENT));
+    let server = mirror.launch_sliced(&site, "1m").start();
+    store(&mirror, &server, LONG);
+    let Some(strace) = Strace::inject(&server, "splice", "error=EIO:when=1") else {
+        return;
+    };
+    let mut client = server.connect();
+    client.send(get("/a"));
+    assert_eq!(client.head().content_length(), LONG);
+    assert_eq!(client.rest(), b"");
+    server.logs("response cut short");
+    drop(strace);
+    // Until it is noticed that the file is gone, it is sent as long as it can be read.
+    eventually("another request", || {
+        assert!(server.get("/a").body == noise(LONG, 1));
+        mirror.count("/a") == 1
+    });
+}
+
+#[test]
+fn what_cannot_be_opened_after_a_start_is_fetched_again() {
+    if !installed("strace") {
+        return;
+    }
+    let mirror = Mirror::with("/a", fresh(LENGTH, 1));
+    let server = mirror.start();
+    store(&mirror, &server, LENGTH);
+    server.stop();
+    let server = mirror.start();
+    let Some(strace) = Strace::inject(&server, "pread64", "error=EIO") else {
+        return;
+    };
+    assert!(server.get("/a").body == noise(LENGTH, 1));
+    // What is stored now is not readable either, and may be asked for again.
+    let mut asked = mirror.slices("/a");
+    asked.dedup();
+    assert_eq!(asked, [0, 1, 2, 3]);
+    drop(strace);
+    store(&mirror, &server, LENGTH);
 }
 
 #[test]

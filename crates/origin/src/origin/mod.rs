@@ -300,6 +300,12 @@ impl Origin {
             .touch(Key::slice(object.record.version, number));
     }
 
+    /// A slice on disk cannot be read: it is removed, and fetched again when it is wanted.
+    pub async fn forget_slice(&self, object: &Object, number: u64) {
+        let name = Key::slice(object.record.version, number);
+        self.cache.blocking(move |store| store.remove(name)).await;
+    }
+
     /// Bytes of a slice.
     pub fn slice_len(&self) -> u64 {
         self.cache.slice

@@ -13,7 +13,7 @@ use tidegate_uring::Fd;
 
 use super::body::{BodySource, Next, Piece};
 use super::exchange::Exchange;
-use super::send_range::options;
+use super::send_range::{is_unreadable, options};
 use crate::context::Context;
 use crate::frame_buffer::Payload;
 
@@ -140,7 +140,15 @@ impl BodyReader {
     /// Dropped: bytes may be lost, and with them the body.
     pub(crate) async fn make(&mut self, context: &Context) -> Result<(), CutShort> {
         match &mut self.file {
-            Some(open) => (open.reader.fetch().await).map_err(|error| cut_short(context, &error)),
+            Some(open) => match open.reader.fetch().await {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    if is_unreadable(&error) {
+                        Box::pin(open.file.forget_unreadable()).await;
+                    }
+                    Err(cut_short(context, &error))
+                }
+            },
             None => (self.source.make().await).map_err(|error| cut_short(context, &error)),
         }
     }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use rustix::io::Errno;
 use tidegate_sendfile::{Error as TransferError, ErrorKind, Opening, Options};
 use tidegate_site::{Content, File};
 
@@ -45,6 +46,9 @@ pub(crate) fn send_range<'a>(
             Ok(false) => file.residency_hint.add(&range, start),
             Err(error) => {
                 exchange.file_sent(error.sent);
+                if is_unreadable(&error.kind) {
+                    Box::pin(file.forget_unreadable()).await;
+                }
                 let len = range.end - range.start;
                 return Err(give_up(context, transport, len, &error));
             }
@@ -63,6 +67,15 @@ pub(super) fn options(context: &Context, file: &File, range: &Range<u64>, now: I
         unread: !file.residency_hint.covers(range, now),
         device: file.device(),
         opening: Opening::NONE,
+    }
+}
+
+/// Whether the disk failed, or has less of the file than there was.
+pub(super) fn is_unreadable(kind: &ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Truncated => true,
+        ErrorKind::File(error) => Errno::from_io_error(error) == Some(Errno::IO),
+        _ => false,
     }
 }
 

@@ -19,8 +19,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use tidegate_http::{Coding, FieldLines, RepresentationFields, Validators};
-use tidegate_origin::{CacheState, Object};
-use tidegate_uring::Fd;
+use tidegate_origin::{CacheState, Object, Origin};
+use tidegate_uring::{Fd, woken_by_others};
 
 use crate::file::memory::FileBytes;
 use crate::file::ops::FileOps;
@@ -48,7 +48,7 @@ pub struct File {
     /// the item of `try-files` that was found, of the fallback page, and of variants without their
     /// file.
     pub other_paths: OtherPaths,
-    /// Of an object of an origin.
+    /// Of an object of an origin, or of a slice of one.
     pub origin: Option<Provenance>,
     pub(crate) encoded_fields: EncodedFields,
     pub(crate) fields: RepresentationFields,
@@ -59,18 +59,31 @@ pub struct File {
 }
 
 /// Where an object came from, and when.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Provenance {
+    origin: Arc<Origin>,
     object: Arc<Object>,
+    /// The number of the slice, if the file is one.
+    slice: u64,
     /// How the next response that sends it came about.
     state: Cell<CacheState>,
 }
 
 impl Provenance {
-    pub(crate) fn new(object: &Arc<Object>, state: CacheState) -> Self {
+    pub(crate) fn new(origin: &Arc<Origin>, object: &Arc<Object>, state: CacheState) -> Self {
         Self {
+            origin: Arc::clone(origin),
             object: Arc::clone(object),
+            slice: 0,
             state: Cell::new(state),
+        }
+    }
+
+    /// That of a slice.
+    pub(crate) fn of_slice(origin: &Arc<Origin>, object: &Arc<Object>, number: u64) -> Self {
+        Self {
+            slice: number,
+            ..Self::new(origin, object, CacheState::Hit)
         }
     }
 
@@ -201,6 +214,20 @@ impl File {
             + 2 * allocated(self.fields.all().as_bytes().len())
             + allocated(self.content_type.len())
             + self.other_paths.memory()
+    }
+
+    /// The disk failed to read it. A slice of an object is removed from the cache, and the next one
+    /// who wants it gets it from the origin.
+    pub async fn forget_unreadable(&self) {
+        if let Some(Provenance {
+            origin,
+            object,
+            slice,
+            ..
+        }) = &self.origin
+        {
+            woken_by_others(origin.forget_slice(object, *slice)).await;
+        }
     }
 
     /// Whether it is open and has no link left.

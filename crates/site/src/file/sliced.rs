@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::file::ops::FileOps;
 use crate::file::popularity::Popularity;
 use crate::file::residency_hint::ResidencyHint;
-use crate::file::{Content, EncodedFields, File, OtherPaths};
+use crate::file::{Content, EncodedFields, File, OtherPaths, Provenance};
 
 /// Slices of one object that a core keeps open.
 const OPEN_MAX: usize = 32;
@@ -77,7 +77,7 @@ impl Sliced {
             coding: None,
             residency_hint: ResidencyHint::default(),
             other_paths: OtherPaths::default(),
-            origin: None,
+            origin: Some(Provenance::of_slice(&self.0.origin, &self.0.object, number)),
             encoded_fields: EncodedFields::default(),
             fields: RepresentationFields::default(),
             popularity: Popularity::default(),

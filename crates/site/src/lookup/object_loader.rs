@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use rustix::io::Errno;
 use tidegate_config::Site;
 use tidegate_http::{Coding, ETag, Status, Validators};
 use tidegate_origin::{
@@ -193,7 +194,7 @@ impl<'a> ObjectLoader<'a> {
             residency_hint: ResidencyHint::default(),
             encoded_fields: EncodedFields::default(),
             other_paths: self.other_paths.clone(),
-            origin: Some(Provenance::new(object, state)),
+            origin: Some(Provenance::new(self.origin, object, state)),
             popularity: Popularity::default(),
             content,
             ops: self.ops.clone(),
@@ -233,11 +234,14 @@ impl<'a> ObjectLoader<'a> {
         let mut bytes = Vec::with_capacity(len);
         while bytes.len() < len {
             let offset = bytes.len() as u64;
-            let (count, buffer) = self
-                .ops
-                .read(&file, bytes, offset, false)
-                .await
-                .map_err(Error::Failed)?;
+            let read = self.ops.read(&file, bytes, offset, false).await;
+            if let Err(error) = &read
+                && Errno::from_io_error(error) == Some(Errno::IO)
+            {
+                woken_by_others(self.origin.forget_slice(object, 0)).await;
+                return Ok(sliced());
+            }
+            let (count, buffer) = read.map_err(Error::Failed)?;
             bytes = buffer;
             if count == 0 {
                 return Ok(sliced());
