@@ -58,9 +58,13 @@ impl Case {
                 crowd(clients, address, "/large", length, &is_made_up, &received);
                 is_over.store(true, Ordering::Relaxed);
             });
-            while !crowd.is_finished() {
-                if received.load(Ordering::Relaxed) > 0 {
-                    times.push(small(&mirror, &server, times.len() as u64));
+            while received.load(Ordering::Relaxed) == 0 && !crowd.is_finished() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            loop {
+                times.push(small(&mirror, &server, times.len() as u64));
+                if crowd.is_finished() {
+                    break;
                 }
                 thread::sleep(PAUSE);
             }
