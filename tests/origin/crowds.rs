@@ -75,7 +75,8 @@ impl Case {
         assert_eq!(received.load(Ordering::Relaxed), clients as u64 * length);
         times.sort_unstable();
         println!(
-            "{clients} clients, {} MiB each: {took:.1?}; requests for {} slices that were doubled: {doubled}; \
+            "{clients} clients, {} MiB each: {took:.1?}; requests for {} slices that were \
+             doubled: {doubled}; \
              {} cold small objects beside them: median {:.1?}, at most {:.1?}",
             length / MIB,
             length.div_ceil(self.slice),
@@ -85,7 +86,8 @@ impl Case {
         );
     }
 
-    /// Checks that each slice was asked for once, but for `hedges` that were late. How many those were.
+    /// Checks that each slice was asked for once, but for `hedges` that were late. How many those
+    /// were.
     fn assert_asked_once(&self, mirror: &Mirror, hedges: u64) -> u64 {
         let mut asked = BTreeMap::new();
         for range in mirror.origin.slices(&super::at("/large")) {

@@ -126,8 +126,8 @@ fn killed(rounds: usize) -> (usize, usize) {
         is_stored
     });
     println!(
-        "{rounds} kills: {} bodies whole, {} cut, none wrong; {asked} requests of the origin; of {slices} \
-         slices {missing} were missing after the last kill; then {} hits",
+        "{rounds} kills: {} bodies whole, {} cut, none wrong; {asked} requests of the origin; of \
+         {slices} slices {missing} were missing after the last kill; then {} hits",
         tally.whole.into_inner(),
         tally.cut.into_inner(),
         objects.len()

@@ -1,4 +1,5 @@
-//! The network between tidegate and its origin is slow, cuts connections, goes silent and comes back. Local
+//! The network between tidegate and its origin is slow, cuts connections, goes silent and comes
+//! back. Local
 //! files of the same server are answered all the while.
 
 use std::net::SocketAddr;
@@ -87,7 +88,8 @@ fn a_slow_network_harms_nothing() {
 #[test]
 fn one_connection_that_ends_anywhere_is_not_seen() {
     let slice = SLICE as u64;
-    // Before the head, in it, and in the body of a slice; the next one comes on the same connection.
+    // Before the head, in it, and in the body of a slice; the next one comes on the same
+    // connection.
     for bytes in [
         0,
         1,

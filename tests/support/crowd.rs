@@ -1,4 +1,5 @@
-//! Clients that compare every byte with the one that is expected: one that blocks, and thousands of them on
+//! Clients that compare every byte with the one that is expected: one that blocks, and thousands
+//! of them on
 //! a few threads.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -162,7 +163,8 @@ impl<'a> Arrival<'a> {
     }
 }
 
-/// Asks for `target` on a connection of its own. Panics at a wrong byte, and when nothing comes for long.
+/// Asks for `target` on a connection of its own. Panics at a wrong byte, and when nothing comes
+/// for long.
 #[track_caller]
 pub(crate) fn ask(
     address: SocketAddr,
@@ -191,7 +193,8 @@ pub(crate) fn ask(
     arrival.outcome()
 }
 
-/// `clients` ask for `target` at the same time, and all get it whole. Adds the bytes of their bodies to
+/// `clients` ask for `target` at the same time, and all get it whole. Adds the bytes of their
+/// bodies to
 /// `received` as they come.
 #[track_caller]
 pub(crate) fn crowd(
@@ -269,7 +272,8 @@ fn serve(
     Ok(())
 }
 
-/// Lets this process and its servers have so many connections each; says so where that is not possible,
+/// Lets this process and its servers have so many connections each; says so where that is not
+/// possible,
 /// since a test is then skipped.
 pub(crate) fn can_connect(clients: usize) -> bool {
     let wanted = clients as u64 + DESCRIPTORS_OF_OTHERS;
