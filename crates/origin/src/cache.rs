@@ -13,6 +13,7 @@ use futures_util::future::{BoxFuture, Shared};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as Table;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
 
 use crate::error::Error;
 use crate::fill::Fill;
@@ -207,8 +208,16 @@ impl Cache {
         &self,
         work: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Option<T> {
+        self.begin_blocking(work).await.ok()
+    }
+
+    /// The same, which begins at once and ends if nobody waits for it.
+    pub(crate) fn begin_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
         let store = Arc::clone(&self.store);
-        self.runtime.spawn_blocking(move || work(&store)).await.ok()
+        self.runtime.spawn_blocking(move || work(&store))
     }
 
     /// The flight for an object, and whether it was under way already. It goes on without those

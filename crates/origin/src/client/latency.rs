@@ -3,11 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Responses that are remembered.
+/// Responses that are remembered. With fewer nothing is said.
 const SAMPLES: usize = 64;
-
-/// With fewer nothing is said.
-const SAMPLES_LEAST: usize = 20;
 
 /// A hedge earlier than that costs more than it saves.
 const HEDGE_LEAST: Duration = Duration::from_millis(5);
@@ -58,7 +55,7 @@ impl Latency {
     pub(crate) fn usual(&self) -> Option<Duration> {
         let mut times = {
             let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.times.len() < SAMPLES_LEAST {
+            if state.times.len() < SAMPLES {
                 return None;
             }
             state.times.clone()
@@ -86,11 +83,11 @@ mod tests {
     #[test]
     fn one_in_twenty_is_hedged_past_the_95th_percentile() {
         let latency = Latency::default();
-        for millis in 1..20 {
+        for millis in 1..64 {
             latency.add(Duration::from_millis(millis));
         }
         assert_eq!(latency.hedge_after(), None, "too few are known");
-        for millis in 20..=100 {
+        for millis in 64..=100 {
             latency.add(Duration::from_millis(millis));
         }
         // The last 64: 37 to 100.
@@ -103,7 +100,7 @@ mod tests {
     #[test]
     fn a_fast_origin_is_not_hedged_at_once() {
         let latency = Latency::default();
-        for _ in 0..40 {
+        for _ in 0..SAMPLES {
             latency.add(Duration::from_micros(100));
         }
         assert_eq!(latency.hedge_after(), Some(HEDGE_LEAST));

@@ -1,5 +1,6 @@
 //! Moves bodies: into the cache, or to one client past it.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, IF_MATCH, IF_UNMODIFIED_SINCE, RANGE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::mpsc::Sender;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::Origin;
@@ -63,7 +65,7 @@ impl Origin {
         object: &Object,
         number: u64,
         range: &Range<u64>,
-        fill: &Fill,
+        fill: &Arc<Fill>,
         body: Option<Body>,
     ) -> Result<(), Error> {
         self.cache.counters().fills.fetch_add(1, Ordering::Relaxed);
@@ -87,15 +89,11 @@ impl Origin {
             }
             None => self.ask_for(object, range, Route::Fleet).await?,
         };
-        let mut writing = Writing {
-            writer: Some(writer),
-            written: 0,
-            len,
-        };
+        let mut writing = Writing::new(Some(writer), len);
         let copied = self.copy(&mut body, &mut writing, fill).await;
         if let Err(error) = copied {
             // The network may have been cut. What is there already is not asked for again.
-            let rest = range.start + writing.written..range.end;
+            let rest = range.start + writing.taken..range.end;
             if rest.is_empty() || !error.is_transient() {
                 return Err(error);
             }
@@ -103,7 +101,7 @@ impl Origin {
             let mut body = self.ask_for(object, &rest, Route::Direct).await?;
             self.copy(&mut body, &mut writing, fill).await?;
         }
-        self.publish(writing).await;
+        self.publish(writing, fill).await;
         Ok(())
     }
 
@@ -122,49 +120,45 @@ impl Origin {
     }
 
     /// Copies a body until the slice is complete, or the disk takes no more.
-    async fn copy(&self, body: &mut Body, writing: &mut Writing, fill: &Fill) -> Result<(), Error> {
-        while writing.written < writing.len {
+    async fn copy(
+        &self,
+        body: &mut Body,
+        writing: &mut Writing,
+        fill: &Arc<Fill>,
+    ) -> Result<(), Error> {
+        while writing.taken < writing.len {
             let Some(chunk) = body.chunk().await else {
                 return Err(too_short(body));
             };
             self.write(chunk?, writing, fill).await;
-            if writing.writer.is_none() {
+            if writing.has_failed() {
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    async fn write(&self, chunk: Bytes, writing: &mut Writing, fill: &Fill) {
+    /// Begins to write a chunk, once the one before is written: the next one is received meanwhile.
+    async fn write(&self, chunk: Bytes, writing: &mut Writing, fill: &Arc<Fill>) {
+        writing.settle(fill).await;
         let Some(mut writer) = writing.writer.take() else {
             return;
         };
         let len = chunk.len() as u64;
-        let written = self.cache.blocking(move |_| {
-            let written = writer.write_at_end(&chunk);
-            written.map(|()| writer)
-        });
-        match written.await {
-            Some(Ok(writer)) => {
-                writing.writer = Some(writer);
-                writing.written += len;
-                self.cache
-                    .counters()
-                    .filled_bytes
-                    .fetch_add(len, Ordering::Relaxed);
-                fill.written(writing.written);
-            }
-            other => {
-                if let Some(Err(error)) = other {
-                    tracing::warn!(%error, "cannot write into the cache");
-                }
-                fill.stop(Stopped::Unstored);
-            }
-        }
+        writing.taken += len;
+        let (cache, fill, written) = (Arc::clone(&self.cache), Arc::clone(fill), writing.taken);
+        writing.write = Some(self.cache.begin_blocking(move |_| {
+            writer.write_at_end(&chunk)?;
+            let filled = &cache.counters().filled_bytes;
+            filled.fetch_add(len, Ordering::Relaxed);
+            fill.written(written);
+            Ok(writer)
+        }));
     }
 
     /// Publishes a complete slice. Those that read it have its file, published or not.
-    async fn publish(&self, writing: Writing) {
+    async fn publish(&self, mut writing: Writing, fill: &Fill) {
+        writing.settle(fill).await;
         if let Some(writer) = writing.writer
             && let Some(Err(error)) = self.cache.blocking(move |_| writer.publish()).await
         {
@@ -222,11 +216,7 @@ impl Origin {
             } else if let Some(fill) = fill {
                 fill.stop(Stopped::Unstored);
             }
-            let mut writing = Writing {
-                writer,
-                written: 0,
-                len,
-            };
+            let mut writing = Writing::new(writer, len);
             let mut left = len;
             while left > 0 {
                 if pending.is_empty() {
@@ -239,8 +229,8 @@ impl Origin {
                     self.write(part, &mut writing, fill).await;
                 }
             }
-            if fill.is_some() {
-                self.publish(writing).await;
+            if let Some(fill) = fill {
+                self.publish(writing, fill).await;
                 self.cache.end_fill(name);
             }
         }
@@ -391,11 +381,46 @@ async fn pass_body(
     Ok(())
 }
 
-/// A slice that is being written. Without its writer the disk failed.
+/// A slice that is being written.
 struct Writing {
+    /// Between two writes, unless the disk failed.
     writer: Option<Writer>,
-    written: u64,
+    /// The write that is under way.
+    write: Option<JoinHandle<io::Result<Writer>>>,
+    /// Bytes that are written, or being written.
+    taken: u64,
     len: u64,
+}
+
+impl Writing {
+    fn new(writer: Option<Writer>, len: u64) -> Self {
+        Self {
+            writer,
+            write: None,
+            taken: 0,
+            len,
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.writer.is_none() && self.write.is_none()
+    }
+
+    /// Waits for the write that is under way.
+    async fn settle(&mut self, fill: &Fill) {
+        let Some(write) = self.write.take() else {
+            return;
+        };
+        match write.await {
+            Ok(Ok(writer)) => self.writer = Some(writer),
+            failed => {
+                if let Ok(Err(error)) = failed {
+                    tracing::warn!(%error, "cannot write into the cache");
+                }
+                fill.stop(Stopped::Unstored);
+            }
+        }
+    }
 }
 
 fn range_request(object: &Object, range: &Range<u64>) -> Request {
