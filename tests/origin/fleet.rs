@@ -6,11 +6,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{PATIENT, PREFIX, SLICE, at, entry, fresh};
+use crate::admin::{LISTEN, admin};
+use crate::metrics::Scrape;
 use crate::reload::{APPLIED, hup};
 use crate::support::{
     Client, Launch, Object, Origin, Response, Server, Tree, eventually, free_address, noise,
     request_with,
 };
+
+/// Fleets that a busy machine may disturb.
+const DISTURBED_MAX: usize = 10;
 
 /// A node that may run, and what it needs.
 struct Node {
@@ -67,6 +72,7 @@ impl Fleet {
         let peers: Vec<_> = peers.iter().map(ToString::to_string).collect();
         let config = format!(
             "[cache.disk]\npath = \"{}\"\nsize = \"1g\"\nslice = \"64k\"\n\
+             {LISTEN}\
              [fleet]\npeers = {peers:?}\nlisten = \"{listen}\"\n{}",
             tree.base().join("cache").display(),
             self.keys,
@@ -86,6 +92,11 @@ impl Fleet {
 
     fn node(&self, node: usize) -> &Server {
         self.nodes[node].server.as_ref().expect("it runs")
+    }
+
+    /// A counter of a node.
+    fn value(&self, node: usize, name: &str) -> u64 {
+        Scrape::of(admin(self.node(node))).value(name) as u64
     }
 
     fn put(&self, path: &str, object: Object) {
@@ -116,31 +127,57 @@ impl Fleet {
     }
 }
 
+/// Has `work` look at new fleets until no node of one passed over a peer: on a busy machine one that
+/// is well may be late.
+fn undisturbed<T>(start: impl Fn() -> Fleet, work: impl Fn(&Fleet) -> T) -> T {
+    for _ in 0..DISTURBED_MAX {
+        let fleet = start();
+        let found = work(&fleet);
+        let failures = |node| fleet.value(node, "tidegate_peer_failures_total");
+        if (0..fleet.nodes.len()).map(failures).sum::<u64>() == 0 {
+            return found;
+        }
+    }
+    panic!("peers are passed over");
+}
+
 #[test]
 fn the_origin_is_asked_for_each_slice_once() {
-    let fleet = Fleet::start(3);
-    // Few, so that no response counts as slow and is asked for once more.
-    let paths = fleet.put_some(6, 3 * SLICE + 100);
-    for path in &paths {
-        thread::scope(|scope| {
+    let length = 3 * SLICE + 100;
+    let asked = undisturbed(
+        || Fleet::start(3),
+        |fleet| {
+            // Few, so that no response counts as slow and is asked for once more.
+            let paths = fleet.put_some(6, length);
+            let slices = paths.iter().map(|path| {
+                get_from_all(fleet, path, &noise(length, path[8..].parse().unwrap()));
+                let slices = fleet.origin.slices(&at(path)).into_iter();
+                let mut starts: Vec<_> = slices.map(|range| range.start as usize).collect();
+                starts.sort_unstable();
+                starts
+            });
+            let slices: Vec<_> = slices.collect();
             for node in 0..3 {
-                let (address, seed) = (fleet.node(node).address, path[8..].parse().unwrap());
-                scope.spawn(move || {
-                    let body = Client::connect(address).get(path).body;
-                    assert!(body == noise(3 * SLICE + 100, seed), "{path} of {node}");
-                });
+                assert_eq!(fleet.node(node).get("/none").status, 404);
             }
-        });
-        let mut slices = fleet.origin.slices(&at(path));
-        slices.sort_by_key(|range| range.start);
-        let starts: Vec<_> = slices.iter().map(|range| range.start as usize).collect();
-        assert_eq!(starts, [0, SLICE, 2 * SLICE, 3 * SLICE], "{path}");
-    }
+            (slices, fleet.count("/none"))
+        },
+    );
     // That there is none is asked once, too.
-    for node in 0..3 {
-        assert_eq!(fleet.node(node).get("/none").status, 404);
-    }
-    assert_eq!(fleet.count("/none"), 1);
+    assert_eq!(asked, (vec![vec![0, SLICE, 2 * SLICE, 3 * SLICE]; 6], 1));
+}
+
+/// Asks all nodes for `path` at the same time.
+fn get_from_all(fleet: &Fleet, path: &str, expected: &[u8]) {
+    thread::scope(|scope| {
+        for (number, node) in fleet.nodes.iter().enumerate() {
+            let address = node.server.as_ref().expect("it runs").address;
+            scope.spawn(move || {
+                let body = Client::connect(address).get(path).body;
+                assert!(body == expected, "{path} of {number}");
+            });
+        }
+    });
 }
 
 #[test]
@@ -371,19 +408,9 @@ fn a_peer_that_errs_is_passed_over() {
 #[test]
 fn requests_of_peers_are_counted() {
     let mut fleet = Fleet::of(1);
-    let (admin, gone) = (free_address(), free_address());
-    fleet.keys = format!("[admin]\nlisten = \"{admin}\"");
-    let peers = [fleet.nodes[0].peers, gone];
+    let peers = [fleet.nodes[0].peers, free_address()];
     fleet.start_node(0, &peers);
-    let value = |name: &str| {
-        let text = Client::connect(admin).get("/metrics");
-        let lines = text.text().lines().map(str::to_owned);
-        let mut values = lines.filter_map(|line| {
-            let value = line.strip_prefix(name)?.strip_prefix(' ')?;
-            value.parse::<u64>().ok()
-        });
-        values.next().unwrap_or_else(|| panic!("no {name}"))
-    };
+    let value = |name| fleet.value(0, name);
     for path in fleet.put_some(16, 10) {
         assert_eq!(fleet.node(0).get(&path).status, 200);
     }
@@ -460,7 +487,7 @@ fn peers_get_what_the_origin_said() {
         assert_eq!(whole.header(name), Some(value), "{name}");
     }
     assert!(!whole.has("x-a"));
-    assert!(age(&whole) >= 100);
+    assert!(age(&whole).is_some_and(|age| age >= 100));
     let part = fleet.ask_as_peer(0, "/ruled", &["Range: bytes=65530-65549"]);
     assert_eq!(part.status, 206);
     assert_eq!(
@@ -489,49 +516,52 @@ fn peers_get_what_the_origin_said() {
     assert_eq!(client.get_with("/ruled", &fields).status, 421);
 }
 
-fn age(response: &Response) -> u64 {
-    let age = response.header("age").and_then(|age| age.parse().ok());
-    age.unwrap_or_else(|| panic!("no Age: {:?}", response.headers))
+fn age(response: &Response) -> Option<u64> {
+    response.header("age").and_then(|age| age.parse().ok())
 }
 
 #[test]
 fn ages_add_up() {
-    let fleet = Fleet::start(2);
-    let paths: Vec<_> = (0..8)
-        .map(|seed| {
-            let path = format!("/object-{seed}");
-            fleet.put(&path, fresh(100, seed).field("Age", "1000"));
-            path
-        })
-        .collect();
-    let first: Vec<_> = paths
-        .iter()
-        .map(|path| age(&fleet.node(0).get(path)))
-        .collect();
-    assert!(first.iter().all(|age| *age >= 1000), "{first:?}");
-    thread::sleep(Duration::from_millis(2100));
-    for path in &paths {
-        let age = age(&fleet.node(1).get(path));
-        assert!(age >= 1002, "{path}: {age}");
-        assert_eq!(fleet.count(path), 1, "{path}");
-    }
+    let found = undisturbed(
+        || Fleet::start(2),
+        |fleet| {
+            let paths = (0..8).map(|seed| format!("/object-{seed}"));
+            let paths: Vec<_> = paths.collect();
+            for path in &paths {
+                fleet.put(path, fresh(100, 1).field("Age", "1000"));
+                let first = age(&fleet.node(0).get(path));
+                assert!(first.is_some_and(|age| age >= 1000), "{first:?}");
+            }
+            thread::sleep(Duration::from_millis(2100));
+            let second = |path: &String| (age(&fleet.node(1).get(path)), fleet.count(path));
+            paths.iter().map(second).collect::<Vec<_>>()
+        },
+    );
+    let is_right =
+        |(age, count): &(Option<u64>, _)| age.is_some_and(|age| age >= 1002) && *count == 1;
+    assert!(found.iter().all(is_right), "{found:?}");
 }
 
 #[test]
 fn an_age_counts_with_a_lifetime_of_the_site_too() {
-    let mut fleet = Fleet::of(2);
-    fleet.site = "[[site.cache]]\nmatch = \"**\"\nttl = \"10s\"".to_owned();
-    let peers = fleet.addresses();
-    (0..2).for_each(|node| fleet.start_node(node, &peers));
-    let paths = fleet.put_some(8, 100);
-    for path in &paths {
-        fleet.node(0).get(path);
-    }
-    thread::sleep(Duration::from_millis(2100));
-    for path in &paths {
-        let age = age(&fleet.node(1).get(path));
-        assert!((2..10).contains(&age), "{path}: {age}");
-    }
+    let start = || {
+        let mut fleet = Fleet::of(2);
+        fleet.site = "[[site.cache]]\nmatch = \"**\"\nttl = \"100s\"".to_owned();
+        let peers = fleet.addresses();
+        (0..2).for_each(|node| fleet.start_node(node, &peers));
+        fleet
+    };
+    let ages = undisturbed(start, |fleet| {
+        let paths = fleet.put_some(8, 100);
+        for path in &paths {
+            fleet.node(0).get(path);
+        }
+        thread::sleep(Duration::from_millis(2100));
+        let age = |path: &String| age(&fleet.node(1).get(path));
+        paths.iter().map(age).collect::<Vec<_>>()
+    });
+    let is_right = |age: &Option<u64>| age.is_some_and(|age| (2..100).contains(&age));
+    assert!(ages.iter().all(is_right), "{ages:?}");
 }
 
 #[test]
