@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use rustix::fs::Statx;
 use tidegate_http::{Accepted, Choice, Coding};
-use tidegate_origin::Object;
+use tidegate_origin::{CacheState, Object};
 
 use crate::decompress::Compressed;
 use crate::file::content_hash;
@@ -111,6 +111,18 @@ impl Resource {
             && !self.files().any(File::is_incomplete)
     }
 
+    /// Has the next response tell which of its files are stale, by the state of each as in
+    /// [`Self::files`].
+    pub(crate) fn note_stale(&self, states: &[CacheState]) {
+        for (file, state) in self.files().zip(states) {
+            if let Some(origin) = &file.origin
+                && *state == CacheState::Stale
+            {
+                origin.note_stale();
+            }
+        }
+    }
+
     /// Whether it comes from an origin, which tells how long it may be used.
     pub(crate) fn is_of_origin(&self) -> bool {
         !self.objects.is_empty()
@@ -184,6 +196,7 @@ impl Resource {
         self.files().map(File::descriptors).sum()
     }
 
+    /// Its files, variants first.
     fn files(&self) -> impl Iterator<Item = &File> {
         let variants = self.variants.iter().map(Rc::as_ref);
         variants.chain(self.unencoded.description())

@@ -101,6 +101,11 @@ impl Provenance {
     pub fn take_state(&self) -> CacheState {
         self.state.replace(CacheState::Hit)
     }
+
+    /// It is used though it is stale, once more.
+    pub(crate) fn note_stale(&self) {
+        self.state.set(CacheState::Stale);
+    }
 }
 
 /// Fields as a protocol other than HTTP/1.1 writes them: made once, by the first sender that needs

@@ -94,8 +94,9 @@ impl<'a> ObjectLoader<'a> {
         .await;
         let mut objects = vec![Arc::clone(&object)];
         objects.extend(variants.iter().map(|(_, (object, _))| Arc::clone(object)));
-        let mut states = variants.iter().map(|(_, (_, state))| *state).chain([state]);
-        let fresh_until = if states.any(|state| state == CacheState::Stale) {
+        let states = variants.iter().map(|(_, (_, state))| *state);
+        let states: Vec<_> = states.chain([state]).collect();
+        let fresh_until = if states.contains(&CacheState::Stale) {
             // It may be so by a purge, whatever its age is.
             self.now
         } else {
@@ -105,6 +106,7 @@ impl<'a> ObjectLoader<'a> {
             && self.memory.popular.is_empty()
             && before.is_of(&objects)
         {
+            before.note_stale(&states);
             return Ok(Loaded::Resource(Rc::clone(before), fresh_until));
         }
         let mut is_whole = true;
