@@ -23,7 +23,7 @@ use super::content::{Body, Content, Progress};
 use super::error::RequestError;
 use super::observer::Observer;
 use crate::error::chain;
-use crate::s3::errors::remedy;
+use crate::s3::errors::{error_code, remedy};
 use crate::s3::xml::{element, unescaped};
 use crate::s3::{S3Authority, sign};
 
@@ -265,7 +265,7 @@ async fn read(mut body: Incoming, progress: &Progress) -> Result<String, Request
 
 /// The error of a response: its status, the code in its body, and the remedy.
 fn refused(request: &Request, status: StatusCode, body: &str) -> RequestError {
-    let code = element(body, "Code").and_then(unescaped);
+    let code = error_code(body).and_then(unescaped);
     let is_code = |code: &String| {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._".contains(&byte);
         (1..=64).contains(&code.len()) && code.bytes().all(is_plain)

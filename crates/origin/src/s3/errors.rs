@@ -45,9 +45,28 @@ const REMEDIES: [(&str, &str); 11] = [
     ("AccountProblem", "the account has a problem: ask its owner"),
 ];
 
+/// How messages of Garage begin whose code is `AccessDenied`, and the code that S3 has for them.
+const OF_GARAGE: [(&str, &str); 3] = [
+    ("Forbidden: Invalid signature", "SignatureDoesNotMatch"),
+    ("Forbidden: No such key: ", "InvalidAccessKeyId"),
+    ("Forbidden: Access key ", "ExpiredToken"),
+];
+
+/// The code of the error in the body of a response.
+pub(crate) fn error_code(body: &str) -> Option<&str> {
+    let code = element(body, "Code")?;
+    if code != "AccessDenied" {
+        return Some(code);
+    }
+    let message = element(body, "Message").unwrap_or_default();
+    let mut of_garage = OF_GARAGE.into_iter();
+    let meant = of_garage.find(|(begin, _)| message.starts_with(begin));
+    Some(meant.map_or(code, |(_, code)| code))
+}
+
 /// The code of such an error in the body of a response, with its remedy.
 pub(crate) fn refusal(body: &str) -> Option<String> {
-    let code = element(body, "Code")?;
+    let code = error_code(body)?;
     remedy(code).map(|remedy| format!("{code}: {remedy}"))
 }
 
@@ -72,6 +91,23 @@ mod tests {
             ("<Code>NoSuchBucket</Code>", Some("bucket does not exist")),
             ("<Code>NoSuchKey</Code>", None),
             ("<Code>AccessDenied</Code>", None),
+            (
+                "<Code>AccessDenied</Code><Message>Forbidden: Invalid signature</Message>",
+                Some("SignatureDoesNotMatch: the secret"),
+            ),
+            (
+                "<Code>AccessDenied</Code><Message>Forbidden: No such key: GK1</Message>",
+                Some("access key is not known"),
+            ),
+            (
+                "<Code>AccessDenied</Code><Message>Forbidden: Access key GK1 has expired</Message>",
+                Some("expired"),
+            ),
+            (
+                "<Code>AccessDenied</Code><Message>Forbidden: Operation is not allowed for this \
+                 key.</Message>",
+                None,
+            ),
             ("<Code>ExpiredToken", None),
             ("", None),
         ] {
