@@ -10,8 +10,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,15 +45,15 @@ def main():
     server = shutil.which(arguments.server)
     if not server:
         sys.exit(f"no program {arguments.server}")
+    work = (arguments.keep or arguments.work).absolute()
+    work.mkdir(parents=True, exist_ok=True)
     results = []
-    with directory(arguments.keep) as work:
-        for name in arguments.only:
-            inner = work / name
-            inner.mkdir()
-            garage = shutil.which(arguments.garage) or arguments.garage
-            stage = Stage(os.path.abspath(server), os.path.abspath(garage), inner, arguments.apart)
-            for result in results_of(name, PARTS[name], stage):
-                results.append(result)
+    for name in arguments.only:
+        inner = work / name
+        inner.mkdir()
+        garage = shutil.which(arguments.garage) or arguments.garage
+        stage = Stage(os.path.abspath(server), os.path.abspath(garage), inner, arguments.apart)
+        results.extend(results_of(name, PARTS[name], stage))
     print(", ".join(f"{results.count(each)} {each}" for each in ("ok", "FAILED", "skipped")))
     if "FAILED" in results:
         return 1
@@ -68,6 +66,8 @@ def parse():
     parser.add_argument("--only", metavar="PART,..", type=parts, default=list(PARTS))
     parser.add_argument("--garage", metavar="PROGRAM", default="garage")
     parser.add_argument("--keep", metavar="DIRECTORY", type=Path)
+    # Those of run.sh alone.
+    parser.add_argument("--work", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -78,17 +78,6 @@ def parts(text):
         if name not in PARTS:
             raise argparse.ArgumentTypeError(f"no part {name}; there are {', '.join(PARTS)}")
     return names
-
-
-@contextmanager
-def directory(keep):
-    """One that is removed, or the one to keep, which must not be there yet."""
-    if keep:
-        keep.mkdir(parents=True)
-        yield keep.absolute()
-    else:
-        with tempfile.TemporaryDirectory(prefix="stores-") as made:
-            yield Path(made)
 
 
 def results_of(name, part, stage):

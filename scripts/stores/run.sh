@@ -28,14 +28,30 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 PATH=$PATH:/usr/sbin:/sbin
 # No __pycache__ in the tree. How a check ends is told as in the tests of clients.
 export PYTHONPATH="$root/scripts/lib:$root/scripts/clients"
-command=(python3 -B "$root/scripts/stores" --server "${CARGO_TARGET_DIR:-$root/target}/release/tidegate" "$@")
+work=$(mktemp -d "${TMPDIR:-/tmp}/stores-XXXXXX")
+command=(python3 -B "$root/scripts/stores" --work "$work"
+  --server "${CARGO_TARGET_DIR:-$root/target}/release/tidegate" "$@")
 
-if ! unshare --mount --pid --net --fork true 2>/dev/null; then
-  exec "${command[@]}"
-fi
-trap end_apart EXIT
+# Where no namespaces can be made.
+alone=''
+end() {
+  end_apart
+  if [[ -n $alone ]]; then
+    kill "$alone" 2>/dev/null || true
+    wait "$alone" || true
+  fi
+  rm -rf "$work"
+}
+trap end EXIT
 trap 'exit 143' TERM INT
-# Names of network namespaces are files of /run/netns, here of those within alone.
-# shellcheck disable=SC2016 # its own arguments
-apart --net sh -c 'mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && ip link set lo up && exec "$@"' \
-  sh "${command[@]}" --apart
+
+if unshare --mount --pid --net --fork true 2>/dev/null; then
+  # Names of network namespaces are files of /run/netns, here of those within alone.
+  # shellcheck disable=SC2016 # its own arguments
+  apart --net sh -c 'mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && ip link set lo up && exec "$@"' \
+    sh "${command[@]}" --apart
+else
+  "${command[@]}" &
+  alone=$!
+  wait $alone
+fi

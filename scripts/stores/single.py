@@ -197,9 +197,7 @@ def refused(session):
     """Wrong credentials are an error whose cause is in the log, and no key is."""
     store = session.store
     wrong = "".join(reversed(store.secret))
-    unknown = store.access[:2] + secrets.token_hex(len(store.access) // 2 - 1).upper()[: len(store.access) - 2]
-    if store.access.startswith("GK"):
-        unknown = "GK" + unknown[2:].lower()
+    unknown = store.access[:-6] + secrets.token_hex(3)
     for what, access, secret in (("secret", store.access, wrong), ("key", unknown, store.secret)):
         text = failing(session, f"wrong-{what}", store.url(f"{BUCKET}/www"), access, secret)
         require("secret access key is wrong" in text or "access key is not known" in text, f"the log has {text[-900:]}")
@@ -226,7 +224,6 @@ def failing(session, name, url, access, secret):
 def killed(session):
     """While the store is killed, what is stored comes, and the rest is an error."""
     node = session.node
-    # The first was asked for before it changed.
     fresh = [name for name in sums(session.tree) if name.startswith("n/")]
     for name in (*fresh, *PAGES):
         node.get(f"/{name}")

@@ -31,7 +31,7 @@ size = "{size}"
 slice = "256k"
 [fleet]
 peers = {peers}
-listen = "{host}:8081"
+listen = "{host}:{port}"
 [[site]]
 precompressed = []
 origin = {{ s3 = "{url}", region = "{region}" }}
@@ -68,7 +68,7 @@ class Session:
     def config(self, node, among):
         url = self.store.url(f"{BUCKET}/fleet", self.relay.port, f"{NETWORK}.1")
         peers = [f"{each.host}:{PEER_PORT}" for each in among]
-        values = {"cache": node.directory / "cache", "size": node.size, "host": node.host}
+        values = {"cache": node.directory / "cache", "size": node.size, "host": node.host, "port": PEER_PORT}
         return CONFIG.format(url=url, region=self.store.region, peers=peers, **values)
 
     def start(self, nodes):
