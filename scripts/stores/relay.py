@@ -33,7 +33,8 @@ class Relay:
         except OSError:
             client.close()
             return
-        threading.Thread(target=pump, args=(store, client), daemon=True).start()
+        back = threading.Thread(target=pump, args=(store, client), daemon=True)
+        back.start()
         rest = b""
 
         def count(data):
@@ -43,6 +44,9 @@ class Relay:
                 self.count(head.decode("latin-1"))
 
         pump(client, store, count)
+        back.join()
+        client.close()
+        store.close()
 
     def count(self, head):
         request, *lines = head.split("\r\n")
@@ -76,5 +80,3 @@ def pump(source, target, see=lambda data: None):
             end.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
-        if see.__name__ == "count":
-            end.close()

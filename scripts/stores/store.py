@@ -109,7 +109,6 @@ def make_bucket(store):
 GARAGE = """\
 metadata_dir = "{directory}/meta"
 data_dir = "{directory}/data"
-db_engine = "sqlite"
 replication_factor = {copies}
 rpc_bind_addr = "127.0.0.1:{rpc}"
 rpc_public_addr = "127.0.0.1:{rpc}"
