@@ -6,7 +6,7 @@
 # load; a node of three of Garage is killed while it is read from. Prints a line for each check; the exit status
 # is 1 if one failed, 77 if none could be made. A store that is not installed is skipped with a line that says
 # so, and so is the fleet without root. As root all is in namespaces that end with it, otherwise on the
-# loopback; in a temporary directory. Two minutes.
+# loopback; in a temporary directory. Four minutes.
 #
 #   scripts/stores/run.sh [--server PROGRAM] [--only PART,..] [--garage PROGRAM] [--keep DIRECTORY]
 #

@@ -77,6 +77,8 @@ def under_load(session):
                 load.go_on(4)
                 store.start()
                 whole(session, store)
+                # Until then it is passed over, and the other one is the only one.
+                eventually("the server asks it again", lambda: knows_all_up(node), 60)
                 load.go_on(2)
         load.check()
         text = node.text()
@@ -85,6 +87,11 @@ def under_load(session):
         require(first.secret not in text and first.access not in text, "the log has a key")
         fetched = node.metric("origin_requests_total")
     return f"{load.requests} requests, {fetched:.0f} to the stores"
+
+
+def knows_all_up(node):
+    text = node.text()
+    return text.count("the origin is down") == text.count("the origin is up again")
 
 
 def whole(session, store):
