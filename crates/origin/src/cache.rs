@@ -15,6 +15,7 @@ use quick_cache::sync::Cache as Table;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
+use crate::buffers::Buffers;
 use crate::error::Error;
 use crate::fill::Fill;
 use crate::object::{Answered, Known};
@@ -77,6 +78,7 @@ pub struct Cache {
     pub(crate) store: Arc<Store>,
     pub(crate) purges: Purges,
     pub(crate) known: Table<u128, Known, Bytes>,
+    pub(crate) buffers: Buffers,
     flights: Mutex<HashMap<u128, Flight>>,
     fills: Mutex<HashMap<u128, Arc<Fill>>>,
     counters: Counters,
@@ -151,6 +153,7 @@ impl Cache {
             store: Arc::new(store),
             purges,
             known: Table::with_weighter(typical, RECORDS_BYTES, Bytes),
+            buffers: Buffers::default(),
             flights: Mutex::default(),
             fills: Mutex::default(),
             counters: Counters::default(),

@@ -32,6 +32,7 @@
 //!
 //! `publish`, which uploads a release, stands beside them: it uses `s3` alone.
 
+mod buffers;
 mod cache;
 mod client;
 mod error;

@@ -39,6 +39,9 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'/');
 
+/// Bytes that are received at a time. Their memory is used again once they are copied.
+const RECEIVED_MAX: usize = 64 * 1024;
+
 /// How long an unused connection is kept: less than most servers keep it, and short enough for a
 /// name whose addresses change.
 const IDLE: Duration = Duration::from_secs(20);
@@ -169,7 +172,7 @@ impl Endpoint {
             // A connection that the origin closed meanwhile is replaced by a new one.
             .retry_canceled_requests(true)
             .set_host(false)
-            .http1_max_buf_size(256 * 1024)
+            .http1_max_buf_size(RECEIVED_MAX)
             .build(connector);
         let scheme = if config.is_https { "https" } else { "http" };
         let name = format!("{scheme}://{}{}", config.authority, config.prefix);

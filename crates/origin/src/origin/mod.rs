@@ -5,6 +5,7 @@ mod owner;
 mod ranges;
 mod route;
 mod transfer;
+mod writing;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! Moves bodies: into the cache, or to one client past it.
 
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,12 +9,12 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, IF_MATCH, IF_UNMODIFIED_SINCE, RANGE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::mpsc::Sender;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::Origin;
 use super::ranges::{content_range, range_value};
 use super::route::Route;
+use super::writing::Writing;
 use crate::cache::{Begun, Flown};
 use crate::client::{Answer, Body, FailureKind, Request};
 use crate::error::Error;
@@ -89,19 +88,18 @@ impl Origin {
             }
             None => self.ask_for(object, range, Route::Fleet).await?,
         };
-        let mut writing = Writing::new(Some(writer), len);
-        let copied = self.copy(&mut body, &mut writing, fill).await;
-        if let Err(error) = copied {
+        let mut writing = Writing::new(&self.cache, fill, writer, len);
+        if let Err(error) = writing.copy(&mut body).await {
             // The network may have been cut. What is there already is not asked for again.
-            let rest = range.start + writing.taken..range.end;
+            let rest = range.start + writing.taken()..range.end;
             if rest.is_empty() || !error.is_transient() {
                 return Err(error);
             }
             drop(body);
             let mut body = self.ask_for(object, &rest, Route::Direct).await?;
-            self.copy(&mut body, &mut writing, fill).await?;
+            writing.copy(&mut body).await?;
         }
-        self.publish(writing, fill).await;
+        writing.publish().await;
         Ok(())
     }
 
@@ -116,53 +114,6 @@ impl Origin {
                 warn_of_disk(&error);
                 None
             }
-        }
-    }
-
-    /// Copies a body until the slice is complete, or the disk takes no more.
-    async fn copy(
-        &self,
-        body: &mut Body,
-        writing: &mut Writing,
-        fill: &Arc<Fill>,
-    ) -> Result<(), Error> {
-        while writing.taken < writing.len {
-            let Some(chunk) = body.chunk().await else {
-                return Err(too_short(body));
-            };
-            self.write(chunk?, writing, fill).await;
-            if writing.has_failed() {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Begins to write a chunk, once the one before is written: the next one is received meanwhile.
-    async fn write(&self, chunk: Bytes, writing: &mut Writing, fill: &Arc<Fill>) {
-        writing.settle(fill).await;
-        let Some(mut writer) = writing.writer.take() else {
-            return;
-        };
-        let len = chunk.len() as u64;
-        writing.taken += len;
-        let (cache, fill, written) = (Arc::clone(&self.cache), Arc::clone(fill), writing.taken);
-        writing.write = Some(self.cache.begin_blocking(move |_| {
-            writer.write_at_end(&chunk)?;
-            let filled = &cache.counters().filled_bytes;
-            filled.fetch_add(len, Ordering::Relaxed);
-            fill.written(written);
-            Ok(writer)
-        }));
-    }
-
-    /// Publishes a complete slice. Those that read it have its file, published or not.
-    async fn publish(&self, mut writing: Writing, fill: &Fill) {
-        writing.settle(fill).await;
-        if let Some(writer) = writing.writer
-            && let Some(Err(error)) = self.cache.blocking(move |_| writer.publish()).await
-        {
-            warn_of_disk(&error);
         }
     }
 
@@ -209,28 +160,34 @@ impl Origin {
                 Some(_) => self.reserve(name, len).await,
                 None => None,
             };
-            if let (Some(fill), Some(writer)) = (fill, &writer)
+            let mut writing = None;
+            if let (Some(fill), Some(writer)) = (fill, writer)
                 && let Ok(file) = writer.file().try_clone()
             {
                 fill.begin(file);
+                writing = Some(Writing::new(&self.cache, fill, writer, len));
             } else if let Some(fill) = fill {
                 fill.stop(Stopped::Unstored);
             }
-            let mut writing = Writing::new(writer, len);
             let mut left = len;
             while left > 0 {
                 if pending.is_empty() {
-                    let chunk = body.chunk().await.unwrap_or_else(|| Err(too_short(&body)));
+                    let chunk = match &mut writing {
+                        Some(writing) => writing.receive(&mut body).await,
+                        None => received(&mut body).await,
+                    };
                     pending = chunk.map_err(|error| (number, error))?;
                 }
                 let part = pending.split_to((left as usize).min(pending.len()));
                 left -= part.len() as u64;
-                if let Some(fill) = fill {
-                    self.write(part, &mut writing, fill).await;
+                if let Some(writing) = &mut writing {
+                    writing.take(&part).await;
                 }
             }
-            if let Some(fill) = fill {
-                self.publish(writing, fill).await;
+            if let Some(writing) = writing {
+                writing.publish().await;
+            }
+            if fill.is_some() {
                 self.cache.end_fill(name);
             }
         }
@@ -368,10 +325,7 @@ async fn pass_body(
     sender: &Sender<Result<Bytes, Error>>,
 ) -> Result<(), Error> {
     while !left.is_empty() {
-        let chunk = body
-            .chunk()
-            .await
-            .unwrap_or_else(|| Err(too_short(&body)))?;
+        let chunk = received(&mut body).await?;
         left.start = left.end.min(left.start + chunk.len() as u64);
         if sender.send(Ok(chunk)).await.is_err() {
             // The client is gone.
@@ -379,48 +333,6 @@ async fn pass_body(
         }
     }
     Ok(())
-}
-
-/// A slice that is being written.
-struct Writing {
-    /// Between two writes, unless the disk failed.
-    writer: Option<Writer>,
-    /// The write that is under way.
-    write: Option<JoinHandle<io::Result<Writer>>>,
-    /// Bytes that are written, or being written.
-    taken: u64,
-    len: u64,
-}
-
-impl Writing {
-    fn new(writer: Option<Writer>, len: u64) -> Self {
-        Self {
-            writer,
-            write: None,
-            taken: 0,
-            len,
-        }
-    }
-
-    fn has_failed(&self) -> bool {
-        self.writer.is_none() && self.write.is_none()
-    }
-
-    /// Waits for the write that is under way.
-    async fn settle(&mut self, fill: &Fill) {
-        let Some(write) = self.write.take() else {
-            return;
-        };
-        match write.await {
-            Ok(Ok(writer)) => self.writer = Some(writer),
-            failed => {
-                if let Ok(Err(error)) = failed {
-                    tracing::warn!(%error, "cannot write into the cache");
-                }
-                fill.stop(Stopped::Unstored);
-            }
-        }
-    }
 }
 
 fn range_request(object: &Object, range: &Range<u64>) -> Request {
@@ -444,6 +356,12 @@ fn range_request(object: &Object, range: &Range<u64>) -> Request {
     }
 }
 
+/// The next chunk of a body that must have one.
+pub(super) async fn received(body: &mut Body) -> Result<Bytes, Error> {
+    let chunk = body.chunk().await;
+    chunk.unwrap_or_else(|| Err(too_short(body)))
+}
+
 fn too_short(body: &Body) -> Error {
     body.monitor().bad_answer(
         FailureKind::Reset,
@@ -451,6 +369,6 @@ fn too_short(body: &Body) -> Error {
     )
 }
 
-fn warn_of_disk(error: &StoreError) {
+pub(super) fn warn_of_disk(error: &StoreError) {
     tracing::debug!(%error, "not stored");
 }
