@@ -126,16 +126,32 @@ impl Origins {
         }
     }
 
-    /// The first endpoint that is up, and if none is the one that is asked soonest again; another
-    /// one than `but` if there is any that is up.
+    /// The endpoint to ask, or to ask after `but`.
     fn choose(&self, but: Option<&Arc<Endpoint>>) -> &Arc<Endpoint> {
-        let is_other = |one: &&Arc<Endpoint>| but.is_none_or(|but| !Arc::ptr_eq(but, one));
-        let up = || self.endpoints.iter().filter(|one| one.is_up());
-        up().find(is_other)
-            .or_else(|| up().next())
-            .or_else(|| self.endpoints.iter().min_by_key(|one| one.down_until()))
-            .unwrap_or(&self.endpoints[0])
+        let but = self
+            .endpoints
+            .iter()
+            .position(|one| but.is_some_and(|but| Arc::ptr_eq(but, one)));
+        let down = self
+            .endpoints
+            .iter()
+            .map(|one| one.down_until().filter(|_| !one.is_up()))
+            .collect::<Vec<_>>();
+        &self.endpoints[choose(&down, but)]
     }
+}
+
+/// Which endpoint to ask, by until when each is down: the first that is up, and if none is the one
+/// that is due first. After a failure of `but` another one, unless that alone is up.
+fn choose(down: &[Option<Instant>], but: Option<usize>) -> usize {
+    let others = || (0..down.len()).filter(|at| Some(*at) != but);
+    let up = |at: &usize| down[*at].is_none();
+    others()
+        .find(up)
+        .or_else(|| but.filter(up))
+        // It may be well again, and the one that just failed is not.
+        .or_else(|| others().min_by_key(|at| down[*at]))
+        .unwrap_or(0)
 }
 
 /// Whether the endpoint is in trouble, and another may not be.
@@ -215,3 +231,27 @@ fn bad(monitor: &Monitor, status: StatusCode, kind: FailureKind, reason: &str) -
 
 /// A request's content: none, or all of it in memory.
 pub(crate) type Content = http_body_util::Full<Bytes>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_endpoint_is_asked_after_a_failure_unless_one_alone_is_up() {
+        let later = |seconds| Some(Instant::now() + Duration::from_secs(seconds));
+        let table = [
+            (vec![None, None], None, 0),
+            (vec![None, None], Some(0), 1),
+            (vec![later(9), None], None, 1),
+            (vec![later(9), None], Some(1), 1),
+            (vec![later(9), later(1)], None, 1),
+            (vec![later(9), later(1)], Some(1), 0),
+            (vec![later(9), later(1), None], Some(1), 2),
+            (vec![None], Some(0), 0),
+            (vec![later(1)], Some(0), 0),
+        ];
+        for (down, but, expected) in table {
+            assert_eq!(choose(&down, but), expected, "{down:?} after {but:?}");
+        }
+    }
+}
