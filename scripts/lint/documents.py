@@ -6,8 +6,13 @@
 
 - A link to a file of the repository, and its anchor, must exist.
 - So must each path in backquotes (`crates/http/src/range.rs`, `tests/{tls,tls_files}.rs`) of
-  ARCHITECTURE.md, CONTRIBUTING.md, README.md and docs/decisions, and each test that
-  `cargo test ... NAME` names there.
+  ARCHITECTURE.md, CONTRIBUTING.md, README.md, docs/decisions and the three below, and each test
+  that `cargo test ... NAME` names in the former.
+- Each test that SECURITY.md and docs/changing-files.md name in backquotes (`limits::NAME` of
+  tests, `tls/bad_input::NAME` of a crate) must be one, and each row of their tables of promises
+  has one or says "not tested".
+- docs/dependencies.md has a row for each crate that Cargo.toml names, and each file that uses
+  glommio.
 - ARCHITECTURE.md has at most 8192 bytes, and each file or folder that it names without its path
   (`timeouts.rs`, `accept/`) must exist in a crate.
 - Each decision has a date, files and a command, and one line in docs/decisions/README.md.
@@ -34,6 +39,14 @@ BRACES = re.compile(r"\{([^{}]*)\}")
 MODULE = re.compile(r"[a-z_]\w*(/\w+)*(/|\.rs)")
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
 CARGO_TEST = re.compile(r"cargo test ([^\n`;]+)")
+# `limits::NAME`, `origin::fleet::NAME`, and `tls/bad_input::NAME` of a crate.
+TEST_NAME = re.compile(r"(?:([a-z0-9]+)/)?((?:\w+::)+)(\w+)")
+TEST = re.compile(r"#\[test\]\s*(?:#\[.*\].*\s*)*fn (\w+)")
+# Documents that name the test of each promise.
+PROMISES = ("SECURITY.md", "docs/changing-files.md")
+DEPENDENCIES = "docs/dependencies.md"
+WORKSPACE_DEPENDENCIES = re.compile(r"^\[workspace\.dependencies\]$(.*?)^\[", re.M | re.S)
+GLOMMIO = re.compile(r"^(?!\s*//).*\bglommio::", re.M)
 # Options of cargo test that are followed by a value.
 WITH_VALUE = {"-p", "--package", "--test", "--features", "--example", "--bench"}
 
@@ -53,12 +66,15 @@ def check(root):
     decisions = root / "docs/decisions"
     named = [root / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
     named += sorted(decisions.glob("*.md"))
+    precise = [root / name for name in (*PROMISES, DEPENDENCIES)]
     linked = sorted({*named, *root.glob("*.md"), *root.glob("docs/*.md")})
     tests = names_of_tests(root)
     return [
         *(problem for file in linked for problem in dead_links(root, file)),
-        *(problem for file in named for problem in missing_paths(root, file)),
+        *(problem for file in [*named, *precise] for problem in missing_paths(root, file)),
         *(problem for file in named for problem in missing_tests(root, file, tests)),
+        *(problem for name in PROMISES for problem in unkept_promises(root, root / name)),
+        *unexplained_dependencies(root, root / DEPENDENCIES),
         *missing_modules(root, root / "ARCHITECTURE.md"),
         *too_long(root / "ARCHITECTURE.md"),
         *incomplete_decisions(root, decisions),
@@ -91,7 +107,7 @@ def missing_paths(root, file):
     for text in CODE.findall(FENCE.sub("", file.read_text())):
         path = text.split()[0].removeprefix("./")
         is_path = "/" in path and path.split("/")[0] in SOURCE_DIRECTORIES
-        if not is_path or re.search(r"[*A-Z]{2}", path):
+        if not is_path or re.search(r"[*A-Z]{2}", path) or TEST_NAME.fullmatch(path):
             continue
         for each in alternatives(path):
             if not (root / each).exists():
@@ -139,6 +155,56 @@ def filters(words):
         previous = word
 
 
+def unkept_promises(root, file):
+    """Names of tests that are none, and rows of promises without a test."""
+    text = FENCE.sub("", file.read_text())
+    for code in CODE.findall(text):
+        name = TEST_NAME.fullmatch(code)
+        if name and name[3] != "NAME" and not is_test(root, *name.groups()):
+            yield f"{file.relative_to(root)}: no test is called {code}"
+    for row in rows(text, last="tests"):
+        names = [code for code in CODE.findall(row[-1]) if TEST_NAME.fullmatch(code)]
+        if not names and row[-1] != "not tested":
+            yield f"{file.relative_to(root)}: no test for: {row[0]}"
+
+
+def rows(text, last=None):
+    """The cells of each row of the tables whose last column has this heading, or of all."""
+    for table in re.findall(r"(?:^\|.*\|$\n?)+", text, re.M):
+        lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+        if last is None or lines[0][-1] == last:
+            yield from lines[2:]
+
+
+def is_test(root, crate, modules, function):
+    modules = modules.removesuffix("::").split("::")
+    if crate is None:
+        return function in tests_of((root / "tests").joinpath(*modules).with_suffix(".rs"))
+    files = (root / "crates" / crate).rglob("*.rs")
+    ours = (file for file in files if modules[-1] in (file.stem, file.parent.name))
+    return any(function in tests_of(file) for file in ours)
+
+
+@functools.cache
+def tests_of(file):
+    return set(TEST.findall(file.read_text())) if file.exists() else set()
+
+
+def unexplained_dependencies(root, file):
+    """Crates without a row, and files that use glommio and are not in the list of these."""
+    text = file.read_text()
+    explained = {name for row in rows(text) for name in re.findall(r"[\w-]+", row[0])}
+    named = WORKSPACE_DEPENDENCIES.search((root / "Cargo.toml").read_text())[1]
+    for name in re.findall(r"^([\w-]+) *=", named, re.M):
+        if not name.startswith("tidegate-") and name not in explained:
+            yield f"{file.relative_to(root)}: no row for {name}"
+    listed = {path for code in CODE.findall(text) for path in alternatives(code)}
+    for source in sorted(root.glob("crates/*/src/**/*.rs")):
+        path = str(source.relative_to(root))
+        if path not in listed and GLOMMIO.search(source.read_text()):
+            yield f"{file.relative_to(root)}: {path} uses glommio and is not listed"
+
+
 def too_long(file):
     size = file.stat().st_size
     if size > ARCHITECTURE_BYTES_MAX:
@@ -172,15 +238,24 @@ def self_test():
         "docs/a.md": "# One, `two`",
         "docs/decisions/README.md": "- [x](io.md#x)",
         "docs/decisions/io.md": f"## X\n\n- Date: 2026-01-02\n{code}- Repeat: `cargo test it_`",
-        "tests/a.rs": "fn it_works() {}",
+        "tests/a.rs": "fn it_works() {}\n#[test]\n#[ignore]\nfn it_is_kept() {}",
         "tests/b.rs": "",
-        "crates/a/src/b/c.rs": "",
+        "crates/a/src/b/c.rs": "use glommio::Task;\n#[test]\nfn it_holds() {}",
+        "SECURITY.md": "| what | tests |\n|---|---|\n| all | `a::it_is_kept`, `a/b::it_holds` |\n",
+        "docs/changing-files.md": "`a/c::it_holds` and `a::NAME`",
+        "docs/dependencies.md": "`crates/a/src/b/c.rs`\n\n| crate | for |\n|---|---|\n| x, y-z | all |\n",
+        "Cargo.toml": "[workspace.dependencies]\ntidegate-a = {}\nx = '1'\ny-z = '2'\n\n[profile.dev]",
     }
     wrong = {
         "README.md": ("[all](docs/b.md)", "docs/b.md does not exist"),
         "docs/a.md": ("# Two", "no such heading"),
         "ARCHITECTURE.md": ("`tests/c.rs`", "tests/c.rs does not exist"),
         "CONTRIBUTING.md": ("`cargo test -p a it_fails -- --x`", "no test is called it_fails"),
+        "SECURITY.md": ("| what | tests |\n|---|---|\n| all | `-p x` |", "no test for: all"),
+        "docs/changing-files.md": ("`a::it_works`", "no test is called a::it_works"),
+        "tests/a.rs": ("fn it_works() {}", "no test is called a::it_is_kept"),
+        "docs/dependencies.md": ("| x | all |", "c.rs uses glommio and is not listed"),
+        "Cargo.toml": ("[workspace.dependencies]\nw = '1'\n[", "no row for w"),
         "docs/decisions/README.md": ("", "0 lines in README.md"),
         "docs/decisions/io.md": (f"## X\n\n{code}- Repeat: `true`\n", "no line '- Date:'"),
     }
