@@ -507,12 +507,15 @@ fn the_live_page_has_the_slowest_and_the_most_frequent_errors() {
         assert_eq!(response.header("content-type"), Some("application/json"));
         serde_json::from_slice(&response.body).expect("JSON")
     };
-    eventually("the slowest", || live()["slowest"][0]["path"] == "/large");
+    // The first one, unless the machine was busy when another was answered.
+    let slow = |live: &serde_json::Value| {
+        let requests = live["slowest"].as_array().cloned().unwrap_or_default();
+        let mut large = requests.into_iter().filter(|one| one["path"] == "/large");
+        large.next().and_then(|one| one["seconds"].as_f64())
+    };
+    eventually("the slowest", || slow(&live()).is_some());
     let live = live();
-    assert!(
-        live["slowest"][0]["seconds"].as_f64().unwrap() >= 0.3,
-        "{live}"
-    );
+    assert!(slow(&live).is_some_and(|seconds| seconds >= 0.3), "{live}");
     let errors = live["errors"].as_array().unwrap();
     assert!(
         errors.len() <= 10 && errors.iter().all(|error| error["status"] == 404),

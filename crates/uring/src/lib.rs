@@ -87,6 +87,7 @@ mod probe;
 mod queue;
 mod reap;
 mod resources;
+mod restrict;
 mod ring;
 mod send_queue;
 mod setup;

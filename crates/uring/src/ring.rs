@@ -16,7 +16,8 @@ use crate::error::Error;
 use crate::features::Features;
 use crate::locked::explain_enomem;
 use crate::probe::probe;
-use crate::setup::{explain_setup, setup};
+use crate::restrict::restrict_and_enable;
+use crate::setup::{explain_setup, setup_disabled};
 use crate::shared::Shared;
 use crate::spawn::{count_poll, spawn};
 use crate::stats::RingStats;
@@ -43,11 +44,16 @@ impl Ring {
             None => probe()?,
         };
         check_queues(config)?;
-        let io = setup(config.entries, config.completions)
+        let io = setup_disabled(config.entries, config.completions)
             .map_err(|error| explain_setup(error, config.locked_bytes()))?;
         limit_workers(&io, config)?;
         let event = register_event(&io)?;
-        let shared = Rc::new(Shared::new(io, features, |io| provide_buffers(io, config))?);
+        let prepare = |io: &IoUring| {
+            let buffers = provide_buffers(io, config)?;
+            restrict_and_enable(io, features)?;
+            Ok(buffers)
+        };
+        let shared = Rc::new(Shared::new(io, features, prepare)?);
         let event = Event::new(event);
         doorbell::install(&shared);
         let driver = drive(Rc::downgrade(&shared), event, WakeupTimers::start());

@@ -10,14 +10,25 @@ use crate::locked::explain_enomem;
 /// Sets up an io_uring for one thread that submits and reaps; completions are deferred until it
 /// asks for them.
 pub(crate) fn setup(entries: u32, completions: u32) -> io::Result<IoUring> {
-    IoUring::builder()
+    builder(completions).build(entries)
+}
+
+/// As [`setup`], but it takes no entries before it is enabled
+/// ([`restrict_and_enable`](crate::restrict::restrict_and_enable)).
+pub(crate) fn setup_disabled(entries: u32, completions: u32) -> io::Result<IoUring> {
+    builder(completions).setup_r_disabled().build(entries)
+}
+
+fn builder(completions: u32) -> io_uring::Builder {
+    let mut builder = IoUring::builder();
+    builder
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_taskrun_flag()
         .setup_submit_all()
         .setup_cqsize(completions)
-        .dontfork()
-        .build(entries)
+        .dontfork();
+    builder
 }
 
 /// Turns the error of [`setup`] for a ring that locks `bytes` of memory into a cause and a remedy.
