@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use super::{Mirror, PATIENT, SLICE, assert_hit, cache_status, fresh};
 use crate::admin::{LISTEN, admin};
+use crate::metrics::Scrape;
 use crate::support::{
     Behaviour, Client, Gate, Launch, Object, Response, Server, eventually, get, noise, request_with,
 };
@@ -160,6 +161,11 @@ fn a_prefix_has_all_below_it() {
     purged.purge(r#"{"all": true}"#);
     for path in paths {
         purged.assert_revalidated(path);
+    }
+    let scrape = Scrape::of(purged.admin);
+    for (manner, count) in [("soft", 2), ("hard", 0)] {
+        let name = format!("tidegate_origin_cache_purges_total{{manner=\"{manner}\"}}");
+        assert_eq!(scrape.value(&name) as u64, count, "{manner}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -113,6 +113,10 @@ pub struct Counters {
     pub revalidated: AtomicU64,
     /// Requests that waited for another one's answer.
     pub collapsed: AtomicU64,
+    /// Purges that leave objects stale.
+    pub soft_purges: AtomicU64,
+    /// Purges after which objects are gone.
+    pub hard_purges: AtomicU64,
 }
 
 /// Weighs what is known of an object.
@@ -199,6 +203,11 @@ impl Cache {
     ///
     /// The purge holds, but cannot be remembered across a restart.
     pub fn purge(&self, what: Purged, manner: Manner) -> io::Result<()> {
+        let count = match manner {
+            Manner::Soft => &self.counters.soft_purges,
+            Manner::Hard => &self.counters.hard_purges,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
         let purged = self.purges.purge(what, manner, millis(SystemTime::now()));
         // What is asked for in the same millisecond is purged, too: whoever waits for the purge
         // asks later.

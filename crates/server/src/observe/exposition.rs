@@ -276,6 +276,10 @@ fn register_origin_cache(registry: &mut Registry, cache: &Cache, cores: &[Core])
     let help = "Bytes that were written into the cache of origins";
     let filled = counter(count(&counts.filled_bytes));
     registry.register_with_unit("origin_cache_filled", help, Unit::Bytes, filled);
+    let purges = [("soft", &counts.soft_purges), ("hard", &counts.hard_purges)];
+    let purges = purges.map(|(manner, purges)| (label("manner", manner), count(purges)));
+    let help = "Purges of objects of origins";
+    registry.register("origin_cache_purges", help, counters(purges.into()));
     let help = "Fills of slices that were begun";
     registry.register("origin_cache_fills", help, counter(count(&counts.fills)));
     let help = "Fills that ended early";
