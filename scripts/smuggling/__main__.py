@@ -117,9 +117,11 @@ def results_of(server, work, arguments):
 def told(name, report, arguments):
     """Prints what was counted on a way, and what is wrong there."""
     counts = report.counts
-    words = [f"{counts['sent']} sent", f"{counts['forwarded']} forwarded"]
-    if name != "direct":
-        words.append(f"{counts['refused by the proxy']} refused by the proxy")
+    words = [f"{counts['sent']} sent"]
+    if name == "direct":
+        words.append(f"{counts['requests']} requests")
+    else:
+        words += [f"{counts['requests']} forwarded", f"{counts['refused by the proxy']} refused by the proxy"]
     words += [f"{counts[each]} {each}" for each in ("refused by tidegate", "answered")]
     words.append(f"{counts['known answered']} of {counts['known']} known answered")
     if name == "direct":
@@ -132,8 +134,8 @@ def told(name, report, arguments):
         print(f"  {counts['problems']} problems, the first of them:")
     for problem in report.problems:
         print(f"  {problem}", flush=True)
-    for number in report.others[: arguments.examples]:
-        print(f"  read otherwise: sequence {number}: {clipped(sequence(arguments.seed, number).data)}")
+    for what, number in report.others[: arguments.examples]:
+        print(f"  {what}: sequence {number}: {clipped(sequence(arguments.seed, number).data)}")
     return result
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import markers
-from reference import Incomplete, Malformed, read_requests, read_responses
+from reference import read_requests, read_responses
 
 # With these a request is refused; the connection has to end then.
 REFUSALS = {400, 408, 413, 414, 417, 431, 501, 505}
@@ -28,13 +28,8 @@ class Verdict:
 def judge(sent, received):
     """Holds all that tidegate sent on a connection, up to its end, against what it was sent."""
     reading = read_requests(sent)
-    try:
-        responses = read_responses(received, reading.methods)
-    except Incomplete as incomplete:
-        return Verdict(reading.requests, incomplete.args[0], "a response is cut off")
-    except Malformed as malformed:
-        return Verdict(reading.requests, [], f"a response is malformed: {malformed}")
-    return Verdict(reading.requests, responses, problem(reading, responses))
+    responses, flaw = read_responses(received, reading.methods)
+    return Verdict(reading.requests, responses, flaw or problem(reading, responses))
 
 
 def problem(reading, responses):

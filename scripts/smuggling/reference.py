@@ -219,8 +219,8 @@ def chunks(data, at):
 
 
 def read_responses(data, methods):
-    """The final responses to requests with these methods. What is behind them, or a response to no request, counts as
-    one to GET; one that is cut off raises Incomplete, with those before it in its first argument."""
+    """The final responses to requests with these methods, and what is wrong behind them, or None. A response to no
+    request is read as one to GET."""
     responses, at = [], 0
     while at < len(data):
         method = methods[len(responses)] if len(responses) < len(methods) else b"GET"
@@ -230,9 +230,11 @@ def read_responses(data, methods):
                 continue
             body, at = read_response_body(data, at, method, status, fields)
         except Incomplete:
-            raise Incomplete(responses) from None
+            return responses, "a response is cut off"
+        except Malformed as malformed:
+            return responses, f"a response is malformed: {malformed}"
         responses.append(Response(status, body, b"close" in elements(fields, b"connection")))
-    return responses
+    return responses, None
 
 
 def read_response_head(data, at):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import client
 import markers
-from judge import fits, is_refusal, judge, shown, status_and_marker
+from judge import fits, judge, shown, status_and_marker
 from mutations import sequence
-from reference import Incomplete, Malformed, read_requests, read_responses
+from reference import read_requests, read_responses
 from relay import Relay
 
 # Sequences under way at once.
@@ -28,7 +28,7 @@ class Report:
 
     counts: Counter = field(default_factory=Counter)
     problems: list = field(default_factory=list)
-    # Sequences that the proxy reads otherwise than the strict reader.
+    # What the proxy does by itself, and the sequences.
     others: list = field(default_factory=list)
 
     def complain(self, text):
@@ -91,7 +91,7 @@ async def directly(port, seed, numbers):
 
 
 def count_verdict(report, verdict):
-    report.counts["forwarded"] += len(verdict.requests)
+    report.counts["requests"] += len(verdict.requests)
     report.counts["refused by tidegate"] += verdict.refused
     report.counts["answered"] += len(verdict.responses) - verdict.refused
 
@@ -134,14 +134,9 @@ class Through:
         received = await client.ask_proxy(port, sent)
         reading = read_requests(sent.data)
         requests = reading.requests
-        try:
-            responses = read_responses(received, reading.methods)
-        except Incomplete as incomplete:
-            responses = incomplete.args[0]
-        except Malformed:
-            # Of HEAD that the proxy reads otherwise, or as HTTP/0.9, which has no head.
-            self.report.counts["unreadable"] += 1
-            responses = []
+        responses, flaw = read_responses(received, reading.methods)
+        # Of HEAD that the proxy reads otherwise, or cut off where it has closed.
+        self.report.counts["unreadable"] += flaw is not None
         self.read[number] = [markers.identity(request.target) for request in requests]
         self.got[number] = len(responses)
         if sent.known:
@@ -160,7 +155,7 @@ class Through:
             counts["refused by the proxy"] += b"s%d.m" % number not in forwarded
             if set(forwarded) - set(read):
                 counts["read otherwise"] += 1
-                self.report.others.append(number)
+                self.report.others.append(("read otherwise", number))
             # What tidegate has answered and the client has not got: the proxy took it for a part of another request.
             counts["without a response"] += len(forwarded) > self.got[number]
         for number, at, what in self.wrong:
@@ -170,6 +165,7 @@ class Through:
                 self.report.complain(f"sequence {number}: {what}: {clipped(sequence(self.seed, number).data)}")
             else:
                 counts["wrong by the proxy"] += 1
+                self.report.others.insert(0, (f"wrong by the proxy: {what}", number))
         self.report.require_answers()
 
 
