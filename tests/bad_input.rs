@@ -42,6 +42,36 @@ fn malformed_heads_are_400() {
     still_serves(&server);
 }
 
+/// RFC 9110, section 9.3.2: a client of HEAD takes what follows the head for another response.
+#[test]
+fn a_refusal_of_head_has_no_content() {
+    let tree = Tree::with("index.html", b"content");
+    let server = Server::serve(&tree);
+    let fields = "A: b\r\n".repeat(200);
+    let many = format!("HEAD / HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
+    #[rustfmt::skip] // one row a line
+    let table = [
+        ("HEAD / HTTP/1.1\r\n\r\n", 400),
+        ("HEAD / HTTP/1.1\r\nHost : test\r\n\r\n", 400),
+        ("HEAD nothing HTTP/1.1\r\nHost: test\r\n\r\n", 400),
+        ("HEAD / HTTP/1.1\r\nHost: test\r\nExpect: x\r\n\r\n", 417),
+        ("HEAD / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        ("HEAD / HTTP/2.0\r\nHost: test\r\n\r\n", 505),
+        ("\r\nHEAD / HTTP/2.0\r\nHost: test\r\n\r\n", 505),
+        (many.as_str(), 431),
+    ];
+    for (head, status) in table {
+        let mut client = server.connect();
+        client.send(head);
+        let response = client.head();
+        assert_eq!(response.status, status, "{head:?}");
+        assert!(response.closes(), "{head:?}");
+        client.finish_sending();
+        client.ends();
+    }
+    still_serves(&server);
+}
+
 #[test]
 fn targets_without_meaning_are_400() {
     let tree = Tree::with("index.html", b"content");
@@ -172,6 +202,25 @@ fn other_methods_are_refused() {
     let response = client.response();
     assert!(matches!(response.status, 400 | 405 | 501), "{response:?}");
     goes_on_or_ends(&mut client, &response);
+}
+
+/// A client may send what is meant for the tunnel before it knows that there is none.
+#[test]
+fn what_follows_connect_is_no_request() {
+    let tree = Tree::with("index.html", b"content");
+    let server = Server::serve(&tree);
+    for fields in ["", "Content-Length: 0\r\n", "Connection: keep-alive\r\n"] {
+        for version in ["1.0", "1.1"] {
+            let mut client = server.connect();
+            let connect = format!("CONNECT test:80 HTTP/{version}\r\nHost: test\r\n{fields}\r\n");
+            client.send(connect + &get("/"));
+            let response = client.response();
+            assert_eq!(response.status, 405, "{fields}");
+            assert!(response.closes(), "{fields}");
+            client.finish_sending();
+            client.ends();
+        }
+    }
 }
 
 #[test]

@@ -127,6 +127,11 @@ impl<'b> Target<'b> {
         self.path == "*"
     }
 
+    /// Whether it is `host:port`, which asks for a tunnel (RFC 9110, section 9.3.6).
+    pub fn is_authority(&self) -> bool {
+        self.path.is_empty()
+    }
+
     /// What follows the first `?`; `None` without one.
     pub fn query(&self) -> Option<&'b str> {
         self.query
@@ -419,6 +424,7 @@ mod tests {
         let mut out = b"left from the last request".to_vec();
         let (target, _) = Target::parse(raw)?;
         assert_eq!(target.is_asterisk(), raw == "*", "{raw}");
+        assert!(!target.is_authority(), "{raw}");
         target.decode_path(EncodedSlash::Literal, &mut out)?;
         Ok(out)
     }
@@ -477,6 +483,7 @@ mod tests {
     #[test]
     fn connect_has_the_authority_form() {
         let target = Target::connect("host:443").unwrap();
+        assert!(target.is_authority());
         assert_eq!(target.path(), "");
         assert_eq!(
             target.decode_path(EncodedSlash::Literal, &mut Vec::new()),

@@ -380,8 +380,12 @@ impl Connection {
             len: received.len(),
             ..self.request_info(Version::Http11)
         });
-        let response = &mut Response::page(status);
-        self.write(response, persistence, &mut exchange, now, out);
+        let mut response = Response::page(status);
+        if line.starts_with(b"HEAD ") {
+            // However malformed the rest, the client takes content for another response.
+            response.body = Body::Empty;
+        }
+        self.write(&mut response, persistence, &mut exchange, now, out);
         exchange
     }
 
@@ -523,6 +527,8 @@ impl Connection {
             && body_fits
             // After a final response the client may still send its body or not (RFC 9110, 10.1.1).
             && !head.expect_continue
+            // What a client sends behind CONNECT is meant for the tunnel, and is no request.
+            && !head.request.target.is_authority()
             && self.requests < snapshot.settings.limits.requests_per_connection
             && self.context.keep_alive() == KeepAlive::Enabled
             && !self.timer.draining()
