@@ -105,7 +105,7 @@ class Through:
     def __init__(self, seed):
         self.seed = seed
         self.report = Report()
-        # The requests that the proxy has passed on, by the sequences they are of.
+        # The requests that the proxy has passed on, as methods and numbers, by the sequences they are of.
         self.forwarded = {}
         # Of each sequence the requests that the strict reader sees in it, and how many responses its client got.
         self.read = {}
@@ -121,7 +121,7 @@ class Through:
         for request in verdict.requests:
             name = markers.identity(request.target)
             if name:
-                self.forwarded.setdefault(sequence_of(name), {})[name] = None
+                self.forwarded.setdefault(sequence_of(name), Counter())[request.method, name] += 1
         if verdict.problem:
             self.report.complain(
                 f"a connection of the proxy: {verdict.problem}\n    it sent ..{clipped(sent, SHOWN_OF_CONVERSATION)}"
@@ -137,7 +137,7 @@ class Through:
         responses, flaw = read_responses(received, reading.methods)
         # Of HEAD that the proxy reads otherwise, or cut off where it has closed.
         self.report.counts["unreadable"] += flaw is not None
-        self.read[number] = [markers.identity(request.target) for request in requests]
+        self.read[number] = [(request.method, markers.identity(request.target)) for request in requests]
         self.got[number] = len(responses)
         if sent.known:
             self.report.counts["known"] += 1
@@ -151,22 +151,28 @@ class Through:
         """Once all connections are over: whose fault it was."""
         counts = self.report.counts
         for number in numbers:
-            forwarded, read = self.forwarded.get(number, {}), self.read[number]
-            counts["refused by the proxy"] += b"s%d.m" % number not in forwarded
+            forwarded, read = self.forwarded.get(number, Counter()), self.read[number]
+            counts["refused by the proxy"] += b"s%d.m" % number not in (name for _, name in forwarded)
             if set(forwarded) - set(read):
                 counts["read otherwise"] += 1
                 self.report.others.append(("read otherwise", number))
-            # What tidegate has answered and the client has not got: the proxy took it for a part of another request.
+            # What tidegate has answered and the client has not got: the proxy took it for a part of another request,
+            # or has reset the connection.
             counts["without a response"] += len(forwarded) > self.got[number]
         for number, at, what in self.wrong:
-            forwarded, read = self.forwarded.get(number, {}), self.read[number]
-            agree = set(forwarded) <= set(read)
-            if agree or (at == 0 and sequence(self.seed, number).known):
+            if self.agrees(number, at) or (at == 0 and sequence(self.seed, number).known):
                 self.report.complain(f"sequence {number}: {what}: {clipped(sequence(self.seed, number).data)}")
             else:
                 counts["wrong by the proxy"] += 1
                 self.report.others.insert(0, (f"wrong by the proxy: {what}", number))
         self.report.require_answers()
+
+    def agrees(self, number, at):
+        """Whether the proxy has passed on each request of a sequence up to that place, and none that is not in it."""
+        forwarded, read = self.forwarded.get(number, Counter()), self.read[number]
+        # Some have lost their numbers.
+        before = Counter(each for each in read[: at + 1] if each[1])
+        return before <= forwarded and set(forwarded) <= set(read)
 
 
 async def through(proxy, work, server_port, seed, numbers):
