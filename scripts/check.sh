@@ -219,7 +219,7 @@ choose "$@"
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step docs docs
-step module-circles scripts/lint/module_circles.py --self-test access compress config h1 h2 http origin sendfile server site tidegate tls uring
+step module-circles scripts/lint/module_circles.py --self-test access compress config fuzz-targets h1 h2 http origin sendfile server site tidegate tls uring
 step readme readme
 step documents scripts/lint/documents.py --self-test
 step functions scripts/bench/functions.py --self-test

@@ -29,7 +29,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 ARCHITECTURE_BYTES_MAX = 8192
-SOURCE_DIRECTORIES = ("crates", "tests", "scripts", "docs", "config", ".cargo")
+SOURCE_DIRECTORIES = ("crates", "tests", "scripts", "docs", "config", "fuzz", ".cargo")
 
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
