@@ -24,7 +24,11 @@ pub(crate) fn check(data: &[u8]) {
         "the prefix decides nothing"
     );
     check_captures(&glob, path);
-    if is_match && let Ok(folded) = Glob::new(pattern, true) {
+    // A set that leaves letters out leaves out more of them then.
+    if is_match
+        && !pattern.contains("[!")
+        && let Ok(folded) = Glob::new(pattern, true)
+    {
         assert!(folded.is_match(path));
     }
     if pattern.len().max(path.len()) <= COMPARED_BYTES_MAX

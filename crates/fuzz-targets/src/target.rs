@@ -7,6 +7,10 @@ pub(crate) fn check(data: &[u8]) {
     let Ok(raw) = str::from_utf8(data) else {
         return;
     };
+    // No parser of heads lets one through.
+    if raw.bytes().any(|byte| byte.is_ascii_control()) {
+        return;
+    }
     check_host(raw);
     if let Ok((target, authority)) = Target::parse(raw) {
         if let Some(authority) = authority {

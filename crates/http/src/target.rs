@@ -69,7 +69,7 @@ impl<'b> Target<'b> {
     /// Reads `host:port`, the only form CONNECT has (RFC 9112, section 3.2.3).
     pub fn connect(raw: &'b str) -> Result<Self, TargetError> {
         match split_authority(raw) {
-            Some((_, Some(port))) if !port.is_empty() => Ok(Self {
+            Some((host, Some(port))) if !host.is_empty() && !port.is_empty() => Ok(Self {
                 path: "",
                 query: None,
             }),
@@ -489,7 +489,7 @@ mod tests {
             target.decode_path(EncodedSlash::Literal, &mut Vec::new()),
             Err(TargetError::NoPath)
         );
-        for raw in ["host", "host:", "/", "*", "http://host:80/"] {
+        for raw in ["host", "host:", ":443", "/", "*", "http://host:80/"] {
             assert_eq!(Target::connect(raw), Err(TargetError::Malformed), "{raw}");
         }
     }

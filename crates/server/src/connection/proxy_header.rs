@@ -213,6 +213,39 @@ mod tests {
         }
     }
 
+    /// Headers with bytes changed, taken out and put in: what is decided stays so with more bytes.
+    #[test]
+    fn a_cut_decides_nothing() {
+        let valid: [&[u8]; 4] = [
+            b"PROXY TCP4 1.2.3.4 10.0.0.1 80 81\r\nGET / HTTP/1.1\r\n",
+            b"PROXY UNKNOWN\r\n",
+            &[v2(0x21, 0x11, &with_tlv(&V4, 9)), b"GET /".to_vec()].concat(),
+            &v2(0x20, 0x00, &[]),
+        ];
+        let (mut headers, mut errors) = (0, 0);
+        for seed in 0..20_000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut bytes = rng.choice(valid).unwrap_or_default().to_vec();
+            for _ in 0..rng.usize(..3) {
+                let at = rng.usize(..bytes.len());
+                match rng.u32(..3) {
+                    0 => bytes[at] = rng.u8(..),
+                    1 => bytes.insert(at, rng.u8(..)),
+                    _ => drop(bytes.remove(at)),
+                }
+            }
+            let whole = parse(&bytes);
+            headers += usize::from(matches!(whole, Ok(Parsed::Complete { .. })));
+            errors += usize::from(whole.is_err());
+            for cut in 0..bytes.len() {
+                let early = parse(&bytes[..cut]);
+                let is_same = early == Ok(Parsed::Partial) || early == whole;
+                assert!(is_same, "seed {seed}, cut at {cut}: {early:?}, {whole:?}");
+            }
+        }
+        assert!(headers > 5000 && errors > 5000, "{headers} {errors}");
+    }
+
     #[test]
     fn a_header_in_the_place_of_a_request_is_told_from_one() {
         assert!(is_proxy_header(b"PROXY TCP4 1"));
