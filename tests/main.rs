@@ -13,6 +13,7 @@ mod arena;
 mod bad_input;
 mod changing_files;
 mod cli;
+mod client_limits;
 mod compress;
 mod compressed_only;
 mod conditionals;

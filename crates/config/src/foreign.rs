@@ -329,8 +329,8 @@ const ROWS: &[Row] = &[
     row("", "keepaliverequests maxkeepaliverequests servermaxkeepaliverequests", "", "write requests-per-connection below [limits]"),
     row("", "maxranges rangelimit", "", "write ranges below [limits]"),
     row("", "limitconn limitconnzone connectionsperip perip", "", "write connections-per-ip below [limits]"),
-    row("", "limitreq limitreqzone limitrate ratelimit throttle", "",
-        "tidegate has no rates for one client: connections-per-ip of [limits] bounds its connections"),
+    row("", "limitreq limitreqzone ratelimit requestsperip rateperip", "",
+        "write request-rate-per-ip and request-burst-per-ip below [limits]"),
 
     // Features that tidegate lacks.
     row("", "fastcgi fastcgipass phpfastcgi php cgi wsgi uwsgipass scgi lua perl", "", "tidegate runs no programs: it serves files"),

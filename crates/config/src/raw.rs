@@ -125,6 +125,9 @@ pub(crate) struct Timeouts {
 pub(crate) struct Limits {
     pub(crate) connections_per_core: Field<Count>,
     pub(crate) connections_per_ip: Field<Count>,
+    pub(crate) request_rate_per_ip: Field<Fraction>,
+    pub(crate) request_burst_per_ip: Field<Count>,
+    pub(crate) ipv6_prefix: Field<Count>,
     pub(crate) requests_per_connection: Field<Count>,
     pub(crate) header_bytes: Field<Size>,
     pub(crate) headers: Field<Count>,

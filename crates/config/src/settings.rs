@@ -188,8 +188,14 @@ pub struct Timeouts {
 pub struct Limits {
     /// Open connections on each core, at least 1.
     pub connections_per_core: usize,
-    /// Open connections of one client on each core; zero: no limit.
+    /// Open connections of one client, on all cores together; zero: no limit.
     pub connections_per_ip: usize,
+    /// Requests of one client in a second, on all cores together, 0.001 to 100000; zero: no limit.
+    pub request_rate_per_ip: f64,
+    /// Requests of one client at once, at least 1, and at most those of a day.
+    pub request_burst_per_ip: u32,
+    /// The prefix by which IPv6 clients are told apart, 32 to 128.
+    pub ipv6_prefix: u8,
     /// Requests on a connection before it is closed, at least 1.
     pub requests_per_connection: u32,
     /// Bytes of a request head, 1 KiB to 1 MiB.
@@ -453,6 +459,9 @@ impl Default for Limits {
         Self {
             connections_per_core: 65_536,
             connections_per_ip: 0,
+            request_rate_per_ip: 0.0,
+            request_burst_per_ip: 100,
+            ipv6_prefix: 64,
             requests_per_connection: 10_000,
             header_bytes: 16 << 10,
             headers: 100,

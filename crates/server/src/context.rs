@@ -4,6 +4,7 @@ use std::cell::{Cell, Ref, RefCell};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Instant;
 
 use tidegate_config::Settings;
 use tidegate_h2::HeadBuffer;
@@ -11,6 +12,7 @@ use tidegate_http::FieldBlock;
 use tidegate_site::File;
 use tidegate_uring::Fd;
 
+use crate::clients::{ConnectionLimit, RequestLimit};
 use crate::clock::Clock;
 use crate::config::prepared::Prepared;
 use crate::config::snapshot::Snapshot;
@@ -20,7 +22,7 @@ use crate::observe::metrics::{Metrics, Refusal};
 use crate::throttle::Throttle;
 use crate::timeouts::{Key, TimerQueue};
 use crate::transport::io::Io;
-use crate::transport::{is_trusted, peer_ip};
+use crate::transport::{is_trusted, is_unix, peer_ip};
 
 /// What the tasks of one core share. It knows no listener and no connection.
 pub(crate) struct Context {
@@ -33,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) file_warnings: Throttle,
     pub(crate) tls_warnings: Throttle,
     pub(crate) http2_warnings: Throttle,
+    connection_warnings: Throttle,
+    request_warnings: Throttle,
     /// Replaced as a whole when the configuration changes. [`Context::snapshot`] is the only way to
     /// it, and no borrow outlives a poll: so a replacement between two polls finds none.
     snapshot: RefCell<Rc<Snapshot>>,
@@ -95,6 +99,8 @@ impl Context {
             file_warnings: Throttle::default(),
             tls_warnings: Throttle::default(),
             http2_warnings: Throttle::default(),
+            connection_warnings: Throttle::default(),
+            request_warnings: Throttle::default(),
             snapshot: RefCell::new(Rc::new(snapshot)),
             keep_alive: Cell::default(),
         }
@@ -131,23 +137,69 @@ impl Context {
         is_trusted(client, socket, &self.settings().proxies)
     }
 
-    /// Whether the client may have another connection (`limits.connections-per-ip`).
+    /// Whether the client may have another connection (`limits.connections-per-ip`). A proxy has
+    /// those of many clients. False, too, if the connection was reset.
     pub(crate) fn admits(&self, connection: Key, socket: &Fd) -> bool {
-        let limit = self.settings().limits.connections_per_ip;
-        if limit == 0 {
+        let snapshot = self.snapshot();
+        let limit = snapshot.client_connections.as_ref();
+        if limit.is_none() && snapshot.client_requests.is_none() {
             return true;
         }
-        match self.client(connection, socket) {
-            // A proxy has the connections of many clients.
-            Some(client) if !self.settings().proxies.trust(Some(client)) => {
-                let is_admitted = self.timers.admit(connection, limit);
-                if !is_admitted {
-                    self.metrics.core().refusals.count(Refusal::ClientLimit);
-                }
-                is_admitted
-            }
-            _ => true,
+        // Asked for now, since a connection that was reset has none: its requests would not count.
+        let Some(client) = self.client(connection, socket) else {
+            return is_unix(socket);
+        };
+        match limit.filter(|_| !snapshot.settings.proxies.trust(Some(client))) {
+            Some(limit) => self.admits_connection_of(client, limit, connection),
+            None => true,
         }
+    }
+
+    fn admits_connection_of(
+        &self,
+        client: IpAddr,
+        limit: &ConnectionLimit,
+        connection: Key,
+    ) -> bool {
+        if self.timers.has_place(connection) {
+            return true;
+        }
+        let place = limit.admit(client);
+        let is_admitted = place.is_some();
+        match place {
+            Some(place) => self.timers.keep_place(connection, place),
+            None => {
+                self.metrics.core().refusals.count(Refusal::ClientLimit);
+                if self.connection_warnings.is_due() {
+                    tracing::warn!(%client, "connection closed: limits.connections-per-ip");
+                }
+            }
+        }
+        is_admitted
+    }
+
+    /// Counts a request for its client, `None` by a Unix socket (`limits.request-rate-per-ip`).
+    ///
+    /// # Errors
+    ///
+    /// The client has sent too many: in so many seconds another one is allowed.
+    pub(crate) fn admit_request(
+        &self,
+        limit: &RequestLimit,
+        client: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<(), u64> {
+        // A proxy that names nobody may have asked for anybody.
+        let Some(client) = client.filter(|client| !self.settings().proxies.trust(Some(*client)))
+        else {
+            return Ok(());
+        };
+        limit.admit(client, now).inspect_err(|_| {
+            self.metrics.core().refusals.count(Refusal::ClientRate);
+            if self.request_warnings.is_due() {
+                tracing::warn!(%client, "request refused: limits.request-rate-per-ip");
+            }
+        })
     }
 
     /// Whether connections persist.

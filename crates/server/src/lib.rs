@@ -25,11 +25,13 @@
 //!    |
 //!  transport       sockets with or without TLS, the ring and its pipes, certificates
 //!  timeouts        when a connection's time is over
+//!  clients         what each client uses, over all cores
 //! ```
 //!
 //! "Shard" is the word of the docs and logs for a worker with all that it owns.
 
 mod accept;
+mod clients;
 mod clock;
 mod config;
 mod connection;

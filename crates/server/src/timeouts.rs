@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use rustix::net::{Shutdown, shutdown, sockopt};
 use slab::Slab;
 use tidegate_config::Timeouts;
 use tidegate_uring::Fd;
+
+use crate::clients::Place;
 
 /// Deadlines are rounded up to a tick of this many milliseconds.
 const TICK_MILLIS: u32 = 100;
@@ -104,8 +106,6 @@ struct Entry {
     /// The tick at which the queue checks this entry: never later than `deadline`.
     scheduled_at: u32,
     course: Course,
-    /// Whether [`Inner::clients`] counts it.
-    is_counted: bool,
     /// The client's address, once somebody asked for it.
     client: Option<ClientAddress>,
 }
@@ -141,8 +141,8 @@ struct Inner {
     schedule: BTreeMap<u32, Vec<Key>>,
     generation: u32,
     counts: PhaseCounts,
-    /// Connections of each client that has some. IPv6 clients are the networks of their addresses.
-    clients: HashMap<IpAddr, usize>,
+    /// The places of the connections that are counted for their clients, by their index.
+    places: HashMap<u32, Place>,
     /// The task of [`TimerQueue::run`], and the tick until which it sleeps.
     sleeper: Option<(u32, Waker)>,
     /// Tasks that wait for connections to end.
@@ -204,7 +204,7 @@ impl Drop for Timer {
         let mut inner = self.queue.inner.borrow_mut();
         let entry = inner.entries.remove(self.key.index as usize);
         inner.counts.connections[entry.phase as usize] -= 1;
-        inner.forget_client(&entry);
+        inner.places.remove(&self.key.index);
         inner.wakers.remove(&self.key.index);
         drop(inner);
         self.queue.wake_waiting();
@@ -293,22 +293,14 @@ impl TimerQueue {
         }
     }
 
-    /// Counts a connection for its client, whose address is known, unless it is counted already.
-    /// False: the client has `limit` others.
-    pub(crate) fn admit(&self, key: Key, limit: usize) -> bool {
-        let mut inner = self.inner.borrow_mut();
-        let inner = &mut *inner;
-        let entry = &mut inner.entries[key.index as usize];
-        let Some(client) = entry.client.flatten().filter(|_| !entry.is_counted) else {
-            return true;
-        };
-        let count = inner.clients.entry(network(client)).or_default();
-        if *count >= limit {
-            return false;
-        }
-        *count += 1;
-        entry.is_counted = true;
-        true
+    /// Whether a connection is counted for its client.
+    pub(crate) fn has_place(&self, key: Key) -> bool {
+        self.inner.borrow().places.contains_key(&key.index)
+    }
+
+    /// Keeps the place of a connection until it ends.
+    pub(crate) fn keep_place(&self, key: Key, place: Place) {
+        self.inner.borrow_mut().places.insert(key.index, place);
     }
 
     /// The number of connections.
@@ -476,7 +468,6 @@ impl Inner {
             deadline,
             scheduled_at: deadline,
             course: Course::Serving,
-            is_counted: false,
             client: None,
         });
         self.counts.connections[phase as usize] += 1;
@@ -486,20 +477,6 @@ impl Inner {
         };
         self.schedule(deadline, key);
         key
-    }
-
-    /// Counts the connection of `entry`, which has ended, no longer.
-    fn forget_client(&mut self, entry: &Entry) {
-        let client = entry.client.flatten().filter(|_| entry.is_counted);
-        let Some(client) = client.map(network) else {
-            return;
-        };
-        if let Some(count) = self.clients.get_mut(&client) {
-            *count -= 1;
-            if *count == 0 {
-                self.clients.remove(&client);
-            }
-        }
     }
 
     /// The entry of `key`, unless its connection has ended.
@@ -552,14 +529,6 @@ impl Inner {
     }
 }
 
-/// The address by which a client is counted: an IPv6 client has a network of 2^64 addresses.
-pub(crate) fn network(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-    }
-}
-
 impl Entry {
     /// Makes the connection's task see the end of its input, or of a response that is stuck.
     fn expire(&mut self) {
@@ -590,9 +559,10 @@ mod tests {
 
     use futures_lite::future::poll_once;
     use glommio::LocalExecutor;
-    use tidegate_config::Settings;
+    use tidegate_config::{Limits, Settings};
 
     use super::*;
+    use crate::clients::Clients;
 
     fn queue() -> Rc<TimerQueue> {
         let settings = Settings::for_directory("/".into());
@@ -706,26 +676,23 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_as_many_connections_as_it_may() {
-        let queue = queue();
-        let admitted = |address: &str| {
-            let (timer, client) = timer(&queue, Phase::Idle, LONG);
-            queue.set_client(timer.key(), address.parse().unwrap());
-            queue.admit(timer.key(), 2).then_some((timer, client))
+    fn a_connection_has_its_place_until_it_ends() {
+        let (queue, clients) = (queue(), Clients::default());
+        let limits = Limits {
+            connections_per_ip: 1,
+            ..Limits::default()
         };
-        let first = admitted("192.0.2.1");
-        let second = admitted("192.0.2.1");
-        assert!(first.is_some() && second.is_some());
-        assert!(admitted("192.0.2.1").is_none() && admitted("192.0.2.1").is_none());
-        let other = admitted("192.0.2.2");
-        assert!(other.is_some());
-        drop(second);
-        assert!(admitted("192.0.2.1").is_some(), "one has ended");
-        let network = [admitted("2001:db8::1"), admitted("2001:db8::ffff:1")];
-        assert!(network.iter().all(Option::is_some));
-        assert!(admitted("2001:db8::2").is_none() && admitted("2001:db8:0:1::2").is_some());
-        drop((first, other, network));
-        assert!(queue.inner.borrow().clients.is_empty());
+        let limit = clients.connection_limit(&limits).unwrap();
+        let place = || limit.admit("192.0.2.1".parse().unwrap());
+        let (first, _a) = timer(&queue, Phase::Idle, LONG);
+        let (other, _b) = timer(&queue, Phase::Idle, LONG);
+        queue.keep_place(first.key(), place().unwrap());
+        assert!(queue.has_place(first.key()) && !queue.has_place(other.key()));
+        drop(other);
+        assert!(place().is_none());
+        drop(first);
+        assert!(place().is_some());
+        assert!(queue.inner.borrow().places.is_empty());
     }
 
     #[test]

@@ -12,9 +12,7 @@ use crate::raw;
 use crate::rules::{self, DAY, count, duration, power_of_two, size};
 use crate::shape::{self, Shape};
 use crate::units::{Count, Period, Size};
-use crate::{
-    AccessLog, Admin, Cache, Error, Io, Limits, Listen, Server, Settings, Timeouts, ValueError,
-};
+use crate::{AccessLog, Admin, Cache, Error, Io, Listen, Server, Settings, Timeouts, ValueError};
 
 mod access;
 mod access_log;
@@ -22,6 +20,7 @@ mod bounds;
 mod disk;
 mod fleet;
 mod http2;
+mod limits;
 mod origins;
 mod places;
 mod proxies;
@@ -55,7 +54,7 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
         server: server(raw.server, &mut report),
         listen: listen(raw.listen, with_certificates, &mut addresses, &mut report),
         timeouts: timeouts(raw.timeouts, &mut report),
-        limits: limits(raw.limits, &mut report),
+        limits: limits::limits(raw.limits, &mut report),
         http2: http2::http2(raw.http2, &mut report),
         io: io(raw.io, &mut report),
         cache: cache(raw.cache, &mut report),
@@ -244,61 +243,6 @@ fn timeouts(raw: raw::Timeouts, report: &mut Report<'_>) -> Timeouts {
     }
 }
 
-fn limits(raw: raw::Limits, report: &mut Report<'_>) -> Limits {
-    let default = Limits::default();
-    Limits {
-        connections_per_core: report.checked(
-            raw.connections_per_core,
-            default.connections_per_core,
-            count(1..=1_048_576, "a core holds at least one, and at most 2^20"),
-        ),
-        connections_per_ip: report.checked(
-            raw.connections_per_ip,
-            default.connections_per_ip,
-            count(0..=1_048_576, "a core holds at most 2^20; 0 for no limit"),
-        ),
-        requests_per_connection: report.checked(
-            raw.requests_per_connection,
-            default.requests_per_connection,
-            count(1..=i64::from(u32::MAX), "a connection serves at least one"),
-        ),
-        header_bytes: report.checked(
-            raw.header_bytes,
-            default.header_bytes,
-            size(
-                KIB..=MIB,
-                "smaller refuses browsers, larger only feeds attacks",
-            ),
-        ),
-        headers: report.checked(
-            raw.headers,
-            default.headers,
-            count(1..=100, "the parser has room for 100 fields"),
-        ),
-        body_discard: report.checked(
-            raw.body_discard,
-            default.body_discard,
-            size(0..=GIB, "closing the connection is cheaper"),
-        ),
-        ranges: report.checked(
-            raw.ranges,
-            default.ranges,
-            count(
-                1..=1024,
-                "a request for more is answered with the whole file",
-            ),
-        ),
-        ranges_unordered: report.checked(
-            raw.ranges_unordered,
-            default.ranges_unordered,
-            count(
-                1..=1024,
-                "a request for more is answered with the whole file",
-            ),
-        ),
-    }
-}
-
 fn io(raw: raw::Io, report: &mut Report<'_>) -> Io {
     let default = Io::default();
     Io {
@@ -439,7 +383,7 @@ mod tests {
     }
 
     /// Rows of text before [`SITE`].
-    fn refused_beside_a_site(rows: &[(&str, &str)]) {
+    pub(super) fn refused_beside_a_site(rows: &[(&str, &str)]) {
         for (text, expected) in rows {
             refused(&[(&format!("{text}{SITE}"), expected)]);
         }
@@ -520,7 +464,7 @@ mod tests {
             ("threads = 4", "1: threads: unknown key; write cores = 4 below [server]"),
             ("[limits]\nmax-connections = 4", "2: limits.max-connections: unknown key; write connections-per-core"),
             ("[limits]\nlimit_conn = 0", "2: limits.limit_conn: unknown key; write connections-per-ip"),
-            ("[limits]\nlimit_req = 0", "2: limits.limit_req: unknown key; tidegate has no rates for one client"),
+            ("[limits]\nlimit_req = 0", "2: limits.limit_req: unknown key; write request-rate-per-ip"),
             ("[tls]\nciphers = 'all'", "2: tls.ciphers: unknown key; tidegate has no choice of ciphers"),
             ("[tls]\ncert = 'a'", "2: tls.cert: unknown key; write cert and key below [[tls.certificates]]"),
             ("[tls]\nssl_protocols = 'a'", "2: tls.ssl_protocols: unknown key; write min-version = \"1.3\""),

@@ -8,6 +8,7 @@ use tidegate_h1::Limits;
 use tidegate_http::RangeLimits;
 use tidegate_site::{OpenedSites, Stalls};
 
+use crate::clients::{Clients, ConnectionLimit, RequestLimit};
 use crate::config::cached_sites::CachedSites;
 use crate::config::credentials::Credentials;
 use crate::config::http2;
@@ -26,6 +27,10 @@ pub(crate) struct Derived {
     pub(crate) h2: Arc<tidegate_h2::Limits>,
     /// Bounds on the ranges of a request.
     pub(crate) ranges: RangeLimits,
+    /// The bound on the connections of a client; `None`: there is none.
+    pub(crate) client_connections: Option<ConnectionLimit>,
+    /// The bound on the requests of a client; `None`: there is none.
+    pub(crate) client_requests: Option<RequestLimit>,
     pub(crate) access_logs: AccessLogs,
     pub(crate) credentials: Credentials,
     /// What requests that purge or warm have to know.
@@ -49,6 +54,7 @@ impl Derived {
     pub(crate) fn of(
         settings: Settings,
         log_files: &LogFiles,
+        clients: &Clients,
         cached: CachedSites,
     ) -> Result<Self, Error> {
         let limits = &settings.limits;
@@ -63,6 +69,8 @@ impl Derived {
                 ascending: limits.ranges,
                 unordered: limits.ranges_unordered,
             },
+            client_connections: clients.connection_limit(limits),
+            client_requests: clients.request_limit(limits),
             access_logs: AccessLogs::open(&settings, log_files)?,
             is_paced: settings.sites.iter().any(|site| !site.pace.is_empty()),
             credentials: Credentials::load(&settings)?,
@@ -85,7 +93,8 @@ impl Prepared {
     ) -> Result<Vec<Self>, Error> {
         let origins = health.origins.open(&settings)?;
         let cached = CachedSites::new(&settings, &origins)?;
-        let derived = Arc::new(Derived::of(settings, &health.log_files, cached)?);
+        let (logs, clients) = (&health.log_files, &health.clients);
+        let derived = Arc::new(Derived::of(settings, logs, clients, cached)?);
         let sites = OpenedSites::open(&derived.settings.sites)?.with_origins(origins);
         let prepared = |sites| Self {
             derived: Arc::clone(&derived),

@@ -153,6 +153,10 @@ fn register_requests(registry: &mut Registry, health: &Health) {
     let help = "Connections and requests that were refused";
     let refusals = counters(of_kind("kind", cores, |core| &core.refusals));
     registry.register("refusals", help, refusals);
+    let help = "Clients whose count was dropped, since a table of [limits] was full";
+    let forgotten = health.clients.forgotten().into_iter();
+    let forgotten = forgotten.map(|(of, count)| (label("of", of), count));
+    registry.register("clients_forgotten", help, counters(forgotten.collect()));
 }
 
 /// The requests of each site that had some, by protocol and class.

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tidegate_site::Stalls;
 use tidegate_tls::Acceptor;
 
+use crate::clients::Clients;
 use crate::config::origins::Origins;
 use crate::observe::access_log::LogFiles;
 use crate::observe::heartbeat::Heartbeat;
@@ -33,6 +34,8 @@ pub(crate) struct Health {
     pub(crate) reloads: Reloads,
     /// The cache and the origins.
     pub(crate) origins: Origins,
+    /// What each client uses.
+    pub(crate) clients: Clients,
 }
 
 /// Counts of reloads.
@@ -94,6 +97,7 @@ impl Health {
             log_files,
             reloads: Reloads::default(),
             origins: Origins::default(),
+            clients: Clients::default(),
         }
     }
 

@@ -68,6 +68,8 @@ kinds! {
         PlainHttp = "plain_http",
         /// A client had its most connections (`limits.connections-per-ip`).
         ClientLimit = "client_limit",
+        /// A client sent more requests than it may (`limits.request-rate-per-ip`; 429).
+        ClientRate = "client_rate",
     }
 }
 

@@ -11,16 +11,19 @@ use tidegate_http::{Field, Method, Request, Status};
 use tidegate_site::{File, Found, Site};
 use tidegate_uring::{PoolHandle, Ring, ThreadPool};
 
+use crate::clients::network;
 use crate::config::credentials::Attempt;
 use crate::config::logins::{Verdict, Verified};
 use crate::config::snapshot::Snapshot;
 use crate::respond::exchange::Exchange;
 use crate::respond::refusal::Refusal;
-use crate::timeouts::network;
 
 /// Verifies passwords: one of bcrypt or argon2id takes some 100 ms. The nice value is below the
 /// executors, and below threads that decompress for clients that may have what they asked for.
 static THREADS: ThreadPool = ThreadPool::new("tidegate-login", 7, 4, 128);
+
+/// The prefix of the network of an IPv6 client that takes turns.
+const IPV6_PREFIX: u8 = 64;
 
 /// Whether `path` belongs to an ACME HTTP challenge (RFC 8555, section 8.3).
 pub(super) fn is_challenge(path: &[u8]) -> bool {
@@ -234,7 +237,7 @@ async fn verify_elsewhere(attempt: Attempt, client: Option<IpAddr>, ring: Ring) 
 
 /// A client takes turns as one with its network.
 fn origin(client: Option<IpAddr>) -> u128 {
-    match client.map(network) {
+    match client.map(|client| network(client, IPV6_PREFIX)) {
         None => 0,
         Some(IpAddr::V4(address)) => address.to_ipv6_mapped().to_bits(),
         Some(IpAddr::V6(address)) => address.to_bits(),

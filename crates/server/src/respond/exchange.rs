@@ -8,6 +8,7 @@ use tidegate_config::{ForwardedHeader, Proxies};
 use tidegate_http::{Fields, ForwardedBy, Status, forwarded_client};
 use tidegate_uring::{Fd, UNPACED, set_pacing_rate};
 
+use crate::clients::RequestLimit;
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
 use crate::observe::access_log::{Ended, Record, RequestInfo};
@@ -268,6 +269,15 @@ impl Exchange {
     pub(crate) fn client(&self) -> Option<IpAddr> {
         let named = self.forwarded_client;
         named.or_else(|| self.context.client(self.connection, &self.socket))
+    }
+
+    /// Counts the request for its client.
+    ///
+    /// # Errors
+    ///
+    /// The client has sent too many: in so many seconds another one is allowed.
+    pub(crate) fn admit(&self, limit: &RequestLimit) -> Result<(), u64> {
+        self.context.admit_request(limit, self.client(), self.start)
     }
 
     /// The times of a response that is not complete with its batch.

@@ -57,6 +57,11 @@ fn resolve(
         exchange.set_pace(site.pace(path));
     }
     let mut builder = ResponseBuilder::new(snapshot, request, path, site, scheme, extra);
+    if let Some(limit) = &snapshot.client_requests
+        && let Err(seconds) = exchange.admit(limit)
+    {
+        return Resolution::Prepared(builder.too_many_requests(seconds));
+    }
     if let Scheme::HttpRedirected(port) = scheme
         && !is_challenge(path)
     {

@@ -141,6 +141,14 @@ impl Response {
             cache_status: None,
         }
     }
+
+    /// The response to a client that sends too many requests, without fields from the site; after
+    /// so many seconds another one is allowed.
+    pub(crate) fn too_many_requests(seconds: u64) -> Self {
+        let mut response = Self::page(Status::TOO_MANY_REQUESTS);
+        response.extra.push("Retry-After", seconds.to_string());
+        response
+    }
 }
 
 impl PreparedFields {
@@ -335,6 +343,12 @@ impl<'a> ResponseBuilder<'a> {
             self.extra.push("WWW-Authenticate", challenge);
         }
         self.paged(status, page, default_retry_after(status))
+    }
+
+    /// Refuses a request of a client that sends too many; after so many seconds another one is
+    /// allowed. It has no page of the site, so that it costs no lookup.
+    pub(crate) fn too_many_requests(self, seconds: u64) -> Response {
+        self.paged(Status::TOO_MANY_REQUESTS, None, Some(seconds))
     }
 
     /// Responds by a rule of the site, with the site's page if there is one.

@@ -465,6 +465,7 @@ mod tests {
     use tidegate_config::{Server, Settings};
 
     use super::*;
+    use crate::clients::Clients;
     use crate::config::cached_sites::CachedSites;
     use crate::control::{self, ControlReceiver};
     use crate::observe::access_log::LogFiles;
@@ -505,6 +506,7 @@ mod tests {
         let derived = Derived::of(
             Settings::for_directory("/".into()),
             &LogFiles::new(1),
+            &Clients::default(),
             CachedSites::default(),
         );
         let notifier = Rc::new(Notifier::from_environment());

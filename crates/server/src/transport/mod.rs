@@ -13,7 +13,7 @@ mod tls_stream;
 mod transport;
 mod unsent;
 
-pub(crate) use socket::{is_trusted, peer_ip};
+pub(crate) use socket::{is_trusted, is_unix, peer_ip};
 pub(crate) use tls_handshake::{Accepted, HandshakeError, TlsAccept};
 pub(crate) use tls_stream::{Negotiated, TlsParameters};
 pub(crate) use transport::Transport;

@@ -38,7 +38,8 @@ pub(crate) fn is_trusted(address: Option<IpAddr>, socket: &Fd, proxies: &Proxies
     proxies.trust(address) && (address.is_some() || is_unix(socket))
 }
 
-fn is_unix(socket: &Fd) -> bool {
+/// Whether it is a Unix socket.
+pub(crate) fn is_unix(socket: &Fd) -> bool {
     sockopt::socket_domain(socket) == Ok(AddressFamily::UNIX)
 }
 

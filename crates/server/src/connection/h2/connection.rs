@@ -367,16 +367,20 @@ impl Connection {
         self.requests += 1;
         self.make_room(frames, turn)?;
         self.count_refusal(refusal(head.error));
-        let status = head.error.status();
         let mut exchange = self.begin_exchange(turn.now);
+        let limit = snapshot.client_requests.as_ref();
+        let admitted = limit.map_or(Ok(()), |limit| exchange.admit(limit));
+        let mut response = match admitted {
+            Ok(()) => Response::page(head.error.status()),
+            Err(seconds) => Response::too_many_requests(seconds),
+        };
         // Its path is not known.
-        exchange.record_status(status, "");
+        exchange.record_status(response.status, "");
         exchange.log_request(snapshot, || RequestInfo {
             line: head.request_line,
             len: head.len,
             ..self.request_info()
         });
-        let mut response = Response::page(status);
         if head.method == Method::Head {
             response.body = Body::Empty;
         }

@@ -1,0 +1,165 @@
+//! `[limits]`.
+
+use toml::Spanned;
+
+use super::bounds::{KIB, MIB};
+use super::report::Report;
+use crate::rules::{count, size};
+use crate::units::{Count, Fraction};
+use crate::{Limits, ValueError, raw};
+
+const GIB: u64 = 1 << 30;
+
+/// The lowest and the highest rate of a client.
+const RATE_MIN: f64 = 0.001;
+const RATE_MAX: f64 = 100_000.0;
+
+/// The longest time in which a client earns its burst.
+const BURST_SECONDS_MAX: f64 = 86_400.0;
+
+/// Checks the section.
+pub(super) fn limits(raw: raw::Limits, report: &mut Report<'_>) -> Limits {
+    let default = Limits::default();
+    let (request_rate_per_ip, request_burst_per_ip) =
+        requests_per_ip(raw.request_rate_per_ip, raw.request_burst_per_ip, report);
+    Limits {
+        connections_per_core: report.checked(
+            raw.connections_per_core,
+            default.connections_per_core,
+            count(1..=1_048_576, "a core holds at least one, and at most 2^20"),
+        ),
+        connections_per_ip: report.checked(
+            raw.connections_per_ip,
+            default.connections_per_ip,
+            count(0..=1_048_576, "a core holds at most 2^20; 0 for no limit"),
+        ),
+        request_rate_per_ip,
+        request_burst_per_ip,
+        ipv6_prefix: report.checked(
+            raw.ipv6_prefix,
+            default.ipv6_prefix,
+            count(
+                32..=128,
+                "a shorter one is a whole provider; 64 is one network, 128 one address",
+            ),
+        ),
+        requests_per_connection: report.checked(
+            raw.requests_per_connection,
+            default.requests_per_connection,
+            count(1..=i64::from(u32::MAX), "a connection serves at least one"),
+        ),
+        header_bytes: report.checked(
+            raw.header_bytes,
+            default.header_bytes,
+            size(
+                KIB..=MIB,
+                "smaller refuses browsers, larger only feeds attacks",
+            ),
+        ),
+        headers: report.checked(
+            raw.headers,
+            default.headers,
+            count(1..=100, "the parser has room for 100 fields"),
+        ),
+        body_discard: report.checked(
+            raw.body_discard,
+            default.body_discard,
+            size(0..=GIB, "closing the connection is cheaper"),
+        ),
+        ranges: report.checked(
+            raw.ranges,
+            default.ranges,
+            count(
+                1..=1024,
+                "a request for more is answered with the whole file",
+            ),
+        ),
+        ranges_unordered: report.checked(
+            raw.ranges_unordered,
+            default.ranges_unordered,
+            count(
+                1..=1024,
+                "a request for more is answered with the whole file",
+            ),
+        ),
+    }
+}
+
+/// The rate and the burst of a client.
+fn requests_per_ip(
+    typed_rate: raw::Field<Fraction>,
+    typed_burst: raw::Field<Count>,
+    report: &mut Report<'_>,
+) -> (f64, u32) {
+    let default = Limits::default();
+    let place = typed_burst.as_ref().map(Spanned::span);
+    let place = place.or_else(|| typed_rate.as_ref().map(Spanned::span));
+    let rate = report.checked(typed_rate, default.request_rate_per_ip, rate);
+    let burst = report.checked(
+        typed_burst,
+        default.request_burst_per_ip,
+        count(1..=1_000_000, "a client that may send nothing is refused"),
+    );
+    if let Some(place) = place
+        && rate > 0.0
+        && f64::from(burst) / rate > BURST_SECONDS_MAX
+    {
+        let reason = format!(
+            "a burst of {burst} at a rate of {rate} takes more than a day to come back: write a \
+             smaller burst, or a higher rate"
+        );
+        report.refuse(&place, &ValueError::new(reason));
+    }
+    (rate, burst)
+}
+
+fn rate(Fraction(rate): Fraction) -> Result<f64, ValueError> {
+    if rate == 0.0 || (RATE_MIN..=RATE_MAX).contains(&rate) {
+        return Ok(rate);
+    }
+    Err(ValueError::new(format!(
+        "{rate} is outside {RATE_MIN} to {RATE_MAX}: it is requests in a second; 0 for no limit"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Limits;
+    use crate::check::tests::{parse, refused_beside_a_site};
+
+    fn limits(text: &str) -> Limits {
+        let text = format!("[limits]\n{text}\n[[site]]\nroot = '/srv'");
+        parse(&text).unwrap().limits
+    }
+
+    #[test]
+    fn a_client_may_have_a_rate_and_a_burst() {
+        let limits = limits(
+            "connections-per-ip = 20\nrequest-rate-per-ip = 0.5\nrequest-burst-per-ip = 43200\n\
+             ipv6-prefix = 56",
+        );
+        assert_eq!(limits.connections_per_ip, 20);
+        assert_eq!(limits.request_burst_per_ip, 43_200, "a day");
+        assert!((limits.request_rate_per_ip - 0.5).abs() < f64::EPSILON);
+        assert_eq!(limits.ipv6_prefix, 56);
+        let whole = super::tests::limits("request-rate-per-ip = 100000");
+        assert!((whole.request_rate_per_ip - 100_000.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn what_is_refused() {
+        refused_beside_a_site(&[
+            ("[limits]\nrequest-rate-per-ip = -1", "2: limits.request-rate-per-ip: -1 is outside 0.001 to 100000: "),
+            ("[limits]\nrequest-rate-per-ip = 0.0001", "2: limits.request-rate-per-ip: 0.0001 is outside 0.001 to 100000: "),
+            ("[limits]\nrequest-rate-per-ip = 100001", "2: limits.request-rate-per-ip: 100001 is outside 0.001 to 100000: "),
+            ("[limits]\nrequest-rate-per-ip = nan", "2: limits.request-rate-per-ip: NaN is outside "),
+            ("[limits]\nrequest-rate-per-ip = '10r/s'", "2: limits.request-rate-per-ip: expected a number such as 0.01, found '10r/s'"),
+            ("[limits]\nrequest-burst-per-ip = 0", "2: limits.request-burst-per-ip: 0 is outside 1 to 1000000: "),
+            ("[limits]\nrequest-rate-per-ip = 1\nrequest-burst-per-ip = 86401", "3: limits.request-burst-per-ip: a burst of 86401 at a rate of 1 takes more than a day"),
+            ("[limits]\nrequest-rate-per-ip = 0.001", "2: limits.request-rate-per-ip: a burst of 100 at a rate of 0.001 takes more than a day"),
+            ("[limits]\nipv6-prefix = 31", "2: limits.ipv6-prefix: 31 is outside 32 to 128: "),
+            ("[limits]\nipv6-prefix = 129", "2: limits.ipv6-prefix: 129 is outside 32 to 128: "),
+        ]);
+    }
+}
