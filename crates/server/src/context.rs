@@ -164,18 +164,15 @@ impl Context {
         if self.timers.has_place(connection) {
             return true;
         }
-        let place = limit.admit(client);
-        let is_admitted = place.is_some();
-        match place {
-            Some(place) => self.timers.keep_place(connection, place),
-            None => {
-                self.metrics.core().refusals.count(Refusal::ClientLimit);
-                if self.connection_warnings.is_due() {
-                    tracing::warn!(%client, "connection closed: limits.connections-per-ip");
-                }
-            }
+        if let Some(place) = limit.admit(client) {
+            self.timers.keep_place(connection, place);
+            return true;
         }
-        is_admitted
+        self.metrics.core().refusals.count(Refusal::ClientLimit);
+        if self.connection_warnings.is_due() {
+            tracing::warn!(%client, "connection closed: limits.connections-per-ip");
+        }
+        false
     }
 
     /// Counts a request for its client, `None` by a Unix socket (`limits.request-rate-per-ip`).

@@ -201,9 +201,9 @@ mod tests {
     fn a_value_that_is_refused_stays_as_it_is() {
         let table = Table::with_sets(1);
         add(&table, 1);
-        let refused = table.update(client(1), |value| value, |value| Err::<u64, _>(value));
+        let refused = table.update(client(1), |value| value, Err::<u64, _>);
         assert_eq!(refused, Err(Some(1)));
-        let refused = table.update(client(2), |value| value, |value| Err::<u64, _>(value));
+        let refused = table.update(client(2), |value| value, Err::<u64, _>);
         assert_eq!(refused, Err(None));
         assert_eq!((value(&table, 1), value(&table, 2)), (Some(1), None));
     }
