@@ -430,7 +430,7 @@ fn rules_of_access_are_about_the_client() {
 }
 
 #[test]
-fn a_client_has_so_many_connections_on_a_core() {
+fn a_client_has_so_many_connections() {
     let tree = tree();
     let limit = "[limits]\nconnections-per-ip = 3";
     let server = proxied(&tree, "accept", limit);
