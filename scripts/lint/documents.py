@@ -40,7 +40,7 @@ MODULE = re.compile(r"[a-z_]\w*(/\w+)*(/|\.rs)")
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
 CARGO_TEST = re.compile(r"cargo test ([^\n`;]+)")
 # `limits::NAME`, `origin::fleet::NAME`, and `tls/bad_input::NAME` of a crate.
-TEST_NAME = re.compile(r"(?:([a-z0-9]+)/)?((?:\w+::)+)(\w+)")
+TEST_NAME = re.compile(r"(?:([a-z0-9-]+)/)?((?:\w+::)+)(\w+)")
 TEST = re.compile(r"#\[test\]\s*(?:#\[.*\].*\s*)*fn (\w+)")
 # Documents that name the test of each promise.
 PROMISES = ("SECURITY.md", "docs/changing-files.md")
