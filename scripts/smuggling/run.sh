@@ -10,11 +10,12 @@
 # 77 if none could be made. A proxy that is not installed is skipped with a line that says so. All is on the
 # loopback, in a temporary directory. Four minutes.
 #
-# A line counts the mutated requests that were sent, of which the proxy has refused some; all that it has passed on,
-# known ones too; and what tidegate did with these. Known requests at the start of a connection have to be answered,
-# nine of ten at least: a reset by the proxy loses some. What the proxy does by itself are sequences in which it sees
-# other requests than the strict parser; clients that got fewer responses than tidegate gave; clients that got what
-# another request was for because the proxy took content for a request; and responses that are malformed or cut off.
+# A line counts the mutated requests that were sent, of which the proxy has refused some; the requests that the strict
+# parser reads in what it has passed on, known ones too; and what tidegate refused, malformed requests mostly, and
+# answered. Known requests at the start of a connection have to be answered, nine of ten at least: a reset by the
+# proxy loses some. What the proxy does by itself are sequences in which it sees other requests than the strict
+# parser; clients that got fewer responses than tidegate gave; clients that got what another request of their own was
+# for because the proxy took content for a request; and responses that are malformed or cut off.
 #
 #   scripts/smuggling/run.sh [--server PROGRAM] [--requests N] [--seed SEED] [--only WAY,..] [--first N]
 #     [--examples N] [--keep DIRECTORY]

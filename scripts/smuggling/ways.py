@@ -142,6 +142,10 @@ class Through:
         if sent.known:
             self.report.counts["known"] += 1
             self.report.counts["known answered"] += bool(responses) and fits(requests[0], responses[0])
+        for response in responses:
+            if is_of_stranger(sent, response):
+                got = status_and_marker(response)
+                self.report.complain(f"sequence {number} got {got}, of another client: {clipped(sent.data)}")
         for at, (request, response) in enumerate(zip(requests, responses)):
             if is_of_another(request, response):
                 self.wrong.append((number, at, f"{shown(request)} got {status_and_marker(response)}"))
@@ -187,6 +191,13 @@ async def through(proxy, work, server_port, seed, numbers):
         way.report.complain(f"{unfinished} connections were not ended by tidegate")
     way.conclude(numbers)
     return way.report
+
+
+def is_of_stranger(sent, response):
+    """Whether a response has the content of a file that the client has not named anywhere."""
+    number = markers.number_in(response.body)
+    # Without the first letter, which some mutations write in another way.
+    return number is not None and b"arker-%d" % number not in sent.data
 
 
 def is_of_another(request, response):
