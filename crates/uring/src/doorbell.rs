@@ -4,14 +4,10 @@
 //! it does late while the driver waits on the op ring. So the other thread leaves the waker here,
 //! and rings: the op ring polls a socket, and its turn wakes the task on the executor's own thread.
 
-use std::cell::RefCell;
-use std::future::{Future, poll_fn};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::pin::pin;
-use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Wake, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::{io, mem};
 
@@ -19,18 +15,6 @@ use futures_util::task::AtomicWaker;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
-
-use crate::shared::Shared;
-
-thread_local! {
-    /// The ring of this thread's executor.
-    static RING: RefCell<Weak<Shared>> = const { RefCell::new(Weak::new()) };
-}
-
-/// Makes `shared` the ring whose doorbell the futures of this thread use.
-pub(crate) fn install(shared: &Rc<Shared>) {
-    RING.set(Rc::downgrade(shared));
-}
 
 /// The executor's side.
 pub(crate) struct Doorbell {
@@ -67,6 +51,15 @@ impl Doorbell {
         })
     }
 
+    /// For a new future.
+    pub(crate) fn waiter(&self) -> Arc<Waiter> {
+        Arc::new(Waiter {
+            button: Arc::clone(&self.button),
+            is_set: AtomicBool::new(true),
+            task: AtomicWaker::new(),
+        })
+    }
+
     /// What the op ring polls.
     pub(crate) fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
@@ -94,17 +87,26 @@ impl Button {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Waiter>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Waiter>>> {
         self.woken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The waker of a future that waits for another thread.
-struct Waiter {
+pub(crate) struct Waiter {
     button: Arc<Button>,
     /// The future needs a poll.
     is_set: AtomicBool,
     task: AtomicWaker,
+}
+
+impl Waiter {
+    /// Whether the future needs a poll. If not, `task` is woken when it does.
+    pub(crate) fn is_due(&self, task: &Waker) -> bool {
+        // Registered before the check: a wake-up between the two wakes the task.
+        self.task.register(task);
+        self.is_set.swap(false, Ordering::AcqRel)
+    }
 }
 
 impl Wake for Waiter {
@@ -118,33 +120,4 @@ impl Wake for Waiter {
             Arc::clone(&self.button).ring_for(self);
         }
     }
-}
-
-/// Awaits a future that other threads wake. By glommio's own means such a wake-up may come 50 ms
-/// late, while the executor waits for the op ring. On a thread without an op ring it is awaited as
-/// it is.
-///
-/// Dropped: the future is dropped.
-pub async fn woken_by_others<F: Future>(future: F) -> F::Output {
-    // Held while it waits: without the ring nobody answers.
-    let Some(ring) = RING.with_borrow(Weak::upgrade) else {
-        return future.await;
-    };
-    let waiter = Arc::new(Waiter {
-        button: Arc::clone(&ring.doorbell.button),
-        is_set: AtomicBool::new(true),
-        task: AtomicWaker::new(),
-    });
-    let waker = Waker::from(Arc::clone(&waiter));
-    let mut future = pin!(future);
-    poll_fn(|context| {
-        // Registered before the check: a wake-up between the two wakes this task.
-        waiter.task.register(context.waker());
-        if !waiter.is_set.swap(false, Ordering::AcqRel) {
-            return Poll::Pending;
-        }
-        let mut context = std::task::Context::from_waker(&waker);
-        future.as_mut().poll(&mut context)
-    })
-    .await
 }

@@ -10,10 +10,10 @@ use rustix::event::EventfdFlags;
 
 use crate::buffers::Buffers;
 use crate::config::Config;
-use crate::doorbell;
 use crate::driver::{Event, drive};
 use crate::error::Error;
 use crate::features::Features;
+use crate::foreign_wakes;
 use crate::locked::explain_enomem;
 use crate::probe::probe;
 use crate::restrict::restrict_and_enable;
@@ -55,7 +55,7 @@ impl Ring {
         };
         let shared = Rc::new(Shared::new(io, features, prepare)?);
         let event = Event::new(event);
-        doorbell::install(&shared);
+        foreign_wakes::install(&shared);
         let driver = drive(Rc::downgrade(&shared), event, WakeupTimers::start());
         glommio::spawn_local(driver).detach();
         Ok(Self { shared })

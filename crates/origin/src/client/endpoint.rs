@@ -515,6 +515,17 @@ impl Body {
         None
     }
 
+    /// The next bytes, which there must be.
+    ///
+    /// Dropped: nothing is lost.
+    pub(crate) async fn more(&mut self) -> Result<Bytes, Error> {
+        let chunk = self.chunk().await;
+        chunk.unwrap_or_else(|| {
+            let reason = "its response is shorter than it said".to_owned();
+            Err(self.monitor.bad_answer(FailureKind::Reset, reason))
+        })
+    }
+
     async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         let incoming = match &mut self.source {
             Source::Incoming(incoming) => incoming,

@@ -14,14 +14,14 @@ use tokio::time::timeout;
 use super::Origin;
 use super::ranges::{content_range, range_value};
 use super::route::Route;
-use super::writing::Writing;
+use super::writing::{Writing, warn_of_disk};
 use crate::cache::{Begun, Flown};
-use crate::client::{Answer, Body, FailureKind, Request};
+use crate::client::{Answer, Body, Request};
 use crate::error::Error;
 use crate::fill::{Fill, Stopped};
 use crate::key::Key;
 use crate::object::Object;
-use crate::store::{StoreError, Writer};
+use crate::store::Writer;
 
 /// How long a body of unknown length is waited for at most.
 const SPOOL_TIME: Duration = Duration::from_mins(10);
@@ -174,7 +174,7 @@ impl Origin {
                 if pending.is_empty() {
                     let chunk = match &mut writing {
                         Some(writing) => writing.receive(&mut body).await,
-                        None => received(&mut body).await,
+                        None => body.more().await,
                     };
                     pending = chunk.map_err(|error| (number, error))?;
                 }
@@ -325,7 +325,7 @@ async fn pass_body(
     sender: &Sender<Result<Bytes, Error>>,
 ) -> Result<(), Error> {
     while !left.is_empty() {
-        let chunk = received(&mut body).await?;
+        let chunk = body.more().await?;
         left.start = left.end.min(left.start + chunk.len() as u64);
         if sender.send(Ok(chunk)).await.is_err() {
             // The client is gone.
@@ -354,21 +354,4 @@ fn range_request(object: &Object, range: &Range<u64>) -> Request {
         query: object.key.query.clone(),
         fields,
     }
-}
-
-/// The next chunk of a body that must have one.
-pub(super) async fn received(body: &mut Body) -> Result<Bytes, Error> {
-    let chunk = body.chunk().await;
-    chunk.unwrap_or_else(|| Err(too_short(body)))
-}
-
-fn too_short(body: &Body) -> Error {
-    body.monitor().bad_answer(
-        FailureKind::Reset,
-        "its response is shorter than it said".to_owned(),
-    )
-}
-
-pub(super) fn warn_of_disk(error: &StoreError) {
-    tracing::debug!(%error, "not stored");
 }

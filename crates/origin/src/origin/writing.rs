@@ -10,13 +10,12 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use tokio::task::JoinHandle;
 
-use super::transfer::{received, warn_of_disk};
 use crate::buffers::BUFFER_BYTES;
 use crate::cache::Cache;
 use crate::client::Body;
 use crate::error::Error;
 use crate::fill::{Fill, Stopped};
-use crate::store::Writer;
+use crate::store::{StoreError, Writer};
 
 pub(super) struct Writing {
     cache: Arc<Cache>,
@@ -72,9 +71,9 @@ impl Writing {
         loop {
             self.begin_write();
             if self.write.is_none() {
-                return received(body).await;
+                return body.more().await;
             }
-            match select(pin!(received(body)), pin!(self.settle())).await {
+            match select(pin!(body.more()), pin!(self.settle())).await {
                 Either::Left((chunk, _)) => return chunk,
                 Either::Right(((), _)) => {}
             }
@@ -161,4 +160,8 @@ impl Drop for Writing {
     fn drop(&mut self) {
         self.cache.buffers.give(mem::take(&mut self.gathered));
     }
+}
+
+pub(super) fn warn_of_disk(error: &StoreError) {
+    tracing::debug!(%error, "not stored");
 }

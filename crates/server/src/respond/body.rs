@@ -96,7 +96,7 @@ impl BodySource {
         !matches!(self.kind, Kind::Listing(_) | Kind::Decompression(_))
     }
 
-    /// Whether nothing follows, as far as that is known without [`BodySource::next`].
+    /// Whether nothing follows, as far as that is known without [`BodySource::next_now`].
     pub(crate) fn is_complete(&self) -> bool {
         let is_complete = match &self.kind {
             Kind::Bytes => true,
