@@ -334,6 +334,7 @@ impl Endpoint {
             method,
             path: path.into(),
             query: None,
+            may_be_hedged: false,
         }
     }
 

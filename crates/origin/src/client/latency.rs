@@ -7,7 +7,7 @@ use std::time::Duration;
 const SAMPLES: usize = 64;
 
 /// A hedge earlier than that costs more than it saves.
-const HEDGE_LEAST: Duration = Duration::from_millis(5);
+const HEDGE_LEAST: Duration = Duration::from_millis(50);
 
 /// Hedges are a twentieth of all requests: in an outage of the origin they must not double them.
 const HEDGES_EACH: f64 = 0.05;

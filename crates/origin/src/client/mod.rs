@@ -51,6 +51,8 @@ pub(crate) struct Request {
     /// As it is sent.
     pub(crate) query: Option<Arc<str>>,
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    /// Whether it may be sent a second time while the first one is late.
+    pub(crate) may_be_hedged: bool,
 }
 
 /// The head of a response, and the rest of it.
@@ -107,7 +109,8 @@ impl Origins {
     /// A second request to the same endpoint goes beside the first one if that takes longer than
     /// most do. The first head wins.
     async fn hedged(&self, endpoint: &Arc<Endpoint>, request: &Request) -> Result<Answer, Error> {
-        let Some(patience) = endpoint.hedge_after() else {
+        let patience = request.may_be_hedged.then(|| endpoint.hedge_after());
+        let Some(patience) = patience.flatten() else {
             return endpoint.send(request).await;
         };
         let began = Instant::now();

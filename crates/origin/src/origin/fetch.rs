@@ -450,6 +450,7 @@ fn request(key: &Key, range: Option<&Range<u64>>, known: Option<&Arc<Object>>) -
         path: Arc::clone(&key.path),
         query: key.query.clone(),
         fields,
+        may_be_hedged: true,
     }
 }
 

@@ -353,5 +353,7 @@ fn range_request(object: &Object, range: &Range<u64>) -> Request {
         path: Arc::clone(&object.key.path),
         query: object.key.query.clone(),
         fields,
+        // However many wait for a slice, the origin sees one request.
+        may_be_hedged: false,
     }
 }
