@@ -18,7 +18,7 @@ cd "$(dirname "$0")/../.."
 # The least kernel, the newest for the same Debian, and one that can change the keys of a connection.
 readonly SUITES=(bookworm bookworm-backports trixie-backports)
 # What one virtual machine may take, boot to power off. A good run takes half of it.
-readonly TIMEOUT_SECONDS=900
+readonly TIMEOUT_SECONDS=1200
 # What the guest loads to encrypt by itself.
 readonly MODULES=(net/tls crypto arch/x86/crypto lib/crypto)
 
