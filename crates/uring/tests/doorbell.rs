@@ -3,7 +3,6 @@
 mod support;
 
 use std::future::{Future, poll_fn};
-use std::io::Write;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::poll_once;
 use futures_util::task::AtomicWaker;
-use support::{ring, run, settle, socket_pair};
+use support::{conversation, ring, run, settle};
 use tidegate_uring::woken_by_others;
 
 /// Counts up on a thread of its own, once for each request.
@@ -61,17 +60,7 @@ impl Counter {
 fn a_wake_up_comes_at_once_beside_a_conversation() {
     run(async {
         let ring = ring();
-        let (socket, mut peer) = socket_pair();
-        thread::spawn(move || {
-            while peer.write_all(b"x").is_ok() {
-                thread::sleep(Duration::from_millis(5));
-            }
-        });
-        let listening = ring.clone();
-        let listens = ring.spawn(async move {
-            let mut recv = listening.recv(&socket);
-            while let Ok(Some(_)) = recv.next().await {}
-        });
+        let listens = conversation(&ring);
         // By the executor's own means each would be some 100 ms late. On a busy machine one of a
         // few tries is undisturbed.
         let is_soon = async || {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::SendFlags;
 use skip::skipped;
-use support::{arm, child, is_child, pipe, ring, run, settle, socket_pair};
+use support::{arm, child, conversation, is_child, pipe, ring, run, settle, socket_pair};
 use tidegate_uring::{Config, Fd, Ring};
 
 /// Turns after which a ready op must have been seen.
@@ -123,17 +123,7 @@ async fn wait_in_turn(times: u32) {
 fn sleeps_and_blocking_work_end_soon_beside_a_conversation() {
     run(async {
         let ring = ring();
-        let (socket, mut peer) = socket_pair();
-        thread::spawn(move || {
-            while peer.write_all(b"x").is_ok() {
-                thread::sleep(Duration::from_millis(5));
-            }
-        });
-        let listening = ring.clone();
-        let listens = ring.spawn(async move {
-            let mut recv = listening.recv(&socket);
-            while let Ok(Some(_)) = recv.next().await {}
-        });
+        let listens = conversation(&ring);
         // Each is up to 10 ms late; it would be up to 100 if the executor only looked at its events
         // when its own timer tells it to. On a busy machine one of a few tries is undisturbed.
         let is_soon = async || {

@@ -5,6 +5,7 @@
 mod watchdog;
 
 use std::future::{Future, poll_fn};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -13,10 +14,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, Task};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use tidegate_uring::{Config, Fd, Recv, Ring};
 pub(crate) use watchdog::watch;
@@ -96,6 +98,21 @@ pub(crate) async fn arm(recv: &mut Recv) {
         Poll::Ready(())
     })
     .await;
+}
+
+/// Receives a byte every 5 ms, until it is cancelled.
+pub(crate) fn conversation(ring: &Ring) -> Task<()> {
+    let (socket, mut peer) = socket_pair();
+    thread::spawn(move || {
+        while peer.write_all(b"x").is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let listening = ring.clone();
+    ring.spawn(async move {
+        let mut recv = listening.recv(&socket);
+        while let Ok(Some(_)) = recv.next().await {}
+    })
 }
 
 /// One end for the ring, the other for the test.
