@@ -19,10 +19,10 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use glommio::timer::sleep;
 use rustix::fs::Advice;
 use rustix::param::page_size;
 use tidegate_uring::advise::Advise;
+use tidegate_uring::executor::coarse_sleep;
 use tidegate_uring::{Fd, Op, Ring, unacknowledged};
 
 use crate::pool::Pool;
@@ -101,7 +101,7 @@ impl DropBehind {
         let (own_ring, file) = (ring.clone(), file.clone());
         let last = async move {
             if late.is_some() {
-                sleep(LAST_WAIT).await;
+                coarse_sleep(LAST_WAIT).await;
             }
             if !self.popularity.is_popular() {
                 // A failure leaves the pages in memory.

@@ -56,19 +56,16 @@ mod tests {
     use std::cell::RefCell;
 
     use futures_lite::future::poll_once;
-    use glommio::{LocalExecutorBuilder, Placement};
     use tidegate_uring::Config;
+    use tidegate_uring::executor::Executor;
 
     use super::*;
 
     fn run(test: impl AsyncFnOnce(Ring, Rc<FairQueue>)) {
-        LocalExecutorBuilder::new(Placement::Unbound)
-            .make()
-            .unwrap()
-            .run(async {
-                let ring = Ring::start(&Config::default()).unwrap();
-                test(ring, Rc::default()).await;
-            });
+        Executor::new("test", 1).unwrap().run(async {
+            let ring = Ring::start(&Config::default()).unwrap();
+            test(ring, Rc::default()).await;
+        });
     }
 
     #[test]
@@ -78,7 +75,7 @@ mod tests {
             let transfers: Vec<_> = (0..5)
                 .map(|_| {
                     let (ring, queue, had) = (ring.clone(), Rc::clone(&queue), Rc::clone(&had));
-                    glommio::spawn_local(async move {
+                    tidegate_uring::spawn(async move {
                         queue.next(&ring).await;
                         had.borrow_mut().push(ring.turns());
                     })

@@ -45,12 +45,11 @@
 //! use std::os::unix::net::UnixStream;
 //! use std::time::Duration;
 //!
-//! use glommio::{LocalExecutorBuilder, Placement};
 //! use tidegate_sendfile::{Opening, Options, Pool, PoolConfig, sendfile};
+//! use tidegate_uring::executor::Executor;
 //! use tidegate_uring::{Config, Fd, Ring};
 //!
-//! LocalExecutorBuilder::new(Placement::Unbound)
-//!     .make()
+//! Executor::new("example", 1)
 //!     .unwrap()
 //!     .run(async {
 //!         let ring = Ring::start(&Config::default()).unwrap();

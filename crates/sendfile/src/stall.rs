@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glommio::timer::Timer;
+use tidegate_uring::executor::Timer;
 
 /// Checks within the time limit.
 const CHECKS: u32 = 4;
@@ -77,8 +77,7 @@ mod tests {
     use std::time::Instant;
 
     use futures_lite::future::{or, poll_once};
-    use glommio::timer::sleep;
-    use glommio::{LocalExecutorBuilder, Placement};
+    use tidegate_uring::executor::{Executor, coarse_sleep};
 
     use super::*;
 
@@ -89,10 +88,7 @@ mod tests {
     }
 
     fn run(future: impl Future<Output = ()>) {
-        LocalExecutorBuilder::new(Placement::Unbound)
-            .make()
-            .unwrap()
-            .run(future);
+        Executor::new("test", 1).unwrap().run(future);
     }
 
     #[test]
@@ -101,7 +97,7 @@ mod tests {
             let mut stall = Stall::new(LIMIT);
             let start = Instant::now();
             assert!(poll_once(stall.expired(same)).await.is_none());
-            sleep(LIMIT / 2).await;
+            coarse_sleep(LIMIT / 2).await;
             stall.expired(same).await;
             assert!(start.elapsed() >= LIMIT);
             assert!(poll_once(stall.expired(same)).await.is_some());
@@ -113,7 +109,7 @@ mod tests {
         run(async {
             let mut stall = Stall::new(LIMIT);
             assert!(poll_once(stall.expired(same)).await.is_none());
-            sleep(LIMIT).await;
+            coarse_sleep(LIMIT).await;
             stall.progress();
             let start = Instant::now();
             stall.expired(same).await;
@@ -128,7 +124,7 @@ mod tests {
             stall.seen = Some(same());
             stall.vain = CHECKS - 1;
             assert!(poll_once(stall.expired(same)).await.is_none());
-            sleep(LIMIT).await;
+            coarse_sleep(LIMIT).await;
             stall.go_on();
             let start = Instant::now();
             stall.expired(same).await;
@@ -162,7 +158,7 @@ mod tests {
             };
             let none_left = async {
                 while left.get() > 0 {
-                    sleep(LIMIT / CHECKS).await;
+                    coarse_sleep(LIMIT / CHECKS).await;
                 }
                 true
             };

@@ -218,7 +218,7 @@ fn pipes_of_a_page_do() {
             .into_iter()
             .map(|file| {
                 let (bench, data) = (bench.clone(), data.clone());
-                glommio::spawn_local(async move {
+                tidegate_uring::spawn(async move {
                     let (socket, peer) = connect_narrow();
                     let reader = read_all(peer);
                     bench

@@ -40,7 +40,7 @@ fn out_of_descriptors_transfers_share_the_pipes_there_are() {
             .map(|(socket, peer)| {
                 let (bench, file, data) = (bench.clone(), file.clone(), data.clone());
                 let reader = read_all(peer);
-                glommio::spawn_local(async move {
+                tidegate_uring::spawn(async move {
                     bench
                         .send(&socket, &file, 0..LEN as u64, &PATIENT)
                         .await

@@ -124,7 +124,7 @@ fn a_fetch_that_is_dropped_gives_its_permit_back() {
             assert!(read_all(&mut reader, 65_536).await.unwrap() == data);
         }
         while bench.pool.stats().cold > 0 || bench.pool.stats().ahead > 0 {
-            glommio::timer::sleep(Duration::from_millis(1)).await;
+            tidegate_uring::executor::coarse_sleep(Duration::from_millis(1)).await;
         }
         bench.check_rest();
     });

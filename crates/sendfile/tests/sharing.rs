@@ -32,7 +32,7 @@ async fn stalled_readers_and_good_ones(config: PoolConfig) {
     for _ in 0..20 {
         let (socket, peer) = connect_narrow();
         let (bench, file) = (bench.clone(), file.clone());
-        let sending = glommio::spawn_local(async move {
+        let sending = tidegate_uring::spawn(async move {
             let result = bench.send(&socket, &file, 0..LEN, &PATIENT).await;
             drop(socket);
             result
@@ -44,7 +44,7 @@ async fn stalled_readers_and_good_ones(config: PoolConfig) {
         .map(|_| {
             let (bench, file) = (bench.clone(), file.clone());
             let data = data.clone();
-            glommio::spawn_local(async move {
+            tidegate_uring::spawn(async move {
                 let (socket, peer) = connect();
                 let reader = read_all(peer);
                 bench.send(&socket, &file, 0..LEN, &PATIENT).await.unwrap();
@@ -89,7 +89,7 @@ async fn read_from_the_disk(config: PoolConfig, cold_max: usize) {
     for _ in 0..8 {
         let file = evicted_file_of(&data);
         let (bench, data) = (bench.clone(), data.clone());
-        transfers.push(glommio::spawn_local(async move {
+        transfers.push(tidegate_uring::spawn(async move {
             let (socket, peer) = connect();
             let reader = read_all(peer);
             let options = Options {
@@ -158,7 +158,7 @@ fn transfers_that_never_wait_take_turns() {
         let transfers: Vec<_> = (0..TRANSFERS)
             .map(|_| {
                 let (bench, file, ends) = (bench.clone(), file.clone(), Rc::clone(&ends));
-                glommio::spawn_local(async move {
+                tidegate_uring::spawn(async move {
                     let (socket, peer) = connect();
                     let reader = read_all(peer);
                     bench.send(&socket, &file, 0..len, &PATIENT).await.unwrap();

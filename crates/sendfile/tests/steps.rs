@@ -8,7 +8,6 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::poll_once;
-use glommio::timer::sleep;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -18,6 +17,7 @@ use support::{
 };
 use tidegate_sendfile::{Error, ErrorKind, Options, Step, Transfer};
 use tidegate_uring::Fd;
+use tidegate_uring::executor::coarse_sleep;
 
 /// Bytes of a frame's header: its length.
 const HEADER_BYTES: usize = 9;
@@ -381,7 +381,7 @@ fn the_time_between_steps_does_not_count_against_the_peer() {
             let mut sending = Box::pin(step(&mut transfer, way, &socket, u64::MAX));
             assert!(poll_once(&mut sending).await.is_none());
             drop(sending);
-            sleep(HASTY.stall * 4).await;
+            coarse_sleep(HASTY.stall * 4).await;
             let start = Instant::now();
             let error = step(&mut transfer, way, &socket, u64::MAX)
                 .await

@@ -147,13 +147,13 @@ mod tests {
     use std::pin::pin;
 
     use futures_lite::future::poll_once;
-    use glommio::LocalExecutor;
     use tidegate_uring::Config;
+    use tidegate_uring::executor::Executor;
 
     use super::*;
 
     fn with_channel<F: Future>(test: impl FnOnce(ControlSender, ControlInbox) -> F) {
-        LocalExecutor::default().run(async {
+        Executor::new("test", 1).unwrap().run(async {
             let ring = Ring::start(&Config::default()).unwrap();
             let (sender, receiver) = channel().unwrap();
             test(sender, receiver.attach(&ring)).await;

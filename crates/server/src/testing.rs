@@ -9,11 +9,11 @@ use std::task::{self, Waker};
 use std::time::Duration;
 
 use allocation_counter::measure;
-use glommio::{LocalExecutorBuilder, Placement};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send};
 use tempfile::TempDir;
 use tidegate_config::Settings;
+use tidegate_uring::executor::Executor;
 use tidegate_uring::{Fd, probe};
 
 use crate::config::prepared::Prepared;
@@ -41,10 +41,7 @@ pub(crate) const SHARE: ResourceShare = ResourceShare {
 
 /// Runs `test` on an executor.
 pub(crate) fn run(test: impl Future<Output = ()>) {
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .make()
-        .unwrap()
-        .run(test);
+    Executor::new("test", 1).unwrap().run(test);
 }
 
 /// A directory with a file `small.html` that holds `text`.

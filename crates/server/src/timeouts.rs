@@ -17,6 +17,7 @@ use rustix::net::{Shutdown, shutdown, sockopt};
 use slab::Slab;
 use tidegate_config::Timeouts;
 use tidegate_uring::Fd;
+use tidegate_uring::executor::coarse_sleep;
 
 use crate::clients::Place;
 
@@ -404,10 +405,7 @@ impl TimerQueue {
         loop {
             let next = self.expire_due();
             let at = self.epoch + TICK * next.unwrap_or(u32::MAX / 2);
-            let sleep = glommio::timer::Timer::new(at.saturating_duration_since(Instant::now()));
-            let sleep = async {
-                let _ = sleep.await;
-            };
+            let sleep = coarse_sleep(at.saturating_duration_since(Instant::now()));
             or(sleep, self.scheduled_before(next)).await;
         }
     }
@@ -558,8 +556,8 @@ mod tests {
     use std::task::Wake;
 
     use futures_lite::future::poll_once;
-    use glommio::LocalExecutor;
     use tidegate_config::{Limits, Settings};
+    use tidegate_uring::executor::Executor;
 
     use super::*;
     use crate::clients::Clients;
@@ -579,16 +577,12 @@ mod tests {
     const LONG: Duration = Duration::from_hours(1);
     const SHORT: Duration = Duration::from_millis(1);
 
-    async fn sleep(time: Duration) {
-        glommio::timer::Timer::new(time).await;
-    }
-
     /// Runs the queue until `timer` has expired.
     fn run_until_expired(queue: &Rc<TimerQueue>, timer: &Timer) {
-        LocalExecutor::default().run(async {
-            let running = glommio::spawn_local(Rc::clone(queue).run());
+        Executor::new("test", 1).unwrap().run(async {
+            let running = tidegate_uring::spawn(Rc::clone(queue).run());
             while !timer.expired() {
-                sleep(Duration::from_millis(5)).await;
+                coarse_sleep(Duration::from_millis(5)).await;
             }
             running.cancel().await;
         });
@@ -615,12 +609,12 @@ mod tests {
     fn an_earlier_deadline_wakes_a_sleeping_queue() {
         let queue = queue();
         let (timer, _client) = timer(&queue, Phase::Idle, LONG);
-        LocalExecutor::default().run(async move {
-            let running = glommio::spawn_local(Rc::clone(&queue).run());
-            sleep(Duration::from_millis(20)).await;
+        Executor::new("test", 1).unwrap().run(async move {
+            let running = tidegate_uring::spawn(Rc::clone(&queue).run());
+            coarse_sleep(Duration::from_millis(20)).await;
             timer.enter_for(Phase::Send, SHORT);
             while !timer.expired() {
-                sleep(Duration::from_millis(5)).await;
+                coarse_sleep(Duration::from_millis(5)).await;
             }
             running.cancel().await;
         });
@@ -711,7 +705,7 @@ mod tests {
     #[test]
     fn a_task_that_waits_again_and_again_is_woken_once() {
         let queue = queue();
-        LocalExecutor::default().run(async move {
+        Executor::new("test", 1).unwrap().run(async move {
             for _ in 0..70_000 {
                 assert!(poll_once(pin!(queue.until(|| false))).await.is_none());
             }

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
-use glommio::Task;
-use glommio::timer::Timer;
+use tidegate_uring::executor::{Task, coarse_sleep};
 use tidegate_uring::{Config, Fd, Features, Ring};
 
 use crate::accept::accept_loop::AcceptLoop;
@@ -223,7 +222,7 @@ impl Worker {
         let timers = &self.admission.context.timers;
         timers.end_idle();
         let ended = timers.until(|| timers.len() == 0);
-        or(ended, sleep(IDLE_END_TIME)).await;
+        or(ended, coarse_sleep(IDLE_END_TIME)).await;
         self.cut_off().await;
     }
 
@@ -249,7 +248,7 @@ impl Worker {
             // Every message ends the wait.
             control.next().await;
         };
-        or(drain, or(sleep(timeout), told)).await;
+        or(drain, or(coarse_sleep(timeout), told)).await;
     }
 
     /// Ends the remaining connections, and waits a moment for their tasks: the exchanges that end
@@ -260,16 +259,10 @@ impl Worker {
         if connections > 0 {
             tracing::warn!(connections, "cut off to stop");
             timers.end_all();
-            let time_is_over = async {
-                let _ = Timer::new(CUT_OFF_TIME).await;
-            };
-            or(timers.until(|| timers.len() == 0), time_is_over).await;
+            let ended = timers.until(|| timers.len() == 0);
+            or(ended, coarse_sleep(CUT_OFF_TIME)).await;
         }
     }
-}
-
-async fn sleep(time: Duration) {
-    let _ = Timer::new(time).await;
 }
 
 /// Starts the ring.

@@ -7,8 +7,8 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use glommio::timer::sleep;
 use slab::Slab;
+use tidegate_uring::executor::coarse_sleep;
 
 /// How late a sleeper may wake.
 const TICK: Duration = Duration::from_millis(50);
@@ -56,7 +56,7 @@ impl CoarseTimer {
 
 async fn tick(timer: Weak<CoarseTimer>) {
     loop {
-        sleep(TICK).await;
+        coarse_sleep(TICK).await;
         let goes_on = timer
             .upgrade()
             .is_some_and(|timer| timer.fire(Instant::now()));
@@ -115,13 +115,13 @@ mod tests {
     use std::pin::pin;
 
     use futures_lite::future::poll_once;
-    use glommio::LocalExecutor;
+    use tidegate_uring::executor::Executor;
 
     use super::*;
 
     #[test]
     fn sleepers_wake_in_time_and_the_timer_stops() {
-        LocalExecutor::default().run(async {
+        Executor::new("test", 1).unwrap().run(async {
             let timer = Rc::new(CoarseTimer::default());
             let now = Instant::now();
             timer.sleep_until(now).await;
@@ -133,12 +133,12 @@ mod tests {
             assert!(poll_once(&mut hours).await.is_none());
             assert_eq!(timer.sleepers.borrow().len(), 1);
         });
-        LocalExecutor::default().run(async {
+        Executor::new("test", 1).unwrap().run(async {
             let timer = Rc::new(CoarseTimer::default());
             drop(Box::pin(timer.sleep_until(Instant::now() + TICK)));
             timer.sleep_until(Instant::now() + TICK).await;
             while timer.ticking.get() {
-                sleep(TICK).await;
+                coarse_sleep(TICK).await;
             }
         });
     }

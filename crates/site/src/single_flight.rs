@@ -267,7 +267,7 @@ mod tests {
     use std::pin::pin;
 
     use futures_lite::future::{poll_once, yield_now};
-    use glommio::LocalExecutor;
+    use tidegate_uring::executor::Executor;
 
     use super::*;
 
@@ -277,7 +277,7 @@ mod tests {
     };
 
     fn run(test: impl AsyncFnOnce(Rc<SingleFlight<u8, u32>>, Instant)) {
-        LocalExecutor::default().run(async {
+        Executor::new("test", 1).unwrap().run(async {
             let flights = SingleFlight::new(TIMES, &Rc::default());
             test(Rc::clone(&flights), Instant::now()).await;
             assert!(flights.flights.borrow().is_empty());
@@ -354,7 +354,7 @@ mod tests {
             let look = move || -> FlightFuture<u32> {
                 Box::pin(async move {
                     while !comes_back.get() {
-                        glommio::timer::sleep(Duration::from_millis(1)).await;
+                        tidegate_uring::executor::coarse_sleep(Duration::from_millis(1)).await;
                     }
                     Ok(2)
                 })

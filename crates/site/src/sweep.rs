@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::zip;
-use glommio::timer::sleep;
+use tidegate_uring::executor::coarse_sleep;
 
 use crate::cache::resource::Resource;
 use crate::config::CacheConfig;
@@ -41,7 +41,7 @@ async fn roots(shared: &Shared, sites: &[Rc<Site>]) {
     let pause = pass(&shared.config).max(shared.config.valid);
     loop {
         wait_for_open_file(shared).await;
-        sleep(pause).await;
+        coarse_sleep(pause).await;
         for site in sites {
             site.revalidate_roots(Instant::now()).await;
         }
@@ -58,7 +58,7 @@ async fn files(shared: &Shared) {
         let open = shared.cache.borrow().open();
         let pause = pause(pass, open.len());
         for batch in open.chunks(BATCH) {
-            sleep(pause).await;
+            coarse_sleep(pause).await;
             if any_deleted(batch) {
                 shared.cache.borrow_mut().close_deleted();
             }

@@ -24,7 +24,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
         if condition() {
             return;
         }
-        glommio::timer::sleep(Duration::from_millis(1)).await;
+        tidegate_uring::executor::coarse_sleep(Duration::from_millis(1)).await;
     }
     panic!("never: {what}");
 }

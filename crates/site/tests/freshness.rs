@@ -193,7 +193,7 @@ fn a_look_that_is_dropped_is_made_by_the_next() {
                 if poll_once(&mut finding).await.is_some() {
                     break;
                 }
-                glommio::timer::sleep(Duration::from_millis(1)).await;
+                tidegate_uring::executor::coarse_sleep(Duration::from_millis(1)).await;
             }
             drop(finding);
             let cached = bench.cached_text("/a");
@@ -307,7 +307,7 @@ fn those_that_wait_for_a_look_that_is_dropped_look_themselves() {
                         // Whoever is done already needs no waking.
                         let _ = poll_once(other).await;
                     }
-                    glommio::timer::sleep(Duration::from_micros(200)).await;
+                    tidegate_uring::executor::coarse_sleep(Duration::from_micros(200)).await;
                 }
                 drop(first);
                 others.clear();
@@ -342,7 +342,7 @@ fn without_trust_a_look_that_began_before_a_request_is_none_of_its() {
             if poll_once(&mut first).await.is_some() {
                 break;
             }
-            glommio::timer::sleep(Duration::from_micros(50)).await;
+            tidegate_uring::executor::coarse_sleep(Duration::from_micros(50)).await;
             tree.write("a", b"two");
             let fresh = Box::pin(bench.find_wanted(&asked));
             let (found, seen) = futures_lite::future::zip(fresh, &mut first).await;
@@ -394,7 +394,7 @@ fn times_of_reproducible_builds_are_no_validators() {
             }
             looks += 1;
             assert!(looks < 5000, "never hashed");
-            glommio::timer::sleep(Duration::from_millis(2)).await;
+            tidegate_uring::executor::coarse_sleep(Duration::from_millis(2)).await;
         };
         // Another core, and the same content elsewhere, have the same tag.
         let copy = Tree::new(&[("copy", &large)]);
@@ -404,7 +404,7 @@ fn times_of_reproducible_builds_are_no_validators() {
         while copied.is_none() {
             other.wait();
             copied = file(other.find("/copy").await).validators.etag;
-            glommio::timer::sleep(Duration::from_millis(2)).await;
+            tidegate_uring::executor::coarse_sleep(Duration::from_millis(2)).await;
         }
         assert_eq!(copied, Some(tag));
     });

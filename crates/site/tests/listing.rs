@@ -167,7 +167,7 @@ fn a_reading_that_is_dropped_leaves_nothing() {
                 {
                     break;
                 }
-                glommio::timer::sleep(std::time::Duration::from_micros(200)).await;
+                tidegate_uring::executor::coarse_sleep(std::time::Duration::from_micros(200)).await;
             }
         }
         assert_eq!(names(&bench, "/").await.len(), 500);

@@ -75,6 +75,7 @@ mod core;
 mod doorbell;
 mod driver;
 mod error;
+pub mod executor;
 mod fd;
 mod features;
 mod foreign_wakes;
@@ -113,7 +114,6 @@ pub use error::Error;
 pub use fd::Fd;
 pub use features::Features;
 pub use foreign_wakes::woken_by_others;
-pub use locked::queue_bytes;
 pub use op::accept::Accept;
 pub use op::recv::{Received, Recv};
 pub use op::{

@@ -23,7 +23,7 @@ const RINGS_HEAD: usize = 320;
 const INITIAL_UID_MAP: [&str; 3] = ["0", "0", "4294967295"];
 
 /// Bytes that the queues of a ring lock, on kernels that count them.
-pub fn queue_bytes(entries: u32, completions: u32) -> u64 {
+pub(crate) fn queue_bytes(entries: u32, completions: u32) -> u64 {
     let (entries, completions) = (entries as usize, completions as usize);
     // A submission takes 64 bytes, and 4 for an index next to the completions.
     pages(64 * entries) + pages(RINGS_HEAD + 16 * completions + 4 * entries)

@@ -16,11 +16,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_lite::future::{poll_once, yield_now};
-use glommio::timer::sleep;
-use glommio::{LocalExecutorBuilder, Placement};
 use rustix::fs::Advice;
 use rustix::net::sockopt;
 use tidegate_sendfile::{Error, Opening, Options, Pool, PoolConfig, PoolStats, Sent, sendfile};
+use tidegate_uring::executor::{Executor, coarse_sleep};
 use tidegate_uring::{Config, Fd, Ring};
 use watchdog::watch;
 
@@ -45,10 +44,7 @@ pub(crate) const HASTY: Options = Options {
 
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     let _watched = watch();
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .make()
-        .unwrap()
-        .run(future)
+    Executor::new("test", 1).unwrap().run(future)
 }
 
 #[derive(Clone)]
@@ -216,7 +212,7 @@ pub(crate) async fn until<T>(ask: impl Fn() -> Option<T>) -> T {
         if let Some(answer) = ask() {
             return answer;
         }
-        sleep(Duration::from_millis(1)).await;
+        coarse_sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::future::or;
-use glommio::timer::Timer;
 use rustix::event::PollFlags;
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{SocketFlags, accept_with};
+use tidegate_uring::executor::coarse_sleep;
 use tidegate_uring::{Accept, Fd, Ring};
 
 use crate::accept::admission::Admission;
@@ -63,7 +63,7 @@ impl AcceptLoop {
     /// closed.
     async fn open(&self) -> bool {
         while !self.state.is_ready() {
-            Timer::new(CERTIFICATE_WAIT).await;
+            coarse_sleep(CERTIFICATE_WAIT).await;
             if self.has_ended() {
                 return false;
             }
@@ -172,7 +172,7 @@ impl AcceptLoop {
             return;
         }
         self.admission.warn(error);
-        Timer::new(ACCEPT_REST).await;
+        coarse_sleep(ACCEPT_REST).await;
     }
 
     fn ring(&self) -> &Ring {

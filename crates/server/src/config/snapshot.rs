@@ -5,9 +5,9 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use glommio::Task;
 use tidegate_site::Sites;
 use tidegate_uring::Ring;
+use tidegate_uring::executor::Task;
 
 use crate::config::logins::Logins;
 use crate::config::prepared::{Derived, Prepared};

@@ -4,22 +4,10 @@ use std::iter;
 
 use rustix::process::{Resource, getrlimit};
 use tidegate_config::Settings;
-use tidegate_uring::{Config, Trial, queue_bytes, queues_count};
+use tidegate_uring::executor::{Executor, LOCKED_LIMIT_MIN};
+use tidegate_uring::{Config, Trial, queues_count};
 
 use crate::error::Error;
-
-/// Bytes that glommio registers with each executor's rings for direct I/O, which tidegate does not
-/// use.
-pub(crate) const EXECUTOR_IO_BYTES: usize = 64 * 1024;
-
-/// Rings of a glommio executor: main, latency and poll.
-const EXECUTOR_RINGS: u64 = 3;
-
-/// Entries and completions of each of them.
-const EXECUTOR_QUEUES: (u32, u32) = (128, 256);
-
-/// The least limit with which glommio 0.9 makes an executor, even for a process that is exempt.
-const EXECUTOR_LIMIT_MIN: u64 = 512 * 1024;
 
 /// Bytes that rings may still lock just after they were closed, such as those of a probe.
 const SLACK: u64 = 64 * 1024;
@@ -53,7 +41,7 @@ impl Locked {
         let limit = getrlimit(Resource::Memlock).current;
         let need = |queues| total(settings, queues, shards);
         let queues = match limit {
-            Some(limit) if limit < EXECUTOR_LIMIT_MIN => None,
+            Some(limit) if limit < LOCKED_LIMIT_MIN => None,
             Some(_) => longest_lockable(need)?,
             None => Some(Queues::full()),
         };
@@ -96,7 +84,7 @@ impl Locked {
             "{text}: queues of {entries} and {completions} entries, shorter than wanted; raise \
              RLIMIT_MEMLOCK (`ulimit -l`, LimitMEMLOCK=) to {} and what other processes of the \
              user lock",
-            self.wanted.max(EXECUTOR_LIMIT_MIN)
+            self.wanted.max(LOCKED_LIMIT_MIN)
         )
     }
 
@@ -146,9 +134,7 @@ pub(crate) fn ring_config(settings: &Settings, queues: Queues) -> Config {
 
 /// Bytes that `shards` shards lock.
 fn total(settings: &Settings, queues: Queues, shards: usize) -> u64 {
-    let (entries, completions) = EXECUTOR_QUEUES;
-    let executor = queue_bytes(entries, completions) + EXECUTOR_IO_BYTES as u64;
-    let shard = EXECUTOR_RINGS * executor + ring_config(settings, queues).locked_bytes();
+    let shard = Executor::locked_bytes() + ring_config(settings, queues).locked_bytes();
     SLACK + shard * shards as u64
 }
 
@@ -174,7 +160,7 @@ fn longest(mut enough: impl FnMut(Queues) -> Result<bool, Error>) -> Result<Opti
 /// The least sufficient limit.
 fn least(need: impl Fn(Queues) -> u64) -> u64 {
     let needed = queues_count().then(|| lengths().map(need).min()).flatten();
-    needed.unwrap_or_default().max(EXECUTOR_LIMIT_MIN)
+    needed.unwrap_or_default().max(LOCKED_LIMIT_MIN)
 }
 
 #[cfg(test)]

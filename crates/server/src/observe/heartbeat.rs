@@ -310,9 +310,8 @@ mod tests {
     use std::thread;
 
     use futures_lite::future::{or, poll_once};
-    use glommio::LocalExecutor;
-    use glommio::timer::sleep;
     use tidegate_uring::Config;
+    use tidegate_uring::executor::{Executor, coarse_sleep};
 
     use super::*;
 
@@ -380,12 +379,12 @@ mod tests {
         let shard = Arc::clone(&heartbeat);
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let thread = thread::spawn(move || {
-            LocalExecutor::default().run(async {
+            Executor::new("test", 1).unwrap().run(async {
                 let ring = Ring::start(&Config::default()).unwrap();
                 let beat = shard.beat(ring.clone(), |_| ());
                 let end = async {
                     while stopped.try_recv().is_err() {
-                        sleep(Duration::from_millis(1)).await;
+                        coarse_sleep(Duration::from_millis(1)).await;
                     }
                 };
                 or(beat, end).await;
@@ -411,7 +410,7 @@ mod tests {
     #[test]
     fn a_task_that_is_dropped_counts_as_an_answer() {
         let heartbeat = Arc::<Heartbeat>::default();
-        LocalExecutor::default().run(async {
+        Executor::new("test", 1).unwrap().run(async {
             let ring = Ring::start(&Config::default()).unwrap();
             let mut beat = pin!(Arc::clone(&heartbeat).beat(ring, |_| ()));
             assert!(poll_once(&mut beat).await.is_none());

@@ -5,14 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Sender;
 use std::thread;
 
-use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 use tidegate_site::READER_THREADS;
+use tidegate_uring::executor::{Executor, explain_panic};
 
 use crate::control::ControlReceiver;
 use crate::error::Error;
 use crate::event::Event;
 use crate::host::cores;
-use crate::host::locked::EXECUTOR_IO_BYTES;
 use crate::worker::{self, WorkerConfig};
 
 /// Starts a worker's thread. It sends [`Event::Ready`] once it serves, and [`Event::Ended`] when it
@@ -51,74 +50,24 @@ fn execute(
 ) -> Result<(), Error> {
     config.heartbeat.begin();
     let executor = executor(config.number)?;
-    // Not earlier, or the executor's blocking thread would be pinned too.
+    // Not earlier, or the executor's blocking threads would be pinned too.
     cores::pin(config.core);
     executor.run(worker::run(config, control, |event| {
         let _ = events.send(event);
     }))
 }
 
-fn executor(shard: usize) -> Result<LocalExecutor, Error> {
-    // glommio panics if it cannot start its blocking thread.
-    let thread = thread::Builder::new().spawn(|| {});
-    thread.map(drop).map_err(|source| Error::Shard {
+fn executor(shard: usize) -> Result<Executor, Error> {
+    // Its blocking threads read directories.
+    Executor::new(&format!("shard-{shard}"), READER_THREADS).map_err(|error| Error::Shard {
         shard,
-        operation: "start the thread that reads directories",
-        source: source.into(),
-    })?;
-    // Pinned by the caller, since glommio reads the core from /sys, which may be hidden.
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .name(&format!("shard-{shard}"))
-        .io_memory(EXECUTOR_IO_BYTES)
-        // These threads read directories and may run on any core, not first on this one.
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(READER_THREADS))
-        .make()
-        .map_err(|error| Error::Shard {
-            shard,
-            operation: "make its executor",
-            source: error.to_string().into(),
-        })
+        operation: "make its executor",
+        source: error.into(),
+    })
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    explained(text.unwrap_or("panic without a message"))
-}
-
-/// Adds the cause that glommio leaves out when the kernel refuses a call for its own rings.
-fn explained(panic: &str) -> String {
-    let refused = [
-        "flush_rings!",
-        "OutOfMemory",
-        "Failed to poll io",
-        "Failed to park",
-    ];
-    if refused.iter().any(|text| panic.contains(text)) {
-        format!("{panic} (the kernel refused an io_uring_enter: is memory short?)")
-    } else {
-        panic.to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_call_is_explained() {
-        let all = [
-            ("assertion failed: flush_rings!(lat_ring)? > 0", true),
-            (
-                "Failed to park! This is actually pretty bad!: Os { code: 12 }",
-                true,
-            ),
-            ("index out of bounds", false),
-        ];
-        for (panic, is_refusal) in all {
-            let text = explained(panic);
-            assert!(text.starts_with(panic));
-            assert_eq!(text.contains("io_uring_enter"), is_refusal, "{text}");
-        }
-    }
+    explain_panic(text.unwrap_or("panic without a message"))
 }

@@ -11,8 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
-use glommio::sync::Semaphore;
-use glommio::timer::Timer;
+use tidegate_uring::executor::{Semaphore, coarse_sleep};
 
 /// Bytes of all decoders of one core, with their input and output.
 pub(crate) const BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -72,11 +71,11 @@ impl<T> MemoryBudget<T> {
                 if let Some(reservation) = self.try_reserve(bytes) {
                     return Some(reservation);
                 }
-                Timer::new(POLL_INTERVAL).await;
+                coarse_sleep(POLL_INTERVAL).await;
             }
         };
         let over = async {
-            Timer::new(time).await;
+            coarse_sleep(time).await;
             None
         };
         or(taken, over).await
@@ -143,16 +142,14 @@ impl Drop for Reservation {
 #[cfg(test)]
 mod tests {
     use futures_lite::future::zip;
-    use glommio::{LocalExecutorBuilder, Placement};
+    use tidegate_uring::executor::Executor;
 
     use super::*;
 
     const LONG: Duration = Duration::from_mins(1);
 
     fn run(test: impl AsyncFnOnce(Rc<MemoryBudget<Reservation>>) + 'static) {
-        let executor = LocalExecutorBuilder::new(Placement::Unbound)
-            .make()
-            .unwrap();
+        let executor = Executor::new("test", 1).unwrap();
         executor.run(async { test(MemoryBudget::new()).await });
     }
 

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
-use glommio::sync::{Permit, Semaphore};
+use tidegate_uring::executor::{Permit, Semaphore};
 use tidegate_uring::{Shares, run_blocking};
 
 use crate::cache::Key;
@@ -215,8 +215,8 @@ mod tests {
 
     use futures_lite::future::poll_once;
     use futures_util::future::join_all;
-    use glommio::{LocalExecutorBuilder, Placement};
     use tidegate_config::Symlinks;
+    use tidegate_uring::executor::Executor;
     use tidegate_uring::{Fd, Owner, Ring};
 
     use super::*;
@@ -288,7 +288,7 @@ mod tests {
         for number in 0..100 {
             std::fs::write(directory.path().join(number.to_string()), "").unwrap();
         }
-        let executor = LocalExecutorBuilder::new(Placement::Unbound).make();
+        let executor = Executor::new("test", 1);
         executor
             .unwrap()
             .run(async { test(Bench::new(directory.path())).await });

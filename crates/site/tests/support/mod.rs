@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use glommio::{LocalExecutorBuilder, Placement};
 use tempfile::TempDir;
 use tidegate_config as config;
 use tidegate_http::{Accepted, Fields, Method, Navigation, Request, Target};
 use tidegate_site::{
     CacheConfig, Cached, Content, File, Found, Site, SiteRequest, Sites, SortOrder,
 };
+use tidegate_uring::executor::Executor;
 use tidegate_uring::{Config, Ring};
 
 /// How long lookups are trusted in the tests.
@@ -93,10 +93,7 @@ pub(crate) fn minutes_ago(minutes: u64) -> SystemTime {
 }
 
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .make()
-        .unwrap()
-        .run(future)
+    Executor::new("test", 1).unwrap().run(future)
 }
 
 pub(crate) fn cache() -> CacheConfig {

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task;
 use std::time::Instant;
 
-use glommio::timer::Timer;
+use tidegate_uring::executor::Timer;
 
 use super::connection::{Connection, Ending};
 use super::stream::Stream;

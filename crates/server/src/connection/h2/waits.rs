@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use glommio::timer::Timer;
+use tidegate_uring::executor::Timer;
 
 use crate::timeouts::Phase;
 
