@@ -4,7 +4,7 @@
 # GDAL); programs that read listings (fsspec, GDAL, htmllistparse, Kodi's pattern, rclone, lftp, wget,
 # httpdirfs); npm, pip and apt with repositories of files; through TLS openssl, gnutls-cli, curl and
 # Chromium again, and the scanners testssl.sh and sslyze; over HTTP/2 curl, nghttp and h2load, Go, httpx,
-# Java, Node, HAProxy and Caddy in front, and a page of 200 assets in Chromium. Prints a table; the exit status is 1 if a
+# Java, Node, HAProxy and Caddy in front, and a page of 200 assets in Chromium. Prints a line for each check; the exit status is 1 if a
 # check failed. A tool that is not installed is skipped with a line that says so. All is on the
 # loopback, in a temporary directory.
 #

@@ -20,7 +20,7 @@ import suite_hpack
 import suite_llhttp
 import suite_redbot
 import suite_unetworking
-from outcome import Unavailable
+from case import Unavailable
 
 SUITES = (
     suite_unetworking,

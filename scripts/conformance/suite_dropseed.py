@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from outcome import Case, Unavailable
+from case import Case, Unavailable
 from tree import PAGE, plant
 
 TITLE = "dropseed h1spec"

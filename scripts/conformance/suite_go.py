@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
 
-from outcome import Case, Unavailable
+from case import Case, Unavailable
 from tree import LONG_AGO_NS, plant
 from wire import get
 

@@ -7,7 +7,7 @@ import subprocess
 from xml.etree import ElementTree
 
 import servers
-from outcome import Case, Unavailable
+from case import Case, Unavailable
 from tree import plant
 
 TITLE = "h2spec"

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import servers
-from outcome import Case, Unavailable
+from case import Case, Unavailable
 
 TITLE = "hpack-test-case"
 OPTION = "hpack-test-case"

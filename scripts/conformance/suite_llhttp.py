@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from outcome import Case, Unavailable
+from case import Case, Unavailable
 from tree import PAGE, plant
 from wire import exchange, responses
 

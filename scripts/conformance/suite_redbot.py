@@ -11,7 +11,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from outcome import Case, Unavailable
+from case import Case, Unavailable
 from tree import plant
 
 TITLE = "REDbot"

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from outcome import Case, Unavailable
+from case import Case, Unavailable
 from tree import PAGE, plant
 
 TITLE = "uNetworking h1spec"

@@ -18,5 +18,5 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 
 # No __pycache__ in the tree. What drives Chromium is that of the tests of clients.
-PYTHONPATH="$root/scripts/lib:$root/scripts/clients" exec python3 -B "$root/scripts/metrics" \
+PYTHONPATH="$root/scripts/lib" exec python3 -B "$root/scripts/metrics" \
   --server "${CARGO_TARGET_DIR:-$root/target}/release/tidegate" "$@"

@@ -15,13 +15,12 @@ from pathlib import Path
 import markers
 import self_test
 from mutations import sequence
+from parts import Report, names_among
 from proxies import HERE, PROXIES, filled
 from started import NotStarted, free_port, started
 from ways import clipped, directly, through
 
 WAYS = ("direct", *(proxy.name for proxy in PROXIES))
-# The exit status if nothing could be checked.
-SKIPPED = 77
 
 
 def main():
@@ -35,11 +34,9 @@ def main():
     print(f"seed {arguments.seed}", flush=True)
     with working(arguments.keep) as work:
         markers.plant(work / "www")
-        results = list(results_of(str(Path(server).absolute()), work, arguments))
-    print(", ".join(f"{results.count(each)} {each}" for each in ("ok", "FAILED", "skipped")))
-    if "FAILED" in results:
-        return 1
-    return 0 if "ok" in results else SKIPPED
+        report = Report()
+        run(str(Path(server).absolute()), work, arguments, report)
+    return report.end()
 
 
 def parse():
@@ -47,19 +44,11 @@ def parse():
     parser.add_argument("--server", metavar="PROGRAM", required=True)
     parser.add_argument("--requests", metavar="N", type=int, default=100_000)
     parser.add_argument("--seed", metavar="SEED", type=int, default=random.randrange(1 << 32))
-    parser.add_argument("--only", metavar="WAY,..", type=ways, default=WAYS)
+    parser.add_argument("--only", metavar="WAY,..", type=names_among(WAYS, "way"), default=WAYS)
     parser.add_argument("--first", metavar="N", type=int, default=0)
     parser.add_argument("--examples", metavar="N", type=int, default=0)
     parser.add_argument("--keep", metavar="DIRECTORY", type=Path)
     return parser.parse_args()
-
-
-def ways(text):
-    names = text.split(",")
-    for name in names:
-        if name not in WAYS:
-            raise argparse.ArgumentTypeError(f"no way {name}; there are {', '.join(WAYS)}")
-    return names
 
 
 @contextmanager
@@ -86,13 +75,13 @@ def serving(program, work):
         yield process, port, log
 
 
-def results_of(server, work, arguments):
-    """Prints a line for each way; gives how each ended."""
+def run(server, work, arguments, report):
+    """The requests on each way."""
     proxies = {proxy.name: proxy for proxy in PROXIES if proxy.name in arguments.only}
     there = [name for name in arguments.only if name == "direct" or proxies[name].is_installed]
     for name in arguments.only:
         if name not in there:
-            yield line("skipped", name, f"{proxies[name].program} is not installed")
+            report.skipped(name, "requests", f"{proxies[name].program} is not installed")
     at = arguments.first
     with serving(server, work) as (process, port, log):
         for index, name in enumerate(there):
@@ -100,23 +89,23 @@ def results_of(server, work, arguments):
             numbers, at = range(at, at + share), at + share
             try:
                 if name == "direct":
-                    report = asyncio.run(directly(port, arguments.seed, numbers))
+                    seen = asyncio.run(directly(port, arguments.seed, numbers))
                 else:
                     way = through(proxies[name], work / name, port, arguments.seed, numbers)
-                    report = asyncio.run(way)
+                    seen = asyncio.run(way)
             except NotStarted as error:
-                yield line("skipped", name, str(error))
+                report.skipped(name, "requests", str(error))
                 continue
             if process.poll() is not None or "panic" in log.read_text(errors="replace"):
-                report.complain(f"tidegate: {log.read_text(errors='replace')[-2000:]}")
-            yield told(name, report, arguments)
+                seen.complain(f"tidegate: {log.read_text(errors='replace')[-2000:]}")
+            tell(name, seen, arguments, report)
             if process.poll() is not None:
                 return
 
 
-def told(name, report, arguments):
+def tell(name, seen, arguments, report):
     """Prints what was counted on a way, and what is wrong there."""
-    counts = report.counts
+    counts = seen.counts
     words = [f"{counts['sent']} sent"]
     if name == "direct":
         words.append(f"{counts['requests']} requests")
@@ -129,19 +118,14 @@ def told(name, report, arguments):
     else:
         own = ("read otherwise", "without a response", "wrong by the proxy", "unreadable")
         words.append("by itself: " + ", ".join(f"{counts[each]} {each}" for each in own))
-    result = line("FAILED" if counts["problems"] else "ok", name, "; ".join(words))
+    add = report.failed if counts["problems"] else report.passed
+    add(name, "requests", "; ".join(words))
     if counts["problems"]:
         print(f"  {counts['problems']} problems, the first of them:")
-    for problem in report.problems:
+    for problem in seen.problems:
         print(f"  {problem}", flush=True)
-    for what, number in report.others[: arguments.examples]:
+    for what, number in seen.others[: arguments.examples]:
         print(f"  {what}: sequence {number}: {clipped(sequence(arguments.seed, number).data)}")
-    return result
-
-
-def line(result, name, remark):
-    print(f"{result:<7} {name}: {remark}", flush=True)
-    return result
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 
 # Debian has ip where a user's PATH does not.
 PATH=$PATH:/usr/sbin:/sbin
-# No __pycache__ in the tree. How a check ends is told as in the tests of clients.
-export PYTHONPATH="$root/scripts/lib:$root/scripts/clients"
+# No __pycache__ in the tree.
+export PYTHONPATH="$root/scripts/lib"
 work=$(mktemp -d "${TMPDIR:-/tmp}/stores-XXXXXX")
 command=(python3 -B "$root/scripts/stores" --work "$work"
   --server "${CARGO_TARGET_DIR:-$root/target}/release/tidegate" "$@")

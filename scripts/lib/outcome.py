@@ -1,7 +1,5 @@
 """How a check ends."""
 
-from dataclasses import dataclass
-
 
 class Failed(Exception):
     """The check did not find what it looked for; the message says what came instead."""
@@ -9,17 +7,6 @@ class Failed(Exception):
 
 class Skipped(Exception):
     """The check cannot be made here; the message says why."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A row of the table: `result` is passed, FAILED or skipped."""
-
-    part: str
-    name: str
-    result: str
-    remark: str = ""
-    seconds: float = 0.0
 
 
 def expect(what, found, wanted):
@@ -32,3 +19,9 @@ def require(condition, complaint):
     """Fails with the complaint unless the condition holds."""
     if not condition:
         raise Failed(complaint)
+
+
+def complaint(error):
+    """Why a check did not pass, in one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, Failed) else f"{type(error).__name__}: {text}"
