@@ -1,7 +1,9 @@
 //! Nodes that ask each other before the origin.
 
+use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,9 @@ use crate::support::{
     Client, Launch, Object, Origin, Response, Server, Tree, eventually, free_address, noise,
     request_with,
 };
+
+/// The token of all nodes.
+const SECRET: &str = "the-token-of-a-fleet";
 
 /// Fleets that a busy machine may disturb.
 const DISTURBED_MAX: usize = 10;
@@ -579,10 +584,36 @@ fn what_is_not_stored_is_asked_of_the_origin_by_each() {
 }
 
 #[test]
+fn a_token_that_is_short_or_open_to_all_is_told() {
+    let tree = Tree::new();
+    let token = tree.base().join("token");
+    let text = "[fleet]\nlisten = '127.0.0.1:0'\npeers = ['127.0.0.1:9']\ntoken = 'token'\n\
+                [[site]]\nroot = '.'\n";
+    std::fs::write(tree.base().join("tidegate.toml"), text).unwrap();
+    let check = |secret: &str, mode| {
+        std::fs::write(&token, secret).unwrap();
+        std::fs::set_permissions(&token, Permissions::from_mode(mode)).unwrap();
+        Launch::with(["check"])
+            .argument(tree.base().join("tidegate.toml"))
+            .output()
+    };
+    let short = check("short", 0o600);
+    assert_eq!(short.status.code(), Some(1), "{short:?}");
+    assert!(short.stderr.contains(":4: fleet.token: "), "{short:?}");
+    assert!(short.stderr.contains("a token at least 16"), "{short:?}");
+    let open = check(SECRET, 0o644);
+    assert_eq!(open.status.code(), Some(0), "{open:?}");
+    let told = ":4: fleet.token: warning: all users have access";
+    assert!(open.stderr.contains(told), "{open:?}");
+    let right = check(SECRET, 0o600);
+    assert!(!right.stderr.contains("fleet.token"), "{right:?}");
+}
+
+#[test]
 fn a_peer_needs_the_token() {
     let mut fleet = Fleet::of(2);
     for node in &fleet.nodes {
-        std::fs::write(node.tree.base().join("token"), "secret\n").unwrap();
+        std::fs::write(node.tree.base().join("token"), format!("{SECRET}\n")).unwrap();
     }
     fleet.keys = "token = \"token\"".to_owned();
     let peers = fleet.addresses();
@@ -592,7 +623,7 @@ fn a_peer_needs_the_token() {
     let wrong = ["Authorization: Bearer wrong"];
     assert_eq!(fleet.ask_as_peer(0, &paths[0], &wrong).status, 403);
     assert_eq!(fleet.origin.requests().len(), 0);
-    let right = ["Authorization: Bearer secret"];
+    let right = [&*format!("Authorization: Bearer {SECRET}")];
     assert_eq!(fleet.ask_as_peer(0, &paths[0], &right).status, 200);
     // The first one may be stored by a node that does not own it.
     for path in &paths[1..] {
@@ -605,7 +636,11 @@ fn a_peer_needs_the_token() {
         }
     }
     // One with another token is passed over, and its 403 reaches nobody.
-    std::fs::write(fleet.nodes[1].tree.base().join("token"), "other").unwrap();
+    std::fs::write(
+        fleet.nodes[1].tree.base().join("token"),
+        SECRET.to_uppercase(),
+    )
+    .unwrap();
     drop(fleet.nodes[1].server.take());
     fleet.start_node(1, &peers);
     fleet.origin.forget();
@@ -616,6 +651,6 @@ fn a_peer_needs_the_token() {
         assert_eq!(fleet.count(path), 2, "{path}");
     }
     for node in 0..2 {
-        assert!(!fleet.node(node).log().contains("secret"));
+        assert!(!fleet.node(node).log().contains(SECRET));
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// The permission bits of all who are neither the owner nor in the group.
-pub(crate) const OTHERS: u32 = 0o007;
+const OTHERS: u32 = 0o007;
 
 /// Longer files are a mistake.
 const BYTES_MAX: u64 = 1 << 20;
@@ -27,9 +27,14 @@ pub enum FileError {
     TooLong,
 }
 
-/// The permission bits of a file. Blocking.
-pub(crate) fn mode(path: &Path) -> io::Result<u32> {
-    Ok(fs::metadata(path)?.permissions().mode())
+/// The permission bits of a file, if users besides its owner and group have access to it. Blocking.
+///
+/// # Errors
+///
+/// Where stat(2) fails.
+pub fn open_mode(path: &Path) -> io::Result<Option<u32>> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    Ok((mode & OTHERS != 0).then_some(mode & 0o777))
 }
 
 /// The bytes of a file, which are wiped when they are dropped. Blocking.

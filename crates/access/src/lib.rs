@@ -9,8 +9,8 @@ mod signature;
 mod token;
 mod users;
 
-pub use file::FileError;
+pub use file::{FileError, open_mode};
 pub use login::{Login, Tag, TagKey};
 pub use signature::{KeyError, KeySource, Scope, SignatureError, SigningKey, is_signed, verify};
-pub use token::{Token, TokenError};
+pub use token::{Token, TokenError, read_secret};
 pub use users::{Users, UsersError};

@@ -149,12 +149,10 @@ fn file_id(path: &Path) -> String {
 
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut bytes = file::read(path).map_err(|error| error.to_string())?;
-    let mode = file::mode(path).map_err(|error| error.to_string())?;
-    if mode & file::OTHERS != 0 {
+    if let Some(mode) = file::open_mode(path).map_err(|error| error.to_string())? {
         let path = path.display();
         return Err(format!(
-            "all users have access to it (mode {:o}): `chmod o= {path}` takes it from them",
-            mode & 0o777
+            "all users have access to it (mode {mode:o}): `chmod o= {path}` takes it from them"
         ));
     }
     for end in [b'\n', b'\r'] {

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
+use zeroize::Zeroizing;
 
-use crate::file::{self, OTHERS};
+use crate::file;
 
 /// A shorter secret could be guessed.
 const BYTES_MIN: usize = 16;
@@ -15,7 +16,6 @@ const BYTES_MIN: usize = 16;
 #[derive(Clone)]
 pub struct Token {
     hash: Digest,
-    mode: u32,
 }
 
 /// Why a file of a token cannot be used.
@@ -33,27 +33,9 @@ impl Token {
     ///
     /// A file that cannot be read, fewer than 16 bytes, or others than visible ones of ASCII.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
-        let failed = |reason: String| TokenError {
-            path: path.display().to_string(),
-            reason,
-        };
-        let bytes = file::read(path).map_err(|error| failed(error.to_string()))?;
-        let mode = file::mode(path).map_err(|error| failed(error.to_string()))?;
-        let secret = bytes.trim_ascii();
-        if secret.len() < BYTES_MIN {
-            return Err(failed(format!(
-                "has {} bytes, and a token at least {BYTES_MIN}: `openssl rand -hex 32` makes one",
-                secret.len()
-            )));
-        }
-        if !secret.iter().all(u8::is_ascii_graphic) {
-            return Err(failed(
-                "has more than visible ASCII: `openssl rand -hex 32` makes a token".to_owned(),
-            ));
-        }
+        let secret = read_secret(path)?;
         Ok(Self {
-            hash: digest(&SHA256, secret),
-            mode,
+            hash: digest(&SHA256, secret.as_bytes()),
         })
     }
 
@@ -62,11 +44,31 @@ impl Token {
         let presented = digest(&SHA256, presented);
         verify_slices_are_equal(self.hash.as_ref(), presented.as_ref()).is_ok()
     }
+}
 
-    /// The permission bits of its file, if users besides its owner and group have access to it.
-    pub fn open_mode(&self) -> Option<u32> {
-        (self.mode & OTHERS != 0).then_some(self.mode & 0o777)
+/// Reads the secret of a token from its file, without white space around it. Blocking.
+///
+/// # Errors
+///
+/// As [`Token::read`].
+pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, TokenError> {
+    let failed = |reason: String| TokenError {
+        path: path.display().to_string(),
+        reason,
+    };
+    let bytes = file::read(path).map_err(|error| failed(error.to_string()))?;
+    let secret = bytes.trim_ascii();
+    if secret.len() < BYTES_MIN {
+        return Err(failed(format!(
+            "has {} bytes, and a token at least {BYTES_MIN}: `openssl rand -hex 32` makes one",
+            secret.len()
+        )));
     }
+    let text = str::from_utf8(secret).ok();
+    let text = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
+    let reason = "has more than visible ASCII: `openssl rand -hex 32` makes a token";
+    let text = text.ok_or_else(|| failed(reason.to_owned()))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 impl fmt::Debug for Token {
@@ -78,7 +80,6 @@ impl fmt::Debug for Token {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -86,28 +87,25 @@ mod tests {
     fn a_token_is_what_the_file_has() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        let read = |content: &str, mode| {
+        let read = |content: &str| {
             fs::write(&path, content).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             Token::read(&path)
         };
         let secret = "0123456789abcdef";
         for content in [secret.to_owned(), format!(" {secret}\r\n")] {
-            let token = read(&content, 0o640).unwrap();
+            let token = read(&content).unwrap();
             assert!(token.is(secret.as_bytes()));
             for other in ["", "0123456789abcdeg", "0123456789abcdef0", &content[1..]] {
                 assert!(!token.is(other.as_bytes()), "{other:?}");
             }
-            assert_eq!(token.open_mode(), None);
             assert!(!format!("{token:?}").contains("0123"));
         }
-        assert_eq!(read(secret, 0o644).unwrap().open_mode(), Some(0o644));
         for (content, reason) in [
             ("", "has 0 bytes"),
             ("0123456789abcde\n", "has 15 bytes"),
             ("0123456789 abcdef", "visible ASCII"),
         ] {
-            let error = read(content, 0o600).unwrap_err().to_string();
+            let error = read(content).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
         let error = Token::read(&directory.path().join("none")).unwrap_err();

@@ -78,13 +78,8 @@ pub enum Error {
     #[error("cannot speak TLS to origins")]
     OriginTls(#[source] rustls::Error),
     /// The secret of the fleet cannot be used.
-    #[error("cannot use the token of the fleet, {} (fleet.token): {reason}", path.display())]
-    FleetToken {
-        /// The file, as configured.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    #[error("fleet.token: {0}")]
+    FleetToken(String),
     /// The address for peers cannot be listened on.
     #[error("fleet.listen: cannot listen on {address}{}", remedy(.address, .source))]
     ListenForPeers {

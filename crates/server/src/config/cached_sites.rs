@@ -62,19 +62,3 @@ impl CachedSites {
         all
     }
 }
-
-/// What is wrong with the file of the token: an error, or what `true` says, a likely mistake.
-pub(crate) fn token_fault(settings: &Settings) -> Option<(bool, String)> {
-    let path = settings.admin.token.as_deref()?;
-    match Token::read(path) {
-        Err(error) => Some((false, error.to_string())),
-        Ok(token) => {
-            let (path, mode) = (path.display(), token.open_mode()?);
-            let reason = format!(
-                "all users have access to {path} (mode {mode:o}): `chmod o= {path}` takes it from \
-                 them"
-            );
-            Some((true, reason))
-        }
-    }
-}

@@ -1,9 +1,9 @@
 //! The fleet of this node: its peers, and the listener for them.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use tidegate_access::read_secret;
 use tidegate_config as config;
 use tidegate_origin::tls::Trust;
 use tidegate_origin::{Cache, Fleet, FleetConfig, Origin, Peers, Token};
@@ -59,11 +59,7 @@ impl Node {
 }
 
 fn read_token(path: &Path) -> Result<Token, Error> {
-    let failed = |reason: String| Error::FleetToken {
-        path: path.to_owned(),
-        reason,
-    };
-    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    let reason = "it is not one line of text with a secret";
-    Token::new(&text).ok_or_else(|| failed(reason.to_owned()))
+    let secret = read_secret(path).map_err(|error| Error::FleetToken(error.to_string()))?;
+    let unfit = || Error::FleetToken(format!("{} fits into no field", path.display()));
+    Token::new(&secret).ok_or_else(unfit)
 }

@@ -16,7 +16,6 @@ use tidegate_uring::Features;
 use crate::accept::address::Address;
 use crate::accept::listener::{self, Binder, Listener};
 use crate::accept::unix_socket::SocketFile;
-use crate::config::cached_sites::token_fault;
 use crate::config::prepared::Prepared;
 use crate::control::{self, ControlSender};
 use crate::error::Error;
@@ -99,9 +98,6 @@ pub fn run(
     let derived = Arc::clone(&prepared[0].derived);
     health.origins.set_sites(&derived.cached);
     let settings = &derived.settings;
-    if let Some((_, reason)) = token_fault(settings) {
-        tracing::warn!("admin.token: {reason}");
-    }
     let binder = Binder {
         settings,
         cores: &host.cores,

@@ -1,8 +1,8 @@
 //! The files of credentials.
 
+use tidegate_access::read_secret;
 use tidegate_config::{Place, Settings};
 
-use crate::config::cached_sites::token_fault;
 use crate::config::credentials::faults;
 use crate::host::diagnose::diagnostic::Diagnostic;
 
@@ -18,12 +18,22 @@ pub(super) fn credentials(settings: &Settings) -> impl Iterator<Item = Diagnosti
     })
 }
 
-/// A token of the admin listener that cannot be used, or that everybody may read.
-pub(super) fn admin_token(settings: &Settings) -> Option<Diagnostic> {
-    let (is_usable, reason) = token_fault(settings)?;
-    let warning = Diagnostic::warning("admin", Place::of("admin").key("token"), reason);
-    Some(Diagnostic {
-        is_error: !is_usable,
-        ..warning
+/// The tokens that cannot be used.
+pub(super) fn tokens(settings: &Settings) -> impl Iterator<Item = Diagnostic> {
+    let of_fleet = settings
+        .fleet
+        .as_ref()
+        .and_then(|fleet| fleet.token.as_deref());
+    let all = [
+        ("admin", settings.admin.token.as_deref()),
+        ("fleet", of_fleet),
+    ];
+    all.into_iter().filter_map(|(section, path)| {
+        let error = read_secret(path?).err()?;
+        let place = Place::of(section).key("token");
+        Some(Diagnostic {
+            is_error: true,
+            ..Diagnostic::warning(section, place, error.to_string())
+        })
     })
 }

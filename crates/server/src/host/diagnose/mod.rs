@@ -14,6 +14,7 @@ mod names;
 mod origins;
 mod owners;
 mod redirects;
+mod secrets;
 mod sockets;
 
 use tidegate_config::{Place, Settings};
@@ -29,7 +30,8 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
         .flat_map(|(number, site)| files::files(site, &Place::of("site").item(number)))
         .collect();
     all.extend(access::credentials(settings));
-    all.extend(access::admin_token(settings));
+    all.extend(access::tokens(settings));
+    all.extend(secrets::open_secrets(settings));
     all.extend(names::catch_all_names(settings));
     all.extend(http2::http2(settings));
     all.extend(owners::unknown_owners(settings));
