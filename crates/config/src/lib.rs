@@ -80,8 +80,8 @@ pub use place::Place;
 pub use restart::NeedsRestart;
 pub use settings::{
     Admin, Cache, CertificateFiles, ClientAuth, DiskCache, ForwardedHeader, Io, Ktls, Limits,
-    Listen, MissingCertificates, Proxies, ProxyProtocol, Server, Settings, Steering, Timeouts, Tls,
-    TlsVersion,
+    Listen, MissingCertificates, Proxies, ProxyProtocol, Sandbox, Server, Settings, Steering,
+    Timeouts, Tls, TlsVersion,
 };
 pub use shown::{shown, visible};
 pub use site::{

@@ -27,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) include: List,
     pub(crate) expand_environment: Field<bool>,
     pub(crate) server: Server,
+    pub(crate) sandbox: Sandbox,
     pub(crate) listen: Vec<Listen>,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
@@ -51,6 +52,16 @@ pub(crate) struct Server {
     pub(crate) control: Field<String>,
     pub(crate) upgrade_timeout: Field<Period>,
     pub(crate) watchdog: Field<PeriodOrOff>,
+    pub(crate) user: Field<String>,
+    pub(crate) group: Field<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Sandbox {
+    pub(crate) landlock: Field<bool>,
+    pub(crate) seccomp: Field<bool>,
+    pub(crate) core_dumps: Field<bool>,
 }
 
 #[derive(Default, Deserialize)]

@@ -18,6 +18,8 @@ use crate::{AccessLog, Clients, Fleet, Http2, Protocols, Site, fleet};
 pub struct Settings {
     /// `[server]`: the process.
     pub server: Server,
+    /// `[sandbox]`: what the kernel keeps the process from.
+    pub sandbox: Sandbox,
     /// `[[listen]]`: the addresses; at least one.
     pub listen: Vec<Listen>,
     /// `[timeouts]`: how long a connection may take.
@@ -76,6 +78,23 @@ pub struct Server {
     /// How long a shard may make no progress before the process aborts; `None`: no limit.
     #[serde(serialize_with = "units::duration_or_off")]
     pub watchdog: Option<Duration>,
+    /// The user to become once it listens, a name or a number; empty: the one that started it.
+    pub user: String,
+    /// The group, a name or a number; empty: that of the user.
+    pub group: String,
+}
+
+/// `[sandbox]`
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Sandbox {
+    /// Whether files beside those that the configuration names are out of reach, where the kernel
+    /// has landlock.
+    pub landlock: bool,
+    /// Whether system calls that serving does not need are refused, where the kernel has seccomp.
+    pub seccomp: bool,
+    /// Whether a crash may leave the memory of the process, which has keys, on the disk.
+    pub core_dumps: bool,
 }
 
 /// Which core a new connection goes to.
@@ -385,6 +404,7 @@ impl Settings {
     pub fn for_directory(root: PathBuf) -> Self {
         Self {
             server: Server::default(),
+            sandbox: Sandbox::default(),
             listen: vec![Listen::default()],
             timeouts: Timeouts::default(),
             limits: Limits::default(),
@@ -421,6 +441,18 @@ impl Default for Server {
             control: None,
             upgrade_timeout: Duration::from_mins(1),
             watchdog: Some(Duration::from_secs(30)),
+            user: String::new(),
+            group: String::new(),
+        }
+    }
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self {
+            landlock: true,
+            seccomp: true,
+            core_dumps: false,
         }
     }
 }

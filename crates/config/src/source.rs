@@ -66,6 +66,11 @@ impl Source {
         Ok(source)
     }
 
+    /// The files that were read: the one that was named, then those that are included.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.text.files()
+    }
+
     /// Checks the text, with variables of the environment of this process where it asks for them. A
     /// relative path is relative to the directory of the file that it is in.
     pub fn settings(&self) -> Result<Settings, Error> {

@@ -57,6 +57,11 @@ impl Text {
         self.parts.len()
     }
 
+    /// The files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.parts.iter().map(|part| part.file.as_path())
+    }
+
     /// The offset and the text of a file.
     pub(crate) fn part(&self, number: usize) -> (usize, &str) {
         let range = self.parts[number].range.clone();

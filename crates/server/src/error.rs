@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::accept::address::SocketAddress;
 use crate::config::credentials::CredentialsError;
 use crate::observe::access_log::OpenError;
+use crate::privilege::IdentityError;
 
 /// An error that kept the server from starting, or ended it.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +192,23 @@ pub enum Error {
     /// The thread that reads certificates again could not be started.
     #[error("cannot start the thread that reads certificates again")]
     CertificatesThread(#[source] io::Error),
+    /// `server.user` cannot be taken on.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Capabilities cannot be given up.
+    #[error("cannot give up capabilities (capset, PR_SET_NO_NEW_PRIVS)")]
+    Capabilities(#[source] io::Error),
+    /// The kernel has landlock and does not take the rules.
+    #[error(
+        "cannot bound the files that the server reaches (sandbox.landlock = false goes without)"
+    )]
+    Landlock(#[source] landlock::RulesetError),
+    /// The kernel has seccomp and does not take the filter.
+    #[error("cannot bound the system calls of the server (sandbox.seccomp = false goes without)")]
+    Seccomp(#[source] seccompiler::Error),
+    /// The thread that waits for the launcher's end could not be started.
+    #[error("cannot start the thread that waits for the launcher's end")]
+    LauncherThread(#[source] io::Error),
     /// Signals cannot be received.
     #[error("cannot set up signal handling")]
     Signals(#[source] io::Error),

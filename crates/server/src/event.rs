@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc::SyncSender;
 
 use crate::error::Error;
-use crate::update::NextConfiguration;
+use crate::update::{NextConfiguration, Unprepared};
 
 /// How a reload ended: warnings, each a line with its end, or the reason why nothing changed.
 pub(crate) type Outcome = Result<String, String>;
@@ -18,9 +18,8 @@ pub(crate) enum Event {
     Reload(Option<SyncSender<Outcome>>),
     /// A signal to open the files of logs again (USR1).
     ReopenLogs,
-    /// The configuration that was read again, with the number of the attempt; an error is lines for
-    /// the operator.
-    Prepared(u64, Result<Box<NextConfiguration>, String>),
+    /// The configuration that was read again, with the number of the attempt.
+    Prepared(u64, Result<Box<NextConfiguration>, Unprepared>),
     /// One more shard has replaced its configuration.
     Applied,
     /// A signal to start the new binary (USR2).

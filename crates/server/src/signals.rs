@@ -32,7 +32,7 @@ const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 pub struct Signals {
     pub(crate) events: Receiver<Event>,
     pub(crate) sender: Sender<Event>,
-    pub(crate) forwarding: Forwarding,
+    received: Received,
 }
 
 impl Signals {
@@ -44,45 +44,73 @@ impl Signals {
     /// If handlers or the thread that receives signals cannot be had.
     pub fn receive() -> Result<Self, Error> {
         let (sender, events) = channel();
+        let received = Received::new([SIGHUP, SIGUSR1, SIGUSR2]).map_err(Error::Signals)?;
+        ignore(&received.handle());
         Ok(Self {
-            forwarding: forward(sender.clone())?,
             events,
             sender,
+            received,
         })
+    }
+
+    /// Has TERM, INT and QUIT kept, too, from now on. Before, they end the process: a main thread
+    /// that waits for a file system reads no event.
+    pub(crate) fn take_stops(&self) -> Result<(), Error> {
+        let handle = self.received.handle();
+        [SIGTERM, SIGINT, SIGQUIT]
+            .into_iter()
+            .try_for_each(|signal| handle.add_signal(signal))
+            .map_err(Error::Signals)
+    }
+
+    /// Whether a signal to stop has come since [`Signals::take_stops`]. Others wait as events.
+    pub(crate) fn has_stop(&mut self) -> bool {
+        let mut stops = false;
+        for event in self.received.pending().filter_map(event) {
+            stops |= matches!(event, Event::Stop);
+            // This has the receiver.
+            let _ = self.sender.send(event);
+        }
+        stops
+    }
+
+    /// Sends an event for each signal from now on, by a thread. The receiver of the events, and a
+    /// sender.
+    pub(crate) fn forward(self) -> Result<(Receiver<Event>, Sender<Event>), Error> {
+        let Self {
+            events,
+            sender,
+            mut received,
+        } = self;
+        let forward = sender.clone();
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                for event in received.forever().filter_map(event) {
+                    if forward.send(event).is_err() {
+                        return;
+                    }
+                }
+            })
+            .map_err(Error::Signals)?;
+        Ok((events, sender))
     }
 }
 
-/// The thread that receives signals.
-pub(crate) struct Forwarding(Handle);
-
-/// Starts a thread that sends an [`Event::Reload`] for each HUP, an [`Event::ReopenLogs`] for each
-/// USR1 and an [`Event::Upgrade`] for each USR2, and ignores signals without a meaning here.
-fn forward(events: Sender<Event>) -> Result<Forwarding, Error> {
-    let mut signals = Received::new([SIGHUP, SIGUSR1, SIGUSR2]).map_err(Error::Signals)?;
-    let handle = signals.handle();
-    ignore(&handle);
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            for signal in signals.forever() {
-                let event = match signal {
-                    SIGTERM | SIGINT | SIGQUIT => Event::Stop,
-                    SIGHUP => Event::Reload(None),
-                    SIGUSR1 => Event::ReopenLogs,
-                    SIGUSR2 => Event::Upgrade,
-                    SIGXFSZ => continue,
-                    _ => {
-                        tell_ignored(signal);
-                        continue;
-                    }
-                };
-                if events.send(event).is_err() {
-                    return;
-                }
-            }
-        })
-        .map_err(Error::Signals)?;
-    Ok(Forwarding(handle))
+/// An [`Event::Reload`] for HUP, an [`Event::ReopenLogs`] for USR1, an [`Event::Upgrade`] for USR2,
+/// an [`Event::Stop`] for TERM, INT and QUIT. Others have no meaning here.
+fn event(signal: i32) -> Option<Event> {
+    match signal {
+        SIGTERM | SIGINT | SIGQUIT => Some(Event::Stop),
+        SIGHUP => Some(Event::Reload(None)),
+        SIGUSR1 => Some(Event::ReopenLogs),
+        SIGUSR2 => Some(Event::Upgrade),
+        SIGXFSZ => None,
+        _ => {
+            tell_ignored(signal);
+            None
+        }
+    }
 }
 
 /// Registers signals that would end the process. One that cannot be registered keeps its default:
@@ -94,17 +122,6 @@ fn ignore(handle: &Handle) {
         if let Err(error) = handle.add_signal(signal) {
             tracing::debug!(signal, %error, "a signal is left as it is");
         }
-    }
-}
-
-impl Forwarding {
-    /// Sends an [`Event::Stop`] for each TERM, INT and QUIT from now on. Before, they end the
-    /// process: a main thread that waits for a file system reads no event.
-    pub(crate) fn take_stops(&self) -> Result<(), Error> {
-        [SIGTERM, SIGINT, SIGQUIT]
-            .into_iter()
-            .try_for_each(|signal| self.0.add_signal(signal))
-            .map_err(Error::Signals)
     }
 }
 

@@ -26,3 +26,18 @@ pub(crate) struct CoreUpdate {
     /// All of the core.
     pub(crate) listeners: Vec<Listener>,
 }
+
+/// Why a configuration is not applied to this process.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unprepared {
+    /// It is wrong. Lines for the operator.
+    Refused(String),
+    /// This process has given up what it takes, as said here. A new one has not.
+    Outside(String),
+}
+
+impl From<String> for Unprepared {
+    fn from(reason: String) -> Self {
+        Self::Refused(reason)
+    }
+}

@@ -120,6 +120,9 @@ pub(crate) enum Command {
     Sign(SignArgs),
     /// Tell what this host offers and what tidegate will do about it
     Doctor(DoctorArgs),
+    /// What the server starts beside itself
+    #[command(hide = true)]
+    Launcher,
     /// Write the manual pages or the completions of this command line
     #[command(hide = true)]
     Generate(GenerateArgs),

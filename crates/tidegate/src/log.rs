@@ -27,13 +27,12 @@ static QUEUE: LineQueue = LineQueue::new();
 
 static IS_STARTED: AtomicBool = AtomicBool::new(false);
 
+/// Whether a thread writes the lines.
+static IS_WRITTEN: AtomicBool = AtomicBool::new(false);
+
 /// Sets up the log of the process: level info unless `RUST_LOG` is set, colours only on a terminal.
-/// Call it once.
-pub(crate) fn start() -> io::Result<()> {
-    // A duplicate, because a stalled write to `io::stderr()` holds its lock.
-    let out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-    let writer = thread::Builder::new().name("log".to_owned());
-    writer.spawn(move || QUEUE.write_to(out, tell_dropped))?;
+/// Call it once. Lines wait until [`write`] or [`finish`].
+pub(crate) fn start() {
     IS_STARTED.store(true, Ordering::Relaxed);
     panic::set_hook(Box::new(say_panic));
     let text = env::var_os("RUST_LOG").unwrap_or_default();
@@ -53,6 +52,17 @@ pub(crate) fn start() -> io::Result<()> {
         let directive = shown(directive);
         tracing::warn!("RUST_LOG: `{directive}` is no directive: ignored");
     }
+}
+
+/// Starts the thread that writes the lines, if it was not started.
+pub(crate) fn write() -> io::Result<()> {
+    if IS_WRITTEN.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    // A duplicate, because a stalled write to `io::stderr()` holds its lock.
+    let out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let writer = thread::Builder::new().name("log".to_owned());
+    writer.spawn(move || QUEUE.write_to(out, tell_dropped))?;
     Ok(())
 }
 
@@ -73,7 +83,8 @@ pub(crate) fn say(line: &str) {
 
 /// Waits for queued lines at the end of the process, at most a second.
 pub(crate) fn finish() {
-    if IS_STARTED.load(Ordering::Relaxed) {
+    // Without a thread the exit status remains.
+    if IS_STARTED.load(Ordering::Relaxed) && write().is_ok() {
         QUEUE.flush(END_WAIT);
     }
 }

@@ -73,6 +73,7 @@ fn run(command: Command) -> ExitCode {
         Command::Generate(args) => {
             status(generate::files(&args, Cli::command()).map_err(Into::into))
         }
+        Command::Launcher => status(tidegate_server::launcher().map_err(Into::into)),
         Command::Doctor(args) => {
             doctor::examine(&args).unwrap_or_else(|error| failure(error.as_ref()))
         }

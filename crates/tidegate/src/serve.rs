@@ -8,10 +8,10 @@ use std::path::{self, Path};
 use std::sync::Arc;
 use std::thread;
 
-use tidegate_config::{LogTarget, Site, Source, visible};
+use tidegate_config::{Error as ConfigError, LogTarget, Site, Source, visible};
 use tidegate_server::{
-    Address, CERTIFICATE, Configuration, Error as ServerError, Inheritance, Reread, Signals,
-    diagnose, lacks_index,
+    Address, CERTIFICATE, Configuration, Confined, Error as ServerError, Inheritance, Reach,
+    Reread, Signals, Unprepared, confine, diagnose, lacks_index,
 };
 
 use crate::cli::{Overrides, ServeArgs};
@@ -30,24 +30,57 @@ pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
         settings,
         source: None,
     };
-    serve(&served, inherited, signals, None)
+    match confine_to(&served, signals)? {
+        Some((confined, signals)) => serve(&served, inherited, confined, signals, None),
+        None => Ok(()),
+    }
 }
 
 /// Serves with a configuration file.
 pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn Error>> {
     let (inherited, signals) = start()?;
     let served = read(file, &overrides)?;
-    let (named, is_file) = (file.to_owned(), file != Path::new("-"));
-    let reread = move || {
-        let read = read(&named, &overrides).map_err(|error| chain(error.as_ref()))?;
-        if let Some(source) = &read.source {
-            inspect::check_again(source, &read.settings)?;
-        }
-        Ok(read)
+    let (confined, signals) = match confine_to(&served, signals)? {
+        Some(confined) => confined,
+        None => return Ok(()),
     };
+    let (named, is_file) = (file.to_owned(), file != Path::new("-"));
+    let reach = confined.reach.clone();
+    let reread = move || read_again(&named, &overrides, reach.as_deref());
     // What standard input had is gone.
     let reread = is_file.then(|| -> Arc<Reread> { Arc::new(reread) });
-    serve(&served, inherited, signals, reread)
+    serve(&served, inherited, confined, signals, reread)
+}
+
+/// Reads and checks what a running server is to serve by, if it reaches that.
+fn read_again(
+    file: &Path,
+    overrides: &Overrides,
+    reach: Option<&Reach>,
+) -> Result<Configuration, Unprepared> {
+    let read = read(file, overrides).map_err(|error| match unreadable(error.as_ref()) {
+        Some(file) => Unprepared::Outside(file.display().to_string()),
+        None => Unprepared::Refused(chain(error.as_ref())),
+    })?;
+    let Some(source) = &read.source else {
+        return Ok(read);
+    };
+    if let Some(reach) = reach {
+        let covered = reach.covers(&read.settings, source.files());
+        covered.map_err(Unprepared::Outside)?;
+    }
+    inspect::check_again(source, &read.settings)?;
+    Ok(read)
+}
+
+/// The file that this process may not read, as its predecessor might: a server changes its user.
+fn unreadable<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Path> {
+    match error.downcast_ref()? {
+        ConfigError::Read { file, reason } if reason.kind() == io::ErrorKind::PermissionDenied => {
+            Some(file)
+        }
+        _ => None,
+    }
 }
 
 fn read(file: &Path, overrides: &Overrides) -> Result<Configuration, Box<dyn Error>> {
@@ -61,17 +94,32 @@ fn read(file: &Path, overrides: &Overrides) -> Result<Configuration, Box<dyn Err
 }
 
 /// Takes what was passed to the process, before anything else opens a descriptor, receives signals,
-/// and starts the log.
+/// and sets up the log. No thread is started.
 fn start() -> Result<(Inheritance, Signals), Box<dyn Error>> {
     let inherited = Inheritance::of_process()?;
     let signals = Signals::receive()?;
-    log::start().map_err(|error| format!("cannot start the thread of the log: {error}"))?;
+    log::start();
     Ok((inherited, signals))
+}
+
+/// Gives up what serving does not need, and has the log written from then on. `None`: a signal to
+/// stop came first.
+fn confine_to(
+    served: &Configuration,
+    mut signals: Signals,
+) -> Result<Option<(Confined, Signals)>, Box<dyn Error>> {
+    let files = served.source.iter().flat_map(Source::files);
+    let Some(confined) = confine(&served.settings, files, &mut signals)? else {
+        return Ok(None);
+    };
+    log::write().map_err(|error| format!("cannot start the thread of the log: {error}"))?;
+    Ok(Some((confined, signals)))
 }
 
 fn serve(
     served: &Configuration,
     inherited: Inheritance,
+    confined: Confined,
     signals: Signals,
     reread: Option<Arc<Reread>>,
 ) -> Result<(), Box<dyn Error>> {
@@ -79,7 +127,9 @@ fn serve(
     let on_ready = move |addresses: &[Address]| announce(addresses.to_vec(), announced);
     let settings = served.settings.clone();
     let dropped = log::lines_dropped();
-    let result = tidegate_server::run(settings, inherited, signals, reread, dropped, on_ready);
+    let result = tidegate_server::run(
+        settings, inherited, confined, signals, reread, dropped, on_ready,
+    );
     result.map_err(|error| explained(error, served))
 }
 

@@ -8,6 +8,7 @@
 //! A reload builds new state and swaps it at once; connections keep the state they began with.
 
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +27,7 @@ use crate::alpn::{Alpn, Configs};
 use crate::certificate_error::{CertificateError, Reason, at};
 use crate::certificates::{Certificate, Certificates};
 use crate::counted_tickets::CountedTickets;
+use crate::opener;
 use crate::pem;
 use crate::resolver::Resolver;
 use crate::settings::{ClientAuthentication, LeastVersion, Missing, Settings};
@@ -426,8 +428,7 @@ struct Stamp {
 
 impl Stamp {
     fn of(path: &Path) -> Option<Self> {
-        let target = fs::canonicalize(path).ok()?;
-        let metadata: Metadata = fs::metadata(&target).ok()?;
+        let (target, metadata) = found(path).ok()?;
         Some(Self {
             target,
             device: metadata.dev(),
@@ -440,6 +441,19 @@ impl Stamp {
                 metadata.ctime_nsec(),
             ],
         })
+    }
+}
+
+/// Where `path` leads, and what is there. If this process may not look, no path, and the file that
+/// is opened for it.
+fn found(path: &Path) -> io::Result<(PathBuf, Metadata)> {
+    let target = fs::canonicalize(path);
+    let looked = target.and_then(|target| Ok((target.clone(), fs::metadata(&target)?)));
+    match looked {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Ok((PathBuf::new(), opener::open(path)?.metadata()?))
+        }
+        other => other,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Reads certificates and keys from PEM files, in the variants that other programs write.
 
-use std::fs::{File, FileType};
+use std::fs::FileType;
 use std::io::Read;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use rustls_pki_types::pem::{self, PemObject};
@@ -10,6 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use crate::certificate_error::{FILE_BYTES_MAX, Reason};
+use crate::opener::open;
 
 /// Labels that OpenSSL has for certificates beside `CERTIFICATE`.
 const OTHER_LABELS: [&str; 2] = ["TRUSTED CERTIFICATE", "X509 CERTIFICATE"];
@@ -44,12 +45,9 @@ pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Reason> {
     }
 }
 
-/// Reads a file. It never waits for a writer, as opening a FIFO would: that would block all later
-/// reloads.
+/// Reads a file.
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Reason> {
-    let mut options = File::options();
-    let opened = options.read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = opened.map_err(Reason::Unreadable)?;
+    let file = open(path).map_err(Reason::Unreadable)?;
     let kind = file.metadata().map_err(Reason::Unreadable)?.file_type();
     if !kind.is_file() {
         return Err(Reason::NotRegular(name(kind)));

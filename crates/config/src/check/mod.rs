@@ -12,7 +12,9 @@ use crate::raw;
 use crate::rules::{self, DAY, count, duration, power_of_two, size};
 use crate::shape::{self, Shape};
 use crate::units::{Count, Period, Size};
-use crate::{AccessLog, Admin, Cache, Error, Io, Listen, Server, Settings, Timeouts, ValueError};
+use crate::{
+    AccessLog, Admin, Cache, Error, Io, Listen, Sandbox, Server, Settings, Timeouts, ValueError,
+};
 
 mod access;
 mod access_log;
@@ -52,6 +54,7 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
     let place = raw.cache.disk.path.as_ref().map(Spanned::span);
     let settings = Settings {
         server: server(raw.server, &mut report),
+        sandbox: sandbox(raw.sandbox, &mut report),
         listen: listen(raw.listen, with_certificates, &mut addresses, &mut report),
         timeouts: timeouts(raw.timeouts, &mut report),
         limits: limits::limits(raw.limits, &mut report),
@@ -106,6 +109,17 @@ fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
             );
             typed.0.map(|time| within(Period(time))).transpose()
         }),
+        user: report.checked(raw.user, default.user, Ok),
+        group: report.checked(raw.group, default.group, Ok),
+    }
+}
+
+fn sandbox(raw: raw::Sandbox, report: &mut Report<'_>) -> Sandbox {
+    let default = Sandbox::default();
+    Sandbox {
+        landlock: report.checked(raw.landlock, default.landlock, Ok),
+        seccomp: report.checked(raw.seccomp, default.seccomp, Ok),
+        core_dumps: report.checked(raw.core_dumps, default.core_dumps, Ok),
     }
 }
 

@@ -15,9 +15,10 @@ use tidegate_config::{Listen, Settings, Steering};
 
 use crate::accept::address::{Address, SocketAddress};
 use crate::accept::inherited::Inherited;
-use crate::accept::unix_socket::{Access, SocketFile, bind_file};
+use crate::accept::unix_socket::{Access, SocketFile, bind_file, bind_or_ask};
 use crate::connection::listener_protocol::ListenerProtocol;
 use crate::error::Error;
+use crate::launcher;
 use crate::transport::certificates::Tls;
 
 /// Names a listener for as long as the process runs.
@@ -136,7 +137,7 @@ impl Binder<'_> {
         }
         if let Some((path, access)) = unix {
             let inherited = self.inherited.borrow_mut().take_unix(path);
-            let bind = || bind_file(path, access).map(|(socket, file)| (socket, Some(file)));
+            let bind = || bind_or_ask(path, access).map(|(socket, file)| (socket, Some(file)));
             let (socket, file) = inherited.map_or_else(bind, Ok)?;
             let sockets = shared(socket, backlog, self.cores.len())?;
             return Ok(vec![NextListener::New(OpenListener {
@@ -238,7 +239,7 @@ fn try_section(section: &Listen, settings: &Settings) -> Result<(), BindError> {
     let wanted = resolve(&section.address).map_err(BindError::Resolve)?;
     let only_v6 = only_v6(section, &wanted, settings);
     bind_same_port(&wanted, |address| {
-        Ok((address, bound_socket(address, false, only_v6)?))
+        Ok((address, bind_network(address, false, only_v6)?))
     })?;
     Ok(())
 }
@@ -456,7 +457,7 @@ fn sibling(address: SocketAddr, one: &OwnedFd) -> io::Result<OwnedFd> {
     if sockopt::socket_reuseport(one)? {
         let only_v6 = address.is_ipv6() && sockopt::ipv6_v6only(one)?;
         // Fails if the port is privileged, or the socket another user's.
-        if let Ok(sibling) = bound_socket(address, true, only_v6) {
+        if let Ok(sibling) = bind_network(address, true, only_v6) {
             return Ok(sibling);
         }
     }
@@ -473,13 +474,13 @@ fn bind_for_all_cores(
     // connections. Without it bind(2) fails where another process listens, or this one by another
     // address.
     if wanted.port() != 0 && !binding.binder.has_port(wanted.port()) {
-        drop(bound_socket(wanted, false, only_v6)?);
+        drop(bind_network(wanted, false, only_v6)?);
     }
-    let first = bound_socket(wanted, true, only_v6)?;
+    let first = bind_network(wanted, true, only_v6)?;
     let address = SocketAddr::try_from(getsockname(&first)?)?;
     let mut sockets = vec![first];
     for _ in 1..binding.binder.cores.len() {
-        sockets.push(bound_socket(address, true, only_v6)?);
+        sockets.push(bind_network(address, true, only_v6)?);
     }
     Ok((address, sockets))
 }
@@ -488,7 +489,18 @@ pub(crate) fn listen_with(socket: impl AsFd, backlog: u32) -> io::Result<()> {
     Ok(listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?)
 }
 
-fn bound_socket(address: SocketAddr, shared: bool, only_v6: bool) -> io::Result<OwnedFd> {
+/// As [`bound_socket`], by the launcher if this process may not bind it.
+fn bind_network(address: SocketAddr, shared: bool, only_v6: bool) -> io::Result<OwnedFd> {
+    let direct = || bound_socket(address, shared, only_v6);
+    launcher::or_bind(address, shared, only_v6, direct)
+}
+
+/// A socket that is bound to `address`, which others may be bound to as well if it is `shared`.
+pub(crate) fn bound_socket(
+    address: SocketAddr,
+    shared: bool,
+    only_v6: bool,
+) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,

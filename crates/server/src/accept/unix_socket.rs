@@ -19,6 +19,7 @@ use rustix::process::geteuid;
 use tidegate_config::Listen;
 
 use crate::host::users::{group, user};
+use crate::launcher::{self, Answer, Request, SocketAccess};
 
 /// How often to see whether a socket is still in use, and how long to wait in between.
 const TRIES: u32 = 20;
@@ -49,6 +50,26 @@ pub(crate) struct Access {
     group: Option<u32>,
 }
 
+/// Binds a socket to `path`, by the launcher if this process may not. As [`bind_file`].
+pub(crate) fn bind_or_ask(path: &Path, access: Access) -> io::Result<(OwnedFd, SocketFile)> {
+    let request = || Request::BindUnix {
+        path: path.into(),
+        access: access.parts(),
+    };
+    let bound = |answer, descriptor| match (answer, descriptor) {
+        (Answer::Bound(id), Some(socket)) => {
+            let mut file = SocketFile::of_another(path, FileId::from_bytes(id));
+            file.own();
+            Ok((socket, file))
+        }
+        (answer, descriptor) => {
+            let refused = launcher::into_descriptor(answer, descriptor);
+            Err(refused.err().unwrap_or(io::ErrorKind::InvalidData.into()))
+        }
+    };
+    launcher::or_ask(|| bind_file(path, access), request, bound)
+}
+
 /// Binds a socket to `path`. It does not listen yet, so nobody can connect before `access` is set.
 ///
 /// The file of a socket that nobody listens on is replaced.
@@ -71,6 +92,11 @@ impl Access {
             owner: user(&section.owner)?,
             group: group(&section.group)?,
         })
+    }
+
+    /// For a message.
+    fn parts(self) -> SocketAccess {
+        (self.mode, self.owner, self.group)
     }
 
     /// For the user of this process, and root.
@@ -96,6 +122,12 @@ impl Access {
             chmod(name, Mode::from_raw_mode(self.mode))?;
         }
         Ok(())
+    }
+}
+
+impl From<SocketAccess> for Access {
+    fn from((mode, owner, group): SocketAccess) -> Self {
+        Self { mode, owner, group }
     }
 }
 
@@ -220,12 +252,33 @@ impl SocketFile {
         if FileId::of(&found) != self.id {
             return Err(replaced());
         }
-        access.give(&file, &found)
+        let request = || Request::SetAccess {
+            path: self.path.as_os_str().to_owned(),
+            id: self.id.to_bytes(),
+            access: access.parts(),
+        };
+        launcher::or_ask(
+            || access.give(&file, &found),
+            request,
+            |answer, _| done(&answer),
+        )
     }
 
     /// Removes it from now on when this is dropped.
     pub(crate) fn own(&mut self) {
         self.is_owned = true;
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        let request = || Request::RemoveUnix {
+            path: self.path.as_os_str().to_owned(),
+            id: self.id.to_bytes(),
+        };
+        launcher::or_ask(
+            || fs::remove_file(&self.path),
+            request,
+            |answer, _| done(&answer),
+        )
     }
 
     /// Leaves it to another process.
@@ -238,7 +291,7 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.is_owned
             && FileId::at(&self.path).is_ok_and(|found| found == self.id)
-            && let Err(error) = fs::remove_file(&self.path)
+            && let Err(error) = self.remove()
         {
             tracing::warn!(%error, path = %self.path.display(), "cannot remove the socket");
         }
@@ -253,6 +306,15 @@ fn open_socket(path: &Path) -> io::Result<(OwnedFd, Stat)> {
     match FileType::from_raw_mode(found.st_mode) {
         FileType::Socket => Ok((file, found)),
         _ => Err(replaced()),
+    }
+}
+
+/// Whether the launcher has done it.
+fn done(answer: &Answer) -> io::Result<()> {
+    match answer {
+        Answer::Done => Ok(()),
+        Answer::Failed(errno) => Err(io::Error::from_raw_os_error(*errno)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 

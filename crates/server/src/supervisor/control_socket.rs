@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::accept::listener::listen_with;
-use crate::accept::unix_socket::{Access, SocketFile, bind_file, check_place};
+use crate::accept::unix_socket::{Access, SocketFile, bind_or_ask, check_place};
 use crate::error::Error;
 use crate::event::{Event, Outcome};
 use crate::supervisor::preparations::PREPARE_TIME;
@@ -43,7 +43,7 @@ pub(super) fn check(path: &Path, predecessors: Option<&SocketFile>) -> Result<()
 /// Makes the socket, and serves it in a thread. Returns its file, which is removed when dropped.
 pub(super) fn start(path: &Path, events: Sender<Event>) -> Result<SocketFile, Error> {
     let failed = |source| refused(path, source);
-    let (socket, file) = bind_file(path, Access::for_own_user()).map_err(failed)?;
+    let (socket, file) = bind_or_ask(path, Access::for_own_user()).map_err(failed)?;
     listen_with(&socket, CLIENTS_MAX as u32).map_err(failed)?;
     let listener = UnixListener::from(socket);
     let thread = thread::Builder::new().name("control".to_owned());

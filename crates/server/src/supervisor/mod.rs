@@ -3,6 +3,7 @@
 mod control_socket;
 pub(crate) mod handover;
 mod inbox;
+pub(crate) mod launched;
 mod listeners;
 mod notify;
 mod preparations;
@@ -13,6 +14,7 @@ mod stop;
 mod upgrade;
 mod worker_thread;
 
+use std::io;
 use std::mem;
 use std::process;
 use std::rc::Rc;
@@ -25,6 +27,7 @@ use crate::config::prepared::Derived;
 use crate::control::{Control, ControlSender};
 use crate::error::Error;
 use crate::event::{Event, Outcome};
+use crate::launcher;
 use crate::observe::health::Health;
 use crate::supervisor::handover::{Inheritance, Predecessor};
 use crate::supervisor::inbox::Inbox;
@@ -35,7 +38,7 @@ use crate::supervisor::reload::{Preparation, Replies, Reread, Stage, ask_again};
 use crate::supervisor::stop::{Step, Stop};
 use crate::supervisor::upgrade::Succession;
 use crate::transport::certificates::{CertReloader, Tls};
-use crate::update::NextConfiguration;
+use crate::update::{NextConfiguration, Unprepared};
 
 /// How often process 1 looks for children that have ended.
 const REAP_EVERY: Duration = Duration::from_millis(500);
@@ -57,6 +60,8 @@ struct Supervisor {
     reload_waits: bool,
     /// Whether an upgrade follows the hand-over in progress.
     upgrade_waits: bool,
+    /// What the upgrade that is under way is for.
+    demand: Demand,
     /// For the threads of reloads.
     events: Sender<Event>,
     health: Arc<Health>,
@@ -77,6 +82,25 @@ struct Supervisor {
     starting: usize,
     /// Workers that have not ended.
     running: usize,
+}
+
+/// Why a new process takes over, as the log says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Demand {
+    /// The signal.
+    #[default]
+    Usr2,
+    /// A configuration that this process has no rights for any more.
+    Reload,
+}
+
+impl Demand {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Usr2 => "USR2",
+            Self::Reload => "reload",
+        }
+    }
 }
 
 impl Supervisor {
@@ -192,45 +216,76 @@ impl Supervisor {
             return tracing::warn!("USR2: refused, since {reason}");
         }
         tracing::info!("USR2: starting the new binary");
+        if let Err(error) = self.start_successor(Demand::Usr2) {
+            tracing::error!(%error, "USR2: cannot start the new binary; this process serves on");
+        }
+    }
+
+    fn start_successor(&mut self, demand: Demand) -> io::Result<()> {
+        self.demand = demand;
         let keys = self.tls.as_ref().map(|tls| tls.acceptor.ticket_keys());
         let (keys, timeout) = (
             keys.unwrap_or_default(),
             self.derived.settings.server.upgrade_timeout,
         );
-        let listeners = self.listeners.duplicates();
-        let started = listeners.and_then(|listeners| {
-            let (control, events) = (self.control.as_ref(), self.events.clone());
-            (self.succession).begin(listeners, control, keys, timeout, events)
-        });
-        if let Err(error) = started {
-            tracing::error!(%error, "USR2: cannot start the new binary; this process serves on");
+        let listeners = self.listeners.duplicates()?;
+        let (control, events) = (self.control.as_ref(), self.events.clone());
+        (self.succession).begin(listeners, control, keys, timeout, events)
+    }
+
+    /// Has a new process take over, with the configuration that this one cannot serve by: it does
+    /// not reach `what` any more.
+    fn reload_by_successor(&mut self, what: &str) {
+        self.stage = Stage::None;
+        tracing::info!(
+            "reload: {what} is outside of what this process was started for (landlock, server.user): \
+             a new process takes over"
+        );
+        if let Err(error) = self.start_successor(Demand::Reload) {
+            self.end_reload(&format!(
+                "{what} needs a new process, and none can be started: {error}"
+            ));
         }
     }
 
     /// The new process can serve, or it has failed.
     fn upgraded(&mut self, outcome: Result<u32, String>) {
         let upgrade = self.succession.take();
+        let demand = self.demand.text();
+        let is_reload = self.demand == Demand::Reload;
         let id = match outcome {
             Ok(id) => id,
-            Err(reason) if self.stop.has_begun() => return tracing::info!("USR2: {reason}"),
+            Err(reason) if self.stop.has_begun() => {
+                tracing::info!("{demand}: {reason}");
+                return self.replies.refused("the server stops");
+            }
+            Err(reason) if is_reload => return self.end_reload(&reason),
             Err(reason) => {
-                tracing::error!("USR2: {reason}; this process serves on");
+                tracing::error!("{demand}: {reason}; this process serves on");
                 return self.begin_waiting_reload();
             }
         };
         let Some(upgrade) = upgrade.filter(|_| !self.stop.has_begun()) else {
             // It ends, since it gets no answer.
-            return tracing::info!("USR2: process {id} is not needed, since this one stops");
+            self.replies.refused("the server stops");
+            return tracing::info!("{demand}: process {id} is not needed, since this one stops");
         };
         // First, since the manager hears its main process only.
         self.notifier.main_process(id);
         if let Err(error) = upgrade.go(self.reload_waits) {
             self.notifier.main_process(process::id());
-            self.begin_waiting_reload();
-            return tracing::error!(%error, "USR2: process {id} has ended; this one serves on");
+            tracing::error!(%error, "{demand}: process {id} has ended; this one serves on");
+            if is_reload {
+                return self.end_reload(&format!("process {id} has ended"));
+            }
+            return self.begin_waiting_reload();
         }
-        tracing::info!("USR2: process {id} serves; this one lets its connections end");
+        tracing::info!("{demand}: process {id} serves; this one lets its connections end");
         self.reload_waits = false;
+        if is_reload {
+            self.health.reloads.applied();
+            self.replies.succeeded(id);
+        }
         self.replies.hand_over(id);
         self.succession.hand_over(id);
         let step = self.stop.hand_over(Instant::now());
@@ -309,12 +364,12 @@ impl Supervisor {
         };
         tracing::info!("reading the configuration and certificates again");
         if let Err(reason) = preparation.start(self.events.clone()) {
-            self.prepared(number, Err(reason));
+            self.prepared(number, Err(reason.into()));
         }
     }
 
     /// Hands the next configuration to the workers.
-    fn prepared(&mut self, number: u64, next: Result<Box<NextConfiguration>, String>) {
+    fn prepared(&mut self, number: u64, next: Result<Box<NextConfiguration>, Unprepared>) {
         match next {
             _ if !self.preparations.ended(number) => {
                 tracing::info!("a reload that was abandoned has ended; nothing of it is applied");
@@ -340,7 +395,8 @@ impl Supervisor {
                     control.send(Control::Apply(Box::new(update)));
                 }
             }
-            Err(reason) => self.end_reload(&reason),
+            Err(Unprepared::Refused(reason)) => self.end_reload(&reason),
+            Err(Unprepared::Outside(what)) => self.reload_by_successor(&what),
         }
     }
 
@@ -385,6 +441,10 @@ impl Supervisor {
     /// Process 1 ends its container with itself: after a hand-over it stays as long as another
     /// does.
     fn outlast_successors(&mut self) -> Result<(), Error> {
+        if self.has_successors() {
+            // Its children are this process's from then on.
+            launcher::end();
+        }
         while self.has_successors() && process_one::has_children() {
             let event = self.inbox.next(Some(Instant::now() + REAP_EVERY))?;
             self.pass_on(event.as_ref());
@@ -527,6 +587,7 @@ mod tests {
             preparations: Preparations::new(Duration::from_millis(10)),
             reload_waits: false,
             upgrade_waits: false,
+            demand: Demand::default(),
             events: sender,
             stop: Stop::new(&Server::default()),
             listeners: OpenListeners::default(),
@@ -552,7 +613,7 @@ mod tests {
         supervisor.reread = Some(Arc::new(move || {
             let first = hangs.lock().unwrap().take();
             let _ = first.map(|hangs| hangs.recv());
-            Err("wrong".to_owned())
+            Err("wrong".to_owned().into())
         }));
         let (reply, outcome) = sync_channel(1);
         supervisor.reload(Some(reply));

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::error::Error as StdError;
 use std::fmt::{Display, Write};
+use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
@@ -20,10 +21,11 @@ use crate::config::prepared::{Derived, Prepared};
 use crate::error::Error;
 use crate::event::{Event, Outcome};
 use crate::host::limits;
+use crate::launcher;
 use crate::observe::health::Health;
 use crate::supervisor::preparations::Ticket;
 use crate::transport::certificates::{NextTls, Tls};
-use crate::update::{CoreUpdate, NextConfiguration};
+use crate::update::{CoreUpdate, NextConfiguration, Unprepared};
 
 /// Settings, and the file that they come from, if there is one.
 #[derive(Clone, Debug)]
@@ -34,9 +36,8 @@ pub struct Configuration {
     pub source: Option<Source>,
 }
 
-/// Reads the configuration again and checks it, as `tidegate check` does. Blocking. An error is
-/// lines for the operator.
-pub type Reread = dyn Fn() -> Result<Configuration, String> + Send + Sync;
+/// Reads the configuration again and checks it, as `tidegate check` does. Blocking.
+pub type Reread = dyn Fn() -> Result<Configuration, Unprepared> + Send + Sync;
 
 /// What the first phase works with.
 pub(super) struct Preparation {
@@ -54,7 +55,7 @@ impl Preparation {
     pub(super) fn start(self, events: Sender<Event>) -> Result<(), String> {
         let prepare = move || {
             let prepared = catch_panic(|| self.prepare());
-            let next = prepared.unwrap_or_else(|panic| Err(panic.to_string()));
+            let next = prepared.unwrap_or_else(|panic| Err(panic.to_string().into()));
             // Fails only while the main thread ends the process.
             let _ = events.send(Event::Prepared(self.ticket.number, next.map(Box::new)));
         };
@@ -63,12 +64,12 @@ impl Preparation {
         started.map_err(|error| format!("cannot start the thread that reads it: {error}"))
     }
 
-    fn prepare(&self) -> Result<NextConfiguration, String> {
+    fn prepare(&self) -> Result<NextConfiguration, Unprepared> {
         let mut read = (self.reread)()?;
         let kept = read.settings.keep_fixed(&self.running.settings);
         let next = self.open(read.settings.clone(), kept);
-        let next = next.map_err(|error| located(&error, &read))?;
-        next.ok_or_else(|| "it was abandoned".to_owned())
+        let next = next.map_err(|error| unprepared(&error, &read))?;
+        next.ok_or_else(|| Unprepared::Refused("it was abandoned".to_owned()))
     }
 
     /// `None`: it was abandoned meanwhile.
@@ -108,6 +109,18 @@ impl Preparation {
             tls,
             kept,
         }))
+    }
+}
+
+/// An address that this process may not bind may be bound by a new one.
+fn unprepared(error: &Error, read: &Configuration) -> Unprepared {
+    match error {
+        Error::Listen { address, source }
+            if source.kind() == io::ErrorKind::PermissionDenied && launcher::is_there() =>
+        {
+            Unprepared::Outside(address.clone())
+        }
+        error => Unprepared::Refused(located(error, read)),
     }
 }
 
@@ -178,6 +191,12 @@ impl Replies {
     pub(super) fn applied(&mut self) {
         let outcome = Ok(mem::take(&mut self.warnings));
         Self::answer(self.current.drain(..), &outcome);
+    }
+
+    /// Process `id` has taken over, and serves by the new configuration.
+    pub(super) fn succeeded(&mut self, id: u32) {
+        self.warn(&format!("process {id} serves by it"));
+        self.applied();
     }
 
     pub(super) fn refused(&mut self, reason: &str) {

@@ -27,6 +27,7 @@ use crate::observe::access_log::LogFiles;
 use crate::observe::admin;
 use crate::observe::health::Health;
 use crate::observe::heartbeat::{Heartbeat, Watchdog};
+use crate::privilege::Confined;
 use crate::signals::Signals;
 use crate::supervisor::handover::Inheritance;
 use crate::supervisor::inbox::Inbox;
@@ -36,7 +37,7 @@ use crate::supervisor::preparations::{PREPARE_TIME, Preparations};
 use crate::supervisor::reload::{Replies, Reread, Stage};
 use crate::supervisor::stop::Stop;
 use crate::supervisor::upgrade::Succession;
-use crate::supervisor::{Supervisor, control_socket, worker_thread};
+use crate::supervisor::{Demand, Supervisor, control_socket, worker_thread};
 use crate::transport::certificates::{CertReloader, Tls};
 use crate::worker::WorkerConfig;
 
@@ -52,22 +53,21 @@ const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
 /// server; without it, HUP reads certificates again. A change of their files does so too.
 /// USR1 opens the files of access logs again.
 ///
-/// `signals` may have come since the process began. It listens on the sockets of `inherited` where
+/// `confined` says what bounds of the process were entered. `signals` may have come since the
+/// process began. It listens on the sockets of `inherited` where
 /// they have the address of a section, and tells a service manager how it does (`NOTIFY_SOCKET`).
 /// `log_lines_dropped` counts lines of the log that were lost, for `/metrics`.
 pub fn run(
     settings: Settings,
     mut inherited: Inheritance,
+    confined: Confined,
     signals: Signals,
     reread: Option<Arc<Reread>>,
     log_lines_dropped: &'static AtomicU64,
     on_ready: impl FnOnce(&[Address]),
 ) -> Result<(), Error> {
-    let Signals {
-        events,
-        sender,
-        forwarding,
-    } = signals;
+    let (events, sender) = signals.forward()?;
+    confined.begin()?;
     // Before anything listens: plain HTTP must never answer where TLS is configured.
     let tls = Tls::of(&settings, &inherited.ticket_keys)?;
     let reloader = CertReloader::start(tls.as_ref())?;
@@ -85,7 +85,6 @@ pub fn run(
     if inherited.predecessor.is_some() {
         health.origins.succeed();
     }
-    forwarding.take_stops()?;
     let mut early = Vec::new();
     let prepared = open_unless_stopped(&events, &mut early, settings, &host, &health)?;
     let Some(prepared) = prepared else {
@@ -133,6 +132,7 @@ pub fn run(
         preparations: Preparations::new(PREPARE_TIME),
         reload_waits: false,
         upgrade_waits: false,
+        demand: Demand::default(),
         events: sender,
         health,
         stop,
@@ -174,9 +174,8 @@ struct HostResources {
 }
 
 impl HostResources {
-    /// Raises the soft limits, and logs resources below their configured values.
+    /// Logs resources below their configured values.
     fn find(settings: &Settings) -> Result<Self, Error> {
-        limits::raise();
         let chosen = cores::choose(&settings.server.cores)?;
         chosen.log();
         let cores = chosen.cores;

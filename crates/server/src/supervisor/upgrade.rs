@@ -1,13 +1,8 @@
 //! An upgrade: starts the new binary, passes what this process has to it, and waits until it can
 //! serve. The other end of the conversation is in `handover`.
 
-use std::env;
-use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::{self, Path, PathBuf};
-use std::process::{self, Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -23,69 +18,12 @@ use zeroize::Zeroizing;
 
 use crate::accept::unix_socket::{FileId, SocketFile};
 use crate::event::Event;
+use crate::launcher::{self, Successor};
 use crate::observe::admin::AdminListener;
 use crate::supervisor::handover::{
-    ADMIN, CONTROL, END, GO, LISTENER, LISTENER_WITH_FILE, READY, RELOAD, TICKET_KEYS, VARIABLE,
+    ADMIN, CONTROL, END, GO, LISTENER, LISTENER_WITH_FILE, READY, RELOAD, TICKET_KEYS,
     control_message, receive, send,
 };
-
-/// The variables of the environment that are meant for one process only.
-const OF_ONE_PROCESS: [&str; 5] = [
-    "LISTEN_PID",
-    "LISTEN_PIDFDID",
-    "LISTEN_FDS",
-    "LISTEN_FDNAMES",
-    "WATCHDOG_PID",
-];
-
-/// The command line of this process.
-#[derive(Clone)]
-struct Program {
-    path: PathBuf,
-    arguments: Vec<OsString>,
-}
-
-impl Program {
-    /// As this process was started. The path is the one that it was called by, so that a symbolic
-    /// link may be moved to a new binary; else that of its file. To be called at the start: later
-    /// the file may have been replaced.
-    fn of_process() -> io::Result<Self> {
-        let mut arguments: Vec<OsString> = env::args_os().collect();
-        let file = env::current_exe()?;
-        let called = arguments
-            .first()
-            .and_then(|name| called_path(name.as_ref()));
-        let is_same = |called: &PathBuf| called.canonicalize().is_ok_and(|found| found == file);
-        arguments.drain(..arguments.len().min(1));
-        Ok(Self {
-            path: called.filter(is_same).unwrap_or(file),
-            arguments,
-        })
-    }
-
-    fn start(&self, standard_input: OwnedFd) -> io::Result<Child> {
-        let mut command = Command::new(&self.path);
-        for name in OF_ONE_PROCESS {
-            command.env_remove(name);
-        }
-        command
-            .arg0(&self.path)
-            .args(&self.arguments)
-            .env(VARIABLE, process::id().to_string())
-            .stdin(Stdio::from(standard_input))
-            .spawn()
-    }
-}
-
-/// The absolute path of a program that was called by `name`.
-fn called_path(name: &Path) -> Option<PathBuf> {
-    if name.components().count() > 1 {
-        return path::absolute(name).ok();
-    }
-    let path = env::var_os("PATH")?;
-    let mut places = env::split_paths(&path).map(|directory| directory.join(name));
-    places.find(|place| place.is_file())
-}
 
 /// What the new process gets.
 struct Estate {
@@ -120,7 +58,6 @@ impl Estate {
 
 /// What this process passes on, and the upgrade that is under way, if one is.
 pub(super) struct Succession {
-    program: io::Result<Program>,
     admin: Option<AdminListener>,
     under_way: Option<Upgrade>,
     /// The process that has taken over.
@@ -128,10 +65,9 @@ pub(super) struct Succession {
 }
 
 impl Succession {
-    /// Nothing is under way. To be called before the file of this process may be replaced.
+    /// Nothing is under way.
     pub(super) fn new(admin: Option<AdminListener>) -> Self {
         Self {
-            program: Program::of_process(),
             admin,
             under_way: None,
             successor: None,
@@ -153,15 +89,13 @@ impl Succession {
         timeout: Duration,
         events: Sender<Event>,
     ) -> io::Result<()> {
-        let program = self.program.as_ref();
-        let program = program.map_err(|error| io::Error::other(error.to_string()))?;
         let estate = Estate {
             listeners,
             admin: self.admin.as_ref().map(AdminListener::socket).transpose()?,
             control: control.map(control_message),
             ticket_keys,
         };
-        let upgrade = Upgrade::start(program.clone(), estate, timeout, events)?;
+        let upgrade = Upgrade::start(estate, timeout, events)?;
         self.under_way = Some(upgrade);
         Ok(())
     }
@@ -197,13 +131,8 @@ pub(super) struct Upgrade {
 }
 
 impl Upgrade {
-    /// Starts `program` in a thread of its own, which sends an [`Event::Upgraded`] within `timeout`.
-    fn start(
-        program: Program,
-        estate: Estate,
-        timeout: Duration,
-        events: Sender<Event>,
-    ) -> io::Result<Self> {
+    /// Has the new binary started by a thread, which sends an [`Event::Upgraded`] within `timeout`.
+    fn start(estate: Estate, timeout: Duration, events: Sender<Event>) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (socket, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(timeout))?;
@@ -213,21 +142,19 @@ impl Upgrade {
         };
         let is_cancelled = Arc::clone(&upgrade.is_cancelled);
         let run = move || {
-            let child = program.start(other);
-            let path = program.path.display();
-            let child = child.map_err(|error| format!("cannot start {path}: {error}"));
-            let mut child = match child {
+            let child = match launcher::start_successor(other.as_fd()) {
                 Ok(child) => child,
-                Err(reason) => return drop(events.send(Event::Upgraded(Err(reason)))),
+                Err(error) => return drop(events.send(Event::Upgraded(Err(error.to_string())))),
             };
+            drop(other);
             let prepared = prepare(&socket, estate, timeout);
-            let failed = |error| end(&mut child, &error, is_cancelled.load(Ordering::Relaxed));
+            let failed = |error| end(&child, &error, is_cancelled.load(Ordering::Relaxed));
             let outcome = prepared.map_err(failed);
             let has_succeeded = outcome.is_ok();
             let outcome = outcome.map(|()| child.id());
             // Fails only while the main thread ends the process.
             let _ = events.send(Event::Upgraded(outcome));
-            outlive(child, has_succeeded);
+            outlive(&child, has_succeeded);
         };
         let thread = thread::Builder::new().name("upgrade".to_owned());
         thread.spawn(run)?;
@@ -261,20 +188,19 @@ fn prepare(socket: &OwnedFd, estate: Estate, timeout: Duration) -> io::Result<()
 }
 
 /// Ends the new process after `error`. Returns why it failed.
-fn end(child: &mut Child, error: &io::Error, is_cancelled: bool) -> String {
+fn end(child: &Successor, error: &io::Error, is_cancelled: bool) -> String {
     let id = child.id();
     let is_late = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
     // If it has ended by itself, its end of the socket was closed a little earlier.
     let ended = if is_cancelled || is_late {
         None
     } else {
-        wait_a_moment(child)
+        child.wait_for(Duration::from_secs(1))
     };
     if let Some(status) = ended {
         return format!("process {id} has ended ({status}); its lines are above");
     }
-    // An error means that it has ended meanwhile.
-    let _ = child.kill();
+    child.kill();
     match (is_cancelled, is_late) {
         (true, _) => format!("process {id} was killed, since this one stops"),
         (_, true) => {
@@ -284,25 +210,14 @@ fn end(child: &mut Child, error: &io::Error, is_cancelled: bool) -> String {
     }
 }
 
-/// Waits for the end of `child`, so that it leaves no zombie: it may end before this process.
-fn outlive(mut child: Child, has_succeeded: bool) {
-    if let Ok(status) = child.wait()
+/// Waits for the end of `child`: it may end before this process.
+fn outlive(child: &Successor, has_succeeded: bool) {
+    if let Some(status) = child.wait()
         && has_succeeded
     {
         let id = child.id();
         tracing::warn!("process {id}, which took over, has ended: {status}");
     }
-}
-
-/// The status of `child` if it ends within a second.
-fn wait_a_moment(child: &mut Child) -> Option<process::ExitStatus> {
-    for _ in 0..100 {
-        match child.try_wait() {
-            Ok(None) => thread::sleep(Duration::from_millis(10)),
-            other => return other.ok().flatten(),
-        }
-    }
-    None
 }
 
 /// Waits for a message, at most until `until`.
@@ -316,23 +231,5 @@ fn wait_readable(socket: &OwnedFd, until: Instant) -> io::Result<()> {
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_is_found_by_the_name_it_was_called_by() {
-        assert_eq!(
-            called_path(Path::new("/usr/./bin/x")),
-            Some("/usr/bin/x".into())
-        );
-        let here = env::current_dir().unwrap();
-        assert_eq!(called_path(Path::new("./x")), Some(here.join("x")));
-        let shell = called_path(Path::new("sh")).unwrap();
-        assert!(shell.is_absolute() && shell.ends_with("sh"));
-        assert_eq!(called_path(Path::new("no such program")), None);
     }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use tidegate_config::{AccessLog, LogTarget, Settings, Site};
 
 pub(crate) use file::LogFiles;
-pub(crate) use open::{OpenError, probe};
+pub(crate) use open::{OpenError, open_file, probe};
 pub(crate) use record::{Ended, Record, Recorder, RequestInfo};
 
 use file::LogFile;

@@ -9,6 +9,8 @@ use std::path::Path;
 use rustix::fs::{Access, OFlags, access};
 use tidegate_config::LogTarget;
 
+use crate::launcher::{self, Request};
+
 /// The mode of new files.
 const MODE: u32 = 0o640;
 
@@ -29,20 +31,29 @@ pub(super) fn open(target: &LogTarget) -> io::Result<File> {
         LogTarget::Off => Err(io::ErrorKind::InvalidInput.into()),
         LogTarget::Stdout => Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
         LogTarget::Stderr => Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?)),
-        LogTarget::File(path) => options(path).create(true).mode(MODE).open(path),
+        LogTarget::File(path) => {
+            let request = || Request::Append(path.into());
+            launcher::or_ask(|| open_file(path, 0), request, launcher::into_file)
+        }
     }
 }
 
-fn options(path: &Path) -> OpenOptions {
+/// Opens the file or the pipe at `path`, or makes the file. `flags` are further ones of open(2).
+pub(crate) fn open_file(path: &Path, flags: i32) -> io::Result<File> {
+    let mut options = options(path, flags);
+    options.create(true).mode(MODE).open(path)
+}
+
+fn options(path: &Path, flags: i32) -> OpenOptions {
     let is_pipe = path
         .metadata()
         .is_ok_and(|known| known.file_type().is_fifo());
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let usual = OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = OpenOptions::new();
     options
         .append(true)
         .read(is_pipe)
-        .custom_flags(flags.bits() as i32);
+        .custom_flags(usual.bits() as i32 | flags);
     options
 }
 
@@ -55,7 +66,7 @@ pub(crate) fn probe(target: &LogTarget) -> Result<(), OpenError> {
     let LogTarget::File(path) = target else {
         return Ok(());
     };
-    let opened = match options(path).open(path) {
+    let opened = match options(path, 0).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => probe_directory(path),
         opened => opened.map(drop),
     };

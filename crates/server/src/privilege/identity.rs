@@ -1,0 +1,198 @@
+//! The user of the process and its capabilities.
+
+use std::ffi::CString;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, chown};
+
+use nix::unistd::{Gid, Uid, User, initgroups, setgroups, setresgid, setresuid};
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+};
+use tidegate_config::{Server, Settings};
+
+use crate::error::Error;
+use crate::host::users::{group, user};
+
+/// Memory that may be locked by a user who is not root: the rings of io_uring count here. That of
+/// config/systemd/tidegate.service.
+const LOCKED_BYTES: u64 = 512 << 20;
+
+/// What root keeps without `server.user`: files of others, and limits, as before.
+const KEPT_BY_ROOT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::IPC_LOCK)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_RESOURCE);
+
+/// The user to become.
+pub(super) struct Identity {
+    /// `None`: the one that the process has.
+    next: Option<Next>,
+}
+
+struct Next {
+    name: String,
+    user: Uid,
+    group: Gid,
+}
+
+/// Why `server.user` cannot be taken on.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The host has no such user or group.
+    #[error("server.{key}: {reason}: name one that it has, or none")]
+    Unknown {
+        /// `user` or `group`.
+        key: &'static str,
+        /// What is wrong.
+        reason: io::Error,
+    },
+    /// A number without an account has no group.
+    #[error(
+        "server.user: this host has no account {0}, so its group is not known: set server.group"
+    )]
+    NoGroup(u32),
+    /// Only root becomes another user.
+    #[error(
+        "server.user: cannot become `{name}`: {cause}. Start the server as root, or as that user, \
+         or leave the key out"
+    )]
+    Refused {
+        /// As configured.
+        name: String,
+        /// The cause.
+        cause: String,
+    },
+}
+
+impl Identity {
+    pub(super) fn of(server: &Server) -> Result<Self, IdentityError> {
+        let unknown = |key| move |reason| IdentityError::Unknown { key, reason };
+        let Some(id) = user(&server.user).map_err(unknown("user"))? else {
+            return Ok(Self { next: None });
+        };
+        let named = group(&server.group).map_err(unknown("group"))?;
+        let account = || User::from_uid(Uid::from_raw(id)).ok().flatten();
+        let group = match named {
+            Some(group) => Gid::from_raw(group),
+            None => account().ok_or(IdentityError::NoGroup(id))?.gid,
+        };
+        if geteuid().as_raw() == id {
+            // Nothing to do, as with User= of systemd beside it.
+            return Ok(Self { next: None });
+        }
+        let name = server.user.clone();
+        if !geteuid().is_root() {
+            let cause = "this process is not root's".to_owned();
+            return Err(IdentityError::Refused { name, cause });
+        }
+        Ok(Self {
+            next: Some(Next {
+                name,
+                user: Uid::from_raw(id),
+                group,
+            }),
+        })
+    }
+
+    /// Has the next user lock what the service's unit allows: root's memory was not counted.
+    pub(super) fn raise_limits(&self) {
+        if self.next.is_none() {
+            return;
+        }
+        let limit = getrlimit(Resource::Memlock);
+        let raise = |limit: Option<u64>| limit.map(|limit| limit.max(LOCKED_BYTES));
+        let raised = Rlimit {
+            current: raise(limit.current),
+            maximum: raise(limit.maximum),
+        };
+        if let Err(error) = setrlimit(Resource::Memlock, raised) {
+            tracing::debug!(%error, "the limit of locked memory stays as it is");
+        }
+    }
+
+    /// Makes the directory of the cache, which the next user is to write to.
+    pub(super) fn make_cache(&self, settings: &Settings) {
+        let Some(disk) = &settings.cache.disk else {
+            return;
+        };
+        if disk.path.exists() {
+            return;
+        }
+        let made = DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(&disk.path);
+        let owned = made.and_then(|()| match &self.next {
+            Some(next) => chown(
+                &disk.path,
+                Some(next.user.as_raw()),
+                Some(next.group.as_raw()),
+            ),
+            None => Ok(()),
+        });
+        // What opens the cache tells what is wrong with its place.
+        if let Err(error) = owned {
+            tracing::debug!(%error, "the cache is not made yet");
+        }
+    }
+
+    /// Becomes the next user, for good: no file's mode gives rights back. Drops all capabilities,
+    /// or those that root needs for nothing here.
+    pub(super) fn take_on(&self) -> Result<(), Error> {
+        if let Some(next) = &self.next {
+            next.take_on()?;
+        }
+        let kept = if geteuid().is_root() {
+            KEPT_BY_ROOT
+        } else {
+            CapabilitySet::empty()
+        };
+        drop_capabilities(kept).map_err(Error::Capabilities)?;
+        set_no_new_privs(true).map_err(|errno| Error::Capabilities(errno.into()))
+    }
+}
+
+impl Next {
+    fn take_on(&self) -> Result<(), IdentityError> {
+        let groups = || {
+            match User::from_uid(self.user) {
+                Ok(Some(account)) => initgroups(&CString::new(account.name)?, self.group),
+                _ => setgroups(&[self.group]),
+            }
+            .map_err(io::Error::from)
+        };
+        let groups: io::Result<()> = groups();
+        let taken = groups
+            .and_then(|()| Ok(setresgid(self.group, self.group, self.group)?))
+            .and_then(|()| Ok(setresuid(self.user, self.user, self.user)?));
+        taken.map_err(|cause: io::Error| IdentityError::Refused {
+            name: self.name.clone(),
+            cause: cause.to_string(),
+        })
+    }
+}
+
+fn drop_capabilities(kept: CapabilitySet) -> io::Result<()> {
+    // Of kernels without ambient capabilities.
+    let _ = clear_ambient_capability_set();
+    for capability in CapabilitySet::all().difference(kept).iter() {
+        // Without CAP_SETPCAP, or not known to this kernel: no_new_privs keeps it from coming back.
+        let _ = remove_capability_from_bounding_set(capability);
+    }
+    let held = rustix::thread::capabilities(None)?;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: held.effective & kept,
+            permitted: held.permitted & kept,
+            inheritable: CapabilitySet::empty(),
+        },
+    )?;
+    Ok(())
+}
