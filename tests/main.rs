@@ -44,6 +44,7 @@ mod mounts;
 mod origin;
 mod pipelines;
 mod popular;
+mod privileges;
 mod protocols;
 mod proxies;
 mod publish;

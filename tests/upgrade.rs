@@ -50,7 +50,17 @@ impl Successor {
     /// The one that the `count`-th upgrade from the start of the log started.
     #[track_caller]
     fn nth(server: &Server, count: usize) -> Self {
-        const LINE: &str = "USR2: process ";
+        Self::told(server, "USR2: process ", count)
+    }
+
+    /// The one that took a reload over.
+    #[track_caller]
+    pub(crate) fn of_reload(server: &Server) -> Self {
+        Self::told(server, "reload: process ", 0)
+    }
+
+    #[track_caller]
+    fn told(server: &Server, line: &str, count: usize) -> Self {
         let mut id = None;
         eventually("a process that takes over", || {
             let log = server.log();
@@ -59,10 +69,14 @@ impl Successor {
                 rest.starts_with("serves; ")
                     .then(|| id.parse().expect("an id"))
             };
-            id = log.split(LINE).skip(1).filter_map(taken_over).nth(count);
+            id = log.split(line).skip(1).filter_map(taken_over).nth(count);
             id.is_some()
         });
         Self(id.and_then(Pid::from_raw).expect("it is there"))
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.as_raw_nonzero().get().unsigned_abs()
     }
 
     fn signal(&self, signal: Signal) {
@@ -104,6 +118,13 @@ fn serves(address: SocketAddr) {
     for client in &mut clients {
         assert_eq!(client.get("/file").body, b"content");
     }
+}
+
+/// The processes that the launcher of `server` has started and that run.
+fn started(server: &Server) -> Vec<String> {
+    let launchers = children(server.id()).into_iter();
+    let ids = launchers.filter_map(|id| id.parse().ok());
+    ids.flat_map(children).collect()
 }
 
 /// The ids of the children of process `id`.
@@ -304,7 +325,7 @@ fn a_binary_that_does_not_serve_changes_nothing() {
             log.contains(reason) && log.contains("; this process serves on")
         });
         serves(server.address);
-        eventually("no child", || children(server.id()).is_empty());
+        eventually("no child", || started(&server).is_empty());
         server.stop();
     }
 }
@@ -344,7 +365,7 @@ fn one_at_a_time_and_none_during_a_stop() {
     let mut server = Launch::run(&tree, config, "").binary(&link).start();
     replace(&link, "exec sleep 600");
     server.signal(Signal::USR2);
-    eventually("a child", || !children(server.id()).is_empty());
+    eventually("a child", || !started(&server).is_empty());
     server.signal(Signal::USR2);
     let refused = "USR2: refused, since an upgrade is under way";
     eventually("a refusal", || server.log().contains(refused));
@@ -353,7 +374,7 @@ fn one_at_a_time_and_none_during_a_stop() {
     client.head();
     // A stop ends the upgrade, too.
     server.signal(Signal::TERM);
-    eventually("no child", || children(server.id()).is_empty());
+    eventually("no child", || started(&server).is_empty());
     server.signal(Signal::USR2);
     let refused = "USR2: refused, since the server stops";
     eventually("a refusal", || server.log().contains(refused));
@@ -448,7 +469,7 @@ fn a_reload_during_an_upgrade_is_the_new_process_s() {
     );
     replace(&link, &script);
     server.signal(Signal::USR2);
-    eventually("a child", || !children(server.id()).is_empty());
+    eventually("a child", || !started(&server).is_empty());
     server.signal(Signal::HUP);
     let waits = |demand| {
         server

@@ -195,9 +195,6 @@ pub enum Error {
     /// `server.user` cannot be taken on.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// Capabilities cannot be given up.
-    #[error("cannot give up capabilities (capset, PR_SET_NO_NEW_PRIVS)")]
-    Capabilities(#[source] io::Error),
     /// The kernel has landlock and does not take the rules.
     #[error(
         "cannot bound the files that the server reaches (sandbox.landlock = false goes without)"

@@ -26,7 +26,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("accesslog logrequests", "tidegate has no access log"),
     ("daemon daemonize background detach", "tidegate stays in the foreground: systemd or another supervisor keeps it running"),
     ("pid pidfile", "tidegate has no pid file: systemd or another supervisor knows the process that it started"),
-    ("user u group uid gid", "tidegate does not change its user: systemd's User= does, or setpriv"),
+    ("user u group uid gid", "a configuration file has server.user; systemd has User="),
     ("workers threads threadsmultiplier processes cpus n j", "write --cores 4"),
     ("index indexfile indexfiles i", "write index = [\"index.html\"] into a file, and: tidegate run FILE"),
     ("cors corsalloworigins corsalloworigin", "write [site.cors] into a file, and: tidegate run FILE"),

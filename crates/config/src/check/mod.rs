@@ -76,6 +76,10 @@ pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {
 fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
     let default = Server::default();
     let directory = report.directory_of(raw.control.as_ref());
+    let has_user = raw
+        .user
+        .as_ref()
+        .is_some_and(|user| !user.get_ref().is_empty());
     Server {
         cores: report.checked(raw.cores, default.cores, Ok),
         steering: report.checked(raw.steering, default.steering, |name| {
@@ -110,7 +114,14 @@ fn server(raw: raw::Server, report: &mut Report<'_>) -> Server {
             typed.0.map(|time| within(Period(time))).transpose()
         }),
         user: report.checked(raw.user, default.user, Ok),
-        group: report.checked(raw.group, default.group, Ok),
+        group: report.checked(raw.group, default.group, |group| {
+            if has_user || group.is_empty() {
+                return Ok(group);
+            }
+            Err(ValueError::new(
+                "without server.user it has no meaning: set that, too",
+            ))
+        }),
     }
 }
 
@@ -461,7 +472,7 @@ mod tests {
             ("port = 80", "1: port: unknown key; write [[listen]], and address"),
             ("[server]\nport = 80", "2: server.port: unknown key; write [[listen]], and address"),
             ("[general]\nhost = '::'", "1: general: unknown key; write [server] for the process"),
-            ("[server]\nuser = 'www'", "2: server.user: unknown key; tidegate does not change its user: systemd's User="),
+            ("user = 'www'", "1: user: unknown key; write user = \"www-data\" below [server]"),
             ("pid-file = '/run/x'", "1: pid-file: unknown key; tidegate has no pid file"),
             ("pidfile = '/run/x'", "1: pidfile: unknown key; tidegate has no pid file"),
             ("import = 'sites/*'", "1: import: unknown key; write include = [\"sites/*.toml\"], above all sections"),
@@ -645,6 +656,8 @@ mod tests {
             ("[server]\nsteering = 'rss'", "2: server.steering: `rss` is none of \"hash\", \"cpu\""),
             ("[server]\ngraceful-timeout = '25h'", "2: server.graceful-timeout: 25h is outside 0s to 24h: "),
             ("[server]\ndrain-delay = '25h'", "2: server.drain-delay: 25h is outside 0s to 24h: "),
+            ("[server]\ngroup = 'www'", "2: server.group: without server.user it has no meaning: set that, too"),
+            ("[sandbox]\nlandlock = 'no'", "2: sandbox.landlock: expected true or false, found 'no'"),
             ("[server]\nupgrade-timeout = '0s'", "2: server.upgrade-timeout: 0s is outside 1s to 24h: "),
             ("[server]\nwatchdog = '3s'", "2: server.watchdog: 3s is outside 4s to 24h: "),
             ("[server]\nwatchdog = false", "2: server.watchdog: expected \"off\" or a duration with its unit, such as \"75s\", found false"),
@@ -997,6 +1010,9 @@ mod tests {
         let mut changed = Settings::for_directory(PathBuf::from("/a \"b\"\\\u{e9}"));
         changed.server.cores = Cores::List(vec![4]);
         changed.server.steering = Steering::Cpu;
+        changed.server.user = "www".to_owned();
+        changed.server.group = "7".to_owned();
+        changed.sandbox.seccomp = false;
         changed.listen.push("[::1]:0".parse().unwrap());
         changed.admin.listen = "127.0.0.1:9900".to_owned();
         changed.admin.token = Some(PathBuf::from("/run/token"));

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with,
 };
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
 use tidegate_config::Listen;
 
 use crate::host::users::{group, user};
@@ -94,9 +94,11 @@ impl Access {
         })
     }
 
-    /// For a message.
+    /// For the launcher, whose user may be another one than that of this process.
     fn parts(self) -> SocketAccess {
-        (self.mode, self.owner, self.group)
+        let owner = self.owner.unwrap_or(geteuid().as_raw());
+        let group = self.group.unwrap_or(getegid().as_raw());
+        (self.mode, Some(owner), Some(group))
     }
 
     /// For the user of this process, and root.

@@ -16,6 +16,7 @@ use crate::host::limits::{self, ResourceShare};
 use crate::host::locked::Locked;
 use crate::host::system;
 use crate::host::threads;
+use crate::privilege;
 use crate::transport::certificates::{self, days_left, expires_soon};
 
 const IO_URING: &str = "io_uring";
@@ -42,6 +43,7 @@ pub fn host_report(settings: &Settings) -> Vec<Finding> {
     if !findings.iter().any(|finding| finding.topic == IO_URING) {
         findings.extend(ring());
     }
+    findings.extend(privilege::report::findings(settings));
     findings.push(finding("backlog", backlog(settings)));
     findings.push(finding("kernel TLS", kernel_tls(settings)));
     findings.extend(certificates(settings));
@@ -61,7 +63,8 @@ fn release() -> String {
 fn ring() -> Vec<Finding> {
     match tidegate_uring::probe() {
         Ok(features) => {
-            let text = "all that is needed is there and allowed";
+            let text =
+                "all that is needed is there and allowed, and the op ring takes nothing else";
             let mut findings = vec![finding(IO_URING, Verdict::Good(text.to_owned()))];
             findings.extend(ring_features(features.pipe, features.recv_limit));
             findings

@@ -9,6 +9,8 @@ use std::env::consts::ARCH;
 use std::process;
 
 use libc::{c_long, c_ulong};
+use rustix::io::Errno;
+use rustix::process::getsid;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter,
@@ -230,6 +232,16 @@ pub(super) fn restrict() -> Result<bool, Error> {
         }
     }
     Ok(true)
+}
+
+/// As [`restrict`], and whether it then refuses a harmless call that serving does not need.
+pub(super) fn try_bounds() -> Result<bool, Error> {
+    Ok(restrict()? && getsid(None) == Err(Errno::PERM))
+}
+
+/// How many calls are allowed, some of them with certain arguments only.
+pub(super) fn count() -> usize {
+    rules().map_or(0, |rules| rules.len() - 1)
 }
 
 /// clone3(2) has its flags in memory, where no filter sees them. The C library takes ENOSYS for an

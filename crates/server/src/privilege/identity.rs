@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, chown};
 
 use nix::unistd::{Gid, Uid, User, initgroups, setgroups, setresgid, setresuid};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set,
@@ -13,7 +14,6 @@ use rustix::thread::{
 };
 use tidegate_config::{Server, Settings};
 
-use crate::error::Error;
 use crate::host::users::{group, user};
 
 /// Memory that may be locked by a user who is not root: the rings of io_uring count here. That of
@@ -29,8 +29,11 @@ const KEPT_BY_ROOT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::NET_BIND_SERVICE)
     .union(CapabilitySet::SYS_RESOURCE);
 
+/// What config/systemd/tidegate.service grants: ports below 1024.
+const GRANTED: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
+
 /// The user to become.
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// `None`: the one that the process has.
     next: Option<Next>,
 }
@@ -57,6 +60,9 @@ pub enum IdentityError {
         "server.user: this host has no account {0}, so its group is not known: set server.group"
     )]
     NoGroup(u32),
+    /// Capabilities cannot be given up.
+    #[error("cannot give up capabilities (capset, PR_SET_NO_NEW_PRIVS): {0}")]
+    Capabilities(io::Error),
     /// Only root becomes another user.
     #[error(
         "server.user: cannot become `{name}`: {cause}. Start the server as root, or as that user, \
@@ -71,7 +77,7 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    pub(super) fn of(server: &Server) -> Result<Self, IdentityError> {
+    pub(crate) fn of(server: &Server) -> Result<Self, IdentityError> {
         let unknown = |key| move |reason| IdentityError::Unknown { key, reason };
         let Some(id) = user(&server.user).map_err(unknown("user"))? else {
             return Ok(Self { next: None });
@@ -98,6 +104,12 @@ impl Identity {
                 group,
             }),
         })
+    }
+
+    /// The user's number.
+    pub(super) fn id(&self) -> u32 {
+        let next = self.next.as_ref().map(|next| next.user.as_raw());
+        next.unwrap_or(geteuid().as_raw())
     }
 
     /// Has the next user lock what the service's unit allows: root's memory was not counted.
@@ -142,19 +154,22 @@ impl Identity {
         }
     }
 
-    /// Becomes the next user, for good: no file's mode gives rights back. Drops all capabilities,
-    /// or those that root needs for nothing here.
-    pub(super) fn take_on(&self) -> Result<(), Error> {
-        if let Some(next) = &self.next {
-            next.take_on()?;
-        }
-        let kept = if geteuid().is_root() {
+    /// Becomes the next user, for good: no mode of a program gives rights back. Gives all
+    /// capabilities up; root without `server.user` those that serving has no use for.
+    pub(super) fn take_on(&self) -> Result<(), IdentityError> {
+        let is_root = self.next.is_none() && geteuid().is_root();
+        let kept = if is_root {
             KEPT_BY_ROOT
         } else {
             CapabilitySet::empty()
         };
-        drop_capabilities(kept).map_err(Error::Capabilities)?;
-        set_no_new_privs(true).map_err(|errno| Error::Capabilities(errno.into()))
+        // First, since the next user may not.
+        bound_capabilities(kept);
+        if let Some(next) = &self.next {
+            next.take_on()?;
+        }
+        drop_capabilities(kept).map_err(IdentityError::Capabilities)?;
+        set_no_new_privs(true).map_err(|errno| IdentityError::Capabilities(errno.into()))
     }
 }
 
@@ -178,21 +193,26 @@ impl Next {
     }
 }
 
-fn drop_capabilities(kept: CapabilitySet) -> io::Result<()> {
-    // Of kernels without ambient capabilities.
-    let _ = clear_ambient_capability_set();
+/// Takes all but `kept` out of what a program could get back. Where that is not allowed,
+/// no_new_privs keeps them from coming back.
+fn bound_capabilities(kept: CapabilitySet) {
     for capability in CapabilitySet::all().difference(kept).iter() {
-        // Without CAP_SETPCAP, or not known to this kernel: no_new_privs keeps it from coming back.
         let _ = remove_capability_from_bounding_set(capability);
     }
+}
+
+fn drop_capabilities(kept: CapabilitySet) -> io::Result<()> {
+    // An error is of a kernel without ambient capabilities.
+    let _ = clear_ambient_capability_set();
     let held = rustix::thread::capabilities(None)?;
-    set_capabilities(
-        None,
-        CapabilitySets {
-            effective: held.effective & kept,
-            permitted: held.permitted & kept,
-            inheritable: CapabilitySet::empty(),
-        },
-    )?;
-    Ok(())
+    let next = CapabilitySets {
+        effective: held.effective & kept,
+        permitted: held.permitted & kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    match set_capabilities(None, next) {
+        // A service manager's filter forbids the call: what it granted stays.
+        Err(Errno::PERM) if (kept | GRANTED).contains(held.permitted) => Ok(()),
+        other => Ok(other?),
+    }
 }

@@ -4,8 +4,11 @@
 //! the same bounds. It starts the launcher first, which stays outside.
 
 mod calls;
+mod core_dumps;
 mod files;
-mod identity;
+#[cfg(test)]
+mod forbidden_test;
+pub(crate) mod identity;
 mod reach;
 pub(crate) mod report;
 
@@ -16,7 +19,6 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
 use tidegate_config::{LogTarget, Settings};
 
 use crate::error::Error;
@@ -76,7 +78,7 @@ pub fn confine<'a>(
         }
     }
     if !settings.sandbox.core_dumps {
-        forbid_core_dumps();
+        core_dumps::forbid();
     }
     identity.take_on()?;
     let mut reach = None;
@@ -165,14 +167,4 @@ fn build_unless_stopped(
             Err(RecvTimeoutError::Disconnected) => panic!("the fence panicked"),
         }
     }
-}
-
-/// A limit of 1 ends a dump to a program, too (`core_pattern`), which 0 does not: core(5).
-fn forbid_core_dumps() {
-    let limit = Rlimit {
-        current: Some(1),
-        maximum: Some(1),
-    };
-    // An error means that the hard limit is lower.
-    let _ = setrlimit(Resource::Core, limit);
 }

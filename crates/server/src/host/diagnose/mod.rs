@@ -34,6 +34,7 @@ pub fn diagnose(settings: &Settings) -> Vec<Diagnostic> {
     all.extend(secrets::open_secrets(settings));
     all.extend(names::catch_all_names(settings));
     all.extend(http2::http2(settings));
+    all.extend(owners::server_user(settings));
     all.extend(owners::unknown_owners(settings));
     all.extend(sockets::occupied(settings));
     all.extend(redirects::redirects_to_nowhere(settings));

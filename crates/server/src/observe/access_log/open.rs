@@ -1,9 +1,9 @@
 //! Opening the file or the pipe of a log.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{Access, OFlags, access};
@@ -31,17 +31,29 @@ pub(super) fn open(target: &LogTarget) -> io::Result<File> {
         LogTarget::Off => Err(io::ErrorKind::InvalidInput.into()),
         LogTarget::Stdout => Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
         LogTarget::Stderr => Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?)),
-        LogTarget::File(path) => {
-            let request = || Request::Append(path.into());
-            launcher::or_ask(|| open_file(path, 0), request, launcher::into_file)
-        }
+        LogTarget::File(path) => or_ask(path, || open_file(path, 0)),
     }
+}
+
+/// Has the log at `path` opened by the launcher if this process may not `open` it.
+fn or_ask(path: &Path, open: impl FnOnce() -> io::Result<File>) -> io::Result<File> {
+    launcher::or_ask(open, || Request::Append(path.into()), launcher::into_file)
 }
 
 /// Opens the file or the pipe at `path`, or makes the file. `flags` are further ones of open(2).
 pub(crate) fn open_file(path: &Path, flags: i32) -> io::Result<File> {
-    let mut options = options(path, flags);
-    options.create(true).mode(MODE).open(path)
+    let made = options(path, flags).create_new(true).mode(0o600).open(path);
+    match made {
+        Ok(made) => {
+            // Whatever the umask is, which is for files that nobody else is to read.
+            made.set_permissions(Permissions::from_mode(MODE))?;
+            Ok(made)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            options(path, flags).create(true).mode(MODE).open(path)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn options(path: &Path, flags: i32) -> OpenOptions {
@@ -66,7 +78,7 @@ pub(crate) fn probe(target: &LogTarget) -> Result<(), OpenError> {
     let LogTarget::File(path) = target else {
         return Ok(());
     };
-    let opened = match options(path, 0).open(path) {
+    let opened = match or_ask(path, || options(path, 0).open(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => probe_directory(path),
         opened => opened.map(drop),
     };
