@@ -1,5 +1,5 @@
-//! Limits of each client, over all cores: connections at a time, and requests in a second. Counts
-//! are exact: no token comes back while a test runs.
+//! Limits of each client and of each site, over all cores: connections at a time, and requests in a
+//! second. Counts are exact: no token comes back while a test runs.
 
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
@@ -7,7 +7,7 @@ use std::thread;
 use crate::admin::{LISTEN, admin};
 use crate::metrics::Scrape;
 use crate::reload::{APPLIED, hup};
-use crate::support::http2::Http2;
+use crate::support::http2::{END_HEADERS, END_STREAM, Http2, block, code, frame, kind};
 use crate::support::{Client, Launch, Server, Tree, eventually, get, request, skipped, two_cores};
 
 /// A token in a thousand seconds.
@@ -161,6 +161,102 @@ fn a_client_has_so_many_connections_on_all_cores() {
     );
 }
 
+/// A server on two cores with two sites: `a` with these limits, and `b`, the default.
+#[track_caller]
+fn two_sites(tree: &Tree, limits: &str) -> Server {
+    let root = tree.root();
+    let root = root.display();
+    let sites = format!(
+        "[[site]]\nroot = \"{root}\"\nnames = [\"a\"]\n[site.limits]\n{limits}\n\
+         [[site]]\nroot = \"{root}\""
+    );
+    let launch = Launch::run_sites(tree, LISTEN, &sites);
+    launch.arguments(["--cores", "2"]).start()
+}
+
+/// The statuses of so many requests to a site, by as many connections at the same time.
+fn statuses_of(address: SocketAddr, host: &str, from: [u8; 4], each: usize) -> Vec<u16> {
+    let ask = || {
+        let mut client = Client::connect_from(from, address);
+        let host = format!("Host: {host}");
+        let statuses = (0..each).map(|_| {
+            client.send(request_to("/file", &host));
+            client.response().status
+        });
+        statuses.collect::<Vec<_>>()
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(ask)).collect();
+        let statuses = clients
+            .into_iter()
+            .flat_map(|client| client.join().unwrap());
+        statuses.collect()
+    })
+}
+
+fn request_to(path: &str, host: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\n{host}\r\n\r\n")
+}
+
+fn count_of(statuses: &[u16], status: u16) -> usize {
+    statuses.iter().filter(|one| **one == status).count()
+}
+
+#[test]
+fn a_client_has_one_burst_of_a_site_on_all_cores() {
+    const BURST: usize = 60;
+    const ALL: usize = CONNECTIONS * 5;
+    if two_cores().is_none() {
+        return;
+    }
+    let tree = tree();
+    let server = two_sites(&tree, &format!("{RATE}\nrequest-burst-per-ip = {BURST}"));
+    let ask = |host, from| statuses_of(server.address, host, from, 5);
+    let statuses = ask("a", [127, 0, 0, 1]);
+    assert_eq!(count_of(&statuses, 200), BURST);
+    assert_eq!(count_of(&statuses, 429), ALL - BURST);
+    both_cores_served(&server);
+    let refused = "tidegate_refusals_total{kind=\"site_client_rate\"}";
+    counts(&server, refused, ALL - BURST);
+    server.logs("request refused: site.limits.request-rate-per-ip client=127.0.0.1 site=\"a\"");
+    // Another address has its own, and so has another site none.
+    assert_eq!(count_of(&ask("a", SECOND), 200), BURST);
+    assert_eq!(count_of(&ask("b", [127, 0, 0, 1]), 200), ALL);
+    let forgotten = "tidegate_clients_forgotten_total{of=\"site_requests\"}";
+    counts(&server, forgotten, 0);
+}
+
+#[test]
+fn a_site_has_one_burst_for_all_clients_on_all_cores() {
+    const BURST: usize = 70;
+    const ALL: usize = CONNECTIONS * 5;
+    if two_cores().is_none() {
+        return;
+    }
+    let tree = tree();
+    let limits = format!("request-rate = 0.001\nrequest-burst = {BURST}");
+    let server = two_sites(&tree, &limits);
+    let ask = |host, from| statuses_of(server.address, host, from, 5);
+    let statuses = ask("a", [127, 0, 0, 1]);
+    assert_eq!(count_of(&statuses, 200), BURST);
+    assert_eq!(count_of(&statuses, 503), ALL - BURST);
+    both_cores_served(&server);
+    server.logs("request refused: site.limits.request-rate client=127.0.0.1 site=\"a\"");
+    // It is the same bucket for another address, by any protocol.
+    assert_eq!(count_of(&ask("a", SECOND), 503), ALL);
+    let refused = "tidegate_refusals_total{kind=\"site_rate\"}";
+    counts(&server, refused, 2 * ALL - BURST);
+    let mut client = Http2::connect(server.address);
+    client.authority = "a";
+    let response = client.get("/file");
+    assert_eq!(response.status, 503);
+    let after: u32 = response.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=1000).contains(&after), "{after}");
+    client.authority = "b";
+    assert_eq!(client.get("/file").status, 200);
+    assert_eq!(count_of(&ask("b", [127, 0, 0, 1]), 200), ALL);
+}
+
 /// Requests that arrive together are answered in their order.
 #[test]
 fn pipelined_requests_are_counted_one_by_one() {
@@ -223,6 +319,33 @@ fn a_malformed_stream_of_http2_is_a_request() {
     let statuses = [(); 3].map(|()| client.ask("GET", "/file", &fields).status);
     assert_eq!(statuses, [431, 431, 429]);
     assert_eq!(client.get("/file").status, 429);
+}
+
+/// What a client opens only to cancel it, and what breaks the protocol, is answered by a reset alone.
+#[test]
+fn streams_that_are_reset_are_requests() {
+    let tree = tree();
+    let limits = format!("[limits]\n{RATE}\nrequest-burst-per-ip = 20");
+    let server = Launch::http2(&tree, &limits, "").start();
+    let mut client = Http2::connect(server.address);
+    assert_eq!(client.get("/file").status, 200);
+    let head = block(&client.fields("GET", "/file", &[]));
+    let bytes = (0..10).flat_map(|_| {
+        let stream = client.next_stream();
+        let open = frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, &head);
+        let cancel = frame(kind::RST_STREAM, 0, stream, &code::CANCEL.to_be_bytes());
+        [open, cancel].concat()
+    });
+    let bytes: Vec<u8> = bytes.collect();
+    client.send(&bytes);
+    let broken = block(&[(":method", "GET"), (":method", "GET")]);
+    for _ in 0..5 {
+        let stream = client.next_stream();
+        client.send_frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, &broken);
+        assert!(client.response_or_reset(stream).is_err());
+    }
+    let statuses = [(); 6].map(|()| client.get("/file").status);
+    assert_eq!(statuses, [200, 200, 200, 200, 429, 429]);
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub use settings::{
 pub use shown::{shown, visible};
 pub use site::{
     CachePreset, CompressedOnly, Cors, EtagSource, HeaderRule, HiddenFiles, HiddenName, Mount,
-    Redirect, Respond, Site, Symlinks,
+    Redirect, Respond, Site, SiteLimits, Symlinks,
 };
 pub use site_names::SiteNames;
 pub use source::Source;

@@ -237,7 +237,18 @@ pub(crate) struct Site {
     pub(crate) respond: Vec<Spanned<Respond>>,
     pub(crate) redirects: Vec<Spanned<Redirect>>,
     pub(crate) cors: Cors,
+    pub(crate) limits: SiteLimits,
     pub(crate) access_log: AccessLog,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "they are the keys")]
+pub(crate) struct SiteLimits {
+    pub(crate) request_rate_per_ip: Field<Fraction>,
+    pub(crate) request_burst_per_ip: Field<Count>,
+    pub(crate) request_rate: Field<Fraction>,
+    pub(crate) request_burst: Field<Count>,
 }
 
 #[derive(Default, Deserialize)]

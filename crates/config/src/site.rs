@@ -92,8 +92,42 @@ pub struct Site {
     pub redirects: Vec<Redirect>,
     /// `[site.cors]`: other origins whose scripts may read this site.
     pub cors: Cors,
+    /// `[site.limits]`: how much clients may ask of it, beside `[limits]`.
+    pub limits: SiteLimits,
     /// `[site.access-log]`: the log of its requests.
     pub access_log: AccessLog,
+}
+
+/// `[site.limits]`: requests of a site, on all cores together.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SiteLimits {
+    /// Those of one client in a second, 0.001 to 100000; zero: no limit.
+    pub request_rate_per_ip: f64,
+    /// Those of one client at once, at least 1, and at most those of a day.
+    pub request_burst_per_ip: u32,
+    /// Those of all clients in a second, 0.001 to 100000; zero: no limit.
+    pub request_rate: f64,
+    /// Those of all clients at once, at most those of a day; zero: as many as in a second.
+    pub request_burst: u32,
+}
+
+impl SiteLimits {
+    /// Whether there is none.
+    pub fn are_off(&self) -> bool {
+        self.request_rate_per_ip <= 0.0 && self.request_rate <= 0.0
+    }
+}
+
+impl Default for SiteLimits {
+    fn default() -> Self {
+        Self {
+            request_rate_per_ip: 0.0,
+            request_burst_per_ip: 100,
+            request_rate: 0.0,
+            request_burst: 0,
+        }
+    }
 }
 
 /// Which names that begin with a dot are served.
@@ -375,6 +409,7 @@ impl Default for Site {
             respond: Vec::new(),
             redirects: Vec::new(),
             cors: Cors::default(),
+            limits: SiteLimits::default(),
             access_log: AccessLog::default(),
         }
     }

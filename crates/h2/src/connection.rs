@@ -56,6 +56,8 @@ pub struct Connection<T> {
     pub(crate) initial_send_window: u32,
     pub(crate) resets: TokenBucket,
     pub(crate) idle_frames: TokenBucket,
+    /// Streams that were opened and told to nobody.
+    pub(crate) untold: u16,
     /// Whether the peer's first SETTINGS are there.
     pub(crate) has_settings: bool,
     pub(crate) phase: Phase,
@@ -97,6 +99,7 @@ impl<T> Connection<T> {
             send_window: SendWindow::new(INITIAL_WINDOW),
             receive_window: ReceiveWindow::default(),
             initial_send_window: INITIAL_WINDOW,
+            untold: 0,
             has_settings: false,
             phase: Phase::Open,
         }
@@ -267,6 +270,15 @@ impl<T> Connection<T> {
             self.control
                 .go_away(self.streams.highest, ErrorCode::NO_ERROR, "");
         }
+    }
+
+    /// How many streams the peer has opened since the last call that are no
+    /// [`Event::Request`](crate::Event::Request) and no
+    /// [`Event::Refused`](crate::Event::Refused): they were over with the bytes that opened them, were too many, or broke
+    /// the protocol.
+    #[inline]
+    pub fn take_untold(&mut self) -> u16 {
+        std::mem::take(&mut self.untold)
     }
 
     /// Whether [`go_away`](Self::go_away) was called, or the connection ended with an error.

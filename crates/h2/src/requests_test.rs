@@ -421,6 +421,8 @@ fn a_stream_that_ends_with_the_bytes_that_open_it_is_no_request() {
         panic!("{events:?}");
     };
     assert_eq!((line.as_str(), reset), ("GET /a HTTP/2.0", &cancelled));
+    let untold = [(); 2].map(|()| peer.connection.take_untold());
+    assert_eq!(untold, [1, 0], "it is told of once");
     assert_eq!(peer.connection.open_streams(), 1);
     // Later it is one.
     let next = headers(5, END, repeated);
@@ -435,4 +437,12 @@ fn a_stream_that_ends_with_the_bytes_that_open_it_is_no_request() {
         Ok(vec![Seen::Reset(7, None, error)])
     );
     assert_eq!(peer.sent(), [sent_reset(7, ErrorCode::STREAM_CLOSED)]);
+    assert_eq!(peer.connection.take_untold(), 1);
+    // What breaks the protocol is none, either.
+    let broken = headers(9, END, b"\x82\x82");
+    assert!(matches!(
+        peer.send(&broken).unwrap()[..],
+        [Seen::Reset(9, None, _)]
+    ));
+    assert_eq!(peer.connection.take_untold(), 1);
 }

@@ -12,7 +12,7 @@ use tidegate_http::FieldBlock;
 use tidegate_site::File;
 use tidegate_uring::Fd;
 
-use crate::clients::{ConnectionLimit, RequestLimit};
+use crate::clients::{ConnectionLimit, Exceeded, RequestLimits, TooMany};
 use crate::clock::Clock;
 use crate::config::prepared::Prepared;
 use crate::config::snapshot::Snapshot;
@@ -36,7 +36,8 @@ pub(crate) struct Context {
     pub(crate) tls_warnings: Throttle,
     pub(crate) http2_warnings: Throttle,
     connection_warnings: Throttle,
-    request_warnings: Throttle,
+    /// One for each limit that requests may exceed.
+    request_warnings: [Throttle; 3],
     /// Replaced as a whole when the configuration changes. [`Context::snapshot`] is the only way to
     /// it, and no borrow outlives a poll: so a replacement between two polls finds none.
     snapshot: RefCell<Rc<Snapshot>>,
@@ -100,7 +101,7 @@ impl Context {
             tls_warnings: Throttle::default(),
             http2_warnings: Throttle::default(),
             connection_warnings: Throttle::default(),
-            request_warnings: Throttle::default(),
+            request_warnings: Default::default(),
             snapshot: RefCell::new(Rc::new(snapshot)),
             keep_alive: Cell::default(),
         }
@@ -142,7 +143,8 @@ impl Context {
     pub(crate) fn admits(&self, connection: Key, socket: &Fd) -> bool {
         let snapshot = self.snapshot();
         let limit = snapshot.client_connections.as_ref();
-        if limit.is_none() && snapshot.client_requests.is_none() {
+        let requests = snapshot.request_limits.as_ref();
+        if limit.is_none() && !requests.is_some_and(RequestLimits::count_clients) {
             return true;
         }
         // Asked for now, since a connection that was reset has none: its requests would not count.
@@ -175,28 +177,40 @@ impl Context {
         false
     }
 
-    /// Counts a request for its client, `None` by a Unix socket (`limits.request-rate-per-ip`).
+    /// Counts a request for its client, which is `None` by a Unix socket, and for its site.
     ///
     /// # Errors
     ///
-    /// The client has sent too many: in so many seconds another one is allowed.
+    /// They have sent too many.
     pub(crate) fn admit_request(
         &self,
-        limit: &RequestLimit,
+        limits: &RequestLimits,
         client: Option<IpAddr>,
+        site: Option<usize>,
         now: Instant,
-    ) -> Result<(), u64> {
+    ) -> Result<(), TooMany> {
         // A proxy that names nobody may have asked for anybody.
-        let Some(client) = client.filter(|client| !self.settings().proxies.trust(Some(*client)))
-        else {
-            return Ok(());
+        let counted = client.filter(|client| !self.settings().proxies.trust(Some(*client)));
+        let admitted = limits.admit(counted, site, now);
+        admitted.inspect_err(|too_many| self.report_request(too_many.limit, client, site))
+    }
+
+    /// Counts and logs a request that is refused.
+    fn report_request(&self, limit: Exceeded, client: Option<IpAddr>, site: Option<usize>) {
+        let (refusal, key) = match limit {
+            Exceeded::Client => (Refusal::ClientRate, "limits.request-rate-per-ip"),
+            Exceeded::SiteClient => (Refusal::SiteClientRate, "site.limits.request-rate-per-ip"),
+            Exceeded::Site => (Refusal::SiteRate, "site.limits.request-rate"),
         };
-        limit.admit(client, now).inspect_err(|_| {
-            self.metrics.core().refusals.count(Refusal::ClientRate);
-            if self.request_warnings.is_due() {
-                tracing::warn!(%client, "request refused: limits.request-rate-per-ip");
-            }
-        })
+        self.metrics.core().refusals.count(refusal);
+        if self.request_warnings[limit as usize].is_due() {
+            let client = client.map(tracing::field::display);
+            let settings = self.settings();
+            let site = site.filter(|_| limit != Exceeded::Client);
+            let site = site.and_then(|number| settings.sites.get(number));
+            let site = site.map(|site| site.names.first().map_or("", String::as_str));
+            tracing::warn!(client, site, "request refused: {key}");
+        }
     }
 
     /// Whether connections persist.

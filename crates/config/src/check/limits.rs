@@ -6,7 +6,7 @@ use super::bounds::{KIB, MIB};
 use super::report::Report;
 use crate::rules::{count, size};
 use crate::units::{Count, Fraction};
-use crate::{Limits, ValueError, raw};
+use crate::{Limits, SiteLimits, ValueError, raw};
 
 const GIB: u64 = 1 << 30;
 
@@ -85,21 +85,50 @@ pub(super) fn limits(raw: raw::Limits, report: &mut Report<'_>) -> Limits {
     }
 }
 
+/// `[site.limits]`
+pub(super) fn site_limits(raw: raw::SiteLimits, report: &mut Report<'_>) -> SiteLimits {
+    let default = SiteLimits::default();
+    let (request_rate_per_ip, request_burst_per_ip) =
+        requests_per_ip(raw.request_rate_per_ip, raw.request_burst_per_ip, report);
+    let bursts = count(0..=1_000_000, "0 is as many as in a second");
+    let (request_rate, request_burst) = bucket(
+        raw.request_rate,
+        (raw.request_burst, default.request_burst, bursts),
+        report,
+    );
+    SiteLimits {
+        request_rate_per_ip,
+        request_burst_per_ip,
+        request_rate,
+        request_burst,
+    }
+}
+
 /// The rate and the burst of a client.
 fn requests_per_ip(
-    typed_rate: raw::Field<Fraction>,
-    typed_burst: raw::Field<Count>,
+    rate: raw::Field<Fraction>,
+    burst: raw::Field<Count>,
     report: &mut Report<'_>,
 ) -> (f64, u32) {
-    let default = Limits::default();
+    let default = Limits::default().request_burst_per_ip;
+    let bursts = count(1..=1_000_000, "a client that may send nothing is refused");
+    bucket(rate, (burst, default, bursts), report)
+}
+
+/// A rate, which is off by default, and a burst with its default and its rule.
+fn bucket(
+    typed_rate: raw::Field<Fraction>,
+    (typed_burst, default, bursts): (
+        raw::Field<Count>,
+        u32,
+        impl FnOnce(Count) -> Result<u32, ValueError>,
+    ),
+    report: &mut Report<'_>,
+) -> (f64, u32) {
     let place = typed_burst.as_ref().map(Spanned::span);
     let place = place.or_else(|| typed_rate.as_ref().map(Spanned::span));
-    let rate = report.checked(typed_rate, default.request_rate_per_ip, rate);
-    let burst = report.checked(
-        typed_burst,
-        default.request_burst_per_ip,
-        count(1..=1_000_000, "a client that may send nothing is refused"),
-    );
+    let rate = report.checked(typed_rate, 0.0, rate);
+    let burst = report.checked(typed_burst, default, bursts);
     if let Some(place) = place
         && rate > 0.0
         && f64::from(burst) / rate > BURST_SECONDS_MAX
@@ -124,8 +153,8 @@ fn rate(Fraction(rate): Fraction) -> Result<f64, ValueError> {
 
 #[cfg(test)]
 mod tests {
-    use crate::Limits;
-    use crate::check::tests::{parse, refused_beside_a_site};
+    use crate::check::tests::{parse, refused, refused_beside_a_site};
+    use crate::{Limits, SiteLimits};
 
     fn limits(text: &str) -> Limits {
         let text = format!("[limits]\n{text}\n[[site]]\nroot = '/srv'");
@@ -144,6 +173,40 @@ mod tests {
         assert_eq!(limits.ipv6_prefix, 56);
         let whole = super::tests::limits("request-rate-per-ip = 100000");
         assert!((whole.request_rate_per_ip - 100_000.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_site_may_have_limits() {
+        let text = "[[site]]\nroot = '/srv'\n[site.limits]\nrequest-rate-per-ip = 5\n\
+                    request-burst-per-ip = 7\nrequest-rate = 0.5\nrequest-burst = 43200\n\
+                    [[site]]\nnames = ['a']\nroot = '/srv'\n";
+        let settings = parse(text).unwrap();
+        let expected = SiteLimits {
+            request_rate_per_ip: 5.0,
+            request_burst_per_ip: 7,
+            request_rate: 0.5,
+            request_burst: 43_200,
+        };
+        assert_eq!(settings.sites[0].limits, expected);
+        assert!(!expected.are_off());
+        assert_eq!(settings.sites[1].limits, SiteLimits::default());
+        assert!(settings.sites[1].limits.are_off());
+        assert_eq!(parse(&settings.to_toml()), Ok(settings));
+    }
+
+    #[test]
+    #[rustfmt::skip] // a row a line
+    fn what_a_site_is_refused() {
+        for (text, expected) in [
+            ("request-rate = -1", "4: site.limits.request-rate: -1 is outside 0.001 to 100000: "),
+            ("request-rate-per-ip = 200000", "4: site.limits.request-rate-per-ip: 200000 is outside "),
+            ("request-burst = 1000001", "4: site.limits.request-burst: 1000001 is outside 0 to 1000000: "),
+            ("request-burst-per-ip = 0", "4: site.limits.request-burst-per-ip: 0 is outside 1 to 1000000: "),
+            ("request-rate = 0.01\nrequest-burst = 1000", "5: site.limits.request-burst: a burst of 1000 at a rate of 0.01 takes more than a day"),
+            ("connections-per-ip = 1", "4: site.limits.connections-per-ip: unknown key"),
+        ] {
+            refused(&[(&format!("[[site]]\nroot = '/srv'\n[site.limits]\n{text}"), expected)]);
+        }
     }
 
     #[test]

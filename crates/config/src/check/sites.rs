@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::access;
 use super::access_log::access_log;
+use super::limits::site_limits;
 use super::origins;
 use super::places::{Places, places};
 use super::report::{Report, every, glob};
@@ -109,6 +110,7 @@ fn site(
         mounts: places.mounts,
         redirects,
         cors,
+        limits: site_limits(raw.limits, report),
         access_log: access_log(raw.access_log, log, report),
     }
 }

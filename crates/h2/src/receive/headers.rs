@@ -120,6 +120,7 @@ impl<T> Connection<T> {
         }
         if self.streams.len() >= self.limits.concurrent_streams as usize {
             self.decode_ignored(block, head)?;
+            self.untold = self.untold.saturating_add(1);
             return self.reset_for(number, StreamError::TooManyStreams);
         }
         if self.ends_ahead(block) {
@@ -129,6 +130,7 @@ impl<T> Connection<T> {
         let (size, decoded) = decode_request(&mut self.decoder, block.bytes, &self.limits, head)?;
         self.count_list(size)?;
         if let Err(error) = decoded.and_then(|()| check_request(block, head)) {
+            self.untold = self.untold.saturating_add(1);
             return self.reset_for(number, error);
         }
         let body = Body::new(
@@ -161,6 +163,7 @@ impl<T> Connection<T> {
 
     /// Opens a stream that is not told to the server, for it ends in a moment.
     fn open_unanswered(&mut self, block: &Block<'_>) -> Happened<T> {
+        self.untold = self.untold.saturating_add(1);
         let body = Body::new(None, block.end_stream, self.limits.body_discard);
         let window = SendWindow::new(self.initial_send_window);
         let streams = &mut self.streams;

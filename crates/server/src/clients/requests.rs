@@ -1,9 +1,10 @@
-//! Requests of each client, by a token bucket.
+//! Requests of each client, and of a whole site, by token buckets.
 
-use std::net::IpAddr;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::table::{Table, VALUE_MAX};
+use super::table::{Entry, Table, VALUE_MAX};
 
 /// Units of time in a second. Three days are a turn of the clock in a value.
 const TICKS_PER_SECOND: u64 = 4_000_000;
@@ -19,6 +20,8 @@ pub(crate) struct Rate {
     interval: u64,
     /// That of a burst.
     burst: u64,
+    /// That of the longest burst in the same table.
+    longest: u64,
 }
 
 /// When the bucket of each client will be full again (the generic cell rate algorithm): a bucket is
@@ -39,7 +42,18 @@ impl Rate {
         let interval = (TICKS_PER_SECOND as f64 / per_second).round().max(1.0) as u64;
         let burst = interval.saturating_mul(burst.into());
         debug_assert!(burst + SKEW < VALUE_MAX / 2, "more than a day");
-        Some(Self { interval, burst })
+        Some(Self {
+            interval,
+            burst,
+            longest: burst,
+        })
+    }
+
+    /// The same, in a table that has buckets of `others`, too.
+    pub(crate) fn beside(self, others: impl IntoIterator<Item = Self>) -> Self {
+        let longest = others.into_iter().map(|other| other.burst).max();
+        let longest = longest.unwrap_or_default().max(self.burst);
+        Self { longest, ..self }
     }
 
     /// When the bucket is full again after another request at `now`; it is at `full` without.
@@ -48,19 +62,29 @@ impl Rate {
     ///
     /// There is no token. In so many ticks there is one.
     fn take(self, full: Option<u64>, now: u64) -> Result<u64, u64> {
-        let debt = full.map_or(0, |full| self.debt(full, now)) + self.interval;
+        let debt = full.map_or(0, |full| debt(full, now, self.burst)) + self.interval;
         match debt.checked_sub(self.burst) {
             None | Some(0) => Ok(now.wrapping_add(debt) & VALUE_MAX),
             Some(missing) => Err(missing),
         }
     }
 
-    /// How long it is from `now` until a bucket is full. One that was full long ago is so, too:
-    /// its time looks like one to come, and further away than any can be.
-    fn debt(self, full: u64, now: u64) -> u64 {
-        let debt = full.wrapping_sub(now) & VALUE_MAX;
-        if debt <= self.burst + SKEW { debt } else { 0 }
+    /// When the bucket is full if a request that took a token had not come.
+    fn give_back(self, full: u64) -> u64 {
+        full.wrapping_sub(self.interval) & VALUE_MAX
     }
+}
+
+/// How long it is from `now` until a bucket is full whose burst takes at most `burst`. One that was
+/// full long ago is so, too: its time looks like one to come, and further away than any can be.
+fn debt(full: u64, now: u64, burst: u64) -> u64 {
+    let debt = full.wrapping_sub(now) & VALUE_MAX;
+    if debt <= burst + SKEW { debt } else { 0 }
+}
+
+/// The whole seconds, at least one, of so many ticks.
+fn seconds(missing: u64) -> u64 {
+    missing.div_ceil(TICKS_PER_SECOND)
 }
 
 impl Default for Requests {
@@ -78,24 +102,71 @@ impl Requests {
     /// # Errors
     ///
     /// There is none. In so many seconds, at least one, there is.
-    pub(super) fn admit(&self, client: IpAddr, rate: Rate, now: Instant) -> Result<(), u64> {
+    pub(super) fn admit(&self, client: impl Hash, rate: Rate, now: Instant) -> Result<Entry, u64> {
         let now = ticks(now.saturating_duration_since(self.epoch));
-        let admitted = self.admit_at(client, rate, now);
-        admitted.map_err(|missing| missing.div_ceil(TICKS_PER_SECOND))
+        self.admit_at(client, rate, now).map_err(seconds)
     }
 
     /// The same in ticks.
-    fn admit_at(&self, client: IpAddr, rate: Rate, now: u64) -> Result<(), u64> {
-        let weight = |full| rate.debt(full, now);
-        let taken = self
-            .table
-            .update(client, weight, |full| rate.take(full, now));
-        taken.map(drop)
+    fn admit_at(&self, client: impl Hash, rate: Rate, now: u64) -> Result<Entry, u64> {
+        let weight = |full| debt(full, now, rate.longest);
+        self.table
+            .update(client, weight, |full| rate.take(full, now))
+    }
+
+    /// Gives the token back of a request that another limit refused.
+    pub(super) fn give_back(&self, entry: Entry, rate: Rate) {
+        self.table.change(entry, |full| rate.give_back(full));
     }
 
     /// How many clients whose buckets were not full were forgotten.
     pub(super) fn forgotten(&self) -> u64 {
         self.table.forgotten()
+    }
+}
+
+/// The bucket of all clients of a site: one word for all cores. They write it as often as requests
+/// are admitted, which its own limit bounds.
+pub(crate) struct Bucket {
+    epoch: Instant,
+    /// When it will be full again; [`Bucket::NEW`]: it is.
+    full: AtomicU64,
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self {
+            epoch: Instant::now(),
+            full: AtomicU64::new(Self::NEW),
+        }
+    }
+}
+
+impl Bucket {
+    /// No value.
+    const NEW: u64 = u64::MAX;
+
+    /// Takes a token at `now`.
+    ///
+    /// # Errors
+    ///
+    /// There is none. In so many seconds, at least one, there is.
+    pub(super) fn admit(&self, rate: Rate, now: Instant) -> Result<(), u64> {
+        let now = ticks(now.saturating_duration_since(self.epoch));
+        self.admit_at(rate, now).map_err(seconds)
+    }
+
+    /// The same in ticks.
+    fn admit_at(&self, rate: Rate, now: u64) -> Result<(), u64> {
+        let mut found = self.full.load(Ordering::Relaxed);
+        loop {
+            let next = rate.take((found != Self::NEW).then_some(found), now)?;
+            let order = Ordering::Relaxed;
+            match (self.full).compare_exchange_weak(found, next, order, order) {
+                Ok(_) => return Ok(()),
+                Err(other) => found = other,
+            }
+        }
     }
 }
 
@@ -106,6 +177,7 @@ fn ticks(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::thread;
 
     use super::*;
@@ -141,7 +213,10 @@ mod tests {
     fn a_refusal_says_when_there_is_a_token() {
         let (table, rate) = (Requests::default(), rate(0.5, 2));
         let (client, start) = (CLIENT, table.epoch);
-        let at = |millis| table.admit(client, rate, start + Duration::from_millis(millis));
+        let at = |millis| {
+            let admitted = table.admit(client, rate, start + Duration::from_millis(millis));
+            admitted.map(drop)
+        };
         assert_eq!((at(0), at(0)), (Ok(()), Ok(())));
         assert_eq!(at(0), Err(2));
         assert_eq!(at(999), Err(2));
@@ -225,5 +300,48 @@ mod tests {
             cores.map(|core| core.join().unwrap())
         });
         assert_eq!(counts.iter().sum::<usize>(), 1000, "{counts:?}");
+    }
+    #[test]
+    fn a_token_that_is_given_back_can_be_taken_again() {
+        let (table, rate) = (Requests::default(), rate(1.0, 3));
+        let taken = table.admit_at(CLIENT, rate, 0).unwrap();
+        assert_eq!(admitted(&table, rate, 0, 10), 2);
+        table.give_back(taken, rate);
+        assert_eq!(admitted(&table, rate, 0, 10), 1);
+    }
+
+    #[test]
+    fn buckets_of_several_rates_share_a_table() {
+        let (day, short) = (rate(1.0, 86_400), rate(1.0, 2));
+        let short = short.beside([day]);
+        let table = Requests {
+            table: Table::with_sets(1),
+            ..Requests::default()
+        };
+        // The one that is full last stays, by the measure of the shorter ones, too.
+        assert!((0..1000).all(|_| table.admit_at((1, CLIENT), day, 0).is_ok()));
+        for site in 2..=60 {
+            assert!(table.admit_at((site, CLIENT), short, 0).is_ok());
+        }
+        let left = (0..90_000).filter(|_| table.admit_at((1, CLIENT), day, 0).is_ok());
+        assert_eq!(left.count(), 86_400 - 1000);
+    }
+
+    #[test]
+    fn cores_share_the_bucket_of_a_site() {
+        let (bucket, rate) = (Bucket::default(), rate(10.0, 1000));
+        let admitted = |now, requests| {
+            let admitted = |_: &usize| bucket.admit_at(rate, now).is_ok();
+            (0..requests).filter(admitted).count()
+        };
+        let counts = thread::scope(|scope| {
+            let cores = [(); 4].map(|()| scope.spawn(|| admitted(0, 700)));
+            cores.map(|core| core.join().unwrap())
+        });
+        assert_eq!(counts.iter().sum::<usize>(), 1000, "{counts:?}");
+        assert_eq!(admitted(SECOND, 100), 10);
+        assert_eq!(admitted(1000 * SECOND, 2000), 1000);
+        let missing = bucket.admit(rate, bucket.epoch + Duration::from_secs(1000));
+        assert_eq!(missing, Err(1));
     }
 }

@@ -1,8 +1,7 @@
 //! A table of fixed size: one word for each client, the least used of which make room.
 
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-use std::net::IpAddr;
+use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Words of a set: a cache line of them.
@@ -66,7 +65,7 @@ impl Table {
     /// That of `change`. Nothing is changed then.
     pub(super) fn update<E>(
         &self,
-        client: IpAddr,
+        client: impl Hash,
         weight: impl Fn(u64) -> u64,
         change: impl Fn(Option<u64>) -> Result<u64, E>,
     ) -> Result<Entry, E> {
@@ -109,7 +108,7 @@ impl Table {
     }
 
     /// The set of a client, and its tag, which is not zero.
-    fn place(&self, client: IpAddr) -> (usize, u32) {
+    fn place(&self, client: impl Hash) -> (usize, u32) {
         let hash = self.seed.hash_one(client);
         let set = hash as usize & (self.sets.len() - 1);
         (set, tag_of(hash).max(1))
@@ -161,7 +160,7 @@ fn value_of(word: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Barrier;
     use std::thread;
 

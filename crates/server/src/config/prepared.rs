@@ -8,7 +8,7 @@ use tidegate_h1::Limits;
 use tidegate_http::RangeLimits;
 use tidegate_site::{OpenedSites, Stalls};
 
-use crate::clients::{Clients, ConnectionLimit, RequestLimit};
+use crate::clients::{Clients, ConnectionLimit, RequestLimits};
 use crate::config::cached_sites::CachedSites;
 use crate::config::credentials::Credentials;
 use crate::config::http2;
@@ -29,8 +29,8 @@ pub(crate) struct Derived {
     pub(crate) ranges: RangeLimits,
     /// The bound on the connections of a client; `None`: there is none.
     pub(crate) client_connections: Option<ConnectionLimit>,
-    /// The bound on the requests of a client; `None`: there is none.
-    pub(crate) client_requests: Option<RequestLimit>,
+    /// The bounds on the requests of clients and sites; `None`: there are none.
+    pub(crate) request_limits: Option<RequestLimits>,
     pub(crate) access_logs: AccessLogs,
     pub(crate) credentials: Credentials,
     /// What requests that purge or warm have to know.
@@ -70,7 +70,7 @@ impl Derived {
                 unordered: limits.ranges_unordered,
             },
             client_connections: clients.connection_limit(limits),
-            client_requests: clients.request_limit(limits),
+            request_limits: clients.request_limits(&settings),
             access_logs: AccessLogs::open(&settings, log_files)?,
             is_paced: settings.sites.iter().any(|site| !site.pace.is_empty()),
             credentials: Credentials::load(&settings)?,

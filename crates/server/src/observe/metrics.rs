@@ -70,6 +70,10 @@ kinds! {
         ClientLimit = "client_limit",
         /// A client sent more requests than it may (`limits.request-rate-per-ip`; 429).
         ClientRate = "client_rate",
+        /// A client asked a site more often than it may (`site.limits.request-rate-per-ip`; 429).
+        SiteClientRate = "site_client_rate",
+        /// A site was asked more often than it may be (`site.limits.request-rate`; 503).
+        SiteRate = "site_rate",
     }
 }
 

@@ -8,7 +8,7 @@ use tidegate_config::{ForwardedHeader, Proxies};
 use tidegate_http::{Fields, ForwardedBy, Status, forwarded_client};
 use tidegate_uring::{Fd, UNPACED, set_pacing_rate};
 
-use crate::clients::RequestLimit;
+use crate::clients::{RequestLimits, TooMany};
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
 use crate::observe::access_log::{Ended, Record, RequestInfo};
@@ -271,13 +271,15 @@ impl Exchange {
         named.or_else(|| self.context.client(self.connection, &self.socket))
     }
 
-    /// Counts the request for its client.
+    /// Counts the request for its client and its site.
     ///
     /// # Errors
     ///
-    /// The client has sent too many: in so many seconds another one is allowed.
-    pub(crate) fn admit(&self, limit: &RequestLimit) -> Result<(), u64> {
-        self.context.admit_request(limit, self.client(), self.start)
+    /// They have sent too many.
+    pub(crate) fn admit(&self, limits: &RequestLimits) -> Result<(), TooMany> {
+        let site = self.site.map(|number| number as usize);
+        let (context, client) = (&self.context, self.client());
+        context.admit_request(limits, client, site, self.start)
     }
 
     /// The times of a response that is not complete with its batch.

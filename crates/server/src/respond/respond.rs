@@ -57,10 +57,10 @@ fn resolve(
         exchange.set_pace(site.pace(path));
     }
     let mut builder = ResponseBuilder::new(snapshot, request, path, site, scheme, extra);
-    if let Some(limit) = &snapshot.client_requests
-        && let Err(seconds) = exchange.admit(limit)
+    if let Some(limits) = &snapshot.request_limits
+        && let Err(too_many) = exchange.admit(limits)
     {
-        return Resolution::Prepared(builder.too_many_requests(seconds));
+        return Resolution::Prepared(builder.too_many_requests(too_many));
     }
     if let Scheme::HttpRedirected(port) = scheme
         && !is_challenge(path)

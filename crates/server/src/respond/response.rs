@@ -15,6 +15,7 @@ use tidegate_http::{
 use tidegate_origin::CacheState;
 use tidegate_site::{Decompression, Error as SiteError, File, Found, Listing, Provenance, Site};
 
+use crate::clients::{Exceeded, TooMany};
 use crate::config::snapshot::Snapshot;
 use crate::observe::metrics::CacheStatus;
 use crate::respond::refusal::Refusal;
@@ -142,12 +143,20 @@ impl Response {
         }
     }
 
-    /// The response to a client that sends too many requests, without fields from the site; after
-    /// so many seconds another one is allowed.
-    pub(crate) fn too_many_requests(seconds: u64) -> Self {
-        let mut response = Self::page(Status::TOO_MANY_REQUESTS);
-        response.extra.push("Retry-After", seconds.to_string());
+    /// The response to one request too many, without fields from the site.
+    pub(crate) fn too_many_requests(too_many: TooMany) -> Self {
+        let mut response = Self::page(status_of(too_many.limit));
+        let seconds = too_many.seconds.to_string();
+        response.extra.push("Retry-After", seconds);
         response
+    }
+}
+
+/// The status of a request that would exceed a limit: 429 blames the client.
+fn status_of(limit: Exceeded) -> Status {
+    match limit {
+        Exceeded::Client | Exceeded::SiteClient => Status::TOO_MANY_REQUESTS,
+        Exceeded::Site => Status::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -345,10 +354,9 @@ impl<'a> ResponseBuilder<'a> {
         self.paged(status, page, default_retry_after(status))
     }
 
-    /// Refuses a request of a client that sends too many; after so many seconds another one is
-    /// allowed. It has no page of the site, so that it costs no lookup.
-    pub(crate) fn too_many_requests(self, seconds: u64) -> Response {
-        self.paged(Status::TOO_MANY_REQUESTS, None, Some(seconds))
+    /// Refuses one request too many. It has no page of the site, so that it costs no lookup.
+    pub(crate) fn too_many_requests(self, too_many: TooMany) -> Response {
+        self.paged(status_of(too_many.limit), None, Some(too_many.seconds))
     }
 
     /// Responds by a rule of the site, with the site's page if there is one.

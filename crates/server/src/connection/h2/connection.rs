@@ -16,6 +16,7 @@ use tidegate_http::Method;
 use super::stream::{Prepared, Stream, Unknown};
 use super::waits::Waits;
 use super::work::{Finished, Outcome, Works, look_up};
+use crate::clients::RequestLimits;
 use crate::config::snapshot::Snapshot;
 use crate::connection::lingering_close::linger;
 use crate::context::{Buffers, Context, Scratch};
@@ -264,7 +265,21 @@ impl Connection {
                 Event::BodyTooLarge(_) => self.count_refusal(Refusal::BodyTooLarge),
             }
         }
+        if let (untold @ 1.., Some(limits)) = (self.h2.take_untold(), &snapshot.request_limits) {
+            self.count_untold(untold, limits, turn.now);
+        }
         Ok(())
+    }
+
+    /// Counts streams that are answered by nothing but a reset for their client. Of what site they
+    /// are is not known.
+    #[cold]
+    fn count_untold(&self, streams: u16, limits: &RequestLimits, now: Instant) {
+        let context = &self.context;
+        let client = context.client(self.timer.key(), self.transport.socket());
+        let admit = |_: &u16| context.admit_request(limits, client, None, now).is_ok();
+        // More would take no token, either.
+        (0..streams).take_while(admit).for_each(drop);
     }
 
     fn next_event<'a>(
@@ -368,11 +383,11 @@ impl Connection {
         self.make_room(frames, turn)?;
         self.count_refusal(refusal(head.error));
         let mut exchange = self.begin_exchange(turn.now);
-        let limit = snapshot.client_requests.as_ref();
-        let admitted = limit.map_or(Ok(()), |limit| exchange.admit(limit));
+        let limits = snapshot.request_limits.as_ref();
+        let admitted = limits.map_or(Ok(()), |limits| exchange.admit(limits));
         let mut response = match admitted {
             Ok(()) => Response::page(head.error.status()),
-            Err(seconds) => Response::too_many_requests(seconds),
+            Err(too_many) => Response::too_many_requests(too_many),
         };
         // Its path is not known.
         exchange.record_status(response.status, "");
