@@ -44,7 +44,8 @@ pub(crate) struct Program {
 
 /// A ring with queues and buffers that are small as a rule.
 fn ring(rng: &mut Rng) -> Ring {
-    let entries = 1 << rng.u32(0..=7);
+    let entries_log_max = if rng.bool() { 1 } else { 7 };
+    let entries = 1 << rng.u32(0..=entries_log_max);
     let mut features = tidegate_uring::probe().unwrap();
     features.pipe &= rng.bool();
     features.recv_limit &= rng.bool();
@@ -242,32 +243,37 @@ impl Program {
         (count > 0).then(|| rng.usize(0..count))
     }
 
-    /// Cancels all ops on something.
+    /// Cancels all ops on something, and starts one there, which is not cancelled.
     fn cancel(&mut self, rng: &mut Rng) {
-        let check = match rng.u32(0..8) {
-            0..=4 => Some(self.any_connection(rng).cancel(&self.ring)),
-            5 => Some(self.listener.cancel(&self.ring)),
-            kind => self.any_pipe(rng).cancel(&self.ring, kind == 6),
+        let ring = self.ring.clone();
+        let (cancel, next) = match rng.u32(0..8) {
+            0..=4 => {
+                let connection = self.any_connection(rng);
+                let cancel = connection.cancel(&ring);
+                (Some(cancel), connection.poll(&ring, PollFlags::IN))
+            }
+            5 => (
+                Some(self.listener.cancel(&ring)),
+                self.listener.accept_one(&ring),
+            ),
+            kind => {
+                let pipe = self.any_pipe(rng);
+                (pipe.cancel(&ring, kind == 6), pipe.poll(&ring))
+            }
         };
-        if let Some(check) = check {
-            self.add(rng, "cancel", check);
+        if let Some(cancel) = cancel {
+            self.add(rng, "cancel", cancel);
         }
+        self.add(rng, "after a cancel", next);
     }
 
-    /// Cancels all that is under way, which must end it, and sees that nothing is left.
-    pub(crate) async fn finish(mut self) -> Tally {
+    /// Cancels or drops all that is under way, which must end it, and sees that nothing is left.
+    pub(crate) async fn finish(mut self, is_dropping: bool) -> Tally {
         settle(&self.ring).await;
-        let mut looks = 0;
-        while self.is_busy() {
-            if looks % CANCEL_EVERY == 0 {
-                self.cancel_all().await;
-            }
-            looks += 1;
-            assert!(looks < 20_000, "cancelled ops do not end: {}", self.names());
-            self.ring.yield_now().await;
-            if looks % 8 == 0 {
-                sleep(Duration::from_millis(1)).await;
-            }
+        if is_dropping {
+            self.drop_all().await;
+        } else {
+            self.cancel_until_all_end().await;
         }
         let Self {
             ring,
@@ -284,6 +290,33 @@ impl Program {
         drop((files, connections, pipes, listener));
         until("nothing is left", || is_at_rest(&ring, &permits)).await;
         tally
+    }
+
+    /// Drops all ops. Those that wait must end though nothing else does: sockets and pipes stay.
+    async fn drop_all(&mut self) {
+        self.live.clear();
+        self.listener.drop_accept();
+        let connections: Vec<_> = self.all.0.iter().filter_map(Weak::upgrade).collect();
+        for connection in &connections {
+            connection.drop_recv();
+        }
+        until("dropped ops end", || self.ring.stats().in_flight == 0).await;
+    }
+
+    /// Cancels until no op is left.
+    async fn cancel_until_all_end(&mut self) {
+        let mut looks = 0;
+        while self.is_busy() {
+            if looks % CANCEL_EVERY == 0 {
+                self.cancel_all().await;
+            }
+            looks += 1;
+            assert!(looks < 20_000, "cancelled ops do not end: {}", self.names());
+            self.ring.yield_now().await;
+            if looks % 8 == 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
     }
 
     /// Whether ops are under way.
