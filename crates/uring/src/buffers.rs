@@ -132,6 +132,28 @@ impl Buffers {
         unsafe { &*shared_tail }.store(self.tail.get(), Ordering::Release);
     }
 
+    /// The buffer that is the next for a kernel that has taken `taken` of them: its id, address and
+    /// bytes.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn published(&self, taken: u16) -> Option<(u16, *mut u8, usize)> {
+        if taken == self.tail.get() {
+            return None;
+        }
+        let index = usize::from(taken & (self.capacity - 1));
+        // SAFETY: inside the mapping that was sized for the capacity; `publish` wrote the entry, and
+        // no reference to it is left.
+        let id = unsafe {
+            (*self
+                .entries
+                .start
+                .cast::<BufRingEntry>()
+                .as_ptr()
+                .add(index))
+            .bid()
+        };
+        Some((id, self.address(id), self.buffer_bytes))
+    }
+
     /// Counts a buffer that the kernel filled.
     pub(crate) fn fill(&self) {
         self.available.set(self.available.get() - 1);

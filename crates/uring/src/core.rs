@@ -9,20 +9,23 @@ use std::sync::atomic::{Ordering, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use io_uring::types::{self, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::{opcode, squeue, types};
 use slab::Slab;
 
 use crate::buffers::Buffers;
+use crate::io::Io;
 use crate::reap::{Reaped, note_buffer, settle, spill_item};
 use crate::resources::OpResources;
-use crate::slot::{Completion, Key, ResultKind, Slot, State};
+use crate::slot::{Key, ResultKind, Slot, State};
 use crate::stats::WorkerOps;
 
 /// How long a ring waits at its end for ops that the kernel cannot cancel at once, such as a read
 /// from a disk that does not answer. After that their memory is leaked, never freed while the
 /// kernel may use it.
 const END_WAIT: Duration = Duration::from_secs(1);
+
+/// How long it waits at a time for one of them.
+const END_STEP: Duration = Duration::from_millis(10);
 
 /// Pause of the executor when the kernel refuses submissions twice in a row: memory is short, and
 /// retrying at once would keep the core from tasks that could free some.
@@ -35,7 +38,7 @@ const EVENT_SWITCHED: bool = cfg!(target_arch = "x86_64");
 
 /// A ring and its ops. `Shared` lends it to the tasks.
 pub(crate) struct Core {
-    io: ManuallyDrop<IoUring>,
+    io: ManuallyDrop<Io>,
     slots: ManuallyDrop<Slab<Slot>>,
     /// Entries that found the submission queue full, in order.
     backlog: VecDeque<squeue::Entry>,
@@ -48,10 +51,10 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(io: IoUring, buffers: Rc<Buffers>) -> Self {
+    pub(crate) fn new(io: Io, buffers: Rc<Buffers>) -> Self {
         // To grow it would leave behind what held it before, which later allocations fill only
         // partly. Pages of it that were never used take no memory.
-        let slots = Slab::with_capacity(io.params().cq_entries() as usize);
+        let slots = Slab::with_capacity(io.completions_max());
         Self {
             io: ManuallyDrop::new(io),
             slots: ManuallyDrop::new(slots),
@@ -147,16 +150,15 @@ impl Core {
     fn push(&mut self, entry: squeue::Entry) {
         // SAFETY: what the entry points to is owned by its slot until its last completion, as
         // `insert` demands; a cancellation and the poll of the doorbell point to nothing.
-        if !self.backlog.is_empty() || unsafe { self.io.submission().push(&entry) }.is_err() {
+        if !self.backlog.is_empty() || !unsafe { self.io.push(&entry) } {
             self.backlog.push_back(entry);
         }
     }
 
     fn refill(&mut self) {
-        let mut queue = self.io.submission();
         while let Some(entry) = self.backlog.front() {
             // SAFETY: as in `push`.
-            if unsafe { queue.push(entry) }.is_err() {
+            if !unsafe { self.io.push(entry) } {
                 break;
             }
             self.backlog.pop_front();
@@ -164,17 +166,12 @@ impl Core {
     }
 
     pub(crate) fn has_work(&mut self) -> bool {
-        self.has_completions() || !self.io.submission().is_empty()
+        self.has_completions() || !self.io.is_submitted()
     }
 
     /// Whether there is work besides submitting queued entries.
     pub(crate) fn has_completions(&mut self) -> bool {
-        let completions = !self.io.completion().is_empty();
-        if !self.backlog.is_empty() || completions || self.buffers.has_work() {
-            return true;
-        }
-        let queue = self.io.submission();
-        queue.taskrun() || queue.cq_overflow()
+        !self.backlog.is_empty() || self.buffers.has_work() || self.io.has_completions()
     }
 
     pub(crate) fn turn(&mut self, wait: Option<Duration>) -> io::Result<bool> {
@@ -196,14 +193,7 @@ impl Core {
     /// Submits queued entries, and waits for a completion for up to `wait`, if given. False if the
     /// kernel refuses submissions now.
     fn enter(&mut self, wait: Option<Duration>) -> io::Result<bool> {
-        let entered = match wait {
-            None => self.io.submit(),
-            Some(wait) => {
-                let wait = Timespec::from(wait);
-                let submitter = self.io.submitter();
-                submitter.submit_with_args(1, &SubmitArgs::new().timespec(&wait))
-            }
-        };
+        let entered = self.io.enter(wait);
         let refused = mem::replace(&mut self.refused, false);
         match entered.map_err(|error| (error.raw_os_error(), error)) {
             // Submitted, or the wait is over.
@@ -229,14 +219,13 @@ impl Core {
         if !EVENT_SWITCHED {
             return;
         }
-        let completions = self.io.completion();
         if on {
-            completions.enable_eventfd();
+            self.io.enable_event();
             // Orders the store before the check for work that follows: the kernel queues work
             // first, then checks whether to signal.
             fence(Ordering::SeqCst);
-        } else if !completions.eventfd_disabled() {
-            completions.disable_eventfd();
+        } else {
+            self.io.disable_event();
         }
     }
 
@@ -249,17 +238,16 @@ impl Core {
             reaped,
             ..
         } = self;
-        let (mut count, mut dry) = (0, false);
-        for entry in io.completion() {
-            count += 1;
-            if let Some(key) = Key::from_user_data(entry.user_data()) {
-                let completion = note_buffer(Completion::new(&entry), buffers);
+        let mut dry = false;
+        let count = io.reap(|data, completion| {
+            if let Some(key) = Key::from_user_data(data) {
+                let completion = note_buffer(completion, buffers);
                 dry |= completion.is_dry();
                 settle(slots, key, completion, buffers, reaped);
-            } else if entry.user_data() == Key::DOORBELL {
-                reaped.rung = Some(cqueue::more(entry.flags()));
+            } else if data == Key::DOORBELL {
+                reaped.rung = Some(completion.more);
             }
-        }
+        });
         if dry {
             // Now, not when the streams see it: by then others have returned theirs.
             buffers.grow();
@@ -286,7 +274,6 @@ impl Core {
     /// time is over.
     fn end(&mut self) {
         let deadline = Instant::now() + END_WAIT;
-        let step = Timespec::from(Duration::from_millis(10));
         for entry in mem::take(&mut self.backlog) {
             if let Some(key) = Key::from_user_data(entry.get_user_data()) {
                 drop(self.slots.remove(key.index as usize));
@@ -298,10 +285,7 @@ impl Core {
         while !self.slots.is_empty() && Instant::now() < deadline {
             self.refill();
             // A timeout is expected; any other error shows as slots that remain.
-            let _ = self
-                .io
-                .submitter()
-                .submit_with_args(1, &SubmitArgs::new().timespec(&step));
+            let _ = self.io.enter(Some(END_STEP));
             self.reap();
         }
     }

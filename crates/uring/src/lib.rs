@@ -79,6 +79,7 @@ pub mod executor;
 mod fd;
 mod features;
 mod foreign_wakes;
+mod io;
 mod locked;
 mod mapping;
 mod op;
@@ -95,6 +96,8 @@ mod send_queue;
 mod setup;
 mod shared;
 mod shares;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod slot;
 mod spawn;
 mod sqe;

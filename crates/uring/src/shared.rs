@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::doorbell::Doorbell;
 use crate::error::Error;
 use crate::features::Features;
+use crate::io::Io;
 use crate::resources::{Memory, OpResources};
 use crate::shares::Permit;
 use crate::slot::{Item, Key, ResultKind, Slot, State, Stream, opened, release};
@@ -38,7 +39,7 @@ impl Shared {
     ) -> Result<Self, Error> {
         let buffers = Rc::new(provide(&io)?);
         let doorbell = Doorbell::new().map_err(Error::setup("socketpair"))?;
-        let mut core = Core::new(io, Rc::clone(&buffers));
+        let mut core = Core::new(Io::new(io, &buffers), Rc::clone(&buffers));
         core.watch(doorbell.fd());
         Ok(Self {
             core: RefCell::new(core),

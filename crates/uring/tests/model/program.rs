@@ -40,10 +40,15 @@ pub(crate) struct Program {
     tally: Tally,
     /// For the next connection or pipe.
     next_source: u64,
+    is_simulated: bool,
 }
 
 /// A ring with queues and buffers that are small as a rule.
-fn ring(rng: &mut Rng) -> Ring {
+fn ring(rng: &mut Rng, is_simulated: bool) -> Ring {
+    if is_simulated {
+        #[cfg(feature = "simulation")]
+        crate::kernel::simulate(rng);
+    }
     let entries_log_max = if rng.bool() { 1 } else { 7 };
     let entries = 1 << rng.u32(0..=entries_log_max);
     let mut features = tidegate_uring::probe().unwrap();
@@ -61,9 +66,11 @@ fn ring(rng: &mut Rng) -> Ring {
 }
 
 impl Program {
-    pub(crate) fn new(rng: &mut Rng) -> Self {
+    /// With a kernel that is simulated, or the real one.
+    pub(crate) fn new(rng: &mut Rng, is_simulated: bool) -> Self {
         let mut program = Self {
-            ring: ring(rng),
+            ring: ring(rng, is_simulated),
+            is_simulated,
             files: Files::new(),
             connections: Vec::new(),
             pipes: Vec::new(),
@@ -102,7 +109,8 @@ impl Program {
         let accepted = self.listener.take(source);
         let connection = accepted.unwrap_or_else(|| match rng.u32(0..10) {
             0 => Connection::tcp(source),
-            kind => Connection::unix(source, kind < 6),
+            // The simulated kernel has no workers, which may wait.
+            kind => Connection::unix(source, kind < 6 || self.is_simulated),
         });
         self.all.0.push(Rc::downgrade(&connection));
         connection
@@ -137,8 +145,9 @@ impl Program {
     /// Lets the ring and the tasks go on, for a while now and then.
     async fn turn(&mut self, rng: &mut Rng) {
         match rng.u32(0..500) {
-            0 => sleep(Duration::from_micros(rng.u64(0..2000))).await,
-            1..=9 => settle(&self.ring).await,
+            // A clock would decide how many turns there are.
+            0 if !self.is_simulated => sleep(Duration::from_micros(rng.u64(0..2000))).await,
+            0..=9 => settle(&self.ring).await,
             _ => self.ring.yield_now().await,
         }
     }
@@ -210,7 +219,7 @@ impl Program {
             93..=94 => ("accept one", Some(self.listener.accept_one(ring))),
             95 => ("nop", Some(nop(ring))),
             96 => ("pipe", Some(make_pipe(ring))),
-            97 => ("sleep", Some(wait(rng))),
+            97 => ("sleep", (!self.is_simulated).then(|| wait(rng))),
             _ => ("close", pipe.close(ring)),
         }
     }
@@ -384,7 +393,7 @@ fn make_pipe(ring: &Ring) -> Check {
         assert_eq!(rustix::io::write(&writer, b"through"), Ok(7));
         let reader = reader.into();
         let (count, bytes) = ring.read(&reader, Vec::with_capacity(7), None).await;
-        assert_eq!((count.unwrap(), &bytes[..]), (7, &b"through"[..]));
+        assert!(count.unwrap() > 0 && b"through".starts_with(&bytes));
     })
 }
 
