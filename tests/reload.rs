@@ -333,6 +333,28 @@ fn a_listener_begins_to_speak_tls() {
     server.stop();
 }
 
+#[test]
+fn listeners_on_ports_that_the_system_picked_stay_what_they_are() {
+    let tree = Tree::with("file", b"content");
+    let authority = Authority::new();
+    let files = authority.issue("first", &["localhost"]);
+    // The first speaks TLS, and the section that follows it does not.
+    let launch = Launch::secure(&tree, "", "", &[&files]);
+    let config = tree.base().join("tidegate.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let plain = "[[listen]]\naddress = \"127.0.0.1:0\"\n\n[tls]";
+    std::fs::write(&config, text.replace("[tls]", plain)).unwrap();
+    let server = launch.start();
+    let plain = server.next_address();
+    for _ in 0..2 {
+        let mut secure = Client::secure(server.address, &authority.client());
+        assert_eq!(secure.get("/file").body, b"content");
+        assert_eq!(Client::connect(plain).get("/file").body, b"content");
+        hup(&server, APPLIED);
+    }
+    server.stop();
+}
+
 /// Asks on kept and new connections, plain and with TLS, until `done`. The number of answers.
 fn load(address: SocketAddr, secure: Option<&Arc<ClientConfig>>, done: &AtomicBool) -> usize {
     let connect = || match secure {

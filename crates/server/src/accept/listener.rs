@@ -37,6 +37,8 @@ impl ListenerId {
 pub(crate) struct BoundSection {
     pub(crate) id: ListenerId,
     pub(crate) section: Listen,
+    /// How many sections before it have the same address: with port 0 each has a port of its own.
+    rank: usize,
     pub(crate) address: Address,
     /// Of the file of a Unix socket.
     pub(crate) access: Option<Access>,
@@ -104,15 +106,18 @@ impl Binder<'_> {
     /// sockets are taken instead where they have the address. Listeners that are open are kept.
     pub(crate) fn bind_all(&self) -> Result<Vec<NextListener>, Error> {
         let mut all = Vec::new();
-        for section in &self.settings.listen {
-            let bound = self.bind_section(section);
+        let sections = &self.settings.listen;
+        for (number, section) in sections.iter().enumerate() {
+            let is_same = |other: &&Listen| other.address == section.address;
+            let rank = sections[..number].iter().filter(is_same).count();
+            let bound = self.bind_section(section, rank);
             let bound = bound.map_err(|error| error.at(section));
             all.extend(bound?);
         }
         Ok(all)
     }
 
-    fn bind_section(&self, section: &Listen) -> Result<Vec<NextListener>, BindError> {
+    fn bind_section(&self, section: &Listen, rank: usize) -> Result<Vec<NextListener>, BindError> {
         let is_open = !section.tls || self.tls.is_none_or(|tls| tls.acceptor.is_ready());
         let backlog = is_open.then_some(section.backlog);
         let unix = section.unix_path();
@@ -121,6 +126,7 @@ impl Binder<'_> {
         let bound = |id, socket, only_v6| BoundSection {
             id,
             section: section.clone(),
+            rank,
             address: Address {
                 socket,
                 secure: section.tls,
@@ -129,7 +135,8 @@ impl Binder<'_> {
             only_v6,
             is_open,
         };
-        let kept = self.open.iter().filter(|open| self.keeps(open, section));
+        let of_rank = self.open.iter().filter(|open| open.rank == rank);
+        let kept = of_rank.filter(|open| self.keeps(open, section));
         let kept = kept.map(|open| bound(open.id, open.address.socket.clone(), open.only_v6));
         let kept: Vec<_> = kept.map(NextListener::Kept).collect();
         if !kept.is_empty() {
