@@ -20,6 +20,7 @@
 #   h2_frames      the same from frames, whose lengths are right
 #   hpack          the header blocks of a connection
 #   negotiate      Accept-Encoding and Accept
+#   proxy_header   the header of the PROXY protocol, beside a slow reading of it
 #   range          Range, Content-Range, multipart/byteranges
 #   target         the target of a request, and the names of sites
 #   tls_handshake  TLS: the handshake, as a server sees it

@@ -18,6 +18,7 @@ mod h2_connection;
 mod h2_frames;
 mod hpack;
 mod negotiate;
+mod proxy_header;
 mod range;
 mod request;
 mod target;
@@ -28,7 +29,7 @@ mod tls_records;
 pub type Target = fn(&[u8]);
 
 /// All targets by their names, which are those of their programs and directories.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("conditional", conditional::check),
     ("config", config::check),
     ("forwarded", forwarded::check),
@@ -39,6 +40,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("h2_frames", h2_frames::check),
     ("hpack", hpack::check),
     ("negotiate", negotiate::check),
+    ("proxy_header", proxy_header::check),
     ("range", range::check),
     ("target", target::check),
     ("tls_handshake", tls_handshake::check),

@@ -41,6 +41,7 @@ mod forwarded;
 mod method;
 mod multipart;
 mod negotiate;
+mod proxy_protocol;
 mod range;
 mod representation;
 mod request;
@@ -60,6 +61,7 @@ pub use forwarded::{ForwardedBy, forwarded_client};
 pub use method::Method;
 pub use multipart::Multipart;
 pub use negotiate::{Accepted, Choice, Coding, Navigation, prefers, prefers_json};
+pub use proxy_protocol::{ProxyHeader, ProxyHeaderError, is_proxy_header, proxy_header};
 pub use range::{
     RangeLimits, Ranges, first_byte, push_content_range, push_unsatisfied_range, ranges,
 };

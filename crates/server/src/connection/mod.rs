@@ -5,7 +5,6 @@ mod h2;
 mod lingering_close;
 pub(crate) mod listener_protocol;
 mod proxied;
-mod proxy_header;
 mod task;
 
 pub(crate) use task::ConnectionTask;

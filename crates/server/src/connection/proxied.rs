@@ -4,9 +4,9 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tidegate_config::ProxyProtocol;
+use tidegate_http::{ProxyHeader, ProxyHeaderError, proxy_header};
 use tidegate_uring::Fd;
 
-use super::proxy_header::{Parsed, parse};
 use crate::context::Context;
 use crate::observe::metrics::ProxyProtocolError;
 use crate::timeouts::Timer;
@@ -67,15 +67,15 @@ impl Header<'_> {
             let taken = self.bytes.len();
             self.peek().await?;
             match self.parse()? {
-                Parsed::Absent if self.is_required => {
+                ProxyHeader::Absent if self.is_required => {
                     return Err(Some(ProxyProtocolError::Missing));
                 }
-                Parsed::Absent => {
+                ProxyHeader::Absent => {
                     self.bytes.truncate(taken);
                     return Ok(self.bytes);
                 }
-                Parsed::Partial => self.take(self.bytes.len() - taken)?,
-                Parsed::Complete { len, client } => {
+                ProxyHeader::Partial => self.take(self.bytes.len() - taken)?,
+                ProxyHeader::Complete { len, client } => {
                     self.take(len - taken)?;
                     if let Some(client) = client {
                         let timers = &self.context.timers;
@@ -87,12 +87,14 @@ impl Header<'_> {
         }
     }
 
-    fn parse(&self) -> Result<Parsed, Failure> {
-        match parse(&self.bytes) {
-            Ok(Parsed::Complete { .. }) | Err(_) if !self.is_trusted => {
+    fn parse(&self) -> Result<ProxyHeader, Failure> {
+        match proxy_header(&self.bytes) {
+            Ok(ProxyHeader::Complete { .. }) | Err(_) if !self.is_trusted => {
                 Err(Some(ProxyProtocolError::Stranger))
             }
-            parsed => parsed.map_err(Some),
+            Err(ProxyHeaderError::Oversized) => Err(Some(ProxyProtocolError::Oversized)),
+            Err(ProxyHeaderError::Malformed) => Err(Some(ProxyProtocolError::Malformed)),
+            Ok(header) => Ok(header),
         }
     }
 

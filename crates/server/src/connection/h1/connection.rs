@@ -13,13 +13,12 @@ use std::time::Instant;
 
 use tidegate_config::Protocols;
 use tidegate_h1::{Discard, Error, Framing, Head, Limits, Version, parse};
-use tidegate_http::Status;
+use tidegate_http::{Status, is_proxy_header};
 use tidegate_site::{Content, File};
 
 use super::response::{Persistence, Written, write_response};
 use super::work::{Lookup, Next, PendingWork, Rest};
 use crate::config::snapshot::Snapshot;
-use crate::connection::proxy_header::is_proxy_header;
 use crate::context::{Context, KeepAlive, Scratch};
 use crate::observe::access_log::RequestInfo;
 use crate::observe::metrics::{ProxyProtocolError, Refusal};

@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use proxy_header::{Error, ParseConfig, ProxyHeader};
-
-use crate::observe::metrics::ProxyProtocolError;
+use memchr::memmem;
+use proxy_header::{Error, ParseConfig};
 
 /// How a header of version 1 begins.
 const V1_START: &[u8] = b"PROXY ";
@@ -25,14 +24,15 @@ const V2_LENGTH: std::ops::Range<usize> = 14..16;
 const V2_BYTES_MAX: usize = 4096;
 
 /// What the first bytes of a connection are.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Parsed {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeader {
     /// No header.
     Absent,
     /// Part of a header: all of these bytes belong to it, if it is one.
     Partial,
-    /// A header of `len` bytes.
+    /// A header.
     Complete {
+        /// Its bytes.
         len: usize,
         /// `None` if it names none: the proxy itself is the client (a health check), or the address
         /// is not one of IP.
@@ -40,52 +40,95 @@ pub(super) enum Parsed {
     },
 }
 
+/// Why bytes that begin as a header are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyHeaderError {
+    /// It is longer than any header may be.
+    #[error("the PROXY header is too long")]
+    Oversized,
+    /// It is not what the protocol says.
+    #[error("the PROXY header is malformed")]
+    Malformed,
+}
+
 /// Parses the first bytes of a connection.
-pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, ProxyProtocolError> {
+///
+/// # Errors
+///
+/// They begin as a header and are none.
+pub fn proxy_header(bytes: &[u8]) -> Result<ProxyHeader, ProxyHeaderError> {
     if bytes.starts_with(V1_START) {
-        let window = &bytes[..bytes.len().min(V1_BYTES_MAX)];
-        if window.len() == V1_BYTES_MAX && !window.contains(&b'\n') {
-            return Err(ProxyProtocolError::Oversized);
-        }
-        return parse_header(window, V1_BYTES_MAX);
+        return parse_v1(&bytes[..bytes.len().min(V1_BYTES_MAX)]);
     }
     if bytes.starts_with(V2_START) {
         let length = bytes.get(V2_LENGTH).and_then(|bytes| bytes.try_into().ok());
         let Some(length) = length.map(u16::from_be_bytes) else {
-            return Ok(Parsed::Partial);
+            return Ok(ProxyHeader::Partial);
         };
         let end = V2_LENGTH.end + usize::from(length);
         if end > V2_BYTES_MAX {
-            return Err(ProxyProtocolError::Oversized);
+            return Err(ProxyHeaderError::Oversized);
         }
-        return parse_header(bytes, end);
+        return parse(bytes, end);
     }
     if V1_START.starts_with(bytes) || V2_START.starts_with(bytes) {
-        return Ok(Parsed::Partial);
+        return Ok(ProxyHeader::Partial);
     }
-    Ok(Parsed::Absent)
+    Ok(ProxyHeader::Absent)
 }
 
 /// Whether `bytes`, which are no request, begin as a header does.
-pub(super) fn is_proxy_header(bytes: &[u8]) -> bool {
+#[must_use]
+pub fn is_proxy_header(bytes: &[u8]) -> bool {
     bytes.starts_with(V1_START) || bytes.starts_with(&V2_START[..NO_REQUEST_BYTES])
 }
 
+/// Parses a header of version 1: the first line, or what there is of it.
+fn parse_v1(bytes: &[u8]) -> Result<ProxyHeader, ProxyHeaderError> {
+    let Some(line_end) = memmem::find(bytes, b"\r\n") else {
+        // What is malformed already is not oversized as well.
+        let parsed = parse(&bytes[..bytes.len().min(V1_BYTES_MAX - 1)], V1_BYTES_MAX)?;
+        if bytes.len() == V1_BYTES_MAX {
+            return Err(ProxyHeaderError::Oversized);
+        }
+        return Ok(parsed);
+    };
+    let end = line_end + 2;
+    let parsed = parse(&bytes[..end], end)?;
+    if !has_exact_words(&bytes[..line_end]) {
+        return Err(ProxyHeaderError::Malformed);
+    }
+    Ok(parsed)
+}
+
+/// Whether no word of a line is one that the parser takes and the protocol does not know: a port
+/// with a sign or with zeros before it, a family that only begins as one.
+fn has_exact_words(line: &[u8]) -> bool {
+    let mut words = line.split(|byte| *byte == b' ').skip(1);
+    match words.next() {
+        Some(b"UNKNOWN") => true,
+        Some(b"TCP4" | b"TCP6") => words
+            .skip(2)
+            .all(|port| port == b"0" || matches!(port, [b'1'..=b'9', ..])),
+        _ => false,
+    }
+}
+
 /// Parses a header that has at most `end` bytes.
-fn parse_header(bytes: &[u8], end: usize) -> Result<Parsed, ProxyProtocolError> {
+fn parse(bytes: &[u8], end: usize) -> Result<ProxyHeader, ProxyHeaderError> {
     let config = ParseConfig {
         include_tlvs: false,
         ..ParseConfig::default()
     };
-    match ProxyHeader::parse(bytes, config) {
-        Ok((header, len)) => Ok(Parsed::Complete {
+    match proxy_header::ProxyHeader::parse(bytes, config) {
+        Ok((header, len)) => Ok(ProxyHeader::Complete {
             len,
             client: header
                 .proxied_address()
                 .map(|address| address.source.ip().to_canonical()),
         }),
-        Err(Error::BufferTooShort) if bytes.len() < end => Ok(Parsed::Partial),
-        Err(_) => Err(ProxyProtocolError::Malformed),
+        Err(Error::BufferTooShort) if bytes.len() < end => Ok(ProxyHeader::Partial),
+        Err(_) => Err(ProxyHeaderError::Malformed),
     }
 }
 
@@ -127,11 +170,18 @@ mod tests {
         let client = client.map(|client| client.parse().unwrap());
         let len = header.len();
         for cut in 0..len {
-            assert_eq!(parse(&header[..cut]), Ok(Parsed::Partial), "cut at {cut}");
+            assert_eq!(
+                proxy_header(&header[..cut]),
+                Ok(ProxyHeader::Partial),
+                "cut at {cut}"
+            );
         }
         for behind in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", b"\0\r\n", V1_START] {
             let bytes = [header, behind].concat();
-            assert_eq!(parse(&bytes), Ok(Parsed::Complete { len, client }));
+            assert_eq!(
+                proxy_header(&bytes),
+                Ok(ProxyHeader::Complete { len, client })
+            );
         }
     }
 
@@ -166,7 +216,12 @@ mod tests {
             b"\x16\x03\x01",
             b"\0",
         ] {
-            assert_eq!(parse(bytes), Ok(Parsed::Absent), "{}", bytes.escape_ascii());
+            assert_eq!(
+                proxy_header(bytes),
+                Ok(ProxyHeader::Absent),
+                "{}",
+                bytes.escape_ascii()
+            );
         }
     }
 
@@ -177,6 +232,11 @@ mod tests {
             b"PROXY TCP4 1.2.3.4 10.0.0.1 80 81 \r\n",
             b"PROXY TCP4 1.2.3.4 10.0.0.1 80\r\n\r\nGET / HTTP/1.1\r\n",
             b"PROXY TCP4 1.2.3.4 10.0.0.1 80 65536\r\n",
+            b"PROXY TCP4 1.2.3.4 10.0.0.1 80 +81\r\n",
+            b"PROXY TCP4 1.2.3.4 10.0.0.1 080 81\r\n",
+            b"PROXY TCP4 1.2.3.4 10.0.0.1\r\n",
+            b"PROXY UNKNOWNS\r\n",
+            b"PROXY \r\n",
             b"PROXY TCP4 ::1 ::1 80 81\r\n",
             b"PROXY TCP4  1.2.3.4 10.0.0.1 80 81\r\n",
             b"PROXY TCP4 01.2.3.4 10.0.0.1 80 81\r\n",
@@ -192,8 +252,8 @@ mod tests {
             &v2(0x21, 0x41, &V4),
         ];
         for bytes in rows {
-            let parsed = parse(bytes);
-            let malformed = Err(ProxyProtocolError::Malformed);
+            let parsed = proxy_header(bytes);
+            let malformed = Err(ProxyHeaderError::Malformed);
             assert_eq!(parsed, malformed, "{}", bytes.escape_ascii());
         }
     }
@@ -201,7 +261,10 @@ mod tests {
     #[test]
     fn oversized_headers() {
         let long = format!("PROXY UNKNOWN {}", "x".repeat(V1_BYTES_MAX));
-        assert_eq!(parse(&long.as_bytes()[..106]), Ok(Parsed::Partial));
+        assert_eq!(
+            proxy_header(&long.as_bytes()[..106]),
+            Ok(ProxyHeader::Partial)
+        );
         for bytes in [
             long.as_bytes(),
             &long.as_bytes()[..V1_BYTES_MAX],
@@ -209,7 +272,7 @@ mod tests {
             &v2(0x21, 0x11, &[0; V2_BYTES_MAX - 15]),
             &v2(0x21, 0x11, &vec![0; 65535])[..16],
         ] {
-            assert_eq!(parse(bytes), Err(ProxyProtocolError::Oversized));
+            assert_eq!(proxy_header(bytes), Err(ProxyHeaderError::Oversized));
         }
     }
 
@@ -234,12 +297,12 @@ mod tests {
                     _ => drop(bytes.remove(at)),
                 }
             }
-            let whole = parse(&bytes);
-            headers += usize::from(matches!(whole, Ok(Parsed::Complete { .. })));
+            let whole = proxy_header(&bytes);
+            headers += usize::from(matches!(whole, Ok(ProxyHeader::Complete { .. })));
             errors += usize::from(whole.is_err());
             for cut in 0..bytes.len() {
-                let early = parse(&bytes[..cut]);
-                let is_same = early == Ok(Parsed::Partial) || early == whole;
+                let early = proxy_header(&bytes[..cut]);
+                let is_same = early == Ok(ProxyHeader::Partial) || early == whole;
                 assert!(is_same, "seed {seed}, cut at {cut}: {early:?}, {whole:?}");
             }
         }
