@@ -88,4 +88,5 @@ def main():
     print(json.dumps(dict(label.split("=", 1) for label in options.label) | report))
 
 
-main()
+if __name__ == "__main__":
+    main()

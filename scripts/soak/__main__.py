@@ -1,11 +1,13 @@
 """The load of soak.sh, what is done to the server meanwhile, and the verdict."""
 
 import argparse
+import contextlib
 import pathlib
 import random
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -19,6 +21,15 @@ from site_tree import SiteTree
 GROWTH_PERCENT_MAX = 5
 GROWTH_LEAST = {"rss": 2048, "files": 8, "threads": 4}
 
+# With attacks: the load before and after them that a server is used to when it is measured at rest, as a
+# part of the whole time and at most; the part of the attacks in which the last process lives.
+USUAL_PART, USUAL_SECONDS_MAX = 0.1, 120
+LAST_PART = 0.25
+# Connections that nobody ends do so by timeouts (server.py) in less.
+REST_SECONDS = 60
+SAMPLES_AT_REST = 10
+ATTACKS = pathlib.Path(__file__).parents[1] / "attacks"
+
 
 def options():
     parser = argparse.ArgumentParser(description="A server's life in some minutes.")
@@ -28,6 +39,7 @@ def options():
     parser.add_argument("--rotate-seconds", type=float, default=7)
     parser.add_argument("--upgrade-seconds", type=float, default=31)
     parser.add_argument("--requests", type=int, default=None)
+    parser.add_argument("--attacks", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 
@@ -58,6 +70,7 @@ class Minutes:
     def sample(self):
         usage = self.server.usage()
         if usage is None:
+            self.server.faults.append(f"the server is gone: {self.server.log_text()[-1000:]}")
             return
         before = self.minute()
         self.samples.append((time.monotonic() - self.begin, usage))
@@ -91,28 +104,31 @@ class Minutes:
                 yield f"{kind} grows"
 
 
-def soak(server, tree, tally, chosen):
-    """Runs for the time asked. The faults that were found."""
-    stop = threading.Event()
+def load(server, tree, tally, chosen, minutes, seconds, upgrades_end):
+    """Clients, files that change, reloads, rotations, and upgrades until `upgrades_end`."""
+    begin, stop = time.monotonic(), threading.Event()
     threads = [
         threading.Thread(target=client, args=(server, tree, tally, random.Random(number), stop))
         for number, client in enumerate(CLIENTS)
     ]
     for thread in threads:
         thread.start()
-    minutes = Minutes(server, tally)
+
+    def upgrade():
+        if time.monotonic() < begin + upgrades_end:
+            server.upgrade()
+
     schedule = Schedule(
         [
             (1, minutes.sample),
             (0.1, tree.change),
             (chosen.reload_seconds, server.reload),
             (chosen.rotate_seconds, server.rotate),
-            (chosen.upgrade_seconds, server.upgrade),
+            (chosen.upgrade_seconds, upgrade),
         ]
     )
-    end = time.monotonic() + chosen.minutes * 60
     try:
-        while time.monotonic() < end and not server.faults:
+        while time.monotonic() < begin + seconds and not server.faults:
             if chosen.requests and tally.requests >= chosen.requests:
                 break
             schedule.run_due()
@@ -122,12 +138,93 @@ def soak(server, tree, tally, chosen):
         for thread in threads:
             thread.join()
     minutes.print(minutes.samples[-1][1])
+
+
+def soak(server, tree, tally, chosen):
+    """Runs for the time asked. The faults that were found."""
+    minutes = Minutes(server, tally)
+    seconds = chosen.minutes * 60
+    if chosen.attacks:
+        return list(attacked(server, tree, tally, chosen, minutes, seconds))
+    load(server, tree, tally, chosen, minutes, seconds, seconds)
     return [] if server.faults else list(minutes.grown())
+
+
+def attacked(server, tree, tally, chosen, minutes, seconds):
+    """The same with attacks, and a server at rest before and after them, which must use as much."""
+    usual = min(USUAL_SECONDS_MAX, seconds * USUAL_PART)
+    # So that both have begun in the same way.
+    server.upgrade()
+    load(server, tree, tally, chosen, minutes, usual, 0)
+    before = Rest(server)
+    with campaign(server, chosen):
+        load(server, tree, tally, chosen, minutes, seconds, seconds * (1 - LAST_PART))
+    load(server, tree, tally, chosen, minutes, usual, 0)
+    if server.faults:
+        return
+    after = Rest(server, before)
+    print(f"at rest before: {before.words()}")
+    print(f"at rest after:  {after.words()}")
+    yield from after.faults(before)
+
+
+@contextlib.contextmanager
+def campaign(server, chosen):
+    """All attacks, while the body runs; tells how often there was each."""
+    log = server.directory / "attacks.log"
+    command = [sys.executable, "-B", ATTACKS, "run", "--port", server.port, "--tls-port", server.tls_port]
+    command += ["--seed", chosen.seed, "--seconds", chosen.minutes * 60 + USUAL_SECONDS_MAX]
+    with log.open("wb") as output:
+        process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output)
+    try:
+        yield
+        if process.poll() is not None:
+            server.faults.append(f"the attacks ended: {log.read_text()[-1000:]}")
+    finally:
+        process.terminate()
+        process.wait()
+        print(log.read_text())
+
+
+class Rest:
+    """What a server uses while nobody asks for anything; waits until that is as it was `before`."""
+
+    def __init__(self, server, before=None):
+        # The limits and listeners of a version, the same each time.
+        while server.version % 4:
+            server.reload()
+        end = time.monotonic() + REST_SECONDS
+        while time.monotonic() < end:
+            self.descriptors = server.descriptors()
+            if before and self.descriptors == before.descriptors:
+                break
+            time.sleep(1)
+        usages = []
+        for _ in range(SAMPLES_AT_REST):
+            usages.append(server.usage())
+            time.sleep(1)
+        self.rss = statistics.median(usage["rss"] for usage in usages)
+        self.threads = statistics.median(usage["threads"] for usage in usages)
+
+    def words(self):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.descriptors.items()))
+        return f"{self.rss:.0f} KiB are resident, {self.threads:.0f} threads, {kinds}"
+
+    def faults(self, before):
+        """A line for each thing of which there is more than before."""
+        if self.rss > before.rss * (1 + GROWTH_PERCENT_MAX / 100):
+            yield f"{self.rss / before.rss - 1:.1%} more memory than before the attacks"
+        if self.threads > before.threads:
+            yield f"{self.threads} threads, {before.threads} before the attacks"
+        more = self.descriptors - before.descriptors
+        if more:
+            yield f"descriptors that were not there before the attacks: {dict(more)}"
 
 
 def verdict(server, tally, faults):
     faults += server.faults
     faults += [f"failed: {failure}" for failure in tally.failures[:20]]
+    faults += [line for line in server.log_text().splitlines() if "panic" in line]
     logged = server.logged()
     print(f"requests: {tally.requests}, lines of the access log: {logged}")
     # A client that leaves early may be gone before its request is read.

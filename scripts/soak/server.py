@@ -1,5 +1,7 @@
 """The server under test: started, reloaded, upgraded and looked at."""
 
+import collections
+import contextlib
 import ctypes
 import http.client
 import os
@@ -14,6 +16,8 @@ import time
 STOP_SECONDS = 60
 CHANGE_SECONDS = 30
 PR_SET_CHILD_SUBREAPER = 36
+# A state of TCP, as /proc/net/tcp has it.
+TCP_LISTEN = "0A"
 
 CONFIG = """\
 [server]
@@ -32,7 +36,7 @@ listen = "127.0.0.1:{admin_port}"
 
 [access-log]
 path = "access.log"
-format = "$time_iso8601 $status $body_bytes_sent $request"
+format = "$remote_addr $time_iso8601 $status $body_bytes_sent $request"
 
 [[tls.certificates]]
 cert = "cert.pem"
@@ -42,8 +46,14 @@ key = "key.pem"
 hot-bytes-per-core = "4m"
 open-files-per-core = 512
 
+[timeouts]
+header = "5s"
+keep-alive = "20s"
+send-stall = "10s"
+
 [limits]
 requests-per-connection = {requests}
+connections-per-ip = {connections}
 
 [[site]]
 root = "tree"
@@ -58,6 +68,11 @@ EXTRA_LISTENER = """
 address = "127.0.0.1:{extra_port}"
 """
 
+# The address of the clients whose requests count; attacks come from others.
+CLIENT = b"127.0.0.1 "
+# More than the clients have; the sources of the attacks have more, and are limited by every fourth reload.
+CONNECTIONS_MAX = 150
+
 # Each must be refused, whole.
 FAULTS = ["[server\n", "[limits]\nheaders = 0\n", '[[site]]\nroot = "absent"\nnames = ["b"]\n', "unknown = 1\n"]
 
@@ -70,6 +85,25 @@ def free_ports(count):
     for one in sockets:
         one.close()
     return ports
+
+
+def listening(port):
+    """The inodes of the sockets that listen on a port of the loopback."""
+    for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1] == f"0100007F:{port:04X}" and fields[3] == TCP_LISTEN:
+            yield fields[9]
+
+
+def open_files(pid):
+    """What the descriptors of a process lead to; nothing if it is gone."""
+    directory = f"/proc/{pid}/fd"
+    try:
+        for number in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError):
+                yield os.readlink(f"{directory}/{number}")
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        return
 
 
 class Server:
@@ -111,7 +145,8 @@ class Server:
         )
 
     def config(self):
-        text = CONFIG.format(requests=500 + self.version % 7, **vars(self))
+        limits = {"requests": 500 + self.version % 7, "connections": CONNECTIONS_MAX * (self.version % 4 == 3)}
+        text = CONFIG.format(**limits, **vars(self))
         return text + (EXTRA_LISTENER.format(**vars(self)) if self.version % 2 else "")
 
     def write_config(self, fault=""):
@@ -162,22 +197,16 @@ class Server:
         self.upgrades += 1
         old = self.pid
         os.kill(old, signal.SIGUSR2)
-        self.wait_for("a new process", lambda: self.successor(old) is not None)
-        self.pid = self.successor(old)
+        self.wait_for("a new process", lambda: self.serving() - {old})
         self.wait_for("the old process to end", lambda: self.reaped(old))
+        self.wait_for("one process to serve", lambda: len(self.serving()) == 1)
+        self.pid = next(iter(self.serving()), old)
         self.wait_for("the new process to serve", lambda: self.served_version() == str(self.version))
 
-    def successor(self, old):
-        """A process of the same binary whose parent is the old one, or this one once that ended."""
-        for status in pathlib.Path("/proc").glob("[0-9]*/status"):
-            try:
-                pid = int(status.parent.name)
-                parent = int(re.search(r"^PPid:\s+(\d+)", status.read_text(), re.M)[1])
-                if pid != old and parent in (old, os.getpid()) and (status.parent / "exe").samefile(self.binary):
-                    return pid
-            except (OSError, TypeError):
-                continue
-        return None
+    def serving(self):
+        """The processes that listen on the port of the clients, whoever started them."""
+        sockets = {f"socket:[{inode}]" for inode in listening(self.port)}
+        return {int(pid) for pid in os.listdir("/proc") if pid.isdigit() and sockets & set(open_files(pid))}
 
     @staticmethod
     def reaped(pid):
@@ -199,7 +228,7 @@ class Server:
         self.faults.append(f"waited in vain for {what}; the log ends with: {self.log_text()[-1000:]}")
 
     def usage(self):
-        """Resident KiB, descriptors and threads; None in the moment of an upgrade."""
+        """Resident KiB, descriptors and threads; None if the server is gone."""
         process = pathlib.Path(f"/proc/{self.pid}")
         try:
             status = (process / "status").read_text()
@@ -211,10 +240,20 @@ class Server:
         except (OSError, TypeError):
             return None
 
+    def descriptors(self):
+        """How many there are of each kind: sockets, pipes and so on, and each file. The files of the tree
+        do not count: which of them the cache has open depends on what was asked for last."""
+        tree = f"{self.directory}/tree/"
+        names = (name for name in open_files(self.pid) if not name.startswith(tree))
+        return collections.Counter(name if name[0] == "/" else name.split(":")[0] for name in names)
+
     def logged(self):
-        """Lines of the access log, in all its files, without those of this class."""
-        files = self.directory.glob("access.log*")
-        return sum(file.read_bytes().count(b"\n") for file in files) - self.own_requests
+        """Lines of the access log for clients, in all its files, without those of this class."""
+        count = 0
+        for file in self.directory.glob("access.log*"):
+            with file.open("rb") as lines:
+                count += sum(line.startswith(CLIENT) for line in lines)
+        return count - self.own_requests
 
     def stop(self):
         os.kill(self.pid, signal.SIGTERM)
