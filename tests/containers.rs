@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::path::Path;
+use std::process::Command;
 
-use super::support::{Launch, Tree, eventually, installed, is_root, noise, skipped, two_cores};
-
-const CGROUPS: &str = "/sys/fs/cgroup";
+use super::support::{
+    Cgroup, Launch, Tree, eventually, installed, is_root, noise, skipped, two_cores,
+};
 
 /// Runs what follows after a program of the shell that ends with it.
 fn shell(launch: Launch, script: &str) -> Launch {
@@ -23,43 +23,6 @@ fn own_mounts() -> Option<[&'static str; 2]> {
     }
     skipped("`unshare -m` is not installed or not allowed");
     None
-}
-
-/// A cgroup for one server. Removed when it is dropped, which is after the server's end.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    /// With `limits` of version 2 or 1, files and what to write to them; `None`, and a line, where no such cgroup
-    /// can be made.
-    fn new(controller: &str, limits: [(&str, &str); 2]) -> Option<Self> {
-        let name = format!("tidegate-test-{controller}-{}", process::id());
-        for (parent, (file, value)) in ["", controller].into_iter().zip(limits) {
-            let path = PathBuf::from(CGROUPS).join(parent).join(&name);
-            if fs::create_dir(&path).is_err() {
-                continue;
-            }
-            let group = Self(path);
-            if group.0.join("cgroup.procs").exists() && fs::write(group.0.join(file), value).is_ok()
-            {
-                return Some(group);
-            }
-        }
-        skipped(format_args!(
-            "no cgroup with the {controller} controller can be made"
-        ));
-        None
-    }
-
-    fn holding(&self, launch: Launch) -> Launch {
-        let file = self.0.join("cgroup.procs");
-        shell(launch, &format!("echo $$ > {}", file.display()))
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
 }
 
 #[test]
@@ -101,9 +64,7 @@ fn a_cpu_quota_bounds_the_cores() {
 #[test]
 fn small_files_stay_within_the_memory_of_the_cgroup() {
     const FILES: usize = 4000;
-    let limit = (48 << 20).to_string();
-    let limits = [("memory.max", &*limit), ("memory.limit_in_bytes", &*limit)];
-    let Some(group) = Cgroup::new("memory", limits) else {
+    let Some(group) = Cgroup::of_memory(48 << 20) else {
         return;
     };
     let tree = Tree::new();
@@ -124,6 +85,7 @@ fn small_files_stay_within_the_memory_of_the_cgroup() {
             "{number}"
         );
     }
+    assert_eq!(group.killed(), 0);
     server.stop();
 }
 

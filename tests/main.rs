@@ -38,6 +38,7 @@ mod limits;
 mod listings;
 mod log;
 mod long_responses;
+mod memory;
 mod methods;
 mod metrics;
 mod mounts;

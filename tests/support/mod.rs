@@ -1,6 +1,7 @@
 //! What the tests share: a directory tree, a server that serves it, and a client that trusts nothing.
 
 mod authority;
+mod cgroup;
 mod client;
 mod crowd;
 pub(crate) mod http2;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 pub(crate) use authority::{Authority, Files, key_pair, secure};
+pub(crate) use cgroup::Cgroup;
 pub(crate) use client::{Client, Ending, Response, get, request, request_with};
 pub(crate) use crowd::{Outcome, ask, can_connect, crowd, is_made_up, made_up};
 pub(crate) use kernel::{kernel_sessions, release};

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use crate::units::{
     BoolOrList, Cores, Count, Fraction, LongPeriod, LongPeriodOrOff, Period, PeriodOrOff, Size,
-    SizeOrOff, TextOrList,
+    SizeOrAuto, SizeOrOff, TextOrList,
 };
 
 /// An optional value.
@@ -134,6 +134,7 @@ pub(crate) struct Timeouts {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Limits {
+    pub(crate) memory: Field<SizeOrAuto>,
     pub(crate) connections_per_core: Field<Count>,
     pub(crate) connections_per_ip: Field<Count>,
     pub(crate) request_rate_per_ip: Field<Fraction>,

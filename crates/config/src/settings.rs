@@ -205,6 +205,10 @@ pub struct Timeouts {
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Limits {
+    /// Bytes of memory that the process may take; `None`: those of its cgroup, or half of the
+    /// host's.
+    #[serde(serialize_with = "units::size_or_auto")]
+    pub memory: Option<u64>,
     /// Open connections on each core, at least 1.
     pub connections_per_core: usize,
     /// Open connections of one client, on all cores together; zero: no limit.
@@ -489,6 +493,7 @@ impl Default for Timeouts {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            memory: None,
             connections_per_core: 65_536,
             connections_per_ip: 0,
             request_rate_per_ip: 0.0,

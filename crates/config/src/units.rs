@@ -62,6 +62,10 @@ pub(crate) struct Size(pub(crate) u64);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SizeOrOff(pub(crate) Option<u64>);
 
+/// A size as typed, or "auto".
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SizeOrAuto(pub(crate) Option<u64>);
+
 /// `true` or `false` as typed, or a list of strings.
 #[derive(Clone, Debug)]
 pub(crate) enum BoolOrList {
@@ -198,6 +202,22 @@ impl<'de> Deserialize<'de> for SizeOrOff {
         deserializer.deserialize_any(Typed {
             expecting: "\"off\" or a size such as \"16m\"",
             text: Some(|text| parse_size_or_off(text).map(Self)),
+            integer: Some(|bytes| match u64::try_from(bytes) {
+                Ok(bytes) => Ok(Self(Some(bytes))),
+                Err(_) => Err(ValueError::new(format!("{bytes} is not a size"))),
+            }),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for SizeOrAuto {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Typed {
+            expecting: "\"auto\" or a size such as \"2g\"",
+            text: Some(|text| match text {
+                "auto" => Ok(Self(None)),
+                text => parse_size(text).map(|bytes| Self(Some(bytes))),
+            }),
             integer: Some(|bytes| match u64::try_from(bytes) {
                 Ok(bytes) => Ok(Self(Some(bytes))),
                 Err(_) => Err(ValueError::new(format!("{bytes} is not a size"))),
@@ -405,6 +425,15 @@ pub(crate) fn size_or_off<S: Serializer>(value: &Option<u64>, to: S) -> Result<S
     match value {
         Some(bytes) => size(bytes, to),
         None => to.serialize_str("off"),
+    }
+}
+
+/// As [`size_or_off`]; `None` is "auto".
+#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+pub(crate) fn size_or_auto<S: Serializer>(value: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(bytes) => size(bytes, to),
+        None => to.serialize_str("auto"),
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Connection<T> {
     /// Whether the peer's first SETTINGS are there.
     pub(crate) has_settings: bool,
     pub(crate) phase: Phase,
+    /// See [`Connection::set_crowded`].
+    pub(crate) is_crowded: bool,
 }
 
 /// How far the connection is.
@@ -102,7 +104,27 @@ impl<T> Connection<T> {
             untold: 0,
             has_settings: false,
             phase: Phase::Open,
+            is_crowded: false,
         }
+    }
+
+    /// Bytes of memory that it takes beside itself, without what the server keeps for its streams.
+    pub fn memory(&self) -> usize {
+        let block = self
+            .block
+            .as_ref()
+            .map_or(0, |block| size_of_val(&**block) + block.bytes.capacity());
+        self.streams.memory() + self.control.len() + self.decoder.memory() + block
+    }
+
+    /// Streams that are not over.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// While it is crowded, streams beside another one are refused, and may be sent again.
+    pub fn set_crowded(&mut self, is_crowded: bool) {
+        self.is_crowded = is_crowded;
     }
 
     /// Bytes of control output that wait: SETTINGS, PING, WINDOW_UPDATE, RST_STREAM, GOAWAY. With

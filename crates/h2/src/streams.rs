@@ -52,6 +52,12 @@ impl<T> Streams<T> {
         self.slots.len()
     }
 
+    /// Bytes of memory that they take.
+    pub(crate) fn memory(&self) -> usize {
+        self.slots.capacity() * size_of::<Stream<T>>()
+            + self.numbers.capacity() * size_of::<(u32, u32)>()
+    }
+
     pub(crate) fn ready(&self) -> usize {
         self.ready as usize
     }

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::buffers::Buffers;
 use crate::error::Error;
 use crate::fill::Fill;
+use crate::memory::Memory;
 use crate::object::{Answered, Known};
 use crate::purge::{Manner, Purged, Purges};
 use crate::record::millis;
@@ -79,6 +80,8 @@ pub struct Cache {
     pub(crate) purges: Purges,
     pub(crate) known: Table<u128, Known, Bytes>,
     pub(crate) buffers: Buffers,
+    /// For what is on its way.
+    pub(crate) memory: Arc<Memory>,
     flights: Mutex<HashMap<u128, Flight>>,
     fills: Mutex<HashMap<u128, Arc<Fill>>>,
     counters: Counters,
@@ -158,6 +161,7 @@ impl Cache {
             purges,
             known: Table::with_weighter(typical, RECORDS_BYTES, Bytes),
             buffers: Buffers::default(),
+            memory: Arc::default(),
             flights: Mutex::default(),
             fills: Mutex::default(),
             counters: Counters::default(),
@@ -180,6 +184,24 @@ impl Cache {
     pub fn fills_under_way(&self) -> usize {
         let fills = self.fills.lock().unwrap_or_else(PoisonError::into_inner);
         fills.len()
+    }
+
+    /// Bounds the memory for what is known of objects and for what is on its way to `bytes`, half of
+    /// it for each.
+    pub fn set_memory(&self, bytes: u64) {
+        self.memory.set_max(bytes / 2);
+        self.known.set_capacity(RECORDS_BYTES.min(bytes / 2));
+    }
+
+    /// Whether the process has hardly any memory left. While it has not, what comes is passed on
+    /// without being stored.
+    pub fn set_short_of_memory(&self, is_short: bool) {
+        self.memory.set_short(is_short);
+    }
+
+    /// Bytes of memory for what is on its way.
+    pub fn memory(&self) -> u64 {
+        self.memory.taken()
     }
 
     /// Bytes of memory for what is known of objects.

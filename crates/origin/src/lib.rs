@@ -40,6 +40,7 @@ mod fill;
 mod fleet;
 mod freshness;
 mod key;
+mod memory;
 mod object;
 mod origin;
 mod peers;

@@ -17,6 +17,10 @@ use crate::staging::{Staging, Taken};
 /// cache from the read to the send.
 const PIECE_BYTES: usize = 64 * 1024;
 
+/// What a transfer whose bytes are encoded holds while its client takes none: a piece, and what the
+/// encoding of TLS adds to its records.
+pub const ENCODED_PIECE_BYTES: usize = PIECE_BYTES + PIECE_BYTES / 64;
+
 /// The encoded bytes of a piece of the file.
 #[derive(Debug)]
 pub(crate) struct Piece {

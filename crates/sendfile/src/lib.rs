@@ -118,6 +118,7 @@ use std::rc::Rc;
 use tidegate_uring::{Fd, Ring};
 
 pub use budget::{PoolConfig, pages_of_user};
+pub use encoded_staging::ENCODED_PIECE_BYTES;
 pub use error::{Error, ErrorKind};
 pub use file_reader::FileReader;
 pub use options::{Opening, Options, Step};

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::prepared::Prepared;
 use crate::config::snapshot::Snapshot;
 use crate::frame_buffer::FrameBuffer;
+use crate::memory::CoreMemory;
 use crate::observe::access_log::Recorder;
 use crate::observe::metrics::{Metrics, Refusal};
 use crate::throttle::Throttle;
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) timers: Rc<TimerQueue>,
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) metrics: Metrics,
+    pub(crate) memory: CoreMemory,
     pub(crate) access_log: Recorder,
     pub(crate) file_warnings: Throttle,
     pub(crate) tls_warnings: Throttle,
@@ -88,7 +90,13 @@ impl Buffers {
 }
 
 impl Context {
-    pub(crate) fn new(io: Io, snapshot: Snapshot, metrics: Metrics, access_log: Recorder) -> Self {
+    pub(crate) fn new(
+        io: Io,
+        snapshot: Snapshot,
+        metrics: Metrics,
+        memory: CoreMemory,
+        access_log: Recorder,
+    ) -> Self {
         metrics.apply(&snapshot.settings);
         Self {
             io,
@@ -96,6 +104,7 @@ impl Context {
             timers: Rc::new(TimerQueue::new(snapshot.settings.timeouts.clone())),
             scratch: RefCell::default(),
             metrics,
+            memory,
             access_log,
             file_warnings: Throttle::default(),
             tls_warnings: Throttle::default(),

@@ -189,6 +189,9 @@ pub enum Error {
     /// The thread that opens the roots could not be started.
     #[error("cannot start the thread that opens the roots")]
     OpenThread(#[source] io::Error),
+    /// The thread that reads how much memory is used could not be started.
+    #[error("cannot start the thread that reads how much memory is used")]
+    MemoryThread(#[source] io::Error),
     /// The thread that reads certificates again could not be started.
     #[error("cannot start the thread that reads certificates again")]
     CertificatesThread(#[source] io::Error),

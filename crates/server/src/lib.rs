@@ -41,12 +41,14 @@ mod error;
 mod event;
 mod frame_buffer;
 mod host;
-pub(crate) mod launcher;
+mod launcher;
+mod memory;
 #[cfg(test)]
 mod no_allocation_test;
 mod observe;
 mod privilege;
 mod publish;
+mod relief;
 mod respond;
 mod signals;
 mod supervisor;

@@ -7,6 +7,8 @@ use tidegate_site::{CacheStats, TableStats};
 use tidegate_uring::RingStats;
 
 use crate::context::Context;
+use crate::memory::{Part, held_bytes};
+use crate::observe::counters::Kind as _;
 use crate::observe::metrics::{
     Chunk, ConnectionState, PipeState, Published, RecvBuffer, Source, Table, TableValues, Timeout,
     Wait, WorkerOp,
@@ -29,6 +31,9 @@ pub(crate) fn publish(context: &Context) {
     cache(published, &context.snapshot().sites.cache_stats());
     pipes(published, &context.io.pipes.stats());
     ring(published, &context.io.ring.stats());
+    for part in Part::ALL {
+        published.held.of(*part).set(held_bytes(*part));
+    }
 }
 
 fn connections(published: &Published, counts: &PhaseCounts) {

@@ -20,8 +20,10 @@ use crate::config::prepared::Prepared;
 use crate::connection::ConnectionTask;
 use crate::connection::listener_protocol::ListenerProtocol;
 use crate::context::Context;
+use crate::host::budget::Budget;
 use crate::host::limits::ResourceShare;
 use crate::host::locked::Queues;
+use crate::memory::Pressure;
 use crate::observe::access_log::LogFiles;
 use crate::observe::health::Health;
 use crate::worker::{WorkerConfig, open_context, start_ring};
@@ -37,6 +39,7 @@ pub(crate) const SHARE: ResourceShare = ResourceShare {
     pipes: 4,
     hot_bytes: 1 << 20,
     pipe_bytes: 256 << 10,
+    held_bytes: 64 << 20,
 };
 
 /// Runs `test` on an executor.
@@ -63,7 +66,8 @@ static NONE_DROPPED: AtomicU64 = AtomicU64::new(0);
 /// The settings for a core.
 pub(crate) fn prepared(settings: Settings) -> Prepared {
     let logs = Arc::new(LogFiles::new(1));
-    let health = Health::new(None, &NONE_DROPPED, vec![Arc::default()], logs);
+    let budget = Budget::unlimited();
+    let health = Health::new(None, &NONE_DROPPED, vec![Arc::default()], logs, budget);
     let prepared = Prepared::of(settings, SHARE, &health);
     prepared.unwrap().remove(0)
 }
@@ -80,6 +84,7 @@ pub(crate) async fn context(settings: Settings) -> Rc<Context> {
         heartbeat: Arc::default(),
         metrics: Arc::default(),
         site_labels: Arc::default(),
+        pressure: Arc::new(Pressure::new(Budget::unlimited())),
     };
     let ring = start_ring(&config).unwrap();
     Rc::new(open_context(config, ring).await.unwrap())

@@ -6,10 +6,12 @@ use tidegate_config::NeedsRestart;
 
 use crate::accept::listener::{Listener, NextListener};
 use crate::config::prepared::{Derived, Prepared};
+use crate::host::budget::Budget;
 use crate::transport::certificates::NextTls;
 
 /// A configuration that every worker can take over.
 pub(crate) struct NextConfiguration {
+    pub(crate) budget: Budget,
     pub(crate) derived: Arc<Derived>,
     /// One for each worker.
     pub(crate) updates: Vec<CoreUpdate>,

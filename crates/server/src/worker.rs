@@ -23,10 +23,12 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::host::limits::pool_config;
 use crate::host::locked::{Queues, ring_config};
+use crate::memory::{CoreMemory, Pressure};
 use crate::observe::access_log::Recorder;
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::metrics::{CoreMetrics, Metrics, SiteLabels};
 use crate::publish::publish;
+use crate::relief::relieve;
 use crate::timeouts::TimerQueue;
 use crate::transport::io::Io;
 use crate::update::CoreUpdate;
@@ -49,6 +51,7 @@ pub(crate) struct WorkerConfig {
     pub(crate) heartbeat: Arc<Heartbeat>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) site_labels: Arc<SiteLabels>,
+    pub(crate) pressure: Arc<Pressure>,
 }
 
 /// Serves on one core until a stop. `report` is called with [`Event::Ready`] once it can serve, and
@@ -74,6 +77,7 @@ pub(crate) async fn run(
             metrics.delay.observe(delay);
         }
         if let Some(context) = published.get() {
+            relieve(context);
             publish(context);
         }
     }));
@@ -186,7 +190,9 @@ impl Worker {
     /// Replaces the configuration. Requests that began go on with the one before.
     async fn apply(&mut self, update: CoreUpdate) {
         let start = Instant::now();
-        let connections_max = update.prepared.share.connections;
+        let share = &update.prepared.share;
+        let connections_max = share.connections;
+        self.admission.context.memory.set_held_max(share.held_bytes);
         self.admission.context.replace_snapshot(update.prepared);
         self.admission.set_connections_max(connections_max);
         self.set_listeners(update.listeners).await;
@@ -290,9 +296,10 @@ pub(crate) async fn open_context(config: WorkerConfig, ring: Ring) -> Result<Con
     let io = Io::new(ring, pipes).await;
     let io = io.map_err(fault(number, "make a pipe"))?;
     let metrics = Metrics::new(config.metrics, config.site_labels);
+    let memory = CoreMemory::new(config.pressure, config.shards, prepared.share.held_bytes);
     let snapshot = Snapshot::new(prepared, &io.ring, None);
     let recorder = Recorder::new(number, config.core);
-    Ok(Context::new(io, snapshot, metrics, recorder))
+    Ok(Context::new(io, snapshot, metrics, memory, recorder))
 }
 
 fn fault<E>(shard: usize, operation: &'static str) -> impl FnOnce(E) -> Error

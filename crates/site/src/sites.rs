@@ -172,6 +172,21 @@ impl Sites {
         self.shared.cache.borrow().stats()
     }
 
+    /// Memory is short: gives half of what is cached back, and caches no more than the rest until
+    /// [`Sites::regrow`]. Returns whether there was anything to give back.
+    pub fn give_back(&self) -> bool {
+        self.shared.long.set_closed(true);
+        let had_listings = self.shared.directory_reader.forget(|_| true);
+        self.shared.cache.borrow_mut().shrink() || had_listings
+    }
+
+    /// Memory is not short any more: the caches may grow by an eighth of what they may take.
+    /// Returns whether they may take all of it.
+    pub fn regrow(&self) -> bool {
+        self.shared.long.set_closed(false);
+        self.shared.cache.borrow_mut().grow()
+    }
+
     /// The site for the value of Host: the one with this name, else the one with the longest
     /// matching wildcard, else the default. `None`: a request without Host.
     ///

@@ -8,6 +8,7 @@ use crate::{ValueError, rules};
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 30;
 
 /// Checks an address that no other listener of this configuration has.
 pub(super) fn new_address(

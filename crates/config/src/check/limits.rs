@@ -2,13 +2,11 @@
 
 use toml::Spanned;
 
-use super::bounds::{KIB, MIB};
+use super::bounds::{GIB, KIB, MIB};
 use super::report::Report;
 use crate::rules::{count, size};
-use crate::units::{Count, Fraction};
+use crate::units::{Count, Fraction, Size};
 use crate::{Limits, SiteLimits, ValueError, raw};
-
-const GIB: u64 = 1 << 30;
 
 /// The lowest and the highest rate of a client.
 const RATE_MIN: f64 = 0.001;
@@ -23,6 +21,13 @@ pub(super) fn limits(raw: raw::Limits, report: &mut Report<'_>) -> Limits {
     let (request_rate_per_ip, request_burst_per_ip) =
         requests_per_ip(raw.request_rate_per_ip, raw.request_burst_per_ip, report);
     Limits {
+        memory: report.checked(raw.memory, default.memory, |typed| {
+            let within = size(
+                32 * MIB..=1024 * GIB,
+                "a core and its queues take 8m before the first client",
+            );
+            typed.0.map(|bytes| within(Size(bytes))).transpose()
+        }),
         connections_per_core: report.checked(
             raw.connections_per_core,
             default.connections_per_core,
@@ -210,9 +215,20 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_is_a_size_or_that_of_the_host() {
+        assert_eq!(limits("").memory, None);
+        assert_eq!(limits("memory = 'auto'").memory, None);
+        assert_eq!(limits("memory = '2g'").memory, Some(2 << 30));
+        assert_eq!(limits("memory = 67108864").memory, Some(64 << 20));
+    }
+
+    #[test]
     #[rustfmt::skip] // a row a line
     fn what_is_refused() {
         refused_beside_a_site(&[
+            ("[limits]\nmemory = '31m'", "2: limits.memory: 31m is outside 32m to 1024g: "),
+            ("[limits]\nmemory = 'half'", "2: limits.memory: `half` is not a size: "),
+            ("[limits]\nmemory = true", "2: limits.memory: expected \"auto\" or a size such as \"2g\", found true"),
             ("[limits]\nrequest-rate-per-ip = -1", "2: limits.request-rate-per-ip: -1 is outside 0.001 to 100000: "),
             ("[limits]\nrequest-rate-per-ip = 0.0001", "2: limits.request-rate-per-ip: 0.0001 is outside 0.001 to 100000: "),
             ("[limits]\nrequest-rate-per-ip = 100001", "2: limits.request-rate-per-ip: 100001 is outside 0.001 to 100000: "),

@@ -30,12 +30,11 @@ mod report;
 mod sites;
 mod tls;
 
-use bounds::{KIB, MIB, MILLISECOND, new_address};
+use bounds::{GIB, KIB, MIB, MILLISECOND, new_address};
 use report::Report;
 
 /// Two rounds of the watchdog, which asks each shard for a sign of life every two seconds.
 const WATCHDOG_MIN: Duration = Duration::from_secs(4);
-const GIB: u64 = 1 << 30;
 
 /// Checks all of `document`.
 pub(crate) fn settings(document: &Document<'_>) -> Result<Settings, Error> {

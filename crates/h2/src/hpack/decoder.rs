@@ -72,6 +72,11 @@ impl Default for Decoder {
 }
 
 impl Decoder {
+    /// Bytes of memory that its table takes.
+    pub(crate) fn memory(&self) -> usize {
+        self.table.memory()
+    }
+
     /// A decoder with an empty dynamic table.
     pub const fn new() -> Self {
         Self::with_table(TABLE_BYTES_MAX)

@@ -46,6 +46,11 @@ impl Entry {
 }
 
 impl DynamicTable {
+    /// Bytes of memory that it takes.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
     /// An empty table of at most `size_max` bytes, [`TABLE_BYTES_MAX`] at most.
     pub(super) const fn new(size_max: usize) -> Self {
         assert!(size_max <= TABLE_BYTES_MAX);

@@ -118,7 +118,12 @@ impl<T> Connection<T> {
             self.streams.ignore(number);
             return self.idle();
         }
-        if self.streams.len() >= self.limits.concurrent_streams as usize {
+        let streams_max = if self.is_crowded {
+            1
+        } else {
+            self.limits.concurrent_streams as usize
+        };
+        if self.streams.len() >= streams_max {
             self.decode_ignored(block, head)?;
             self.untold = self.untold.saturating_add(1);
             return self.reset_for(number, StreamError::TooManyStreams);

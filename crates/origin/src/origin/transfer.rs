@@ -74,12 +74,13 @@ impl Origin {
             fill.stop(Stopped::Unstored);
             return Ok(());
         };
-        if let Ok(file) = writer.file().try_clone() {
-            fill.begin(file);
-        } else {
+        let shared = writer.file().try_clone().ok();
+        let writing = Writing::new(&self.cache, fill, writer, len);
+        let Some((shared, mut writing)) = shared.zip(writing) else {
             fill.stop(Stopped::Unstored);
             return Ok(());
-        }
+        };
+        fill.begin(shared);
         let mut body = match body {
             Some(body) => body,
             // The rest of it could be of another version.
@@ -88,7 +89,6 @@ impl Origin {
             }
             None => self.ask_for(object, range, Route::Fleet).await?,
         };
-        let mut writing = Writing::new(&self.cache, fill, writer, len);
         if let Err(error) = writing.copy(&mut body).await {
             // The network may have been cut. What is there already is not asked for again.
             let rest = range.start + writing.taken()..range.end;
@@ -163,9 +163,10 @@ impl Origin {
             let mut writing = None;
             if let (Some(fill), Some(writer)) = (fill, writer)
                 && let Ok(file) = writer.file().try_clone()
+                && let Some(new) = Writing::new(&self.cache, fill, writer, len)
             {
                 fill.begin(file);
-                writing = Some(Writing::new(&self.cache, fill, writer, len));
+                writing = Some(new);
             } else if let Some(fill) = fill {
                 fill.stop(Stopped::Unstored);
             }
@@ -294,10 +295,18 @@ impl Origin {
         mut answer: Answer,
         known: Option<&Arc<Object>>,
     ) -> Flown {
-        let mut all = BytesMut::new();
+        let (mut all, mut memory) = (BytesMut::new(), self.cache.memory.begin());
         let read = async {
             while let Some(chunk) = answer.body.chunk().await {
-                all.extend_from_slice(&chunk?);
+                let chunk = chunk?;
+                // A buffer that is full is doubled.
+                if !memory.grow(2 * chunk.len()) {
+                    return Err(answer.bad(
+                        "there is no memory for a response without a length: have it send \
+                         Content-Length, or raise limits.memory",
+                    ));
+                }
+                all.extend_from_slice(&chunk);
                 if all.len() > SPOOL_BYTES {
                     return Err(answer.bad(
                         "it sends more than 64 MiB without saying how much: have it send \

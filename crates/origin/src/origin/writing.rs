@@ -15,6 +15,7 @@ use crate::cache::Cache;
 use crate::client::Body;
 use crate::error::Error;
 use crate::fill::{Fill, Stopped};
+use crate::memory::Taken;
 use crate::store::{StoreError, Writer};
 
 pub(super) struct Writing {
@@ -26,6 +27,8 @@ pub(super) struct Writing {
     write: Option<JoinHandle<io::Result<Writer>>>,
     /// What the next write takes.
     gathered: Vec<u8>,
+    /// For two buffers.
+    _memory: Taken,
     /// Bytes of the slice that came.
     taken: u64,
     /// Those that are written, with the write that is under way.
@@ -34,8 +37,17 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    pub(super) fn new(cache: &Arc<Cache>, fill: &Arc<Fill>, writer: Writer, len: u64) -> Self {
-        Self {
+    /// `None`: there is no memory for it.
+    pub(super) fn new(
+        cache: &Arc<Cache>,
+        fill: &Arc<Fill>,
+        writer: Writer,
+        len: u64,
+    ) -> Option<Self> {
+        let len_max = usize::try_from(len).unwrap_or(usize::MAX);
+        let memory = cache.memory.take(2 * BUFFER_BYTES.min(len_max))?;
+        Some(Self {
+            _memory: memory,
             cache: Arc::clone(cache),
             fill: Arc::clone(fill),
             writer: Some(writer),
@@ -44,7 +56,7 @@ impl Writing {
             taken: 0,
             written: 0,
             len,
-        }
+        })
     }
 
     /// Bytes of the slice that came.

@@ -89,9 +89,20 @@ impl AcceptLoop {
                 return;
             }
             let accepted = if fits {
-                self.multishot.next().await
+                let next = async { Some(self.multishot.next().await) };
+                let crowded = async {
+                    self.admission.until_crowded().await;
+                    None
+                };
+                match or(next, crowded).await {
+                    Some(accepted) => accepted,
+                    None => continue,
+                }
             } else if self.admission.room() > 0 {
                 self.ring().accept_one(&self.socket).await
+            } else if self.admission.is_paced() {
+                self.admission.until_read(|| self.has_ended()).await;
+                continue;
             } else {
                 self.wait_for_room().await;
                 continue;
@@ -151,6 +162,7 @@ impl AcceptLoop {
 
     fn serve(&self, socket: OwnedFd) {
         let context = Rc::clone(&self.admission.context);
+        context.memory.accepted();
         let protocol = self.state.protocol();
         let task = ConnectionTask::new(context, Fd::from(socket), &protocol);
         drop(protocol);

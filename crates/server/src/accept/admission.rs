@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
+use futures_lite::future::or;
 use tidegate_uring::Fd;
 
 use crate::accept::address::SocketAddress;
@@ -65,7 +66,7 @@ impl Admission {
         self.addresses.replace(addresses);
         let removed = self.take_removed();
         self.update_backlog();
-        self.context.timers.wake_waiting();
+        self.wake();
         for (socket, _) in removed {
             // A listener that accepts nothing has nothing to cancel.
             let _ = self.context.io.ring.cancel(&socket).await;
@@ -113,16 +114,41 @@ impl Admission {
         self.ending.get().is_some()
     }
 
-    /// How many more connections are allowed.
+    /// How many more connections are allowed, by their number and by the memory.
     pub(crate) fn room(&self) -> usize {
+        let connections = self.context.timers.len();
+        let memory = self.context.memory.room(connections);
+        memory.min(self.places())
+    }
+
+    /// How many more connections are allowed by their number.
+    fn places(&self) -> usize {
         let connections_max = self.connections_max.get();
         connections_max.saturating_sub(self.context.timers.len())
+    }
+
+    /// Whether a connection may be accepted after the next reading of the memory.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.room() == 0 && self.places() > 0 && !self.context.memory.is_short()
+    }
+
+    /// Waits for that reading.
+    pub(crate) async fn until_read(&self, has_ended: impl Fn() -> bool) {
+        self.context.memory.ask();
+        let may_go_on = || self.room() > 0 || has_ended();
+        self.context.memory.until(may_go_on).await;
+    }
+
+    /// Waits until a full backlog does not fit any more, by the memory.
+    pub(crate) async fn until_crowded(&self) {
+        let is_crowded = || !self.has_room_for_backlog(true);
+        self.context.memory.until(is_crowded).await;
     }
 
     /// Allows at most so many connections from now on. More that are open stay open.
     pub(crate) fn set_connections_max(&self, connections_max: usize) {
         self.connections_max.set(connections_max);
-        self.context.timers.wake_waiting();
+        self.wake();
     }
 
     /// Whether a full backlog would fit. Hysteresis: a multishot accept is armed only if a backlog
@@ -136,11 +162,13 @@ impl Admission {
     /// Makes room for a waiting client: ends idle connections now, and others once they become
     /// idle.
     pub(crate) async fn make_room(&self, has_ended: impl Fn() -> bool) {
-        self.context
-            .metrics
-            .core()
-            .refusals
-            .count(Refusal::ConnectionLimit);
+        let refusal = if self.places() > 0 {
+            self.context.memory.ask();
+            Refusal::MemoryLimit
+        } else {
+            Refusal::ConnectionLimit
+        };
+        self.context.metrics.core().refusals.count(refusal);
         self.set_crowded(self.crowded.get() + 1);
         self.context.timers.end_longest_idle();
         self.room_or(has_ended).await;
@@ -150,7 +178,11 @@ impl Admission {
     /// Waits until a connection may be accepted, or accepting has ended.
     pub(crate) async fn room_or(&self, has_ended: impl Fn() -> bool) {
         let may_go_on = || self.room() > 0 || has_ended();
-        self.context.timers.until(may_go_on).await;
+        or(
+            self.context.timers.until(may_go_on),
+            self.context.memory.until(may_go_on),
+        )
+        .await;
     }
 
     /// Cancels pending accepts; each accept loop then chooses its mode again.
@@ -166,7 +198,13 @@ impl Admission {
     pub(crate) fn end(&self, ending: Ending) {
         self.ending.set(Some(ending));
         self.update_keep_alive();
+        self.wake();
+    }
+
+    /// Has the accept loops look again whether they may go on.
+    fn wake(&self) {
         self.context.timers.wake_waiting();
+        self.context.memory.wake();
     }
 
     /// Closes the listeners. The accept loops must have ended.

@@ -15,6 +15,8 @@ use crate::config::cached_sites::CachedSites;
 use crate::config::client_tls::client_tls;
 use crate::config::fleet::Node;
 use crate::error::Error;
+use crate::host::budget::Budget;
+use crate::host::limits::origin_bytes;
 
 /// The cache and the endpoints of the process: a reload keeps those that it does not change, with
 /// their connections.
@@ -43,6 +45,13 @@ impl Origins {
     /// The cache, if any site has an origin.
     pub(crate) fn cache(&self) -> Option<Arc<Cache>> {
         self.lock().cache.clone()
+    }
+
+    /// Tells the cache whether the process has hardly any memory left.
+    pub(crate) fn set_short_of_memory(&self, is_short: bool) {
+        if let Some(cache) = self.cache() {
+            cache.set_short_of_memory(is_short);
+        }
     }
 
     /// The fleet, if this node is in one.
@@ -97,6 +106,7 @@ impl Origins {
             // The configuration is checked for it.
             (None, None) => return Ok(settings.sites.iter().map(|_| None).collect()),
         };
+        cache.set_memory(origin_bytes(settings, Budget::find(settings).bytes));
         match (&opened.node, &settings.fleet) {
             (Some(node), Some(fleet)) => node.set_peers(fleet, &cache),
             (None, Some(fleet)) => opened.node = Some(Node::start(fleet, &cache)?),

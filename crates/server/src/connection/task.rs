@@ -18,6 +18,7 @@ use super::listener_protocol::{ListenerProtocol, Spoken};
 use super::proxied::receive_header;
 use crate::config::LINGER_BYTES_MAX;
 use crate::context::Context;
+use crate::memory::{Held, Part};
 use crate::observe::metrics::{CoreMetrics, HandshakeFailure, HandshakeKind, Refusal};
 use crate::timeouts::{Phase, Timer};
 use crate::transport::certificates::Tls;
@@ -37,10 +38,16 @@ pub(crate) enum ConnectionTask {
     /// Waits for bytes of a request.
     Receiving(h1::Connection),
     /// Waits for a lookup or the client.
-    Working(Work),
+    Working(
+        Work,
+        #[expect(dead_code, reason = "it counts until the work ends")] Held,
+    ),
     /// Waits for the header of the PROXY protocol, or for a handshake.
-    Starting(Start),
-    Http2(Box<h2::Connection>),
+    Starting(
+        Start,
+        #[expect(dead_code, reason = "it counts until the work ends")] Held,
+    ),
+    Http2(Box<h2::Connection>, Held),
     Done,
 }
 
@@ -57,26 +64,28 @@ impl ConnectionTask {
             return Self::Done;
         }
         if protocol.proxy_protocol != ProxyProtocol::Off {
-            return Self::Starting(Box::pin(accept_proxied(
-                context,
-                timer,
-                socket,
-                protocol.clone(),
-            )));
+            return Self::start(accept_proxied(context, timer, socket, protocol.clone()));
         }
         match &protocol.spoken {
-            Spoken::Https(tls) => Self::Starting(Box::pin(accept_tls(
-                context,
-                timer,
-                socket,
-                protocol.protocols,
-                tls.clone(),
-            ))),
+            Spoken::Https(tls) => {
+                let protocols = protocol.protocols;
+                Self::start(accept_tls(context, timer, socket, protocols, tls.clone()))
+            }
             Spoken::Http => Self::plain(context, timer, &socket, protocol.protocols, None),
             Spoken::Redirect(port) => {
                 Self::plain(context, timer, &socket, protocol.protocols, Some(*port))
             }
         }
+    }
+
+    fn start(start: impl Future<Output = Result<Self, Closed>> + 'static) -> Self {
+        let held = Held::new(Part::Work, size_of_val(&start));
+        Self::Starting(Box::pin(start), held)
+    }
+
+    fn working(work: impl Future<Output = Result<h1::Connection, Closed>> + 'static) -> Self {
+        let held = Held::new(Part::Work, size_of_val(&work));
+        Self::Working(Box::pin(work), held)
     }
 
     /// A connection without TLS, with the HTTPS port that requests are redirected to, if they are.
@@ -101,7 +110,9 @@ impl ConnectionTask {
             https_port,
         } = parts;
         let connection = h2::Connection::new(context, timer, transport, input);
-        Self::Http2(Box::new(connection.redirecting_to(https_port)))
+        let connection = Box::new(connection.redirecting_to(https_port));
+        let held = Held::new(Part::Http2, connection.memory());
+        Self::Http2(connection, held)
     }
 
     /// The task after `early` was received with what came before.
@@ -133,17 +144,19 @@ impl Future for ConnectionTask {
                     }
                     Received::End => *self = Self::Done,
                 },
-                Self::Working(work) => {
+                Self::Working(work, _) => {
                     *self = match ready!(work.as_mut().poll(context)) {
                         Ok(connection) => Self::Receiving(connection),
                         Err(Closed) => Self::Done,
                     }
                 }
-                Self::Starting(start) => {
+                Self::Starting(start, _) => {
                     *self = ready!(start.as_mut().poll(context)).unwrap_or(Self::Done);
                 }
-                Self::Http2(connection) => {
-                    let ending = ready!(connection.poll_serve(context));
+                Self::Http2(connection, held) => {
+                    let ending = connection.poll_serve(context);
+                    held.set(connection.memory());
+                    let ending = ready!(ending);
                     self.end_http2(ending);
                 }
                 Self::Done => return Poll::Ready(()),
@@ -159,7 +172,7 @@ impl ConnectionTask {
         F: Future<Output = Result<h1::Connection, Closed>> + 'static,
     {
         if let Self::Receiving(connection) = mem::replace(self, Self::Done) {
-            *self = Self::Working(Box::pin(work(connection)));
+            *self = Self::working(work(connection));
         }
     }
 
@@ -170,8 +183,8 @@ impl ConnectionTask {
     }
 
     fn end_http2(&mut self, ending: h2::Ending) {
-        if let Self::Http2(connection) = mem::replace(self, Self::Done) {
-            *self = Self::Working(Box::pin(async move { Err(connection.end(ending).await) }));
+        if let Self::Http2(connection, _) = mem::replace(self, Self::Done) {
+            *self = Self::working(async move { Err(connection.end(ending).await) });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The memory limit of this process's cgroup.
+//! The memory limit of this process's cgroup, and what is used of it.
 //!
 //! Version 2 has `memory.max` and `memory.high` (Documentation/admin-guide/cgroup-v2.rst of the
 //! kernel), version 1 `memory.limit_in_bytes`; the limits of all ancestors apply as well.
@@ -13,19 +13,75 @@ const NO_LIMIT: u64 = 1 << 60;
 /// Files with limits, of either version.
 const LIMITS: [&str; 3] = ["memory.max", "memory.high", "memory.limit_in_bytes"];
 
-/// The least limit, in bytes; `None` if there is none or it cannot be read. Blocking. `root` is `/`
-/// except in tests.
-pub(crate) fn memory_limit(root: &Path) -> Option<u64> {
+/// A cgroup that limits the memory of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// In bytes.
+    pub(crate) limit: u64,
+    directory: PathBuf,
+    version: Version,
+}
+
+impl Group {
+    /// Bytes that the kernel cannot take back: it ends processes when these reach the limit. `None`
+    /// if it does not tell. Blocking, but never for long.
+    pub(crate) fn used(&self) -> Option<u64> {
+        let stat = fs::read_to_string(self.directory.join("memory.stat")).ok()?;
+        Some(match self.version {
+            Version::One => used_of_version_1(&stat),
+            Version::Two => used_of_version_2(&stat),
+        })
+    }
+}
+
+/// Version 1 has no more in this file; it does not count what sockets hold.
+fn used_of_version_1(stat: &str) -> u64 {
+    number(stat, "total_rss") + number(stat, "total_shmem")
+}
+
+/// Pages of files are taken back, unless a socket still has to send them. Which of them it has the
+/// kernel does not tell, but `sock` counts all that sockets hold: that many may be such pages.
+fn used_of_version_2(stat: &str) -> u64 {
+    let number = |name| number(stat, name);
+    let (sock, shmem) = (number("sock"), number("shmem"));
+    let kernel = number("kernel").saturating_sub(number("slab_reclaimable"));
+    let pages_of_files = number("file").saturating_sub(shmem);
+    number("anon") + shmem + sock + kernel + pages_of_files.min(sock)
+}
+
+/// A number of memory.stat; 0 if it is not there.
+fn number(stat: &str, name: &str) -> u64 {
+    let values = stat.lines().filter_map(|line| line.split_once(' '));
+    let mut found = values.filter(|(key, _)| *key == name);
+    found
+        .next()
+        .and_then(|(_, value)| value.parse().ok())
+        .unwrap_or_default()
+}
+
+/// The cgroup with the least limit; `None` if there is none or it cannot be read. Blocking. `root`
+/// is `/` except in tests.
+pub(crate) fn memory_limit(root: &Path) -> Option<Group> {
     let read = |path| fs::read_to_string(root.join(path)).ok();
     let groups = read("proc/self/cgroup")?;
     let mounts = read("proc/self/mountinfo")?;
     mounts
         .lines()
         .filter_map(Mount::parse)
-        .filter_map(|mount| Some(mount.directories(group(&groups, mount.version)?)))
+        .filter_map(|mount| {
+            let directories = mount.directories(group(&groups, mount.version)?);
+            Some(directories.into_iter().map(move |one| (mount.version, one)))
+        })
         .flatten()
-        .filter_map(|directory| least(root, &directory))
-        .min()
+        .filter_map(|(version, directory)| {
+            let directory = root.join(directory.strip_prefix("/").unwrap_or(&directory));
+            Some(Group {
+                limit: least(&directory)?,
+                directory,
+                version,
+            })
+        })
+        .min_by_key(|group| group.limit)
 }
 
 /// A hierarchy of cgroups.
@@ -94,8 +150,7 @@ fn group(groups: &str, version: Version) -> Option<&str> {
 }
 
 /// The least limit in one directory.
-fn least(root: &Path, directory: &Path) -> Option<u64> {
-    let directory = root.join(directory.strip_prefix("/").unwrap_or(directory));
+fn least(directory: &Path) -> Option<u64> {
     let limits = LIMITS.iter().filter_map(|name| {
         let text = fs::read_to_string(directory.join(name)).ok()?;
         limit(&text)
@@ -135,7 +190,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        memory_limit(root)
+        memory_limit(root).map(|group| group.limit)
     }
 
     #[test]
@@ -181,6 +236,18 @@ mod tests {
                 "{groups}{mounts}{limits:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_take_back_is_used() {
+        let v2 = "anon 100\nfile 5000\nkernel 70\nsock 9\nshmem 4\nslab_reclaimable 30\n\
+                  slab 60\n";
+        assert_eq!(used_of_version_2(v2), 100 + 4 + 9 + (70 - 30) + 9);
+        let few_files = v2.replace("5000", "6");
+        assert_eq!(used_of_version_2(&few_files), 100 + 4 + 9 + (70 - 30) + 2);
+        let v1 = "cache 1\nrss 2\ntotal_cache 30\ntotal_rss 40\ntotal_shmem 5\n";
+        assert_eq!(used_of_version_1(v1), 45);
+        assert_eq!(used_of_version_2("anon what?\n"), 0);
     }
 
     #[test]

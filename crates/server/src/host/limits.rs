@@ -1,13 +1,11 @@
 //! The limits of the process, and each shard's share of them.
 
-use std::path::Path;
-
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate_config::Settings;
 use tidegate_sendfile::{LATE_FILES_MAX, PoolConfig, pages_of_user};
 
 use crate::error::Error;
-use crate::host::cgroup;
+use crate::host::budget::Budget;
 use crate::observe::admin_listener;
 
 /// Descriptors that belong to no connection: rings, eventfds, listeners, logs, and some to answer
@@ -27,8 +25,8 @@ const PIPE_BYTES_USUAL: usize = 256 << 10;
 /// The least descriptors of a shard beside the reserved: a pipe, and a connection with its file.
 const SHARD_MIN: usize = PIPE_FDS + 2;
 
-/// Bytes of a shard that are not limited here: rings, receive buffers, the executor.
-const SHARD_BYTES: u64 = 8 << 20;
+/// Bytes of a shard that are not divided: rings, the executor. Receive buffers come on top.
+const SHARD_BYTES: u64 = 4 << 20;
 
 /// Bytes of an open file, including the kernel's.
 const OPEN_FILE_BYTES: u64 = 4096;
@@ -38,6 +36,9 @@ const CONNECTION_BYTES: u64 = 8192;
 
 /// The least connections of a shard, however little memory there is.
 const CONNECTIONS_MIN: usize = 64;
+
+/// The least bytes that the connections of a shard may hold.
+const HELD_BYTES_MIN: u64 = 1 << 20;
 
 /// A shard's share of the process's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub(crate) struct ResourceShare {
     pub(crate) hot_bytes: u64,
     /// Bytes of each pipe.
     pub(crate) pipe_bytes: usize,
+    /// Bytes that its connections may hold.
+    pub(crate) held_bytes: u64,
 }
 
 impl ResourceShare {
@@ -60,7 +63,16 @@ impl ResourceShare {
             pipes: settings.io.pipes_per_core,
             hot_bytes: settings.cache.hot_bytes_per_core,
             pipe_bytes: settings.io.pipe_size,
+            held_bytes: u64::MAX,
         }
+    }
+}
+
+impl ResourceShare {
+    /// Whether anything that is configured is less than in `wanted`.
+    pub(crate) fn is_less_than(self, wanted: Self) -> bool {
+        let held_bytes = wanted.held_bytes;
+        Self { held_bytes, ..self } != wanted
     }
 }
 
@@ -80,9 +92,13 @@ pub(crate) fn raise() {
 }
 
 /// Each shard's share for `settings`, lowered to fit the limits of the process.
-pub(crate) fn share(settings: &Settings, shards: usize) -> Result<ResourceShare, Error> {
+pub(crate) fn share(
+    settings: &Settings,
+    budget: &Budget,
+    shards: usize,
+) -> Result<ResourceShare, Error> {
     let share = by_descriptors(settings, shards)?;
-    Ok(by_memory(share, shards))
+    Ok(by_memory(share, settings, budget, shards))
 }
 
 /// Each shard's share for `settings`, lowered to fit RLIMIT_NOFILE.
@@ -115,37 +131,54 @@ pub(crate) fn by_descriptors(settings: &Settings, shards: usize) -> Result<Resou
     Ok(share)
 }
 
-/// `share`, lowered to fit the memory limit of the cgroup.
-pub(crate) fn by_memory(share: ResourceShare, shards: usize) -> ResourceShare {
-    let Some(limit) = memory() else {
-        return share;
-    };
-    let fitted = fit_memory(share, limit, shards);
-    if fitted != share {
+/// `share`, lowered to fit the budget.
+fn by_memory(
+    share: ResourceShare,
+    settings: &Settings,
+    budget: &Budget,
+    shards: usize,
+) -> ResourceShare {
+    let fitted = fit_memory(share, settings, budget.bytes, shards);
+    if fitted.is_less_than(share) {
         tracing::info!(
             hot_bytes_per_core = fitted.hot_bytes,
             connections_per_core = fitted.connections,
             open_files_per_core = fitted.open_files,
             pipes_per_core = fitted.pipes,
             pipe_size = fitted.pipe_bytes,
-            "lowered to fit the memory limit of the cgroup ({limit} bytes)"
+            "lowered to fit {budget}"
         );
     }
     fitted
 }
 
-/// The memory limit of the process's cgroup, in bytes.
-pub(crate) fn memory() -> Option<u64> {
-    cgroup::memory_limit(Path::new("/"))
+/// The bytes of `budget` that each of `shards` shards divides.
+fn divided(settings: &Settings, budget: u64, shards: usize) -> u64 {
+    let received = u64::from(settings.io.recv_buffers) * settings.io.recv_buffer_size as u64;
+    let budget = budget - origin_bytes(settings, budget);
+    (budget / shards as u64).saturating_sub(SHARD_BYTES + received)
+}
+
+/// The bytes of `budget` for objects of origins, if any site has them: they have threads of their
+/// own.
+pub(crate) fn origin_bytes(settings: &Settings, budget: u64) -> u64 {
+    let has_origins = settings.sites.iter().any(|site| !site.origins.is_empty());
+    if has_origins { budget / 8 } else { 0 }
 }
 
 /// Files in memory get at most three eighths of the memory, with the quarter more that slow clients
 /// may hold of popular ones; connections get a quarter, open files and pipes an eighth each. The
 /// rest is for the kernel, such as its page cache. Pipes are made smaller, down to 256 KiB, before
 /// there are fewer of them.
-pub(crate) fn fit_memory(share: ResourceShare, limit: u64, shards: usize) -> ResourceShare {
-    let each = (limit / shards as u64).saturating_sub(SHARD_BYTES);
+pub(crate) fn fit_memory(
+    share: ResourceShare,
+    settings: &Settings,
+    budget: u64,
+    shards: usize,
+) -> ResourceShare {
+    let each = divided(settings, budget, shards);
     let count = |bytes: u64, size: u64| usize::try_from(bytes / size).unwrap_or(usize::MAX);
+    let held_bytes = (each / 4).max(HELD_BYTES_MIN);
     let connections = count(each / 4, CONNECTION_BYTES).max(CONNECTIONS_MIN);
     let mut pipe_bytes = share.pipe_bytes;
     while pipe_bytes > PIPE_BYTES_USUAL && count(each / 8, pipe_bytes as u64) < share.pipes {
@@ -157,6 +190,7 @@ pub(crate) fn fit_memory(share: ResourceShare, limit: u64, shards: usize) -> Res
         open_files: share.open_files.min(count(each / 8, OPEN_FILE_BYTES)),
         pipes: share.pipes.min(pipes),
         pipe_bytes,
+        held_bytes,
         hot_bytes: share.hot_bytes.min(each / 10 * 3),
     }
 }
@@ -200,6 +234,9 @@ mod tests {
 
     use super::*;
 
+    /// The receive buffers of a shard.
+    const RECEIVED: u64 = 4 << 20;
+
     #[test]
     fn a_share_fits_the_descriptors() {
         let settings = Settings::for_directory(PathBuf::from("."));
@@ -222,15 +259,17 @@ mod tests {
 
     #[test]
     fn a_share_fits_the_memory() {
-        let wanted = ResourceShare::wanted(&Settings::for_directory(PathBuf::from(".")));
+        let settings = Settings::for_directory(PathBuf::from("."));
+        let wanted = ResourceShare::wanted(&settings);
         for (limit, shards) in [(64, 1), (64, 2), (256, 1), (256, 8), (1024, 2)] {
             let limit = limit << 20;
-            let share = fit_memory(wanted, limit, shards);
+            let share = fit_memory(wanted, &settings, limit, shards);
             let used = share.hot_bytes * 5 / 4
                 + share.connections as u64 * CONNECTION_BYTES
                 + share.open_files as u64 * OPEN_FILE_BYTES
                 + (share.pipes * share.pipe_bytes) as u64
-                + SHARD_BYTES;
+                + SHARD_BYTES
+                + RECEIVED;
             assert!(
                 used * shards as u64 <= limit,
                 "{shards} in {limit}: {share:?}"
@@ -241,14 +280,18 @@ mod tests {
 
     #[test]
     fn plenty_of_memory_leaves_the_configured_limits() {
-        let wanted = ResourceShare::wanted(&Settings::for_directory(PathBuf::from(".")));
-        assert_eq!(fit_memory(wanted, 64 << 30, 2), wanted);
+        let settings = Settings::for_directory(PathBuf::from("."));
+        let wanted = ResourceShare::wanted(&settings);
+        let share = fit_memory(wanted, &settings, 64 << 30, 2);
+        assert!(!share.is_less_than(wanted), "{share:?}");
+        assert!(share.held_bytes > 7 << 30, "{share:?}");
     }
 
     #[test]
     fn hardly_any_memory_leaves_a_server_that_serves() {
-        let wanted = ResourceShare::wanted(&Settings::for_directory(PathBuf::from(".")));
-        let share = fit_memory(wanted, 1 << 20, 4);
+        let settings = Settings::for_directory(PathBuf::from("."));
+        let wanted = ResourceShare::wanted(&settings);
+        let share = fit_memory(wanted, &settings, 1 << 20, 4);
         assert_eq!(share.connections, CONNECTIONS_MIN);
         assert_eq!((share.pipes, share.hot_bytes), (1, 0));
     }

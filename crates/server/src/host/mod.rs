@@ -1,5 +1,6 @@
 //! The host: its cores and limits, and the faults of a configuration on it.
 
+pub(crate) mod budget;
 pub(crate) mod cgroup;
 pub(crate) mod cores;
 pub(crate) mod diagnose;

@@ -10,6 +10,7 @@ use tidegate_config::{Ktls, Settings};
 use tidegate_tls::{Certificate, KernelFeatures};
 
 use crate::error::Error;
+use crate::host::budget::Budget;
 use crate::host::cores::{self, Chosen};
 use crate::host::finding::{Finding, Verdict, finding};
 use crate::host::limits::{self, ResourceShare};
@@ -118,14 +119,15 @@ fn memlock(settings: &Settings, shards: usize) -> Finding {
 /// Each shard's share of the limits.
 fn shares(settings: &Settings, shards: usize) -> Vec<Finding> {
     match limits::by_descriptors(settings, shards) {
-        Ok(share) => vec![
-            finding("descriptors", descriptors(settings, share)),
-            finding("memory", memory(share, limits::memory(), shards)),
-            finding(
-                "pipes",
-                pipes(settings, limits::by_memory(share, shards), shards),
-            ),
-        ],
+        Ok(share) => {
+            let budget = Budget::find(settings);
+            let fitted = limits::fit_memory(share, settings, budget.bytes, shards);
+            vec![
+                finding("descriptors", descriptors(settings, share)),
+                finding("memory", memory(share, fitted, &budget)),
+                finding("pipes", pipes(settings, fitted, shards)),
+            ]
+        }
         Err(error) => vec![finding("descriptors", Verdict::Bad(error.into()))],
     }
 }
@@ -144,12 +146,8 @@ fn descriptors(settings: &Settings, share: ResourceShare) -> Verdict {
     }
 }
 
-/// The share of a shard that fits into the memory `limit` of the cgroup.
-fn memory(share: ResourceShare, limit: Option<u64>, shards: usize) -> Verdict {
-    let Some(limit) = limit else {
-        return Verdict::Good("the cgroup sets no limit".to_owned());
-    };
-    let fitted = limits::fit_memory(share, limit, shards);
+/// The share of a shard that fits into the memory.
+fn memory(share: ResourceShare, fitted: ResourceShare, budget: &Budget) -> Verdict {
     let text = format!(
         "{} KiB of small files, {} connections, {} open files and {} pipes of {} KiB for each \
          core",
@@ -159,13 +157,13 @@ fn memory(share: ResourceShare, limit: Option<u64>, shards: usize) -> Verdict {
         fitted.pipes,
         fitted.pipe_bytes / 1024
     );
-    if fitted == share {
-        Verdict::Good(format!("{text} fit the limit of the cgroup, {limit} bytes"))
-    } else {
+    if fitted.is_less_than(share) {
+        let remedy = budget.remedy();
         Verdict::Fair(format!(
-            "{text}, less than configured: raise the limit of the cgroup, {limit} bytes \
-             (memory.max, MemoryMax=, --memory), or use fewer cores"
+            "{text}, less than configured, fit {budget}: {remedy}, or use fewer cores"
         ))
+    } else {
+        Verdict::Good(format!("{text} fit {budget}"))
     }
 }
 
@@ -291,15 +289,17 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_the_cgroup_comes_with_its_effect() {
-        let share = share(1000);
-        let table = [
-            (None, true, "no limit"),
-            (Some(64 << 30), true, "fit the limit"),
-            (Some(64 << 20), false, "67108864"),
-        ];
-        for (limit, good, part) in table {
-            let (is_good, text) = match memory(share, limit, 2) {
+    fn what_does_not_fit_into_the_memory_comes_with_the_remedy() {
+        for (bytes, good, part) in [
+            (64 << 30, true, "fit limits.memory (68719476736 bytes)"),
+            (64 << 20, false, "67108864 bytes): raise limits.memory"),
+        ] {
+            let mut settings = settings();
+            settings.limits.memory = Some(bytes);
+            let budget = Budget::find(&settings);
+            let share = share(1000);
+            let fitted = limits::fit_memory(share, &settings, bytes, 2);
+            let (is_good, text) = match memory(share, fitted, &budget) {
                 Verdict::Good(text) => (true, text),
                 Verdict::Fair(text) => (false, text),
                 other @ Verdict::Bad(_) => panic!("{other:?}"),

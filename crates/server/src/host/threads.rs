@@ -8,8 +8,8 @@ use tidegate_config::{LogTarget, Settings};
 
 use crate::host::finding::Verdict;
 
-/// The main thread, that of the log and that of signals.
-const PROCESS: usize = 3;
+/// The main thread, that of the log, that of signals and that of the memory.
+const PROCESS: usize = 4;
 
 /// The thread of a shard, those for look-ups, directories and codings, one of glommio, and the two
 /// workers of the kernel with which its ring begins.

@@ -210,6 +210,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
+    use crate::host::budget::Budget;
     use crate::observe::access_log::LogFiles;
 
     static NONE_DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -221,6 +222,7 @@ mod tests {
                 &NONE_DROPPED,
                 Vec::new(),
                 Arc::new(LogFiles::new(1)),
+                Budget::unlimited(),
             )),
             cache_requests: CacheRequests::default(),
             is_loopback: true,

@@ -20,6 +20,8 @@ use tidegate_origin::{
 };
 use tidegate_tls::Acceptor;
 
+use crate::host::budget::Use;
+use crate::memory::Pressure;
 use crate::observe::counters::{BOUNDS_MICROS, Counter, CounterOf, HistogramValues, Kind};
 use crate::observe::health::{Health, Reloads};
 use crate::observe::heartbeat::Heartbeat;
@@ -71,6 +73,7 @@ pub(crate) fn metrics(health: &Health, format: Format) -> String {
         registry.register("tls_tickets_refused", help, counter(tls.tickets_refused()));
         register_certificates(registry, &tls);
     }
+    register_memory(registry, &health.pressure, &health.cores);
     register_process(&mut all, health);
     let mut metrics = String::new();
     // It fails only if the writer does, and a string does not.
@@ -293,6 +296,9 @@ fn register_origin_cache(registry: &mut Registry, cache: &Cache, cores: &[Core])
     let under_way = gauge(cache.fills_under_way() as u64);
     registry.register("origin_cache_fills_under_way", help, under_way);
     register_store(registry, &cache.store().stats());
+    let help = "Memory for bytes of origins that are on their way";
+    let under_way = gauge(cache.memory());
+    registry.register_with_unit("origin_memory", help, Unit::Bytes, under_way);
     let help = "Memory for what is known of objects";
     let memory = gauge(cache.records_memory());
     registry.register_with_unit("origin_cache_records_memory", help, Unit::Bytes, memory);
@@ -459,6 +465,24 @@ fn register_certificates(registry: &mut Registry, tls: &Acceptor) {
         Unit::Seconds,
         gauges(expiry.into_iter().collect()),
     );
+}
+
+fn register_memory(registry: &mut Registry, pressure: &Pressure, cores: &[Core]) {
+    let Use { bytes, bytes_max } = pressure.used();
+    let help = "Memory that the process may take, or its cgroup";
+    registry.register_with_unit("memory_budget", help, Unit::Bytes, gauge(bytes_max));
+    let help = "Memory that is taken and that the kernel cannot take back";
+    registry.register_with_unit("memory_used", help, Unit::Bytes, gauge(bytes));
+    let help = "1 while so much of the memory is used that clients wait and caches shrink";
+    registry.register("memory_short", help, gauge(pressure.is_short().into()));
+    let help = "How often so much of the memory came to be used";
+    registry.register("memory_shortages", help, counter(pressure.shortages()));
+    let help = "Memory that connections hold beside their sockets";
+    let by_part = gauges(of_kind("part", cores, |core| &core.published.held));
+    registry.register_with_unit("memory_held", help, Unit::Bytes, by_part);
+    let help = "What was given up since most of the memory was used";
+    let relief = counters(of_kind("action", cores, |core| &core.relief));
+    registry.register("memory_relief", help, relief);
 }
 
 /// What Prometheus' own clients report of every process.

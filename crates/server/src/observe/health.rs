@@ -10,6 +10,8 @@ use tidegate_tls::Acceptor;
 
 use crate::clients::Clients;
 use crate::config::origins::Origins;
+use crate::host::budget::Budget;
+use crate::memory::Pressure;
 use crate::observe::access_log::LogFiles;
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::metrics::{CoreMetrics, SiteLabels};
@@ -36,6 +38,8 @@ pub(crate) struct Health {
     pub(crate) origins: Origins,
     /// What each client uses.
     pub(crate) clients: Clients,
+    /// How much of the memory is used.
+    pub(crate) pressure: Arc<Pressure>,
 }
 
 /// Counts of reloads.
@@ -84,6 +88,7 @@ impl Health {
         log_lines_dropped: &'static AtomicU64,
         heartbeats: Vec<Arc<Heartbeat>>,
         log_files: Arc<LogFiles>,
+        budget: Budget,
     ) -> Self {
         Self {
             is_ready: AtomicBool::new(false),
@@ -98,6 +103,7 @@ impl Health {
             reloads: Reloads::default(),
             origins: Origins::default(),
             clients: Clients::default(),
+            pressure: Arc::new(Pressure::new(budget)),
         }
     }
 

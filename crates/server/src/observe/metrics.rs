@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::{Settings, Site};
 
+use crate::memory::Part;
 use crate::observe::counters::{Counter, CounterOf, Histogram, HistogramValues, Kind, kinds};
 use crate::observe::http2::Http2Metrics;
 use crate::observe::recent::{Recent, ShortPath, SlowRequest, Window};
@@ -52,6 +53,8 @@ kinds! {
     Refusal {
         /// The core had its most connections: clients waited in the backlog.
         ConnectionLimit = "connection_limit",
+        /// Most of the memory was used: clients waited in the backlog (`limits.memory`).
+        MemoryLimit = "memory_limit",
         /// The system had no descriptor or memory for a connection.
         NoResources = "no_resources",
         /// The head or the framing of a request is malformed (400).
@@ -74,6 +77,18 @@ kinds! {
         SiteClientRate = "site_client_rate",
         /// A site was asked more often than it may be (`site.limits.request-rate`; 503).
         SiteRate = "site_rate",
+    }
+}
+
+kinds! {
+    /// What was given up since most of the memory was used.
+    Relief {
+        /// Half of what a core had cached.
+        CacheShrunk = "cache_shrunk",
+        /// An idle connection.
+        IdleClosed = "idle_closed",
+        /// A stream of HTTP/2 beside others.
+        StreamRefused = "stream_refused",
     }
 }
 
@@ -347,6 +362,8 @@ pub(crate) struct Published {
     pub(crate) worker_ops: CounterOf<WorkerOp, { WorkerOp::COUNT }>,
     pub(crate) recv_buffers: CounterOf<RecvBuffer, { RecvBuffer::COUNT }>,
     pub(crate) recv_buffers_exhausted: Counter,
+    /// Bytes that connections hold.
+    pub(crate) held: CounterOf<Part, { Part::COUNT }>,
 }
 
 /// What the live page shows of the last minutes: a copy, made only while someone looks.
@@ -375,6 +392,7 @@ pub(crate) struct CoreMetrics {
     /// Responses with objects of origins.
     pub(crate) origin_responses: CounterOf<CacheStatus, { CacheStatus::COUNT }>,
     pub(crate) refusals: CounterOf<Refusal, { Refusal::COUNT }>,
+    pub(crate) relief: CounterOf<Relief, { Relief::COUNT }>,
     pub(crate) proxy_protocol_errors: CounterOf<ProxyProtocolError, { ProxyProtocolError::COUNT }>,
     /// Transfers whose client took nothing for `timeouts.send-stall`.
     pub(crate) stalled_transfers: Counter,
@@ -403,6 +421,7 @@ impl Default for CoreMetrics {
             cache: CounterOf::default(),
             origin_responses: CounterOf::default(),
             refusals: CounterOf::default(),
+            relief: CounterOf::default(),
             proxy_protocol_errors: CounterOf::default(),
             stalled_transfers: Counter::default(),
             handshakes: CounterOf::default(),

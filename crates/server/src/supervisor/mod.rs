@@ -384,6 +384,7 @@ impl Supervisor {
                 }
                 self.stop.set_times(&next.derived.settings.server);
                 self.derived = next.derived;
+                self.health.pressure.set_budget(next.budget);
                 self.health.origins.set_sites(&self.derived.cached);
                 for warning in self.listeners.replace(next.listeners) {
                     self.replies.warn(&warning);
@@ -528,6 +529,7 @@ mod tests {
     use crate::clients::Clients;
     use crate::config::cached_sites::CachedSites;
     use crate::control::{self, ControlReceiver};
+    use crate::host::budget::Budget;
     use crate::observe::access_log::LogFiles;
     use crate::observe::heartbeat::Watchdog;
 
@@ -580,6 +582,7 @@ mod tests {
                 &NONE_DROPPED,
                 Vec::new(),
                 Arc::new(LogFiles::new(1)),
+                Budget::unlimited(),
             )),
             reread: None,
             derived: Arc::new(derived.unwrap()),

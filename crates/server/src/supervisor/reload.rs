@@ -20,6 +20,7 @@ use crate::accept::listener::{self, Binder, BoundSection};
 use crate::config::prepared::{Derived, Prepared};
 use crate::error::Error;
 use crate::event::{Event, Outcome};
+use crate::host::budget::Budget;
 use crate::host::limits;
 use crate::launcher;
 use crate::observe::health::Health;
@@ -79,7 +80,8 @@ impl Preparation {
         kept: Vec<NeedsRestart>,
     ) -> Result<Option<NextConfiguration>, Error> {
         let cores = self.cores.len();
-        let share = limits::share(&settings, cores)?;
+        let budget = Budget::find(&settings);
+        let share = limits::share(&settings, &budget, cores)?;
         let prepared = Prepared::of(settings, share, &self.health)?;
         let derived = Arc::clone(&prepared[0].derived);
         let running = &self.running.settings;
@@ -103,6 +105,7 @@ impl Preparation {
             listeners,
         });
         Ok(Some(NextConfiguration {
+            budget,
             updates: updates.collect(),
             derived,
             listeners: next,

@@ -20,9 +20,11 @@ use crate::config::prepared::Prepared;
 use crate::control::{self, ControlSender};
 use crate::error::Error;
 use crate::event::Event;
+use crate::host::budget::Budget;
 use crate::host::cores;
 use crate::host::limits::{self, ResourceShare};
 use crate::host::locked::{Locked, Queues};
+use crate::memory::watch;
 use crate::observe::access_log::LogFiles;
 use crate::observe::admin;
 use crate::observe::health::Health;
@@ -81,6 +83,7 @@ pub fn run(
         log_lines_dropped,
         heartbeats.clone(),
         Arc::clone(&log_files),
+        host.budget.clone(),
     ));
     if inherited.predecessor.is_some() {
         health.origins.succeed();
@@ -118,6 +121,7 @@ pub fn run(
     let stop = Stop::new(&settings.server);
     let configs = worker_configs(prepared, &host, &health, heartbeats, listeners);
     let controls = start_workers(configs, &sender)?;
+    watch_memory(&health)?;
     let notifier = Rc::new(Notifier::from_environment());
     let supervisor = Supervisor {
         inbox: Inbox::new(events, watchdog, Rc::clone(&notifier)),
@@ -163,12 +167,23 @@ fn start_control(
     }
 }
 
+/// Has the cores look at the memory whenever it concerns them.
+fn watch_memory(health: &Arc<Health>) -> Result<(), Error> {
+    let told = Arc::clone(health);
+    let wake = move || {
+        told.origins.set_short_of_memory(told.pressure.is_short());
+        told.heartbeats.iter().for_each(|core| core.scrape());
+    };
+    watch::start(Arc::clone(&health.pressure), wake).map_err(Error::MemoryThread)
+}
+
 /// The resources of the host for the workers.
 struct HostResources {
     /// One for each worker.
     cores: Vec<usize>,
     /// Each worker's share.
     share: ResourceShare,
+    budget: Budget,
     queues: Queues,
     features: Features,
 }
@@ -182,8 +197,10 @@ impl HostResources {
         let locked = Locked::fit(settings, cores.len())?;
         locked.log();
         let features = tidegate_uring::probe().map_err(Error::Uring)?;
+        let budget = Budget::find(settings);
         Ok(Self {
-            share: limits::share(settings, cores.len())?,
+            share: limits::share(settings, &budget, cores.len())?,
+            budget,
             cores,
             queues: locked.queues,
             features,
@@ -255,6 +272,7 @@ fn worker_configs(
             heartbeat,
             metrics: Arc::clone(&health.cores[number]),
             site_labels: Arc::clone(&health.site_labels),
+            pressure: Arc::clone(&health.pressure),
         },
     );
     configs.collect()

@@ -19,7 +19,8 @@ use rustix::net::SendFlags;
 use rustix::net::sockopt::socket_error;
 use tidegate_http::site_name;
 use tidegate_sendfile::{
-    Error as TransferError, ErrorKind, Opening, Options, Sent, sendfile, sendfile_encoded,
+    ENCODED_PIECE_BYTES, Error as TransferError, ErrorKind, Opening, Options, Sent, sendfile,
+    sendfile_encoded,
 };
 use tidegate_tls::kernel::{Control, KernelSession, Usage};
 use tidegate_tls::{Decrypted, Incoming, Names, SHORT_RECORD_BYTES, UserSession};
@@ -29,7 +30,11 @@ use super::io::Io;
 use super::received::Received;
 use super::socket::send_now;
 use super::unsent::{Unsent, keep, send_all, send_or_keep};
+use crate::memory::{Held, Part};
 use crate::timeouts::{Phase, Timer};
+
+/// What a session in user space allocates: keys, secrets and names.
+const SESSION_BYTES: usize = 1536;
 
 /// Bytes spliced between two checks of the key's usage; far below its limit.
 const KERNEL_PIECE_BYTES: u64 = 16 << 30;
@@ -97,6 +102,7 @@ pub(crate) struct TlsStream {
     parameters: TlsParameters,
     /// The peer has sent close_notify.
     ended: bool,
+    _held: Held,
 }
 
 /// Where records are encrypted and decrypted.
@@ -113,7 +119,12 @@ impl TlsStream {
         parameters: TlsParameters,
         ended: bool,
     ) -> Self {
+        let of_session = match &session {
+            Session::User(_) => SESSION_BYTES,
+            Session::Kernel(session) => size_of_val(&**session),
+        };
         Self {
+            _held: Held::new(Part::Tls, size_of::<Self>() + of_session),
             recv,
             session,
             parameters,
@@ -273,6 +284,7 @@ impl TlsStream {
             Session::User(session) => {
                 let encrypt = |plain: &[u8], out: &mut Vec<u8>| encrypt(session, plain, out);
                 let (ring, pipes) = (&io.ring, &io.pipes);
+                let _held = Held::new(Part::Tls, ENCODED_PIECE_BYTES);
                 sendfile_encoded(ring, pipes, socket, file, range, options, encrypt).await
             }
             Session::Kernel(session) => {

@@ -150,7 +150,7 @@ impl Transport {
         let rest = range.start + sent..range.end;
         let sent = send_now(socket, &body[rest.clone()], SendFlags::empty())?;
         let rest = rest.start + sent..rest.end;
-        Ok((!rest.is_empty()).then(|| Unsent::new(body.slice(rest), SendFlags::empty())))
+        Ok((!rest.is_empty()).then(|| Unsent::shared(body.slice(rest))))
     }
 
     /// Sends `bytes` as the last ones, if the socket takes them at once. An error is the end of the

@@ -13,6 +13,7 @@ use tidegate_uring::{Fd, Op};
 
 use super::io::Io;
 use super::socket::send_now;
+use crate::memory::{Held, Part};
 use crate::timeouts::{Phase, Timer};
 
 /// Bytes that the socket did not take at once, already encrypted.
@@ -25,14 +26,26 @@ struct Pieces {
     flags: SendFlags,
     /// What is sent after `bytes`, without flags.
     next: Bytes,
+    _held: Held,
 }
 
 impl Unsent {
     pub(super) fn new(bytes: Bytes, flags: SendFlags) -> Self {
+        let held = size_of::<Pieces>() + bytes.len();
+        Self::holding(held, bytes, flags)
+    }
+
+    /// The same for bytes of the cache, which holds them.
+    pub(super) fn shared(bytes: Bytes) -> Self {
+        Self::holding(size_of::<Pieces>(), bytes, SendFlags::empty())
+    }
+
+    fn holding(held: usize, bytes: Bytes, flags: SendFlags) -> Self {
         Self(Box::new(Pieces {
             bytes,
             flags,
             next: Bytes::new(),
+            _held: Held::new(Part::Unsent, held),
         }))
     }
 

@@ -34,6 +34,12 @@ const TYPICAL_BYTES: u64 = 4096;
 /// Bytes of memory of an entry in `files` that count as one descriptor.
 const DESCRIPTOR_BYTES: u64 = 8 * 1024;
 
+/// The part of what it may take that a table keeps when memory is short.
+const KEPT_SHARE: u64 = 64;
+
+/// The part of what it may take by which a table grows again.
+const GROWN_SHARE: u64 = 8;
+
 /// Bytes of the entries in `negative`.
 const NEGATIVE_BYTES: u64 = 1024 * 1024;
 
@@ -64,6 +70,8 @@ pub(crate) struct Cache {
     hot: Table<Bytes>,
     files: Table<Descriptors>,
     negative: Table<Bytes>,
+    /// What `hot` and `files` may take while there is memory.
+    weights_max: [u64; 2],
     /// Evictions from each table, in their order.
     evictions: [Evictions; 3],
     /// Woken by the next file that is kept open.
@@ -103,6 +111,7 @@ impl Cache {
             hot: bytes_table(config.hot_bytes, TYPICAL_BYTES, hot),
             files: table(open_files, open_files as u64, Descriptors, files),
             negative: bytes_table(NEGATIVE_BYTES, ENTRY_BYTES, negative),
+            weights_max: [config.hot_bytes, open_files as u64],
             evictions,
             on_open: None,
         }
@@ -210,6 +219,23 @@ impl Cache {
         }
     }
 
+    /// Drops half of the files, down to a sixty-fourth of what they may take, and lets no more in.
+    /// Returns whether there was anything to drop.
+    pub(crate) fn shrink(&mut self) -> bool {
+        let [hot_max, files_max] = self.weights_max;
+        let had_negative = !self.negative.is_empty();
+        self.negative.clear();
+        let hot = halve(&mut self.hot, hot_max / KEPT_SHARE);
+        halve(&mut self.files, files_max / KEPT_SHARE) || hot || had_negative
+    }
+
+    /// Lets the files take more again, up to what they may. Returns whether they may take all.
+    pub(crate) fn grow(&mut self) -> bool {
+        let [hot_max, files_max] = self.weights_max;
+        let hot = grow(&mut self.hot, hot_max);
+        grow(&mut self.files, files_max) && hot
+    }
+
     /// Removes all entries.
     pub(crate) fn clear(&mut self) {
         self.hot.clear();
@@ -238,6 +264,32 @@ fn table<W: Weighter<Key, Entry> + Clone>(
 ) -> Table<W> {
     let hasher = key::Prehashed::default();
     unsync::Cache::with(count, weight_max, weighter, hasher, evictions)
+}
+
+/// Whether there was more than `kept`.
+fn halve<W>(table: &mut Table<W>, kept: u64) -> bool
+where
+    W: Weighter<Key, Entry> + Clone,
+{
+    let has_more = table.weight() > kept;
+    // A table without capacity forgets how many evicted keys it is to remember.
+    let capacity = (table.weight() / 2).max(kept).max(1);
+    if capacity < table.capacity() {
+        table.set_capacity(capacity);
+    }
+    has_more
+}
+
+/// Whether it may take all of `weight_max`.
+fn grow<W>(table: &mut Table<W>, weight_max: u64) -> bool
+where
+    W: Weighter<Key, Entry> + Clone,
+{
+    if table.capacity() < weight_max {
+        let capacity = table.capacity() + weight_max.div_ceil(GROWN_SHARE);
+        table.set_capacity(capacity.min(weight_max));
+    }
+    table.capacity() >= weight_max
 }
 
 fn table_stats<W>(table: &Table<W>, evictions: &Evictions) -> TableStats

@@ -24,6 +24,8 @@ pub(crate) struct LongMemory {
     held_max: u64,
     huge: Cell<HugePages>,
     huge_max: u64,
+    /// Memory is short: no file comes in.
+    is_closed: Cell<bool>,
 }
 
 /// The huge pages that were made lately.
@@ -49,12 +51,18 @@ impl LongMemory {
             held_max: hot_bytes + hot_bytes / 4,
             huge: Cell::default(),
             huge_max: hot_bytes,
+            is_closed: Cell::new(false),
         }
+    }
+
+    /// Whether files may come in.
+    pub(crate) fn set_closed(&self, is_closed: bool) {
+        self.is_closed.set(is_closed);
     }
 
     /// Whether there is room for another file. Until then popular files are spliced as others are.
     pub(crate) fn has_room(&self) -> bool {
-        self.held.load(Ordering::Relaxed) < self.held_max
+        !self.is_closed.get() && self.held.load(Ordering::Relaxed) < self.held_max
     }
 
     /// Room for a file of `len` bytes. `None`: there is none.

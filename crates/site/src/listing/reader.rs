@@ -96,11 +96,12 @@ impl DirectoryReader {
         self.flights.run(key.clone(), now, work).await
     }
 
-    /// Removes the entries of roots that are gone, by their numbers.
-    pub(crate) fn forget(&self, is_gone: impl Fn(u32) -> bool) {
-        self.cached
-            .borrow_mut()
-            .retain(|cached| !is_gone(cached.key.root()));
+    /// Removes the entries of roots that are gone, by their numbers. Returns whether there were any.
+    pub(crate) fn forget(&self, is_gone: impl Fn(u32) -> bool) -> bool {
+        let mut all = self.cached.borrow_mut();
+        let before = all.len();
+        all.retain(|cached| !is_gone(cached.key.root()));
+        all.len() < before
     }
 
     fn cached(&self, key: &Key, now: Instant) -> Option<Rc<ChargedEntries>> {

@@ -20,6 +20,7 @@ use super::response::{Persistence, Written, write_response};
 use super::work::{Lookup, Next, PendingWork, Rest};
 use crate::config::snapshot::Snapshot;
 use crate::context::{Context, KeepAlive, Scratch};
+use crate::memory::{Held, Part};
 use crate::observe::access_log::RequestInfo;
 use crate::observe::metrics::{ProxyProtocolError, Refusal};
 use crate::respond::exchange::{Exchange, Protocol};
@@ -73,12 +74,29 @@ pub(in crate::connection) struct Parts {
 }
 
 /// An incomplete request.
-#[derive(Default)]
 struct Partial {
     /// The first bytes of its head.
     input: Vec<u8>,
     /// The rest of its body, which is discarded.
     discard: Option<Discard>,
+    held: Held,
+}
+
+impl Default for Partial {
+    fn default() -> Self {
+        Self {
+            input: Vec::new(),
+            discard: None,
+            held: Held::new(Part::Request, size_of::<Self>()),
+        }
+    }
+}
+
+impl Partial {
+    fn keep(&mut self, input: Vec<u8>) {
+        self.held.set(size_of::<Self>() + input.capacity());
+        self.input = input;
+    }
 }
 
 /// The result of handling received bytes.
@@ -179,12 +197,14 @@ impl Connection {
         if let Some(partial) = &mut self.partial
             && !partial.input.is_empty()
         {
-            partial.input.extend_from_slice(received);
+            let mut input = mem::take(&mut partial.input);
+            input.extend_from_slice(received);
+            partial.keep(input);
             return self.take_input();
         }
         let (used, work) = self.answer(received);
         if used < received.len() {
-            self.partial().input = received[used..].to_vec();
+            self.partial().keep(received[used..].to_vec());
         }
         work
     }
@@ -199,7 +219,7 @@ impl Connection {
         let (used, work) = self.answer(&input);
         if used < input.len() {
             input.drain(..used);
-            self.partial().input = input;
+            self.partial().keep(input);
         } else if !self.has_body() {
             self.partial = None;
         }

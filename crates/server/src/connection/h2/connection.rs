@@ -10,10 +10,10 @@ use std::time::Instant;
 use rustix::net::SendFlags;
 use socket2::SockRef;
 use tidegate_h2::{ConnectionError, Event, HeadBuffer, RefusedHead, RequestError, RequestHead};
-use tidegate_h2::{ErrorCode, StreamId};
+use tidegate_h2::{ErrorCode, ResetCause, StreamError, StreamId};
 use tidegate_http::Method;
 
-use super::stream::{Prepared, Stream, Unknown};
+use super::stream::{Prepared, Sending, Stream, Unknown};
 use super::waits::Waits;
 use super::work::{Finished, Outcome, Works, look_up};
 use crate::clients::RequestLimits;
@@ -23,7 +23,7 @@ use crate::context::{Buffers, Context, Scratch};
 use crate::frame_buffer::FrameBuffer;
 use crate::observe::access_log::RequestInfo;
 use crate::observe::http2::Choice;
-use crate::observe::metrics::Refusal;
+use crate::observe::metrics::{Refusal, Relief};
 use crate::respond::exchange::{Exchange, Protocol};
 use crate::respond::respond::{Resolution, respond};
 use crate::respond::response::{Body, Response, Scheme};
@@ -148,6 +148,11 @@ impl Connection {
         }
     }
 
+    /// Bytes of memory that it takes, without its transport.
+    pub(in crate::connection) fn memory(&self) -> usize {
+        size_of::<Self>() + self.h2.streams() * size_of::<Sending>() + self.h2.memory()
+    }
+
     fn turn(&mut self, context: &mut task::Context<'_>) -> Result<(), Ending> {
         let mut turn = Turn {
             now: Instant::now(),
@@ -243,6 +248,7 @@ impl Connection {
     /// Handles received bytes.
     fn take(&mut self, mut received: &[u8], turn: &mut Turn) -> Result<(), Ending> {
         let context = Rc::clone(&self.context);
+        self.h2.set_crowded(context.memory.is_short());
         let scratch = &mut *context.scratch.borrow_mut();
         let snapshot = context.snapshot();
         let Scratch {
@@ -259,6 +265,7 @@ impl Connection {
                 Event::Refused(refused) => self.refuse(&refused, &snapshot, frames, turn)?,
                 Event::Reset { stream, cause, .. } => {
                     self.context.metrics.core().http2.reset(cause);
+                    self.count_relief(cause);
                     self.waiting.retain(|waiting| *waiting != stream);
                     self.works.forget(stream);
                 }
@@ -304,6 +311,15 @@ impl Connection {
                 .client(self.timer.key(), self.transport.socket());
             let client = client.map(tracing::field::display);
             tracing::warn!(client, "a connection of HTTP/2 was ended: {error}");
+        }
+    }
+
+    /// Counts a stream that was refused since memory is short.
+    fn count_relief(&self, cause: ResetCause) {
+        let is_refused = cause == ResetCause::Error(StreamError::TooManyStreams);
+        if is_refused && self.context.memory.is_short() {
+            let relief = &self.context.metrics.core().relief;
+            relief.count(Relief::StreamRefused);
         }
     }
 

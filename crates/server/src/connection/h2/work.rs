@@ -15,10 +15,23 @@ use super::abort::Abort;
 use super::stream::{Prepared, Sending, Unknown};
 use crate::config::snapshot::Snapshot;
 use crate::context::Context;
+use crate::memory::{Held, Part};
 use crate::respond::body_reader::CutShort;
 use crate::respond::complete::complete;
 
-type Work = Pin<Box<dyn Future<Output = Finished>>>;
+/// A lookup or a wait, and the memory that it takes.
+struct Work {
+    future: Pin<Box<dyn Future<Output = Finished>>>,
+    _held: Held,
+}
+
+impl Future for Work {
+    type Output = Finished;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Finished> {
+        self.future.as_mut().poll(context)
+    }
+}
 
 /// Lookups of a connection at a time: enough for any disk. Those of a client that asks for much and
 /// then breaks the rules are mostly not begun.
@@ -104,7 +117,10 @@ impl Works {
     /// Begins work. It makes progress when [`Works::poll_next`] is called.
     pub(super) fn start(&mut self, work: impl Future<Output = Finished> + 'static) -> Abort {
         let (abort, registration) = Abort::new();
-        let work: Work = Box::pin(work);
+        let work = Work {
+            _held: Held::new(Part::Work, size_of_val(&work)),
+            future: Box::pin(work),
+        };
         let active = self.active.get_or_insert_default();
         active.works.push(Abortable::new(work, registration));
         self.is_new = true;
