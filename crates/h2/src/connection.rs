@@ -58,8 +58,6 @@ pub struct Connection<T> {
     pub(crate) idle_frames: TokenBucket,
     /// Streams that were opened and told to nobody.
     pub(crate) untold: u16,
-    /// Whether the peer's first SETTINGS are there.
-    pub(crate) has_settings: bool,
     pub(crate) phase: Phase,
     /// See [`Connection::set_crowded`].
     pub(crate) is_crowded: bool,
@@ -102,7 +100,6 @@ impl<T> Connection<T> {
             receive_window: ReceiveWindow::default(),
             initial_send_window: INITIAL_WINDOW,
             untold: 0,
-            has_settings: false,
             phase: Phase::Open,
             is_crowded: false,
         }
@@ -322,7 +319,7 @@ impl<T> Connection<T> {
     /// Whether the peer owes something to be received: the preface, SETTINGS, the rest of a frame
     /// or of a header block.
     pub fn is_midway(&self) -> bool {
-        !self.has_settings || !self.reader.is_at_start() || self.block.is_some()
+        !self.reader.is_at_start() || self.block.is_some()
     }
 
     /// Whether the rest of a request body is still to come.

@@ -18,7 +18,9 @@ pub(crate) struct FrameReader {
     /// Bytes of a payload that are dropped when they come.
     dropped: u32,
     /// Bytes of the preface that were received.
-    preface: u32,
+    preface: u8,
+    /// Whether the SETTINGS have come that belong to the preface (RFC 9113, section 3.4).
+    pub(crate) has_settings: bool,
 }
 
 /// A frame, as far as it is looked at: what is dropped of its payload may still have to come.
@@ -38,7 +40,7 @@ impl Frame<'_> {
 impl FrameReader {
     /// Whether nothing is received in part.
     pub(crate) fn is_at_start(&self) -> bool {
-        self.partial.is_empty() && self.dropped == 0 && self.preface as usize == PREFACE.len()
+        self.partial.is_empty() && self.dropped == 0 && self.has_settings
     }
 
     /// Takes the next frame from the front of `input`, behind the preface. `None`: all of it is
@@ -73,7 +75,7 @@ impl FrameReader {
         if !rest.starts_with(received) {
             return Err(ConnectionError::Preface);
         }
-        self.preface += received.len() as u32;
+        self.preface += received.len() as u8;
         *input = behind;
         Ok(())
     }

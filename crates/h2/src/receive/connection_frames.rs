@@ -37,7 +37,7 @@ impl<T> Connection<T> {
             self.set_initial_window(window)?;
             cost += self.streams.len() as u32 / 4;
         }
-        self.has_settings = true;
+        self.reader.has_settings = true;
         self.control.settings_ack();
         self.spend(cost)
     }

@@ -94,7 +94,7 @@ impl<T> Connection<T> {
         if self.block.is_some() {
             return self.on_continuation(header, payload, rest, head);
         }
-        if !self.has_settings && (header.kind != kind::SETTINGS || header.has(flag::ACK)) {
+        if !self.reader.has_settings && (header.kind != kind::SETTINGS || header.has(flag::ACK)) {
             return Err(ConnectionError::FirstFrame);
         }
         match header.kind {
