@@ -20,11 +20,9 @@ pub fn open_files_by(opener: Opener) {
 
 /// Never waits for a writer, as opening a FIFO would: that would block all later reloads.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    match OPENER.get() {
-        Some(open) => open(path),
-        None => {
-            let mut options = File::options();
-            options.read(true).custom_flags(libc::O_NONBLOCK).open(path)
-        }
+    if let Some(open) = OPENER.get() {
+        return open(path);
     }
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }

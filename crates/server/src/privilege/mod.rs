@@ -150,11 +150,11 @@ fn build_unless_stopped(
 ) -> Result<Option<(Reach, Fence)>, Error> {
     let (sender, built) = sync_channel(1);
     let thread = thread::Builder::new().name("fence".to_owned());
-    let build = move || {
+    let enclose = move || {
         let fence = Fence::around(&mut wanted);
         let _ = sender.send((wanted, fence));
     };
-    let thread = thread.spawn(build).map_err(Error::OpenThread)?;
+    let thread = thread.spawn(enclose).map_err(Error::OpenThread)?;
     loop {
         match built.recv_timeout(SIGNAL_WAIT) {
             Ok((wanted, fence)) => {
