@@ -771,7 +771,13 @@ fn lose_lines(server: &Server, count: usize) {
 #[test]
 fn lines_that_are_lost_when_a_log_ends_are_counted_and_told() {
     let tree = tree();
-    let server = start(&tree, "path = '/dev/full'");
+    // The other site's is in the directory of the next log, which is in reach then.
+    let other = format!(
+        "[[site]]\nnames = ['b.test']\nroot = '{}'\n[site.access-log]\npath = 'other.log'",
+        tree.root().display()
+    );
+    let config = format!("{LISTEN}[access-log]\npath = '/dev/full'");
+    let server = Launch::run(&tree, &config, &other).start();
     lose_lines(&server, 7);
     drop(Launch::run(
         &tree,

@@ -119,10 +119,10 @@ fn the_doctor_fails_at_limits_that_are_too_low() {
         skipped("needs root, to run as users of their own");
         return;
     }
-    // As many threads as the user may have, around the least with which a server starts, 10. With
+    // As many threads as the user may have, around the least with which a server starts, 13. With
     // these it has none to print its addresses.
     let mut starts = 0;
-    for threads in [2, 5, 8, 9, 11, 12] {
+    for threads in [2, 5, 8, 10, 12, 14, 15] {
         let id = (54_400 + threads).to_string();
         let limit = format!("--nproc={threads}");
         let few = |launch: Launch| launch.through(["prlimit", &limit]).user(&tree, &id);

@@ -317,7 +317,8 @@ fn a_listener_begins_to_speak_tls() {
     let tree = Tree::with("file", b"content");
     let authority = Authority::new();
     let files = authority.issue("first", &["localhost"]);
-    let server = Launch::run(&tree, "", "").start();
+    // The process that serves reaches them only if it knew of them at its start.
+    let server = Launch::run(&tree, &files.entry(), "").start();
     let mut plain = server.connect();
     plain.get("/file");
     drop(Launch::secure(&tree, "", "", &[&files]));

@@ -8,8 +8,9 @@ use tidegate_config::{LogTarget, Settings};
 
 use crate::host::finding::Verdict;
 
-/// The main thread, that of the log, that of signals and that of the memory.
-const PROCESS: usize = 4;
+/// The main thread, those of the log, of signals and of the memory, and the launcher with the one that
+/// waits for it.
+const PROCESS: usize = 6;
 
 /// The thread of a shard, those for look-ups, directories and codings, one of glommio, and the two
 /// workers of the kernel with which its ring begins.
