@@ -6,7 +6,7 @@
 //! the new binary of an upgrade, open a file that the configuration names, bind an address that it
 //! names. It ends when this process does, since its end of the socket closes with that.
 //!
-//! Landlock stacks across exec and no_new_privs takes file capabilities away: so what starts a
+//! Landlock stacks across exec and `no_new_privs` takes file capabilities away: so what starts a
 //! new binary cannot be inside.
 
 mod message;
@@ -126,13 +126,13 @@ pub(crate) fn or_ask<T>(
     request: impl FnOnce() -> Request,
     result: impl FnOnce(Answer, Option<OwnedFd>) -> io::Result<T>,
 ) -> io::Result<T> {
-    match direct() {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match ask(&request()) {
-            Ok((Answer::Refused, _)) => Err(error),
-            Ok((answer, descriptor)) => result(answer, descriptor),
-            Err(_) => Err(error),
-        },
-        other => other,
+    let error = match direct() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
+        other => return other,
+    };
+    match ask(&request()) {
+        Ok((Answer::Refused, _)) | Err(_) => Err(error),
+        Ok((answer, descriptor)) => result(answer, descriptor),
     }
 }
 

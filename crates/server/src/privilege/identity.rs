@@ -194,7 +194,7 @@ impl Next {
 }
 
 /// Takes all but `kept` out of what a program could get back. Where that is not allowed,
-/// no_new_privs keeps them from coming back.
+/// `no_new_privs` keeps them from coming back.
 fn bound_capabilities(kept: CapabilitySet) {
     for capability in CapabilitySet::all().difference(kept).iter() {
         let _ = remove_capability_from_bounding_set(capability);

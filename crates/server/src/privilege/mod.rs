@@ -60,14 +60,15 @@ pub fn confine<'a>(
     identity.raise_limits();
     limits::raise();
     let mut told = Vec::new();
-    let launcher = start_launcher(settings);
-    let launcher = launcher
-        .map_err(|error| {
+    let launcher = match start_launcher(settings) {
+        Ok(child) => Some(child),
+        Err(error) => {
             told.push(format!(
                 "no upgrade by USR2: cannot start the launcher: {error}"
-            ))
-        })
-        .ok();
+            ));
+            None
+        }
+    };
     let mut fence = None;
     if settings.sandbox.landlock {
         identity.make_cache(settings);

@@ -211,18 +211,16 @@ impl Started {
     /// `None`: it has ended already, or cannot be watched and is killed.
     fn new(mut child: Child, conversation: OwnedFd) -> Option<Self> {
         let id = Pid::from_child(&child);
-        match pidfd_open(id, PidfdFlags::empty()) {
-            Ok(end) => Some(Self {
+        if let Ok(end) = pidfd_open(id, PidfdFlags::empty()) {
+            return Some(Self {
                 child,
                 end,
                 conversation: Some(conversation),
-            }),
-            Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                None
-            }
+            });
         }
+        let _ = child.kill();
+        let _ = child.wait();
+        None
     }
 
     /// Whether it runs on, after the server has written or closed its end, or the process has
