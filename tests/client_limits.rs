@@ -375,6 +375,34 @@ fn a_client_is_the_one_that_a_proxy_names() {
 }
 
 #[test]
+fn a_client_of_a_site_is_the_one_that_a_proxy_names() {
+    let tree = tree();
+    let site = format!(
+        "proxy-protocol = \"accept\"\n\
+         [proxies]\ntrusted = [\"127.0.0.9\"]\nheader = \"forwarded\"\n\
+         [[site]]\nroot = \"{}\"\n[site.limits]\n{RATE}\nrequest-burst-per-ip = 2\n\
+         request-rate = 0.001\nrequest-burst = 7",
+        tree.root().display()
+    );
+    let server = Launch::run_sites(&tree, "", &site).start();
+    let statuses = |start: &str, field: &str| {
+        let mut proxy = Client::connect_from(PROXY, server.address);
+        proxy.send(start);
+        [(); 3].map(|()| proxy.get_with("/file", &[field]).status)
+    };
+    let named = |client: &str| statuses("", &format!("Forwarded: for={client}"));
+    assert_eq!(named("192.0.2.7"), [200, 200, 429]);
+    let v4 = "PROXY TCP4 192.0.2.7 127.0.0.1 1 2\r\n";
+    assert_eq!(statuses(v4, "X-A: b"), [429; 3], "by the other way");
+    assert_eq!(named("\"[2001:db8::1]\""), [200, 200, 429]);
+    assert_eq!(named("\"[2001:db8::2]\""), [429; 3], "the same network");
+    // It is nobody's client itself, but the site's.
+    assert_eq!(named("unknown"), [200; 3]);
+    assert_eq!(named("unknown"), [503; 3]);
+    assert_eq!(named("192.0.2.9"), [503; 3], "it is not the client's fault");
+}
+
+#[test]
 fn a_client_is_the_one_of_the_proxy_protocol() {
     let tree = tree();
     let limits =

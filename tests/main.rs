@@ -58,6 +58,7 @@ mod remote_files;
 mod respond;
 mod site_config;
 mod sites;
+mod slow_clients;
 mod stalls;
 mod steering;
 mod support;

@@ -396,7 +396,7 @@ impl Client {
     }
 
     #[track_caller]
-    fn body_or_end(&mut self, length: usize) -> Option<Vec<u8>> {
+    pub(crate) fn body_or_end(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.received.len() < length {
             let missing = length - self.received.len();
             if self.receive(missing) == 0 {

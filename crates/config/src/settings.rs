@@ -219,6 +219,22 @@ pub struct Limits {
     pub request_burst_per_ip: u32,
     /// The prefix by which IPv6 clients are told apart, 32 to 128.
     pub ipv6_prefix: u8,
+    /// Bytes of responses that a client takes in a second, at most 1 MiB; zero: any.
+    #[serde(serialize_with = "units::size")]
+    pub send_rate_min: u64,
+    /// The time over which that is averaged, 1 s to an hour.
+    #[serde(serialize_with = "units::duration")]
+    pub send_rate_grace: Duration,
+    /// Bytes of a request that a client sends in a second, at most 1 MiB; zero: any.
+    #[serde(serialize_with = "units::size")]
+    pub receive_rate_min: u64,
+    /// The time over which that is averaged, 1 s to an hour.
+    #[serde(serialize_with = "units::duration")]
+    pub receive_rate_grace: Duration,
+    /// Bytes in a second below which connections make room for new ones, at most 1 MiB; zero: none
+    /// does.
+    #[serde(serialize_with = "units::size")]
+    pub crowded_rate_min: u64,
     /// Requests on a connection before it is closed, at least 1.
     pub requests_per_connection: u32,
     /// Bytes of a request head, 1 KiB to 1 MiB.
@@ -499,6 +515,11 @@ impl Default for Limits {
             request_rate_per_ip: 0.0,
             request_burst_per_ip: 100,
             ipv6_prefix: 64,
+            send_rate_min: 100,
+            send_rate_grace: Duration::from_mins(1),
+            receive_rate_min: 0,
+            receive_rate_grace: Duration::from_secs(5),
+            crowded_rate_min: 1 << 10,
             requests_per_connection: 10_000,
             header_bytes: 16 << 10,
             headers: 100,

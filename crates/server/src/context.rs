@@ -19,9 +19,10 @@ use crate::config::snapshot::Snapshot;
 use crate::frame_buffer::FrameBuffer;
 use crate::memory::CoreMemory;
 use crate::observe::access_log::Recorder;
-use crate::observe::metrics::{Metrics, Refusal};
+use crate::observe::metrics::{Metrics, Refusal, SlowConnection};
+use crate::rates::LeastRates;
 use crate::throttle::Throttle;
-use crate::timeouts::{Key, TimerQueue};
+use crate::timeouts::{Key, Slow, SlowCause, TimerQueue};
 use crate::transport::io::Io;
 use crate::transport::{is_trusted, is_unix, peer_ip};
 
@@ -38,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) tls_warnings: Throttle,
     pub(crate) http2_warnings: Throttle,
     connection_warnings: Throttle,
+    /// One for each cause.
+    slow_warnings: [Throttle; 3],
     /// One for each limit that requests may exceed.
     request_warnings: [Throttle; 3],
     /// Replaced as a whole when the configuration changes. [`Context::snapshot`] is the only way to
@@ -98,10 +101,12 @@ impl Context {
         access_log: Recorder,
     ) -> Self {
         metrics.apply(&snapshot.settings);
+        let timers = TimerQueue::new(snapshot.settings.timeouts.clone());
+        timers.set_least_rates(least_rates(&snapshot.settings));
         Self {
             io,
             clock: Clock::new(),
-            timers: Rc::new(TimerQueue::new(snapshot.settings.timeouts.clone())),
+            timers: Rc::new(timers),
             scratch: RefCell::default(),
             metrics,
             memory,
@@ -110,6 +115,7 @@ impl Context {
             tls_warnings: Throttle::default(),
             http2_warnings: Throttle::default(),
             connection_warnings: Throttle::default(),
+            slow_warnings: Default::default(),
             request_warnings: Default::default(),
             snapshot: RefCell::new(Rc::new(snapshot)),
             keep_alive: Cell::default(),
@@ -126,6 +132,7 @@ impl Context {
     pub(crate) fn replace_snapshot(&self, prepared: Prepared) -> Rc<Snapshot> {
         let next = Snapshot::new(prepared, &self.io.ring, Some(&self.snapshot()));
         self.timers.set_timeouts(next.settings.timeouts.clone());
+        self.timers.set_least_rates(least_rates(&next.settings));
         self.metrics.apply(&next.settings);
         self.snapshot.replace(Rc::new(next))
     }
@@ -222,6 +229,21 @@ impl Context {
         }
     }
 
+    /// Counts and logs a connection that was ended since its client is too slow.
+    pub(crate) fn report_slow(&self, slow: &Slow) {
+        let (kind, key) = match slow.cause {
+            SlowCause::Reads => (SlowConnection::Reader, "limits.send-rate-min"),
+            SlowCause::Sends => (SlowConnection::Sender, "limits.receive-rate-min"),
+            SlowCause::Room => (SlowConnection::ForRoom, "limits.crowded-rate-min"),
+        };
+        self.metrics.core().slow_connections.count(kind);
+        if self.slow_warnings[slow.cause as usize].is_due() {
+            let client = self.client(slow.key, &slow.socket);
+            let client = client.map(tracing::field::display);
+            tracing::warn!(client, "connection of a slow client closed: {key}");
+        }
+    }
+
     /// Whether connections persist.
     pub(crate) fn keep_alive(&self) -> KeepAlive {
         self.keep_alive.get()
@@ -230,6 +252,10 @@ impl Context {
     pub(crate) fn set_keep_alive(&self, keep_alive: KeepAlive) {
         self.keep_alive.set(keep_alive);
     }
+}
+
+fn least_rates(settings: &Settings) -> LeastRates {
+    LeastRates::of(&settings.limits, &settings.timeouts)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@
 //!    |
 //!  transport       sockets with or without TLS, the ring and its pipes, certificates
 //!  timeouts        when a connection's time is over
+//!  rates           which clients are too slow
 //!  clients         what each client uses, over all cores
 //! ```
 //!
@@ -48,6 +49,7 @@ mod no_allocation_test;
 mod observe;
 mod privilege;
 mod publish;
+mod rates;
 mod relief;
 mod respond;
 mod signals;

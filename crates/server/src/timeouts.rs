@@ -16,10 +16,11 @@ use futures_lite::future::or;
 use rustix::net::{Shutdown, shutdown, sockopt};
 use slab::Slab;
 use tidegate_config::Timeouts;
-use tidegate_uring::Fd;
 use tidegate_uring::executor::coarse_sleep;
+use tidegate_uring::{Fd, Ring, TcpInfo, tcp_info};
 
 use crate::clients::Place;
+use crate::rates::{Client, LeastRates, Rates, Seen};
 
 /// Deadlines are rounded up to a tick of this many milliseconds.
 const TICK_MILLIS: u32 = 100;
@@ -31,6 +32,12 @@ const RETRY_TICKS: u32 = 100;
 
 /// One of this many connections is ended to make room for others.
 const CONNECTIONS_PER_IDLE_ENDED: usize = 64;
+
+/// Entries that a pass over the rates looks at before other tasks run.
+const ENTRIES_PER_TURN: usize = 512;
+
+/// The time between two passes while clients wait for a connection.
+const HURRIED_PASS: Duration = Duration::from_secs(1);
 
 /// Connections that there is room for from the start. What was never used of it takes no memory,
 /// where to grow leaves behind what held it before.
@@ -121,6 +128,24 @@ enum Course {
     Expired,
 }
 
+/// A connection that was ended since its client is too slow.
+pub(crate) struct Slow {
+    pub(crate) key: Key,
+    pub(crate) socket: Fd,
+    pub(crate) cause: SlowCause,
+}
+
+/// The limit that a client was too slow for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlowCause {
+    /// `limits.send-rate-min`.
+    Reads,
+    /// `limits.receive-rate-min`.
+    Sends,
+    /// `limits.crowded-rate-min`.
+    Room,
+}
+
 /// The address of a connection's client; `None` if it has none.
 type ClientAddress = Option<IpAddr>;
 
@@ -134,6 +159,10 @@ pub(crate) struct TimerQueue {
     inner: RefCell<Inner>,
     /// Whether any connection ever had to end once it is idle.
     any_draining: Cell<bool>,
+    least_rates: Cell<LeastRates>,
+    /// Whether the next pass over the rates is to come soon, and who waits for that.
+    hurry: Cell<bool>,
+    hurried: RefCell<Option<Waker>>,
 }
 
 #[derive(Default)]
@@ -150,6 +179,7 @@ struct Inner {
     waiting: Vec<Waker>,
     /// The tasks of connections that can tell their clients that they are to end, by their index.
     wakers: BTreeMap<u32, Waker>,
+    rates: Rates,
 }
 
 impl Timer {
@@ -224,7 +254,16 @@ impl TimerQueue {
             timeouts: RefCell::new(timeouts),
             inner: RefCell::new(inner),
             any_draining: Cell::new(false),
+            least_rates: Cell::default(),
+            hurry: Cell::new(false),
+            hurried: RefCell::default(),
         }
+    }
+
+    /// Replaces the least rates of clients.
+    pub(crate) fn set_least_rates(&self, least_rates: LeastRates) {
+        self.least_rates.set(least_rates);
+        self.hurry();
     }
 
     /// Replaces the timeouts, for phases that are entered from now on.
@@ -332,9 +371,13 @@ impl TimerQueue {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Ends some of the idle connections: those with the earliest deadlines.
-    pub(crate) fn end_longest_idle(&self) {
+    /// Ends some of the idle connections: those with the earliest deadlines. Returns whether there
+    /// were any.
+    pub(crate) fn end_longest_idle(&self) -> bool {
         let mut inner = self.inner.borrow_mut();
+        if inner.counts.connections(Phase::Idle) == 0 {
+            return false;
+        }
         let count = inner.entries.len().div_ceil(CONNECTIONS_PER_IDLE_ENDED);
         let mut idle: Vec<(u32, usize)> = inner
             .entries
@@ -347,9 +390,123 @@ impl TimerQueue {
             idle.truncate(count);
         }
         inner.counts.ended_for_room += idle.len() as u64;
-        for (_, index) in idle {
-            inner.entries[index].expire();
+        for (_, index) in &idle {
+            inner.entries[*index].expire();
         }
+        !idle.is_empty()
+    }
+
+    /// Ends the connection whose client was the slowest when they were looked at last, if any was
+    /// slow enough. They are looked at again soon.
+    pub(crate) fn end_slowest(&self) -> Option<Slow> {
+        self.hurry();
+        let mut inner = self.inner.borrow_mut();
+        while let Some(connection) = inner.rates.take_slowest() {
+            let key = Key::of(connection);
+            // It may have ended, or gone on.
+            if let Some(entry) = inner.entry(key)
+                && entry.course != Course::Expired
+                && entry.waits_for_client().is_some()
+            {
+                let socket = entry.socket.clone();
+                entry.expire();
+                let cause = SlowCause::Room;
+                return Some(Slow { key, socket, cause });
+            }
+        }
+        None
+    }
+
+    /// Has the next pass over the rates come soon.
+    fn hurry(&self) {
+        self.hurry.set(true);
+        if let Some(waker) = self.hurried.take() {
+            waker.wake();
+        }
+    }
+
+    /// Ends the connections of clients that are too slow, and reports each, for as long as it is
+    /// polled.
+    pub(crate) async fn run_rates(self: Rc<Self>, ring: Ring, report: impl Fn(&Slow)) {
+        let mut hurries = false;
+        loop {
+            let every = self.least_rates.get().pass_every();
+            match every {
+                Some(_) if hurries => coarse_sleep(HURRIED_PASS).await,
+                Some(every) => or(coarse_sleep(every), self.is_hurried()).await,
+                None => self.is_hurried().await,
+            }
+            hurries = self.hurry.replace(false);
+            if self.least_rates.get().pass_every().is_none() {
+                continue;
+            }
+            self.look_at_rates(&ring, &report).await;
+        }
+    }
+
+    /// A pass over all entries.
+    async fn look_at_rates(&self, ring: &Ring, report: &impl Fn(&Slow)) {
+        let (mut from, mut seen) = (0, 0);
+        // Those behind the last one take no time.
+        while seen < self.len() && from < self.inner.borrow().entries.capacity() {
+            let (entries, slow) = self.look_at_some(from, Instant::now());
+            slow.iter().for_each(report);
+            seen += entries;
+            from += ENTRIES_PER_TURN;
+            ring.yield_now().await;
+        }
+        self.inner.borrow_mut().rates.end_pass();
+    }
+
+    async fn is_hurried(&self) {
+        poll_fn(|context| {
+            if self.hurry.get() {
+                return Poll::Ready(());
+            }
+            self.hurried.replace(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Looks at some entries, and returns their number. Those whose clients are too slow are ended,
+    /// and returned.
+    fn look_at_some(&self, from: usize, now: Instant) -> (usize, Vec<Slow>) {
+        let least = self.least_rates.get();
+        let now = now.saturating_duration_since(self.epoch);
+        let mut inner = self.inner.borrow_mut();
+        let Inner { entries, rates, .. } = &mut *inner;
+        let (mut seen, mut slow) = (0, Vec::new());
+        for index in from..from + ENTRIES_PER_TURN {
+            let Some(entry) = entries.get_mut(index) else {
+                continue;
+            };
+            seen += 1;
+            let Some((client, info)) = entry.waits_for_client() else {
+                continue;
+            };
+            let key = Key {
+                index: index as u32,
+                generation: entry.generation,
+            };
+            let (bytes, cause) = match client {
+                Client::Reads => (info.bytes_acked, SlowCause::Reads),
+                Client::Sends | Client::Begins => (info.bytes_received, SlowCause::Sends),
+            };
+            let sight = Seen {
+                connection: key.number(),
+                client,
+                bytes,
+                rate_max: info.max_pacing_rate,
+                now,
+            };
+            if entry.course != Course::Expired && rates.see(sight, &least) {
+                entry.expire();
+                let socket = entry.socket.clone();
+                slow.push(Slow { key, socket, cause });
+            }
+        }
+        (seen, slow)
     }
 
     /// Ends the connections that wait for a request, since the server stops.
@@ -527,7 +684,36 @@ impl Inner {
     }
 }
 
+impl Key {
+    /// A number that no other connection of the queue has had, but for 2^32 later.
+    fn number(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    fn of(number: u64) -> Self {
+        Self {
+            index: number as u32,
+            generation: (number >> 32) as u32,
+        }
+    }
+}
+
 impl Entry {
+    /// What the client is to do, and what the kernel has counted, if the connection waits for its
+    /// client: not for a disk, an origin, or its turn. `None`, too, without TCP.
+    fn waits_for_client(&self) -> Option<(Client, TcpInfo)> {
+        let client = match self.phase {
+            Phase::Send | Phase::Transfer | Phase::Window => Client::Reads,
+            Phase::Request => Client::Sends,
+            Phase::AwaitingFirstRequest => Client::Begins,
+            Phase::Idle | Phase::Linger => return None,
+        };
+        let info = tcp_info(&self.socket).ok()?;
+        let is_owed = info.is_owed_an_acknowledgement();
+        let waits = is_owed || !matches!(self.phase, Phase::Send | Phase::Transfer);
+        waits.then_some((client, info))
+    }
+
     /// Makes the connection's task see the end of its input, or of a response that is stuck.
     fn expire(&mut self) {
         self.course = Course::Expired;

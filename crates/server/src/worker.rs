@@ -85,6 +85,11 @@ pub(crate) async fn run(
     let context = opened.get_or_init(|| context);
     let ring = &context.io.ring;
     ring.spawn(Rc::clone(&context.timers).run()).detach();
+    let reporter = Rc::clone(context);
+    let rates = Rc::clone(&context.timers).run_rates(ring.clone(), move |slow| {
+        reporter.report_slow(slow);
+    });
+    ring.spawn(rates).detach();
     let worker = Worker::new(context, connections_max, listeners);
     report(Event::Ready);
     worker.run(&control, || report(Event::Applied)).await;

@@ -1,11 +1,13 @@
 //! `[limits]`.
 
+use std::time::Duration;
+
 use toml::Spanned;
 
 use super::bounds::{GIB, KIB, MIB};
 use super::report::Report;
-use crate::rules::{count, size};
-use crate::units::{Count, Fraction, Size};
+use crate::rules::{count, duration, size};
+use crate::units::{Count, Fraction, Period, Size};
 use crate::{Limits, SiteLimits, ValueError, raw};
 
 /// The lowest and the highest rate of a client.
@@ -48,6 +50,23 @@ pub(super) fn limits(raw: raw::Limits, report: &mut Report<'_>) -> Limits {
                 "a shorter one is a whole provider; 64 is one network, 128 one address",
             ),
         ),
+        send_rate_min: report.checked(raw.send_rate_min, default.send_rate_min, least_rate()),
+        send_rate_grace: report.checked(raw.send_rate_grace, default.send_rate_grace, grace()),
+        receive_rate_min: report.checked(
+            raw.receive_rate_min,
+            default.receive_rate_min,
+            least_rate(),
+        ),
+        receive_rate_grace: report.checked(
+            raw.receive_rate_grace,
+            default.receive_rate_grace,
+            grace(),
+        ),
+        crowded_rate_min: report.checked(
+            raw.crowded_rate_min,
+            default.crowded_rate_min,
+            least_rate(),
+        ),
         requests_per_connection: report.checked(
             raw.requests_per_connection,
             default.requests_per_connection,
@@ -88,6 +107,20 @@ pub(super) fn limits(raw: raw::Limits, report: &mut Report<'_>) -> Limits {
             ),
         ),
     }
+}
+
+/// Bytes of a client in a second.
+fn least_rate() -> impl FnOnce(Size) -> Result<u64, ValueError> {
+    size(0..=MIB, "many clients have no more; 0 for no limit")
+}
+
+/// The time over which a rate is averaged.
+fn grace() -> impl FnOnce(Period) -> Result<Duration, ValueError> {
+    let allowed = Duration::from_secs(1)..=Duration::from_hours(1);
+    duration(
+        allowed,
+        "a shorter one cuts clients whose packets were lost",
+    )
 }
 
 /// `[site.limits]`
@@ -237,6 +270,11 @@ mod tests {
             ("[limits]\nrequest-burst-per-ip = 0", "2: limits.request-burst-per-ip: 0 is outside 1 to 1000000: "),
             ("[limits]\nrequest-rate-per-ip = 1\nrequest-burst-per-ip = 86401", "3: limits.request-burst-per-ip: a burst of 86401 at a rate of 1 takes more than a day"),
             ("[limits]\nrequest-rate-per-ip = 0.001", "2: limits.request-rate-per-ip: a burst of 100 at a rate of 0.001 takes more than a day"),
+            ("[limits]\nsend-rate-min = '2m'", "2: limits.send-rate-min: 2m is outside 0 to 1m: "),
+            ("[limits]\nsend-rate-grace = '500ms'", "2: limits.send-rate-grace: 500ms is outside 1s to 1h: "),
+            ("[limits]\nreceive-rate-min = '2m'", "2: limits.receive-rate-min: 2m is outside 0 to 1m: "),
+            ("[limits]\nreceive-rate-grace = '2h'", "2: limits.receive-rate-grace: 2h is outside 1s to 1h: "),
+            ("[limits]\ncrowded-rate-min = '1g'", "2: limits.crowded-rate-min: 1g is outside 0 to 1m: "),
             ("[limits]\nipv6-prefix = 31", "2: limits.ipv6-prefix: 31 is outside 32 to 128: "),
             ("[limits]\nipv6-prefix = 129", "2: limits.ipv6-prefix: 129 is outside 32 to 128: "),
         ]);

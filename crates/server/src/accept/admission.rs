@@ -3,9 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_lite::future::or;
 use tidegate_uring::Fd;
+use tidegate_uring::executor::coarse_sleep;
 
 use crate::accept::address::SocketAddress;
 use crate::accept::listener::listen_with;
@@ -13,6 +15,9 @@ use crate::accept::listener_state::ListenerState;
 use crate::context::{Context, KeepAlive};
 use crate::observe::metrics::Refusal;
 use crate::throttle::Throttle;
+
+/// How soon to look again for a connection that can make room.
+const ROOM_RETRY: Duration = Duration::from_secs(1);
 
 /// The limit on a core's connections, shared by its accept loops.
 pub(crate) struct Admission {
@@ -159,8 +164,8 @@ impl Admission {
         self.room() > wanted
     }
 
-    /// Makes room for a waiting client: ends idle connections now, and others once they become
-    /// idle.
+    /// Makes room for a waiting client: ends idle connections now, else the slowest one, and others
+    /// once they become idle.
     pub(crate) async fn make_room(&self, has_ended: impl Fn() -> bool) {
         let refusal = if self.places() > 0 {
             self.context.memory.ask();
@@ -170,8 +175,14 @@ impl Admission {
         };
         self.context.metrics.core().refusals.count(refusal);
         self.set_crowded(self.crowded.get() + 1);
-        self.context.timers.end_longest_idle();
-        self.room_or(has_ended).await;
+        while self.room() == 0 && !has_ended() {
+            if !self.context.timers.end_longest_idle()
+                && let Some(slow) = self.context.timers.end_slowest()
+            {
+                self.context.report_slow(&slow);
+            }
+            or(self.room_or(&has_ended), coarse_sleep(ROOM_RETRY)).await;
+        }
         self.set_crowded(self.crowded.get() - 1);
     }
 

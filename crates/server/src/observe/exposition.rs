@@ -197,6 +197,9 @@ fn register_connections(registry: &mut Registry, cores: &[Core]) {
     let help = "Idle connections that were closed to make room for new ones";
     let closed = counter(sum(cores, |core| &core.published.ended_for_room));
     registry.register("connections_closed_for_room", help, closed);
+    let help = "Connections that were closed since their clients are slow";
+    let slow = counters(of_kind("kind", cores, |core| &core.slow_connections));
+    registry.register("slow_connections_closed", help, slow);
     let help = "Connections that were ended since a time of [timeouts] was over";
     let timeouts = counters(of_kind("kind", cores, |core| &core.published.timeouts));
     registry.register("timeouts", help, timeouts);

@@ -122,6 +122,18 @@ kinds! {
 }
 
 kinds! {
+    /// Why a connection was ended whose client is slow.
+    SlowConnection {
+        /// It takes less of a response than `limits.send-rate-min`.
+        Reader = "reader",
+        /// It sends less of a request than `limits.receive-rate-min`.
+        Sender = "sender",
+        /// It was the slowest below `limits.crowded-rate-min`, and others waited.
+        ForRoom = "for_room",
+    }
+}
+
+kinds! {
     /// What a connection waits for.
     ConnectionState {
         /// The TLS handshake, or the first byte of the first request.
@@ -393,6 +405,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) origin_responses: CounterOf<CacheStatus, { CacheStatus::COUNT }>,
     pub(crate) refusals: CounterOf<Refusal, { Refusal::COUNT }>,
     pub(crate) relief: CounterOf<Relief, { Relief::COUNT }>,
+    pub(crate) slow_connections: CounterOf<SlowConnection, { SlowConnection::COUNT }>,
     pub(crate) proxy_protocol_errors: CounterOf<ProxyProtocolError, { ProxyProtocolError::COUNT }>,
     /// Transfers whose client took nothing for `timeouts.send-stall`.
     pub(crate) stalled_transfers: Counter,
@@ -422,6 +435,7 @@ impl Default for CoreMetrics {
             origin_responses: CounterOf::default(),
             refusals: CounterOf::default(),
             relief: CounterOf::default(),
+            slow_connections: CounterOf::default(),
             proxy_protocol_errors: CounterOf::default(),
             stalled_transfers: Counter::default(),
             handshakes: CounterOf::default(),
