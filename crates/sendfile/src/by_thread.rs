@@ -1,7 +1,8 @@
 //! Reads on the executor's blocking thread, for when the kernel has no worker.
 //!
 //! Where a worker cannot be started (`pids.max`, `RLIMIT_NPROC`), the kernel cancels the op that
-//! needs it, with ECANCELED. The blocking thread exists from the start.
+//! needs it, with ECANCELED. The blocking thread exists from the start. It also does what a worker was
+//! interrupted in (EINTR).
 
 use std::io;
 use std::ops::Range;
@@ -11,9 +12,12 @@ use rustix::io::{Errno, pread, retry_on_intr};
 use rustix::pipe::{SpliceFlags, splice};
 use tidegate_uring::{Fd, run_blocking};
 
-/// Whether an op failed because there is no worker for it.
+/// Whether an op failed because there is no worker for it, or no longer.
 pub(crate) fn lacks_worker(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::CANCELED)
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::CANCELED | Errno::INTR)
+    )
 }
 
 /// Splices `range` of `file`, or its first part, into the pipe of `writer`. Returns how many bytes.

@@ -317,12 +317,14 @@ impl Kernel {
     }
 
     fn take(&mut self, entry: Entry) {
+        let kind = entry.kind();
         let op = Op {
-            kind: entry.kind().unwrap_or(Kind::Poll),
-            number: self.count,
+            kind: kind.unwrap_or(Kind::Poll),
+            // The doorbell is no op.
+            number: kind.map_or(u64::MAX, |_| self.count),
             is_ready: false,
         };
-        self.count += u64::from(entry.kind().is_some());
+        self.count += u64::from(kind.is_some());
         self.pending.push(Pending { entry, op });
     }
 
