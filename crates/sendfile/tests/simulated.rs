@@ -12,23 +12,11 @@ use std::ops::Range;
 
 use futures_lite::future::poll_once;
 use rustix::io::Errno;
+use simulation::plan::ERRORS;
 use simulation::{BEHIND, LEN, Peer, Stage, UNREAD};
 use support::{Bench, run};
 use tidegate_sendfile::{ErrorKind, FileReader, Options};
 use tidegate_uring::simulation::{Fate, Kind};
-
-/// The errors of a host that is short of something, of a disk, and of a peer.
-const ERRORS: [Errno; 9] = [
-    Errno::INTR,
-    Errno::AGAIN,
-    Errno::NOMEM,
-    Errno::MFILE,
-    Errno::NFILE,
-    Errno::IO,
-    Errno::NOSPC,
-    Errno::CONNRESET,
-    Errno::CANCELED,
-];
 
 /// Whether a transfer that fails with `kind` says what op `met` the error.
 fn tells(kind: &ErrorKind, met: Kind, errno: Errno) -> bool {

@@ -53,6 +53,8 @@ mod rates;
 mod relief;
 mod respond;
 mod signals;
+#[cfg(test)]
+mod simulated_test;
 mod supervisor;
 #[cfg(test)]
 mod testing;

@@ -4,7 +4,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::cell::Cell;
+#[path = "../../../uring/tests/support/plan.rs"]
+pub(crate) mod plan;
+
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -16,9 +18,11 @@ use glommio::timer::sleep;
 use rustix::fs::Advice;
 use tidegate_sendfile::{Error, Options, Step, Transfer};
 use tidegate_uring::Fd;
-use tidegate_uring::simulation::{Decide, Fate, Kind, Op, install};
+use tidegate_uring::simulation::install;
 
 use crate::support::{Bench, PATIENT, evicted_file_of, pattern};
+
+use plan::{Kernel, Plan};
 
 /// More than two pipes hold, and no whole number of pages.
 pub(crate) const LEN: usize = 600_001;
@@ -28,59 +32,6 @@ pub(crate) const TURNS_MAX: usize = 20_000;
 
 /// Every so many turns the blocking thread gets time, which the simulation has no part in.
 pub(crate) const REST_EVERY: usize = 64;
-
-/// What the kernel does.
-#[derive(Default)]
-pub(crate) struct Plan {
-    /// Ops that were completed since the last [`Plan::begin`].
-    pub(crate) completed: Cell<u64>,
-    /// What happens to the op of this number instead.
-    pub(crate) fault: Cell<Option<(u64, Fate)>>,
-    /// The op to which it happened.
-    pub(crate) met: Cell<Option<Kind>>,
-    /// So many ops complete, and no more.
-    pub(crate) most: Cell<Option<u64>>,
-    /// Ops that are cancelled have just taken effect.
-    pub(crate) is_late: Cell<bool>,
-}
-
-impl Plan {
-    pub(crate) fn begin(&self) {
-        self.completed.set(0);
-        self.fault.set(None);
-        self.met.set(None);
-        self.most.set(None);
-    }
-}
-
-pub(crate) struct Kernel(Rc<Plan>);
-
-impl Decide for Kernel {
-    fn next(&mut self, ops: &[Op]) -> Option<(usize, Fate)> {
-        let plan = &self.0;
-        let number = plan.completed.get();
-        if plan.most.get().is_some_and(|most| number >= most) {
-            return None;
-        }
-        if let Some((faulty, fate)) = plan.fault.get()
-            && faulty == number
-            && let Some(op) = ops.first()
-            && (op.is_ready || matches!(fate, Fate::Failed(_)))
-        {
-            plan.met.set(Some(op.kind));
-            plan.fault.set(None);
-            plan.completed.set(number + 1);
-            return Some((0, fate));
-        }
-        let index = ops.iter().position(|op| op.is_ready)?;
-        plan.completed.set(number + 1);
-        Some((index, Fate::Done))
-    }
-
-    fn is_late(&mut self, _: &Op) -> bool {
-        self.0.is_late.get()
-    }
-}
 
 /// A bench over a simulated kernel, and a file that is evicted before each run.
 pub(crate) struct Stage {
