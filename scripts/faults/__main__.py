@@ -10,6 +10,7 @@ import errno
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import tracing
 from clients import HANGS, WRONG, Tally
-from errors import ELSEWHERE, ERRORS, LASTING, NONE
+from errors import ELSEWHERE, ERRORS, LASTING, NO_MEMORY, NONE
 from phases import PHASES
 from server import BOUND_SECONDS
 from tracing import Fault, NotPermitted, wait_until
@@ -31,6 +32,7 @@ OUTCOMES = (
     "no fault",
     "ended",
     "panic of others",
+    "no memory",
     "HANG",
     "WRONG",
     "PANIC",
@@ -38,7 +40,7 @@ OUTCOMES = (
     "CRASH",
     "STATUS 0",
 )
-GOOD = OUTCOMES[:4]
+GOOD = OUTCOMES[:5]
 
 
 class Files:
@@ -230,11 +232,13 @@ def after(subject, server, fault, trace):
 
 def ended(subject, server, fault):
     status = server.process.returncode
+    text = server.text()
+    if status == -signal.SIGABRT and fault.error == "ENOMEM" and any(said in text for said in NO_MEMORY):
+        return Result("no memory", "it said so, and aborted")
     if status < 0 or status > 128:
         return Result("CRASH", f"status {status}")
     if status == 0:
         return Result("ended" if subject.ends(server) else "STATUS 0")
-    text = server.text()
     reasons = ("made no progress", "the kernel refused an io_uring_enter", os.strerror(number(fault.error)))
     if not any(reason in text for reason in reasons):
         return Result("SILENT", f"status {status}, and no reason")
@@ -274,7 +278,7 @@ def run_all(binary, base, plan, options):
             if result.outcome not in GOOD:
                 wrong += 1
                 print(f"\n{phase} {fault}: {result} ({result.seconds:.0f} s)", flush=True)
-                print("\n".join(f"  | {line}" for line in result.log.splitlines()[-12:]), flush=True)
+                print("\n".join(f"  | {line}" for line in result.log.splitlines()[-60:]), flush=True)
     print_table(table)
     return 1 if wrong else 0
 

@@ -95,7 +95,9 @@ def ask(port, files, tally, context=None, kept=True):
             outcome = judge(response, content)
             closes = response is None or response[1].get("connection") == "close"
         except TimeoutError:
-            outcome, closes = (HANGS, f"no answer for {target}"), True
+            # Enough is known.
+            tally.add(HANGS, f"no answer for {target}")
+            break
         except OSError:
             outcome, closes = (ENDED, ""), True
         tally.add(*outcome)

@@ -148,4 +148,13 @@ ELSEWHERE = (
     "glommio-",
     # The standard library, at the start of a thread.
     "library/std/src/sys/",
+    # tokio cannot wake a thread.
+    "tokio-",
+)
+# What Rust says before it aborts for lack of memory: an allocation has no other way to fail.
+NO_MEMORY = (
+    "memory allocation of",
+    "failed to initiate panic",
+    "failed to allocate an alternative stack",
+    "failed to set up alternative stack",
 )

@@ -20,8 +20,8 @@ class Phase:
     """The server runs already when calls begin to fail."""
 
     from_the_start = False
-    # Faults that cannot be here, as (call, error).
-    impossible = frozenset()
+    # Faults that cannot be here, as (call, error): flags are read here, and no descriptors duplicated.
+    impossible = frozenset([("fcntl", "EMFILE")])
 
     def __init__(self, files):
         self.files = files
@@ -49,6 +49,7 @@ class Phase:
 class Start(Phase):
     """From exec on."""
 
+    impossible = frozenset()
     from_the_start = True
 
     def drive(self, server, tally):
@@ -95,7 +96,7 @@ class Origin(Phase):
     """Objects of another server, in slices and whole, and again from the disk."""
 
     # epoll tells of edges: none follows where the socket was ready in truth.
-    impossible = frozenset((call, "EAGAIN") for call in ("recvfrom", "sendto", "writev", "readv"))
+    impossible = Phase.impossible | {(call, "EAGAIN") for call in ("recvfrom", "sendto", "writev")}
 
     def __init__(self, files):
         super().__init__(files)
@@ -165,6 +166,8 @@ def handler(objects):
 class Reload(Phase):
     """HUP with another configuration."""
 
+    impossible = frozenset()
+
     def drive(self, server, tally):
         self.reload(server)
         end = time.monotonic() + 3
@@ -224,6 +227,8 @@ class Reopen(Phase):
 
 class Upgrade(Phase):
     """USR2: the binary starts again, on the same listeners."""
+
+    impossible = frozenset()
 
     def drive(self, server, tally):
         server.signal(signal.SIGUSR2)

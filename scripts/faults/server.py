@@ -119,6 +119,8 @@ class Server:
         tally = Tally()
         for port, context in zip(self.ports, (None, tls_context())):
             ask(port, files, tally, context)
+            if tally[RIGHT] < len(files):
+                return False
         return tally[RIGHT] == 2 * len(files)
 
     def end(self):
