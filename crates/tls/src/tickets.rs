@@ -72,6 +72,14 @@ impl Key {
     }
 }
 
+impl State {
+    /// Whether it is time for the next key. It is when the clock was set back, too: a key would last
+    /// longer by as much.
+    fn is_due(&self, now: u64) -> bool {
+        now >= self.change_at || self.change_at > now + KEY_TIME.as_secs()
+    }
+}
+
 impl TicketKeys {
     /// New keys; `None` if the system has no random numbers.
     pub(crate) fn random() -> Option<Self> {
@@ -116,13 +124,13 @@ impl TicketKeys {
     /// Makes the next key if it is time. Without random numbers the current one stays.
     fn change_if_due(&self) {
         let now = now();
-        if now < self.state().change_at {
+        if !self.state().is_due(now) {
             return;
         }
         let Some(key) = Key::random() else { return };
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have been faster.
-        if now >= state.change_at {
+        if state.is_due(now) {
             // A key that has been out of use for longer is not kept.
             let is_recent = now < state.change_at + KEY_TIME.as_secs();
             let previous = std::mem::replace(&mut state.current, key);
@@ -236,6 +244,21 @@ mod tests {
         assert!(keys.decrypt(&ticket).is_some());
         move_change(&keys, -time);
         assert!(keys.decrypt(&ticket).is_none());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_lengthens_the_life_of_no_key() {
+        let keys = TicketKeys::random().unwrap();
+        let ticket = keys.encrypt(STATE).unwrap();
+        move_change(&keys, 100 * i64::try_from(KEY_TIME.as_secs()).unwrap());
+        assert!(keys.decrypt(&ticket).is_some(), "the key before opens");
+        let change_at = keys.state().change_at;
+        assert!(change_at <= now() + KEY_TIME.as_secs());
+        assert!(
+            keys.decrypt(&ticket).is_some(),
+            "and it is not changed again"
+        );
+        assert_eq!(keys.state().change_at, change_at);
     }
 
     #[test]
