@@ -12,6 +12,9 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::freshness::Freshness;
 
+/// From how many milliseconds on the clock was set back, and not just corrected.
+const SET_BACK_LEAST: u64 = 5000;
+
 /// The fields that go on to clients, besides the validators, which are kept apart.
 const PASSED_ON: [HeaderName; 7] = [
     CONTENT_TYPE,
@@ -147,9 +150,14 @@ impl Record {
         record
     }
 
-    /// How long ago it came. A clock that was set back makes it no younger than that.
+    /// How long ago it came. If it comes from the future, the clock was set back, and nobody knows: it
+    /// counts as just stale, since it would be trusted for as much longer otherwise.
     pub(crate) fn since(&self, now: SystemTime) -> Duration {
-        Duration::from_millis(millis(now).saturating_sub(self.came))
+        let now = millis(now);
+        if self.came > now + SET_BACK_LEAST {
+            return self.freshness.fresh_for();
+        }
+        Duration::from_millis(now.saturating_sub(self.came))
     }
 
     /// The value of a field that goes on to clients.
@@ -279,6 +287,17 @@ mod tests {
         assert!(record.agrees(&fields(&[])));
         assert!(!record.agrees(&fields(&[("etag", "\"y\"")])));
         assert!(!record.agrees(&fields(&[("etag", "\"x\""), ("last-modified", "now")])));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nothing_fresh_for_longer() {
+        let mut record = record(&[], 1);
+        record.came = 100_000_000;
+        record.freshness.lifetime = 60;
+        let since = |at: u64| record.since(SystemTime::UNIX_EPOCH + Duration::from_millis(at));
+        assert_eq!(since(100_007_000), Duration::from_secs(7));
+        assert_eq!(since(99_999_000), Duration::ZERO, "a correction");
+        assert_eq!(since(90_000_000), Duration::from_secs(60), "just stale");
     }
 
     #[test]
