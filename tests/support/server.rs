@@ -380,6 +380,12 @@ impl Server {
         kib.and_then(|kib| kib.parse().ok()).expect("VmHWM")
     }
 
+    /// Has the peak begin anew, from what is resident now (proc(5), `clear_refs`).
+    pub(crate) fn forget_memory_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.id());
+        fs::write(path, "5").expect("the peak to be reset");
+    }
+
     /// How many sockets the server has open.
     pub(crate) fn sockets(&self) -> usize {
         self.open_files("socket:")

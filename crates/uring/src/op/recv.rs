@@ -69,10 +69,10 @@ impl Received {
     }
 }
 
-/// Buffers that one submission fills, where the kernel can limit it. Few, since all of them may be
-/// filled before the reader's lag is noticed; a client that sends many small requests costs one
-/// more submission for each 8 KiB.
-const LIMIT_BUFFERS: usize = 2;
+/// Buffers whose bytes end a submission, where the kernel can limit it. Few, since they may be filled
+/// before the reader's lag is noticed, and one more with them; a client that sends many small
+/// requests costs one more submission for each 4 KiB.
+const LIMIT_BUFFERS: usize = 1;
 
 /// Bytes that are dropped by one op, at most.
 const DISCARD_BYTES: u32 = 1 << 20;
