@@ -297,7 +297,7 @@ mod tests {
         let since = |at: u64| record.since(SystemTime::UNIX_EPOCH + Duration::from_millis(at));
         assert_eq!(since(100_007_000), Duration::from_secs(7));
         assert_eq!(since(99_999_000), Duration::ZERO, "a correction");
-        assert_eq!(since(90_000_000), Duration::from_secs(60), "just stale");
+        assert_eq!(since(90_000_000), Duration::from_mins(1), "just stale");
     }
 
     #[test]
