@@ -40,9 +40,8 @@ pub(crate) fn directory(args: ServeArgs) -> Result<(), Box<dyn Error>> {
 pub(crate) fn from_file(file: &Path, overrides: Overrides) -> Result<(), Box<dyn Error>> {
     let (inherited, signals) = start()?;
     let served = read(file, &overrides)?;
-    let (confined, signals) = match confine_to(&served, signals)? {
-        Some(confined) => confined,
-        None => return Ok(()),
+    let Some((confined, signals)) = confine_to(&served, signals)? else {
+        return Ok(());
     };
     let (named, is_file) = (file.to_owned(), file != Path::new("-"));
     let reach = confined.reach.clone();
