@@ -14,10 +14,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::future::poll_once;
-use glommio::timer::sleep;
 use rustix::fs::Advice;
 use tidegate_sendfile::{Error, Options, Step, Transfer};
 use tidegate_uring::Fd;
+use tidegate_uring::executor::coarse_sleep;
 use tidegate_uring::simulation::install;
 
 use crate::support::{Bench, PATIENT, evicted_file_of, pattern};
@@ -70,7 +70,7 @@ impl Stage {
         assert!(turn < TURNS_MAX, "it hangs: {:?}", self.bench.ring.stats());
         self.bench.ring.yield_now().await;
         if turn % REST_EVERY == REST_EVERY - 1 {
-            sleep(Duration::from_millis(1)).await;
+            coarse_sleep(Duration::from_millis(1)).await;
         }
     }
 
