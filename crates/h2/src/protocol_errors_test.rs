@@ -321,6 +321,20 @@ fn more_streams_than_may_be_open_are_refused() {
 }
 
 #[test]
+fn while_it_is_crowded_a_stream_beside_another_is_refused() {
+    let mut peer = Peer::with(Limits::default());
+    peer.connection.set_crowded(true);
+    peer.request(1);
+    let refused = ResetCause::Error(StreamError::TooManyStreams);
+    let seen = peer.send(&headers(3, END, &get()));
+    assert_eq!(seen, Ok(vec![Seen::Reset(3, None, refused)]));
+    peer.answer(1);
+    peer.request(5);
+    peer.connection.set_crowded(false);
+    peer.request(7);
+}
+
+#[test]
 fn a_stream_error_of_a_window_is_that_of_one_stream() {
     let mut peer = Peer::with(Limits {
         connection_window: 1 << 20,

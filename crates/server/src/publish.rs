@@ -31,6 +31,7 @@ pub(crate) fn publish(context: &Context) {
     cache(published, &context.snapshot().sites.cache_stats());
     pipes(published, &context.io.pipes.stats());
     ring(published, &context.io.ring.stats());
+    published.unsent.set(context.memory.unsent());
     for part in Part::ALL {
         published.held.of(*part).set(held_bytes(*part));
     }

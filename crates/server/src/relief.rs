@@ -1,5 +1,7 @@
 //! What a core gives back while memory is short.
 
+use tidegate_uring::unsent_bytes;
+
 use crate::context::Context;
 use crate::memory::Step;
 use crate::observe::metrics::Relief;
@@ -8,7 +10,7 @@ use crate::observe::metrics::Relief;
 /// nothing more of that, ends idle connections. Clients that wait to be accepted look again.
 pub(crate) fn relieve(context: &Context) {
     let sites = &context.snapshot().sites;
-    match context.memory.step() {
+    match context.memory.step(|| context.timers.unsent(unsent_bytes)) {
         Some(Step::GiveBack) if sites.give_back() => {
             context.metrics.core().relief.count(Relief::CacheShrunk);
         }

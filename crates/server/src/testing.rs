@@ -40,6 +40,7 @@ pub(crate) const SHARE: ResourceShare = ResourceShare {
     hot_bytes: 1 << 20,
     pipe_bytes: 256 << 10,
     held_bytes: 64 << 20,
+    send_bytes: 4 << 20,
 };
 
 /// Runs `test` on an executor.

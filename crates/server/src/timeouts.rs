@@ -39,6 +39,9 @@ const ENTRIES_PER_TURN: usize = 512;
 /// The time between two passes while clients wait for a connection.
 const HURRIED_PASS: Duration = Duration::from_secs(1);
 
+/// The most sockets that are asked what they hold: a tenth of a millisecond.
+const UNSENT_SAMPLES: usize = 256;
+
 /// Connections that there is room for from the start. What was never used of it takes no memory,
 /// where to grow leaves behind what held it before.
 const ENTRIES: usize = 16 * 1024;
@@ -351,6 +354,25 @@ impl TimerQueue {
     /// Connections by phase, and how they were ended.
     pub(crate) fn counts(&self) -> PhaseCounts {
         self.inner.borrow().counts
+    }
+
+    /// What the sockets of responses hold for their clients, estimated from some of them.
+    pub(crate) fn unsent(&self, unsent_bytes: impl Fn(&Fd) -> u64) -> u64 {
+        let inner = self.inner.borrow();
+        let sending = [Phase::Send, Phase::Window, Phase::Transfer];
+        let count: usize = sending
+            .iter()
+            .map(|phase| inner.counts.connections(*phase))
+            .sum();
+        if count == 0 {
+            return 0;
+        }
+        let entries = inner.entries.iter().map(|(_, entry)| entry);
+        let of_responses = entries.filter(|entry| sending.contains(&entry.phase));
+        let step = count.div_ceil(UNSENT_SAMPLES);
+        let some = of_responses.step_by(step);
+        let sum: u64 = some.map(|entry| unsent_bytes(&entry.socket)).sum();
+        sum * step as u64
     }
 
     /// Waits until `ready`, which is called whenever a connection has ended.

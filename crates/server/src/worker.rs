@@ -197,7 +197,7 @@ impl Worker {
         let start = Instant::now();
         let share = &update.prepared.share;
         let connections_max = share.connections;
-        self.admission.context.memory.set_held_max(share.held_bytes);
+        self.admission.context.memory.set_share(share);
         self.admission.context.replace_snapshot(update.prepared);
         self.admission.set_connections_max(connections_max);
         self.set_listeners(update.listeners).await;
@@ -301,7 +301,7 @@ pub(crate) async fn open_context(config: WorkerConfig, ring: Ring) -> Result<Con
     let io = Io::new(ring, pipes).await;
     let io = io.map_err(fault(number, "make a pipe"))?;
     let metrics = Metrics::new(config.metrics, config.site_labels);
-    let memory = CoreMemory::new(config.pressure, config.shards, prepared.share.held_bytes);
+    let memory = CoreMemory::new(config.pressure, config.shards, &prepared.share);
     let snapshot = Snapshot::new(prepared, &io.ring, None);
     let recorder = Recorder::new(number, config.core);
     Ok(Context::new(io, snapshot, metrics, memory, recorder))

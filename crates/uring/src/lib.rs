@@ -105,6 +105,7 @@ mod stats;
 mod tcp_info;
 mod thread_pool;
 mod trial;
+mod unsent;
 mod wakeup_timers;
 mod workers;
 
@@ -134,3 +135,4 @@ pub use stats::{RingStats, WorkerOps};
 pub use tcp_info::{TcpInfo, tcp_info};
 pub use thread_pool::{PoolHandle, ThreadPool};
 pub use trial::{Trial, queues_count};
+pub use unsent::unsent_bytes;

@@ -13,7 +13,7 @@ use tidegate_uring::executor::coarse_sleep;
 use tidegate_uring::{Accept, Fd, Ring};
 
 use crate::accept::admission::Admission;
-use crate::accept::listener::listen_with;
+use crate::accept::listener::{bound_unsent, listen_with};
 use crate::accept::listener_state::ListenerState;
 use crate::connection::ConnectionTask;
 
@@ -68,6 +68,7 @@ impl AcceptLoop {
                 return false;
             }
         }
+        bound_unsent(&self.socket, self.admission.context.memory.send_bytes());
         // This changes nothing if the socket listens already.
         let opened = listen_with(&self.socket, self.state.backlog());
         if let Err(error) = &opened {

@@ -10,7 +10,7 @@ use tidegate_uring::Fd;
 use tidegate_uring::executor::coarse_sleep;
 
 use crate::accept::address::SocketAddress;
-use crate::accept::listener::listen_with;
+use crate::accept::listener::{bound_unsent, listen_with};
 use crate::accept::listener_state::ListenerState;
 use crate::context::{Context, KeepAlive};
 use crate::observe::metrics::Refusal;
@@ -111,6 +111,7 @@ impl Admission {
         {
             // It listens already, so nothing but the backlog changes.
             let _ = listen_with(socket, state.backlog());
+            bound_unsent(socket, self.context.memory.send_bytes());
         }
     }
 
@@ -140,7 +141,7 @@ impl Admission {
     /// Waits for that reading.
     pub(crate) async fn until_read(&self, has_ended: impl Fn() -> bool) {
         self.context.memory.ask();
-        let may_go_on = || self.room() > 0 || has_ended();
+        let may_go_on = || !self.is_paced() || has_ended();
         self.context.memory.until(may_go_on).await;
     }
 

@@ -492,6 +492,14 @@ fn bind_for_all_cores(
     Ok((address, sockets))
 }
 
+/// Lets each connection of a listener hold so many bytes beyond those that are on their way: what
+/// it holds for a client that takes nothing (`TCP_NOTSENT_LOWAT`, tcp(7)).
+pub(crate) fn bound_unsent(listener: &impl AsFd, bytes: u64) {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    // A socket that is not of TCP has no such option.
+    let _ = SockRef::from(listener).set_tcp_notsent_lowat(bytes);
+}
+
 pub(crate) fn listen_with(socket: impl AsFd, backlog: u32) -> io::Result<()> {
     Ok(listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?)
 }

@@ -39,14 +39,12 @@ fn used_of_version_1(stat: &str) -> u64 {
     number(stat, "total_rss") + number(stat, "total_shmem")
 }
 
-/// Pages of files are taken back, unless a socket still has to send them. Which of them it has the
-/// kernel does not tell, but `sock` counts all that sockets hold: that many may be such pages.
+/// Pages of files are not among them, though a socket may still have to send some: cores ask their
+/// sockets.
 fn used_of_version_2(stat: &str) -> u64 {
     let number = |name| number(stat, name);
-    let (sock, shmem) = (number("sock"), number("shmem"));
     let kernel = number("kernel").saturating_sub(number("slab_reclaimable"));
-    let pages_of_files = number("file").saturating_sub(shmem);
-    number("anon") + shmem + sock + kernel + pages_of_files.min(sock)
+    number("anon") + number("shmem") + number("sock") + kernel
 }
 
 /// A number of memory.stat; 0 if it is not there.
@@ -242,9 +240,7 @@ mod tests {
     fn what_the_kernel_cannot_take_back_is_used() {
         let v2 = "anon 100\nfile 5000\nkernel 70\nsock 9\nshmem 4\nslab_reclaimable 30\n\
                   slab 60\n";
-        assert_eq!(used_of_version_2(v2), 100 + 4 + 9 + (70 - 30) + 9);
-        let few_files = v2.replace("5000", "6");
-        assert_eq!(used_of_version_2(&few_files), 100 + 4 + 9 + (70 - 30) + 2);
+        assert_eq!(used_of_version_2(v2), 100 + 4 + 9 + (70 - 30));
         let v1 = "cache 1\nrss 2\ntotal_cache 30\ntotal_rss 40\ntotal_shmem 5\n";
         assert_eq!(used_of_version_1(v1), 45);
         assert_eq!(used_of_version_2("anon what?\n"), 0);

@@ -40,6 +40,15 @@ const CONNECTIONS_MIN: usize = 64;
 /// The least bytes that the connections of a shard may hold.
 const HELD_BYTES_MIN: u64 = 1 << 20;
 
+/// The part of a shard's memory that one socket may hold for a client that takes nothing.
+const SEND_SHARE: u64 = 16_384;
+
+/// Less would cost much for each byte: the socket has to be filled again each time.
+const SEND_BYTES_MIN: u64 = 128 << 10;
+
+/// More a socket never holds (`net.ipv4.tcp_wmem`, by default).
+const SEND_BYTES_MAX: u64 = 4 << 20;
+
 /// A shard's share of the process's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ResourceShare {
@@ -52,6 +61,8 @@ pub(crate) struct ResourceShare {
     pub(crate) pipe_bytes: usize,
     /// Bytes that its connections may hold.
     pub(crate) held_bytes: u64,
+    /// Bytes that a socket may hold for a client that takes nothing.
+    pub(crate) send_bytes: u64,
 }
 
 impl ResourceShare {
@@ -64,6 +75,7 @@ impl ResourceShare {
             hot_bytes: settings.cache.hot_bytes_per_core,
             pipe_bytes: settings.io.pipe_size,
             held_bytes: u64::MAX,
+            send_bytes: SEND_BYTES_MAX,
         }
     }
 }
@@ -71,8 +83,13 @@ impl ResourceShare {
 impl ResourceShare {
     /// Whether anything that is configured is less than in `wanted`.
     pub(crate) fn is_less_than(self, wanted: Self) -> bool {
-        let held_bytes = wanted.held_bytes;
-        Self { held_bytes, ..self } != wanted
+        let (held_bytes, send_bytes) = (wanted.held_bytes, wanted.send_bytes);
+        let configured = Self {
+            held_bytes,
+            send_bytes,
+            ..self
+        };
+        configured != wanted
     }
 }
 
@@ -191,6 +208,7 @@ pub(crate) fn fit_memory(
         pipes: share.pipes.min(pipes),
         pipe_bytes,
         held_bytes,
+        send_bytes: (each / SEND_SHARE).clamp(SEND_BYTES_MIN, SEND_BYTES_MAX),
         hot_bytes: share.hot_bytes.min(each / 10 * 3),
     }
 }

@@ -96,6 +96,11 @@ impl Pressure {
         }
     }
 
+    /// Has all cores woken after the next reading, whenever it comes.
+    pub(crate) fn wake_next(&self) {
+        self.is_awaited.store(true, Ordering::Relaxed);
+    }
+
     /// Takes the calling thread as the one that reads.
     pub(super) fn begin(&self) {
         let _ = self.reader.set(std::thread::current());
@@ -110,7 +115,7 @@ impl Pressure {
         self.publish(&uses)
     }
 
-    fn publish(&self, uses: &[Use]) -> bool {
+    pub(super) fn publish(&self, uses: &[Use]) -> bool {
         let was_short = self.is_short();
         let is_short = uses.iter().any(|one| is_short(*one, was_short));
         let room = uses.iter().map(|one| room(*one)).min();

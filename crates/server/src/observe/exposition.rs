@@ -483,6 +483,9 @@ fn register_memory(registry: &mut Registry, pressure: &Pressure, cores: &[Core])
     let help = "Memory that connections hold beside their sockets";
     let by_part = gauges(of_kind("part", cores, |core| &core.published.held));
     registry.register_with_unit("memory_held", help, Unit::Bytes, by_part);
+    let help = "What sockets hold of responses that clients have not taken, estimated";
+    let unsent = gauge(sum(cores, |core| &core.published.unsent));
+    registry.register_with_unit("memory_sockets", help, Unit::Bytes, unsent);
     let help = "What was given up since most of the memory was used";
     let relief = counters(of_kind("action", cores, |core| &core.relief));
     registry.register("memory_relief", help, relief);

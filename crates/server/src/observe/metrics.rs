@@ -376,6 +376,8 @@ pub(crate) struct Published {
     pub(crate) recv_buffers_exhausted: Counter,
     /// Bytes that connections hold.
     pub(crate) held: CounterOf<Part, { Part::COUNT }>,
+    /// Bytes that their sockets held at the last reading.
+    pub(crate) unsent: Counter,
 }
 
 /// What the live page shows of the last minutes: a copy, made only while someone looks.

@@ -24,6 +24,7 @@ pub(crate) fn send_range<'a>(
 ) -> impl Future<Output = Result<(), Closed>> + 'a {
     async move {
         timer.enter(Phase::Transfer);
+        let _under_way = context.memory.transfer().await;
         let start = Instant::now();
         let options = options(context, file, &range, start);
         let sent = match &file.content {

@@ -419,6 +419,34 @@ mod tests {
     }
 
     #[test]
+    fn a_table_gives_half_back_and_grows_again() {
+        const MAX: u64 = 1 << 20;
+        const KEPT: u64 = MAX / KEPT_SHARE;
+        let mut table = bytes_table(MAX, ENTRY_BYTES, Evictions::default());
+        let (hasher, now) = (Hasher::default(), Instant::now());
+        let fill = |table: &mut Table<Bytes>| {
+            for number in 0..10_000 {
+                let key = hasher.key(1, 0, format!("/{number}").as_bytes()).to_key();
+                table.insert(key, entry(Target::NotFound, now));
+            }
+        };
+        fill(&mut table);
+        let full = table.weight();
+        assert!(full > MAX / 2 && halve(&mut table, KEPT));
+        fill(&mut table);
+        assert!(table.weight() <= full / 2, "no more comes in");
+        let halved = (0..100).take_while(|_| halve(&mut table, KEPT)).count();
+        assert!(
+            (1..10).contains(&halved) && table.weight() <= KEPT,
+            "{halved}"
+        );
+        let grown = (0..100).take_while(|_| !grow(&mut table, MAX)).count();
+        assert_eq!((grown, table.capacity()), (7, MAX));
+        fill(&mut table);
+        assert!(table.weight() > MAX / 2);
+    }
+
+    #[test]
     fn a_flood_of_absent_paths_is_bounded() {
         let (mut cache, hasher, now) = (cache(), Hasher::default(), Instant::now());
         for number in 0..20_000 {
