@@ -25,7 +25,7 @@ const LIMIT: u64 = 64 << 20;
 /// Clients wait since memory is short.
 const WAITED: &str = "tidegate_refusals_total{kind=\"memory_limit\"}";
 const SHRUNK: &str = "tidegate_memory_relief_total{action=\"cache_shrunk\"}";
-const IDLE_CLOSED: &str = "tidegate_memory_relief_total{action=\"idle_closed\"}";
+const CLOSED: &str = "tidegate_connections_closed_for_room_total";
 const STREAM_REFUSED: &str = "tidegate_memory_relief_total{action=\"stream_refused\"}";
 const HOT: &str = "tidegate_cache_weight{table=\"hot\"}";
 const HOT_MAX: &str = "tidegate_cache_weight_max{table=\"hot\"}";
@@ -320,15 +320,19 @@ fn objects_of_an_origin_fit() {
 struct Neighbour(Child);
 
 impl Neighbour {
-    fn taking(group: &Cgroup, bytes: usize) -> Self {
+    fn of(group: &Cgroup) -> Self {
         let [shell, rest @ ..] = group.entering();
         let mut command = Command::new(shell);
-        command.args(rest).args(["tail", "-c", &bytes.to_string()]);
-        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-        // It keeps them for the end of its input, which does not come.
-        let input = child.stdin.as_mut().unwrap();
-        input.write_all(&vec![1; bytes]).unwrap();
-        Self(child)
+        // It keeps what it reads for the end of its input, which does not come.
+        let all = LIMIT.to_string();
+        command.args(rest).args(["tail", "-c", &all]);
+        Self(command.stdin(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Takes another half of a MiB.
+    fn take(&mut self) {
+        let input = self.0.stdin.as_mut().unwrap();
+        input.write_all(&vec![1; MIB / 2]).unwrap();
     }
 }
 
@@ -359,9 +363,11 @@ fn while_another_process_takes_the_memory_caches_shrink_and_clients_wait() {
         .collect();
     eventually("files in memory", || small.value(HOT) > 10e6);
     let full = small.value(HOT);
-    // With what the server has it is just too much, and less than that later.
-    let neighbour = Neighbour::taking(&small.group, 36 * MIB);
+    let mut neighbour = Neighbour::of(&small.group);
     eventually("a shortage", || {
+        neighbour.take();
+        // Longer than until the next reading.
+        thread::sleep(Duration::from_millis(150));
         small.value("tidegate_memory_shortages_total") >= 1.0
     });
     eventually("caches that shrink", || small.value(HOT) < full / 2.0);
@@ -424,7 +430,7 @@ fn at_nine_tenths_of_the_budget_new_clients_wait_and_come_in_later() {
     eventually("caches that shrink", || {
         value(SHRUNK) >= 1.0 && value(HOT) < full / 2.0
     });
-    eventually("idle connections that end", || value(IDLE_CLOSED) >= 1.0);
+    eventually("idle connections that end", || value(CLOSED) >= 1.0);
     // One more waits, and is served once the others are gone.
     let mut newcomer = server.connect();
     newcomer.send(get("/1"));
