@@ -176,15 +176,26 @@ impl Admission {
         };
         self.context.metrics.core().refusals.count(refusal);
         self.set_crowded(self.crowded.get() + 1);
-        while self.room() == 0 && !has_ended() {
-            if !self.context.timers.end_longest_idle()
-                && let Some(slow) = self.context.timers.end_slowest()
-            {
-                self.context.report_slow(&slow);
-            }
+        self.end_some();
+        // Memory has relief of its own.
+        while self.places() == 0 && !has_ended() {
             or(self.room_or(&has_ended), coarse_sleep(ROOM_RETRY)).await;
+            if self.places() == 0 {
+                self.end_some();
+            }
         }
+        self.room_or(has_ended).await;
         self.set_crowded(self.crowded.get() - 1);
+    }
+
+    /// Ends idle connections, or the slowest one if there are none.
+    fn end_some(&self) {
+        let context = &self.context;
+        if !context.timers.end_longest_idle()
+            && let Some(slow) = context.timers.end_slowest()
+        {
+            context.report_slow(&slow);
+        }
     }
 
     /// Waits until a connection may be accepted, or accepting has ended.
