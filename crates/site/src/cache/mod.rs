@@ -431,10 +431,10 @@ mod tests {
             }
         };
         fill(&mut table);
-        let full = table.weight();
-        assert!(full > MAX / 2 && halve(&mut table, KEPT));
+        let filled = table.weight();
+        assert!(filled > MAX / 2 && halve(&mut table, KEPT));
         fill(&mut table);
-        assert!(table.weight() <= full / 2, "no more comes in");
+        assert!(table.weight() <= filled / 2, "no more comes in");
         let halved = (0..100).take_while(|_| halve(&mut table, KEPT)).count();
         assert!(
             (1..10).contains(&halved) && table.weight() <= KEPT,
