@@ -18,6 +18,7 @@ mod account;
 mod connection;
 mod expected;
 mod file;
+mod heartbeat;
 #[cfg(feature = "simulation")]
 mod kernel;
 mod listener;
@@ -34,6 +35,7 @@ use std::thread;
 use std::time::Duration;
 
 use fastrand::Rng;
+use heartbeat::Heartbeat;
 use program::{Program, Tally};
 use support::{executor, open_fds, watch};
 use tidegate_uring::{Owner, sleep};
@@ -81,6 +83,7 @@ fn any_program_gets_what_the_model_allows_and_leaves_nothing() {
 
 /// Runs the program of each seed. What one leaves behind, another would have to.
 async fn all(seeds: Range<u64>, is_told: bool) -> Tally {
+    let _heartbeat = Heartbeat::start();
     let mut total = Tally::new();
     // What is allocated once for all is allocated by the first.
     epoch(seeds.start).await;
