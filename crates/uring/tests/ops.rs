@@ -152,6 +152,17 @@ fn splice_moves_a_file_through_a_pipe_to_a_socket() {
 }
 
 #[test]
+fn a_poll_for_room_ends_when_the_peer_has_ended_its_half() {
+    run(async {
+        let ring = ring();
+        let (socket, peer) = full_socket();
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        let events = ring.poll(&socket, PollFlags::OUT).await.unwrap();
+        assert_eq!(events, PollFlags::RDHUP);
+    });
+}
+
+#[test]
 fn poll_yields_the_events() {
     run(async {
         let ring = ring();

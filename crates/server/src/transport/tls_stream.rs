@@ -12,6 +12,7 @@ use std::mem;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -24,7 +25,7 @@ use tidegate_sendfile::{
 };
 use tidegate_tls::kernel::{Control, KernelSession, Usage};
 use tidegate_tls::{Decrypted, Incoming, Names, SHORT_RECORD_BYTES, UserSession};
-use tidegate_uring::{Fd, Received as Records, Recv};
+use tidegate_uring::{Fd, Received as Records, Recv, sleep};
 
 use super::io::Io;
 use super::received::Received;
@@ -38,6 +39,9 @@ const SESSION_BYTES: usize = 1536;
 
 /// Bytes spliced between two checks of the key's usage; far below its limit.
 const KERNEL_PIECE_BYTES: u64 = 16 << 30;
+
+/// Pause before the next attempt when a poll for room ends, and there is none.
+const VAIN_WAIT: Duration = Duration::from_millis(1);
 
 /// What a handshake agreed on.
 #[derive(Default)]
@@ -346,6 +350,10 @@ impl TlsStream {
             let events = io.ring.poll(socket, PollFlags::OUT).await?;
             if events.intersects(PollFlags::ERR | PollFlags::HUP) {
                 return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            if !events.contains(PollFlags::OUT) {
+                // A client that has ended its half ends each poll at once.
+                sleep(VAIN_WAIT).await;
             }
         }
     }

@@ -24,7 +24,8 @@ impl Kind for Poll {
 }
 
 impl Ring {
-    /// Waits for any of `events`, for an error or for a hang-up.
+    /// Waits for any of `events`, for an error or for a hang-up. That includes `RDHUP`: where the
+    /// peer has ended its half, each poll ends at once, though there may be no room to write.
     pub fn poll(&self, fd: &Fd, events: PollFlags) -> Op<Poll> {
         let entry = opcode::PollAdd::new(types::Fd(fd.raw()), u32::from(events.bits())).build();
         // SAFETY: the entry holds no address, and the descriptor is held.
