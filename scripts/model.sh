@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs random programs on the op ring against a model of what each op may return (crates/uring/tests/model), with
-# AddressSanitizer: STEPS of them, each 10,000 with a seed of their own, from SEED on. The exit status is 1 if the
+# AddressSanitizer: STEPS of them, each 10,000 with a seed of their own, from SEED on. Half of the seeds have the
+# real kernel, half a simulated one, whose writes AddressSanitizer sees, too. The exit status is 1 if the
 # model was broken: the last lines name the seed, the step, and what replays them.
 #
 #   scripts/model.sh                  10,000,000 steps: some minutes
@@ -37,9 +38,9 @@ fi
 export CARGO_TARGET_DIR=$directory CARGO_PROFILE_DEV_OPT_LEVEL=1
 mkdir -p "$directory"
 log=$directory/log
-cargo test --quiet --locked -p tidegate-uring --test model --target "$host" --no-run
+cargo test --quiet --locked -p tidegate-uring --features simulation --test model --target "$host" --no-run
 status=0
-cargo test --quiet --locked -p tidegate-uring --test model --target "$host" any_program -- --nocapture \
+cargo test --quiet --locked -p tidegate-uring --features simulation --test model --target "$host" any_program -- --nocapture \
   >"$log" 2>&1 || status=$?
 if ((status != 0)); then
   grep -v '^seed' "$log" | tail -n 60
