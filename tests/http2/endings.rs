@@ -104,6 +104,38 @@ fn narrow(server: &Server) -> TcpStream {
     stream
 }
 
+/// Many clients, whose answers would take 50 KiB each.
+#[test]
+fn answers_that_nobody_reads_take_little_memory() {
+    const CLIENTS: usize = 200;
+    /// A connection, and four times `http2.control-bytes`: what waits, and what the socket did not
+    /// take, with the bytes that were received last and the room that a vector doubles.
+    const EACH_KIB_MAX: u64 = 24;
+    let tree = tree();
+    let config = "[io]\nrecv-buffers = 16\n[http2]\nidle-frame-burst = 10000";
+    let server = Launch::http2(&tree, config, "").start();
+    let pings = frame(kind::PING, 0, 0, &[0; 8]).repeat(3000);
+    let silent = |_| {
+        let mut client = Http2::over(narrow(&server));
+        client.begin(&[(INITIAL_WINDOW, 64 << 20)]);
+        client.grant(0, 64 << 20);
+        // More than the socket takes: the answers have to wait.
+        client.request("GET", "/large", &[]);
+        client.send(&pings);
+        client
+    };
+    drop((0..10).map(silent).collect::<Vec<_>>());
+    server.forget_memory_peak();
+    let before = server.memory_peak_kib();
+    let clients: Vec<_> = (0..CLIENTS).map(silent).collect();
+    // By then it has received what all of them sent.
+    assert_eq!(Http2::connect(server.address).get("/small").body, b"small");
+    let each = (server.memory_peak_kib() - before).div_ceil(CLIENTS as u64);
+    println!("{each} KiB for each client");
+    assert!(each <= EACH_KIB_MAX, "{each} KiB for each client");
+    drop(clients);
+}
+
 #[test]
 fn a_connection_has_a_last_request() {
     let tree = tree();

@@ -78,7 +78,7 @@ impl Default for Http2 {
             reset_rate: 33,
             idle_frame_burst: 1000,
             idle_frame_rate: 100,
-            control_bytes: 64 << 10,
+            control_bytes: 4 << 10,
         }
     }
 }

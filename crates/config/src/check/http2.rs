@@ -162,7 +162,7 @@ mod tests {
     fn values_are_taken_and_written() {
         let text = "[[listen]]\nprotocols = ['h2']\n[http2]\nconcurrent-streams = 1\nstream-window = '128k'\n\
              connection-window = '1m'\ncontinuations = 0\nreset-burst = 2\n\
-             reset-rate = 3\nidle-frame-burst = 4\nidle-frame-rate = 5\ncontrol-bytes = '4k'";
+             reset-rate = 3\nidle-frame-burst = 4\nidle-frame-rate = 5\ncontrol-bytes = '8k'";
         let settings = parse(text).unwrap();
         let expected = Http2 {
             concurrent_streams: 1,
@@ -173,7 +173,7 @@ mod tests {
             reset_rate: 3,
             idle_frame_burst: 4,
             idle_frame_rate: 5,
-            control_bytes: 4 << 10,
+            control_bytes: 8 << 10,
         };
         assert_eq!(settings.http2, expected);
         let again = Settings::parse(&settings.to_toml(), Path::new("t.toml"));
