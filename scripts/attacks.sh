@@ -12,7 +12,7 @@
 #
 # slowloris: the latency of a file of 1 KiB, alone and beside 10,000 connections (--connections), each of which
 # sends a byte of its request every three seconds and comes again when it is ended. The server has core 0, all else
-# core 1; the crowd gets what the measuring client leaves of it. Rounds (9) take turns with a control, 10,000
+# core 1; the crowd gets what the measuring client leaves of it. Rounds (5) take turns with a control, 10,000
 # connections that are idle ("idle"), one without any ("nothing"), and with nginx; each has a new process.
 # Further cases: "hello" sends the first flight of TLS by bytes, "http2" a frame. The clients are tidegate-load
 # (beside PROGRAM, or --load) at --rate (2000) requests a second and wrk as fast as it goes. The status is 1 if a

@@ -6,18 +6,19 @@
 # if anything of this does not hold.
 #
 #   scripts/soak.sh [--server PROGRAM] [--minutes N] [--reload-seconds N] [--rotate-seconds N]
-#     [--upgrade-seconds N] [--requests N] [--attacks] [--seed N]
+#     [--upgrade-seconds N] [--requests N] [--attacks] [--quiet-minutes N]
+#     [--seed N]
 #
 #   --server PROGRAM     the binary (without it the release is built)
 #   --minutes N          how long (20)
 #   --reload-seconds N, --rotate-seconds N, --upgrade-seconds N
 #                        the time between two of them (5, 7 and 31); 0 for none
 #   --requests N         ends after so many requests, if that is earlier (no limit)
-#   --attacks            with all attacks of scripts/attacks.sh at random, from --seed N (1). The clients then ask
-#                        for a tenth of the time, 2 minutes at most, before them, and as long after them.
-#                        After each of these the server is looked at while nobody asks: it must have no
-#                        more than 5 % more memory after the attacks, no more threads, no more descriptors of
-#                        any kind. The process that is looked at is the one of the last quarter of the attacks.
+#   --attacks            with all attacks of scripts/attacks.sh at random, from --seed N (1). The clients ask for
+#                        --quiet-minutes (2) without them before, and as long after them. After each of these
+#                        the server is looked at while nobody asks: after the attacks it must have no
+#                        more than 5 % more memory, no more threads, and no descriptor more of any kind but
+#                        files of its tree. Its process is then that of the last quarter of the attacks.
 #
 # Needs python3 and openssl. All is on the loopback, in a temporary directory.
 set -euo pipefail

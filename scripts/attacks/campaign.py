@@ -5,6 +5,7 @@ import random
 import subprocess
 import threading
 import time
+from collections import Counter
 
 from crowd import Crowd, raise_limit
 from kinds import attacks
@@ -38,6 +39,10 @@ def run(options):
             turn.join()
     finally:
         Turn.stopped.set()
+        for turn in turns:
+            turn.join()
+        for name, times in sorted(Turn.times.items()):
+            print(f"{times} times: {name}", flush=True)
     return 0
 
 
@@ -45,6 +50,8 @@ class Turn(threading.Thread):
     """One attack after the other."""
 
     stopped = threading.Event()
+    # How often there was each.
+    times = Counter()
 
     def __init__(self, options, number, end):
         super().__init__()
@@ -61,6 +68,7 @@ class Turn(threading.Thread):
             left = left or self.chance.sample(self.attacks, len(self.attacks))
             name, crowd = left.pop()
             seconds = min(self.chance.uniform(LEAST_SECONDS, MOST_SECONDS), self.end - time.monotonic())
+            self.times[name] += 1
             told = self.one(name, crowd, max(0, seconds))
             print(f"{time.strftime('%H:%M:%S')} {name}: {told}", flush=True)
 

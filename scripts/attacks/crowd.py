@@ -54,6 +54,8 @@ class Kind:
     leaves: str = RESET
     tls: bool = False
     alpn: str = "http/1.1"
+    # Connections that are opened in a second, at most.
+    rate: float = float("inf")
     # Of the socket, so that little of what is sent lies in the client's kernel; 0 for the system's.
     receive_buffer: int = 0
 
@@ -112,6 +114,7 @@ class Crowd:
         self.due = []
         self.turn = 0
         self.epoll = select.epoll()
+        self.begin = time.monotonic()
         self.context = None
         if kind.tls:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -133,7 +136,8 @@ class Crowd:
     def step(self):
         """A turn: opens what is missing, reads what has come, sends what is due."""
         missing = self.kind.connections - len(self.members)
-        for _ in range(min(missing, OPENED_MAX)):
+        allowed = self.kind.rate * (time.monotonic() - self.begin) - self.counts.opened
+        for _ in range(int(min(missing, allowed, OPENED_MAX))):
             if not self.open():
                 break
         now = time.monotonic()

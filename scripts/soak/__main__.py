@@ -21,9 +21,7 @@ from site_tree import SiteTree
 GROWTH_PERCENT_MAX = 5
 GROWTH_LEAST = {"rss": 2048, "files": 8, "threads": 4}
 
-# With attacks: the load before and after them that a server is used to when it is measured at rest, as a
-# part of the whole time and at most; the part of the attacks in which the last process lives.
-USUAL_PART, USUAL_SECONDS_MAX = 0.1, 120
+# With attacks, the part of them in which the last process lives.
 LAST_PART = 0.25
 # Connections that nobody ends do so by timeouts (server.py) in less.
 REST_SECONDS = 60
@@ -40,6 +38,7 @@ def options():
     parser.add_argument("--upgrade-seconds", type=float, default=31)
     parser.add_argument("--requests", type=int, default=None)
     parser.add_argument("--attacks", action="store_true")
+    parser.add_argument("--quiet-minutes", type=float, default=2)
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 
@@ -152,14 +151,14 @@ def soak(server, tree, tally, chosen):
 
 def attacked(server, tree, tally, chosen, minutes, seconds):
     """The same with attacks, and a server at rest before and after them, which must use as much."""
-    usual = min(USUAL_SECONDS_MAX, seconds * USUAL_PART)
+    quiet = chosen.quiet_minutes * 60
     # So that both have begun in the same way.
     server.upgrade()
-    load(server, tree, tally, chosen, minutes, usual, 0)
+    load(server, tree, tally, chosen, minutes, quiet, 0)
     before = Rest(server)
     with campaign(server, chosen):
         load(server, tree, tally, chosen, minutes, seconds, seconds * (1 - LAST_PART))
-    load(server, tree, tally, chosen, minutes, usual, 0)
+    load(server, tree, tally, chosen, minutes, quiet, 0)
     if server.faults:
         return
     after = Rest(server, before)
@@ -173,7 +172,8 @@ def campaign(server, chosen):
     """All attacks, while the body runs; tells how often there was each."""
     log = server.directory / "attacks.log"
     command = [sys.executable, "-B", ATTACKS, "run", "--port", server.port, "--tls-port", server.tls_port]
-    command += ["--seed", chosen.seed, "--seconds", chosen.minutes * 60 + USUAL_SECONDS_MAX]
+    # It is ended, with the load beside it.
+    command += ["--seed", chosen.seed, "--seconds", chosen.minutes * 60 + 600]
     with log.open("wb") as output:
         process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output)
     try:
@@ -183,7 +183,9 @@ def campaign(server, chosen):
     finally:
         process.terminate()
         process.wait()
-        print(log.read_text())
+        lines = log.read_text().splitlines()
+        print("\n".join(line for line in lines if " times: " in line))
+        server.faults += [line for line in lines if "Error" in line]
 
 
 class Rest:
