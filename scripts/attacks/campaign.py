@@ -89,13 +89,12 @@ def change_keys(port, version, letter, end):
     while time.monotonic() < end and not Turn.stopped.is_set():
         connections += 1
         with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as client:
             try:
                 time.sleep(0.1)
                 while time.monotonic() < end and client.poll() is None:
                     client.stdin.write(letter + b"\n")
-                    client.stdin.flush()
                     letters += 1
                     time.sleep(0.002)
             except BrokenPipeError:
