@@ -18,7 +18,8 @@
 #                        --quiet-minutes (2) without them before, and as long after them. After each of these
 #                        the server is looked at while nobody asks: after the attacks it must have no
 #                        more than 5 % more memory, no more threads, and no descriptor more of any kind but
-#                        files of its tree. Its process is then that of the last quarter of the attacks.
+#                        files of its tree and pipes of its pool, which is small here. Its process is then
+#                        that of the last quarter of the attacks.
 #
 # Needs python3 and openssl. All is on the loopback, in a temporary directory.
 set -euo pipefail

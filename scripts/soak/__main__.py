@@ -1,6 +1,7 @@
 """The load of soak.sh, what is done to the server meanwhile, and the verdict."""
 
 import argparse
+import collections
 import contextlib
 import pathlib
 import random
@@ -14,7 +15,7 @@ import threading
 import time
 
 from clients import CLIENTS, Tally
-from server import Server
+from server import POOLED_MAX, Server
 from site_tree import SiteTree
 
 # Growth of a median from the middle third of the time to the last third that is not a leak.
@@ -218,7 +219,7 @@ class Rest:
             yield f"{self.rss / before.rss - 1:.1%} more memory than before the attacks"
         if self.threads > before.threads:
             yield f"{self.threads} threads, {before.threads} before the attacks"
-        more = self.descriptors - before.descriptors
+        more = self.descriptors - before.descriptors - collections.Counter(pipe=POOLED_MAX)
         if more:
             yield f"descriptors that were not there before the attacks: {dict(more)}"
 

@@ -46,6 +46,9 @@ key = "key.pem"
 hot-bytes-per-core = "4m"
 open-files-per-core = 512
 
+[io]
+pipes-per-core = {pipes_per_core}
+
 [timeouts]
 header = "5s"
 keep-alive = "20s"
@@ -72,6 +75,10 @@ address = "127.0.0.1:{extra_port}"
 CLIENT = b"127.0.0.1 "
 # More than the clients have; the sources of the attacks have more, and are limited by every fourth reload.
 CONNECTIONS_MAX = 150
+
+# A pipe stays for the next transfer once it was made: the most descriptors of pipes that two cores keep.
+PIPES_PER_CORE = 8
+POOLED_MAX = 2 * 2 * PIPES_PER_CORE
 
 # Each must be refused, whole.
 FAULTS = ["[server\n", "[limits]\nheaders = 0\n", '[[site]]\nroot = "absent"\nnames = ["b"]\n', "unknown = 1\n"]
@@ -146,7 +153,7 @@ class Server:
 
     def config(self):
         limits = {"requests": 500 + self.version % 7, "connections": CONNECTIONS_MAX * (self.version % 4 == 3)}
-        text = CONFIG.format(**limits, **vars(self))
+        text = CONFIG.format(pipes_per_core=PIPES_PER_CORE, **limits, **vars(self))
         return text + (EXTRA_LISTENER.format(**vars(self)) if self.version % 2 else "")
 
     def write_config(self, fault=""):
