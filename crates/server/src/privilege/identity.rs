@@ -33,11 +33,13 @@ const KEPT_BY_ROOT: CapabilitySet = CapabilitySet::CHOWN
 const GRANTED: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
 
 /// The user to become.
+#[derive(Clone)]
 pub(crate) struct Identity {
     /// `None`: the one that the process has.
     next: Option<Next>,
 }
 
+#[derive(Clone)]
 struct Next {
     name: String,
     user: Uid,

@@ -12,7 +12,7 @@ pub(crate) mod identity;
 mod reach;
 pub(crate) mod report;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -71,8 +71,8 @@ pub fn confine<'a>(
     };
     let mut fence = None;
     if settings.sandbox.landlock {
-        identity.make_cache(settings);
-        fence = build_unless_stopped(Reach::of(settings, files), signals)?;
+        let files = files.into_iter().map(Path::to_owned).collect();
+        fence = build_unless_stopped((settings.clone(), files, identity.clone()), signals)?;
         if fence.is_none() {
             launcher::end();
             return Ok(None);
@@ -143,15 +143,18 @@ fn permits(settings: &Settings) -> Vec<Permit> {
         .collect()
 }
 
-/// Opens what the fence encloses in a thread of its own, since a file system may not answer. The
-/// thread has ended when this returns. `None`: a signal to stop came first.
+/// Finds and opens what a server with these settings, of these files, reaches, in a thread of its own,
+/// since a file system may not answer. The thread has ended when this returns. `None`: a signal to stop
+/// came first.
 fn build_unless_stopped(
-    mut wanted: Reach,
+    (settings, files, identity): (Settings, Vec<PathBuf>, Identity),
     signals: &mut Signals,
 ) -> Result<Option<(Reach, Fence)>, Error> {
     let (sender, built) = sync_channel(1);
     let thread = thread::Builder::new().name("fence".to_owned());
     let enclose = move || {
+        identity.make_cache(&settings);
+        let mut wanted = Reach::of(&settings, files.iter().map(PathBuf::as_path));
         let fence = Fence::around(&mut wanted);
         let _ = sender.send((wanted, fence));
     };
