@@ -12,9 +12,9 @@ use std::thread::{self, ThreadId};
 use std::{io, mem};
 
 use futures_util::task::AtomicWaker;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+
+use crate::tell::tell;
 
 /// The executor's side.
 pub(crate) struct Doorbell {
@@ -81,9 +81,9 @@ impl Doorbell {
 impl Button {
     fn ring_for(&self, waiter: Arc<Waiter>) {
         self.lock().push(waiter);
-        if !self.is_rung.swap(true, Ordering::SeqCst) {
-            // Fails only if the ring is gone, with all that waits.
-            let _ = send(&self.socket, b".", SendFlags::NOSIGNAL);
+        if !self.is_rung.swap(true, Ordering::SeqCst) && tell(&self.socket).is_err() {
+            // Who comes next tries again.
+            self.is_rung.store(false, Ordering::SeqCst);
         }
     }
 

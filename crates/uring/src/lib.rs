@@ -103,6 +103,7 @@ mod spawn;
 mod sqe;
 mod stats;
 mod tcp_info;
+mod tell;
 mod thread_pool;
 mod trial;
 mod unsent;

@@ -8,12 +8,13 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::getpid;
 use rustix::thread::sched_getaffinity;
 
 use crate::background::unpin_and_renice;
 use crate::blocking::catch_panic;
+use crate::tell::tell;
 use crate::{Fd, Ring};
 
 /// Runs, or is given up without running.
@@ -124,8 +125,8 @@ impl PoolHandle {
             };
             if let Some(slot) = slot.upgrade() {
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
-                // Fails only if the receiver was dropped.
-                let _ = rustix::net::send(&*notify, b".", SendFlags::NOSIGNAL);
+                // Or the receiver was dropped.
+                let _ = tell(&notify);
             }
         };
         self.pool.push(origin, Box::new(work))?;
