@@ -30,6 +30,9 @@ const THREADS: usize = 2;
 /// Threads that wait for the cache's disk, at most.
 const DISK_THREADS: usize = 16;
 
+/// How long a thread for the disk is kept: without any, and no memory for a new one, tokio panics.
+const DISK_THREADS_KEPT: Duration = Duration::from_hours(365 * 24);
+
 /// The unit of the times of purges.
 const CLOCK_TICK: Duration = Duration::from_millis(1);
 
@@ -92,6 +95,23 @@ pub struct Cache {
 
 struct Threads(Option<Runtime>);
 
+/// Starts them, with one for the disk.
+fn start_threads() -> io::Result<Runtime> {
+    // tokio panics where none can be started.
+    let trial = thread::Builder::new().spawn(|| {})?;
+    // It does nothing that could panic.
+    let _ = trial.join();
+    let threads = Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .max_blocking_threads(DISK_THREADS)
+        .thread_keep_alive(DISK_THREADS_KEPT)
+        .thread_name("origin")
+        .enable_all()
+        .build()?;
+    threads.spawn_blocking(|| {});
+    Ok(threads)
+}
+
 impl Drop for Threads {
     /// Does not wait: a thread may hang in a call to a dead disk.
     fn drop(&mut self) {
@@ -147,13 +167,7 @@ impl Cache {
         let path = config.path.join("purges");
         let purges = Purges::open(path.clone());
         let purges = purges.map_err(|source| OpenError::Purges { path, source })?;
-        let threads = Builder::new_multi_thread()
-            .worker_threads(THREADS)
-            .max_blocking_threads(DISK_THREADS)
-            .thread_name("origin")
-            .enable_all()
-            .build()
-            .map_err(OpenError::Threads)?;
+        let threads = start_threads().map_err(OpenError::Threads)?;
         let typical = (RECORDS_BYTES / RECORD_TYPICAL) as usize;
         Ok(Arc::new(Self {
             slice: config.slice,
