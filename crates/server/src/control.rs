@@ -5,12 +5,16 @@
 //! its own only once of another eventfd.
 
 use std::fmt;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::thread;
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
+use tidegate_uring::executor::coarse_sleep;
 use tidegate_uring::{Fd, Ring};
 
 use crate::update::CoreUpdate;
@@ -18,6 +22,12 @@ use crate::update::CoreUpdate;
 /// Messages that may wait for a worker: one of each kind, since a `Stop` must never be lost. A stop
 /// is sent once. The next `Apply` is sent only when every worker has taken the one before.
 const QUEUE_MAX: usize = 5;
+
+/// How long to pause when the pipe cannot be read or written.
+const REST: Duration = Duration::from_millis(100);
+
+/// How often a write to the pipe is tried that fails, for lack of memory above all.
+const WAKE_TRIES: u32 = 20;
 
 /// A message to a worker.
 pub(crate) enum Control {
@@ -92,11 +102,16 @@ impl ControlSender {
         }
     }
 
+    /// Tries more than once: a message that is not told of is read only with the next one.
     fn wake(&self) {
-        match write(&self.wake, b".") {
-            // EPIPE: the worker has ended meanwhile.
-            Ok(_) | Err(Errno::PIPE) => {}
-            Err(error) => tracing::error!(%error, "cannot wake a shard for a message"),
+        for _ in 0..WAKE_TRIES {
+            match write(&self.wake, b".") {
+                // EPIPE: the worker has ended meanwhile.
+                Ok(_) | Err(Errno::PIPE) => return,
+                Err(Errno::INTR) => continue,
+                Err(error) => tracing::error!(%error, "cannot wake a shard for a message"),
+            }
+            thread::sleep(REST);
         }
     }
 }
@@ -121,10 +136,6 @@ impl ControlReceiver {
 impl ControlInbox {
     /// Waits for the next message. Dropped: no message is lost. A main thread that has ended
     /// waits for nothing: that is [`Control::StopNow`].
-    ///
-    /// # Panics
-    ///
-    /// If the pipe cannot be read: the worker could not be stopped.
     pub(crate) async fn next(&self) -> Control {
         loop {
             match self.messages.try_recv() {
@@ -132,12 +143,21 @@ impl ControlInbox {
                 Err(TryRecvError::Disconnected) => return Control::StopNow,
                 Err(TryRecvError::Empty) => {}
             }
-            // Not a read on the ring: one that is dropped could still take the byte.
-            let woken = self.ring.poll(&self.wake, PollFlags::IN).await;
-            let read = woken.and_then(|_| Ok(read(&self.wake, &mut [0; QUEUE_MAX])?));
-            if let Err(error) = read {
-                panic!("reading the shard's control pipe: {error}");
+            if let Err(error) = self.woken().await {
+                // The messages are not in the pipe: they are looked for now and then.
+                tracing::debug!(%error, "cannot read the shard's control pipe");
+                coarse_sleep(REST).await;
             }
+        }
+    }
+
+    /// Waits until messages may have come.
+    async fn woken(&self) -> io::Result<()> {
+        // Not a read on the ring: one that is dropped could still take the byte.
+        self.ring.poll(&self.wake, PollFlags::IN).await?;
+        match read(&self.wake, &mut [0; QUEUE_MAX]) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 }

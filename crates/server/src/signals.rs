@@ -1,12 +1,17 @@
 //! Signals, as messages to the main thread.
 
+use std::io::{ErrorKind, Read};
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use signal_hook::consts::{
     SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXFSZ,
 };
-use signal_hook::iterator::{Handle, Signals as Received};
+use signal_hook::iterator::backend::{Handle, SignalDelivery};
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use crate::error::Error;
 use crate::event::Event;
@@ -28,11 +33,15 @@ const NO_MEANING: &str = "it means nothing to tidegate";
 /// The real-time signals, without the two that the C library uses itself (signal(7)).
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
+/// How often signals are looked for though nothing tells of them: a handler that gets no memory for
+/// its byte tells nothing.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// The signals of the process, and the other events of its main thread.
 pub struct Signals {
     pub(crate) events: Receiver<Event>,
     pub(crate) sender: Sender<Event>,
-    received: Received,
+    received: SignalDelivery<UnixStream, SignalOnly>,
 }
 
 impl Signals {
@@ -44,7 +53,12 @@ impl Signals {
     /// If handlers or the thread that receives signals cannot be had.
     pub fn receive() -> Result<Self, Error> {
         let (sender, events) = channel();
-        let received = Received::new([SIGHUP, SIGUSR1, SIGUSR2]).map_err(Error::Signals)?;
+        let (reader, writer) = UnixStream::pair().map_err(Error::Signals)?;
+        let timeout = reader.set_read_timeout(Some(LOOK_EVERY));
+        timeout.map_err(Error::Signals)?;
+        let kept = [SIGHUP, SIGUSR1, SIGUSR2];
+        let received = SignalDelivery::with_pipe(reader, writer, SignalOnly, kept);
+        let received = received.map_err(Error::Signals)?;
         ignore(&received.handle());
         Ok(Self {
             events,
@@ -86,15 +100,32 @@ impl Signals {
         std::thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
-                for event in received.forever().filter_map(event) {
-                    if forward.send(event).is_err() {
-                        return;
+                // The crate's own iterator panics where the socket cannot be read.
+                let mut wait = |socket: &mut UnixStream| Ok(wait(socket));
+                while let Ok(Some(pending)) = received.poll_pending(&mut wait) {
+                    for event in pending.filter_map(event) {
+                        if forward.send(event).is_err() {
+                            return;
+                        }
                     }
                 }
             })
             .map_err(Error::Signals)?;
         Ok((events, sender))
     }
+}
+
+/// Waits until signals may have come, which are not in the socket. False: it is closed.
+fn wait(socket: &mut UnixStream) -> bool {
+    match socket.read(&mut [0]) {
+        Ok(count) => return count > 0,
+        Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+        Err(error) => {
+            tracing::debug!(%error, "cannot read the socket that tells of signals");
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+    true
 }
 
 /// An [`Event::Reload`] for HUP, an [`Event::ReopenLogs`] for USR1, an [`Event::Upgrade`] for USR2,

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::panic::{self, PanicHookInfo};
+use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -96,19 +97,21 @@ fn tell_dropped(lines: u64) {
     );
 }
 
-/// Prints a panic as the standard library's hook does, but through the queue.
+/// Prints a panic as the standard library's hook does, but through the queue. One of the main thread
+/// ends the process: without it nobody stops the shards, and what unwinding drops may wait for them.
 fn say_panic(panic: &PanicHookInfo<'_>) {
     let thread = thread::current();
-    say(&format!(
-        "thread '{}' {panic}",
-        thread.name().unwrap_or("?")
-    ));
+    let name = thread.name().unwrap_or("?");
+    say(&format!("thread '{name}' {panic}"));
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
         say(&backtrace.to_string());
     }
     // It may be the last message of the process.
     finish();
+    if name == "main" {
+        process::exit(1);
+    }
 }
 
 /// The directives of `text` that [`EnvFilter`] accepts, and those that it refuses.

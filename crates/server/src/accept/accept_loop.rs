@@ -20,8 +20,8 @@ use crate::connection::ConnectionTask;
 /// How long to pause when the system has no descriptor or memory for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// How often a listener without a certificate checks for one. The check reads memory only.
-const CERTIFICATE_WAIT: Duration = Duration::from_millis(200);
+/// How often a listener that cannot listen tries again, or looks whether there is a certificate.
+const LISTEN_WAIT: Duration = Duration::from_millis(200);
 
 /// Accepts the connections of one socket of a listener.
 pub(crate) struct AcceptLoop {
@@ -59,22 +59,28 @@ impl AcceptLoop {
         self.admission.stopping() || self.state.is_removed()
     }
 
-    /// Waits for a certificate if the listener needs one, then listens. False: the port stays
-    /// closed.
+    /// Waits for a certificate if the listener needs one, then listens, however often it takes: the
+    /// kernel may have clients for a socket that nobody accepts from. False: accepting ends.
     async fn open(&self) -> bool {
-        while !self.state.is_ready() {
-            coarse_sleep(CERTIFICATE_WAIT).await;
+        let mut is_told = false;
+        loop {
+            if self.state.is_ready() {
+                bound_unsent(&self.socket, self.admission.context.memory.send_bytes());
+                // This changes nothing if the socket listens already.
+                match listen_with(&self.socket, self.state.backlog()) {
+                    Ok(()) => return true,
+                    Err(error) if !is_told => {
+                        is_told = true;
+                        tracing::error!(%error, "cannot listen: trying again and again");
+                    }
+                    Err(_) => {}
+                }
+            }
+            coarse_sleep(LISTEN_WAIT).await;
             if self.has_ended() {
                 return false;
             }
         }
-        bound_unsent(&self.socket, self.admission.context.memory.send_bytes());
-        // This changes nothing if the socket listens already.
-        let opened = listen_with(&self.socket, self.state.backlog());
-        if let Err(error) = &opened {
-            tracing::error!(%error, "cannot listen: the port stays closed");
-        }
-        opened.is_ok()
     }
 
     /// Uses the multishot accept while a full backlog would fit. Nearer to the limit connections
