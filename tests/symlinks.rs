@@ -2,6 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::support::{Launch, SECRET, Server, Tree};
 
@@ -75,6 +79,55 @@ fn a_link_swapped_for_one_that_leads_out_shows_nothing() {
         let response = client.get("/link");
         assert_eq!(response.status, 404, "{response:?}");
     }
+}
+
+#[test]
+fn a_directory_exchanged_with_a_link_that_leads_out_at_full_speed_shows_nothing() {
+    let tree = Tree::with("directory/file", b"inside");
+    tree.write("directory/index.html", b"inside");
+    let outside = tree.base().join("outside");
+    fs::create_dir(&outside).unwrap();
+    for name in ["file", "index.html", "file.gz"] {
+        fs::write(outside.join(name), SECRET).unwrap();
+    }
+    tree.link("link", "../outside");
+    let more = "directory-listing = true\n[cache]\nvalid = \"0s\"";
+    let server = Launch::run(&tree, "", more).start();
+    let (done, exchanges) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let served = thread::scope(|scope| {
+        scope.spawn(|| {
+            let (one, other) = (tree.path("directory"), tree.path("link"));
+            while !done.load(Ordering::Relaxed) {
+                renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).expect("an exchange");
+                exchanges.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let mut client = server.connect();
+        let targets = [
+            "/directory/file",
+            "/directory/",
+            "/link/file",
+            "/link/",
+            "/link",
+        ];
+        let served = (0..4000).filter(|number| {
+            let target = targets[number % targets.len()];
+            let fields: &[&str] = if number % 3 == 0 {
+                &["Accept-Encoding: gzip"]
+            } else {
+                &[]
+            };
+            let response = client.get_with(target, fields);
+            let whole = String::from_utf8_lossy(&response.body);
+            assert!(!whole.contains(SECRET), "{target}");
+            response.status == 200
+        });
+        let served = served.count();
+        done.store(true, Ordering::Relaxed);
+        served
+    });
+    assert!(served > 0 && exchanges.into_inner() > 0);
+    server.stop();
 }
 
 fn with_policy(tree: &Tree, policy: &str) -> Server {

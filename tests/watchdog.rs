@@ -9,7 +9,8 @@ use rustix::process::Signal;
 
 use crate::admin::{LISTEN, admin};
 use crate::support::{
-    Client, Launch, Server, Strace, Tree, WATCHDOG, eventually, installed, noise, skipped,
+    Client, Launch, Object, Origin, Server, Strace, Tree, WATCHDOG, eventually, installed, noise,
+    request_with, skipped,
 };
 
 /// More than is kept in memory, so that it is sent by splice(2).
@@ -191,5 +192,106 @@ fn a_refused_call_of_the_ring_hangs_nothing() {
             }
             drop(strace);
         }
+    }
+}
+
+#[test]
+fn a_panic_of_the_main_thread_ends_the_process() {
+    if !installed("strace") {
+        return;
+    }
+    let tree = tree();
+    let log = tree.base().join("access.log");
+    let config = format!("{LISTEN}\n[access-log]\npath = \"{}\"", log.display());
+    // The main thread wakes the shards by these, every two seconds.
+    let strace = "strace -f -q -o /dev/null -P anon_inode:[eventfd] -e inject=write:error=EIO";
+    let launch = Launch::run(&tree, &config, "");
+    let mut server = launch.through(strace.split(' ')).start();
+    assert_eq!(server.wait().code(), Some(1), "{}", server.log());
+    assert!(server.log().contains("thread 'main' panicked"));
+}
+
+#[test]
+fn a_stop_is_heeded_whatever_call_about_it_fails() {
+    if !installed("strace") {
+        return;
+    }
+    let tree = tree();
+    for (call, fault) in [
+        // The thread that receives signals cannot read what tells of them.
+        ("recvfrom", "error=ENOMEM:when=1+"),
+        // The handler cannot tell of one.
+        ("sendto", "error=ENOBUFS:when=1+"),
+        // The main thread cannot wake the shard at once.
+        ("write", "error=ENOMEM:when=1"),
+        // The shard cannot read what wakes it.
+        ("read", "error=EIO:when=1+"),
+        ("read", "error=EINTR:when=1"),
+    ] {
+        let mut server = server(&tree, "off");
+        let Some(strace) = Strace::inject(&server, call, fault) else {
+            return;
+        };
+        server.signal(Signal::TERM);
+        let code = server.wait().code();
+        assert_eq!(code, Some(0), "{call} {fault}: {}", server.log());
+        drop(strace);
+    }
+}
+
+/// A server of `tree`, with listings, and of an origin that has an object.
+fn with_origin(tree: &Tree) -> (Origin, Server) {
+    let origin = Origin::start();
+    origin.put("/object", Object::new("content"));
+    let site = format!(
+        "directory-listing = true\norigin = {{ http = \"http://{}\" }}",
+        origin.address()
+    );
+    let cache = tree.base().join("cache");
+    let disk = format!(
+        "[cache.disk]\npath = \"{}\"\nsize = \"1g\"",
+        cache.display()
+    );
+    let server = Launch::run(tree, &disk, &site).start();
+    (origin, server)
+}
+
+#[test]
+fn an_origin_is_asked_though_no_thread_can_be_started() {
+    if !installed("strace") {
+        return;
+    }
+    let tree = Tree::new();
+    let (_origin, server) = with_origin(&tree);
+    let Some(_strace) = Strace::inject(&server, "clone3", "error=EAGAIN:when=1+") else {
+        return;
+    };
+    let response = server.get_with("/object", &["Connection: close"]);
+    assert_eq!(response.status, 200);
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+/// Threads beside the shards tell these by a byte that something is there for them. One that was not
+/// sent would let everybody wait for ever who waits for an origin, or for a directory.
+#[test]
+fn what_other_threads_have_done_is_heard_of_though_the_call_that_tells_fails() {
+    if !installed("strace") {
+        return;
+    }
+    let tree = Tree::with("listed/entry", b"");
+    let (_origin, server) = with_origin(&tree);
+    // Of each thread, whichever it is.
+    let Some(_strace) = Strace::inject(&server, "sendto", "error=ENOBUFS:when=1..3") else {
+        return;
+    };
+    for target in ["/object", "/listed/"] {
+        for _ in 0..8 {
+            // The shard's own send may fail, which ends the connection.
+            let mut client = server.connect();
+            client.send(request_with("GET", target, &["Connection: close"]));
+            client.rest();
+        }
+        let response = server.get_with(target, &["Connection: close"]);
+        assert_eq!(response.status, 200, "{target}");
     }
 }

@@ -414,6 +414,14 @@ impl Client {
         std::mem::take(&mut self.received)
     }
 
+    /// All that comes until the connection ends, however it does: also by TLS without close_notify.
+    pub(crate) fn rest_or_cut(&mut self) -> Vec<u8> {
+        let mut rest = std::mem::take(&mut self.received);
+        // What was read before the error is there.
+        let _ = self.stream.read_to_end(&mut rest);
+        rest
+    }
+
     /// Reads until the server ends the connection; whether it did so with a reset.
     #[track_caller]
     pub(crate) fn ends_with_reset(&mut self) -> bool {

@@ -31,7 +31,7 @@ pub(crate) use origin::{Behaviour, Gate, Object, Origin, Request};
 pub(crate) use peer::{Peer, free_address};
 pub(crate) use random::Random;
 pub(crate) use relay::{Relay, Wire};
-pub(crate) use remote::{AnswerAtLast, Question, Remote, SIZES};
+pub(crate) use remote::{AnswerAtLast, Mishap, Question, Remote, SIZES};
 pub(crate) use server::{Launch, Output, Server, is_root, mounts};
 pub(crate) use skip::skipped;
 pub(crate) use strace::{Call, Strace};

@@ -1,8 +1,10 @@
-//! A file system that another process answers for (FUSE), and that is told what to hold back.
+//! A file system that another process answers for (FUSE), and that is told what to hold back, and what
+//! to do wrong.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -18,6 +20,8 @@ use super::eventually;
 pub(crate) const SIZES: [u64; 2] = [100, 1 << 20];
 /// Bytes of an old one.
 const OLD_BYTES: u64 = 3 << 20;
+/// How long after 1970 other files are made.
+const YEARS: u64 = 20;
 /// Nothing is remembered of files: the kernel asks for all of it again.
 const FORGOTTEN: Duration = Duration::ZERO;
 /// Requests that can be held back while others are answered.
@@ -32,6 +36,21 @@ pub(crate) enum Question {
     Read,
     Flush,
     Directory,
+}
+
+/// What happens to a large file when it is read at some place or beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// The read fails with EIO.
+    Fails,
+    /// It gets fewer bytes than it asked for, and none beyond that place.
+    IsShort,
+    /// The file ends there from now on.
+    Shrinks,
+    /// The file is twice as long from now on.
+    Grows,
+    /// The file is newer from now on.
+    IsTouched,
 }
 
 /// A mounted file system of files `small-N`, `large-N` and `old-N` (of 1970), for each number, full of `x`,
@@ -53,6 +72,25 @@ struct State {
     held: Option<Question>,
     /// What has waited.
     came: HashSet<Question>,
+    /// With the offset at which it happens.
+    mishap: Option<(u64, Mishap)>,
+    large: Large,
+}
+
+/// What the large files are like.
+#[derive(Clone, Copy)]
+struct Large {
+    bytes: u64,
+    years: u64,
+}
+
+impl Default for Large {
+    fn default() -> Self {
+        Self {
+            bytes: SIZES[1],
+            years: YEARS,
+        }
+    }
 }
 
 impl Remote {
@@ -91,6 +129,25 @@ impl Remote {
         self.gate.open();
     }
 
+    /// Gives the large files `bytes`, and has `mishap` happen at `offset` of them.
+    pub(crate) fn mishap(&self, bytes: u64, offset: u64, mishap: Option<Mishap>) {
+        let mut state = self.gate.lock();
+        state.large = Large {
+            bytes,
+            years: YEARS,
+        };
+        state.mishap = mishap.map(|mishap| (offset, mishap));
+    }
+
+    /// Aborts the connection of the kernel to this file system, as the death of its process would, and
+    /// unmounts it.
+    pub(crate) fn abort(&self, directory: &Path) {
+        let mut umount = Command::new("umount");
+        let status = umount.args(["--force", "--lazy"]).arg(directory).status();
+        assert!(status.expect("umount").success());
+        self.answer();
+    }
+
     /// Answers when it is dropped, which lets a server end that waits for it.
     pub(crate) fn answer_at_last(&self) -> AnswerAtLast {
         AnswerAtLast(Arc::clone(&self.gate))
@@ -127,6 +184,34 @@ impl Gate {
         }
     }
 
+    fn large(&self) -> Large {
+        self.lock().large
+    }
+
+    /// How many bytes a read gets; `None`: it fails.
+    fn bytes_of(&self, ino: INodeNo, offset: u64, wanted: u64) -> Option<u64> {
+        let mut state = self.lock();
+        let is_large = kind(ino) == Some(1);
+        let due = (state.mishap).filter(|(from, _)| is_large && offset + wanted > *from);
+        let mut end = attributes(ino, state.large).size;
+        if let Some((from, mishap)) = due {
+            match mishap {
+                Mishap::Fails => return None,
+                Mishap::IsShort => end = from,
+                Mishap::Shrinks => {
+                    state.large.bytes = from;
+                    end = from;
+                }
+                Mishap::Grows => {
+                    state.large.bytes = 2 * end;
+                    state.mishap = None;
+                }
+                Mishap::IsTouched => state.large.years = YEARS + 1,
+            }
+        }
+        Some(end.saturating_sub(offset).min(wanted))
+    }
+
     fn open(&self) {
         self.lock().held = None;
         self.opened.notify_all();
@@ -150,13 +235,17 @@ fn inode(name: &OsStr) -> Option<INodeNo> {
     Some(INodeNo(4 * number + 16 + kind as u64))
 }
 
-fn attributes(ino: INodeNo) -> FileAttr {
-    let kind = Some(ino.0 % 4).filter(|_| ino != INodeNo::ROOT);
-    let (size, years) = match kind {
-        Some(0) => (SIZES[0], 20),
-        Some(1) => (SIZES[1], 20),
+/// Which of [`KINDS`] it is; `None` for the root.
+fn kind(ino: INodeNo) -> Option<u64> {
+    Some(ino.0 % 4).filter(|_| ino != INodeNo::ROOT)
+}
+
+fn attributes(ino: INodeNo, large: Large) -> FileAttr {
+    let (size, years) = match kind(ino) {
+        Some(0) => (SIZES[0], YEARS),
+        Some(1) => (large.bytes, large.years),
         Some(3) => (OLD_BYTES, 0),
-        _ => (0, 20),
+        _ => (0, YEARS),
     };
     let is_directory = size == 0;
     FileAttr {
@@ -188,12 +277,12 @@ impl Filesystem for Files {
         let Some(ino) = inode(name) else {
             return reply.error(Errno::ENOENT);
         };
-        reply.entry(&FORGOTTEN, &attributes(ino), Generation(0));
+        reply.entry(&FORGOTTEN, &attributes(ino, self.0.large()), Generation(0));
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         self.0.pass(Question::Attributes);
-        reply.attr(&FORGOTTEN, &attributes(ino));
+        reply.attr(&FORGOTTEN, &attributes(ino, self.0.large()));
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -213,8 +302,10 @@ impl Filesystem for Files {
         reply: ReplyData,
     ) {
         self.0.pass(Question::Read);
-        let left = attributes(ino).size.saturating_sub(offset);
-        reply.data(&vec![b'x'; left.min(size.into()) as usize]);
+        match self.0.bytes_of(ino, offset, size.into()) {
+            Some(bytes) => reply.data(&vec![b'x'; bytes as usize]),
+            None => reply.error(Errno::EIO),
+        }
     }
 
     fn readdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, reply: ReplyDirectory) {
