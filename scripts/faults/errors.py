@@ -35,7 +35,7 @@ ERRORS = {
     "linkat": ("EIO", "ENOMEM", "ENOSPC"),
     "listen": ("EADDRINUSE",),
     "madvise": ("EAGAIN", "EIO", "ENOMEM"),
-    "membarrier": ("EPERM", "ENOMEM"),
+    "membarrier": ("ENOMEM",),
     "memfd_create": FILES,
     "mkdir": ("EIO", "ENOMEM", "ENOSPC"),
     "mkdirat": ("EIO", "ENOMEM", "ENOSPC"),
