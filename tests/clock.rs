@@ -1,7 +1,7 @@
 //! The clock of the host is set, forward and back by hours, while the server runs: dates follow, and
 //! nobody is cut, kept or trusted for longer because of it.
 //!
-//! libfaketime (LD_PRELOAD) tells the server another time of day; its monotonic clock goes on.
+//! libfaketime (`LD_PRELOAD`) tells the server another time of day; its monotonic clock goes on.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

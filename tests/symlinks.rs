@@ -94,7 +94,7 @@ fn a_directory_exchanged_with_a_link_that_leads_out_at_full_speed_shows_nothing(
     let more = "directory-listing = true\n[cache]\nvalid = \"0s\"";
     let server = Launch::run(&tree, "", more).start();
     let (done, exchanges) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let served = thread::scope(|scope| {
+    let ok = thread::scope(|scope| {
         scope.spawn(|| {
             let (one, other) = (tree.path("directory"), tree.path("link"));
             while !done.load(Ordering::Relaxed) {
@@ -110,7 +110,7 @@ fn a_directory_exchanged_with_a_link_that_leads_out_at_full_speed_shows_nothing(
             "/link/",
             "/link",
         ];
-        let served = (0..4000).filter(|number| {
+        let answers = (0..4000).filter(|number| {
             let target = targets[number % targets.len()];
             let fields: &[&str] = if number % 3 == 0 {
                 &["Accept-Encoding: gzip"]
@@ -122,11 +122,11 @@ fn a_directory_exchanged_with_a_link_that_leads_out_at_full_speed_shows_nothing(
             assert!(!whole.contains(SECRET), "{target}");
             response.status == 200
         });
-        let served = served.count();
+        let count = answers.count();
         done.store(true, Ordering::Relaxed);
-        served
+        count
     });
-    assert!(served > 0 && exchanges.into_inner() > 0);
+    assert!(ok > 0 && exchanges.into_inner() > 0);
     server.stop();
 }
 
