@@ -56,7 +56,7 @@ mod tests {
         let reader = thread::spawn(move || {
             thread::sleep(5 * PAUSE);
             let mut all = vec![0; 1 << 20];
-            receiver.read(&mut all).unwrap();
+            let _ = receiver.read(&mut all).unwrap();
             receiver
         });
         assert_eq!(tell(&sender), Ok(()));
