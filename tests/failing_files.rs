@@ -97,8 +97,9 @@ impl Stage {
 /// Asks for a file to which it happens, then for one to which nothing does; whether the first was whole.
 #[track_caller]
 fn is_whole_in_spite_of(stage: &Stage, wire: Wire, mishap: Mishap, number: usize) -> bool {
-    stage.remote.mishap(BYTES, PLACE, Some(mishap));
-    let (body, is_whole) = stage.ask(wire, &format!("/far/large-{number}"));
+    let file = format!("large-{number}");
+    stage.remote.mishap(BYTES, &file, PLACE, mishap);
+    let (body, is_whole) = stage.ask(wire, &format!("/far/{file}"));
     let place = format!("{wire:?} {mishap:?}, {} bytes", body.len());
     // What a file has lost the kernel may read as zeros (docs/changing-files.md).
     let is_lost = matches!(mishap, Mishap::IsShort | Mishap::Shrinks);
@@ -108,7 +109,7 @@ fn is_whole_in_spite_of(stage: &Stage, wire: Wire, mishap: Mishap, number: usize
     assert!(lost.iter().all(|byte| *byte == 0), "{place}");
     let is_whole = is_whole && lost.is_empty();
     stage.near_is_well(wire);
-    stage.remote.mishap(BYTES, 0, None);
+    stage.remote.restore(BYTES);
     let (body, again) = stage.ask(wire, &format!("/far/large-{number}9"));
     assert!(
         again && body == vec![b'x'; BYTES as usize],
@@ -153,7 +154,7 @@ fn a_file_system_that_is_taken_away_ends_its_responses_alone() {
         let Some(stage) = Stage::set(wire) else {
             return;
         };
-        stage.remote.mishap(BYTES, 0, None);
+        stage.remote.restore(BYTES);
         stage.remote.hold(Question::Read);
         let mut far = stage.client(wire);
         far.send(get("/far/large-1"));

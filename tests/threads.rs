@@ -1,5 +1,6 @@
 //! A server that can start no more threads: what it needs is there from the start.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::process::Command;
 use std::time::SystemTime;
@@ -78,4 +79,19 @@ fn large_files_are_hashed_once_there_is_a_thread_for_it() {
     limit_threads(&server, &unlimited);
     eventually("an ETag", || server.get("/large").has("etag"));
     server.stop();
+}
+
+#[test]
+fn a_start_without_threads_says_so() {
+    if !installed("strace") {
+        return;
+    }
+    let tree = Tree::new();
+    let trace = tree.base().join("trace");
+    let refused = "inject=clone3:error=EAGAIN:when=1+";
+    let strace = ["strace", "-f", "-e", "trace=clone3", "-e", refused, "-o"];
+    let output = Launch::serve(tree.root())
+        .through(strace.map(OsString::from).into_iter().chain([trace.into()]))
+        .output();
+    output.refusal(1, &["cannot start", "thread"]);
 }

@@ -1,8 +1,9 @@
 //! A certificate authority for one test: certificates in files, and clients that trust it.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -98,10 +99,13 @@ impl Authority {
             let name = std::mem::take(&mut params.distinguished_name);
             params.distinguished_name = named(name, &subject);
         });
-        Files {
+        let files = Files {
             cert: self.write(&format!("{file}.pem"), &cert),
             key: self.write(&format!("{file}.key"), &key.serialize_pem()),
-        }
+        };
+        // The server tells of keys that all users may read.
+        fs::set_permissions(&files.key, Permissions::from_mode(0o600)).expect("a key");
+        files
     }
 
     /// The TLS settings of a client that trusts this authority, for [`Client::secure`].

@@ -72,8 +72,8 @@ struct State {
     held: Option<Question>,
     /// What has waited.
     came: HashSet<Question>,
-    /// With the offset at which it happens.
-    mishap: Option<(u64, Mishap)>,
+    /// With the file and the offset at which it happens.
+    mishap: Option<(INodeNo, u64, Mishap)>,
     large: Large,
 }
 
@@ -129,14 +129,23 @@ impl Remote {
         self.gate.open();
     }
 
-    /// Gives the large files `bytes`, and has `mishap` happen at `offset` of them.
-    pub(crate) fn mishap(&self, bytes: u64, offset: u64, mishap: Option<Mishap>) {
+    /// Gives the large files `bytes`, without a mishap.
+    pub(crate) fn restore(&self, bytes: u64) {
         let mut state = self.gate.lock();
         state.large = Large {
             bytes,
             years: YEARS,
         };
-        state.mishap = mishap.map(|mishap| (offset, mishap));
+        state.mishap = None;
+    }
+
+    /// The same, and has `mishap` happen at `offset` of one of them: what the kernel still reads ahead of
+    /// others is no matter.
+    #[track_caller]
+    pub(crate) fn mishap(&self, bytes: u64, file: &str, offset: u64, mishap: Mishap) {
+        let file = inode(OsStr::new(file)).expect("the name of a file");
+        self.restore(bytes);
+        self.gate.lock().mishap = Some((file, offset, mishap));
     }
 
     /// Aborts the connection of the kernel to this file system, as the death of its process would, and
@@ -191,10 +200,9 @@ impl Gate {
     /// How many bytes a read gets; `None`: it fails.
     fn bytes_of(&self, ino: INodeNo, offset: u64, wanted: u64) -> Option<u64> {
         let mut state = self.lock();
-        let is_large = kind(ino) == Some(1);
-        let due = (state.mishap).filter(|(from, _)| is_large && offset + wanted > *from);
+        let due = (state.mishap).filter(|(file, from, _)| ino == *file && offset + wanted > *from);
         let mut end = attributes(ino, state.large).size;
-        if let Some((from, mishap)) = due {
+        if let Some((_, from, mishap)) = due {
             match mishap {
                 Mishap::Fails => return None,
                 Mishap::IsShort => end = from,
