@@ -22,7 +22,6 @@
 #   proxies        HAProxy and nginx in front
 #   systemd        the units, under a systemd of its own (root)
 #   containers     manifests, seccomp profile, image (podman, root)
-#   faults         system calls that fail, one in 60 of the runs of scripts/faults.sh (strace)
 #   package        the Debian package: installed, started, upgraded, removed (mmdebstrap, root)
 #   shell-syntax   bash -n of every shell script
 #   shell-lint     shellcheck of every shell script
@@ -32,7 +31,7 @@
 #   least-kernel   the server on Linux 6.1 (qemu)
 #
 # Those from logs to package are scripts of their own (scripts/logs/run.sh and so on) with the debug binary that
-# `tests` has built, and take three minutes together.
+# `tests` has built, and take two minutes together.
 set -uo pipefail
 # shellcheck source=scripts/lib/help.sh
 . "$(dirname "$0")/lib/help.sh"
@@ -231,7 +230,6 @@ step metrics with_server scripts/metrics/run.sh
 step proxies with_server scripts/proxies/run.sh
 step systemd with_server scripts/systemd/run.sh
 step containers with_server scripts/containers/run.sh
-step faults with_server scripts/faults.sh --every 60
 step package with_server scripts/package/test.sh
 step shell-syntax syntax
 step shell-lint lint_shell

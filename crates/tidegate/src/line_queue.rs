@@ -81,6 +81,11 @@ impl LineQueue {
         let _ = self.progress.wait_timeout_while(state, wait, waits);
     }
 
+    /// Takes the queued lines, where nobody writes them.
+    pub(crate) fn drain(&self) -> Vec<u8> {
+        mem::take(&mut self.lock().lines)
+    }
+
     /// Writes queued lines to `out`, for ever. Once writing works again, `report_dropped` is called
     /// with the number of lines that were dropped since its last call; it may push a line.
     pub(crate) fn write_to(&self, mut out: impl Write, report_dropped: impl Fn(u64)) {

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tidegate_config::shown;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -23,6 +24,12 @@ use crate::line_queue::LineQueue;
 
 /// How long the process waits for standard error at its end.
 const END_WAIT: Duration = Duration::from_secs(1);
+
+/// The same for poll(2).
+const END_TIMEOUT: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 
 static QUEUE: LineQueue = LineQueue::new();
 
@@ -60,6 +67,12 @@ pub(crate) fn write() -> io::Result<()> {
     if IS_WRITTEN.swap(true, Ordering::Relaxed) {
         return Ok(());
     }
+    let started = start_writer();
+    IS_WRITTEN.store(started.is_ok(), Ordering::Relaxed);
+    started
+}
+
+fn start_writer() -> io::Result<()> {
     // A duplicate, because a stalled write to `io::stderr()` holds its lock.
     let out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let writer = thread::Builder::new().name("log".to_owned());
@@ -84,9 +97,29 @@ pub(crate) fn say(line: &str) {
 
 /// Waits for queued lines at the end of the process, at most a second.
 pub(crate) fn finish() {
-    // Without a thread the exit status remains.
-    if IS_STARTED.load(Ordering::Relaxed) && write().is_ok() {
-        QUEUE.flush(END_WAIT);
+    if !IS_STARTED.load(Ordering::Relaxed) {
+        return;
+    }
+    match write() {
+        Ok(()) => QUEUE.flush(END_WAIT),
+        // No thread can be started, which is what the lines say, mostly.
+        Err(_) => write_here(&QUEUE.drain()),
+    }
+}
+
+/// Writes lines without a thread, as far as standard error takes them within a second each time.
+fn write_here(lines: &[u8]) {
+    let mut stderr = io::stderr();
+    // A pipe that is ready takes so much without a wait (pipe(7)).
+    for piece in lines.chunks(rustix::pipe::PIPE_BUF) {
+        let is_ready = poll(
+            &mut [PollFd::new(&stderr, PollFlags::OUT)],
+            Some(&END_TIMEOUT),
+        );
+        if !is_ready.is_ok_and(|count| count > 0) || stderr.write_all(piece).is_err() {
+            // The exit status remains.
+            return;
+        }
     }
 }
 
