@@ -39,7 +39,7 @@ static IS_STARTED: AtomicBool = AtomicBool::new(false);
 static IS_WRITTEN: AtomicBool = AtomicBool::new(false);
 
 /// Sets up the log of the process: level info unless `RUST_LOG` is set, colours only on a terminal.
-/// Call it once. Lines wait until [`write`] or [`finish`].
+/// Call it once. Lines wait until [`write()`] or [`finish`].
 pub(crate) fn start() {
     IS_STARTED.store(true, Ordering::Relaxed);
     panic::set_hook(Box::new(say_panic));

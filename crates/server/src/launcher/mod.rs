@@ -33,7 +33,7 @@ use rustix::net::{
     AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair, sockopt,
 };
 
-/// The hidden command that [`start`] runs.
+/// The hidden command that `start` runs.
 pub const COMMAND: &str = "launcher";
 
 /// How long a file may take to be opened: its file system may not answer.
