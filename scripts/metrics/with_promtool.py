@@ -11,8 +11,12 @@ from outcome import expect, require
 TOOLS = ("promtool",)
 METRIC = re.compile(r"\b(?:tidegate|process)_[a-z0-9_]+")
 PARTS_OF_HISTOGRAM = re.compile(r"_(bucket|count|sum)$")
-# Only with TLS, which this server does not speak. The tests of the metrics have them.
-OF_TLS = {"tidegate_certificate_expiry_timestamp_seconds", "tidegate_tls_tickets_refused_total"}
+# Only with TLS or an origin, which this server has not. The tests of the metrics have them.
+OF_OTHERS = {
+    "tidegate_certificate_expiry_timestamp_seconds",
+    "tidegate_tls_tickets_refused_total",
+    "tidegate_origin_memory_bytes",
+}
 
 
 @contextmanager
@@ -91,12 +95,12 @@ def names_in_dashboard(subject):
 def names_in_docs(subject):
     """Every metric is in docs/metrics.md."""
     text = (subject.root / "docs/metrics.md").read_text(encoding="utf-8")
-    short = [name.removeprefix("tidegate_") for name in subject.names() | OF_TLS]
+    short = [name.removeprefix("tidegate_") for name in subject.names() | OF_OTHERS]
     expect("those that are not there", [name for name in short if f"`{name}`" not in text], [])
 
 
 def compare(found, subject):
-    known = subject.names() | OF_TLS
+    known = subject.names() | OF_OTHERS
     unknown = {name for name in found if name not in known and PARTS_OF_HISTOGRAM.sub("", name) not in known}
     expect("the unknown ones", unknown, set())
 
