@@ -28,9 +28,9 @@ pub(crate) struct Clients {
     requests: OnceLock<Arc<Requests>>,
     /// Requests of clients by site.
     site_requests: OnceLock<Arc<Requests>>,
-    /// The buckets of whole sites, by their names. Those of sites that are gone are removed.
-    sites: Mutex<BTreeMap<String, Weak<Bucket>>>,
-    /// Makes names of sites numbers.
+    /// The buckets of whole sites, by their names and rates. Those of sites that are gone are removed.
+    sites: Mutex<BTreeMap<(String, Rate), Weak<Bucket>>>,
+    /// Makes rates and names of sites numbers.
     seed: RandomState,
 }
 
@@ -51,6 +51,7 @@ impl Clients {
         let rate = Rate::new(limits.request_rate_per_ip, limits.request_burst_per_ip);
         let client = rate.map(|rate| ClientLimit {
             table: Arc::clone(self.requests.get_or_init(Arc::default)),
+            id: self.seed.hash_one(rate),
             rate,
         });
         let sites = self.site_limits(&settings.sites);
@@ -74,11 +75,11 @@ impl Clients {
             let name = site.names.first().map_or("", String::as_str);
             let client = client_rate(site).map(|rate| ClientLimit {
                 table: Arc::clone(self.site_requests.get_or_init(Arc::default)),
+                id: self.seed.hash_one((name, rate)),
                 rate: rate.beside(rates.iter().copied()),
             });
-            let all = all_rate(site).map(|rate| (bucket(&mut buckets, name), rate));
-            let id = self.seed.hash_one(name);
-            SiteLimit { id, client, all }
+            let all = all_rate(site).map(|rate| (bucket(&mut buckets, name, rate), rate));
+            SiteLimit { client, all }
         });
         let limits = limits.collect();
         buckets.retain(|_, bucket| bucket.strong_count() > 0);
@@ -115,12 +116,17 @@ fn all_rate(site: &Site) -> Option<Rate> {
     Rate::new(limits.request_rate, burst)
 }
 
-/// The bucket of the site with this name, which it keeps while a configuration has it.
-fn bucket(buckets: &mut BTreeMap<String, Weak<Bucket>>, name: &str) -> Arc<Bucket> {
-    let known = buckets.get(name).and_then(Weak::upgrade);
+/// The bucket of the site with this name at a rate, which it keeps while a configuration has it.
+fn bucket(
+    buckets: &mut BTreeMap<(String, Rate), Weak<Bucket>>,
+    name: &str,
+    rate: Rate,
+) -> Arc<Bucket> {
+    let key = (name.to_owned(), rate);
+    let known = buckets.get(&key).and_then(Weak::upgrade);
     known.unwrap_or_else(|| {
         let bucket = Arc::default();
-        buckets.insert(name.to_owned(), Arc::downgrade(&bucket));
+        buckets.insert(key, Arc::downgrade(&bucket));
         bucket
     })
 }
@@ -151,13 +157,14 @@ pub(crate) struct RequestLimits {
 /// How often each client may send a request.
 struct ClientLimit {
     table: Arc<Requests>,
+    /// What tells its buckets from those of other sites in the table, and from those of another
+    /// rate: what is owed is a time, and one of a slow rate is long at a fast one.
+    id: u64,
     rate: Rate,
 }
 
 /// `[site.limits]`
 struct SiteLimit {
-    /// What tells it from other sites in their table.
-    id: u64,
     client: Option<ClientLimit>,
     /// Of all its clients together.
     all: Option<(Arc<Bucket>, Rate)>,
@@ -202,7 +209,7 @@ impl RequestLimits {
         let client = client.map(|client| network(client, self.ipv6_prefix));
         let of_client = self.client.as_ref().zip(client);
         let own = of_client.map(|(limit, client)| {
-            let entry = limit.table.admit(client, limit.rate, now);
+            let entry = limit.table.admit((limit.id, client), limit.rate, now);
             entry.map(|entry| (limit, entry))
         });
         let own = own.transpose().map_err(|seconds| TooMany {
@@ -223,7 +230,7 @@ impl SiteLimit {
     fn admit(&self, client: Option<IpAddr>, now: Instant) -> Result<(), TooMany> {
         let of_client = self.client.as_ref().zip(client);
         let own = of_client.map(|(limit, client)| {
-            let entry = limit.table.admit((self.id, client), limit.rate, now);
+            let entry = limit.table.admit((limit.id, client), limit.rate, now);
             entry.map(|entry| (limit, entry))
         });
         let own = own.transpose().map_err(|seconds| TooMany {
@@ -336,7 +343,9 @@ mod tests {
         assert_eq!(admit(&of_requests, "2001:db8::1"), Ok(()));
         let too_many = refused(Exceeded::Client, 1000);
         assert_eq!(admit(&of_requests, "2001:db8::2"), too_many);
-        // A reload changes the limits and keeps the counts.
+        // A reload that changes no rate keeps the counts.
+        assert_eq!(admit(&requests(&limits).unwrap(), "2001:db8::3"), too_many);
+        // One that does begins anew: what is owed at a slow rate is long at a fast one.
         limits.connections_per_ip = 2;
         limits.request_burst_per_ip = 2;
         let connections = clients.connection_limit(&limits).unwrap();
@@ -344,7 +353,8 @@ mod tests {
         let second = connections.admit(ip("2001:db8::3"));
         assert!(second.is_some() && connections.admit(ip("2001:db8::4")).is_none());
         assert_eq!(admit(&of_requests, "2001:db8::3"), Ok(()));
-        assert_eq!(admit(&of_requests, "2001:db8::4"), too_many);
+        assert_eq!(admit(&of_requests, "2001:db8::4"), Ok(()));
+        assert_eq!(admit(&of_requests, "2001:db8::5"), too_many);
         assert!(clients.site_requests.get().is_none());
     }
 

@@ -14,7 +14,7 @@ const NANOS_PER_TICK: u32 = 250;
 const SKEW: u64 = 60 * TICKS_PER_SECOND;
 
 /// How many requests a client may send, in the long run and at once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Rate {
     /// Time that a request takes up.
     interval: u64,
