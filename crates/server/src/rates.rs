@@ -142,7 +142,7 @@ impl Rates {
                 return true;
             }
             (sample.since, sample.bytes) = (seen.now, seen.bytes);
-        } else if time >= PASS_MAX * PASSES {
+        } else if own.rate == 0 && time >= PASS_MAX * PASSES {
             (sample.since, sample.bytes) = (seen.now, seen.bytes);
         }
         if let Some(rate) = sample.rate
