@@ -125,6 +125,9 @@ impl<T> Connection<T> {
         };
         if self.streams.len() >= streams_max {
             self.decode_ignored(block, head)?;
+            if self.streams.len() < self.limits.concurrent_streams as usize {
+                return Ok(self.refuse_for_now(number));
+            }
             self.untold = self.untold.saturating_add(1);
             return self.reset_for(number, StreamError::TooManyStreams);
         }

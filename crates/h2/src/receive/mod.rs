@@ -147,6 +147,18 @@ impl<T> Connection<T> {
         number > self.streams.highest || number.is_multiple_of(2)
     }
 
+    /// Refuses a stream that its peer had every right to open: that costs it nothing.
+    fn refuse_for_now(&mut self, number: u32) -> Happened<T> {
+        let error = StreamError::TooManyStreams;
+        self.control.reset(number, error.code());
+        self.streams.ignore(number);
+        Happened::Other(Event::Reset {
+            stream: StreamId::unknown(number),
+            state: None,
+            cause: ResetCause::Error(error),
+        })
+    }
+
     /// The peer made a mistake on a stream that is not idle.
     fn reset_for(&mut self, number: u32, error: StreamError) -> Outcome<T> {
         self.count_reset()?;

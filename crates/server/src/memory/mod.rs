@@ -9,6 +9,6 @@ pub(crate) mod held;
 pub(crate) mod pressure;
 pub(crate) mod watch;
 
-pub(crate) use core_memory::{CoreMemory, Step};
+pub(crate) use core_memory::{CoreMemory, Step, Transfer};
 pub(crate) use held::{Held, Part, held_bytes};
 pub(crate) use pressure::Pressure;

@@ -1,16 +1,39 @@
 //! Sends a range of a file that is open, or that has pages of its own, as a part of a body.
 
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures_lite::future::or;
 use rustix::io::Errno;
 use tidegate_sendfile::{Error as TransferError, ErrorKind, Opening, Options};
 use tidegate_site::{Content, File};
+use tidegate_uring::executor::coarse_sleep;
 
 use super::exchange::Exchange;
 use crate::context::Context;
+use crate::memory::Transfer;
 use crate::timeouts::{Phase, Timer};
 use crate::transport::{Closed, Transport};
+
+/// How often a transfer that waits for memory looks whether its time is over.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Waits until the memory allows one more transfer, for as long as a client may take nothing.
+async fn may_begin<'a>(context: &'a Context, timer: &Timer) -> Result<Transfer<'a>, Closed> {
+    timer.enter(Phase::Send);
+    loop {
+        let granted = async { Some(context.memory.transfer().await) };
+        let look = async {
+            coarse_sleep(LOOK_EVERY).await;
+            None
+        };
+        match or(granted, look).await {
+            Some(transfer) => return Ok(transfer),
+            None if timer.expired() => return Err(Closed),
+            None => {}
+        }
+    }
+}
 
 /// Sends a range of an open file, or without TLS of one that has pages.
 #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
@@ -23,8 +46,8 @@ pub(crate) fn send_range<'a>(
     range: Range<u64>,
 ) -> impl Future<Output = Result<(), Closed>> + 'a {
     async move {
+        let _under_way = may_begin(context, timer).await?;
         timer.enter(Phase::Transfer);
-        let _under_way = context.memory.transfer().await;
         let start = Instant::now();
         let options = options(context, file, &range, start);
         let sent = match &file.content {
