@@ -80,12 +80,12 @@ mod tests {
     #[test]
     fn threads_are_needed_for_what_is_configured() {
         let mut settings = Settings::for_directory(".".into());
-        assert_eq!(needed(&settings, 2), 17);
+        assert_eq!(needed(&settings, 2), 20);
         settings.admin.listen = "127.0.0.1:0".to_owned();
         settings.listen[0].tls = true;
         settings.sites[0].access_log.path = LogTarget::Stdout;
         settings.sites.push(settings.sites[0].clone());
-        assert_eq!(needed(&settings, 1), 13);
+        assert_eq!(needed(&settings, 1), 16);
         assert_eq!(startable(5), 5);
     }
 }
