@@ -51,8 +51,8 @@ struct Launcher {
     path: String,
 }
 
-/// Starts the launcher, which may do what `permits` say. To be called once, before this process
-/// gives any right up. The child is for [`watch`].
+/// Starts the launcher, which may do what `permits` say, and `program` is what this process runs. To
+/// be called once, before this process gives any right up. The child is for [`watch`].
 pub(crate) fn start(program: &Program, permits: &[Permit]) -> io::Result<Child> {
     let (socket, other) = seqpacket()?;
     let child = Command::new(own_binary(program))
@@ -60,7 +60,6 @@ pub(crate) fn start(program: &Program, permits: &[Permit]) -> io::Result<Child> 
         .arg(COMMAND)
         .stdin(Stdio::from(other))
         .spawn()?;
-    send(&socket, &Permit::Start(program.clone()), &[])?;
     for permit in permits {
         send(&socket, permit, &[])?;
     }
@@ -172,17 +171,23 @@ pub(crate) fn ask(request: &Request) -> io::Result<(Answer, Option<OwnedFd>)> {
     Ok((answer, descriptors.pop()))
 }
 
-/// Starts the new binary with this standard input.
-pub(crate) fn start_successor(standard_input: BorrowedFd<'_>) -> io::Result<Successor> {
+/// Starts the new binary with this standard input, a socket for messages of this process. Waits for
+/// it at most for `time`.
+pub(crate) fn start_successor(
+    standard_input: BorrowedFd<'_>,
+    time: Duration,
+) -> io::Result<Successor> {
     let failed = |error: &dyn std::fmt::Display| {
         let path = LAUNCHER.get().map_or("the new binary", |one| &one.path);
         io::Error::other(format!("cannot start {path}: {error}"))
     };
     let socket =
         begin(&Request::Successor, Some(standard_input)).map_err(|error| failed(&error))?;
-    match receive(&socket).map_err(|error| failed(&error))?.0 {
+    let answered = wait_readable(&socket, time).and_then(|()| receive(&socket));
+    match answered.map_err(|error| failed(&error))?.0 {
         Answer::Started(id) => Ok(Successor { id, socket }),
         Answer::Said(reason) => Err(failed(&reason)),
+        Answer::Refused => Err(failed(&"the launcher was not told that it may")),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }

@@ -12,7 +12,7 @@ pub(crate) mod identity;
 mod reach;
 pub(crate) mod report;
 
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -33,6 +33,9 @@ pub use reach::Reach;
 
 /// How often a start that waits for a file system looks for a signal.
 const SIGNAL_WAIT: Duration = Duration::from_millis(50);
+
+/// As many links as the kernel follows.
+const LINKS_MAX: usize = 40;
 
 /// A process that has given up what serving does not need.
 pub struct Confined {
@@ -56,11 +59,19 @@ pub fn confine<'a>(
     signals: &mut Signals,
 ) -> Result<Option<Confined>, Error> {
     signals.take_stops()?;
+    let files: Vec<PathBuf> = files.into_iter().map(Path::to_owned).collect();
     let identity = Identity::of(&settings.server)?;
     identity.raise_limits();
     limits::raise();
     let mut told = Vec::new();
-    let launcher = match start_launcher(settings) {
+    let of_process = files.iter().find(|file| is_of_process(file));
+    if let Some(file) = of_process {
+        let file = file.display();
+        told.push(format!(
+            "no upgrade by USR2, which would read the configuration again: {file} is of this process"
+        ));
+    }
+    let launcher = match start_launcher(settings, of_process.is_none()) {
         Ok(child) => Some(child),
         Err(error) => {
             told.push(format!(
@@ -71,7 +82,6 @@ pub fn confine<'a>(
     };
     let mut fence = None;
     if settings.sandbox.landlock {
-        let files = files.into_iter().map(Path::to_owned).collect();
         fence = build_unless_stopped((settings.clone(), files, identity.clone()), signals)?;
         if fence.is_none() {
             launcher::end();
@@ -112,8 +122,29 @@ impl Confined {
     }
 }
 
-fn start_launcher(settings: &Settings) -> std::io::Result<Child> {
-    launcher::start(&Program::of_process()?, &permits(settings))
+fn start_launcher(settings: &Settings, has_successor: bool) -> std::io::Result<Child> {
+    let program = Program::of_process()?;
+    let start = has_successor.then(|| Permit::Start(program.clone()));
+    let permits: Vec<_> = start.into_iter().chain(permits(settings)).collect();
+    launcher::start(&program, &permits)
+}
+
+/// Whether a file of the configuration is standard input or another descriptor, by whatever links.
+/// It is another one in a new process, which the one that asks for that could choose. Blocking.
+fn is_of_process(file: &Path) -> bool {
+    let mut next = file.to_owned();
+    for _ in 0..LINKS_MAX {
+        let directory = path::absolute(&next).ok();
+        let directory = directory.and_then(|path| path.parent()?.canonicalize().ok());
+        if next == Path::new("-") || directory.is_some_and(|path| path.starts_with("/proc")) {
+            return true;
+        }
+        match next.read_link() {
+            Ok(target) => next = next.parent().unwrap_or(Path::new("")).join(target),
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 /// What the launcher may do for a server with `settings`.
@@ -169,6 +200,36 @@ fn build_unless_stopped(
             Err(RecvTimeoutError::Timeout) if signals.has_stop() => return Ok(None),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => panic!("the fence panicked"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_descriptor_is_of_the_process_by_whatever_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        symlink("/dev/stdin", at("input")).unwrap();
+        symlink("input", at("link")).unwrap();
+        symlink("/dev", at("dev")).unwrap();
+        std::fs::write(at("file"), "").unwrap();
+        symlink("file", at("to file")).unwrap();
+        for file in ["-", "/dev/stdin", "/dev/fd/63", "/proc/self/fd/0"] {
+            assert!(is_of_process(Path::new(file)), "{file}");
+        }
+        for (name, is) in [
+            ("link", true),
+            ("dev/stdin", true),
+            ("file", false),
+            ("to file", false),
+            ("none", false),
+        ] {
+            assert_eq!(is_of_process(&at(name)), is, "{name}");
         }
     }
 }

@@ -17,10 +17,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketType, recvmsg, sendmsg, sockopt,
 };
 use rustix::stdio::{dup2_stdin, stdin};
 use zeroize::Zeroizing;
@@ -53,6 +56,12 @@ pub(super) const RELOAD: u8 = b'H';
 
 /// Longer than any message.
 const MESSAGE_BYTES: usize = 1024;
+
+/// More messages than any server has sockets: as many as a process has descriptors.
+const MESSAGES_MAX: usize = 1 << 20;
+
+/// How long the predecessor may take to pass everything: it has it at hand.
+const RECEIVE_TIME: Duration = Duration::from_secs(30);
 
 /// What a process was started with.
 #[derive(Default)]
@@ -98,8 +107,7 @@ impl Predecessor {
     /// The predecessor whose socket is standard input, which is /dev/null from now on.
     fn at_stdin() -> Option<Self> {
         let announced: i32 = env::var(VARIABLE).ok()?.parse().ok()?;
-        let peer = sockopt::socket_peercred(stdin()).ok()?;
-        (peer.pid.as_raw_nonzero().get() == announced).then_some(())?;
+        is_socket_of(stdin(), announced).then_some(())?;
         let socket = stdin().try_clone_to_owned().ok()?;
         // Without /dev/null it stays, and does no harm.
         let _ = File::open("/dev/null").map(dup2_stdin);
@@ -107,8 +115,10 @@ impl Predecessor {
     }
 
     fn receive(self) -> io::Result<Inheritance> {
+        let until = Instant::now() + RECEIVE_TIME;
         let mut all = Inheritance::default();
-        loop {
+        for _ in 0..MESSAGES_MAX {
+            wait_readable(&self.0, until)?;
             let (message, descriptor) = receive(&self.0)?;
             match (message.split_first(), descriptor) {
                 (Some((&LISTENER, _)), Some(socket)) => all.listeners.add(socket, None)?,
@@ -118,13 +128,15 @@ impl Predecessor {
                 (Some((&ADMIN, _)), Some(socket)) => all.admin = Some(socket.into()),
                 (Some((&CONTROL, file)), None) => all.control = Some(control_file(file)?),
                 (Some((&TICKET_KEYS, keys)), None) => all.ticket_keys = keys.to_vec().into(),
-                (Some((&END, _)), None) => break,
+                (Some((&END, _)), None) => {
+                    all.predecessor = Some(self);
+                    return Ok(all);
+                }
                 // A later version may pass more.
                 _ => {}
             }
         }
-        all.predecessor = Some(self);
-        Ok(all)
+        Err(io::Error::other("it passes more than a server has"))
     }
 
     /// Reports that this process can serve, and has an [`Event::HandedOver`] sent once the old one
@@ -148,6 +160,15 @@ impl Predecessor {
         let thread = thread::Builder::new().name("handover".to_owned());
         thread.spawn(wait).map(drop)
     }
+}
+
+/// Whether `socket` is one for messages whose other end process `id` has made.
+pub(super) fn is_socket_of(socket: impl AsFd, id: i32) -> bool {
+    let is_local = sockopt::socket_domain(&socket).is_ok_and(|is| is == AddressFamily::UNIX);
+    let is_of_messages = sockopt::socket_type(&socket).is_ok_and(|is| is == SocketType::SEQPACKET);
+    is_local
+        && is_of_messages
+        && sockopt::socket_peercred(&socket).is_ok_and(|peer| peer.pid.as_raw_nonzero().get() == id)
 }
 
 fn file_id(bytes: &[u8]) -> io::Result<FileId> {
@@ -188,6 +209,20 @@ pub(super) fn send(
     Ok(())
 }
 
+/// Waits for a message, at most until `until`.
+pub(super) fn wait_readable(socket: &OwnedFd, until: Instant) -> io::Result<()> {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return Err(ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Waits for the next message and its descriptor. The end of the other process is an error.
 pub(super) fn receive(socket: impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut message = vec![0; MESSAGE_BYTES];
@@ -212,7 +247,7 @@ pub(super) fn receive(socket: impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>
 
 #[cfg(test)]
 mod tests {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use rustix::net::{SocketFlags, socketpair};
 
     use super::*;
 
@@ -239,5 +274,21 @@ mod tests {
         drop(old);
         let predecessor = all.predecessor.unwrap();
         assert!(receive(&predecessor.0).is_err());
+    }
+
+    #[test]
+    fn only_a_socket_for_messages_of_that_process_is_one() {
+        let own = std::process::id().cast_signed();
+        let pair = |kind| {
+            let pair = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
+            pair.unwrap().0
+        };
+        let socket = pair(SocketType::SEQPACKET);
+        assert!(is_socket_of(&socket, own));
+        assert!(!is_socket_of(&socket, 1));
+        assert!(!is_socket_of(pair(SocketType::STREAM), own));
+        assert!(!is_socket_of(File::open("/dev/null").unwrap(), own));
+        let network = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!is_socket_of(network, own));
     }
 }

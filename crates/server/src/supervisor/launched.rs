@@ -22,7 +22,7 @@ use crate::accept::listener::bound_socket;
 use crate::accept::unix_socket::{Access, FileId, SocketFile, bind_file};
 use crate::launcher::{Answer, Conversation, Permit, Program, Request, receive, send};
 use crate::observe::access_log::open_file;
-use crate::supervisor::handover::VARIABLE;
+use crate::supervisor::handover::{VARIABLE, is_socket_of};
 
 /// The name of the process in lists: 15 bytes at most.
 const NAME: &std::ffi::CStr = c"tidegate-launch";
@@ -118,7 +118,7 @@ impl Permits {
         };
         let answered = match (request, &self.program, other) {
             (Request::Successor, Some(program), Some(standard_input)) => {
-                match start(program, standard_input) {
+                match start_checked(program, standard_input, children) {
                     Ok(child) => {
                         let answered = send(&conversation, &Answer::Started(child.id()), &[]);
                         children.extend(Started::new(child, conversation));
@@ -186,6 +186,24 @@ fn fulfil(request: Request) -> io::Result<(Answer, Option<OwnedFd>)> {
     }
 }
 
+/// As [`start`], for a server that may be somebody else's by now: its socket and nothing else is
+/// standard input, which could be read as a configuration, and one successor at a time is started.
+fn start_checked(
+    program: &Program,
+    standard_input: OwnedFd,
+    children: &[Started],
+) -> io::Result<Child> {
+    if children.iter().any(|child| !child.is_killed) {
+        return Err(io::Error::other("one is under way"));
+    }
+    if !is_socket_of(&standard_input, program.predecessor.cast_signed()) {
+        return Err(io::Error::other(
+            "its standard input is no socket of the server",
+        ));
+    }
+    start(program, standard_input)
+}
+
 fn start(program: &Program, standard_input: OwnedFd) -> io::Result<Child> {
     let mut command = Command::new(&program.path);
     for name in OF_ONE_PROCESS {
@@ -205,6 +223,8 @@ struct Started {
     end: OwnedFd,
     /// `None` once the server has closed it.
     conversation: Option<OwnedFd>,
+    /// It may take a moment to end.
+    is_killed: bool,
 }
 
 impl Started {
@@ -216,6 +236,7 @@ impl Started {
                 child,
                 end,
                 conversation: Some(conversation),
+                is_killed: false,
             });
         }
         let _ = child.kill();
@@ -246,7 +267,7 @@ impl Started {
             return;
         };
         match receive(conversation) {
-            Ok((Conversation::Kill, _)) => drop(self.child.kill()),
+            Ok((Conversation::Kill, _)) => self.is_killed = self.child.kill().is_ok(),
             Err(_) => self.conversation = None,
         }
     }

@@ -9,8 +9,6 @@ use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair, sockopt,
 };
@@ -22,7 +20,7 @@ use crate::launcher::{self, Successor};
 use crate::observe::admin::AdminListener;
 use crate::supervisor::handover::{
     ADMIN, CONTROL, END, GO, LISTENER, LISTENER_WITH_FILE, READY, RELOAD, TICKET_KEYS,
-    control_message, receive, send,
+    control_message, receive, send, wait_readable,
 };
 
 /// What the new process gets.
@@ -142,7 +140,7 @@ impl Upgrade {
         };
         let is_cancelled = Arc::clone(&upgrade.is_cancelled);
         let run = move || {
-            let child = match launcher::start_successor(other.as_fd()) {
+            let child = match launcher::start_successor(other.as_fd(), timeout) {
                 Ok(child) => child,
                 Err(error) => return drop(events.send(Event::Upgraded(Err(error.to_string())))),
             };
@@ -217,19 +215,5 @@ fn outlive(child: &Successor, has_succeeded: bool) {
     {
         let id = child.id();
         tracing::warn!("process {id}, which took over, has ended: {status}");
-    }
-}
-
-/// Waits for a message, at most until `until`.
-fn wait_readable(socket: &OwnedFd, until: Instant) -> io::Result<()> {
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
-        match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) => return Err(ErrorKind::TimedOut.into()),
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
     }
 }
