@@ -201,6 +201,85 @@ fn keys_of_root_are_read_and_renewed_after_the_change_of_the_user() {
 }
 
 #[test]
+fn a_reload_with_another_key_of_root_s_is_a_new_process_s() {
+    if !root() {
+        return;
+    }
+    let tree = Tree::with("file", b"content");
+    let authority = Authority::new();
+    let files = authority.issue("server", &["localhost"]);
+    let closed = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(files.key.parent().unwrap(), closed).unwrap();
+    let server = Launch::secure(&tree, NOBODY, "", &[&files]).start();
+    let first = shown(server.address, &authority.client());
+    let other = authority.issue("other", &["localhost"]);
+    drop(Launch::secure(&tree, NOBODY, "", &[&other]));
+    server.signal(Signal::HUP);
+    let successor = Successor::of_reload(&server);
+    eventually("the other certificate", || {
+        shown(server.address, &authority.client()) != first
+    });
+    check_nobody(successor.id());
+    successor.stop();
+}
+
+#[test]
+fn a_reload_with_another_log_in_a_directory_of_root_is_a_new_process_s() {
+    if !root() {
+        return;
+    }
+    let tree = Tree::with("file", b"content");
+    let config = |name: &str| {
+        let log = tree.base().join(name);
+        format!("{NOBODY}\n[access-log]\npath = \"{}\"", log.display())
+    };
+    let server = Launch::run(&tree, &config("first.log"), "").start();
+    drop(Launch::run(&tree, &config("second.log"), ""));
+    server.signal(Signal::HUP);
+    let successor = Successor::of_reload(&server);
+    eventually("a line", || {
+        server.get("/file");
+        let text = fs::read_to_string(tree.base().join("second.log"));
+        text.is_ok_and(|text| text.contains("/file"))
+    });
+    successor.stop();
+}
+
+#[test]
+fn a_configuration_of_standard_input_has_no_upgrade() {
+    let tree = Tree::with("file", b"content");
+    drop(Launch::run(&tree, "", ""));
+    let file = tree.base().join("tidegate.toml");
+    // A new process reads what the one that asks for it passes.
+    let read = format!("exec \"$@\" < '{}'", file.display());
+    let launch = Launch::with(["run", "/dev/stdin"]).through(["sh", "-c", &read, "sh"]);
+    let server = launch.start();
+    server.logs("no upgrade by USR2");
+    server.signal(Signal::USR2);
+    server.logs("the launcher was not told that it may");
+    assert_eq!(server.get("/file").body, b"content");
+    server.stop();
+}
+
+#[test]
+fn the_directory_of_the_cache_is_the_user_s_and_can_be_entered() {
+    if !root() {
+        return;
+    }
+    for sandbox in ["", "[sandbox]\nlandlock = false\n"] {
+        let tree = Tree::with("file", b"content");
+        let cache = tree.base().join("above/cache");
+        let disk = format!("[cache.disk]\npath = \"{}\"\n", cache.display());
+        let server = Launch::run(&tree, &format!("{NOBODY}\n{sandbox}{disk}"), "").start();
+        let found = fs::metadata(&cache).expect("a cache");
+        assert_eq!((found.mode() & 0o777, found.uid()), (0o700, 65534));
+        let above = fs::metadata(cache.parent().unwrap()).unwrap();
+        assert_eq!((above.mode() & 0o777, above.uid()), (0o755, 0));
+        server.stop();
+    }
+}
+
+#[test]
 fn logs_are_opened_again_in_a_directory_of_root() {
     if !root() {
         return;
@@ -352,6 +431,16 @@ fn the_end_of_the_launcher_is_told_and_the_server_goes_on() {
 fn the_launcher_is_the_server_s_alone() {
     let output = Launch::with(["launcher"]).output();
     output.refusal(1, &["only the server starts a launcher"]);
+    // The server's user has no access to its memory, though it is the same.
+    let tree = Tree::new();
+    let server = Launch::serve_on("1", tree.root())
+        .unprivileged(&tree)
+        .start();
+    let memory = format!("/proc/{}/mem", launcher(server.id()).as_raw_nonzero());
+    eventually("memory of root's", || {
+        fs::metadata(&memory).is_ok_and(|found| found.uid() == 0)
+    });
+    server.stop();
 }
 
 #[test]

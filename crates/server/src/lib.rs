@@ -72,7 +72,7 @@ pub use host::diagnose::{ACCESS_LOG, CERTIFICATE, Diagnostic, diagnose, lacks_in
 pub use host::finding::{Finding, Verdict};
 pub use host::report::{file_report, host_report};
 pub use launcher::COMMAND as LAUNCHER_COMMAND;
-pub use privilege::{Confined, IdentityError, Reach, confine};
+pub use privilege::{Confined, IdentityError, Reach, confine, unpermitted};
 pub use signals::Signals;
 pub use supervisor::handover::Inheritance;
 pub use supervisor::launched::launcher;

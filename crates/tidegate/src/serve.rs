@@ -11,7 +11,7 @@ use std::thread;
 use tidegate_config::{Error as ConfigError, LogTarget, Site, Source, visible};
 use tidegate_server::{
     Address, CERTIFICATE, Configuration, Confined, Error as ServerError, Inheritance, Reach,
-    Reread, Signals, Unprepared, confine, diagnose, lacks_index,
+    Reread, Signals, Unprepared, confine, diagnose, lacks_index, unpermitted,
 };
 
 use crate::cli::{Overrides, ServeArgs};
@@ -67,6 +67,9 @@ fn read_again(
     if let Some(reach) = reach {
         let covered = reach.covers(&read.settings, source.files());
         covered.map_err(Unprepared::Outside)?;
+    }
+    if let Some(path) = unpermitted(&read.settings) {
+        return Err(Unprepared::Outside(path));
     }
     inspect::check_again(source, &read.settings)?;
     Ok(read)

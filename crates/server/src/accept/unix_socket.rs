@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with,
 };
-use rustix::process::{getegid, geteuid};
+use rustix::process::geteuid;
 use tidegate_config::Listen;
 
 use crate::host::users::{group, user};
@@ -52,10 +52,7 @@ pub(crate) struct Access {
 
 /// Binds a socket to `path`, by the launcher if this process may not. As [`bind_file`].
 pub(crate) fn bind_or_ask(path: &Path, access: Access) -> io::Result<(OwnedFd, SocketFile)> {
-    let request = || Request::BindUnix {
-        path: path.into(),
-        access: access.parts(),
-    };
+    let request = || Request::BindUnix { path: path.into() };
     let bound = |answer, descriptor| match (answer, descriptor) {
         (Answer::Bound(id), Some(socket)) => {
             let mut file = SocketFile::of_another(path, FileId::from_bytes(id));
@@ -94,11 +91,10 @@ impl Access {
         })
     }
 
-    /// For the launcher, whose user may be another one than that of this process.
-    fn parts(self) -> SocketAccess {
-        let owner = self.owner.unwrap_or(geteuid().as_raw());
-        let group = self.group.unwrap_or(getegid().as_raw());
-        (self.mode, Some(owner), Some(group))
+    /// For the launcher, whose user is not the `user` and the `group` that this process serves as.
+    pub(crate) fn of_user(self, user: u32, group: u32) -> SocketAccess {
+        let (owner, group) = (self.owner.unwrap_or(user), self.group.unwrap_or(group));
+        (self.mode, owner, group)
     }
 
     /// For the user of this process, and root.
@@ -129,7 +125,11 @@ impl Access {
 
 impl From<SocketAccess> for Access {
     fn from((mode, owner, group): SocketAccess) -> Self {
-        Self { mode, owner, group }
+        Self {
+            mode,
+            owner: Some(owner),
+            group: Some(group),
+        }
     }
 }
 
@@ -250,20 +250,26 @@ impl SocketFile {
     /// Sets the permissions and the owner: neither those of a file that was put in its place, nor
     /// those of the target of a link there.
     pub(crate) fn set_access(&self, access: Access) -> io::Result<()> {
-        let (file, found) = open_socket(&self.path)?;
-        if FileId::of(&found) != self.id {
-            return Err(replaced());
-        }
+        let (file, found) = self.open()?;
         let request = || Request::SetAccess {
             path: self.path.as_os_str().to_owned(),
             id: self.id.to_bytes(),
-            access: access.parts(),
         };
         launcher::or_ask(
             || access.give(&file, &found),
             request,
             |answer, _| done(&answer),
         )
+    }
+
+    /// Opens it with `O_PATH`. An error if another file has its place, or it has another name: a link
+    /// to a socket of another directory.
+    pub(crate) fn open(&self) -> io::Result<(OwnedFd, Stat)> {
+        let (file, found) = open_socket(&self.path)?;
+        if FileId::of(&found) != self.id || found.st_nlink != 1 {
+            return Err(replaced());
+        }
+        Ok((file, found))
     }
 
     /// Removes it from now on when this is dropped.
@@ -383,6 +389,15 @@ mod tests {
         fs::rename(&other, &path).unwrap();
         assert!(file.set_access(access(0o666)).is_err());
         assert_eq!(mode(&path), 0o640);
+    }
+
+    #[test]
+    fn a_second_name_is_left_alone() {
+        let (directory, path) = place();
+        let (_socket, file) = bound(&path).unwrap();
+        fs::hard_link(&path, directory.path().join("other")).unwrap();
+        assert!(file.set_access(access(0o666)).is_err());
+        assert_eq!(mode(&path), 0o660);
     }
 
     #[test]

@@ -22,7 +22,7 @@ const MESSAGE_BYTES: usize = 64 * 1024;
 const DESCRIPTORS_MAX: usize = 2;
 
 /// What the launcher is told at its start that it may do, each in a message.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Permit {
     /// Start this program as the successor.
     Start(Program),
@@ -30,8 +30,8 @@ pub(crate) enum Permit {
     Read(OsString),
     /// Open this file to append to it, or make it.
     Append(OsString),
-    /// Bind, change and remove the Unix socket at this path.
-    Unix(OsString),
+    /// Bind and remove the Unix socket at this path, and give it this mode and owner.
+    Unix(OsString, SocketAccess),
     /// Bind sockets to this port.
     Port(u16),
     /// The last message: requests follow.
@@ -52,12 +52,10 @@ pub(crate) enum Request {
     },
     BindUnix {
         path: OsString,
-        access: SocketAccess,
     },
     SetAccess {
         path: OsString,
         id: ParsedFileId,
-        access: SocketAccess,
     },
     RemoveUnix {
         path: OsString,
@@ -89,13 +87,13 @@ pub(crate) enum Conversation {
 }
 
 /// Permissions and owner of a Unix socket: mode, user, group.
-pub(crate) type SocketAccess = (u32, Option<u32>, Option<u32>);
+pub(crate) type SocketAccess = (u32, u32, u32);
 
 /// A file's device and inode, as bytes.
 pub(crate) type ParsedFileId = [u8; 16];
 
 /// The command line of a process.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Program {
     pub(crate) path: PathBuf,
     pub(crate) arguments: Vec<OsString>,

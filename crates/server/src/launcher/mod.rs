@@ -32,6 +32,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair, sockopt,
 };
+use rustix::process::{Uid, geteuid};
 
 /// The hidden command that `start` runs.
 pub const COMMAND: &str = "launcher";
@@ -49,24 +50,32 @@ static IS_ENDED: AtomicBool = AtomicBool::new(false);
 struct Launcher {
     socket: OwnedFd,
     path: String,
+    permits: Vec<Permit>,
+    /// The user that this process was when it started it.
+    user: Uid,
 }
 
 /// Starts the launcher, which may do what `permits` say, and `program` is what this process runs. To
 /// be called once, before this process gives any right up. The child is for [`watch`].
-pub(crate) fn start(program: &Program, permits: &[Permit]) -> io::Result<Child> {
+pub(crate) fn start(program: &Program, permits: Vec<Permit>) -> io::Result<Child> {
     let (socket, other) = seqpacket()?;
     let child = Command::new(own_binary(program))
         .arg0("tidegate")
         .arg(COMMAND)
         .stdin(Stdio::from(other))
         .spawn()?;
-    for permit in permits {
+    for permit in &permits {
         send(&socket, permit, &[])?;
     }
     send(&socket, &Permit::NothingElse, &[])?;
     let path = program.path.to_string_lossy().into_owned();
     // Another one would be a mistake of the caller: the first one stays.
-    let _ = LAUNCHER.set(Launcher { socket, path });
+    let _ = LAUNCHER.set(Launcher {
+        socket,
+        path,
+        permits,
+        user: geteuid(),
+    });
     Ok(child)
 }
 
@@ -107,6 +116,12 @@ pub(crate) fn end() {
 /// Whether there is one.
 pub(crate) fn is_there() -> bool {
     LAUNCHER.get().is_some()
+}
+
+/// What it was told that it may do, if it has another user than this process by now.
+pub(crate) fn permits_of_another_user() -> Option<&'static [Permit]> {
+    let launcher = LAUNCHER.get()?;
+    (launcher.user != geteuid()).then_some(&launcher.permits)
 }
 
 /// Opens a file of the configuration to read it, by the launcher if this process may not. Never

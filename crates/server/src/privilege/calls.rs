@@ -96,7 +96,6 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_utimensat,
     libc::SYS_umask,
     libc::SYS_fgetxattr,
-    libc::SYS_memfd_create,
     // Memory.
     libc::SYS_brk,
     libc::SYS_munmap,
@@ -295,7 +294,8 @@ fn rules() -> Result<Rules, seccompiler::BackendError> {
         // Process 1 passes signals on to its successors.
         all.insert(libc::SYS_kill, Vec::new());
     }
-    // Memory is never both written and run, and what is written is not made to be run.
+    // Memory is never both written and run, and is not made to be run later. A file that was written
+    // may still be mapped to be run, as a library is.
     let (write, run) = (libc::PROT_WRITE as u64, libc::PROT_EXEC as u64);
     let mapped = vec![rule([has(2, write, 0)?])?, rule([has(2, run, 0)?])?];
     all.insert(libc::SYS_mmap, mapped);

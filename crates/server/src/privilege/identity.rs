@@ -1,13 +1,14 @@
 //! The user of the process and its capabilities.
 
 use std::ffi::CString;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::Path;
 
 use nix::unistd::{Gid, Uid, User, initgroups, setgroups, setresgid, setresuid};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getegid, geteuid, getrlimit, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
@@ -114,6 +115,12 @@ impl Identity {
         next.unwrap_or(geteuid().as_raw())
     }
 
+    /// The group's number.
+    pub(super) fn group(&self) -> u32 {
+        let next = self.next.as_ref().map(|next| next.group.as_raw());
+        next.unwrap_or(getegid().as_raw())
+    }
+
     /// Has the next user lock what the service's unit allows: root's memory was not counted.
     pub(super) fn raise_limits(&self) {
         if self.next.is_none() {
@@ -138,13 +145,10 @@ impl Identity {
         if disk.path.exists() {
             return;
         }
-        let made = DirBuilder::new()
-            .mode(0o700)
-            .recursive(true)
-            .create(&disk.path);
-        let owned = made.and_then(|()| match &self.next {
-            Some(next) => chown(
-                &disk.path,
+        let made = make_directory(&disk.path);
+        let owned = made.and_then(|directory| match &self.next {
+            Some(next) => fchown(
+                directory,
                 Some(next.user.as_raw()),
                 Some(next.group.as_raw()),
             ),
@@ -195,6 +199,20 @@ impl Next {
     }
 }
 
+/// Makes a directory for its owner alone, and those above that are missing, which all may enter.
+fn make_directory(path: &Path) -> io::Result<File> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    if let Some(above) = above.filter(|above| !above.exists()) {
+        let above = make_directory(above)?;
+        // Whatever the umask.
+        above.set_permissions(Permissions::from_mode(0o755))?;
+    }
+    DirBuilder::new().mode(0o700).create(path)?;
+    // Not what somebody puts in its place.
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    File::options().read(true).custom_flags(flags).open(path)
+}
+
 /// Takes all but `kept` out of what a program could get back. Where that is not allowed,
 /// `no_new_privs` keeps them from coming back.
 fn bound_capabilities(kept: CapabilitySet) {
@@ -216,5 +234,21 @@ fn drop_capabilities(kept: CapabilitySet) -> io::Result<()> {
         // A service manager's filter forbids the call: what it granted stays.
         Err(Errno::PERM) if (kept | GRANTED).contains(held.permitted) => Ok(()),
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_its_owner_s_and_all_may_enter_those_above() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b/cache");
+        make_directory(&path).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let above = [path.parent(), path.parent().and_then(Path::parent)];
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(above.map(|path| mode(path.unwrap())), [0o755, 0o755]);
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod identity;
 mod reach;
 pub(crate) mod report;
 
+use std::io;
 use std::path::{self, Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
@@ -19,11 +20,14 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{getegid, geteuid};
 use tidegate_config::{LogTarget, Settings};
 
+use crate::accept::unix_socket::Access;
 use crate::error::Error;
 use crate::host::limits;
 use crate::launcher::{self, Permit, Program};
+use crate::observe::access_log::probe;
 use crate::privilege::files::Fence;
 use crate::privilege::identity::Identity;
 use crate::signals::Signals;
@@ -71,7 +75,7 @@ pub fn confine<'a>(
             "no upgrade by USR2, which would read the configuration again: {file} is of this process"
         ));
     }
-    let launcher = match start_launcher(settings, of_process.is_none()) {
+    let launcher = match start_launcher(settings, &identity, of_process.is_none()) {
         Ok(child) => Some(child),
         Err(error) => {
             told.push(format!(
@@ -80,14 +84,13 @@ pub fn confine<'a>(
             None
         }
     };
-    let mut fence = None;
-    if settings.sandbox.landlock {
-        fence = build_unless_stopped((settings.clone(), files, identity.clone()), signals)?;
-        if fence.is_none() {
-            launcher::end();
-            return Ok(None);
-        }
-    }
+    let (served, user) = (settings.clone(), identity.clone());
+    let enclosed = unless_stopped(signals, move || enclose(&served, &files, &user))?;
+    let Some(fence) = enclosed else {
+        launcher::end();
+        return Ok(None);
+    };
+    let fence = fence?;
     if !settings.sandbox.core_dumps {
         core_dumps::forbid();
     }
@@ -122,11 +125,15 @@ impl Confined {
     }
 }
 
-fn start_launcher(settings: &Settings, has_successor: bool) -> std::io::Result<Child> {
+fn start_launcher(
+    settings: &Settings,
+    identity: &Identity,
+    has_successor: bool,
+) -> io::Result<Child> {
     let program = Program::of_process()?;
     let start = has_successor.then(|| Permit::Start(program.clone()));
-    let permits: Vec<_> = start.into_iter().chain(permits(settings)).collect();
-    launcher::start(&program, &permits)
+    let permits = permits(settings, (identity.id(), identity.group()));
+    launcher::start(&program, start.into_iter().chain(permits).collect())
 }
 
 /// Whether a file of the configuration is standard input or another descriptor, by whatever links.
@@ -147,8 +154,8 @@ fn is_of_process(file: &Path) -> bool {
     true
 }
 
-/// What the launcher may do for a server with `settings`.
-fn permits(settings: &Settings) -> Vec<Permit> {
+/// What the launcher may do for a server with `settings`, which serves as this user and group.
+fn permits(settings: &Settings, (user, group): (u32, u32)) -> Vec<Permit> {
     let tls = &settings.tls;
     let keys = tls.certificates.iter();
     let keys = keys.flat_map(|files| [&files.cert, &files.key]);
@@ -158,44 +165,90 @@ fn permits(settings: &Settings) -> Vec<Permit> {
         LogTarget::File(path) => Some(path),
         _ => None,
     });
-    let sockets = settings
-        .listen
-        .iter()
-        .filter_map(|listen| listen.unix_path());
-    let sockets = sockets.chain(settings.server.control.as_deref());
+    // What binds a socket of an unknown owner tells of that.
+    let sockets = (settings.listen.iter())
+        .filter_map(|listen| Some((listen.unix_path()?, Access::of(listen).ok()?)));
+    let control = settings.server.control.as_deref();
+    let sockets = sockets.chain(control.map(|path| (path, Access::for_own_user())));
     let ports = settings.listen.iter().map(|listen| &listen.address);
     let ports = ports.filter_map(|address| address.rsplit_once(':')?.1.parse().ok());
     let keys = keys.map(|path| Permit::Read(path.into()));
     let logs = logs.map(|path| Permit::Append(path.into()));
-    let sockets = sockets.map(|path| Permit::Unix(path.into()));
+    let sockets =
+        sockets.map(|(path, access)| Permit::Unix(path.into(), access.of_user(user, group)));
     keys.chain(logs)
         .chain(sockets)
         .chain(ports.map(Permit::Port))
         .collect()
 }
 
-/// Finds and opens what a server with these settings, of these files, reaches, in a thread of its own,
-/// since a file system may not answer. The thread has ended when this returns. `None`: a signal to stop
-/// came first.
-fn build_unless_stopped(
-    (settings, files, identity): (Settings, Vec<PathBuf>, Identity),
-    signals: &mut Signals,
+/// What a server with `settings` needs that neither this process nor its launcher may do, but a
+/// launcher that is told of it: a key of root's, a log in a directory of root's, another owner of a
+/// socket. Blocking.
+pub fn unpermitted(settings: &Settings) -> Option<String> {
+    let permitted = launcher::permits_of_another_user()?;
+    let own = (geteuid().as_raw(), getegid().as_raw());
+    let all = permits(settings, own).into_iter();
+    let mut new = all.filter(|permit| !permitted.contains(permit));
+    new.find_map(|permit| match permit {
+        Permit::Read(path) => {
+            let opened = launcher::open_to_read(path.as_ref());
+            let is_denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+            opened.is_err_and(is_denied).then_some(path)
+        }
+        Permit::Append(path) => {
+            let opened = probe(&LogTarget::File(PathBuf::from(&path)));
+            opened
+                .is_err_and(|error| error.is_permission())
+                .then_some(path)
+        }
+        Permit::Unix(path, (_, user, group)) => {
+            let is_changed = |old: &Permit| match old {
+                Permit::Unix(known, (_, owner, of)) => {
+                    *known == path && ((owner, of) != (&user, &group) || user != own.0)
+                }
+                _ => false,
+            };
+            permitted.iter().any(is_changed).then_some(path)
+        }
+        // An error of binding tells.
+        _ => None,
+    })
+    .map(|path| path.to_string_lossy().into_owned())
+}
+
+/// Makes the directory of the cache, and finds and opens what a server with these settings, of these
+/// files, reaches, if landlock is to bound it. Blocking.
+fn enclose(
+    settings: &Settings,
+    files: &[PathBuf],
+    identity: &Identity,
 ) -> Result<Option<(Reach, Fence)>, Error> {
-    let (sender, built) = sync_channel(1);
+    identity.make_cache(settings);
+    if !settings.sandbox.landlock {
+        return Ok(None);
+    }
+    let mut wanted = Reach::of(settings, files.iter().map(PathBuf::as_path));
+    let fence = Fence::around(&mut wanted).map_err(Error::Landlock)?;
+    Ok(Some((wanted, fence)))
+}
+
+/// Does `work` in a thread of its own, since a file system may not answer. The thread has ended when
+/// this returns. `None`: a signal to stop came first.
+fn unless_stopped<T: Send + 'static>(
+    signals: &mut Signals,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>, Error> {
+    let (sender, done) = sync_channel(1);
     let thread = thread::Builder::new().name("fence".to_owned());
-    let enclose = move || {
-        identity.make_cache(&settings);
-        let mut wanted = Reach::of(&settings, files.iter().map(PathBuf::as_path));
-        let fence = Fence::around(&mut wanted);
-        let _ = sender.send((wanted, fence));
-    };
-    let thread = thread.spawn(enclose).map_err(Error::OpenThread)?;
+    let thread = thread.spawn(move || drop(sender.send(work())));
+    let thread = thread.map_err(Error::OpenThread)?;
     loop {
-        match built.recv_timeout(SIGNAL_WAIT) {
-            Ok((wanted, fence)) => {
+        match done.recv_timeout(SIGNAL_WAIT) {
+            Ok(result) => {
                 // It has sent, and does nothing more.
                 let _ = thread.join();
-                return Ok(Some((wanted, fence.map_err(Error::Landlock)?)));
+                return Ok(Some(result));
             }
             Err(RecvTimeoutError::Timeout) if signals.has_stop() => return Ok(None),
             Err(RecvTimeoutError::Timeout) => {}

@@ -1,6 +1,6 @@
 //! The launcher's own process: one thread that does what it is asked for, if it was permitted to.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -14,13 +14,15 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open, set_dumpable_behavior};
 use rustix::stdio::{dup2_stdin, stdin};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::accept::listener::bound_socket;
 use crate::accept::unix_socket::{Access, FileId, SocketFile, bind_file};
-use crate::launcher::{Answer, Conversation, Permit, Program, Request, receive, send};
+use crate::launcher::{
+    Answer, Conversation, Permit, Program, Request, SocketAccess, receive, send,
+};
 use crate::observe::access_log::open_file;
 use crate::supervisor::handover::{VARIABLE, is_socket_of};
 
@@ -59,6 +61,9 @@ pub fn launcher() -> io::Result<()> {
     }
     // Process 1 passes signals on to what has the name of the server.
     let _ = rustix::thread::set_name(NAME);
+    // A server of the same user cannot write its memory, even where landlock does not keep it from
+    // that. What it starts is not bound by this.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let permits = Permits::receive(&socket)?;
     let mut children = Vec::new();
     loop {
@@ -78,7 +83,7 @@ struct Permits {
     program: Option<Program>,
     read: HashSet<OsString>,
     append: HashSet<OsString>,
-    unix: HashSet<OsString>,
+    unix: HashMap<OsString, SocketAccess>,
     ports: HashSet<u16>,
 }
 
@@ -90,7 +95,7 @@ impl Permits {
                 Permit::Start(program) => all.program = Some(program),
                 Permit::Read(path) => drop(all.read.insert(path)),
                 Permit::Append(path) => drop(all.append.insert(path)),
-                Permit::Unix(path) => drop(all.unix.insert(path)),
+                Permit::Unix(path, access) => drop(all.unix.insert(path, access)),
                 Permit::Port(port) => drop(all.ports.insert(port)),
                 Permit::NothingElse => return Ok(all),
             }
@@ -104,9 +109,9 @@ impl Permits {
             Request::Read(path) => self.read.contains(path),
             Request::Append(path) => self.append.contains(path),
             Request::Bind { address, .. } => self.ports.contains(&address.port()),
-            Request::BindUnix { path, .. }
+            Request::BindUnix { path }
             | Request::SetAccess { path, .. }
-            | Request::RemoveUnix { path, .. } => self.unix.contains(path),
+            | Request::RemoveUnix { path, .. } => self.unix.contains_key(path),
         }
     }
 
@@ -128,7 +133,7 @@ impl Permits {
                 }
             }
             (request, ..) if !self.allow(&request) => send(&conversation, &Answer::Refused, &[]),
-            (request, ..) => match fulfil(request) {
+            (request, ..) => match self.fulfil(request) {
                 Ok((answer, descriptor)) => {
                     let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
                     send(&conversation, &answer, &descriptors)
@@ -142,47 +147,54 @@ impl Permits {
         // The server has given up waiting.
         drop(answered);
     }
-}
 
-/// Does what is permitted. Blocking.
-fn fulfil(request: Request) -> io::Result<(Answer, Option<OwnedFd>)> {
-    let done = |descriptor| (Answer::Done, Some(descriptor));
-    match request {
-        Request::Read(path) => {
-            let mut options = File::options();
-            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-            let file = options.read(true).custom_flags(flags).open(path)?;
-            // No pipe and no device, which the server would get the rights of.
-            if !file.metadata()?.is_file() {
-                return Err(Errno::ACCESS.into());
+    /// Does what is permitted. Blocking.
+    fn fulfil(&self, request: Request) -> io::Result<(Answer, Option<OwnedFd>)> {
+        let done = |descriptor| (Answer::Done, Some(descriptor));
+        match request {
+            Request::Read(path) => {
+                let mut options = File::options();
+                let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+                let file = options.read(true).custom_flags(flags).open(path)?;
+                // No pipe and no device, which the server would get the rights of.
+                if !file.metadata()?.is_file() {
+                    return Err(Errno::ACCESS.into());
+                }
+                Ok(done(file.into()))
             }
-            Ok(done(file.into()))
+            // A link may lead where the server may not write.
+            Request::Append(path) => Ok(done(open_file(path.as_ref(), libc::O_NOFOLLOW)?.into())),
+            Request::Bind {
+                address,
+                shared,
+                only_v6,
+            } => Ok(done(bound_socket(address, shared, only_v6)?)),
+            Request::BindUnix { path } => {
+                let (socket, file) = bind_file(Path::new(&path), self.access(&path)?)?;
+                let id = file.id();
+                // The server has it removed.
+                file.leave();
+                Ok((Answer::Bound(id.to_bytes()), Some(socket)))
+            }
+            Request::SetAccess { path, id } => {
+                let file = SocketFile::of_another(Path::new(&path), FileId::from_bytes(id));
+                file.set_access(self.access(&path)?)?;
+                Ok((Answer::Done, None))
+            }
+            Request::RemoveUnix { path, id } => {
+                let mut file = SocketFile::of_another(Path::new(&path), FileId::from_bytes(id));
+                file.open()?;
+                file.own();
+                Ok((Answer::Done, None))
+            }
+            Request::Successor => Err(Errno::INVAL.into()),
         }
-        // A link may lead where the server may not write.
-        Request::Append(path) => Ok(done(open_file(path.as_ref(), libc::O_NOFOLLOW)?.into())),
-        Request::Bind {
-            address,
-            shared,
-            only_v6,
-        } => Ok(done(bound_socket(address, shared, only_v6)?)),
-        Request::BindUnix { path, access } => {
-            let (socket, file) = bind_file(Path::new(&path), Access::from(access))?;
-            let id = file.id();
-            // The server has it removed.
-            file.leave();
-            Ok((Answer::Bound(id.to_bytes()), Some(socket)))
-        }
-        Request::SetAccess { path, id, access } => {
-            let file = SocketFile::of_another(Path::new(&path), FileId::from_bytes(id));
-            file.set_access(Access::from(access))?;
-            Ok((Answer::Done, None))
-        }
-        Request::RemoveUnix { path, id } => {
-            let mut file = SocketFile::of_another(Path::new(&path), FileId::from_bytes(id));
-            file.own();
-            Ok((Answer::Done, None))
-        }
-        Request::Successor => Err(Errno::INVAL.into()),
+    }
+
+    /// The mode and the owner of a Unix socket: as it was told, whatever a request says.
+    fn access(&self, path: &OsString) -> io::Result<Access> {
+        let access = self.unix.get(path).copied();
+        access.map(Access::from).ok_or(Errno::ACCESS.into())
     }
 }
 
