@@ -538,6 +538,7 @@ fn signals_during_the_start_neither_end_it_nor_are_lost() {
     let config = tree.base().join("tidegate.toml");
     let text = std::fs::read(&config).unwrap();
     std::fs::remove_file(&config).unwrap();
+    let signals = [Signal::HUP, Signal::USR1, Signal::USR2];
     // The start waits until somebody writes.
     let made = Command::new("mkfifo").arg(&config).status();
     assert!(made.expect("mkfifo").success(), "a pipe");
@@ -547,10 +548,10 @@ fn signals_during_the_start_neither_end_it_nor_are_lost() {
         eventually("a process that takes signals", || {
             let text = std::fs::read_to_string(&id_file).unwrap_or_default();
             id = text.trim().parse().ok();
-            id.is_some_and(|id| catches(id, Signal::HUP))
+            id.is_some_and(|id| signals.iter().all(|signal| catches(id, *signal)))
         });
         let id = id.and_then(Pid::from_raw).unwrap();
-        for signal in [Signal::HUP, Signal::USR1, Signal::USR2] {
+        for signal in signals {
             kill_process(id, signal).unwrap();
         }
         let mut pipe = OpenOptions::new().write(true).open(&config).unwrap();
