@@ -28,8 +28,8 @@ pub(crate) struct Clients {
     requests: OnceLock<Arc<Requests>>,
     /// Requests of clients by site.
     site_requests: OnceLock<Arc<Requests>>,
-    /// The buckets of whole sites, by their names and rates. Those of sites that are gone are removed.
-    sites: Mutex<BTreeMap<(String, Rate), Weak<Bucket>>>,
+    /// The buckets of whole sites, by their names and paces. Those of sites that are gone are removed.
+    sites: Mutex<BTreeMap<(String, u64), Weak<Bucket>>>,
     /// Makes rates and names of sites numbers.
     seed: RandomState,
 }
@@ -51,7 +51,7 @@ impl Clients {
         let rate = Rate::new(limits.request_rate_per_ip, limits.request_burst_per_ip);
         let client = rate.map(|rate| ClientLimit {
             table: Arc::clone(self.requests.get_or_init(Arc::default)),
-            id: self.seed.hash_one(rate),
+            id: self.seed.hash_one(rate.pace()),
             rate,
         });
         let sites = self.site_limits(&settings.sites);
@@ -75,10 +75,10 @@ impl Clients {
             let name = site.names.first().map_or("", String::as_str);
             let client = client_rate(site).map(|rate| ClientLimit {
                 table: Arc::clone(self.site_requests.get_or_init(Arc::default)),
-                id: self.seed.hash_one((name, rate)),
+                id: self.seed.hash_one((name, rate.pace())),
                 rate: rate.beside(rates.iter().copied()),
             });
-            let all = all_rate(site).map(|rate| (bucket(&mut buckets, name, rate), rate));
+            let all = all_rate(site).map(|rate| (bucket(&mut buckets, (name, rate.pace())), rate));
             SiteLimit { client, all }
         });
         let limits = limits.collect();
@@ -116,13 +116,12 @@ fn all_rate(site: &Site) -> Option<Rate> {
     Rate::new(limits.request_rate, burst)
 }
 
-/// The bucket of the site with this name at a rate, which it keeps while a configuration has it.
+/// The bucket of the site with this name at a pace, which it keeps while a configuration has it.
 fn bucket(
-    buckets: &mut BTreeMap<(String, Rate), Weak<Bucket>>,
-    name: &str,
-    rate: Rate,
+    buckets: &mut BTreeMap<(String, u64), Weak<Bucket>>,
+    (name, pace): (&str, u64),
 ) -> Arc<Bucket> {
-    let key = (name.to_owned(), rate);
+    let key = (name.to_owned(), pace);
     let known = buckets.get(&key).and_then(Weak::upgrade);
     known.unwrap_or_else(|| {
         let bucket = Arc::default();
@@ -157,8 +156,7 @@ pub(crate) struct RequestLimits {
 /// How often each client may send a request.
 struct ClientLimit {
     table: Arc<Requests>,
-    /// What tells its buckets from those of other sites in the table, and from those of another
-    /// rate: what is owed is a time, and one of a slow rate is long at a fast one.
+    /// What tells its buckets from those of other sites in the table, and of another pace.
     id: u64,
     rate: Rate,
 }
@@ -343,9 +341,7 @@ mod tests {
         assert_eq!(admit(&of_requests, "2001:db8::1"), Ok(()));
         let too_many = refused(Exceeded::Client, 1000);
         assert_eq!(admit(&of_requests, "2001:db8::2"), too_many);
-        // A reload that changes no rate keeps the counts.
-        assert_eq!(admit(&requests(&limits).unwrap(), "2001:db8::3"), too_many);
-        // One that does begins anew: what is owed at a slow rate is long at a fast one.
+        // A reload changes the limits and keeps the counts.
         limits.connections_per_ip = 2;
         limits.request_burst_per_ip = 2;
         let connections = clients.connection_limit(&limits).unwrap();
@@ -353,8 +349,11 @@ mod tests {
         let second = connections.admit(ip("2001:db8::3"));
         assert!(second.is_some() && connections.admit(ip("2001:db8::4")).is_none());
         assert_eq!(admit(&of_requests, "2001:db8::3"), Ok(()));
-        assert_eq!(admit(&of_requests, "2001:db8::4"), Ok(()));
-        assert_eq!(admit(&of_requests, "2001:db8::5"), too_many);
+        assert_eq!(admit(&of_requests, "2001:db8::4"), too_many);
+        // Not those of another rate.
+        limits.request_rate_per_ip = 1000.0;
+        let of_requests = requests(&limits).unwrap();
+        assert_eq!(admit(&of_requests, "2001:db8::5"), Ok(()));
         assert!(clients.site_requests.get().is_none());
     }
 

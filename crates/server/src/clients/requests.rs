@@ -14,7 +14,7 @@ const NANOS_PER_TICK: u32 = 250;
 const SKEW: u64 = 60 * TICKS_PER_SECOND;
 
 /// How many requests a client may send, in the long run and at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
     /// Time that a request takes up.
     interval: u64,
@@ -47,6 +47,12 @@ impl Rate {
             burst,
             longest: burst,
         })
+    }
+
+    /// What tells it from a rate with another interval: what is owed is a time, and one at a slow
+    /// rate is long at a fast one.
+    pub(crate) fn pace(self) -> u64 {
+        self.interval
     }
 
     /// The same, in a table that has buckets of `others`, too.
