@@ -25,6 +25,10 @@ import threading
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent / "lib"))
+
+from certificate import make_certificate  # noqa: E402
+
 BODY = b"x" * 1024
 REQUEST = b"GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CLIENTS = 2  # of each kind
@@ -115,18 +119,8 @@ class Load:
         return b"connection: close" in head.lower()
 
 
-def certificate(directory):
-    files = directory / "cert.pem", directory / "key.pem"
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
-        f"-addext subjectAltName=DNS:localhost -out {files[0]} -keyout {files[1]}"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    return files
-
-
 def configuration(directory, cores):
-    cert, key = certificate(directory)
+    cert, key = make_certificate(directory)
     (directory / "root").mkdir()
     (directory / "root" / "file").write_bytes(BODY)
     file = directory / "tidegate.toml"

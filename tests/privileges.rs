@@ -12,7 +12,9 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use rustls::ClientConfig;
 
-use crate::support::{Authority, Client, Launch, Server, Tree, eventually, is_root, skipped};
+use crate::support::{
+    Authority, Client, Files, Launch, Server, Tree, eventually, is_root, skipped,
+};
 use crate::upgrade::{Successor, upgrade};
 
 /// The keys of [server] with which root becomes nobody.
@@ -172,17 +174,22 @@ fn shown(address: SocketAddr, config: &Arc<ClientConfig>) -> Vec<u8> {
     client.tls().peer_certificates().expect("a certificate")[0].to_vec()
 }
 
+/// A certificate whose directory nobody but root can enter.
+fn issued_by_root() -> (Authority, Files) {
+    let authority = Authority::new();
+    let files = authority.issue("server", &["localhost"]);
+    let closed = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(files.key.parent().unwrap(), closed).unwrap();
+    (authority, files)
+}
+
 #[test]
 fn keys_of_root_are_read_and_renewed_after_the_change_of_the_user() {
     if !root() {
         return;
     }
     let tree = Tree::with("file", b"content");
-    // Nobody but root can enter its directory.
-    let authority = Authority::new();
-    let files = authority.issue("server", &["localhost"]);
-    let closed = fs::Permissions::from_mode(0o700);
-    fs::set_permissions(files.key.parent().unwrap(), closed).unwrap();
+    let (authority, files) = issued_by_root();
     let server = Launch::secure(&tree, NOBODY, "", &[&files]).start();
     check_nobody(server.id());
     let first = shown(server.address, &authority.client());
@@ -206,10 +213,7 @@ fn a_reload_with_another_key_of_root_s_is_a_new_process_s() {
         return;
     }
     let tree = Tree::with("file", b"content");
-    let authority = Authority::new();
-    let files = authority.issue("server", &["localhost"]);
-    let closed = fs::Permissions::from_mode(0o700);
-    fs::set_permissions(files.key.parent().unwrap(), closed).unwrap();
+    let (authority, files) = issued_by_root();
     let server = Launch::secure(&tree, NOBODY, "", &[&files]).start();
     let first = shown(server.address, &authority.client());
     let other = authority.issue("other", &["localhost"]);

@@ -8,9 +8,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from certificate import make_certificate
 from crowd import NOTHING, Crowd, Kind, again, raise_limit
 from kinds import H2, LARGE, PINGS, STREAMS
-from servers import certificate, serving
+from servers import serving
 from wire import PING, frame, get
 
 LARGE_BYTES = 4 << 20
@@ -55,7 +56,7 @@ def run(options):
     with tempfile.TemporaryDirectory(prefix="attacks-") as name:
         directory = Path(name)
         directory.chmod(0o755)
-        certificate(directory)
+        make_certificate(directory)
         (directory / "tree").mkdir()
         (directory / "tree/large.bin").write_bytes(os.urandom(LARGE_BYTES))
         (directory / "tree/small.bin").write_bytes(os.urandom(1024))

@@ -1,7 +1,6 @@
 """The servers under attack, each on one core, with a tree, a certificate and their defaults."""
 
 import re
-import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,16 +32,6 @@ def family(pid):
 def anonymous(pid):
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return int(re.search(r"^Anonymous:\s+(\d+) kB", rollup, re.M)[1]) * 1024
-
-
-def certificate(directory):
-    files = directory / "cert.pem", directory / "key.pem"
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
-        f"-addext subjectAltName=DNS:localhost -out {files[0]} -keyout {files[1]}"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    return files
 
 
 @contextmanager

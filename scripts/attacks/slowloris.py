@@ -12,9 +12,10 @@ from argparse import Namespace
 from pathlib import Path
 
 import wrk
+from certificate import make_certificate
 from crowd import Crowd, Kind, again, one_by_one, raise_limit, step_back
 from kinds import H2, HEAD_BEGUN, HELLO
-from servers import certificate, serving
+from servers import serving
 from wire import frame
 
 CLIENT_CORE = 1
@@ -104,7 +105,7 @@ def run(options):
     with tempfile.TemporaryDirectory(prefix="attacks-") as name:
         directory = Path(name)
         directory.chmod(0o755)
-        certificate(directory)
+        make_certificate(directory)
         (directory / "tree").mkdir()
         (directory / "tree/1k.bin").write_bytes(os.urandom(FILE_BYTES))
         for number in range(options.rounds):

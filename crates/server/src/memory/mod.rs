@@ -1,4 +1,4 @@
-//! The memory of the process is a budget: who takes how much, and what happens when it runs out.
+//! Counts the memory of the process against its budget, and gives some back when it runs short.
 //!
 //! `host/limits.rs` divides the budget between pools, caches and connections at the start. Here it
 //! is watched: a thread reads what is used and tells all cores, which give back what they have
